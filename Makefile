@@ -1,0 +1,75 @@
+# Needs Python >= 3.10 and make. Everything is installed into .venv (peers: .venv-peers) in this folder.
+#   make train ARGS="memory=lstm seed=1"        make setup PYTHON=python3.12
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+PEERS := .venv-peers
+BIN := $(VENV)/bin
+INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INPUTS := pyproject.toml constraints.txt hatch_build.py
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup train test test-learning lint types format peers bench solve clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed-dev ## Create .venv and install everything, tools included
+	@echo "Ready: make train, make test, or . $(BIN)/activate"
+
+train: $(VENV)/.installed ## Train: PPO on CartPole-v1, or what ARGS says
+	$(BIN)/python train.py $(ARGS)
+
+test: $(VENV)/.installed-dev ## Run the fast tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-learning: $(VENV)/.installed-dev ## Train to published scores and check them (minutes)
+	$(BIN)/python -m pytest -m learning $(ARGS)
+
+lint: $(VENV)/.installed-dev ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev ## Check types
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## Format, and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+peers: $(PEERS)/.installed ## Install stable-baselines3 and sb3-contrib apart, to measure beside
+
+bench: $(VENV)/.installed $(PEERS)/.installed ## Measure throughput beside the peers
+	$(BIN)/python -m benchmarks.throughput --peers-python $(PEERS)/bin/python $(ARGS)
+
+solve: $(VENV)/.installed $(PEERS)/.installed ## Measure time to solve beside the peers
+	$(BIN)/python -m benchmarks.solve --peers-python $(PEERS)/bin/python $(ARGS)
+
+clean: ## Remove the environments and caches; runs/ stays
+	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- environments: installed again only when what they are made from changes
+
+%/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "NeuRL needs Python >= 3.10; '$(PYTHON)' is not that. Name another: make setup PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -m venv $* || \
+		{ rm -rf $*; echo "'$(PYTHON) -m venv' failed (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 2; }
+
+$(VENV)/.installed: $(INPUTS) | $(BIN)/python
+	@echo "Installing into $(VENV): a minute or two ..."
+	@$(BIN)/python $(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
+	@echo "Installing into $(VENV): a minute or two ..."
+	@$(BIN)/python $(INSTALL) --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+$(PEERS)/.installed: constraints.txt | $(PEERS)/bin/python
+	@echo "Installing into $(PEERS): a minute or two ..."
+	@$(PEERS)/bin/python $(INSTALL) stable-baselines3 sb3-contrib
+	@touch $@

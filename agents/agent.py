@@ -1,0 +1,128 @@
+"""What every agent is: it acts with a memory, learns from trajectories and owns its random numbers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+
+from agents.optimizer import Optimizer
+from agents.trajectory import Trajectory
+from networks.backbone import Backbone
+from networks.heads import PolicyHead
+from networks.mirror import Array, can_mirror
+
+ActorMirror = Callable[[Array, Array, Array, Array | None], tuple[Array, Array]]
+
+
+class Agent(nn.Module, ABC):
+    """An actor (backbone and policy head) and a rule by which it learns.
+
+    Attributes:
+        generator: the only source of randomness in acting and learning.
+        progress: share of the run's environment steps taken, set by the loop; schedules read it.
+    """
+
+    def __init__(
+        self, *, actor: Backbone, policy_head: PolicyHead, generator: np.random.Generator
+    ) -> None:
+        """Take the actor."""
+        super().__init__()
+        self.actor = actor
+        self.policy_head = policy_head
+        self.generator = generator
+        self.progress = 0.0
+        self._mirror: ActorMirror | None = None
+        self._mirror_is_current = False
+
+    @abstractmethod
+    def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
+        """Improve from T steps of experience; return TensorBoard tags with 0-d tensors."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters lie."""
+        return next(self.parameters()).device
+
+    def initial_state(self, batch_size: int) -> Float[Tensor, "B S"]:
+        """Return the actor's memory before any observation, on the CPU beside the environments."""
+        return self.actor.memory.initial_state(batch_size)
+
+    def act(
+        self,
+        observations: Shaped[Tensor, "B *O"],
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, " B"],
+        *,
+        explore: bool,
+    ) -> tuple[Shaped[Tensor, "B *A"], Float[Tensor, "B S"]]:
+        """Choose one action per environment, in the policy's own units, and advance the memory.
+
+        Args:
+            explore: sample the policy; otherwise take its most probable action.
+        """
+        noise = self.policy_head.noise(self.generator, len(is_first)) if explore else None
+        if not self._mirror_is_current:
+            self._mirror, self._mirror_is_current = self._build_mirror(), True
+        if self._mirror is not None:
+            actions, after = self._mirror(
+                observations.numpy(), state.numpy(), is_first.numpy(), noise
+            )
+            return torch.from_numpy(actions), torch.from_numpy(after)
+        return self._act_in_torch(observations, state, is_first, noise)
+
+    def to_environment(self, actions: Tensor) -> Array:
+        """Map the policy's actions to the environment's, as an array."""
+        return self.policy_head.to_environment(actions.numpy())
+
+    @torch.no_grad()
+    def _act_in_torch(
+        self, observations: Tensor, state: Tensor, is_first: Tensor, noise: Array | None
+    ) -> tuple[Tensor, Tensor]:
+        device = self.device
+        summary, after = self.actor(
+            observations[None].to(device), state.to(device), is_first[None].to(device)
+        )
+        distribution = self.policy_head(summary[0])
+        if noise is None:
+            actions = distribution.mode()
+        else:
+            actions = distribution.sample(torch.from_numpy(noise).to(device))
+        return actions.cpu(), after.cpu()
+
+    def _build_mirror(self) -> ActorMirror | None:
+        if not (can_mirror(self.actor) and can_mirror(self.policy_head)):
+            return None
+        backbone, head = self.actor.mirror(), self.policy_head.mirror()
+        if backbone is None or head is None:
+            return None
+
+        def act(
+            observations: Array, state: Array, is_first: Array, noise: Array | None
+        ) -> tuple[Array, Array]:
+            summary, after = backbone(observations, state, is_first)
+            return head(summary, noise), after
+
+        return act
+
+    @contextmanager
+    def using(self, generator: np.random.Generator) -> Iterator[None]:
+        """Draw from another generator for a while, so that evaluation never disturbs training."""
+        kept, self.generator = self.generator, generator
+        try:
+            yield
+        finally:
+            self.generator = kept
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Agent":
+        """Move tensors (`to`, `float`, ...); what points at the old storage is made anew."""
+        self._mirror, self._mirror_is_current = None, False
+        super()._apply(fn, recurse)
+        for module in self.modules():
+            if isinstance(module, Optimizer):
+                module.repack()
+        return self

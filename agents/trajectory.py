@@ -1,0 +1,50 @@
+"""The stream: what environments and memories produced, time-major, and nothing of any algorithm's."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """T steps of B environments, time-major. Step t reads `observations[t]`, leads to `observations[t + 1]`.
+
+    Environments reset in the step *after* an episode's end, so the final observation of an episode is an
+    ordinary element of the stream and its value is `values[t + 1]`; the step that only resets is not
+    `valid`. Collection reuses its storage: a trajectory stands until the next one is collected.
+
+    Attributes:
+        observations: what was observed, raw, in the environment's dtype.
+        is_first: `observations[t]` opens an episode.
+        actions: the policy's own: unclipped, 0-based, in units of the bounds.
+        rewards: raw rewards.
+        terminated: `observations[t + 1]` is absorbing, its value is zero.
+        truncated: the episode was cut at `observations[t + 1]`, its value stands.
+        state: the actor's memory before `observations[0]`.
+    """
+
+    observations: Shaped[Tensor, "T1 B *O"]
+    is_first: Bool[Tensor, "T1 B"]
+    actions: Shaped[Tensor, "T B *A"]
+    rewards: Float[Tensor, "T B"]
+    terminated: Bool[Tensor, "T B"]
+    truncated: Bool[Tensor, "T B"]
+    state: Float[Tensor, "B S"]
+
+    @property
+    def valid(self) -> Bool[Tensor, "T B"]:
+        """False on the step that only resets: its action was ignored, it counts nowhere."""
+        return ~self.is_first[1:]
+
+    @property
+    def ended(self) -> Bool[Tensor, "T B"]:
+        """True where step t ended an episode, for whatever reason."""
+        return self.terminated | self.truncated
+
+    def to(self, device: torch.device) -> "Trajectory":
+        """Move every tensor; the trajectory itself where it already lies there."""
+        if self.rewards.device == device:
+            return self
+        return Trajectory(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})

@@ -1,0 +1,172 @@
+"""PyTorch's optimizers written out as tensor functions: whole gradient steps can be compiled and gated.
+
+Each rule moves one flat parameter vector in place, with the arithmetic of the `torch.optim` class it is named
+after (the tests hold them together). `weight` is 1, or 0 for a step that must change nothing: neither
+parameters nor moments nor the step count move then, and no branch on data is needed.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Vector = Float[Tensor, " P"]
+Scalar = Float[Tensor, ""]
+
+
+class UpdateRule(nn.Module, ABC):
+    """State of one optimizer over one flat vector; the state tensors are buffers."""
+
+    @abstractmethod
+    def update(
+        self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
+    ) -> None:
+        """Move `parameters` in place."""
+
+
+def _zeros(parameters: Vector, needed: bool) -> Tensor:
+    """State for every parameter, or none where the options make no use of it."""
+    return torch.zeros_like(parameters) if needed else parameters.new_zeros(0)
+
+
+class Adam(UpdateRule):
+    """Adam and, with `decoupled`, AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019)."""
+
+    first: Tensor
+    second: Tensor
+    count: Tensor
+
+    def __init__(
+        self,
+        parameters: Vector,
+        *,
+        betas: Sequence[float],
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
+        """Start with zero moments."""
+        super().__init__()
+        self.betas, self.eps = tuple(betas), eps
+        self.weight_decay, self.decoupled = weight_decay, decoupled
+        self.register_buffer("first", torch.zeros_like(parameters))
+        self.register_buffer("second", torch.zeros_like(parameters))
+        self.register_buffer("count", parameters.new_zeros(()))
+
+    def update(
+        self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
+    ) -> None:
+        """Move along `m / (sqrt(v) + eps)` with bias-corrected moments m and v."""
+        if self.weight_decay and self.decoupled:
+            parameters.mul_(1 - weight * learning_rate * self.weight_decay)
+        elif self.weight_decay:
+            gradients = gradients + self.weight_decay * parameters
+        beta1, beta2 = self.betas
+        self.count.add_(weight)
+        self.first.lerp_(gradients, (1 - beta1) * weight)
+        self.second.lerp_(gradients.square(), (1 - beta2) * weight)
+        # Before the first step that counts, 0 / 0 is avoided by correcting as for step 1.
+        count = self.count.clamp(min=1.0)
+        scale = learning_rate * weight / (1 - beta1**count)
+        deviation = self.second.sqrt().mul_((1 - beta2**count).rsqrt()).add_(self.eps)
+        parameters.sub_(self.first.div(deviation).mul_(scale))
+
+
+class RMSprop(UpdateRule):
+    """RMSprop, optionally centred and with momentum (Tieleman & Hinton 2012; Graves 2013)."""
+
+    square: Tensor
+    mean: Tensor
+    velocity: Tensor
+
+    def __init__(
+        self,
+        parameters: Vector,
+        *,
+        alpha: float,
+        eps: float,
+        momentum: float,
+        centered: bool,
+        weight_decay: float,
+    ) -> None:
+        """Start with zero moments."""
+        super().__init__()
+        self.alpha, self.eps, self.momentum = alpha, eps, momentum
+        self.centered, self.weight_decay = centered, weight_decay
+        self.register_buffer("square", torch.zeros_like(parameters))
+        self.register_buffer("mean", _zeros(parameters, centered))
+        self.register_buffer("velocity", _zeros(parameters, momentum > 0))
+
+    def update(
+        self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
+    ) -> None:
+        """Move along `g / (sqrt(E[g^2]) + eps)`."""
+        if self.weight_decay:
+            gradients = gradients + self.weight_decay * parameters
+        self.square.lerp_(gradients.square(), (1 - self.alpha) * weight)
+        variance = self.square
+        if self.centered:
+            self.mean.lerp_(gradients, (1 - self.alpha) * weight)
+            variance = variance - self.mean.square()
+        direction = gradients / (variance.clamp(min=0.0).sqrt() + self.eps)
+        if self.momentum:
+            self.velocity.lerp_(self.momentum * self.velocity + direction, weight)
+            direction = self.velocity
+        parameters.sub_(learning_rate * weight * direction)
+
+
+class SGD(UpdateRule):
+    """Stochastic gradient descent, optionally with (Nesterov) momentum."""
+
+    velocity: Tensor
+
+    def __init__(
+        self, parameters: Vector, *, momentum: float, nesterov: bool, weight_decay: float
+    ) -> None:
+        """Start at rest."""
+        super().__init__()
+        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
+        self.register_buffer("velocity", _zeros(parameters, momentum > 0))
+
+    def update(
+        self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
+    ) -> None:
+        """Move along the gradient or the velocity."""
+        direction = gradients
+        if self.weight_decay:
+            direction = direction + self.weight_decay * parameters
+        if self.momentum:
+            self.velocity.lerp_(self.momentum * self.velocity + direction, weight)
+            direction = (
+                direction + self.momentum * self.velocity if self.nesterov else self.velocity
+            )
+        parameters.sub_(learning_rate * weight * direction)
+
+
+class TorchRule(UpdateRule):
+    """Any other optimizer class, handed the flat vector as its only parameter.
+
+    Not compilable, and meant for optimizers that work element by element. Its state is in
+    `optimizer.state_dict()`.
+    """
+
+    def __init__(self, parameters: Vector, *, factory: Any, weight_decay: float) -> None:
+        """Build the optimizer; `factory(params, lr=..., weight_decay=...)` as in `torch.optim`."""
+        super().__init__()
+        options = {"weight_decay": weight_decay} if weight_decay else {}
+        self.optimizer = factory([parameters], lr=0.0, **options)
+
+    def update(
+        self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
+    ) -> None:
+        """Step, unless the step must not count."""
+        if weight.item() == 0:
+            return
+        group = self.optimizer.param_groups[0]
+        group["lr"] = learning_rate.item()
+        group["params"][0].data, group["params"][0].grad = parameters, gradients
+        self.optimizer.step()

@@ -1,0 +1,218 @@
+"""Our worker: the library driven as `train.py` drives it, timed from outside.
+
+Does one piece of work and prints one JSON line:
+
+    python -m benchmarks.ours throughput ppo --iterations 20 --warmup 3 --seed 1
+    python -m benchmarks.ours solve recurrent-ppo --seed 1
+    python -m benchmarks.ours resets lstm --seed 1
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from itertools import islice
+from statistics import median
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from agents.agent import Agent
+from agents.trajectory import Trajectory
+from benchmarks.work import (
+    MEMORIES,
+    SOLVE,
+    THROUGHPUT,
+    Measurement,
+    Resets,
+    Solve,
+    Solved,
+    Throughput,
+    peak_memory_mib,
+    report,
+)
+from conf.compose import load
+from training.build import build_agent, build_collector, build_evaluator
+from training.collect import Collector
+from training.environments import build_environments
+from training.episodes import EpisodeHistory
+from training.loop import Iteration, iterations
+
+EPISODE_LENGTH = 30  # mean, of the episodes in `resets`
+UPDATES = 10  # timed in `resets`, of each kind
+
+
+def throughput_overrides(work: Throughput) -> list[str]:
+    """Say the work in our configuration's words."""
+    layers = f"[{work.hidden_size},{work.hidden_size}]"
+    network = [f"extractor.hidden_sizes={layers}", "extractor.activation=tanh"]
+    if work.memory_size:
+        network = [
+            "pomdp=mask_velocity",
+            "extractor=flatten",
+            "memory=lstm",
+            f"memory.hidden_size={work.memory_size}",
+            f"policy_head.hidden_sizes={layers}",
+            f"value_head.hidden_sizes={layers}",
+            f"share_backbone={str(work.shared_memory).lower()}",
+        ]
+    return [
+        "env=cartpole",
+        f"env.num_envs={work.num_envs}",
+        f"agent.rollout_length={work.rollout_length}",
+        f"agent.num_epochs={work.num_epochs}",
+        f"agent.num_minibatches={work.num_minibatches}",
+        f"optimizer.learning_rate={work.learning_rate}",
+        f"compile={str(work.compiled).lower()}",
+        *network,
+    ]
+
+
+def build(overrides: list[str], *, seed: int) -> tuple[DictConfig, Agent, Collector]:
+    """Compose the configuration and build what it describes, on the CPU."""
+    config = load([*overrides, f"seed={seed}", "device=cpu"])
+    num_envs = config.env.num_envs
+    environments = build_environments(config, num_envs=num_envs)
+    agent = build_agent(
+        config,
+        environments.single_observation_space,
+        environments.single_action_space,
+        num_envs=num_envs,
+    )
+    return config, agent, build_collector(config, environments)
+
+
+def measure_throughput(work: Throughput, *, rollouts: int, warmup: int, seed: int) -> Measurement:
+    """Train for `warmup + rollouts` rollouts and time the last ones, statistics included."""
+    _, agent, collector = build(throughput_overrides(work), seed=seed)
+    history = EpisodeHistory(window=100)
+    training = iterations(
+        agent, collector, total_env_steps=(warmup + rollouts) * work.steps_per_iteration
+    )
+    preparing = time.perf_counter()
+    for iteration in islice(training, warmup):
+        log(iteration, history)
+    started, before = time.perf_counter(), collector.env_steps
+    phases = {"environment": 0.0, "acting": 0.0, "update": 0.0}
+    for iteration in islice(training, rollouts):
+        log(iteration, history)
+        for phase in phases:
+            phases[phase] += iteration.seconds[phase]
+    seconds = time.perf_counter() - started
+    phases["rest"] = seconds - sum(phases.values())
+    compiling = started - preparing - warmup * seconds / rollouts
+    return Measurement(
+        env_steps=collector.env_steps - before,
+        seconds=seconds,
+        peak_memory_mib=peak_memory_mib(),
+        phases=phases,
+        compile_seconds=compiling if work.compiled else 0.0,
+    )
+
+
+def log(iteration: Iteration, history: EpisodeHistory) -> dict[str, float]:
+    """Turn a rollout's metrics into numbers, as the peers do after every one."""
+    history.extend(iteration.episodes)
+    return {tag: float(value) for tag, value in iteration.metrics.items()} | history.report()
+
+
+def measure_solve(work: Solve, *, seed: int) -> Solved:
+    """Train on the preset until an evaluation reaches the threshold, evaluations not timed."""
+    preset = "cartpole_no_velocity" if work.hide_velocity else "cartpole"
+    config, agent, collector = build(
+        [
+            f"experiment={preset}",
+            f"total_env_steps={work.budget}",
+            f"evaluation.num_envs={work.episodes}",
+        ],
+        seed=seed,
+    )
+    evaluator, history = build_evaluator(config), EpisodeHistory(window=100)
+    returns: list[float] = []
+    seconds = 0.0
+    started = time.perf_counter()
+    for iteration in iterations(agent, collector, total_env_steps=work.budget):
+        log(iteration, history)
+        is_last = iteration.env_steps >= work.budget
+        if iteration.env_steps < (len(returns) + 1) * work.evaluation_interval and not is_last:
+            continue
+        seconds += time.perf_counter() - started
+        evaluation = evaluator(agent, episodes=work.episodes, index=len(returns))
+        returns.append(evaluation.return_mean)
+        if evaluation.return_mean >= work.threshold:
+            return Solved(env_steps=iteration.env_steps, seconds=seconds, returns=returns)
+        started = time.perf_counter()
+    return Solved(env_steps=None, seconds=None, returns=returns)
+
+
+def measure_resets(memory: str, *, seed: int) -> Resets:
+    """Time the same update on rollouts with and without episode ends, in turn."""
+    work = THROUGHPUT["recurrent-ppo-shared"]
+    overrides = throughput_overrides(work)
+    overrides[overrides.index("memory=lstm")] = f"memory={memory}"
+    _, agent, collector = build(overrides, seed=seed)
+    template = collector.collect(agent)
+    generator = np.random.default_rng(seed)
+    rollouts = {
+        "with": with_ends(template, generator, probability=1 / EPISODE_LENGTH),
+        "without": with_ends(template, generator, probability=0.0),
+    }
+    seconds: dict[str, list[float]] = {kind: [] for kind in rollouts}
+    for _ in range(1 + UPDATES):
+        for kind, rollout in rollouts.items():
+            started = time.perf_counter()
+            agent.learn(rollout)
+            seconds[kind].append(time.perf_counter() - started)
+    return Resets(
+        with_resets=median(seconds["with"][1:]), without_resets=median(seconds["without"][1:])
+    )
+
+
+def with_ends(
+    rollout: Trajectory, generator: np.random.Generator, *, probability: float
+) -> Trajectory:
+    """Copy a rollout and end its episodes at random; the step after an end only resets."""
+    length, num_envs = rollout.rewards.shape
+    terminated = np.zeros((length, num_envs), dtype=bool)
+    is_first = np.zeros((length + 1, num_envs), dtype=bool)
+    for step in range(length):
+        ended_before = terminated[step - 1] if step else np.zeros(num_envs, dtype=bool)
+        is_first[step + 1] = ended_before
+        terminated[step] = (generator.random(num_envs) < probability) & ~ended_before
+    return replace(
+        rollout,
+        is_first=torch.from_numpy(is_first),
+        terminated=torch.from_numpy(terminated),
+        truncated=torch.zeros(length, num_envs, dtype=torch.bool),
+    )
+
+
+def main() -> None:
+    """Do the work that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    throughput = kinds.add_parser("throughput")
+    throughput.add_argument("work", choices=THROUGHPUT)
+    throughput.add_argument("--iterations", type=int, required=True)
+    throughput.add_argument("--warmup", type=int, required=True)
+    kinds.add_parser("solve").add_argument("work", choices=SOLVE)
+    kinds.add_parser("resets").add_argument("work", choices=MEMORIES)
+    for kind in kinds.choices.values():
+        kind.add_argument("--seed", type=int, required=True)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.kind == "solve":
+        report(measure_solve(SOLVE[given.work], seed=given.seed))
+    elif given.kind == "resets":
+        report(measure_resets(given.work, seed=given.seed))
+    else:
+        work = THROUGHPUT[given.work]
+        report(
+            measure_throughput(
+                work, rollouts=given.iterations, warmup=given.warmup, seed=given.seed
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""The peers' worker: stable-baselines3's PPO and sb3-contrib's RecurrentPPO, timed from outside.
+
+Runs in an environment of its own (`make peers`), does one piece of work and prints one JSON line:
+
+    PEERS_PYTHON -m benchmarks.peers throughput ppo --iterations 20 --warmup 3 --seed 1
+    PEERS_PYTHON -m benchmarks.peers solve recurrent-ppo --seed 1
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
+
+from benchmarks.work import (
+    SOLVE,
+    THROUGHPUT,
+    VELOCITIES,
+    Measurement,
+    Solve,
+    Solved,
+    Throughput,
+    peak_memory_mib,
+    report,
+)
+
+EVALUATION_SEED = 1_000_000  # apart from every training seed
+
+
+class HideVelocity(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Zeroes CartPole's velocities, as rl-baselines3-zoo does."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self._mask = np.ones(4, dtype=np.float32)
+        self._mask[list(VELOCITIES)] = 0.0
+
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        """Multiply by the mask: a new array each time."""
+        return observation * self._mask
+
+
+class Clock(BaseCallback):
+    """Splits the time after the warm-up into collecting and updating."""
+
+    def __init__(self, *, warmup: int) -> None:
+        super().__init__()
+        self._warmup = warmup
+        self._marks: list[tuple[float, float]] = []  # a rollout's start and end
+
+    def _on_rollout_start(self) -> None:
+        self._start = time.perf_counter()
+
+    def _on_rollout_end(self) -> None:
+        self._marks.append((self._start, time.perf_counter()))
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        timed = self._marks[self._warmup :]
+        self.seconds = time.perf_counter() - timed[0][0]
+        self.collecting = sum(end - start for start, end in timed)
+
+
+class Evaluation(BaseCallback):
+    """Evaluates between an update and the next rollout, clock stopped; ends when solved."""
+
+    def __init__(self, *, work: Solve, environments: VecEnv) -> None:
+        super().__init__()
+        self._work = work
+        self._environments = environments
+        self._seconds = 0.0
+        self.returns: list[float] = []
+        self.solved: tuple[int, float] | None = None
+
+    def _on_training_start(self) -> None:
+        self._running_since = time.perf_counter()
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps and self.num_timesteps % self._work.evaluation_interval == 0:
+            self._evaluate()
+
+    def _on_training_end(self) -> None:
+        if self.solved is None:
+            self._evaluate()
+
+    def _on_step(self) -> bool:
+        return self.solved is None
+
+    def _evaluate(self) -> None:
+        self._seconds += time.perf_counter() - self._running_since
+        if isinstance(self._environments, VecNormalize):
+            sync_envs_normalization(self.training_env, self._environments)
+        mean, _ = evaluate_policy(
+            self.model, self._environments, n_eval_episodes=self._work.episodes, deterministic=True
+        )
+        self.returns.append(float(mean))
+        if mean >= self._work.threshold:
+            self.solved = (self.num_timesteps, self._seconds)
+        self._running_since = time.perf_counter()
+
+
+def make_environments(*, num_envs: int, hide_velocity: bool, seed: int) -> VecEnv:
+    """Make CartPoles in one process, monitored: peers count returns there."""
+    wrapper = HideVelocity if hide_velocity else None
+    return make_vec_env("CartPole-v1", n_envs=num_envs, seed=seed, wrapper_class=wrapper)
+
+
+def throughput_model(work: Throughput, seed: int) -> PPO | RecurrentPPO:
+    """Build the peer's agent with its defaults, but for what the work names."""
+    environments = make_environments(
+        num_envs=work.num_envs, hide_velocity=work.memory_size > 0, seed=seed
+    )
+    layers = [work.hidden_size, work.hidden_size]
+    network: dict[str, Any] = {"net_arch": {"pi": layers, "vf": layers}}
+    if work.memory_size:
+        network |= {
+            "lstm_hidden_size": work.memory_size,
+            "shared_lstm": work.shared_memory,
+            "enable_critic_lstm": not work.shared_memory,
+        }
+    algorithm, policy = (RecurrentPPO, "MlpLstmPolicy") if work.memory_size else (PPO, "MlpPolicy")
+    return algorithm(
+        policy,
+        environments,
+        learning_rate=work.learning_rate,
+        n_steps=work.rollout_length,
+        n_epochs=work.num_epochs,
+        batch_size=work.steps_per_iteration // work.num_minibatches,
+        policy_kwargs=network,
+        seed=seed,
+        device="cpu",
+    )
+
+
+def measure_throughput(work: Throughput, *, iterations: int, warmup: int, seed: int) -> Measurement:
+    """Train for `warmup + iterations` rollouts and time the last ones."""
+    model = throughput_model(work, seed)
+    clock = Clock(warmup=warmup)
+    model.learn((warmup + iterations) * work.steps_per_iteration, callback=clock)
+    return Measurement(
+        env_steps=iterations * work.steps_per_iteration,
+        seconds=clock.seconds,
+        peak_memory_mib=peak_memory_mib(),
+        phases={
+            "environment and acting": clock.collecting,
+            "update": clock.seconds - clock.collecting,
+        },
+    )
+
+
+def linear(initial: float) -> Callable[[float], float]:
+    """Fall to 0 with what remains of the budget, the zoo's `lin_` schedule."""
+    return lambda remaining: remaining * initial
+
+
+def solve_model(work: Solve, environments: VecEnv, seed: int) -> PPO | RecurrentPPO:
+    """Build the peer's agent with rl-baselines3-zoo's numbers: CartPole-v1, CartPoleNoVel-v1."""
+    common: dict[str, Any] = {
+        "n_steps": 32,
+        "batch_size": 256,
+        "n_epochs": 20,
+        "gamma": 0.98,
+        "gae_lambda": 0.8,
+        "ent_coef": 0.0,
+        "learning_rate": linear(1e-3),
+        "clip_range": linear(0.2),
+        "seed": seed,
+        "device": "cpu",
+    }
+    if not work.hide_velocity:
+        return PPO("MlpPolicy", environments, **common)
+    network = {
+        "ortho_init": False,
+        "activation_fn": torch.nn.ReLU,
+        "lstm_hidden_size": 64,
+        "enable_critic_lstm": True,
+        "net_arch": {"pi": [64], "vf": [64]},
+    }
+    return RecurrentPPO("MlpLstmPolicy", environments, policy_kwargs=network, **common)
+
+
+def measure_solve(work: Solve, *, seed: int) -> Solved:
+    """Train until an evaluation reaches the threshold; normalised where the zoo does."""
+    hide = work.hide_velocity
+    environments = make_environments(num_envs=8, hide_velocity=hide, seed=seed)
+    evaluation = make_environments(
+        num_envs=work.episodes, hide_velocity=hide, seed=EVALUATION_SEED + seed * work.episodes
+    )
+    if work.hide_velocity:
+        environments = VecNormalize(environments, gamma=0.98)
+        evaluation = VecNormalize(evaluation, training=False, norm_reward=False)
+    model = solve_model(work, environments, seed)
+    watch = Evaluation(work=work, environments=evaluation)
+    model.learn(work.budget, callback=watch)
+    steps, seconds = watch.solved or (None, None)
+    return Solved(env_steps=steps, seconds=seconds, returns=watch.returns)
+
+
+def main() -> None:
+    """Do the work that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    throughput = kinds.add_parser("throughput")
+    throughput.add_argument("work", choices=THROUGHPUT)
+    throughput.add_argument("--iterations", type=int, required=True)
+    throughput.add_argument("--warmup", type=int, required=True)
+    solve = kinds.add_parser("solve")
+    solve.add_argument("work", choices=SOLVE)
+    for kind in (throughput, solve):
+        kind.add_argument("--seed", type=int, required=True)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.kind == "solve":
+        report(measure_solve(SOLVE[given.work], seed=given.seed))
+        return
+    report(
+        measure_throughput(
+            THROUGHPUT[given.work],
+            iterations=given.iterations,
+            warmup=given.warmup,
+            seed=given.seed,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

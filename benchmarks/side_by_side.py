@@ -1,0 +1,118 @@
+"""Runs workers of two interpreters in turn, and says on what machine; measures nothing itself.
+
+Free of torch, so that the harness neither warms a cache for a worker nor competes with it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+class Workers:
+    """Starts one process per measurement: our interpreter for ours, the peers' for theirs."""
+
+    def __init__(self, *, peers_python: Path) -> None:
+        self._pythons = {"ours": Path(sys.executable), "peers": peers_python}
+
+    def run(self, side: str, *arguments: str | int) -> dict[str, Any]:
+        """Do one piece of work in a fresh process and read the JSON on its last line."""
+        words = [str(argument) for argument in arguments]
+        command = [str(self._pythons[side]), "-m", f"benchmarks.{side}", *words]
+        print(f"  {side}: {' '.join(words)}", file=sys.stderr, flush=True)
+        finished = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | ONE_THREAD,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if finished.returncode != 0:
+            sys.exit(f"{side} failed: {' '.join(command)}\n{finished.stderr}")
+        result: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
+        return result
+
+
+def alternate(round_number: int) -> tuple[str, str]:
+    """Let the sides take turns at going first: a machine slows down and recovers."""
+    return ("ours", "peers") if round_number % 2 == 0 else ("peers", "ours")
+
+
+def argument_parser(description: str | None) -> argparse.ArgumentParser:
+    """Give the arguments that every benchmark takes."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--peers-python",
+        type=Path,
+        default=PEERS_PYTHON,
+        help="the interpreter that has stable-baselines3 and sb3-contrib (default: make peers)",
+    )
+    parser.add_argument("--json", type=Path, help="also write every single measurement there")
+    return parser
+
+
+def require_peers(python: Path) -> None:
+    """End in words where the peers are not installed."""
+    if not python.exists():
+        sys.exit(f"There is no {python}: run 'make peers', or name one with --peers-python")
+
+
+def machine() -> str:
+    """Describe processor, versions and commit, without which a figure says little."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return ", ".join(
+        (
+            f"{os.cpu_count()} x {_processor()}",
+            f"Python {platform.python_version()}",
+            f"torch {_version('torch')}",
+            f"gymnasium {_version('gymnasium')}",
+            f"commit {commit or 'unknown'}",
+        )
+    )
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Write a Markdown table: a name first, numbers after it."""
+    rule = ["---", *("---:" for _ in header[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+
+
+def save(path: Path | None, measurements: object) -> None:
+    """Keep the raw measurements, where asked to."""
+    if path is not None:
+        text = json.dumps({"machine": machine(), "measurements": measurements}, indent=2)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,175 @@
+"""Environment steps per second, learning included, beside stable-baselines3 and sb3-contrib.
+
+    make bench
+    python -m benchmarks.throughput --peers-python PYTHON --work ppo resets --rounds 5
+
+Both sides do the same work on one thread, each measurement in a process of its own, in turn.
+Imports, set-up, warm-up and compilation are left out; environment, acting, update and episode
+statistics are in.
+"""
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Any
+
+from benchmarks.side_by_side import (
+    Workers,
+    alternate,
+    argument_parser,
+    machine,
+    require_peers,
+    save,
+    table,
+)
+from benchmarks.work import MEMORIES, Measurement
+
+# A row of the comparison: what is done by ours, by the peers, and for how many rollouts.
+COMPARISONS = {
+    "ppo": ("ppo", "ppo", 30),
+    "ppo-compiled": ("ppo-compiled", "ppo", 30),
+    "recurrent-ppo-shared": ("recurrent-ppo-shared", "recurrent-ppo-shared", 8),
+    "recurrent-ppo-separate": ("recurrent-ppo-separate", "recurrent-ppo-separate", 8),
+}
+# Rollouts with 8 and with 64 environments: the same number of environment steps.
+SCALING = {"recurrent-ppo-shared": 24, "recurrent-ppo-shared-64": 3}
+ALONE = ("recurrent-scaling", "resets")
+WARMUP = 3  # rollouts
+PHASES = ("environment", "acting", "update", "rest")
+
+
+def compare(workers: Workers, names: Iterable[str], rounds: int) -> dict[str, dict[str, Any]]:
+    """Measure both sides in turn, round after round over all rows."""
+    names = list(names)
+    sides: dict[str, dict[str, Any]] = {name: {"ours": [], "peers": []} for name in names}
+    for number in range(rounds):
+        for name in names:
+            ours, peers, iterations = COMPARISONS[name]
+            for side in alternate(number):
+                work = ours if side == "ours" else peers
+                measured = throughput(workers, side, work, iterations=iterations, seed=number)
+                sides[name][side].append(measured)
+    return sides
+
+
+def throughput(
+    workers: Workers, side: str, work: str, *, iterations: int, seed: int
+) -> dict[str, Any]:
+    """Have one worker measure one piece of work."""
+    return workers.run(
+        side, "throughput", work, "--iterations", iterations, "--warmup", WARMUP, "--seed", seed
+    )
+
+
+def measure_scaling(workers: Workers, rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Measure ours with 8 and with 64 environments, in turn."""
+    measured: dict[str, list[dict[str, Any]]] = {work: [] for work in SCALING}
+    for number in range(rounds):
+        for work, iterations in SCALING.items():
+            one = throughput(workers, "ours", work, iterations=iterations, seed=number)
+            measured[work].append(one)
+    return measured
+
+
+def measure_resets(workers: Workers, rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Measure our update on rollouts with and without episode ends, for every memory."""
+    measured: dict[str, list[dict[str, Any]]] = {memory: [] for memory in MEMORIES}
+    for number in range(rounds):
+        for memory in MEMORIES:
+            measured[memory].append(workers.run("ours", "resets", memory, "--seed", number))
+    return measured
+
+
+def comparison_table(sides: dict[str, dict[str, Any]]) -> str:
+    """Show medians, the median of the rounds' ratios with its range, and peak memory."""
+    rows = []
+    for name, measured in sides.items():
+        ours, peers = parsed(measured["ours"]), parsed(measured["peers"])
+        pairs = zip(ours, peers, strict=True)
+        ratios = [one.steps_per_second / other.steps_per_second for one, other in pairs]
+        rows.append(
+            [
+                name,
+                f"{median(one.steps_per_second for one in ours):,.0f}",
+                f"{median(one.steps_per_second for one in peers):,.0f}",
+                f"**{median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})",
+                f"{median(one.peak_memory_mib for one in ours):.0f}",
+                f"{median(one.peak_memory_mib for one in peers):.0f}",
+                f"{median(one.compile_seconds for one in ours):.1f}",
+            ]
+        )
+    header = ["work", "ours, steps/s", "peers, steps/s", "ratio (range)", "ours, peak MiB"]
+    return table([*header, "peers, peak MiB", "compiling, s"], rows)
+
+
+def breakdown_table(measured: dict[str, Sequence[dict[str, Any]]]) -> str:
+    """Show where our time goes: shares of each phase, and microseconds per environment step."""
+    rows = []
+    for name, results in measured.items():
+        ours = parsed(results)
+        cells = []
+        for phase in PHASES:
+            share = median(one.phases[phase] / one.seconds for one in ours)
+            cost = median(one.phases[phase] / one.env_steps for one in ours)
+            cells.append(f"{share:.0%} ({cost * 1e6:.1f} us)")
+        rows.append([name, *cells])
+    return table(["ours", *PHASES], rows)
+
+
+def scaling_table(measured: dict[str, list[dict[str, Any]]]) -> str:
+    """Show steps per second by the number of environments."""
+    rates = {
+        name: [one.steps_per_second for one in parsed(results)]
+        for name, results in measured.items()
+    }
+    few, many = rates.values()
+    ratio = median(b / a for a, b in zip(few, many, strict=True))
+    rows = [[name, f"{median(rate):,.0f}"] for name, rate in rates.items()]
+    return table(["environments", "steps/s"], [*rows, ["64 against 8", f"**{ratio:.2f}**"]])
+
+
+def resets_table(measured: dict[str, list[dict[str, Any]]]) -> str:
+    """Show the update's time with an episode end every 30 steps against the same without any."""
+    rows = [
+        [
+            memory,
+            f"{median(one['with_resets'] for one in results) * 1e3:.1f}",
+            f"{median(one['without_resets'] for one in results) * 1e3:.1f}",
+            f"**{median(one['with_resets'] / one['without_resets'] for one in results):.2f}**",
+        ]
+        for memory, results in measured.items()
+    ]
+    return table(["update, ms", "resets every 30 steps", "no resets", "ratio"], rows)
+
+
+def parsed(results: Sequence[dict[str, Any]]) -> list[Measurement]:
+    """Read workers' JSON."""
+    return [Measurement(**result) for result in results]
+
+
+def main() -> None:
+    """Measure what is asked for and print Markdown."""
+    parser = argument_parser(__doc__)
+    choices = [*COMPARISONS, *ALONE]
+    parser.add_argument("--work", nargs="+", choices=choices, default=choices, metavar="WORK")
+    parser.add_argument("--rounds", type=int, default=3, help="medians are over these (default 3)")
+    given = parser.parse_args()
+    compared = [name for name in given.work if name in COMPARISONS]
+    if compared:
+        require_peers(given.peers_python)
+    workers = Workers(peers_python=given.peers_python)
+    raw: dict[str, Any] = {}
+    print(f"{machine()}; one thread, medians of {given.rounds} rounds\n")
+    if compared:
+        raw |= compare(workers, compared, given.rounds)
+        print(comparison_table(raw), breakdown_table({n: raw[n]["ours"] for n in raw}), sep="\n\n")
+    if "recurrent-scaling" in given.work:
+        raw["recurrent-scaling"] = measure_scaling(workers, given.rounds)
+        print("", scaling_table(raw["recurrent-scaling"]), sep="\n")
+    if "resets" in given.work:
+        raw["resets"] = measure_resets(workers, given.rounds)
+        print("", resets_table(raw["resets"]), sep="\n")
+    save(given.json, raw)
+
+
+if __name__ == "__main__":
+    main()

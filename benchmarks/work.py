@@ -1,0 +1,117 @@
+"""The work that is measured, in numbers both sides read; imports neither library.
+
+Workers run in interpreters of their own: they share this file and the JSON they print, no more.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """PPO on CartPole-v1, learning included; the numbers of both sides."""
+
+    num_envs: int = 8
+    rollout_length: int = 128
+    num_epochs: int = 4
+    num_minibatches: int = 4
+    learning_rate: float = 3e-4
+    hidden_size: int = 64  # of each of two tanh layers, actor and critic apart
+    memory_size: int = 0  # LSTM units; 0 = no memory and nothing hidden from the agent
+    shared_memory: bool = False  # one LSTM read by actor and critic
+    compiled: bool = False  # ours alone
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Count the environment steps of one rollout."""
+        return self.num_envs * self.rollout_length
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Until the mean of an evaluation reaches the threshold, or the budget is spent."""
+
+    hide_velocity: bool  # an LSTM each for actor and critic then; else MLPs that see everything
+    budget: int = 100_000  # environment steps; learning rate and clip range fall to 0 over it
+    evaluation_interval: int = 2_560  # environment steps; evaluations are not timed
+    episodes: int = 10
+    threshold: float = 475.0
+
+
+THROUGHPUT = {
+    "ppo": Throughput(),
+    "ppo-compiled": Throughput(compiled=True),
+    "recurrent-ppo-shared": Throughput(memory_size=128, shared_memory=True),
+    "recurrent-ppo-separate": Throughput(memory_size=128),
+    "recurrent-ppo-shared-64": Throughput(memory_size=128, shared_memory=True, num_envs=64),
+}
+SOLVE = {"ppo": Solve(hide_velocity=False), "recurrent-ppo": Solve(hide_velocity=True)}
+
+MEMORIES = ("lstm", "gru", "rnn")
+
+VELOCITIES = (1, 3)  # CartPole's, zeroed wherever memory is measured
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One worker's throughput, in steady state: imports, set-up and warm-up are left out."""
+
+    env_steps: int
+    seconds: float
+    peak_memory_mib: float  # of the whole process, imports included
+    phases: dict[str, float]  # seconds by phase; they add up to `seconds`
+    compile_seconds: float = 0.0
+
+    @property
+    def steps_per_second(self) -> float:
+        """Divide environment steps by the time they took, learning included."""
+        return self.env_steps / self.seconds
+
+
+@dataclass(frozen=True)
+class Solved:
+    """How one seed fared; steps and seconds are None where the budget was spent first."""
+
+    env_steps: int | None
+    seconds: float | None
+    returns: list[float]  # the mean of each evaluation, in order
+
+    @property
+    def env_steps_or_never(self) -> float:
+        """Count the steps to the first evaluation that reached the threshold."""
+        return float("inf") if self.env_steps is None else self.env_steps
+
+    @property
+    def seconds_or_never(self) -> float:
+        """Take the training time until then."""
+        return float("inf") if self.seconds is None else self.seconds
+
+
+@dataclass(frozen=True)
+class Resets:
+    """Seconds that one update takes, on rollouts that differ only in their episode ends."""
+
+    with_resets: float
+    without_resets: float
+
+
+def report(result: Measurement | Solved | Resets) -> None:
+    """Print what the harness reads: one JSON object, on the last line."""
+    print(json.dumps(asdict(result)), flush=True)
+
+
+def peak_memory_mib() -> float:
+    """Read the largest resident size this process has had.
+
+    From /proc where there is one: `getrusage` counts what the parent had before `exec` as well.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) / 1024
+    import resource  # not on Windows
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)

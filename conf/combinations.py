@@ -1,0 +1,129 @@
+"""Rules that tie several keys together. Each key alone is the work of `conf.validation`."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Config = dict[str, Any]
+
+# What Gymnasium calls some settings that have a key of their own here.
+_KEYWORDS_WITH_A_KEY = {
+    "id": "env.id",
+    "max_episode_steps": "env.time_limit",
+    "num_envs": "env.num_envs",
+    "vectorization_mode": "env.vectorization",
+}
+
+
+def combination_problems(config: Config) -> list[str]:
+    """List the rules that a typed configuration breaks, one line each."""
+    rules: tuple[Callable[[Config], Iterator[str]], ...] = (
+        _sequences,
+        _sharing,
+        _native_environments,
+        _environment_keywords,
+        _evaluation,
+        _optimizer,
+    )
+    return [problem for rule in rules for problem in rule(config)]
+
+
+def training_sequence_length(config: Config) -> int:
+    """Return how many steps of one environment make up a sequence of a minibatch.
+
+    Actor and critic are trained on the same sequences: where one of them has no memory, on the
+    other's.
+    """
+    rollout_length: int = config["agent"]["rollout_length"]
+    return max(length or rollout_length for length in _sequence_lengths(config).values())
+
+
+def _sequence_lengths(config: Config) -> dict[str, int]:
+    lengths = {"memory.sequence_length": config["memory"]["sequence_length"]}
+    if config["critic"]["memory"] is not None:
+        lengths["critic.memory.sequence_length"] = config["critic"]["memory"]["sequence_length"]
+    return lengths
+
+
+def _sequences(config: Config) -> Iterator[str]:
+    """Minibatches are made of whole sequences, sequences are cut from whole rollouts."""
+    agent = config["agent"]
+    if not {"rollout_length", "num_minibatches"} <= agent.keys():
+        return  # an agent of the user's own, that learns in another way
+    rollout_length, num_minibatches = agent["rollout_length"], agent["num_minibatches"]
+    lengths = {key: length or rollout_length for key, length in _sequence_lengths(config).items()}
+    uneven = [key for key, length in lengths.items() if rollout_length % length]
+    for key in uneven:
+        yield (
+            f"{key}: {lengths[key]} does not divide agent.rollout_length {rollout_length}; "
+            f"choose {_divisors_near(lengths[key], rollout_length)}, or 0 for the whole rollout"
+        )
+    if len({length for length in lengths.values() if length > 1}) > 1:
+        actor, critic = lengths.values()
+        yield (
+            f"critic.memory.sequence_length: expected {actor} as in memory.sequence_length, "
+            f"got {critic}"
+        )
+    length = max(lengths.values())
+    num_sequences = rollout_length // length * config["env"]["num_envs"]
+    if not uneven and num_sequences % num_minibatches:
+        yield (
+            f"agent.num_minibatches: {num_minibatches} does not divide {num_sequences} sequences "
+            f"(agent.rollout_length {rollout_length} / sequence_length {length} x env.num_envs "
+            f"{config['env']['num_envs']}); choose {_divisors_near(num_minibatches, num_sequences)}"
+        )
+
+
+def _divisors_near(number: int, whole: int) -> str:
+    """Name the divisors of `whole` on both sides of a number."""
+    divisors = [divisor for divisor in range(1, whole + 1) if whole % divisor == 0]
+    below = [divisor for divisor in divisors if divisor < number][-1:]
+    above = [divisor for divisor in divisors if divisor > number][:1]
+    return " or ".join(str(divisor) for divisor in below + above)
+
+
+def _sharing(config: Config) -> Iterator[str]:
+    for part in ("extractor", "memory"):
+        if config["share_backbone"] and config["critic"][part] is not None:
+            yield (
+                f"critic.{part}: expected null, because share_backbone=true gives the critic "
+                "the actor's"
+            )
+
+
+def _native_environments(config: Config) -> Iterator[str]:
+    """A native vector environment cannot be changed from the inside, environment by environment."""
+    env = config["env"]
+    if env["vectorization"] != "native":
+        return
+    used = {
+        "env.wrappers": bool(env["wrappers"]),
+        "pomdp": bool(config["pomdp"]),
+        "env.frame_stack": env["frame_stack"] > 1,
+        "env.previous_action": env["previous_action"],
+        "env.previous_reward": env["previous_reward"],
+    }
+    for key in (key for key, is_used in used.items() if is_used):
+        yield f"{key}: not possible with env.vectorization=native; use env.vectorization=sync"
+
+
+def _environment_keywords(config: Config) -> Iterator[str]:
+    for keyword in sorted(_KEYWORDS_WITH_A_KEY.keys() & config["env"]["kwargs"].keys()):
+        ours = _KEYWORDS_WITH_A_KEY[keyword]
+        yield f"env.kwargs.{keyword}: unknown key; in this project it is {ours}"
+
+
+def _evaluation(config: Config) -> Iterator[str]:
+    evaluation = config["evaluation"]
+    if evaluation["checkpoint"] == "best" and evaluation["interval"] == 0:
+        yield (
+            "evaluation.checkpoint: expected last, because evaluation.interval=0 finds no best "
+            "during training; got 'best'"
+        )
+
+
+def _optimizer(config: Config) -> Iterator[str]:
+    optimizer = config["optimizer"]
+    if optimizer["schedule"] == "constant" and optimizer["final_learning_rate"] > 0:
+        yield "optimizer.final_learning_rate: has no effect without optimizer.schedule=linear"
+    if optimizer.get("nesterov") is True and optimizer.get("momentum") == 0:
+        yield "optimizer.nesterov: expected optimizer.momentum > 0 with it, got 0"

@@ -1,0 +1,195 @@
+"""The keys of what conf/ can put together: agents, networks, optimizers, masks.
+
+Each class here stands for the YAML files it names; `TARGETS` says which `_target_` takes which
+keys.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from conf.constraints import (
+    Activation,
+    Count,
+    Fraction,
+    FractionBelowOne,
+    Initialization,
+    NonNegative,
+    Positive,
+    PositiveCount,
+    Schedule,
+)
+
+
+@dataclass
+class PPO:
+    """conf/agent/ppo.yaml."""
+
+    discount: Fraction
+    gae_lambda: Fraction
+    rollout_length: PositiveCount
+    num_epochs: PositiveCount
+    num_minibatches: PositiveCount
+    clip_range: Positive
+    clip_range_schedule: Schedule
+    value_clip_range: Positive | None
+    value_coefficient: NonNegative
+    entropy_coefficient: NonNegative
+    entropy_coefficient_schedule: Schedule
+    normalize_advantages: bool
+    target_kl: Positive | None
+
+
+@dataclass
+class Flatten:
+    """conf/extractor/flatten.yaml."""
+
+
+@dataclass
+class MLP:
+    """conf/extractor/mlp.yaml."""
+
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
+    layer_norm: bool
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass
+class AnyMemory:
+    """What is read of every memory, a user's own included; conf/memory/none.yaml has no more."""
+
+    sequence_length: Count
+
+
+@dataclass
+class GatedMemory(AnyMemory):
+    """conf/memory/gru.yaml and lstm.yaml."""
+
+    hidden_size: PositiveCount
+    num_layers: PositiveCount
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass
+class RNN(GatedMemory):
+    """conf/memory/rnn.yaml."""
+
+    nonlinearity: Literal["tanh", "relu"]
+
+
+@dataclass
+class PolicyHead:
+    """`policy_head` of conf/config.yaml."""
+
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
+    initialization: Initialization
+    gain: Positive
+    initial_log_std: float
+
+
+@dataclass
+class MSEValueHead:
+    """conf/value_head/mse.yaml."""
+
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass
+class HuberValueHead(MSEValueHead):
+    """conf/value_head/huber.yaml."""
+
+    delta: Positive
+
+
+@dataclass
+class OptimizerGroup:
+    """What one part of the agent can have of its own; what is left out is the optimizer's."""
+
+    learning_rate: NonNegative = 0.0
+    weight_decay: NonNegative = 0.0
+
+
+@dataclass
+class AnyOptimizer:
+    """What we read of every optimizer; its other keys go to its constructor."""
+
+    learning_rate: Positive
+    schedule: Schedule
+    final_learning_rate: NonNegative
+    max_grad_norm: Positive
+    groups: dict[Literal["extractor", "memory", "actor", "critic"], OptimizerGroup]
+
+
+@dataclass
+class Adam(AnyOptimizer):
+    """conf/optimizer/adam.yaml and adamw.yaml."""
+
+    betas: tuple[FractionBelowOne, FractionBelowOne]
+    eps: Positive
+    weight_decay: NonNegative
+
+
+@dataclass
+class RMSprop(AnyOptimizer):
+    """conf/optimizer/rmsprop.yaml."""
+
+    alpha: FractionBelowOne
+    eps: Positive
+    momentum: NonNegative
+    centered: bool
+    weight_decay: NonNegative
+
+
+@dataclass
+class SGD(AnyOptimizer):
+    """conf/optimizer/sgd.yaml."""
+
+    momentum: NonNegative
+    nesterov: bool
+    weight_decay: NonNegative
+
+
+@dataclass
+class MaskVelocity:
+    """conf/pomdp/mask_velocity.yaml."""
+
+    dimensions: list[Count] | None
+
+
+@dataclass
+class Anything:
+    """No key that we read."""
+
+
+# The classes of ours (and torch's optimizers) that each group knows, and the keys they take.
+TARGETS: dict[str, dict[str, type]] = {
+    "agent": {"agents.ppo.PPO": PPO},
+    "extractor": {"networks.mlp.MLP": MLP, "networks.mlp.Flatten": Flatten},
+    "memory": {
+        "networks.memory.NoMemory": AnyMemory,
+        "networks.memory.RNN": RNN,
+        "networks.memory.GRU": GatedMemory,
+        "networks.memory.LSTM": GatedMemory,
+    },
+    "value_head": {
+        "networks.heads.MSEValueHead": MSEValueHead,
+        "networks.heads.HuberValueHead": HuberValueHead,
+    },
+    "optimizer": {
+        "torch.optim.Adam": Adam,
+        "torch.optim.AdamW": Adam,
+        "torch.optim.RMSprop": RMSprop,
+        "torch.optim.SGD": SGD,
+    },
+    "pomdp": {"envs.pomdp.MaskVelocity": MaskVelocity},
+    "wrapper": {},
+}
+
+# The keys we read of every other class in the group; the class takes what else it likes.
+OTHER_TARGETS: dict[str, type] = {"memory": AnyMemory, "optimizer": AnyOptimizer}

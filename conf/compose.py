@@ -1,0 +1,178 @@
+"""The door to the configuration: for entry points (`launch`), for Python (`load`).
+
+A command line that cannot be run is refused before torch or an environment is imported and before a
+directory is made: one line for each problem on stderr, exit code 2.
+"""
+
+import argparse
+import functools
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from conf.composition import CONFIG_DIRECTORY, VERSION_BASE, Composer
+from conf.refusals import InvalidConfiguration, flag_problem
+from conf.resolution import frozen, hydra_configuration, inspected, read_only
+from conf.targets import target_problems
+
+__all__ = ["InvalidConfiguration", "check", "compose", "frozen", "launch", "load"]
+
+EXIT_CODE = 2
+_HYDRA_PLUGINS = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins")
+
+
+def launch(task: Callable[[DictConfig], Any], config_name: str = "config") -> None:
+    """Check the command line, then have Hydra run the task, once or for each job of a sweep.
+
+    The task gets a resolved, typed and read-only configuration. Import torch inside of it: by then
+    the command line is known to be good.
+    """
+    sys.argv[1:] = check(sys.argv[1:], config_name)
+    decorate = hydra.main(
+        version_base=VERSION_BASE, config_path=CONFIG_DIRECTORY, config_name=config_name
+    )
+    decorate(_Task(task, config_name))()
+
+
+def check(argv: Sequence[str], config_name: str = "config") -> list[str]:
+    """Refuse a command line that cannot be run, whether it asks for a run, a sweep or `--cfg`.
+
+    Returns:
+        The same command line with its flags first, as Hydra wants it.
+    """
+    with _refusals():
+        flags = _flags(argv)
+        if not (flags.hydra_help or flags.shell_completion or flags.info):
+            _composed(flags, config_name)
+    return [*(word for word in argv if word not in flags.overrides), *flags.overrides]
+
+
+def compose(argv: Sequence[str], config_name: str = "config") -> DictConfig:
+    """Return what a command line asks for, resolved, typed and read-only; of a sweep, the first.
+
+    Every job of a sweep is checked. A command line that cannot be run ends the process.
+    """
+    with _refusals():
+        return _composed(_flags(argv), config_name)[0]
+
+
+def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
+    """Return the configuration of one run, resolved, typed and read-only.
+
+    Raises:
+        InvalidConfiguration: with every problem that was found.
+    """
+    return _one(Composer(config_name, None), overrides, config_name, None)
+
+
+class _Task:
+    """Hands a frozen configuration to a task; a class, for launchers send it to other processes."""
+
+    def __init__(self, task: Callable[[DictConfig], Any], config_name: str) -> None:
+        functools.update_wrapper(self, task)
+        self.task = task
+        self.config_name = config_name
+
+    def __call__(self, config: DictConfig) -> Any:
+        return self.task(frozen(config, self.config_name))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """End the process on a configuration that cannot be run."""
+    try:
+        yield
+    except InvalidConfiguration as refusal:
+        print(refusal, file=sys.stderr)
+        sys.exit(EXIT_CODE)
+
+
+def _flags(argv: Sequence[str]) -> argparse.Namespace:
+    """Read Hydra's flags; what is not a flag is an override."""
+    parser = get_args_parser()
+    parser.usage = argparse.SUPPRESS  # its errors are one line then
+    flags, unknown = parser.parse_known_intermixed_args(list(argv))
+    problems = [flag_problem(flag) for flag in unknown]
+    if flags.config_path is not None:
+        problems.append(
+            "--config-path: would replace the defaults; add configurations with --config-dir"
+        )
+    if flags.experimental_rerun is not None:
+        problems.append("--experimental-rerun: not supported, it reads a pickle")
+    if problems:
+        raise InvalidConfiguration(problems)
+    return flags
+
+
+def _composed(flags: argparse.Namespace, config_name: str) -> list[DictConfig]:
+    """Compose and check every run that a command line asks for."""
+    composer = Composer(flags.config_name or config_name, flags.config_dir)
+    parsed = composer.parse(flags.overrides)
+    settings = composer.hydra_settings(parsed)
+    if not (flags.multirun or settings.mode == RunMode.MULTIRUN):
+        return [_one(composer, flags.overrides, config_name, None)]
+    is_basic = "BasicSweeper" in settings.sweeper.get("_target_", "")
+    params = settings.sweeper.get("params") if is_basic else None
+    defaults = [f"{key}={value}" for key, value in (params or {}).items()]
+    intervals = [o for o in parsed if o.is_sweep_override() and not o.is_discrete_sweep()]
+    problems = [
+        f"{o.key_or_group}: an interval needs another hydra/sweeper" for o in intervals if is_basic
+    ]
+    configs = []
+    for number, job in enumerate(composer.jobs([*defaults, *flags.overrides])):
+        try:
+            configs.append(_one(composer, job, config_name, number))
+        except InvalidConfiguration as refusal:
+            problems += refusal.problems
+    problems += _shared_directories(configs)
+    if problems:
+        raise InvalidConfiguration(problems)
+    return configs
+
+
+def _one(
+    composer: Composer, overrides: Sequence[str], config_name: str, job_number: int | None
+) -> DictConfig:
+    """Compose and check one run; a job of a sweep has a number."""
+    config, problems, invented = composer.compose(overrides)
+    plugins = OmegaConf.to_container(config.hydra, resolve=False)
+    problems += [f"hydra.{problem}" for problem in target_problems(plugins, _HYDRA_PLUGINS)]
+    if job_number is not None:
+        OmegaConf.update(config, "hydra.job.num", job_number, force_add=True)
+    with hydra_configuration(config):
+        typed, found = inspected(config, config_name)
+    problems += found
+    problems += _needs_plus(invented, problems)
+    if problems:
+        raise InvalidConfiguration(problems)
+    return read_only(typed)
+
+
+def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:
+    """Explain keys that did not exist, in a mapping that takes any, so that none was unknown."""
+    paths = [re.split(r"[:\[]", p)[0].removesuffix("._target_") + "." for p in problems]
+    lines = []
+    for line in invented:
+        key = line.partition("=")[0]
+        is_told = any(path.startswith(f"{key}.") or f"{key}.".startswith(path) for path in paths)
+        lines += [] if is_told else [f"{key}: does not exist yet; add it with a plus: +{line}"]
+    return lines
+
+
+def _shared_directories(configs: Sequence[DictConfig]) -> list[str]:
+    """Refuse a sweep whose jobs would write into one another's directory."""
+    counts = Counter(str(config.get("run_dir")) for config in configs if "run_dir" in config)
+    return [
+        f"run_dir: {count} jobs would share {path}; put what differs into it: "
+        f"run_dir='{path}/${{seed}}'"
+        for path, count in counts.items()
+        if count > 1
+    ]

@@ -1,0 +1,133 @@
+"""What a composed configuration may hold: the type, range and choices of every leaf.
+
+Only the shape is said here. Defaults live in the YAML files alone, rules that tie several keys
+together in `conf.combinations`. A key that is not a field is refused.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from conf.components import PolicyHead
+from conf.constraints import (
+    Count,
+    Device,
+    EnvironmentId,
+    Free,
+    Module,
+    Path,
+    PositiveCount,
+    Target,
+)
+
+
+@dataclass
+class Environment:
+    """conf/env/*.yaml."""
+
+    id: EnvironmentId
+    kwargs: Free
+    packages: list[Module]
+    num_envs: PositiveCount
+    vectorization: Literal["sync", "native"]
+    time_limit: PositiveCount | None
+    frame_stack: PositiveCount
+    previous_action: bool
+    previous_reward: bool
+    wrappers: list[Annotated[Free, Target("wrapper")]]
+
+
+@dataclass
+class Critic:
+    """`critic` of conf/config.yaml; null is built like the actor's."""
+
+    extractor: Annotated[Free, Target("extractor")] | None
+    memory: Annotated[Free, Target("memory")] | None
+
+
+@dataclass
+class Evaluation:
+    """`evaluation` of conf/evaluate.yaml."""
+
+    episodes: PositiveCount
+    num_envs: PositiveCount
+    deterministic: bool
+    checkpoint: Literal["last", "best"]
+
+
+@dataclass
+class PeriodicEvaluation(Evaluation):
+    """`evaluation` of conf/config.yaml."""
+
+    interval: Count
+    final_episodes: PositiveCount
+
+
+@dataclass
+class Checkpoint:
+    """`checkpoint` of conf/config.yaml."""
+
+    interval: Count
+
+
+@dataclass
+class Tracking:
+    """conf/tracking/*.yaml."""
+
+    tensorboard: bool
+    progress: Literal["auto"] | bool
+    interval: PositiveCount
+
+
+@dataclass
+class TrainingRun:
+    """conf/config.yaml, composed."""
+
+    seed: Count
+    total_env_steps: PositiveCount
+    device: Device
+    compile: bool
+    num_threads: Literal["auto"] | PositiveCount
+    run_dir: Path
+    trusted_packages: list[Module]
+    share_backbone: bool
+    normalize_observations: bool
+    normalize_rewards: bool
+    critic: Critic
+    policy_head: PolicyHead
+    evaluation: PeriodicEvaluation
+    checkpoint: Checkpoint
+    env: Environment
+    pomdp: dict[str, Annotated[Free, Target("pomdp")]]
+    agent: Annotated[Free, Target("agent")]
+    extractor: Annotated[Free, Target("extractor")]
+    memory: Annotated[Free, Target("memory")]
+    value_head: Annotated[Free, Target("value_head")]
+    optimizer: Annotated[Free, Target("optimizer")]
+    tracking: Tracking
+
+
+@dataclass
+class EvaluationRun:
+    """conf/evaluate.yaml, composed."""
+
+    run: Path
+    evaluation: Evaluation
+    device: Device
+    trusted_packages: list[Module]
+
+
+# The primary configuration of each entry point.
+ROOTS: dict[str, type] = {"config": TrainingRun, "evaluate": EvaluationRun}
+
+# The folders of conf/, one choice each (pomdp: several).
+GROUPS = (
+    "env",
+    "pomdp",
+    "agent",
+    "extractor",
+    "memory",
+    "value_head",
+    "optimizer",
+    "tracking",
+    "experiment",
+)

@@ -1,0 +1,58 @@
+"""Guesses at what was meant: the nearest word, or our word for another library's."""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+from conf.vocabulary import NOTES, VOCABULARY
+
+
+def nearest(word: str, words: Collection[str], cutoff: float = 0.66) -> str | None:
+    """Find the word that was probably meant, whatever its case; None when nothing is close.
+
+    A cutoff of 0.66 lets a swap in a word of three letters pass; 1 would be the same word.
+    """
+    by_lower = {candidate.lower(): candidate for candidate in sorted(words)}
+    matches = get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[matches[0]] if matches else None
+
+
+def did_you_mean(word: str, words: Collection[str]) -> str:
+    """Write the end of a message, empty when nothing is close: `; did you mean lstm?`."""
+    match = nearest(word, words)
+    return f"; did you mean {match}?" if match else ""
+
+
+def key_hint(key: str, known: Collection[str]) -> str:
+    """Write the end of a message about an unknown key, empty when nothing is known about it.
+
+    Args:
+        key: the path that was written: `agent.clip_rang`.
+        known: every path that exists.
+    """
+    parent, dot, leaf = key.rpartition(".")
+    by_leaf: dict[str, list[str]] = {}
+    for path in sorted(known):
+        by_leaf.setdefault(path.rpartition(".")[2], []).append(path)
+    if len(by_leaf.get(leaf, ())) == 1:
+        return f"; did you mean {by_leaf[leaf][0]}?"
+    word = leaf.replace("-", "_").lower()
+    if word in VOCABULARY:
+        return _translation(word, parent, known)
+    siblings = [name for name, paths in by_leaf.items() if f"{parent}{dot}{name}" in paths]
+    sibling = nearest(leaf, siblings)
+    if sibling:
+        return f"; did you mean {parent}{dot}{sibling}?"
+    elsewhere = nearest(leaf, by_leaf)
+    match = nearest(key, known, cutoff=0.8) if elsewhere is None else by_leaf[elsewhere][0]
+    return f"; did you mean {match}?" if match else ""
+
+
+def _translation(word: str, parent: str, known: Collection[str]) -> str:
+    """Name our word for another library's."""
+    ours = VOCABULARY[word]
+    here = f"{parent}.{ours.rpartition('.')[2]}"
+    if here in known:
+        return f"; in this project it is {here}"
+    note = f" ({NOTES[word]})" if word in NOTES else ""
+    lacking = "" if ours in known else ", which nothing that is chosen here has"
+    return f"; in this project it is {ours}{note}{lacking}"

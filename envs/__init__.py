@@ -1,0 +1,24 @@
+"""Environments: how they are made, seeded and wrapped, and small tasks of our own.
+
+Importing this package registers the tasks of `envs.tasks` with Gymnasium under `neurl/`, by name:
+`envs.tasks` itself is loaded by the first one that is made.
+"""
+
+from gymnasium.envs.registration import register, registry
+
+# The classes of `envs.tasks` and their default arguments, of which this table is the only home.
+_TASKS: dict[str, dict[str, object]] = {
+    "ConstantReward": {"continuous": False},
+    "ObservationReward": {"continuous": False},
+    "DelayedReward": {"continuous": False},
+    "ActionReward": {"continuous": False},
+    "ObservationActionReward": {"continuous": False},
+    "ContinuousTarget": {},
+    "Recall": {"length": 4, "continuous": False, "discrete_observation": False},
+    "Counting": {"lengths": [3, 5, 2], "ending": "terminated", "offset": 0, "continuous": False},
+    "Endless": {"limit": 10, "ending": "truncated", "continuous": False},
+}
+
+for _name, _kwargs in _TASKS.items():
+    if f"neurl/{_name}-v0" not in registry:  # a reload must not warn about overriding
+        register(id=f"neurl/{_name}-v0", entry_point=f"envs.tasks:{_name}", kwargs=_kwargs)

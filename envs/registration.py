@@ -1,0 +1,134 @@
+"""Finds what Gymnasium has registered under an id, and says in one line why there is nothing.
+
+Every refusal is a `ValueError` that names the configuration's key and the remedy.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
+
+# Prefix of the ids that a popular package registers, and the package's module.
+_PACKAGES = {
+    "ALE/": "ale_py",
+    "MiniGrid-": "minigrid",
+    "BabyAI-": "minigrid",
+    "popgym-": "popgym",
+    "bsuite/": "shimmy",
+    "dm_control/": "shimmy",
+}
+# Arguments of gymnasium.make and make_vec that are not the environment's own.
+_OUR_KEYS = {
+    "id": "env.id",
+    "max_episode_steps": "env.time_limit",
+    "num_envs": "env.num_envs",
+    "vectorization_mode": "env.vectorization",
+    "wrappers": "env.wrappers",
+}
+
+
+def import_packages(packages: Sequence[str]) -> None:
+    """Imports the modules that register environments of their own.
+
+    Raises:
+        ValueError: one of them cannot be imported.
+    """
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except Exception as error:
+            raise ValueError(
+                f"env.packages: {package!r} cannot be imported: "
+                f"{one_line(error)}{install_hint(error)}"
+            ) from error
+
+
+def find_specification(id: str) -> EnvSpec:
+    """Looks an id up in Gymnasium's registry.
+
+    Raises:
+        ValueError: it is not there; names the nearest ones and the package to import.
+    """
+    imported, _, name = id.rpartition(":")
+    if imported:
+        raise ValueError(
+            f"env.id={id}: the module to import goes into another key, as "
+            f"'env.packages=[{imported}]' env.id={name}"
+        )
+    try:
+        return gymnasium.spec(id)
+    except gymnasium.error.Error as error:
+        nearest = _nearest_ids(id)
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+        module = next((m for prefix, m in _PACKAGES.items() if id.startswith(prefix)), None)
+        package = (
+            f"; it needs 'env.packages=[{module}]' (`{_pip_install(module)}`)"
+            if module
+            else "; a package that registers it goes into env.packages"
+        )
+        raise ValueError(
+            f"env.id={id}: no such environment is registered{hint}{package}"
+        ) from error
+
+
+def check_keywords(
+    specification: EnvSpec, kwargs: Mapping[str, object], *, is_native: bool
+) -> None:
+    """Refuses keyword arguments that the environment does not take.
+
+    Raises:
+        ValueError: names `env.kwargs.<key>` and what is accepted, or the key of ours that is meant.
+    """
+    for key in kwargs:
+        if key in _OUR_KEYS:
+            raise ValueError(f"env.kwargs.{key}: is set by {_OUR_KEYS[key]}")
+    accepted = accepted_keywords(specification, is_native=is_native)
+    for key in kwargs:
+        if accepted is not None and key not in accepted:
+            nearest = difflib.get_close_matches(key, accepted, n=1)
+            hint = f"; nearest: {nearest[0]}" if nearest else ""
+            raise ValueError(
+                f"env.kwargs.{key}: {specification.id} does not take it, only "
+                f"{', '.join(accepted) or 'none'}{hint}"
+            )
+
+
+def accepted_keywords(specification: EnvSpec, *, is_native: bool) -> list[str] | None:
+    """Names the keyword arguments an environment takes; None when it takes any or does not tell."""
+    entry_point = specification.vector_entry_point if is_native else specification.entry_point
+    if entry_point is None:
+        return None
+    try:
+        creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+        parameters = inspect.signature(creator).parameters.values()
+    except Exception:  # making the environment will say what is wrong
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    hidden = {"num_envs"} if is_native else set()
+    return [parameter.name for parameter in parameters if parameter.name not in hidden]
+
+
+def one_line(value: object) -> str:
+    """Joins the lines of a message; a refusal is printed as one."""
+    return " ".join(str(value).split())
+
+
+def install_hint(error: BaseException) -> str:
+    """Says how to install the module that an import missed; empty for other errors."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"; `{_pip_install(error.name)}` may help"
+    return ""
+
+
+def _nearest_ids(id: str) -> list[str]:
+    by_lower_case = {known.lower(): known for known in registry}
+    nearest = difflib.get_close_matches(id.lower(), by_lower_case, n=3, cutoff=0.6)
+    return [by_lower_case[known] for known in nearest]
+
+
+def _pip_install(module: str) -> str:
+    return f"pip install {module.partition('.')[0].replace('_', '-')}"

@@ -1,0 +1,250 @@
+"""Small environments whose optimal values are known by arithmetic.
+
+Each isolates one thing that an agent can get wrong. They are registered as `neurl/<class>-v0` in
+`envs/__init__.py`, which holds the default arguments. Where a task takes `continuous`, actions are
+either Discrete(2) or a Box in [-1, 1]; both stand for a push in [-1, 1] (action 0 is -1, action 1
+is +1), so that the optimal and the chance return are the same for both. Chance means uniformly
+random actions.
+
+Source: the probe environments of Jones (2021), "Debugging reinforcement learning systems".
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+Ending = Literal["terminated", "truncated", "both"]
+Vector = npt.NDArray[np.float32]
+Step = tuple[Any, float, bool, bool, dict[str, Any]]
+
+
+class _Task(gymnasium.Env[Any, Any]):
+    """Common ground: two kinds of actions, one number to observe, a count of steps."""
+
+    def __init__(self, *, continuous: bool) -> None:
+        self.action_space = (
+            spaces.Box(-1.0, 1.0, (1,), np.float32) if continuous else spaces.Discrete(2)
+        )
+        self.observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self._steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Opens an episode; there are no options."""
+        super().reset(seed=seed)
+        self._steps = 0
+        return self._opening(), {}
+
+    def _opening(self) -> Any:
+        return _vector(0.0)
+
+    def _push(self, action: Any) -> float:
+        if isinstance(self.action_space, spaces.Discrete):
+            return 2.0 * float(action) - 1.0
+        return float(np.clip(action[0], -1.0, 1.0))
+
+    def _random_sign(self) -> float:
+        return 1.0 if self.np_random.random() < 0.5 else -1.0
+
+
+class ConstantReward(_Task):
+    """Pays 1 in the only step. Tests that the value loss and the optimiser work.
+
+    Optimal return 1, chance 1; the value of the observation is 1.
+    """
+
+    def step(self, action: Any) -> Step:
+        """Pays 1 and terminates."""
+        return _vector(0.0), 1.0, True, False, {}
+
+
+class ObservationReward(_Task):
+    """Pays what was shown, -1 or +1, in the only step. Tests that values depend on observations.
+
+    Optimal return 0 on average, chance 0; the value of an observation is itself.
+    """
+
+    def _opening(self) -> Vector:
+        self._shown = self._random_sign()
+        return _vector(self._shown)
+
+    def step(self, action: Any) -> Step:
+        """Pays what was shown and terminates."""
+        return _vector(0.0), self._shown, True, False, {}
+
+
+class DelayedReward(_Task):
+    """Pays 1 in the second of two steps. Tests discounting and bootstrapping.
+
+    Optimal return 1, chance 1; the value of the first observation (0) is the discount, that of the
+    second (1) is 1.
+    """
+
+    def step(self, action: Any) -> Step:
+        """Shows 1, then pays and terminates."""
+        self._steps += 1
+        is_last = self._steps == 2
+        return _vector(1.0), float(is_last), is_last, False, {}
+
+
+class ActionReward(_Task):
+    """Pays the push of the only step. Tests the policy gradient with nothing to observe.
+
+    Optimal return 1 (action 1), chance 0.
+    """
+
+    def step(self, action: Any) -> Step:
+        """Pays the push and terminates."""
+        return _vector(0.0), self._push(action), True, False, {}
+
+
+class ObservationActionReward(ObservationReward):
+    """Pays the push times what was shown, -1 or +1. Tests that policies depend on observations.
+
+    Optimal return 1 (push where the observation points), chance 0.
+    """
+
+    def step(self, action: Any) -> Step:
+        """Pays for pushing where the observation pointed, and terminates."""
+        return _vector(0.0), self._push(action) * self._shown, True, False, {}
+
+
+class ContinuousTarget(_Task):
+    """Pays minus the squared distance from action to observation, once. Tests precise control.
+
+    Optimal return 0 (the action is the observation, uniform in [-1, 1]), chance -2/3.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(continuous=True)
+
+    def _opening(self) -> Vector:
+        self._target = float(self.np_random.uniform(-1.0, 1.0))
+        return _vector(self._target)
+
+    def step(self, action: Any) -> Step:
+        """Pays for closeness and terminates."""
+        return _vector(0.0), -((self._push(action) - self._target) ** 2), True, False, {}
+
+
+class Recall(_Task):
+    """Shows a cue of -1 or +1 at first only and pays the last push times the cue. Tests memory.
+
+    Optimal return 1; chance 0, which is also the best that a policy without memory reaches.
+
+    Args:
+        length: steps of an episode, at least 2; the cue must be kept in mind for `length - 1`.
+        discrete_observation: Discrete(3), with 0 blank and 1 and 2 the cues -1 and +1, not a Box.
+    """
+
+    def __init__(self, *, length: int, continuous: bool, discrete_observation: bool) -> None:
+        super().__init__(continuous=continuous)
+        if length < 2:
+            raise ValueError(f"length={length}: expected at least 2, or nothing is to be recalled")
+        self._length = length
+        self._is_discrete = discrete_observation
+        if discrete_observation:
+            self.observation_space = spaces.Discrete(3)
+
+    def _opening(self) -> Any:
+        self._cue = self._random_sign()
+        return self._shown(self._cue)
+
+    def step(self, action: Any) -> Step:
+        """Shows nothing; the last step pays and terminates."""
+        self._steps += 1
+        is_last = self._steps == self._length
+        reward = self._push(action) * self._cue if is_last else 0.0
+        return self._shown(0.0), reward, is_last, False, {}
+
+    def _shown(self, cue: float) -> Any:
+        if not self._is_discrete:
+            return _vector(cue)
+        return np.int64({0.0: 0, -1.0: 1, 1.0: 2}[cue])
+
+
+class Counting(_Task):
+    """Shows `[episode, step]` and pays 1 per step. Tests the order of what is collected.
+
+    Optimal return and chance are the episode's length.
+
+    Args:
+        lengths: steps of episodes 0, 1, ...; repeated in turn.
+        ending: which flags the last step of an episode raises.
+        offset: number of the first episode after a reset with a seed; tells environments apart.
+    """
+
+    def __init__(
+        self, *, lengths: Sequence[int], ending: Ending, offset: int, continuous: bool
+    ) -> None:
+        super().__init__(continuous=continuous)
+        if not lengths or min(lengths) < 1:
+            raise ValueError(f"lengths={list(lengths)}: expected at least one, each 1 or more")
+        self.observation_space = spaces.Box(0.0, np.inf, (2,), np.float32)
+        self._lengths = list(lengths)
+        self._flags = _flags(ending)
+        self._offset = offset
+        self._episode = offset - 1
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Vector, dict[str, Any]]:
+        """Opens the next episode; with a seed, the first one again."""
+        self._episode = self._offset if seed is not None else self._episode + 1
+        return super().reset(seed=seed)
+
+    def _opening(self) -> Vector:
+        return _vector(self._episode, 0.0)
+
+    def step(self, action: Any) -> Step:
+        """Counts."""
+        self._steps += 1
+        is_last = self._steps == self._lengths[self._episode % len(self._lengths)]
+        terminated, truncated = (is_last and flag for flag in self._flags)
+        return _vector(self._episode, self._steps), 1.0, terminated, truncated, {}
+
+
+class Endless(_Task):
+    """Pays 1 per step, always shows 1, and is cut every `limit` steps. Tests bootstrapping at ends.
+
+    Optimal return and chance are `limit`. With discount d and `ending` 'truncated' the value is
+    1 / (1 - d), as if the episode went on. When 'terminated' it is the mean of (1 - d^n) / (1 - d)
+    over the n = 1..limit steps to go, which the observation does not tell apart.
+
+    Args:
+        limit: steps of an episode; None never ends one.
+    """
+
+    def __init__(self, *, limit: int | None, ending: Ending, continuous: bool) -> None:
+        super().__init__(continuous=continuous)
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit={limit}: expected at least 1, or null")
+        self._limit = limit
+        self._flags = _flags(ending)
+
+    def _opening(self) -> Vector:
+        return _vector(1.0)
+
+    def step(self, action: Any) -> Step:
+        """Pays 1."""
+        self._steps += 1
+        is_last = self._steps == self._limit
+        terminated, truncated = (is_last and flag for flag in self._flags)
+        return _vector(1.0), 1.0, terminated, truncated, {}
+
+
+def _vector(*numbers: float) -> Vector:
+    return np.array(numbers, np.float32)
+
+
+def _flags(ending: Ending) -> tuple[bool, bool]:
+    """Splits an ending into `(terminated, truncated)`."""
+    flags = {"terminated": (True, False), "truncated": (False, True), "both": (True, True)}
+    if ending not in flags:
+        raise ValueError(f"ending={ending!r}: expected one of {', '.join(flags)}")
+    return flags[ending]

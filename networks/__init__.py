@@ -1,0 +1,1 @@
+"""Networks: input scaling, extractors, memories, heads and distributions. Imports no other part of the project."""

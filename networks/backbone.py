@@ -1,0 +1,84 @@
+"""A backbone reads a stream of observations: input scaling, normalisation, extractor, memory."""
+
+from collections.abc import Callable
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from networks.inputs import BoxInput, DiscreteInput
+from networks.memory import Memory
+from networks.mirror import Array, mirror_of
+from networks.normalization import NoNormalization, RunningNormalization
+
+BackboneMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
+"""`observations [B, *O], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
+
+
+class Backbone(nn.Module):
+    """`observations -> inputs -> normalization -> extractor -> memory`.
+
+    The actor's and the critic's backbone share `inputs` and `normalization` (there is one truth about what
+    the environment emits) and may be one and the same object.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: BoxInput | DiscreteInput,
+        normalization: RunningNormalization | NoNormalization,
+        extractor: nn.Module,
+        memory: Memory,
+    ) -> None:
+        """Compose the parts."""
+        super().__init__()
+        self.inputs = inputs
+        self.normalization = normalization
+        self.extractor = extractor
+        self.memory = memory
+
+    def features(self, observations: Float[Tensor, "T B *O"] | Tensor) -> Float[Tensor, "T B F"]:
+        """Extract every observation's features; rows only, no time."""
+        steps, batch = observations.shape[:2]
+        rows: Tensor = self.inputs(observations.flatten(0, 1))
+        rows = self.extractor(self.normalization(rows))
+        return rows.unflatten(0, (steps, batch))
+
+    def forward(
+        self, observations: Tensor, state: Float[Tensor, "B S"], is_first: Bool[Tensor, "T B"]
+    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
+        """Read T steps of B environments; return each step's summary and the state after the last."""
+        output: tuple[Tensor, Tensor] = self.memory(self.features(observations), state, is_first)
+        return output
+
+    def unroll(
+        self,
+        observations: Tensor,
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+        *,
+        sequence_length: int,
+    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "W B S"], Float[Tensor, "B S"]]:
+        """As `forward`, in windows of `sequence_length`; also return the state before each window."""
+        return self.memory.unroll(
+            self.features(observations), state, is_first, sequence_length=sequence_length
+        )
+
+    def observe(self, observations: Tensor, valid: Bool[Tensor, "T B"]) -> None:
+        """Move the normalisation by the observations at which a real step was taken."""
+        self.normalization.update(self.inputs(observations[valid]))
+
+    def mirror(self) -> BackboneMirror | None:
+        """Numpy form of `forward` at T = 1; None when some part has none."""
+        rows = [mirror_of(part) for part in (self.inputs, self.normalization, self.extractor)]
+        memory = mirror_of(self.memory)
+        if memory is None or any(part is None for part in rows):
+            return None
+        inputs, normalize, extract = rows
+
+        def apply(observations: Array, state: Array, is_first: Array) -> tuple[Array, Array]:
+            output: tuple[Array, Array] = memory(
+                extract(normalize(inputs(observations))), state, is_first
+            )
+            return output
+
+        return apply

@@ -1,0 +1,67 @@
+"""Light action distributions: what a policy needs of them and nothing more.
+
+`torch.distributions` spends more time on broadcasting and validation than small policies on arithmetic.
+Samples are functions of noise drawn by the caller, so that acting in numpy and in PyTorch gives the same
+actions and every random number has one owner.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+_LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
+
+
+class Categorical:
+    """Probabilities `softmax(logits)` over actions 0 .. K - 1."""
+
+    def __init__(self, logits: Float[Tensor, "*N K"]) -> None:
+        """Normalise the logits."""
+        self.log_probabilities = functional.log_softmax(logits, dim=-1)
+
+    def log_prob(self, actions: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        """Log-probability of each action."""
+        return self.log_probabilities.gather(-1, actions[..., None]).squeeze(-1)
+
+    def entropy(self) -> Float[Tensor, "*N"]:
+        """Entropy in nats, `-sum p log p`."""
+        return -(self.log_probabilities.exp() * self.log_probabilities).sum(-1)
+
+    def mode(self) -> Int[Tensor, "*N"]:
+        """Most probable action."""
+        return self.log_probabilities.argmax(-1)
+
+    def sample(self, noise: Float[Tensor, "*N"]) -> Int[Tensor, "*N"]:
+        """Invert the cumulative distribution at uniform noise in [0, 1)."""
+        cumulative = self.log_probabilities.exp().cumsum(-1)
+        return (cumulative < (noise[..., None] * cumulative[..., -1:])).sum(-1)
+
+
+class DiagonalGaussian:
+    """Independent normal distributions, one per action dimension."""
+
+    def __init__(self, mean: Float[Tensor, "*N A"], log_std: Float[Tensor, " A"]) -> None:
+        """Take means per row and standard deviations shared by all rows."""
+        self.mean = mean
+        self.log_std = log_std
+
+    def log_prob(self, actions: Float[Tensor, "*N A"]) -> Float[Tensor, "*N"]:
+        """Log-density of each action, summed over its dimensions."""
+        standardized = (actions - self.mean) * torch.exp(-self.log_std)
+        return (-0.5 * standardized.square() - self.log_std - _LOG_SQRT_TAU).sum(-1)
+
+    def entropy(self) -> Float[Tensor, "*N"]:
+        """Differential entropy in nats, `sum log sigma + A / 2 (1 + log 2 pi)`; equal for all rows."""
+        per_dimension = self.log_std + 0.5 + _LOG_SQRT_TAU
+        return per_dimension.sum().expand(self.mean.shape[:-1])
+
+    def mode(self) -> Float[Tensor, "*N A"]:
+        """Most probable action, the mean."""
+        return self.mean
+
+    def sample(self, noise: Float[Tensor, "*N A"]) -> Float[Tensor, "*N A"]:
+        """Scale and shift standard normal noise."""
+        return self.mean + self.log_std.exp() * noise

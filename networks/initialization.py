@@ -1,0 +1,56 @@
+"""Weight initialisation by name, the same words for every part of a network."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Initialization = Literal["orthogonal", "xavier_uniform", "kaiming_uniform", "default"]
+
+_WEIGHTS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "orthogonal": lambda weight, gain: nn.init.orthogonal_(weight, gain),
+    "xavier_uniform": lambda weight, gain: nn.init.xavier_uniform_(weight, gain),
+    # kaiming_uniform_ takes a negative slope instead of a gain: gain^2 = 2 / (1 + slope^2) is
+    # inverted by scaling after the fact, so that `gain` means the same for every name.
+    "kaiming_uniform": lambda weight, gain: nn.init.kaiming_uniform_(weight, 1.0).mul_(gain),
+}
+
+
+@torch.no_grad()
+def initialize(module: nn.Module, *, initialization: str, gain: float) -> None:
+    """Draw the weights of every linear layer in `module`, with zero biases.
+
+    `default` leaves PyTorch's own draw untouched. With `orthogonal`, `W W^T = gain^2 I` (or
+    `W^T W`, whichever is smaller).
+
+    Source: Saxe et al. (2014), arXiv:1312.6120; the gains sqrt(2), 0.01 and 1 for hidden, policy
+    and value layers are those of Andrychowicz et al. (2021), arXiv:2006.05990.
+    """
+    if initialization == "default":
+        return
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            _WEIGHTS[initialization](layer.weight, gain)
+            if layer.bias is not None:
+                layer.bias.zero_()
+
+
+@torch.no_grad()
+def initialize_recurrent(layer: nn.RNNBase, *, initialization: str, gain: float) -> None:
+    """Draw a recurrent layer's weights gate by gate, with zero biases.
+
+    Each gate has a square recurrent matrix of its own, so an orthogonal draw must treat the
+    stacked `[gates * H, F]` matrices one gate at a time. Input weights use `gain`, recurrent ones 1,
+    which keeps the norm of the state from step to step.
+    """
+    if initialization == "default":
+        return
+    for name, parameter in layer.named_parameters():
+        if name.startswith("weight"):
+            for gate in parameter.split(layer.hidden_size):
+                _WEIGHTS[initialization](gate, gain if name.startswith("weight_ih") else 1.0)
+        else:
+            parameter.zero_()
+
+

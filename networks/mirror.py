@@ -1,0 +1,77 @@
+"""Numpy mirrors: the cheap way to act.
+
+Acting with a small network on a handful of environments costs PyTorch tens of microseconds of
+bookkeeping per layer, several times the arithmetic. A module that can be written in a few numpy lines
+offers `mirror()`: a function on arrays that reads the *same memory* as the module's parameters,
+so it needs no synchronisation while the weights train in place. Modules without one act in PyTorch.
+
+Mirrors hold views of parameter storage. Whoever re-points that storage (moving a module to another device,
+packing its parameters) must build them anew; `Agent` does so.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Array = NDArray[Any]
+RowFunction = Callable[[Array], Array]
+"""Rows in, rows out: `[N, *I] -> [N, O]`."""
+
+
+def mirror_of(module: nn.Module) -> Any | None:
+    """Return the module's numpy mirror, or None where it has none (then it acts in PyTorch)."""
+    build = getattr(module, "mirror", None)
+    return build() if callable(build) else None
+
+
+def array_of(tensor: Tensor) -> Array:
+    """View a CPU tensor's memory as an array, detached from autograd."""
+    array: Array = tensor.detach().numpy()
+    return array
+
+
+def can_mirror(module: nn.Module) -> bool:
+    """Tell whether every parameter lies in CPU memory as float32, where numpy can read it."""
+    return all(p.device.type == "cpu" and p.dtype == torch.float32 for p in module.parameters())
+
+
+def linear_mirror(layer: nn.Linear) -> RowFunction:
+    """Mirror `x W^T + b`."""
+    weight = array_of(layer.weight).T
+    if layer.bias is None:
+        return lambda rows: np.dot(rows, weight)
+    bias = array_of(layer.bias)
+
+    def apply(rows: Array) -> Array:
+        output: Array = np.dot(rows, weight)
+        output += bias
+        return output
+
+    return apply
+
+
+def sigmoid(values: Array) -> Array:
+    """Logistic function, through tanh because exp overflows for large negative inputs."""
+    result: Array = np.tanh(values * np.float32(0.5))
+    result += 1.0
+    result *= 0.5
+    return result
+
+
+def _relu(values: Array) -> Array:
+    return np.maximum(values, 0.0, out=values)
+
+
+ACTIVATIONS: dict[str, RowFunction] = {
+    "tanh": lambda values: np.tanh(values, out=values),
+    "relu": _relu,
+    "sigmoid": sigmoid,
+    "silu": lambda values: values * sigmoid(values),
+    "elu": lambda values: np.where(values > 0, values, np.expm1(np.minimum(values, 0.0))),
+    "leaky_relu": lambda values: np.maximum(values, np.float32(0.01) * values),
+}
+"""Activations with a numpy form; the others (GELU needs erf) act in PyTorch. May overwrite their input."""

@@ -1,0 +1,90 @@
+"""Fully connected networks: `h_k = f(W_k h_{k-1} + b_k)`."""
+
+import math
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from networks.initialization import initialize
+from networks.mirror import ACTIVATIONS, Array, RowFunction, linear_mirror
+
+_ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+class Flatten(nn.Module):
+    """The empty extractor: hands each observation on as one flat row."""
+
+    def __init__(self, input_shape: Sequence[int]) -> None:
+        """Remember the width, `prod(input_shape)`."""
+        super().__init__()
+        self.output_size = math.prod(input_shape)
+
+    def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
+        """Flatten all but the rows."""
+        return observations.flatten(1)
+
+    def mirror(self) -> RowFunction:
+        """Numpy form of `forward`."""
+        return lambda observations: observations.reshape(len(observations), -1)
+
+
+class MLP(nn.Module):
+    """A stack of `Linear -> [LayerNorm] -> activation`, one per entry of `hidden_sizes`.
+
+    Args:
+        input_shape: shape of one observation; flattened.
+        hidden_sizes: widths; empty means that the rows pass through unchanged.
+        layer_norm: normalise each layer's units before its activation (Ba et al. 2016).
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        *,
+        hidden_sizes: Sequence[int],
+        activation: str,
+        layer_norm: bool,
+        initialization: str,
+        gain: float,
+    ) -> None:
+        """Build and draw the layers."""
+        super().__init__()
+        sizes = [math.prod(input_shape), *hidden_sizes]
+        self._activation, self._has_norms = activation, layer_norm
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+            layers.append(nn.Linear(inputs, outputs))
+            layers += [nn.LayerNorm(outputs)] if layer_norm else []
+            layers.append(_ACTIVATION_MODULES[activation]())
+        self.layers = nn.Sequential(*layers)
+        self.output_size = sizes[-1]
+        initialize(self, initialization=initialization, gain=gain)
+
+    def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
+        """Map rows of observations to rows of features."""
+        features: Tensor = self.layers(observations.flatten(1))
+        return features
+
+    def mirror(self) -> RowFunction | None:
+        """Numpy form of `forward`; None with layer normalisation or an activation numpy lacks."""
+        function = ACTIVATIONS.get(self._activation)
+        if function is None or self._has_norms:
+            return None
+        layers = [linear_mirror(layer) for layer in self.layers if isinstance(layer, nn.Linear)]
+
+        def apply(observations: Array) -> Array:
+            hidden = observations.reshape(len(observations), -1)
+            for layer in layers:
+                hidden = function(layer(hidden))
+            return hidden
+
+        return apply

@@ -1,0 +1,66 @@
+"""The Python door: the same YAML and the same words as the command line.
+
+    policy = neurl.load("runs/.../20260101-120000-seed0")
+    action = policy.predict(observation)
+
+    policy = neurl.build("agent=ppo", "memory=gru", env=my_env)
+    neurl.fit(policy, my_env, env_steps=50_000)
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+
+from neurl_guard import check_imports
+
+check_imports(Path(__file__).parent)
+
+from conf.compose import load as _configure
+from training.policy import Policy
+from training.restore import load_policy
+from training.teach import build_policy, teach
+
+__all__ = ["Policy", "build", "fit", "load"]
+
+Environment = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]]
+"""One environment, or a function that makes as many as `env.num_envs` says."""
+
+
+def load(
+    run: str | Path,
+    *,
+    checkpoint: Literal["last", "best"] = "last",
+    device: str = "cpu",
+    trusted_packages: Sequence[str] = (),
+) -> Policy:
+    """Load the policy of a run; see `Policy.predict`.
+
+    Args:
+        trusted_packages: packages of your own whose classes the run may name.
+
+    Raises:
+        ValueError: there is no such run, or it cannot be loaded.
+    """
+    return load_policy(
+        Path(run), checkpoint=checkpoint, device=device, trusted_packages=trusted_packages
+    )
+
+
+def build(*overrides: str, env: Environment | None = None) -> Policy:
+    """Build an untrained policy from overrides, for the configured environment or for `env`.
+
+    Raises:
+        ValueError: with every problem of the overrides, one a line.
+    """
+    return build_policy(_configure(overrides), env)
+
+
+def fit(policy: Policy, env: Environment | None = None, *, env_steps: int) -> float | None:
+    """Train a policy for at least `env_steps` further steps, in this process and without a run directory.
+
+    Returns:
+        Mean return of the last 100 episodes; None when none ended.
+    """
+    return teach(policy, env, env_steps=env_steps)

@@ -1,0 +1,71 @@
+"""Notices another distribution's `agents`, `envs`, ... standing before ours.
+
+NeuRL runs from its checkout under generic top-level names, which other distributions use too. Entry
+points call `check_imports` before anything else of ours is imported; it loads none of the packages.
+Its own name begins with the project's, so that nothing stands before it.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+PACKAGES = ("agents", "conf", "envs", "networks", "training")
+
+
+def check_imports(root: Path) -> None:
+    """End the process, exit code 2, where a package would not be imported from `root`."""
+    message = shadowed(root)
+    if message is not None:
+        print(message, file=sys.stderr)
+        sys.exit(2)
+
+
+def shadowed(root: Path) -> str | None:
+    """Tell, in one line, which of our packages Python would take from elsewhere, and the remedy."""
+    root = root.resolve()
+    places = {name: _location(name) for name in PACKAGES}
+    foreign = {name: place for name, place in places.items() if place not in (None, root / name)}
+    if not foreign:
+        missing = [name for name, place in places.items() if place is None]
+        return _missing(missing, root) if missing else None
+    name, place = next(iter(foreign.items()))
+    owners = sorted(set(packages_distributions().get(name, [])) - {"neurl"})
+    return (
+        f"neurl: Python would import {_listed(foreign)} from {_owner(owners)} ({place}), not from"
+        f" {root}: {_uninstall(owners)} or use an environment of NeuRL's own ('make setup')."
+    )
+
+
+def _location(name: str) -> Path | None:
+    """Find the folder (or the file) that `import name` would read, without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return None
+    folders = spec.submodule_search_locations
+    place = next(iter(folders), None) if folders is not None else spec.origin
+    return Path(place).resolve() if place is not None else None
+
+
+def _missing(names: Iterable[str], root: Path) -> str:
+    return (
+        f"neurl: Python does not find {_listed(names)}: run from the checkout ({root}), or install"
+        " it with 'python -m pip install -e .'."
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _owner(distributions: list[str]) -> str:
+    if not distributions:
+        return "another project"
+    return f"the distribution '{', '.join(distributions)}'"
+
+
+def _uninstall(distributions: list[str]) -> str:
+    if not distributions:
+        return "take that folder off sys.path (PYTHONPATH),"
+    return f"'python -m pip uninstall {' '.join(distributions)}',"

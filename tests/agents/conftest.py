@@ -1,0 +1,240 @@
+"""Agents, environments and trajectories in few words."""
+
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import SyncVectorEnv
+from torch import Tensor
+
+from agents.optimizer import Optimizer
+from agents.ppo import PPO
+from agents.schedules import schedule
+from agents.trajectory import Trajectory
+from agents.update_rules import Adam
+from conf.compose import load
+from networks.backbone import Backbone
+from networks.heads import MSEValueHead, make_policy_head
+from networks.inputs import make_input
+from networks.memory import CellMemory, Memory
+from networks.mlp import Flatten
+from networks.normalization import NoNormalization, NoRewardScaling
+from training.build import build_agent, build_collector, build_environments
+
+SMALL = [
+    "device=cpu",
+    "env.num_envs=3",
+    "extractor.hidden_sizes=[8]",
+    "agent.rollout_length=12",
+    "agent.num_minibatches=3",
+    "agent.num_epochs=2",
+]
+
+
+@pytest.fixture
+def build() -> Iterator[Callable[..., Any]]:
+    """Builds what a command line asks for, small: `config, environments, agent, collector`.
+
+    CartPole of at most 7 steps, so that episodes begin and end within every rollout.
+    """
+    made = []
+
+    def build(*overrides: str, spaces: Sequence[Any] | None = None) -> Any:
+        size = ["memory.hidden_size=5"] if any("memory=" in word for word in overrides) else []
+        limit = [] if any("env.id" in word for word in overrides) else ["env.time_limit=7"]
+        config = load([*SMALL, *size, *limit, *overrides])
+        environments = build_environments(config, num_envs=config.env.num_envs)
+        made.append(environments)
+        observation_space, action_space = spaces or (
+            environments.single_observation_space,
+            environments.single_action_space,
+        )
+        agent = build_agent(config, observation_space, action_space, num_envs=config.env.num_envs)
+        collector = build_collector(config, environments)
+        return SimpleNamespace(
+            config=config, environments=environments, agent=agent, collector=collector
+        )
+
+    yield build
+    for environments in made:
+        environments.close()
+
+
+class CountingMemory(CellMemory):
+    """Counts the steps of the episode, appends the count, and notes where it disagrees.
+
+    It reads `[episode, step]` of `neurl/Counting-v0`: its count before a step is that step's number
+    exactly if no state was lost, shifted, mixed up or carried over an episode's start.
+    """
+
+    state_size = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output_size = 3
+        self.steps = 0
+        self.disagreements: list[tuple[float, float]] = []
+
+    def step(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        for count, shown in zip(state[:, 0].tolist(), inputs[:, 1].tolist(), strict=True):
+            self.steps += 1
+            if count != shown:
+                self.disagreements.append((count, shown))
+        return torch.cat([inputs, state], dim=-1), state + 1
+
+
+def build_ppo(
+    memories: Sequence[Memory],
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    **changes: Any,
+) -> PPO:
+    """Builds PPO around given memories (one: shared; two: actor's and critic's), nothing extracted."""
+    inputs, normalization = make_input(observation_space), NoNormalization()
+    backbones = [
+        Backbone(
+            inputs=inputs,
+            normalization=normalization,
+            extractor=Flatten(inputs.shape),
+            memory=memory,
+        )
+        for memory in memories
+    ]
+    layers: dict[str, Any] = {
+        "hidden_sizes": [],
+        "activation": "tanh",
+        "initialization": "orthogonal",
+        "gain": 0.1,
+    }
+    torch.manual_seed(0)
+    options: dict[str, Any] = {
+        "actor": backbones[0],
+        "critic": backbones[-1],
+        "policy_head": make_policy_head(
+            action_space, memories[0].output_size, **layers, initial_log_std=0.0
+        ),
+        "value_head": MSEValueHead(memories[-1].output_size, **layers),
+        "optimizer": lambda parts: Optimizer(
+            parts,
+            rule=lambda parameters, decay: Adam(
+                parameters, betas=(0.9, 0.999), eps=1e-5, weight_decay=decay
+            ),
+            learning_rate=schedule("constant", 1e-3, 0.0),
+            max_grad_norm=0.5,
+            weight_decay=0.0,
+            groups={},
+        ),
+        "reward_scaling": NoRewardScaling(),
+        "generator": np.random.default_rng(0),
+        "num_envs": 3,
+        "sequence_length": 4,
+        "discount": 0.9,
+        "gae_lambda": 0.8,
+        "num_epochs": 2,
+        "num_minibatches": 3,
+        "clip_range": schedule("constant", 0.2, 0.0),
+        "value_clip_range": None,
+        "value_coefficient": 0.5,
+        "entropy_coefficient": schedule("constant", 0.0, 0.0),
+        "normalize_advantages": True,
+        "target_kl": None,
+        "compile": False,
+    }
+    return PPO(**{**options, **changes})
+
+
+def counting_environments(ending: str) -> SyncVectorEnv:
+    """Environments that count, out of step with each other; episodes of one step among them."""
+    lengths = ([3, 5, 2], [1, 4], [1, 1, 9])
+
+    def make(index: int) -> gymnasium.Env[Any, Any]:
+        return gymnasium.make(
+            "neurl/Counting-v0",
+            lengths=lengths[index],
+            ending=ending,
+            offset=100 * index,
+            disable_env_checker=True,
+        )
+
+    return SyncVectorEnv([lambda index=index: make(index) for index in range(len(lengths))])
+
+
+def make_trajectory(
+    observations: Tensor,
+    actions: Tensor,
+    rewards: Tensor,
+    *,
+    terminated: Tensor | None = None,
+    truncated: Tensor | None = None,
+    state_size: int = 0,
+) -> Trajectory:
+    """A stream that opens with first observations; resets follow from the ends."""
+    nothing = torch.zeros(rewards.shape, dtype=torch.bool)
+    terminated = nothing if terminated is None else terminated
+    truncated = nothing if truncated is None else truncated
+    opening = torch.ones(1, rewards.shape[1], dtype=torch.bool)
+    return Trajectory(
+        observations=observations,
+        is_first=torch.cat([opening, nothing[:1], (terminated | truncated)[:-1]]),
+        actions=actions,
+        rewards=rewards,
+        terminated=terminated,
+        truncated=truncated,
+        state=torch.zeros(rewards.shape[1], state_size),
+    )
+
+
+class StepSpy:
+    """Stands in for an agent's gradient step and keeps its arguments and results."""
+
+    def __init__(self, agent: PPO) -> None:
+        self.calls: list[Any] = []
+        self._step = agent._gradient_step
+        agent._gradient_step = self
+
+    def __call__(self, batch, sequences, learning_rate, clip_range, entropy_coefficient, active):
+        result = self._step(
+            batch, sequences, learning_rate, clip_range, entropy_coefficient, active
+        )
+        self.calls.append(
+            SimpleNamespace(
+                batch=batch,
+                sequences=sequences,
+                learning_rate=learning_rate.item(),
+                clip_range=clip_range.item(),
+                entropy_coefficient=entropy_coefficient.item(),
+                counted=bool(result[0][-1]),
+            )
+        )
+        return result
+
+
+@pytest.fixture
+def counting_memory() -> type[CountingMemory]:
+    return CountingMemory
+
+
+@pytest.fixture(name="build_ppo")
+def build_ppo_fixture() -> Callable[..., PPO]:
+    return build_ppo
+
+
+@pytest.fixture(params=["terminated", "truncated", "both"])
+def counting(request) -> Iterator[SyncVectorEnv]:
+    environments = counting_environments(request.param)
+    yield environments
+    environments.close()
+
+
+@pytest.fixture
+def trajectory() -> Callable[..., Trajectory]:
+    return make_trajectory
+
+
+@pytest.fixture
+def spy_on_steps() -> Callable[[PPO], StepSpy]:
+    return StepSpy

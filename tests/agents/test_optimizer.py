@@ -1,0 +1,232 @@
+"""Our update rules against `torch.optim`, and what the optimizer around them promises."""
+
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from agents.optimizer import Optimizer
+from agents.schedules import schedule
+from agents.update_rules import SGD, Adam, RMSprop, TorchRule, UpdateRule
+
+LEARNING_RATE = 0.01
+ADAM = {"betas": (0.9, 0.999), "eps": 1e-5}
+RULES: dict[str, tuple[Any, dict[str, Any], Any]] = {
+    "adam": (partial(Adam, decoupled=False), ADAM, torch.optim.Adam),
+    "adamw": (partial(Adam, decoupled=True), ADAM, torch.optim.AdamW),
+    "rmsprop": (
+        RMSprop,
+        {"alpha": 0.9, "eps": 1e-5, "momentum": 0.0, "centered": False},
+        torch.optim.RMSprop,
+    ),
+    "rmsprop_centered": (
+        RMSprop,
+        {"alpha": 0.9, "eps": 1e-5, "momentum": 0.0, "centered": True},
+        torch.optim.RMSprop,
+    ),
+    "rmsprop_momentum": (
+        RMSprop,
+        {"alpha": 0.9, "eps": 1e-5, "momentum": 0.8, "centered": True},
+        torch.optim.RMSprop,
+    ),
+    "sgd": (SGD, {"momentum": 0.0, "nesterov": False}, torch.optim.SGD),
+    "sgd_momentum": (SGD, {"momentum": 0.8, "nesterov": False}, torch.optim.SGD),
+    "sgd_nesterov": (SGD, {"momentum": 0.8, "nesterov": True}, torch.optim.SGD),
+    "nadam": (partial(TorchRule, factory=torch.optim.NAdam), {}, torch.optim.NAdam),
+}
+
+
+def gradients(steps: int, size: int = 6) -> Tensor:
+    return torch.randn(steps, size, generator=torch.Generator().manual_seed(0))
+
+
+def make_rule(name: str, parameters: Tensor, weight_decay: float = 0.0) -> UpdateRule:
+    build, options, _ = RULES[name]
+    return build(parameters, weight_decay=weight_decay, **options)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("name", RULES)
+def test_rule_equals_torch_over_twenty_steps(name: str, weight_decay: float) -> None:
+    _, options, reference_class = RULES[name]
+    parameters = torch.linspace(-1, 1, 6)
+    reference = nn.Parameter(parameters.clone())
+    optimizer = reference_class([reference], lr=1.0, weight_decay=weight_decay, **options)
+    rule = make_rule(name, parameters, weight_decay)
+    for step, gradient in enumerate(gradients(20)):
+        rate = LEARNING_RATE * (1 - step / 40)  # schedules move it
+        optimizer.param_groups[0]["lr"] = rate
+        reference.grad = gradient.clone()
+        optimizer.step()
+        rule.update(parameters, gradient, torch.tensor(rate), torch.tensor(1.0))
+        torch.testing.assert_close(parameters, reference.detach(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_weight_zero_changes_nothing_at_any_time(name: str) -> None:
+    """Parameters, moments and the count of steps: the rule goes on as if it had not been called."""
+    with_gaps, without = torch.linspace(-1, 1, 6), torch.linspace(-1, 1, 6)
+    gapped, plain = make_rule(name, with_gaps, 0.1), make_rule(name, without, 0.1)
+    rate, skipped = torch.tensor(LEARNING_RATE), torch.tensor(0.0)
+    for gradient in gradients(5):
+        before = [tensor.clone() for tensor in (with_gaps, *gapped.buffers())]
+        gapped.update(with_gaps, torch.full((6,), 1e3), rate, skipped)
+        for tensor, kept in zip((with_gaps, *gapped.buffers()), before, strict=True):
+            assert torch.equal(tensor, kept)
+        for rule, parameters in ((gapped, with_gaps), (plain, without)):
+            rule.update(parameters, gradient.clone(), rate, torch.tensor(1.0))
+        assert torch.equal(with_gaps, without)
+
+
+def build(
+    parts: dict[str, list[nn.Parameter]],
+    *,
+    name: str = "sgd",
+    max_grad_norm: float = math.inf,
+    weight_decay: float = 0.0,
+    groups: dict[str, dict[str, float]] | None = None,
+) -> Optimizer:
+    return Optimizer(
+        parts,
+        rule=lambda parameters, decay: make_rule(name, parameters, decay),
+        learning_rate=schedule("linear", LEARNING_RATE, 0.0),
+        max_grad_norm=max_grad_norm,
+        weight_decay=weight_decay,
+        groups=groups or {},
+    )
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+
+def parts_of(module: nn.Sequential) -> dict[str, list[nn.Parameter]]:
+    first, last = list(module[0].parameters()), list(module[2].parameters())
+    return {"extractor": first, "memory": [], "actor": last}
+
+
+def gradients_of(module: nn.Module, scale: float = 1.0) -> list[Tensor]:
+    rows = torch.linspace(-1, 1, 15).view(5, 3)
+    return list(torch.autograd.grad(scale * module(rows).square().sum(), module.parameters()))
+
+
+def step(optimizer: Optimizer, gradients: list[Tensor], active: bool = True) -> tuple[float, Tensor]:
+    counted, norms = optimizer.step(gradients, torch.tensor(LEARNING_RATE), torch.tensor(active))
+    return counted.item(), norms
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop_momentum", "sgd_nesterov", "nadam"])
+@pytest.mark.parametrize("max_grad_norm", [math.inf, 0.5])
+def test_training_a_module_equals_torch_with_clip_grad_norm(name: str, max_grad_norm) -> None:
+    _, options, reference_class = RULES[name]
+    ours, theirs = network(), network()
+    reference = reference_class(theirs.parameters(), lr=LEARNING_RATE, **options)
+    optimizer = build(parts_of(ours), name=name, max_grad_norm=max_grad_norm)
+    for index in range(20):
+        scale = 10.0 if index % 2 else 0.01  # above the limit, and below it
+        step(optimizer, gradients_of(ours, scale))
+        for parameter, gradient in zip(
+            theirs.parameters(), gradients_of(theirs, scale), strict=True
+        ):
+            parameter.grad = gradient
+        nn.utils.clip_grad_norm_(theirs.parameters(), max_grad_norm)
+        reference.step()
+    for found, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+
+
+def test_norms_are_per_part_and_from_before_clipping() -> None:
+    module = network()
+    optimizer = build(parts_of(module), max_grad_norm=1e-3)
+    found = gradients_of(module)
+    _, norms = step(optimizer, found)
+    expected = [nn.utils.get_total_norm(found[:2]), 0.0, nn.utils.get_total_norm(found[2:])]
+    torch.testing.assert_close(norms, torch.tensor(expected))
+
+
+def test_groups_have_rates_and_decays_of_their_own() -> None:
+    module = network()
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    groups = {"actor": {"learning_rate": 3 * LEARNING_RATE, "weight_decay": 0.0}}
+    optimizer = build(parts_of(module), weight_decay=0.1, groups=groups)
+    found = gradients_of(module)
+    # Half way the schedule has halved the base rate, and the group's with it.
+    optimizer.step(found, torch.tensor(LEARNING_RATE / 2), torch.tensor(True))
+    for index, (parameter, kept) in enumerate(zip(module.parameters(), before, strict=True)):
+        rate, decay = (0.005, 0.1) if index < 2 else (0.015, 0.0)
+        torch.testing.assert_close(parameter.detach(), kept - rate * (found[index] + decay * kept))
+
+
+def test_equal_neighbours_form_one_group() -> None:
+    module = network()
+    assert len(build(parts_of(module)).rules) == 1
+    assert len(build(parts_of(module), groups={"actor": {"weight_decay": 0.1}}).rules) == 2
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_inactive_or_not_finite_steps_move_nothing_and_do_not_count(name: str) -> None:
+    module = network()
+    optimizer = build(parts_of(module), name=name, weight_decay=0.1, max_grad_norm=0.5)
+    step(optimizer, gradients_of(module))
+    before = {key: value.clone() for key, value in optimizer.state_dict().items()}
+    weights = optimizer.flat.clone()
+    good = gradients_of(module)
+    for poison in (math.nan, math.inf, -math.inf):
+        bad = [gradient.clone() for gradient in good]
+        bad[1][0] = poison
+        assert step(optimizer, bad)[0] == 0
+    assert step(optimizer, good, active=False)[0] == 0
+    assert torch.equal(optimizer.flat, weights)
+    for key, value in optimizer.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert step(optimizer, good)[0] == 1
+    assert not torch.equal(optimizer.flat, weights)
+
+
+def test_packing_keeps_what_the_module_computes() -> None:
+    module, rows = network(), torch.randn(5, 3)
+    before = module(rows)
+    optimizer = build(parts_of(module))
+    assert torch.equal(module(rows), before)
+    assert optimizer.flat.numel() == sum(p.numel() for p in module.parameters())
+    for parameter in module.parameters():
+        assert parameter.untyped_storage().data_ptr() == optimizer.flat.untyped_storage().data_ptr()
+
+
+def test_repacking_after_a_move_trains_the_moved_parameters() -> None:
+    module, rows = network(), torch.randn(5, 3).double()
+    optimizer = build(parts_of(module), name="adam")
+    step(optimizer, gradients_of(module))
+    module.double()
+    optimizer.double()
+    before = module(rows)
+    optimizer.repack()
+    assert torch.equal(module(rows), before)
+    weights = [parameter.detach().clone() for parameter in module.parameters()]
+    rows = torch.linspace(-1, 1, 15).view(5, 3).double()
+    found = torch.autograd.grad(module(rows).square().sum(), list(module.parameters()))
+    optimizer.step(list(found), torch.tensor(LEARNING_RATE).double(), torch.tensor(True))
+    for parameter, kept in zip(module.parameters(), weights, strict=True):
+        assert not torch.equal(parameter, kept)
+
+
+def test_a_parameter_in_two_parts_is_refused() -> None:
+    module = network()
+    shared = list(module[0].parameters())
+    with pytest.raises(ValueError, match="belongs to two parts"):
+        build({"extractor": shared, "memory": shared})
+
+
+def test_an_unknown_group_is_refused_with_the_parts() -> None:
+    parts = parts_of(network())
+    with pytest.raises(ValueError, match="no part 'critc'; parts are extractor, memory, actor"):
+        build(parts, groups={"critc": {"learning_rate": 1.0}})
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_only_foreign_optimizers_stay_out_of_compilation(name: str) -> None:
+    assert build(parts_of(network()), name=name).compilable == (name != "nadam")

@@ -1,0 +1,89 @@
+"""Every YAML file composes, validates, and says what each of its values means."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from conf.components import OTHER_TARGETS, TARGETS
+from conf.compose import load
+from conf.schema import GROUPS
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+FILES = sorted(CONF.rglob("*.yaml"))
+OPTIONS = [(file.parent.name, file.stem) for file in FILES if file.parent != CONF]
+
+
+def test_groups_are_the_folders_of_conf() -> None:
+    folders = {path.name for path in CONF.iterdir() if path.is_dir() and path.name[0] not in "_."}
+    assert folders == set(GROUPS)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_option_composes_and_validates(group: str, option: str) -> None:
+    needs = {"env/gymnasium": ["env.id=Acrobot-v1"], "pomdp/mask_velocity": []}
+    config = load([f"{group}={option}", *needs.get(f"{group}/{option}", [])])
+    assert OmegaConf.is_readonly(config)
+    assert config.agent._target_ == "agents.ppo.PPO"
+
+
+@pytest.mark.parametrize("group", ["extractor", "memory"])
+def test_critic_takes_every_option_of_its_own(group: str) -> None:
+    for name in (option for its_group, option in OPTIONS if its_group == group):
+        config = load([f"{group}@critic.{group}={name}"])
+        assert config.critic[group]._target_.startswith("networks.")
+
+
+def test_each_known_class_of_ours_has_an_option() -> None:
+    offered = {
+        value["_target_"]
+        for file in FILES
+        for value in _mappings(OmegaConf.to_container(OmegaConf.load(file), resolve=False))
+        if "_target_" in value
+    }
+    known = {target for targets in TARGETS.values() for target in targets}
+    assert offered == known
+
+
+def test_other_targets_name_groups() -> None:
+    assert OTHER_TARGETS.keys() <= TARGETS.keys()
+
+
+# Experiments are deltas only: what they mean stands where the default does.
+DEFAULTS = [file for file in FILES if file.parent.name != "experiment"]
+
+
+@pytest.mark.parametrize("file", DEFAULTS, ids=lambda file: str(file.relative_to(CONF)))
+def test_every_value_has_a_comment(file: Path) -> None:
+    text = re.split(r"\nhydra:", file.read_text())[0]
+    text = re.sub(r"\ndefaults:\n(  - .*\n)+", "\n", text)
+    leaves = [line for line in text.splitlines() if re.match(r"\s*[a-z]\w*: \S", line)]
+    assert leaves or file.stem == "flatten"
+    bare = [line for line in leaves if " # " not in line and not line.startswith("defaults:")]
+    if file.parent.name == "env" and file.stem != "gymnasium":
+        bare = [line for line in bare if not line.startswith("id:")]
+    assert bare == []
+
+
+def test_defaults_have_their_contract() -> None:
+    config = load([])
+    assert (config.env.id, config.total_env_steps, config.seed) == ("CartPole-v1", 100_000, 0)
+    assert isinstance(config.total_env_steps, int)
+    assert config.critic == {"extractor": None, "memory": None}
+    assert config.pomdp == {}
+    assert config.memory == {"_target_": "networks.memory.NoMemory", "sequence_length": 1}
+
+
+def test_experiment_can_be_run_without_its_memory() -> None:
+    config = load(["experiment=cartpole_no_velocity", "memory=none"])
+    assert list(config.pomdp) == ["mask_velocity"]
+    assert config.memory._target_ == "networks.memory.NoMemory"
+    assert config.agent.rollout_length == 32
+
+
+def _mappings(node: object) -> list[dict[Any, Any]]:
+    if not isinstance(node, dict):
+        return []
+    return [node, *(found for value in node.values() for found in _mappings(value))]

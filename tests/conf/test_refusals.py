@@ -1,0 +1,197 @@
+"""What cannot be run is refused in one line: where, what is expected, what was meant."""
+
+from pathlib import Path
+
+import pytest
+
+from conf.compose import compose
+
+# The command line, and what its refusal must say.
+WRONG = [
+    ("sede=1", "sede: unknown key; did you mean seed?"),
+    ("+unknown=1", "unknown: unknown key"),
+    ("++agent.unknown=1", "agent.unknown: unknown key"),
+    ("agent.clip_rang=0.1", "agent.clip_rang: unknown key; did you mean agent.clip_range?"),
+    ("clip_range=0.1", "clip_range: unknown key; did you mean agent.clip_range?"),
+    ("agent.learning_rate=1", "did you mean optimizer.learning_rate?"),
+    ("memory.hidden_size=3", "memory.hidden_size: unknown key; only RNN, GRU, LSTM have it"),
+    ("seed=abc", "seed: expected an integer >= 0, got 'abc'"),
+    ("seed=1.5", "got 1.5"),
+    ("seed=true", "seed: expected an integer >= 0, got true"),
+    ("seed=-1", "got -1"),
+    ("seed=null", "got null"),
+    ("seed=nan", "got nan"),
+    ("seed=inf", "got inf"),
+    ("seed=", "got ''"),
+    ("seed=[1]", "got [1]"),
+    ("seed.x=3", "got {'x': 3}"),
+    ("agent.discount=nan", "agent.discount: expected a number >= 0 and <= 1, got nan"),
+    ("agent.discount=1.5", "agent.discount: expected a number >= 0 and <= 1, got 1.5"),
+    ("agent.discount={a:1}", "got {'a': 1}"),
+    ("agent.clip_range=0", "agent.clip_range: expected a number > 0, got 0"),
+    ("agent.clip_range=abc", "agent.clip_range: expected a number > 0, got 'abc'"),
+    ("agent.target_kl=0", "expected null or a number > 0, got 0"),
+    ("agent.num_epochs=0", "expected an integer >= 1"),
+    ("agent.normalize_advantages=1", "expected true or false, got 1"),
+    ("agent.clip_range_schedule=liner", "expected constant or linear, got 'liner'"),
+    ("total_env_steps=0", "expected an integer >= 1, got 0"),
+    ("total_env_steps=1e400", "got inf"),
+    ("compile=yes", "compile: expected true or false, got 'yes'"),
+    ("device=gpu", "device: expected auto, cpu, cuda or cuda:<number>, got 'gpu'"),
+    ("num_threads=0", "num_threads: expected auto or an integer >= 1, got 0"),
+    ("tracking.progress=maybe", "expected auto or true or false, got 'maybe'"),
+    ("optimizer.betas=[0.9]", "expected a list of 2 numbers >= 0 and < 1"),
+    ("optimizer.betas=[0.9,1.5]", "optimizer.betas[1]: expected a number >= 0 and < 1"),
+    ("extractor.hidden_sizes=64", "a list is written [64]"),
+    ("extractor.hidden_sizes=64,64", "one list is written extractor.hidden_sizes=[64,64]"),
+    ("extractor.hidden_sizes=[64,-1]", "extractor.hidden_sizes[1]: expected an integer >= 1"),
+    ("extractor.activation=ReLU", "got 'ReLU'; did you mean relu?"),
+    ("optimizer.groups={memry:{learning_rate:1}}", "did you mean memory?"),
+    ("+optimizer.groups.memory.lr=1", "it is optimizer.groups.memory.learning_rate"),
+    ("optimizer.groups.memory.learning_rate=1", "+optimizer.groups.memory.learning_rate=1"),
+    ("env.kwargs.gravity=9", "add it with a plus: +env.kwargs.gravity=9"),
+    ("env.kwargs=3", "env.kwargs: expected a mapping, got 3"),
+    ("env.wrappers=[1]", "env.wrappers[0]: expected a mapping"),
+    ("env.wrappers=[{}]", "env.wrappers[0]._target_: missing"),
+    ("env.packages=[ale-py]", "env.packages[0]: expected the name of a package"),
+    ("env.time_limit=0", "expected null or an integer >= 1"),
+    ("env.vectorization=async", "expected sync or native, got 'async'"),
+    ("env=gymnasium", "env.id: missing; expected a Gymnasium id such as CartPole-v1"),
+    ("env=CartPole-v1", "a Gymnasium id is written env.id=CartPole-v1"),
+    ("env=ALE/Pong-v5", "env.id=ALE/Pong-v5"),
+    ("memory=lsmt", "memory: expected one of gru, lstm, none, rnn, got 'lsmt'; did you mean lstm?"),
+    ("optimizer=Adam", "did you mean adam?"),
+    ("pomdp=mask_velocty", "did you mean mask_velocity?"),
+    ("experiment=cartpole_no_vel", "did you mean cartpole_no_velocity?"),
+    ("agent=3", "agent: expected ppo, got 3"),
+    ("agent=null", "agent: expected ppo, got null"),
+    ("agent=[ppo]", "got a list"),
+    ("agent={a:1}", "agent.a: unknown key"),
+    ("policy_head=mlp", "policy_head: expected a mapping, got 'mlp'"),
+    ("critic.memory=lstm", "a choice is written memory@critic.memory=lstm"),
+    ("critic.extractor.hidden_sizes=[3]", "choose one first with extractor@critic.extractor="),
+    ("extractor@critic=mlp", "extractor@critic.extractor"),
+    ("foo@bar=mlp", "'foo' does not exist"),
+    ("+agent=ppo", "a group is chosen without a plus: agent=ppo"),
+    ("+seed=3", "seed: exists already; leave out the plus: seed=3"),
+    ("=3", "expected a key before the ="),
+    ("agent", "'agent': expected key=value"),
+    ("seed=(", "cannot read the value"),
+    ("agent..x=1", "cannot read the key"),
+    ("seed=1|seed=2", "seed: given more than once: seed=1 seed=2"),
+    ("memory=gru|memory=lstm", "memory: given more than once"),
+    ("seed=0,1", "seed: several values need --multirun (-m)"),
+    ("seed=range(3)", "seed: several values need --multirun (-m)"),
+    ("~seed", "seed: missing; expected an integer >= 0"),
+    ("~agent", "agent: missing"),
+    ("~nothing", "nothing: cannot be removed"),
+    ("seed=${nothing}", "seed: Interpolation key 'nothing' not found"),
+    ("run_dir=${nothing}", "run_dir: Interpolation key 'nothing' not found"),
+    ("run_dir=", "run_dir: expected a path"),
+    ("hydra.run.dir=x", "hydra.run.dir: derived from run_dir"),
+    ("hydra.nope=3", "hydra.nope"),
+    ("hydra/launcher=nope", "hydra/launcher/nope"),
+    ("hydra.searchpath=[file:///nowhere]", "no folder or importable package '/nowhere'"),
+    ("hydra.searchpath=[pkg://no_such_package]", "no folder or importable package"),
+    ("--seed|3", "--seed: unknown flag; values are set without dashes: seed="),
+    ("--gamma=0.9", "values are set without dashes: agent.discount=0.9"),
+    ("--config-dir|nowhere", "--config-dir: no directory 'nowhere'"),
+    ("--config-name|nope", "Cannot find primary config 'nope'"),
+    ("--config-path|x", "--config-path"),
+    ("--experimental-rerun|x", "reads a pickle"),
+    ("--cfg|nope", "invalid choice: 'nope'"),
+    # combinations
+    ("agent.num_minibatches=3", "3 does not divide 1024 sequences"),
+    ("memory=lstm|agent.num_minibatches=16", "does not divide 8 sequences"),
+    ("memory=lstm|memory.sequence_length=100", "choose 64 or 128, or 0 for the whole rollout"),
+    (
+        "memory=lstm|memory@critic.memory=gru|critic.memory.sequence_length=64",
+        "critic.memory.sequence_length: expected 128 as in memory.sequence_length, got 64",
+    ),
+    ("share_backbone=true|extractor@critic.extractor=mlp", "critic.extractor: expected null"),
+    ("share_backbone=true|memory@critic.memory=gru", "critic.memory: expected null"),
+    ("env.vectorization=native|pomdp=mask_velocity", "pomdp: not possible with env.vectorization"),
+    ("env.vectorization=native|env.frame_stack=2", "env.frame_stack: not possible"),
+    ("env.vectorization=native|env.previous_action=true", "env.previous_action: not possible"),
+    ("env.vectorization=native|env.previous_reward=true", "env.previous_reward: not possible"),
+    (
+        "env.vectorization=native|env.wrappers=[{_target_:gymnasium.wrappers.ClipAction}]",
+        "env.wrappers: not possible",
+    ),
+    ("evaluation.checkpoint=best|evaluation.interval=0", "evaluation.checkpoint: expected last"),
+    ("+env.kwargs.max_episode_steps=9", "in this project it is env.time_limit"),
+    ("pomdp=[mask_velocity,mask_velocity]", "'mask_velocity' is given twice"),
+    ("optimizer.final_learning_rate=1e-5", "no effect without optimizer.schedule=linear"),
+    ("optimizer=sgd|optimizer.momentum=0|optimizer.nesterov=true", "optimizer.momentum > 0"),
+    # sweeps: every job is looked at before the first one runs
+    ("-m|seed=0,1,x", "seed: expected an integer >= 0, got 'x'"),
+    ("-m|memory=none,lsmt", "did you mean lstm?"),
+    ("-m|memory=none,lstm|agent.num_minibatches=16", "does not divide 8 sequences"),
+    ("seed=0,1|-m|agent.clip_rnge=3", "did you mean agent.clip_range?"),
+    ("-m|seed=0,1|run_dir=runs/x", "2 jobs would share runs/x"),
+    ("-m|seed=interval(0,3)", "an interval needs another hydra/sweeper"),
+    ("hydra.mode=MULTIRUN|seed=1,x", "got 'x'"),
+]
+
+
+def refusal(argv: list[str], capsys: pytest.CaptureFixture[str], name: str = "config") -> list[str]:
+    with pytest.raises(SystemExit) as exit_info:
+        compose(argv, name)
+    assert exit_info.value.code == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    return output.err.splitlines()
+
+
+@pytest.mark.parametrize(("command", "message"), WRONG, ids=[command for command, _ in WRONG])
+def test_wrong_command_line_is_refused_in_one_line(
+    command: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = refusal(command.split("|"), capsys)
+    assert len(lines) == 1, lines
+    assert message in lines[0]
+    assert "Traceback" not in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_problem_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["seed=abc", "agent.clip_rang=1", "optimizer.eps=0", "seeed=1"]
+    lines = refusal(argv, capsys)
+    assert {line.partition(":")[0] for line in lines} == {
+        "seed",
+        "agent.clip_rang",
+        "optimizer.eps",
+        "seeed",
+    }
+
+
+def test_word_with_a_space_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(["a b"], capsys) == ["'a b': expected key=value"]
+    assert refusal([""], capsys) == ["'': expected key=value, got an empty word"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("evaluation.episodes=3", "run: missing; expected a path"),
+        ("evaluation.episodes=0", "evaluation.episodes: expected an integer >= 1"),
+        ("evaluation.interval=3", "evaluation.interval: unknown key"),
+        ("agent.discount=0.9", "agent"),
+    ],
+)
+def test_evaluation_has_a_schema_of_its_own(
+    override: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = [] if "missing" in message else ["run=runs/x"]
+    assert message in refusal([*run, override], capsys, "evaluate")[0]
+
+
+def test_evaluation_accepts_a_run() -> None:
+    config = compose(["run=runs/CartPole-v1/ppo-mlp-none/20260101-120000-seed0"], "evaluate")
+    assert config.evaluation.episodes == 100
+    assert config.device == "cpu"

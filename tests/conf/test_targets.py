@@ -1,0 +1,121 @@
+"""Only classes of trusted packages may be named; the name is judged before anything is imported."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from conf.compose import InvalidConfiguration, compose, load
+from conf.targets import is_trusted, target_problems
+
+CANARIES = [
+    "os.system",
+    "shutil.copyfile",
+    "pathlib.Path.unlink",
+    "builtins.open",
+    "builtins.eval",
+    "subprocess.Popen",
+    "torch.load",
+    "torch.hub.load",
+    "networks.mlp.torch.hub.load",
+    "networks.mlp.os.system",
+    "networks.mlp.subprocess.Popen",
+    "gymnasium.envs.registration.importlib.import_module",
+    "torch.nn.modules.module.warnings.warn",
+    "agentsx.Evil",
+    "agents",
+    "agents.",
+    ".agents.ppo.PPO",
+    "agents.ppo.PPO; import os",
+    "torch.nn..Linear",
+]
+PLACES = [
+    "agent._target_={}",
+    "extractor._target_={}",
+    "optimizer._target_={}",
+    "env.wrappers=[{{_target_: {}, src: a, dst: b}}]",
+    "+env.kwargs.deep=[[{{_target_: {}}}]]",
+    "+pomdp.x={{_target_: {}}}",
+    "+unknown.place._target_={}",
+    "+hydra.callbacks.x._target_={}",
+]
+
+
+@pytest.mark.parametrize("target", CANARIES)
+def test_canary_is_not_trusted(target: str) -> None:
+    assert not is_trusted(target, [])
+
+
+@pytest.mark.parametrize("target", ["os.system", "shutil.copyfile", "pathlib.Path.unlink"])
+@pytest.mark.parametrize("place", PLACES)
+def test_canary_is_refused_wherever_it_stands(place: str, target: str) -> None:
+    with pytest.raises(InvalidConfiguration) as refusal:
+        load([place.format(target)])
+    assert any("_target_" in line and repr(target) in line for line in refusal.value.problems)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "agents.ppo.PPO",
+        "networks.mlp.MLP",
+        "envs.pomdp.MaskVelocity",
+        "torch.nn.Linear",
+        "torch.optim.Adam",
+        "gymnasium.wrappers.TimeAwareObservation",
+    ],
+)
+def test_class_of_a_trusted_package_is_trusted(target: str) -> None:
+    assert is_trusted(target, [])
+
+
+def test_user_vouches_for_a_package_of_their_own() -> None:
+    assert not is_trusted("mine.networks.Net", [])
+    assert is_trusted("mine.networks.Net", ["mine"])
+    assert not is_trusted("miner.Net", ["mine"])
+
+
+def test_standard_library_cannot_be_vouched_for() -> None:
+    with pytest.raises(InvalidConfiguration, match="'os' belongs to Python's standard library"):
+        load(["trusted_packages=[os]", "extractor._target_=os.system"])
+
+
+def test_remedy_is_named_for_a_users_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compose(["extractor._target_=mine.Net"])
+    assert "trusted_packages=[mine]" in capsys.readouterr().err
+
+
+def test_module_is_not_imported_to_be_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "canary_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InvalidConfiguration, match="canary_module"):
+        load(["extractor._target_=canary_module.Net"])
+    load(["extractor._target_=canary_module.Net", "trusted_packages=[canary_module]"])
+    assert "canary_module" not in sys.modules
+
+
+def test_class_of_ours_must_fit_its_place() -> None:
+    with pytest.raises(InvalidConfiguration, match=r"memory\._target_: expected one of"):
+        load(["memory._target_=networks.mlp.MLP"])
+    with pytest.raises(InvalidConfiguration, match=r"did you mean networks\.mlp\.MLP\?"):
+        load(["extractor._target_=networks.mlp.MPL"])
+
+
+def test_other_optimizers_of_torch_keep_our_keys_and_take_their_own() -> None:
+    config = load(
+        ["optimizer._target_=torch.optim.RAdam", "+optimizer.decoupled_weight_decay=true"]
+    )
+    assert config.optimizer.decoupled_weight_decay is True
+    with pytest.raises(InvalidConfiguration, match=r"optimizer\.learning_rate: expected a number"):
+        load(["optimizer._target_=torch.optim.RAdam", "optimizer.learning_rate=abc"])
+
+
+def test_targets_are_found_at_any_depth() -> None:
+    config = {"a": [{"b": {"_target_": "os.system"}}], "_target_": 3}
+    assert [line.partition(":")[0] for line in target_problems(config, [])] == [
+        "a[0].b._target_",
+        "_target_",
+    ]

@@ -1,0 +1,97 @@
+"""Makes environments with few words, and closes them after the test."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gymnasium
+import pytest
+from gymnasium import spaces
+from gymnasium.envs.registration import register, registry
+from gymnasium.vector import VectorEnv
+
+from envs.make import make_environments
+
+DEFAULTS: dict[str, Any] = {
+    "id": "CartPole-v1",
+    "kwargs": {},
+    "packages": [],
+    "num_envs": 2,
+    "vectorization": "sync",
+    "time_limit": None,
+    "frame_stack": 1,
+    "previous_action": False,
+    "previous_reward": False,
+    "wrappers": [],
+    "pomdp": [],
+}
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., VectorEnv[Any, Any, Any]]]:
+    """Calls `make_environments` with the defaults of the configuration, but for what is given."""
+    made = []
+
+    def make_changed(**changes: Any) -> VectorEnv[Any, Any, Any]:
+        made.append(make_environments(**{**DEFAULTS, **changes}))
+        return made[-1]
+
+    yield make_changed
+    for environments in made:
+        environments.close()
+
+
+@pytest.fixture
+def refusal(make) -> Callable[..., str]:
+    """Gives the one line with which making environments is refused."""
+
+    def refused(**changes: Any) -> str:
+        with pytest.raises(ValueError) as caught:
+            make(**changes)
+        message = str(caught.value)
+        assert "\n" not in message
+        return message
+
+    return refused
+
+
+@pytest.fixture
+def registered():
+    """Registers classes and functions under throw-away ids."""
+    ids = []
+
+    def add(entry_point: Any, **specification: Any) -> str:
+        ids.append(f"test/Throwaway{len(ids)}-v0")
+        register(id=ids[-1], entry_point=entry_point, **specification)
+        return ids[-1]
+
+    yield add
+    for id in ids:
+        del registry[id]
+
+
+class _Plain(gymnasium.Env):
+    """Spaces to choose; counts how many of it are open."""
+
+    open_count = 0
+
+    def __init__(self, observation_space=None, action_space=None):
+        self.observation_space = observation_space or spaces.Box(-1, 1, (2,))
+        self.action_space = action_space or spaces.Discrete(2)
+        _Plain.open_count += 1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+    def close(self):
+        _Plain.open_count -= 1
+
+
+@pytest.fixture
+def plain() -> type[gymnasium.Env]:
+    """Gives the class, none of which is open."""
+    _Plain.open_count = 0
+    return _Plain

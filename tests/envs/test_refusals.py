@@ -1,0 +1,189 @@
+"""What `make_environments` refuses: one line that names the key and the remedy."""
+
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.envs.registration import registry
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from envs.pomdp import MaskVelocity
+
+
+@pytest.mark.parametrize(
+    "observation_space",
+    [
+        spaces.Box(-1, 1, (0,)),
+        spaces.Box(0, 255, (8, 8, 3), np.uint8),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiBinary((2, 3)),
+        spaces.Dict(a=spaces.Discrete(2)),
+        spaces.Tuple([spaces.Discrete(2)]),
+        spaces.Text(3),
+        spaces.Sequence(spaces.Discrete(2)),
+        spaces.Graph(spaces.Discrete(2), None),
+    ],
+    ids=lambda space: type(space).__name__,
+)
+@pytest.mark.parametrize("previous", [False, True])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's opinion of an empty box
+def test_unsupported_observations_are_refused(
+    registered, observation_space, previous, refusal, plain
+) -> None:
+    id = registered(lambda: plain(observation_space))
+    message = refusal(id=id, previous_reward=previous)
+    assert type(observation_space).__name__ in message or "Box(" in message
+    assert "not supported; expected a non-empty Box" in message
+    assert plain.open_count == 0
+
+
+@pytest.mark.parametrize(
+    "action_space",
+    [
+        spaces.Box(-1, 1, (2, 2)),
+        spaces.Box(-1, 1, ()),
+        spaces.Box(-1, 1, (0,)),
+        spaces.Box(0, 3, (2,), np.int64),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiBinary(3),
+        spaces.Dict(a=spaces.Discrete(2)),
+        spaces.Tuple([spaces.Discrete(2)]),
+    ],
+    ids=lambda space: f"{type(space).__name__}{space.shape}",
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_unsupported_actions_are_refused(registered, action_space, refusal, plain) -> None:
+    message = refusal(id=registered(lambda: plain(action_space=action_space)))
+    assert "action space" in message
+    assert "expected a non-empty Discrete or Box" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"id": "CartPol-v1"}, ["env.id=CartPol-v1", "nearest: CartPole-v1", "env.packages"]),
+        ({"id": "CARTPOLE-v1"}, ["nearest: CartPole-v1"]),
+        ({"id": "Nothing/LikeIt-v3"}, ["env.id=Nothing/LikeIt-v3", "env.packages"]),
+        ({"id": "some.module:Env-v0"}, ["env.id", "env.packages=[some.module]", "env.id=Env-v0"]),
+        ({"packages": ["not_there"]}, ["env.packages: 'not_there'", "pip install not-there"]),
+        ({"kwargs": {"sutton_barto": 1}}, ["env.kwargs.sutton_barto", "nearest: sutton_barto_re"]),
+        ({"kwargs": {"max_episode_steps": 3}}, ["env.kwargs.max_episode_steps", "env.time_limit"]),
+        ({"kwargs": {"num_envs": 3}, "vectorization": "native"}, ["env.num_envs"]),
+        (
+            {"id": "neurl/Recall-v0", "kwargs": {"length": 1}},
+            ["env.id=neurl/Recall-v0", "env.kwargs={'length': 1}", "expected at least 2"],
+        ),
+        ({"vectorization": "async"}, ["env.vectorization=async: expected sync or native"]),
+        ({"id": "Pendulum-v1", "vectorization": "native"}, ["env.vectorization=native", "=sync"]),
+        ({"vectorization": "native", "frame_stack": 2}, ["env.vectorization", "env.frame_stack"]),
+        ({"vectorization": "native", "previous_action": True}, ["env.previous_action"]),
+        ({"vectorization": "native", "previous_reward": True}, ["env.previous_reward"]),
+        ({"vectorization": "native", "pomdp": [MaskVelocity]}, ["with pomdp, which"]),
+        ({"vectorization": "native", "wrappers": [MaskVelocity]}, ["with env.wrappers, which"]),
+        ({"id": "FrozenLake-v1", "frame_stack": 2}, ["env.frame_stack=2", "Discrete(16)"]),
+        ({"wrappers": [lambda env: 1 / 0]}, ["env.wrappers[0]", "ZeroDivisionError"]),
+        ({"pomdp": [lambda env: 1 / 0]}, ["pomdp[0]", "ZeroDivisionError"]),
+        (
+            {"id": "neurl/Endless-v0", "pomdp": [partial(MaskVelocity, dimensions=None)]},
+            ["pomdp.mask_velocity.dimensions=["],
+        ),
+    ],
+)
+def test_refusals_name_the_key_and_the_remedy(
+    changes: dict[str, Any], words: list[str], refusal
+) -> None:
+    message = refusal(**changes)
+    assert [word for word in words if word not in message] == []
+
+
+def test_a_known_package_is_named(refusal) -> None:
+    if "ALE/Pong-v5" in registry:
+        pytest.skip("ale_py is installed and registers itself")
+    message = refusal(id="ALE/Pong-v5")
+    assert "env.packages=[ale_py]" in message
+    assert "pip install ale-py" in message
+
+
+def test_missing_arguments_name_the_key(registered, refusal, plain) -> None:
+    class Needs(plain):
+        def __init__(self, size):
+            super().__init__()
+
+    message = refusal(id=registered(Needs))
+    assert "env.kwargs={}" in message
+    assert "'size'" in message
+
+
+def test_environments_with_different_spaces_are_refused(registered, refusal, plain) -> None:
+
+    def grows():
+        return plain(spaces.Box(-1, 1, (2 + plain.open_count,)))
+
+    assert "env.id=test/" in refusal(id=registered(grows))
+    assert plain.open_count == 0
+
+
+class NativeStub(VectorEnv):
+    """A vector environment of its own, with a mode to choose and no time limit."""
+
+    def __init__(self, num_envs, mode=AutoresetMode.NEXT_STEP):
+        self.num_envs = num_envs
+        self.metadata = {"autoreset_mode": mode}
+        self.single_observation_space = spaces.Box(-1, 1, (2,))
+        self.single_action_space = spaces.Discrete(2)
+
+
+def test_native_environments_must_restart_in_the_next_step(
+    registered, make, refusal, plain
+) -> None:
+    id = registered(plain, vector_entry_point=NativeStub)
+    assert isinstance(make(id=id, vectorization="native"), NativeStub)
+    for mode in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED):
+        message = refusal(id=id, vectorization="native", kwargs={"mode": mode})
+        assert "env.vectorization=native" in message
+        assert mode.name in message
+
+
+def test_native_environments_without_a_time_limit_refuse_one(registered, refusal, plain) -> None:
+    id = registered(plain, vector_entry_point=NativeStub)
+    message = refusal(id=id, vectorization="native", time_limit=9)
+    assert "env.time_limit=9" in message
+
+
+def test_a_native_version_that_is_gymnasiums_own_is_refused(registered, refusal, plain) -> None:
+    def disguised(num_envs):
+        return SyncVectorEnv([plain] * num_envs)
+
+    id = registered(plain, vector_entry_point=disguised)
+    assert "SyncVectorEnv" in refusal(id=id, vectorization="native")
+
+
+def test_a_failing_environment_closes_those_already_made(registered, make, plain) -> None:
+
+    class ThirdFails(plain):
+        def __init__(self):
+            if plain.open_count == 2:
+                raise RuntimeError("no third\none")
+            super().__init__()
+
+    with pytest.raises(
+        ValueError, match=r"^env\.id=test/\S+ cannot be made: Runtime.*: no third one$"
+    ):
+        make(id=registered(ThirdFails), num_envs=3)
+    assert plain.open_count == 0
+
+
+def test_a_failing_wrapper_closes_those_below_it(make) -> None:
+    closed = []
+
+    class Closes(gymnasium.Wrapper):
+        def close(self):
+            closed.append(self.env)
+            super().close()
+
+    with pytest.raises(ValueError, match=r"^pomdp\[0\]"):
+        make(wrappers=[Closes], pomdp=[lambda env: 1 / 0])
+    assert len(closed) == 1

@@ -1,0 +1,108 @@
+"""Our distributions against `torch.distributions`, their samples against their probabilities."""
+
+import math
+
+import pytest
+import torch
+from torch import distributions
+
+from networks.distributions import Categorical, DiagonalGaussian
+
+LOGITS = torch.tensor([[0.0, 1.0, -2.0, 0.5], [3.0, 3.0, 3.0, 3.0], [-50.0, 0.0, 50.0, 0.0]])
+MEAN = torch.tensor([[0.5, -2.0, 0.0], [3.0, 0.1, -0.3]])
+LOG_STD = torch.tensor([0.0, -1.0, 0.7])
+
+
+def test_categorical_equals_torch() -> None:
+    ours, reference = Categorical(LOGITS), distributions.Categorical(logits=LOGITS)
+    for action in range(4):
+        actions = torch.full((3,), action)
+        torch.testing.assert_close(ours.log_prob(actions), reference.log_prob(actions))
+    torch.testing.assert_close(ours.entropy(), reference.entropy())
+    assert ours.mode().tolist() == [1, 0, 2]
+
+
+def test_gaussian_equals_torch_summed_over_dimensions() -> None:
+    ours = DiagonalGaussian(MEAN, LOG_STD)
+    reference = distributions.Independent(distributions.Normal(MEAN, LOG_STD.exp()), 1)
+    actions = torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.1, -0.3]])
+    torch.testing.assert_close(ours.log_prob(actions), reference.log_prob(actions))
+    torch.testing.assert_close(ours.entropy(), reference.entropy())
+    assert torch.equal(ours.mode(), MEAN)
+
+
+def test_one_standard_normal_by_hand() -> None:
+    ours = DiagonalGaussian(torch.zeros(1, 1), torch.zeros(1))
+    # log N(1; 0, 1) = -1/2 - log(2 pi) / 2 = -0.5 - 0.918939
+    assert ours.log_prob(torch.ones(1, 1)).item() == pytest.approx(-1.418939, abs=1e-6)
+    # (1 + log 2 pi) / 2
+    assert ours.entropy().item() == pytest.approx(1.418939, abs=1e-6)
+
+
+def test_leading_shapes_are_kept() -> None:
+    logits = LOGITS.view(1, 3, 4).expand(5, 3, 4)
+    categorical = Categorical(logits)
+    assert categorical.log_prob(torch.zeros(5, 3, dtype=torch.int64)).shape == (5, 3)
+    assert categorical.entropy().shape == categorical.mode().shape == (5, 3)
+    assert categorical.sample(torch.rand(5, 3)).shape == (5, 3)
+    gaussian = DiagonalGaussian(MEAN.expand(5, 2, 3), LOG_STD)
+    assert gaussian.log_prob(torch.zeros(5, 2, 3)).shape == gaussian.entropy().shape == (5, 2)
+
+
+def test_gradients_of_log_probs_equal_torch() -> None:
+    actions = torch.tensor([2, 0, 2])
+    logits = LOGITS.clone().requires_grad_()
+    (ours,) = torch.autograd.grad(Categorical(logits).log_prob(actions).sum(), logits)
+    reference = distributions.Categorical(logits=logits).log_prob(actions).sum()
+    torch.testing.assert_close(ours, torch.autograd.grad(reference, logits)[0])
+
+    log_std, drawn = LOG_STD.clone().requires_grad_(), torch.tensor([[0.0, 1.0, 2.0]] * 2)
+    (ours,) = torch.autograd.grad(DiagonalGaussian(MEAN, log_std).log_prob(drawn).sum(), log_std)
+    reference = distributions.Normal(MEAN, log_std.exp()).log_prob(drawn).sum()
+    torch.testing.assert_close(ours, torch.autograd.grad(reference, log_std)[0])
+
+
+def test_categorical_samples_have_their_frequencies() -> None:
+    draws = 100_000
+    logits = LOGITS[0]
+    noise = torch.rand(draws, generator=torch.Generator().manual_seed(0))
+    counts = Categorical(logits.expand(draws, 4)).sample(noise).bincount(minlength=4)
+    expected = draws * logits.softmax(0)
+    chi_squared = ((counts - expected).square() / expected).sum()
+    assert chi_squared < 16.3  # 0.999 quantile, 3 degrees of freedom
+
+
+def test_categorical_sample_inverts_the_cumulative_distribution() -> None:
+    quarters = Categorical(torch.zeros(4))
+    # Thresholds are at 1/4, 1/2 and 3/4.
+    for noise, action in [(0.0, 0), (0.2, 0), (0.3, 1), (0.6, 2), (0.8, 3), (1 - 2**-24, 3)]:
+        assert quarters.sample(torch.tensor(noise)).item() == action
+
+
+def test_categorical_never_draws_past_the_end() -> None:
+    # Float32 sums of many probabilities miss 1; the largest noise must still find an action.
+    logits = torch.randn(200, 1000, generator=torch.Generator().manual_seed(0))
+    drawn = Categorical(logits).sample(torch.full((200,), 1 - 2**-24))
+    assert drawn.max() <= 999
+
+
+def test_gaussian_samples_have_their_moments() -> None:
+    draws = 100_000
+    noise = torch.randn(draws, 3, generator=torch.Generator().manual_seed(0))
+    samples = DiagonalGaussian(MEAN[:1].expand(draws, 3), LOG_STD).sample(noise)
+    tolerance = 4 * LOG_STD.exp() / math.sqrt(draws)
+    assert ((samples.mean(0) - MEAN[0]).abs() < tolerance).all()
+    assert ((samples.std(0) - LOG_STD.exp()).abs() < tolerance).all()
+
+
+def test_impossible_actions_leave_everything_finite() -> None:
+    distribution = Categorical(torch.tensor([[1e4, -1e4, 0.0]]))
+    assert distribution.entropy().item() == 0
+    assert distribution.log_prob(torch.tensor([1])).item() == -2e4
+    assert distribution.sample(torch.tensor([0.999])).item() == 0
+
+
+def test_entropy_has_a_gradient_where_an_action_is_impossible() -> None:
+    logits = torch.tensor([[200.0, -200.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(Categorical(logits).entropy().sum(), logits)
+    assert gradient.isfinite().all()

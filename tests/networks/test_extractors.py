@@ -1,0 +1,118 @@
+"""Inputs and extractors: what rows become, and that their numpy mirrors agree."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import nn
+
+from networks.inputs import BoxInput, DiscreteInput, make_input
+from networks.mirror import ACTIVATIONS
+from networks.mlp import MLP, Flatten
+
+MODULES = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+def mlp(**changes: Any) -> MLP:
+    torch.manual_seed(0)
+    options = {
+        "hidden_sizes": [16, 8],
+        "activation": "tanh",
+        "layer_norm": False,
+        "initialization": "default",
+        "gain": 1.0,
+    }
+    return MLP((2, 3), **{**options, **changes})
+
+
+@pytest.mark.parametrize("activation", MODULES)
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_mlp_is_the_stack_it_says(activation: str, layer_norm: bool) -> None:
+    network = mlp(activation=activation, layer_norm=layer_norm)
+    plain = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(6, 16),
+        *([nn.LayerNorm(16)] if layer_norm else []),
+        MODULES[activation](),
+        nn.Linear(16, 8),
+        *([nn.LayerNorm(8)] if layer_norm else []),
+        MODULES[activation](),
+    )
+    linear = [layer for layer in plain if isinstance(layer, nn.Linear)]
+    for layer, own in zip(linear, network.layers, strict=True):
+        layer.load_state_dict(own.state_dict())
+    rows = torch.randn(5, 2, 3)
+    assert network.output_size == 8
+    torch.testing.assert_close(network(rows), plain(rows))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_mirror_equals_torch(activation: str) -> None:
+    network = mlp(activation=activation, initialization="orthogonal", gain=2.0)
+    mirror = network.mirror()
+    rows = 3 * torch.randn(50, 2, 3)
+    rows[0], rows[1] = 1e4, -1e4  # saturation must neither overflow nor warn
+    kept = rows.clone()
+    with torch.no_grad():
+        expected = network(rows).numpy()
+    found = mirror(rows.numpy())
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2e-6)
+    assert torch.equal(rows, kept)
+
+
+def test_mirror_sees_weights_that_train_in_place() -> None:
+    network = mlp()
+    mirror, rows = network.mirror(), torch.randn(4, 2, 3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3)
+        np.testing.assert_allclose(mirror(rows.numpy()), network(rows).numpy(), atol=1e-6)
+
+
+def test_what_numpy_lacks_has_no_mirror() -> None:
+    assert mlp(activation="gelu").mirror() is None
+    assert mlp(layer_norm=True).mirror() is None
+
+
+@pytest.mark.parametrize("extractor", [mlp(hidden_sizes=[]), Flatten((2, 3))], ids=["mlp", "flat"])
+def test_empty_extractors_hand_flat_rows_on(extractor) -> None:
+    rows = torch.randn(5, 2, 3)
+    assert extractor.output_size == 6
+    assert torch.equal(extractor(rows), rows.flatten(1))
+    np.testing.assert_array_equal(extractor.mirror()(rows.numpy()), rows.flatten(1).numpy())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8])
+def test_boxes_are_cast_and_otherwise_untouched(dtype) -> None:
+    module = make_input(spaces.Box(0, 100, (2, 3), dtype))
+    rows = np.arange(12).reshape(2, 2, 3).astype(dtype)
+    assert isinstance(module, BoxInput)
+    for found in (module(torch.from_numpy(rows)).numpy(), module.mirror()(rows)):
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, rows)
+
+
+@pytest.mark.parametrize("start", [0, 4, -2])
+def test_identifiers_become_one_hot(start: int) -> None:
+    module = make_input(spaces.Discrete(3, start=start))
+    rows = np.array([0, 2, 1]) + start
+    assert isinstance(module, DiscreteInput)
+    for found in (module(torch.from_numpy(rows)).numpy(), module.mirror()(rows)):
+        assert found.dtype == np.float32
+        assert found.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+
+
+def test_unknown_observation_space_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="not supported; use Box vectors or Discrete"):
+        make_input(spaces.MultiBinary(3))

@@ -1,0 +1,97 @@
+"""Initial weights: orthogonal to the digit, gate by gate, and `default` is PyTorch's own."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from networks.heads import MSEValueHead
+from networks.initialization import initialize
+from networks.memory import GRU, LSTM, RNN
+from networks.mlp import MLP
+
+GAIN = 1.7
+
+
+def assert_orthogonal(weight: Tensor, gain: float) -> None:
+    rows, columns = weight.shape
+    product = weight @ weight.T if rows <= columns else weight.T @ weight
+    torch.testing.assert_close(product, gain**2 * torch.eye(len(product)), rtol=0, atol=1e-5)
+
+
+def mlp(initialization: str) -> MLP:
+    return MLP(
+        (7,),
+        hidden_sizes=[16, 5, 5],
+        activation="tanh",
+        layer_norm=False,
+        initialization=initialization,
+        gain=GAIN,
+    )
+
+
+def test_linear_layers_are_orthogonal_with_zero_biases() -> None:
+    layers = [layer for layer in mlp("orthogonal").modules() if isinstance(layer, nn.Linear)]
+    assert len(layers) == 3
+    for layer in layers:
+        assert_orthogonal(layer.weight, GAIN)
+        assert not layer.bias.any()
+
+
+def test_head_scales_hidden_layers_by_sqrt_two_and_the_output_by_its_gain() -> None:
+    head = MSEValueHead(
+        5, hidden_sizes=[8], activation="tanh", initialization="orthogonal", gain=0.01
+    )
+    assert_orthogonal(head.hidden.layers[0].weight, math.sqrt(2))
+    assert_orthogonal(head.output.weight, 0.01)
+    assert not head.output.bias.any()
+
+
+@pytest.mark.parametrize(("cls", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
+def test_recurrent_weights_are_orthogonal_gate_by_gate(cls, gates: int) -> None:
+    options = {"nonlinearity": "tanh"} if cls is RNN else {}
+    memory = cls(
+        7, hidden_size=5, num_layers=2, initialization="orthogonal", gain=GAIN, **options
+    )
+    for layer in memory.layers:
+        kernel = layer.kernel
+        inputs, recurrent = kernel.weight_ih_l0.split(5), kernel.weight_hh_l0.split(5)
+        assert len(inputs) == len(recurrent) == gates
+        for of_input, of_state in zip(inputs, recurrent, strict=True):
+            assert_orthogonal(of_input, GAIN)
+            assert_orthogonal(of_state, 1.0)
+        assert not kernel.bias_ih_l0.any()
+        assert not kernel.bias_hh_l0.any()
+
+
+@pytest.mark.parametrize(
+    ("initialization", "bound"),
+    [
+        ("xavier_uniform", GAIN * math.sqrt(6 / (400 + 100))),
+        ("kaiming_uniform", GAIN * math.sqrt(3 / 400)),
+    ],
+)
+def test_uniform_draws_fill_their_bounds(initialization: str, bound: float) -> None:
+    layer = nn.Linear(400, 100)
+    initialize(layer, initialization=initialization, gain=GAIN)
+    assert layer.weight.abs().max().item() == pytest.approx(bound, rel=1e-3)
+    assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    assert not layer.bias.any()
+
+
+def test_default_is_pytorchs_own_draw() -> None:
+    torch.manual_seed(0)
+    found = mlp("default")
+    torch.manual_seed(0)
+    expected = [nn.Linear(7, 16), nn.Linear(16, 5), nn.Linear(5, 5)]
+    for layer, reference in zip(found.layers, expected, strict=True):
+        assert torch.equal(layer.weight, reference.weight)
+        assert torch.equal(layer.bias, reference.bias)
+
+    torch.manual_seed(0)
+    memory = LSTM(7, hidden_size=5, num_layers=1, initialization="default", gain=GAIN)
+    torch.manual_seed(0)
+    kernel = nn.LSTM(7, 5)
+    for name, parameter in kernel.named_parameters():
+        assert torch.equal(memory.layers[0].kernel.get_parameter(name), parameter)

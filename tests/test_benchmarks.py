@@ -1,0 +1,120 @@
+"""The benchmarks run, and do the work they say; no figure is checked here."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import ours
+from benchmarks.side_by_side import Workers, alternate
+from benchmarks.solve import solve_table
+from benchmarks.throughput import (
+    COMPARISONS,
+    PHASES,
+    breakdown_table,
+    comparison_table,
+    resets_table,
+)
+from benchmarks.work import SOLVE, THROUGHPUT, Measurement, Throughput
+
+SMALL = Throughput(num_envs=4, rollout_length=8, num_epochs=1, num_minibatches=2)
+RESULT = {
+    "env_steps": 100,
+    "seconds": 2.0,
+    "peak_memory_mib": 300.0,
+    "phases": dict.fromkeys(PHASES, 0.5),
+    "compile_seconds": 0.0,
+}
+
+
+@pytest.mark.parametrize("work", THROUGHPUT.values(), ids=THROUGHPUT)
+def test_work_is_built_as_it_is_described(work: Throughput) -> None:
+    config, agent, collector = ours.build(
+        ours.throughput_overrides(replace(work, compiled=False)), seed=0
+    )
+    assert collector.environments.num_envs == work.num_envs
+    assert config.agent.rollout_length == work.rollout_length
+    states = 2 * work.memory_size  # an LSTM's hidden and cell state
+    assert agent.actor.memory.state_size == states
+    assert agent.critic.memory.state_size == states
+    if work.memory_size:
+        assert (agent.critic is agent.actor) == work.shared_memory
+        assert not torch.any(collector.collect(agent).observations[..., [1, 3]])
+
+
+@pytest.mark.parametrize("memory_size", [0, 16])
+def test_phases_add_up_to_the_time_measured(memory_size: int) -> None:
+    work = replace(SMALL, memory_size=memory_size)
+    measured = ours.measure_throughput(work, rollouts=2, warmup=1, seed=0)
+    assert set(measured.phases) == set(PHASES)
+    assert sum(measured.phases.values()) == pytest.approx(measured.seconds)
+    assert min(measured.phases.values()) >= 0
+    assert 0 < measured.env_steps <= 2 * work.steps_per_iteration
+    assert measured.peak_memory_mib > 50
+
+
+@pytest.mark.parametrize("name", SOLVE)
+def test_solving_stops_at_the_first_evaluation_that_is_good_enough(name: str) -> None:
+    easy = replace(SOLVE[name], threshold=1.0, evaluation_interval=256, episodes=2)
+    solved = ours.measure_solve(easy, seed=0)
+    assert len(solved.returns) == 1
+    assert 256 <= solved.env_steps_or_never <= 512
+    assert 0 < solved.seconds_or_never < 60
+
+
+def test_a_spent_budget_is_not_solved() -> None:
+    hopeless = replace(SOLVE["ppo"], threshold=1e9, budget=300, episodes=2)
+    solved = ours.measure_solve(hopeless, seed=0)
+    assert solved.env_steps is None
+    assert len(solved.returns) == 1  # the one at the end
+
+
+def test_rollouts_with_ends_keep_the_stream_s_promises() -> None:
+    _, agent, collector = ours.build(ours.throughput_overrides(SMALL), seed=0)
+    template = collector.collect(agent)
+    generator = np.random.default_rng(0)
+    rollout = ours.with_ends(template, generator, probability=0.3)
+    assert rollout.terminated.any()
+    assert torch.equal(rollout.is_first[2:], rollout.terminated[:-1])
+    assert not (rollout.terminated & ~rollout.valid).any()
+    assert ours.with_ends(template, generator, probability=0.0).valid.all()
+
+
+def test_sides_take_turns_at_going_first() -> None:
+    assert [alternate(number)[0] for number in range(4)] == ["ours", "peers", "ours", "peers"]
+
+
+def test_a_worker_that_fails_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="invalid choice"):
+        Workers(peers_python=Path(sys.executable)).run("ours", "throughput", "no-such-work")
+
+
+def test_ratios_are_of_the_same_round() -> None:
+    """A machine twice as slow in one round changes neither that round's ratio nor the median."""
+    ours_steps, peers_steps = [400, 200, 400], [100, 50, 100]
+    sides = {
+        "ours": [RESULT | {"env_steps": steps} for steps in ours_steps],
+        "peers": [RESULT | {"env_steps": steps} for steps in peers_steps],
+    }
+    (row,) = comparison_table({"ppo": sides}).splitlines()[2:]
+    assert "| ppo | 200 | 50 | **4.00** (4.00 to 4.00) |" in row
+
+
+def test_tables_show_shares_costs_and_seeds() -> None:
+    assert "25% (5000.0 us)" in breakdown_table({"ppo": [RESULT]})
+    resets = {"lstm": [{"with_resets": 0.012, "without_resets": 0.010}]}
+    assert "| lstm | 12.0 | 10.0 | **1.20** |" in resets_table(resets)
+    solved = {"env_steps": 2560, "seconds": 1.25, "returns": [500.0]}
+    never = {"env_steps": None, "seconds": None, "returns": [9.0]}
+    table = solve_table("ppo", {"1": {"ours": solved, "peers": never}})
+    assert "| seed 1 | 2,560 | 1.2 | not solved | - |" in table
+
+
+def test_every_comparison_names_work_that_exists() -> None:
+    assert {name for one, other, _ in COMPARISONS.values() for name in (one, other)} <= set(
+        THROUGHPUT
+    )
+    assert Measurement(**RESULT).steps_per_second == 50

@@ -1,0 +1,1 @@
+"""Training: builds objects from the configuration, collects, learns, evaluates, tracks and saves."""

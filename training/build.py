@@ -1,0 +1,192 @@
+"""From a validated configuration to live objects: the one place that reads the former to make the latter."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from agents.agent import Agent
+from agents.optimizer import Optimizer, RuleFactory
+from agents.schedules import schedule
+from agents.update_rules import SGD, Adam, RMSprop, TorchRule
+from conf.combinations import training_sequence_length
+from envs.seeding import environment_seeds
+from networks.backbone import Backbone
+from networks.heads import make_policy_head
+from networks.inputs import make_input
+from networks.memory import Memory
+from networks.normalization import (
+    NoNormalization,
+    NoRewardScaling,
+    RewardScaling,
+    RunningNormalization,
+)
+from training.collect import Collector
+from training.environments import build_environments, plain
+from training.evaluation import Evaluator
+
+_RULES: dict[str, Any] = {
+    "torch.optim.Adam": partial(Adam, decoupled=False),
+    "torch.optim.AdamW": partial(Adam, decoupled=True),
+    "torch.optim.RMSprop": RMSprop,
+    "torch.optim.SGD": SGD,
+}
+"""Optimizers that we write out; any other class is called as it is."""
+
+_OPTIMIZER_KEYS = {
+    "_target_",
+    "learning_rate",
+    "schedule",
+    "final_learning_rate",
+    "max_grad_norm",
+    "weight_decay",
+    "groups",
+}
+_LOOP_KEYS = {"_target_", "rollout_length"}
+
+
+def build_agent(
+    config: DictConfig,
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    *,
+    num_envs: int,
+) -> Agent:
+    """Build the configured agent for single environments' spaces, on the configured device."""
+    weights_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(weights_seed.generate_state(1)[0]))
+        actor, critic = _build_backbones(config, observation_space)
+        policy_head = make_policy_head(
+            action_space, actor.memory.output_size, **plain(config.policy_head)
+        )
+        value_head = instantiate(config.value_head, critic.memory.output_size, _convert_="all")
+    device = choose_device(config.device)
+    for module in (actor, critic, policy_head, value_head):
+        module.to(device)
+    options = {k: v for k, v in plain(config.agent).items() if k not in _LOOP_KEYS}
+    if config.normalize_rewards:
+        scaling: nn.Module = RewardScaling(num_envs=num_envs, discount=config.agent.discount)
+    else:
+        scaling = NoRewardScaling()
+    agent: Agent = get_class(config.agent._target_)(
+        actor=actor,
+        critic=critic,
+        policy_head=policy_head,
+        value_head=value_head,
+        optimizer=_optimizer_factory(config.optimizer),
+        reward_scaling=scaling.to(device),
+        generator=np.random.default_rng(agent_seed),
+        num_envs=num_envs,
+        sequence_length=training_sequence_length(plain(config)),
+        compile=config.compile,
+        **_with_schedules(options),
+    )
+    return agent
+
+
+def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> Collector:
+    """Build what steps the training environments."""
+    return Collector(
+        environments,
+        rollout_length=config.agent.rollout_length,
+        seeds=environment_seeds(config.seed, environments.num_envs, purpose="train"),
+    )
+
+
+def build_evaluator(config: DictConfig) -> Evaluator:
+    """Build what evaluates, with environments of its own."""
+    return Evaluator(
+        build_environments(config, num_envs=config.evaluation.num_envs),
+        seed=config.seed,
+        deterministic=config.evaluation.deterministic,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolve `auto`; refuse a device that this machine lacks.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu"
+        )
+    return device
+
+
+def _build_backbones(
+    config: DictConfig, observation_space: gymnasium.Space[Any]
+) -> tuple[Backbone, Backbone]:
+    inputs = make_input(observation_space)
+    is_normalized = config.normalize_observations and inputs.is_numeric
+    normalization = RunningNormalization(inputs.shape) if is_normalized else NoNormalization()
+
+    def build(extractor_config: DictConfig, memory_config: DictConfig) -> Backbone:
+        extractor = instantiate(extractor_config, inputs.shape, _convert_="all")
+        options = OmegaConf.masked_copy(
+            memory_config, [key for key in memory_config if key != "sequence_length"]
+        )
+        memory: Memory = instantiate(options, extractor.output_size, _convert_="all")
+        return Backbone(
+            inputs=inputs, normalization=normalization, extractor=extractor, memory=memory
+        )
+
+    actor = build(config.extractor, config.memory)
+    if config.share_backbone:
+        return actor, actor
+    return actor, build(
+        config.critic.extractor or config.extractor, config.critic.memory or config.memory
+    )
+
+
+def _optimizer_factory(config: DictConfig) -> Any:
+    options = plain(config)
+    common = {key: options[key] for key in _OPTIMIZER_KEYS & options.keys()}
+    own = {key: value for key, value in options.items() if key not in _OPTIMIZER_KEYS}
+    limit = common["max_grad_norm"]
+    return partial(
+        Optimizer,
+        rule=_rule_factory(common["_target_"], own),
+        learning_rate=schedule(
+            common["schedule"], common["learning_rate"], common["final_learning_rate"]
+        ),
+        max_grad_norm=float("inf") if limit is None else limit,
+        weight_decay=common.get("weight_decay", 0.0),
+        groups=common["groups"] or {},
+    )
+
+
+def _rule_factory(target: str, options: Mapping[str, Any]) -> RuleFactory:
+    written_out = _RULES.get(target)
+    if written_out is not None:
+        return lambda parameters, decay: written_out(parameters, weight_decay=decay, **options)
+    factory = partial(get_class(target), **options)
+    return lambda parameters, decay: TorchRule(parameters, factory=factory, weight_decay=decay)
+
+
+def _with_schedules(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn each pair `x`, `x_schedule` into one schedule `x`, which ends at 0."""
+    kinds = {key.removesuffix("_schedule"): kind for key, kind in options.items() if key.endswith("_schedule")}
+    return {
+        key: schedule(kinds[key], value, 0.0) if key in kinds else value
+        for key, value in options.items()
+        if not key.endswith("_schedule")
+    }
+
+
+def parameter_counts(parts: Mapping[str, Sequence[nn.Parameter]]) -> dict[str, int]:
+    """Count parameters per part, and in total."""
+    counts = {part: sum(p.numel() for p in parameters) for part, parameters in parts.items()}
+    return {"total": sum(counts.values()), **counts}

@@ -1,0 +1,51 @@
+"""Environments from the configuration. Imports no torch, so that a wrong environment is refused at once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import VectorEnv
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from envs.make import make_environments, vectorize
+
+_OF_REGISTERED = ("id", "kwargs", "packages", "vectorization", "time_limit")
+"""Keys of the group `env` that say how a registered environment is made."""
+
+
+def build_environments(config: DictConfig, *, num_envs: int) -> VectorEnv[Any, Any, Any]:
+    """Make the configured environments.
+
+    Raises:
+        ValueError: one line that names the key of the configuration and the remedy.
+    """
+    return make_environments(**_options(config, num_envs))
+
+
+def wrap_environments(
+    config: DictConfig, make: Callable[[], gymnasium.Env[Any, Any]], *, num_envs: int
+) -> VectorEnv[Any, Any, Any]:
+    """Wrap environments of the caller's as the configuration says.
+
+    Raises:
+        ValueError: one line that names the key of the configuration and the remedy.
+    """
+    options = {k: v for k, v in _options(config, num_envs).items() if k not in _OF_REGISTERED}
+    return vectorize(make, **options)
+
+
+def plain(config: Any) -> Any:
+    """Resolve a configuration node into plain Python."""
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+def _options(config: DictConfig, num_envs: int) -> dict[str, Any]:
+    options: dict[str, Any] = {**plain(config.env), "num_envs": num_envs}
+    options["wrappers"] = [_partial(wrapper) for wrapper in options["wrappers"]]
+    options["pomdp"] = [_partial(wrapper) for wrapper in (plain(config.pomdp) or {}).values()]
+    return options
+
+
+def _partial(config: dict[str, Any]) -> Any:
+    return instantiate({**config, "_partial_": True})

@@ -1,0 +1,92 @@
+"""Counts returns and lengths of episodes, from raw rewards and valid steps."""
+
+from collections import deque
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from envs.wrappers import counts_raw_returns
+from networks.mirror import Array
+
+
+class Episode(NamedTuple):
+    """A finished episode: which environment, its undiscounted raw return and its steps."""
+
+    environment: int
+    episode_return: float
+    length: int
+
+
+def _episodes(environments: Array, returns: Array, lengths: Array) -> list[Episode]:
+    return [Episode(int(i), float(returns[i]), int(lengths[i])) for i in environments]
+
+
+class EpisodeCounter:
+    """Adds up each environment's rewards until its episode ends."""
+
+    def __init__(self, environments: VectorEnv[Any, Any, Any]) -> None:
+        """Start with nothing counted."""
+        self._returns = np.zeros(environments.num_envs, np.float64)
+        self._lengths = np.zeros(environments.num_envs, np.int64)
+        self._is_counted_beneath = counts_raw_returns(environments)
+
+    def add(
+        self, rewards: Array, was_reset: Array, ended: Array, infos: dict[str, Any]
+    ) -> list[Episode]:
+        """Take one step of every environment; return the episodes that it finished.
+
+        Args:
+            was_reset: the step only reset the environment: no step of an episode, and its reward is 0.
+        """
+        self._returns += rewards
+        self._lengths += 1
+        self._lengths -= was_reset
+        episodes = []
+        if self._is_counted_beneath:
+            # The user's wrappers may change rewards: what was counted below them stands, and is
+            # told one step late where a wrapper cut the episode.
+            if "episode" in infos:
+                told = infos["episode"]
+                episodes = _episodes(np.flatnonzero(infos["_episode"]), told["r"], told["l"])
+        elif ended.any():
+            episodes = _episodes(np.flatnonzero(ended), self._returns, self._lengths)
+        if ended.any():
+            self._returns[ended] = 0.0
+            self._lengths[ended] = 0
+        return episodes
+
+    def running(self) -> tuple[Array, Array]:
+        """Returns and lengths of the episodes still under way."""
+        return self._returns, self._lengths
+
+
+class EpisodeHistory:
+    """The latest episodes: all since the last report, and a window for averages."""
+
+    def __init__(self, window: int) -> None:
+        """Average over the last `window` episodes."""
+        self._window: deque[Episode] = deque(maxlen=window)
+        self._fresh: list[Episode] = []
+
+    def extend(self, episodes: list[Episode]) -> None:
+        """Remember finished episodes."""
+        self._window.extend(episodes)
+        self._fresh.extend(episodes)
+
+    @property
+    def return_mean(self) -> float | None:
+        """Mean return over the window; None before the first episode ends."""
+        if not self._window:
+            return None
+        return float(np.mean([episode.episode_return for episode in self._window]))
+
+    def report(self) -> dict[str, float]:
+        """Mean return and length since the last report, by TensorBoard tag; empty without episodes."""
+        if not self._fresh:
+            return {}
+        fresh, self._fresh = self._fresh, []
+        return {
+            "episode/return": float(np.mean([episode.episode_return for episode in fresh])),
+            "episode/length": float(np.mean([episode.length for episode in fresh])),
+        }

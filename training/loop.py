@@ -1,0 +1,46 @@
+"""The one loop of every agent: collect, learn, again."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from agents.agent import Agent
+from training.collect import Collector
+from training.episodes import Episode
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one round of collecting and learning did.
+
+    Attributes:
+        env_steps: valid steps taken since the beginning, over all environments.
+        metrics: of `learn`, by TensorBoard tag.
+        episodes: that ended while collecting.
+        seconds: by phase: `environment`, `acting`, `update`, `rest`.
+    """
+
+    env_steps: int
+    metrics: dict[str, Tensor]
+    episodes: list[Episode]
+    seconds: dict[str, float]
+
+
+def iterations(agent: Agent, collector: Collector, *, total_env_steps: int) -> Iterator[Iteration]:
+    """Collect and learn until `total_env_steps` valid steps were taken.
+
+    The agent's schedules see the share of steps taken before each round: the first round learns at the
+    schedule's start, and none at its very end.
+    """
+    while collector.env_steps < total_env_steps:
+        started = time.perf_counter()
+        agent.progress = collector.env_steps / total_env_steps
+        trajectory = collector.collect(agent)
+        collected = time.perf_counter()
+        metrics = agent.learn(trajectory.to(agent.device))
+        learnt = time.perf_counter()
+        seconds = {**collector.seconds, "update": learnt - collected}
+        seconds["rest"] = learnt - started - sum(seconds.values())
+        yield Iteration(collector.env_steps, metrics, collector.episodes, seconds)

@@ -1,0 +1,76 @@
+"""Brings an agent back from a run directory, executing nothing that is stored there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from agents.agent import Agent
+from conf.resolution import frozen
+from training.build import build_agent
+from training.checkpoint import load_checkpoint
+from training.environments import build_environments
+from training.policy import Policy
+
+
+def load_agent(
+    run: Path,
+    *,
+    checkpoint: Literal["last", "best"],
+    device: str,
+    trusted_packages: Sequence[str],
+) -> tuple[DictConfig, Agent]:
+    """Build the agent of a run and load its weights.
+
+    The run's configuration is validated like one that was typed, and it cannot declare packages trusted: the
+    caller does.
+
+    Raises:
+        ValueError: the configuration is missing or wrong, or its environment cannot be made.
+        DamagedCheckpoint: the weights are missing or damaged.
+    """
+    path = run / "config.yaml"
+    try:
+        config = OmegaConf.load(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"no run in {run}: {path.name} is missing") from error
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, DictConfig):
+        raise ValueError(f"{path} is damaged: it holds no configuration")
+    config.trusted_packages = list(trusted_packages)
+    config.device, config.compile = device, False
+    config = frozen(config)
+    tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
+    environments = build_environments(config, num_envs=1)
+    try:
+        agent = build_agent(
+            config,
+            environments.single_observation_space,
+            environments.single_action_space,
+            num_envs=config.env.num_envs,
+        )
+    finally:
+        environments.close()
+    try:
+        agent.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {run} are of another network: {error}") from error
+    return config, agent
+
+
+def load_policy(
+    run: Path,
+    *,
+    checkpoint: Literal["last", "best"],
+    device: str,
+    trusted_packages: Sequence[str],
+) -> Policy:
+    """Load the policy of a run, ready to be called; errors as `load_agent`."""
+    config, agent = load_agent(
+        run, checkpoint=checkpoint, device=device, trusted_packages=trusted_packages
+    )
+    return Policy(config, agent)

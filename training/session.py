@@ -1,0 +1,153 @@
+"""One training session: builds a run from its configuration, trains it, and reports."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig, OmegaConf
+
+from agents.agent import Agent
+from training.build import (
+    build_agent,
+    build_collector,
+    build_evaluator,
+    parameter_counts,
+)
+from training.collect import InvalidExperience
+from training.environments import build_environments
+from training.evaluation import Evaluation, Evaluator
+from training.refusal import Refusal, discard
+from training.restore import load_agent
+from training.run import Intervals, Run, Status
+from training.threads import set_num_threads
+from training.tracking import NoTensorBoard, Progress, TensorBoard
+
+
+def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> float:
+    """Train one run into `config.run_dir`; return the mean return of the final evaluation.
+
+    Args:
+        environments: to train in, made by `build_environments`; closed at the end.
+
+    Raises:
+        Refusal: the run could not start, broke, or was interrupted.
+    """
+    directory = Path(config.run_dir)
+    try:
+        run, evaluator = _build_run(config, environments, directory)
+    except ValueError as error:
+        environments.close()
+        discard(directory)
+        raise Refusal(str(error), 2) from error
+    try:
+        status = run.train()
+    except InvalidExperience as error:
+        raise Refusal(f"{error}. The run so far is in {directory}", 1) from error
+    finally:
+        environments.close()
+        evaluator.close()
+    print(_report(run, status, directory), flush=True)
+    if status == "interrupted":
+        raise Refusal(f"interrupted at {run.at.env_steps:,} steps and saved", 130)
+    return run.at.evaluation.return_mean if run.at.evaluation else math.nan
+
+
+def evaluate_run(config: DictConfig) -> Evaluation:
+    """Evaluate the run in `config.run` as `config.evaluation` says.
+
+    Raises:
+        Refusal: there is no such run, or its environment cannot be made.
+    """
+    try:
+        run_config, agent = load_agent(
+            Path(config.run),
+            checkpoint=config.evaluation.checkpoint,
+            device=config.device,
+            trusted_packages=config.trusted_packages,
+        )
+        environments = build_environments(run_config, num_envs=config.evaluation.num_envs)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise Refusal(f"run={config.run}: {error}", 2) from error
+    evaluator = Evaluator(
+        environments, seed=run_config.seed, deterministic=config.evaluation.deterministic
+    )
+    try:
+        set_num_threads(run_config.num_threads, agent)
+        return evaluator(agent, episodes=config.evaluation.episodes, index=0)
+    finally:
+        evaluator.close()
+
+
+def _build_run(
+    config: DictConfig, environments: VectorEnv[Any, Any, Any], directory: Path
+) -> tuple[Run, Evaluator]:
+    agent = build_agent(
+        config,
+        environments.single_observation_space,
+        environments.single_action_space,
+        num_envs=config.env.num_envs,
+    )
+    set_num_threads(config.num_threads, agent)
+    evaluator = build_evaluator(config)
+    directory.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, directory / "config.yaml")
+    parameters = parameter_counts(agent.optimizer.parameters_by_part)
+    run = Run(
+        agent=agent,
+        collector=build_collector(config, environments),
+        evaluator=evaluator,
+        directory=directory,
+        tensorboard=TensorBoard(directory) if config.tracking.tensorboard else NoTensorBoard(),
+        progress=Progress(config.total_env_steps, show=config.tracking.progress),
+        total_env_steps=config.total_env_steps,
+        intervals=Intervals(
+            evaluation=config.evaluation.interval,
+            checkpoint=config.checkpoint.interval,
+            tracking=config.tracking.interval,
+        ),
+        evaluation_episodes=config.evaluation.episodes,
+        final_episodes=config.evaluation.final_episodes,
+        final_checkpoint=config.evaluation.checkpoint,
+        facts={"seed": config.seed, "parameters": parameters},
+    )
+    print(_header(config, agent, parameters, directory), flush=True)
+    return run, evaluator
+
+
+def _header(
+    config: DictConfig, agent: Agent, parameters: Mapping[str, int], directory: Path
+) -> str:
+    """Say in two lines what is trained, where, and how large it is."""
+    parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
+    return (
+        f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
+        f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"
+        f"parameters: {parts}"
+    )
+
+
+def _report(run: Run, status: Status, directory: Path) -> str:
+    """Lay out the closing table: the score and where things are."""
+    at = run.at
+    rows = {"status": f"{status} after {at.env_steps:,} steps, {at.updates:,} updates"}
+    if at.evaluation is not None:
+        rows["evaluation"] = describe(at.evaluation)
+    if at.best is not None:
+        rows["best"] = f"{describe(at.best)}, at {at.best_env_steps:,} steps"
+    rows["training"] = f"{at.training_seconds:.1f} s, {at.steps_per_second:,.0f} steps/s"
+    rows["run"] = str(directory)
+    rows["curves"] = f"tensorboard --logdir {directory}"
+    rows["evaluate"] = f"python evaluate.py run={directory}"
+    return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())
+
+
+def describe(evaluation: Evaluation) -> str:
+    """Give mean and deviation of the returns, and the number of episodes, in one line."""
+    unfinished = f", {evaluation.unfinished} never ended" if evaluation.unfinished else ""
+    return (
+        f"{evaluation.return_mean:.2f} +- {evaluation.return_std:.2f} over "
+        f"{len(evaluation.returns)} episodes{unfinished}"
+    )

@@ -1,0 +1,57 @@
+"""Trains a policy in the caller's process: no run directory, no evaluation, just the loop."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
+
+from training.build import build_agent, build_collector
+from training.environments import build_environments, wrap_environments
+from training.episodes import EpisodeHistory
+from training.loop import iterations
+from training.policy import Policy
+from training.threads import set_num_threads
+
+Source = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]] | None
+
+
+def build_policy(config: DictConfig, env: Source) -> Policy:
+    """Build an untrained policy for the configured environment, or for one of the caller's."""
+    environments = _environments(config, env)
+    try:
+        agent = build_agent(
+            config,
+            environments.single_observation_space,
+            environments.single_action_space,
+            num_envs=environments.num_envs,
+        )
+    finally:
+        if not isinstance(env, gymnasium.Env):
+            environments.close()
+    set_num_threads(config.num_threads, agent)
+    return Policy(config, agent)
+
+
+def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
+    """Train for at least `env_steps` steps; return the mean return of the last 100 episodes."""
+    environments = _environments(policy.config, env)
+    history = EpisodeHistory(window=100)
+    try:
+        collector = build_collector(policy.config, environments)
+        for iteration in iterations(policy.agent, collector, total_env_steps=env_steps):
+            history.extend(iteration.episodes)
+    finally:
+        if not isinstance(env, gymnasium.Env):  # the caller's own stays open
+            environments.close()
+    policy.reset()
+    return history.return_mean
+
+
+def _environments(config: DictConfig, env: Source) -> VectorEnv[Any, Any, Any]:
+    if env is None:
+        return build_environments(config, num_envs=config.env.num_envs)
+    if isinstance(env, gymnasium.Env):
+        return wrap_environments(config, lambda: env, num_envs=1)
+    return wrap_environments(config, env, num_envs=config.env.num_envs)

@@ -1,0 +1,25 @@
+"""Threads of this process, for PyTorch and for numpy's linear algebra."""
+
+import os
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+_SMALL_NETWORK = 500_000
+"""Parameters up to which one thread beats several: waking them costs more than they save."""
+
+
+def set_num_threads(setting: int | str, network: nn.Module) -> None:
+    """Give PyTorch `setting` threads; `auto` is one for small networks and every core for large ones.
+
+    Numpy acts on a handful of rows: its linear algebra always gets one thread, because several would wait
+    for each other at every step (measured: 80 times slower beside another busy process).
+    """
+    if setting == "auto":
+        size = sum(parameter.numel() for parameter in network.parameters())
+        count = 1 if size <= _SMALL_NETWORK else os.cpu_count() or 1
+    else:
+        count = int(setting)
+    torch.set_num_threads(count)
+    threadpool_limits(limits=1, user_api="blas")
