@@ -1,10 +1,10 @@
 """The Python door: the same YAML and the same words as the command line.
 
-    policy = neurl.load("runs/.../20260101-120000-seed0")
-    action = policy.predict(observation)
+policy = neurl.load("runs/.../20260101-120000-seed0")
+action = policy.predict(observation)
 
-    policy = neurl.build("agent=ppo", "memory=gru", env=my_env)
-    neurl.fit(policy, my_env, env_steps=50_000)
+policy = neurl.build("agent=ppo", "memory=gru", env=my_env)
+neurl.fit(policy, my_env, env_steps=50_000)
 """
 
 from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ def build(*overrides: str, env: Environment | None = None) -> Policy:
 
 
 def fit(policy: Policy, env: Environment | None = None, *, env_steps: int) -> float | None:
-    """Train a policy for at least `env_steps` further steps, in this process and without a run directory.
+    """Train a policy for at least `env_steps` more steps, in this process, without a run directory.
 
     Returns:
         Mean return of the last 100 episodes; None when none ended.

@@ -1,4 +1,4 @@
-"""Trains an agent: `python train.py [group=option] [key=value] ...`; see `python train.py --help`."""
+"""Trains an agent: `python train.py [group=option] [key=value] ...`; `--help` tells more."""
 
 from __future__ import annotations
 

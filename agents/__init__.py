@@ -1,1 +1,1 @@
-"""Agents: the stream's data structure, the mathematics of returns and losses, and one file per algorithm."""
+"""Agents: the stream's data, the mathematics of returns and losses, and one file per algorithm."""

@@ -1,4 +1,4 @@
-"""What every agent is: it acts with a memory, learns from trajectories and owns its random numbers."""
+"""What every agent is: it acts with a memory, learns from trajectories, owns its random numbers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -42,6 +42,10 @@ class Agent(nn.Module, ABC):
     @abstractmethod
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Improve from T steps of experience; return TensorBoard tags with 0-d tensors."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters by part; each belongs to exactly one."""
 
     @property
     def device(self) -> torch.device:
@@ -118,11 +122,19 @@ class Agent(nn.Module, ABC):
         finally:
             self.generator = kept
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy (`copy.deepcopy`) that shares no storage with its original."""
+        super().__setstate__(state)
+        self._renew()
+
     def _apply(self, fn: Any, recurse: bool = True) -> "Agent":
         """Move tensors (`to`, `float`, ...); what points at the old storage is made anew."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._renew()
+        return self
+
+    def _renew(self) -> None:
         self._mirror, self._mirror_is_current = None, False
-        super()._apply(fn, recurse)
         for module in self.modules():
             if isinstance(module, Optimizer):
                 module.repack()
-        return self

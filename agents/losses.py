@@ -8,7 +8,7 @@ from torch import Tensor
 def masked_mean(
     values: Float[Tensor, "*K L N"], valid: Bool[Tensor, "L N"]
 ) -> Float[Tensor, " *K"]:
-    """Mean over the valid steps, 0 when there is none; whatever stands at other steps never matters."""
+    """Mean over the valid steps, 0 when there is none; what stands at other steps never matters."""
     return torch.where(valid, values, 0.0).sum((-2, -1)) / valid.sum().clamp(min=1)
 
 
@@ -43,9 +43,9 @@ def approximate_kl(log_ratio: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
 def explained_variance(
     values: Float[Tensor, "L N"], returns: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"]
 ) -> Float[Tensor, ""]:
-    """Share of the returns' variance that the values explain: 1 is perfect, 0 a constant, < 0 worse.
+    """Share of the returns' variance that values explain: 1 is perfect, 0 a constant, < 0 worse.
 
-        1 - Var[returns - values] / Var[returns]; nan when the returns do not vary
+    1 - Var[returns - values] / Var[returns]; nan when the returns do not vary
     """
     residual = returns - values
     unexplained = masked_mean((residual - masked_mean(residual, valid)).square(), valid)

@@ -17,9 +17,9 @@ class Optimizer(nn.Module):
     """Moves the parameters of several parts, all of them views of one flat vector.
 
     Small networks have a dozen small tensors, and an optimizer that visits each spends its time on
-    bookkeeping. Packed into one vector (part after part), clipping and the update are a few operations
-    whatever the number of layers. Parts with options of their own form further groups: slices of the
-    same vector.
+    bookkeeping. Packed into one vector (part after part), clipping and the update are a few
+    operations whatever the number of layers. Parts with options of their own form further groups:
+    slices of the same vector.
 
     Args:
         parts: parameters by part; each parameter belongs to exactly one part.
@@ -27,8 +27,8 @@ class Optimizer(nn.Module):
         learning_rate: schedule of the base learning rate.
         max_grad_norm: global gradient norm above which gradients are scaled down; inf for none.
         weight_decay: of parts without one of their own.
-        groups: options of single parts, `{part: {"learning_rate": x, "weight_decay": y}}`; a learning
-            rate here follows the same schedule, scaled.
+        groups: options of single parts, `{part: {"learning_rate": x, "weight_decay": y}}`; a
+            learning rate here follows the same schedule, scaled.
     """
 
     flat: Tensor

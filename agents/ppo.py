@@ -37,6 +37,7 @@ _METRICS = (
     "policy/approximate_kl",
     "policy/clip_fraction",
     "update/steps",
+    "update/skipped",
 )
 """What a gradient step reports, in its order."""
 
@@ -73,7 +74,8 @@ class PPO(Agent):
         sequence_length: steps per sequence, the length of truncated backpropagation through time.
         clip_range, entropy_coefficient: schedules over the run's progress.
         value_clip_range: largest counted change of a value per update; None for no clipping.
-        target_kl: learning from a trajectory stops once the policy has moved 1.5 times as far; None for never.
+        target_kl: learning from a trajectory stops once the policy has moved 1.5 times as far; None
+            for never.
         compile: trace the gradient step with `torch.compile`.
     """
 
@@ -114,10 +116,8 @@ class PPO(Agent):
         self.value_clip_range, self.value_coefficient = value_clip_range, value_coefficient
         self.normalize_advantages, self.target_kl = normalize_advantages, target_kl
         # The critic's own memory goes on from trajectory to trajectory beside the actor's.
-        self.register_buffer(
-            "critic_state", critic.memory.initial_state(num_envs).to(self.device)
-        )
-        self.optimizer = optimizer(self._parts())
+        self.register_buffer("critic_state", critic.memory.initial_state(num_envs).to(self.device))
+        self.optimizer = optimizer(self.parts())
         self._gradient_step = (
             compiled(self._step, backbones=(actor, critic), optimizer=self.optimizer)
             if compile
@@ -129,7 +129,8 @@ class PPO(Agent):
         """Whether actor and critic read the stream with the same extractor and memory."""
         return self.critic is self.actor
 
-    def _parts(self) -> dict[str, list[nn.Parameter]]:
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of `extractor, memory, actor, critic`; both backbones' together."""
         backbones = [self.actor] if self.shares_backbone else [self.actor, self.critic]
         return {
             "extractor": [p for backbone in backbones for p in backbone.extractor.parameters()],
@@ -164,7 +165,7 @@ class PPO(Agent):
     @torch.no_grad()
     def _prepare(self, trajectory: Trajectory) -> Batch:
         """Recompute what acting saw, estimate advantages, and cut everything into sequences."""
-        valid, length = trajectory.valid, self.sequence_length
+        valid = trajectory.valid
         log_probs, values, actor_states, critic_states = self._unroll(trajectory)
         rewards = self.reward_scaling(trajectory.rewards, trajectory.ended, valid)
         returns = lambda_returns(
@@ -175,18 +176,18 @@ class PPO(Agent):
             discount=self.discount,
             gae_lambda=self.gae_lambda,
         )
-        steps = (
-            trajectory.observations[:-1],
-            trajectory.is_first[:-1],
-            trajectory.actions,
-            log_probs,
-            values[:-1],
-            returns - values[:-1],
-            returns,
-            valid,
-        )
+        steps = {
+            "observations": trajectory.observations[:-1],
+            "is_first": trajectory.is_first[:-1],
+            "actions": trajectory.actions,
+            "old_log_probs": log_probs,
+            "old_values": values[:-1],
+            "advantages": returns - values[:-1],
+            "returns": returns,
+            "valid": valid,
+        }
         return Batch(
-            *(to_sequences(step, length) for step in steps),
+            **{name: to_sequences(step, self.sequence_length) for name, step in steps.items()},
             actor_state=actor_states.flatten(0, 1)[None],
             critic_state=critic_states.flatten(0, 1)[None],
         )
@@ -229,12 +230,11 @@ class PPO(Agent):
         gradients = torch.autograd.grad(loss, self.optimizer.trainable)
         with torch.no_grad():
             counted, packed = self.optimizer.step(gradients, learning_rate, active)
-        return torch.cat([terms.detach(), counted[None]]), packed, active
+        skipped = active.to(counted.dtype) - counted
+        return torch.cat([terms.detach(), torch.stack([counted, skipped])]), packed, active
 
-    def _terms(
-        self, batch: Batch, clip_range: Float[Tensor, ""]
-    ) -> Float[Tensor, " terms"]:
-        """Means over valid steps: policy loss, value loss, entropy, KL(old || new), clip fraction."""
+    def _terms(self, batch: Batch, clip_range: Float[Tensor, ""]) -> Float[Tensor, " terms"]:
+        """Means over valid steps: policy and value loss, entropy, KL(old || new), clip fraction."""
         summary, _ = self.actor(batch.observations, batch.actor_state[0], batch.is_first)
         distribution = self.policy_head(summary)
         if not self.shares_backbone:
@@ -242,6 +242,8 @@ class PPO(Agent):
         values = self.value_head(summary)
 
         log_ratio = distribution.log_prob(batch.actions) - batch.old_log_probs
+        # The action of a step that only resets was ignored: it may be anything, and so its ratio.
+        log_ratio = torch.where(batch.valid, log_ratio, 0.0)
         ratio = log_ratio.exp()
         advantages = batch.advantages
         if self.normalize_advantages:  # per minibatch, detail 7 of the 37
@@ -278,9 +280,7 @@ class PPO(Agent):
     ) -> dict[str, Tensor]:
         """Average over the gradient steps that were computed; gradient norms are the last one's."""
         means = dict(zip(_METRICS, metrics.mean(0).unbind(), strict=True))
-        counted = metrics[:, -1].sum()
-        means["update/steps"] = counted
-        means["update/skipped"] = len(metrics) - counted
+        means["update/steps"], means["update/skipped"] = metrics[:, -2:].sum(0).unbind()
         means["value/mean"] = masked_mean(batch.old_values, batch.valid)
         means["value/explained_variance"] = explained_variance(
             batch.old_values, batch.returns, batch.valid

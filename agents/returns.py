@@ -18,9 +18,9 @@ def lambda_returns(
 
         G_t = r_t + d_t * ((1 - l_t) * v_{t+1} + l_t * G_{t+1})
 
-    Termination zeroes the discount d_t; truncation zeroes lambda l_t, so the final observation's value
-    stands in for what was cut. `G - v` is the generalised advantage; lambda 0 gives TD(0), lambda 1
-    Monte-Carlo.
+    Termination zeroes the discount d_t; truncation zeroes lambda l_t, so the final observation's
+    value stands in for what was cut. `G - v` is the generalised advantage; lambda 0 gives TD(0),
+    lambda 1 Monte-Carlo.
 
     Args:
         next_values: `v_{t+1}`, the value of the observation that each step leads to.

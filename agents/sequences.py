@@ -8,9 +8,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 
-def to_sequences(
-    steps: Shaped[Tensor, "T B *X"], sequence_length: int
-) -> Shaped[Tensor, "L N *X"]:
+def to_sequences(steps: Shaped[Tensor, "T B *X"], sequence_length: int) -> Shaped[Tensor, "L N *X"]:
     """Cut T steps of B environments into `N = T / L * B` sequences of L steps, still time-major.
 
     Sequence `w * B + b` holds the steps `w * L ... w * L + L - 1` of environment b.
@@ -21,7 +19,7 @@ def to_sequences(
     total, batch = steps.shape[:2]
     if total % sequence_length:
         raise ValueError(f"sequence_length={sequence_length} does not divide {total} steps")
-    windows = steps.unflatten(0, (total // sequence_length, sequence_length))  # [W, L, B, *X]
+    windows: Tensor = steps.unflatten(0, (-1, sequence_length))  # [W, L, B, *X]
     return windows.transpose(0, 1).reshape(
         sequence_length, total // sequence_length * batch, *steps.shape[2:]
     )
@@ -30,6 +28,6 @@ def to_sequences(
 def minibatches(
     num_sequences: int, num_minibatches: int, generator: np.random.Generator
 ) -> Iterator[Int[Tensor, " N"]]:
-    """Yield a random partition of the sequences' indices into equal parts."""
+    """Yield a random partition of the sequences' indices into parts whose sizes differ by 1 at most."""
     order = torch.from_numpy(generator.permutation(num_sequences))
-    yield from order.chunk(num_minibatches)
+    yield from order.tensor_split(num_minibatches)

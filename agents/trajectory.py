@@ -1,4 +1,4 @@
-"""The stream: what environments and memories produced, time-major, and nothing of any algorithm's."""
+"""The stream: what environments and memories produced, time-major; nothing of any algorithm's."""
 
 from dataclasses import dataclass, fields
 
@@ -9,11 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Trajectory:
-    """T steps of B environments, time-major. Step t reads `observations[t]`, leads to `observations[t + 1]`.
+    """T steps of B environments, time-major.
 
-    Environments reset in the step *after* an episode's end, so the final observation of an episode is an
-    ordinary element of the stream and its value is `values[t + 1]`; the step that only resets is not
-    `valid`. Collection reuses its storage: a trajectory stands until the next one is collected.
+    Step t reads `observations[t]` and leads to `observations[t + 1]`. Environments reset in the
+    step *after* an episode's end, so the final observation of an episode is an ordinary element of
+    the stream and its value is `values[t + 1]`; the step that only resets is not `valid`.
+    Collection reuses its storage: a trajectory stands until the next one is collected.
 
     Attributes:
         observations: what was observed, raw, in the environment's dtype.

@@ -1,12 +1,11 @@
-"""PyTorch's optimizers written out as tensor functions: whole gradient steps can be compiled and gated.
+"""PyTorch's optimizers as tensor functions: whole gradient steps can be compiled and gated.
 
-Each rule moves one flat parameter vector in place, with the arithmetic of the `torch.optim` class it is named
-after (the tests hold them together). `weight` is 1, or 0 for a step that must change nothing: neither
-parameters nor moments nor the step count move then, and no branch on data is needed.
+Each rule moves one flat parameter vector in place, with the arithmetic of the `torch.optim` class
+it is named after (the tests hold them together). `weight` is 1, or 0 for a step that must change
+nothing: parameters, moments and step count stay, and no branch on data is needed.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from collections.abc import Sequence
 from typing import Any
 

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -151,6 +152,7 @@ def _one(
         typed, found = inspected(config, config_name)
     problems += found
     problems += _needs_plus(invented, problems)
+    problems += _occupied(typed)
     if problems:
         raise InvalidConfiguration(problems)
     return read_only(typed)
@@ -165,6 +167,14 @@ def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:
         is_told = any(path.startswith(f"{key}.") or f"{key}.".startswith(path) for path in paths)
         lines += [] if is_told else [f"{key}: does not exist yet; add it with a plus: +{line}"]
     return lines
+
+
+def _occupied(typed: dict[str, Any]) -> list[str]:
+    """Refuse to train into a directory that keeps a run: nothing is ever overwritten."""
+    run_dir = typed.get("run_dir")
+    if not isinstance(run_dir, str) or not any(Path(run_dir).glob("checkpoints/*/manifest.json")):
+        return []
+    return [f"run_dir: {run_dir} holds the checkpoints of a run already; choose another directory"]
 
 
 def _shared_directories(configs: Sequence[DictConfig]) -> list[str]:

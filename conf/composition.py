@@ -25,7 +25,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]  # PyYAML ships no types
+from yaml import YAMLError
 
 import conf.resolvers  # noqa: F401  (registers what the YAML files call)
 from conf.constraints import show

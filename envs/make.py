@@ -22,6 +22,7 @@ from envs.registration import (
     one_line,
 )
 from envs.spaces import check_spaces
+from envs.vector import SequentialVectorEnv
 from envs.wrappers import FrameStack, PreviousInputs, RawEpisodeStatistics
 
 Environment = gymnasium.Env[Any, Any]
@@ -122,7 +123,7 @@ def vectorize(
     wrappers: Sequence[Wrap],
     pomdp: Sequence[Wrap],
 ) -> Environments:
-    """Steps environments of the caller's side by side, wrapped as `make_environments` wraps its own.
+    """Step the caller's environments side by side, wrapped as `make_environments` wraps its own.
 
     Args:
         make: called `num_envs` times.
@@ -168,7 +169,7 @@ def _make_sync(
 
     try:
         # copy=False: who collects copies into its own storage anyway.
-        return SyncVectorEnv([make_one] * num_envs, copy=False)
+        return SequentialVectorEnv([make_one] * num_envs, copy=False)
     except BaseException as error:
         for environment in made:
             environment.close()

@@ -1,1 +1,4 @@
-"""Networks: input scaling, extractors, memories, heads and distributions. Imports no other part of the project."""
+"""Networks: input scaling, extractors, memories, heads and distributions.
+
+Imports no other part of the project.
+"""

@@ -17,8 +17,8 @@ BackboneMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
 class Backbone(nn.Module):
     """`observations -> inputs -> normalization -> extractor -> memory`.
 
-    The actor's and the critic's backbone share `inputs` and `normalization` (there is one truth about what
-    the environment emits) and may be one and the same object.
+    The actor's and the critic's backbone share `inputs` and `normalization` (there is one truth
+    about what the environment emits) and may be one and the same object.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class Backbone(nn.Module):
         """Extract every observation's features; rows only, no time."""
         steps, batch = observations.shape[:2]
         rows: Tensor = self.inputs(observations.flatten(0, 1))
-        rows = self.extractor(self.normalization(rows))
-        return rows.unflatten(0, (steps, batch))
+        features: Tensor = self.extractor(self.normalization(rows))
+        return features.view(steps, batch, -1)
 
     def forward(
         self, observations: Tensor, state: Float[Tensor, "B S"], is_first: Bool[Tensor, "T B"]
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
-        """Read T steps of B environments; return each step's summary and the state after the last."""
+        """Read T steps of B environments; return each summary and the state after the last step."""
         output: tuple[Tensor, Tensor] = self.memory(self.features(observations), state, is_first)
         return output
 
@@ -58,7 +58,7 @@ class Backbone(nn.Module):
         *,
         sequence_length: int,
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "W B S"], Float[Tensor, "B S"]]:
-        """As `forward`, in windows of `sequence_length`; also return the state before each window."""
+        """As `forward` in windows of `sequence_length`; also return each window's initial state."""
         return self.memory.unroll(
             self.features(observations), state, is_first, sequence_length=sequence_length
         )
@@ -69,11 +69,10 @@ class Backbone(nn.Module):
 
     def mirror(self) -> BackboneMirror | None:
         """Numpy form of `forward` at T = 1; None when some part has none."""
-        rows = [mirror_of(part) for part in (self.inputs, self.normalization, self.extractor)]
-        memory = mirror_of(self.memory)
-        if memory is None or any(part is None for part in rows):
+        inputs, normalize = mirror_of(self.inputs), mirror_of(self.normalization)
+        extract, memory = mirror_of(self.extractor), mirror_of(self.memory)
+        if inputs is None or normalize is None or extract is None or memory is None:
             return None
-        inputs, normalize, extract = rows
 
         def apply(observations: Array, state: Array, is_first: Array) -> tuple[Array, Array]:
             output: tuple[Array, Array] = memory(

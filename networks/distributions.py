@@ -1,8 +1,8 @@
 """Light action distributions: what a policy needs of them and nothing more.
 
-`torch.distributions` spends more time on broadcasting and validation than small policies on arithmetic.
-Samples are functions of noise drawn by the caller, so that acting in numpy and in PyTorch gives the same
-actions and every random number has one owner.
+`torch.distributions` spends more time on broadcasting and validation than small policies on
+arithmetic. Samples are functions of noise drawn by the caller, so that acting in numpy and in
+PyTorch gives the same actions and every random number has one owner.
 """
 
 import math
@@ -34,10 +34,12 @@ class Categorical:
         """Most probable action."""
         return self.log_probabilities.argmax(-1)
 
-    def sample(self, noise: Float[Tensor, "*N"]) -> Int[Tensor, "*N"]:
-        """Invert the cumulative distribution at uniform noise in [0, 1)."""
-        cumulative = self.log_probabilities.exp().cumsum(-1)
-        return (cumulative < (noise[..., None] * cumulative[..., -1:])).sum(-1)
+    def sample(self, noise: Float[Tensor, "*N K"]) -> Int[Tensor, "*N"]:
+        """Perturb the logits by standard Gumbel noise and take the largest.
+
+        Source: Gumbel (1954); Maddison et al. (2014), arXiv:1411.0030, section 2.
+        """
+        return (self.log_probabilities + noise).argmax(-1)
 
 
 class DiagonalGaussian:
@@ -54,7 +56,10 @@ class DiagonalGaussian:
         return (-0.5 * standardized.square() - self.log_std - _LOG_SQRT_TAU).sum(-1)
 
     def entropy(self) -> Float[Tensor, "*N"]:
-        """Differential entropy in nats, `sum log sigma + A / 2 (1 + log 2 pi)`; equal for all rows."""
+        """Differential entropy in nats, equal for all rows.
+
+        sum log sigma + A / 2 (1 + log 2 pi)
+        """
         per_dimension = self.log_std + 0.5 + _LOG_SQRT_TAU
         return per_dimension.sum().expand(self.mean.shape[:-1])
 

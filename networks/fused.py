@@ -1,10 +1,10 @@
 """Recurrent layers with exact resets inside the sequence, one fused kernel call per layer.
 
-PyTorch's recurrent kernels know no resets. Here every first observation gets *null steps* of its own before
-it: their features are zero and an extra input, whose weight column is appended at call time, forces the gates
-so that the state becomes exactly zero and no gradient passes. Time per step is then that of the
-plain kernel, whatever the number of environments and resets. A layer's state is one tensor, its first H numbers
-being its output; stacks of layers are `networks.memory`'s.
+PyTorch's recurrent kernels know no resets. Here every first observation gets *null steps* of its
+own before it: their features are zero and an extra input, whose weight column is appended at call
+time, forces the gates so that the state becomes exactly zero and no gradient passes. Time per step
+is then that of the plain kernel, whatever the number of environments and resets. A layer's state is
+one tensor, its first H numbers being its output; stacks of layers are `networks.memory`'s.
 """
 
 from abc import ABC, abstractmethod
@@ -24,10 +24,11 @@ CellMirror = Callable[[Array, Array], Array]
 
 _FORCE = 1e4
 """Pre-activation that saturates every gate: sigmoid(-1e4) is exactly 0 and tanh(1e4) exactly 1."""
+_BEYOND = 1e30
 
 
 class FusedLayer(nn.Module, ABC):
-    """One recurrent layer: a fused call over time with resets, a cell for single steps, and its mirror."""
+    """A recurrent layer: a fused call over time with resets, a single-step cell and a mirror."""
 
     kernel: nn.RNNBase
     null_steps = 1
@@ -44,8 +45,7 @@ class FusedLayer(nn.Module, ABC):
     @property
     def weights(self) -> list[Tensor]:
         """Input weights, recurrent weights and their biases: `[G, F], [G, H], [G], [G]`."""
-        kernel = self.kernel
-        return [kernel.weight_ih_l0, kernel.weight_hh_l0, kernel.bias_ih_l0, kernel.bias_hh_l0]
+        return list(self.kernel.all_weights[0])
 
     @abstractmethod
     def _columns(self) -> Float[Tensor, "G N"]:
@@ -81,12 +81,12 @@ class FusedLayer(nn.Module, ABC):
         weights[0] = torch.cat([weights[0], self._columns()], dim=1)
         outputs, after = self._run(plan.stretch(features), state, weights)
         outputs = plan.gather(outputs, len(features))
-        # Pads hold what a layer remembers beside its output; the output itself is the last real one.
+        # Pads hold what a layer remembers beside its output; the output is the last real one.
         return outputs, torch.cat([outputs[-1], after[:, self.output_size :]], dim=-1)
 
     def _gate_column(self, *gates: float) -> Float[Tensor, " G"]:
         """Weight column that adds one constant to all units of each gate."""
-        values = self.kernel.weight_ih_l0.new_tensor(gates)
+        values = self.weights[0].new_tensor(gates)
         return values.repeat_interleave(self.output_size)
 
     def _affine_mirrors(self) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
@@ -124,7 +124,8 @@ class RNNLayer(FusedLayer):
     def _columns(self) -> Float[Tensor, "G N"]:
         nothing = self._gate_column(0.0)
         if not self._is_tanh:
-            return torch.stack([self._gate_column(-_FORCE), nothing], dim=1)
+            # A ReLU state is unbounded: the force must be beyond any sum that it can make.
+            return torch.stack([self._gate_column(-_BEYOND), nothing], dim=1)
         _, recurrent, bias_x, bias_h = self.weights
         cancel = -(bias_x + bias_h + recurrent.sum(1))
         return torch.stack([self._gate_column(_FORCE), cancel, nothing], dim=1)
@@ -150,7 +151,8 @@ class RNNLayer(FusedLayer):
 
         def cell(inputs: Array, state: Array) -> Array:
             total = from_input(inputs) + from_state(state)
-            return np.tanh(total) if is_tanh else np.maximum(total, 0.0)
+            after: Array = np.tanh(total) if is_tanh else np.maximum(total, 0.0)
+            return after
 
         return cell
 
@@ -179,9 +181,7 @@ class GRULayer(FusedLayer):
     def _run(
         self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
     ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
-        outputs, hidden = torch.gru(
-            inputs, state[None], weights, True, 1, 0.0, False, False, False
-        )
+        outputs, hidden = torch.gru(inputs, state[None], weights, True, 1, 0.0, False, False, False)
         return outputs, hidden[0]
 
     def step(

@@ -24,6 +24,7 @@ HeadMirror = Callable[[Array, Array | None], Array]
 """`summary [B, H], noise or None -> actions [B, *A]`; None asks for the mode."""
 
 _HIDDEN_GAIN = math.sqrt(2)
+_TINY = np.finfo(np.float32).tiny
 
 
 class Head(nn.Module):
@@ -53,8 +54,8 @@ class Head(nn.Module):
         initialize(self.output, initialization=initialization, gain=gain)
 
     def linear(self, summary: Float[Tensor, "*N H"]) -> Float[Tensor, "*N O"]:
-        """Apply all layers; rows may have any leading shape."""
-        rows = self.output(self.hidden(summary.flatten(0, -2)))
+        """Apply all layers; rows may have any leading shape of one dimension or more."""
+        rows: Tensor = self.output(self.hidden(summary.flatten(0, -2)))
         return rows.view(*summary.shape[:-1], -1)
 
     def linear_mirror(self) -> RowFunction | None:
@@ -102,8 +103,11 @@ class CategoricalHead(PolicyHead):
         return Categorical(self.linear(summary))
 
     def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
-        """Uniform in [0, 1)."""
-        return generator.random(batch_size, dtype=np.float32)
+        """Standard Gumbel, one number per action: `-log E` with E standard exponential."""
+        size = (batch_size, self.output.out_features)
+        noise = generator.standard_exponential(size, dtype=np.float32)
+        np.maximum(noise, _TINY, out=noise)
+        return np.negative(np.log(noise, out=noise), out=noise)
 
     def to_environment(self, actions: Array) -> Array:
         """Count from the space's `start`."""
@@ -117,23 +121,18 @@ class CategoricalHead(PolicyHead):
 
         def apply(summary: Array, noise: Array | None) -> Array:
             logits = linear(summary)
-            if noise is None:
-                modes: Array = logits.argmax(-1)
-                return modes
-            weights = np.exp(logits - logits.max(-1, keepdims=True))
-            cumulative = weights.cumsum(-1)
-            actions: Array = (cumulative < noise[:, None] * cumulative[:, -1:]).sum(-1)
+            actions: Array = (logits if noise is None else logits + noise).argmax(-1)
             return actions
 
         return apply
 
 
 class GaussianHead(PolicyHead):
-    """Real actions from a diagonal Gaussian whose deviations are parameters, not functions of the state.
+    """Real actions from a diagonal Gaussian; its deviations are parameters, whatever the state.
 
-    The policy works in units of the bounds: -1 and 1 are `low` and `high`, beyond them the environment
-    receives the bound while the policy keeps the action it drew. Dimensions without two finite bounds
-    are handed on as they are.
+    The policy works in units of the bounds: -1 and 1 are `low` and `high`, beyond them the
+    environment receives the bound while the policy keeps the action it drew. Dimensions without two
+    finite bounds are handed on as they are.
     """
 
     def __init__(
@@ -242,18 +241,14 @@ class ValueHead(Head, ABC):
         return self.linear(summary).squeeze(-1)
 
     @abstractmethod
-    def loss(
-        self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]
-    ) -> Float[Tensor, "*N"]:
+    def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """Elementwise loss of the head's output against a scalar target."""
 
 
 class MSEValueHead(ValueHead):
     """Regression by the squared error, `(v - y)^2`."""
 
-    def loss(
-        self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]
-    ) -> Float[Tensor, "*N"]:
+    def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """Squared error."""
         return (output - target).square()
 
@@ -266,8 +261,6 @@ class HuberValueHead(ValueHead):
         super().__init__(input_size, **layers)
         self.delta = delta
 
-    def loss(
-        self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]
-    ) -> Float[Tensor, "*N"]:
+    def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """Huber loss."""
         return functional.huber_loss(output, target, reduction="none", delta=self.delta)

@@ -40,9 +40,9 @@ def initialize(module: nn.Module, *, initialization: str, gain: float) -> None:
 def initialize_recurrent(layer: nn.RNNBase, *, initialization: str, gain: float) -> None:
     """Draw a recurrent layer's weights gate by gate, with zero biases.
 
-    Each gate has a square recurrent matrix of its own, so an orthogonal draw must treat the
-    stacked `[gates * H, F]` matrices one gate at a time. Input weights use `gain`, recurrent ones 1,
-    which keeps the norm of the state from step to step.
+    Each gate has a square recurrent matrix of its own, so an orthogonal draw must treat the stacked
+    `[gates * H, F]` matrices one gate at a time. Input weights use `gain`, recurrent ones 1, which
+    keeps the norm of the state from step to step.
     """
     if initialization == "default":
         return
@@ -52,5 +52,3 @@ def initialize_recurrent(layer: nn.RNNBase, *, initialization: str, gain: float)
                 _WEIGHTS[initialization](gate, gain if name.startswith("weight_ih") else 1.0)
         else:
             parameter.zero_()
-
-

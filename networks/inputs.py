@@ -1,4 +1,4 @@
-"""Observations to network inputs, scaled by what they mean: numbers as they are, identifiers one-hot."""
+"""Observations to network inputs, scaled by meaning: numbers as they are, identifiers one-hot."""
 
 import math
 from typing import Any

@@ -1,8 +1,8 @@
 """Memories summarise the past: none, RNN, GRU, LSTM and any cell of the user's.
 
-A memory's state is one tensor `[B, S]`. It alone clears states at episode starts, so acting, learning
-and evaluating cannot differ, and a feed-forward network is the memory with `S = 0`. Nothing outside this
-module and its layers (`networks.fused`) knows of hidden and cell states.
+A memory's state is one tensor `[B, S]`. It alone clears states at episode starts, so acting,
+learning and evaluating cannot differ, and a feed-forward network is the memory with `S = 0`.
+Nothing outside this module and its layers (`networks.fused`) knows of hidden and cell states.
 """
 
 from abc import ABC, abstractmethod
@@ -51,7 +51,7 @@ class Memory(nn.Module, ABC):
         *,
         sequence_length: int,
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "W B S"], Float[Tensor, "B S"]]:
-        """Read T steps in windows of `sequence_length`; also return the state before each window."""
+        """Read T steps in windows of `sequence_length`; also return each window's initial state."""
         outputs, states = [], []
         for chunk, first in zip(
             features.split(sequence_length), is_first.split(sequence_length), strict=True
@@ -102,8 +102,9 @@ class NoMemory(Memory):
 class CellMemory(Memory):
     """Turns a single-step cell of the user's into a memory that owns resets and time.
 
-    Implement `step(inputs [B, F], state [B, S]) -> (output [B, H], state [B, S])`, set `output_size` and
-    `state_size`, and optionally override `initial_state`. The loop over time is plain Python.
+    Implement `step(inputs [B, F], state [B, S]) -> (output [B, H], state [B, S])`, set
+    `output_size` and `state_size`, and optionally override `initial_state`. The loop over time is
+    plain Python.
     """
 
     @abstractmethod
@@ -216,7 +217,13 @@ class GRU(LayeredMemory):
     """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078) in `num_layers` layers."""
 
     def __init__(
-        self, input_size: int, *, hidden_size: int, num_layers: int, initialization: str, gain: float
+        self,
+        input_size: int,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        initialization: str,
+        gain: float,
     ) -> None:
         """Build and draw the layers."""
         super().__init__(
@@ -231,7 +238,13 @@ class LSTM(LayeredMemory):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) in `num_layers` layers."""
 
     def __init__(
-        self, input_size: int, *, hidden_size: int, num_layers: int, initialization: str, gain: float
+        self,
+        input_size: int,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        initialization: str,
+        gain: float,
     ) -> None:
         """Build and draw the layers."""
         super().__init__(

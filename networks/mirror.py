@@ -1,12 +1,13 @@
 """Numpy mirrors: the cheap way to act.
 
 Acting with a small network on a handful of environments costs PyTorch tens of microseconds of
-bookkeeping per layer, several times the arithmetic. A module that can be written in a few numpy lines
-offers `mirror()`: a function on arrays that reads the *same memory* as the module's parameters,
-so it needs no synchronisation while the weights train in place. Modules without one act in PyTorch.
+bookkeeping per layer, several times the arithmetic. A module that can be written in a few numpy
+lines offers `mirror()`: a function on arrays that reads the *same memory* as the module's
+parameters, so it needs no synchronisation while the weights train in place. Modules without one act
+in PyTorch.
 
-Mirrors hold views of parameter storage. Whoever re-points that storage (moving a module to another device,
-packing its parameters) must build them anew; `Agent` does so.
+Mirrors hold views of parameter storage. Whoever re-points that storage (moving a module to another
+device, packing its parameters) must build them anew; `Agent` does so.
 """
 
 from collections.abc import Callable
@@ -74,4 +75,4 @@ ACTIVATIONS: dict[str, RowFunction] = {
     "elu": lambda values: np.where(values > 0, values, np.expm1(np.minimum(values, 0.0))),
     "leaky_relu": lambda values: np.maximum(values, np.float32(0.01) * values),
 }
-"""Activations with a numpy form; the others (GELU needs erf) act in PyTorch. May overwrite their input."""
+"""Activations in numpy; the others (GELU needs erf) act in PyTorch. May overwrite their input."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class MLP(nn.Module):
         sizes = [math.prod(input_shape), *hidden_sizes]
         self._activation, self._has_norms = activation, layer_norm
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        for inputs, outputs in pairwise(sizes):
             layers.append(nn.Linear(inputs, outputs))
             layers += [nn.LayerNorm(outputs)] if layer_norm else []
             layers.append(_ACTIVATION_MODULES[activation]())

@@ -1,8 +1,8 @@
 """Running statistics: observations to zero mean and unit variance, rewards to unit return scale.
 
-Statistics are buffers: they travel in checkpoints and stand still in `forward`. The agent alone moves
-them, once per trajectory and at the end of `learn`, so that whatever is recomputed at its start sees the
-numbers that acting saw.
+Statistics are buffers: they travel in checkpoints and stand still in `forward`. The agent alone
+moves them, once per trajectory and at the end of `learn`, so that whatever is recomputed at its
+start sees the numbers that acting saw.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from networks.mirror import Array, RowFunction, array_of
 
 _CLIP = 10.0
-"""Normalised inputs and rewards are cut to +-10 standard deviations (OpenAI Baselines' VecNormalize)."""
+"""Bound of normalised inputs and rewards in deviations (OpenAI Baselines' VecNormalize)."""
 _EPSILON = 1e-8
 
 
@@ -37,8 +37,8 @@ class NoNormalization(nn.Module):
 class RunningNormalization(nn.Module):
     """Standardise each input dimension by statistics of everything seen: `(x - mean) / sqrt(var)`.
 
-    Mean and variance are kept in float64 (a float32 count stops growing at 2^24) and merged batch by batch.
-    A constant dimension has no variance to divide by and comes out as 0.
+    Mean and variance are kept in float64 (a float32 count stops growing at 2^24) and merged batch
+    by batch. A constant dimension has no variance to divide by and comes out as 0.
 
     Source: Chan, Golub & LeVeque (1983), parallel variance.
     """
@@ -106,8 +106,8 @@ class RewardScaling(nn.Module):
 
         R_t = discount * R_{t-1} + r_t, cut to 0 after every episode's end; r_t / sqrt(Var[R])
 
-    Unlike the usual wrapper it is cut at truncations too, and steps that only reset an environment neither
-    decay the accumulator nor count.
+    Unlike the usual wrapper it is cut at truncations too, and steps that only reset an environment
+    neither decay the accumulator nor count.
 
     Source: Engstrom et al. (2020), arXiv:2005.12729, section 3.
     """

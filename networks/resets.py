@@ -1,4 +1,4 @@
-"""Null steps: the time steps of their own that resets get, so that a fused kernel can run over them."""
+"""Null steps: time steps that resets get of their own, so that a fused kernel can run over them."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from torch.nn import functional
 class NullSteps:
     """Where real steps and null steps lie when resets get time steps of their own.
 
-    Every column (environment) of `[T, B]` is stretched to `length = T + n * R` steps, R being the most
-    resets in any column: n null steps before each first observation, pads at the end of columns
-    with fewer resets.
+    Every column (environment) of `[T, B]` is stretched to `length = T + n * R` steps, R being the
+    most resets in any column: n null steps before each first observation, pads at the end of
+    columns with fewer resets.
     """
 
     length: int

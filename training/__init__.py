@@ -1,1 +1,1 @@
-"""Training: builds objects from the configuration, collects, learns, evaluates, tracks and saves."""
+"""Training: builds objects from the configuration, collects, learns, evaluates, tracks, saves."""

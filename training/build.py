@@ -1,4 +1,4 @@
-"""From a validated configuration to live objects: the one place that reads the former to make the latter."""
+"""From a validated configuration to live objects: the one place that reads it to make them."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from hydra.utils import get_class, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from agents.agent import Agent
@@ -121,7 +121,8 @@ def choose_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu"
+            f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use device=cpu"
         )
     return device
 
@@ -135,9 +136,7 @@ def _build_backbones(
 
     def build(extractor_config: DictConfig, memory_config: DictConfig) -> Backbone:
         extractor = instantiate(extractor_config, inputs.shape, _convert_="all")
-        options = OmegaConf.masked_copy(
-            memory_config, [key for key in memory_config if key != "sequence_length"]
-        )
+        options = {k: v for k, v in plain(memory_config).items() if k != "sequence_length"}
         memory: Memory = instantiate(options, extractor.output_size, _convert_="all")
         return Backbone(
             inputs=inputs, normalization=normalization, extractor=extractor, memory=memory
@@ -178,7 +177,11 @@ def _rule_factory(target: str, options: Mapping[str, Any]) -> RuleFactory:
 
 def _with_schedules(options: Mapping[str, Any]) -> dict[str, Any]:
     """Turn each pair `x`, `x_schedule` into one schedule `x`, which ends at 0."""
-    kinds = {key.removesuffix("_schedule"): kind for key, kind in options.items() if key.endswith("_schedule")}
+    kinds = {
+        key.removesuffix("_schedule"): kind
+        for key, kind in options.items()
+        if key.endswith("_schedule")
+    }
     return {
         key: schedule(kinds[key], value, 0.0) if key in kinds else value
         for key, value in options.items()

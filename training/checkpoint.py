@@ -1,8 +1,8 @@
 """Checkpoints: pickle-free, checksummed, and replaced atomically.
 
-A checkpoint is a directory whose `manifest.json` names its files with sizes and SHA-256 sums. New files
-never overwrite those that the current manifest names; the manifest is replaced last, in one rename.
-Whenever the process dies, the directory therefore holds one complete checkpoint.
+A checkpoint is a directory whose `manifest.json` names its files with sizes and SHA-256 sums. New
+files never overwrite those that the current manifest names; the manifest is replaced last, in one
+rename. Whenever the process dies, the directory therefore holds one complete checkpoint.
 """
 
 import hashlib
@@ -81,7 +81,9 @@ def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]
         state = next(data for name, data in files.items() if name.startswith("state-"))
         return safetensors.torch.load(tensors), json.loads(state)
     except FileNotFoundError as error:
-        raise DamagedCheckpoint(f"no checkpoint in {directory}: {error.filename} is missing") from error
+        raise DamagedCheckpoint(
+            f"no checkpoint in {directory}: {error.filename} is missing"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise DamagedCheckpoint(f"{directory / MANIFEST} is damaged: {error}") from error
 

@@ -23,9 +23,9 @@ class InvalidExperience(RuntimeError):
 class Collector:
     """Steps environments with an agent, `rollout_length` steps at a time.
 
-    The environments run with Gymnasium's `NEXT_STEP` autoreset: the step after an episode's end only
-    resets, and is marked by `is_first` on the observation that it leads to. The memory's state and the
-    episodes under way go on from one trajectory to the next.
+    The environments run with Gymnasium's `NEXT_STEP` autoreset: the step after an episode's end
+    only resets, and is marked by `is_first` on the observation that it leads to. The memory's state
+    and the episodes under way go on from one trajectory to the next.
 
     Attributes:
         env_steps: valid steps taken so far, over all environments.
@@ -111,7 +111,7 @@ class Collector:
 
 
 class _Storage:
-    """Preallocated tensors of one trajectory, with their views: indexing a tensor costs microseconds."""
+    """One trajectory's preallocated tensors and views: indexing a tensor costs microseconds."""
 
     def __init__(
         self, length: int, num_envs: int, shape: tuple[int, ...], dtype: torch.dtype

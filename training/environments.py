@@ -1,4 +1,4 @@
-"""Environments from the configuration. Imports no torch, so that a wrong environment is refused at once."""
+"""Environments from the configuration. Imports no torch: a wrong environment is refused at once."""
 
 from collections.abc import Callable
 from typing import Any

@@ -37,7 +37,7 @@ class EpisodeCounter:
         """Take one step of every environment; return the episodes that it finished.
 
         Args:
-            was_reset: the step only reset the environment: no step of an episode, and its reward is 0.
+            was_reset: the step only reset the environment: no step of an episode, reward 0.
         """
         self._returns += rewards
         self._lengths += 1
@@ -82,7 +82,7 @@ class EpisodeHistory:
         return float(np.mean([episode.episode_return for episode in self._window]))
 
     def report(self) -> dict[str, float]:
-        """Mean return and length since the last report, by TensorBoard tag; empty without episodes."""
+        """Mean return and length since the last report, by TensorBoard tag; {} without episodes."""
         if not self._fresh:
             return {}
         fresh, self._fresh = self._fresh, []

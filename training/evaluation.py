@@ -66,8 +66,8 @@ def evaluate(
 ) -> Evaluation:
     """Play `episodes` complete episodes.
 
-    Every environment plays a number of episodes fixed beforehand: counting whichever finish first would
-    favour short ones. Policies that are sampled draw from `generator`.
+    Every environment plays a number of episodes fixed beforehand: counting whichever finish first
+    would favour short ones. Policies that are sampled draw from `generator`.
     """
     size = environments.num_envs
     quota = np.array([(episodes + index) // size for index in range(size)])

@@ -31,8 +31,8 @@ class Iteration:
 def iterations(agent: Agent, collector: Collector, *, total_env_steps: int) -> Iterator[Iteration]:
     """Collect and learn until `total_env_steps` valid steps were taken.
 
-    The agent's schedules see the share of steps taken before each round: the first round learns at the
-    schedule's start, and none at its very end.
+    The agent's schedules see the share of steps taken before each round: the first round learns at
+    the schedule's start, and none at its very end.
     """
     while collector.env_steps < total_env_steps:
         started = time.perf_counter()

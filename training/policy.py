@@ -1,4 +1,4 @@
-"""A policy to call: an agent with its normalisation, and memory for every environment it is asked about."""
+"""A policy to call: an agent, its normalisation, and memory for each environment it acts in."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class Policy:
     def predict(self, observation: Any, *, deterministic: bool = True) -> Any:
         """Choose the action for one observation, or one for each of a batch of environments.
 
-        The memory goes on from call to call. A batch of another size than before starts all slots anew.
+        The memory goes on from call to call. A batch of a new size starts all slots anew.
 
         Raises:
             ValueError: the observation has another shape than the policy was built for.
@@ -74,5 +74,5 @@ class Policy:
         self._is_first = self._is_first | chosen
 
     def environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
-        """Make environments that emit what this policy reads: the configured ones, wrappers included."""
+        """Make environments that emit what this policy reads: as configured, wrappers included."""
         return build_environments(self.config, num_envs=num_envs)

@@ -14,6 +14,6 @@ class Refusal(Exception):
 
 
 def discard(run_directory: Path) -> None:
-    """Remove the directory of a run that never began; one that holds anything else than `.hydra` stays."""
+    """Remove the directory of a run that never began, unless it holds more than `.hydra`."""
     if all(path.name == ".hydra" for path in run_directory.glob("*")):
         shutil.rmtree(run_directory, ignore_errors=True)

@@ -25,8 +25,8 @@ def load_agent(
 ) -> tuple[DictConfig, Agent]:
     """Build the agent of a run and load its weights.
 
-    The run's configuration is validated like one that was typed, and it cannot declare packages trusted: the
-    caller does.
+    The run's configuration is validated like one that was typed, and it cannot declare packages
+    trusted: the caller does.
 
     Raises:
         ValueError: the configuration is missing or wrong, or its environment cannot be made.

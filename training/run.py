@@ -54,8 +54,8 @@ class Progression:
 class Run:
     """One training run and its directory.
 
-    Leaves `checkpoints/last` and `checkpoints/best`, event files and `summary.json`, which is rewritten at
-    each evaluation and last of all.
+    Leaves `checkpoints/last` and `checkpoints/best`, event files and `summary.json`, which is
+    rewritten at each evaluation and last of all.
     """
 
     def __init__(
@@ -89,8 +89,8 @@ class Run:
     def train(self) -> Status:
         """Train to the end or until asked to stop; return how it went.
 
-        The first SIGINT or SIGTERM finishes the iteration, saves and returns; a second one interrupts
-        at once.
+        The first SIGINT or SIGTERM finishes the iteration, saves and returns; a second one
+        interrupts at once.
         """
         status: Status = "failed"
         self._write_summary("running")

@@ -10,6 +10,7 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig, OmegaConf
 
 from agents.agent import Agent
+from envs.vector import EnvironmentFailure
 from training.build import (
     build_agent,
     build_collector,
@@ -44,7 +45,7 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
         raise Refusal(str(error), 2) from error
     try:
         status = run.train()
-    except InvalidExperience as error:
+    except (InvalidExperience, EnvironmentFailure) as error:
         raise Refusal(f"{error}. The run so far is in {directory}", 1) from error
     finally:
         environments.close()
@@ -94,7 +95,7 @@ def _build_run(
     evaluator = build_evaluator(config)
     directory.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, directory / "config.yaml")
-    parameters = parameter_counts(agent.optimizer.parameters_by_part)
+    parameters = parameter_counts(agent.parts())
     run = Run(
         agent=agent,
         collector=build_collector(config, environments),

@@ -11,10 +11,10 @@ _SMALL_NETWORK = 500_000
 
 
 def set_num_threads(setting: int | str, network: nn.Module) -> None:
-    """Give PyTorch `setting` threads; `auto` is one for small networks and every core for large ones.
+    """Give PyTorch `setting` threads; `auto` is one for small networks, every core for large ones.
 
-    Numpy acts on a handful of rows: its linear algebra always gets one thread, because several would wait
-    for each other at every step (measured: 80 times slower beside another busy process).
+    Numpy acts on a handful of rows: its linear algebra always gets one thread, because several
+    would wait for each other at every step (measured: 80 times slower beside another busy process).
     """
     if setting == "auto":
         size = sum(parameter.numel() for parameter in network.parameters())

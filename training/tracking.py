@@ -13,8 +13,8 @@ from tqdm import tqdm
 class TensorBoard:
     """Writes scalars, one record for all tags of a step; the x-axis is environment steps.
 
-    A full or failing disk must not end training: the first error is reported as a warning and nothing
-    more is written.
+    A full or failing disk must not end training: the first error is reported as a warning and
+    nothing more is written.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -70,7 +70,7 @@ class NoTensorBoard:
 
 
 class Progress:
-    """A bar with rate, remaining time and return; on anything but a terminal, nothing unless asked for."""
+    """A bar with rate, remaining time and return; off a terminal, only if asked for."""
 
     def __init__(self, total: int, *, show: bool | Literal["auto"]) -> None:
         """Start at zero of `total` environment steps."""

@@ -35,6 +35,19 @@ SMALL = [
 ]
 
 
+def defaults_for(overrides: Sequence[str]) -> list[str]:
+    """The defaults that the overrides leave alone and the parts that they choose can take."""
+    given = dict(word.split("=", 1) for word in overrides)
+    defaults = dict(word.split("=", 1) for word in SMALL)
+    if given.get("extractor", "mlp") != "mlp":
+        del defaults["extractor.hidden_sizes"]
+    if given.get("memory", "none") != "none":
+        defaults["memory.hidden_size"] = "5"
+    if "env.id" not in given:
+        defaults["env.time_limit"] = "7"
+    return [f"{key}={value}" for key, value in defaults.items() if key not in given]
+
+
 @pytest.fixture
 def build() -> Iterator[Callable[..., Any]]:
     """Builds what a command line asks for, small: `config, environments, agent, collector`.
@@ -43,17 +56,16 @@ def build() -> Iterator[Callable[..., Any]]:
     """
     made = []
 
-    def build(*overrides: str, spaces: Sequence[Any] | None = None) -> Any:
-        size = ["memory.hidden_size=5"] if any("memory=" in word for word in overrides) else []
-        limit = [] if any("env.id" in word for word in overrides) else ["env.time_limit=7"]
-        config = load([*SMALL, *size, *limit, *overrides])
+    def build(*overrides: str) -> Any:
+        config = load([*defaults_for(overrides), *overrides])
         environments = build_environments(config, num_envs=config.env.num_envs)
         made.append(environments)
-        observation_space, action_space = spaces or (
+        agent = build_agent(
+            config,
             environments.single_observation_space,
             environments.single_action_space,
+            num_envs=config.env.num_envs,
         )
-        agent = build_agent(config, observation_space, action_space, num_envs=config.env.num_envs)
         collector = build_collector(config, environments)
         return SimpleNamespace(
             config=config, environments=environments, agent=agent, collector=collector
@@ -93,7 +105,7 @@ def build_ppo(
     action_space: gymnasium.Space[Any],
     **changes: Any,
 ) -> PPO:
-    """Builds PPO around given memories (one: shared; two: actor's and critic's), nothing extracted."""
+    """Builds PPO around given memories (one: shared; two: actor's and critic's), without layers."""
     inputs, normalization = make_input(observation_space), NoNormalization()
     backbones = [
         Backbone(
@@ -121,7 +133,7 @@ def build_ppo(
         "optimizer": lambda parts: Optimizer(
             parts,
             rule=lambda parameters, decay: Adam(
-                parameters, betas=(0.9, 0.999), eps=1e-5, weight_decay=decay
+                parameters, betas=(0.9, 0.999), eps=1e-5, weight_decay=decay, decoupled=False
             ),
             learning_rate=schedule("constant", 1e-3, 0.0),
             max_grad_norm=0.5,

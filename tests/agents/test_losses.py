@@ -1,9 +1,10 @@
-"""Losses by tables of two elements: value, sign of the gradient, and that masked steps never count."""
+"""Losses by small tables: value, sign of the gradient, and that masked steps never count."""
 
 import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from agents.losses import (
     approximate_kl,
@@ -13,53 +14,64 @@ from agents.losses import (
     normalized_advantages,
 )
 
-VALID = torch.tensor([1.0, 0.0, 1.0])
 POISON = [1e9, -1e9, math.nan, math.inf]
 
 
+def column(*numbers: float) -> Tensor:
+    """Steps of one environment, `[T, 1]`."""
+    return torch.tensor(numbers)[:, None]
+
+
+VALID = column(True, False, True)
+
+
 def test_masked_mean_counts_valid_steps_only() -> None:
-    values = torch.tensor([1.0, 100.0, 5.0], requires_grad=True)
+    values = column(1.0, 100.0, 5.0).requires_grad_()
     mean = masked_mean(values, VALID)
     assert mean.item() == 3.0  # (1 + 5) / 2
     mean.backward()
     assert values.grad is not None
-    assert values.grad.tolist() == [0.5, 0.0, 0.5]
+    assert values.grad.T.tolist() == [[0.5, 0.0, 0.5]]
+
+
+def test_masked_mean_takes_several_quantities_at_once() -> None:
+    values = torch.stack([column(1.0, math.nan, 5.0), column(2.0, 3.0, 3.0)])
+    assert masked_mean(values, VALID).tolist() == [3.0, 2.5]
 
 
 def test_masked_mean_of_nothing_is_zero() -> None:
-    assert masked_mean(torch.tensor([3.0, math.nan]), torch.zeros(2)).item() == 0
+    assert masked_mean(column(3.0, math.nan), column(False, False)).item() == 0
 
 
 @pytest.mark.parametrize("poison", POISON)
 def test_masked_steps_never_change_anything(poison: float) -> None:
-    clean, filled = torch.tensor([1.0, 7.0, 5.0]), torch.tensor([1.0, poison, 5.0])
-    other = torch.tensor([2.0, poison, 3.0])
+    clean, filled = column(1.0, 7.0, 5.0), column(1.0, poison, 5.0)
+    other = column(2.0, poison, 3.0)
     assert masked_mean(filled, VALID) == masked_mean(clean, VALID)
-    kept = VALID > 0
-    found = normalized_advantages(filled, VALID)[kept]
-    assert torch.equal(found, normalized_advantages(clean, VALID)[kept])
-    expected = explained_variance(torch.tensor([2.0, 0.0, 3.0]), clean, VALID)
+    found = normalized_advantages(filled, VALID)[VALID]
+    assert torch.equal(found, normalized_advantages(clean, VALID)[VALID])
+    expected = explained_variance(column(2.0, 0.0, 3.0), clean, VALID)
     assert explained_variance(other, filled, VALID) == expected
 
 
 @pytest.mark.parametrize("poison", POISON)
 def test_masked_steps_get_no_gradient(poison: float) -> None:
-    values = torch.tensor([1.0, poison, 5.0], requires_grad=True)
+    values = column(1.0, poison, 5.0).requires_grad_()
     (gradient,) = torch.autograd.grad(masked_mean(values, VALID), values)
-    assert gradient.tolist() == [0.5, 0.0, 0.5]
+    assert gradient.T.tolist() == [[0.5, 0.0, 0.5]]
 
 
 def test_normalized_advantages_by_hand() -> None:
-    found = normalized_advantages(torch.tensor([1.0, 100.0, 5.0]), VALID)
+    found = normalized_advantages(column(1.0, 100.0, 5.0), VALID)
     # Mean 3, deviation sqrt(((1 - 3)^2 + (5 - 3)^2) / 2) = 2.
-    torch.testing.assert_close(found[VALID > 0], torch.tensor([-1.0, 1.0]))
+    torch.testing.assert_close(found[VALID], torch.tensor([-1.0, 1.0]))
 
 
-@pytest.mark.parametrize("valid", [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-def test_a_single_valid_step_or_none_stays_finite(valid: list[float]) -> None:
-    found = normalized_advantages(torch.tensor([1.0, 2.0, 5.0]), torch.tensor(valid))
+@pytest.mark.parametrize("has_one", [True, False])
+def test_a_single_valid_step_or_none_stays_finite(has_one: bool) -> None:
+    found = normalized_advantages(column(1.0, 2.0, 5.0), column(False, has_one, False))
     assert found.isfinite().all()
-    assert found[1].item() == 0 or not valid[1]
+    assert not has_one or found[1].item() == 0
 
 
 @pytest.mark.parametrize(
@@ -100,13 +112,13 @@ def test_approximate_kl_estimates_the_divergence() -> None:
 
 
 def test_explained_variance_of_perfect_constant_and_worse_values() -> None:
-    returns, everything = torch.tensor([1.0, 2.0, 4.0]), torch.ones(3)
+    returns, everything = column(1.0, 2.0, 4.0), column(True, True, True)
     assert explained_variance(returns, returns, everything).item() == 1
     # An error that is the same everywhere is a matter of the mean, not of the variance.
     assert explained_variance(returns + 5, returns, everything).item() == pytest.approx(1)
-    constant = torch.full((3,), 7.0)
-    assert explained_variance(constant, returns, everything).item() == pytest.approx(0)
+    constant = column(7.0, 7.0, 7.0)
+    assert explained_variance(constant, returns, everything).item() == pytest.approx(0, abs=1e-6)
     assert explained_variance(-returns, returns, everything).item() == pytest.approx(-3)  # 1 - 4
     # The arguments are not interchangeable: Var[r - 2r] / Var[r] = 1, but / Var[2r] = 1/4.
-    assert explained_variance(2 * returns, returns, everything).item() == pytest.approx(0)
+    assert explained_variance(2 * returns, returns, everything).item() == pytest.approx(0, abs=1e-6)
     assert explained_variance(returns, constant, everything).isnan()

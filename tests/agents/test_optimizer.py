@@ -114,9 +114,11 @@ def gradients_of(module: nn.Module, scale: float = 1.0) -> list[Tensor]:
     return list(torch.autograd.grad(scale * module(rows).square().sum(), module.parameters()))
 
 
-def step(optimizer: Optimizer, gradients: list[Tensor], active: bool = True) -> tuple[float, Tensor]:
-    counted, norms = optimizer.step(gradients, torch.tensor(LEARNING_RATE), torch.tensor(active))
-    return counted.item(), norms
+def step(
+    optimizer: Optimizer, gradients: list[Tensor], active: bool = True
+) -> tuple[float, Tensor]:
+    counted, packed = optimizer.step(gradients, torch.tensor(LEARNING_RATE), torch.tensor(active))
+    return counted.item(), packed
 
 
 @pytest.mark.parametrize("name", ["adam", "rmsprop_momentum", "sgd_nesterov", "nadam"])
@@ -127,7 +129,7 @@ def test_training_a_module_equals_torch_with_clip_grad_norm(name: str, max_grad_
     reference = reference_class(theirs.parameters(), lr=LEARNING_RATE, **options)
     optimizer = build(parts_of(ours), name=name, max_grad_norm=max_grad_norm)
     for index in range(20):
-        scale = 10.0 if index % 2 else 0.01  # above the limit, and below it
+        scale = 1.0 if index % 2 else 0.01  # above the limit, and below it
         step(optimizer, gradients_of(ours, scale))
         for parameter, gradient in zip(
             theirs.parameters(), gradients_of(theirs, scale), strict=True
@@ -143,9 +145,12 @@ def test_norms_are_per_part_and_from_before_clipping() -> None:
     module = network()
     optimizer = build(parts_of(module), max_grad_norm=1e-3)
     found = gradients_of(module)
-    _, norms = step(optimizer, found)
-    expected = [nn.utils.get_total_norm(found[:2]), 0.0, nn.utils.get_total_norm(found[2:])]
-    torch.testing.assert_close(norms, torch.tensor(expected))
+    _, packed = step(optimizer, found)
+    assert torch.equal(packed, torch.cat([gradient.flatten() for gradient in found]))
+    norms = optimizer.norms(packed)
+    assert list(norms) == ["extractor", "actor"]  # the empty memory has none
+    torch.testing.assert_close(norms["extractor"], nn.utils.get_total_norm(found[:2]))
+    torch.testing.assert_close(norms["actor"], nn.utils.get_total_norm(found[2:]))
 
 
 def test_groups_have_rates_and_decays_of_their_own() -> None:

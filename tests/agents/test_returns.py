@@ -16,7 +16,7 @@ ENDS["both"] = (True, True)
 def brute_force(rewards, next_values, terminated, truncated, discount, gae_lambda) -> list[float]:
     """One column, from the definition: n-step returns weighted by (1 - lambda) lambda^(n - 1).
 
-    The last n-step return before the episode's end, or the trajectory's, has all weight that is left.
+    The last n-step return before the end of episode or trajectory has all weight that is left.
     """
     returns = []
     for t in range(len(rewards)):
@@ -66,9 +66,7 @@ def test_every_pattern_of_ends_equals_brute_force(gae_lambda: float) -> None:
     assert len(patterns) == 97
     for column, _ in enumerate(patterns):
         arguments = (part[:, column].tolist() for part in (rewards, next_values, terminated))
-        expected = brute_force(
-            *arguments, truncated[:, column].tolist(), DISCOUNT, gae_lambda
-        )
+        expected = brute_force(*arguments, truncated[:, column].tolist(), DISCOUNT, gae_lambda)
         for t in valid[:, column].nonzero().flatten().tolist():
             assert found[t, column].item() == pytest.approx(expected[t], abs=1e-9), patterns[column]
 

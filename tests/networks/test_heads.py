@@ -117,12 +117,32 @@ def test_mirror_chooses_the_actions_that_torch_chooses(space, hidden_sizes) -> N
 
 
 def test_noise_depends_on_the_generator_alone() -> None:
-    for space, shape in [(spaces.Discrete(4), (6,)), (UNIT_BOX, (6, 3))]:
+    for space, shape in [(spaces.Discrete(4), (6, 4)), (UNIT_BOX, (6, 3))]:
         head = policy_head(space)
         first, again = (head.noise(np.random.default_rng(3), 6) for _ in range(2))
         assert first.shape == shape
         assert first.dtype == np.float32
         np.testing.assert_array_equal(first, again)
+
+
+def test_discrete_actions_have_their_frequencies() -> None:
+    draws, head = 100_000, policy_head(spaces.Discrete(4), hidden_sizes=[])
+    with torch.no_grad():
+        head.output.weight.zero_()
+        head.output.bias.copy_(torch.tensor([0.0, 1.0, -2.0, 0.5]))
+    noise = head.noise(np.random.default_rng(0), draws)
+    expected = draws * head.output.bias.detach().softmax(0).numpy()
+    counts = np.bincount(head.mirror()(np.zeros((draws, 5), np.float32), noise), minlength=4)
+    chi_squared = ((counts - expected) ** 2 / expected).sum()
+    assert chi_squared < 16.3  # 0.999 quantile, 3 degrees of freedom
+
+
+def test_discrete_noise_is_finite_at_the_ends_of_its_range() -> None:
+    class Ends(np.random.Generator):
+        def standard_exponential(self, size, dtype):
+            return np.resize(np.array([0.0, 1e-45, 80.0], dtype), size)
+
+    assert np.isfinite(policy_head(spaces.Discrete(3)).noise(Ends(np.random.PCG64()), 5)).all()
 
 
 def test_head_without_numpy_form_has_no_mirror() -> None:

@@ -31,8 +31,12 @@ def mlp(initialization: str) -> MLP:
     )
 
 
+def linear_layers(module: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+
+
 def test_linear_layers_are_orthogonal_with_zero_biases() -> None:
-    layers = [layer for layer in mlp("orthogonal").modules() if isinstance(layer, nn.Linear)]
+    layers = linear_layers(mlp("orthogonal"))
     assert len(layers) == 3
     for layer in layers:
         assert_orthogonal(layer.weight, GAIN)
@@ -51,9 +55,7 @@ def test_head_scales_hidden_layers_by_sqrt_two_and_the_output_by_its_gain() -> N
 @pytest.mark.parametrize(("cls", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
 def test_recurrent_weights_are_orthogonal_gate_by_gate(cls, gates: int) -> None:
     options = {"nonlinearity": "tanh"} if cls is RNN else {}
-    memory = cls(
-        7, hidden_size=5, num_layers=2, initialization="orthogonal", gain=GAIN, **options
-    )
+    memory = cls(7, hidden_size=5, num_layers=2, initialization="orthogonal", gain=GAIN, **options)
     for layer in memory.layers:
         kernel = layer.kernel
         inputs, recurrent = kernel.weight_ih_l0.split(5), kernel.weight_hh_l0.split(5)
@@ -82,10 +84,10 @@ def test_uniform_draws_fill_their_bounds(initialization: str, bound: float) -> N
 
 def test_default_is_pytorchs_own_draw() -> None:
     torch.manual_seed(0)
-    found = mlp("default")
+    found = linear_layers(mlp("default"))
     torch.manual_seed(0)
     expected = [nn.Linear(7, 16), nn.Linear(16, 5), nn.Linear(5, 5)]
-    for layer, reference in zip(found.layers, expected, strict=True):
+    for layer, reference in zip(found, expected, strict=True):
         assert torch.equal(layer.weight, reference.weight)
         assert torch.equal(layer.bias, reference.bias)
 

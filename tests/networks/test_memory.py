@@ -1,7 +1,7 @@
 """Whatever way a stream is cut, batched or stepped through, a memory gives the same numbers.
 
-`kind`, layers, environments and patterns of resets come from the fixtures: every test here runs on all of
-them, in float64.
+`kind`, layers, environments and patterns of resets come from the fixtures: every test that takes
+`stream` runs on all of them, in float64.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
 
 
 def step_through(memory, features, state, is_first) -> tuple[Tensor, Tensor, Tensor]:
-    """Reads as acting does: T calls with T = 1. Returns outputs, states before each step, the last."""
+    """Reads as acting does, with T = 1: outputs, the state before each step, and the last."""
     outputs, states = [], []
     for t in range(len(features)):
         states.append(state)

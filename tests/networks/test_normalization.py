@@ -1,4 +1,4 @@
-"""Running statistics against numpy over everything seen, and reward scales against a table by hand."""
+"""Running statistics against numpy over everything seen, reward scales against a table by hand."""
 
 import math
 

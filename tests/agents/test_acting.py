@@ -1,0 +1,152 @@
+"""Acting: mirrors act as PyTorch does, with the weights of the moment, on one generator's noise."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from training.evaluation import evaluate
+
+RUNS = {
+    "mlp": ["memory=none"],
+    "rnn": ["memory=rnn"],
+    "relu": ["memory=rnn", "memory.nonlinearity=relu"],
+    "gru": ["memory=gru", "memory.num_layers=2"],
+    "lstm": ["memory=lstm", "memory.num_layers=2"],
+    "normalized": ["memory=lstm", "normalize_observations=true"],
+    "box": ["memory=gru", "env.id=neurl/ContinuousTarget-v0"],
+    "codes": ["memory=lstm", "env.id=neurl/Recall-v0", "+env.kwargs.discrete_observation=true"],
+}
+
+
+@pytest.fixture(params=RUNS)
+def run(request, build) -> SimpleNamespace:
+    """An agent whose policy is far from uniform, after some training."""
+    run = build(*RUNS[request.param], "policy_head.gain=1.0", "optimizer.learning_rate=0.01")
+    for _ in range(2):
+        run.agent.learn(run.collector.collect(run.agent))
+    return run
+
+
+def play(run, act, steps: int = 50) -> tuple[torch.Tensor, torch.Tensor]:
+    """Actions and states of an agent that acts through `act`, in environments begun anew."""
+    environments, random = run.environments, np.random.default_rng(7)
+    observations, _ = environments.reset(seed=[1, 2, 3])
+    is_first, ended = np.ones(3, bool), np.zeros(3, bool)
+    state, actions, states = run.agent.initial_state(3), [], []
+    opened = 0
+    for _ in range(steps):
+        seen = torch.from_numpy(np.array(observations))
+        noise = run.agent.policy_head.noise(random, 3)
+        chosen, state = act(seen, state, torch.from_numpy(is_first), noise)
+        actions.append(chosen)
+        states.append(state)
+        sent = run.agent.to_environment(chosen)
+        observations, _, terminated, truncated, _ = environments.step(sent)
+        is_first, ended = ended, terminated | truncated
+        opened += is_first.sum()
+    assert opened > 3
+    return torch.stack(actions), torch.stack(states)
+
+
+def test_mirror_acts_like_torch_through_resets(run) -> None:
+    agent = run.agent
+    mirror = agent._build_mirror()
+    assert mirror is not None
+
+    def act_in_numpy(observations, state, is_first, noise):
+        arrays = (observations.numpy(), state.numpy(), is_first.numpy(), noise)
+        return tuple(torch.from_numpy(array) for array in mirror(*arrays))
+
+    actions, states = play(run, act_in_numpy)
+    expected_actions, expected_states = play(run, agent._act_in_torch)
+    assert actions.dtype == expected_actions.dtype
+    torch.testing.assert_close(actions, expected_actions, rtol=0, atol=1e-5)
+    torch.testing.assert_close(states, expected_states, rtol=0, atol=1e-5)
+    assert len(actions.unique()) > 1
+
+
+def look(run) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    observations, _ = run.environments.reset(seed=[1, 2, 3])
+    state = torch.linspace(-0.9, 0.9, 3 * run.agent.actor.memory.state_size).view(3, -1)
+    return torch.from_numpy(np.array(observations)), state, torch.zeros(3, dtype=torch.bool)
+
+
+def assert_acts_with_current_weights(agent, seen) -> None:
+    found = agent.act(*seen, explore=False)
+    expected = agent._act_in_torch(*seen, None)
+    for tensor, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(tensor, reference, rtol=0, atol=1e-5)
+
+
+def test_acting_follows_training_loading_and_moving(run, build) -> None:
+    agent, seen = run.agent, look(run)
+    agent.act(*seen, explore=False)  # whatever acting keeps is kept from here on
+    agent.learn(run.collector.collect(agent))
+    assert_acts_with_current_weights(agent, seen)
+
+    weights = {name: value.clone() for name, value in agent.state_dict().items()}
+    for name, value in weights.items():
+        if name.startswith(("actor.extractor", "actor.memory", "policy_head")):
+            value.mul_(-0.5)
+    agent.load_state_dict(weights)
+    assert_acts_with_current_weights(agent, seen)
+
+    agent.to(torch.float64).to(torch.float32)  # every parameter has new storage, twice
+    assert_acts_with_current_weights(agent, seen)
+    before = [parameter.detach().clone() for parameter in agent.actor.parameters()]
+    agent.learn(run.collector.collect(agent))
+    assert not all(map(torch.equal, agent.actor.parameters(), before))
+    assert_acts_with_current_weights(agent, seen)
+
+
+def test_networks_without_mirror_act_in_torch(build) -> None:
+    run = build("memory=lstm", "extractor.activation=gelu")
+    assert run.agent._build_mirror() is None
+    assert run.agent.act(*look(run), explore=True)[0].shape == (3,)
+
+
+def test_the_generator_alone_decides_and_exploration_can_be_off(build) -> None:
+    run = build("memory=gru", "env.id=neurl/ContinuousTarget-v0")
+    agent, seen = run.agent, look(run)
+    draws = []
+    for _ in range(2):
+        with agent.using(np.random.default_rng(5)):
+            draws.append(agent.act(*seen, explore=True)[0].clone())
+    torch.manual_seed(1)
+    modes = [agent.act(*seen, explore=False)[0].clone() for _ in range(2)]
+    assert torch.equal(*draws)
+    assert torch.equal(*modes)
+    assert not torch.equal(draws[0], modes[0])
+
+
+def test_borrowed_generator_is_given_back_even_after_an_error(build) -> None:
+    agent = build().agent
+    own = agent.generator
+    with pytest.raises(RuntimeError, match="broken"), agent.using(np.random.default_rng(5)):
+        assert agent.generator is not own
+        raise RuntimeError("broken")
+    assert agent.generator is own
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_evaluation_leaves_no_trace(build, deterministic: bool) -> None:
+    run = build("memory=lstm", "normalize_observations=true", "normalize_rewards=true")
+    agent = run.agent
+    agent.learn(run.collector.collect(agent))
+    before = {name: value.clone() for name, value in agent.state_dict().items()}
+    drawn = agent.generator.bit_generator.state
+    other = build("memory=lstm")
+    evaluate(
+        agent,
+        other.environments,
+        episodes=4,
+        seeds=[1, 2, 3],
+        generator=np.random.default_rng(0),
+        deterministic=deterministic,
+    )
+    assert agent.generator.bit_generator.state == drawn
+    assert agent.training
+    for name, value in agent.state_dict().items():
+        assert torch.equal(value, before[name]), name

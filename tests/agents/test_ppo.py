@@ -1,0 +1,363 @@
+"""PPO's updates: their signs, when they stop, what they skip, and what must not matter."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from training.loop import iterations
+
+
+def learn_once(run) -> dict[str, torch.Tensor]:
+    return run.agent.learn(run.collector.collect(run.agent))
+
+
+def weights_of(agent) -> torch.Tensor:
+    return agent.optimizer.flat.clone()
+
+
+def at_zero(agent) -> SimpleNamespace:
+    """The policy and the value where the observation is 0."""
+    state, first = torch.zeros(1, 0), torch.ones(1, 1, dtype=torch.bool)
+    with torch.no_grad():
+        summary, _ = agent.actor(torch.zeros(1, 1, 1), state, first)
+        value, _ = agent.critic(torch.zeros(1, 1, 1), state, first)
+        return SimpleNamespace(
+            policy=agent.policy_head(summary[0]), value=agent.value_head(value[0]).item()
+        )
+
+
+def set_biases(agent, **heads: list[float]) -> None:
+    with torch.no_grad():
+        for name, bias in heads.items():
+            getattr(agent, name).output.bias.copy_(torch.tensor(bias))
+
+
+# The signs
+
+
+def test_a_step_makes_the_better_action_likelier(build) -> None:
+    run = build("env.id=neurl/ActionReward-v0", "optimizer.learning_rate=0.01")
+    before = at_zero(run.agent).policy.log_probabilities.exp()
+    learn_once(run)
+    after = at_zero(run.agent).policy.log_probabilities.exp()
+    assert after[0, 1] > before[0, 1] + 0.01
+
+
+def test_a_step_moves_a_continuous_action_to_where_it_pays(build) -> None:
+    run = build(
+        "env.id=neurl/ActionReward-v0",
+        "+env.kwargs.continuous=true",
+        "optimizer.learning_rate=0.01",
+    )
+    before = at_zero(run.agent).policy.mode()
+    learn_once(run)
+    assert at_zero(run.agent).policy.mode() > before + 0.01
+
+
+@pytest.mark.parametrize(("coefficient", "sign"), [(0.1, 1), (0.0, 0)])
+def test_the_entropy_bonus_alone_raises_entropy(build, trajectory, coefficient, sign) -> None:
+    run = build(
+        "env.id=neurl/ConstantReward-v0",
+        f"agent.entropy_coefficient={coefficient}",
+        "agent.normalize_advantages=false",
+        "value_head.gain=0.001",
+    )
+    set_biases(run.agent, policy_head=[1.0, -1.0])
+    torch.nn.init.zeros_(run.agent.value_head.output.weight)
+    # No reward and no value: no advantage.
+    nothing = trajectory(
+        torch.zeros(13, 3, 1), torch.zeros(12, 3, dtype=torch.int64), torch.zeros(12, 3)
+    )
+    before = at_zero(run.agent).policy.entropy()
+    run.agent.learn(nothing)
+    assert torch.sign(at_zero(run.agent).policy.entropy() - before).item() == sign
+
+
+@pytest.mark.parametrize("start", [3.0, -3.0])
+@pytest.mark.parametrize("value_head", ["mse", "huber"])
+def test_values_move_towards_the_return(build, start: float, value_head: str) -> None:
+    run = build(
+        "env.id=neurl/ConstantReward-v0", f"value_head={value_head}", "optimizer.learning_rate=0.01"
+    )
+    set_biases(run.agent, value_head=[start])
+    before = at_zero(run.agent).value
+    learn_once(run)
+    after = at_zero(run.agent).value
+    assert abs(after - 1) < abs(before - 1) - 0.02
+
+
+def test_clipped_values_stop_at_the_range(build) -> None:
+    options = ["env.id=neurl/ConstantReward-v0", "optimizer.learning_rate=0.1"]
+    moved = []
+    for limit in ("null", "0.05"):
+        run = build(*options, f"agent.value_clip_range={limit}", "agent.num_epochs=10")
+        set_biases(run.agent, value_head=[-3.0])
+        before = at_zero(run.agent).value
+        learn_once(run)
+        moved.append(at_zero(run.agent).value - before)
+    # Beyond the range the clipped value's loss is the larger one and has no gradient: momentum
+    # alone remains.
+    assert 0.05 < moved[1] < 0.6 * moved[0]
+
+
+@pytest.mark.parametrize(
+    ("ending", "low", "high"),
+    [("truncated", 9.7, 10.3), ("terminated", 3.0, 6.0), ("both", 3.0, 6.0)],
+)
+def test_endless_reward_is_worth_ten_unless_episodes_terminate(build, ending, low, high) -> None:
+    # 1 / (1 - 0.9) = 10; ended after at most ten steps, the mean of (1 - 0.9^n) / 0.1 is 4.1.
+    run = build(
+        "env.id=neurl/Endless-v0",
+        f"+env.kwargs.ending={ending}",
+        "extractor=flatten",
+        "agent.discount=0.9",
+        "agent.gae_lambda=0.9",
+        "optimizer.learning_rate=0.1",
+        "optimizer.max_grad_norm=10",
+    )
+    for _ in range(40):
+        metrics = learn_once(run)
+    assert low < metrics["value/mean"].item() < high
+
+
+# Stopping and skipping
+
+
+def test_a_tiny_target_kl_allows_at_most_one_step(build) -> None:
+    run = build("agent.target_kl=1e-12", "optimizer.learning_rate=0.1", "policy_head.gain=1.0")
+    before = weights_of(run.agent)
+    metrics = learn_once(run)
+    steps = metrics["update/steps"].item()
+    assert steps in (0, 1)
+    assert run.agent.optimizer.rules[0].count.item() == steps
+    assert torch.equal(weights_of(run.agent), before) == (steps == 0)
+
+
+def test_target_kl_stops_before_the_step_that_went_too_far(build, spy_on_steps) -> None:
+    run = build("agent.target_kl=0.01", "agent.num_epochs=10", "optimizer.learning_rate=0.05")
+    spy = spy_on_steps(run.agent)
+    metrics = learn_once(run)
+    counted = [call.counted for call in spy.calls]
+    assert 1 < len(counted) < 30
+    assert counted == [True] * (len(counted) - 1) + [False]
+    assert metrics["update/steps"].item() == len(counted) - 1
+    assert run.agent.optimizer.rules[0].count.item() == len(counted) - 1
+
+
+def test_without_target_kl_every_step_counts(build, spy_on_steps) -> None:
+    run = build("optimizer.learning_rate=0.05")
+    spy = spy_on_steps(run.agent)
+    metrics = learn_once(run)
+    assert len(spy.calls) == metrics["update/steps"].item() == 2 * 3
+    assert metrics["update/skipped"].item() == 0
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(build, monkeypatch) -> None:
+    run = build("memory=lstm", "agent.num_epochs=3", "optimizer.weight_decay=0.1")
+    agent, loss, calls = run.agent, run.agent.value_head.loss, []
+
+    def poisoned(output, target):
+        calls.append(len(calls) in (2, 5))
+        return loss(output, target) * (float("nan") if calls[-1] else 1.0)
+
+    monkeypatch.setattr(agent.value_head, "loss", poisoned)
+    gradient_step, moved = agent._gradient_step, []
+
+    def note(*arguments):
+        before = weights_of(agent), *(b.clone() for b in agent.optimizer.rules.buffers())
+        result = gradient_step(*arguments)
+        after = agent.optimizer.flat, *agent.optimizer.rules.buffers()
+        moved.append([not torch.equal(*pair) for pair in zip(before, after, strict=True)])
+        return result
+
+    agent._gradient_step = note
+    metrics = learn_once(run)
+    assert len(calls) == 9
+    for was_poisoned, changes in zip(calls, moved, strict=True):
+        assert changes == [not was_poisoned] * 4  # parameters, both moments, the count
+    assert metrics["update/skipped"].item() == 2
+    assert metrics["update/steps"].item() == 7
+    assert weights_of(agent).isfinite().all()
+
+
+# Schedules
+
+
+def test_every_round_learns_at_the_schedules_of_the_steps_before_it(build, spy_on_steps) -> None:
+    run = build(
+        "optimizer.learning_rate=0.01",
+        "optimizer.schedule=linear",
+        "optimizer.final_learning_rate=0.002",
+        "agent.clip_range=0.3",
+        "agent.clip_range_schedule=linear",
+        "agent.entropy_coefficient=0.1",
+        "agent.entropy_coefficient_schedule=linear",
+    )
+    spy, total, before = spy_on_steps(run.agent), 200, 0
+    rounds = 0
+    for iteration in iterations(run.agent, run.collector, total_env_steps=total):
+        progress = before / total
+        assert len(spy.calls) == 6
+        for call in spy.calls:
+            assert call.learning_rate == pytest.approx(0.01 - progress * 0.008)
+            assert call.clip_range == pytest.approx(0.3 * (1 - progress))
+            assert call.entropy_coefficient == pytest.approx(0.1 * (1 - progress))
+        rate = iteration.metrics["schedule/learning_rate"].item()
+        assert rate == pytest.approx(spy.calls[0].learning_rate)
+        before, rounds = iteration.env_steps, rounds + 1
+        spy.calls.clear()
+    assert rounds > 5
+    assert before >= total
+
+
+# Determinism
+
+
+@pytest.mark.parametrize(
+    "overrides", [["memory=none"], ["memory=lstm", "env.id=neurl/ContinuousTarget-v0"]], ids=str
+)
+def test_learning_follows_the_seed_and_nothing_else(build, overrides) -> None:
+    finished = []
+    for seed, elsewhere in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(elsewhere)
+        np.random.seed(elsewhere)  # noqa: NPY002 (global state must not matter)
+        run = build(*overrides, f"seed={seed}")
+        for _ in range(3):
+            learn_once(run)
+        finished.append(weights_of(run.agent))
+    assert torch.equal(finished[0], finished[1])
+    assert not torch.equal(finished[0], finished[2])
+
+
+# Invalid steps
+
+
+def pair_of_runs(build, *overrides: str) -> tuple[SimpleNamespace, SimpleNamespace]:
+    """Two equal runs; the first trajectories are learnt from, so that memories carry something."""
+    runs = build(*overrides), build(*overrides)
+    for run in runs:
+        learn_once(run)
+    assert torch.equal(weights_of(runs[0].agent), weights_of(runs[1].agent))
+    return runs
+
+
+def assert_learns_the_same(runs, fill) -> None:
+    clean, filled = (run.collector.collect(run.agent) for run in runs)
+    assert (~filled.valid).sum() > 0
+    metrics = runs[0].agent.learn(clean)
+    others = runs[1].agent.learn(fill(filled))
+    assert metrics["update/skipped"] == others["update/skipped"] == 0
+    assert torch.equal(weights_of(runs[0].agent), weights_of(runs[1].agent))
+    for tag, value in metrics.items():
+        torch.testing.assert_close(others[tag], value, rtol=0, atol=0, equal_nan=True, msg=tag)
+
+
+@pytest.mark.parametrize("memory", ["none", "lstm"])
+def test_rewards_and_actions_of_resetting_steps_never_matter(build, memory: str) -> None:
+    runs = pair_of_runs(build, f"memory={memory}", "normalize_rewards=true")
+
+    def fill(trajectory):
+        rewards, actions = trajectory.rewards.clone(), trajectory.actions.clone()
+        rewards[~trajectory.valid] = 1e9
+        actions[~trajectory.valid] = 1 - actions[~trajectory.valid]
+        return dataclasses.replace(trajectory, rewards=rewards, actions=actions)
+
+    assert_learns_the_same(runs, fill)
+
+
+@pytest.mark.parametrize("action", [1e9, 1e4, -1e4])
+@pytest.mark.parametrize("entropy_coefficient", [0.0, 1.0])
+def test_continuous_actions_of_resetting_steps_never_matter(
+    build, action: float, entropy_coefficient: float
+) -> None:
+    # As the deviation shrinks or grows, the ratio of an action far out goes to 0 or overflows.
+    runs = pair_of_runs(
+        build,
+        "env.id=neurl/ContinuousTarget-v0",
+        "memory=gru",
+        "optimizer.learning_rate=0.01",
+        f"agent.entropy_coefficient={entropy_coefficient}",
+    )
+
+    def fill(trajectory):
+        actions = trajectory.actions.clone()
+        actions[~trajectory.valid] = action
+        return dataclasses.replace(trajectory, actions=actions)
+
+    assert_learns_the_same(runs, fill)
+
+
+@pytest.mark.parametrize("memory", ["none", "lstm"])
+def test_absorbing_observations_never_matter(build, memory: str) -> None:
+    runs = pair_of_runs(
+        build, "env.id=neurl/Recall-v0", f"memory={memory}", "normalize_observations=true"
+    )
+
+    def fill(trajectory):
+        # The final observation of a terminated episode is read, but its value counts as zero.
+        observations = trajectory.observations.clone()
+        observations[:-1][~trajectory.valid] = 1e6
+        return dataclasses.replace(trajectory, observations=observations)
+
+    assert_learns_the_same(runs, fill)
+
+
+def test_the_value_of_a_cut_observation_matters(build) -> None:
+    """The counterpart: filled in the same way, truncated episodes must notice."""
+    runs = pair_of_runs(build, "env.id=neurl/Counting-v0", "+env.kwargs.ending=truncated")
+    clean, filled = (run.collector.collect(run.agent) for run in runs)
+    observations = filled.observations.clone()
+    observations[:-1][~filled.valid] += 1.0
+    runs[0].agent.learn(clean)
+    runs[1].agent.learn(dataclasses.replace(filled, observations=observations))
+    assert not torch.equal(weights_of(runs[0].agent), weights_of(runs[1].agent))
+
+
+def test_a_rollout_with_one_valid_step_stays_finite(build, trajectory) -> None:
+    run = build("env.num_envs=1", "agent.rollout_length=2", "agent.num_minibatches=1")
+    single = trajectory(
+        torch.randn(3, 1, 4),
+        torch.zeros(2, 1, dtype=torch.int64),
+        torch.ones(2, 1),
+        terminated=torch.tensor([[True], [False]]),
+    )
+    assert single.valid.sum() == 1
+    metrics = run.agent.learn(single)
+    assert metrics["update/steps"].item() == 2
+    assert weights_of(run.agent).isfinite().all()
+    assert metrics["value/explained_variance"].isnan()  # nothing varies
+
+
+# Parts
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("memory", ["none", "lstm"])
+def test_every_parameter_is_in_exactly_one_part(build, shared: bool, memory: str) -> None:
+    agent = build(f"share_backbone={str(shared).lower()}", f"memory={memory}").agent
+    parts = agent.optimizer.parameters_by_part
+    listed = [id(parameter) for parameters in parts.values() for parameter in parameters]
+    assert list(parts) == ["extractor", "memory", "actor", "critic"]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {id(parameter) for parameter in agent.parameters()}
+    assert bool(parts["memory"]) == (memory == "lstm")
+    assert (agent.actor is agent.critic) == agent.shares_backbone == shared
+    assert (agent.actor.memory is agent.critic.memory) == shared
+    assert (agent.actor.extractor is agent.critic.extractor) == shared
+    metrics_parts = {"extractor", "actor", "critic"} | ({"memory"} if memory == "lstm" else set())
+    assert set(agent.optimizer.norms(weights_of(agent))) == metrics_parts
+
+
+def test_every_part_is_trained_and_reported(build) -> None:
+    run = build("memory=lstm")
+    before = [parameter.detach().clone() for parameter in run.agent.parameters()]
+    metrics = learn_once(run)
+    learn_once(run)
+    for parameter, kept in zip(run.agent.parameters(), before, strict=True):
+        assert not torch.equal(parameter, kept)
+    for part in ("extractor", "memory", "actor", "critic"):
+        assert metrics[f"gradient_norm/{part}"] > 0
+    assert all(value.shape == () and not value.requires_grad for value in metrics.values())

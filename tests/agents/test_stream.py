@@ -1,0 +1,164 @@
+"""A memory that counts reads environments that count: wherever states go, the two must agree.
+
+`neurl/Counting-v0` shows `[episode, step]`; the memory counts steps since `is_first`. Episodes have
+one to nine steps, so they begin and end at every place of rollouts and sequences.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from agents.sequences import to_sequences
+from training.collect import Collector
+from training.evaluation import evaluate
+
+ROLLOUT = 12
+LENGTHS = ([3, 5, 2], [1, 4], [1, 1, 9])
+OFFSETS = (0, 100, 200)
+
+
+@pytest.fixture(params=["shared", "separate"])
+def memories(request, counting_memory):
+    number = 1 if request.param == "shared" else 2
+    return [counting_memory() for _ in range(number)]
+
+
+@pytest.fixture
+def collector(counting) -> Collector:
+    return Collector(counting, rollout_length=ROLLOUT, seeds=[1, 2, 3])
+
+
+@pytest.fixture
+def agent(request, counting, memories, build_ppo):
+    return build_ppo(
+        memories,
+        counting.single_observation_space,
+        counting.single_action_space,
+        sequence_length=getattr(request, "param", 4),
+    )
+
+
+def assert_counts_before(state, observations, is_first) -> None:
+    """The state counts the steps up to these observations, unless they open an episode."""
+    assert torch.equal(state[~is_first], observations[..., 1:][~is_first])
+
+
+def test_collected_steps_belong_together(agent, collector) -> None:
+    finished = torch.zeros(3, dtype=torch.int64)
+    for _ in range(5):
+        trajectory = collector.collect(agent)
+        before, after = trajectory.observations[:-1], trajectory.observations[1:]
+        valid, ended = trajectory.valid, trajectory.ended
+        # A valid step leads on in its episode, an invalid one to the next episode's first.
+        assert torch.equal(after[valid], before[valid] + torch.tensor([0.0, 1.0]))
+        assert torch.equal(after[~valid][:, 0], before[~valid][:, 0] + 1)
+        assert not after[~valid][:, 1].any()
+        assert torch.equal(trajectory.is_first, trajectory.observations[..., 1] == 0)
+        assert (trajectory.rewards[valid] == 1).all()
+        assert torch.equal(~valid[1:], ended[:-1])
+        for environment, (lengths, offset) in enumerate(zip(LENGTHS, OFFSETS, strict=True)):
+            for step in ended[:, environment].nonzero().flatten().tolist():
+                episode, length = after[step, environment].tolist()
+                assert episode == offset + finished[environment]
+                assert length == lengths[int(episode) % len(lengths)]
+                finished[environment] += 1
+    assert collector.env_steps == 5 * ROLLOUT * 3 - finished.sum() + ended[-1].sum()
+
+
+def test_acting_counts_across_rollouts(agent, collector, memories) -> None:
+    for _ in range(5):
+        trajectory = collector.collect(agent)
+        assert_counts_before(trajectory.state, trajectory.observations[0], trajectory.is_first[0])
+    assert memories[0].steps == 5 * ROLLOUT * 3
+    assert memories[0].disagreements == []
+
+
+@pytest.mark.parametrize(
+    "agent", [1, 2, 4, 12], indirect=True, ids=lambda length: f"length{length}"
+)
+def test_states_are_those_before_each_sequence(agent, collector) -> None:
+    for _ in range(4):
+        trajectory = collector.collect(agent)
+        batch = agent._prepare(trajectory)
+        for state in (batch.actor_state, batch.critic_state):
+            assert state.shape == (1, ROLLOUT // agent.sequence_length * 3, 1)
+            assert_counts_before(state[0], batch.observations[0], batch.is_first[0])
+
+
+@pytest.mark.parametrize("agent", [1, 4, 12], indirect=True, ids=lambda length: f"length{length}")
+def test_minibatches_count_like_the_environments(agent, collector, memories, spy_on_steps) -> None:
+    spy = spy_on_steps(agent)
+    for _ in range(4):
+        agent.learn(collector.collect(agent))
+        for call in spy.calls:  # now: the next rollout overwrites this one
+            chosen = call.batch.select(call.sequences)
+            for state in (chosen.actor_state[0], chosen.critic_state[0]):
+                assert_counts_before(state, chosen.observations[0], chosen.is_first[0])
+        spy.calls.clear()
+    # Acting, the unroll, the last value, and every sequence in each of two passes.
+    rows = {"actor": ROLLOUT * 3, "unroll": ROLLOUT * 3, "passes": 2 * ROLLOUT * 3}
+    if len(memories) == 1:
+        assert memories[0].steps == 4 * (sum(rows.values()) + 3)
+    else:
+        assert memories[0].steps == 4 * sum(rows.values())
+        assert memories[1].steps == 4 * (rows["unroll"] + 3 + rows["passes"])
+    for memory in memories:
+        assert memory.disagreements == []
+
+
+@pytest.mark.parametrize("memories", ["separate"], indirect=True)
+def test_critic_goes_on_from_before_the_next_rollout(agent, collector) -> None:
+    for _ in range(5):
+        trajectory = collector.collect(agent)
+        agent.learn(trajectory)
+        assert_counts_before(
+            agent.critic_state, trajectory.observations[-1], trajectory.is_first[-1]
+        )
+        assert not agent.critic_state.requires_grad
+    assert "critic_state" in agent.state_dict()
+
+
+def test_sequences_in_minibatches_are_windows_of_one_environment(
+    agent, collector, spy_on_steps
+) -> None:
+    spy = spy_on_steps(agent)
+    trajectory = collector.collect(agent)
+    agent.learn(trajectory)
+    assert len(spy.calls) == 2 * 3
+    for half in (spy.calls[:3], spy.calls[3:]):
+        assert sorted(torch.cat([call.sequences for call in half]).tolist()) == list(range(9))
+    for call in spy.calls:
+        sequences = call.batch.select(call.sequences)
+        for observations, is_first in zip(
+            sequences.observations.unbind(1), sequences.is_first.unbind(1), strict=True
+        ):
+            step = observations[1:] - observations[:-1]
+            goes_on = ~is_first[1:]
+            assert (step[goes_on] == torch.tensor([0.0, 1.0])).all()
+            assert (step[~goes_on][:, 0] == 1).all()  # the very next episode
+    # All parts of the batch are cut alike.
+    cut = to_sequences(trajectory.rewards, 4)
+    assert cut.shape == spy.calls[0].batch.returns.shape
+    assert torch.equal(to_sequences(trajectory.valid, 4), spy.calls[0].batch.valid)
+
+
+def test_carried_states_hold_no_graph(agent, collector) -> None:
+    for _ in range(2):
+        trajectory = collector.collect(agent)
+        metrics = agent.learn(trajectory)
+        assert not trajectory.state.requires_grad
+        assert not any(value.requires_grad for value in metrics.values())
+
+
+def test_evaluation_counts_too(agent, counting, memories) -> None:
+    result = evaluate(
+        agent,
+        counting,
+        episodes=9,
+        seeds=[1, 2, 3],
+        generator=np.random.default_rng(0),
+        deterministic=True,
+    )
+    assert memories[0].steps > 0
+    assert memories[0].disagreements == []
+    assert sorted(result.lengths) == sorted([3, 5, 2, 1, 4, 1, 1, 1, 9])

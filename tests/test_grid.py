@@ -1,0 +1,155 @@
+"""Every pair of choices meets once: it trains, is saved, and comes back acting the same."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.envs.registration import register, registry
+
+import neurl
+from conf.compose import load
+from training.environments import build_environments
+from training.session import train_run
+
+CHOICES: dict[str, list[str]] = {
+    "extractor": ["flatten", "mlp"],
+    "memory": ["none", "rnn", "gru", "lstm"],
+    "share_backbone": ["false", "true"],
+    "actions": ["discrete", "box"],
+    "observations": ["box", "discrete"],
+    "value_head": ["mse", "huber"],
+    "normalize_observations": ["false", "true"],
+    "normalize_rewards": ["false", "true"],
+    "optimizer": ["adam", "adamw", "rmsprop", "sgd"],
+    "vectors": ["plain", "previous inputs"],
+}
+OBSERVATIONS = {"box": spaces.Box(-2, 2, (3,)), "discrete": spaces.Discrete(5, start=1)}
+ACTIONS = {
+    "discrete": spaces.Discrete(3, start=-1),
+    "box": spaces.Box(np.float32([-3, 0]), np.float32([1, 5])),
+}
+Combination = dict[str, str]
+Pair = tuple[tuple[str, str], tuple[str, str]]
+
+
+def pairs(combination: Combination) -> set[Pair]:
+    return set(itertools.combinations(sorted(combination.items()), 2))
+
+
+def all_pairs() -> set[Pair]:
+    return {
+        ((one, first), (other, second))
+        for one, other in itertools.combinations(sorted(CHOICES), 2)
+        for first in CHOICES[one]
+        for second in CHOICES[other]
+    }
+
+
+def pairwise() -> Iterator[Combination]:
+    """Combinations in which every two options of two choices meet, few but not the fewest."""
+    missing = all_pairs()
+    while missing:
+        (one, first), (other, second) = min(missing)
+        combination = {one: first, other: second}
+        for name in (name for name in CHOICES if name not in combination):
+            combination[name] = max(
+                CHOICES[name],
+                key=lambda option, name=name: len(
+                    pairs({**combination, name: option}) & missing
+                ),
+            )
+        missing -= pairs(combination)
+        yield combination
+
+
+COMBINATIONS = list(pairwise())
+
+
+class Anything(gymnasium.Env):
+    """Random observations, rewards and ends, in the spaces asked for."""
+
+    def __init__(self, *, observations: str, actions: str) -> None:
+        self.observation_space = OBSERVATIONS[observations]
+        self.action_space = ACTIONS[actions]
+
+    def _observe(self):
+        space = self.observation_space
+        if isinstance(space, spaces.Discrete):
+            return np.int64(self.np_random.integers(space.start, space.start + space.n))
+        return self.np_random.uniform(space.low, space.high).astype(np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._observe(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        reward, ended, cut = self.np_random.normal(), *(self.np_random.random(2) < 0.15)
+        return self._observe(), float(reward), bool(ended), bool(cut), {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> Iterator[None]:
+    register("test/Anything-v0", entry_point=Anything, disable_env_checker=True)
+    yield
+    del registry["test/Anything-v0"]
+
+
+def words(combination: Combination) -> list[str]:
+    chosen = dict(combination)
+    sizes = {
+        "extractor.hidden_sizes": "[6]" if chosen["extractor"] == "mlp" else None,
+        "memory.hidden_size": "4" if chosen["memory"] != "none" else None,
+        "env.previous_action": str(chosen["vectors"] == "previous inputs").lower(),
+        "env.previous_reward": str(chosen.pop("vectors") == "previous inputs").lower(),
+        "+env.kwargs.observations": chosen.pop("observations"),
+        "+env.kwargs.actions": chosen.pop("actions"),
+        "policy_head.gain": "1.0",
+    }
+    given = {**chosen, **sizes}
+    return [f"{name}={value}" for name, value in given.items() if value is not None]
+
+
+RUN = [
+    "device=cpu",
+    "num_threads=1",
+    "env.id=test/Anything-v0",
+    "env.num_envs=2",
+    "agent.rollout_length=8",
+    "agent.num_minibatches=2",
+    "agent.num_epochs=1",
+    "total_env_steps=16",
+    "evaluation.num_envs=2",
+    "evaluation.final_episodes=2",
+    "tracking=none",
+]
+
+
+def test_all_pairs_are_among_the_combinations() -> None:
+    met = set().union(*(pairs(combination) for combination in COMBINATIONS))
+    assert met == all_pairs()
+    assert len(COMBINATIONS) < 40
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda each: "-".join(each.values()))
+def test_combination_trains_and_comes_back(combination: Combination, tmp_path: Path) -> None:
+    config = load([*RUN, *words(combination), f"run_dir={tmp_path}"])
+    train_run(config, build_environments(config, num_envs=2))
+    first, second = neurl.load(tmp_path), neurl.load(tmp_path)
+    environments = first.environments(num_envs=3)
+    observations, _ = environments.reset(seed=0)
+    for step in range(6):
+        actions = first.predict(observations, deterministic=step % 2 == 0)
+        np.testing.assert_array_equal(
+            actions, second.predict(observations, deterministic=step % 2 == 0)
+        )
+        assert environments.action_space.contains(actions)
+        observations, *_ = environments.step(actions)
+        mask = np.array([step == 2, False, step == 3])
+        first.reset(mask)
+        second.reset(mask)
+    environments.close()

@@ -1,0 +1,149 @@
+"""Probe environments: each isolates one thing that PPO can get wrong, and is solved in a second or two.
+
+Optimal values and returns are those told in `envs/tasks.py`. Budgets were calibrated on seeds 0 to 4, of
+which all pass with room to spare; the tests run one.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+import neurl
+from training.evaluation import Evaluator
+
+WORDS = [
+    "device=cpu",
+    "num_threads=1",
+    "seed=2",
+    "env.num_envs=8",
+    "agent.rollout_length=16",
+    "agent.num_minibatches=1",
+    "agent.num_epochs=4",
+    "extractor.hidden_sizes=[16]",
+    "optimizer.learning_rate=1e-2",
+    "optimizer.schedule=linear",
+]
+STEPS = 4000
+RECALL = ["extractor=flatten", "env.num_envs=16"]
+RECALL_STEPS = 9_000
+KINDS = ["false", "true"]
+
+
+def learn(probe: str, *words: str, steps: int = STEPS) -> neurl.Policy:
+    given = {word.partition("=")[0] for word in words}
+    if "extractor=flatten" in words:
+        given.add("extractor.hidden_sizes")
+    kept = [word for word in WORDS if word.partition("=")[0] not in given]
+    policy = neurl.build(f"env.id=neurl/{probe}-v0", *kept, *words)
+    neurl.fit(policy, env_steps=steps)
+    return policy
+
+
+def values(policy: neurl.Policy, observations: Sequence[float]) -> list[float]:
+    """V of each observation as an episode's first."""
+    agent = policy.agent
+    rows = torch.tensor(observations)[None, :, None]  # [T=1, B, 1]
+    size = len(observations)
+    with torch.no_grad():
+        summary, _ = agent.critic(
+            rows, agent.critic.memory.initial_state(size), torch.ones(1, size, dtype=torch.bool)
+        )
+        return agent.value_head(summary)[0].tolist()
+
+
+def score(policy: neurl.Policy, episodes: int = 100) -> float:
+    """Mean return of the most likely actions."""
+    evaluator = Evaluator(policy.environments(num_envs=10), seed=0, deterministic=True)
+    try:
+        return evaluator(policy.agent, episodes=episodes, index=0).return_mean
+    finally:
+        evaluator.close()
+
+
+def act(policy: neurl.Policy, observations: Sequence[float]) -> np.ndarray:
+    return policy.predict(np.array(observations, np.float32)[:, None])
+
+
+@pytest.mark.parametrize("head", ["mse", "huber"])
+def test_values_learn_a_constant(head: str) -> None:
+    policy = learn("ConstantReward", f"value_head={head}")
+    assert values(policy, [0.0]) == pytest.approx([1.0], abs=0.05)
+
+
+def test_values_learn_what_observations_tell() -> None:
+    policy = learn("ObservationReward")
+    assert values(policy, [-1.0, 1.0]) == pytest.approx([-1.0, 1.0], abs=0.05)
+
+
+@pytest.mark.parametrize("discount", [0.5, 0.9])
+def test_values_are_discounted(discount: float) -> None:
+    policy = learn("DelayedReward", f"agent.discount={discount}")
+    assert values(policy, [0.0, 1.0]) == pytest.approx([discount, 1.0], abs=0.05)
+
+
+@pytest.mark.parametrize("gae_lambda", [0.0, 0.9, 1.0])
+def test_truncation_keeps_the_value_of_what_would_follow(gae_lambda: float) -> None:
+    """T1: reward 1 for ever, cut every 10 steps, discount 0.9: the value is 1 / (1 - 0.9)."""
+    words = ["agent.discount=0.9", f"agent.gae_lambda={gae_lambda}"]
+    policy = learn("Endless", *words, steps=6000)
+    assert values(policy, [1.0]) == pytest.approx([10.0], abs=0.3)
+
+
+def test_termination_cuts_it() -> None:
+    """The mean over 1 to 10 steps to go of (1 - 0.5^n) / (1 - 0.5)."""
+    words = ["agent.discount=0.5", "agent.gae_lambda=1.0", "+env.kwargs.ending=terminated"]
+    expected = np.mean([(1 - 0.5**n) / 0.5 for n in range(1, 11)])
+    assert values(learn("Endless", *words), [1.0]) == pytest.approx([expected], abs=0.05)
+
+
+def test_both_flags_are_a_termination() -> None:
+    words = ["agent.discount=0.5", "agent.gae_lambda=1.0", "+env.kwargs.ending=both"]
+    expected = np.mean([(1 - 0.5**n) / 0.5 for n in range(1, 11)])
+    assert values(learn("Endless", *words), [1.0]) == pytest.approx([expected], abs=0.05)
+
+
+@pytest.mark.parametrize("continuous", KINDS)
+def test_policies_learn_the_better_action(continuous: str) -> None:
+    policy = learn("ActionReward", f"+env.kwargs.continuous={continuous}")
+    assert score(policy) > 0.95
+
+
+@pytest.mark.parametrize("continuous", KINDS)
+def test_policies_learn_which_action_is_better_where(continuous: str) -> None:
+    policy = learn("ObservationActionReward", f"+env.kwargs.continuous={continuous}")
+    assert score(policy) > 0.95
+
+
+def test_policies_learn_precise_actions() -> None:
+    policy = learn("ContinuousTarget", steps=6000)
+    targets = [-0.9, -0.5, 0.0, 0.5, 0.9]
+    assert act(policy, targets)[:, 0].tolist() == pytest.approx(targets, abs=0.15)
+    assert score(policy) > -0.02
+
+
+def test_nothing_is_recalled_without_memory() -> None:
+    assert abs(score(learn("Recall", *RECALL, steps=RECALL_STEPS), episodes=400)) < 0.3
+
+
+@pytest.mark.parametrize("memory", ["rnn", "gru", "lstm"])
+def test_every_memory_recalls(memory: str) -> None:
+    words = [*RECALL, f"memory={memory}", "memory.hidden_size=16"]
+    assert score(learn("Recall", *words, steps=RECALL_STEPS)) > 0.95
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["memory=rnn", "memory.nonlinearity=relu"],
+        ["memory=lstm", "+env.kwargs.continuous=true"],
+        ["memory=gru", "+env.kwargs.discrete_observation=true"],
+        ["memory=lstm", "share_backbone=true"],
+        ["memory=lstm", "memory.sequence_length=8"],
+    ],
+    ids=["relu", "continuous", "codes", "shared", "truncated gradients"],
+)
+def test_recalling_does_not_depend_on_the_surroundings(words: list[str]) -> None:
+    policy = learn("Recall", *RECALL, *words, "memory.hidden_size=16", steps=RECALL_STEPS)
+    assert score(policy) > 0.95

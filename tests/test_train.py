@@ -1,0 +1,468 @@
+"""The commands as they are typed: what they print, leave, refuse and return."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+import neurl
+from envs.seeding import environment_seeds
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = [
+    "device=cpu",
+    "extractor.hidden_sizes=[8]",
+    "agent.rollout_length=32",
+    "agent.num_epochs=1",
+    "evaluation.num_envs=2",
+    "evaluation.final_episodes=4",
+]
+USERS_PACKAGE = '''
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.envs.registration import register
+from torch import nn
+
+from networks.memory import CellMemory
+
+
+class Net(nn.Module):
+    """An extractor of the user's own."""
+
+    def __init__(self, input_shape, *, width):
+        super().__init__()
+        self.layer = nn.Linear(input_shape[0], width)
+        self.output_size = width
+
+    def forward(self, rows):
+        return self.layer(rows).sin()
+
+
+class Leaky(CellMemory):
+    """A memory of the user's own: ten lines."""
+
+    def __init__(self, input_size, *, size):
+        super().__init__()
+        self.output_size = self.state_size = size
+        self.inner = nn.Linear(input_size, size)
+
+    def step(self, inputs, state):
+        state = 0.5 * state + torch.tanh(self.inner(inputs))
+        return state, state
+
+
+class Tiny(gymnasium.Env):
+    """Spaces to choose; pays nan at step `broken_at` of the process."""
+
+    action_space = gymnasium.spaces.Discrete(2)
+    steps = 0
+
+    def __init__(self, *, kind="vector", broken_at=0):
+        box = gymnasium.spaces.Box(-1, 1, (2,))
+        self.observation_space = {
+            "vector": box,
+            "image": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8),
+            "dictionary": gymnasium.spaces.Dict(position=box),
+        }[kind]
+        self.broken_at = broken_at
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        Tiny.steps += 1
+        reward = np.nan if Tiny.steps == self.broken_at else 1.0
+        return self.observation_space.sample(), reward, Tiny.steps % 5 == 0, False, {}
+
+
+register("mine/Tiny-v0", entry_point=Tiny)
+'''
+USERS_CONFIGURATION = {
+    "extractor/mine.yaml": {"_target_": "my_package.Net", "width": 6},
+    "memory/leaky.yaml": {"_target_": "my_package.Leaky", "size": 5, "sequence_length": 0},
+    "env/tiny.yaml": {
+        "defaults": ["gymnasium", "_self_"],
+        "id": "mine/Tiny-v0",
+        "packages": ["my_package"],
+    },
+}
+
+
+class Shell:
+    """Types commands in a directory of its own, beside which the user's package lies."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / "my_package.py").write_text(USERS_PACKAGE)
+        for name, content in USERS_CONFIGURATION.items():
+            path = directory / "my_conf" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(yaml.safe_dump(content))
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        path = os.pathsep.join([str(ROOT), str(self.directory)])
+        return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "error", **variables}
+
+    def __call__(
+        self, script: str, *words: str, code: int = 0, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        finished = subprocess.run(
+            [sys.executable, str(ROOT / script), *words],
+            cwd=self.directory,
+            env=self.environment(**variables),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert finished.returncode == code, finished.stdout + finished.stderr
+        return finished
+
+    def refused(self, script: str, *words: str, code: int = 2) -> str:
+        """Runs what must be refused; returns the one line that says why."""
+        before = sorted(self.directory.rglob("*"))
+        line = self.line(self(script, *words, code=code, PYTHONDONTWRITEBYTECODE="1"))
+        assert sorted(self.directory.rglob("*")) == before
+        return line
+
+    @staticmethod
+    def line(finished: subprocess.CompletedProcess[str]) -> str:
+        assert "Traceback" not in finished.stderr
+        (line,) = finished.stderr.splitlines()
+        return line
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory) -> Shell:
+    return Shell(tmp_path_factory.mktemp("shell"))
+
+
+@pytest.fixture(scope="module")
+def run(shell) -> subprocess.CompletedProcess[str]:
+    """A run like a newcomer's, only smaller; it is `runs/first`."""
+    words = ["total_env_steps=2000", "run_dir=runs/first", "evaluation.interval=1000"]
+    return shell("train.py", *SMALL, *words, PYTHONHASHSEED="1")
+
+
+@pytest.fixture
+def first(run, shell) -> Path:
+    return shell.directory / "runs" / "first"
+
+
+def summary_of(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "summary.json").read_text())
+
+
+def weights_of(directory: Path, name: str = "last") -> bytes:
+    (path,) = (directory / "checkpoints" / name).glob("tensors-*")
+    return path.read_bytes()
+
+
+def test_a_run_leaves_what_is_promised(first: Path) -> None:
+    names = {path.name.partition(".tfevents")[0] for path in first.iterdir()}
+    assert names == {".hydra", "config.yaml", "summary.json", "checkpoints", "events.out"}
+    assert {path.name for path in (first / "checkpoints").iterdir()} == {"last", "best"}
+    overrides = yaml.safe_load((first / ".hydra" / "overrides.yaml").read_text())
+    assert "total_env_steps=2000" in overrides
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    assert config["total_env_steps"] == 2000
+    assert config["run_dir"] == "runs/first"
+    (events,) = first.glob("events.out.tfevents.*")
+    tags = {
+        value.tag
+        for event in EventFileLoader(str(events)).Load()
+        for value in event.summary.value
+    }
+    assert {"episode/return", "evaluation/return", "loss/policy", "gradient_norm/actor"} <= tags
+
+
+def test_summary_is_the_contract(first: Path) -> None:
+    summary = summary_of(first)
+    assert summary["status"] == "finished"
+    assert 2000 <= summary["env_steps"] < 2000 + 8 * 32
+    assert summary["updates"] > 0
+    assert summary["wall_seconds"] > 0
+    assert summary["steps_per_second"] > 0
+    assert summary["evaluation"].keys() == {
+        "return_mean",
+        "return_std",
+        "length_mean",
+        "episodes",
+        "returns",
+    }
+    assert len(summary["evaluation"]["returns"]) == summary["evaluation"]["episodes"] == 4
+    assert summary["best"].keys() == {*summary["evaluation"], "env_steps"}
+    assert summary["train_return_mean"] > 0
+    assert summary["parameters"]["total"] > 0
+    assert summary["versions"].keys() >= {"python", "torch", "gymnasium", "numpy", "neurl"}
+    assert summary["seed"] == 0
+
+
+def test_the_last_lines_tell_score_and_places(run, first: Path) -> None:
+    assert run.stderr == ""
+    table = dict(line.split(maxsplit=1) for line in run.stdout.splitlines()[-7:])
+    summary = summary_of(first)
+    assert table["status"].startswith(f"finished after {summary['env_steps']:,} steps")
+    assert f"{summary['evaluation']['return_mean']:.2f}" in table["evaluation"]
+    assert table["run"] == "runs/first"
+    assert table["curves"] == "tensorboard --logdir runs/first"
+    assert table["evaluate"] == "python evaluate.py run=runs/first"
+    assert "steps/s" in table["training"]
+
+
+def test_evaluating_agrees_with_a_loop_of_ones_own(shell, first: Path) -> None:
+    words = ["run=runs/first", "evaluation.episodes=6", "evaluation.num_envs=3"]
+    before = sorted(shell.directory.rglob("*"))
+    (line,) = shell("evaluate.py", *words).stdout.splitlines()
+    assert sorted(shell.directory.rglob("*")) == before
+    policy = neurl.load(first)
+    returns: list[float] = []
+    for seed in environment_seeds(0, 3, purpose="evaluation", index=0):
+        (environment,) = policy.environments(num_envs=1).envs
+        for episode in range(2):
+            observation, _ = environment.reset(seed=None if episode else seed)
+            policy.reset()
+            total, ended = 0.0, False
+            while not ended:
+                observation, reward, terminated, truncated, _ = environment.step(
+                    policy.predict(observation)
+                )
+                total, ended = total + float(reward), terminated or truncated
+            returns.append(total)
+        environment.close()
+    assert line.startswith(f"{sum(returns) / 6:.2f} +- ")
+    assert line.endswith("over 6 episodes")
+
+
+def test_the_same_seed_gives_the_same_bits_in_another_process(shell, first: Path) -> None:
+    words = ["total_env_steps=2000", "run_dir=runs/again", "evaluation.interval=1000"]
+    shell("train.py", *SMALL, *words, PYTHONHASHSEED="2")
+    again = shell.directory / "runs" / "again"
+    for name in ("evaluation", "best", "env_steps", "updates", "train_return_mean"):
+        assert summary_of(again)[name] == summary_of(first)[name]
+    for name in ("last", "best"):
+        assert weights_of(again, name) == weights_of(first, name)
+
+
+REFUSED: dict[str, tuple[list[str], list[str]]] = {
+    "unknown environment": (["env.id=CartPool-v1"], ["env.id=CartPool-v1", "CartPole-v1"]),
+    "unknown argument": (["+env.kwargs.gravity=1"], ["env.kwargs.gravity", "CartPole-v1"]),
+    "missing package": (["env.packages=[not_there]"], ["env.packages", "not_there"]),
+    "image": (
+        ["env.id=mine/Tiny-v0", "env.packages=[my_package]", "+env.kwargs.kind=image"],
+        ["env.id=mine/Tiny-v0", "observation space", "Box"],
+    ),
+    "dictionary": (
+        ["env.id=mine/Tiny-v0", "env.packages=[my_package]", "+env.kwargs.kind=dictionary"],
+        ["env.id=mine/Tiny-v0", "observation space", "Dict"],
+    ),
+    "device": (["device=cuda:63"], ["device=cuda:63", "device=cpu"]),
+    "wrapper": (
+        ["env.wrappers=[{_target_: gymnasium.wrappers.FlattenObservations}]"],
+        ["env.wrappers", "FlattenObservations"],
+    ),
+    "wrapper's argument": (
+        ["env.wrappers=[{_target_: gymnasium.wrappers.TimeLimit, max_steps: 3}]"],
+        ["env.wrappers[0]", "max_steps"],
+    ),
+    "network's argument": (
+        ["--config-dir=my_conf", "trusted_packages=[my_package]", "extractor=mine", "+extractor.x=1"],
+        ["my_package.Net", "x"],
+    ),
+    "missing class": (
+        ["trusted_packages=[my_package]", "extractor._target_=my_package.Nett"],
+        ["my_package.Nett"],
+    ),
+    "untrusted": (
+        ["--config-dir=my_conf", "extractor=mine"],
+        ["my_package.Net", "trusted_packages=[my_package]"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_run_is_refused_in_one_line(shell, case: str) -> None:
+    words, expected = REFUSED[case]
+    line = shell.refused("train.py", "run_dir=runs/refused", *words)
+    for word in expected:
+        assert word in line
+
+
+def test_a_sweep_gives_each_job_a_directory(shell) -> None:
+    words = ["total_env_steps=100", "-m", "seed=0,1", "evaluation.final_episodes=2"]
+    shell("train.py", *words, *(word for word in SMALL if "final" not in word))
+    runs = sorted((shell.directory / "runs" / "CartPole-v1").rglob("summary.json"))
+    assert [summary_of(path.parent)["seed"] for path in runs] == [0, 1]
+    assert {path.parent.parent.name for path in runs} == {"ppo-mlp-none"}
+
+
+def test_interrupting_saves_and_says_so(shell) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(ROOT / "train.py"), *SMALL]
+        + ["total_env_steps=1e8", "run_dir=runs/interrupted", "evaluation.interval=1000"],
+        cwd=shell.directory,
+        env=shell.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "steps/s" in line:  # it trains
+                break
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    summary = summary_of(shell.directory / "runs" / "interrupted")
+    assert summary["status"] == "interrupted"
+    assert errors == f"interrupted at {summary['env_steps']:,} steps and saved\n"
+    assert "evaluate.py run=runs/interrupted" in printed
+    assert neurl.load(shell.directory / "runs" / "interrupted") is not None
+
+
+def test_a_users_own_parts_work_from_end_to_end(shell, monkeypatch) -> None:
+    words = [
+        "--config-dir=my_conf",
+        "trusted_packages=[my_package]",
+        "extractor=mine",
+        "memory=leaky",
+        "env=tiny",
+        "total_env_steps=300",
+        "run_dir=runs/mine",
+    ]
+    shell("train.py", *words, *(word for word in SMALL if "hidden_sizes" not in word))
+    run = shell.directory / "runs" / "mine"
+    assert summary_of(run)["parameters"]["memory"] == 2 * (6 * 5 + 5)
+    evaluated = ["run=runs/mine", "evaluation.episodes=2"]
+    shell("evaluate.py", *evaluated, "trusted_packages=[my_package]")
+    assert "trusted_packages=[my_package]" in shell.refused("evaluate.py", *evaluated)
+    monkeypatch.syspath_prepend(str(shell.directory))
+    policy = neurl.load(run, trusted_packages=["my_package"])
+    assert policy.agent.initial_state(3).shape == (3, 5)
+    with pytest.raises(ValueError, match="trusted_packages"):
+        neurl.load(run)
+
+
+def test_a_bad_number_ends_the_run_in_one_line(shell) -> None:
+    words = ["--config-dir=my_conf", "trusted_packages=[my_package]", "env=tiny"]
+    finished = shell(
+        "train.py", *SMALL, *words, "+env.kwargs.broken_at=100", "run_dir=runs/nan", code=1
+    )
+    line = shell.line(finished)
+    assert "reward that is not finite (nan)" in line
+    assert "runs/nan" in line
+    assert summary_of(shell.directory / "runs" / "nan")["status"] == "failed"
+
+
+def test_evaluating_executes_nothing_that_a_run_directory_holds(shell, first: Path) -> None:
+    forged = shell.directory / "runs" / "forged"
+    forged.mkdir()
+    (forged / "checkpoints").symlink_to(first / "checkpoints")
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    config["extractor"] = {"_target_": "os.system", "command": "touch canary"}
+    config["env"]["wrappers"] = [{"_target_": "subprocess.run", "args": ["touch", "canary"]}]
+    config["trusted_packages"] = ["os", "subprocess"]
+    (forged / "config.yaml").write_text(yaml.safe_dump(config))
+    finished = shell("evaluate.py", "run=runs/forged", code=2)
+    assert "os.system" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    with pytest.raises(ValueError, match=r"os\.system"):
+        neurl.load(forged)
+    assert not list(shell.directory.rglob("canary"))
+
+
+def test_a_run_directory_imports_nothing_by_itself(shell, first: Path) -> None:
+    """`env.packages` names modules to import: a run that was downloaded must not choose them."""
+    forged = shell.directory / "runs" / "importing"
+    forged.mkdir()
+    (forged / "checkpoints").symlink_to(first / "checkpoints")
+    program = 'from pathlib import Path\nPath("imported").touch()\n'
+    (shell.directory / "downloaded.py").write_text(program)
+    config = yaml.safe_load((first / "config.yaml").read_text())
+    config["env"]["packages"] = ["downloaded"]
+    (forged / "config.yaml").write_text(yaml.safe_dump(config))
+    finished = shell("evaluate.py", "run=runs/importing", code=2)
+    assert "downloaded" in finished.stderr
+    assert not (shell.directory / "imported").exists()
+
+
+def damage_weights(run: Path) -> None:
+    (path,) = (run / "checkpoints" / "last").glob("tensors-*")
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lose_weights(run: Path) -> None:
+    (path,) = (run / "checkpoints" / "last").glob("tensors-*")
+    path.unlink()
+
+
+def change_network(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["extractor"]["hidden_sizes"] = [3]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.mark.parametrize("damage", [damage_weights, lose_weights, change_network])
+def test_a_damaged_run_is_refused_in_one_line(
+    shell, first: Path, damage: Callable[[Path], None]
+) -> None:
+    run = shell.directory / "runs" / damage.__name__
+    for path in (path for path in first.rglob("*") if path.is_file()):
+        copied = run / path.relative_to(first)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_bytes(path.read_bytes())
+    damage(run)
+    assert f"run=runs/{run.name}" in shell.refused("evaluate.py", f"run=runs/{run.name}")
+
+
+def test_no_run_is_refused_in_one_line(shell) -> None:
+    assert "config.yaml" in shell.refused("evaluate.py", "run=runs/nowhere")
+
+
+def test_a_directory_with_a_checkpoint_is_not_trained_over(shell, first: Path) -> None:
+    before = weights_of(first), (first / "config.yaml").read_bytes()
+    line = shell.refused("train.py", *SMALL, "total_env_steps=100", "run_dir=runs/first")
+    assert "runs/first" in line
+    assert (weights_of(first), (first / "config.yaml").read_bytes()) == before
+
+
+def test_odd_places_work(shell) -> None:
+    """A folder with a space, an accent and a comma in its name."""
+    place = shell.directory / "éa b,c"
+    words = ["total_env_steps=100", f"run_dir='{place}/run'"]
+    shell("train.py", *SMALL, *words)
+    assert summary_of(place / "run")["status"] == "finished"
+
+
+def test_a_place_that_cannot_be_written_is_refused_in_one_line(shell) -> None:
+    (shell.directory / "file").write_text("")
+    line = shell.refused("train.py", *SMALL, "total_env_steps=100", "run_dir=file/run")
+    assert "file/run" in line
+
+
+def test_train_returns_the_score_to_sweepers(shell, tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        f"""
+        import json, sys
+        sys.path.insert(0, {str(ROOT)!r})
+        from conf.compose import load
+        from train import train
+        words = {[*SMALL, "total_env_steps=64", f"run_dir={tmp_path}", "tracking=none"]!r}
+        score = train(load(words))
+        summary = json.load(open({str(tmp_path / "summary.json")!r}))
+        assert score == summary["evaluation"]["return_mean"]
+        """
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=shell.directory, timeout=60)

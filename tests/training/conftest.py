@@ -1,0 +1,188 @@
+"""Runs, environments and a stand-in for agents, in few words."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from conf.compose import load
+from envs.vector import SequentialVectorEnv
+from networks.heads import make_policy_head
+from training.build import build_agent, build_collector
+from training.environments import build_environments
+from training.session import train_run
+
+SMALL = [
+    "device=cpu",
+    "num_threads=1",
+    "env.num_envs=2",
+    "extractor.hidden_sizes=[8]",
+    "agent.rollout_length=16",
+    "agent.num_minibatches=2",
+    "agent.num_epochs=1",
+    "evaluation.num_envs=2",
+    "evaluation.episodes=2",
+    "evaluation.final_episodes=2",
+    "tracking.progress=false",
+]
+
+
+def small(overrides: Sequence[str]) -> list[str]:
+    """The small run's overrides, but for what is given otherwise."""
+    given = {word.partition("=")[0] for word in overrides}
+    return [word for word in SMALL if word.partition("=")[0] not in given] + list(overrides)
+
+
+class RandomAgent:
+    """Acts at random, counts in its memory how often it was asked, and writes down what it read."""
+
+    def __init__(self, action_space: gymnasium.Space[Any]) -> None:
+        self.policy_head = make_policy_head(
+            action_space,
+            1,
+            hidden_sizes=[],
+            activation="tanh",
+            initialization="orthogonal",
+            gain=0.01,
+            initial_log_std=0.0,
+        )
+        self._random = np.random.default_rng(0)
+        self._action_space = action_space
+        self.calls: list[SimpleNamespace] = []
+
+    def initial_state(self, batch_size: int) -> torch.Tensor:
+        return torch.zeros(batch_size, 1)
+
+    def act(self, observations, state, is_first, *, explore):
+        size = (len(observations), *self.policy_head.action_shape)
+        if isinstance(self._action_space, spaces.Discrete):
+            chosen = self._random.integers(0, self._action_space.n, size)
+        else:
+            chosen = self._random.standard_normal(size, np.float32)
+        actions = torch.from_numpy(chosen)
+        self.calls.append(
+            SimpleNamespace(
+                observations=observations.clone(),
+                state=state.clone(),
+                is_first=is_first.clone(),
+                actions=actions.clone(),
+                explore=explore,
+            )
+        )
+        return actions, state + 1
+
+    def to_environment(self, actions):
+        return self.policy_head.to_environment(actions.numpy())
+
+
+@pytest.fixture
+def random_agent() -> type[RandomAgent]:
+    return RandomAgent
+
+
+@pytest.fixture
+def vectorized() -> Iterator[Callable[..., VectorEnv[Any, Any, Any]]]:
+    """Steps environments side by side, as training does, and closes them after the test."""
+    made = []
+
+    def vectorize(*environments: gymnasium.Env[Any, Any]) -> VectorEnv[Any, Any, Any]:
+        made.append(SequentialVectorEnv([lambda e=e: e for e in environments], copy=False))
+        return made[-1]
+
+    yield vectorize
+    for vector in made:
+        vector.close()
+
+
+@pytest.fixture
+def counting(vectorized) -> Callable[..., VectorEnv[Any, Any, Any]]:
+    """`neurl/Counting-v0`, one environment for each list of lengths; episodes of env i from 100 i."""
+
+    def make(*lengths: Sequence[int], **kwargs: Any) -> VectorEnv[Any, Any, Any]:
+        return vectorized(
+            *(
+                gymnasium.make(
+                    "neurl/Counting-v0",
+                    disable_env_checker=True,
+                    **{"lengths": list(each), "offset": 100 * index, **kwargs},
+                )
+                for index, each in enumerate(lengths)
+            )
+        )
+
+    return make
+
+
+@pytest.fixture
+def build() -> Iterator[Callable[..., SimpleNamespace]]:
+    """Builds what a command line asks for, small: `config, environments, agent, collector`."""
+    made = []
+
+    def build(*overrides: str) -> SimpleNamespace:
+        config = load(small(overrides))
+        environments = build_environments(config, num_envs=config.env.num_envs)
+        made.append(environments)
+        agent = build_agent(
+            config,
+            environments.single_observation_space,
+            environments.single_action_space,
+            num_envs=config.env.num_envs,
+        )
+        collector = build_collector(config, environments)
+        return SimpleNamespace(
+            config=config, environments=environments, agent=agent, collector=collector
+        )
+
+    yield build
+    for environments in made:
+        environments.close()
+
+
+@pytest.fixture(scope="session")
+def train(tmp_path_factory) -> Callable[..., "FinishedRun"]:
+    """Trains a small run in this process and looks at what it left."""
+
+    def train(*overrides: str, directory: Path | None = None) -> "FinishedRun":
+        directory = directory or tmp_path_factory.mktemp("run") / "here"
+        config = load([*small(overrides), f"run_dir={directory}"])
+        environments = build_environments(config, num_envs=config.env.num_envs)
+        score = train_run(config, environments)
+        return FinishedRun(directory, score)
+
+    return train
+
+
+class FinishedRun:
+    """What a run left in its directory."""
+
+    def __init__(self, directory: Path, score: float) -> None:
+        self.directory = directory
+        self.score = score
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.directory / "summary.json").read_text())
+
+    def weights(self, name: str = "last") -> dict[str, torch.Tensor]:
+        (path,) = (self.directory / "checkpoints" / name).glob("*.safetensors")
+        return load_file(path)
+
+    def scalars(self) -> dict[str, list[tuple[int, float]]]:
+        """Points `(env_steps, value)` by TensorBoard tag, in the order in which they were written."""
+        found: dict[str, list[tuple[int, float]]] = {}
+        for path in sorted(self.directory.glob("events.out.tfevents.*")):
+            for event in EventFileLoader(str(path)).Load():
+                for value in event.summary.value:
+                    number = value.simple_value or sum(value.tensor.float_val)
+                    found.setdefault(value.tag, []).append((event.step, number))
+        return found

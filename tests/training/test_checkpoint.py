@@ -1,0 +1,430 @@
+"""Checkpoints: whole or refused, whatever happened to the disk, and never code."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import pathlib
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import training.checkpoint
+from training.checkpoint import (
+    MANIFEST,
+    DamagedCheckpoint,
+    has_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    write_json,
+)
+
+
+def contents(number: int) -> dict[str, Any]:
+    """Tensors and state that belong together."""
+    return {
+        "tensors": {"weight": torch.full((3, 2), float(number)), "count": torch.tensor(number)},
+        "state": {"env_steps": number, "generator": {"state": 2**127 + number}},
+        "step": number,
+    }
+
+
+def number_in(directory: Path) -> int:
+    """Which `contents` a checkpoint holds; all of it must."""
+    tensors, state = load_checkpoint(directory)
+    number = state["env_steps"]
+    expected = contents(number)
+    assert state == expected["state"]
+    assert tensors.keys() == expected["tensors"].keys()
+    for name, tensor in expected["tensors"].items():
+        assert torch.equal(tensors[name], tensor)
+    return number
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    directory = tmp_path / "checkpoints" / "last"
+    save_checkpoint(directory, **contents(1))
+    return directory
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    whole = {
+        "float32": torch.randn(3, 4, generator=torch.Generator().manual_seed(0)),
+        "float64": torch.tensor([1 / 3], dtype=torch.float64),
+        "int64": torch.tensor([-(2**60)]),
+        "bool": torch.tensor([True, False]),
+        "uint8": torch.arange(256, dtype=torch.uint8),
+        "half": torch.tensor([0.5], dtype=torch.bfloat16),
+        "number": torch.tensor(7.0),
+        "empty": torch.zeros(0),
+        "special": torch.tensor([float("nan"), float("inf"), -0.0]),
+    }
+    save_checkpoint(tmp_path, tensors=whole, state={"list": [1, None, "ü"]}, step=0)
+    tensors, state = load_checkpoint(tmp_path)
+    assert state == {"list": [1, None, "ü"]}
+    assert tensors.keys() == whole.keys()
+    for name, tensor in whole.items():
+        assert tensors[name].dtype == tensor.dtype
+        assert tensors[name].shape == tensor.shape
+        np.testing.assert_array_equal(tensors[name].float().numpy(), tensor.float().numpy())
+
+
+def test_tensors_that_share_memory_are_saved_whole(tmp_path: Path) -> None:
+    flat = torch.arange(6.0)
+    shared = nn.Linear(2, 2)
+    tensors = {
+        "flat": flat,
+        "view": flat[2:5],
+        "alias": flat,
+        "strided": flat[::2],
+        "transposed": flat.view(2, 3).t(),
+        "expanded": torch.tensor([1.0]).expand(4),
+        "parameter": shared.weight,
+        "again": shared.weight,
+    }
+    save_checkpoint(tmp_path, tensors=tensors, state={}, step=0)
+    loaded, _ = load_checkpoint(tmp_path)
+    for name, tensor in tensors.items():
+        assert torch.equal(loaded[name], tensor)
+        assert not loaded[name].requires_grad
+
+
+def test_saving_and_loading_alias_nothing(tmp_path: Path) -> None:
+    tensors = {"weight": torch.ones(3)}
+    save_checkpoint(tmp_path, tensors=tensors, state={}, step=0)
+    tensors["weight"].zero_()
+    first, _ = load_checkpoint(tmp_path)
+    assert (first["weight"] == 1).all()
+    first["weight"].zero_()
+    assert (load_checkpoint(tmp_path)[0]["weight"] == 1).all()
+
+
+def test_an_agent_comes_back_with_everything(build, tmp_path: Path) -> None:
+    words = ["normalize_observations=true", "normalize_rewards=true", "memory=gru"]
+    run, other = (build(*words, "memory.hidden_size=4", f"seed={seed}") for seed in (0, 1))
+    for _ in range(2):
+        run.agent.learn(run.collector.collect(run.agent))
+    state = {name: tensor.clone() for name, tensor in run.agent.state_dict().items()}
+    save_checkpoint(tmp_path, tensors=run.agent.state_dict(), state={}, step=0)
+    other.agent.load_state_dict(load_checkpoint(tmp_path)[0])
+    for name, tensor in other.agent.state_dict().items():
+        assert torch.equal(tensor, state[name])
+    for tensor in other.agent.state_dict().values():
+        tensor.zero_()
+    for name, tensor in run.agent.state_dict().items():
+        assert torch.equal(tensor, state[name])
+
+
+def test_saving_again_leaves_the_newest_alone(saved: Path) -> None:
+    for number in (2, 2, 1, 3):
+        save_checkpoint(saved, **contents(number))
+        assert number_in(saved) == number
+        assert len(files(saved)) == 3
+    manifest = json.loads((saved / MANIFEST).read_text())
+    assert manifest["step"] == 3
+    assert {name: len(data) for name, data in files(saved).items() if name != MANIFEST} == {
+        name: entry["bytes"] for name, entry in manifest["files"].items()
+    }
+
+
+def test_the_same_contents_are_the_same_bytes(saved: Path, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "other", **contents(1))
+    assert files(saved) == files(tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", ["tensors", "state"])
+def test_every_flipped_bit_is_found(saved: Path, kind: str) -> None:
+    (path,) = saved.glob(f"{kind}-*")
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for place in random.integers(0, 8 * len(whole), 200).tolist():
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedCheckpoint, match="SHA-256"):
+            load_checkpoint(saved)
+    path.write_bytes(whole)
+    assert number_in(saved) == 1
+
+
+def test_a_flipped_bit_in_the_manifest_is_found_or_harmless(saved: Path) -> None:
+    path = saved / MANIFEST
+    whole = path.read_bytes()
+    for place in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            assert number_in(saved) == 1
+        except DamagedCheckpoint:
+            continue
+
+
+@pytest.mark.parametrize("kind", ["tensors", "state", MANIFEST])
+def test_truncated_files_are_found(saved: Path, kind: str) -> None:
+    (path,) = saved.glob(f"{kind}*")
+    whole = path.read_bytes()
+    for size in (0, 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DamagedCheckpoint):
+            load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("kind", ["tensors", "state", MANIFEST])
+def test_missing_files_are_named(saved: Path, kind: str) -> None:
+    (path,) = saved.glob(f"{kind}*")
+    path.unlink()
+    with pytest.raises(DamagedCheckpoint, match=path.name):
+        load_checkpoint(saved)
+
+
+def test_no_directory_is_no_checkpoint(tmp_path: Path) -> None:
+    assert not has_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(DamagedCheckpoint, match="no checkpoint"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("kind", ["tensors", "state", MANIFEST])
+def test_files_of_another_checkpoint_are_found(saved: Path, tmp_path: Path, kind: str) -> None:
+    other = tmp_path / "other"
+    save_checkpoint(other, **contents(2))
+    (mine,), (theirs,) = saved.glob(f"{kind}*"), other.glob(f"{kind}*")
+    kept = mine.read_bytes()
+    mine.write_bytes(theirs.read_bytes())
+    theirs.write_bytes(kept)
+    for directory in (saved, other):
+        with pytest.raises(DamagedCheckpoint):
+            load_checkpoint(directory)
+
+
+MANIFESTS: dict[str, Any] = {
+    "a list": [],
+    "null": None,
+    "nothing": {},
+    "no files": {"files": {}},
+    "a list of files": {"files": ["tensors-1.safetensors"]},
+    "no sums": {"files": {"tensors-1.safetensors": {}, "state-1.json": {}}},
+    "numbers for files": {"files": {"tensors-1.safetensors": 1, "state-1.json": 2}},
+    "a directory": {"files": {"..": {"sha256": ""}}},
+    "no name": {"files": {"": {"sha256": ""}}},
+    "a name with a null byte": {"files": {"tensors-\0": {"sha256": ""}}},
+    "a name that is too long": {"files": {"tensors-" + "x" * 300: {"sha256": ""}}},
+}
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)
+def test_senseless_manifests_are_refused(saved: Path, manifest: Any) -> None:
+    (saved / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(DamagedCheckpoint):
+        load_checkpoint(saved)
+
+
+def forge(directory: Path, **replacements: bytes) -> None:
+    """Write a manifest that vouches for other files."""
+    manifest = json.loads((directory / MANIFEST).read_text())
+    for kind, data in replacements.items():
+        (name,) = (name for name in manifest["files"] if name.startswith(kind))
+        (directory / name).write_bytes(data)
+        manifest["files"][name] = {
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+    (directory / MANIFEST).write_text(json.dumps(manifest))
+
+
+class Canary:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "sings")
+
+
+@pytest.mark.parametrize("packing", ["pickle", "torch", "torch legacy", "numpy"])
+@pytest.mark.parametrize("kind", ["tensors", "state"])
+def test_pickles_are_never_executed(saved: Path, tmp_path, monkeypatch, packing, kind) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    canary = tmp_path / "canary"
+    buffer = io.BytesIO()
+    if packing == "pickle":
+        pickle.dump({"weight": Canary(canary)}, buffer)
+    elif packing == "numpy":
+        np.save(buffer, np.array([Canary(canary)], dtype=object), allow_pickle=True)
+    else:
+        is_zip = packing == "torch"
+        torch.save({"weight": Canary(canary)}, buffer, _use_new_zipfile_serialization=is_zip)
+    forge(saved, **{kind: buffer.getvalue()})
+    with pytest.raises(DamagedCheckpoint):
+        load_checkpoint(saved)
+    assert not canary.exists()
+
+
+def test_names_in_the_manifest_lead_nowhere_else(saved: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "tensors-secret.safetensors"
+    secret.write_bytes(next(saved.glob("tensors-*")).read_bytes())
+    for name in (f"../../{secret.name}", str(secret), f"x/../../../{secret.name}"):
+        manifest = json.loads((saved / MANIFEST).read_text())
+        files = manifest["files"]
+        (original,) = (entry for entry in files if not entry.startswith("state"))
+        files[name] = files.pop(original)
+        (saved / MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(DamagedCheckpoint):
+            load_checkpoint(saved)
+
+
+def test_a_header_that_claims_too_much_is_refused(saved: Path) -> None:
+    header = json.dumps(
+        {"weight": {"dtype": "F32", "shape": [2**34], "data_offsets": [0, 2**36]}}
+    ).encode()
+    forge(saved, tensors=len(header).to_bytes(8, "little") + header)
+    with pytest.raises(DamagedCheckpoint):
+        load_checkpoint(saved)
+    forge(saved, tensors=(2**62).to_bytes(8, "little"))
+    with pytest.raises(DamagedCheckpoint):
+        load_checkpoint(saved)
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class Disk:
+    """Counts what reaches the disk and, at one of those moments, fails.
+
+    A write that fails has written half. Calls are told by name, for their order matters too.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        self.failure: BaseException | None = None
+        self.fails_at = -1
+        for module, name in ((os, "fsync"), (os, "replace"), (pathlib.Path, "unlink")):
+            monkeypatch.setattr(module, name, self._watched(name, getattr(module, name)))
+        monkeypatch.setattr(training.checkpoint, "_write", self._writing(training.checkpoint._write))
+
+    def fail_at(self, moment: int, failure: BaseException) -> None:
+        self.calls.clear()
+        self.fails_at, self.failure = moment, failure
+
+    def _reach(self, call: str) -> None:
+        self.calls.append(call)
+        if len(self.calls) - 1 == self.fails_at and self.failure is not None:
+            raise self.failure
+
+    def _watched(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*arguments: Any, **options: Any) -> Any:
+            self._reach(name)
+            return original(*arguments, **options)
+
+        return watched
+
+    def _writing(self, original: Callable[..., None]) -> Callable[..., None]:
+        def write(path: Path, data: bytes) -> None:
+            try:
+                self._reach(f"write {path.name}")
+            except BaseException:
+                path.write_bytes(data[: len(data) // 2])
+                raise
+            original(path, data)
+
+        return write
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    with monkeypatch.context() as patch:
+        yield Disk(patch)
+
+
+def test_files_are_on_disk_before_they_are_named(disk: Disk, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, **contents(1))
+    assert disk.calls == [
+        "write tensors-1.safetensors",
+        "fsync",
+        "write state-1.json",
+        "fsync",
+        "write manifest.json.new",
+        "fsync",
+        "replace",
+        "fsync",  # of the directory: the rename
+    ]
+    disk.calls.clear()
+    save_checkpoint(tmp_path, **contents(2))
+    assert disk.calls[-3:] == ["fsync", "unlink", "unlink"]  # what was there, last of all
+
+
+@pytest.mark.parametrize("next_number", [1, 2], ids=["same step", "next step"])
+def test_a_crash_at_any_moment_leaves_a_checkpoint(disk: Disk, tmp_path, next_number) -> None:
+    save_checkpoint(tmp_path / "undisturbed", **contents(1))
+    disk.calls.clear()
+    save_checkpoint(tmp_path / "undisturbed", **contents(next_number))
+    moments = len(disk.calls)
+    assert moments == 10
+    for moment in range(moments):
+        directory = tmp_path / str(moment)
+        disk.fail_at(-1, Crash())
+        save_checkpoint(directory, **contents(1))
+        disk.fail_at(moment, Crash())
+        with pytest.raises(Crash):
+            save_checkpoint(directory, **contents(next_number))
+        assert number_in(directory) in (1, next_number)
+        disk.fail_at(-1, Crash())
+        save_checkpoint(directory, **contents(3))  # the next start goes on, and tidies up
+        assert number_in(directory) == 3
+        assert len(files(directory)) == 3
+
+
+def test_a_crash_before_the_first_leaves_none(disk: Disk, tmp_path: Path) -> None:
+    for moment in range(6):
+        directory = tmp_path / str(moment)
+        disk.fail_at(moment, Crash())
+        with pytest.raises(Crash):
+            save_checkpoint(directory, **contents(1))
+        assert not has_checkpoint(directory)
+        with pytest.raises(DamagedCheckpoint):
+            load_checkpoint(directory)
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_and_nothing_else(disk, saved: Path) -> None:
+    before = files(saved)
+    for moment in range(7):  # up to the rename
+        disk.fail_at(moment, OSError(errno.ENOSPC, "No space left on device"))
+        with pytest.raises(OSError, match="No space left"):
+            save_checkpoint(saved, **contents(2))
+        assert files(saved) == before
+        assert number_in(saved) == 1
+
+
+def test_json_is_replaced_in_one_piece(disk: Disk, tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    write_json(path, {"status": "running"})
+    for moment in range(3):
+        disk.fail_at(moment, Crash())
+        with pytest.raises(Crash):
+            write_json(path, {"status": "finished"})
+        assert json.loads(path.read_text()) == {"status": "running"}
+    disk.fail_at(-1, Crash())
+    write_json(path, {"status": "finished"})
+    assert json.loads(path.read_text()) == {"status": "finished"}
+    assert files(tmp_path).keys() == {"summary.json"}
+
+
+def test_what_is_no_json_is_refused_before_it_is_written(saved: Path) -> None:
+    before = files(saved)
+    with pytest.raises(TypeError):
+        save_checkpoint(saved, tensors={}, state={"tensor": torch.zeros(1)}, step=5)
+    assert files(saved) == before

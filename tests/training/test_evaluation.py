@@ -1,0 +1,204 @@
+"""Evaluation: a fair number of episodes, the same every time, and no trace in training."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+import training.evaluation
+from training.collect import InvalidExperience
+from training.evaluation import Evaluation, Evaluator, evaluate
+
+
+def evaluator(run, *, deterministic: bool = True, seed: int = 0) -> Evaluator:
+    return Evaluator(run.environments, seed=seed, deterministic=deterministic)
+
+
+def play(agent, environments, episodes: int) -> Evaluation:
+    return evaluate(
+        agent,
+        environments,
+        episodes=episodes,
+        seeds=range(environments.num_envs),
+        generator=np.random.default_rng(0),
+        deterministic=False,
+    )
+
+
+class Actor(torch.nn.Module):
+    """What evaluation needs of an agent, around the stand-in."""
+
+    def __init__(self, random_agent) -> None:
+        super().__init__()
+        self.random_agent = random_agent
+
+    def using(self, generator):
+        import contextlib
+
+        return contextlib.nullcontext()
+
+    def __getattr__(self, name):
+        if name in ("initial_state", "act", "to_environment"):
+            return getattr(self.random_agent, name)
+        return super().__getattr__(name)
+
+
+@pytest.fixture
+def actor(random_agent):
+    return Actor(random_agent(spaces.Discrete(2)))
+
+
+def test_short_episodes_count_no_more_than_long_ones(actor, counting) -> None:
+    result = play(actor, counting([1], [100]), 10)
+    assert sorted(result.lengths) == [1] * 5 + [100] * 5
+    assert result.returns == tuple(map(float, result.lengths))
+    assert result.return_mean == 50.5
+    assert result.return_std == 49.5
+    assert result.length_mean == 50.5
+
+
+@pytest.mark.parametrize(
+    ("episodes", "expected"), [(1, [5]), (2, [3, 5]), (3, [1, 3, 5]), (4, [1, 3, 5, 5]), (7, [1, 1, 3, 3, 5, 5, 5])]
+)
+def test_episodes_are_shared_out_evenly(actor, counting, episodes, expected) -> None:
+    result = play(actor, counting([1], [3], [5]), episodes)
+    assert sorted(result.lengths) == expected
+
+
+def test_summary_is_plain_and_says_everything() -> None:
+    summary = Evaluation(returns=(1.0, 3.0), lengths=(1, 4), unfinished=0).summary()
+    assert summary == {
+        "return_mean": 2.0,
+        "return_std": 1.0,
+        "length_mean": 2.5,
+        "episodes": 2,
+        "returns": [1.0, 3.0],
+    }
+
+
+def test_equal_calls_give_equal_results_and_others_differ(build) -> None:
+    run = build("env.id=CartPole-v1", "policy_head.gain=1.0")
+    evaluate_run = evaluator(run, deterministic=False)
+    first = evaluate_run(run.agent, episodes=6, index=3)
+    assert evaluate_run(run.agent, episodes=6, index=4) != first
+    assert evaluate_run(run.agent, episodes=6, index=3) == first
+    assert evaluator(run, deterministic=False, seed=1)(run.agent, episodes=6, index=3) != first
+
+
+def test_results_do_not_depend_on_what_training_drew(build) -> None:
+    results = []
+    for draws in (0, 5):
+        run = build("env.id=CartPole-v1", "memory=gru", "memory.hidden_size=4")
+        run.agent.generator.random(draws)
+        torch.rand(draws)
+        np.random.random(draws)  # noqa: NPY002  (the global generator is what must not matter)
+        results.append(evaluator(run, deterministic=False)(run.agent, episodes=4, index=0))
+    assert results[0] == results[1]
+
+
+def test_deterministic_evaluation_takes_the_most_likely_action(actor, counting) -> None:
+    for deterministic in (True, False):
+        actor.random_agent.calls.clear()
+        environments = counting([2])
+        evaluate(
+            actor,
+            environments,
+            episodes=2,
+            seeds=[0],
+            generator=np.random.default_rng(0),
+            deterministic=deterministic,
+        )
+        assert {call.explore for call in actor.random_agent.calls} == {not deterministic}
+
+
+def test_the_memory_is_told_where_episodes_begin(actor, counting) -> None:
+    play(actor, counting([1, 2], [3]), 6)
+    assert len(actor.random_agent.calls) > 6
+    for call in actor.random_agent.calls:
+        assert torch.equal(call.is_first, call.observations[:, 1] == 0)
+
+
+def test_evaluating_mode_ends_with_the_evaluation(build) -> None:
+    run = build("env.id=neurl/Counting-v0")
+    modes = []
+    run.agent.actor.extractor.register_forward_hook(
+        lambda module, inputs, output: modes.append(module.training)
+    )
+    run.agent._mirror_is_current, run.agent._mirror = True, None  # act in torch, for the hook
+    evaluator(run)(run.agent, episodes=2, index=0)
+    assert modes
+    assert not any(modes)
+    assert run.agent.training
+
+
+def test_episodes_that_never_end_are_cut_and_told(monkeypatch, actor, vectorized) -> None:
+    monkeypatch.setattr(training.evaluation, "MAX_EPISODE_STEPS", 50)
+    environments = vectorized(
+        *(
+            gymnasium.make("neurl/Endless-v0", limit=limit, disable_env_checker=True)
+            for limit in (None, 50, 49, 10)
+        )
+    )
+    result = play(actor, environments, 8)
+    # an environment that would never end counts for all episodes it owes
+    assert sorted(result.lengths) == [10, 10, 49, 49, 50, 50, 50, 50]
+    assert result.unfinished == 2
+    assert result.returns == tuple(map(float, result.lengths))
+
+
+def test_normalisation_stands_still(build) -> None:
+    run = build("env.id=CartPole-v1", "normalize_observations=true", "normalize_rewards=true")
+    run.agent.learn(run.collector.collect(run.agent))
+    before = {name: value.clone() for name, value in run.agent.state_dict().items()}
+    assert before["actor.normalization.count"] > 0
+    other = build("env.id=CartPole-v1")
+    evaluator(other)(run.agent, episodes=4, index=0)
+    for name, value in run.agent.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+class BrokenReward(gymnasium.Env):
+    """Pays nan at once."""
+
+    observation_space = spaces.Box(-1, 1, (1,))
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), np.nan, True, False, {}
+
+
+def test_a_score_is_never_nan(actor, vectorized) -> None:
+    """It would be the best there ever was: nothing is greater or equal."""
+    with pytest.raises(InvalidExperience, match="environment 0 sent a reward"):
+        play(actor, vectorized(BrokenReward()), 1)
+
+
+RUN = ["total_env_steps=1500", "env.id=CartPole-v1", "normalize_observations=true"]
+WATCHED = {
+    "evaluations": "evaluation.interval=400",
+    "sampled": "evaluation.deterministic=false",
+    "checkpoints": "checkpoint.interval=100",
+    "logs": "tracking.interval=1",
+    "no tensorboard": "tracking.tensorboard=false",
+    "progress": "tracking.progress=true",
+    "more environments": "evaluation.num_envs=3",
+}
+
+
+@pytest.fixture(scope="module")
+def unwatched(train):
+    return train(*RUN, "evaluation.interval=0", "checkpoint.interval=0").weights()
+
+
+@pytest.mark.parametrize("way", WATCHED.values(), ids=WATCHED)
+def test_watching_a_run_does_not_change_it(train, unwatched, way) -> None:
+    """T77 and T79: how often one looks, saves or logs must not reach the weights, by a bit."""
+    interval = [] if "interval=4" in way else ["evaluation.interval=1000"]
+    found = train(*RUN, *interval, way).weights()
+    assert found.keys() == unwatched.keys()
+    for name, tensor in unwatched.items():
+        assert torch.equal(found[name], tensor), name
