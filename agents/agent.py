@@ -124,7 +124,7 @@ class Agent(nn.Module, ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become a copy (`copy.deepcopy`) that shares no storage with its original."""
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._renew()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Agent":

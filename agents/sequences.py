@@ -28,6 +28,6 @@ def to_sequences(steps: Shaped[Tensor, "T B *X"], sequence_length: int) -> Shape
 def minibatches(
     num_sequences: int, num_minibatches: int, generator: np.random.Generator
 ) -> Iterator[Int[Tensor, " N"]]:
-    """Yield a random partition of the sequences' indices into parts whose sizes differ by 1 at most."""
+    """Yield a random partition of the indices, in parts whose sizes differ by 1 at most."""
     order = torch.from_numpy(generator.permutation(num_sequences))
     yield from order.tensor_split(num_minibatches)

@@ -6,6 +6,7 @@ directory is made: one line for each problem on stderr, exit code 2.
 
 import argparse
 import functools
+import os
 import re
 import sys
 from collections import Counter
@@ -170,11 +171,16 @@ def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:
 
 
 def _occupied(typed: dict[str, Any]) -> list[str]:
-    """Refuse to train into a directory that keeps a run: nothing is ever overwritten."""
+    """Refuse a directory that keeps a run, as nothing is ever overwritten, or cannot be made."""
     run_dir = typed.get("run_dir")
-    if not isinstance(run_dir, str) or not any(Path(run_dir).glob("checkpoints/*/manifest.json")):
+    if not isinstance(run_dir, str):
         return []
-    return [f"run_dir: {run_dir} holds the checkpoints of a run already; choose another directory"]
+    if any(Path(run_dir).glob("checkpoints/*/manifest.json")):
+        return [f"run_dir: {run_dir} holds the checkpoints of a run already; choose another"]
+    existing = next(path for path in (Path(run_dir), *Path(run_dir).parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        return [f"run_dir: {run_dir} cannot be made, as {existing} cannot be written to"]
+    return []
 
 
 def _shared_directories(configs: Sequence[DictConfig]) -> list[str]:

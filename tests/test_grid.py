@@ -58,9 +58,7 @@ def pairwise() -> Iterator[Combination]:
         for name in (name for name in CHOICES if name not in combination):
             combination[name] = max(
                 CHOICES[name],
-                key=lambda option, name=name: len(
-                    pairs({**combination, name: option}) & missing
-                ),
+                key=lambda option, name=name: len(pairs({**combination, name: option}) & missing),
             )
         missing -= pairs(combination)
         yield combination

@@ -342,9 +342,7 @@ def test_a_damaged_run_is_refused(tmp_path: Path, run) -> None:
     copied.mkdir(parents=True)
     for path in (run.directory / "checkpoints" / "last").iterdir():
         data = path.read_bytes()
-        copied.joinpath(path.name).write_bytes(
-            data[:-1] if path.suffix == ".safetensors" else data
-        )
+        copied.joinpath(path.name).write_bytes(data[:-1] if path.suffix == ".safetensors" else data)
     with pytest.raises(ValueError, match="damaged"):
         neurl.load(tmp_path)
 

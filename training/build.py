@@ -8,9 +8,9 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from agents.agent import Agent
 from agents.optimizer import Optimizer, RuleFactory
@@ -29,8 +29,9 @@ from networks.normalization import (
     RunningNormalization,
 )
 from training.collect import Collector
-from training.environments import build_environments, plain
+from training.environments import build_environments
 from training.evaluation import Evaluator
+from training.instantiation import make, plain
 
 _RULES: dict[str, Any] = {
     "torch.optim.Adam": partial(Adam, decoupled=False),
@@ -67,7 +68,7 @@ def build_agent(
         policy_head = make_policy_head(
             action_space, actor.memory.output_size, **plain(config.policy_head)
         )
-        value_head = instantiate(config.value_head, critic.memory.output_size, _convert_="all")
+        value_head = make("value_head", config.value_head, critic.memory.output_size)
     device = choose_device(config.device)
     for module in (actor, critic, policy_head, value_head):
         module.to(device)
@@ -135,9 +136,12 @@ def _build_backbones(
     normalization = RunningNormalization(inputs.shape) if is_normalized else NoNormalization()
 
     def build(extractor_config: DictConfig, memory_config: DictConfig) -> Backbone:
-        extractor = instantiate(extractor_config, inputs.shape, _convert_="all")
+        extractor = make("extractor", extractor_config, inputs.shape)
+        width = _output_size(extractor, inputs.shape)
         options = {k: v for k, v in plain(memory_config).items() if k != "sequence_length"}
-        memory: Memory = instantiate(options, extractor.output_size, _convert_="all")
+        memory = make("memory", options, width)
+        if not isinstance(memory, Memory):
+            raise ValueError(f"memory: {options['_target_']} is no networks.memory.Memory")
         return Backbone(
             inputs=inputs, normalization=normalization, extractor=extractor, memory=memory
         )
@@ -148,6 +152,34 @@ def _build_backbones(
     return actor, build(
         config.critic.extractor or config.extractor, config.critic.memory or config.memory
     )
+
+
+@torch.no_grad()
+def _output_size(extractor: nn.Module, input_shape: Sequence[int]) -> int:
+    """Ask an extractor for its width, or look at what it makes of zeros.
+
+    Raises:
+        ValueError: it cannot read an observation, or does not give one row of features for it.
+    """
+    if not isinstance(extractor, nn.Module):
+        raise ValueError(f"extractor: {type(extractor).__name__} is no torch.nn.Module")
+    size = getattr(extractor, "output_size", None)
+    if isinstance(size, int):
+        return size
+    try:
+        features = extractor(torch.zeros(2, *input_shape))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"extractor: {type(extractor).__name__} cannot read observations of shape "
+            f"{tuple(input_shape)}: {reason}"
+        ) from error
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
+        raise ValueError(
+            f"extractor: {type(extractor).__name__} must give rows of features, [N, F], for "
+            f"observations of shape {tuple(input_shape)}"
+        )
+    return features.shape[1]
 
 
 def _optimizer_factory(config: DictConfig) -> Any:

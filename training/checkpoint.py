@@ -8,17 +8,20 @@ rename. Whenever the process dies, the directory therefore holds one complete ch
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 MANIFEST = "manifest.json"
 
 
-class DamagedCheckpoint(RuntimeError):
+class DamagedCheckpoint(ValueError):
     """A checkpoint is missing, incomplete, or not what was written."""
 
 
@@ -39,7 +42,10 @@ def save_checkpoint(
     contents = {
         f"tensors-{step}.safetensors": safetensors.torch.save(
             # copies, because parameters are views of one vector and shared modules appear twice
-            {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+            {
+                name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for name, tensor in tensors.items()
+            }
         ),
         f"state-{step}.json": _to_json(state),
     }
@@ -56,11 +62,11 @@ def save_checkpoint(
             },
         }
         _write(directory / f"{MANIFEST}.new", _to_json(manifest))
+        os.replace(directory / f"{MANIFEST}.new", directory / MANIFEST)
     except OSError:
         for name in (*contents, f"{MANIFEST}.new"):
             (directory / name).unlink(missing_ok=True)
         raise
-    os.replace(directory / f"{MANIFEST}.new", directory / MANIFEST)
     _sync_directory(directory)
     for path in directory.iterdir():
         if path.name not in (*contents, MANIFEST):
@@ -75,17 +81,17 @@ def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]
     """
     try:
         manifest = json.loads((directory / MANIFEST).read_bytes())
-        entries = manifest["files"].items()
-        files = {name: _verified(directory / Path(name).name, entry) for name, entry in entries}
-        tensors = next(data for name, data in files.items() if name.startswith("tensors-"))
-        state = next(data for name, data in files.items() if name.startswith("state-"))
+        tensors, state = (
+            _verified(directory, manifest["files"], kind) for kind in ("tensors", "state")
+        )
         return safetensors.torch.load(tensors), json.loads(state)
+    except DamagedCheckpoint:
+        raise
     except FileNotFoundError as error:
-        raise DamagedCheckpoint(
-            f"no checkpoint in {directory}: {error.filename} is missing"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise DamagedCheckpoint(f"{directory / MANIFEST} is damaged: {error}") from error
+        missing = Path(error.filename).name
+        raise DamagedCheckpoint(f"no checkpoint in {directory}: {missing} is missing") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        raise DamagedCheckpoint(f"{directory} is damaged: {error}") from error
 
 
 def has_checkpoint(directory: Path) -> bool:
@@ -100,10 +106,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def _verified(path: Path, entry: Mapping[str, Any]) -> bytes:
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")
+def _verified(directory: Path, files: Mapping[str, Mapping[str, Any]], kind: str) -> bytes:
+    """Read the one file of a kind that the manifest names; nothing outside of `directory`."""
+    (name,) = (name for name in files if re.fullmatch(rf"{kind}-[\w-]+\.\w+", name))
+    data = (directory / name).read_bytes()
+    if hashlib.sha256(data).hexdigest() != files[name]["sha256"]:
+        raise DamagedCheckpoint(
+            f"{directory / name} is damaged: its SHA-256 is not the one in {MANIFEST}"
+        )
     return data
 
 

@@ -13,11 +13,7 @@ from agents.agent import Agent
 from agents.trajectory import Trajectory
 from envs.seeding import reset_with_seeds
 from networks.mirror import Array
-from training.episodes import Episode, EpisodeCounter
-
-
-class InvalidExperience(RuntimeError):
-    """An environment sent a number that must not reach a network."""
+from training.episodes import Episode, EpisodeCounter, InvalidExperience
 
 
 class Collector:
@@ -69,8 +65,9 @@ class Collector:
         before = state
         self.episodes = []
         self.seconds = {"environment": 0.0, "acting": 0.0}
-        for step in range(storage.length):
-            state = self._step(agent, step, state)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+            for step in range(storage.length):
+                state = self._step(agent, step, state)
         self._state = state
         trajectory = Trajectory(
             observations=storage.observations,
@@ -154,16 +151,18 @@ def _storage_dtype(dtype: Any) -> torch.dtype:
 
 
 def _refuse_non_finite(trajectory: Trajectory) -> None:
-    for name, values in (
-        ("reward", trajectory.rewards),
-        ("observation", trajectory.observations[1:]),
-    ):
-        if not values.is_floating_point() or values.isfinite().all():
+    # An observation's row is one ahead of the step that led to it; the first came with a reset.
+    rewards, observations = trajectory.rewards, trajectory.observations
+    for name, rows, ahead in (("reward", rewards, 0), ("observation", observations, 1)):
+        if not rows.is_floating_point() or rows.isfinite().all():
             continue
-        step, environment, *_ = (~values.isfinite()).nonzero()[0].tolist()
-        action = trajectory.actions[step, environment].tolist()
+        row, environment, *_ = (~rows.isfinite()).nonzero()[0].tolist()
+        step = row - ahead
+        when = "at its reset"
+        if step >= 0:
+            action = trajectory.actions[step, environment].tolist()
+            when = f"at step {step} of the rollout, after action {action}"
         raise InvalidExperience(
             f"environment {environment} sent a {name} that is not finite "
-            f"({values[step, environment].tolist()}) at step {step} of the rollout, after action "
-            f"{action}; mend the environment or wrap it (env.wrappers)"
+            f"({rows[row, environment].tolist()}) {when}; mend it or wrap it (env.wrappers)"
         )

@@ -5,10 +5,10 @@ from typing import Any
 
 import gymnasium
 from gymnasium.vector import VectorEnv
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from envs.make import make_environments, vectorize
+from training.instantiation import make_partial, plain
 
 _OF_REGISTERED = ("id", "kwargs", "packages", "vectorization", "time_limit")
 """Keys of the group `env` that say how a registered environment is made."""
@@ -35,17 +35,14 @@ def wrap_environments(
     return vectorize(make, **options)
 
 
-def plain(config: Any) -> Any:
-    """Resolve a configuration node into plain Python."""
-    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-
-
 def _options(config: DictConfig, num_envs: int) -> dict[str, Any]:
     options: dict[str, Any] = {**plain(config.env), "num_envs": num_envs}
-    options["wrappers"] = [_partial(wrapper) for wrapper in options["wrappers"]]
-    options["pomdp"] = [_partial(wrapper) for wrapper in (plain(config.pomdp) or {}).values()]
+    options["wrappers"] = [
+        make_partial(f"env.wrappers[{index}]", wrapper)
+        for index, wrapper in enumerate(options["wrappers"])
+    ]
+    options["pomdp"] = [
+        make_partial(f"pomdp.{name}", wrapper)
+        for name, wrapper in (plain(config.pomdp) or {}).items()
+    ]
     return options
-
-
-def _partial(config: dict[str, Any]) -> Any:
-    return instantiate({**config, "_partial_": True})

@@ -10,6 +10,10 @@ from envs.wrappers import counts_raw_returns
 from networks.mirror import Array
 
 
+class InvalidExperience(RuntimeError):
+    """An environment sent a number that must not reach a network or a score."""
+
+
 class Episode(NamedTuple):
     """A finished episode: which environment, its undiscounted raw return and its steps."""
 

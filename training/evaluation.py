@@ -11,7 +11,7 @@ from gymnasium.vector import VectorEnv
 from agents.agent import Agent
 from envs.seeding import environment_seeds, reset_with_seeds
 from networks.mirror import Array
-from training.episodes import Episode, EpisodeCounter
+from training.episodes import Episode, EpisodeCounter, InvalidExperience
 
 MAX_EPISODE_STEPS = 27_000
 """Steps after which an episode that will not end is counted as it stands (30 minutes of Atari)."""
@@ -112,6 +112,13 @@ class _Play:
     def step(self, actions: Array, quota: Array) -> None:
         """Take one step everywhere and keep the episodes that still count."""
         observations, rewards, terminated, truncated, infos = self._environments.step(actions)
+        if not np.isfinite(rewards).all():
+            wrong = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise InvalidExperience(
+                f"environment {wrong} sent a reward that is not finite ({rewards[wrong]}) in an "
+                f"evaluation, after action {actions[wrong]}; mend the environment or wrap it "
+                "(env.wrappers)"
+            )
         self.observations, self.is_first = _own(observations), self._ended
         self._ended = terminated | truncated
         for episode in self._counter.add(rewards, self.is_first, self._ended, infos):

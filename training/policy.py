@@ -36,7 +36,7 @@ class Policy:
         Raises:
             ValueError: the observation has another shape than the policy was built for.
         """
-        observations = np.asarray(observation)
+        observations = np.array(observation)  # a copy: what was handed in may be read-only
         is_single = observations.shape == self._shape
         batch = observations[None] if is_single else observations
         if batch.ndim == 0 or batch.shape[1:] != self._shape:

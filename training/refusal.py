@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 class Refusal(Exception):
-    """A run that cannot start (exit code 2), broke (1) or was interrupted (130)."""
+    """A run that cannot start (exit code 2), broke (1) or was interrupted (128 + signal)."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         """Take the line for the user and the code for the shell."""

@@ -58,7 +58,8 @@ def load_agent(
     try:
         agent.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"the weights in {run} are of another network: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the weights in {run} are of another network: {reason}") from error
     return config, agent
 
 

@@ -83,11 +83,16 @@ class Run:
         self._facts = facts
         self._history = EpisodeHistory(_RETURN_WINDOW)
         self._due = _Due(intervals)
+        self._unlogged: Iteration | None = None
+        self._plays_best = False  # whether the agent's weights are those of checkpoints/best
         self._started = time.perf_counter()
         self.at = Progression()
+        self.stopped_by: int | None = None
 
     def train(self) -> Status:
         """Train to the end or until asked to stop; return how it went.
+
+        `stopped_by` then holds the number of the signal that stopped it.
 
         The first SIGINT or SIGTERM finishes the iteration, saves and returns; a second one
         interrupts at once.
@@ -102,6 +107,7 @@ class Run:
                     self._after(iteration)
                     if stop:
                         break
+            self.stopped_by = stop[0] if stop else None
             status = "interrupted" if stop else "finished"
             self._finish(status)
         finally:
@@ -119,6 +125,7 @@ class Run:
             at.phase_seconds[phase] = at.phase_seconds.get(phase, 0.0) + seconds
         self._history.extend(iteration.episodes)
         self._progress.update(at.env_steps, self._history.return_mean)
+        self._unlogged = iteration
         if self._due("tracking", at.env_steps):
             self._log(iteration)
         if self._due("evaluation", at.env_steps) and at.env_steps < self._total:
@@ -133,6 +140,7 @@ class Run:
         values |= {f"time/{phase}": s / total for phase, s in iteration.seconds.items()}
         values["time/steps_per_second"] = self.at.steps_per_second
         self._scalars(values)
+        self._unlogged = None
 
     def _scalars(self, values: Mapping[str, float]) -> None:
         self._tensorboard.scalars(values, self.at.env_steps, time.time())
@@ -150,7 +158,8 @@ class Run:
             f"{at.env_steps:>12,} steps   evaluation {at.evaluation.return_mean:9.2f}"
             f" +- {at.evaluation.return_std:.2f}   {at.steps_per_second:,.0f} steps/s"
         )
-        if at.best is None or at.evaluation.return_mean >= at.best.return_mean:
+        is_best = at.best is None or at.evaluation.return_mean >= at.best.return_mean
+        if is_best and not self._plays_best:
             at.best, at.best_env_steps = at.evaluation, at.env_steps
             self._save("best")
         self._tensorboard.flush()
@@ -159,11 +168,14 @@ class Run:
 
     def _finish(self, status: Status) -> None:
         self._save("last")
+        if self._unlogged is not None:
+            self._log(self._unlogged)
         if status == "finished":
             # The best checkpoint is chosen before the long evaluation, which then measures it.
             if self._final_checkpoint == "best" and self.at.best is not None:
                 tensors, _ = load_checkpoint(self._directory / "checkpoints" / "best")
                 self._agent.load_state_dict(tensors)
+                self._plays_best = True
             self._evaluate(self._final_episodes)
 
     def _save(self, name: str) -> None:

@@ -17,8 +17,8 @@ from training.build import (
     build_evaluator,
     parameter_counts,
 )
-from training.collect import InvalidExperience
 from training.environments import build_environments
+from training.episodes import InvalidExperience
 from training.evaluation import Evaluation, Evaluator
 from training.refusal import Refusal, discard
 from training.restore import load_agent
@@ -39,20 +39,21 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
     directory = Path(config.run_dir)
     try:
         run, evaluator = _build_run(config, environments, directory)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         environments.close()
         discard(directory)
         raise Refusal(str(error), 2) from error
     try:
         status = run.train()
-    except (InvalidExperience, EnvironmentFailure) as error:
+    except (InvalidExperience, EnvironmentFailure, OSError) as error:
         raise Refusal(f"{error}. The run so far is in {directory}", 1) from error
     finally:
         environments.close()
         evaluator.close()
     print(_report(run, status, directory), flush=True)
     if status == "interrupted":
-        raise Refusal(f"interrupted at {run.at.env_steps:,} steps and saved", 130)
+        exit_code = 128 + (run.stopped_by or 0)
+        raise Refusal(f"interrupted at {run.at.env_steps:,} steps and saved", exit_code)
     return run.at.evaluation.return_mean if run.at.evaluation else math.nan
 
 

@@ -24,7 +24,11 @@ class TensorBoard:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         self._event, self._summary = Event, Summary
-        self._writer: EventFileWriter | None = EventFileWriter(str(directory))
+        self._writer: EventFileWriter | None = None
+        try:
+            self._writer = EventFileWriter(str(directory))
+        except OSError as error:
+            self._give_up(error)
 
     def scalars(self, values: Mapping[str, float], env_steps: int, wall_time: float) -> None:
         """Log one value per tag."""
@@ -52,8 +56,11 @@ class TensorBoard:
         try:
             getattr(self._writer, method)(*arguments)
         except OSError as error:
-            self._writer = None
-            warnings.warn(f"TensorBoard logging stopped: {error}", RuntimeWarning, stacklevel=3)
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._writer = None
+        warnings.warn(f"TensorBoard logging stopped: {error}", RuntimeWarning, stacklevel=4)
 
 
 class NoTensorBoard:

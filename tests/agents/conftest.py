@@ -219,7 +219,7 @@ class StepSpy:
                 learning_rate=learning_rate.item(),
                 clip_range=clip_range.item(),
                 entropy_coefficient=entropy_coefficient.item(),
-                counted=bool(result[0][-1]),
+                counted=bool(result[0][-2]),
             )
         )
         return result

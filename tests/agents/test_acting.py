@@ -1,5 +1,6 @@
 """Acting: mirrors act as PyTorch does, with the weights of the moment, on one generator's noise."""
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -150,3 +151,18 @@ def test_evaluation_leaves_no_trace(build, deterministic: bool) -> None:
     assert agent.training
     for name, value in agent.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_a_deep_copy_acts_and_learns_apart(build) -> None:
+    run = build("memory=lstm")
+    run.agent.learn(run.collector.collect(run.agent))  # the mirror exists by now
+    copied = copy.deepcopy(run.agent)
+    before = {name: tensor.clone() for name, tensor in run.agent.state_dict().items()}
+    seen = look(run)
+    copied.learn(run.collector.collect(run.agent))
+    for name, tensor in run.agent.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    flat = torch.cat([p.detach().flatten() for p in copied.optimizer.trainable])
+    assert torch.equal(flat, copied.optimizer.flat)
+    assert not torch.equal(flat, run.agent.optimizer.flat)
+    assert_acts_with_current_weights(copied, seen)

@@ -106,7 +106,7 @@ def vectorized() -> Iterator[Callable[..., VectorEnv[Any, Any, Any]]]:
 
 @pytest.fixture
 def counting(vectorized) -> Callable[..., VectorEnv[Any, Any, Any]]:
-    """`neurl/Counting-v0`, one environment for each list of lengths; episodes of env i from 100 i."""
+    """`neurl/Counting-v0`, one for each list of lengths; episodes of environment i from 100 i."""
 
     def make(*lengths: Sequence[int], **kwargs: Any) -> VectorEnv[Any, Any, Any]:
         return vectorized(
@@ -178,7 +178,7 @@ class FinishedRun:
         return load_file(path)
 
     def scalars(self) -> dict[str, list[tuple[int, float]]]:
-        """Points `(env_steps, value)` by TensorBoard tag, in the order in which they were written."""
+        """Points `(env_steps, value)` by TensorBoard tag, in the order of their writing."""
         found: dict[str, list[tuple[int, float]]] = {}
         for path in sorted(self.directory.glob("events.out.tfevents.*")):
             for event in EventFileLoader(str(path)).Load():

@@ -16,7 +16,7 @@ FLAGS = {"terminated": (True, False), "truncated": (False, True), "both": (True,
 
 
 def simulated(lengths: Sequence[int], ending: str, offset: int) -> Iterator[tuple[Any, ...]]:
-    """What a stream must hold of one environment, step by step: `before, after, is_valid, flags`."""
+    """What a stream must hold of one environment: `before, after, is_valid, flags` of each step."""
     episode = offset
     while True:
         length = lengths[episode % len(lengths)]
@@ -127,7 +127,9 @@ def test_the_agent_reads_the_stream(counting, random_agent) -> None:
     for _ in range(3):
         trajectory = collector.collect(agent)
         calls, agent.calls = agent.calls, []
-        assert torch.equal(torch.stack([c.observations for c in calls]), trajectory.observations[:-1])
+        assert torch.equal(
+            torch.stack([c.observations for c in calls]), trajectory.observations[:-1]
+        )
         assert torch.equal(torch.stack([c.is_first for c in calls]), trajectory.is_first[:-1])
         assert torch.equal(torch.stack([c.actions for c in calls]), trajectory.actions)
         assert torch.equal(calls[0].state, trajectory.state)
@@ -343,7 +345,7 @@ def test_a_first_observation_that_is_not_finite_is_refused(vectorized, random_ag
             return np.array([0.0, np.nan]), {}
 
     environments = vectorized(Broken(), BrokenFromTheStart())
-    with pytest.raises(InvalidExperience, match="environment 1 sent a.* observation"):
+    with pytest.raises(InvalidExperience, match=r"environment 1 sent a.* observation"):
         Collector(environments, rollout_length=8, seeds=[0, 1]).collect(
             random_agent(environments.single_action_space)
         )

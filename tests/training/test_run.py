@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from conf.compose import load
 from training.checkpoint import load_checkpoint
 from training.refusal import Refusal, discard
 from training.restore import load_agent
+from training.session import evaluate_run
 
 EVALUATED = [
     "total_env_steps=600",
@@ -137,6 +139,22 @@ def test_effective_values_are_the_written_ones(train) -> None:
     assert agent.value_head.delta == 2.5
 
 
+def test_schedules_follow_environment_steps(train) -> None:
+    """T60: the first update learns at the schedule's start, none at its very end."""
+    run = train(
+        "total_env_steps=500",
+        "tracking.interval=1",
+        "optimizer.learning_rate=0.01",
+        "optimizer.schedule=linear",
+        "optimizer.final_learning_rate=0.002",
+    )
+    points = run.scalars()["schedule/learning_rate"]
+    taken_before = [0, *(step for step, _ in points[:-1])]
+    assert [value for _, value in points] == pytest.approx(
+        [0.01 - 0.008 * steps / 500 for steps in taken_before]
+    )
+
+
 def test_the_final_evaluation_can_take_the_best_weights(train) -> None:
     run, plain = train(*EVALUATED, "evaluation.checkpoint=best"), train(*EVALUATED)
     assert run.scalars()["evaluation/return"][:-1] == plain.scalars()["evaluation/return"][:-1]
@@ -145,7 +163,7 @@ def test_the_final_evaluation_can_take_the_best_weights(train) -> None:
 
 
 def test_best_weights_keep_the_step_they_are_of(train) -> None:
-    """The final evaluation of earlier weights, where it is as good again, makes them no later ones."""
+    """A final evaluation of earlier weights that is as good again makes them no later ones."""
     run = train(
         *EVALUATED,
         "evaluation.checkpoint=best",
@@ -289,15 +307,56 @@ def test_a_run_does_not_touch_global_random_numbers(train) -> None:
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
-def test_a_run_of_another_network_is_refused(run, tmp_path: Path) -> None:
-    copied = tmp_path / "run"
-    (copied / "checkpoints").mkdir(parents=True)
-    (copied / "checkpoints" / "last").symlink_to(run.directory / "checkpoints" / "last")
-    config = OmegaConf.load(run.directory / "config.yaml")
+def lose_the_weights(directory: Path) -> None:
+    next((directory / "checkpoints" / "last").glob("tensors-*")).unlink()
+
+
+def cut_the_weights(directory: Path) -> None:
+    (path,) = (directory / "checkpoints" / "last").glob("tensors-*")
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lose_the_configuration(directory: Path) -> None:
+    (directory / "config.yaml").unlink()
+
+
+def change_the_network(directory: Path) -> None:
+    config = OmegaConf.load(directory / "config.yaml")
     config.extractor.hidden_sizes = [5]
-    OmegaConf.save(config, copied / "config.yaml")
-    with pytest.raises(ValueError, match="another network") as caught:
-        load_agent(copied, checkpoint="last", device="cpu", trusted_packages=())
+    OmegaConf.save(config, directory / "config.yaml")
+
+
+def change_the_environment(directory: Path) -> None:
+    config = OmegaConf.load(directory / "config.yaml")
+    config.env.id = "Acrobot-v1"
+    OmegaConf.save(config, directory / "config.yaml")
+
+
+def unregister_the_environment(directory: Path) -> None:
+    config = OmegaConf.load(directory / "config.yaml")
+    config.env.id = "Nowhere-v1"
+    OmegaConf.save(config, directory / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lose_the_weights,
+        cut_the_weights,
+        lose_the_configuration,
+        change_the_network,
+        change_the_environment,
+        unregister_the_environment,
+    ],
+)
+def test_evaluating_a_damaged_run_is_refused_in_one_line(run, tmp_path: Path, damage) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(run.directory, copied)
+    damage(copied)
+    with pytest.raises(Refusal) as caught:
+        evaluate_run(load([f"run={copied}"], "evaluate"))
+    assert caught.value.exit_code == 2
+    assert str(caught.value).startswith(f"run={copied}: ")
     assert "\n" not in str(caught.value)
 
 
@@ -324,7 +383,7 @@ def test_a_damaged_configuration_is_refused(run, tmp_path: Path, damage) -> None
 
 
 def test_a_stored_configuration_names_no_foreign_code(run, tmp_path: Path) -> None:
-    """F13: classes of a run directory are checked like typed ones, and it cannot vouch for itself."""
+    """F13: a run directory is checked like a command line, and it cannot vouch for itself."""
     canary = tmp_path / "canary"
     for target in ("os.system", "shutil.copyfile", "pathlib.Path.unlink", "builtins.eval"):
         for place in ("extractor", "memory", "value_head", "agent", "optimizer"):

@@ -1,0 +1,35 @@
+"""Makes what a configuration names by `_target_`, and says in one line what could not be made."""
+
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+
+def plain(config: Any) -> Any:
+    """Resolve a configuration node into plain Python."""
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+def make(key: str, config: DictConfig | dict[str, Any], *arguments: Any) -> Any:
+    """Call `config._target_` with `arguments` and the node's other keys.
+
+    Args:
+        key: where the node stands, for the message.
+
+    Raises:
+        ValueError: there is no such class, or it does not take the keys, or refused them.
+    """
+    options = {**plain(config), "_convert_": "all"}
+    try:
+        return instantiate(options, *arguments)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).splitlines()[0].split())
+        raise ValueError(f"{key}: cannot make {options['_target_']}: {reason}") from error
+
+
+def make_partial(key: str, config: dict[str, Any]) -> Any:
+    """Find `config._target_` and fix its keys, to be called later; errors as `make`."""
+    return make(key, {**config, "_partial_": True})
