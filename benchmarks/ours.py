@@ -59,6 +59,7 @@ def throughput_overrides(work: Throughput) -> list[str]:
     return [
         "env=cartpole",
         f"env.num_envs={work.num_envs}",
+        f"env.vectorization={'native' if work.native else 'sync'}",
         f"agent.rollout_length={work.rollout_length}",
         f"agent.num_epochs={work.num_epochs}",
         f"agent.num_minibatches={work.num_minibatches}",

@@ -27,6 +27,7 @@ from benchmarks.work import MEMORIES, Measurement
 COMPARISONS = {
     "ppo": ("ppo", "ppo", 30),
     "ppo-compiled": ("ppo-compiled", "ppo", 30),
+    "ppo-native-compiled": ("ppo-native-compiled", "ppo", 30),
     "recurrent-ppo-shared": ("recurrent-ppo-shared", "recurrent-ppo-shared", 8),
     "recurrent-ppo-separate": ("recurrent-ppo-separate", "recurrent-ppo-separate", 8),
 }

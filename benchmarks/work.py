@@ -21,6 +21,7 @@ class Throughput:
     memory_size: int = 0  # LSTM units; 0 = no memory and nothing hidden from the agent
     shared_memory: bool = False  # one LSTM read by actor and critic
     compiled: bool = False  # ours alone
+    native: bool = False  # ours alone: the environment's own vector form instead of one by one
 
     @property
     def steps_per_iteration(self) -> int:
@@ -42,6 +43,7 @@ class Solve:
 THROUGHPUT = {
     "ppo": Throughput(),
     "ppo-compiled": Throughput(compiled=True),
+    "ppo-native-compiled": Throughput(compiled=True, native=True),
     "recurrent-ppo-shared": Throughput(memory_size=128, shared_memory=True),
     "recurrent-ppo-separate": Throughput(memory_size=128),
     "recurrent-ppo-shared-64": Throughput(memory_size=128, shared_memory=True, num_envs=64),
