@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import gymnasium
 
-from neurl_guard import check_imports
+from neurl_guard import shadowed
 
-check_imports(Path(__file__).parent)
+if (_message := shadowed(Path(__file__).parent)) is not None:
+    raise ImportError(_message)
 
 from conf.compose import load as _configure
 from training.policy import Policy
@@ -51,10 +52,16 @@ def load(
 def build(*overrides: str, env: Environment | None = None) -> Policy:
     """Build an untrained policy from overrides, for the configured environment or for `env`.
 
+    A single environment means `env.num_envs=1`, and `agent.num_minibatches=1` unless you say more.
+
     Raises:
         ValueError: with every problem of the overrides, one a line.
     """
-    return build_policy(_configure(overrides), env)
+    keys = {override.partition("=")[0] for override in overrides}
+    single = {"env.num_envs": 1, "agent.num_minibatches": 1}
+    missing = [f"{key}={value}" for key, value in single.items() if key not in keys]
+    words = [*overrides, *missing] if isinstance(env, gymnasium.Env) else overrides
+    return build_policy(_configure(words), env)
 
 
 def fit(policy: Policy, env: Environment | None = None, *, env_steps: int) -> float | None:

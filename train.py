@@ -10,6 +10,9 @@ from neurl_guard import check_imports
 
 check_imports(Path(__file__).parent)
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
 from conf.compose import launch
 
 if TYPE_CHECKING:
@@ -18,28 +21,27 @@ if TYPE_CHECKING:
 
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
+    from training.directory import discard
     from training.environments import build_environments
-    from training.refusal import Refusal, discard
+    from training.refusal import Refusal
 
     try:
-        environments = build_environments(config, num_envs=config.env.num_envs)
-    except ValueError as error:
-        discard(Path(config.run_dir))
-        sys.exit(_refuse(error))
+        try:
+            environments = build_environments(config, num_envs=config.env.num_envs)
+        except ValueError as error:
+            raise Refusal(str(error), 2) from error
 
-    # Only now: importing torch takes a second, which a wrong command line need not wait for.
-    from training.session import train_run
+        # Only now: importing torch takes a second, which a wrong environment need not wait for.
+        from training.session import train_run
 
-    try:
         return train_run(config, environments)
-    except Refusal as refusal:
-        _refuse(refusal)
-        sys.exit(refusal.exit_code)
-
-
-def _refuse(error: Exception) -> int:
-    print(error, file=sys.stderr)
-    return 2
+    except BaseException as error:
+        discard(Path(config.run_dir))
+        is_one_of_many = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+        if not isinstance(error, Refusal) or is_one_of_many:
+            raise  # a job that breaks does not keep the others of its sweep from running
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

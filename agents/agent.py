@@ -54,7 +54,7 @@ class Agent(nn.Module, ABC):
 
     def initial_state(self, batch_size: int) -> Float[Tensor, "B S"]:
         """Return the actor's memory before any observation, on the CPU beside the environments."""
-        return self.actor.memory.initial_state(batch_size)
+        return self.actor.memory.initial_state(batch_size).detach().cpu().clone()
 
     def act(
         self,
@@ -83,7 +83,7 @@ class Agent(nn.Module, ABC):
         """Map the policy's actions to the environment's, as an array."""
         return self.policy_head.to_environment(actions.numpy())
 
-    @torch.no_grad()
+    @torch.no_grad()  # and no inference mode: states go into learning later
     def _act_in_torch(
         self, observations: Tensor, state: Tensor, is_first: Tensor, noise: Array | None
     ) -> tuple[Tensor, Tensor]:
@@ -112,6 +112,17 @@ class Agent(nn.Module, ABC):
             return head(summary, noise), after
 
         return act
+
+    @contextmanager
+    def training_mode(self) -> Iterator[None]:
+        """Switch dropout and the like on for gradient steps, on the agent's own randomness."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(self.generator.integers(2**63)))
+            self.train()
+            try:
+                yield
+            finally:
+                self.eval()
 
     @contextmanager
     def using(self, generator: np.random.Generator) -> Iterator[None]:

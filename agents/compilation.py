@@ -23,9 +23,11 @@ def compiled(step: Step, *, backbones: Sequence[Backbone], optimizer: Optimizer)
     for backbone in backbones:
         memory = backbone.memory
         if not memory.compilable:
-            memory.forward = torch.compiler.disable(memory.forward)  # type: ignore[method-assign]
+            forward = type(memory).forward.__get__(memory)  # a copied agent keeps no old wrapper
+            memory.forward = torch.compiler.disable(forward)  # type: ignore[method-assign]
     if not optimizer.compilable:
-        optimizer.step = torch.compiler.disable(optimizer.step)  # type: ignore[method-assign]
+        step_of = type(optimizer).step.__get__(optimizer)
+        optimizer.step = torch.compiler.disable(step_of)  # type: ignore[method-assign]
     # Inductor's own tanh calls a library element by element; written with exp it is vectorised (a
     # quarter of a small network's gradient step, measured) and stays within 1e-7.
     traced: Any = torch.compile(step, dynamic=False, options={"cpp.use_decompose_tanh": True})

@@ -5,11 +5,10 @@ carry a comment.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from agents.agent import Agent
@@ -24,7 +23,7 @@ from agents.losses import (
 from agents.optimizer import Optimizer
 from agents.returns import lambda_returns
 from agents.schedules import Schedule
-from agents.sequences import minibatches, to_sequences
+from agents.sequences import Batch, minibatches, to_sequences
 from agents.trajectory import Trajectory
 from networks.backbone import Backbone
 from networks.heads import PolicyHead, ValueHead
@@ -40,28 +39,6 @@ _METRICS = (
     "update/skipped",
 )
 """What a gradient step reports, in its order."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A trajectory prepared for learning: N sequences of L steps, and the states before them."""
-
-    observations: Shaped[Tensor, "L N *O"]
-    is_first: Bool[Tensor, "L N"]
-    actions: Shaped[Tensor, "L N *A"]
-    old_log_probs: Float[Tensor, "L N"]
-    old_values: Float[Tensor, "L N"]
-    advantages: Float[Tensor, "L N"]
-    returns: Float[Tensor, "L N"]
-    valid: Bool[Tensor, "L N"]
-    actor_state: Float[Tensor, "1 N S"]
-    critic_state: Float[Tensor, "1 N S_c"]
-
-    def select(self, sequences: Int[Tensor, " M"]) -> "Batch":
-        """Pick sequences; time stays whole."""
-        return Batch(
-            *(getattr(self, field.name).index_select(1, sequences) for field in fields(self))
-        )
 
 
 class PPO(Agent):
@@ -116,13 +93,22 @@ class PPO(Agent):
         self.value_clip_range, self.value_coefficient = value_clip_range, value_coefficient
         self.normalize_advantages, self.target_kl = normalize_advantages, target_kl
         # The critic's own memory goes on from trajectory to trajectory beside the actor's.
-        self.register_buffer("critic_state", critic.memory.initial_state(num_envs).to(self.device))
-        self.optimizer = optimizer(self.parts())
-        self._gradient_step = (
-            compiled(self._step, backbones=(actor, critic), optimizer=self.optimizer)
-            if compile
-            else self._step
+        self.register_buffer(
+            "critic_state", critic.memory.initial_state(num_envs).detach().clone().to(self.device)
         )
+        self.optimizer = optimizer(self.parts())
+        self._compile = compile
+        self.eval()  # dropout and the like are on in gradient steps only
+        self._renew()
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._gradient_step = self._step
+        if self._compile:
+            backbones = (self.actor, self.critic)
+            self._gradient_step = compiled(
+                self._step, backbones=backbones, optimizer=self.optimizer
+            )
 
     @property
     def shares_backbone(self) -> bool:
@@ -148,13 +134,19 @@ class PPO(Agent):
         entropy_coefficient = torch.tensor(self.entropy_coefficient(self.progress), device=device)
         active = torch.ones((), dtype=torch.bool, device=device)
         metrics: list[Tensor] = []
-        for sequences in self._minibatches(batch.valid.shape[1]):
-            values, gradients, active = self._gradient_step(
-                batch, sequences.to(device), learning_rate, clip_range, entropy_coefficient, active
-            )
-            metrics.append(values)
-            if self.target_kl is not None and not active:
-                break
+        with self.training_mode():
+            for sequences in self._minibatches(batch.valid.shape[1]):
+                values, gradients, active = self._gradient_step(
+                    batch,
+                    sequences.to(device),
+                    learning_rate,
+                    clip_range,
+                    entropy_coefficient,
+                    active,
+                )
+                metrics.append(values)
+                if self.target_kl is not None and not active:
+                    break
         self.actor.observe(trajectory.observations[:-1], trajectory.valid)
         return self._summary(batch, torch.stack(metrics), gradients, learning_rate)
 
@@ -167,6 +159,7 @@ class PPO(Agent):
         """Recompute what acting saw, estimate advantages, and cut everything into sequences."""
         valid = trajectory.valid
         log_probs, values, actor_states, critic_states = self._unroll(trajectory)
+        self.reward_scaling.restart(trajectory.is_first[0])
         rewards = self.reward_scaling(trajectory.rewards, trajectory.ended, valid)
         returns = lambda_returns(
             rewards,

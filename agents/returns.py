@@ -31,9 +31,26 @@ def lambda_returns(
     lambdas = gae_lambda * (~truncated).to(rewards.dtype)
     constants = rewards + discounts * (1 - lambdas) * next_values
     factors = discounts * lambdas
-    carried = next_values[-1]
-    returns = []
-    for constant, factor in zip(constants.flip(0).unbind(), factors.flip(0).unbind(), strict=True):
-        carried = torch.addcmul(constant, factor, carried)
-        returns.append(carried)
-    return torch.stack(returns[::-1])
+    constants[-1] += factors[-1] * next_values[-1]
+    return _linear_recurrence(constants, factors)
+
+
+def _linear_recurrence(
+    constants: Float[Tensor, "T B"], factors: Float[Tensor, "T B"]
+) -> Float[Tensor, "T B"]:
+    """Solve `G_t = c_t + f_t * G_{t+1}` with `G_T = 0`, in log2(T) steps instead of T.
+
+    After the step with shift s, `G_t = c_t + f_t * G_{t+s}`: each step puts the equation of t + s
+    into that of t. Factors are at most 1, so nothing grows.
+
+    Source: Hillis & Steele (1986); Blelloch (1990), section 1.4.
+    """
+    shift, steps = 1, len(constants)
+    while shift < steps:
+        head, tail = constants[:-shift], constants[-shift:]
+        constants = torch.cat([torch.addcmul(head, factors[:-shift], constants[shift:]), tail])
+        factors = torch.cat(
+            [factors[:-shift] * factors[shift:], torch.zeros_like(factors[-shift:])]
+        )
+        shift *= 2
+    return constants

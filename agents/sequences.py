@@ -1,11 +1,34 @@
 """Cuts a trajectory into sequences that can be shuffled, each with its own initial state."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A trajectory prepared for learning: N sequences of L steps, and the states before them."""
+
+    observations: Shaped[Tensor, "L N *O"]
+    is_first: Bool[Tensor, "L N"]
+    actions: Shaped[Tensor, "L N *A"]
+    old_log_probs: Float[Tensor, "L N"]
+    old_values: Float[Tensor, "L N"]
+    advantages: Float[Tensor, "L N"]
+    returns: Float[Tensor, "L N"]
+    valid: Bool[Tensor, "L N"]
+    actor_state: Float[Tensor, "1 N S"]
+    critic_state: Float[Tensor, "1 N S_c"]
+
+    def select(self, sequences: Int[Tensor, " M"]) -> "Batch":
+        """Pick sequences; time stays whole."""
+        return Batch(
+            *(getattr(self, field.name).index_select(1, sequences) for field in fields(self))
+        )
 
 
 def to_sequences(steps: Shaped[Tensor, "T B *X"], sequence_length: int) -> Shaped[Tensor, "L N *X"]:
@@ -28,6 +51,14 @@ def to_sequences(steps: Shaped[Tensor, "T B *X"], sequence_length: int) -> Shape
 def minibatches(
     num_sequences: int, num_minibatches: int, generator: np.random.Generator
 ) -> Iterator[Int[Tensor, " N"]]:
-    """Yield a random partition of the indices, in parts whose sizes differ by 1 at most."""
+    """Yield a random partition of the indices, in parts whose sizes differ by 1 at most.
+
+    Raises:
+        ValueError: there are fewer sequences than parts.
+    """
+    if not 0 < num_minibatches <= num_sequences:
+        raise ValueError(
+            f"num_minibatches={num_minibatches}: there are only {num_sequences} sequences"
+        )
     order = torch.from_numpy(generator.permutation(num_sequences))
     yield from order.tensor_split(num_minibatches)

@@ -157,7 +157,7 @@ class TorchRule(UpdateRule):
         """Build the optimizer; `factory(params, lr=..., weight_decay=...)` as in `torch.optim`."""
         super().__init__()
         options = {"weight_decay": weight_decay} if weight_decay else {}
-        self.optimizer = factory([parameters], lr=0.0, **options)
+        self.optimizer = factory([parameters], lr=1.0, **options)  # the rate comes with each step
 
     def update(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar

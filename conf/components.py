@@ -122,7 +122,7 @@ class AnyOptimizer:
     learning_rate: Positive
     schedule: Schedule
     final_learning_rate: NonNegative
-    max_grad_norm: Positive
+    max_grad_norm: Positive | None
     groups: dict[Literal["extractor", "memory", "actor", "critic"], OptimizerGroup]
 
 

@@ -28,6 +28,7 @@ from conf.targets import target_problems
 __all__ = ["InvalidConfiguration", "check", "compose", "frozen", "launch", "load"]
 
 EXIT_CODE = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _HYDRA_PLUGINS = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins")
 
 
@@ -41,7 +42,11 @@ def launch(task: Callable[[DictConfig], Any], config_name: str = "config") -> No
     decorate = hydra.main(
         version_base=VERSION_BASE, config_path=CONFIG_DIRECTORY, config_name=config_name
     )
-    decorate(_Task(task, config_name))()
+    try:
+        decorate(_Task(task, config_name))()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def check(argv: Sequence[str], config_name: str = "config") -> list[str]:
@@ -52,7 +57,7 @@ def check(argv: Sequence[str], config_name: str = "config") -> list[str]:
     """
     with _refusals():
         flags = _flags(argv)
-        if not (flags.hydra_help or flags.shell_completion or flags.info):
+        if not (flags.help or flags.hydra_help or flags.shell_completion or flags.info):
             _composed(flags, config_name)
     return [*(word for word in argv if word not in flags.overrides), *flags.overrides]
 

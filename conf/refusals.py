@@ -56,8 +56,9 @@ def syntax_problem(text: str) -> str:
 
 def flag_problem(flag: str) -> str:
     """Explain a flag that does not exist; other programs set values with flags."""
-    name, _, value = flag.lstrip("-").replace("-", "_").partition("=")
-    key = VOCABULARY.get(name, name)
+    name, _, value = flag.lstrip("-").partition("=")
+    name = name.replace("-", "_")
+    key = "env.id" if name == "env" else VOCABULARY.get(name, name)
     return f"{flag}: unknown flag; values are set without dashes: {key}={value or '...'}"
 
 

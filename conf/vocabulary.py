@@ -105,10 +105,20 @@ NOTES = {
     "clip_vloss": "a range, or null for none",
     "clip_range_vf": "a range, or null for none",
     "enable_critic_lstm": "null: a memory like the actor's; memory@critic.memory=none: none",
-    "torch_deterministic": "a seed always gives the same run",
+    "torch_deterministic": "on a CPU a seed always gives the same run",
     "algo": "agent=ppo",
     "tau": "agents with target networks only",
     "target_kl": "the update stops beyond it",
 }
 
 VOCABULARY = {**ELSEWHERE, **CLEANRL, **STABLE_BASELINES3}
+
+NOT_YET = {
+    "resume": "runs cannot be resumed yet",
+    "init_from": "runs cannot start from the weights of another yet; neurl.load reads them",
+    "precision": "everything is computed in float32 so far",
+    "auxiliary": "there are no auxiliary losses yet",
+    "gradients": "every loss trains every part that it reads so far",
+    "checkpoint.keep_last": "checkpoints/last and checkpoints/best are kept",
+}
+"""Keys that are planned, and what holds until they are there."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import RecordEpisodeStatistics
 
 from envs.registration import (
     accepted_keywords,
@@ -269,7 +270,12 @@ def _create(
 
 def _wrapped(environment: Environment, key: str, wrap: Wrap) -> Environment:
     try:
-        return wrap(environment)
+        wrapped = wrap(environment)
+        if type(wrapped) is RecordEpisodeStatistics:
+            raise ValueError(
+                f"{key}: episodes are recorded already; leave RecordEpisodeStatistics out"
+            )
+        return wrapped
     except Exception as error:
         message = one_line(error)
         # Our own wrappers name their key themselves.

@@ -19,8 +19,15 @@ class SequentialVectorEnv(SyncVectorEnv):
     step of eight CartPoles. Observations are that buffer: copy what you keep.
 
     Raises:
-        EnvironmentFailure: in `step`, naming the environment and its action.
+        EnvironmentFailure: an environment raised; `step` names it and its action.
     """
+
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        """Resets every environment; see Gymnasium's for the arguments."""
+        try:
+            return super().reset(**arguments)
+        except Exception as error:
+            raise EnvironmentFailure(f"an environment failed in reset: {_named(error)}") from error
 
     def step(self, actions: Any) -> Stepped:
         """Steps or, after an end, resets every environment."""
@@ -50,9 +57,15 @@ class SequentialVectorEnv(SyncVectorEnv):
             except Exception as error:
                 doing = "reset" if self._autoreset_envs[index] else f"step with action {action}"
                 raise EnvironmentFailure(
-                    f"environment {index} failed in {doing}: {type(error).__name__}: {error}"
+                    f"environment {index} failed in {doing}: {_named(error)}"
                 ) from error
             if info:
                 infos = self._add_info(infos, info, index)
         self._autoreset_envs = np.logical_or(terminations, truncations)
         return observations, rewards.copy(), terminations.copy(), truncations.copy(), infos
+
+
+def _named(error: Exception) -> str:
+    """Name an exception in one line, whether it has a message or not."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -65,7 +65,8 @@ class Backbone(nn.Module):
 
     def observe(self, observations: Tensor, valid: Bool[Tensor, "T B"]) -> None:
         """Move the normalisation by the observations at which a real step was taken."""
-        self.normalization.update(self.inputs(observations[valid]))
+        if self.normalization.learns:
+            self.normalization.update(self.inputs(observations[valid]))
 
     def mirror(self) -> BackboneMirror | None:
         """Numpy form of `forward` at T = 1; None when some part has none."""

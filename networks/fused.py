@@ -55,7 +55,10 @@ class FusedLayer(nn.Module, ABC):
     def _run(
         self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
     ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
-        """Call the fused kernel; the returned state is that after the last step."""
+        """Call the fused kernel; the returned state is that after the last step.
+
+        cuDNN asks for contiguous states, and can go backward only when told that it trains.
+        """
 
     @abstractmethod
     def step(
@@ -134,7 +137,8 @@ class RNNLayer(FusedLayer):
         self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
     ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
         run = torch.rnn_tanh if self._is_tanh else torch.rnn_relu
-        outputs, hidden = run(inputs, state[None], weights, True, 1, 0.0, False, False, False)
+        before, training = state[None].contiguous(), torch.is_grad_enabled()
+        outputs, hidden = run(inputs, before, weights, True, 1, 0.0, training, False, False)
         return outputs, hidden[0]
 
     def step(
@@ -181,7 +185,8 @@ class GRULayer(FusedLayer):
     def _run(
         self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
     ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
-        outputs, hidden = torch.gru(inputs, state[None], weights, True, 1, 0.0, False, False, False)
+        before, training = state[None].contiguous(), torch.is_grad_enabled()
+        outputs, hidden = torch.gru(inputs, before, weights, True, 1, 0.0, training, False, False)
         return outputs, hidden[0]
 
     def step(
@@ -231,8 +236,9 @@ class LSTMLayer(FusedLayer):
         self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
     ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
         before = [part[None].contiguous() for part in state.chunk(2, dim=-1)]
+        training = torch.is_grad_enabled()
         outputs, hidden, cell = torch.lstm(
-            inputs, before, weights, True, 1, 0.0, False, False, False
+            inputs, before, weights, True, 1, 0.0, training, False, False
         )
         return outputs, torch.cat([hidden[0], cell[0]], dim=-1)
 

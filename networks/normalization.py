@@ -1,8 +1,8 @@
 """Running statistics: observations to zero mean and unit variance, rewards to unit return scale.
 
-Statistics are buffers: they travel in checkpoints and stand still in `forward`. The agent alone
-moves them, once per trajectory and at the end of `learn`, so that whatever is recomputed at its
-start sees the numbers that acting saw.
+Statistics are buffers: they travel in checkpoints. The agent alone moves them, once per
+trajectory: those of observations at the end of `learn`, so that what is recomputed at its start
+sees the numbers that acting saw; those of rewards when it scales the trajectory's.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,9 @@ _EPSILON = 1e-8
 
 class NoNormalization(nn.Module):
     """Hands inputs on unchanged."""
+
+    learns = False
+    """Whether `update` does anything."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the inputs."""
@@ -43,6 +46,7 @@ class RunningNormalization(nn.Module):
     Source: Chan, Golub & LeVeque (1983), parallel variance.
     """
 
+    learns = True
     mean: Tensor
     variance: Tensor
     count: Tensor
@@ -96,6 +100,9 @@ class RunningNormalization(nn.Module):
 class NoRewardScaling(nn.Module):
     """Hands rewards on unchanged."""
 
+    def restart(self, is_first: Tensor) -> None:
+        """Do nothing."""
+
     def forward(self, rewards: Tensor, ended: Tensor, valid: Tensor) -> Tensor:
         """Return the rewards."""
         return rewards
@@ -120,6 +127,10 @@ class RewardScaling(nn.Module):
         self.discount = discount
         self.statistics = RunningNormalization(())
         self.register_buffer("accumulator", torch.zeros(num_envs, dtype=torch.float64))
+
+    def restart(self, is_first: Bool[Tensor, " B"]) -> None:
+        """Forget the return so far where a trajectory opens with a new episode."""
+        self.accumulator.masked_fill_(is_first, 0.0)
 
     @torch.no_grad()
     def forward(

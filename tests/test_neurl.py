@@ -197,7 +197,7 @@ class Zoo(gymnasium.Env):
 @pytest.mark.parametrize("which", SPACES)
 def test_an_environment_of_ones_own(which: str) -> None:
     environment = Zoo(*SPACES[which])
-    policy = neurl.build(*SMALL, "memory=gru", env=environment)
+    policy = neurl.build(*SMALL[:2], *SMALL[3:], "memory=gru", env=environment)
     assert neurl.fit(policy, environment, env_steps=40) == 7.0
     assert 40 <= environment.steps < 40 + 16
     assert environment.closed == 0  # it is the caller's
@@ -352,3 +352,21 @@ def test_a_loaded_policy_can_be_fitted_further(run) -> None:
     before = policy.agent.optimizer.flat.clone()
     neurl.fit(policy, env_steps=32)
     assert not torch.equal(policy.agent.optimizer.flat, before)
+
+
+def test_the_example_on_the_front_page() -> None:
+    environment = gymnasium.make("CartPole-v1")
+    policy = neurl.build("memory=gru", "num_threads=1", env=environment)
+    assert neurl.fit(policy, environment, env_steps=200) is not None
+    observation, _ = environment.reset(seed=0)
+    assert environment.action_space.contains(policy.predict(observation))
+    environment.close()
+
+
+def test_a_policy_is_fitted_on_as_many_environments_as_it_was_built_for() -> None:
+    policy = neurl.build(*SMALL)
+    with (
+        gymnasium.make("CartPole-v1") as environment,
+        pytest.raises(ValueError, match=r"env\.num_envs=2, got 1"),
+    ):
+        neurl.fit(policy, environment, env_steps=10)

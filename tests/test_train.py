@@ -200,6 +200,7 @@ def test_summary_is_the_contract(first: Path) -> None:
         "return_std",
         "length_mean",
         "episodes",
+        "unfinished",
         "returns",
     }
     assert len(summary["evaluation"]["returns"]) == summary["evaluation"]["episodes"] == 4

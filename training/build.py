@@ -63,13 +63,16 @@ def build_agent(
     """Build the configured agent for single environments' spaces, on the configured device."""
     weights_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(weights_seed.generate_state(1)[0]))
+        torch.default_generator.manual_seed(int(weights_seed.generate_state(1)[0]))
         actor, critic = _build_backbones(config, observation_space)
         policy_head = make_policy_head(
             action_space, actor.memory.output_size, **plain(config.policy_head)
         )
         value_head = make("value_head", config.value_head, critic.memory.output_size)
     device = choose_device(config.device)
+    if device.type == "cuda":
+        # Null steps cancel biases: with 10 bits of mantissa a reset would leave 5e-4 behind.
+        torch.backends.cudnn.allow_tf32 = False
     for module in (actor, critic, policy_head, value_head):
         module.to(device)
     options = {k: v for k, v in plain(config.agent).items() if k not in _LOOP_KEYS}
@@ -156,16 +159,13 @@ def _build_backbones(
 
 @torch.no_grad()
 def _output_size(extractor: nn.Module, input_shape: Sequence[int]) -> int:
-    """Ask an extractor for its width, or look at what it makes of zeros.
+    """Look how many features an extractor makes of zeros; it may say so itself as well.
 
     Raises:
         ValueError: it cannot read an observation, or does not give one row of features for it.
     """
     if not isinstance(extractor, nn.Module):
         raise ValueError(f"extractor: {type(extractor).__name__} is no torch.nn.Module")
-    size = getattr(extractor, "output_size", None)
-    if isinstance(size, int):
-        return size
     try:
         features = extractor(torch.zeros(2, *input_shape))
     except Exception as error:
@@ -178,6 +178,12 @@ def _output_size(extractor: nn.Module, input_shape: Sequence[int]) -> int:
         raise ValueError(
             f"extractor: {type(extractor).__name__} must give rows of features, [N, F], for "
             f"observations of shape {tuple(input_shape)}"
+        )
+    told = getattr(extractor, "output_size", features.shape[1])
+    if told != features.shape[1]:
+        raise ValueError(
+            f"extractor: {type(extractor).__name__} says output_size={told} and makes "
+            f"{features.shape[1]} features"
         )
     return features.shape[1]
 
@@ -203,8 +209,19 @@ def _rule_factory(target: str, options: Mapping[str, Any]) -> RuleFactory:
     written_out = _RULES.get(target)
     if written_out is not None:
         return lambda parameters, decay: written_out(parameters, weight_decay=decay, **options)
-    factory = partial(get_class(target), **options)
-    return lambda parameters, decay: TorchRule(parameters, factory=factory, weight_decay=decay)
+
+    def make_rule(parameters: Tensor, decay: float) -> TorchRule:
+        try:
+            factory = partial(get_class(target), **options)
+            return TorchRule(parameters, factory=factory, weight_decay=decay)
+        except (ImportError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).splitlines()[0].split())
+            raise ValueError(
+                f"optimizer: cannot make {target}: {reason}; keys that it does not take are "
+                f"removed with a tilde: {' '.join(f'~optimizer.{key}' for key in options)}"
+            ) from error
+
+    return make_rule
 
 
 def _with_schedules(options: Mapping[str, Any]) -> dict[str, Any]:

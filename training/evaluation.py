@@ -19,7 +19,7 @@ MAX_EPISODE_STEPS = 27_000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Undiscounted raw returns and lengths of complete episodes.
+    """Undiscounted raw returns and lengths of episodes.
 
     Attributes:
         unfinished: episodes that were cut at `MAX_EPISODE_STEPS`.
@@ -51,6 +51,7 @@ class Evaluation:
             "return_std": self.return_std,
             "length_mean": self.length_mean,
             "episodes": len(self.returns),
+            "unfinished": self.unfinished,
             "returns": list(self.returns),
         }
 
@@ -72,21 +73,16 @@ def evaluate(
     size = environments.num_envs
     quota = np.array([(episodes + index) // size for index in range(size)])
     play = _Play(environments, seeds)
-    was_training = agent.training
-    agent.eval()
-    try:
-        with agent.using(generator):
-            state = agent.initial_state(size)
-            while (play.finished < quota).any():
-                actions, state = agent.act(
-                    torch.from_numpy(play.observations),
-                    state,
-                    torch.from_numpy(play.is_first),
-                    explore=not deterministic,
-                )
-                play.step(agent.to_environment(actions), quota)
-    finally:
-        agent.train(was_training)
+    with agent.using(generator):
+        state = agent.initial_state(size)
+        while (play.finished < quota).any():
+            actions, state = agent.act(
+                torch.from_numpy(play.observations),
+                state,
+                torch.from_numpy(play.is_first),
+                explore=not deterministic,
+            )
+            play.step(agent.to_environment(actions), quota)
     return Evaluation(
         returns=tuple(episode.episode_return for episode in play.episodes),
         lengths=tuple(episode.length for episode in play.episodes),
@@ -126,9 +122,10 @@ class _Play:
         returns, lengths = self._counter.running()
         for index in np.flatnonzero(lengths >= MAX_EPISODE_STEPS):
             episode = Episode(int(index), float(returns[index]), int(lengths[index]))
-            while self.finished[index] < quota[index]:
+            if self.finished[index] < quota[index]:
                 self.unfinished += 1
                 self._keep(episode, quota)
+                quota[index] = self.finished[index]  # it would only be told again
 
     def _keep(self, episode: Episode, quota: Array) -> None:
         if self.finished[episode.environment] < quota[episode.environment]:
@@ -157,12 +154,14 @@ class Evaluator:
         seeds = environment_seeds(
             self._seed, self._environments.num_envs, purpose="evaluation", index=index
         )
+        # Not the environments' own seeds: a policy must not draw what its environment drew.
+        policy_seeds = environment_seeds(self._seed, 2, purpose="evaluation policy", index=index)
         return evaluate(
             agent,
             self._environments,
             episodes=episodes,
             seeds=seeds,
-            generator=np.random.default_rng(seeds),
+            generator=np.random.default_rng(policy_seeds),
             deterministic=self._deterministic,
         )
 

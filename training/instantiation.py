@@ -26,7 +26,7 @@ def make(key: str, config: DictConfig | dict[str, Any], *arguments: Any) -> Any:
         return instantiate(options, *arguments)
     except InstantiationException as error:
         cause = error.__cause__ or error
-        reason = " ".join(str(cause).splitlines()[0].split())
+        reason = " ".join(" ".join(str(cause).splitlines()[:2]).split())
         raise ValueError(f"{key}: cannot make {options['_target_']}: {reason}") from error
 
 

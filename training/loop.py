@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from agents.agent import Agent
@@ -40,6 +41,8 @@ def iterations(agent: Agent, collector: Collector, *, total_env_steps: int) -> I
         trajectory = collector.collect(agent)
         collected = time.perf_counter()
         metrics = agent.learn(trajectory.to(agent.device))
+        if agent.device.type == "cuda":  # learn() only queues its work there
+            torch.cuda.synchronize(agent.device)
         learnt = time.perf_counter()
         seconds = {**collector.seconds, "update": learnt - collected}
         seconds["rest"] = learnt - started - sum(seconds.values())

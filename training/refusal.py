@@ -1,8 +1,5 @@
 """How a session ends early: one line for the user, an exit code for the shell."""
 
-import shutil
-from pathlib import Path
-
 
 class Refusal(Exception):
     """A run that cannot start (exit code 2), broke (1) or was interrupted (128 + signal)."""
@@ -11,9 +8,3 @@ class Refusal(Exception):
         """Take the line for the user and the code for the shell."""
         super().__init__(message)
         self.exit_code = exit_code
-
-
-def discard(run_directory: Path) -> None:
-    """Remove the directory of a run that never began, unless it holds more than `.hydra`."""
-    if all(path.name == ".hydra" for path in run_directory.glob("*")):
-        shutil.rmtree(run_directory, ignore_errors=True)

@@ -14,6 +14,10 @@ from training.build import build_agent
 from training.checkpoint import load_checkpoint
 from training.environments import build_environments
 from training.policy import Policy
+from training.threads import set_num_threads
+
+_KNOWN_PACKAGES = ("ale_py", "gymnasium_robotics", "minatar", "minigrid", "popgym")
+"""Packages of environments that anybody's run may import."""
 
 
 def load_agent(
@@ -44,6 +48,7 @@ def load_agent(
     config.trusted_packages = list(trusted_packages)
     config.device, config.compile = device, False
     config = frozen(config)
+    _refuse_unknown_packages(config.env.packages, trusted_packages)
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
     environments = build_environments(config, num_envs=1)
     try:
@@ -63,6 +68,17 @@ def load_agent(
     return config, agent
 
 
+def _refuse_unknown_packages(packages: Sequence[str], trusted_packages: Sequence[str]) -> None:
+    """Keep a run's configuration from importing whatever it names: importing executes."""
+    for package in packages:
+        name = package.partition(".")[0]
+        if name not in (*_KNOWN_PACKAGES, *trusted_packages):
+            raise ValueError(
+                f"env.packages: the run imports {package}; if you trust it: "
+                f"trusted_packages=[{name}]"
+            )
+
+
 def load_policy(
     run: Path,
     *,
@@ -74,4 +90,5 @@ def load_policy(
     config, agent = load_agent(
         run, checkpoint=checkpoint, device=device, trusted_packages=trusted_packages
     )
+    set_num_threads(config.num_threads, agent)
     return Policy(config, agent)

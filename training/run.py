@@ -24,6 +24,13 @@ _RETURN_WINDOW = 100
 """Episodes in the running average of the training return."""
 
 
+_MAX_LOST_ITERATIONS = 3
+
+
+class Diverged(RuntimeError):
+    """The networks have left what numbers can hold; their last finite weights are kept."""
+
+
 @dataclass(frozen=True)
 class Intervals:
     """How often things happen, in environment steps; 0 is never."""
@@ -84,7 +91,8 @@ class Run:
         self._history = EpisodeHistory(_RETURN_WINDOW)
         self._due = _Due(intervals)
         self._unlogged: Iteration | None = None
-        self._plays_best = False  # whether the agent's weights are those of checkpoints/best
+        self._lost_iterations = 0
+        self.plays_best = False  # whether the agent's weights are those of checkpoints/best
         self._started = time.perf_counter()
         self.at = Progression()
         self.stopped_by: int | None = None
@@ -107,9 +115,12 @@ class Run:
                     self._after(iteration)
                     if stop:
                         break
-            self.stopped_by = stop[0] if stop else None
-            status = "interrupted" if stop else "finished"
-            self._finish(status)
+                outcome: Status = "interrupted" if stop else "finished"
+                self._finish(outcome)
+            status, self.stopped_by = outcome, stop[0] if stop else None
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
         finally:
             self._progress.close()
             self._write_summary(status)
@@ -120,6 +131,7 @@ class Run:
         at = self.at
         at.env_steps = iteration.env_steps
         at.updates += int(iteration.metrics.get("update/steps", 1))
+        self._watch_divergence(iteration)
         at.training_seconds += sum(iteration.seconds.values())
         for phase, seconds in iteration.seconds.items():
             at.phase_seconds[phase] = at.phase_seconds.get(phase, 0.0) + seconds
@@ -132,6 +144,18 @@ class Run:
             self._evaluate(self._evaluation_episodes)
         if self._due("checkpoint", at.env_steps):
             self._save("last")
+
+    def _watch_divergence(self, iteration: Iteration) -> None:
+        """Stop where nothing is learnt any more, because no gradient is finite."""
+        skipped = float(iteration.metrics.get("update/skipped", 0.0))
+        learnt_nothing = skipped > 0 and not float(iteration.metrics.get("update/steps", 1.0))
+        self._lost_iterations = self._lost_iterations + 1 if learnt_nothing else 0
+        if self._lost_iterations >= _MAX_LOST_ITERATIONS:
+            raise Diverged(
+                f"no gradient was finite in {self._lost_iterations} updates in a row, "
+                f"until {iteration.env_steps:,} steps; lower optimizer.learning_rate or "
+                "optimizer.max_grad_norm, or set normalize_rewards=true"
+            )
 
     def _log(self, iteration: Iteration) -> None:
         total = sum(iteration.seconds.values())
@@ -148,18 +172,21 @@ class Run:
     def _evaluate(self, episodes: int) -> Evaluation:
         at = self.at
         at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
-        self._scalars(
-            {
-                "evaluation/return": at.evaluation.return_mean,
-                "evaluation/length": at.evaluation.length_mean,
-            }
-        )
+        if not self.plays_best:  # earlier weights have their point on the curve already
+            self._scalars(
+                {
+                    "evaluation/return": at.evaluation.return_mean,
+                    "evaluation/length": at.evaluation.length_mean,
+                }
+            )
+        steps = at.best_env_steps if self.plays_best else at.env_steps
         self._progress.write(
-            f"{at.env_steps:>12,} steps   evaluation {at.evaluation.return_mean:9.2f}"
-            f" +- {at.evaluation.return_std:.2f}   {at.steps_per_second:,.0f} steps/s"
+            f"{steps:>12,} steps   evaluation {at.evaluation.return_mean:9.2f}"
+            f" +- {at.evaluation.return_std:.2f}   "
+            + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
         )
         is_best = at.best is None or at.evaluation.return_mean >= at.best.return_mean
-        if is_best and not self._plays_best:
+        if is_best and not self.plays_best:
             at.best, at.best_env_steps = at.evaluation, at.env_steps
             self._save("best")
         self._tensorboard.flush()
@@ -175,7 +202,7 @@ class Run:
             if self._final_checkpoint == "best" and self.at.best is not None:
                 tensors, _ = load_checkpoint(self._directory / "checkpoints" / "best")
                 self._agent.load_state_dict(tensors)
-                self._plays_best = True
+                self.plays_best = True
             self._evaluate(self._final_episodes)
 
     def _save(self, name: str) -> None:
@@ -202,6 +229,7 @@ class Run:
             "steps_per_second": at.steps_per_second,
             "phase_seconds": at.phase_seconds,
             "evaluation": None if at.evaluation is None else at.evaluation.summary(),
+            "evaluation_checkpoint": "best" if self.plays_best else "last",
             "best": best,
             "train_return_mean": self._history.return_mean,
             **self._facts,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from training.build import (
     build_evaluator,
     parameter_counts,
 )
+from training.directory import claimed
 from training.environments import build_environments
 from training.episodes import InvalidExperience
 from training.evaluation import Evaluation, Evaluator
-from training.refusal import Refusal, discard
+from training.refusal import Refusal
 from training.restore import load_agent
-from training.run import Intervals, Run, Status
+from training.run import Diverged, Intervals, Run, Status
 from training.threads import set_num_threads
 from training.tracking import NoTensorBoard, Progress, TensorBoard
 
@@ -37,19 +39,24 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
         Refusal: the run could not start, broke, or was interrupted.
     """
     directory = Path(config.run_dir)
-    try:
-        run, evaluator = _build_run(config, environments, directory)
-    except (ValueError, OSError) as error:
-        environments.close()
-        discard(directory)
-        raise Refusal(str(error), 2) from error
-    try:
-        status = run.train()
-    except (InvalidExperience, EnvironmentFailure, OSError) as error:
-        raise Refusal(f"{error}. The run so far is in {directory}", 1) from error
-    finally:
-        environments.close()
-        evaluator.close()
+    with ExitStack() as stack:
+        stack.callback(environments.close)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(claimed(directory))
+            evaluator = build_evaluator(config)
+            stack.callback(evaluator.close)
+            run = _build_run(config, environments, evaluator, directory)
+        except (ValueError, OSError) as error:
+            raise Refusal(str(error), 2) from error
+        except EnvironmentFailure as error:
+            raise Refusal(str(error), 1) from error
+        try:
+            status = run.train()
+        except (InvalidExperience, EnvironmentFailure, Diverged, OSError) as error:
+            raise Refusal(f"{error}. The run so far is in {directory}", 1) from error
+        except KeyboardInterrupt as interrupt:
+            raise Refusal(f"interrupted. The run so far is in {directory}", 130) from interrupt
     print(_report(run, status, directory), flush=True)
     if status == "interrupted":
         exit_code = 128 + (run.stopped_by or 0)
@@ -79,13 +86,18 @@ def evaluate_run(config: DictConfig) -> Evaluation:
     try:
         set_num_threads(run_config.num_threads, agent)
         return evaluator(agent, episodes=config.evaluation.episodes, index=0)
+    except (InvalidExperience, EnvironmentFailure) as error:
+        raise Refusal(f"run={config.run}: {error}", 1) from error
     finally:
         evaluator.close()
 
 
 def _build_run(
-    config: DictConfig, environments: VectorEnv[Any, Any, Any], directory: Path
-) -> tuple[Run, Evaluator]:
+    config: DictConfig,
+    environments: VectorEnv[Any, Any, Any],
+    evaluator: Evaluator,
+    directory: Path,
+) -> Run:
     agent = build_agent(
         config,
         environments.single_observation_space,
@@ -93,13 +105,12 @@ def _build_run(
         num_envs=config.env.num_envs,
     )
     set_num_threads(config.num_threads, agent)
-    evaluator = build_evaluator(config)
-    directory.mkdir(parents=True, exist_ok=True)
+    collector = build_collector(config, environments)
     OmegaConf.save(config, directory / "config.yaml")
     parameters = parameter_counts(agent.parts())
     run = Run(
         agent=agent,
-        collector=build_collector(config, environments),
+        collector=collector,
         evaluator=evaluator,
         directory=directory,
         tensorboard=TensorBoard(directory) if config.tracking.tensorboard else NoTensorBoard(),
@@ -116,7 +127,7 @@ def _build_run(
         facts={"seed": config.seed, "parameters": parameters},
     )
     print(_header(config, agent, parameters, directory), flush=True)
-    return run, evaluator
+    return run
 
 
 def _header(
@@ -136,13 +147,15 @@ def _report(run: Run, status: Status, directory: Path) -> str:
     at = run.at
     rows = {"status": f"{status} after {at.env_steps:,} steps, {at.updates:,} updates"}
     if at.evaluation is not None:
-        rows["evaluation"] = describe(at.evaluation)
+        weights = f", weights of {at.best_env_steps:,} steps" if run.plays_best else ""
+        rows["evaluation"] = describe(at.evaluation) + weights
     if at.best is not None:
         rows["best"] = f"{describe(at.best)}, at {at.best_env_steps:,} steps"
     rows["training"] = f"{at.training_seconds:.1f} s, {at.steps_per_second:,.0f} steps/s"
     rows["run"] = str(directory)
     rows["curves"] = f"tensorboard --logdir {directory}"
-    rows["evaluate"] = f"python evaluate.py run={directory}"
+    which = " evaluation.checkpoint=best" if run.plays_best else ""
+    rows["evaluate"] = f"python evaluate.py run={directory}{which}"
     return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())
 
 

@@ -35,10 +35,19 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
 
 
 def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
-    """Train for at least `env_steps` steps; return the mean return of the last 100 episodes."""
+    """Train for at least `env_steps` steps; return the mean return of the last 100 episodes.
+
+    Raises:
+        ValueError: the policy was built for another number of environments.
+    """
     environments = _environments(policy.config, env)
     history = EpisodeHistory(window=100)
     try:
+        if environments.num_envs != policy.config.env.num_envs:
+            raise ValueError(
+                f"the policy was built for env.num_envs={policy.config.env.num_envs}, "
+                f"got {environments.num_envs} environment(s)"
+            )
         collector = build_collector(policy.config, environments)
         for iteration in iterations(policy.agent, collector, total_env_steps=env_steps):
             history.extend(iteration.episodes)

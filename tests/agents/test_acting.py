@@ -148,7 +148,7 @@ def test_evaluation_leaves_no_trace(build, deterministic: bool) -> None:
         deterministic=deterministic,
     )
     assert agent.generator.bit_generator.state == drawn
-    assert agent.training
+    assert not agent.training
     for name, value in agent.state_dict().items():
         assert torch.equal(value, before[name]), name
 

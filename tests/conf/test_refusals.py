@@ -121,7 +121,10 @@ WRONG = [
     ("evaluation.checkpoint=best|evaluation.interval=0", "evaluation.checkpoint: expected last"),
     ("+env.kwargs.max_episode_steps=9", "in this project it is env.time_limit"),
     ("pomdp=[mask_velocity,mask_velocity]", "'mask_velocity' is given twice"),
-    ("optimizer.final_learning_rate=1e-5", "no effect without optimizer.schedule=linear"),
+    (
+        "optimizer.schedule=constant|optimizer.final_learning_rate=1e-5",
+        "no effect without optimizer.schedule=linear",
+    ),
     ("optimizer=sgd|optimizer.momentum=0|optimizer.nesterov=true", "optimizer.momentum > 0"),
     # sweeps: every job is looked at before the first one runs
     ("-m|seed=0,1,x", "seed: expected an integer >= 0, got 'x'"),

@@ -74,6 +74,7 @@ def test_summary_is_plain_and_says_everything() -> None:
         "return_std": 1.0,
         "length_mean": 2.5,
         "episodes": 2,
+        "unfinished": 0,
         "returns": [1.0, 3.0],
     }
 
@@ -120,17 +121,18 @@ def test_the_memory_is_told_where_episodes_begin(actor, counting) -> None:
         assert torch.equal(call.is_first, call.observations[:, 1] == 0)
 
 
-def test_evaluating_mode_ends_with_the_evaluation(build) -> None:
+def test_only_gradient_steps_are_in_training_mode(build) -> None:
     run = build("env.id=neurl/Counting-v0")
     modes = []
     run.agent.actor.extractor.register_forward_hook(
-        lambda module, inputs, output: modes.append(module.training)
+        lambda module, inputs, output: modes.append((module.training, torch.is_grad_enabled()))
     )
     run.agent._mirror_is_current, run.agent._mirror = True, None  # act in torch, for the hook
     evaluator(run)(run.agent, episodes=2, index=0)
-    assert modes
-    assert not any(modes)
-    assert run.agent.training
+    assert set(modes) == {(False, False)}
+    trajectory = run.collector.collect(run.agent)
+    run.agent.learn(trajectory)
+    assert set(modes) == {(False, False), (True, True)}
 
 
 def test_episodes_that_never_end_are_cut_and_told(monkeypatch, actor, vectorized) -> None:
@@ -142,9 +144,9 @@ def test_episodes_that_never_end_are_cut_and_told(monkeypatch, actor, vectorized
         )
     )
     result = play(actor, environments, 8)
-    # an environment that would never end counts for all episodes it owes
-    assert sorted(result.lengths) == [10, 10, 49, 49, 50, 50, 50, 50]
-    assert result.unfinished == 2
+    # an episode that would never end counts once, whatever its environment owes
+    assert sorted(result.lengths) == [10, 10, 49, 49, 50, 50, 50]
+    assert result.unfinished == 1
     assert result.returns == tuple(map(float, result.lengths))
 
 

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 import training.run
 from conf.compose import load
 from training.checkpoint import load_checkpoint
-from training.refusal import Refusal, discard
+from training.directory import Occupied, claimed, discard
+from training.refusal import Refusal
 from training.restore import load_agent
 from training.session import evaluate_run
 
@@ -57,6 +58,7 @@ def test_summary_tells_everything(run) -> None:
         "return_std",
         "length_mean",
         "episodes",
+        "unfinished",
         "returns",
     }
     assert summary["best"].keys() == {*summary["evaluation"], "env_steps"}
@@ -157,7 +159,10 @@ def test_schedules_follow_environment_steps(train) -> None:
 
 def test_the_final_evaluation_can_take_the_best_weights(train) -> None:
     run, plain = train(*EVALUATED, "evaluation.checkpoint=best"), train(*EVALUATED)
-    assert run.scalars()["evaluation/return"][:-1] == plain.scalars()["evaluation/return"][:-1]
+    # earlier weights get no second point at a step that they are not of
+    assert run.scalars()["evaluation/return"] == plain.scalars()["evaluation/return"][:-1]
+    assert run.summary["evaluation_checkpoint"] == "best"
+    assert plain.summary["evaluation_checkpoint"] == "last"
     for name, tensor in plain.weights().items():
         assert torch.equal(run.weights()[name], tensor)  # the last ones stay the last ones
 
@@ -269,8 +274,9 @@ def test_a_second_signal_ends_it_at_once(train, tmp_path, monkeypatch) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(training.run.Run, "_after", stop_twice)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Refusal, match="interrupted") as caught:
         train("total_env_steps=100000", directory=tmp_path)
+    assert caught.value.exit_code == 130
     assert json.loads((tmp_path / "summary.json").read_text())["status"] != "running"
 
 
@@ -410,3 +416,24 @@ def test_configuration_of_a_run_is_that_of_the_command_line(run) -> None:
     composed = load(["total_env_steps=600"])
     assert config.agent.keys() == composed.agent.keys()
     assert OmegaConf.is_readonly(config)
+
+
+def test_a_directory_is_one_processs(tmp_path: Path) -> None:
+    with claimed(tmp_path):
+        with pytest.raises(Occupied, match="another process"), claimed(tmp_path):
+            pass
+        discard(tmp_path)
+        assert tmp_path.is_dir()  # in use
+    discard(tmp_path)
+    assert not tmp_path.exists()
+
+
+def test_a_run_that_diverges_stops_and_says_so(train) -> None:
+    with pytest.raises(Refusal, match="no gradient was finite") as caught:
+        train(
+            "total_env_steps=100000",
+            "optimizer=sgd",
+            "optimizer.learning_rate=1e30",
+            "optimizer.max_grad_norm=null",
+        )
+    assert caught.value.exit_code == 1

@@ -1,0 +1,48 @@
+"""Run directories: one process at a time, and none left behind by a run that never began."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: directories are not guarded there
+    fcntl = None  # type: ignore[assignment]
+
+
+class Occupied(ValueError):
+    """Another process is training into the directory."""
+
+
+@contextmanager
+def claimed(run_directory: Path) -> Iterator[None]:
+    """Hold a run directory; the system lets go of it when the process ends, however it does.
+
+    Raises:
+        Occupied: another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(run_directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise Occupied(
+            f"run_dir: another process is training into {run_directory}; choose another"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def discard(run_directory: Path) -> None:
+    """Remove the directory of a run that never began, unless it holds more or is in use."""
+    if not run_directory.is_dir() or any(p.name != ".hydra" for p in run_directory.glob("*")):
+        return
+    with suppress(Occupied, OSError), claimed(run_directory):
+        shutil.rmtree(run_directory)
