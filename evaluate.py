@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 def evaluate(config: DictConfig) -> float:
     """Evaluate one run on fresh environments, print its scores, return the mean return."""
     from training.refusal import Refusal
+
+    if not (Path(config.run) / "config.yaml").is_file():  # told before torch is imported
+        print(f"run={config.run}: no run there, as it has no config.yaml", file=sys.stderr)
+        sys.exit(2)
+
     from training.session import describe, evaluate_run
 
     try:

@@ -44,6 +44,8 @@ def load(
     Raises:
         ValueError: there is no such run, or it cannot be loaded.
     """
+    if checkpoint not in ("last", "best"):
+        raise ValueError(f"checkpoint={checkpoint!r}: expected 'last' or 'best'")
     return load_policy(
         Path(run), checkpoint=checkpoint, device=device, trusted_packages=trusted_packages
     )
@@ -57,6 +59,8 @@ def build(*overrides: str, env: Environment | None = None) -> Policy:
     Raises:
         ValueError: with every problem of the overrides, one a line.
     """
+    if not all(isinstance(override, str) for override in overrides):
+        raise ValueError(f"expected words such as 'memory=gru', got {overrides!r}")
     keys = {override.partition("=")[0] for override in overrides}
     single = {"env.num_envs": 1, "agent.num_minibatches": 1}
     missing = [f"{key}={value}" for key, value in single.items() if key not in keys]
@@ -70,4 +74,8 @@ def fit(policy: Policy, env: Environment | None = None, *, env_steps: int) -> fl
     Returns:
         Mean return of the last 100 episodes; None when none ended.
     """
+    if not isinstance(policy, Policy):
+        raise ValueError(f"policy: expected what neurl.build or neurl.load returns, got {policy!r}")
+    if env_steps < 1:
+        raise ValueError(f"env_steps={env_steps}: expected at least 1")
     return teach(policy, env, env_steps=env_steps)

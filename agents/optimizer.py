@@ -153,3 +153,6 @@ def _check_parts(
     unknown = sorted(set(groups) - set(parts))
     if unknown:
         raise ValueError(f"optimizer.groups: no part {unknown[0]!r}; parts are {', '.join(parts)}")
+    empty = sorted(part for part in groups if not parts[part])
+    if empty:
+        raise ValueError(f"optimizer.groups.{empty[0]}: this part has no parameters here")

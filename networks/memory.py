@@ -213,46 +213,39 @@ class RNN(LayeredMemory):
         )
 
 
-class GRU(LayeredMemory):
+class _GatedMemory(LayeredMemory):
+    """Layers of one gated kind, each reading the one below."""
+
+    _layer: type[GRULayer] | type[LSTMLayer]
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        initialization: str,
+        gain: float,
+    ) -> None:
+        """Build and draw the layers."""
+        super().__init__(
+            [
+                self._layer(size, hidden_size, initialization=initialization, gain=gain)
+                for size in _input_sizes(input_size, hidden_size, num_layers)
+            ]
+        )
+
+
+class GRU(_GatedMemory):
     """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078) in `num_layers` layers."""
 
-    def __init__(
-        self,
-        input_size: int,
-        *,
-        hidden_size: int,
-        num_layers: int,
-        initialization: str,
-        gain: float,
-    ) -> None:
-        """Build and draw the layers."""
-        super().__init__(
-            [
-                GRULayer(size, hidden_size, initialization=initialization, gain=gain)
-                for size in _input_sizes(input_size, hidden_size, num_layers)
-            ]
-        )
+    _layer = GRULayer
 
 
-class LSTM(LayeredMemory):
+class LSTM(_GatedMemory):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) in `num_layers` layers."""
 
-    def __init__(
-        self,
-        input_size: int,
-        *,
-        hidden_size: int,
-        num_layers: int,
-        initialization: str,
-        gain: float,
-    ) -> None:
-        """Build and draw the layers."""
-        super().__init__(
-            [
-                LSTMLayer(size, hidden_size, initialization=initialization, gain=gain)
-                for size in _input_sizes(input_size, hidden_size, num_layers)
-            ]
-        )
+    _layer = LSTMLayer
 
 
 def _input_sizes(input_size: int, hidden_size: int, num_layers: int) -> list[int]:

@@ -1,6 +1,7 @@
 """One training session: builds a run from its configuration, trains it, and reports."""
 
 import math
+import shlex
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -152,10 +153,11 @@ def _report(run: Run, status: Status, directory: Path) -> str:
     if at.best is not None:
         rows["best"] = f"{describe(at.best)}, at {at.best_env_steps:,} steps"
     rows["training"] = f"{at.training_seconds:.1f} s, {at.steps_per_second:,.0f} steps/s"
+    path = shlex.quote(str(directory))
     rows["run"] = str(directory)
-    rows["curves"] = f"tensorboard --logdir {directory}"
+    rows["curves"] = f"tensorboard --logdir {path}"
     which = " evaluation.checkpoint=best" if run.plays_best else ""
-    rows["evaluate"] = f"python evaluate.py run={directory}{which}"
+    rows["evaluate"] = f"python evaluate.py run={path}{which}"
     return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())
 
 

@@ -38,7 +38,7 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
     """Train for at least `env_steps` steps; return the mean return of the last 100 episodes.
 
     Raises:
-        ValueError: the policy was built for another number of environments.
+        ValueError: the policy was built for other environments or another number of them.
     """
     environments = _environments(policy.config, env)
     history = EpisodeHistory(window=100)
@@ -47,6 +47,12 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
             raise ValueError(
                 f"the policy was built for env.num_envs={policy.config.env.num_envs}, "
                 f"got {environments.num_envs} environment(s)"
+            )
+        shape = environments.single_observation_space.shape
+        if shape != policy.agent.actor.inputs.observation_shape:
+            raise ValueError(
+                f"the policy reads observations of shape "
+                f"{policy.agent.actor.inputs.observation_shape}, the environment emits {shape}"
             )
         collector = build_collector(policy.config, environments)
         for iteration in iterations(policy.agent, collector, total_env_steps=env_steps):
@@ -63,4 +69,9 @@ def _environments(config: DictConfig, env: Source) -> VectorEnv[Any, Any, Any]:
         return build_environments(config, num_envs=config.env.num_envs)
     if isinstance(env, gymnasium.Env):
         return wrap_environments(config, lambda: env, num_envs=1)
+    if not callable(env) or isinstance(env, type):
+        raise ValueError(
+            f"env: expected a gymnasium.Env, or a function that makes one, got {env!r}; "
+            "a registered id is written env.id=..."
+        )
     return wrap_environments(config, env, num_envs=config.env.num_envs)

@@ -21,5 +21,7 @@ def set_num_threads(setting: int | str, network: nn.Module) -> None:
         count = 1 if size <= _SMALL_NETWORK else os.cpu_count() or 1
     else:
         count = int(setting)
+        if count > (os.cpu_count() or count):
+            raise ValueError(f"num_threads={count}: this machine has {os.cpu_count()} cores")
     torch.set_num_threads(count)
     threadpool_limits(limits=1, user_api="blas")
