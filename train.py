@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+_broken_jobs: list[str] = []
+
+
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
+    from training.devices import refuse_missing_device
     from training.directory import discard
     from training.environments import build_environments
     from training.refusal import Refusal
 
     try:
         try:
+            refuse_missing_device(config.device)
             environments = build_environments(config, num_envs=config.env.num_envs)
         except ValueError as error:
             raise Refusal(str(error), 2) from error
@@ -37,12 +43,15 @@ def train(config: DictConfig) -> float:
         return train_run(config, environments)
     except BaseException as error:
         discard(Path(config.run_dir))
-        is_one_of_many = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-        if not isinstance(error, Refusal) or is_one_of_many:
-            raise  # a job that breaks does not keep the others of its sweep from running
+        if not isinstance(error, Refusal):
+            raise
         print(error, file=sys.stderr)
+        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+            _broken_jobs.append(str(error))  # the others of its sweep go on
+            return math.nan
         sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":
     launch(train)
+    sys.exit(1 if _broken_jobs else 0)

@@ -318,6 +318,16 @@ def test_a_sweep_gives_each_job_a_directory(shell) -> None:
     assert {path.parent.parent.name for path in runs} == {"ppo-mlp-none"}
 
 
+def test_a_job_that_breaks_does_not_harm_the_others(shell) -> None:
+    words = [word for word in SMALL if "env.id" not in word]
+    sweep = ["-m", "env.id=Nope-v1,Acrobot-v1", "total_env_steps=50"]
+    finished = shell("train.py", *words, *sweep, code=1)
+    assert "env.id=Nope-v1: no such environment" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert list((shell.directory / "runs" / "Acrobot-v1").rglob("summary.json"))
+    assert not list((shell.directory / "runs" / "Nope-v1").rglob("*seed*"))
+
+
 def test_interrupting_saves_and_says_so(shell) -> None:
     words = ["total_env_steps=1e8", "run_dir=runs/interrupted", "evaluation.interval=1000"]
     process = subprocess.Popen(
