@@ -46,7 +46,8 @@ def train(config: DictConfig) -> float:
         if not isinstance(error, Refusal):
             raise
         print(error, file=sys.stderr)
-        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        is_one_of_many = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+        if is_one_of_many and not error.is_interrupt:
             _broken_jobs.append(str(error))  # the others of its sweep go on
             return math.nan
         sys.exit(error.exit_code)

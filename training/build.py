@@ -167,6 +167,7 @@ def _output_size(extractor: nn.Module, input_shape: Sequence[int]) -> int:
     if not isinstance(extractor, nn.Module):
         raise ValueError(f"extractor: {type(extractor).__name__} is no torch.nn.Module")
     try:
+        extractor.eval()  # zeros must not reach running statistics
         features = extractor(torch.zeros(2, *input_shape))
     except Exception as error:
         reason = " ".join(str(error).split())

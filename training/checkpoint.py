@@ -94,11 +94,6 @@ def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]
         raise DamagedCheckpoint(f"{directory} is damaged: {error}") from error
 
 
-def has_checkpoint(directory: Path) -> bool:
-    """Tell whether a checkpoint was ever published in `directory`."""
-    return (directory / MANIFEST).exists()
-
-
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a JSON file in one rename."""
     temporary = path.with_name(f"{path.name}.new")

@@ -66,17 +66,23 @@ class EpisodeCounter:
 
 
 class EpisodeHistory:
-    """The latest episodes: all since the last report, and a window for averages."""
+    """The latest episodes: sums of all since the last report, and a window for averages."""
 
     def __init__(self, window: int) -> None:
         """Average over the last `window` episodes."""
         self._window: deque[Episode] = deque(maxlen=window)
-        self._fresh: list[Episode] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        self._count, self._return_sum, self._length_sum = 0, 0.0, 0
 
     def extend(self, episodes: list[Episode]) -> None:
         """Remember finished episodes."""
         self._window.extend(episodes)
-        self._fresh.extend(episodes)
+        for episode in episodes:
+            self._count += 1
+            self._return_sum += episode.episode_return
+            self._length_sum += episode.length
 
     @property
     def return_mean(self) -> float | None:
@@ -87,10 +93,11 @@ class EpisodeHistory:
 
     def report(self) -> dict[str, float]:
         """Mean return and length since the last report, by TensorBoard tag; {} without episodes."""
-        if not self._fresh:
+        if not self._count:
             return {}
-        fresh, self._fresh = self._fresh, []
-        return {
-            "episode/return": float(np.mean([episode.episode_return for episode in fresh])),
-            "episode/length": float(np.mean([episode.length for episode in fresh])),
+        means = {
+            "episode/return": self._return_sum / self._count,
+            "episode/length": self._length_sum / self._count,
         }
+        self._forget()
+        return means

@@ -8,3 +8,8 @@ class Refusal(Exception):
         """Take the line for the user and the code for the shell."""
         super().__init__(message)
         self.exit_code = exit_code
+
+    @property
+    def is_interrupt(self) -> bool:
+        """Whether the user asked for the end."""
+        return self.exit_code > 128

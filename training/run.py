@@ -12,9 +12,10 @@ from types import FrameType
 from typing import Any, Literal
 
 from agents.agent import Agent
+from envs.vector import EnvironmentFailure
 from training.checkpoint import load_checkpoint, save_checkpoint, write_json
 from training.collect import Collector
-from training.episodes import EpisodeHistory
+from training.episodes import EpisodeHistory, InvalidExperience
 from training.evaluation import Evaluation, Evaluator
 from training.loop import Iteration, iterations
 from training.tracking import NoTensorBoard, Progress, TensorBoard
@@ -120,6 +121,10 @@ class Run:
             status, self.stopped_by = outcome, stop[0] if stop else None
         except KeyboardInterrupt:
             status = "interrupted"
+            raise
+        except (InvalidExperience, EnvironmentFailure, Diverged):
+            if not self.plays_best:  # the weights are whole: none of these leaves a step half taken
+                self._save("last")
             raise
         finally:
             self._progress.close()

@@ -16,14 +16,12 @@ from agents.ppo import PPO
 from agents.schedules import schedule
 from agents.trajectory import Trajectory
 from agents.update_rules import Adam
-from conf.compose import load
 from networks.backbone import Backbone
 from networks.heads import MSEValueHead, make_policy_head
 from networks.inputs import make_input
 from networks.memory import CellMemory, Memory
 from networks.mlp import Flatten
 from networks.normalization import NoNormalization, NoRewardScaling
-from training.build import build_agent, build_collector, build_environments
 
 SMALL = [
     "device=cpu",
@@ -49,31 +47,12 @@ def defaults_for(overrides: Sequence[str]) -> list[str]:
 
 
 @pytest.fixture
-def build() -> Iterator[Callable[..., Any]]:
+def build(build_run: Callable[..., Any]) -> Callable[..., Any]:
     """Builds what a command line asks for, small: `config, environments, agent, collector`.
 
     CartPole of at most 7 steps, so that episodes begin and end within every rollout.
     """
-    made = []
-
-    def build(*overrides: str) -> Any:
-        config = load([*defaults_for(overrides), *overrides])
-        environments = build_environments(config, num_envs=config.env.num_envs)
-        made.append(environments)
-        agent = build_agent(
-            config,
-            environments.single_observation_space,
-            environments.single_action_space,
-            num_envs=config.env.num_envs,
-        )
-        collector = build_collector(config, environments)
-        return SimpleNamespace(
-            config=config, environments=environments, agent=agent, collector=collector
-        )
-
-    yield build
-    for environments in made:
-        environments.close()
+    return lambda *overrides: build_run([*defaults_for(overrides), *overrides])
 
 
 class CountingMemory(CellMemory):

@@ -18,7 +18,6 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from conf.compose import load
 from envs.vector import SequentialVectorEnv
 from networks.heads import make_policy_head
-from training.build import build_agent, build_collector
 from training.environments import build_environments
 from training.session import train_run
 
@@ -124,28 +123,9 @@ def counting(vectorized) -> Callable[..., VectorEnv[Any, Any, Any]]:
 
 
 @pytest.fixture
-def build() -> Iterator[Callable[..., SimpleNamespace]]:
+def build(build_run: Callable[..., Any]) -> Callable[..., Any]:
     """Builds what a command line asks for, small: `config, environments, agent, collector`."""
-    made = []
-
-    def build(*overrides: str) -> SimpleNamespace:
-        config = load(small(overrides))
-        environments = build_environments(config, num_envs=config.env.num_envs)
-        made.append(environments)
-        agent = build_agent(
-            config,
-            environments.single_observation_space,
-            environments.single_action_space,
-            num_envs=config.env.num_envs,
-        )
-        collector = build_collector(config, environments)
-        return SimpleNamespace(
-            config=config, environments=environments, agent=agent, collector=collector
-        )
-
-    yield build
-    for environments in made:
-        environments.close()
+    return lambda *overrides: build_run(small(overrides))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ import training.checkpoint
 from training.checkpoint import (
     MANIFEST,
     DamagedCheckpoint,
-    has_checkpoint,
     load_checkpoint,
     save_checkpoint,
     write_json,
@@ -192,7 +191,7 @@ def test_missing_files_are_named(saved: Path, kind: str) -> None:
 
 
 def test_no_directory_is_no_checkpoint(tmp_path: Path) -> None:
-    assert not has_checkpoint(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere" / MANIFEST).exists()
     with pytest.raises(DamagedCheckpoint, match="no checkpoint"):
         load_checkpoint(tmp_path / "nowhere")
 
@@ -399,7 +398,7 @@ def test_a_crash_before_the_first_leaves_none(disk: Disk, tmp_path: Path) -> Non
         disk.fail_at(moment, Crash())
         with pytest.raises(Crash):
             save_checkpoint(directory, **contents(1))
-        assert not has_checkpoint(directory)
+        assert not (directory / MANIFEST).exists()
         with pytest.raises(DamagedCheckpoint):
             load_checkpoint(directory)
 

@@ -428,12 +428,16 @@ def test_a_directory_is_one_processs(tmp_path: Path) -> None:
     assert not tmp_path.exists()
 
 
-def test_a_run_that_diverges_stops_and_says_so(train) -> None:
+def test_a_run_that_diverges_stops_and_keeps_what_it_has(train, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="no gradient was finite") as caught:
         train(
             "total_env_steps=100000",
+            "checkpoint.interval=0",
             "optimizer=sgd",
             "optimizer.learning_rate=1e30",
             "optimizer.max_grad_norm=null",
+            directory=tmp_path,
         )
     assert caught.value.exit_code == 1
+    tensors, _ = load_checkpoint(tmp_path / "checkpoints" / "last")
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
