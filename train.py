@@ -26,10 +26,19 @@ _broken_jobs: list[str] = []
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
     from training.devices import refuse_missing_device
-    from training.directory import discard
+    from training.directory import discard, finished
     from training.environments import build_environments
     from training.refusal import Refusal
 
+    if config.resume is not None:
+        over = finished(Path(config.resume), total_env_steps=config.total_env_steps)
+        if over is not None:
+            steps, score = over
+            print(
+                f"{config.resume} has finished: {steps:,} steps, evaluation {score:.2f}; "
+                "a larger total_env_steps goes on with it"
+            )
+            return score
     try:
         try:
             refuse_missing_device(config.device)

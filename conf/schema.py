@@ -67,6 +67,7 @@ class Checkpoint:
     """`checkpoint` of conf/config.yaml."""
 
     interval: Count
+    keep_last: PositiveCount
 
 
 @dataclass
@@ -88,6 +89,8 @@ class TrainingRun:
     compile: bool
     num_threads: Literal["auto"] | PositiveCount
     run_dir: Path
+    resume: Path | None
+    init_from: Path | None
     trusted_packages: list[Module]
     share_backbone: bool
     normalize_observations: bool

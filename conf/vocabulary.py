@@ -114,11 +114,8 @@ NOTES = {
 VOCABULARY = {**ELSEWHERE, **CLEANRL, **STABLE_BASELINES3}
 
 NOT_YET = {
-    "resume": "runs cannot be resumed yet",
-    "init_from": "runs cannot start from the weights of another yet; neurl.load reads them",
     "precision": "everything is computed in float32 so far",
     "auxiliary": "there are no auxiliary losses yet",
     "gradients": "every loss trains every part that it reads so far",
-    "checkpoint.keep_last": "checkpoints/last and checkpoints/best are kept",
 }
 """Keys that are planned, and what holds until they are there."""

@@ -19,15 +19,21 @@ from training.build import (
     build_evaluator,
     parameter_counts,
 )
+from training.checkpoint import load_checkpoint
 from training.directory import claimed
 from training.environments import build_environments
 from training.episodes import InvalidExperience
 from training.evaluation import Evaluation, Evaluator
+from training.identity import identity
+from training.instantiation import plain
+from training.progression import Intervals
 from training.refusal import Refusal
 from training.restore import load_agent
-from training.run import Diverged, Intervals, Run, Status
+from training.resume import SavedRun
+from training.run import Diverged, Run, Status
 from training.threads import set_num_threads
-from training.tracking import NoTensorBoard, Progress, TensorBoard
+from training.tracking import NoTensorBoard, Progress, TensorBoard, rewind
+from training.warm_start import warm_start
 
 
 def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> float:
@@ -48,7 +54,7 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
             evaluator = build_evaluator(config)
             stack.callback(evaluator.close)
             run = _build_run(config, environments, evaluator, directory)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError) as error:  # a damaged checkpoint is a ValueError too
             raise Refusal(str(error), 2) from error
         except EnvironmentFailure as error:
             raise Refusal(str(error), 1) from error
@@ -61,7 +67,7 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
     print(_report(run, status, directory), flush=True)
     if status == "interrupted":
         exit_code = 128 + (run.stopped_by or 0)
-        raise Refusal(f"interrupted at {run.at.env_steps:,} steps and saved", exit_code)
+        raise Refusal(f"interrupted; saved at {run.saved_env_steps:,} steps", exit_code)
     return run.at.evaluation.return_mean if run.at.evaluation else math.nan
 
 
@@ -99,15 +105,25 @@ def _build_run(
     evaluator: Evaluator,
     directory: Path,
 ) -> Run:
+    saved = _saved(config, directory)
     agent = build_agent(
         config,
         environments.single_observation_space,
         environments.single_action_space,
         num_envs=config.env.num_envs,
     )
-    set_num_threads(config.num_threads, agent)
+    # A run goes on with the number of threads it has: sums in another order are other numbers.
+    set_num_threads(config.num_threads if saved is None else saved.threads, agent)
+    own = identity(config, environments)
+    if saved is not None:
+        saved.refuse(own)
+    notices = []
+    if saved is None and config.init_from is not None:
+        notices.append(warm_start(agent, Path(config.init_from)))
     collector = build_collector(config, environments)
-    OmegaConf.save(config, directory / "config.yaml")
+    rewind(directory, {} if saved is None else saved.state["tensorboard"])
+    stored = {**plain(config), "resume": None, "run_dir": str(directory)}
+    OmegaConf.save(OmegaConf.create(stored), directory / "config.yaml")
     parameters = parameter_counts(agent.parts())
     run = Run(
         agent=agent,
@@ -122,18 +138,32 @@ def _build_run(
             checkpoint=config.checkpoint.interval,
             tracking=config.tracking.interval,
         ),
+        keep_last=config.checkpoint.keep_last,
         evaluation_episodes=config.evaluation.episodes,
         final_episodes=config.evaluation.final_episodes,
         final_checkpoint=config.evaluation.checkpoint,
-        facts={"seed": config.seed, "parameters": parameters},
+        identity=own,
+        facts={"seed": config.seed, "parameters": parameters, "versions": own["versions"]},
     )
-    print(_header(config, agent, parameters, directory), flush=True)
+    if saved is not None:
+        notices += saved.notices(config, agent, run.restore(saved.tensors, saved.state))
+    print(_header(config, agent, parameters), *notices, sep="\n", flush=True)
     return run
 
 
-def _header(
-    config: DictConfig, agent: Agent, parameters: Mapping[str, int], directory: Path
-) -> str:
+def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
+    """Read what the run is to go on from; None where it begins, or begins anew.
+
+    Raises:
+        DamagedCheckpoint: no checkpoint is whole.
+    """
+    checkpoints = directory / "checkpoints" / "last"
+    if config.resume is None or not any(checkpoints.glob("manifest*.json")):
+        return None  # a run that ended before its first checkpoint has nothing to go on from
+    return SavedRun(directory, *load_checkpoint(checkpoints))
+
+
+def _header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
     """Say in two lines what is trained, where, and how large it is."""
     parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
     return (
@@ -158,6 +188,8 @@ def _report(run: Run, status: Status, directory: Path) -> str:
     rows["curves"] = f"tensorboard --logdir {path}"
     which = " evaluation.checkpoint=best" if run.plays_best else ""
     rows["evaluate"] = f"python evaluate.py run={path}{which}"
+    if status != "finished":
+        rows["go on"] = f"python train.py resume={path}"
     return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())
 
 
