@@ -225,7 +225,8 @@ def _occupied(typed: dict[str, Any]) -> list[str]:
         return []
     if any(Path(run_dir).glob("checkpoints/*/manifest.json")):
         return [
-            f"run_dir: {run_dir} holds a run already; go on with it: resume={run_dir}, or choose another"
+            f"run_dir: {run_dir} holds a run already; go on with it: resume={run_dir}, "
+            "or choose another"
         ]
     existing = next(path for path in (Path(run_dir), *Path(run_dir).parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):

@@ -25,12 +25,8 @@ def die_at(call: int) -> None:
 
         return count
 
-    for module, name in (
-        (os, "fsync"),
-        (os, "replace"),
-        (os, "truncate"),
-        (pathlib.Path, "unlink"),
-    ):
+    names = [(os, "fsync"), (os, "replace"), (os, "truncate"), (pathlib.Path, "unlink")]
+    for module, name in names:
         setattr(module, name, counted(getattr(module, name)))
 
 

@@ -168,10 +168,7 @@ def test_every_changed_byte_of_the_manifest_is_found(saved: Path) -> None:
     random = np.random.default_rng(0)
     for place in range(len(whole)):
         damaged = bytearray(whole)
-        others = [
-            byte for byte in (*random.integers(0, 256, 4), *b" \t\n0") if byte != whole[place]
-        ]
-        for byte in others:
+        for byte in {*random.integers(0, 256, 4).tolist(), *b" \t\n0"} - {whole[place]}:
             damaged[place] = byte
             path.write_bytes(damaged)
             with pytest.raises(DamagedCheckpoint):
