@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from conf.compose import load
 from envs.vector import SequentialVectorEnv
-from networks.heads import make_policy_head
+from networks.policy_heads import make_policy_head
 from training.environments import build_environments
 from training.session import train_run
 
