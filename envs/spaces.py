@@ -61,12 +61,17 @@ def flat_space(space: Space[Any]) -> spaces.Dict:
     The parts keep the order of the space.
 
     Raises:
-        ValueError: a key of a Dict is no text, or would be mistaken for a path.
+        ValueError: a key of a Dict is no text or would be mistaken for a path, or there are no
+            parts where there should be.
     """
     for nested in _dicts(space):
         for key in nested.spaces:
             _check_key(key, forbidden="/.")
-    return spaces.Dict(list(_leaves(space)))
+    leaves = dict(_leaves(space))
+    for name, part in leaves.items():
+        if isinstance(part, spaces.Dict | spaces.Tuple):  # an empty one
+            _check_part(name, part)
+    return spaces.Dict(list(leaves.items()))
 
 
 def flatten_observation(observation: Any, names: Collection[str]) -> dict[str, Any]:
