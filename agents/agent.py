@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from agents.optimizer import Optimizer
 from agents.trajectory import Trajectory
 from networks.backbone import Backbone
-from networks.heads import PolicyHead
 from networks.mirror import Array, can_mirror
+from networks.observations import Observations, map_observations
+from networks.policy_heads import PolicyHead
 
-ActorMirror = Callable[[Array, Array, Array, Array | None], tuple[Array, Array]]
+ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], tuple[Array, Array]]
 
 
 class Agent(nn.Module, ABC):
@@ -58,7 +59,7 @@ class Agent(nn.Module, ABC):
 
     def act(
         self,
-        observations: Shaped[Tensor, "B *O"],
+        observations: Shaped[Tensor, "B *O"] | dict[str, Shaped[Tensor, "B ..."]],
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, " B"],
         *,
@@ -73,9 +74,8 @@ class Agent(nn.Module, ABC):
         if not self._mirror_is_current:
             self._mirror, self._mirror_is_current = self._build_mirror(), True
         if self._mirror is not None:
-            actions, after = self._mirror(
-                observations.numpy(), state.numpy(), is_first.numpy(), noise
-            )
+            arrays = map_observations(Tensor.numpy, observations)
+            actions, after = self._mirror(arrays, state.numpy(), is_first.numpy(), noise)
             return torch.from_numpy(actions), torch.from_numpy(after)
         return self._act_in_torch(observations, state, is_first, noise)
 
@@ -85,12 +85,11 @@ class Agent(nn.Module, ABC):
 
     @torch.no_grad()  # and no inference mode: states go into learning later
     def _act_in_torch(
-        self, observations: Tensor, state: Tensor, is_first: Tensor, noise: Array | None
+        self, observations: Observations, state: Tensor, is_first: Tensor, noise: Array | None
     ) -> tuple[Tensor, Tensor]:
         device = self.device
-        summary, after = self.actor(
-            observations[None].to(device), state.to(device), is_first[None].to(device)
-        )
+        stream = map_observations(lambda part: part[None].to(device), observations)
+        summary, after = self.actor(stream, state.to(device), is_first[None].to(device))
         distribution = self.policy_head(summary[0])
         if noise is None:
             actions = distribution.mode()
@@ -106,7 +105,10 @@ class Agent(nn.Module, ABC):
             return None
 
         def act(
-            observations: Array, state: Array, is_first: Array, noise: Array | None
+            observations: Array | dict[str, Array],
+            state: Array,
+            is_first: Array,
+            noise: Array | None,
         ) -> tuple[Array, Array]:
             summary, after = backbone(observations, state, is_first)
             return head(summary, noise), after

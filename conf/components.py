@@ -5,18 +5,21 @@ keys.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from conf.constraints import (
     Activation,
     Count,
     Fraction,
     FractionBelowOne,
+    Free,
     Initialization,
     NonNegative,
     Positive,
     PositiveCount,
     Schedule,
+    Target,
+    TargetTree,
 )
 
 
@@ -51,6 +54,18 @@ class MLP:
     hidden_sizes: list[PositiveCount]
     activation: Activation
     layer_norm: bool
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass
+class DictExtractor:
+    """conf/extractor/dict.yaml."""
+
+    default: Annotated[Free, Target("extractor")]
+    keys: Annotated[Free, TargetTree("extractor")]
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
     initialization: Initialization
     gain: Positive
 
@@ -163,6 +178,13 @@ class MaskVelocity:
 
 
 @dataclass
+class ScaleReward:
+    """An entry of `env.wrappers`; there is no file for it."""
+
+    factor: Positive
+
+
+@dataclass
 class Anything:
     """No key that we read."""
 
@@ -170,7 +192,11 @@ class Anything:
 # The classes of ours (and torch's optimizers) that each group knows, and the keys they take.
 TARGETS: dict[str, dict[str, type]] = {
     "agent": {"agents.ppo.PPO": PPO},
-    "extractor": {"networks.mlp.MLP": MLP, "networks.mlp.Flatten": Flatten},
+    "extractor": {
+        "networks.mlp.MLP": MLP,
+        "networks.mlp.Flatten": Flatten,
+        "networks.composite.DictExtractor": DictExtractor,
+    },
     "memory": {
         "networks.memory.NoMemory": AnyMemory,
         "networks.memory.RNN": RNN,
@@ -188,7 +214,7 @@ TARGETS: dict[str, dict[str, type]] = {
         "torch.optim.SGD": SGD,
     },
     "pomdp": {"envs.pomdp.MaskVelocity": MaskVelocity},
-    "wrapper": {},
+    "wrapper": {"envs.wrappers.ScaleReward": ScaleReward},
 }
 
 # The keys we read of every other class in the group; the class takes what else it likes.

@@ -24,11 +24,14 @@ from envs.registration import (
 )
 from envs.spaces import check_spaces
 from envs.vector import SequentialVectorEnv
-from envs.wrappers import FrameStack, PreviousInputs, RawEpisodeStatistics
+from envs.wrappers import FrameStack, PreviousInputs, RawEpisodeStatistics, adapted
 
 Environment = gymnasium.Env[Any, Any]
 Environments = VectorEnv[Any, Any, Any]
 Wrap = Callable[[Environment], Environment]
+
+_ADAPTING: tuple[str, Wrap] = ("env", adapted)
+"""The layer that nobody asked for: does nothing where spaces are as agents have them."""
 
 
 def make_environments(
@@ -48,9 +51,9 @@ def make_environments(
     """Makes environments that step together and restart in the step after an end (`NEXT_STEP`).
 
     From the inside out: the environment with its time limit, statistics of raw returns (only below
-    `wrappers`, which may change rewards), `wrappers`, `pomdp`, the frame stack, previous action and
-    reward. The observations of `sync` environments are one buffer that the next step overwrites:
-    copy what you keep.
+    `wrappers`, which may change rewards), `wrappers`, `pomdp`, the flattening of nested
+    observations, the frame stack, previous action and reward. The observations of `sync`
+    environments are one buffer that the next step overwrites: copy what you keep.
 
     Args:
         id: a name in Gymnasium's registry.
@@ -105,6 +108,7 @@ def _layers(
         layers.append(("env.wrappers", RawEpisodeStatistics))
     layers += [(f"env.wrappers[{index}]", wrap) for index, wrap in enumerate(wrappers)]
     layers += [(f"pomdp[{index}]", wrap) for index, wrap in enumerate(pomdp)]
+    layers.append(_ADAPTING)
     if frame_stack > 1:
         layers.append(("env.frame_stack", functools.partial(FrameStack, size=frame_stack)))
     if previous_action or previous_reward:
@@ -241,8 +245,9 @@ def _make_native(
 
 
 def _refuse_layers(layers: Sequence[tuple[str, Wrap]]) -> None:
-    if layers:
-        keys = ", ".join(dict.fromkeys(key.partition("[")[0] for key, _ in layers))
+    asked_for = [layer for layer in layers if layer is not _ADAPTING]
+    if asked_for:
+        keys = ", ".join(dict.fromkeys(key.partition("[")[0] for key, _ in asked_for))
         raise ValueError(
             f"env.vectorization=native: cannot be combined with {keys}, which wrap "
             "single environments; use env.vectorization=sync"
@@ -279,7 +284,7 @@ def _wrapped(environment: Environment, key: str, wrap: Wrap) -> Environment:
     except Exception as error:
         message = one_line(error)
         # Our own wrappers name their key themselves.
-        if isinstance(error, ValueError) and message.startswith(("env.", "pomdp.")):
+        if isinstance(error, ValueError) and message.startswith(("env.", "env:", "pomdp.")):
             raise
         raise ValueError(
             f"{key}: cannot wrap {environment}: {type(error).__name__}: {message}"

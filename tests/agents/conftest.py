@@ -17,11 +17,12 @@ from agents.schedules import schedule
 from agents.trajectory import Trajectory
 from agents.update_rules import Adam
 from networks.backbone import Backbone
-from networks.heads import MSEValueHead, make_policy_head
+from networks.heads import MSEValueHead
 from networks.inputs import make_input
 from networks.memory import CellMemory, Memory
 from networks.mlp import Flatten
 from networks.normalization import NoNormalization, NoRewardScaling
+from networks.policy_heads import make_policy_head
 
 SMALL = [
     "device=cpu",
