@@ -153,6 +153,7 @@ def _storage_dtype(dtype: Any) -> torch.dtype:
 def _refuse_non_finite(trajectory: Trajectory) -> None:
     # An observation's row is one ahead of the step that led to it; the first came with a reset.
     rewards, observations = trajectory.rewards, trajectory.observations
+    assert isinstance(observations, Tensor)
     for name, rows, ahead in (("reward", rewards, 0), ("observation", observations, 1)):
         if not rows.is_floating_point() or rows.isfinite().all():
             continue
