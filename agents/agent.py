@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from agents.compilation import compiled
 from agents.optimizer import Optimizer
+from agents.schedules import Schedule
 from agents.trajectory import Trajectory
 from networks.backbone import Backbone
 from networks.mirror import Array, can_mirror
@@ -23,13 +26,23 @@ ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], t
 class Agent(nn.Module, ABC):
     """An actor (backbone and policy head) and a rule by which it learns.
 
+    What learning needs to go on exactly is in `state_dict()` or in `generator`.
+
+    Args:
+        compile: trace the gradient step with `torch.compile`.
+
     Attributes:
         generator: the only source of randomness in acting and learning.
         progress: share of the run's environment steps taken, set by the loop; schedules read it.
     """
 
     def __init__(
-        self, *, actor: Backbone, policy_head: PolicyHead, generator: np.random.Generator
+        self,
+        *,
+        actor: Backbone,
+        policy_head: PolicyHead,
+        generator: np.random.Generator,
+        compile: bool,
     ) -> None:
         """Take the actor."""
         super().__init__()
@@ -37,12 +50,22 @@ class Agent(nn.Module, ABC):
         self.policy_head = policy_head
         self.generator = generator
         self.progress = 0.0
+        self._compile = compile
         self._mirror: ActorMirror | None = None
         self._mirror_is_current = False
 
     @abstractmethod
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Improve from T steps of experience; return TensorBoard tags with 0-d tensors."""
+
+    @abstractmethod
+    def _step(self, *arguments: Any, **named: Any) -> Any:
+        """Take one gradient step: a function of tensors, without a branch on data."""
+
+    @cached_property
+    def _gradient_step(self) -> Callable[..., Any]:
+        """`_step` as learning calls it, compiled or not."""
+        return compiled(self._step, modules=self.modules()) if self._compile else self._step
 
     @abstractmethod
     def parts(self) -> dict[str, list[nn.Parameter]]:
@@ -115,6 +138,10 @@ class Agent(nn.Module, ABC):
 
         return act
 
+    def now(self, schedule: Schedule) -> Float[Tensor, ""]:
+        """Return a schedule's value at the present progress."""
+        return torch.tensor(schedule(self.progress), device=self.device)
+
     @contextmanager
     def training_mode(self) -> Iterator[None]:
         """Switch dropout and the like on for gradient steps, on the agent's own randomness."""
@@ -148,6 +175,7 @@ class Agent(nn.Module, ABC):
 
     def _renew(self) -> None:
         self._mirror, self._mirror_is_current = None, False
+        self.__dict__.pop("_gradient_step", None)
         for module in self.modules():
             if isinstance(module, Optimizer):
                 module.repack()

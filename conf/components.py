@@ -43,6 +43,19 @@ class PPO:
 
 
 @dataclass
+class A2C:
+    """conf/agent/a2c.yaml."""
+
+    discount: Fraction
+    gae_lambda: Fraction
+    rollout_length: PositiveCount
+    value_coefficient: NonNegative
+    entropy_coefficient: NonNegative
+    entropy_coefficient_schedule: Schedule
+    normalize_advantages: bool
+
+
+@dataclass
 class Flatten:
     """conf/extractor/flatten.yaml."""
 
@@ -162,6 +175,15 @@ class RMSprop(AnyOptimizer):
 
 
 @dataclass
+class RMSpropTF(AnyOptimizer):
+    """conf/optimizer/rmsprop_tf.yaml."""
+
+    alpha: FractionBelowOne
+    eps: Positive
+    weight_decay: NonNegative
+
+
+@dataclass
 class SGD(AnyOptimizer):
     """conf/optimizer/sgd.yaml."""
 
@@ -191,7 +213,7 @@ class Anything:
 
 # The classes of ours (and torch's optimizers) that each group knows, and the keys they take.
 TARGETS: dict[str, dict[str, type]] = {
-    "agent": {"agents.ppo.PPO": PPO},
+    "agent": {"agents.ppo.PPO": PPO, "agents.a2c.A2C": A2C},
     "extractor": {
         "networks.mlp.MLP": MLP,
         "networks.mlp.Flatten": Flatten,
@@ -212,6 +234,7 @@ TARGETS: dict[str, dict[str, type]] = {
         "torch.optim.AdamW": Adam,
         "torch.optim.RMSprop": RMSprop,
         "torch.optim.SGD": SGD,
+        "agents.update_rules.RMSpropTF": RMSpropTF,
     },
     "pomdp": {"envs.pomdp.MaskVelocity": MaskVelocity},
     "wrapper": {"envs.wrappers.ScaleReward": ScaleReward},

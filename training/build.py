@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from agents.agent import Agent
 from agents.optimizer import Optimizer, RuleFactory
 from agents.schedules import schedule
-from agents.update_rules import SGD, Adam, RMSprop, TorchRule
+from agents.update_rules import SGD, Adam, RMSprop, RMSpropTF, TorchRule
 from conf.combinations import training_sequence_length
 from envs.seeding import environment_seeds
 from networks.backbone import Backbone
@@ -34,6 +34,7 @@ _RULES: dict[str, Any] = {
     "torch.optim.AdamW": partial(Adam, decoupled=True),
     "torch.optim.RMSprop": RMSprop,
     "torch.optim.SGD": SGD,
+    "agents.update_rules.RMSpropTF": RMSpropTF,
 }
 """Optimizers that we write out; any other class is called as it is."""
 

@@ -26,7 +26,7 @@ def test_option_composes_and_validates(group: str, option: str) -> None:
     needs = {"env/gymnasium": ["env.id=Acrobot-v1"], "pomdp/mask_velocity": []}
     config = load([f"{group}={option}", *needs.get(f"{group}/{option}", [])])
     assert OmegaConf.is_readonly(config)
-    assert config.agent._target_ == "agents.ppo.PPO"
+    assert config.agent._target_ in TARGETS["agent"]
 
 
 @pytest.mark.parametrize("group", ["extractor", "memory"])
@@ -71,6 +71,7 @@ def test_defaults_have_their_contract() -> None:
     config = load([])
     assert (config.env.id, config.total_env_steps, config.seed) == ("CartPole-v1", 100_000, 0)
     assert isinstance(config.total_env_steps, int)
+    assert config.agent._target_ == "agents.ppo.PPO"
     assert config.critic == {"extractor": None, "memory": None}
     assert config.pomdp == {}
     assert config.memory == {"_target_": "networks.memory.NoMemory", "sequence_length": 1}
