@@ -18,8 +18,9 @@ from agents.schedules import Schedule
 from agents.sequences import Batch
 from agents.trajectory import Trajectory
 from networks.backbone import Backbone
-from networks.heads import PolicyHead, ValueHead
+from networks.heads import ValueHead
 from networks.normalization import NoRewardScaling, RewardScaling
+from networks.policy_heads import PolicyHead
 
 _METRICS = ("loss/policy", "loss/value", "policy/entropy", *COUNTS)
 """What a gradient step reports, in its order."""

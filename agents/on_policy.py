@@ -17,9 +17,10 @@ from agents.returns import lambda_returns
 from agents.sequences import Batch, to_sequences
 from agents.trajectory import Trajectory
 from networks.backbone import Backbone
-from networks.heads import PolicyHead, ValueHead
+from networks.heads import ValueHead
 from networks.normalization import NoRewardScaling, RewardScaling
 from networks.observations import map_observations
+from networks.policy_heads import PolicyHead
 
 COUNTS = ("update/steps", "update/skipped")
 """What every gradient step reports last: whether it counted, whether it was not finite."""

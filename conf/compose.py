@@ -104,7 +104,7 @@ class _Task:
         return self.task(_one(composer, list(job.overrides.task), self.config_name, number))
 
 
-def _one_line_warning(message: Warning | str, *place: Any) -> str:
+def _one_line_warning(message: Warning | str, *place: Any, **line: Any) -> str:
     """Write a warning for who trains, not for who programs: without the place in the code."""
     return f"warning: {message}\n"
 

@@ -110,9 +110,7 @@ def _missing_plugin(group: str, value: Any, repository: IConfigRepository) -> li
 def choice_problems(override: Override, repository: IConfigRepository) -> list[str]:
     """Check the option that is chosen for a group."""
     group, value = override.key_or_group, override.value()
-    if override.is_delete():
-        return []
-    if override.is_hydra_override():
+    if override.is_delete() or override.is_hydra_override():
         return _missing_plugin(group, value, repository)
     if override.is_add() and override.package is None and group in GROUPS:
         return [f"{override.input_line}: a group is chosen without a plus: {group}={value}"]
