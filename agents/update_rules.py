@@ -237,5 +237,5 @@ class TorchRule(UpdateRule):
         )
 
 
-def _numbers(options: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(options: Mapping[str, Any]) -> dict[str, int | float]:
     return {name: value for name, value in options.items() if isinstance(value, int | float)}
