@@ -84,6 +84,13 @@ def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
     return _one(Composer(config_name, None), overrides, config_name, None)
 
 
+def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> bool:
+    """Tell whether what the overrides choose has a key, whether or not it can be run as it is."""
+    config, _, _ = Composer(config_name, None).compose(overrides)
+    absent = object()
+    return OmegaConf.select(config, key, default=absent) is not absent
+
+
 class _Task:
     """Hands a frozen configuration to a task; a class, for launchers send it to other processes."""
 

@@ -18,6 +18,7 @@ from training.refusal import Refusal
 from training.session import train_run
 
 CHOICES: dict[str, list[str]] = {
+    "agent": ["ppo", "a2c"],
     "extractor": ["flatten", "mlp", "dict"],
     "memory": ["none", "rnn", "gru", "lstm"],
     "share_backbone": ["false", "true"],
@@ -26,7 +27,7 @@ CHOICES: dict[str, list[str]] = {
     "value_head": ["mse", "huber"],
     "normalize_observations": ["false", "true"],
     "normalize_rewards": ["false", "true"],
-    "optimizer": ["adam", "adamw", "rmsprop", "sgd"],
+    "optimizer": ["adam", "adamw", "rmsprop", "rmsprop_tf", "sgd"],
     "vectors": ["plain", "previous inputs"],
 }
 VECTOR, CODE = spaces.Box(-2, 2, (3,)), spaces.Discrete(5, start=1)
@@ -126,6 +127,8 @@ def words(combination: Combination) -> list[str]:
         "+env.kwargs.observations": chosen.pop("observations"),
         "+env.kwargs.actions": chosen.pop("actions"),
         "policy_head.gain": "1.0",
+        "agent.num_minibatches": "2" if chosen["agent"] == "ppo" else None,
+        "agent.num_epochs": "1" if chosen["agent"] == "ppo" else None,
     }
     given = {**chosen, **sizes}
     return [f"{name}={value}" for name, value in given.items() if value is not None]
@@ -137,8 +140,6 @@ RUN = [
     "env.id=test/Anything-v0",
     "env.num_envs=2",
     "agent.rollout_length=8",
-    "agent.num_minibatches=2",
-    "agent.num_epochs=1",
     "total_env_steps=16",
     "evaluation.num_envs=2",
     "evaluation.final_episodes=2",

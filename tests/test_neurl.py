@@ -354,9 +354,10 @@ def test_a_loaded_policy_can_be_fitted_further(run) -> None:
     assert not torch.equal(policy.agent.optimizer.flat, before)
 
 
-def test_the_example_on_the_front_page() -> None:
+@pytest.mark.parametrize("agent", ["ppo", "a2c"])
+def test_the_example_on_the_front_page(agent: str) -> None:
     environment = gymnasium.make("CartPole-v1")
-    policy = neurl.build("memory=gru", "num_threads=1", env=environment)
+    policy = neurl.build("memory=gru", f"agent={agent}", "num_threads=1", env=environment)
     assert neurl.fit(policy, environment, env_steps=200) is not None
     observation, _ = environment.reset(seed=0)
     assert environment.action_space.contains(policy.predict(observation))
