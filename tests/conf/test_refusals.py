@@ -46,6 +46,45 @@ WRONG = [
     ("extractor.hidden_sizes=64,64", "one list is written extractor.hidden_sizes=[64,64]"),
     ("extractor.hidden_sizes=[64,-1]", "extractor.hidden_sizes[1]: expected an integer >= 1"),
     ("extractor.activation=ReLU", "got 'ReLU'; did you mean relu?"),
+    ("extractor.keys.a=3", "extractor.keys: unknown key; only DictExtractor has it"),
+    ("extractor=dict|extractor.keys=3", "extractor.keys: expected a mapping, got 3"),
+    ("extractor=dict|+extractor.keys.a.b=3", "extractor.keys.a._target_: missing"),
+    ("extractor=dict|+extractor.keys.a={}", "first with +extractor@extractor.keys.a=..."),
+    ("extractor=dict|+extractor.keys.a=[1]", "extractor.keys.a: expected a mapping, got [1]"),
+    (
+        "extractor=dict|+extractor@extractor.keys.a.b=mlp|extractor.keys.a.b.hiden_sizes=[3]",
+        "extractor.keys.a.b.hiden_sizes: unknown key; did you mean extractor.keys.a.b.hidden_sizes",
+    ),
+    (
+        "extractor=dict|+extractor@extractor.keys.a.b=mlp|extractor.keys.a.b.activation=rel",
+        "extractor.keys.a.b.activation: expected one of tanh",
+    ),
+    (
+        "extractor=dict|+extractor.keys.a.b._target_=networks.mlp.MPL",
+        "extractor.keys.a.b._target_: expected one of networks.mlp.MLP",
+    ),
+    ("extractor=dict|+extractor.keys.a._target_=os.system", "'os.system' is not a class of a"),
+    ("extractor=dict|extractor.default.gain=0", "extractor.default.gain: expected a number > 0"),
+    (
+        "extractor=dict|extractor@extractor.keys.a=mlp",
+        "a new one is added with a plus: +extractor@extractor.keys.a=mlp",
+    ),
+    (
+        "extractor@critic.extractor=dict|+critic.extractor.keys.a.b=3",
+        "critic.extractor.keys.a._target_: missing",
+    ),
+    (
+        "env.wrappers=[{_target_: envs.wrappers.ScaleReward}]",
+        "env.wrappers[0].factor: missing; expected a number > 0",
+    ),
+    (
+        "env.wrappers=[{_target_: envs.wrappers.ScaleReward, factor: 0}]",
+        "env.wrappers[0].factor: expected a number > 0, got 0",
+    ),
+    (
+        "env.wrappers=[{_target_: envs.wrappers.ScaleRewards, factor: 1}]",
+        "did you mean envs.wrappers.ScaleReward?",
+    ),
     ("optimizer.groups={memry:{learning_rate:1}}", "did you mean memory?"),
     ("+optimizer.groups.memory.lr=1", "it is optimizer.groups.memory.learning_rate"),
     ("optimizer.groups.memory.learning_rate=1", "+optimizer.groups.memory.learning_rate=1"),
