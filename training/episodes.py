@@ -15,6 +15,10 @@ class InvalidExperience(RuntimeError):
     """An environment sent a number that must not reach a network or a score."""
 
 
+class Abandoned(Exception):
+    """Playing was asked to stop in the middle; what was played since it began is lost."""
+
+
 class Episode(NamedTuple):
     """A finished episode: which environment, its undiscounted raw return and its steps."""
 
