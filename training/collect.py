@@ -15,12 +15,8 @@ from envs.seeding import environment_seeds, reset_with_seeds
 from envs.vector import SlotVectorEnv
 from networks.mirror import Array
 from networks.observations import map_observations
-from training.episodes import Episode, EpisodeCounter, InvalidExperience
+from training.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
 from training.storage import Storage
-
-
-class Abandoned(Exception):
-    """Collecting was asked to stop in the middle of a trajectory, which is lost."""
 
 
 class Collector:

@@ -17,14 +17,15 @@ from training.checkpoint import (
     roll_back,
     save_checkpoint,
 )
-from training.collect import Abandoned, Collector
-from training.episodes import EpisodeHistory, InvalidExperience
+from training.collect import Collector
+from training.episodes import Abandoned, EpisodeHistory, InvalidExperience
 from training.evaluation import Evaluation, Evaluator
 from training.files import replace, to_json
 from training.loop import Iteration, iterations
 from training.progression import Due, Intervals, Progression
 from training.signals import StopRequest, stop_requests
 from training.tracking import NoTensorBoard, Progress, TensorBoard
+from training.video import EvaluationFilms, NoFilms
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 _RETURN_WINDOW = 100
@@ -56,6 +57,7 @@ class Run:
         agent: Agent,
         collector: Collector,
         evaluator: Evaluator,
+        films: EvaluationFilms | NoFilms,
         directory: Path,
         tensorboard: TensorBoard | NoTensorBoard,
         progress: Progress,
@@ -74,7 +76,8 @@ class Run:
             identity: what a process must have in common with this one to go on with the run.
             facts: go into the summary as they are (seed, parameters, versions).
         """
-        self._agent, self._collector, self._evaluator = agent, collector, evaluator
+        self._agent, self._collector = agent, collector
+        self._evaluator, self._films = evaluator, films
         self._directory, self._tensorboard, self._progress = directory, tensorboard, progress
         self._total, self._keep_last = total_env_steps, keep_last
         self._evaluation_episodes, self._final_episodes = evaluation_episodes, final_episodes
@@ -214,6 +217,7 @@ class Run:
                 }
             )
         steps = at.best_env_steps if self.plays_best else at.env_steps
+        self._films.record(self._agent, self._tensorboard, steps)
         self._progress.write(
             f"{steps:>12,} steps   evaluation {at.evaluation.return_mean:9.2f}"
             f" +- {at.evaluation.return_std:.2f}   "

@@ -20,19 +20,20 @@ from training.build import (
     parameter_counts,
 )
 from training.checkpoint import load_checkpoint
+from training.command import introduce
 from training.directory import claimed
-from training.environments import build_environments
 from training.episodes import InvalidExperience
-from training.evaluation import Evaluation, Evaluator
+from training.evaluation import Evaluator, describe
+from training.files import replace
 from training.identity import identity
 from training.instantiation import plain
 from training.progression import Intervals
 from training.refusal import Refusal
-from training.restore import load_agent
 from training.resume import SavedRun
 from training.run import Diverged, Run, Status
 from training.threads import set_num_threads
 from training.tracking import NoTensorBoard, Progress, TensorBoard, rewind
+from training.video import EvaluationFilms, NoFilms, build_films
 from training.warm_start import warm_start
 
 
@@ -53,7 +54,9 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
             stack.enter_context(claimed(directory))
             evaluator = build_evaluator(config)
             stack.callback(evaluator.close)
-            run = _build_run(config, environments, evaluator, directory)
+            films = build_films(config)
+            stack.callback(films.close)
+            run = _build_run(config, environments, evaluator, films, directory)
         except (ValueError, OSError) as error:  # a damaged checkpoint is a ValueError too
             raise Refusal(str(error), 2) from error
         except EnvironmentFailure as error:
@@ -71,38 +74,11 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
     return run.at.evaluation.return_mean if run.at.evaluation else math.nan
 
 
-def evaluate_run(config: DictConfig) -> Evaluation:
-    """Evaluate the run in `config.run` as `config.evaluation` says.
-
-    Raises:
-        Refusal: there is no such run, or its environment cannot be made.
-    """
-    try:
-        run_config, agent = load_agent(
-            Path(config.run),
-            checkpoint=config.evaluation.checkpoint,
-            device=config.device,
-            trusted_packages=config.trusted_packages,
-        )
-        environments = build_environments(run_config, num_envs=config.evaluation.num_envs)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise Refusal(f"run={config.run}: {error}", 2) from error
-    evaluator = Evaluator(
-        environments, seed=run_config.seed, deterministic=config.evaluation.deterministic
-    )
-    try:
-        set_num_threads(run_config.num_threads, agent)
-        return evaluator(agent, episodes=config.evaluation.episodes, index=0)
-    except (InvalidExperience, EnvironmentFailure) as error:
-        raise Refusal(f"run={config.run}: {error}", 1) from error
-    finally:
-        evaluator.close()
-
-
 def _build_run(
     config: DictConfig,
     environments: VectorEnv[Any, Any, Any],
     evaluator: Evaluator,
+    films: EvaluationFilms | NoFilms,
     directory: Path,
 ) -> Run:
     saved = _saved(config, directory)
@@ -123,14 +99,18 @@ def _build_run(
     collector = build_collector(config, environments)
     rewind(directory, {} if saved is None else saved.state["tensorboard"])
     stored = {**plain(config), "resume": None, "run_dir": str(directory)}
-    OmegaConf.save(OmegaConf.create(stored), directory / "config.yaml")
+    replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
     parameters = parameter_counts(agent.parts())
+    tensorboard = TensorBoard(directory) if config.tracking.tensorboard else NoTensorBoard()
+    if saved is None:
+        introduce(tensorboard, config=stored, versions=own["versions"])
     run = Run(
         agent=agent,
         collector=collector,
         evaluator=evaluator,
+        films=films,
         directory=directory,
-        tensorboard=TensorBoard(directory) if config.tracking.tensorboard else NoTensorBoard(),
+        tensorboard=tensorboard,
         progress=Progress(config.total_env_steps, show=config.tracking.progress),
         total_env_steps=config.total_env_steps,
         intervals=Intervals(
@@ -191,12 +171,3 @@ def _report(run: Run, status: Status, directory: Path) -> str:
     if status != "finished":
         rows["go on"] = f"python train.py resume={path}"
     return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())
-
-
-def describe(evaluation: Evaluation) -> str:
-    """Give mean and deviation of the returns, and the number of episodes, in one line."""
-    unfinished = f", {evaluation.unfinished} never ended" if evaluation.unfinished else ""
-    return (
-        f"{evaluation.return_mean:.2f} +- {evaluation.return_std:.2f} over "
-        f"{len(evaluation.returns)} episodes{unfinished}"
-    )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = '''
+PACKAGE = """
 import os, signal
 import gymnasium
 import numpy as np
@@ -36,7 +36,7 @@ class Fatal(gymnasium.Env):
         return np.zeros(2, np.float32), reward, bool(self.np_random.random() < 0.1), False, {}
 
 gymnasium.register("Fatal-v0", entry_point=Fatal)
-'''
+"""
 WORDS = [
     "env.packages=[fatal]",
     "env.id=Fatal-v0",

@@ -19,7 +19,7 @@ from training.checkpoint import load_checkpoint
 from training.directory import Occupied, claimed, discard
 from training.refusal import Refusal
 from training.restore import load_agent
-from training.session import evaluate_run
+from training.watching import watch_run
 
 EVALUATED = [
     "total_env_steps=600",
@@ -361,7 +361,7 @@ def test_evaluating_a_damaged_run_is_refused_in_one_line(run, tmp_path: Path, da
     shutil.copytree(run.directory, copied)
     damage(copied)
     with pytest.raises(Refusal) as caught:
-        evaluate_run(load([f"run={copied}"], "evaluate"))
+        watch_run(load([f"run={copied}"], "evaluate"))
     assert caught.value.exit_code == 2
     assert str(caught.value).startswith(f"run={copied}: ")
     assert "\n" not in str(caught.value)
