@@ -239,11 +239,16 @@ class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
         return observation, info
 
 
-def counts_raw_returns(environments: VectorEnv[Any, Any, Any]) -> bool:
-    """Tells whether the environments report episodes counted below the user's wrappers."""
-    layer: Any = getattr(environments.unwrapped, "envs", [None])[0]
+def has_raw_statistics(environment: Environment) -> bool:
+    """Tells whether an environment reports episodes counted below the user's wrappers."""
+    layer: Any = environment
     while isinstance(layer, gymnasium.Wrapper):
         if isinstance(layer, RawEpisodeStatistics):
             return True
         layer = layer.env
     return False
+
+
+def counts_raw_returns(environments: VectorEnv[Any, Any, Any]) -> bool:
+    """Tells whether the environments report episodes counted below the user's wrappers."""
+    return bool(getattr(environments.unwrapped, "has_raw_statistics", False))
