@@ -82,35 +82,22 @@ def _build_run(
     directory: Path,
 ) -> Run:
     saved = _saved(config, directory)
-    agent = build_agent(
-        config,
-        environments.single_observation_space,
-        environments.single_action_space,
-        num_envs=config.env.num_envs,
-    )
-    # A run goes on with the number of threads it has: sums in another order are other numbers.
-    set_num_threads(config.num_threads if saved is None else saved.threads, agent)
+    agent = _build_agent(config, environments, saved)
     own = identity(config, environments)
+    notices = []
     if saved is not None:
         saved.refuse(own)
-    notices = []
-    if saved is None and config.init_from is not None:
+    elif config.init_from is not None:
         notices.append(warm_start(agent, Path(config.init_from)))
     collector = build_collector(config, environments)
-    rewind(directory, {} if saved is None else saved.state["tensorboard"])
-    stored = {**plain(config), "resume": None, "run_dir": str(directory)}
-    replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
     parameters = parameter_counts(agent.parts())
-    tensorboard = TensorBoard(directory) if config.tracking.tensorboard else NoTensorBoard()
-    if saved is None:
-        introduce(tensorboard, config=stored, versions=own["versions"])
     run = Run(
         agent=agent,
         collector=collector,
         evaluator=evaluator,
         films=films,
         directory=directory,
-        tensorboard=tensorboard,
+        tensorboard=_begin_records(config, directory, saved, own["versions"]),
         progress=Progress(config.total_env_steps, show=config.tracking.progress),
         total_env_steps=config.total_env_steps,
         intervals=Intervals(
@@ -129,6 +116,35 @@ def _build_run(
         notices += saved.notices(config, agent, run.restore(saved.tensors, saved.state))
     print(_header(config, agent, parameters), *notices, sep="\n", flush=True)
     return run
+
+
+def _build_agent(
+    config: DictConfig, environments: VectorEnv[Any, Any, Any], saved: SavedRun | None
+) -> Agent:
+    agent = build_agent(
+        config,
+        environments.single_observation_space,
+        environments.single_action_space,
+        num_envs=config.env.num_envs,
+    )
+    # A run goes on with the number of threads it has: sums in another order are other numbers.
+    set_num_threads(config.num_threads if saved is None else saved.threads, agent)
+    return agent
+
+
+def _begin_records(
+    config: DictConfig, directory: Path, saved: SavedRun | None, versions: Mapping[str, str]
+) -> TensorBoard | NoTensorBoard:
+    """Write the configuration, and open the curves where the run stands: at its start or later."""
+    stored = {**plain(config), "resume": None, "run_dir": str(directory)}
+    replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
+    rewind(directory, {} if saved is None else saved.state["tensorboard"])
+    if not config.tracking.tensorboard:
+        return NoTensorBoard()
+    tensorboard = TensorBoard(directory)
+    if saved is None:
+        introduce(tensorboard, config=stored, versions=versions)
+    return tensorboard
 
 
 def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
