@@ -98,11 +98,17 @@ def test_defaults_have_their_contract() -> None:
     assert config.memory == {"_target_": "networks.memory.NoMemory", "sequence_length": 1}
 
 
-def test_experiment_can_be_run_without_its_memory() -> None:
-    config = load(["experiment=cartpole_no_velocity", "memory=none"])
-    assert list(config.pomdp) == ["mask_velocity"]
-    assert config.memory._target_ == "networks.memory.NoMemory"
-    assert config.agent.rollout_length == 32
+@pytest.mark.parametrize(
+    "experiment", ["cartpole_no_velocity", "cartpole_no_velocity_200", "repeat_previous"]
+)
+def test_experiment_can_be_run_without_its_memory(experiment: str) -> None:
+    given, control = (
+        load([f"experiment={experiment}"]),
+        load([f"experiment={experiment}", "memory=none"]),
+    )
+    assert control.memory._target_ == "networks.memory.NoMemory"
+    assert (control.pomdp, control.agent) == (given.pomdp, given.agent)
+    assert bool(given.pomdp) == experiment.startswith("cartpole")
 
 
 def _mappings(node: object) -> list[dict[Any, Any]]:
