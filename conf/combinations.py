@@ -107,6 +107,7 @@ def _native_environments(config: Config) -> Iterator[str]:
         "env.frame_stack": env["frame_stack"] > 1,
         "env.previous_action": env["previous_action"],
         "env.previous_reward": env["previous_reward"],
+        "env.on_failure": env["on_failure"] != "stop",
     }
     for key in (key for key, is_used in used.items() if is_used):
         yield f"{key}: not possible with env.vectorization=native; use env.vectorization=sync"

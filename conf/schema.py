@@ -15,6 +15,7 @@ from conf.constraints import (
     Free,
     Module,
     Path,
+    Positive,
     PositiveCount,
     Target,
 )
@@ -28,7 +29,9 @@ class Environment:
     kwargs: Free
     packages: list[Module]
     num_envs: PositiveCount
-    vectorization: Literal["sync", "native"]
+    vectorization: Literal["sync", "async", "native"]
+    on_failure: Literal["stop", "restart"]
+    step_timeout: Positive | None
     time_limit: PositiveCount | None
     frame_stack: PositiveCount
     previous_action: bool

@@ -5,7 +5,7 @@ that are not finite, codes out of range): what reaches an agent fits its space.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -152,9 +152,7 @@ def _fitted(value: Any, row: Array, name: str) -> Array:
             fitted = array.astype(row.dtype)
         if row.dtype.kind == "f" or np.array_equal(fitted, array):
             return fitted
-    raise ValueError(
-        f"{name} is {_kind(value, array)}, expected {row.dtype} of shape {row.shape}"
-    )
+    raise ValueError(f"{name} is {_kind(value, array)}, expected {row.dtype} of shape {row.shape}")
 
 
 def _kind(value: Any, array: Array) -> str:

@@ -15,9 +15,7 @@ from typing import Any
 from envs.serving import CLOSE, DONE, FAILED, TOKEN, serve
 from envs.slot import RemoteFailure, RemoteTraceback
 
-START_METHOD = (
-    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-)
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 """Never fork: the copy of a process whose torch has threads can wait for them for ever."""
 
 # Read when numpy is imported, so they are set while a worker (or the fork server) starts.

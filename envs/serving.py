@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.batch import Array, Layout, ObservationBatch, array_kind, arrays_in
+from envs.batch import Layout, ObservationBatch, array_kind, arrays_in
 from envs.probe import can_be_restored
 from envs.slot import (
     FAILURES,

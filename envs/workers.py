@@ -11,6 +11,7 @@ from typing import Any
 
 from envs.batch import Array, arrays_in, layout_bytes, observation_bytes
 from envs.processes import START_METHOD, Deadline, Worker, WorkerLost
+from envs.registration import one_line
 from envs.serving import (
     BEGIN,
     REMAKE,
@@ -22,7 +23,6 @@ from envs.serving import (
     exchange_layout,
 )
 from envs.slot import Make, RemoteFailure, Snapshot, in_one_line, spaces_of
-from envs.registration import one_line
 from envs.vector import EnvironmentFailure, Episode, Failures, OnFailure, SlotVectorEnv
 
 _MAKE_SECONDS = 300.0  # for making an environment, where steps have a limit

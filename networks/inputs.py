@@ -43,42 +43,44 @@ class OneHotInput(nn.Module):
     """Identifiers, one or several, each counted from a start of its own: one-hot, side by side."""
 
     is_numeric = False
-    entries: Tensor
-    values: Tensor
+    starts: Tensor
+    offsets: Tensor
 
     def __init__(self, space: spaces.Discrete[Any] | spaces.MultiDiscrete[Any]) -> None:
-        """Lay out the columns: which identifier each one belongs to, and for which value it is."""
+        """Lay out the columns, those of one identifier after those of another."""
         super().__init__()
         sizes = space.n if isinstance(space, spaces.Discrete) else space.nvec
         counts, starts = (np.ravel(each).astype(np.int64) for each in (sizes, space.start))
         self.space = space
         self.observation_shape: tuple[int, ...] = space.shape or ()
         self.shape: tuple[int, ...] = (int(counts.sum()),)
-        entries = np.repeat(np.arange(len(counts)), counts)
-        first_columns = np.cumsum(counts) - counts
-        values = starts[entries] + np.arange(len(entries)) - first_columns[entries]
+        self._counts = counts
         # Known from the space, so no checkpoint holds them.
-        self.register_buffer("entries", torch.from_numpy(entries), persistent=False)
-        self.register_buffer("values", torch.from_numpy(values), persistent=False)
-        self._num_entries = len(counts)
+        self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
+        self.register_buffer(
+            "offsets", torch.from_numpy(np.cumsum(counts) - counts), persistent=False
+        )
 
     def forward(self, observations: Tensor) -> Float[Tensor, "N K"]:
         """One-hot rows."""
-        codes = observations.reshape(-1, self._num_entries)
-        return (codes.index_select(1, self.entries) == self.values).to(torch.float32)
+        codes = observations.reshape(-1, len(self._counts)).long() - self.starts
+        rows = torch.zeros(len(codes), *self.shape, device=codes.device)
+        return rows.scatter_(1, codes + self.offsets, 1.0)
 
     def mirror(self) -> RowFunction:
         """Numpy form of `forward`; it refuses what is outside of the space."""
-        entries, values = array_of(self.entries), array_of(self.values)
-        size, space = self._num_entries, self.space
+        starts, offsets = array_of(self.starts), array_of(self.offsets)
+        counts, width, space = self._counts.astype(np.uint64), self.shape[0], self.space
 
         def apply(rows: Array) -> Array:
-            codes = rows.reshape(-1, size)
-            encoded = codes[:, entries] == values
-            if np.count_nonzero(encoded) != codes.size:
-                wrong = codes[encoded.sum(1) != size][0].tolist()
+            codes = rows.reshape(-1, len(counts)).astype(np.int64, copy=False) - starts
+            # A negative number is a huge one without its sign.
+            is_wrong = codes.view(np.uint64) >= counts
+            if is_wrong.any():
+                wrong = rows.reshape(-1, len(counts))[is_wrong.any(1)][0].tolist()
                 raise ValueError(f"the observation {wrong} is not in the space {space}")
-            one_hot: Array = encoded.astype(np.float32)
+            one_hot = np.zeros((len(codes), width), np.float32)
+            one_hot[np.arange(len(codes))[:, None], codes + offsets] = 1.0
             return one_hot
 
         return apply
