@@ -92,7 +92,7 @@ def vectorized() -> Iterator[Callable[..., VectorEnv[Any, Any, Any]]]:
     made = []
 
     def vectorize(*environments: gymnasium.Env[Any, Any]) -> VectorEnv[Any, Any, Any]:
-        made.append(SequentialVectorEnv([lambda e=e: e for e in environments], copy=False))
+        made.append(SequentialVectorEnv([lambda e=e: e for e in environments], on_failure="stop"))
         return made[-1]
 
     yield vectorize
