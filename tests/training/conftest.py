@@ -13,7 +13,7 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
 from conf.compose import load
-from envs.vector import SequentialVectorEnv
+from envs.sequential import SequentialVectorEnv
 from networks.policy_heads import make_policy_head
 from training.environments import build_environments
 from training.session import train_run
