@@ -14,6 +14,10 @@ class InvalidExperience(RuntimeError):
     """An environment sent a number that must not reach a network or a score."""
 
 
+class Abandoned(Exception):
+    """Playing was asked to stop in the middle; what was played since it began is lost."""
+
+
 class Episode(NamedTuple):
     """A finished episode: which environment, its undiscounted raw return and its steps."""
 
@@ -59,6 +63,11 @@ class EpisodeCounter:
             self._returns[ended] = 0.0
             self._lengths[ended] = 0
         return episodes
+
+    def forget(self, chosen: Array) -> None:
+        """Drop the episodes under way where `chosen [B]` is True: nobody will see their end."""
+        self._returns[chosen] = 0.0
+        self._lengths[chosen] = 0
 
     def running(self) -> tuple[Array, Array]:
         """Returns and lengths of the episodes still under way."""

@@ -1,7 +1,8 @@
 """Evaluates an agent on environments of its own, without touching anything that training uses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from gymnasium.vector import VectorEnv
 from agents.agent import Agent
 from envs.seeding import environment_seeds, reset_with_seeds
 from networks.mirror import Array
-from training.episodes import Episode, EpisodeCounter, InvalidExperience
+from networks.observations import map_observations
+from training.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
 
 MAX_EPISODE_STEPS = 27_000
 """Steps after which an episode that will not end is counted as it stands (30 minutes of Atari)."""
@@ -22,7 +24,7 @@ class Evaluation:
     """Undiscounted raw returns and lengths of episodes.
 
     Attributes:
-        unfinished: episodes that were cut at `MAX_EPISODE_STEPS`.
+        unfinished: episodes that were cut, at `MAX_EPISODE_STEPS` unless told otherwise.
     """
 
     returns: tuple[float, ...]
@@ -55,6 +57,34 @@ class Evaluation:
             "returns": list(self.returns),
         }
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers."""
+        lists = {"returns": list(self.returns), "lengths": list(self.lengths)}
+        return {**lists, "unfinished": self.unfinished}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "Evaluation":
+        """Make what was saved again."""
+        return cls(tuple(state["returns"]), tuple(state["lengths"]), state["unfinished"])
+
+
+def describe(evaluation: Evaluation) -> str:
+    """Give mean and deviation of the returns, and the number of episodes, in one line."""
+    unfinished = f", {evaluation.unfinished} never ended" if evaluation.unfinished else ""
+    count = len(evaluation.returns)
+    return (
+        f"{evaluation.return_mean:.2f} +- {evaluation.return_std:.2f} over {count} "
+        f"episode{'' if count == 1 else 's'}{unfinished}"
+    )
+
+
+def describe_spread(evaluation: Evaluation) -> str:
+    """Give the median, the extremes and the mean length, which a mean alone does not tell."""
+    return (
+        f"median {np.median(evaluation.returns):.2f}, from {min(evaluation.returns):.2f} to "
+        f"{max(evaluation.returns):.2f}; {evaluation.length_mean:.1f} steps per episode"
+    )
+
 
 def evaluate(
     agent: Agent,
@@ -64,25 +94,34 @@ def evaluate(
     seeds: Sequence[int],
     generator: np.random.Generator,
     deterministic: bool,
+    watch: "Callable[[Play], None] | None" = None,
+    max_episode_steps: int | None = None,
 ) -> Evaluation:
     """Play `episodes` complete episodes.
 
     Every environment plays a number of episodes fixed beforehand: counting whichever finish first
     would favour short ones. Policies that are sampled draw from `generator`.
+
+    Args:
+        watch: called after the reset and after every step, before the next.
+        max_episode_steps: where an episode is cut; None is `MAX_EPISODE_STEPS`.
     """
     size = environments.num_envs
     quota = np.array([(episodes + index) // size for index in range(size)])
-    play = _Play(environments, seeds)
+    limit = MAX_EPISODE_STEPS if max_episode_steps is None else max_episode_steps
+    play = Play(environments, seeds, quota, limit)
     with agent.using(generator):
         state = agent.initial_state(size)
-        while (play.finished < quota).any():
+        if watch is not None:
+            watch(play)
+        while not play.is_over:
+            observations: Any = map_observations(torch.from_numpy, play.observations)
             actions, state = agent.act(
-                torch.from_numpy(play.observations),
-                state,
-                torch.from_numpy(play.is_first),
-                explore=not deterministic,
+                observations, state, torch.from_numpy(play.is_first), explore=not deterministic
             )
-            play.step(agent.to_environment(actions), quota)
+            play.step(agent.to_environment(actions))
+            if watch is not None:
+                watch(play)
     return Evaluation(
         returns=tuple(episode.episode_return for episode in play.episodes),
         lengths=tuple(episode.length for episode in play.episodes),
@@ -90,22 +129,42 @@ def evaluate(
     )
 
 
-class _Play:
-    """The environments of one evaluation and the episodes they have played."""
+class Play:
+    """The environments of one evaluation and the episodes they have played.
 
-    def __init__(self, environments: VectorEnv[Any, Any, Any], seeds: Sequence[int]) -> None:
+    Attributes:
+        observations: of every environment, an array or arrays by name; copies.
+        is_first: `[B]`, whether they open episodes.
+        episodes: that count, in the order in which they ended.
+        unfinished: how many of them were cut.
+    """
+
+    def __init__(
+        self,
+        environments: VectorEnv[Any, Any, Any],
+        seeds: Sequence[int],
+        quota: Array,
+        max_episode_steps: int,
+    ) -> None:
+        """Reset the environments; `quota` `[B]` is how many episodes of each one count."""
         self._environments = environments
         size = environments.num_envs
         observations, _ = reset_with_seeds(environments, seeds)
-        self.observations = _own(observations)
+        self.observations = map_observations(_own, observations)
         self.is_first = np.ones(size, dtype=bool)
-        self.finished = np.zeros(size, np.int64)
         self.episodes: list[Episode] = []
         self.unfinished = 0
+        self._left = quota.copy()
+        self._limit = max_episode_steps
         self._ended = np.zeros(size, dtype=bool)
         self._counter = EpisodeCounter(environments)
 
-    def step(self, actions: Array, quota: Array) -> None:
+    @property
+    def is_over(self) -> bool:
+        """Whether every environment has played its episodes."""
+        return not (self._left > 0).any()
+
+    def step(self, actions: Array) -> None:
         """Take one step everywhere and keep the episodes that still count."""
         observations, rewards, terminated, truncated, infos = self._environments.step(actions)
         if not np.isfinite(rewards).all():
@@ -115,32 +174,42 @@ class _Play:
                 f"evaluation, after action {actions[wrong]}; mend the environment or wrap it "
                 "(env.wrappers)"
             )
-        self.observations, self.is_first = _own(observations), self._ended
+        self.observations = map_observations(_own, observations)
+        self.is_first = self._ended
+        if "restarted" in infos:  # an environment broke: its episode is lost, another one begins
+            self._counter.forget(infos["restarted"])
+            self.is_first = self.is_first | infos["restarted"]
         self._ended = terminated | truncated
         for episode in self._counter.add(rewards, self.is_first, self._ended, infos):
-            self._keep(episode, quota)
-        returns, lengths = self._counter.running()
-        for index in np.flatnonzero(lengths >= MAX_EPISODE_STEPS):
-            episode = Episode(int(index), float(returns[index]), int(lengths[index]))
-            if self.finished[index] < quota[index]:
-                self.unfinished += 1
-                self._keep(episode, quota)
-                quota[index] = self.finished[index]  # it would only be told again
+            self._keep(episode)
+        self._cut()
 
-    def _keep(self, episode: Episode, quota: Array) -> None:
-        if self.finished[episode.environment] < quota[episode.environment]:
-            self.finished[episode.environment] += 1
+    def _cut(self) -> None:
+        """Count episodes that have become too long as they stand, each once."""
+        returns, lengths = self._counter.running()
+        for index in np.flatnonzero((lengths >= self._limit) & (self._left > 0)):
+            self.unfinished += 1
+            self._keep(Episode(int(index), float(returns[index]), int(lengths[index])))
+            self._left[index] = 0  # it would only be told again
+
+    def _keep(self, episode: Episode) -> None:
+        if self._left[episode.environment] > 0:
+            self._left[episode.environment] -= 1
             self.episodes.append(episode)
 
 
-def _own(observations: Any) -> Array:
+def _own(observation: Any) -> Array:
     """Copy what the environments will overwrite; float64 becomes float32, as in training."""
-    array: Array = np.array(observations)
+    array: Array = np.array(observation)
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 class Evaluator:
-    """Owns the evaluation's environments and seeds, both apart from training's."""
+    """Owns the evaluation's environments and seeds, both apart from training's.
+
+    Attributes:
+        should_abandon: asked before every step; True gives the evaluation up.
+    """
 
     def __init__(
         self, environments: VectorEnv[Any, Any, Any], *, seed: int, deterministic: bool
@@ -148,9 +217,22 @@ class Evaluator:
         """Take the environments; `seed` is the run's."""
         self._environments = environments
         self._seed, self._deterministic = seed, deterministic
+        self.should_abandon: Callable[[], bool] = lambda: False
 
-    def __call__(self, agent: Agent, *, episodes: int, index: int) -> Evaluation:
-        """Evaluate; each `index` has seeds of its own, so equal calls give equal results."""
+    def __call__(
+        self,
+        agent: Agent,
+        *,
+        episodes: int,
+        index: int,
+        watch: Callable[[Play], None] | None = None,
+    ) -> Evaluation:
+        """Evaluate; each `index` has seeds of its own, so equal calls give equal results.
+
+        Raises:
+            InvalidExperience: a reward was not finite.
+            Abandoned: it was asked to stop.
+        """
         seeds = environment_seeds(
             self._seed, self._environments.num_envs, purpose="evaluation", index=index
         )
@@ -163,7 +245,14 @@ class Evaluator:
             seeds=seeds,
             generator=np.random.default_rng(policy_seeds),
             deterministic=self._deterministic,
+            watch=partial(self._look, watch),
         )
+
+    def _look(self, watch: Callable[[Play], None] | None, play: Play) -> None:
+        if self.should_abandon():
+            raise Abandoned
+        if watch is not None:
+            watch(play)
 
     def close(self) -> None:
         """Close the environments."""
