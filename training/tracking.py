@@ -3,63 +3,99 @@
 import math
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tqdm import tqdm
+
+from conf.choices import Choice
+from training.event_files import EventFile, Position, position, rewind
+from training.film import Film
+from training.summaries import hparams_value, image_value, text_value
+
+__all__ = ["NoTensorBoard", "Progress", "TensorBoard", "rewind"]
 
 
 class TensorBoard:
-    """Writes scalars, one record for all tags of a step; the x-axis is environment steps.
+    """Writes one event file; the x-axis is environment steps.
 
     A full or failing disk must not end training: the first error is reported as a warning and
     nothing more is written.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Open an event file in `directory`."""
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        self._event, self._summary = Event, Summary
-        self._writer: EventFileWriter | None = None
+        """Open an event file in `directory`, beside those of earlier sessions."""
+        self._directory = directory
+        self._file: EventFile | None = None
         try:
-            self._writer = EventFileWriter(str(directory))
+            self._file = EventFile(directory)
         except OSError as error:
             self._give_up(error)
 
     def scalars(self, values: Mapping[str, float], env_steps: int, wall_time: float) -> None:
-        """Log one value per tag."""
+        """Log one value per tag, all in one record."""
         points = [
-            self._summary.Value(tag=tag, simple_value=value)
+            Summary.Value(tag=tag, simple_value=value)
             for tag, value in values.items()
             if not math.isnan(value)
         ]
-        event = self._event(
-            wall_time=wall_time, step=env_steps, summary=self._summary(value=points)
-        )
-        self._guarded("add_event", event)
+        self._add(points, env_steps, wall_time)
+
+    def text(self, tag: str, markdown: str, env_steps: int, wall_time: float) -> None:
+        """Log a text, shown as Markdown."""
+        self._add([text_value(tag, markdown)], env_steps, wall_time)
+
+    def film(self, tag: str, film: Film, env_steps: int, wall_time: float) -> None:
+        """Log an animated GIF; it plays in the tab of images."""
+        image = image_value(tag, film.data, film.width, film.height, str(film))
+        self._add([image], env_steps, wall_time)
+
+    def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
+        """Log what the run was configured with: its row in the hparams tab."""
+        self._add([hparams_value(values, wall_time)], 0, wall_time)
 
     def flush(self) -> None:
         """Put everything logged so far on disk."""
-        self._guarded("flush")
+        self._guarded("synchronize")
+
+    def position(self) -> Position | None:
+        """Put everything on disk, and tell how far every event file of the run goes.
+
+        Store it in a checkpoint: `rewind` goes back to it. After a failure files are
+        told as they stand. None where they cannot be looked at.
+        """
+        self.flush()
+        try:
+            return position(self._directory)
+        except OSError:
+            return None
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Close the file; nothing more is written."""
         self._guarded("close")
+        self._file = None
+
+    def _add(self, values: Sequence[Any], env_steps: int, wall_time: float) -> None:
+        summary = Summary(value=values)
+        self._guarded("add", Event(wall_time=wall_time, step=env_steps, summary=summary))
 
     def _guarded(self, method: str, *arguments: object) -> None:
-        if self._writer is None:
+        if self._file is None:
             return
         try:
-            getattr(self._writer, method)(*arguments)
+            getattr(self._file, method)(*arguments)
         except OSError as error:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
-        self._writer = None
+        if self._file is not None:
+            with suppress(OSError):  # what is not written yet cannot be written now
+                self._file.close()
+        self._file = None
         warnings.warn(f"TensorBoard logging stopped: {error}", RuntimeWarning, stacklevel=4)
 
 
@@ -69,8 +105,21 @@ class NoTensorBoard:
     def scalars(self, values: Mapping[str, float], env_steps: int, wall_time: float) -> None:
         """Ignore the values."""
 
+    def text(self, tag: str, markdown: str, env_steps: int, wall_time: float) -> None:
+        """Ignore the text."""
+
+    def film(self, tag: str, film: Film, env_steps: int, wall_time: float) -> None:
+        """Ignore the film."""
+
+    def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
+        """Ignore the values."""
+
     def flush(self) -> None:
         """Do nothing."""
+
+    def position(self) -> Position | None:
+        """Tell that there is none."""
+        return None
 
     def close(self) -> None:
         """Do nothing."""

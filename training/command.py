@@ -1,0 +1,50 @@
+"""What a run was begun with: the command, as it can be typed again, and its configuration."""
+
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from conf.choices import choices
+from training.tracking import NoTensorBoard, TensorBoard
+
+_OWN = ("run_dir", "hydra.output_subdir")
+"""Keys that say where a run is kept; one that repeats it is kept elsewhere."""
+_NO_PARAMETERS = ("run_dir", "resume", "trusted_packages")
+
+
+def command() -> str | None:
+    """Write the command that repeats this run in a directory of its own; of a sweep, its one job.
+
+    None where no command line started it.
+    """
+    if not HydraConfig.initialized():
+        return None
+    settings = HydraConfig.get()
+    sources = settings.runtime.config_sources
+    words = [f"--config-dir={s.path}" for s in sources if s.provider == "command-line"]
+    words += [word for word in settings.overrides.hydra if "searchpath" in word]
+    words += [word for word in settings.overrides.task if _key(word) not in _OWN]
+    return shlex.join(["python", "train.py", *words])
+
+
+def introduce(
+    tensorboard: TensorBoard | NoTensorBoard,
+    *,
+    config: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> None:
+    """Tell TensorBoard what a run was begun with: its command, versions and hyper-parameters."""
+    now = time.time()
+    line = command() or "# begun from Python; config.yaml holds the whole configuration"
+    rows = "\n".join(f"| {name} | {version} |" for name, version in versions.items())
+    text = f"    {line}\n\n| package | version |\n|---|---|\n{rows}\n"
+    tensorboard.text("run/command", text, 0, now)
+    values = choices({key: value for key, value in config.items() if key not in _NO_PARAMETERS})
+    tensorboard.hyperparameters(values, now)
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")

@@ -1,0 +1,149 @@
+"""Films: frames of an episode, encoded as they come. What is filmed is the work of `video`.
+
+Imports nothing heavy: whether a film can be encoded is known before anything starts.
+"""
+
+import importlib.util
+import io
+import math
+import tempfile
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Kind = Literal["gif", "mp4"]
+Frame = npt.NDArray[np.uint8]  # [H, W, 3]
+
+_MAX_GIF_RATE = 30.0
+"""Frames per second; browsers slow down what is faster than 50, and files grow."""
+_MAX_GIF_SIDE = 400
+"""Pixels; larger frames are scaled down."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """An encoded episode.
+
+    Attributes:
+        episode_return: undiscounted and raw, of what is seen.
+        length: steps of the environment.
+        is_cut: whether the episode went on.
+    """
+
+    kind: Kind
+    data: bytes
+    width: int
+    height: int
+    episode_return: float
+    length: int
+    is_cut: bool
+
+    def __str__(self) -> str:
+        """Say in a line what is seen."""
+        cut = ", cut there" if self.is_cut else ""
+        return f"return {self.episode_return:.2f} in {self.length:,} steps{cut}"
+
+
+class GifEncoder:
+    """Encodes a GIF, scaled and thinned out to a sane size, at the speed of the original."""
+
+    def __init__(self, *, frames_per_second: float) -> None:
+        """Take the rate at which frames will be added."""
+        self.stride = max(1, math.ceil(frames_per_second / _MAX_GIF_RATE))
+        self._seconds = self.stride / frames_per_second  # that each frame is shown
+        self._images: list[Any] = []
+        self.size = (0, 0)
+
+    def add(self, frame: Frame) -> None:
+        """Append a frame. It is reduced to 256 colours at once: films need not fit memory raw."""
+        from PIL import Image
+
+        image = Image.fromarray(frame)
+        image.thumbnail((_MAX_GIF_SIDE, _MAX_GIF_SIDE), Image.Resampling.BOX)
+        self.size = image.size
+        self._images.append(image.quantize(256, dither=Image.Dither.NONE))
+
+    def finish(self) -> bytes:
+        """Return the file."""
+        # GIFs count hundredths of seconds: rounding the sum keeps the speed, rounding each does not
+        ends = [round(100 * self._seconds * number) for number in range(len(self._images) + 1)]
+        shown = [10 * (end - begin) for begin, end in pairwise(ends)]
+        file = io.BytesIO()
+        first, *rest = self._images
+        first.save(file, format="GIF", save_all=True, append_images=rest, duration=shown, loop=0)
+        return file.getvalue()
+
+    def close(self) -> None:
+        """Drop the frames."""
+        self._images.clear()
+
+
+class Mp4Encoder:
+    """Encodes H.264 at the frames' own size and rate, with the ffmpeg of the extra `video`."""
+
+    stride = 1
+
+    def __init__(self, *, frames_per_second: float) -> None:
+        """Take the rate at which frames will be added."""
+        self._rate = frames_per_second
+        self._directory = tempfile.TemporaryDirectory()
+        self._path = Path(self._directory.name) / "film.mp4"
+        self._writer: Any = None
+        self.size = (0, 0)
+
+    def add(self, frame: Frame) -> None:
+        """Append a frame."""
+        import imageio_ffmpeg
+
+        height, width = (side - side % 2 for side in frame.shape[:2])  # H.264 has no odd sides
+        if self._writer is None:
+            self.size = (width, height)
+            self._writer = imageio_ffmpeg.write_frames(
+                str(self._path), self.size, fps=self._rate, macro_block_size=2
+            )
+            self._writer.send(None)
+        self._writer.send(np.ascontiguousarray(frame[:height, :width]))
+
+    def finish(self) -> bytes:
+        """Return the file."""
+        self._writer.close()
+        return self._path.read_bytes()
+
+    def close(self) -> None:
+        """End ffmpeg and remove its file, whether it was finished or not."""
+        if self._writer is not None:
+            self._writer.close()
+        self._directory.cleanup()
+
+
+Encoder = GifEncoder | Mp4Encoder
+
+
+def make_encoder(kind: Kind, *, frames_per_second: float) -> Encoder:
+    """Make what encodes films of a kind."""
+    make = GifEncoder if kind == "gif" else Mp4Encoder
+    return make(frames_per_second=frames_per_second)
+
+
+def film_kind(video: bool | Kind) -> Kind | None:
+    """Read the key `video`; true is a GIF, which needs nothing that is not there."""
+    if isinstance(video, bool):
+        return "gif" if video else None
+    return video
+
+
+def check_encoder(kind: Kind | None) -> None:
+    """Refuse films that nothing here can encode.
+
+    Raises:
+        ValueError: the extra is not installed; names the remedy.
+    """
+    if kind == "mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise ValueError(
+            "video=mp4: needs imageio-ffmpeg: python -m pip install -c constraints.txt "
+            "-e '.[video]'; video=gif does without"
+        )
