@@ -18,21 +18,40 @@ if TYPE_CHECKING:
 
 def evaluate(config: DictConfig) -> float:
     """Evaluate one run on fresh environments, print its scores, return the mean return."""
+    from training.display import check_display
+    from training.film import check_encoder, film_kind
     from training.refusal import Refusal
 
-    if not (Path(config.run) / "config.yaml").is_file():  # told before torch is imported
-        print(f"run={config.run}: no run there, as it has no config.yaml", file=sys.stderr)
-        sys.exit(2)
-
-    from training.session import describe, evaluate_run
-
     try:
-        evaluation = evaluate_run(config)
+        try:  # told before torch is imported
+            check_run(Path(config.run))
+            check_encoder(film_kind(config.video))
+            check_display(config.render_mode)
+        except ValueError as error:
+            raise Refusal(str(error), 2) from error
+
+        from training.evaluation import describe, describe_spread
+        from training.watching import watch_run
+
+        watched = watch_run(config)
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         sys.exit(refusal.exit_code)
-    print(describe(evaluation))
-    return evaluation.return_mean
+    print(describe(watched.evaluation))
+    print(describe_spread(watched.evaluation))
+    if watched.film is not None:
+        print(f"{watched.film_path} ({watched.film})")
+    return watched.evaluation.return_mean
+
+
+def check_run(run: Path) -> None:
+    """Refuse what is no run's directory.
+
+    Raises:
+        ValueError: it has no configuration.
+    """
+    if not (run / "config.yaml").is_file():
+        raise ValueError(f"run={run}: no run there, as it has no config.yaml")
 
 
 if __name__ == "__main__":

@@ -119,6 +119,11 @@ def _evaluation(config: Config) -> Iterator[str]:
             "evaluation.checkpoint: expected last, because evaluation.interval=0 finds no best "
             "during training; got 'best'"
         )
+    if evaluation["video"] and not config["tracking"]["tensorboard"]:
+        yield (
+            "evaluation.video: expected false, because tracking.tensorboard=false leaves no place "
+            "to show films; python evaluate.py run=... video=true makes one afterwards"
+        )
 
 
 def _optimizer(config: Config) -> Iterator[str]:

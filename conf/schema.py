@@ -60,6 +60,7 @@ class PeriodicEvaluation(Evaluation):
 
     interval: Count
     final_episodes: PositiveCount
+    video: bool
 
 
 @dataclass
@@ -111,13 +112,24 @@ class EvaluationRun:
     """conf/evaluate.yaml, composed."""
 
     run: Path
+    seed: Count | None
+    video: bool | Literal["gif", "mp4"]
+    render_mode: Literal["human"] | None
     evaluation: Evaluation
     device: Device
     trusted_packages: list[Module]
 
 
+@dataclass
+class Comparison:
+    """conf/compare.yaml, composed."""
+
+    runs: Path | list[Path]
+    format: Literal["text", "markdown", "csv"]
+
+
 # The primary configuration of each entry point.
-ROOTS: dict[str, type] = {"config": TrainingRun, "evaluate": EvaluationRun}
+ROOTS: dict[str, type] = {"config": TrainingRun, "evaluate": EvaluationRun, "compare": Comparison}
 
 # The folders of conf/, one choice each (pomdp: several).
 GROUPS = (

@@ -64,6 +64,7 @@ CLEANRL = {
     "cuda": "device",
     "track": "tracking",
     "exp_name": "run_dir",
+    "capture_video": "evaluation.video",
 }
 
 ELSEWHERE = {

@@ -1,0 +1,114 @@
+"""Looks at a finished run again: its scores, a film, a window."""
+
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
+
+from envs.vector import EnvironmentFailure
+from training.checkpoint import load_checkpoint
+from training.environments import build_environments
+from training.episodes import InvalidExperience
+from training.evaluation import Evaluation, Evaluator, Play
+from training.film import Film, film_kind
+from training.refusal import Refusal
+from training.rendering import DrawingFailure, build_drawn, frames_per_second
+from training.restore import load_agent
+from training.threads import set_num_threads
+from training.video import build_camera
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen of a run; the film, if there is one, and where it is kept."""
+
+    evaluation: Evaluation
+    film: Film | None
+    film_path: Path | None
+
+
+def watch_run(config: DictConfig) -> Watched:
+    """Evaluate the run in `config.run`, show it and film it, as the configuration says.
+
+    Raises:
+        Refusal: there is no such run, or its environment cannot be made or drawn, or broke.
+    """
+    kind = film_kind(config.video)
+    with ExitStack() as stack:
+        try:
+            run_config, agent = load_agent(
+                Path(config.run),
+                checkpoint=config.evaluation.checkpoint,
+                device=config.device,
+                trusted_packages=config.trusted_packages,
+            )
+            seed = run_config.seed if config.seed is None else config.seed
+            environments, watch = _environments(config, run_config)
+            stack.callback(environments.close)
+            deterministic = config.evaluation.deterministic
+            evaluator = Evaluator(environments, seed=seed, deterministic=deterministic)
+            camera = None
+            if kind is not None:
+                camera = build_camera(
+                    run_config, seed=seed, deterministic=deterministic, key=f"video={kind}"
+                )
+                stack.callback(camera.close)
+            set_num_threads(run_config.num_threads, agent)
+        except (ValueError, OSError, RuntimeError) as error:
+            raise Refusal(f"run={config.run}: {error}", 2) from error
+        try:
+            evaluation = evaluator(agent, episodes=config.evaluation.episodes, index=0, watch=watch)
+            if camera is None or kind is None:
+                return Watched(evaluation, None, None)
+            film = camera.film(agent, index=0, kind=kind)
+            return Watched(evaluation, film, _keep(film, config))
+        except (InvalidExperience, EnvironmentFailure, DrawingFailure, OSError) as error:
+            raise Refusal(f"run={config.run}: {error}", 1) from error
+
+
+class Window:
+    """Keeps what is shown at the environment's own pace, and tells of each episode as it ends."""
+
+    def __init__(self, frames_per_second: float) -> None:
+        """Start the clock."""
+        self._seconds = 1.0 / frames_per_second
+        self._next = time.perf_counter()
+        self._told = 0
+
+    def __call__(self, play: Play) -> None:
+        """Wait until the next step is due; many environments have waited by themselves."""
+        for episode in play.episodes[self._told :]:
+            self._told += 1
+            print(
+                f"episode {self._told}: return {episode.episode_return:.2f} in "
+                f"{episode.length:,} steps",
+                flush=True,
+            )
+        now = time.perf_counter()
+        time.sleep(max(0.0, self._next - now))
+        self._next = max(now, self._next) + self._seconds
+
+
+def _environments(config: DictConfig, run_config: DictConfig) -> tuple[VectorEnv, Window | None]:
+    """Make what is evaluated: side by side, or one in a window."""
+    if config.render_mode is None:
+        return build_environments(run_config, num_envs=config.evaluation.num_envs), None
+    environments = build_drawn(run_config, "human", key="render_mode=human")
+    return environments, Window(frames_per_second(environments))
+
+
+def _keep(film: Film, config: DictConfig) -> Path:
+    """Write a film into the run's directory, in one rename."""
+    name = config.evaluation.checkpoint
+    _, state = load_checkpoint(Path(config.run) / "checkpoints" / name)
+    other = "" if config.seed is None else f"-seed{config.seed}"
+    path = Path(config.run) / "videos" / f"{name}-{state['env_steps']}{other}.{film.kind}"
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_bytes(film.data)
+    os.replace(temporary, path)
+    return path
