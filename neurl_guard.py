@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-PACKAGES = ("agents", "conf", "envs", "networks", "training")
+PACKAGES = ("agents", "analysis", "conf", "envs", "networks", "training")
 
 
 def check_imports(root: Path) -> None:

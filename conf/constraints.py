@@ -80,7 +80,7 @@ FractionBelowOne = Annotated[float, Range(minimum=0, below=1)]
 Module = Annotated[
     str, Text(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "the name of a package", "names of packages")
 ]
-Path = Annotated[str, Text(r".*\S.*", "a path")]
+Path = Annotated[str, Text(r".*\S.*", "a path", "paths")]
 EnvironmentId = Annotated[str, Text(r"[^\s=]+", "a Gymnasium id such as CartPole-v1")]
 Device = Annotated[str, Text(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:<number>")]
 

@@ -1,0 +1,137 @@
+"""Finds runs on disk and reads their records. Nothing that is stored there is executed."""
+
+import glob
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from conf.choices import Choice, choices
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
+_RECORDS = ("config.yaml", "summary.json")
+
+
+class Damaged(ValueError):
+    """A directory holds part of a run, or something else under a run's names."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is compared of one run.
+
+    Attributes:
+        environment: its id, and what is hidden of it.
+        choices: every value of its configuration, by the key of the command line.
+        budget: env steps the run is configured for.
+        score: mean return of the final evaluation; None before it.
+        training_seconds: collecting and learning alone.
+        parameters: of all networks.
+    """
+
+    directory: Path
+    environment: str
+    choices: Mapping[str, Choice]
+    seed: int
+    budget: int
+    status: str
+    score: float | None
+    env_steps: float
+    training_seconds: float
+    steps_per_second: float
+    parameters: float
+
+
+def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
+    """Read every run at and below the places.
+
+    Args:
+        places: directories, or patterns for them such as `runs/**`.
+
+    Returns:
+        The runs in the order of their paths, and a line for each place or directory that had to be
+        skipped.
+    """
+    found = {place: _expanded(place) for place in places}
+    # Where there is nothing anywhere, who asked says so.
+    nowhere = [place for place, paths in found.items() if not paths] if any(found.values()) else []
+    runs, skipped = [], [f"skipped {place}: no such directory" for place in nowhere]
+    for directory in _run_directories({Path(path) for paths in found.values() for path in paths}):
+        try:
+            runs.append(read_run(directory))
+        except Damaged as error:
+            skipped.append(f"skipped {directory}: {error}")
+    return runs, skipped
+
+
+def read_run(directory: Path) -> RunRecord:
+    """Read one run.
+
+    Raises:
+        Damaged: a record is missing or is not what a run writes.
+    """
+    config = _mapping(directory / "config.yaml", lambda text: _Loader(text).get_single_data())
+    summary = _mapping(directory / "summary.json", json.loads)
+    try:
+        is_finished = summary["status"] == "finished"
+        return RunRecord(
+            directory=directory,
+            environment="-".join([str(config["env"]["id"]), *(config.get("pomdp") or {})]),
+            choices=choices(config),
+            seed=int(config["seed"]),
+            budget=int(config["total_env_steps"]),
+            status=str(summary["status"]),
+            score=_number(summary["evaluation"]["return_mean"]) if is_finished else None,
+            env_steps=_number(summary["env_steps"]),
+            training_seconds=_number(summary["training_seconds"]),
+            steps_per_second=_number(summary["steps_per_second"]),
+            parameters=_number(summary["parameters"]["total"]),
+        )
+    except KeyError as error:
+        raise Damaged(f"it does not tell {error.args[0]}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Damaged(f"it is damaged: {error}") from error
+
+
+def _run_directories(roots: Iterable[Path]) -> Iterator[Path]:
+    """Yield directories with a record of a run, each once; what lies inside of runs is theirs."""
+    seen: set[Path] = set()
+    for root in sorted(roots):
+        if seen.intersection(root.parents):
+            continue  # below what was searched already
+        seen.add(root)
+        for folder, folders, files in os.walk(root):
+            if set(_RECORDS) & set(files):
+                folders.clear()
+                yield Path(folder)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+
+
+def _expanded(place: str) -> list[str]:
+    found = [place] if os.path.isdir(place) else glob.glob(place, recursive=True)
+    return [path for path in found if os.path.isdir(path)]
+
+
+def _mapping(path: Path, parse: Any) -> dict[str, Any]:
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise Damaged(f"it has no {path.name}") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise Damaged(f"{path.name} is damaged: {reason}") from error
+    if not isinstance(content, dict):
+        raise Damaged(f"{path.name} is damaged: it holds no mapping")
+    return content
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no number to compare")
+    return number

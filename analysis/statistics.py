@@ -1,0 +1,22 @@
+"""Statistics of scores over seeds: pure functions of numbers."""
+
+import math
+from collections.abc import Sequence
+
+
+def mean(values: Sequence[float]) -> float:
+    """Average at least one value."""
+    return math.fsum(values) / len(values)
+
+
+def standard_deviation(values: Sequence[float]) -> float | None:
+    """Estimate the standard deviation of what the values are a sample of.
+
+        s = sqrt(sum((x - mean)^2) / (n - 1))
+
+    None for a single value, which tells nothing of it.
+    """
+    if len(values) < 2:
+        return None
+    center = mean(values)
+    return math.sqrt(math.fsum((value - center) ** 2 for value in values) / (len(values) - 1))
