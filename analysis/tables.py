@@ -39,10 +39,10 @@ def write(tables: Sequence[Table], style: Format) -> str:
 
 
 def _titled(table: Table, draw: Callable[[Cells, int], str]) -> str:
-    title = f"{'## ' if draw is _markdown else ''}{table.environment}\n"
-    blank = "\n" if draw is _markdown else ""
-    notes = "".join(f"\n{blank}{note}" for note in table.notes)
-    return f"{title}{blank}{draw(_cells(table), len(table.choices))}{notes}"
+    body = draw(_cells(table), len(table.choices))
+    if draw is _markdown:
+        return "\n\n".join([f"## {table.environment}", body, *table.notes])
+    return "\n".join([table.environment, body, *(f"  {note}" for note in table.notes)])
 
 
 def _cells(table: Table) -> Cells:

@@ -77,6 +77,10 @@ class GifEncoder:
         first.save(file, format="GIF", save_all=True, append_images=rest, duration=shown, loop=0)
         return file.getvalue()
 
+    def close(self) -> None:
+        """Drop the frames."""
+        self._images.clear()
+
 
 class Mp4Encoder:
     """Encodes H.264 at the frames' own size and rate, with the ffmpeg of the extra `video`."""
@@ -106,9 +110,14 @@ class Mp4Encoder:
 
     def finish(self) -> bytes:
         """Return the file."""
-        with self._directory:
+        self._writer.close()
+        return self._path.read_bytes()
+
+    def close(self) -> None:
+        """End ffmpeg and remove its file, whether it was finished or not."""
+        if self._writer is not None:
             self._writer.close()
-            return self._path.read_bytes()
+        self._directory.cleanup()
 
 
 Encoder = GifEncoder | Mp4Encoder

@@ -1,6 +1,7 @@
 """Evaluation: a fair number of episodes, the same every time, and no trace in training."""
 
 import contextlib
+import json
 
 import gymnasium
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium import spaces
 
 import training.evaluation
 from training.collect import InvalidExperience
+from training.episodes import Abandoned
 from training.evaluation import Evaluation, Evaluator, evaluate
 
 
@@ -178,6 +180,117 @@ def test_a_score_is_never_nan(actor, vectorized) -> None:
     """It would be the best there ever was: nothing is greater or equal."""
     with pytest.raises(InvalidExperience, match="environment 0 sent a reward"):
         play(actor, vectorized(BrokenReward()), 1)
+
+
+class Parts(gymnasium.Env):
+    """Shows its step in two parts; overwrites one of them in place."""
+
+    observation_space = spaces.Dict(
+        position=spaces.Box(0, 99, (3,), np.float64), phase=spaces.Discrete(9)
+    )
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.step_number, self.position = 0, np.zeros(3)
+        return {"position": self.position, "phase": 0}, {}
+
+    def step(self, action):
+        self.step_number += 1
+        self.position += 1
+        observation = {"position": self.position, "phase": self.step_number}
+        return observation, 1.0, self.step_number == 3, False, {}
+
+
+class ByParts(Actor):
+    """Keeps the observations that it is given, to look at afterwards."""
+
+    def __init__(self, random_agent) -> None:
+        super().__init__(random_agent)
+        self.given: list[dict[str, torch.Tensor]] = []
+
+    def act(self, observations, state, is_first, *, explore):
+        self.given.append(observations)
+        return self.random_agent.act(observations["phase"], state, is_first, explore=explore)
+
+
+def test_observations_by_name_are_carried_part_by_part(random_agent) -> None:
+    agent = ByParts(random_agent(spaces.Discrete(2)))
+    environments = gymnasium.vector.SyncVectorEnv([Parts, Parts], copy=False)
+    result = play(agent, environments, 4)
+    environments.close()
+    assert result.lengths == (3, 3, 3, 3)
+    assert {name: part.dtype for name, part in agent.given[0].items()} == {
+        "position": torch.float32,
+        "phase": torch.int64,
+    }
+    steps = [0, 1, 2, 3, 0, 1, 2]  # copies: what was kept does not change
+    assert [given["phase"].tolist() for given in agent.given] == [[s, s] for s in steps]
+    for given, step in zip(agent.given, steps, strict=True):
+        assert torch.equal(given["position"], torch.full((2, 3), float(step)))
+
+
+class Restarting(gymnasium.vector.VectorWrapper):
+    """Tells, at chosen steps, that the first environment broke and was started anew."""
+
+    def __init__(self, environments, at: set[int]) -> None:
+        super().__init__(environments)
+        self.at, self.taken = at, 0
+
+    def step(self, actions):
+        self.taken += 1
+        if self.taken not in self.at:
+            return super().step(actions)
+        (broken, *_) = self.env.unwrapped.envs
+        observations, rewards, terminated, truncated, infos = super().step(actions)
+        observations = observations.copy()
+        observations[0], _ = broken.reset()
+        rewards[0], terminated[0], truncated[0] = 0.0, False, False
+        infos["restarted"] = np.array([True, False])
+        return observations, rewards, terminated, truncated, infos
+
+
+def test_the_episode_of_an_environment_that_broke_is_lost(actor, counting) -> None:
+    environments = Restarting(counting([5], [4]), {3})
+    result = play(actor, environments, 4)
+    # both play two whole episodes; two steps of the first environment's first count for nothing
+    assert sorted(result.lengths) == [4, 4, 5, 5]
+    assert result.returns == tuple(map(float, result.lengths))
+    firsts = [call.is_first.tolist() for call in actor.random_agent.calls]
+    assert [step for step, (first, _) in enumerate(firsts) if first] == [0, 3, 9]
+    assert [step for step, (_, first) in enumerate(firsts) if first][:3] == [0, 5, 10]
+
+
+def test_an_evaluation_can_be_given_up(build) -> None:
+    run = build("env.id=CartPole-v1")
+    evaluate_run = evaluator(run)
+    asked = []
+    evaluate_run.should_abandon = lambda: len(asked) == 5 or asked.append(1)
+    before = run.agent.generator
+    with pytest.raises(Abandoned):
+        evaluate_run(run.agent, episodes=2, index=0)
+    assert run.agent.generator is before
+    evaluate_run.should_abandon = lambda: False
+    assert len(evaluate_run(run.agent, episodes=2, index=0).returns) == 2
+
+
+def test_whoever_watches_sees_the_reset_and_every_step(actor, counting) -> None:
+    seen = []
+    evaluate(
+        actor,
+        counting([3]),
+        episodes=2,
+        seeds=[0],
+        generator=np.random.default_rng(0),
+        deterministic=False,
+        watch=lambda play: seen.append((int(play.observations[0, 1]), len(play.episodes))),
+    )
+    assert seen == [(0, 0), (1, 0), (2, 0), (3, 1), (0, 1), (1, 1), (2, 1), (3, 2)]
+
+
+def test_a_saved_evaluation_is_the_same() -> None:
+    evaluation = Evaluation(returns=(1.5, -3.0), lengths=(1, 4), unfinished=1)
+    stored = json.loads(json.dumps(evaluation.state_dict()))
+    assert Evaluation.from_state_dict(stored) == evaluation
 
 
 RUN = ["total_env_steps=800", "env.id=CartPole-v1", "normalize_observations=true"]
