@@ -108,10 +108,8 @@ class PPO(Agent):
             sequence_length=self.sequence_length,
         )
         learning_rate = self.now(self.optimizer.learning_rate)
-        clip_range, entropy_coefficient = (
-            self.now(self.clip_range),
-            self.now(self.entropy_coefficient),
-        )
+        clip_range = self.now(self.clip_range)
+        entropy_coefficient = self.now(self.entropy_coefficient)
         active = torch.ones((), dtype=torch.bool, device=self.device)
         metrics: list[Tensor] = []
         with self.training_mode():
