@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 
 import training.evaluation
+from envs.vector import EnvironmentFailure
 from training.collect import InvalidExperience
 from training.episodes import Abandoned
 from training.evaluation import Evaluation, Evaluator, evaluate
@@ -178,8 +179,11 @@ class BrokenReward(gymnasium.Env):
 
 def test_a_score_is_never_nan(actor, vectorized) -> None:
     """It would be the best there ever was: nothing is greater or equal."""
-    with pytest.raises(InvalidExperience, match="environment 0 sent a reward"):
+    with pytest.raises(EnvironmentFailure, match=r"environment 0 .* the reward is not finite"):
         play(actor, vectorized(BrokenReward()), 1)
+    unguarded = gymnasium.vector.SyncVectorEnv([BrokenReward])
+    with pytest.raises(InvalidExperience, match="environment 0 sent a reward"):
+        play(actor, unguarded, 1)
 
 
 class Parts(gymnasium.Env):
@@ -241,8 +245,8 @@ class Restarting(gymnasium.vector.VectorWrapper):
         if self.taken not in self.at:
             return super().step(actions)
         (broken, *_) = self.env.unwrapped.envs
-        observations, rewards, terminated, truncated, infos = super().step(actions)
-        observations = observations.copy()
+        *arrays, infos = super().step(actions)
+        observations, rewards, terminated, truncated = (array.copy() for array in arrays)
         observations[0], _ = broken.reset()
         rewards[0], terminated[0], truncated[0] = 0.0, False, False
         infos["restarted"] = np.array([True, False])
