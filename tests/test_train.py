@@ -73,7 +73,7 @@ class Tiny(gymnasium.Env):
         self.observation_space = {
             "vector": box,
             "image": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8),
-            "dictionary": gymnasium.spaces.Dict(position=box),
+            "dictionary": gymnasium.spaces.Dict(position=box, words=gymnasium.spaces.Text(3)),
         }[kind]
         self.broken_at = broken_at
         self.steps = 0
@@ -271,7 +271,7 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
             "env.packages=[my_package.environments]",
             "+env.kwargs.kind=dictionary",
         ],
-        ["env.id=mine/Tiny-v0", "observation space", "Dict"],
+        ["env.id=mine/Tiny-v0", "the observation's part 'words' is Text("],
     ),
     "device": (["device=cuda:63"], ["device=cuda:63", "device=cpu"]),
     "wrapper": (
