@@ -18,6 +18,7 @@ Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]  # shape and dtype of 
 Write = Callable[[Any], None]
 
 _ALIGNMENT = 64  # bytes: a cache line
+_NUMBERS = (float, int)
 # Networks compute in float32: a number beyond it is as good as infinite.
 LARGEST = float(np.finfo(np.float32).max)
 # A sum of squares below the bound proves, without a look at each, that no number is.
@@ -135,7 +136,7 @@ def _array_writer(row: Array, *, name: str) -> Write:
     array_type = np.ndarray  # local names: this runs in every step of every environment
 
     def write(value: Any) -> None:
-        if type(value) is array_type and value.dtype is dtype and value.shape == shape:
+        if type(value) is array_type and value.dtype == dtype and value.shape == shape:
             row[...] = value
         else:
             row[...] = _fitted(value, row, name)
@@ -145,9 +146,7 @@ def _array_writer(row: Array, *, name: str) -> Write:
 
 def _fitted(value: Any, row: Array, name: str) -> Array:
     """Converts what means the same in the row's dtype; a float is never cut to an integer."""
-    array = np.asarray(value)
-    if array.dtype == row.dtype and array.shape == row.shape:
-        return array
+    array = _array_of(value)
     sources = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}[row.dtype.kind]
     if array.shape == row.shape and array.dtype.kind in sources:
         with np.errstate(over="ignore"):  # too large for the dtype: infinite, refused below
@@ -155,6 +154,13 @@ def _fitted(value: Any, row: Array, name: str) -> Array:
         if row.dtype.kind == "f" or np.array_equal(fitted, array):
             return fitted
     raise ValueError(f"{name} is {_kind(value, array)}, expected {row.dtype} of shape {row.shape}")
+
+
+def _array_of(value: Any) -> Array:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError):  # lists of different lengths, and worse
+        return np.empty((), np.object_)
 
 
 def _kind(value: Any, array: Array) -> str:
@@ -169,15 +175,20 @@ def shown(value: Any) -> str:
 
 
 def as_number(reward: Any) -> float:
-    """Reads a reward that is no plain number.
+    """Reads a reward.
 
     Raises:
-        ValueError: it is not one number in another form either.
+        ValueError: it is not one number, in whatever form.
     """
-    array = np.asarray(reward)
-    if array.size != 1 or array.dtype.kind not in "fiub":
-        raise ValueError(f"the reward is {shown(reward)}, expected one number")
-    return float(array.item())
+    array = reward if isinstance(reward, _NUMBERS) else _array_of(reward)
+    if isinstance(array, np.ndarray):
+        if array.size != 1 or array.dtype.kind not in "fiub":
+            raise ValueError(f"the reward is {shown(reward)}, expected one number")
+        array = array.item()
+    try:
+        return float(array)
+    except OverflowError:  # of an integer
+        raise ValueError("the reward is an integer that no float can hold") from None
 
 
 def not_finite(number: float) -> str:
@@ -200,7 +211,8 @@ def _check(space: Space[Any], array: Array) -> _Check | None:
 
 def _finite_check(array: Array) -> _Check:
     flat = array.reshape(-1)
-    dot, bound = np.vdot, _BOUNDS.get(array.dtype.itemsize)  # vdot warns of no overflow
+    bound: Any = _BOUNDS.get(array.dtype.itemsize)
+    dot = np.vdot  # it warns of no overflow
 
     def quick() -> bool:
         return bool(dot(flat, flat) < bound)

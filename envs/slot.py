@@ -35,7 +35,6 @@ class RemoteFailure(Exception):
     """An exception of another process; its text is that of `in_one_line`."""
 
 
-_NUMBERS = (float, int)
 _LEAST = -LARGEST
 
 
@@ -53,7 +52,7 @@ class Slot:
 
     def _take(self, environment: Environment) -> None:
         self.environment = environment
-        _unshare_spaces(environment)
+        _own_spaces(environment)
         self._memories = Memories(environment)
         self._is_untouched = True
         self._seed: int | None = None
@@ -119,7 +118,7 @@ class Slot:
         observation, reward, terminated, truncated, info = self.environment.step(action)
         self._write(observation)
         if type(reward) is not float:
-            reward = float(reward) if isinstance(reward, _NUMBERS) else as_number(reward)
+            reward = as_number(reward)
         total = self._return + reward
         if not _LEAST <= total <= LARGEST:  # which also says whether the reward is finite
             raise ValueError(f"the reward is {not_finite(reward)}")
@@ -175,13 +174,16 @@ class Slot:
             self.environment.close()
 
 
-def _unshare_spaces(environment: Environment) -> None:
-    """Gives an environment spaces of its own where its class has them: they hold generators."""
+def _own_spaces(environment: Environment) -> None:
+    """Gives an environment spaces of its own: a class's or a module's are shared, and draw."""
     bare = environment.unwrapped
     for name in ("action_space", "observation_space"):
-        shared = inspect.getattr_static(type(bare), name, None)
-        if isinstance(shared, Space) and name not in vars(bare):
-            setattr(bare, name, copy.deepcopy(shared))
+        space = inspect.getattr_static(bare, name, None)
+        if isinstance(space, Space):
+            own = copy.deepcopy(space)
+            aliases = [alias for alias, value in vars(bare).items() if value is space]
+            for alias in (name, *aliases):
+                setattr(bare, alias, own)
 
 
 def in_one_line(error: BaseException) -> str:

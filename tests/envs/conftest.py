@@ -10,6 +10,9 @@ from gymnasium.envs.registration import register, registry
 from gymnasium.vector import VectorEnv
 
 from envs.make import make_environments
+from envs.sequential import SequentialVectorEnv
+from envs.vector import OnFailure, SlotVectorEnv
+from envs.workers import WorkerVectorEnv
 
 DEFAULTS: dict[str, Any] = {
     "id": "CartPole-v1",
@@ -99,3 +102,25 @@ def plain() -> type[gymnasium.Env]:
     """Gives the class, none of which is open."""
     _Plain.open_count = 0
     return _Plain
+
+
+@pytest.fixture
+def vector() -> Iterator[Callable[..., SlotVectorEnv]]:
+    """Steps environments together, `sync` or `async`, and closes them after the test."""
+    made: list[SlotVectorEnv] = []
+
+    def vectorize(
+        kind: str,
+        *makers: Callable[[], gymnasium.Env[Any, Any]],
+        on_failure: OnFailure = "stop",
+        step_timeout: float | None = 20.0,
+    ) -> SlotVectorEnv:
+        if kind == "sync":
+            made.append(SequentialVectorEnv(makers, on_failure=on_failure))
+        else:
+            made.append(WorkerVectorEnv(makers, on_failure=on_failure, step_timeout=step_timeout))
+        return made[-1]
+
+    yield vectorize
+    for environments in made:
+        environments.close()

@@ -1,0 +1,428 @@
+"""Environments are brought back by playing again, bit for bit, or it is said that they are not."""
+
+import functools
+import itertools
+import json
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.wrappers import FlattenObservation, StickyAction, TransformObservation
+
+import envs  # noqa: F401 (registers the tasks)
+from envs import snapshot
+from envs.pomdp import MaskVelocity
+from envs.probe import can_be_restored
+from envs.seeding import reset_with_seeds
+from envs.sequential import SequentialVectorEnv
+from envs.snapshot import Clock, Journal, Memories, decoded, encoded
+from envs.vector import SlotVectorEnv
+from tests.envs.misbehaving import Misbehaving, Sampling, Steady
+
+KINDS = ("sync", "async")
+
+
+class Noise(gymnasium.ObservationWrapper):
+    """Adds noise of a generator of its own, which no seed of a reset reaches."""
+
+    def __init__(self, env: gymnasium.Env, *, kind: str) -> None:
+        super().__init__(env)
+        self.inner = {"generators": [make_generator(kind)]}
+
+    def observation(self, observation):
+        return observation + np.float32(draw(self.inner["generators"][0]))
+
+
+def make_generator(kind: str) -> Any:
+    if kind == "Random":
+        return random.Random(3)
+    if kind == "RandomState":
+        return np.random.RandomState(3)  # noqa: NPY002 (environments have them)
+    return np.random.Generator(getattr(np.random, kind)(3))
+
+
+def draw(generator: Any) -> float:
+    return generator.gauss(0, 1) if isinstance(generator, random.Random) else generator.normal()
+
+
+class Hidden(Steady):
+    """Something lives on from episode to episode that nobody can see."""
+
+    def __init__(self) -> None:
+        super().__init__(length=5)
+        self.hidden = itertools.count()
+
+    def shown(self):
+        return np.float32([0, next(self.hidden)])
+
+
+class Late(Steady):
+    """Shows the same in every episode, but for the reward, which grows with the episodes."""
+
+    def shown(self):
+        return np.float32([0, self.steps])
+
+    def step(self, action):
+        shown, _, *rest = super().step(action)
+        return shown, float(self.resets), *rest
+
+
+class Told(Steady):
+    """Says itself what it remembers: how many resets there were."""
+
+    def state_dict(self):
+        return {"resets": self.resets}
+
+    def load_state_dict(self, state):
+        self.resets = state["resets"]
+
+
+class Deaf(Told):
+    """Says what it remembers in a way that no file can hold."""
+
+    def state_dict(self):
+        return {"resets": {self.resets}}
+
+
+class Global(Steady):
+    """Draws from the random state of the whole process."""
+
+    def shown(self):
+        return np.random.rand(2).astype(np.float32)  # noqa: NPY002 (environments do)
+
+
+class Unseeded(Steady):
+    """Makes its own generator, from nowhere, and never seeds it."""
+
+    def __init__(self) -> None:
+        super().__init__(length=6)
+        self.own = np.random.default_rng()
+
+    def shown(self):
+        return self.own.normal(size=2).astype(np.float32)
+
+
+class Reborn(Steady):
+    """Makes a new generator in every reset, out of the one before."""
+
+    own = None
+
+    def reset(self, *, seed=None, options=None):
+        shown, info = super().reset(seed=seed)
+        parent = self.np_random if seed is not None or self.own is None else self.own
+        self.own = np.random.default_rng(parent.integers(2**31))
+        return shown, info
+
+    def shown(self):
+        return np.float32([self.steps, 0 if self.own is None else self.own.normal()])
+
+
+def noisy(func_generator: np.random.Generator, observation: Any) -> Any:
+    return observation + np.float32(func_generator.normal())
+
+
+def with_closure() -> gymnasium.Env:
+    generator = np.random.default_rng(5)
+    env = gymnasium.make("CartPole-v1")
+    return TransformObservation(
+        env, lambda observation: noisy(generator, observation), env.observation_space
+    )
+
+
+def with_partial() -> gymnasium.Env:
+    env = gymnasium.make("CartPole-v1")
+    added = functools.partial(noisy, np.random.default_rng(6))
+    return TransformObservation(env, added, env.observation_space)
+
+
+def wrapped(id: str, *wraps: Callable[[gymnasium.Env], gymnasium.Env], **kwargs) -> gymnasium.Env:
+    environment = gymnasium.make(id, disable_env_checker=True, **kwargs)
+    for wrap in wraps:
+        environment = wrap(environment)
+    return environment
+
+
+EXACT: dict[str, Callable[[], gymnasium.Env]] = {
+    **{
+        id: partial(wrapped, id)
+        for id in ("CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCar-v0", "FrozenLake-v1")
+    },
+    "Taxi-v4": partial(wrapped, "Taxi-v4"),
+    "Blackjack-v1": partial(wrapped, "Blackjack-v1", FlattenObservation),
+    "masked": partial(wrapped, "CartPole-v1", partial(MaskVelocity, dimensions=None)),
+    "sticky": partial(
+        wrapped, "MountainCar-v0", partial(StickyAction, repeat_action_probability=0.5)
+    ),
+    "counting": partial(wrapped, "neurl/Counting-v0"),
+    "never ending": partial(wrapped, "neurl/Endless-v0", limit=None),
+    "one step": partial(wrapped, "neurl/ObservationReward-v0"),
+    "sampled spaces": partial(Sampling, observations="dict", actions="discrete"),
+    "says it itself": Told,
+    "reborn": Reborn,
+    "unseeded": Unseeded,
+    "closure": with_closure,
+    "partial": with_partial,
+    **{
+        f"noise of {kind}": partial(wrapped, "CartPole-v1", partial(Noise, kind=kind))
+        for kind in ("PCG64", "MT19937", "Philox", "SFC64", "Random", "RandomState")
+    },
+}
+INEXACT = {"hidden": Hidden, "late": Late, "told in vain": Deaf, "global": Global, "steady": Steady}
+
+
+@pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
+def test_environments_that_can_be_restored(make) -> None:
+    assert can_be_restored(make)
+
+
+@pytest.mark.parametrize("make", INEXACT.values(), ids=INEXACT)
+def test_environments_that_cannot_be_restored(make) -> None:
+    assert not can_be_restored(make)
+
+
+def test_lunar_lander() -> None:
+    pytest.importorskip("Box2D")
+    assert can_be_restored(partial(wrapped, "LunarLander-v3"))
+
+
+def test_an_environment_that_there_is_one_of_cannot_be_made_anew() -> None:
+    environment = gymnasium.make("CartPole-v1")
+    assert not can_be_restored(lambda: environment)
+
+
+@pytest.mark.parametrize("what", ["raises", "reset raises", "observation: ragged"])
+def test_what_fails_cannot_be_restored(what: str) -> None:
+    assert not can_be_restored(partial(Misbehaving, what))
+
+
+def copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: copied(part) for name, part in value.items()}
+    return np.array(value)
+
+
+def play(environments: SlotVectorEnv, actions: np.ndarray) -> list[Any]:
+    return [[copied(each) for each in environments.step(action)] for action in actions]
+
+
+def through_a_file(snapshots: Any) -> Any:
+    return json.loads(json.dumps(snapshots))
+
+
+def actions_for(environments: SlotVectorEnv, steps: int) -> np.ndarray:
+    environments.action_space.seed(1)
+    return np.array([environments.action_space.sample() for _ in range(steps)])
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_what_is_restored_goes_on_as_if_nothing_had_been(name: str) -> None:
+    """After any number of steps: right after resets, within episodes, at ends."""
+    makers = [EXACT[name]] * 2
+    one = SequentialVectorEnv(makers, on_failure="stop")
+    other = SequentialVectorEnv(makers, on_failure="stop")
+    reset_with_seeds(one, [1, 2])
+    reset_with_seeds(other, [8, 9])
+    other.step(actions_for(other, 1)[0])
+    actions = actions_for(one, 760)
+    for steps in (0, 1, 2, 3, 40, 213, 300):
+        play(one, actions[:steps])
+        snapshots = one.snapshot()
+        assert other.restore(through_a_file(snapshots)) == [True, True], steps
+        np.testing.assert_equal(other.current_observations(), one.current_observations())
+        assert other.snapshot() == snapshots  # F18
+        np.testing.assert_equal(play(other, actions[-100:]), play(one, actions[-100:]))
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "counting", "sampled spaces", "noise of MT19937"])
+def test_workers_are_restored_too_and_from_either_kind(vector, name: str) -> None:
+    makers = [EXACT[name]] * 2
+    one, other = (vector(kind, *makers) for kind in KINDS)
+    actions = actions_for(one, 350)
+    for environments in (one, other):
+        reset_with_seeds(environments, [1, 2])
+        play(environments, actions[:250])
+    assert one.snapshot() == other.snapshot()
+    snapshots = through_a_file(one.snapshot())
+    expected = play(one, actions[250:])
+    for kind in KINDS:
+        again = vector(kind, *makers)
+        reset_with_seeds(again, [5, 6])
+        assert again.restore(snapshots) == [True, True]
+        np.testing.assert_equal(play(again, actions[250:]), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_cannot_be_restored_starts_anew_with_a_seed_of_its_own(vector, kind: str) -> None:
+    one = vector(kind, Hidden, Hidden)
+    reset_with_seeds(one, [1, 2])
+    play(one, np.full((7, 2), 3))
+    snapshots = through_a_file(one.snapshot())
+    seeds = []
+    for _ in range(2):  # however often it is resumed at the same point
+        again = vector(kind, Hidden, Hidden)
+        reset_with_seeds(again, [1, 2])
+        assert again.restore(snapshots) == [False, False]
+        assert again.current_observations()[:, 0].tolist() == [0, 0]
+        seeds.append([each["seed"] for each in again.snapshot()])
+        assert play(again, np.full((1, 2), 3))[0][1].tolist() == [1, 1]  # none waits for a reset
+        assert [each["episode_steps"] for each in again.snapshot()] == [1, 1]
+    assert seeds[0] == seeds[1]
+    assert len({1, 2, *seeds[0]}) == 4
+    # Resumed where that went on, it is another seed again.
+    assert again.restore(through_a_file(again.snapshot())) == [False, False]
+    assert set(seeds[0]).isdisjoint(each["seed"] for each in again.snapshot())
+
+
+def test_only_those_start_anew_that_cannot_be_restored(vector) -> None:
+    one = vector("sync", *[EXACT["CartPole-v1"]] * 3)
+    reset_with_seeds(one, [1, 2, 3])
+    actions = actions_for(one, 130)
+    play(one, actions[:30])
+    snapshots = through_a_file(one.snapshot())
+    expected = play(one, actions[30:])
+    snapshots[0]["slot"]["observation"] += 1  # it comes out otherwise
+    snapshots[2]["actions"] = None  # too many to be kept
+    again = vector("sync", *[EXACT["CartPole-v1"]] * 3)
+    reset_with_seeds(again, [1, 2, 3])
+    assert again.restore(snapshots) == [False, True, False]
+    for mine, its in zip(play(again, actions[30:]), expected, strict=True):
+        for each, other in zip(mine[:4], its[:4], strict=True):
+            np.testing.assert_array_equal(each[1], other[1])
+
+
+@pytest.mark.parametrize("what", ["is_over", "return", "observation", "memories", "steps"])
+def test_every_difference_is_noticed(vector, what: str) -> None:
+    environments = vector("sync", EXACT["CartPole-v1"])
+    reset_with_seeds(environments, [1])
+    play(environments, actions_for(environments, 5))
+    snapshots = through_a_file(environments.snapshot())
+    changed = {"is_over": True, "return": 4.0, "observation": 0, "memories": {}, "steps": 4}
+    assert changed[what] != snapshots[0]["slot"][what]
+    snapshots[0]["slot"][what] = changed[what]
+    assert environments.restore(snapshots) == [False]
+
+
+def test_an_episode_longer_than_the_journal_cannot_be_restored(vector, monkeypatch) -> None:
+    monkeypatch.setattr(snapshot, "MAX_LOGGED_STEPS", 300)
+    environments = vector("sync", EXACT["never ending"])
+    reset_with_seeds(environments, [1])
+    actions = actions_for(environments, 400)
+    play(environments, actions[:300])
+    assert environments.restore(through_a_file(environments.snapshot())) == [True]
+    play(environments, actions[:1])
+    snapshots = through_a_file(environments.snapshot())
+    assert snapshots[0]["actions"] is None
+    assert environments.restore(snapshots) == [False]
+
+
+def test_seeds_and_restarts_go_on(vector) -> None:
+    one = vector("sync", partial(Misbehaving, "raises", length=None), on_failure="restart")
+    reset_with_seeds(one, [1])
+    play(one, np.full((7, 1), 2))
+    again = vector("sync", partial(Misbehaving, "raises", length=None), on_failure="restart")
+    again.restore(through_a_file(one.snapshot()))
+    assert again.restarts == one.restarts == 2
+
+
+def test_as_many_snapshots_as_environments(vector) -> None:
+    environments = vector("sync", Steady, Steady)
+    environments.reset(seed=0)
+    with pytest.raises(ValueError, match="expected 2 snapshots, got 1"):
+        environments.restore(environments.snapshot()[:1])
+
+
+# ---- the parts
+
+
+def test_memories_are_found_wherever_they_are() -> None:
+    generator = np.random.default_rng(0)
+    environment = Noise(with_closure(), kind="PCG64")
+    environment.unwrapped.deep = [{"x": (1, [generator])}]
+    environment.unwrapped.again = generator
+    environment.unwrapped.cycle = environment
+    environment.reset(seed=1)
+    paths = set(Memories(environment).read())
+    assert (
+        paths
+        == {
+            "inner.generators.0",
+            "env.func.closure.0" if "env.func.closure.0" in paths else "env.func.0",
+            "env.env.env.env.again",  # once, by the shorter path
+            "env.env.env.env._np_random",
+        }
+        or len(paths) == 4
+    )
+
+
+def test_a_search_among_large_data_ends() -> None:
+    environment = Steady()
+    environment.data = [[object() for _ in range(100)] for _ in range(200)]
+    environment.table = dict.fromkeys(range(10**6))
+    for depth in range(2000):
+        environment.data = [environment.data, depth, [object()] * 200]
+    assert Memories(environment).read() == {}
+
+
+@pytest.mark.parametrize(
+    "kind", ["PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64", "Random", "RandomState"]
+)
+def test_states_survive_a_file(kind: str) -> None:
+    environment = Noise(gymnasium.make("CartPole-v1"), kind=kind)
+    generator = environment.inner["generators"][0]
+    draw(generator)  # a second normal number may be kept
+    memories = Memories(environment)
+    states = through_a_file(encoded(memories.read()))
+    expected = [draw(generator) for _ in range(5)]
+    memories.write(decoded(states))
+    assert [draw(generator) for _ in range(5)] == expected
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.int64).reshape(2, 3),
+        np.array([0.1, np.pi], np.float32),
+        np.zeros((0, 2), np.float64),
+        np.array([1, 2], ">i4"),
+        np.arange(6)[::2],
+    ],
+)
+def test_arrays_survive_a_file(array) -> None:
+    again = decoded(through_a_file(encoded({"x": [array]})))["x"][0]
+    assert again.dtype == array.dtype
+    assert again.shape == array.shape
+    np.testing.assert_array_equal(again, array)
+
+
+def test_the_journal_keeps_what_is_needed() -> None:
+    journal = Journal(2, (), np.dtype(np.int64))
+    for step in range(5000):
+        journal.add(np.array([step, -step]))
+        if step % 50 == 0:
+            journal.restart(0)
+            journal.restart(np.array([False, step == 4900]))
+        assert journal.episode_steps(0) == step % 50
+    assert journal.latest(0, 249).tolist() == list(range(4751, 5000))
+    assert journal.latest(1, 299).tolist() == [-step for step in range(4701, 5000)]
+    assert len(journal._rows) <= 5000  # environment 1 needed all of them
+    for _ in range(3000):
+        journal.add(np.zeros(2, np.int64))
+        journal.restart([0, 1])
+    assert len(journal._rows) <= 1025
+    assert journal.latest(0, 2000) is None
+    assert journal.latest(0, 0).shape == (0,)
+    assert isinstance(journal.clock, Clock)
+
+
+def test_the_journal_is_not_changed_by_who_gets_the_actions() -> None:
+    journal = Journal(2, (3,), np.dtype(np.float32))
+    actions = np.ones((2, 3), np.float32)
+    journal.add(actions)
+    actions[:] = 7
+    assert journal.latest(1, 1).tolist() == [[1, 1, 1]]
