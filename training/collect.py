@@ -11,7 +11,8 @@ from torch import Tensor
 
 from agents.agent import Agent
 from agents.trajectory import Trajectory
-from envs.seeding import environment_seeds, reset_with_seeds
+from envs.seeding import environment_seeds
+from envs.starting import reset_with_seeds
 from envs.vector import SlotVectorEnv
 from networks.mirror import Array
 from networks.observations import map_observations

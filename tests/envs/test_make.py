@@ -14,8 +14,9 @@ from gymnasium.vector import AutoresetMode
 
 import envs  # noqa: F401 (registers the tasks)
 from envs.pomdp import MaskVelocity
-from envs.seeding import environment_seeds, reset_with_seeds
+from envs.seeding import environment_seeds
 from envs.sequential import SequentialVectorEnv
+from envs.starting import reset_with_seeds
 from envs.workers import WorkerVectorEnv
 
 

@@ -17,9 +17,9 @@ import envs  # noqa: F401 (registers the tasks)
 from envs import snapshot
 from envs.pomdp import MaskVelocity
 from envs.probe import can_be_restored
-from envs.seeding import reset_with_seeds
 from envs.sequential import SequentialVectorEnv
 from envs.snapshot import Clock, Journal, Memories, decoded, encoded
+from envs.starting import reset_with_seeds
 from envs.vector import SlotVectorEnv
 from tests.envs.misbehaving import Misbehaving, Sampling, Steady
 
@@ -41,7 +41,7 @@ def make_generator(kind: str) -> Any:
     if kind == "Random":
         return random.Random(3)
     if kind == "RandomState":
-        return np.random.RandomState(3)  # noqa: NPY002 (environments have them)
+        return np.random.RandomState(3)
     return np.random.Generator(getattr(np.random, kind)(3))
 
 

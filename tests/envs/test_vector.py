@@ -14,7 +14,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.pomdp import MaskVelocity
-from envs.seeding import reset_with_seeds
+from envs.starting import reset_with_seeds
 from envs.vector import EnvironmentFailure, SlotVectorEnv
 from envs.wrappers import counts_raw_returns
 from tests.envs.misbehaving import (
