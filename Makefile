@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt hatch_build.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-learning lint types format peers bench solve clean
+.PHONY: help setup train test test-learning lint types format peers bench learning solve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -39,10 +39,13 @@ format: $(VENV)/.installed-dev ## Format, and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-peers: $(PEERS)/.installed ## Install stable-baselines3 and sb3-contrib apart, to measure beside
+peers: $(PEERS)/.installed ## Install stable-baselines3, skrl and SheepRL apart, to measure beside
 
 bench: $(VENV)/.installed $(PEERS)/.installed ## Measure throughput beside the peers
 	$(BIN)/python -m benchmarks.throughput --peers-python $(PEERS)/bin/python $(ARGS)
+
+learning: $(VENV)/.installed-learning ## Train rows of the published scores: ARGS="L1 L14", or "--list"
+	$(BIN)/python -m benchmarks.learning $(ARGS)
 
 solve: $(VENV)/.installed $(PEERS)/.installed ## Measure time to solve beside the peers
 	$(BIN)/python -m benchmarks.solve --peers-python $(PEERS)/bin/python $(ARGS)
@@ -69,7 +72,12 @@ $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 	@$(BIN)/python $(INSTALL) --editable '.[dev]'
 	@touch $(VENV)/.installed $@
 
+$(VENV)/.installed-learning: $(INPUTS) | $(BIN)/python
+	@echo "Installing into $(VENV): a minute or two ..."
+	@$(BIN)/python $(INSTALL) --editable '.[box2d,popgym]'
+	@touch $(VENV)/.installed $@
+
 $(PEERS)/.installed: constraints.txt | $(PEERS)/bin/python
 	@echo "Installing into $(PEERS): a minute or two ..."
-	@$(PEERS)/bin/python $(INSTALL) stable-baselines3 sb3-contrib
+	@$(PEERS)/bin/python $(INSTALL) stable-baselines3 sb3-contrib 'skrl[torch]' sheeprl
 	@touch $@

@@ -18,6 +18,7 @@ from neurl_guard import shadowed
 if (_message := shadowed(Path(__file__).parent)) is not None:
     raise ImportError(_message)
 
+from conf.compose import has_key as _has_key
 from conf.compose import load as _configure
 from training.policy import Policy
 from training.restore import load_policy
@@ -54,17 +55,19 @@ def load(
 def build(*overrides: str, env: Environment | None = None) -> Policy:
     """Build an untrained policy from overrides, for the configured environment or for `env`.
 
-    A single environment means `env.num_envs=1`, and `agent.num_minibatches=1` unless you say more.
+    A single environment means `env.num_envs=1`, and `agent.num_minibatches=1` (for agents that have
+    minibatches) unless you say more.
 
     Raises:
         ValueError: with every problem of the overrides, one a line.
     """
     if not all(isinstance(override, str) for override in overrides):
         raise ValueError(f"expected words such as 'memory=gru', got {overrides!r}")
-    keys = {override.partition("=")[0] for override in overrides}
-    single = {"env.num_envs": 1, "agent.num_minibatches": 1}
-    missing = [f"{key}={value}" for key, value in single.items() if key not in keys]
-    words = [*overrides, *missing] if isinstance(env, gymnasium.Env) else overrides
+    words = list(overrides)
+    if isinstance(env, gymnasium.Env):
+        given = {override.partition("=")[0] for override in overrides}
+        single = {"env.num_envs", "agent.num_minibatches"} - given
+        words += [f"{key}=1" for key in sorted(single) if _has_key(overrides, key)]
     return build_policy(_configure(words), env)
 
 

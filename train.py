@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,16 +19,27 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-_broken_jobs: list[str] = []
+ROOT = Path(__file__).resolve().parent
 
 
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
     from training.devices import refuse_missing_device
-    from training.directory import discard
+    from training.directory import discard, finished
     from training.environments import build_environments
     from training.refusal import Refusal
 
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return _train_job(config)
+    if config.resume is not None:
+        over = finished(Path(config.resume), total_env_steps=config.total_env_steps)
+        if over is not None:
+            steps, score = over
+            print(
+                f"{config.resume} has finished: {steps:,} steps, evaluation {score:.2f}; "
+                "a larger total_env_steps goes on with it"
+            )
+            return score
     try:
         try:
             refuse_missing_device(config.device)
@@ -46,13 +56,38 @@ def train(config: DictConfig) -> float:
         if not isinstance(error, Refusal):
             raise
         print(error, file=sys.stderr)
-        is_one_of_many = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-        if is_one_of_many and not error.is_interrupt:
-            _broken_jobs.append(str(error))  # the others of its sweep go on
-            return math.nan
         sys.exit(error.exit_code)
 
 
+def _train_job(config: DictConfig) -> float:
+    """Train one job of a sweep in a process of its own."""
+    from training.sweep import run_job
+
+    overrides = HydraConfig.get().overrides
+    words = [word for word in overrides.task if not word.lstrip("+").startswith("run_dir=")]
+    words += [word for word in overrides.hydra if "searchpath" in word]
+    if config.resume is None:
+        words += [f"run_dir={config.run_dir}", "hydra.output_subdir=null"]
+    return run_job(ROOT / "train.py", [*_flags(), *words], Path(config.run_dir))
+
+
+def _flags() -> list[str]:
+    """Repeat where the sweep's own configurations are."""
+    sources = HydraConfig.get().runtime.config_sources
+    command_line = [source.path for source in sources if source.provider == "command-line"]
+    return [f"--config-dir={path}" for path in command_line]
+
+
+def main() -> None:
+    """Train what the command line asks for, and tell which jobs of a sweep failed."""
+    from training.sweep import failures
+
+    with failures() as failed:
+        launch(train)
+    if failed:
+        print(f"{len(failed)} of the jobs failed:", *failed, sep="\n  ", file=sys.stderr)
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    launch(train)
-    sys.exit(1 if _broken_jobs else 0)
+    main()

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,25 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from agents.compilation import compiled
 from agents.optimizer import Optimizer
+from agents.schedules import Schedule
 from agents.trajectory import Trajectory
 from networks.backbone import Backbone
-from networks.heads import PolicyHead
 from networks.mirror import Array, can_mirror
+from networks.observations import Observations, map_observations
+from networks.policy_heads import PolicyHead
 
-ActorMirror = Callable[[Array, Array, Array, Array | None], tuple[Array, Array]]
+ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], tuple[Array, Array]]
 
 
 class Agent(nn.Module, ABC):
     """An actor (backbone and policy head) and a rule by which it learns.
+
+    What learning needs to go on exactly is in `state_dict()` or in `generator`.
+
+    Args:
+        compile: trace the gradient step with `torch.compile`.
 
     Attributes:
         generator: the only source of randomness in acting and learning.
@@ -28,7 +37,12 @@ class Agent(nn.Module, ABC):
     """
 
     def __init__(
-        self, *, actor: Backbone, policy_head: PolicyHead, generator: np.random.Generator
+        self,
+        *,
+        actor: Backbone,
+        policy_head: PolicyHead,
+        generator: np.random.Generator,
+        compile: bool,
     ) -> None:
         """Take the actor."""
         super().__init__()
@@ -36,12 +50,22 @@ class Agent(nn.Module, ABC):
         self.policy_head = policy_head
         self.generator = generator
         self.progress = 0.0
+        self._compile = compile
         self._mirror: ActorMirror | None = None
         self._mirror_is_current = False
 
     @abstractmethod
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Improve from T steps of experience; return TensorBoard tags with 0-d tensors."""
+
+    @abstractmethod
+    def _step(self, *arguments: Any, **named: Any) -> Any:
+        """Take one gradient step: a function of tensors, without a branch on data."""
+
+    @cached_property
+    def _gradient_step(self) -> Callable[..., Any]:
+        """`_step` as learning calls it, compiled or not."""
+        return compiled(self._step, modules=self.modules()) if self._compile else self._step
 
     @abstractmethod
     def parts(self) -> dict[str, list[nn.Parameter]]:
@@ -58,7 +82,7 @@ class Agent(nn.Module, ABC):
 
     def act(
         self,
-        observations: Shaped[Tensor, "B *O"],
+        observations: Shaped[Tensor, "B *O"] | dict[str, Shaped[Tensor, "B ..."]],
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, " B"],
         *,
@@ -73,9 +97,8 @@ class Agent(nn.Module, ABC):
         if not self._mirror_is_current:
             self._mirror, self._mirror_is_current = self._build_mirror(), True
         if self._mirror is not None:
-            actions, after = self._mirror(
-                observations.numpy(), state.numpy(), is_first.numpy(), noise
-            )
+            arrays = map_observations(Tensor.numpy, observations)
+            actions, after = self._mirror(arrays, state.numpy(), is_first.numpy(), noise)
             return torch.from_numpy(actions), torch.from_numpy(after)
         return self._act_in_torch(observations, state, is_first, noise)
 
@@ -85,12 +108,11 @@ class Agent(nn.Module, ABC):
 
     @torch.no_grad()  # and no inference mode: states go into learning later
     def _act_in_torch(
-        self, observations: Tensor, state: Tensor, is_first: Tensor, noise: Array | None
+        self, observations: Observations, state: Tensor, is_first: Tensor, noise: Array | None
     ) -> tuple[Tensor, Tensor]:
         device = self.device
-        summary, after = self.actor(
-            observations[None].to(device), state.to(device), is_first[None].to(device)
-        )
+        stream = map_observations(lambda part: part[None].to(device), observations)
+        summary, after = self.actor(stream, state.to(device), is_first[None].to(device))
         distribution = self.policy_head(summary[0])
         if noise is None:
             actions = distribution.mode()
@@ -106,12 +128,19 @@ class Agent(nn.Module, ABC):
             return None
 
         def act(
-            observations: Array, state: Array, is_first: Array, noise: Array | None
+            observations: Array | dict[str, Array],
+            state: Array,
+            is_first: Array,
+            noise: Array | None,
         ) -> tuple[Array, Array]:
             summary, after = backbone(observations, state, is_first)
             return head(summary, noise), after
 
         return act
+
+    def now(self, schedule: Schedule) -> Float[Tensor, ""]:
+        """Return a schedule's value at the present progress."""
+        return torch.tensor(schedule(self.progress), device=self.device)
 
     @contextmanager
     def training_mode(self) -> Iterator[None]:
@@ -146,6 +175,7 @@ class Agent(nn.Module, ABC):
 
     def _renew(self) -> None:
         self._mirror, self._mirror_is_current = None, False
+        self.__dict__.pop("_gradient_step", None)
         for module in self.modules():
             if isinstance(module, Optimizer):
                 module.repack()

@@ -101,6 +101,24 @@ class Optimizer(nn.Module):
             merged.append((where, options))
         return merged
 
+    def descend(
+        self,
+        loss: Float[Tensor, ""],
+        learning_rate: Float[Tensor, ""],
+        active: Bool[Tensor, ""],
+    ) -> tuple[Float[Tensor, "2"], Float[Tensor, " P"]]:
+        """Move the parameters against the gradient of a loss, as `step` does.
+
+        Returns:
+            1 if the step counted, and 1 if it did not though it was active; and the gradients
+            before clipping, packed.
+        """
+        gradients = torch.autograd.grad(loss, self.trainable)
+        with torch.no_grad():
+            counted, packed = self.step(gradients, learning_rate, active)
+            skipped = active.to(counted.dtype) - counted
+            return torch.stack([counted, skipped]), packed
+
     def step(
         self,
         gradients: Sequence[Tensor],

@@ -12,22 +12,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from agents.agent import Agent
-from agents.compilation import compiled
-from agents.losses import (
-    approximate_kl,
-    clipped_surrogate,
-    explained_variance,
-    masked_mean,
-    normalized_advantages,
-)
+from agents.losses import approximate_kl, clipped_surrogate, masked_mean, normalized_advantages
+from agents.on_policy import COUNTS, ActorCritic, parts_of, prepare, read, report
 from agents.optimizer import Optimizer
-from agents.returns import lambda_returns
 from agents.schedules import Schedule
-from agents.sequences import Batch, minibatches, to_sequences
+from agents.sequences import Batch, minibatches
 from agents.trajectory import Trajectory
 from networks.backbone import Backbone
-from networks.heads import PolicyHead, ValueHead
+from networks.heads import ValueHead
 from networks.normalization import NoRewardScaling, RewardScaling
+from networks.policy_heads import PolicyHead
 
 _METRICS = (
     "loss/policy",
@@ -35,8 +29,7 @@ _METRICS = (
     "policy/entropy",
     "policy/approximate_kl",
     "policy/clip_fraction",
-    "update/steps",
-    "update/skipped",
+    *COUNTS,
 )
 """What a gradient step reports, in its order."""
 
@@ -53,7 +46,6 @@ class PPO(Agent):
         value_clip_range: largest counted change of a value per update; None for no clipping.
         target_kl: learning from a trajectory stops once the policy has moved 1.5 times as far; None
             for never.
-        compile: trace the gradient step with `torch.compile`.
     """
 
     critic_state: Tensor
@@ -83,8 +75,9 @@ class PPO(Agent):
         compile: bool,
     ) -> None:
         """Take the parts and the numbers."""
-        super().__init__(actor=actor, policy_head=policy_head, generator=generator)
+        super().__init__(actor=actor, policy_head=policy_head, generator=generator, compile=compile)
         self.critic, self.value_head = critic, value_head
+        self.networks = ActorCritic(actor, critic, policy_head, value_head)
         self.reward_scaling = reward_scaling
         self.discount, self.gae_lambda = discount, gae_lambda
         self.sequence_length = sequence_length
@@ -97,48 +90,33 @@ class PPO(Agent):
             "critic_state", critic.memory.initial_state(num_envs).detach().clone().to(self.device)
         )
         self.optimizer = optimizer(self.parts())
-        self._compile = compile
         self.eval()  # dropout and the like are on in gradient steps only
-        self._renew()
-
-    def _renew(self) -> None:
-        super()._renew()
-        self._gradient_step = self._step
-        if self._compile:
-            backbones = (self.actor, self.critic)
-            self._gradient_step = compiled(
-                self._step, backbones=backbones, optimizer=self.optimizer
-            )
-
-    @property
-    def shares_backbone(self) -> bool:
-        """Whether actor and critic read the stream with the same extractor and memory."""
-        return self.critic is self.actor
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters of `extractor, memory, actor, critic`; both backbones' together."""
-        backbones = [self.actor] if self.shares_backbone else [self.actor, self.critic]
-        return {
-            "extractor": [p for backbone in backbones for p in backbone.extractor.parameters()],
-            "memory": [p for backbone in backbones for p in backbone.memory.parameters()],
-            "actor": list(self.policy_head.parameters()),
-            "critic": list(self.value_head.parameters()),
-        }
+        return parts_of(self.networks)
 
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Take `num_epochs * num_minibatches` gradient steps on one trajectory."""
-        batch = self._prepare(trajectory)
-        device = self.device
-        learning_rate = torch.tensor(self.optimizer.learning_rate(self.progress), device=device)
-        clip_range = torch.tensor(self.clip_range(self.progress), device=device)
-        entropy_coefficient = torch.tensor(self.entropy_coefficient(self.progress), device=device)
-        active = torch.ones((), dtype=torch.bool, device=device)
+        batch = prepare(
+            self.networks,
+            trajectory,
+            self.critic_state,
+            reward_scaling=self.reward_scaling,
+            discount=self.discount,
+            gae_lambda=self.gae_lambda,
+            sequence_length=self.sequence_length,
+        )
+        learning_rate = self.now(self.optimizer.learning_rate)
+        clip_range = self.now(self.clip_range)
+        entropy_coefficient = self.now(self.entropy_coefficient)
+        active = torch.ones((), dtype=torch.bool, device=self.device)
         metrics: list[Tensor] = []
         with self.training_mode():
             for sequences in self._minibatches(batch.valid.shape[1]):
                 values, gradients, active = self._gradient_step(
                     batch,
-                    sequences.to(device),
+                    sequences.to(self.device),
                     learning_rate,
                     clip_range,
                     entropy_coefficient,
@@ -147,62 +125,19 @@ class PPO(Agent):
                 metrics.append(values)
                 if self.target_kl is not None and not active:
                     break
-        self.actor.observe(trajectory.observations[:-1], trajectory.valid)
-        return self._summary(batch, torch.stack(metrics), gradients, learning_rate)
+        self.actor.observe(trajectory.step_observations, trajectory.valid)
+        return report(
+            _METRICS,
+            torch.stack(metrics),
+            batch=batch,
+            optimizer=self.optimizer,
+            gradients=gradients,
+            learning_rate=learning_rate,
+        )
 
     def _minibatches(self, num_sequences: int) -> Iterator[Int[Tensor, " M"]]:
         for _ in range(self.num_epochs):
             yield from minibatches(num_sequences, self.num_minibatches, self.generator)
-
-    @torch.no_grad()
-    def _prepare(self, trajectory: Trajectory) -> Batch:
-        """Recompute what acting saw, estimate advantages, and cut everything into sequences."""
-        valid = trajectory.valid
-        log_probs, values, actor_states, critic_states = self._unroll(trajectory)
-        self.reward_scaling.restart(trajectory.is_first[0])
-        rewards = self.reward_scaling(trajectory.rewards, trajectory.ended, valid)
-        returns = lambda_returns(
-            rewards,
-            values[1:],
-            trajectory.terminated,
-            trajectory.truncated,
-            discount=self.discount,
-            gae_lambda=self.gae_lambda,
-        )
-        steps = {
-            "observations": trajectory.observations[:-1],
-            "is_first": trajectory.is_first[:-1],
-            "actions": trajectory.actions,
-            "old_log_probs": log_probs,
-            "old_values": values[:-1],
-            "advantages": returns - values[:-1],
-            "returns": returns,
-            "valid": valid,
-        }
-        return Batch(
-            **{name: to_sequences(step, self.sequence_length) for name, step in steps.items()},
-            actor_state=actor_states.flatten(0, 1)[None],
-            critic_state=critic_states.flatten(0, 1)[None],
-        )
-
-    def _unroll(self, trajectory: Trajectory) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return log-probs `[T, B]`, values `[T + 1, B]` and both memories' states `[W, B, S]`."""
-        observations, is_first = trajectory.observations[:-1], trajectory.is_first[:-1]
-        length = self.sequence_length
-        summary, actor_states, after = self.actor.unroll(
-            observations, trajectory.state, is_first, sequence_length=length
-        )
-        log_probs = self.policy_head(summary).log_prob(trajectory.actions)
-        critic_states = actor_states
-        if not self.shares_backbone:
-            summary, critic_states, after = self.critic.unroll(
-                observations, self.critic_state, is_first, sequence_length=length
-            )
-            # It goes on from before observations[T], which the next trajectory reads first.
-            self.critic_state.copy_(after)
-        last, _ = self.critic(trajectory.observations[-1:], after, trajectory.is_first[-1:])
-        values = self.value_head(torch.cat([summary, last]))
-        return log_probs, values, actor_states, critic_states
 
     def _step(
         self,
@@ -220,21 +155,13 @@ class PPO(Agent):
         if self.target_kl is not None:
             # Before the step, as in Spinning Up: what moved too far is not moved further.
             active = active & (kl <= 1.5 * self.target_kl)
-        gradients = torch.autograd.grad(loss, self.optimizer.trainable)
-        with torch.no_grad():
-            counted, packed = self.optimizer.step(gradients, learning_rate, active)
-        skipped = active.to(counted.dtype) - counted
-        return torch.cat([terms.detach(), torch.stack([counted, skipped])]), packed, active
+        counts, gradients = self.optimizer.descend(loss, learning_rate, active)
+        return torch.cat([terms.detach(), counts]), gradients, active
 
     def _terms(self, batch: Batch, clip_range: Float[Tensor, ""]) -> Float[Tensor, " terms"]:
         """Means over valid steps: policy and value loss, entropy, KL(old || new), clip fraction."""
-        summary, _ = self.actor(batch.observations, batch.actor_state[0], batch.is_first)
-        distribution = self.policy_head(summary)
-        if not self.shares_backbone:
-            summary, _ = self.critic(batch.observations, batch.critic_state[0], batch.is_first)
-        values = self.value_head(summary)
-
-        log_ratio = distribution.log_prob(batch.actions) - batch.old_log_probs
+        log_probs, entropies, values = read(self.networks, batch)
+        log_ratio = log_probs - batch.old_log_probs
         # The action of a step that only resets was ignored: it may be anything, and so its ratio.
         log_ratio = torch.where(batch.valid, log_ratio, 0.0)
         ratio = log_ratio.exp()
@@ -249,7 +176,7 @@ class PPO(Agent):
             [
                 clipped_surrogate(ratio, advantages, clip_range),
                 self._value_loss(values, batch),
-                distribution.entropy(),
+                entropies,
                 kl,
                 is_clipped,
             ]
@@ -263,21 +190,3 @@ class PPO(Agent):
         change = (values - batch.old_values).clamp(-self.value_clip_range, self.value_clip_range)
         clipped = self.value_head.loss(batch.old_values + change, batch.returns)
         return torch.maximum(losses, clipped)  # detail 9 of the 37
-
-    def _summary(
-        self,
-        batch: Batch,
-        metrics: Float[Tensor, "U metrics"],
-        gradients: Float[Tensor, " P"],
-        learning_rate: Float[Tensor, ""],
-    ) -> dict[str, Tensor]:
-        """Average over the gradient steps that were computed; gradient norms are the last one's."""
-        means = dict(zip(_METRICS, metrics.mean(0).unbind(), strict=True))
-        means["update/steps"], means["update/skipped"] = metrics[:, -2:].sum(0).unbind()
-        means["value/mean"] = masked_mean(batch.old_values, batch.valid)
-        means["value/explained_variance"] = explained_variance(
-            batch.old_values, batch.returns, batch.valid
-        )
-        means["schedule/learning_rate"] = learning_rate
-        norms = self.optimizer.norms(gradients)
-        return means | {f"gradient_norm/{part}": norm for part, norm in norms.items()}

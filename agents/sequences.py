@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from networks.observations import map_observations
+
 
 @dataclass(frozen=True)
 class Batch:
     """A trajectory prepared for learning: N sequences of L steps, and the states before them."""
 
-    observations: Shaped[Tensor, "L N *O"]
+    observations: Shaped[Tensor, "L N *O"] | dict[str, Shaped[Tensor, "L N ..."]]
     is_first: Bool[Tensor, "L N"]
     actions: Shaped[Tensor, "L N *A"]
     old_log_probs: Float[Tensor, "L N"]
@@ -26,9 +29,14 @@ class Batch:
 
     def select(self, sequences: Int[Tensor, " M"]) -> "Batch":
         """Pick sequences; time stays whole."""
-        return Batch(
-            *(getattr(self, field.name).index_select(1, sequences) for field in fields(self))
-        )
+
+        def pick(part: Tensor) -> Tensor:
+            return part.index_select(1, sequences)
+
+        picked: dict[str, Any] = {
+            field.name: map_observations(pick, getattr(self, field.name)) for field in fields(self)
+        }
+        return Batch(**picked)
 
 
 def to_sequences(steps: Shaped[Tensor, "T B *X"], sequence_length: int) -> Shaped[Tensor, "L N *X"]:

@@ -1,10 +1,13 @@
 """The stream: what environments and memories produced, time-major; nothing of any algorithm's."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
+
+from networks.observations import Observations, map_observations
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class Trajectory:
     Collection reuses its storage: a trajectory stands until the next one is collected.
 
     Attributes:
-        observations: what was observed, raw, in the environment's dtype.
+        observations: what was observed, raw, in the environment's dtype; a tensor, or tensors by
+            name.
         is_first: `observations[t]` opens an episode.
         actions: the policy's own: unclipped, 0-based, in units of the bounds.
         rewards: raw rewards.
@@ -26,13 +30,23 @@ class Trajectory:
         state: the actor's memory before `observations[0]`.
     """
 
-    observations: Shaped[Tensor, "T1 B *O"]
+    observations: Shaped[Tensor, "T1 B *O"] | dict[str, Shaped[Tensor, "T1 B ..."]]
     is_first: Bool[Tensor, "T1 B"]
     actions: Shaped[Tensor, "T B *A"]
     rewards: Float[Tensor, "T B"]
     terminated: Bool[Tensor, "T B"]
     truncated: Bool[Tensor, "T B"]
     state: Float[Tensor, "B S"]
+
+    @property
+    def step_observations(self) -> Observations:
+        """What each of the T steps read."""
+        return map_observations(lambda rows: rows[:-1], self.observations)
+
+    @property
+    def last_observations(self) -> Observations:
+        """What the last step led to, `[1, B, ...]`; the next trajectory opens with it."""
+        return map_observations(lambda rows: rows[-1:], self.observations)
 
     @property
     def valid(self) -> Bool[Tensor, "T B"]:
@@ -48,4 +62,8 @@ class Trajectory:
         """Move every tensor; the trajectory itself where it already lies there."""
         if self.rewards.device == device:
             return self
-        return Trajectory(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        moved: dict[str, Any] = {
+            field.name: map_observations(lambda part: part.to(device), getattr(self, field.name))
+            for field in fields(self)
+        }
+        return Trajectory(**moved)

@@ -1,12 +1,12 @@
-"""PyTorch's optimizers as tensor functions: whole gradient steps can be compiled and gated.
+"""Optimizers as tensor functions: whole gradient steps can be compiled and gated.
 
 Each rule moves one flat parameter vector in place, with the arithmetic of the `torch.optim` class
-it is named after (the tests hold them together). `weight` is 1, or 0 for a step that must change
-nothing: parameters, moments and step count stay, and no branch on data is needed.
+it is named after where there is one (the tests hold them together). `weight` is 1, or 0 for a step
+that must change nothing: parameters, moments and step count stay, and no branch on data is needed.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -118,6 +118,33 @@ class RMSprop(UpdateRule):
         parameters.sub_(learning_rate * weight * direction)
 
 
+class RMSpropTF(UpdateRule):
+    """RMSprop in TensorFlow's form: eps inside of the root, the running square starts at 1.
+
+    Early steps are smaller than in PyTorch's form, where they are of the size of the learning rate
+    whatever the gradient.
+    """
+
+    square: Tensor
+
+    def __init__(
+        self, parameters: Vector, *, alpha: float, eps: float, weight_decay: float
+    ) -> None:
+        """Start as if gradients had been 1."""
+        super().__init__()
+        self.alpha, self.eps, self.weight_decay = alpha, eps, weight_decay
+        self.register_buffer("square", torch.ones_like(parameters))
+
+    def update(
+        self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
+    ) -> None:
+        """Move along `g / sqrt(E[g^2] + eps)`."""
+        if self.weight_decay:
+            gradients = gradients + self.weight_decay * parameters
+        self.square.lerp_(gradients.square(), (1 - self.alpha) * weight)
+        parameters.sub_(learning_rate * weight * gradients * (self.square + self.eps).rsqrt())
+
+
 class SGD(UpdateRule):
     """Stochastic gradient descent, optionally with (Nesterov) momentum."""
 
@@ -149,8 +176,9 @@ class SGD(UpdateRule):
 class TorchRule(UpdateRule):
     """Any other optimizer class, handed the flat vector as its only parameter.
 
-    Not compilable, and meant for optimizers that work element by element. Its state is in
-    `optimizer.state_dict()`.
+    Not compilable, and meant for optimizers that work element by element. What it keeps is in
+    `state_dict()` as plain tensors: `state.*`, `number.*` for what it keeps as Python numbers, and
+    `option.*` for options that it has changed itself.
     """
 
     def __init__(self, parameters: Vector, *, factory: Any, weight_decay: float) -> None:
@@ -158,6 +186,7 @@ class TorchRule(UpdateRule):
         super().__init__()
         options = {"weight_decay": weight_decay} if weight_decay else {}
         self.optimizer = factory([parameters], lr=1.0, **options)  # the rate comes with each step
+        self._options = _numbers(self.optimizer.param_groups[0])
 
     def update(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
@@ -169,3 +198,56 @@ class TorchRule(UpdateRule):
         group["lr"] = learning_rate.item()
         group["params"][0].data, group["params"][0].grad = parameters, gradients
         self.optimizer.step()
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        kept = self.optimizer.state_dict()
+        state = kept["state"].get(0, {})
+        options = _numbers(kept["param_groups"][0])
+        numbers = {f"number.{name}": value for name, value in _numbers(state).items()}
+        numbers |= {
+            f"option.{name}": value
+            for name, value in options.items()
+            if name != "lr" and value != self._options.get(name)
+        }
+        for name, number in numbers.items():
+            precise = torch.float64 if isinstance(number, float) else None
+            destination[prefix + name] = torch.tensor(number, dtype=precise)
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                destination[f"{prefix}state.{name}"] = value
+            elif value is not None and f"number.{name}" not in numbers:
+                raise ValueError(
+                    f"optimizer: {type(self.optimizer).__name__} keeps a {type(value).__name__} "
+                    f"({name}), which no checkpoint can hold; choose another"
+                )
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        found: dict[str, dict[str, Any]] = {"state": {}, "number": {}, "option": {}}
+        for key in (key for key in state_dict if key.startswith(prefix)):
+            kind, _, name = key.removeprefix(prefix).partition(".")
+            if kind in found:
+                value = state_dict[key].clone()
+                found[kind][name] = value if kind == "state" else value.item()
+            else:  # of another optimizer
+                unexpected_keys.append(key)
+        state = found["state"] | found["number"]
+        group = self.optimizer.state_dict()["param_groups"][0]
+        self.optimizer.load_state_dict(
+            {
+                "state": {0: state} if state else {},
+                "param_groups": [group | self._options | found["option"]],
+            }
+        )
+
+
+def _numbers(options: Mapping[str, Any]) -> dict[str, int | float]:
+    return {name: value for name, value in options.items() if isinstance(value, int | float)}

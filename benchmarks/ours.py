@@ -52,6 +52,7 @@ def throughput_overrides(work: Throughput) -> list[str]:
             "extractor=flatten",
             "memory=lstm",
             f"memory.hidden_size={work.memory_size}",
+            f"memory.sequence_length={work.sequence_length}",
             f"policy_head.hidden_sizes={layers}",
             f"value_head.hidden_sizes={layers}",
             f"share_backbone={str(work.shared_memory).lower()}",
@@ -108,6 +109,7 @@ def measure_throughput(work: Throughput, *, rollouts: int, warmup: int, seed: in
         peak_memory_mib=peak_memory_mib(),
         phases=phases,
         compile_seconds=compiling if work.compiled else 0.0,
+        parameters=sum(p.numel() for part in agent.parts().values() for p in part),
     )
 
 

@@ -1,5 +1,7 @@
 """Runs workers of two interpreters in turn, and says on what machine; measures nothing itself.
 
+A side is `ours`, or a peer by the name of its package.
+
 Free of torch, so that the harness neither warms a cache for a worker nor competes with it.
 """
 
@@ -9,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,12 +25,15 @@ class Workers:
     """Starts one process per measurement: our interpreter for ours, the peers' for theirs."""
 
     def __init__(self, *, peers_python: Path) -> None:
-        self._pythons = {"ours": Path(sys.executable), "peers": peers_python}
+        self._peers_python = peers_python
 
     def run(self, side: str, *arguments: str | int) -> dict[str, Any]:
         """Do one piece of work in a fresh process and read the JSON on its last line."""
+        python, module = Path(sys.executable), "benchmarks.ours"
+        if side != "ours":
+            python, module = self._peers_python, f"benchmarks.peers.{side.replace('-', '_')}"
         words = [str(argument) for argument in arguments]
-        command = [str(self._pythons[side]), "-m", f"benchmarks.{side}", *words]
+        command = [str(python), "-m", module, *words]
         print(f"  {side}: {' '.join(words)}", file=sys.stderr, flush=True)
         finished = subprocess.run(
             command,
@@ -43,9 +49,10 @@ class Workers:
         return result
 
 
-def alternate(round_number: int) -> tuple[str, str]:
+def in_turn(sides: Sequence[str], round_number: int) -> list[str]:
     """Let the sides take turns at going first: a machine slows down and recovers."""
-    return ("ours", "peers") if round_number % 2 == 0 else ("peers", "ours")
+    first = round_number % len(sides)
+    return [*sides[first:], *sides[:first]]
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
@@ -57,7 +64,7 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
         "--peers-python",
         type=Path,
         default=PEERS_PYTHON,
-        help="the interpreter that has stable-baselines3 and sb3-contrib (default: make peers)",
+        help="the interpreter that has the peers (default: make peers's)",
     )
     parser.add_argument("--json", type=Path, help="also write every single measurement there")
     return parser

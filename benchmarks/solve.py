@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.side_by_side import (
     Workers,
-    alternate,
     argument_parser,
+    in_turn,
     machine,
     require_peers,
     save,
@@ -21,13 +21,16 @@ from benchmarks.side_by_side import (
 )
 from benchmarks.work import SOLVE, Solved
 
+SIDES = ("ours", "stable-baselines3")
+
 
 def measure(workers: Workers, work: str, seeds: list[int]) -> dict[str, dict[str, dict[str, Any]]]:
     """Train both sides in turn, seed after seed."""
     measured: dict[str, dict[str, dict[str, Any]]] = {}
     for number, seed in enumerate(seeds):
         measured[str(seed)] = {
-            side: workers.run(side, "solve", work, "--seed", seed) for side in alternate(number)
+            side: workers.run(side, "solve", work, "--seed", seed)
+            for side in in_turn(SIDES, number)
         }
     return measured
 
@@ -39,19 +42,19 @@ def solve_table(work: str, measured: dict[str, dict[str, dict[str, Any]]]) -> st
         for seed, sides in measured.items()
     }
     rows = [
-        [f"seed {seed}", *cells(sides["ours"]), *cells(sides["peers"])]
+        [f"seed {seed}", *(cell for side in SIDES for cell in cells(sides[side]))]
         for seed, sides in results.items()
     ]
     middle = [
         text
-        for side in ("ours", "peers")
+        for side in SIDES
         for text in (
             count(median(one[side].env_steps_or_never for one in results.values())),
             duration(median(one[side].seconds_or_never for one in results.values())),
         )
     ]
-    header = [work, "ours, steps", "ours, s", "peers, steps", "peers, s"]
-    return table(header, [*rows, ["**median**", *middle]])
+    header = [f"{side}, {unit}" for side in SIDES for unit in ("steps", "s")]
+    return table([work, *header], [*rows, ["**median**", *middle]])
 
 
 def cells(result: Solved) -> list[str]:

@@ -1,9 +1,9 @@
-"""Environment steps per second, learning included, beside stable-baselines3 and sb3-contrib.
+"""Environment steps per second, learning included, beside stable-baselines3, skrl and SheepRL.
 
     make bench
     python -m benchmarks.throughput --peers-python PYTHON --work ppo resets --rounds 5
 
-Both sides do the same work on one thread, each measurement in a process of its own, in turn.
+All sides do the same work on one thread, each measurement in a process of its own, in turn.
 Imports, set-up, warm-up and compilation are left out; environment, acting, update and episode
 statistics are in.
 """
@@ -14,21 +14,22 @@ from typing import Any
 
 from benchmarks.side_by_side import (
     Workers,
-    alternate,
     argument_parser,
+    in_turn,
     machine,
     require_peers,
     save,
     table,
 )
-from benchmarks.work import MEMORIES, Measurement
+from benchmarks.work import MEMORIES, PEERS, Measurement
 
-# A row of the comparison: what is done by ours, by the peers, and for how many rollouts.
+# A row of the comparison: what is done by ours, by the peers that can, and for how many rollouts.
 COMPARISONS = {
     "ppo": ("ppo", "ppo", 30),
     "ppo-compiled": ("ppo-compiled", "ppo", 30),
     "ppo-native-compiled": ("ppo-native-compiled", "ppo", 30),
     "recurrent-ppo-shared": ("recurrent-ppo-shared", "recurrent-ppo-shared", 8),
+    "recurrent-ppo-sequences": ("recurrent-ppo-sequences", "recurrent-ppo-sequences", 8),
     "recurrent-ppo-separate": ("recurrent-ppo-separate", "recurrent-ppo-separate", 8),
 }
 # Rollouts with 8 and with 64 environments: the same number of environment steps.
@@ -37,19 +38,25 @@ ALONE = ("recurrent-scaling", "resets")
 WARMUP = 3  # rollouts
 PHASES = ("environment", "acting", "update", "rest")
 
+Sides = dict[str, list[dict[str, Any]]]
+"""A row's measurements by side: `ours`, then every peer that can do the work."""
 
-def compare(workers: Workers, names: Iterable[str], rounds: int) -> dict[str, dict[str, Any]]:
-    """Measure both sides in turn, round after round over all rows."""
-    names = list(names)
-    sides: dict[str, dict[str, Any]] = {name: {"ours": [], "peers": []} for name in names}
+
+def compare(
+    workers: Workers, names: Iterable[str], peers: Sequence[str], rounds: int
+) -> dict[str, Sides]:
+    """Measure all sides in turn, round after round over all rows."""
+    measured: dict[str, Sides] = {}
     for number in range(rounds):
         for name in names:
-            ours, peers, iterations = COMPARISONS[name]
-            for side in alternate(number):
-                work = ours if side == "ours" else peers
-                measured = throughput(workers, side, work, iterations=iterations, seed=number)
-                sides[name][side].append(measured)
-    return sides
+            ours, theirs, iterations = COMPARISONS[name]
+            able = ["ours", *(peer for peer in peers if theirs in PEERS[peer])]
+            sides = measured.setdefault(name, {side: [] for side in able})
+            for side in in_turn(able, number):
+                work = ours if side == "ours" else theirs
+                one = throughput(workers, side, work, iterations=iterations, seed=number)
+                sides[side].append(one)
+    return measured
 
 
 def throughput(
@@ -80,26 +87,70 @@ def measure_resets(workers: Workers, rounds: int) -> dict[str, list[dict[str, An
     return measured
 
 
-def comparison_table(sides: dict[str, dict[str, Any]]) -> str:
-    """Show medians, the median of the rounds' ratios with its range, and peak memory."""
+def comparison_table(measured: dict[str, Sides]) -> str:
+    """Show medians; ratios are medians over the rounds, each of measurements of one round.
+
+    The last column compares each side's best round: disturbance only ever slows one down.
+    """
+    peers = peers_in(measured)
     rows = []
-    for name, measured in sides.items():
-        ours, peers = parsed(measured["ours"]), parsed(measured["peers"])
-        pairs = zip(ours, peers, strict=True)
-        ratios = [one.steps_per_second / other.steps_per_second for one, other in pairs]
-        rows.append(
-            [
-                name,
-                f"{median(one.steps_per_second for one in ours):,.0f}",
-                f"{median(one.steps_per_second for one in peers):,.0f}",
-                f"**{median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})",
-                f"{median(one.peak_memory_mib for one in ours):.0f}",
-                f"{median(one.peak_memory_mib for one in peers):.0f}",
-                f"{median(one.compile_seconds for one in ours):.1f}",
-            ]
-        )
-    header = ["work", "ours, steps/s", "peers, steps/s", "ratio (range)", "ours, peak MiB"]
-    return table([*header, "peers, peak MiB", "compiling, s"], rows)
+    for name, sides in measured.items():
+        rates = {side: [one.steps_per_second for one in parsed(sides[side])] for side in sides}
+        ratios = {
+            peer: [mine / its for mine, its in zip(rates["ours"], rates[peer], strict=True)]
+            for peer in peers
+            if peer in rates
+        }
+        cells = [
+            f"{median(rates[peer]):,.0f} ({median(ratios[peer]):.2f} x)" if peer in rates else "-"
+            for peer in peers
+        ]
+        fastest = [against_the_fastest(ratios), best_against_best(rates)]
+        rows.append([name, f"{median(rates['ours']):,.0f}", *cells, *fastest])
+    header = ["steps/s", "ours", *(f"{peer} (ours is)" for peer in peers)]
+    return table([*header, "ours against the fastest (range)", "best against best"], rows)
+
+
+def against_the_fastest(ratios: dict[str, list[float]]) -> str:
+    """Name the peer that comes closest, and the ratio to it."""
+    if not ratios:
+        return "-"
+    fastest = min(ratios, key=lambda peer: median(ratios[peer]))
+    rounds = ratios[fastest]
+    return f"**{median(rounds):.2f}** ({min(rounds):.2f} to {max(rounds):.2f}), {fastest}"
+
+
+def best_against_best(rates: dict[str, list[float]]) -> str:
+    """Divide our best round by the best of any peer."""
+    best = {side: max(rounds) for side, rounds in rates.items()}
+    ours = best.pop("ours")
+    if not best:
+        return "-"
+    fastest = max(best, key=lambda peer: best[peer])
+    return f"{ours / best[fastest]:.2f}, {fastest}"
+
+
+def sizes_table(measured: dict[str, Sides]) -> str:
+    """Show peak memory and the number of trained parameters, and what compiling costs."""
+    peers = peers_in(measured)
+    rows = []
+    for name, sides in measured.items():
+        results = {side: parsed(sides[side]) for side in sides}
+        cells = [
+            f"{median(one.peak_memory_mib for one in results[side]):.0f} "
+            f"({results[side][0].parameters:,})"
+            if side in results
+            else "-"
+            for side in ("ours", *peers)
+        ]
+        compiling = median(one.compile_seconds for one in results["ours"])
+        rows.append([name, *cells, f"{compiling:.1f}"])
+    return table(["peak MiB (parameters)", "ours", *peers, "compiling ours, s"], rows)
+
+
+def peers_in(measured: dict[str, Sides]) -> list[str]:
+    """List the peers of any row, in the order of `PEERS`."""
+    return [peer for peer in PEERS if any(peer in sides for sides in measured.values())]
 
 
 def breakdown_table(measured: dict[str, Sequence[dict[str, Any]]]) -> str:
@@ -152,6 +203,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     choices = [*COMPARISONS, *ALONE]
     parser.add_argument("--work", nargs="+", choices=choices, default=choices, metavar="WORK")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="PEER")
     parser.add_argument("--rounds", type=int, default=3, help="medians are over these (default 3)")
     given = parser.parse_args()
     compared = [name for name in given.work if name in COMPARISONS]
@@ -161,8 +213,9 @@ def main() -> None:
     raw: dict[str, Any] = {}
     print(f"{machine()}; one thread, medians of {given.rounds} rounds\n")
     if compared:
-        raw |= compare(workers, compared, given.rounds)
-        print(comparison_table(raw), breakdown_table({n: raw[n]["ours"] for n in raw}), sep="\n\n")
+        raw |= compare(workers, compared, given.peers, given.rounds)
+        print(comparison_table(raw), sizes_table(raw), sep="\n\n", end="\n\n")
+        print(breakdown_table({name: raw[name]["ours"] for name in raw}))
     if "recurrent-scaling" in given.work:
         raw["recurrent-scaling"] = measure_scaling(workers, given.rounds)
         print("", scaling_table(raw["recurrent-scaling"]), sep="\n")

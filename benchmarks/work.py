@@ -1,4 +1,4 @@
-"""The work that is measured, in numbers both sides read; imports neither library.
+"""The work that is measured, in numbers that every side reads; imports none of the libraries.
 
 Workers run in interpreters of their own: they share this file and the JSON they print, no more.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Throughput:
-    """PPO on CartPole-v1, learning included; the numbers of both sides."""
+    """PPO on CartPole-v1, learning included; the numbers of every side."""
 
     num_envs: int = 8
     rollout_length: int = 128
@@ -20,6 +20,7 @@ class Throughput:
     hidden_size: int = 64  # of each of two tanh layers, actor and critic apart
     memory_size: int = 0  # LSTM units; 0 = no memory and nothing hidden from the agent
     shared_memory: bool = False  # one LSTM read by actor and critic
+    sequence_length: int = 0  # steps of backpropagation through time; 0: the whole rollout
     compiled: bool = False  # ours alone
     native: bool = False  # ours alone: the environment's own vector form instead of one by one
 
@@ -45,10 +46,18 @@ THROUGHPUT = {
     "ppo-compiled": Throughput(compiled=True),
     "ppo-native-compiled": Throughput(compiled=True, native=True),
     "recurrent-ppo-shared": Throughput(memory_size=128, shared_memory=True),
+    "recurrent-ppo-sequences": Throughput(memory_size=128, shared_memory=True, sequence_length=16),
     "recurrent-ppo-separate": Throughput(memory_size=128),
     "recurrent-ppo-shared-64": Throughput(memory_size=128, shared_memory=True, num_envs=64),
 }
 SOLVE = {"ppo": Solve(hide_velocity=False), "recurrent-ppo": Solve(hide_velocity=True)}
+
+PEERS = {
+    "stable-baselines3": ("ppo", "recurrent-ppo-shared", "recurrent-ppo-separate"),
+    "skrl": ("ppo",),
+    "sheeprl": ("ppo", "recurrent-ppo-shared", "recurrent-ppo-sequences"),
+}
+"""What each library can do of that, by the name of its package."""
 
 MEMORIES = ("lstm", "gru", "rnn")
 
@@ -63,6 +72,7 @@ class Measurement:
     seconds: float
     peak_memory_mib: float  # of the whole process, imports included
     phases: dict[str, float]  # seconds by phase; they add up to `seconds`
+    parameters: int  # trained, of all networks: the same work is done by networks of the same size
     compile_seconds: float = 0.0
 
     @property

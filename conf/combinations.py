@@ -47,9 +47,9 @@ def _sequence_lengths(config: Config) -> dict[str, int]:
 def _sequences(config: Config) -> Iterator[str]:
     """Minibatches are made of whole sequences, sequences are cut from whole rollouts."""
     agent = config["agent"]
-    if not {"rollout_length", "num_minibatches"} <= agent.keys():
+    if "rollout_length" not in agent:
         return  # an agent of the user's own, that learns in another way
-    rollout_length, num_minibatches = agent["rollout_length"], agent["num_minibatches"]
+    rollout_length = agent["rollout_length"]
     lengths = {key: length or rollout_length for key, length in _sequence_lengths(config).items()}
     uneven = [key for key, length in lengths.items() if rollout_length % length]
     for key in uneven:
@@ -63,13 +63,19 @@ def _sequences(config: Config) -> Iterator[str]:
             f"critic.memory.sequence_length: expected {actor} as in memory.sequence_length, "
             f"got {critic}"
         )
-    length = max(lengths.values())
-    num_sequences = rollout_length // length * config["env"]["num_envs"]
-    if not uneven and num_sequences % num_minibatches:
+    if not uneven and "num_minibatches" in agent:
+        yield from _minibatches(config, max(lengths.values()))
+
+
+def _minibatches(config: Config, sequence_length: int) -> Iterator[str]:
+    agent, num_envs = config["agent"], config["env"]["num_envs"]
+    rollout_length, num_minibatches = agent["rollout_length"], agent["num_minibatches"]
+    num_sequences = rollout_length // sequence_length * num_envs
+    if num_sequences % num_minibatches:
         yield (
             f"agent.num_minibatches: {num_minibatches} does not divide {num_sequences} sequences "
-            f"(agent.rollout_length {rollout_length} / sequence_length {length} x env.num_envs "
-            f"{config['env']['num_envs']}); choose {_divisors_near(num_minibatches, num_sequences)}"
+            f"(agent.rollout_length {rollout_length} / sequence_length {sequence_length} x "
+            f"env.num_envs {num_envs}); choose {_divisors_near(num_minibatches, num_sequences)}"
         )
 
 
@@ -101,6 +107,7 @@ def _native_environments(config: Config) -> Iterator[str]:
         "env.frame_stack": env["frame_stack"] > 1,
         "env.previous_action": env["previous_action"],
         "env.previous_reward": env["previous_reward"],
+        "env.on_failure": env["on_failure"] != "stop",
     }
     for key in (key for key, is_used in used.items() if is_used):
         yield f"{key}: not possible with env.vectorization=native; use env.vectorization=sync"

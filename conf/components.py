@@ -5,18 +5,21 @@ keys.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from conf.constraints import (
     Activation,
     Count,
     Fraction,
     FractionBelowOne,
+    Free,
     Initialization,
     NonNegative,
     Positive,
     PositiveCount,
     Schedule,
+    Target,
+    TargetTree,
 )
 
 
@@ -40,6 +43,19 @@ class PPO:
 
 
 @dataclass
+class A2C:
+    """conf/agent/a2c.yaml."""
+
+    discount: Fraction
+    gae_lambda: Fraction
+    rollout_length: PositiveCount
+    value_coefficient: NonNegative
+    entropy_coefficient: NonNegative
+    entropy_coefficient_schedule: Schedule
+    normalize_advantages: bool
+
+
+@dataclass
 class Flatten:
     """conf/extractor/flatten.yaml."""
 
@@ -51,6 +67,18 @@ class MLP:
     hidden_sizes: list[PositiveCount]
     activation: Activation
     layer_norm: bool
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass
+class DictExtractor:
+    """conf/extractor/dict.yaml."""
+
+    default: Annotated[Free, Target("extractor")]
+    keys: Annotated[Free, TargetTree("extractor")]
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
     initialization: Initialization
     gain: Positive
 
@@ -147,6 +175,15 @@ class RMSprop(AnyOptimizer):
 
 
 @dataclass
+class RMSpropTF(AnyOptimizer):
+    """conf/optimizer/rmsprop_tf.yaml."""
+
+    alpha: FractionBelowOne
+    eps: Positive
+    weight_decay: NonNegative
+
+
+@dataclass
 class SGD(AnyOptimizer):
     """conf/optimizer/sgd.yaml."""
 
@@ -163,14 +200,25 @@ class MaskVelocity:
 
 
 @dataclass
+class ScaleReward:
+    """An entry of `env.wrappers`; there is no file for it."""
+
+    factor: Positive
+
+
+@dataclass
 class Anything:
     """No key that we read."""
 
 
 # The classes of ours (and torch's optimizers) that each group knows, and the keys they take.
 TARGETS: dict[str, dict[str, type]] = {
-    "agent": {"agents.ppo.PPO": PPO},
-    "extractor": {"networks.mlp.MLP": MLP, "networks.mlp.Flatten": Flatten},
+    "agent": {"agents.ppo.PPO": PPO, "agents.a2c.A2C": A2C},
+    "extractor": {
+        "networks.mlp.MLP": MLP,
+        "networks.mlp.Flatten": Flatten,
+        "networks.composite.DictExtractor": DictExtractor,
+    },
     "memory": {
         "networks.memory.NoMemory": AnyMemory,
         "networks.memory.RNN": RNN,
@@ -186,9 +234,10 @@ TARGETS: dict[str, dict[str, type]] = {
         "torch.optim.AdamW": Adam,
         "torch.optim.RMSprop": RMSprop,
         "torch.optim.SGD": SGD,
+        "agents.update_rules.RMSpropTF": RMSpropTF,
     },
     "pomdp": {"envs.pomdp.MaskVelocity": MaskVelocity},
-    "wrapper": {},
+    "wrapper": {"envs.wrappers.ScaleReward": ScaleReward},
 }
 
 # The keys we read of every other class in the group; the class takes what else it likes.

@@ -9,6 +9,7 @@ import functools
 import os
 import re
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +18,15 @@ from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from conf.composition import CONFIG_DIRECTORY, VERSION_BASE, Composer
 from conf.refusals import InvalidConfiguration, flag_problem
 from conf.resolution import frozen, hydra_configuration, inspected, read_only
-from conf.targets import target_problems
+from conf.resumption import resumed, stored_configuration
+from conf.targets import package_problems, target_problems
 
 __all__ = ["InvalidConfiguration", "check", "compose", "frozen", "launch", "load"]
 
@@ -42,8 +45,9 @@ def launch(task: Callable[[DictConfig], Any], config_name: str = "config") -> No
     decorate = hydra.main(
         version_base=VERSION_BASE, config_path=CONFIG_DIRECTORY, config_name=config_name
     )
+    warnings.formatwarning = _one_line_warning
     try:
-        decorate(_Task(task, config_name))()
+        decorate(_Task(task, config_name, _flags(sys.argv[1:]).config_dir))()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -80,16 +84,36 @@ def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
     return _one(Composer(config_name, None), overrides, config_name, None)
 
 
+def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> bool:
+    """Tell whether what the overrides choose has a key, whether or not it can be run as it is."""
+    config, _, _ = Composer(config_name, None).compose(overrides)
+    absent = object()
+    return OmegaConf.select(config, key, default=absent) is not absent
+
+
 class _Task:
     """Hands a frozen configuration to a task; a class, for launchers send it to other processes."""
 
-    def __init__(self, task: Callable[[DictConfig], Any], config_name: str) -> None:
+    def __init__(
+        self, task: Callable[[DictConfig], Any], config_name: str, config_directory: str | None
+    ) -> None:
         functools.update_wrapper(self, task)
         self.task = task
-        self.config_name = config_name
+        self.config_name, self.config_directory = config_name, config_directory
 
     def __call__(self, config: DictConfig) -> Any:
-        return self.task(frozen(config, self.config_name))
+        if config.get("resume") is None:
+            return self.task(frozen(config, self.config_name))
+        # What Hydra composed is not what is run: the run's own configuration is.
+        job = HydraConfig.get()
+        number = None if OmegaConf.is_missing(job.job, "num") else job.job.num
+        composer = Composer(self.config_name, self.config_directory)
+        return self.task(_one(composer, list(job.overrides.task), self.config_name, number))
+
+
+def _one_line_warning(message: Warning | str, *place: Any, **line: Any) -> str:
+    """Write a warning for who trains, not for who programs: without the place in the code."""
+    return f"warning: {message}\n"
 
 
 @contextmanager
@@ -158,10 +182,36 @@ def _one(
         typed, found = inspected(config, config_name)
     problems += found
     problems += _needs_plus(invented, problems)
-    problems += _occupied(typed)
+    if not problems and typed.get("resume") is not None:
+        typed, problems = _resumed(composer, typed, overrides, config_name)
+    else:
+        problems += _occupied(typed)
     if problems:
         raise InvalidConfiguration(problems)
     return read_only(typed)
+
+
+def _resumed(
+    composer: Composer, given: dict[str, Any], overrides: Sequence[str], config_name: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Put the configuration of the run that goes on in the place of a new one."""
+    try:
+        stored = stored_configuration(Path(given["resume"]))
+    except ValueError as error:
+        raise InvalidConfiguration([f"resume: {error}"]) from error
+    # The run cannot vouch for packages; who goes on with it can.
+    stored.trusted_packages = given["trusted_packages"]
+    before, problems = inspected(stored, config_name)
+    if not problems:
+        problems = package_problems(before["env"]["packages"], before["trusted_packages"])
+    if problems:
+        where = f"resume: {given['resume']}/config.yaml: "
+        return before, [where + problem for problem in problems]
+    default, _, _ = composer.compose([])
+    with hydra_configuration(default):
+        usual, _ = inspected(default, config_name)
+    said = [o.package or o.key_or_group for o in composer.parse(overrides)]
+    return resumed(before, given, usual, said)
 
 
 def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:
@@ -181,7 +231,10 @@ def _occupied(typed: dict[str, Any]) -> list[str]:
     if not isinstance(run_dir, str):
         return []
     if any(Path(run_dir).glob("checkpoints/*/manifest.json")):
-        return [f"run_dir: {run_dir} holds the checkpoints of a run already; choose another"]
+        return [
+            f"run_dir: {run_dir} holds a run already; go on with it: resume={run_dir}, "
+            "or choose another"
+        ]
     existing = next(path for path in (Path(run_dir), *Path(run_dir).parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         return [f"run_dir: {run_dir} cannot be made, as {existing} cannot be written to"]

@@ -155,7 +155,8 @@ class Composer:
                     self.config_name, list(lines), RunMode.RUN
                 )
             except _ERRORS as error:
-                raise InvalidConfiguration([one_line(error)]) from error
+                problem = one_line(error) + _addition_hint(one_line(error), chosen)
+                raise InvalidConfiguration([problem]) from error
         return deepcopy(self._loaded[lines]), values
 
     def _repository(self, parsed: Sequence[Override]) -> IConfigRepository:
@@ -199,6 +200,15 @@ class Composer:
         except _ERRORS as error:
             return [f"{key}: {one_line(error)}"]
         return []
+
+
+def _addition_hint(problem: str, chosen: Sequence[Override]) -> str:
+    """Write the end of a message about a choice for a place that is not there yet."""
+    for override in chosen:
+        place = override.package or ""
+        if ".keys." in place and f"{override.get_key_element()}'" in problem:
+            return f"; a new one is added with a plus: +{override.input_line}"
+    return ""
 
 
 def _exists(config: DictConfig, key: str) -> bool:

@@ -70,6 +70,17 @@ class Target:
     group: str
 
 
+@dataclass(frozen=True)
+class TargetTree:
+    """Names, nested to any depth, whose innermost mappings each stand for a `Target`.
+
+    Attributes:
+        group: as of `Target`.
+    """
+
+    group: str
+
+
 Count = Annotated[int, Range(minimum=0)]
 PositiveCount = Annotated[int, Range(minimum=1)]
 NonNegative = Annotated[float, Range(minimum=0)]

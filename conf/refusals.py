@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from hydra._internal.config_repository import IConfigRepository
 from hydra.core.object_type import ObjectType
@@ -94,11 +95,23 @@ def directory_problems(parsed: Sequence[Override]) -> list[str]:
     ]
 
 
+_EXTRAS = {"hydra/launcher/joblib": "pip install -e '.[sweep]'"}
+"""Options of Hydra's own groups that come with an extra of this project."""
+
+
+def _missing_plugin(group: str, value: Any, repository: IConfigRepository) -> list[str]:
+    """Say how a plugin of Hydra's is installed."""
+    option = f"{group}/{value}"
+    if option not in _EXTRAS or repository.config_exists(option):
+        return []
+    return [f"{group}: {value} is not installed; {_EXTRAS[option]}"]
+
+
 def choice_problems(override: Override, repository: IConfigRepository) -> list[str]:
     """Check the option that is chosen for a group."""
     group, value = override.key_or_group, override.value()
     if override.is_delete() or override.is_hydra_override():
-        return []
+        return _missing_plugin(group, value, repository)
     if override.is_add() and override.package is None and group in GROUPS:
         return [f"{override.input_line}: a group is chosen without a plus: {group}={value}"]
     key = override.get_key_element().lstrip("+")

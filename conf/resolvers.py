@@ -20,6 +20,18 @@ def job_suffix() -> str:
     return f"-job{HydraConfig.get().job.num}" if is_job else ""
 
 
+def run_directory(resume: str | None, run_dir: str) -> str:
+    """Choose where Hydra works: in the directory of the run that goes on, or in a new one."""
+    return run_dir if resume is None else resume
+
+
+def output_folder(resume: str | None) -> str | None:
+    """Name the folder of Hydra's own files; a run that goes on keeps those of its beginning."""
+    return ".hydra" if resume is None else None
+
+
 OmegaConf.register_new_resolver("environment_name", environment_name, replace=True)
 OmegaConf.register_new_resolver("job_suffix", job_suffix, replace=True)
 OmegaConf.register_new_resolver("absolute_path", os.path.abspath, replace=True)
+OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)
+OmegaConf.register_new_resolver("output_folder", output_folder, replace=True)

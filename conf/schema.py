@@ -15,6 +15,7 @@ from conf.constraints import (
     Free,
     Module,
     Path,
+    Positive,
     PositiveCount,
     Target,
 )
@@ -28,7 +29,9 @@ class Environment:
     kwargs: Free
     packages: list[Module]
     num_envs: PositiveCount
-    vectorization: Literal["sync", "native"]
+    vectorization: Literal["sync", "async", "native"]
+    on_failure: Literal["stop", "restart"]
+    step_timeout: Positive | None
     time_limit: PositiveCount | None
     frame_stack: PositiveCount
     previous_action: bool
@@ -68,6 +71,7 @@ class Checkpoint:
     """`checkpoint` of conf/config.yaml."""
 
     interval: Count
+    keep_last: PositiveCount
 
 
 @dataclass
@@ -89,6 +93,8 @@ class TrainingRun:
     compile: bool
     num_threads: Literal["auto"] | PositiveCount
     run_dir: Path
+    resume: Path | None
+    init_from: Path | None
     trusted_packages: list[Module]
     share_backbone: bool
     normalize_observations: bool

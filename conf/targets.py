@@ -14,6 +14,8 @@ from conf.constraints import show
 
 OUR_PACKAGES = ("agents", "networks", "envs", "training")
 TRUSTED_PACKAGES = (*OUR_PACKAGES, "torch.nn", "torch.optim", "gymnasium")
+_KNOWN_PACKAGES = ("ale_py", "gymnasium_robotics", "minatar", "minigrid", "popgym")
+"""Packages of environments that anybody's run may import."""
 _FOREIGN = sys.stdlib_module_names | {"torch", "numpy", "gymnasium", "hydra", "omegaconf"}
 _CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
 
@@ -84,4 +86,14 @@ def trust_problems(trusted_packages: Any) -> list[str]:
         f"trusted_packages: {name!r} belongs to Python's standard library; name one of your own"
         for name in names
         if isinstance(name, str) and name.partition(".")[0] in sys.stdlib_module_names
+    ]
+
+
+def package_problems(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
+    """Keep a stored configuration from importing whatever it names: importing executes."""
+    names = [(package, package.partition(".")[0]) for package in packages]
+    return [
+        f"env.packages: the run imports {package}; if you trust it: trusted_packages=[{name}]"
+        for package, name in names
+        if name not in (*_KNOWN_PACKAGES, *trusted_packages)
     ]

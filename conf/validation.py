@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from conf.combinations import combination_problems
 from conf.components import OTHER_TARGETS, TARGETS, Anything
-from conf.constraints import Target, describe, show
+from conf.constraints import Target, TargetTree, describe, show
 from conf.schema import GROUPS, ROOTS
 from conf.suggestions import did_you_mean, key_hint
 from conf.targets import is_ours, is_trusted, target_problems, trust_problems
@@ -135,6 +135,8 @@ class _Walk:
     def _annotated(self, path: str, value: Any, base: Any, constraint: Any) -> Any:
         if isinstance(constraint, Target):
             return self._target(path, value, constraint.group)
+        if isinstance(constraint, TargetTree):
+            return self._targets(path, value, constraint.group)
         expected = Annotated[base, constraint]
         with self._attempt() as failed:
             typed = self._scalar(path, value, base)
@@ -193,14 +195,32 @@ class _Walk:
             typed[key] = self.value(f"{path}.{key}", item, value_type)
         return typed
 
-    def _target(self, path: str, value: Any, group: str) -> Any:
+    def _targets(self, path: str, value: Any, group: str) -> Any:
+        """Check a tree of mappings; on each way down, the first that holds other things ends it."""
+        if not isinstance(value, dict):
+            return self._refuse(path, value, dict)
+        typed = {}
+        for key, item in value.items():
+            below = list(item.values()) if isinstance(item, dict) else []
+            is_branch = bool(below) and all(isinstance(each, dict) for each in below)
+            where = f"{path}.{key}"
+            typed[key] = (
+                self._targets(where, item, group)
+                if is_branch
+                else self._target(where, item, group, plus="+")
+            )
+        return typed
+
+    def _target(self, path: str, value: Any, group: str, *, plus: str = "") -> Any:
         """Check a mapping by the class it is for; a class of the user's own takes any keys."""
         if not isinstance(value, dict):
             return self._refuse(path, value, dict)
         target = value.get("_target_", MISSING_VALUE)
         if target == MISSING_VALUE:
             choice = (
-                f"; choose one first with {_choice(path, group)}=..." if group in GROUPS[2:] else ""
+                f"; choose one first with {plus}{_choice(path, group)}=..."
+                if group in GROUPS[2:]
+                else ""
             )
             return self._report(
                 f"{path}._target_", f"missing; expected the dotted name of a class{choice}", value

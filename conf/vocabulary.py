@@ -20,6 +20,8 @@ STABLE_BASELINES3 = {
     "max_grad_norm": "optimizer.max_grad_norm",
     "optimizer_class": "optimizer",
     "optimizer_kwargs": "optimizer",
+    "use_rms_prop": "optimizer",
+    "rms_prop_eps": "optimizer.eps",
     "total_timesteps": "total_env_steps",
     "n_timesteps": "total_env_steps",
     "n_envs": "env.num_envs",
@@ -108,6 +110,7 @@ NOTES = {
     "enable_critic_lstm": "null: a memory like the actor's; memory@critic.memory=none: none",
     "torch_deterministic": "on a CPU a seed always gives the same run",
     "algo": "agent=ppo",
+    "use_rms_prop": "optimizer=rmsprop, or rmsprop_tf",
     "tau": "agents with target networks only",
     "target_kl": "the update stops beyond it",
 }
@@ -115,11 +118,8 @@ NOTES = {
 VOCABULARY = {**ELSEWHERE, **CLEANRL, **STABLE_BASELINES3}
 
 NOT_YET = {
-    "resume": "runs cannot be resumed yet",
-    "init_from": "runs cannot start from the weights of another yet; neurl.load reads them",
     "precision": "everything is computed in float32 so far",
     "auxiliary": "there are no auxiliary losses yet",
     "gradients": "every loss trains every part that it reads so far",
-    "checkpoint.keep_last": "checkpoints/last and checkpoints/best are kept",
 }
 """Keys that are planned, and what holds until they are there."""

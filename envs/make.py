@@ -23,12 +23,16 @@ from envs.registration import (
     one_line,
 )
 from envs.spaces import check_spaces
-from envs.vector import SequentialVectorEnv
-from envs.wrappers import FrameStack, PreviousInputs, RawEpisodeStatistics
+from envs.vector import OnFailure, SequentialVectorEnv
+from envs.workers import WorkerVectorEnv
+from envs.wrappers import FrameStack, PreviousInputs, RawEpisodeStatistics, adapted
 
 Environment = gymnasium.Env[Any, Any]
 Environments = VectorEnv[Any, Any, Any]
 Wrap = Callable[[Environment], Environment]
+
+_ADAPTING: tuple[str, Wrap] = ("env", adapted)
+"""The layer that nobody asked for: does nothing where spaces are as agents have them."""
 
 
 def make_environments(
@@ -37,7 +41,9 @@ def make_environments(
     kwargs: Mapping[str, object],
     packages: Sequence[str],
     num_envs: int,
-    vectorization: Literal["sync", "native"],
+    vectorization: Literal["sync", "async", "native"],
+    on_failure: OnFailure,
+    step_timeout: float | None,
     time_limit: int | None,
     frame_stack: int,
     previous_action: bool,
@@ -48,17 +54,20 @@ def make_environments(
     """Makes environments that step together and restart in the step after an end (`NEXT_STEP`).
 
     From the inside out: the environment with its time limit, statistics of raw returns (only below
-    `wrappers`, which may change rewards), `wrappers`, `pomdp`, the frame stack, previous action and
-    reward. The observations of `sync` environments are one buffer that the next step overwrites:
-    copy what you keep.
+    `wrappers`, which may change rewards), `wrappers`, `pomdp`, the flattening of nested
+    observations, the frame stack, previous action and reward. Observations are buffers that the
+    next step overwrites: copy what you keep.
 
     Args:
         id: a name in Gymnasium's registry.
         kwargs: what the environment's constructor takes.
         packages: modules to import first, because they register ids.
         num_envs: how many step together.
-        vectorization: 'sync' steps one after another; 'native' is the environment's own vector
-            version, which admits nothing that wraps single environments.
+        vectorization: 'sync' steps one after another, 'async' each in a process of its own;
+            'native' is the environment's own vector version, which admits nothing that wraps single
+            environments.
+        on_failure: what becomes of an environment that fails: see `SlotVectorEnv`.
+        step_timeout: seconds after which an `async` environment counts as hung; None for never.
         time_limit: steps after which an episode is truncated; None leaves the environment's own.
         frame_stack: how many of the last observations are shown; 1 adds nothing.
         previous_action: whether the last action is appended to the observation.
@@ -69,8 +78,8 @@ def make_environments(
     Raises:
         ValueError: one line that names the key of the configuration and the remedy.
     """
-    if vectorization not in ("sync", "native"):
-        raise ValueError(f"env.vectorization={vectorization}: expected sync or native")
+    if vectorization not in ("sync", "async", "native"):
+        raise ValueError(f"env.vectorization={vectorization}: expected sync, async or native")
     import_packages(packages)
     specification = find_specification(id)
     check_keywords(specification, kwargs, is_native=vectorization == "native")
@@ -84,11 +93,20 @@ def make_environments(
     if vectorization == "native":
         _refuse_layers(layers)
         environments = _make_native(specification, kwargs, num_envs, time_limit)
-    else:
-        make = functools.partial(_make_registered, specification, kwargs, time_limit)
-        environments = _make_sync(make, num_envs, layers, name=f"env.id={id}")
-    _check_spaces(environments, name=f"env.id={id}")
-    return environments
+        _check_spaces(environments, name=f"env.id={id}")
+        return environments
+    make = functools.partial(_make_registered, packages, specification, kwargs, time_limit)
+    name = f"env.id={id}"
+    return _stepped(
+        [
+            functools.partial(_make_one, functools.partial(make, index), layers, name)
+            for index in range(num_envs)
+        ],
+        vectorization=vectorization,
+        on_failure=on_failure,
+        step_timeout=step_timeout,
+        name=name,
+    )
 
 
 def _layers(
@@ -105,6 +123,7 @@ def _layers(
         layers.append(("env.wrappers", RawEpisodeStatistics))
     layers += [(f"env.wrappers[{index}]", wrap) for index, wrap in enumerate(wrappers)]
     layers += [(f"pomdp[{index}]", wrap) for index, wrap in enumerate(pomdp)]
+    layers.append(_ADAPTING)
     if frame_stack > 1:
         layers.append(("env.frame_stack", functools.partial(FrameStack, size=frame_stack)))
     if previous_action or previous_reward:
@@ -118,6 +137,9 @@ def vectorize(
     make: Callable[[], Environment],
     *,
     num_envs: int,
+    vectorization: Literal["sync", "async", "native"],
+    on_failure: OnFailure,
+    step_timeout: float | None,
     frame_stack: int,
     previous_action: bool,
     previous_reward: bool,
@@ -127,7 +149,8 @@ def vectorize(
     """Step the caller's environments side by side, wrapped as `make_environments` wraps its own.
 
     Args:
-        make: called `num_envs` times.
+        make: called `num_envs` times; with `async`, a function that other processes can import.
+        vectorization: 'native' is stepped one by one, for there is no vector form of these.
 
     Raises:
         ValueError: as `make_environments`.
@@ -139,49 +162,66 @@ def vectorize(
         previous_action=previous_action,
         previous_reward=previous_reward,
     )
-    environments = _make_sync(lambda index: make(), num_envs, layers, name="env")
-    _check_spaces(environments, name="env")
-    return environments
+    return _stepped(
+        [functools.partial(_make_one, make, layers, "env")] * num_envs,
+        vectorization="async" if vectorization == "async" else "sync",
+        on_failure=on_failure,
+        step_timeout=step_timeout,
+        name="env",
+    )
 
 
-def _check_spaces(environments: Environments, *, name: str) -> None:
+def _check_spaces(environments: Environment | Environments, *, name: str) -> None:
+    """Refuse spaces that no agent understands, of one environment or of a vector of them."""
+    observations = getattr(environments, "single_observation_space", environments.observation_space)
+    actions = getattr(environments, "single_action_space", environments.action_space)
     try:
-        check_spaces(environments.single_observation_space, environments.single_action_space)
+        check_spaces(observations, actions)
     except ValueError as error:
         environments.close()
         raise ValueError(f"{name}: {error}") from error
 
 
-def _make_sync(
-    make: Callable[[int], Environment],
-    num_envs: int,
-    layers: Sequence[tuple[str, Wrap]],
+def _stepped(
+    makers: Sequence[Callable[[], Environment]],
     *,
+    vectorization: Literal["sync", "async"],
+    on_failure: OnFailure,
+    step_timeout: float | None,
     name: str,
 ) -> Environments:
-    made: list[Environment] = []
-
-    def make_one() -> Environment:
-        environment = make(len(made))
-        made.append(environment)
-        for key, wrap in layers:
-            environment = made[-1] = _wrapped(environment, key, wrap)
-        return environment
-
+    """Steps single environments together, in this process or each in one of its own."""
     try:
-        # copy=False: who collects copies into its own storage anyway.
-        return SequentialVectorEnv([make_one] * num_envs, copy=False)
-    except BaseException as error:
-        for environment in made:
-            environment.close()
-        if isinstance(error, RuntimeError):  # Gymnasium's word for spaces that differ
-            raise ValueError(f"{name}: {one_line(error)}") from error
+        if vectorization == "async":
+            return WorkerVectorEnv(makers, on_failure=on_failure, step_timeout=step_timeout)
+        return SequentialVectorEnv(makers, on_failure=on_failure)
+    except RuntimeError as error:  # spaces that differ, a worker that cannot start
+        raise ValueError(f"{name}: {one_line(error)}") from error
+
+
+def _make_one(
+    make: Callable[[], Environment], layers: Sequence[tuple[str, Wrap]], name: str
+) -> Environment:
+    """Makes one environment and wraps it; at the top level, where worker processes find it."""
+    environment = make()
+    try:
+        for key, wrap in layers:
+            environment = _wrapped(environment, key, wrap)
+    except BaseException:
+        environment.close()
         raise
+    _check_spaces(environment, name=name)
+    return environment
 
 
 def _make_registered(
-    specification: EnvSpec, kwargs: Mapping[str, object], time_limit: int | None, index: int
+    packages: Sequence[str],
+    specification: EnvSpec,
+    kwargs: Mapping[str, object],
+    time_limit: int | None,
+    index: int,
 ) -> Environment:
+    import_packages(packages)  # a worker process has not done so yet
     # Gymnasium's checker of what an environment returns costs time in every step: only the first
     # one has it.
     environment: Environment = _create(
@@ -241,8 +281,9 @@ def _make_native(
 
 
 def _refuse_layers(layers: Sequence[tuple[str, Wrap]]) -> None:
-    if layers:
-        keys = ", ".join(dict.fromkeys(key.partition("[")[0] for key, _ in layers))
+    asked_for = [layer for layer in layers if layer is not _ADAPTING]
+    if asked_for:
+        keys = ", ".join(dict.fromkeys(key.partition("[")[0] for key, _ in asked_for))
         raise ValueError(
             f"env.vectorization=native: cannot be combined with {keys}, which wrap "
             "single environments; use env.vectorization=sync"
@@ -279,7 +320,7 @@ def _wrapped(environment: Environment, key: str, wrap: Wrap) -> Environment:
     except Exception as error:
         message = one_line(error)
         # Our own wrappers name their key themselves.
-        if isinstance(error, ValueError) and message.startswith(("env.", "pomdp.")):
+        if isinstance(error, ValueError) and message.startswith(("env.", "env:", "pomdp.")):
             raise
         raise ValueError(
             f"{key}: cannot wrap {environment}: {type(error).__name__}: {message}"

@@ -48,14 +48,17 @@ def _last_word(sequence: np.random.SeedSequence, words: int) -> int:
 def reset_with_seeds(environments: VectorEnv[Any, Any, Any], seeds: Sequence[int]) -> Started:
     """Starts every environment anew from its seed.
 
-    Action spaces are seeded too, as wrappers may sample from them. A native vector environment has
-    one random generator for all its environments and takes the first seed.
+    Spaces are seeded too, as environments and wrappers may sample from them. A native vector
+    environment has one random generator for all its environments and takes the first seed.
     """
+    from envs.vector import SlotVectorEnv  # which derives seeds with this module
+
     unwrapped = environments.unwrapped
     environments.action_space.seed(seeds[0])
-    if isinstance(unwrapped, SyncVectorEnv):
+    if isinstance(unwrapped, SyncVectorEnv):  # somebody's own
         for environment, seed in zip(unwrapped.envs, seeds, strict=True):
             environment.action_space.seed(seed)
+    if isinstance(unwrapped, SlotVectorEnv | SyncVectorEnv):
         reset_all: Any = environments.reset  # typed for one seed, takes one for each too
         return cast("Started", reset_all(seed=list(seeds)))
     return environments.reset(seed=seeds[0])

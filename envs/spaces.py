@@ -1,47 +1,194 @@
-"""Says which observation and action spaces the agents understand. Encodes nothing: networks do."""
+"""Says which observation and action spaces the agents understand, and takes nested ones apart.
+
+Encodes nothing: networks do.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from gymnasium import Space, spaces
 
-_OBSERVATIONS = "Box of at most 2 dimensions (a vector or a stack of vectors) or Discrete"
-_ACTIONS = "Discrete or Box of 1 dimension with a floating dtype"
+MAX_ONE_HOT = 10_000
+"""Most values of an identifier (or of several together), which is encoded one-hot."""
+
+_PARTS = (
+    "Box of at most 2 dimensions (a vector or a stack of vectors), Discrete, MultiDiscrete, "
+    "MultiBinary"
+)
+_OBSERVATIONS = f"{_PARTS}, or a Dict or Tuple of them, nested or not"
+_ACTIONS = "Discrete, MultiDiscrete, MultiBinary or Box with a floating dtype"
 
 
-def check_spaces(observation_space: Space[object], action_space: Space[object]) -> None:
-    """Refuses spaces that no agent can handle yet, before any network is built.
+def check_spaces(observation_space: Space[Any], action_space: Space[Any]) -> None:
+    """Refuses spaces that no agent can handle, before any network is built.
 
     Args:
-        observation_space: that of one environment, not the batched one.
+        observation_space: that of one environment, not the batched one; `is_nested` no longer.
         action_space: likewise.
 
     Raises:
         ValueError: names the space, what is supported and what to do about it.
     """
-    if not _is_supported_observation(observation_space):
+    if is_nested(observation_space):
         raise ValueError(
-            f"the observation space {_one_line(observation_space)} is not supported; "
-            f"expected a non-empty {_OBSERVATIONS}. A wrapper such as "
-            "gymnasium.wrappers.FlattenObservation in env.wrappers can convert it"
+            f"the observation space {one_line(observation_space)} is nested, and only single "
+            "environments can be taken apart; use env.vectorization=sync"
         )
+    if isinstance(observation_space, spaces.Dict):
+        for key in observation_space.spaces:
+            _check_key(key, forbidden=".")  # names may be paths by now
+    for name, part in _leaves(observation_space):
+        _check_part(name, part)
     if not _is_supported_action(action_space):
         raise ValueError(
-            f"the action space {_one_line(action_space)} is not supported; "
+            f"the action space {one_line(action_space)} is not supported; "
             f"expected a non-empty {_ACTIONS}. A wrapper in env.wrappers can convert it"
         )
 
 
-def _is_supported_observation(space: Space[object]) -> bool:
+def is_nested(space: Space[Any]) -> bool:
+    """Tell whether a space is a Tuple, or a Dict of which a part has parts again."""
+    if isinstance(space, spaces.Dict):
+        return any(isinstance(part, spaces.Dict | spaces.Tuple) for part in space.spaces.values())
+    return isinstance(space, spaces.Tuple)
+
+
+def flat_space(space: Space[Any]) -> spaces.Dict:
+    """Join the names of nested parts to paths, `goal/position`; items of a Tuple are numbered.
+
+    The parts keep the order of the space.
+
+    Raises:
+        ValueError: a key of a Dict is no text or would be mistaken for a path, or there are no
+            parts where there should be.
+    """
+    for nested in _dicts(space):
+        for key in nested.spaces:
+            _check_key(key, forbidden="/.")
+    leaves = dict(_leaves(space))
+    for name, part in leaves.items():
+        if isinstance(part, spaces.Dict | spaces.Tuple):  # an empty one
+            _check_part(name, part)
+    return spaces.Dict(list(leaves.items()))
+
+
+def flatten_observation(observation: Any, names: Collection[str]) -> dict[str, Any]:
+    """Take a nested observation apart, of one environment or of a batch.
+
+    Args:
+        observation: mappings and sequences as in the nested space; one that is flat already passes.
+        names: of the parts, as `flat_space` writes them.
+
+    Raises:
+        ValueError: a part is missing.
+    """
+    try:
+        return {name: _part(observation, name) for name in names}
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        expected = ", ".join(names)
+        raise ValueError(
+            f"expected an observation with the parts {expected}, got {_outline(observation)}"
+        ) from error
+
+
+def reads_alike(space: Space[Any], other: Space[Any]) -> bool:
+    """Tell whether a network for observations of one space reads those of the other: as numbers.
+
+    The bounds of numbers do not matter to it, their shape does.
+    """
+    mine, others = (dict(_leaves(each)) for each in (space, other))
+    return mine.keys() == others.keys() and all(
+        part.shape == others[name].shape
+        if isinstance(part, spaces.Box) and isinstance(others[name], spaces.Box)
+        else part == others[name]
+        for name, part in mine.items()
+    )
+
+
+def one_line(space: Space[Any]) -> str:
+    """Write a space in one line; the bounds of large boxes print as many."""
+    return " ".join(str(space).split())
+
+
+def _children(space: Space[Any]) -> Mapping[Any, Space[Any]]:
+    if isinstance(space, spaces.Dict):
+        return space.spaces
+    if isinstance(space, spaces.Tuple):
+        return {str(index): item for index, item in enumerate(space.spaces)}
+    return {}
+
+
+def _leaves(space: Space[Any], name: str = "") -> Iterator[tuple[str, Space[Any]]]:
+    """Yield every part that has none itself, with its path: "" for a space that is one part."""
+    children = _children(space)
+    if not children:
+        yield name, space
+    for key, child in children.items():
+        yield from _leaves(child, f"{name}/{key}" if name else str(key))
+
+
+def _dicts(space: Space[Any]) -> Iterator[spaces.Dict]:
+    if isinstance(space, spaces.Dict):
+        yield space
+    for child in _children(space).values():
+        yield from _dicts(child)
+
+
+def _check_key(key: object, *, forbidden: str) -> None:
+    if not isinstance(key, str) or not key or any(mark in key for mark in forbidden):
+        raise ValueError(
+            f"the observation space has the key {key!r}; expected text without '/' and '.', which "
+            "separate the names of nested parts. A wrapper in env.wrappers can rename it"
+        )
+
+
+def _check_part(name: str, space: Space[Any]) -> None:
+    what = f"the observation's part {name!r} is {one_line(space)}, which"
+    if not name:
+        what = f"the observation space {one_line(space)}"
+    width = 0
+    if isinstance(space, spaces.Discrete):
+        width = int(space.n)
+    elif isinstance(space, spaces.MultiDiscrete):
+        width = int(space.nvec.sum())
+    if width > MAX_ONE_HOT:
+        raise ValueError(
+            f"{what} is not supported: {width:,} values are too many to be encoded one-hot (at "
+            f"most {MAX_ONE_HOT:,}). A wrapper in env.wrappers can make numbers of them, a Box"
+        )
+    is_box = isinstance(space, spaces.Box) and len(space.shape) <= 2 and math.prod(space.shape) > 0
+    if not (is_box or width or isinstance(space, spaces.MultiBinary)):
+        raise ValueError(
+            f"{what} is not supported; expected a non-empty {_OBSERVATIONS}. A wrapper such as "
+            f"gymnasium.wrappers.FlattenObservation in env.wrappers can convert it{_image(space)}"
+        )
+
+
+def _image(space: Space[Any]) -> str:
+    is_image = isinstance(space, spaces.Box) and len(space.shape) > 2
+    return "; no extractor here reads images as such" if is_image else ""
+
+
+def _is_supported_action(space: Space[Any]) -> bool:
     if isinstance(space, spaces.Box):
-        return len(space.shape) <= 2 and int(np.prod(space.shape)) >= 1
-    return isinstance(space, spaces.Discrete)
+        return math.prod(space.shape) > 0 and np.issubdtype(space.dtype, np.floating)
+    if isinstance(space, spaces.MultiDiscrete):
+        return math.prod(space.shape) > 0
+    return isinstance(space, spaces.Discrete | spaces.MultiBinary)
 
 
-def _is_supported_action(space: Space[object]) -> bool:
-    if isinstance(space, spaces.Box):
-        is_vector = len(space.shape) == 1 and space.shape[0] >= 1
-        return is_vector and np.issubdtype(space.dtype, np.floating)
-    return isinstance(space, spaces.Discrete)
+def _part(observation: Any, name: str) -> Any:
+    if isinstance(observation, Mapping) and name in observation:
+        return observation[name]
+    part = observation
+    for key in name.split("/"):
+        part = part[key] if isinstance(part, Mapping) else part[int(key)]
+    return part
 
 
-def _one_line(space: Space[object]) -> str:
-    return " ".join(str(space).split())  # bounds of large boxes print as many lines
+def _outline(observation: Any) -> str:
+    if isinstance(observation, Mapping):
+        return f"one with {', '.join(map(str, observation)) or 'none'}"
+    return f"a {type(observation).__name__}"

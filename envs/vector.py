@@ -1,71 +1,426 @@
-"""Steps environments one by one, faster than Gymnasium's own and with a name for what fails."""
+"""Environments that step together: the same behaviour in this process and in worker processes.
 
-from typing import Any
+`SlotVectorEnv` is what both have in common; `envs.workers` has the processes. Vector environments
+that are not made of single ones (Gymnasium's native forms) are used as they are.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
 
+from envs.batch import (
+    Array,
+    ObservationBatch,
+    Observations,
+    array_kind,
+    observation_bytes,
+    shown,
+)
+from envs.probe import can_be_restored
+from envs.seeding import environment_seeds
+from envs.slot import (
+    FAILURES,
+    Environment,
+    Make,
+    Slot,
+    Snapshot,
+    check_same_spaces,
+    in_one_line,
+    spaces_of,
+)
+from envs.snapshot import Journal, decoded, encoded
+from envs.wrappers import has_raw_statistics
+
+OnFailure = Literal["stop", "restart"]
 Stepped = tuple[Any, Any, Any, Any, dict[str, Any]]
+Failures = dict[int, BaseException]
+Episode = tuple[Snapshot, Array]  # and its actions
+
+_MAX_FAILURES = 3
+"""Failures of one environment in a row, without a good step in between, that end the run."""
+
+_log = logging.getLogger(__name__)
 
 
 class EnvironmentFailure(RuntimeError):
-    """An environment raised, or sent what does not fit its spaces."""
+    """An environment raised, died, hung or sent what does not fit its spaces."""
 
 
-class SequentialVectorEnv(SyncVectorEnv):
-    """Gymnasium's `SyncVectorEnv` with `NEXT_STEP` autoreset and array observations, written out.
+@dataclasses.dataclass
+class _History:
+    """The seeds of one environment: the first, the present, and how many it had in between."""
 
-    One buffer is written in place instead of stacking new arrays, which saves a sixth of a vector
-    step of eight CartPoles. Observations are that buffer: copy what you keep.
+    first_seed: int = 0
+    seed: int = 0
+    new_seeds: int = 0
+    restarts: int = 0
 
-    Raises:
-        EnvironmentFailure: an environment raised; `step` names it and its action.
+
+class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
+    """Steps environments together; resets each in the step after its end (`NEXT_STEP`).
+
+    Observations are buffers (an array, or a dictionary of arrays for a Dict space) that the next
+    step overwrites: copy what you keep.
+
+    An environment that fails ends the run with `EnvironmentFailure` (`on_failure='stop'`), or is
+    made anew with a seed that it never had (`'restart'`). The step that failed is then the reset
+    step of its next episode: reward 0, both flags False, the first observation;
+    `infos["restarted"]` is the mask of such environments, and is there in no other step.
+
+    Attributes:
+        has_raw_statistics: whether episodes are counted below the user's wrappers.
     """
 
-    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
-        """Resets every environment; see Gymnasium's for the arguments."""
-        try:
-            return super().reset(**arguments)
-        except Exception as error:
-            raise EnvironmentFailure(f"an environment failed in reset: {_named(error)}") from error
+    def __init__(
+        self, template: Environment, num_envs: int, *, buffer: Any, on_failure: OnFailure
+    ) -> None:
+        """Takes spaces and names from an environment like those that will be stepped."""
+        self.num_envs = num_envs
+        self.metadata = {**template.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.render_mode = template.render_mode
+        # Copies: who samples from them must not touch the environments' own generators.
+        self.single_observation_space = copy.deepcopy(template.observation_space)
+        self.single_action_space = copy.deepcopy(template.action_space)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.has_raw_statistics = has_raw_statistics(template)
+        self._batch = ObservationBatch(self.single_observation_space, num_envs, buffer)
+        action_shape, self._action_dtype = array_kind(self.single_action_space)
+        self._action_shape = (num_envs, *action_shape)
+        self._journal = Journal(num_envs, action_shape, self._action_dtype)
+        self._nobody = np.zeros(num_envs, np.bool_)
+        self._nobody.flags.writeable = False
+        self._ended = self._nobody  # those that reset in the next step
+        self._is_begun = False
+        self._is_restarting = on_failure == "restart"
+        self._failing: dict[int, int] = {}  # failures since the last good step
+        self._histories = [_History() for _ in range(num_envs)]
+
+    @abstractmethod
+    def _begin(self, seeds: Sequence[int | None], infos: dict[str, Any]) -> Failures:
+        """Resets every environment."""
+
+    @abstractmethod
+    def _step_slots(
+        self, actions: Array, rewards: Array, infos: dict[str, Any]
+    ) -> tuple[Array, Array, Failures]:
+        """Steps every environment; writes rewards, returns flags (or `_nobody`) and failures."""
+
+    @abstractmethod
+    def _remake(self, index: int, seed: int) -> BaseException | None:
+        """Makes an environment anew and resets it; returns what went wrong."""
+
+    @abstractmethod
+    def _snapshots(self) -> list[Snapshot]:
+        """Asks every slot for its snapshot."""
+
+    @abstractmethod
+    def _can_replay(self) -> bool:
+        """Tells whether playing an episode again restores environments of this kind."""
+
+    @abstractmethod
+    def _replay(self, episodes: Mapping[int, Episode]) -> set[int]:
+        """Plays episodes again; returns where they came out as they were."""
+
+    @property
+    def restarts(self) -> int:
+        """How often environments were made anew because they failed."""
+        return sum(history.restarts for history in self._histories)
+
+    def current_observations(self) -> Observations:
+        """Returns the buffers: what the environments showed last."""
+        return self._batch.observations
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observations, dict[str, Any]]:
+        """Starts an episode everywhere.
+
+        Args:
+            seed: one for each; a single number stands for `seed`, `seed + 1`, ...; where it is
+                None, an environment goes on with the random numbers it has (at first: with any).
+            options: there are none.
+        """
+        if options:
+            raise ValueError(f"reset: expected no options, got {options}")
+        seeds = self._seeds_from(seed)
+        self._is_begun = True
+        self._journal.restart(slice(None))
+        self._ended = self._nobody
+        self._failing = {}
+        infos: dict[str, Any] = {}
+        failures = self._begin(seeds, infos)
+        for index, cause in {**self._violations(), **failures}.items():
+            self._restart(index, cause, "reset")
+        return self._batch.observations, infos
+
+    def _seeds_from(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        if isinstance(seed, int):
+            seed = range(seed, seed + self.num_envs)
+        elif seed is None:
+            drawn = np.random.SeedSequence().generate_state(self.num_envs) >> 1
+            seed = [None] * self.num_envs if self._is_begun else drawn.tolist()
+        if len(seed) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} seeds, got {len(seed)}")
+        for index, each in enumerate(seed):
+            if each is not None:
+                restarts = self._histories[index].restarts
+                self._histories[index] = _History(each, each, restarts=restarts)
+        return seed
 
     def step(self, actions: Any) -> Stepped:
-        """Steps or, after an end, resets every environment."""
-        observations = self._observations
-        rewards, terminations, truncations = self._rewards, self._terminations, self._truncations
-        shape = observations.shape[1:]
+        """Steps every environment or, where an episode ended, resets it: the action is ignored.
+
+        Raises:
+            EnvironmentFailure: names the environment, its seed, step and action.
+        """
+        own = np.array(actions)  # a copy: environments may write into what they get
+        if own.shape != self._action_shape or own.dtype != self._action_dtype:
+            own = self._converted(own)
+        self._journal.add(own)
+        was_reset = self._ended
+        if was_reset is not self._nobody:
+            self._journal.restart(was_reset)
+        rewards = np.zeros(self.num_envs)
         infos: dict[str, Any] = {}
-        for index, (environment, action) in enumerate(zip(self.envs, actions, strict=True)):
+        terminated, truncated, failures = self._step_slots(own, rewards, infos)
+        if failures or self._failing or not self._batch.is_sound():
+            self._mend(failures, own, (rewards, terminated, truncated), infos)
+        nobody = self._nobody
+        self._ended = nobody if terminated is truncated is nobody else terminated | truncated
+        return self._batch.observations, rewards, terminated, truncated, infos
+
+    def _converted(self, actions: Array) -> Array:
+        dtype = self._action_dtype
+        if actions.shape == self._action_shape and np.can_cast(actions.dtype, dtype, "same_kind"):
+            return actions.astype(dtype)
+        raise ValueError(
+            f"expected actions of dtype {dtype} and shape {self._action_shape}, "
+            f"got {actions.dtype} and {actions.shape}"
+        )
+
+    def _mend(
+        self,
+        failures: Failures,
+        actions: Array,
+        outcomes: tuple[Array, Array, Array],
+        infos: dict[str, Any],
+    ) -> None:
+        """Deals with what failed in a step, and sees to it that nothing of the step is left."""
+        failures = {**self._violations(), **failures}
+        was_reset = self._ended
+        for index in set(self._failing) - failures.keys():
+            if not was_reset[index]:
+                del self._failing[index]
+        for index, cause in sorted(failures.items()):
+            action = shown(actions[index].tolist())
+            doing = "reset" if was_reset[index] else f"step with action {action}"
+            self._restart(index, cause, doing)
+            for outcome in outcomes:
+                if outcome is not self._nobody:
+                    outcome[index] = 0
+            _withdraw(infos, index)
+        if failures:
+            infos["restarted"] = np.zeros(self.num_envs, np.bool_)
+            infos["restarted"][list(failures)] = True
+
+    def _violations(self) -> Failures:
+        if self._batch.is_sound():
+            return {}
+        return {index: ValueError(text) for index, text in self._batch.violations().items()}
+
+    def _restart(self, index: int, cause: BaseException | None, doing: str) -> None:
+        """Makes an environment anew, until that works; or says what happened and stops."""
+        history = self._histories[index]
+        while cause is not None:
+            where = f"seed {history.seed}"
+            if doing != "reset":
+                where += f", step {self._journal.episode_steps(index)} of its episode"
+            message = f"environment {index} ({where}) failed in {doing}: {in_one_line(cause)}"
+            count = self._failing[index] = self._failing.get(index, 0) + 1
+            if not self._is_restarting:
+                raise EnvironmentFailure(message) from cause
+            if count >= _MAX_FAILURES:
+                raise EnvironmentFailure(f"{message}; {count} failures in a row") from cause
+            _log.warning("%s; it starts anew", message)
+            history.restarts += 1
+            cause = self._begin_anew(index)
+            doing = "reset"
+
+    def _begin_anew(self, index: int) -> BaseException | None:
+        """Makes an environment anew with a seed that it never had; returns what went wrong."""
+        history = self._histories[index]
+        history.new_seeds += 1
+        (history.seed,) = environment_seeds(
+            history.first_seed, 1, "restart", index=history.new_seeds
+        )
+        self._journal.restart(index)
+        return self._remake(index, history.seed) or self._violations().get(index)
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Says, for each environment and as JSON can hold it, how to play its episode again."""
+        return [
+            {
+                **dataclasses.asdict(self._histories[index]),
+                "failing": self._failing.get(index, 0),
+                "episode_steps": self._journal.episode_steps(index),
+                "actions": encoded(self._journal.latest(index, slot["steps"])),
+                "slot": slot,
+            }
+            for index, slot in enumerate(self._snapshots())
+        ]
+
+    def restore(self, snapshots: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """Brings every environment to where it was, by playing its episode again.
+
+        Returns:
+            Whether each is exactly as it was. One that is not has started a new episode, with a
+            seed that depends on the snapshot alone.
+        """
+        if len(snapshots) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} snapshots, got {len(snapshots)}")
+        names = [field.name for field in dataclasses.fields(_History)]
+        self._histories = [_History(**{name: s[name] for name in names}) for s in snapshots]
+        episodes: dict[int, Episode] = {
+            index: (snapshot["slot"], decoded(snapshot["actions"]))
+            for index, snapshot in enumerate(snapshots)
+            if snapshot["actions"] is not None
+        }
+        exact = self._replay(episodes) if episodes and self._can_replay() else set()
+        self._journal.replace(
+            {index: episodes[index][1] for index in exact}, [s["episode_steps"] for s in snapshots]
+        )
+        ended = [i in exact and s["slot"]["is_over"] for i, s in enumerate(snapshots)]
+        self._ended = np.array(ended)
+        self._failing = {index: snapshots[index]["failing"] for index in exact}
+        self._failing = {index: count for index, count in self._failing.items() if count}
+        self._is_begun = True
+        for index in set(range(self.num_envs)) - exact:
+            self._restart(index, self._begin_anew(index), "reset")
+        return [index in exact for index in range(self.num_envs)]
+
+    def _add(self, infos: dict[str, Any], info: Any, index: int) -> None:
+        """Takes what one environment told besides into the infos of all, as far as that goes."""
+        if not isinstance(info, dict):
+            return
+        if "restarted" in info:  # a word of ours
+            info = {key: value for key, value in info.items() if key != "restarted"}
+        try:
+            self._add_info(infos, info, index)
+        except Exception:  # of another kind or shape than what another environment told
+            for key, value in info.items():
+                try:
+                    self._add_info(infos, {key: value}, index)
+                except Exception:
+                    _log.debug("environment %d: left out its info %r", index, key)
+
+
+def _withdraw(infos: dict[str, Any], index: int) -> None:
+    """Marks everything that one environment told as not there."""
+    for key, value in infos.items():
+        if isinstance(value, dict):
+            _withdraw(value, index)
+        elif str(key).startswith("_"):
+            value[index] = False
+
+
+class SequentialVectorEnv(SlotVectorEnv):
+    """Steps environments of this process, one after another."""
+
+    def __init__(self, makers: Sequence[Make], *, on_failure: OnFailure) -> None:
+        """Makes the environments.
+
+        Raises:
+            RuntimeError: their spaces differ.
+        """
+        self._makers = makers
+        self._slots: list[Slot] = []
+        try:
+            for make in makers:
+                self._slots.append(Slot(make))
+            first = self.envs[0]
+            for index, environment in enumerate(self.envs):
+                check_same_spaces(spaces_of(first), spaces_of(environment), index)
+            size = observation_bytes(first.observation_space, len(makers))
+            buffer = np.zeros(size, np.uint8)
+            super().__init__(first, len(makers), buffer=buffer, on_failure=on_failure)
+        except BaseException:
+            self.close_extras()
+            raise
+        for index, slot in enumerate(self._slots):
+            slot.join(self._batch, index, self._journal.clock)
+
+    @property
+    def envs(self) -> list[Environment]:
+        """The environments with their wrappers."""
+        return [slot.environment for slot in self._slots]
+
+    def _begin(self, seeds: Sequence[int | None], infos: dict[str, Any]) -> Failures:
+        failures: Failures = {}
+        for index, (slot, seed) in enumerate(zip(self._slots, seeds, strict=True)):
             try:
-                if self._autoreset_envs[index]:
-                    observation, info = environment.reset()
-                    rewards[index], terminations[index], truncations[index] = 0.0, False, False
-                else:
-                    (
-                        observation,
-                        rewards[index],
-                        terminations[index],
-                        truncations[index],
-                        info,
-                    ) = environment.step(action)
-                # An array of another shape might be broadcast in silence.
-                if np.shape(observation) != shape:
-                    raise ValueError(
-                        f"observation of shape {np.shape(observation)}, expected {shape}"
-                    )
-                observations[index] = observation
-            except Exception as error:
-                doing = "reset" if self._autoreset_envs[index] else f"step with action {action}"
-                raise EnvironmentFailure(
-                    f"environment {index} failed in {doing}: {_named(error)}"
-                ) from error
+                self._add(infos, slot.begin(seed), index)
+            except FAILURES as error:
+                failures[index] = error
+        return failures
+
+    def _step_slots(
+        self, actions: Array, rewards: Array, infos: dict[str, Any]
+    ) -> tuple[Array, Array, Failures]:
+        nobody = terminated = truncated = self._nobody
+        failures: Failures = {}
+        for index, (slot, action) in enumerate(zip(self._slots, actions, strict=True)):
+            try:
+                rewards[index], ends, cuts, info = slot.step(action)
+            except FAILURES as error:
+                failures[index] = error
+                continue
+            if ends or cuts:
+                if terminated is nobody:
+                    terminated, truncated = nobody.copy(), nobody.copy()
+                terminated[index], truncated[index] = ends, cuts
             if info:
-                infos = self._add_info(infos, info, index)
-        self._autoreset_envs = np.logical_or(terminations, truncations)
-        return observations, rewards.copy(), terminations.copy(), truncations.copy(), infos
+                self._add(infos, info, index)
+        return terminated, truncated, failures
 
+    def _remake(self, index: int, seed: int) -> BaseException | None:
+        try:
+            self._slots[index].remake()
+            self._slots[index].begin(seed)
+        except FAILURES as error:
+            return error
+        return None
 
-def _named(error: Exception) -> str:
-    """Name an exception in one line, whether it has a message or not."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    def _snapshots(self) -> list[Snapshot]:
+        return [slot.snapshot() for slot in self._slots]
+
+    def _can_replay(self) -> bool:
+        return can_be_restored(self._makers[-1])
+
+    def _replay(self, episodes: Mapping[int, Episode]) -> set[int]:
+        exact = set()
+        for index, (snapshot, actions) in episodes.items():
+            with contextlib.suppress(*FAILURES):  # then it is not as it was
+                if self._slots[index].restore(snapshot, actions):
+                    exact.add(index)
+        return exact
+
+    def render(self) -> tuple[Any, ...]:
+        """Draws every environment, in its own mode."""
+        return tuple(environment.render() for environment in self.envs)
+
+    def close_extras(self) -> None:
+        """Closes every environment, whatever one of them does."""
+        for slot in self._slots:
+            slot.close()

@@ -1,9 +1,10 @@
-"""Wrappers that add to what an agent observes or a run records.
+"""Wrappers that add to what an agent observes or a run records, or bring it into another form.
 
 Those that hide something are in `envs.pomdp`. Each returns new arrays and dictionaries at every
 call, whatever the environment below it does.
 """
 
+import copy
 import time
 from typing import Any, SupportsFloat
 
@@ -16,9 +17,78 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics
 
-from envs.spaces import check_spaces
+from envs.spaces import check_spaces, flat_space, flatten_observation, is_nested, one_line
 
 Environment = gymnasium.Env[Any, Any]
+
+
+class FlatObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
+    """Shows a nested Dict or Tuple observation as one Dict without nesting.
+
+    The names of its parts are paths: `goal/position`, and `0`, `1`, ... for the items of a Tuple.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self.observation_space = flat_space(env.observation_space)
+        self._names = tuple(self.observation_space.spaces)
+
+    def observation(self, observation: Any) -> dict[str, Any]:
+        """Takes the observation apart, into copies."""
+        parts = flatten_observation(observation, self._names)
+        return {name: copy.copy(part) for name, part in parts.items()}
+
+
+class ArrayAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
+    """Hands an action without dimensions on as the array that its space holds.
+
+    Picked out of a batch it is a bare number, which such a space refuses or warns of.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+
+    def action(self, action: Any) -> npt.NDArray[Any]:
+        """Makes an array of shape () of a number."""
+        return np.asarray(action)
+
+
+def adapted(env: Environment) -> Environment:
+    """Brings spaces into the forms that agents work with; most need nothing.
+
+    Raises:
+        ValueError: the parts of an observation have names that cannot be used.
+    """
+    if isinstance(env.observation_space, spaces.Dict | spaces.Tuple):
+        try:
+            flat_space(env.observation_space)
+        except ValueError as error:
+            raise ValueError(f"env: {error}") from error
+    if is_nested(env.observation_space):
+        env = FlatObservation(env)
+    arrays = spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary
+    if isinstance(env.action_space, arrays) and env.action_space.shape == ():
+        env = ArrayAction(env)
+    return env
+
+
+class ScaleReward(gymnasium.RewardWrapper[Any, Any], RecordConstructorArgs):
+    """Multiplies rewards by a factor; what is reported of an episode stays raw.
+
+    Args:
+        factor: above 0, so that good stays good.
+    """
+
+    def __init__(self, env: Environment, *, factor: float) -> None:
+        RecordConstructorArgs.__init__(self, factor=factor)
+        super().__init__(env)
+        self._factor = factor
+
+    def reward(self, reward: SupportsFloat) -> float:
+        """Scales one reward."""
+        return float(reward) * self._factor
 
 
 class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -35,7 +105,7 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         space = env.observation_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise ValueError(
-                f"env.frame_stack={size}: only vectors can be stacked, not {space}; "
+                f"env.frame_stack={size}: only vectors can be stacked, not {one_line(space)}; "
                 "set env.frame_stack=1"
             )
         self.observation_space = spaces.Box(
@@ -64,11 +134,11 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 
 class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Appends the previous action and reward, for agents that must infer their task.
+    """Adds the previous action and reward, for agents that must infer their task.
 
-    The observation becomes one vector `[observation, action, reward]` of float32: Discrete parts
-    are one-hot, Box actions are what this environment received. An episode opens with zeros in both
-    places.
+    They are float32 vectors: identifiers one-hot, Box actions as this environment received them. An
+    episode opens with zeros in both places. A Dict observation gets the parts `previous_action` and
+    `previous_reward`; any other becomes one vector `[observation, action, reward]`.
 
     Source: Duan et al. (2016), RL^2, arXiv:1611.02779, section 2.2.
     """
@@ -76,44 +146,56 @@ class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
     def __init__(self, env: Environment, *, action: bool, reward: bool) -> None:
         RecordConstructorArgs.__init__(self, action=action, reward=reward)
         super().__init__(env)
-        check_spaces(env.observation_space, env.action_space)
-        parts = [_flat_bounds(env.observation_space)]
+        space = env.observation_space
+        check_spaces(space, env.action_space)
+        self._added: dict[str, spaces.Box] = {}
         if action:
             low, high = _flat_bounds(env.action_space)
-            parts.append((np.minimum(low, 0.0), np.maximum(high, 0.0)))  # zeros must fit
+            low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)  # zeros must fit
+            self._added["previous_action"] = spaces.Box(low, high, dtype=np.float32)
         if reward:
-            parts.append((np.full(1, -np.inf, np.float32), np.full(1, np.inf, np.float32)))
+            self._added["previous_reward"] = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+        self._has_parts = isinstance(space, spaces.Dict)
+        self.observation_space = (
+            self._space_of_parts(space) if isinstance(space, spaces.Dict) else self._vector(space)
+        )
+
+    def _space_of_parts(self, space: spaces.Dict) -> spaces.Dict:
+        for name in self._added.keys() & space.spaces.keys():
+            raise ValueError(
+                f"env.{name}: the observation has a part of that name already; set env.{name}=false"
+            )
+        return spaces.Dict([*space.spaces.items(), *self._added.items()])
+
+    def _vector(self, space: gymnasium.Space[Any]) -> spaces.Box:
+        parts = [_flat_bounds(space), *((added.low, added.high) for added in self._added.values())]
         low, high = (np.concatenate(bounds) for bounds in zip(*parts, strict=True))
-        self.observation_space = spaces.Box(low, high, dtype=np.float32)
-        self._adds_action, self._adds_reward = action, reward
-        self._size = low.size
-        self._observation_size = parts[0][0].size
+        return spaces.Box(low, high, dtype=np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Opens an episode, which has no previous action or reward: zeros."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._joined(observation), info
+        zeros = {name: np.zeros(box.shape, np.float32) for name, box in self._added.items()}
+        return self._joined(observation, zeros), info
 
-    def step(
-        self, action: Any
-    ) -> tuple[npt.NDArray[np.float32], SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Steps, then shows what was done and what it brought."""
-        # Encoded first: an environment may change the action's array in place.
-        encoded = _flat(self.env.action_space, action) if self._adds_action else None
+        added = {}
+        if "previous_action" in self._added:
+            # Encoded first: an environment may change the action's array in place.
+            added["previous_action"] = _flat(self.env.action_space, action).astype(np.float32)
         observation, reward, terminated, truncated, info = self.env.step(action)
-        joined = self._joined(observation)
-        if encoded is not None:
-            joined[self._observation_size : self._observation_size + encoded.size] = encoded
-        if self._adds_reward:
-            joined[-1] = reward
-        return joined, reward, terminated, truncated, info
+        if "previous_reward" in self._added:
+            added["previous_reward"] = np.array([reward], np.float32)
+        return self._joined(observation, added), reward, terminated, truncated, info
 
-    def _joined(self, observation: Any) -> npt.NDArray[np.float32]:
-        joined = np.zeros(self._size, np.float32)
-        joined[: self._observation_size] = _flat(self.env.observation_space, observation)
-        return joined
+    def _joined(self, observation: Any, added: dict[str, npt.NDArray[np.float32]]) -> Any:
+        if self._has_parts:
+            return {name: copy.copy(part) for name, part in observation.items()} | added
+        flat = _flat(self.env.observation_space, observation)
+        return np.concatenate([flat, *added.values()], dtype=np.float32, casting="unsafe")
 
 
 def _flat(space: gymnasium.Space[Any], value: Any) -> npt.NDArray[Any]:
@@ -157,11 +239,16 @@ class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
         return observation, info
 
 
-def counts_raw_returns(environments: VectorEnv[Any, Any, Any]) -> bool:
-    """Tells whether the environments report episodes counted below the user's wrappers."""
-    layer: Any = getattr(environments.unwrapped, "envs", [None])[0]
+def has_raw_statistics(environment: Environment) -> bool:
+    """Tells whether an environment reports episodes counted below the user's wrappers."""
+    layer: Any = environment
     while isinstance(layer, gymnasium.Wrapper):
         if isinstance(layer, RawEpisodeStatistics):
             return True
         layer = layer.env
     return False
+
+
+def counts_raw_returns(environments: VectorEnv[Any, Any, Any]) -> bool:
+    """Tells whether the environments report episodes counted below the user's wrappers."""
+    return bool(getattr(environments.unwrapped, "has_raw_statistics", False))

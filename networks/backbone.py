@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from networks.inputs import BoxInput, DiscreteInput
+from networks.inputs import ObservationInput
 from networks.memory import Memory
 from networks.mirror import Array, mirror_of
-from networks.normalization import NoNormalization, RunningNormalization
+from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
+from networks.observations import any_part, map_observations
 
-BackboneMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
+BackboneMirror = Callable[[Array | dict[str, Array], Array, Array], tuple[Array, Array]]
 """`observations [B, *O], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
+Stream = Shaped[Tensor, "T B *O"] | dict[str, Shaped[Tensor, "T B ..."]]
+"""T steps of B environments' observations, or of each of their parts."""
 
 
 class Backbone(nn.Module):
@@ -24,8 +27,8 @@ class Backbone(nn.Module):
     def __init__(
         self,
         *,
-        inputs: BoxInput | DiscreteInput,
-        normalization: RunningNormalization | NoNormalization,
+        inputs: ObservationInput,
+        normalization: RunningNormalization | DictNormalization | NoNormalization,
         extractor: nn.Module,
         memory: Memory,
     ) -> None:
@@ -36,15 +39,15 @@ class Backbone(nn.Module):
         self.extractor = extractor
         self.memory = memory
 
-    def features(self, observations: Float[Tensor, "T B *O"] | Tensor) -> Float[Tensor, "T B F"]:
+    def features(self, observations: Stream) -> Float[Tensor, "T B F"]:
         """Extract every observation's features; rows only, no time."""
-        steps, batch = observations.shape[:2]
-        rows: Tensor = self.inputs(observations.flatten(0, 1))
+        steps, batch = any_part(observations).shape[:2]
+        rows = self.inputs(map_observations(lambda part: part.flatten(0, 1), observations))
         features: Tensor = self.extractor(self.normalization(rows))
         return features.view(steps, batch, -1)
 
     def forward(
-        self, observations: Tensor, state: Float[Tensor, "B S"], is_first: Bool[Tensor, "T B"]
+        self, observations: Stream, state: Float[Tensor, "B S"], is_first: Bool[Tensor, "T B"]
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
         """Read T steps of B environments; return each summary and the state after the last step."""
         output: tuple[Tensor, Tensor] = self.memory(self.features(observations), state, is_first)
@@ -52,7 +55,7 @@ class Backbone(nn.Module):
 
     def unroll(
         self,
-        observations: Tensor,
+        observations: Stream,
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, "T B"],
         *,
@@ -63,10 +66,11 @@ class Backbone(nn.Module):
             self.features(observations), state, is_first, sequence_length=sequence_length
         )
 
-    def observe(self, observations: Tensor, valid: Bool[Tensor, "T B"]) -> None:
+    def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Move the normalisation by the observations at which a real step was taken."""
         if self.normalization.learns:
-            self.normalization.update(self.inputs(observations[valid]))
+            rows = self.inputs(map_observations(lambda part: part[valid], observations))
+            self.normalization.update(rows)
 
     def mirror(self) -> BackboneMirror | None:
         """Numpy form of `forward` at T = 1; None when some part has none."""
@@ -75,7 +79,9 @@ class Backbone(nn.Module):
         if inputs is None or normalize is None or extract is None or memory is None:
             return None
 
-        def apply(observations: Array, state: Array, is_first: Array) -> tuple[Array, Array]:
+        def apply(
+            observations: Array | dict[str, Array], state: Array, is_first: Array
+        ) -> tuple[Array, Array]:
             output: tuple[Array, Array] = memory(
                 extract(normalize(inputs(observations))), state, is_first
             )

@@ -14,6 +14,9 @@ from torch.nn import functional
 
 _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 
+IMPOSSIBLE = -1e30
+"""Logit of what cannot be chosen; an infinite one would turn gradients into NaN (0 * inf)."""
+
 
 class Categorical:
     """Probabilities `softmax(logits)` over actions 0 .. K - 1."""
@@ -40,6 +43,61 @@ class Categorical:
         Source: Gumbel (1954); Maddison et al. (2014), arXiv:1411.0030, section 2.
         """
         return (self.log_probabilities + noise).argmax(-1)
+
+
+class MultiCategorical:
+    """D independent choices, each out of K; shorter ones are padded with `IMPOSSIBLE` logits."""
+
+    def __init__(self, logits: Float[Tensor, "*N D K"]) -> None:
+        """Normalise the logits of each choice."""
+        self._choices = Categorical(logits)
+
+    def log_prob(self, actions: Int[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
+        """Log-probability of each action, summed over its choices."""
+        return self._choices.log_prob(actions).sum(-1)
+
+    def entropy(self) -> Float[Tensor, "*N"]:
+        """Entropy in nats, the sum of the choices'."""
+        return self._choices.entropy().sum(-1)
+
+    def mode(self) -> Int[Tensor, "*N D"]:
+        """Most probable action: of each choice the most probable option."""
+        return self._choices.mode()
+
+    def sample(self, noise: Float[Tensor, "*N D K"]) -> Int[Tensor, "*N D"]:
+        """Perturb the logits by standard Gumbel noise and take the largest of each choice."""
+        return self._choices.sample(noise)
+
+
+class Bernoulli:
+    """D independent bits; bit d is 1 with probability `sigmoid(logits_d)`."""
+
+    def __init__(self, logits: Float[Tensor, "*N D"]) -> None:
+        """Keep the logits."""
+        self.logits = logits
+
+    def log_prob(self, actions: Int[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
+        """Log-probability of each action, summed over its bits.
+
+        log sigmoid(l) of a 1, log(1 - sigmoid(l)) = log sigmoid(-l) of a 0
+        """
+        return functional.logsigmoid(torch.where(actions > 0, self.logits, -self.logits)).sum(-1)
+
+    def entropy(self) -> Float[Tensor, "*N"]:
+        """Entropy in nats, the sum of the bits'.
+
+        log(1 + e^-|l|) + |l| sigmoid(-|l|): even in l, and exact where a bit is nearly certain
+        """
+        size = self.logits.abs()
+        return (functional.softplus(-size) + size * torch.sigmoid(-size)).sum(-1)
+
+    def mode(self) -> Int[Tensor, "*N D"]:
+        """Most probable action."""
+        return (self.logits > 0).long()
+
+    def sample(self, noise: Float[Tensor, "*N D"]) -> Int[Tensor, "*N D"]:
+        """Perturb the logits by standard logistic noise e: P(l + e > 0) = sigmoid(l)."""
+        return (self.logits + noise > 0).long()
 
 
 class DiagonalGaussian:
@@ -70,3 +128,6 @@ class DiagonalGaussian:
     def sample(self, noise: Float[Tensor, "*N A"]) -> Float[Tensor, "*N A"]:
         """Scale and shift standard normal noise."""
         return self.mean + self.log_std.exp() * noise
+
+
+Distribution = Categorical | MultiCategorical | Bernoulli | DiagonalGaussian

@@ -5,7 +5,7 @@ trajectory: those of observations at the end of `learn`, so that what is recompu
 sees the numbers that acting saw; those of rewards when it scales the trajectory's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from networks.mirror import Array, RowFunction, array_of
+from networks.observations import Observations, Parts
 
 _CLIP = 10.0
 """Bound of normalised inputs and rewards in deviations (OpenAI Baselines' VecNormalize)."""
@@ -25,11 +26,11 @@ class NoNormalization(nn.Module):
     learns = False
     """Whether `update` does anything."""
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Observations) -> Observations:
         """Return the inputs."""
         return inputs
 
-    def update(self, inputs: Tensor) -> None:
+    def update(self, inputs: Observations) -> None:
         """Ignore the batch."""
 
     def mirror(self) -> RowFunction:
@@ -95,6 +96,22 @@ class RunningNormalization(nn.Module):
             return np.clip(outputs, -_CLIP, _CLIP, out=outputs)
 
         return apply
+
+
+class DictNormalization(Parts):
+    """Standardise those parts of an observation that are numbers; the others pass."""
+
+    learns = True
+
+    def __init__(self, parts: Mapping[str, RunningNormalization | NoNormalization]) -> None:
+        """Take what each part gets."""
+        super().__init__(parts)
+        self._learning = {name: part for name, part in parts.items() if part.learns}
+
+    def update(self, inputs: dict[str, Float[Tensor, "N ..."]]) -> None:
+        """Merge a batch into the statistics of each part."""
+        for name, part in self._learning.items():
+            part.update(inputs[name])
 
 
 class NoRewardScaling(nn.Module):

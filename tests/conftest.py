@@ -1,12 +1,16 @@
 """Executes the annotations of the mathematics under test: shapes and types are checked."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jaxtyping
 import pytest
 import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 # Before the first import of either package; the rest of the library runs as users run it.
 jaxtyping.install_import_hook(["agents", "networks"], "beartype.beartype")
@@ -42,3 +46,35 @@ def build_run() -> Iterator[Callable[[Sequence[str]], Any]]:
     yield build
     for environments in made:
         environments.close()
+
+
+class FinishedRun:
+    """What a run left in its directory."""
+
+    def __init__(self, directory: Path, score: float | None = None) -> None:
+        self.directory = directory
+        self.score = score
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return json.loads((self.directory / "summary.json").read_text())
+
+    def weights(self, name: str = "last") -> dict[str, torch.Tensor]:
+        manifest = json.loads((self.directory / "checkpoints" / name / "manifest.json").read_text())
+        (file,) = (file for file in manifest["files"] if file.startswith("tensors-"))
+        return load_file(self.directory / "checkpoints" / name / file)
+
+    def scalars(self) -> dict[str, list[tuple[int, float]]]:
+        """Points `(env_steps, value)` by TensorBoard tag, in the order of their writing."""
+        found: dict[str, list[tuple[int, float]]] = {}
+        for path in sorted(self.directory.glob("events.out.tfevents.*")):
+            for event in EventFileLoader(str(path)).Load():
+                for value in event.summary.value:
+                    number = value.simple_value or sum(value.tensor.float_val)
+                    found.setdefault(value.tag, []).append((event.step, number))
+        return found
+
+
+@pytest.fixture(scope="session")
+def finished_run() -> type[FinishedRun]:
+    return FinishedRun

@@ -3,22 +3,26 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import ours
-from benchmarks.side_by_side import Workers, alternate
+from benchmarks.peers.worker import Clock
+from benchmarks.side_by_side import Workers, in_turn
 from benchmarks.solve import solve_table
 from benchmarks.throughput import (
     COMPARISONS,
     PHASES,
     breakdown_table,
+    compare,
     comparison_table,
     resets_table,
+    sizes_table,
 )
-from benchmarks.work import SOLVE, THROUGHPUT, Measurement, Throughput
+from benchmarks.work import PEERS, SOLVE, THROUGHPUT, Measurement, Throughput
 
 SMALL = Throughput(num_envs=4, rollout_length=8, num_epochs=1, num_minibatches=2)
 RESULT = {
@@ -26,6 +30,7 @@ RESULT = {
     "seconds": 2.0,
     "peak_memory_mib": 300.0,
     "phases": dict.fromkeys(PHASES, 0.5),
+    "parameters": 9155,
     "compile_seconds": 0.0,
 }
 
@@ -41,6 +46,7 @@ def test_work_is_built_as_it_is_described(work: Throughput) -> None:
     assert agent.actor.memory.state_size == states
     assert agent.critic.memory.state_size == states
     if work.memory_size:
+        assert agent.sequence_length == (work.sequence_length or work.rollout_length)
         assert (agent.critic is agent.actor) == work.shared_memory
         assert not torch.any(collector.collect(agent).observations[..., [1, 3]])
 
@@ -54,6 +60,8 @@ def test_phases_add_up_to_the_time_measured(memory_size: int) -> None:
     assert min(measured.phases.values()) >= 0
     assert 0 < measured.env_steps <= 2 * work.steps_per_iteration
     assert measured.peak_memory_mib > 50
+    if not memory_size:  # 4-64-64-2 and 4-64-64-1, with biases
+        assert measured.parameters == (320 + 4160 + 130) + (320 + 4160 + 65)
 
 
 @pytest.mark.parametrize("name", SOLVE)
@@ -84,7 +92,49 @@ def test_rollouts_with_ends_keep_the_stream_s_promises() -> None:
 
 
 def test_sides_take_turns_at_going_first() -> None:
-    assert [alternate(number)[0] for number in range(4)] == ["ours", "peers", "ours", "peers"]
+    sides = ["ours", "skrl", "sheeprl"]
+    assert [in_turn(sides, number)[0] for number in range(4)] == [*sides, "ours"]
+    assert all(sorted(in_turn(sides, number)) == sorted(sides) for number in range(4))
+
+
+class Recorded(Workers):
+    """Answers every request alike and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__(peers_python=Path())
+        self.asked: list[tuple[str, str]] = []
+
+    def run(self, side: str, *arguments: str | int) -> dict[str, Any]:
+        self.asked.append((side, str(arguments[1])))
+        return dict(RESULT)
+
+
+def test_each_peer_is_asked_for_what_it_can_do() -> None:
+    workers = Recorded()
+    names = ["ppo-compiled", "recurrent-ppo-separate"]
+    measured = compare(workers, names, ["skrl", "stable-baselines3"], rounds=2)
+    first = [("ours", "ppo-compiled"), ("skrl", "ppo"), ("stable-baselines3", "ppo")]
+    assert workers.asked[:3] == first
+    assert workers.asked[5:8] == [*first[1:], first[0]]
+    assert set(measured["recurrent-ppo-separate"]) == {"ours", "stable-baselines3"}
+    assert all(len(results) == 2 for sides in measured.values() for results in sides.values())
+
+
+def test_a_peer_s_clock_runs_from_the_end_of_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three updates of 1 s, 2 s of something else before each: two iterations take 6 s."""
+    ticks = iter([2.0, 3.0, 5.0, 6.0, 8.0, 9.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    clock = Clock()
+    update = clock.around(lambda value, *, factor: value * factor)
+    assert [update(value, factor=2) for value in (1, 2, 3)] == [2, 4, 6]
+    layer = torch.nn.Linear(4, 2)
+    measured = clock.measurement(SMALL, iterations=2, warmup=1, parameters=layer.parameters())
+    assert measured.seconds == 6.0
+    assert measured.phases == {"update": 2.0, "everything else": 4.0}
+    assert measured.env_steps == 2 * 4 * 8
+    assert measured.parameters == 10
+    with pytest.raises(RuntimeError, match="3 were made"):
+        clock.measurement(SMALL, iterations=3, warmup=1, parameters=[])
 
 
 def test_a_worker_that_fails_is_reported(tmp_path: Path) -> None:
@@ -92,15 +142,32 @@ def test_a_worker_that_fails_is_reported(tmp_path: Path) -> None:
         Workers(peers_python=Path(sys.executable)).run("ours", "throughput", "no-such-work")
 
 
+def results(*env_steps: int) -> list[dict[str, Any]]:
+    return [RESULT | {"env_steps": steps} for steps in env_steps]
+
+
 def test_ratios_are_of_the_same_round() -> None:
     """A machine twice as slow in one round changes neither that round's ratio nor the median."""
-    ours_steps, peers_steps = [400, 200, 400], [100, 50, 100]
     sides = {
-        "ours": [RESULT | {"env_steps": steps} for steps in ours_steps],
-        "peers": [RESULT | {"env_steps": steps} for steps in peers_steps],
+        "ours": results(400, 200, 400),
+        "stable-baselines3": results(100, 50, 100),
+        "skrl": results(200, 80, 200),
     }
+    alone = {"ours": results(100)}
+    first, second = comparison_table({"ppo": sides, "resets": alone}).splitlines()[2:]
+    assert first.startswith("| ppo | 200 | 50 (4.00 x) | 100 (2.00 x) | **2.00** (2.00 to 2.50), ")
+    assert second == "| resets | 50 | - | - | - | - |"
+
+
+def test_a_disturbed_round_does_not_count_in_the_best() -> None:
+    sides = {"ours": results(400, 100), "skrl": results(40, 160), "sheeprl": results(150, 150)}
     (row,) = comparison_table({"ppo": sides}).splitlines()[2:]
-    assert "| ppo | 200 | 50 | **4.00** (4.00 to 4.00) |" in row
+    assert row.endswith("| 2.50, skrl |")
+
+
+def test_sizes_are_shown_for_every_side() -> None:
+    sides = {"ours": results(1), "skrl": [RESULT | {"parameters": 12}]}
+    assert "| ppo | 300 (9,155) | 300 (12) | 0.0 |" in sizes_table({"ppo": sides})
 
 
 def test_tables_show_shares_costs_and_seeds() -> None:
@@ -109,12 +176,13 @@ def test_tables_show_shares_costs_and_seeds() -> None:
     assert "| lstm | 12.0 | 10.0 | **1.20** |" in resets_table(resets)
     solved = {"env_steps": 2560, "seconds": 1.25, "returns": [500.0]}
     never = {"env_steps": None, "seconds": None, "returns": [9.0]}
-    table = solve_table("ppo", {"1": {"ours": solved, "peers": never}})
+    table = solve_table("ppo", {"1": {"ours": solved, "stable-baselines3": never}})
     assert "| seed 1 | 2,560 | 1.2 | not solved | - |" in table
 
 
 def test_every_comparison_names_work_that_exists() -> None:
-    assert {name for one, other, _ in COMPARISONS.values() for name in (one, other)} <= set(
-        THROUGHPUT
-    )
+    can = {work for works in PEERS.values() for work in works}
+    assert can <= set(THROUGHPUT)
+    assert {ours for ours, _, _ in COMPARISONS.values()} <= set(THROUGHPUT)
+    assert {theirs for _, theirs, _ in COMPARISONS.values()} == can
     assert Measurement(**RESULT).steps_per_second == 50

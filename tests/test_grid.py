@@ -1,5 +1,6 @@
 """Every pair of choices meets once: it trains, is saved, and comes back acting the same."""
 
+import copy
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,27 +14,48 @@ from gymnasium.envs.registration import register, registry
 import neurl
 from conf.compose import load
 from training.environments import build_environments
+from training.refusal import Refusal
 from training.session import train_run
 
 CHOICES: dict[str, list[str]] = {
-    "extractor": ["flatten", "mlp"],
+    "agent": ["ppo", "a2c"],
+    "extractor": ["flatten", "mlp", "dict"],
     "memory": ["none", "rnn", "gru", "lstm"],
     "share_backbone": ["false", "true"],
-    "actions": ["discrete", "box"],
-    "observations": ["box", "discrete"],
+    "actions": ["discrete", "box", "choices", "bits"],
+    "observations": ["box", "discrete", "choices", "bits", "parts", "nested"],
     "value_head": ["mse", "huber"],
     "normalize_observations": ["false", "true"],
     "normalize_rewards": ["false", "true"],
-    "optimizer": ["adam", "adamw", "rmsprop", "sgd"],
+    "optimizer": ["adam", "adamw", "rmsprop", "rmsprop_tf", "sgd"],
     "vectors": ["plain", "previous inputs"],
 }
-OBSERVATIONS = {"box": spaces.Box(-2, 2, (3,)), "discrete": spaces.Discrete(5, start=1)}
+VECTOR, CODE = spaces.Box(-2, 2, (3,)), spaces.Discrete(5, start=1)
+OBSERVATIONS = {
+    "box": VECTOR,
+    "discrete": CODE,
+    "choices": spaces.MultiDiscrete([2, 3], start=[0, -1]),
+    "bits": spaces.MultiBinary((2, 2)),
+    "parts": spaces.Dict([("type", VECTOR), ("code", CODE)]),
+    "nested": spaces.Tuple(
+        [spaces.Box(-9, 9, (2, 2), np.float64), spaces.Dict(code=CODE, bits=spaces.MultiBinary(2))]
+    ),
+}
+WITH_PARTS = ("parts", "nested")
 ACTIONS = {
     "discrete": spaces.Discrete(3, start=-1),
-    "box": spaces.Box(np.float32([-3, 0]), np.float32([1, 5])),
+    "box": spaces.Box(np.float32([[-3, 0]]), np.float32([[1, np.inf]])),
+    "choices": spaces.MultiDiscrete([[2, 3, 2]], start=[[1, 0, -5]]),
+    "bits": spaces.MultiBinary((2, 2)),
 }
 Combination = dict[str, str]
 Pair = tuple[tuple[str, str], tuple[str, str]]
+
+
+def is_legal(combination: Combination) -> bool:
+    """Only observations with parts can be read part by part."""
+    reads_parts = combination.get("extractor") == "dict"
+    return not reads_parts or combination.get("observations", WITH_PARTS[0]) in WITH_PARTS
 
 
 def pairs(combination: Combination) -> set[Pair]:
@@ -46,6 +68,7 @@ def all_pairs() -> set[Pair]:
         for one, other in itertools.combinations(sorted(CHOICES), 2)
         for first in CHOICES[one]
         for second in CHOICES[other]
+        if is_legal({one: first, other: second})
     }
 
 
@@ -57,7 +80,7 @@ def pairwise() -> Iterator[Combination]:
         combination = {one: first, other: second}
         for name in (name for name in CHOICES if name not in combination):
             combination[name] = max(
-                CHOICES[name],
+                (each for each in CHOICES[name] if is_legal({**combination, name: each})),
                 key=lambda option, name=name: len(pairs({**combination, name: option}) & missing),
             )
         missing -= pairs(combination)
@@ -71,23 +94,19 @@ class Anything(gymnasium.Env):
     """Random observations, rewards and ends, in the spaces asked for."""
 
     def __init__(self, *, observations: str, actions: str) -> None:
-        self.observation_space = OBSERVATIONS[observations]
+        self.observation_space = copy.deepcopy(OBSERVATIONS[observations])
         self.action_space = ACTIONS[actions]
-
-    def _observe(self):
-        space = self.observation_space
-        if isinstance(space, spaces.Discrete):
-            return np.int64(self.np_random.integers(space.start, space.start + space.n))
-        return self.np_random.uniform(space.low, space.high).astype(np.float32)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return self._observe(), {}
+        if seed is not None:
+            self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
 
     def step(self, action):
         assert self.action_space.contains(action)
         reward, ended, cut = self.np_random.normal(), *(self.np_random.random(2) < 0.15)
-        return self._observe(), float(reward), bool(ended), bool(cut), {}
+        return self.observation_space.sample(), float(reward), bool(ended), bool(cut), {}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,13 +119,16 @@ def registered() -> Iterator[None]:
 def words(combination: Combination) -> list[str]:
     chosen = dict(combination)
     sizes = {
-        "extractor.hidden_sizes": "[6]" if chosen["extractor"] == "mlp" else None,
+        "extractor.hidden_sizes": "[6]" if chosen["extractor"] != "flatten" else None,
+        "extractor.default.hidden_sizes": "[5]" if chosen["extractor"] == "dict" else None,
         "memory.hidden_size": "4" if chosen["memory"] != "none" else None,
         "env.previous_action": str(chosen["vectors"] == "previous inputs").lower(),
         "env.previous_reward": str(chosen.pop("vectors") == "previous inputs").lower(),
         "+env.kwargs.observations": chosen.pop("observations"),
         "+env.kwargs.actions": chosen.pop("actions"),
         "policy_head.gain": "1.0",
+        "agent.num_minibatches": "2" if chosen["agent"] == "ppo" else None,
+        "agent.num_epochs": "1" if chosen["agent"] == "ppo" else None,
     }
     given = {**chosen, **sizes}
     return [f"{name}={value}" for name, value in given.items() if value is not None]
@@ -118,8 +140,6 @@ RUN = [
     "env.id=test/Anything-v0",
     "env.num_envs=2",
     "agent.rollout_length=8",
-    "agent.num_minibatches=2",
-    "agent.num_epochs=1",
     "total_env_steps=16",
     "evaluation.num_envs=2",
     "evaluation.final_episodes=2",
@@ -131,6 +151,14 @@ def test_all_pairs_are_among_the_combinations() -> None:
     met = set().union(*(pairs(combination) for combination in COMBINATIONS))
     assert met == all_pairs()
     assert len(COMBINATIONS) < 40
+
+
+@pytest.mark.parametrize("observations", [name for name in OBSERVATIONS if name not in WITH_PARTS])
+def test_what_has_no_parts_is_not_read_part_by_part(observations: str, tmp_path: Path) -> None:
+    words = [f"+env.kwargs.observations={observations}", "+env.kwargs.actions=discrete"]
+    config = load([*RUN, *words, "extractor=dict", f"run_dir={tmp_path}"])
+    with pytest.raises(Refusal, match=r"^extractor: networks\.composite\.DictExtractor reads Dict"):
+        train_run(config, build_environments(config, num_envs=2))
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda each: "-".join(each.values()))

@@ -14,7 +14,8 @@ import neurl
 from conf.compose import InvalidConfiguration, load
 from envs.seeding import environment_seeds
 from training.environments import build_environments
-from training.session import evaluate_run, train_run
+from training.session import train_run
+from training.watching import watch_run
 
 SMALL = [
     "device=cpu",
@@ -301,7 +302,7 @@ def test_a_loaded_policy_has_the_weights_and_the_normalisation(run) -> None:
 
 def test_ones_own_loop_agrees_with_evaluate(run) -> None:
     words = [f"run={run.directory}", "evaluation.episodes=6", "evaluation.num_envs=3"]
-    evaluation = evaluate_run(load(words, "evaluate"))
+    evaluation = watch_run(load(words, "evaluate")).evaluation
     policy = neurl.load(run.directory)
     assert own_returns(policy, seed=0, num_envs=3, rounds=2) == sorted(evaluation.returns)
 
@@ -354,9 +355,10 @@ def test_a_loaded_policy_can_be_fitted_further(run) -> None:
     assert not torch.equal(policy.agent.optimizer.flat, before)
 
 
-def test_the_example_on_the_front_page() -> None:
+@pytest.mark.parametrize("agent", ["ppo", "a2c"])
+def test_the_example_on_the_front_page(agent: str) -> None:
     environment = gymnasium.make("CartPole-v1")
-    policy = neurl.build("memory=gru", "num_threads=1", env=environment)
+    policy = neurl.build("memory=gru", f"agent={agent}", "num_threads=1", env=environment)
     assert neurl.fit(policy, environment, env_steps=200) is not None
     observation, _ = environment.reset(seed=0)
     assert environment.action_space.contains(policy.predict(observation))

@@ -1,10 +1,10 @@
-"""Probe environments: each isolates one thing that PPO can get wrong, and is solved in seconds.
+"""Probe environments: each isolates one thing that an agent can get wrong, solved in seconds.
 
 Optimal values and returns are those told in `envs/tasks.py`. Budgets were calibrated on seeds 0 to
 4, all of which pass with an eighth less; the tests run one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -18,27 +18,42 @@ WORDS = [
     "num_threads=1",
     "seed=1",
     "env.num_envs=8",
-    "agent.rollout_length=16",
-    "agent.num_minibatches=1",
-    "agent.num_epochs=4",
     "extractor.hidden_sizes=[16]",
     "optimizer.learning_rate=1e-2",
     "optimizer.schedule=linear",
 ]
-STEPS = 3500
+AGENTS = {
+    "ppo": [
+        "agent=ppo",
+        "agent.rollout_length=16",
+        "agent.num_minibatches=1",
+        "agent.num_epochs=4",
+    ],
+    "a2c": ["agent=a2c", "agent.rollout_length=8"],
+}
+STEPS = {"ppo": 3500, "a2c": 6000}
 RECALL = ["extractor=flatten", "env.num_envs=16"]
-RECALL_STEPS = 8_000
+RECALL_EFFORT = 2.3
 KINDS = ["false", "true"]
+Learn = Callable[..., neurl.Policy]
 
 
-def learn(probe: str, *words: str, steps: int = STEPS) -> neurl.Policy:
-    given = {word.partition("=")[0] for word in words}
-    if "extractor=flatten" in words:
-        given.add("extractor.hidden_sizes")
-    kept = [word for word in WORDS if word.partition("=")[0] not in given]
-    policy = neurl.build(f"env.id=neurl/{probe}-v0", *kept, *words)
-    neurl.fit(policy, env_steps=steps)
-    return policy
+@pytest.fixture(params=AGENTS)
+def learn(request) -> Learn:
+    return learner(request.param)
+
+
+def learner(agent: str) -> Learn:
+    def learn(probe: str, *words: str, effort: float = 1.0) -> neurl.Policy:
+        given = {word.partition("=")[0] for word in words}
+        if "extractor=flatten" in words:
+            given.add("extractor.hidden_sizes")
+        kept = [w for w in [*WORDS, *AGENTS[agent]] if w.partition("=")[0] not in given]
+        policy = neurl.build(f"env.id=neurl/{probe}-v0", *kept, *words)
+        neurl.fit(policy, env_steps=int(effort * STEPS[agent]))
+        return policy
+
+    return learn
 
 
 def values(policy: neurl.Policy, observations: Sequence[float]) -> list[float]:
@@ -67,70 +82,70 @@ def act(policy: neurl.Policy, observations: Sequence[float]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("head", ["mse", "huber"])
-def test_values_learn_a_constant(head: str) -> None:
+def test_values_learn_a_constant(learn: Learn, head: str) -> None:
     policy = learn("ConstantReward", f"value_head={head}")
     assert values(policy, [0.0]) == pytest.approx([1.0], abs=0.05)
 
 
-def test_values_learn_what_observations_tell() -> None:
+def test_values_learn_what_observations_tell(learn: Learn) -> None:
     policy = learn("ObservationReward")
     assert values(policy, [-1.0, 1.0]) == pytest.approx([-1.0, 1.0], abs=0.05)
 
 
 @pytest.mark.parametrize("discount", [0.5, 0.9])
-def test_values_are_discounted(discount: float) -> None:
+def test_values_are_discounted(learn: Learn, discount: float) -> None:
     policy = learn("DelayedReward", f"agent.discount={discount}")
     assert values(policy, [0.0, 1.0]) == pytest.approx([discount, 1.0], abs=0.05)
 
 
 @pytest.mark.parametrize("gae_lambda", [0.0, 0.9, 1.0])
-def test_truncation_keeps_the_value_of_what_would_follow(gae_lambda: float) -> None:
+def test_truncation_keeps_the_value_of_what_would_follow(learn: Learn, gae_lambda: float) -> None:
     """T1: reward 1 for ever, cut every 10 steps, discount 0.9: the value is 1 / (1 - 0.9)."""
     words = ["agent.discount=0.9", f"agent.gae_lambda={gae_lambda}"]
-    policy = learn("Endless", *words, steps=6000)
+    policy = learn("Endless", *words, effort=1.7)
     assert values(policy, [1.0]) == pytest.approx([10.0], abs=0.3)
 
 
-def test_termination_cuts_it() -> None:
+def test_termination_cuts_it(learn: Learn) -> None:
     """The mean over 1 to 10 steps to go of (1 - 0.5^n) / (1 - 0.5)."""
     words = ["agent.discount=0.5", "agent.gae_lambda=1.0", "+env.kwargs.ending=terminated"]
     expected = np.mean([(1 - 0.5**n) / 0.5 for n in range(1, 11)])
     assert values(learn("Endless", *words), [1.0]) == pytest.approx([expected], abs=0.05)
 
 
-def test_both_flags_are_a_termination() -> None:
+def test_both_flags_are_a_termination(learn: Learn) -> None:
     words = ["agent.discount=0.5", "agent.gae_lambda=1.0", "+env.kwargs.ending=both"]
     expected = np.mean([(1 - 0.5**n) / 0.5 for n in range(1, 11)])
     assert values(learn("Endless", *words), [1.0]) == pytest.approx([expected], abs=0.05)
 
 
 @pytest.mark.parametrize("continuous", KINDS)
-def test_policies_learn_the_better_action(continuous: str) -> None:
+def test_policies_learn_the_better_action(learn: Learn, continuous: str) -> None:
     policy = learn("ActionReward", f"+env.kwargs.continuous={continuous}")
     assert score(policy) > 0.95
 
 
 @pytest.mark.parametrize("continuous", KINDS)
-def test_policies_learn_which_action_is_better_where(continuous: str) -> None:
+def test_policies_learn_which_action_is_better_where(learn: Learn, continuous: str) -> None:
     policy = learn("ObservationActionReward", f"+env.kwargs.continuous={continuous}")
     assert score(policy) > 0.95
 
 
-def test_policies_learn_precise_actions() -> None:
-    policy = learn("ContinuousTarget", steps=6000)
+def test_policies_learn_precise_actions(learn: Learn) -> None:
+    policy = learn("ContinuousTarget", effort=2.5)
     targets = [-0.9, -0.5, 0.0, 0.5, 0.9]
     assert act(policy, targets)[:, 0].tolist() == pytest.approx(targets, abs=0.15)
     assert score(policy) > -0.02
 
 
-def test_nothing_is_recalled_without_memory() -> None:
-    assert abs(score(learn("Recall", *RECALL, steps=RECALL_STEPS), episodes=400)) < 0.3
+def test_nothing_is_recalled_without_memory(learn: Learn) -> None:
+    assert abs(score(learn("Recall", *RECALL, effort=RECALL_EFFORT), episodes=400)) < 0.3
 
 
 @pytest.mark.parametrize("memory", ["rnn", "gru", "lstm"])
-def test_every_memory_recalls(memory: str) -> None:
+def test_every_memory_recalls(learn: Learn, memory: str) -> None:
     words = [*RECALL, f"memory={memory}", "memory.hidden_size=16"]
-    assert score(learn("Recall", *words, steps=RECALL_STEPS)) > 0.95
+    assert score(learn("Recall", *words, effort=RECALL_EFFORT)) > 0.95
 
 
 @pytest.mark.parametrize(
@@ -145,5 +160,7 @@ def test_every_memory_recalls(memory: str) -> None:
     ids=["relu", "continuous", "codes", "shared", "truncated gradients"],
 )
 def test_recalling_does_not_depend_on_the_surroundings(words: list[str]) -> None:
-    policy = learn("Recall", *RECALL, *words, "memory.hidden_size=16", steps=RECALL_STEPS)
+    policy = learner("ppo")(
+        "Recall", *RECALL, *words, "memory.hidden_size=16", effort=RECALL_EFFORT
+    )
     assert score(policy) > 0.95

@@ -169,8 +169,9 @@ def summary_of(directory: Path) -> dict[str, Any]:
 
 
 def weights_of(directory: Path, name: str = "last") -> bytes:
-    (path,) = (directory / "checkpoints" / name).glob("tensors-*")
-    return path.read_bytes()
+    manifest = json.loads((directory / "checkpoints" / name / "manifest.json").read_text())
+    (file,) = (file for file in manifest["files"] if file.startswith("tensors-"))
+    return (directory / "checkpoints" / name / file).read_bytes()
 
 
 def test_a_run_leaves_what_is_promised(first: Path) -> None:
@@ -372,7 +373,8 @@ def test_interrupting_saves_and_says_so(shell) -> None:
     assert process.returncode == 130
     summary = summary_of(shell.directory / "runs" / "interrupted")
     assert summary["status"] == "interrupted"
-    assert errors == f"interrupted at {summary['env_steps']:,} steps and saved\n"
+    assert errors == f"interrupted; saved at {summary['env_steps']:,} steps\n"
+    assert "python train.py resume=runs/interrupted" in printed
     assert "evaluate.py run=runs/interrupted" in printed
     assert neurl.load(shell.directory / "runs" / "interrupted") is not None
 

@@ -15,22 +15,18 @@ from torch import Tensor, nn
 from agents.agent import Agent
 from agents.optimizer import Optimizer, RuleFactory
 from agents.schedules import schedule
-from agents.update_rules import SGD, Adam, RMSprop, TorchRule
+from agents.update_rules import SGD, Adam, RMSprop, RMSpropTF, TorchRule
 from conf.combinations import training_sequence_length
 from envs.seeding import environment_seeds
 from networks.backbone import Backbone
-from networks.heads import make_policy_head
 from networks.inputs import make_input
 from networks.memory import Memory
-from networks.normalization import (
-    NoNormalization,
-    NoRewardScaling,
-    RewardScaling,
-    RunningNormalization,
-)
+from networks.normalization import NoRewardScaling, RewardScaling
+from networks.policy_heads import make_policy_head
 from training.collect import Collector
 from training.environments import build_environments
 from training.evaluation import Evaluator
+from training.extractors import build_extractor, make_normalization
 from training.instantiation import make, plain
 
 _RULES: dict[str, Any] = {
@@ -38,6 +34,7 @@ _RULES: dict[str, Any] = {
     "torch.optim.AdamW": partial(Adam, decoupled=True),
     "torch.optim.RMSprop": RMSprop,
     "torch.optim.SGD": SGD,
+    "agents.update_rules.RMSpropTF": RMSpropTF,
 }
 """Optimizers that we write out; any other class is called as it is."""
 
@@ -135,12 +132,10 @@ def _build_backbones(
     config: DictConfig, observation_space: gymnasium.Space[Any]
 ) -> tuple[Backbone, Backbone]:
     inputs = make_input(observation_space)
-    is_normalized = config.normalize_observations and inputs.is_numeric
-    normalization = RunningNormalization(inputs.shape) if is_normalized else NoNormalization()
+    normalization = make_normalization(inputs, learns=config.normalize_observations)
 
-    def build(extractor_config: DictConfig, memory_config: DictConfig) -> Backbone:
-        extractor = make("extractor", extractor_config, inputs.shape)
-        width = _output_size(extractor, inputs.shape)
+    def build(extractor_config: DictConfig, memory_config: DictConfig, key: str) -> Backbone:
+        extractor, width = build_extractor(f"{key}extractor", extractor_config, inputs.shape)
         options = {k: v for k, v in plain(memory_config).items() if k != "sequence_length"}
         memory = make("memory", options, width)
         if not isinstance(memory, Memory):
@@ -149,44 +144,15 @@ def _build_backbones(
             inputs=inputs, normalization=normalization, extractor=extractor, memory=memory
         )
 
-    actor = build(config.extractor, config.memory)
+    actor = build(config.extractor, config.memory, "")
     if config.share_backbone:
         return actor, actor
+    own = config.critic
     return actor, build(
-        config.critic.extractor or config.extractor, config.critic.memory or config.memory
+        own.extractor or config.extractor,
+        own.memory or config.memory,
+        "critic." if own.extractor else "",
     )
-
-
-@torch.no_grad()
-def _output_size(extractor: nn.Module, input_shape: Sequence[int]) -> int:
-    """Look how many features an extractor makes of zeros; it may say so itself as well.
-
-    Raises:
-        ValueError: it cannot read an observation, or does not give one row of features for it.
-    """
-    if not isinstance(extractor, nn.Module):
-        raise ValueError(f"extractor: {type(extractor).__name__} is no torch.nn.Module")
-    try:
-        extractor.eval()  # zeros must not reach running statistics
-        features = extractor(torch.zeros(2, *input_shape))
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"extractor: {type(extractor).__name__} cannot read observations of shape "
-            f"{tuple(input_shape)}: {reason}"
-        ) from error
-    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
-        raise ValueError(
-            f"extractor: {type(extractor).__name__} must give rows of features, [N, F], for "
-            f"observations of shape {tuple(input_shape)}"
-        )
-    told = getattr(extractor, "output_size", features.shape[1])
-    if told != features.shape[1]:
-        raise ValueError(
-            f"extractor: {type(extractor).__name__} says output_size={told} and makes "
-            f"{features.shape[1]} features"
-        )
-    return features.shape[1]
 
 
 def _optimizer_factory(config: DictConfig) -> Any:

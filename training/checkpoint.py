@@ -1,15 +1,17 @@
-"""Checkpoints: pickle-free, checksummed, and replaced atomically.
+"""Checkpoints: pickle-free, checksummed, replaced atomically, with older ones to fall back on.
 
-A checkpoint is a directory whose `manifest.json` names its files with sizes and SHA-256 sums. New
-files never overwrite those that the current manifest names; the manifest is replaced last, in one
-rename. Whenever the process dies, the directory therefore holds one complete checkpoint.
+A checkpoint is a manifest that names its files with sizes and SHA-256 sums, and carries a sum of
+its own. `manifest.json` is the newest; older ones stand beside it as `manifest-<step>.json`. New
+files never overwrite those that a manifest names, and `manifest.json` is replaced last, in one
+rename: whenever the process dies, the directory holds a complete checkpoint.
 """
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from training.files import replace, sync_directory, to_json, write
+
 MANIFEST = "manifest.json"
+_FORMAT = 2
+_OLDER = re.compile(r"manifest-(\d+)\.json")
 
 
 class DamagedCheckpoint(ValueError):
@@ -26,14 +32,21 @@ class DamagedCheckpoint(ValueError):
 
 
 def save_checkpoint(
-    directory: Path, *, tensors: Mapping[str, Tensor], state: Mapping[str, Any], step: int
+    directory: Path,
+    *,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    step: int,
+    keep: int = 1,
 ) -> None:
-    """Publish a checkpoint in `directory`, replacing the one that is there.
+    """Publish a checkpoint in `directory` as the newest one.
 
     Args:
         tensors: by name; saved as safetensors.
         state: plain numbers, strings, lists and dicts; saved as JSON.
         step: environment steps, part of the file names.
+        keep: how many checkpoints stay, this one included. Those of later steps go: they are of a
+            course that the run has left.
 
     Raises:
         OSError: it could not be written; the previous checkpoint stands.
@@ -47,40 +60,88 @@ def save_checkpoint(
                 for name, tensor in tensors.items()
             }
         ),
-        f"state-{step}.json": _to_json(state),
+        f"state-{step}.json": to_json(state),
     }
     contents = {_free_name(directory, name): data for name, data in contents.items()}
-    try:
-        for name, data in contents.items():
-            _write(directory / name, data)
-        manifest = {
-            "format": 1,
+    manifest = _sealed(
+        {
+            "format": _FORMAT,
             "step": step,
             "files": {
                 name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                 for name, data in contents.items()
             },
         }
-        _write(directory / f"{MANIFEST}.new", _to_json(manifest))
-        os.replace(directory / f"{MANIFEST}.new", directory / MANIFEST)
-    except OSError:
-        for name in (*contents, f"{MANIFEST}.new"):
+    )
+    kept = _older(directory, before=step)[: keep - 1]
+    try:
+        for name, data in contents.items():
+            write(directory / name, data)
+        for older, data in kept:
+            if not (directory / f"manifest-{older['step']}.json").exists():
+                replace(directory / f"manifest-{older['step']}.json", data)
+        replace(directory / MANIFEST, manifest)
+    except OSError as error:
+        for name in contents:
             (directory / name).unlink(missing_ok=True)
-        raise
-    _sync_directory(directory)
-    for path in directory.iterdir():
-        if path.name not in (*contents, MANIFEST):
-            path.unlink()
+        size = sum(map(len, contents.values()))
+        raise OSError(
+            error.errno, f"checkpoint of {size:,} bytes not saved: {error.strerror}", str(directory)
+        ) from error
+    sync_directory(directory)
+    _prune(directory, kept=[MANIFEST, *contents, *_names(older for older, _ in kept)])
 
 
 def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a checkpoint's tensors and state, after verifying every byte.
+    """Read the newest whole checkpoint's tensors and state, after verifying every byte.
+
+    Warns where a newer one is damaged.
 
     Raises:
-        DamagedCheckpoint: something is missing or differs from what was written.
+        DamagedCheckpoint: none is whole.
     """
+    older = sorted(
+        (path for path in directory.glob("manifest-*.json") if _OLDER.fullmatch(path.name)),
+        key=lambda path: -int(path.stem.partition("-")[2]),
+    )
+    damage: list[DamagedCheckpoint] = []
+    for path in (directory / MANIFEST, *older):
+        try:
+            loaded = _load(path)
+        except DamagedCheckpoint as error:
+            damage.append(error)
+            continue
+        if damage:
+            warnings.warn(
+                f"{damage[0]}; the one before it is used ({path.name})",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return loaded
+    raise damage[0]
+
+
+def part_of(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Select one part's tensors, under the names that it gave them."""
+    prefix = f"{part}."
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def roll_back(directory: Path, step: int) -> bool:
+    """Make the checkpoint of `step` the newest, dropping later ones; False where it is gone."""
+    for manifest, data in _older(directory, before=step + 1):
+        if manifest["step"] == step:
+            replace(directory / MANIFEST, data)
+            sync_directory(directory)
+            return True
+    return False
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the checkpoint of one manifest."""
+    directory = path.parent
     try:
-        manifest = json.loads((directory / MANIFEST).read_bytes())
+        manifest = _manifest(path)
         tensors, state = (
             _verified(directory, manifest["files"], kind) for kind in ("tensors", "state")
         )
@@ -91,25 +152,68 @@ def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]
         missing = Path(error.filename).name
         raise DamagedCheckpoint(f"no checkpoint in {directory}: {missing} is missing") from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
-        raise DamagedCheckpoint(f"{directory} is damaged: {error}") from error
+        raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace a JSON file in one rename."""
-    temporary = path.with_name(f"{path.name}.new")
-    _write(temporary, _to_json(content))
-    os.replace(temporary, path)
+def _sealed(content: Mapping[str, Any]) -> bytes:
+    """Encode a manifest together with its own sum."""
+    return to_json({**content, "sha256": hashlib.sha256(to_json(content)).hexdigest()})
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest, every byte of which must be as it was written."""
+    data = path.read_bytes()
+    manifest: dict[str, Any] = json.loads(data)
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    if _sealed(content) != data:
+        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one it names")
+    if manifest["format"] != _FORMAT:
+        raise DamagedCheckpoint(
+            f"{path} has format {manifest['format']}, this version reads format {_FORMAT}"
+        )
+    return manifest
 
 
 def _verified(directory: Path, files: Mapping[str, Mapping[str, Any]], kind: str) -> bytes:
     """Read the one file of a kind that the manifest names; nothing outside of `directory`."""
     (name,) = (name for name in files if re.fullmatch(rf"{kind}-[\w-]+\.\w+", name))
-    data = (directory / name).read_bytes()
+    path = directory / name
+    if path.stat().st_size != files[name]["bytes"]:  # before it is read
+        raise DamagedCheckpoint(f"{path} is damaged: its size is not the one in {MANIFEST}")
+    data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != files[name]["sha256"]:
-        raise DamagedCheckpoint(
-            f"{directory / name} is damaged: its SHA-256 is not the one in {MANIFEST}"
-        )
+        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")
     return data
+
+
+def _older(directory: Path, *, before: int) -> list[tuple[dict[str, Any], bytes]]:
+    """List readable manifests of earlier steps, latest first, once each."""
+    found: dict[int, tuple[dict[str, Any], bytes]] = {}
+    for path in (*directory.glob("manifest-*.json"), directory / MANIFEST):
+        try:
+            manifest, data = _manifest(path), path.read_bytes()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue
+        if manifest["step"] < before:
+            found[manifest["step"]] = manifest, data
+    return [found[step] for step in sorted(found, reverse=True)]
+
+
+def _names(manifests: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name the manifests kept beside the newest, and their files."""
+    return [
+        name
+        for manifest in manifests
+        for name in (f"manifest-{manifest['step']}.json", *manifest["files"])
+    ]
+
+
+def _prune(directory: Path, *, kept: Iterable[str]) -> None:
+    """Remove what no manifest names any more."""
+    names = set(kept)
+    for path in directory.iterdir():
+        if path.name not in names:
+            path.unlink()
 
 
 def _free_name(directory: Path, name: str) -> str:
@@ -119,24 +223,3 @@ def _free_name(directory: Path, name: str) -> str:
     while (directory / candidate).exists():
         candidate, attempt = f"{stem}-{attempt}{suffix}", attempt + 1
     return candidate
-
-
-def _to_json(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, indent=2).encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name != "posix":  # Windows cannot open directories
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

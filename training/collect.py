@@ -1,7 +1,7 @@
 """Collects the stream: steps vector environments with an agent into preallocated storage."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,12 @@ from torch import Tensor
 
 from agents.agent import Agent
 from agents.trajectory import Trajectory
-from envs.seeding import reset_with_seeds
+from envs.seeding import environment_seeds, reset_with_seeds
+from envs.vector import SlotVectorEnv
 from networks.mirror import Array
-from training.episodes import Episode, EpisodeCounter, InvalidExperience
+from networks.observations import map_observations
+from training.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
+from training.storage import Storage
 
 
 class Collector:
@@ -27,6 +30,7 @@ class Collector:
         env_steps: valid steps taken so far, over all environments.
         episodes: episodes that the latest trajectory finished.
         seconds: of the latest trajectory, by phase (`environment`, `acting`).
+        should_abandon: asked before every step; True gives the trajectory up.
     """
 
     def __init__(
@@ -37,16 +41,20 @@ class Collector:
         self.env_steps = 0
         self.episodes: list[Episode] = []
         self.seconds = {"environment": 0.0, "acting": 0.0}
+        self.should_abandon: Callable[[], bool] = lambda: False
         first, _ = reset_with_seeds(environments, seeds)
-        size = environments.num_envs
-        space = environments.single_observation_space
-        assert space.shape is not None
-        self._storage = _Storage(rollout_length, size, space.shape, _storage_dtype(space.dtype))
-        self._storage.observations[-1].copy_(torch.as_tensor(np.asarray(first)))
+        self._storage = Storage(rollout_length, first)
+        self._storage.put(-1, first)
         self._storage.is_first[-1] = True
-        self._ended = np.zeros(size, dtype=bool)
+        self._ended = np.zeros(environments.num_envs, dtype=bool)
         self._counter = EpisodeCounter(environments)
         self._state: Tensor | None = None
+
+    @property
+    def restarts(self) -> int:
+        """Environments that failed and were started anew."""
+        unwrapped = self.environments.unwrapped
+        return unwrapped.restarts if isinstance(unwrapped, SlotVectorEnv) else 0
 
     def collect(self, agent: Agent) -> Trajectory:
         """Take `rollout_length` steps in every environment.
@@ -55,6 +63,7 @@ class Collector:
 
         Raises:
             InvalidExperience: a reward or observation was not finite.
+            Abandoned: it was asked to stop.
         """
         storage = self._storage
         storage.rewind()
@@ -65,19 +74,12 @@ class Collector:
         before = state
         self.episodes = []
         self.seconds = {"environment": 0.0, "acting": 0.0}
-        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
-            for step in range(storage.length):
-                state = self._step(agent, step, state)
+        for step in range(storage.length):
+            if self.should_abandon():
+                raise Abandoned
+            state = self._step(agent, step, state)
         self._state = state
-        trajectory = Trajectory(
-            observations=storage.observations,
-            is_first=storage.is_first,
-            actions=storage.actions,
-            rewards=storage.rewards,
-            terminated=storage.terminated,
-            truncated=storage.truncated,
-            state=before,
-        )
+        trajectory = storage.trajectory(state=before)
         _refuse_non_finite(trajectory)
         self.env_steps += int(trajectory.valid.sum())
         return trajectory
@@ -93,10 +95,12 @@ class Collector:
         observations, rewards, terminated, truncated, infos = self.environments.step(sent)
         stepped = time.perf_counter()
         storage.action_array[step] = actions.numpy()
-        storage.observation_array[step + 1] = observations
+        storage.put(step + 1, observations)
         storage.reward_array[step] = rewards
         storage.terminated_array[step] = terminated
         storage.truncated_array[step] = truncated
+        if "restarted" in infos:
+            self._cut(step, infos["restarted"])
         # An episode that ended one step earlier opens anew with this step's observation.
         storage.is_first_array[step + 1] = self._ended
         ended = terminated | truncated
@@ -106,63 +110,82 @@ class Collector:
         self.seconds["environment"] += stepped - acted
         return state
 
+    def _cut(self, step: int, restarted: Array) -> None:
+        """Turn the step at which environments failed into the one that resets them.
 
-class _Storage:
-    """One trajectory's preallocated tensors and views: indexing a tensor costs microseconds."""
+        The episodes end one step earlier, at the last observation there was: cut, not terminated.
+        """
+        lost = restarted & ~self._ended
+        self._counter.forget(lost)
+        if step > 0:
+            self._storage.truncated_array[step - 1] |= lost
+        self._ended = self._ended | restarted
 
-    def __init__(
-        self, length: int, num_envs: int, shape: tuple[int, ...], dtype: torch.dtype
-    ) -> None:
-        self.length = length
-        size = (length, num_envs)
-        self.observations = torch.zeros(length + 1, num_envs, *shape, dtype=dtype)
-        self.is_first = torch.zeros(length + 1, num_envs, dtype=torch.bool)
-        self.rewards = torch.zeros(size)
-        self.terminated = torch.zeros(size, dtype=torch.bool)
-        self.truncated = torch.zeros(size, dtype=torch.bool)
-        self.actions = torch.zeros(0)
-        self.observations_at = self.observations.unbind()
-        self.is_first_at = self.is_first.unbind()
-        self.observation_array = self.observations.numpy()
-        self.action_array: Array = self.actions.numpy()
-        self.is_first_array = self.is_first.numpy()
-        self.reward_array = self.rewards.numpy()
-        self.terminated_array = self.terminated.numpy()
-        self.truncated_array = self.truncated.numpy()
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return all that the next trajectory depends on, as tensors and as plain Python."""
+        unwrapped = self.environments.unwrapped
+        tensors = {"is_first": self._storage.is_first[-1]}
+        if self._state is not None:
+            tensors["memory"] = self._state
+        return tensors, {
+            "env_steps": self.env_steps,
+            "ended": self._ended.tolist(),
+            "episodes": self._counter.state_dict(),
+            "environments": unwrapped.snapshot() if isinstance(unwrapped, SlotVectorEnv) else None,
+        }
 
-    def rewind(self) -> None:
-        """Begin with the observation that the last trajectory ended on."""
-        self.observations[0] = self.observations[-1]
-        self.is_first[0] = self.is_first[-1]
+    def load_state_dict(
+        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, seed: int
+    ) -> list[bool]:
+        """Go on from a saved state; tell which environments are exactly where they were.
 
-    def allocate_actions(self, agent: Agent) -> None:
-        """Allocate actions as the agent's policy makes them, once."""
-        head = agent.policy_head
-        size = (*self.rewards.shape, *head.action_shape)
-        if self.actions.shape != size or self.actions.dtype != head.action_dtype:
-            self.actions = torch.zeros(size, dtype=head.action_dtype)
-            self.action_array = self.actions.numpy()
+        Any other begins a new episode, whose first observation opens the next trajectory: what the
+        stream holds is true, if not what it would have held.
 
-
-def _storage_dtype(dtype: Any) -> torch.dtype:
-    """Keep the environment's own dtype, but no float64: networks compute in float32."""
-    stored: torch.dtype = torch.from_numpy(np.zeros((), dtype)).dtype
-    return torch.float32 if stored == torch.float64 else stored
+        Args:
+            seed: of the run, from which environments without a saved state are seeded.
+        """
+        environments, storage = self.environments, self._storage
+        unwrapped = environments.unwrapped
+        if isinstance(unwrapped, SlotVectorEnv):
+            exact = np.array(unwrapped.restore(state["environments"]))
+            current = unwrapped.current_observations()
+        else:
+            exact = np.zeros(environments.num_envs, dtype=bool)
+            seeds = environment_seeds(
+                seed, environments.num_envs, purpose="resume", index=state["env_steps"]
+            )
+            current, _ = reset_with_seeds(environments, seeds)
+        storage.put(-1, current)
+        storage.is_first[-1] = tensors["is_first"] | torch.from_numpy(~exact)
+        self.env_steps = state["env_steps"]
+        self._ended = np.array(state["ended"]) & exact
+        self._counter.load_state_dict(state["episodes"])
+        self._counter.forget(~exact)
+        self._state = tensors["memory"].clone() if "memory" in tensors else None
+        return [bool(is_exact) for is_exact in exact]
 
 
 def _refuse_non_finite(trajectory: Trajectory) -> None:
+    """Refuse what a vector environment that does not look at its numbers may have let through."""
+    _refuse_rows(trajectory, "reward", trajectory.rewards, ahead=0)
     # An observation's row is one ahead of the step that led to it; the first came with a reset.
-    rewards, observations = trajectory.rewards, trajectory.observations
-    for name, rows, ahead in (("reward", rewards, 0), ("observation", observations, 1)):
-        if not rows.is_floating_point() or rows.isfinite().all():
-            continue
-        row, environment, *_ = (~rows.isfinite()).nonzero()[0].tolist()
-        step = row - ahead
-        when = "at its reset"
-        if step >= 0:
-            action = trajectory.actions[step, environment].tolist()
-            when = f"at step {step} of the rollout, after action {action}"
-        raise InvalidExperience(
-            f"environment {environment} sent a {name} that is not finite "
-            f"({rows[row, environment].tolist()}) {when}; mend it or wrap it (env.wrappers)"
-        )
+    map_observations(
+        lambda rows: _refuse_rows(trajectory, "observation", rows, ahead=1),
+        trajectory.observations,
+    )
+
+
+def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int) -> None:
+    if not rows.is_floating_point() or rows.isfinite().all():
+        return
+    row, environment, *_ = (~rows.isfinite()).nonzero()[0].tolist()
+    step = row - ahead
+    when = "at its reset"
+    if step >= 0:
+        action = trajectory.actions[step, environment].tolist()
+        when = f"at step {step} of the rollout, after action {action}"
+    raise InvalidExperience(
+        f"environment {environment} sent a {name} that is not finite "
+        f"({rows[row, environment].tolist()}) {when}; mend it or wrap it (env.wrappers)"
+    )

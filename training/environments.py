@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from envs.make import make_environments, vectorize
 from training.instantiation import make_partial, plain
 
-_OF_REGISTERED = ("id", "kwargs", "packages", "vectorization", "time_limit")
+_OF_REGISTERED = ("id", "kwargs", "packages", "time_limit")
 """Keys of the group `env` that say how a registered environment is made."""
 
 

@@ -1,6 +1,7 @@
 """Counts returns and lengths of episodes, from raw rewards and valid steps."""
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +70,15 @@ class EpisodeCounter:
         self._returns[chosen] = 0.0
         self._lengths[chosen] = 0
 
+    def state_dict(self) -> dict[str, list[float]]:
+        """Return the returns and lengths under way."""
+        return {"returns": self._returns.tolist(), "lengths": self._lengths.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Go on counting from what was saved."""
+        self._returns[:] = state["returns"]
+        self._lengths[:] = state["lengths"]
+
     def running(self) -> tuple[Array, Array]:
         """Returns and lengths of the episodes still under way."""
         return self._returns, self._lengths
@@ -99,6 +109,19 @@ class EpisodeHistory:
         if not self._window:
             return None
         return float(np.mean([episode.episode_return for episode in self._window]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers."""
+        return {
+            "window": [list(episode) for episode in self._window],
+            "sums": [self._count, self._return_sum, self._length_sum],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what was saved."""
+        self._window.clear()
+        self._window.extend(Episode(*episode) for episode in state["window"])
+        self._count, self._return_sum, self._length_sum = state["sums"]
 
     def report(self) -> dict[str, float]:
         """Mean return and length since the last report, by TensorBoard tag; {} without episodes."""

@@ -1,8 +1,9 @@
 """The one loop of every agent: collect, learn, again."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,22 @@ class Iteration:
     metrics: dict[str, Tensor]
     episodes: list[Episode]
     seconds: dict[str, float]
+
+    def numbers(self) -> dict[str, float]:
+        """Metrics as plain numbers; waits for a GPU that still computes them."""
+        return {tag: float(value) for tag, value in self.metrics.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is still to be logged, as plain numbers."""
+        return {"env_steps": self.env_steps, "metrics": self.numbers(), "seconds": self.seconds}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "Iteration":
+        """Bring back what is still to be logged; its episodes are counted already."""
+        metrics = {
+            tag: torch.tensor(value, dtype=torch.float64) for tag, value in state["metrics"].items()
+        }
+        return cls(state["env_steps"], metrics, [], state["seconds"])
 
 
 def iterations(agent: Agent, collector: Collector, *, total_env_steps: int) -> Iterator[Iteration]:

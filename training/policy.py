@@ -9,7 +9,10 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from agents.agent import Agent
+from envs.spaces import flatten_observation
 from networks.mirror import Array
+from networks.observations import Shape, Shapes, any_part, map_observations
+from networks.policy_heads import CategoricalHead
 from training.environments import build_environments
 
 
@@ -24,7 +27,7 @@ class Policy:
     def __init__(self, config: DictConfig, agent: Agent) -> None:
         """Start with no slots; the first call makes them."""
         self.config, self.agent = config, agent
-        self._shape = agent.actor.inputs.observation_shape
+        self._shapes = agent.actor.inputs.observation_shape
         self._state: Tensor | None = None
         self._is_first = np.zeros(0, dtype=bool)
 
@@ -33,31 +36,27 @@ class Policy:
 
         The memory goes on from call to call. A batch of a new size starts all slots anew.
 
+        Args:
+            observation: an array or a number, or a list of them. With Dict or Tuple observations
+                one mapping or tuple of these, as the environment or a vector environment gives it.
+
         Raises:
-            ValueError: the observation has another shape than the policy was built for.
+            ValueError: the observation has other parts or shapes than the policy was built for.
         """
-        observations = np.array(observation)  # a copy: what was handed in may be read-only
-        is_single = observations.shape == self._shape
-        batch = observations[None] if is_single else observations
-        if batch.ndim == 0 or batch.shape[1:] != self._shape:
-            raise ValueError(
-                f"expected an observation of shape {self._shape} or a batch of them, "
-                f"got shape {observations.shape}"
-            )
-        if self._state is None or len(self._state) != len(batch):
-            self._state = self.agent.initial_state(len(batch))
-            self._is_first = np.ones(len(batch), dtype=bool)
-        if batch.dtype == np.float64:
-            batch = batch.astype(np.float32)
+        batch, is_single = _batched(observation, self._shapes)
+        size = len(any_part(batch))
+        if self._state is None or len(self._state) != size:
+            self._state = self.agent.initial_state(size)
+            self._is_first = np.ones(size, dtype=bool)
         actions, self._state = self.agent.act(
-            torch.from_numpy(np.ascontiguousarray(batch)),
+            map_observations(torch.from_numpy, batch),
             self._state,
             torch.from_numpy(self._is_first),
             explore=not deterministic,
         )
-        self._is_first = np.zeros(len(batch), dtype=bool)
+        self._is_first = np.zeros(size, dtype=bool)
         chosen = self.agent.to_environment(actions)
-        return chosen[0] if is_single else chosen
+        return self._single(chosen) if is_single else chosen
 
     def reset(self, mask: Array | None = None) -> None:
         """Say that the next observations open episodes: everywhere, or where `mask [B]` is True.
@@ -73,6 +72,52 @@ class Policy:
             raise ValueError(f"expected a mask of shape {self._is_first.shape}, got {chosen.shape}")
         self._is_first = self._is_first | chosen
 
+    def _single(self, actions: Array) -> Any:
+        """Take the one action of a batch; spaces of arrays without dimensions hold arrays too."""
+        is_number = isinstance(self.agent.policy_head, CategoricalHead)
+        return actions[0] if is_number else np.asarray(actions[0])
+
     def environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Make environments that emit what this policy reads: as configured, wrappers included."""
         return build_environments(self.config, num_envs=num_envs)
+
+
+def _batched(observation: Any, shapes: Shapes) -> tuple[Array | dict[str, Array], bool]:
+    """Copy an observation or a batch of them into arrays `[B, ...]`; tell whether it was one.
+
+    Raises:
+        ValueError: its parts or shapes are not those expected.
+    """
+    if not isinstance(shapes, dict):
+        return _rows(observation, shapes, "")
+    parts = flatten_observation(observation, shapes)
+    found = {name: _rows(parts[name], shape, f" {name!r}") for name, shape in shapes.items()}
+    kinds = {(len(rows), is_single) for rows, is_single in found.values()}
+    if len(kinds) > 1:
+        given = (
+            f"{name}: {'one' if is_single else f'a batch of {len(rows)}'}"
+            for name, (rows, is_single) in found.items()
+        )
+        raise ValueError(
+            "expected all parts of an observation, or a batch of as many of each, got "
+            + ", ".join(given)
+        )
+    return {name: rows for name, (rows, _) in found.items()}, kinds.pop()[1]
+
+
+def _rows(values: Any, shape: Shape, name: str) -> tuple[Array, bool]:
+    try:
+        rows = np.array(values)  # a copy: what was handed in may be read-only
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"the observation{name} is no array: {error}") from error
+    if rows.dtype.kind not in "biuf":
+        raise ValueError(f"expected an observation{name} of numbers, got {rows.dtype}")
+    is_single = rows.shape == shape
+    if not is_single and (rows.ndim == 0 or rows.shape[1:] != shape):
+        raise ValueError(
+            f"expected an observation{name} of shape {shape} or a batch of them, "
+            f"got shape {rows.shape}"
+        )
+    if rows.dtype == np.float64:
+        rows = rows.astype(np.float32)
+    return np.ascontiguousarray(rows[None] if is_single else rows), is_single

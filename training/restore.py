@@ -4,20 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import DictConfig
 
 from agents.agent import Agent
 from conf.resolution import frozen
+from conf.resumption import stored_configuration
+from conf.targets import package_problems
 from training.build import build_agent
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, part_of
 from training.environments import build_environments
 from training.policy import Policy
 from training.threads import set_num_threads
-
-_KNOWN_PACKAGES = ("ale_py", "gymnasium_robotics", "minatar", "minigrid", "popgym")
-"""Packages of environments that anybody's run may import."""
 
 
 def load_agent(
@@ -36,19 +33,13 @@ def load_agent(
         ValueError: the configuration is missing or wrong, or its environment cannot be made.
         DamagedCheckpoint: the weights are missing or damaged.
     """
-    path = run / "config.yaml"
-    try:
-        config = OmegaConf.load(path)
-    except FileNotFoundError as error:
-        raise ValueError(f"no run in {run}: {path.name} is missing") from error
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, DictConfig):
-        raise ValueError(f"{path} is damaged: it holds no configuration")
+    config = stored_configuration(run)
     config.trusted_packages = list(trusted_packages)
     config.device, config.compile = device, False
     config = frozen(config)
-    _refuse_unknown_packages(config.env.packages, trusted_packages)
+    problems = package_problems(config.env.packages, trusted_packages)
+    if problems:
+        raise ValueError("; ".join(problems))
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
     environments = build_environments(config, num_envs=1)
     try:
@@ -61,22 +52,11 @@ def load_agent(
     finally:
         environments.close()
     try:
-        agent.load_state_dict(tensors)
+        agent.load_state_dict(part_of(tensors, "agent"))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"the weights in {run} are of another network: {reason}") from error
     return config, agent
-
-
-def _refuse_unknown_packages(packages: Sequence[str], trusted_packages: Sequence[str]) -> None:
-    """Keep a run's configuration from importing whatever it names: importing executes."""
-    for package in packages:
-        name = package.partition(".")[0]
-        if name not in (*_KNOWN_PACKAGES, *trusted_packages):
-            raise ValueError(
-                f"env.packages: the run imports {package}; if you trust it: "
-                f"trusted_packages=[{name}]"
-            )
 
 
 def load_policy(

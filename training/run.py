@@ -1,30 +1,35 @@
-"""The life of a run: train, watch, evaluate, save, summarise."""
+"""The life of a run: train, watch, evaluate, save, go on, summarise."""
 
-import importlib.metadata
-import platform
-import signal
+import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
+
+from torch import Tensor
 
 from agents.agent import Agent
 from envs.vector import EnvironmentFailure
-from training.checkpoint import load_checkpoint, save_checkpoint, write_json
+from training.checkpoint import (
+    DamagedCheckpoint,
+    load_checkpoint,
+    part_of,
+    roll_back,
+    save_checkpoint,
+)
 from training.collect import Collector
-from training.episodes import EpisodeHistory, InvalidExperience
+from training.episodes import Abandoned, EpisodeHistory, InvalidExperience
 from training.evaluation import Evaluation, Evaluator
+from training.files import replace, to_json
 from training.loop import Iteration, iterations
+from training.progression import Due, Intervals, Progression
+from training.signals import StopRequest, stop_requests
 from training.tracking import NoTensorBoard, Progress, TensorBoard
+from training.video import EvaluationFilms, NoFilms
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 _RETURN_WINDOW = 100
 """Episodes in the running average of the training return."""
-
-
 _MAX_LOST_ITERATIONS = 3
 
 
@@ -32,38 +37,18 @@ class Diverged(RuntimeError):
     """The networks have left what numbers can hold; their last finite weights are kept."""
 
 
-@dataclass(frozen=True)
-class Intervals:
-    """How often things happen, in environment steps; 0 is never."""
-
-    evaluation: int
-    checkpoint: int
-    tracking: int
-
-
-@dataclass
-class Progression:
-    """Where the run stands; everything that `summary.json` reports of it."""
-
-    env_steps: int = 0
-    updates: int = 0
-    training_seconds: float = 0.0
-    evaluation: Evaluation | None = None
-    best: Evaluation | None = None
-    best_env_steps: int = 0
-    phase_seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def steps_per_second(self) -> float:
-        """Environment steps per second of collecting and learning."""
-        return self.env_steps / self.training_seconds if self.training_seconds else 0.0
-
-
 class Run:
     """One training run and its directory.
 
     Leaves `checkpoints/last` and `checkpoints/best`, event files and `summary.json`, which is
-    rewritten at each evaluation and last of all.
+    rewritten at each evaluation and last of all. `checkpoints/last` holds all that the run depends
+    on, from its first step on: `restore` continues it bit for bit.
+
+    Attributes:
+        at: where the run stands.
+        saved_env_steps: where `checkpoints/last` stands.
+        plays_best: whether the agent's weights are those of `checkpoints/best`.
+        stopped_by: the number of the signal that ended `train`; None where it ended by itself.
     """
 
     def __init__(
@@ -72,59 +57,64 @@ class Run:
         agent: Agent,
         collector: Collector,
         evaluator: Evaluator,
+        films: EvaluationFilms | NoFilms,
         directory: Path,
         tensorboard: TensorBoard | NoTensorBoard,
         progress: Progress,
         total_env_steps: int,
         intervals: Intervals,
+        keep_last: int,
         evaluation_episodes: int,
         final_episodes: int,
         final_checkpoint: Literal["last", "best"],
+        identity: Mapping[str, Any],
         facts: Mapping[str, Any],
     ) -> None:
-        """Take the parts; `facts` go into the summary as they are (seed, parameters)."""
-        self._agent, self._collector, self._evaluator = agent, collector, evaluator
+        """Take the parts.
+
+        Args:
+            identity: what a process must have in common with this one to go on with the run.
+            facts: go into the summary as they are (seed, parameters, versions).
+        """
+        self._agent, self._collector = agent, collector
+        self._evaluator, self._films = evaluator, films
         self._directory, self._tensorboard, self._progress = directory, tensorboard, progress
-        self._total, self._intervals = total_env_steps, intervals
+        self._total, self._keep_last = total_env_steps, keep_last
         self._evaluation_episodes, self._final_episodes = evaluation_episodes, final_episodes
         self._final_checkpoint = final_checkpoint
-        self._facts = facts
+        self._identity, self._facts = identity, facts
         self._history = EpisodeHistory(_RETURN_WINDOW)
-        self._due = _Due(intervals)
-        self._unlogged: Iteration | None = None
-        self._lost_iterations = 0
-        self.plays_best = False  # whether the agent's weights are those of checkpoints/best
-        self._started = time.perf_counter()
+        self._due = Due(intervals)
+        self._unlogged: Iteration | None = None  # the latest, until it is on the curves
+        self._lost_iterations, self._lost_since = 0, 0
         self.at = Progression()
+        self.saved_env_steps: int | None = None
+        self.plays_best = False
         self.stopped_by: int | None = None
+
+    # ---- training
 
     def train(self) -> Status:
         """Train to the end or until asked to stop; return how it went.
 
-        `stopped_by` then holds the number of the signal that stopped it.
-
-        The first SIGINT or SIGTERM finishes the iteration, saves and returns; a second one
-        interrupts at once.
+        The first SIGINT or SIGTERM finishes the iteration, saves and returns; where that takes too
+        long, the iteration is given up and what was saved before stands. A second one interrupts at
+        once.
         """
         status: Status = "failed"
         self._write_summary("running")
         try:
-            with _stop_requests() as stop:
-                for iteration in iterations(
-                    self._agent, self._collector, total_env_steps=self._total
-                ):
-                    self._after(iteration)
-                    if stop:
-                        break
-                outcome: Status = "interrupted" if stop else "finished"
-                self._finish(outcome)
-            status, self.stopped_by = outcome, stop[0] if stop else None
+            with stop_requests() as stop:
+                self._collector.should_abandon = stop.is_overdue
+                self._evaluator.should_abandon = stop.is_overdue
+                status = self._train(stop)
+                self.stopped_by = stop.number if status == "interrupted" else None
         except KeyboardInterrupt:
             status = "interrupted"
             raise
-        except (InvalidExperience, EnvironmentFailure, Diverged):
+        except (InvalidExperience, EnvironmentFailure):
             if not self.plays_best:  # the weights are whole: none of these leaves a step half taken
-                self._save("last")
+                self._save_last()
             raise
         finally:
             self._progress.close()
@@ -132,49 +122,91 @@ class Run:
             self._tensorboard.close()
         return status
 
+    def _train(self, stop: StopRequest) -> Status:
+        try:
+            if self.saved_env_steps is None:
+                self._save_last()  # from now on the run can go on, whatever happens
+            self._look_around()  # what was due when the run was interrupted
+            for iteration in iterations(self._agent, self._collector, total_env_steps=self._total):
+                self._after(iteration)
+                if stop:
+                    self._save_last()
+                    return "interrupted"
+            self._finish()
+        except Abandoned:
+            return "interrupted"
+        return "finished"
+
     def _after(self, iteration: Iteration) -> None:
         at = self.at
-        at.env_steps = iteration.env_steps
+        at.env_steps, at.restarts = iteration.env_steps, self._collector.restarts
         at.updates += int(iteration.metrics.get("update/steps", 1))
-        self._watch_divergence(iteration)
+        at.skipped += int(iteration.metrics.get("update/skipped", 0))
         at.training_seconds += sum(iteration.seconds.values())
         for phase, seconds in iteration.seconds.items():
             at.phase_seconds[phase] = at.phase_seconds.get(phase, 0.0) + seconds
+        self._watch_divergence(iteration)
         self._history.extend(iteration.episodes)
         self._progress.update(at.env_steps, self._history.return_mean)
         self._unlogged = iteration
         if self._due("tracking", at.env_steps):
-            self._log(iteration)
-        if self._due("evaluation", at.env_steps) and at.env_steps < self._total:
-            self._evaluate(self._evaluation_episodes)
-        if self._due("checkpoint", at.env_steps):
-            self._save("last")
+            self._due.mark("tracking", at.env_steps)
+            self._log()
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """Evaluate and save where that is due; the end of the run has its own way."""
+        steps, is_best = self.at.env_steps, False
+        if steps >= self._total:
+            return
+        if self._due("evaluation", steps):
+            try:
+                is_best = self._evaluate(self._evaluation_episodes)
+            except Abandoned:
+                self._save_last()  # with the evaluation still due
+                raise
+            self._due.mark("evaluation", steps)
+        # With a new best, so that at most one of them can be newer than the last checkpoint.
+        if (is_best or self._due("checkpoint", steps)) and not self._lost_iterations:
+            self._due.mark("checkpoint", steps)
+            self._save_last()
 
     def _watch_divergence(self, iteration: Iteration) -> None:
         """Stop where nothing is learnt any more, because no gradient is finite."""
         skipped = float(iteration.metrics.get("update/skipped", 0.0))
         learnt_nothing = skipped > 0 and not float(iteration.metrics.get("update/steps", 1.0))
-        self._lost_iterations = self._lost_iterations + 1 if learnt_nothing else 0
+        if not learnt_nothing:
+            self._lost_iterations, self._lost_since = 0, iteration.env_steps
+            return
+        self._lost_iterations += 1
         if self._lost_iterations >= _MAX_LOST_ITERATIONS:
             raise Diverged(
-                f"no gradient was finite in {self._lost_iterations} updates in a row, "
-                f"until {iteration.env_steps:,} steps; lower optimizer.learning_rate or "
+                f"no gradient was finite in {self._lost_iterations} updates in a row, from "
+                f"{self._lost_since:,} to {iteration.env_steps:,} steps; checkpoints/last is from "
+                f"before, at {self.saved_env_steps:,} steps. Lower optimizer.learning_rate or "
                 "optimizer.max_grad_norm, or set normalize_rewards=true"
             )
 
-    def _log(self, iteration: Iteration) -> None:
-        total = sum(iteration.seconds.values())
-        values = {tag: float(value) for tag, value in iteration.metrics.items()}
-        values |= self._history.report()
-        values |= {f"time/{phase}": s / total for phase, s in iteration.seconds.items()}
+    # ---- watching
+
+    def _log(self) -> None:
+        if self._unlogged is None:
+            return
+        seconds = self._unlogged.seconds
+        total = sum(seconds.values())
+        values = self._unlogged.numbers() | self._history.report()
+        values |= {f"time/{phase}": spent / total for phase, spent in seconds.items()}
         values["time/steps_per_second"] = self.at.steps_per_second
+        if self.at.restarts:
+            values["environment/restarts"] = float(self.at.restarts)
         self._scalars(values)
         self._unlogged = None
 
     def _scalars(self, values: Mapping[str, float]) -> None:
         self._tensorboard.scalars(values, self.at.env_steps, time.time())
 
-    def _evaluate(self, episodes: int) -> Evaluation:
+    def _evaluate(self, episodes: int) -> bool:
+        """Evaluate, report, and keep the weights if none were better; tell whether they are."""
         at = self.at
         at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
         if not self.plays_best:  # earlier weights have their point on the curve already
@@ -185,6 +217,7 @@ class Run:
                 }
             )
         steps = at.best_env_steps if self.plays_best else at.env_steps
+        self._films.record(self._agent, self._tensorboard, steps)
         self._progress.write(
             f"{steps:>12,} steps   evaluation {at.evaluation.return_mean:9.2f}"
             f" +- {at.evaluation.return_std:.2f}   "
@@ -193,106 +226,104 @@ class Run:
         is_best = at.best is None or at.evaluation.return_mean >= at.best.return_mean
         if is_best and not self.plays_best:
             at.best, at.best_env_steps = at.evaluation, at.env_steps
-            self._save("best")
+            self._save("best", keep=2, state={"evaluation": at.evaluation.state_dict()})
         self._tensorboard.flush()
         self._write_summary("running")
-        return at.evaluation
+        return is_best and not self.plays_best
 
-    def _finish(self, status: Status) -> None:
-        self._save("last")
-        if self._unlogged is not None:
-            self._log(self._unlogged)
-        if status == "finished":
-            # The best checkpoint is chosen before the long evaluation, which then measures it.
-            if self._final_checkpoint == "best" and self.at.best is not None:
-                tensors, _ = load_checkpoint(self._directory / "checkpoints" / "best")
-                self._agent.load_state_dict(tensors)
-                self.plays_best = True
-            self._evaluate(self._final_episodes)
-
-    def _save(self, name: str) -> None:
-        save_checkpoint(
-            self._directory / "checkpoints" / name,
-            tensors=self._agent.state_dict(),
-            state={
-                "env_steps": self.at.env_steps,
-                "updates": self.at.updates,
-                "generator": self._agent.generator.bit_generator.state,
-            },
-            step=self.at.env_steps,
-        )
+    def _finish(self) -> None:
+        self._save_last()
+        self._log()
+        # The best checkpoint is chosen before the long evaluation, which then measures it.
+        if self._final_checkpoint == "best" and self.at.best is not None:
+            tensors, _ = load_checkpoint(self._directory / "checkpoints" / "best")
+            self._agent.load_state_dict(part_of(tensors, "agent"))
+            self.plays_best = True
+        self._evaluate(self._final_episodes)
 
     def _write_summary(self, status: Status) -> None:
-        at = self.at
-        best = None if at.best is None else {**at.best.summary(), "env_steps": at.best_env_steps}
         content = {
             "status": status,
-            "env_steps": at.env_steps,
-            "updates": at.updates,
-            "wall_seconds": time.perf_counter() - self._started,
-            "training_seconds": at.training_seconds,
-            "steps_per_second": at.steps_per_second,
-            "phase_seconds": at.phase_seconds,
-            "evaluation": None if at.evaluation is None else at.evaluation.summary(),
+            **self.at.summary(),
             "evaluation_checkpoint": "best" if self.plays_best else "last",
-            "best": best,
             "train_return_mean": self._history.return_mean,
             **self._facts,
-            "versions": versions(),
         }
-        write_json(self._directory / "summary.json", content)
+        replace(self._directory / "summary.json", to_json(content))
 
+    # ---- saving and going on
 
-class _Due:
-    """Says when the next multiple of an interval was reached or passed."""
-
-    def __init__(self, intervals: Intervals) -> None:
-        self._intervals = intervals
-        self._reached = {"evaluation": 0, "checkpoint": 0, "tracking": 0}
-
-    def __call__(self, what: Literal["evaluation", "checkpoint", "tracking"], steps: int) -> bool:
-        interval: int = getattr(self._intervals, what)
-        if interval == 0:
-            return False
-        multiple = steps // interval
-        is_due = multiple > self._reached[what]
-        self._reached[what] = multiple
-        return is_due
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Collect the first stop signal in a list; later ones act as usual."""
-    received: list[int] = []
-
-    def request(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        restore()
-
-    kept: dict[int, Any] = {}
-
-    def restore() -> None:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
+    def _save_last(self) -> None:
+        """Save everything; a disk that is full costs the checkpoint, not the run."""
+        tensors, collector = self._collector.state_dict()
+        state = {
+            "collector": collector,
+            "progression": self.at.state_dict(),
+            "due": self._due.state_dict(),
+            "history": self._history.state_dict(),
+            "unlogged": self._unlogged and self._unlogged.state_dict(),
+            "lost": [self._lost_iterations, self._lost_since],
+            "generator": self._agent.generator.bit_generator.state,
+            "tensorboard": self._tensorboard.position(),
+            "total_env_steps": self._total,
+            "device": str(self._agent.device),
+            "identity": self._identity,
+        }
         try:
-            kept[number] = signal.signal(number, request)
-        except ValueError:  # not the main thread: its owner handles signals
-            break
-    try:
-        yield received
-    finally:
-        restore()
+            self._save("last", keep=self._keep_last, tensors=tensors, state=state)
+        except OSError as error:
+            if self.saved_env_steps is None or self.at.env_steps >= self._total:
+                raise
+            print(f"warning: {error}; training goes on, the next one may fit", file=sys.stderr)
+            return
+        self.saved_env_steps = self.at.env_steps
 
+    def _save(
+        self,
+        name: Literal["last", "best"],
+        *,
+        keep: int,
+        state: Mapping[str, Any],
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        parts = {"agent": self._agent.state_dict(), "collector": tensors or {}}
+        save_checkpoint(
+            self._directory / "checkpoints" / name,
+            tensors={
+                f"{part}.{key}": tensor for part, of in parts.items() for key, tensor in of.items()
+            },
+            state={"env_steps": self.at.env_steps, "updates": self.at.updates, **state},
+            step=self.at.env_steps,
+            keep=keep,
+        )
 
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    names = ("neurl", "torch", "gymnasium", "numpy", "hydra-core")
-    found = {"python": platform.python_version()}
-    for name in names:
+    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[bool]:
+        """Go on from `checkpoints/last`; tell which environments are exactly where they were."""
+        self._agent.load_state_dict(part_of(tensors, "agent"))
+        self._agent.generator.bit_generator.state = state["generator"]
+        exact = self._collector.load_state_dict(
+            part_of(tensors, "collector"), state["collector"], seed=self._facts["seed"]
+        )
+        self.at = Progression.from_state_dict(state["progression"])
+        self._due.load_state_dict(state["due"], self.at.env_steps)
+        self._history.load_state_dict(state["history"])
+        unlogged = state["unlogged"]
+        self._unlogged = unlogged and Iteration.from_state_dict(unlogged)
+        self._lost_iterations, self._lost_since = state["lost"]
+        self.saved_env_steps = self.at.env_steps
+        self._restore_best()
+        self._progress.update(self.at.env_steps, self._history.return_mean)
+        return exact
+
+    def _restore_best(self) -> None:
+        """Take back a best checkpoint of later steps than those the run goes on from."""
+        directory, at = self._directory / "checkpoints" / "best", self.at
+        if at.best is None or roll_back(directory, at.best_env_steps):
+            return
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout, not installed
-            found[name] = "not installed"
-    return found
+            _, state = load_checkpoint(directory)
+        except DamagedCheckpoint:
+            at.best = None
+            return
+        at.best = Evaluation.from_state_dict(state["evaluation"])
+        at.best_env_steps = state["env_steps"]

@@ -19,15 +19,22 @@ from training.build import (
     build_evaluator,
     parameter_counts,
 )
+from training.checkpoint import load_checkpoint
+from training.command import introduce
 from training.directory import claimed
-from training.environments import build_environments
 from training.episodes import InvalidExperience
-from training.evaluation import Evaluation, Evaluator
+from training.evaluation import Evaluator, describe
+from training.files import replace
+from training.identity import identity
+from training.instantiation import plain
+from training.progression import Intervals
 from training.refusal import Refusal
-from training.restore import load_agent
-from training.run import Diverged, Intervals, Run, Status
+from training.resume import SavedRun
+from training.run import Diverged, Run, Status
 from training.threads import set_num_threads
-from training.tracking import NoTensorBoard, Progress, TensorBoard
+from training.tracking import NoTensorBoard, Progress, TensorBoard, rewind
+from training.video import EvaluationFilms, NoFilms, build_films
+from training.warm_start import warm_start
 
 
 def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> float:
@@ -47,8 +54,10 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
             stack.enter_context(claimed(directory))
             evaluator = build_evaluator(config)
             stack.callback(evaluator.close)
-            run = _build_run(config, environments, evaluator, directory)
-        except (ValueError, OSError) as error:
+            films = build_films(config)
+            stack.callback(films.close)
+            run = _build_run(config, environments, evaluator, films, directory)
+        except (ValueError, OSError) as error:  # a damaged checkpoint is a ValueError too
             raise Refusal(str(error), 2) from error
         except EnvironmentFailure as error:
             raise Refusal(str(error), 1) from error
@@ -61,60 +70,34 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
     print(_report(run, status, directory), flush=True)
     if status == "interrupted":
         exit_code = 128 + (run.stopped_by or 0)
-        raise Refusal(f"interrupted at {run.at.env_steps:,} steps and saved", exit_code)
+        raise Refusal(f"interrupted; saved at {run.saved_env_steps:,} steps", exit_code)
     return run.at.evaluation.return_mean if run.at.evaluation else math.nan
-
-
-def evaluate_run(config: DictConfig) -> Evaluation:
-    """Evaluate the run in `config.run` as `config.evaluation` says.
-
-    Raises:
-        Refusal: there is no such run, or its environment cannot be made.
-    """
-    try:
-        run_config, agent = load_agent(
-            Path(config.run),
-            checkpoint=config.evaluation.checkpoint,
-            device=config.device,
-            trusted_packages=config.trusted_packages,
-        )
-        environments = build_environments(run_config, num_envs=config.evaluation.num_envs)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise Refusal(f"run={config.run}: {error}", 2) from error
-    evaluator = Evaluator(
-        environments, seed=run_config.seed, deterministic=config.evaluation.deterministic
-    )
-    try:
-        set_num_threads(run_config.num_threads, agent)
-        return evaluator(agent, episodes=config.evaluation.episodes, index=0)
-    except (InvalidExperience, EnvironmentFailure) as error:
-        raise Refusal(f"run={config.run}: {error}", 1) from error
-    finally:
-        evaluator.close()
 
 
 def _build_run(
     config: DictConfig,
     environments: VectorEnv[Any, Any, Any],
     evaluator: Evaluator,
+    films: EvaluationFilms | NoFilms,
     directory: Path,
 ) -> Run:
-    agent = build_agent(
-        config,
-        environments.single_observation_space,
-        environments.single_action_space,
-        num_envs=config.env.num_envs,
-    )
-    set_num_threads(config.num_threads, agent)
+    saved = _saved(config, directory)
+    agent = _build_agent(config, environments, saved)
+    own = identity(config, environments)
+    notices = []
+    if saved is not None:
+        saved.refuse(own)
+    elif config.init_from is not None:
+        notices.append(warm_start(agent, Path(config.init_from)))
     collector = build_collector(config, environments)
-    OmegaConf.save(config, directory / "config.yaml")
     parameters = parameter_counts(agent.parts())
     run = Run(
         agent=agent,
         collector=collector,
         evaluator=evaluator,
+        films=films,
         directory=directory,
-        tensorboard=TensorBoard(directory) if config.tracking.tensorboard else NoTensorBoard(),
+        tensorboard=_begin_records(config, directory, saved, own["versions"]),
         progress=Progress(config.total_env_steps, show=config.tracking.progress),
         total_env_steps=config.total_env_steps,
         intervals=Intervals(
@@ -122,18 +105,61 @@ def _build_run(
             checkpoint=config.checkpoint.interval,
             tracking=config.tracking.interval,
         ),
+        keep_last=config.checkpoint.keep_last,
         evaluation_episodes=config.evaluation.episodes,
         final_episodes=config.evaluation.final_episodes,
         final_checkpoint=config.evaluation.checkpoint,
-        facts={"seed": config.seed, "parameters": parameters},
+        identity=own,
+        facts={"seed": config.seed, "parameters": parameters, "versions": own["versions"]},
     )
-    print(_header(config, agent, parameters, directory), flush=True)
+    if saved is not None:
+        notices += saved.notices(config, agent, run.restore(saved.tensors, saved.state))
+    print(_header(config, agent, parameters), *notices, sep="\n", flush=True)
     return run
 
 
-def _header(
-    config: DictConfig, agent: Agent, parameters: Mapping[str, int], directory: Path
-) -> str:
+def _build_agent(
+    config: DictConfig, environments: VectorEnv[Any, Any, Any], saved: SavedRun | None
+) -> Agent:
+    agent = build_agent(
+        config,
+        environments.single_observation_space,
+        environments.single_action_space,
+        num_envs=config.env.num_envs,
+    )
+    # A run goes on with the number of threads it has: sums in another order are other numbers.
+    set_num_threads(config.num_threads if saved is None else saved.threads, agent)
+    return agent
+
+
+def _begin_records(
+    config: DictConfig, directory: Path, saved: SavedRun | None, versions: Mapping[str, str]
+) -> TensorBoard | NoTensorBoard:
+    """Write the configuration, and open the curves where the run stands: at its start or later."""
+    stored = {**plain(config), "resume": None, "run_dir": str(directory)}
+    replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
+    rewind(directory, {} if saved is None else saved.state["tensorboard"])
+    if not config.tracking.tensorboard:
+        return NoTensorBoard()
+    tensorboard = TensorBoard(directory)
+    if saved is None:
+        introduce(tensorboard, config=stored, versions=versions)
+    return tensorboard
+
+
+def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
+    """Read what the run is to go on from; None where it begins, or begins anew.
+
+    Raises:
+        DamagedCheckpoint: no checkpoint is whole.
+    """
+    checkpoints = directory / "checkpoints" / "last"
+    if config.resume is None or not any(checkpoints.glob("manifest*.json")):
+        return None  # a run that ended before its first checkpoint has nothing to go on from
+    return SavedRun(directory, *load_checkpoint(checkpoints))
+
+
+def _header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
     """Say in two lines what is trained, where, and how large it is."""
     parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
     return (
@@ -158,13 +184,6 @@ def _report(run: Run, status: Status, directory: Path) -> str:
     rows["curves"] = f"tensorboard --logdir {path}"
     which = " evaluation.checkpoint=best" if run.plays_best else ""
     rows["evaluate"] = f"python evaluate.py run={path}{which}"
+    if status != "finished":
+        rows["go on"] = f"python train.py resume={path}"
     return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())
-
-
-def describe(evaluation: Evaluation) -> str:
-    """Give mean and deviation of the returns, and the number of episodes, in one line."""
-    unfinished = f", {evaluation.unfinished} never ended" if evaluation.unfinished else ""
-    return (
-        f"{evaluation.return_mean:.2f} +- {evaluation.return_std:.2f} over "
-        f"{len(evaluation.returns)} episodes{unfinished}"
-    )

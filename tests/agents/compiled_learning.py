@@ -3,13 +3,17 @@
 A process of its own: the annotations that tests execute cannot be traced. Whatever compiles anew
 after the first rollout raises.
 
-    python tests/agents/compiled_learning.py MEMORY [BACKEND]
+    python tests/agents/compiled_learning.py MEMORY [BACKEND [AGENT [named]]]
+
+named: the gradient steps read the observation as a dictionary of its parts.
 """
 
+import dataclasses
 import functools
 import sys
 
 import torch
+from torch import nn
 
 from conf.compose import load
 from training.build import build_agent, build_collector, build_environments
@@ -17,16 +21,28 @@ from training.build import build_agent, build_collector, build_environments
 ROLLOUTS = 4
 
 
-def learn(memory: str, compile: bool) -> torch.Tensor:
+OF_PPO = ["agent.num_minibatches=2", "agent.num_epochs=2"]
+
+
+class Joined(nn.Module):
+    """Reads the parts of an observation side by side, or all of it at once."""
+
+    def forward(self, observations: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor:
+        if isinstance(observations, dict):
+            return torch.cat(list(observations.values()), dim=-1)
+        return observations
+
+
+def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.Tensor:
     """Weights after a few rollouts of CartPole, whose resets fall differently in each."""
     config = load(
         [
             "device=cpu",
             f"memory={memory}",
+            f"agent={agent_name}",
             f"compile={str(compile).lower()}",
             "agent.rollout_length=16",
-            "agent.num_minibatches=2",
-            "agent.num_epochs=2",
+            *(OF_PPO if agent_name == "ppo" else []),
             "env.num_envs=4",
             "optimizer.learning_rate=0.01",
         ]
@@ -38,16 +54,26 @@ def learn(memory: str, compile: bool) -> torch.Tensor:
         environments.single_action_space,
         num_envs=4,
     )
+    agent.actor.inputs = agent.critic.inputs = Joined()
     collector = build_collector(config, environments)
-    agent.learn(collector.collect(agent))
+
+    def learn_once() -> None:
+        trajectory = collector.collect(agent)
+        if named:
+            position, velocity = trajectory.observations.split([1, 3], dim=-1)
+            parts = {"position": position, "the/rest": velocity}
+            trajectory = dataclasses.replace(trajectory, observations=parts)
+        agent.learn(trajectory)
+
+    learn_once()
     with torch.compiler.set_stance("fail_on_recompile" if compile else "default"):
         for _ in range(ROLLOUTS - 1):
-            agent.learn(collector.collect(agent))
+            learn_once()
     environments.close()
     return agent.optimizer.flat
 
 
-def main(memory: str, backend: str | None = None) -> None:
+def main(memory: str, backend: str | None = None, agent_name: str = "ppo", named: str = "") -> None:
     torch.set_num_threads(1)
     if backend is not None:
         original = torch.compile
@@ -57,7 +83,11 @@ def main(memory: str, backend: str | None = None) -> None:
             return original(step, backend=backend, **kwargs)
 
         torch.compile = compile_with
-    print((learn(memory, compile=True) - learn(memory, compile=False)).abs().max().item())
+    one, other = (
+        learn(memory, agent_name, named=named == "named", compile=compile)
+        for compile in (True, False)
+    )
+    print((one - other).abs().max().item())
 
 
 if __name__ == "__main__":

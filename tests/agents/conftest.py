@@ -9,19 +9,23 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import SyncVectorEnv
-from torch import Tensor
+from torch import Tensor, nn
 
+from agents.a2c import A2C
+from agents.on_policy import prepare
 from agents.optimizer import Optimizer
 from agents.ppo import PPO
 from agents.schedules import schedule
+from agents.sequences import Batch
 from agents.trajectory import Trajectory
 from agents.update_rules import Adam
 from networks.backbone import Backbone
-from networks.heads import MSEValueHead, make_policy_head
+from networks.heads import MSEValueHead
 from networks.inputs import make_input
 from networks.memory import CellMemory, Memory
 from networks.mlp import Flatten
 from networks.normalization import NoNormalization, NoRewardScaling
+from networks.policy_heads import make_policy_head
 
 SMALL = [
     "device=cpu",
@@ -33,10 +37,15 @@ SMALL = [
 ]
 
 
+OF_PPO_ALONE = ("num_epochs", "num_minibatches", "clip_range", "value_clip_range", "target_kl")
+
+
 def defaults_for(overrides: Sequence[str]) -> list[str]:
     """The defaults that the overrides leave alone and the parts that they choose can take."""
     given = dict(word.split("=", 1) for word in overrides)
     defaults = dict(word.split("=", 1) for word in SMALL)
+    if given.get("agent", "ppo") != "ppo":
+        defaults = {k: v for k, v in defaults.items() if k.split(".")[-1] not in OF_PPO_ALONE}
     if given.get("extractor", "mlp") != "mlp":
         del defaults["extractor.hidden_sizes"]
     if given.get("memory", "none") != "none":
@@ -78,14 +87,15 @@ class CountingMemory(CellMemory):
         return torch.cat([inputs, state], dim=-1), state + 1
 
 
-def build_ppo(
+def build_around(
+    kind: type[PPO] | type[A2C],
     memories: Sequence[Memory],
-    observation_space: gymnasium.Space[Any],
+    inputs: nn.Module,
     action_space: gymnasium.Space[Any],
     **changes: Any,
-) -> PPO:
-    """Builds PPO around given memories (one: shared; two: actor's and critic's), without layers."""
-    inputs, normalization = make_input(observation_space), NoNormalization()
+) -> PPO | A2C:
+    """Builds an agent around memories (one: shared; two: actor's and critic's), without layers."""
+    normalization = changes.pop("normalization", NoNormalization())
     backbones = [
         Backbone(
             inputs=inputs,
@@ -135,7 +145,32 @@ def build_ppo(
         "target_kl": None,
         "compile": False,
     }
-    return PPO(**{**options, **changes})
+    if kind is not PPO:
+        options = {key: value for key, value in options.items() if key not in OF_PPO_ALONE}
+    return kind(**{**options, **changes})
+
+
+def build_ppo(
+    memories: Sequence[Memory],
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    **changes: Any,
+) -> PPO:
+    """Builds PPO around given memories, for what its environments emit."""
+    return build_around(PPO, memories, make_input(observation_space), action_space, **changes)
+
+
+def prepared(agent: PPO | A2C, trajectory: Trajectory) -> Batch:
+    """The batch that the agent learns from, as it prepares it."""
+    return prepare(
+        agent.networks,
+        trajectory,
+        agent.critic_state,
+        reward_scaling=agent.reward_scaling,
+        discount=agent.discount,
+        gae_lambda=agent.gae_lambda,
+        sequence_length=agent.sequence_length,
+    )
 
 
 def counting_environments(ending: str) -> SyncVectorEnv:
@@ -212,6 +247,16 @@ def counting_memory() -> type[CountingMemory]:
 @pytest.fixture(name="build_ppo")
 def build_ppo_fixture() -> Callable[..., PPO]:
     return build_ppo
+
+
+@pytest.fixture(name="build_around")
+def build_around_fixture() -> Callable[..., PPO | A2C]:
+    return build_around
+
+
+@pytest.fixture(name="prepared")
+def prepared_fixture() -> Callable[..., Batch]:
+    return prepared
 
 
 @pytest.fixture(params=["terminated", "truncated", "both"])

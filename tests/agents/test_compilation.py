@@ -28,6 +28,10 @@ def test_step_traced_around_a_memory_learns_the_same_weights() -> None:
     assert difference("lstm", "aot_eager") < 1e-5
 
 
+def test_a_single_step_on_observations_by_name_learns_the_same_weights() -> None:
+    assert difference("lstm", "aot_eager", "a2c", "named") < 1e-5
+
+
 @pytest.mark.slow
 def test_step_compiled_whole_learns_the_same_weights() -> None:
     assert difference("none") < 1e-5

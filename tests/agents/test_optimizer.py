@@ -10,7 +10,33 @@ from torch import Tensor, nn
 
 from agents.optimizer import Optimizer
 from agents.schedules import schedule
-from agents.update_rules import SGD, Adam, RMSprop, TorchRule, UpdateRule
+from agents.update_rules import SGD, Adam, RMSprop, RMSpropTF, TorchRule, UpdateRule
+
+
+class HandWritten(torch.optim.Optimizer):
+    """TensorFlow's RMSprop, number by number: `ms = a ms + (1 - a) g^2`, `p -= lr g / sqrt(ms+e)`.
+
+    It starts with ms = 1.
+    """
+
+    def __init__(self, parameters, lr: float, alpha: float, eps: float, weight_decay: float = 0):
+        super().__init__(
+            parameters, {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay}
+        )
+        self.squares: dict[tuple[int, int], float] = {}
+
+    def step(self, closure=None) -> None:
+        (group,) = self.param_groups
+        alpha = group["alpha"]
+        for number, parameter in enumerate(group["params"]):
+            values, slopes = parameter.data.view(-1), parameter.grad.view(-1).tolist()
+            for index, slope in enumerate(slopes):
+                slope += group["weight_decay"] * values[index].item()
+                before = self.squares.get((number, index), 1.0)
+                square = alpha * before + (1 - alpha) * slope * slope
+                self.squares[number, index] = square
+                values[index] -= group["lr"] * slope / math.sqrt(square + group["eps"])
+
 
 LEARNING_RATE = 0.01
 ADAM = {"betas": (0.9, 0.999), "eps": 1e-5}
@@ -32,6 +58,7 @@ RULES: dict[str, tuple[Any, dict[str, Any], Any]] = {
         {"alpha": 0.9, "eps": 1e-5, "momentum": 0.8, "centered": True},
         torch.optim.RMSprop,
     ),
+    "rmsprop_tf": (RMSpropTF, {"alpha": 0.9, "eps": 1e-2}, HandWritten),
     "sgd": (SGD, {"momentum": 0.0, "nesterov": False}, torch.optim.SGD),
     "sgd_momentum": (SGD, {"momentum": 0.8, "nesterov": False}, torch.optim.SGD),
     "sgd_nesterov": (SGD, {"momentum": 0.8, "nesterov": True}, torch.optim.SGD),
@@ -121,7 +148,9 @@ def step(
     return counted.item(), packed
 
 
-@pytest.mark.parametrize("name", ["adam", "rmsprop_momentum", "sgd_nesterov", "nadam"])
+@pytest.mark.parametrize(
+    "name", ["adam", "rmsprop_momentum", "rmsprop_tf", "sgd_nesterov", "nadam"]
+)
 @pytest.mark.parametrize("max_grad_norm", [math.inf, 0.5])
 def test_training_a_module_equals_torch_with_clip_grad_norm(name: str, max_grad_norm) -> None:
     _, options, reference_class = RULES[name]

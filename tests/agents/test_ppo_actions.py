@@ -44,7 +44,7 @@ class Recorder(gymnasium.Env[Any, Any]):
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-def test_environments_receive_the_image_of_what_is_stored(space, build_ppo) -> None:
+def test_environments_receive_the_image_of_what_is_stored(space, build_ppo, prepared) -> None:
     recorders = [Recorder(space) for _ in range(3)]
     environments = SyncVectorEnv([lambda one=one: one for one in recorders])
     agent = build_ppo([NoMemory(1)], Recorder.observation_space, space, sequence_length=1)
@@ -61,7 +61,7 @@ def test_environments_receive_the_image_of_what_is_stored(space, build_ppo) -> N
     else:
         assert (stored.abs() > 1).any()  # drawn beyond the bounds, and kept so
 
-    batch = agent._prepare(trajectory)
+    batch = prepared(agent, trajectory)
     with torch.no_grad():
         log_probs = agent.policy_head(trajectory.observations[:-1]).log_prob(stored)
     torch.testing.assert_close(batch.old_log_probs.flatten(), log_probs.flatten())

@@ -40,7 +40,7 @@ class ActingSpy:
         agent = self.agent
         summary, _ = agent.actor(observations[None], state, is_first[None])
         self.log_probs.append(agent.policy_head(summary[0]).log_prob(actions))
-        if not agent.shares_backbone:
+        if not agent.networks.shares_backbone:
             summary, self.critic_state = agent.critic(
                 observations[None], self.critic_state, is_first[None]
             )
@@ -80,7 +80,7 @@ def test_ratio_is_one_before_the_first_step(run) -> None:
                     chosen.observations, chosen.actor_state[0], chosen.is_first
                 )
                 new = agent.policy_head(summary).log_prob(chosen.actions)
-                if not agent.shares_backbone:
+                if not agent.networks.shares_backbone:
                     summary, _ = agent.critic(
                         chosen.observations, chosen.critic_state[0], chosen.is_first
                     )
@@ -99,7 +99,7 @@ def test_ratio_is_one_before_the_first_step(run) -> None:
     assert checked == [12 // agent.sequence_length * 3] * 3  # every sequence, in every rollout
 
 
-def test_advantages_are_returns_of_the_values_noted_minus_these_values(run) -> None:
+def test_advantages_are_returns_of_the_values_noted_minus_these_values(run, prepared) -> None:
     agent, acting = run.agent, ActingSpy(run.agent)
     agent.learn(run.collector.collect(agent))  # states are carried into the second rollout
     acting.take()
@@ -107,11 +107,11 @@ def test_advantages_are_returns_of_the_values_noted_minus_these_values(run) -> N
     _, values = acting.take()
     with torch.no_grad():
         state = acting.critic_state
-        if agent.shares_backbone:
+        if agent.networks.shares_backbone:
             state = run.collector._state
         summary, _ = agent.critic(trajectory.observations[-1:], state, trajectory.is_first[-1:])
         next_values = torch.cat([values[1:], agent.value_head(summary)])
-    batch = agent._prepare(trajectory)
+    batch = prepared(agent, trajectory)
     rewards = trajectory.rewards
     if run.config.normalize_rewards:
         rewards = (rewards * agent.reward_scaling.statistics.scale).clamp(-10, 10)

@@ -76,10 +76,10 @@ def test_acting_counts_across_rollouts(agent, collector, memories) -> None:
 @pytest.mark.parametrize(
     "agent", [1, 2, 4, 12], indirect=True, ids=lambda length: f"length{length}"
 )
-def test_states_are_those_before_each_sequence(agent, collector) -> None:
+def test_states_are_those_before_each_sequence(agent, collector, prepared) -> None:
     for _ in range(4):
         trajectory = collector.collect(agent)
-        batch = agent._prepare(trajectory)
+        batch = prepared(agent, trajectory)
         for state in (batch.actor_state, batch.critic_state):
             assert state.shape == (1, ROLLOUT // agent.sequence_length * 3, 1)
             assert_counts_before(state[0], batch.observations[0], batch.is_first[0])

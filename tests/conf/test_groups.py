@@ -26,7 +26,7 @@ def test_option_composes_and_validates(group: str, option: str) -> None:
     needs = {"env/gymnasium": ["env.id=Acrobot-v1"], "pomdp/mask_velocity": []}
     config = load([f"{group}={option}", *needs.get(f"{group}/{option}", [])])
     assert OmegaConf.is_readonly(config)
-    assert config.agent._target_ == "agents.ppo.PPO"
+    assert config.agent._target_ in TARGETS["agent"]
 
 
 @pytest.mark.parametrize("group", ["extractor", "memory"])
@@ -43,8 +43,29 @@ def test_each_known_class_of_ours_has_an_option() -> None:
         for value in _mappings(OmegaConf.to_container(OmegaConf.load(file), resolve=False))
         if "_target_" in value
     }
-    known = {target for targets in TARGETS.values() for target in targets}
+    # Wrappers are written out where they are used: they have no folder.
+    known = {target for group, targets in TARGETS.items() for target in targets if group in GROUPS}
     assert offered == known
+    assert TARGETS.keys() - GROUPS == {"wrapper"}
+
+
+def test_each_part_takes_every_extractor() -> None:
+    for name in (option for group, option in OPTIONS if group == "extractor" and option != "dict"):
+        config = load(
+            [
+                "extractor=dict",
+                f"extractor@extractor.default={name}",
+                f"+extractor@extractor.keys.goal.position={name}",
+            ]
+        )
+        plain = load([f"extractor={name}"]).extractor
+        assert config.extractor.default == config.extractor["keys"].goal.position == plain
+
+
+def test_part_by_part_extractors_are_typed_at_every_depth() -> None:
+    words = ["extractor=dict", "+extractor@extractor.keys.a.b.c=mlp", "extractor.keys.a.b.c.gain=1"]
+    gain = load(words).extractor["keys"].a.b.c.gain
+    assert (gain, type(gain)) == (1.0, float)
 
 
 def test_other_targets_name_groups() -> None:
@@ -71,16 +92,23 @@ def test_defaults_have_their_contract() -> None:
     config = load([])
     assert (config.env.id, config.total_env_steps, config.seed) == ("CartPole-v1", 100_000, 0)
     assert isinstance(config.total_env_steps, int)
+    assert config.agent._target_ == "agents.ppo.PPO"
     assert config.critic == {"extractor": None, "memory": None}
     assert config.pomdp == {}
     assert config.memory == {"_target_": "networks.memory.NoMemory", "sequence_length": 1}
 
 
-def test_experiment_can_be_run_without_its_memory() -> None:
-    config = load(["experiment=cartpole_no_velocity", "memory=none"])
-    assert list(config.pomdp) == ["mask_velocity"]
-    assert config.memory._target_ == "networks.memory.NoMemory"
-    assert config.agent.rollout_length == 32
+@pytest.mark.parametrize(
+    "experiment", ["cartpole_no_velocity", "cartpole_no_velocity_200", "repeat_previous"]
+)
+def test_experiment_can_be_run_without_its_memory(experiment: str) -> None:
+    given, control = (
+        load([f"experiment={experiment}"]),
+        load([f"experiment={experiment}", "memory=none"]),
+    )
+    assert control.memory._target_ == "networks.memory.NoMemory"
+    assert (control.pomdp, control.agent) == (given.pomdp, given.agent)
+    assert bool(given.pomdp) == experiment.startswith("cartpole")
 
 
 def _mappings(node: object) -> list[dict[Any, Any]]:

@@ -75,8 +75,10 @@ class _Plain(gymnasium.Env):
     open_count = 0
 
     def __init__(self, observation_space=None, action_space=None):
-        self.observation_space = observation_space or spaces.Box(-1, 1, (2,))
-        self.action_space = action_space or spaces.Discrete(2)
+        # Not "or": an empty space is false.
+        is_given = observation_space is not None, action_space is not None
+        self.observation_space = observation_space if is_given[0] else spaces.Box(-1, 1, (2,))
+        self.action_space = action_space if is_given[1] else spaces.Discrete(2)
         _Plain.open_count += 1
 
     def reset(self, *, seed=None, options=None):

@@ -12,53 +12,100 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from envs.pomdp import MaskVelocity
 
+MASK = partial(MaskVelocity, dimensions=[0])
 
-@pytest.mark.parametrize(
-    "observation_space",
-    [
-        spaces.Box(-1, 1, (0,)),
-        spaces.Box(0, 255, (8, 8, 3), np.uint8),
-        spaces.MultiDiscrete([2, 3]),
-        spaces.MultiBinary((2, 3)),
-        spaces.Dict(a=spaces.Discrete(2)),
-        spaces.Tuple([spaces.Discrete(2)]),
-        spaces.Text(3),
-        spaces.Sequence(spaces.Discrete(2)),
-        spaces.Graph(spaces.Discrete(2), None),
-    ],
-    ids=lambda space: type(space).__name__,
-)
+
+BOX = spaces.Box(-1, 1, (2,))
+IMAGE = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+OBSERVATIONS = {
+    "empty box": (spaces.Box(-1, 1, (0,)), ["space Box(", "expected a non-empty Box"]),
+    "image": (IMAGE, ["space Box(", "no extractor here reads images"]),
+    "text": (spaces.Text(3), ["space Text(", "expected a non-empty Box"]),
+    "sequence": (spaces.Sequence(spaces.Discrete(2)), ["Sequence("]),
+    "graph": (spaces.Graph(spaces.Discrete(2), None), ["Graph("]),
+    "one of": (spaces.OneOf([spaces.Discrete(2), BOX]), ["OneOf("]),
+    "wide": (spaces.Discrete(10_001), ["10,001 values are too many", "at most 10,000"]),
+    "wide together": (spaces.MultiDiscrete([9_000, 1_001]), ["10,001 values are too many"]),
+    "no choices": (spaces.MultiDiscrete([]), ["MultiDiscrete([]", "expected a non-empty Box"]),
+    "no parts": (spaces.Dict(), ["Dict()", "expected a non-empty Box"]),
+    "no items": (spaces.Tuple([]), ["Tuple()", "expected a non-empty Box"]),
+    "part": (spaces.Dict(a=BOX, b=spaces.Text(3)), ["the observation's part 'b' is Text("]),
+    "nested part": (
+        spaces.Dict(goal=spaces.Dict(text=spaces.Text(3), x=BOX), y=BOX),
+        ["the observation's part 'goal/text' is Text(", "env.wrappers"],
+    ),
+    "item": (spaces.Tuple([BOX, IMAGE]), ["the observation's part '1' is Box(", "images"]),
+    "wide part": (spaces.Tuple([spaces.Discrete(20_000)]), ["part '0'", "20,000 values"]),
+    "empty part": (spaces.Dict(a=BOX, b=spaces.Dict()), ["part 'b' is Dict()"]),
+    "number for a key": (spaces.Dict({1: BOX}), ["env: ", "the key 1;", "expected text"]),
+    "empty key": (spaces.Dict({"": BOX}), ["the key '';"]),
+    "dot": (spaces.Dict({"a.b": BOX}), ["the key 'a.b';", "A wrapper in env.wrappers can rename"]),
+    "slash": (spaces.Dict({"a/b": BOX}), ["the key 'a/b';"]),
+    "slash below": (spaces.Tuple([spaces.Dict({"a/b": BOX}), BOX]), ["the key 'a/b';"]),
+}
+
+
+@pytest.mark.parametrize(("observation_space", "words"), OBSERVATIONS.values(), ids=OBSERVATIONS)
 @pytest.mark.parametrize("previous", [False, True])
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's opinion of an empty box
 def test_unsupported_observations_are_refused(
-    registered, observation_space, previous, refusal, plain
+    registered, observation_space, words, previous, refusal, plain
 ) -> None:
-    id = registered(lambda: plain(observation_space))
+    id = registered(lambda: plain(observation_space), disable_env_checker=True)
     message = refusal(id=id, previous_reward=previous)
-    assert type(observation_space).__name__ in message or "Box(" in message
-    assert "not supported; expected a non-empty Box" in message
+    assert [word for word in words if word not in message] == []
+    assert message.startswith("env")
     assert plain.open_count == 0
 
 
 @pytest.mark.parametrize(
     "action_space",
     [
-        spaces.Box(-1, 1, (2, 2)),
-        spaces.Box(-1, 1, ()),
         spaces.Box(-1, 1, (0,)),
         spaces.Box(0, 3, (2,), np.int64),
-        spaces.MultiDiscrete([2, 3]),
-        spaces.MultiBinary(3),
+        spaces.Box(0, 1, (2,), np.bool_),
+        spaces.MultiDiscrete([]),
         spaces.Dict(a=spaces.Discrete(2)),
         spaces.Tuple([spaces.Discrete(2)]),
+        spaces.Text(3),
+        spaces.Sequence(spaces.Discrete(2)),
+        spaces.Graph(spaces.Discrete(2), None),
     ],
-    ids=lambda space: f"{type(space).__name__}{space.shape}",
+    ids=lambda space: f"{type(space).__name__}{space.shape}{space.dtype}",
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_unsupported_actions_are_refused(registered, action_space, refusal, plain) -> None:
     message = refusal(id=registered(lambda: plain(action_space=action_space)))
     assert "action space" in message
-    assert "expected a non-empty Discrete or Box" in message
+    assert "expected a non-empty Discrete, MultiDiscrete, MultiBinary or Box" in message
+
+
+def test_a_native_environment_cannot_be_taken_apart(registered, refusal, plain) -> None:
+    class Nested(NativeStub):
+        def __init__(self, num_envs):
+            super().__init__(num_envs)
+            self.single_observation_space = spaces.Tuple([BOX])
+
+    message = refusal(
+        id=registered(plain, vector_entry_point=Nested), vectorization="native", num_envs=2
+    )
+    assert "is nested" in message
+    assert "use env.vectorization=sync" in message
+
+
+@pytest.mark.parametrize("name", ["previous_action", "previous_reward"])
+def test_a_part_is_not_replaced_by_a_previous_input(registered, refusal, plain, name) -> None:
+    id = registered(lambda: plain(spaces.Dict({name: BOX})))
+    assert f"set env.{name}=false" in refusal(id=id, **{name: True})
+
+
+@pytest.mark.parametrize("changes", [{"frame_stack": 2}, {"pomdp": [MASK]}], ids=str)
+def test_what_is_for_vectors_refuses_parts(registered, refusal, plain, changes) -> None:
+    message = refusal(id=registered(lambda: plain(spaces.Dict(a=BOX))), **changes)
+    key = "env.frame_stack=2" if "frame_stack" in changes else "pomdp.mask_velocity"
+    assert message.startswith(key)
+    assert "vector" in message
+    assert "Dict('a': Box(" in message
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,16 @@ from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401 (registers the tasks)
 from envs.pomdp import MaskVelocity
-from envs.wrappers import FrameStack, PreviousInputs, RawEpisodeStatistics
+from envs.spaces import flat_space
+from envs.wrappers import (
+    ArrayAction,
+    FlatObservation,
+    FrameStack,
+    PreviousInputs,
+    RawEpisodeStatistics,
+    ScaleReward,
+    adapted,
+)
 
 OURS = {
     "FrameStack": lambda env: FrameStack(env, size=3),
@@ -18,6 +27,7 @@ OURS = {
     "PreviousAction": lambda env: PreviousInputs(env, action=True, reward=False),
     "RawEpisodeStatistics": RawEpisodeStatistics,
     "MaskVelocity": lambda env: MaskVelocity(env, dimensions=None),
+    "ScaleReward": lambda env: ScaleReward(env, factor=0.1),
     "all": lambda env: PreviousInputs(
         FrameStack(RawEpisodeStatistics(MaskVelocity(env, dimensions=None)), size=2),
         action=True,
@@ -122,6 +132,212 @@ def test_discrete_observations_become_one_hot_beside_previous_inputs() -> None:
     cue = environment.reset(seed=0)[0].tolist()
     assert cue in ([0, 1, 0, 0, 0], [0, 0, 1, 0, 0])
     assert environment.step(1)[0].tolist() == [1, 0, 0, 0, 1]
+
+
+NESTED = spaces.Dict(
+    [
+        ("z", spaces.Discrete(3, start=1)),
+        ("goal", spaces.Tuple([spaces.Box(-9, 9, (1,), np.float64), spaces.MultiBinary(2)])),
+    ]
+)
+
+
+class Nested(Script):
+    """Script's observation within others; always the same arrays, in another order."""
+
+    def __init__(self, action_space: spaces.Space) -> None:
+        super().__init__(action_space)
+        self.observation_space = NESTED
+        self.bits = np.int8([0, 1])
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset()
+        self.nested = {"goal": (observation, self.bits), "z": np.int64(2)}
+        return self.nested, info
+
+    def step(self, action):
+        return self.nested, *super().step(action)[1:]
+
+
+def shown(observation: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(part).tolist() for name, part in observation.items()}
+
+
+def test_nested_observations_are_shown_flat_and_copied() -> None:
+    environment = FlatObservation(Nested(spaces.Discrete(2)))
+    assert environment.observation_space == flat_space(NESTED)
+    first, _ = environment.reset()
+    assert list(first) == ["z", "goal/0", "goal/1"]
+    assert environment.observation_space.contains(first)
+    second = environment.step(0)[0]
+    assert shown(first) == {"z": 2, "goal/0": [0], "goal/1": [0, 1]}  # T15
+    assert shown(second) == {"z": 2, "goal/0": [1], "goal/1": [0, 1]}
+
+
+@pytest.mark.filterwarnings("ignore:.*different from the unwrapped|.*is probably too")
+@pytest.mark.parametrize("observes", [NESTED, spaces.Tuple([spaces.Discrete(3), NESTED])], ids=str)
+def test_gymnasiums_checker_passes_what_is_flattened(observes: spaces.Space) -> None:
+    class Anything(gymnasium.Env):
+        observation_space, action_space = observes, spaces.MultiDiscrete([2, 3])
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            if seed is not None:
+                self.observation_space.seed(seed)
+            return self.observation_space.sample(), {}
+
+        def step(self, action):
+            return self.observation_space.sample(), 0.0, False, False, {}
+
+    for wrap in (
+        FlatObservation,
+        lambda env: PreviousInputs(FlatObservation(env), action=True, reward=True),
+    ):
+        check_env(wrap(Anything()), skip_render_check=True)
+
+
+def test_previous_inputs_are_parts_of_an_observation_with_parts() -> None:
+    environment = PreviousInputs(
+        FlatObservation(Nested(spaces.Discrete(3, start=5))), action=True, reward=True
+    )
+    space = environment.observation_space
+    assert list(space.spaces) == ["z", "goal/0", "goal/1", "previous_action", "previous_reward"]
+    first, _ = environment.reset()
+    second, third = (environment.step(np.int64(action))[0] for action in (6, 5))
+    again, _ = environment.reset()
+    added = [
+        (each["previous_action"].tolist(), each["previous_reward"].tolist())
+        for each in (first, second, third, again)
+    ]
+    assert added == [([0] * 3, [0]), ([0, 1, 0], [10]), ([1, 0, 0], [20]), ([0] * 3, [0])]  # T32
+    assert [each["goal/0"].tolist() for each in (first, second, third)] == [[0], [1], [2]]
+    assert all(space.contains(each) for each in (first, second, third, again))
+
+
+def test_previous_inputs_alone_add_one_part_each() -> None:
+    flat = FlatObservation(Nested(spaces.Discrete(2)))
+    for asked in ("action", "reward"):
+        added = {"action": False, "reward": False, asked: True}
+        environment = PreviousInputs(flat, **added)
+        assert (
+            environment.observation_space.spaces.keys() - flat.observation_space.spaces.keys()
+            == {f"previous_{asked}"}
+        )
+        assert environment.observation_space.contains(environment.reset()[0])
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "encoded"),
+    [
+        (spaces.MultiDiscrete([2, 3], start=[1, 0]), [2, 1], [0, 1, 0, 1, 0]),
+        (spaces.MultiBinary((2, 2)), [[0, 1], [1, 1]], [0, 1, 1, 1]),
+        (spaces.Box(-1, 1, (2, 1)), [[0.5], [-0.5]], [0.5, -0.5]),
+        (spaces.Box(-1, 1, ()), 0.5, [0.5]),
+        (spaces.Box(-1, np.inf, (1,), np.float64), [7.0], [7.0]),
+    ],
+    ids=str,
+)
+def test_previous_actions_of_every_space(space, action, encoded) -> None:
+    given = np.array(action, space.dtype)
+    environment = PreviousInputs(Script(space), action=True, reward=True)
+    assert environment.reset()[0].tolist() == [0] * (2 + len(encoded))
+    found = environment.step(given)[0]
+    assert found.tolist() == [1, *encoded, 10]
+    assert environment.observation_space.contains(found)
+
+
+@pytest.mark.parametrize(
+    ("space", "observation", "encoded"),
+    [
+        (spaces.MultiDiscrete([2, 3], start=[1, 0]), [2, 1], [0, 1, 0, 1, 0]),
+        (spaces.MultiBinary((2, 2)), [[0, 1], [1, 1]], [0, 1, 1, 1]),
+        (spaces.Box(0, 9, (2, 1), np.int64), [[3], [4]], [3, 4]),
+        (spaces.Box(0, 9, ()), 3, [3]),
+    ],
+    ids=str,
+)
+def test_previous_inputs_beside_every_observation(space, observation, encoded) -> None:
+    class Constant(Script):
+        def reset(self, **arguments):
+            super().reset()
+            return np.array(observation, space.dtype), {}
+
+        def step(self, action):
+            return np.array(observation, space.dtype), *super().step(action)[1:]
+
+    inner = Constant(spaces.Discrete(2))
+    inner.observation_space = space
+    environment = PreviousInputs(inner, action=True, reward=False)
+    assert environment.reset()[0].tolist() == [*encoded, 0, 0]
+    found = environment.step(1)[0]
+    assert found.tolist() == [*encoded, 0, 1]
+    assert found.dtype == np.float32
+    assert environment.observation_space.contains(found)
+
+
+class Writes(Script):
+    """Writes down the actions it receives."""
+
+    def step(self, action):
+        self.received = action
+        return super().step(0)
+
+
+def test_actions_without_dimensions_are_arrays() -> None:
+    inner = Writes(spaces.Box(-1, 1, (), np.float32))
+    environment = ArrayAction(inner)
+    environment.reset()
+    environment.step(np.float32([0.5])[0])
+    assert inner.action_space.contains(inner.received)  # without a warning
+    assert inner.received == 0.5
+
+
+def test_only_what_agents_do_not_know_is_adapted() -> None:
+    vector = Script(spaces.Discrete(2))
+    assert adapted(vector) is vector
+    assert isinstance(adapted(Nested(spaces.Discrete(2))), FlatObservation)
+    for space in (spaces.Box(-1, 1, ()), spaces.MultiDiscrete(np.array(3))):
+        assert isinstance(adapted(Script(space)), ArrayAction)
+    assert isinstance(adapted(Nested(spaces.Box(-1, 1, ()))).env, FlatObservation)
+
+
+def test_layers_are_in_their_order(make, registered) -> None:
+    id = registered(lambda: Nested(spaces.Box(-1, 1, ())), disable_env_checker=True)
+    environment = make_one(make, id=id, previous_action=True, previous_reward=True)
+    assert [type(layer) for layer in layers(environment)] == [
+        PreviousInputs,
+        ArrayAction,
+        FlatObservation,
+        gymnasium.wrappers.OrderEnforcing,
+        Nested,
+    ]
+
+
+def make_one(make: Any, **changes: Any) -> gymnasium.Env:
+    """The first environment, before it is stepped with others."""
+    environments = make(**changes)
+    return environments.unwrapped.envs[0]
+
+
+def layers(environment: gymnasium.Env) -> list[gymnasium.Env]:
+    found = [environment]
+    while isinstance(found[-1], gymnasium.Wrapper):
+        found.append(found[-1].env)
+    return found
+
+
+def test_scaled_rewards_leave_what_is_reported_raw(make) -> None:
+    environments = make(
+        id="neurl/Counting-v0",
+        kwargs={"lengths": [2]},
+        num_envs=1,
+        wrappers=[lambda env: ScaleReward(env, factor=0.5)],
+    )
+    environments.reset(seed=0)
+    assert environments.step([0])[1].tolist() == [0.5]
+    _, rewards, *_, infos = environments.step([0])
+    assert rewards.tolist() == [0.5]
+    assert infos["episode"]["r"].tolist() == [2]
 
 
 def test_statistics_of_an_episode_that_a_wrapper_cut() -> None:

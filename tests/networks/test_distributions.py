@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import distributions
 
-from networks.distributions import Categorical, DiagonalGaussian
+from networks.distributions import (
+    IMPOSSIBLE,
+    Bernoulli,
+    Categorical,
+    DiagonalGaussian,
+    MultiCategorical,
+)
 
 LOGITS = torch.tensor([[0.0, 1.0, -2.0, 0.5], [3.0, 3.0, 3.0, 3.0], [-50.0, 0.0, 50.0, 0.0]])
 MEAN = torch.tensor([[0.5, -2.0, 0.0], [3.0, 0.1, -0.3]])
@@ -29,6 +35,34 @@ def test_gaussian_equals_torch_summed_over_dimensions() -> None:
     torch.testing.assert_close(ours.log_prob(actions), reference.log_prob(actions))
     torch.testing.assert_close(ours.entropy(), reference.entropy())
     assert torch.equal(ours.mode(), MEAN)
+
+
+def test_choices_equal_torch_summed() -> None:
+    ours = MultiCategorical(LOGITS[None].expand(5, 3, 4).double())
+    reference = distributions.Categorical(logits=LOGITS.double())
+    for actions in (torch.tensor([0, 1, 2]), torch.tensor([3, 0, 3])):
+        expected = reference.log_prob(actions).sum()
+        torch.testing.assert_close(ours.log_prob(actions.expand(5, 3)), expected.expand(5))
+    torch.testing.assert_close(ours.entropy(), reference.entropy().sum().expand(5))
+    assert ours.mode().tolist() == [[1, 0, 2]] * 5
+
+
+def test_bits_equal_torch_summed() -> None:
+    logits = LOGITS.double()
+    ours, reference = Bernoulli(logits), distributions.Bernoulli(logits=logits)
+    for actions in (torch.zeros(3, 4), torch.ones(3, 4), torch.eye(4)[:3]):
+        expected = reference.log_prob(actions.double()).sum(-1)
+        torch.testing.assert_close(ours.log_prob(actions.long()), expected, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(ours.entropy(), reference.entropy().sum(-1), rtol=1e-12, atol=1e-14)
+    assert ours.mode().tolist() == [[0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 1, 0]]
+
+
+def test_two_bits_by_hand() -> None:
+    ours = Bernoulli(torch.tensor([[3.0, 1.0]]).log())  # probabilities 3/4 and 1/2
+    # log 3/4 + log 1/2
+    assert ours.log_prob(torch.tensor([[1, 0]])).item() == pytest.approx(-0.980829, abs=1e-6)
+    # -(3/4 log 3/4 + 1/4 log 1/4) + log 2
+    assert ours.entropy().item() == pytest.approx(1.255482, abs=1e-6)
 
 
 def test_one_standard_normal_by_hand() -> None:
@@ -56,6 +90,17 @@ def test_gradients_of_log_probs_equal_torch() -> None:
     reference = distributions.Categorical(logits=logits).log_prob(actions).sum()
     torch.testing.assert_close(ours, torch.autograd.grad(reference, logits)[0])
 
+    bits = torch.tensor([[0, 1, 1, 0]] * 3)
+    for ours, reference in [
+        (
+            Bernoulli(logits).log_prob(bits),
+            distributions.Bernoulli(logits=logits).log_prob(bits.float()),
+        ),
+        (Bernoulli(logits).entropy(), distributions.Bernoulli(logits=logits).entropy()),
+    ]:
+        (found,) = torch.autograd.grad(ours.sum(), logits)
+        torch.testing.assert_close(found, torch.autograd.grad(reference.sum(), logits)[0])
+
     log_std, drawn = LOG_STD.clone().requires_grad_(), torch.tensor([[0.0, 1.0, 2.0]] * 2)
     (ours,) = torch.autograd.grad(DiagonalGaussian(MEAN, log_std).log_prob(drawn).sum(), log_std)
     reference = distributions.Normal(MEAN, log_std.exp()).log_prob(drawn).sum()
@@ -67,6 +112,26 @@ def test_categorical_sample_takes_the_largest_perturbed_log_probability() -> Non
     # log 2 = 0.69 is what action 0 is ahead.
     for noise, action in [([0, 0, 0], 0), ([0, 0.6, 0], 0), ([0, 0, 0.8], 2), ([-5, 0, -1], 1)]:
         assert halves_and_quarters.sample(torch.tensor(noise, dtype=torch.float32)).item() == action
+
+
+def test_bits_are_set_where_the_perturbed_logit_is_positive() -> None:
+    bits = Bernoulli(torch.tensor([[0.5, -0.5, 0.0]]))
+    for noise, expected in [([0, 0, 0], [1, 0, 0]), ([-0.6, 0.6, 0.1], [0, 1, 1])]:
+        assert bits.sample(torch.tensor([noise], dtype=torch.float32)).tolist() == [expected]
+
+
+def test_padding_changes_nothing() -> None:
+    logits = torch.tensor([[0.5, -1.0], [2.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    padding = torch.full((2, 3), IMPOSSIBLE, dtype=torch.float64)
+    padded = MultiCategorical(torch.cat([logits, padding], dim=-1))
+    plain, actions = MultiCategorical(logits), torch.tensor([1, 0])
+    objectives = [(each.log_prob(actions), each.entropy()) for each in (padded, plain)]
+    assert all(map(torch.equal, *objectives))
+    found, expected = (torch.autograd.grad(p + e, logits)[0] for p, e in objectives)
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-15)
+    noise = torch.full((2, 5), 90.0, dtype=torch.float64)  # more than any Gumbel draw
+    noise[:, 0] = -5.0
+    assert padded.sample(noise).tolist() == [1, 1]
 
 
 def test_gaussian_samples_have_their_moments() -> None:
@@ -83,6 +148,15 @@ def test_impossible_actions_leave_everything_finite() -> None:
     assert distribution.entropy().item() == 0
     assert distribution.log_prob(torch.tensor([1])).item() == -2e4
     assert distribution.sample(torch.tensor([[-3.0, 50.0, 50.0]])).item() == 0
+
+
+def test_certain_bits_leave_everything_finite() -> None:
+    logits = torch.tensor([[1e4, -1e4, 200.0]], requires_grad=True)
+    distribution = Bernoulli(logits)
+    assert distribution.entropy().item() == 0
+    assert distribution.log_prob(torch.tensor([[0, 1, 1]])).item() == -2e4
+    (gradient,) = torch.autograd.grad(distribution.entropy().sum(), logits)
+    assert gradient.isfinite().all()
 
 
 def test_entropy_has_a_gradient_where_an_action_is_impossible() -> None:

@@ -1,14 +1,12 @@
-"""Inputs and extractors: what rows become, and that their numpy mirrors agree."""
+"""Extractors of vectors and stacks: what they compute, and that their numpy mirrors agree."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from torch import nn
 
-from networks.inputs import BoxInput, DiscreteInput, make_input
 from networks.mirror import ACTIVATIONS
 from networks.mlp import MLP, Flatten
 
@@ -90,28 +88,3 @@ def test_empty_extractors_hand_flat_rows_on(extractor) -> None:
     assert extractor.output_size == 6
     assert torch.equal(extractor(rows), rows.flatten(1))
     np.testing.assert_array_equal(extractor.mirror()(rows.numpy()), rows.flatten(1).numpy())
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8])
-def test_boxes_are_cast_and_otherwise_untouched(dtype) -> None:
-    module = make_input(spaces.Box(0, 100, (2, 3), dtype))
-    rows = np.arange(12).reshape(2, 2, 3).astype(dtype)
-    assert isinstance(module, BoxInput)
-    for found in (module(torch.from_numpy(rows)).numpy(), module.mirror()(rows)):
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, rows)
-
-
-@pytest.mark.parametrize("start", [0, 4, -2])
-def test_identifiers_become_one_hot(start: int) -> None:
-    module = make_input(spaces.Discrete(3, start=start))
-    rows = np.array([0, 2, 1]) + start
-    assert isinstance(module, DiscreteInput)
-    for found in (module(torch.from_numpy(rows)).numpy(), module.mirror()(rows)):
-        assert found.dtype == np.float32
-        assert found.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
-
-
-def test_unknown_observation_space_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="not supported; use Box vectors or Discrete"):
-        make_input(spaces.MultiBinary(3))

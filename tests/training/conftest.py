@@ -1,6 +1,5 @@
 """Runs, environments and a stand-in for agents, in few words."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +12,10 @@ import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import register, registry
 from gymnasium.vector import VectorEnv
-from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from conf.compose import load
 from envs.vector import SequentialVectorEnv
-from networks.heads import make_policy_head
+from networks.policy_heads import make_policy_head
 from training.environments import build_environments
 from training.session import train_run
 
@@ -145,7 +142,7 @@ def vectorized() -> Iterator[Callable[..., VectorEnv[Any, Any, Any]]]:
     made = []
 
     def vectorize(*environments: gymnasium.Env[Any, Any]) -> VectorEnv[Any, Any, Any]:
-        made.append(SequentialVectorEnv([lambda e=e: e for e in environments], copy=False))
+        made.append(SequentialVectorEnv([lambda e=e: e for e in environments], on_failure="stop"))
         return made[-1]
 
     yield vectorize
@@ -179,40 +176,31 @@ def build(build_run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def train(tmp_path_factory) -> Callable[..., "FinishedRun"]:
+def train(tmp_path_factory, finished_run) -> Callable[..., Any]:
     """Trains a small run in this process and looks at what it left."""
 
-    def train(*overrides: str, directory: Path | None = None) -> "FinishedRun":
+    def train(*overrides: str, directory: Path | None = None) -> Any:
         directory = directory or tmp_path_factory.mktemp("run") / "here"
         config = load([*small(overrides), f"run_dir={directory}"])
         environments = build_environments(config, num_envs=config.env.num_envs)
         score = train_run(config, environments)
-        return FinishedRun(directory, score)
+        return finished_run(directory, score)
 
     return train
 
 
-class FinishedRun:
-    """What a run left in its directory."""
+@pytest.fixture(scope="session")
+def go_on(finished_run) -> Callable[..., Any]:
+    """Goes on with a run in this process."""
 
-    def __init__(self, directory: Path, score: float) -> None:
-        self.directory = directory
-        self.score = score
+    def go_on(directory: Path, *overrides: str) -> Any:
+        config = load([f"resume={directory}", *overrides])
+        environments = build_environments(config, num_envs=config.env.num_envs)
+        return finished_run(directory, train_run(config, environments))
 
-    @property
-    def summary(self) -> dict[str, Any]:
-        return json.loads((self.directory / "summary.json").read_text())
+    return go_on
 
-    def weights(self, name: str = "last") -> dict[str, torch.Tensor]:
-        (path,) = (self.directory / "checkpoints" / name).glob("*.safetensors")
-        return load_file(path)
 
-    def scalars(self) -> dict[str, list[tuple[int, float]]]:
-        """Points `(env_steps, value)` by TensorBoard tag, in the order of their writing."""
-        found: dict[str, list[tuple[int, float]]] = {}
-        for path in sorted(self.directory.glob("events.out.tfevents.*")):
-            for event in EventFileLoader(str(path)).Load():
-                for value in event.summary.value:
-                    number = value.simple_value or sum(value.tensor.float_val)
-                    found.setdefault(value.tag, []).append((event.step, number))
-        return found
+@pytest.fixture(scope="session")
+def small_words() -> Callable[..., list[str]]:
+    return lambda *overrides: small(overrides)

@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ import torch
 from torch import nn
 
 import training.checkpoint
+import training.files
 from training.checkpoint import (
     MANIFEST,
     DamagedCheckpoint,
+    _sealed,
     load_checkpoint,
+    roll_back,
     save_checkpoint,
-    write_json,
 )
+from training.files import replace, to_json
 
 
 def contents(number: int) -> dict[str, Any]:
@@ -158,18 +162,19 @@ def test_every_flipped_bit_is_found(saved: Path, kind: str) -> None:
     assert number_in(saved) == 1
 
 
-def test_a_flipped_bit_in_the_manifest_is_found_or_harmless(saved: Path) -> None:
+def test_every_changed_byte_of_the_manifest_is_found(saved: Path) -> None:
     path = saved / MANIFEST
     whole = path.read_bytes()
     random = np.random.default_rng(0)
-    for place in random.integers(0, 8 * len(whole), 500).tolist():
+    for place in range(len(whole)):
         damaged = bytearray(whole)
-        damaged[place // 8] ^= 1 << place % 8
-        path.write_bytes(damaged)
-        try:
-            assert number_in(saved) == 1
-        except DamagedCheckpoint:
-            continue
+        for byte in {*random.integers(0, 256, 4).tolist(), *b" \t\n0"} - {whole[place]}:
+            damaged[place] = byte
+            path.write_bytes(damaged)
+            with pytest.raises(DamagedCheckpoint):
+                load_checkpoint(saved)
+    path.write_bytes(whole)
+    assert number_in(saved) == 1
 
 
 @pytest.mark.parametrize("kind", ["tensors", "state", MANIFEST])
@@ -226,14 +231,30 @@ MANIFESTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)
 def test_senseless_manifests_are_refused(saved: Path, manifest: Any) -> None:
-    (saved / MANIFEST).write_text(json.dumps(manifest))
+    is_mapping = isinstance(manifest, dict)
+    sealed = _sealed({"format": 2, "step": 1, **manifest}) if is_mapping else to_json(manifest)
+    (saved / MANIFEST).write_bytes(sealed)
     with pytest.raises(DamagedCheckpoint):
         load_checkpoint(saved)
 
 
+def test_a_manifest_of_another_format_is_refused_by_name(saved: Path) -> None:
+    manifest = content_of(saved / MANIFEST)
+    (saved / MANIFEST).write_bytes(_sealed({**manifest, "format": 1}))
+    with pytest.raises(DamagedCheckpoint, match="format 1"):
+        load_checkpoint(saved)
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    """A manifest without its own sum."""
+    manifest = json.loads(path.read_text())
+    del manifest["sha256"]
+    return manifest
+
+
 def forge(directory: Path, **replacements: bytes) -> None:
     """Write a manifest that vouches for other files."""
-    manifest = json.loads((directory / MANIFEST).read_text())
+    manifest = content_of(directory / MANIFEST)
     for kind, data in replacements.items():
         (name,) = (name for name in manifest["files"] if name.startswith(kind))
         (directory / name).write_bytes(data)
@@ -241,7 +262,7 @@ def forge(directory: Path, **replacements: bytes) -> None:
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-    (directory / MANIFEST).write_text(json.dumps(manifest))
+    (directory / MANIFEST).write_bytes(_sealed(manifest))
 
 
 class Canary:
@@ -276,14 +297,14 @@ def test_pickles_are_never_executed(saved: Path, tmp_path, monkeypatch, packing,
 @pytest.mark.parametrize("way", ["../../secret", "tensors-/../../../secret", "{secret}"])
 def test_names_in_the_manifest_lead_nowhere_else(saved: Path, tmp_path: Path, way: str) -> None:
     (saved / "tensors-").mkdir()  # a name may lead through it
-    manifest = json.loads((saved / MANIFEST).read_text())
+    manifest = content_of(saved / MANIFEST)
     (original,) = (name for name in manifest["files"] if name.startswith("tensors-"))
     secret = tmp_path / "secret"
     secret.write_bytes((saved / original).read_bytes())
     name = way.format(secret=secret)
     assert (saved / name).samefile(secret)
     manifest["files"][name] = manifest["files"].pop(original)
-    (saved / MANIFEST).write_text(json.dumps(manifest))
+    (saved / MANIFEST).write_bytes(_sealed(manifest))
     with pytest.raises(DamagedCheckpoint):
         load_checkpoint(saved)
 
@@ -316,9 +337,9 @@ class Disk:
         self.fails_at = -1
         for module, name in ((os, "fsync"), (os, "replace"), (pathlib.Path, "unlink")):
             monkeypatch.setattr(module, name, self._watched(name, getattr(module, name)))
-        monkeypatch.setattr(
-            training.checkpoint, "_write", self._writing(training.checkpoint._write)
-        )
+        writing = self._writing(training.files.write)
+        for module in (training.files, training.checkpoint):
+            monkeypatch.setattr(module, "write", writing)
 
     def fail_at(self, moment: int, failure: BaseException) -> None:
         self.calls.clear()
@@ -413,16 +434,20 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_nothing_else(disk, saved
         assert number_in(saved) == 1
 
 
+def replace_json(path: Path, content: dict[str, Any]) -> None:
+    replace(path, to_json(content))
+
+
 def test_json_is_replaced_in_one_piece(disk: Disk, tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
-    write_json(path, {"status": "running"})
+    replace_json(path, {"status": "running"})
     for moment in range(3):
         disk.fail_at(moment, Crash())
         with pytest.raises(Crash):
-            write_json(path, {"status": "finished"})
+            replace_json(path, {"status": "finished"})
         assert json.loads(path.read_text()) == {"status": "running"}
     disk.fail_at(-1, Crash())
-    write_json(path, {"status": "finished"})
+    replace_json(path, {"status": "finished"})
     assert json.loads(path.read_text()) == {"status": "finished"}
     assert files(tmp_path).keys() == {"summary.json"}
 
@@ -432,3 +457,82 @@ def test_what_is_no_json_is_refused_before_it_is_written(saved: Path) -> None:
     with pytest.raises(TypeError):
         save_checkpoint(saved, tensors={}, state={"tensor": torch.zeros(1)}, step=5)
     assert files(saved) == before
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """The newest of three checkpoints, with the two before it."""
+    for number in (1, 2, 3, 4):
+        save_checkpoint(tmp_path / "last", **contents(number), keep=3)
+    return tmp_path / "last"
+
+
+def names(directory: Path) -> set[str]:
+    return set(files(directory))
+
+
+def of(*numbers: int) -> set[str]:
+    """Files of older checkpoints."""
+    return {
+        name
+        for n in numbers
+        for name in (f"manifest-{n}.json", f"tensors-{n}.safetensors", f"state-{n}.json")
+    }
+
+
+NEWEST = {MANIFEST, "tensors-4.safetensors", "state-4.json"}
+
+
+def test_some_older_checkpoints_are_kept(three: Path) -> None:
+    assert names(three) == NEWEST | of(2, 3)
+    save_checkpoint(three, **contents(5), keep=1)
+    assert names(three) == {MANIFEST, "tensors-5.safetensors", "state-5.json"}
+
+
+@pytest.mark.parametrize("kind", ["tensors-4", "state-4", MANIFEST])
+def test_the_newest_whole_one_is_used_and_said(three: Path, kind: str) -> None:
+    (path,) = three.glob(f"{kind}*")
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+    with pytest.warns(RuntimeWarning, match=r"damaged.*the one before it is used"):
+        assert number_in(three) == 3
+    next(three.glob("state-3*")).unlink()
+    with pytest.warns(RuntimeWarning):
+        assert number_in(three) == 2
+    next(three.glob("tensors-2*")).write_bytes(b"")
+    # Of all that is damaged, the newest is told.
+    with pytest.raises(DamagedCheckpoint, match=path.name.partition("-")[0]):
+        load_checkpoint(three)
+
+
+def test_saving_after_a_fall_back_leaves_nothing_damaged(three: Path) -> None:
+    (three / "tensors-4.safetensors").write_bytes(b"")
+    save_checkpoint(three, **contents(3), keep=3)  # the run went on from 3 and came by it again
+    assert number_in(three) == 3
+    assert {name for name in names(three) if "4" in name} == set()
+
+
+def test_going_back_drops_a_later_course(three: Path) -> None:
+    assert roll_back(three, 3)
+    assert number_in(three) == 3
+    assert not roll_back(three, 7)
+    assert number_in(three) == 3
+    save_checkpoint(three, **contents(4), keep=2)
+    assert number_in(three) == 4
+    assert roll_back(three, 3)
+
+
+def test_a_crash_at_any_moment_leaves_the_older_ones_too(disk: Disk, tmp_path: Path) -> None:
+    for moment in range(16):
+        directory = tmp_path / str(moment)
+        disk.fail_at(-1, Crash())
+        for number in (1, 2):
+            save_checkpoint(directory, **contents(number), keep=2)
+        disk.fail_at(moment, Crash())
+        with suppress(Crash):
+            save_checkpoint(directory, **contents(3), keep=2)
+        disk.fail_at(-1, Crash())
+        newest = number_in(directory)
+        assert newest in (2, 3)
+        next(directory.glob(f"tensors-{newest}*")).write_bytes(b"")
+        with pytest.warns(RuntimeWarning):
+            assert number_in(directory) == newest - 1

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
 
-from training.collect import Collector, InvalidExperience
+from envs.vector import EnvironmentFailure, SequentialVectorEnv
+from training.collect import Collector
+from training.episodes import InvalidExperience
 
 ROLLOUT = 7
 FLAGS = {"terminated": (True, False), "truncated": (False, True), "both": (True, True)}
@@ -319,33 +322,114 @@ def test_numbers_that_are_not_finite_are_refused(vectorized, random_agent, what,
     environments = vectorized(Broken(), bad)
     collector = Collector(environments, rollout_length=8, seeds=[0, 1])
     agent = random_agent(environments.single_action_space)
-    with pytest.raises(InvalidExperience) as caught:
+    with pytest.raises(EnvironmentFailure) as caught:
         collector.collect(agent)
     message = str(caught.value)
     assert "\n" not in message
-    assert f"environment 1 sent a {what}" in message
-    assert "step 3" in message
+    assert "environment 1 (seed 1, step 4 of its episode)" in message
+    assert what in message
     assert str(number) in message
-    assert f"after action {agent.calls[3].actions[1].item()}" in message
-    assert "env.wrappers" in message
+    assert f"with action {agent.calls[3].actions[1].item() + 10}" in message
 
 
 @pytest.mark.parametrize("what", ["reward", "number"])
 def test_numbers_too_large_for_float32_are_refused(vectorized, random_agent, what) -> None:
     environments = vectorized(Broken(**{what: 1e300}))
     collector = Collector(environments, rollout_length=8, seeds=[0])
-    with pytest.raises(InvalidExperience, match="environment 0"):
+    with pytest.raises(EnvironmentFailure, match="environment 0"):
         collector.collect(random_agent(environments.single_action_space))
 
 
-def test_a_first_observation_that_is_not_finite_is_refused(vectorized, random_agent) -> None:
-    class BrokenFromTheStart(Broken):
-        def reset(self, *, seed=None, options=None):
-            super().reset(seed=seed)
-            return np.array([0.0, np.nan]), {}
-
+def test_a_first_observation_that_is_not_finite_is_refused(vectorized) -> None:
     environments = vectorized(Broken(), BrokenFromTheStart())
-    with pytest.raises(InvalidExperience, match=r"environment 1 sent a.* observation"):
-        Collector(environments, rollout_length=8, seeds=[0, 1]).collect(
-            random_agent(environments.single_action_space)
-        )
+    with pytest.raises(EnvironmentFailure, match=r"environment 1 .*failed in reset"):
+        Collector(environments, rollout_length=8, seeds=[0, 1])
+
+
+class BrokenFromTheStart(Broken):
+    """Begins with a number that is none."""
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.array([0.0, np.nan]), {}
+
+
+@pytest.mark.parametrize("what", ["reward", "number", "first"])
+def test_vector_environments_that_look_at_nothing_are_looked_at(random_agent, what) -> None:
+    """Those of others: numbers that are not finite are refused before they are learnt from."""
+    bad = BrokenFromTheStart() if what == "first" else Broken(**{what: np.nan})
+    environments = SyncVectorEnv([Broken, lambda: bad])
+    collector = Collector(environments, rollout_length=8, seeds=[0, 1])
+    agent = random_agent(environments.single_action_space)
+    with pytest.raises(InvalidExperience) as caught:
+        collector.collect(agent)
+    message = str(caught.value)
+    assert "\n" not in message
+    name = "reward" if what == "reward" else "observation"
+    assert f"environment 1 sent a {name}" in message
+    assert ("at its reset" if what == "first" else "step 3") in message
+    environments.close()
+
+
+class Fragile(gymnasium.Env):
+    """Shows `[episode, step]`, ends every `length` steps, and raises at given steps of its life."""
+
+    observation_space = spaces.Box(-1, 1e6, (2,))
+    action_space = spaces.Discrete(2)
+    made = 0
+
+    def __init__(self, raises_at: Sequence[int], length: int) -> None:
+        self.raises_at, self.length = raises_at, length
+        type(self).made += 1
+        self.episode = 100 * type(self).made
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode, self.steps = self.episode + 1, 0
+        return np.float32([self.episode, 0]), {}
+
+    def step(self, action):
+        self.life = getattr(self, "life", 0) + 1
+        if self.life in self.raises_at and self.episode < 200:  # only as it was made at first
+            raise ValueError("broken")
+        self.steps += 1
+        return np.float32([self.episode, self.steps]), 1.0, self.steps == self.length, False, {}
+
+
+@pytest.mark.parametrize("failing", range(1, 10))
+@pytest.mark.parametrize("rollout", [1, 2, 3, 12])
+def test_a_restart_cuts_the_stream_where_the_environment_failed(
+    random_agent, failing: int, rollout: int
+) -> None:
+    """No step links two episodes, the lost one is truncated at its last observation."""
+    Fragile.made = 0
+    environments = SequentialVectorEnv([lambda: Fragile([failing], 4)], on_failure="restart")
+    collector = Collector(environments, rollout_length=rollout, seeds=[0])
+    agent = random_agent(environments.single_action_space)
+    rows, episodes = [], []
+    for _ in range(12 // rollout):
+        trajectory = collector.collect(agent)
+        for step in range(rollout):
+            rows.append(
+                (
+                    tuple(trajectory.observations[step, 0].int().tolist()),
+                    tuple(trajectory.observations[step + 1, 0].int().tolist()),
+                    bool(trajectory.valid[step, 0]),
+                    bool(trajectory.terminated[step, 0]),
+                    bool(trajectory.truncated[step, 0]),
+                    float(trajectory.rewards[step, 0]),
+                )
+            )
+        episodes += collector.episodes
+    assert collector.restarts == 1
+    assert collector.env_steps == sum(row[2] for row in rows)
+    lost = next(index for index, row in enumerate(rows) if row[1][0] >= 200)
+    is_cut_here = lost % rollout > 0  # else the step before it went with another trajectory
+    for index, (before, after, valid, terminated, truncated, reward) in enumerate(rows):
+        assert valid == (before[0] == after[0])
+        assert reward == float(valid)
+        assert terminated == (valid and after[1] == 4)
+        assert truncated == (is_cut_here and index == lost - 1 and not terminated)
+    assert not rows[lost][2]  # the step that failed is the one that resets
+    assert all(episode.length == 4 == episode.episode_return for episode in episodes)
+    environments.close()

@@ -19,7 +19,7 @@ from training.checkpoint import load_checkpoint
 from training.directory import Occupied, claimed, discard
 from training.refusal import Refusal
 from training.restore import load_agent
-from training.session import evaluate_run
+from training.watching import watch_run
 
 EVALUATED = [
     "total_env_steps=600",
@@ -177,8 +177,8 @@ def test_best_weights_keep_the_step_they_are_of(train) -> None:
     )
     _, state = load_checkpoint(run.directory / "checkpoints" / "best")
     assert not torch.equal(
-        run.weights("best")["policy_head.output.weight"],
-        run.weights("last")["policy_head.output.weight"],
+        run.weights("best")["agent.policy_head.output.weight"],
+        run.weights("last")["agent.policy_head.output.weight"],
     )
     assert state["env_steps"] == run.summary["best"]["env_steps"] < run.summary["env_steps"]
 
@@ -299,8 +299,8 @@ def test_equal_seeds_give_equal_runs_and_others_differ(train) -> None:
     for name, tensor in first.weights().items():
         assert torch.equal(tensor, second.weights()[name]), name
     assert not torch.equal(
-        first.weights()["actor.extractor.layers.0.weight"],
-        other.weights()["actor.extractor.layers.0.weight"],
+        first.weights()["agent.actor.extractor.layers.0.weight"],
+        other.weights()["agent.actor.extractor.layers.0.weight"],
     )
 
 
@@ -314,12 +314,13 @@ def test_a_run_does_not_touch_global_random_numbers(train) -> None:
 
 
 def lose_the_weights(directory: Path) -> None:
-    next((directory / "checkpoints" / "last").glob("tensors-*")).unlink()
+    for path in (directory / "checkpoints" / "last").glob("tensors-*"):
+        path.unlink()
 
 
 def cut_the_weights(directory: Path) -> None:
-    (path,) = (directory / "checkpoints" / "last").glob("tensors-*")
-    path.write_bytes(path.read_bytes()[:-1])
+    for path in (directory / "checkpoints" / "last").glob("tensors-*"):
+        path.write_bytes(path.read_bytes()[:-1])
 
 
 def lose_the_configuration(directory: Path) -> None:
@@ -360,7 +361,7 @@ def test_evaluating_a_damaged_run_is_refused_in_one_line(run, tmp_path: Path, da
     shutil.copytree(run.directory, copied)
     damage(copied)
     with pytest.raises(Refusal) as caught:
-        evaluate_run(load([f"run={copied}"], "evaluate"))
+        watch_run(load([f"run={copied}"], "evaluate"))
     assert caught.value.exit_code == 2
     assert str(caught.value).startswith(f"run={copied}: ")
     assert "\n" not in str(caught.value)

@@ -1,37 +1,21 @@
-"""The peers' worker: stable-baselines3's PPO and sb3-contrib's RecurrentPPO, timed from outside.
+"""stable-baselines3's PPO and sb3-contrib's RecurrentPPO; their time to solve as well."""
 
-Runs in an environment of its own (`make peers`), does one piece of work and prints one JSON line:
-
-    PEERS_PYTHON -m benchmarks.peers throughput ppo --iterations 20 --warmup 3 --seed 1
-    PEERS_PYTHON -m benchmarks.peers solve recurrent-ppo --seed 1
-"""
-
-import argparse
 import time
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
+from torch import nn
 
-from benchmarks.work import (
-    SOLVE,
-    THROUGHPUT,
-    VELOCITIES,
-    Measurement,
-    Solve,
-    Solved,
-    Throughput,
-    peak_memory_mib,
-    report,
-)
+from benchmarks.peers.worker import Clock, run
+from benchmarks.work import VELOCITIES, Measurement, Solve, Solved, Throughput
 
 EVALUATION_SEED = 1_000_000  # apart from every training seed
 
@@ -47,29 +31,6 @@ class HideVelocity(gymnasium.ObservationWrapper[Any, Any, Any]):
     def observation(self, observation: np.ndarray) -> np.ndarray:
         """Multiply by the mask: a new array each time."""
         return observation * self._mask
-
-
-class Clock(BaseCallback):
-    """Splits the time after the warm-up into collecting and updating."""
-
-    def __init__(self, *, warmup: int) -> None:
-        super().__init__()
-        self._warmup = warmup
-        self._marks: list[tuple[float, float]] = []  # a rollout's start and end
-
-    def _on_rollout_start(self) -> None:
-        self._start = time.perf_counter()
-
-    def _on_rollout_end(self) -> None:
-        self._marks.append((self._start, time.perf_counter()))
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_training_end(self) -> None:
-        timed = self._marks[self._warmup :]
-        self.seconds = time.perf_counter() - timed[0][0]
-        self.collecting = sum(end - start for start, end in timed)
 
 
 class Evaluation(BaseCallback):
@@ -146,16 +107,11 @@ def throughput_model(work: Throughput, seed: int) -> PPO | RecurrentPPO:
 def measure_throughput(work: Throughput, *, iterations: int, warmup: int, seed: int) -> Measurement:
     """Train for `warmup + iterations` rollouts and time the last ones."""
     model = throughput_model(work, seed)
-    clock = Clock(warmup=warmup)
-    model.learn((warmup + iterations) * work.steps_per_iteration, callback=clock)
-    return Measurement(
-        env_steps=iterations * work.steps_per_iteration,
-        seconds=clock.seconds,
-        peak_memory_mib=peak_memory_mib(),
-        phases={
-            "environment and acting": clock.collecting,
-            "update": clock.seconds - clock.collecting,
-        },
+    clock = Clock()
+    model.train = clock.around(model.train)
+    model.learn((warmup + iterations) * work.steps_per_iteration)
+    return clock.measurement(
+        work, iterations=iterations, warmup=warmup, parameters=model.policy.parameters()
     )
 
 
@@ -182,7 +138,7 @@ def solve_model(work: Solve, environments: VecEnv, seed: int) -> PPO | Recurrent
         return PPO("MlpPolicy", environments, **common)
     network = {
         "ortho_init": False,
-        "activation_fn": torch.nn.ReLU,
+        "activation_fn": nn.ReLU,
         "lstm_hidden_size": 64,
         "enable_critic_lstm": True,
         "net_arch": {"pi": [64], "vf": [64]},
@@ -207,32 +163,5 @@ def measure_solve(work: Solve, *, seed: int) -> Solved:
     return Solved(env_steps=steps, seconds=seconds, returns=watch.returns)
 
 
-def main() -> None:
-    """Do the work that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    throughput = kinds.add_parser("throughput")
-    throughput.add_argument("work", choices=THROUGHPUT)
-    throughput.add_argument("--iterations", type=int, required=True)
-    throughput.add_argument("--warmup", type=int, required=True)
-    solve = kinds.add_parser("solve")
-    solve.add_argument("work", choices=SOLVE)
-    for kind in (throughput, solve):
-        kind.add_argument("--seed", type=int, required=True)
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    if given.kind == "solve":
-        report(measure_solve(SOLVE[given.work], seed=given.seed))
-        return
-    report(
-        measure_throughput(
-            THROUGHPUT[given.work],
-            iterations=given.iterations,
-            warmup=given.warmup,
-            seed=given.seed,
-        )
-    )
-
-
 if __name__ == "__main__":
-    main()
+    run("stable-baselines3", measure_throughput, measure_solve)

@@ -1,0 +1,98 @@
+"""SheepRL's `ppo` and `ppo_recurrent`, driven by its own command line.
+
+Its algorithms are one function each, from the configuration to the last checkpoint. Each calls a
+`train` of its own module for the gradient steps of an iteration: a clock around that is all that is
+changed.
+"""
+
+import os
+import sys
+from importlib import import_module
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sheeprl import cli
+from torch import nn
+
+from benchmarks.peers.worker import Clock, run
+from benchmarks.work import Measurement, Throughput
+
+
+def overrides(work: Throughput) -> list[str]:
+    """Say the work in SheepRL's words; what it does not name stays at SheepRL's presets."""
+    common = [
+        "env.sync_env=true",
+        f"env.num_envs={work.num_envs}",
+        f"algo.rollout_steps={work.rollout_length}",
+        f"algo.update_epochs={work.num_epochs}",
+        f"algo.optimizer.lr={work.learning_rate}",
+        "algo.normalize_advantages=true",
+        "algo.max_grad_norm=0.5",
+        # No layer before the actor's and the critic's own, or before the memory.
+        "algo.mlp_keys.encoder=[state]",
+        "algo.encoder.mlp_layers=0",
+        "algo.mlp_layers=2",
+        f"algo.dense_units={work.hidden_size}",
+        "algo.dense_act=torch.nn.Tanh",
+        "algo.layer_norm=false",
+        # Nothing recorded, written or tested.
+        "env.capture_video=false",
+        "algo.run_test=false",
+        "metric.log_level=0",
+        "metric.disable_timer=true",
+        "checkpoint.every=0",
+        "checkpoint.save_last=false",
+        "buffer.memmap=false",
+        "model_manager.disabled=true",
+        "fabric.accelerator=cpu",
+    ]
+    if not work.memory_size:
+        batch_size = work.steps_per_iteration // work.num_minibatches
+        return ["exp=ppo", f"algo.per_rank_batch_size={batch_size}", *common]
+    return [
+        "exp=ppo_recurrent",
+        "env.mask_velocities=true",
+        "algo.optimizer._target_=torch.optim.Adam",
+        f"algo.rnn.lstm.hidden_size={work.memory_size}",
+        f"algo.per_rank_sequence_length={work.sequence_length or work.rollout_length}",
+        f"algo.per_rank_num_batches={work.num_minibatches}",
+        *common,
+    ]
+
+
+def measure_throughput(work: Throughput, *, iterations: int, warmup: int, seed: int) -> Measurement:
+    """Train for `warmup + iterations` rollouts and time the last ones."""
+    name = "ppo_recurrent" if work.memory_size else "ppo"
+    algorithm: Any = import_module(f"sheeprl.algos.{name}.{name}")
+    clock = Clock()
+    trained: list[nn.Module] = []
+    timed = clock.around(algorithm.train)
+
+    def train(fabric: Any, agent: nn.Module, *rest: Any) -> Any:
+        trained[:] = [agent]
+        return timed(fabric, agent, *rest)
+
+    algorithm.train = train
+    total = (warmup + iterations) * work.steps_per_iteration
+    words = [*overrides(work), f"algo.total_steps={total}", f"seed={seed}"]
+    run_cli(words)
+    (agent,) = trained
+    return clock.measurement(
+        work, iterations=iterations, warmup=warmup, parameters=agent.parameters()
+    )
+
+
+def run_cli(words: list[str]) -> None:
+    """Run SheepRL's command line in a folder of its own: it writes logs wherever it is."""
+    sys.argv[1:] = words
+    before = os.getcwd()
+    with TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            cli.run()
+        finally:
+            os.chdir(before)
+
+
+if __name__ == "__main__":
+    run("sheeprl", measure_throughput)

@@ -1,0 +1,88 @@
+"""Published scores to reach or beat: rows of data, none of them ours.
+
+A row is run from a preset, `conf/experiment/<experiment>.yaml`. It passes when the mean over its
+seeds of the final evaluation reaches `bar`. Sources: rl-baselines3-zoo (`benchmark.md`), SLM-Lab
+v5 (`docs/BENCHMARKS.md`), POPGym (Morad et al. 2023), recurrent-ppo-truncated-bptt (MarcoMeter).
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One task at one budget, and what others reached there."""
+
+    experiment: str
+    what: str  # the algorithm and the network
+    task: str
+    budget: int  # environment steps, pre-training included
+    published: str  # with its source
+    bar: float  # of the mean over seeds of the final evaluation
+    best_bar: float | None = None  # of every seed's best evaluation
+    control: str | None = None  # an override that takes away what the row is about
+    control_bar: float | None = None  # at most: above it the task did not need what it is about
+
+
+ROWS = {
+    "L1": Row(
+        experiment="cartpole",
+        what="PPO, MLP",
+        task="CartPole-v1",
+        budget=100_000,
+        published="500 +- 0 (rl-baselines3-zoo)",
+        bar=475,
+    ),
+    "L2": Row(
+        experiment="cartpole_a2c",
+        what="A2C, MLP",
+        task="CartPole-v1",
+        budget=500_000,
+        published="500 +- 0 (rl-baselines3-zoo)",
+        bar=475,
+    ),
+    "L3": Row(
+        experiment="lunarlander",
+        what="PPO, MLP",
+        task="LunarLander-v3",
+        budget=1_000_000,
+        published="242 +- 32 (rl-baselines3-zoo, v2)",
+        bar=200,
+    ),
+    "L4": Row(
+        experiment="pendulum",
+        what="PPO, MLP, continuous actions",
+        task="Pendulum-v1",
+        budget=300_000,
+        published="-174.9 (SLM-Lab)",
+        bar=-200,
+    ),
+    "L14": Row(
+        experiment="cartpole_no_velocity",
+        what="PPO, LSTM",
+        task="CartPole-v1 without velocities",
+        budget=100_000,
+        published="500 +- 0 (rl-baselines3-zoo)",
+        bar=450,
+        best_bar=475,
+        control="memory=none",
+        control_bar=200,
+    ),
+    "L15": Row(
+        experiment="repeat_previous",
+        what="PPO, GRU",
+        task="popgym-RepeatPreviousEasy-v0",
+        budget=3_000_000,
+        published="1.000 +- 0 at 15,000,000 steps (POPGym)",
+        bar=0.9,
+        control="memory=none",
+        control_bar=-0.4,  # guessing one of four cards gives -0.5
+    ),
+    "L16": Row(
+        experiment="cartpole_no_velocity_200",
+        what="PPO, LSTM",
+        task="CartPole-v1 without velocities, 200 steps at most",
+        budget=410_000,
+        published="192.8 +- 2.9 over 10 seeds (recurrent-ppo-truncated-bptt)",
+        bar=187,
+    ),
+}

@@ -1,0 +1,98 @@
+"""Finds out, by trying, whether an environment can be brought back by playing its episode again.
+
+It cannot where something besides what is recorded lives on from episode to episode: a generator
+inside a simulator, a counter, global random state.
+"""
+
+import copy
+import json
+import time
+from typing import Any
+
+import numpy as np
+
+from envs.batch import ObservationBatch, observation_bytes
+from envs.slot import Make, Slot
+from envs.snapshot import RECORDED_STEPS, Clock
+
+_SECONDS = 2.0  # that the steps of a trial take at most, but for the few it cannot do without
+_EPISODE_STEPS = 500  # of an episode that does not end by itself
+_COMPARED_STEPS = 25  # before and after a reset
+
+
+def can_be_restored(make: Make) -> bool:
+    """Tells whether an episode played again, in an environment made anew, goes on identically.
+
+    Makes two environments. One plays two episodes and the beginning of a third, which the other
+    plays again; from there both go on, across a reset, and must agree in every bit.
+    """
+    trials: list[_Trial] = []
+    try:
+        trials += [_Trial(make)]
+        trials += [_Trial(make)]
+        one, other = trials
+        if one.slot.environment.unwrapped is other.slot.environment.unwrapped:
+            return False  # there is but one, which cannot be made anew
+        return _agree(one, other)
+    except (Exception, SystemExit):  # whatever is wrong with it, it is not to be relied on
+        return False
+    finally:
+        for trial in trials:
+            trial.slot.close()
+
+
+class _Trial:
+    """An environment with a row of its own for its observations."""
+
+    def __init__(self, make: Make) -> None:
+        self.clock = Clock()
+        self.slot = Slot(make)
+        space = self.slot.environment.observation_space
+        self._batch = ObservationBatch(space, 1, np.zeros(observation_bytes(space, 1), np.uint8))
+        self.slot.join(self._batch, 0, self.clock)
+
+    def step(self, action: Any) -> tuple[Any, ...]:
+        """Steps; returns all that can be compared (times in infos cannot)."""
+        self.clock.steps += 1
+        outcome = self.slot.step(action)[:3]
+        return (*outcome, *(row.tobytes() for row in self._batch.row(0)))
+
+
+def _agree(one: _Trial, other: _Trial) -> bool:
+    begun = time.monotonic()
+    actions = copy.deepcopy(one.slot.environment.action_space)
+    actions.seed(0)
+
+    def has_time(share: float) -> bool:
+        return time.monotonic() - begun < share * _SECONDS
+
+    one.slot.begin(1)
+    other.slot.begin(2)
+    for _ in range(2):
+        for _ in range(_EPISODE_STEPS):
+            one.step(actions.sample())
+            if one.slot.is_over or not has_time(0.4):
+                break
+        one.slot.abandon()
+    one.clock.steps += RECORDED_STEPS  # so that the reset is recorded, whatever came before
+    one.step(actions.sample())  # resets
+    played = []
+    while len(played) < _COMPARED_STEPS and not one.slot.is_over:
+        played.append(actions.sample())
+        one.step(played[-1])
+        if not has_time(0.6):
+            break
+    # In a file the snapshot would be JSON; environments may write into their actions.
+    snapshot = json.loads(json.dumps(one.slot.snapshot()))
+    if not other.slot.restore(snapshot, copy.deepcopy(played)):
+        return False
+    for share in (0.8, 1.0):
+        for _ in range(_COMPARED_STEPS):
+            action = actions.sample()
+            if one.step(copy.deepcopy(action)) != other.step(action):
+                return False
+            if not has_time(share):
+                break
+        one.slot.abandon()
+        other.slot.abandon()
+    return one.slot.snapshot() == other.slot.snapshot()

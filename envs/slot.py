@@ -1,0 +1,208 @@
+"""One place among environments that step together: an environment that always goes on.
+
+The same code runs in the training process and in worker processes, so both behave alike.
+"""
+
+import contextlib
+import copy
+import inspect
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium
+from gymnasium import Space
+
+from envs.batch import LARGEST, ObservationBatch, as_number, not_finite
+from envs.snapshot import RECORDED_STEPS, Clock, Memories, decoded, encoded, layers
+
+Environment = gymnasium.Env[Any, Any]
+Make = Callable[[], Environment]
+Outcome = tuple[float, bool, bool, dict[str, Any]]  # reward, terminated, truncated, info
+Snapshot = dict[str, Any]
+Spaces = tuple[Space[Any], Space[Any]]  # of observations and of actions
+
+
+FAILURES = (Exception, SystemExit)
+"""What an environment may raise without taking the process with it."""
+
+
+class RemoteTraceback(Exception):
+    """The traceback of another process, as text."""
+
+
+class RemoteFailure(Exception):
+    """An exception of another process; its text is that of `in_one_line`."""
+
+
+_NUMBERS = (float, int)
+
+
+class Slot:
+    """Steps one environment, resets it in the step after an end, and can make it again.
+
+    Attributes:
+        environment: with its wrappers.
+        is_over: whether the episode has ended, so that the next step resets.
+    """
+
+    def __init__(self, make: Make) -> None:
+        self._make = make
+        self._take(make())
+
+    def _take(self, environment: Environment) -> None:
+        self.environment = environment
+        _unshare_spaces(environment)
+        self._memories = Memories(environment)
+        self._is_untouched = True
+        self._seed: int | None = None
+        self._return = 0.0
+        self.is_over = False
+        # Of the recorded reset: what it found, whether it had the seed, and when it was.
+        self._found: dict[str, Any] = {}
+        self._was_seeded = False
+        self._recorded_at = 0
+
+    def join(self, batch: ObservationBatch, index: int, clock: Clock) -> None:
+        """Says which row of a batch the observations go to, and who counts the steps."""
+        self._row, self._write = batch.row(index), batch.writer(index)
+        self._clock = clock
+
+    def remake(self) -> None:
+        """Makes the environment anew, unless it is."""
+        if self._is_untouched:
+            return
+        self.close()
+        self._take(self._make())
+
+    def begin(self, seed: int | None, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Starts from a seed (None: goes on with the generators there are); returns the info.
+
+        Spaces are seeded too, as environments and wrappers may sample from them.
+
+        Args:
+            found: memories to set first, as the reset of a snapshot found them.
+        """
+        if seed is not None:
+            self._seed = seed
+            for layer in layers(self.environment):
+                layer.action_space.seed(seed)
+                layer.observation_space.seed(seed)
+        self._memories.find()
+        if found is not None:
+            self._memories.write(found)
+        self._record(was_seeded=seed is not None)
+        info = self._reset(seed)
+        self._memories.find()
+        return info
+
+    def _record(self, *, was_seeded: bool) -> None:
+        self._found = self._memories.read()
+        self._was_seeded = was_seeded
+        self._recorded_at = self._clock.steps
+
+    def _reset(self, seed: int | None) -> dict[str, Any]:
+        self._is_untouched = False
+        self._return = 0.0
+        self.is_over = False
+        observation, info = self.environment.reset(seed=seed)
+        self._write(observation)
+        return info
+
+    def step(self, action: Any) -> Outcome:
+        """Steps or, after an end, resets. The observation goes into its row."""
+        if self.is_over:
+            if self._clock.steps - self._recorded_at >= RECORDED_STEPS:
+                self._record(was_seeded=False)
+            return 0.0, False, False, self._reset(None)
+        observation, reward, terminated, truncated, info = self.environment.step(action)
+        self._write(observation)
+        if type(reward) is not float:
+            reward = float(reward) if isinstance(reward, _NUMBERS) else as_number(reward)
+        self._return = total = self._return + reward
+        if not -LARGEST <= total <= LARGEST:  # the sum says whether the reward is finite
+            raise ValueError(f"the reward is {not_finite(reward)}")
+        if terminated or truncated:
+            self.is_over = True
+            return reward, bool(terminated), bool(truncated), info
+        return reward, False, False, info
+
+    def snapshot(self) -> Snapshot:
+        """Says in plain numbers and texts what to play again, and what must come out.
+
+        The steps since the recorded reset are to be played; their actions are kept elsewhere.
+        """
+        self._memories.find()
+        observation = 0
+        for row in self._row:
+            observation = zlib.crc32(row.tobytes(), observation)
+        return {
+            "seed": self._seed,
+            "was_seeded": self._was_seeded,
+            "found": encoded(self._found),
+            "steps": self._clock.steps - self._recorded_at,
+            "is_over": self.is_over,
+            "return": self._return,
+            "observation": observation,
+            "memories": encoded(self._memories.read()),
+        }
+
+    def restore(self, snapshot: Snapshot, actions: Sequence[Any]) -> bool:
+        """Plays the steps of a snapshot again; tells whether all came out as it says."""
+        self.remake()
+        found = decoded(snapshot["found"])
+        if snapshot["was_seeded"]:
+            self.begin(snapshot["seed"], found)
+        else:
+            self.begin(snapshot["seed"])
+            self.begin(None, found)
+        for action in actions:
+            self.step(action)
+        self._recorded_at -= len(actions)  # the clock stood still
+        outcome = ("steps", "is_over", "return", "observation", "memories")
+        again = self.snapshot()
+        return all(again[name] == snapshot[name] for name in outcome)
+
+    def abandon(self) -> None:
+        """Ends the episode: the next step resets."""
+        self.is_over = True
+
+    def close(self) -> None:
+        """Closes the environment, whatever it says to that."""
+        with contextlib.suppress(*FAILURES):
+            self.environment.close()
+
+
+def _unshare_spaces(environment: Environment) -> None:
+    """Gives an environment spaces of its own where its class has them: they hold generators."""
+    bare = environment.unwrapped
+    for name in ("action_space", "observation_space"):
+        shared = inspect.getattr_static(type(bare), name, None)
+        if isinstance(shared, Space) and name not in vars(bare):
+            setattr(bare, name, copy.deepcopy(shared))
+
+
+def in_one_line(error: BaseException) -> str:
+    """Names an exception, whether it has a message or not."""
+    if isinstance(error, RemoteFailure):
+        return str(error)
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def check_same_spaces(expected: Spaces, found: Spaces, index: int) -> None:
+    """Refuses an environment that does not fit the batch.
+
+    Raises:
+        RuntimeError: names what differs.
+    """
+    for name, one, other in zip(("observation", "action"), expected, found, strict=True):
+        if one != other:
+            raise RuntimeError(
+                f"environment {index} has the {name} space {other}, the first one has {one}"
+            )
+
+
+def spaces_of(environment: Environment) -> Spaces:
+    """Returns the spaces of an environment."""
+    return environment.observation_space, environment.action_space

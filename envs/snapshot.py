@@ -1,0 +1,242 @@
+"""What must be kept of an environment so that its episode can be played again to where it stands.
+
+An environment's own state is out of reach. Its random generators are not: with their states before
+the last reset and the actions since, the same episode follows.
+"""
+
+import base64
+import functools
+import itertools
+import json
+import random
+import types
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+Environment = gymnasium.Env[Any, Any]
+States = dict[str, Any]  # by path from the outermost wrapper
+
+MAX_LOGGED_STEPS = 100_000
+"""Steps that are kept for being played again; a longer episode cannot be restored."""
+
+RECORDED_STEPS = 200
+"""Resets sooner than so many steps after a recorded one are not recorded: it takes microseconds."""
+
+_MIN_ROWS = 1024
+_MAX_OBJECTS = 20_000  # looked at in search of random generators
+_MAX_LENGTH = 256  # of lists and dictionaries that are searched: longer ones hold data
+_NUMPY_GENERATOR = np.random.Generator
+_GENERATORS = (_NUMPY_GENERATOR, np.random.RandomState, random.Random)
+_LEAVES = (str, bytes, int, float, complex, np.ndarray, np.generic, type, types.ModuleType)
+
+
+def layers(environment: Environment) -> Iterator[Environment]:
+    """Goes through the wrappers to the environment itself, from the outside in."""
+    while isinstance(environment, gymnasium.Wrapper):
+        yield environment
+        environment = environment.env
+    yield environment
+
+
+class Memories:
+    """What outlives an environment's episodes: random generators and what layers say themselves.
+
+    Generators are found in the attributes of the environment, its wrappers and all they refer to.
+    A layer (environment or wrapper) that remembers more from episode to episode can offer
+    `state_dict()` and `load_state_dict(state)`, with a state that JSON can hold.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._layers = [
+            (f"{depth}:{type(layer).__name__}", layer)
+            for depth, layer in enumerate(layers(environment))
+            if hasattr(type(layer), "state_dict") and hasattr(type(layer), "load_state_dict")
+        ]
+        self.find()
+
+    def find(self) -> None:
+        """Looks for generators anew: some appear with the first reset."""
+        self._holders = list(_generators_in(self._environment))
+
+    def read(self) -> States:
+        """Copies all states."""
+        try:  # nearly always; half the time
+            states = {path: at[key].bit_generator.state for path, at, key in self._holders}
+        except (LookupError, AttributeError):
+            states = {path: _state(at, key) for path, at, key in self._holders}
+        for name, layer in self._layers:
+            states[name] = _plain(layer.state_dict())  # type: ignore[attr-defined]
+        return states
+
+    def write(self, states: Mapping[str, Any]) -> None:
+        """Sets what `read` gave, as far as there is a place for it."""
+        for path, holder, key in self._holders:
+            if states.get(path) is not None:
+                _set_state(holder[key], states[path])
+        for name, layer in self._layers:
+            if states.get(name) is not None:
+                layer.load_state_dict(states[name])  # type: ignore[attr-defined]
+
+
+def _plain(state: Any) -> Any:
+    """Copies a state that JSON can hold; None stands for any other."""
+    try:
+        return json.loads(json.dumps(state))
+    except (TypeError, ValueError):
+        return None
+
+
+def _generators_in(root: object) -> Iterator[tuple[str, Any, Any]]:
+    """Finds each generator once, nearest first: its path, and the container and key it is at."""
+    seen = {id(root)}
+    waiting = deque([("", root)])
+    budget = _MAX_OBJECTS
+    while waiting and budget > 0:
+        path, owner = waiting.popleft()
+        for name, container, key in _contents(owner):
+            budget -= 1
+            value = container[key]
+            if value is None or isinstance(value, _LEAVES) or id(value) in seen:
+                continue
+            seen.add(id(value))
+            here = f"{path}.{name}" if path else name
+            if isinstance(value, _GENERATORS):
+                yield here, container, key
+            else:
+                waiting.append((here, value))
+
+
+def _contents(owner: Any) -> list[tuple[str, Any, Any]]:
+    """Lists what an object refers to: a name, and a container and key that hold it."""
+    if isinstance(owner, dict):
+        held: Any = owner
+    elif isinstance(owner, list | tuple | deque):
+        held = owner
+    elif isinstance(owner, types.FunctionType):
+        held = [cell.cell_contents for cell in owner.__closure__ or () if _is_full(cell)]
+    elif isinstance(owner, functools.partial):
+        held = {"func": owner.func, "args": owner.args, "keywords": owner.keywords}
+    elif isinstance(owner, types.MethodType):
+        held = {"func": owner.__func__, "self": owner.__self__}
+    else:
+        attributes = getattr(owner, "__dict__", None)
+        held = attributes if isinstance(attributes, dict) else {}
+    if len(held) > _MAX_LENGTH:
+        return []
+    keys = list(held) if isinstance(held, dict) else range(len(held))
+    return [(str(key), held, key) for key in keys]
+
+
+def _is_full(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # a variable that was never assigned
+        return False
+
+
+def _state(holder: Any, key: Any) -> Any:
+    try:
+        generator = holder[key]
+    except LookupError:
+        return None
+    if isinstance(generator, _NUMPY_GENERATOR):
+        return generator.bit_generator.state
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state(legacy=False)
+    return generator.getstate() if isinstance(generator, random.Random) else None
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        version, internal, gauss = state
+        generator.setstate((version, tuple(internal), gauss))
+
+
+def encoded(value: Any) -> Any:
+    """Writes states and arrays as JSON can hold them; exact."""
+    if isinstance(value, np.ndarray):
+        data = base64.b64encode(value.tobytes()).decode()  # bytes do not depend on strides
+        return {"__array__": data, "dtype": value.dtype.str, "shape": list(value.shape)}
+    if isinstance(value, Mapping):
+        return {str(key): encoded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encoded(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def decoded(value: Any) -> Any:
+    """Reads what `encoded` wrote; tuples come back as lists."""
+    if isinstance(value, dict) and "__array__" in value:
+        flat = np.frombuffer(base64.b64decode(value["__array__"]), np.dtype(value["dtype"]))
+        return flat.reshape(value["shape"]).copy()
+    if isinstance(value, dict):
+        return {key: decoded(item) for key, item in value.items()}
+    return [decoded(item) for item in value] if isinstance(value, list) else value
+
+
+class Clock:
+    """Counts the steps of environments that step together."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+
+class Journal:
+    """The latest actions of all environments, as many as may have to be played again.
+
+    Attributes:
+        clock: counts the actions of one environment.
+    """
+
+    def __init__(self, num_envs: int, action_shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.clock = Clock()
+        self._kind = action_shape, dtype  # of one environment's action
+        self._rows: deque[npt.NDArray[Any]] = deque(maxlen=MAX_LOGGED_STEPS)
+        self._crowd = _MIN_ROWS  # rows at which those are dropped that nobody needs any more
+        self._starts = np.zeros(num_envs, np.int64)  # the steps at which episodes began
+
+    def add(self, actions: npt.NDArray[Any]) -> None:
+        """Writes down the actions of a step; numbers cannot be changed by who gets them later."""
+        self._rows.append(actions if actions.ndim == 1 else actions.copy())
+        self.clock.steps += 1
+        if len(self._rows) > self._crowd:
+            needed = self.clock.steps - int(self._starts.min()) + RECORDED_STEPS
+            for _ in range(len(self._rows) - needed):
+                self._rows.popleft()
+            self._crowd = max(_MIN_ROWS, 2 * needed)
+
+    def restart(self, environments: Any) -> None:
+        """Begins the episodes of these environments (an index or a mask) with the next action."""
+        self._starts[environments] = self.clock.steps
+
+    def episode_steps(self, index: int) -> int:
+        """Counts the steps of an environment's episode."""
+        return self.clock.steps - int(self._starts[index])
+
+    def latest(self, index: int, count: int) -> npt.NDArray[Any] | None:
+        """Returns an environment's latest actions; None when that many are not kept."""
+        if count > len(self._rows):
+            return None
+        first = len(self._rows) - count
+        rows = [row[index] for row in itertools.islice(self._rows, first, None)]
+        return np.array(rows, self._kind[1]).reshape(count, *self._kind[0])
+
+    def replace(self, latest: Mapping[int, npt.NDArray[Any]], episode_steps: Sequence[int]) -> None:
+        """Takes up the latest actions of some environments; those of the others do not matter."""
+        length = max((len(actions) for actions in latest.values()), default=0)
+        rows = np.zeros((length, len(episode_steps), *self._kind[0]), self._kind[1])
+        for index, actions in latest.items():
+            rows[length - len(actions) :, index] = actions
+        self._rows.clear()
+        self._rows.extend(rows)
+        self._starts = self.clock.steps - np.array(episode_steps, np.int64)

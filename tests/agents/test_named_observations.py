@@ -1,0 +1,184 @@
+"""Observations by name: whatever holds of one tensor holds of a dictionary of its parts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from agents.a2c import A2C
+from agents.ppo import PPO
+from agents.trajectory import Trajectory
+from networks.inputs import BoxInput, make_input
+from networks.memory import GRU, LSTM, Memory, NoMemory
+from networks.normalization import RunningNormalization
+
+WHOLE = spaces.Box(-np.inf, np.inf, (5,))
+OPTIONS: dict[str, Any] = {"hidden_size": 4, "num_layers": 1}
+DRAWN: dict[str, Any] = {"initialization": "default", "gain": 1.0}
+ACTIONS: list[gymnasium.Space[Any]] = [spaces.Discrete(3), spaces.Box(-1.0, 1.0, (2,))]
+
+
+class Joined(BoxInput):
+    """Reads `camera [2, 1]`, `speed []` and `goal/place [2]` side by side."""
+
+    def __init__(self) -> None:
+        super().__init__(WHOLE)
+
+    def forward(self, parts: dict[str, Tensor]) -> Tensor:
+        return torch.cat([part.reshape(len(part), -1) for part in named(parts)], dim=1)
+
+    def mirror(self) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+        return lambda parts: np.concatenate(
+            [part.reshape(len(part), -1) for part in named(parts)], axis=1
+        )
+
+
+class JoinedInTorch(Joined):
+    """Has no numpy form: whoever reads through it acts in PyTorch."""
+
+    mirror = None
+
+
+def named(parts: dict[str, Any]) -> list[Any]:
+    assert list(parts) == ["camera", "speed", "goal/place"]
+    return list(parts.values())
+
+
+def split(rows: Tensor) -> dict[str, Tensor]:
+    """The same numbers by name, from any `[..., 5]`."""
+    camera, speed, place = rows.split([2, 1, 2], dim=-1)
+    return {"camera": camera.unsqueeze(-1), "speed": speed.squeeze(-1), "goal/place": place}
+
+
+def lstm() -> Memory:
+    torch.manual_seed(0)
+    return LSTM(5, **OPTIONS, **DRAWN)
+
+
+def gru() -> Memory:
+    torch.manual_seed(0)
+    return GRU(5, **OPTIONS, **DRAWN)
+
+
+def none() -> Memory:
+    return NoMemory(5)
+
+
+MEMORIES = {"none": [none, none], "lstm": [lstm, lstm], "shared gru": [gru]}
+
+
+@pytest.fixture(params=MEMORIES)
+def pair(request, build_around) -> Callable[..., list[PPO | A2C]]:
+    """Builds an agent that reads tensors and its twin that reads the parts."""
+
+    def build(kind: type, inputs: Joined, actions=ACTIONS[0], **changes: Any):
+        return [
+            build_around(
+                kind,
+                [make() for make in MEMORIES[request.param]],
+                each,
+                actions,
+                normalization=RunningNormalization((5,)),
+                **changes,
+            )
+            for each in (make_input(WHOLE), inputs)
+        ]
+
+    return build
+
+
+def streams(make: Callable[..., Trajectory], agent, seed: int) -> list[Trajectory]:
+    """Twelve random steps of three environments, whole and by name."""
+    random = torch.Generator().manual_seed(seed)
+    rows = torch.randn(13, 3, 5, generator=random)
+    size = agent.actor.memory.state_size
+    state = torch.rand(3, size, generator=random)
+    with torch.no_grad():
+        noise = torch.rand(
+            12, 3, 3 if agent.policy_head.action_shape == () else 2, generator=random
+        )
+        actions = agent.policy_head(torch.zeros(12, 3, agent.actor.memory.output_size)).sample(
+            noise
+        )
+    terminated, truncated = (torch.rand(2, 12, 3, generator=random) < 0.1).unbind()
+    rewards = torch.randn(12, 3, generator=random)
+    made = []
+    for observations in (rows, split(rows)):
+        stream = make(observations, actions, rewards, terminated=terminated, truncated=truncated)
+        made.append(Trajectory(**{**vars(stream), "state": state.clone()}))
+    return made
+
+
+@pytest.mark.parametrize("actions", ACTIONS, ids=["discrete", "box"])
+@pytest.mark.parametrize("kind", [PPO, A2C])
+def test_learning_from_parts_is_learning_from_the_whole(pair, trajectory, kind, actions) -> None:
+    agents = pair(kind, Joined(), actions)
+    before = agents[0].optimizer.flat.clone()
+    for seed in range(3):
+        metrics = [
+            agent.learn(stream)
+            for agent, stream in zip(agents, streams(trajectory, agents[0], seed), strict=True)
+        ]
+        for tag, value in metrics[0].items():
+            torch.testing.assert_close(metrics[1][tag], value, rtol=0, atol=0, msg=tag)
+    assert not torch.equal(agents[0].optimizer.flat, before)
+    expected, found = (agent.state_dict() for agent in agents)
+    assert expected["actor.normalization.count"] > 0
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
+@pytest.mark.parametrize("inputs", [Joined(), JoinedInTorch()], ids=["numpy", "torch"])
+def test_acting_on_parts_is_acting_on_the_whole(pair, inputs) -> None:
+    agents = pair(PPO, inputs)
+    assert (agents[1]._build_mirror() is None) == isinstance(inputs, JoinedInTorch)
+    states = [agent.initial_state(3) for agent in agents]
+    rows = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(0))
+    taken = set()
+    for step, row in enumerate(rows):
+        is_first = torch.tensor([step == 0, step % 3 == 0, step == 4])
+        whole, states[0] = agents[0].act(row, states[0], is_first, explore=True)
+        parts, states[1] = agents[1].act(split(row), states[1], is_first, explore=True)
+        assert torch.equal(whole, parts)
+        torch.testing.assert_close(states[1], states[0], rtol=0, atol=1e-6)
+        taken.update(whole.tolist())
+    assert len(taken) > 1
+
+
+def test_every_part_is_cut_and_chosen_alike(pair, trajectory, prepared) -> None:
+    agent = pair(PPO, Joined())[1]
+    whole, stream = streams(trajectory, agent, 0)
+    steps, last = stream.step_observations, stream.last_observations
+    assert torch.equal(Joined()({k: v[0] for k, v in last.items()}), whole.observations[-1])
+    assert {name: part.shape for name, part in steps.items()} == {
+        "camera": (12, 3, 2, 1),
+        "speed": (12, 3),
+        "goal/place": (12, 3, 2),
+    }
+    chosen = prepared(agent, stream).select(torch.tensor([4, 0]))  # of windows of 4 steps
+    assert torch.equal(chosen.observations["speed"][:, 0], whole.observations[4:8, 1, 2])
+    assert torch.equal(chosen.observations["goal/place"][:, 1], whole.observations[:4, 0, 3:])
+    assert chosen.observations["camera"].shape == (4, 2, 2, 1)
+
+
+def test_every_part_moves() -> None:
+    rows = torch.zeros(3, 2, 5)
+    stream = Trajectory(
+        observations=split(rows),
+        is_first=torch.zeros(3, 2, dtype=torch.bool),
+        actions=torch.zeros(2, 2),
+        rewards=torch.zeros(2, 2),
+        terminated=torch.zeros(2, 2, dtype=torch.bool),
+        truncated=torch.zeros(2, 2, dtype=torch.bool),
+        state=torch.zeros(2, 1),
+    )
+    assert stream.to(torch.device("cpu")) is stream
+    moved = stream.to(torch.device("meta"))
+    assert {part.device.type for part in moved.observations.values()} == {"meta"}
+    assert list(moved.observations) == list(stream.observations)
+    assert moved.state.device.type == moved.actions.device.type == "meta"

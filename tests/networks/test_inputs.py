@@ -1,0 +1,156 @@
+"""Observations to network inputs: what each space's rows become, in torch and in numpy alike."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from envs import spaces as env_spaces
+from networks import inputs
+from networks.inputs import BoxInput, DictInput, OneHotInput, make_input
+from networks.observations import map_observations
+
+
+def both(module: Any, rows: Any) -> list[Any]:
+    """What torch and numpy make of rows, as arrays; the rows must stay as they are."""
+    kept = map_observations(np.copy, rows)
+    encoded = module(map_observations(torch.from_numpy, rows))
+    found = [map_observations(lambda part: part.numpy(), encoded), module.mirror()(rows)]
+    np.testing.assert_equal(rows, kept)
+    return found
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float16, np.float32, np.float64, np.int64, np.uint8, np.uint16, np.int8]
+)
+def test_boxes_are_cast_and_otherwise_untouched(dtype) -> None:
+    module = make_input(spaces.Box(0, 100, (2, 3), dtype))
+    rows = np.arange(12).reshape(2, 2, 3).astype(dtype)
+    assert isinstance(module, BoxInput)
+    assert module.is_numeric
+    for found in both(module, rows):
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, rows)
+
+
+def test_boxes_of_truth_values() -> None:
+    for found in both(make_input(spaces.Box(0, 1, (2,), np.bool_)), np.array([[True, False]])):
+        assert found.dtype == np.float32
+        assert found.tolist() == [[1, 0]]
+
+
+def test_a_number_becomes_a_vector_of_one() -> None:
+    module = make_input(spaces.Box(0, 100, ()))
+    assert module.shape == (1,)
+    assert module.observation_shape == ()
+    for found in both(module, np.float32([3, 4])):
+        assert found.tolist() == [[3], [4]]
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (1, 2, 2)], ids=str)
+def test_bits_are_numbers_that_are_not_normalised(shape) -> None:
+    module = make_input(spaces.MultiBinary(shape))
+    rows = np.random.default_rng(0).integers(0, 2, (5, *shape), np.int8)
+    assert isinstance(module, BoxInput)
+    assert not module.is_numeric
+    for found in both(module, rows):
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, rows.reshape(5, *module.shape))
+
+
+@pytest.mark.parametrize("start", [0, 4, -2])
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+def test_identifiers_become_one_hot(start: int, dtype) -> None:
+    module = make_input(spaces.Discrete(3, start=start))
+    assert isinstance(module, OneHotInput)
+    assert module.observation_shape == ()
+    for found in both(module, (np.array([0, 2, 1]) + start).astype(dtype)):
+        assert found.dtype == np.float32
+        assert found.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+
+
+def test_several_identifiers_become_one_hot_side_by_side() -> None:
+    space = spaces.MultiDiscrete([2, 3, 1], start=[0, -1, 5])
+    module = make_input(space)
+    assert isinstance(module, OneHotInput)
+    assert module.shape == (6,)
+    for found in both(module, np.array([[0, -1, 5], [1, 1, 5], [1, 0, 5]])):
+        assert found.dtype == np.float32
+        assert found.tolist() == [[1, 0, 1, 0, 0, 1], [0, 1, 0, 0, 1, 1], [0, 1, 0, 1, 0, 1]]
+
+
+def test_identifiers_of_any_shape_equal_gymnasiums_one_hot_rows() -> None:
+    nvec = np.array([[2, 3, 4], [5, 2, 3]])
+    space = spaces.MultiDiscrete(nvec, start=nvec - 4)
+    space.seed(0)
+    rows = np.stack([space.sample() for _ in range(20)])
+    for found in both(make_input(space), rows):
+        expected = [spaces.flatten(space, row) for row in rows]
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("wrong", [-1, 3, 4])
+def test_an_identifier_outside_of_its_space_is_refused_where_it_is_acted_on(wrong: int) -> None:
+    mirror = make_input(spaces.MultiDiscrete([3, 3])).mirror()
+    with pytest.raises(ValueError, match=rf"\[2, {wrong}\] is not in the space MultiDiscrete"):
+        mirror(np.array([[0, 0], [2, wrong]]))
+
+
+DICT = spaces.Dict(
+    [
+        ("velocity", spaces.Box(-1, 1, (2,), np.float64)),
+        ("goal/code", spaces.Discrete(3, start=1)),
+        ("type", spaces.MultiBinary(2)),  # the name of an attribute of every module
+        ("a", spaces.Box(-9, 9, ())),
+    ]
+)
+
+
+def test_parts_are_encoded_each_by_its_meaning_in_the_order_of_the_space() -> None:
+    module = make_input(DICT)
+    assert isinstance(module, DictInput)
+    assert module.shape == {"velocity": (2,), "goal/code": (3,), "type": (2,), "a": (1,)}
+    assert module.observation_shape == {"velocity": (2,), "goal/code": (), "type": (2,), "a": ()}
+    assert module.numeric == {"velocity", "a"}
+    observations = {
+        "type": np.int8([[1, 0], [0, 1]]),
+        "a": np.float32([7, 8]),
+        "goal/code": np.array([3, 1]),
+        "velocity": np.array([[0.5, 1.0], [0.25, 0.0]]),
+    }
+    for found in both(module, observations):
+        assert list(found) == ["velocity", "goal/code", "type", "a"]
+        assert found["velocity"].tolist() == [[0.5, 1.0], [0.25, 0.0]]
+        assert found["goal/code"].tolist() == [[0, 0, 1], [1, 0, 0]]
+        assert found["type"].tolist() == [[1, 0], [0, 1]]
+        assert found["a"].tolist() == [[7], [8]]
+        assert {part.dtype for part in found.values()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Text(3),
+        spaces.Box(-1, 1, (2, 2, 3)),
+        spaces.Discrete(10_001),
+        spaces.MultiDiscrete([6_000, 6_000]),
+        spaces.Dict(),
+        spaces.Dict(a=spaces.Dict(b=spaces.Discrete(2))),
+        spaces.Tuple([spaces.Discrete(2)]),
+    ],
+    ids=lambda space: type(space).__name__,
+)
+def test_unknown_observation_space_is_refused_by_name(space) -> None:
+    with pytest.raises(ValueError, match="not supported; use Box vectors, Discrete"):
+        make_input(space)
+
+
+def test_the_widest_row_is_what_environments_are_checked_for() -> None:
+    assert inputs.MAX_ONE_HOT == env_spaces.MAX_ONE_HOT
+    assert make_input(spaces.Discrete(10_000)).shape == (10_000,)
+
+
+def test_what_is_known_from_the_space_is_not_saved() -> None:
+    assert not make_input(DICT).state_dict()

@@ -1,0 +1,353 @@
+"""A run that was stopped goes on bit for bit, or says in words why it cannot."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import training.run
+from conf.compose import InvalidConfiguration, load
+from training.checkpoint import load_checkpoint
+from training.refusal import Refusal
+
+RUN = [
+    "total_env_steps=400",
+    "tracking.interval=1",
+    "evaluation.interval=100",
+    "checkpoint.interval=64",
+    "policy_head.gain=1.0",
+    "optimizer.learning_rate=0.01",
+    "optimizer.schedule=linear",
+]
+CASES = {
+    "plain": [],
+    "normalised": ["normalize_observations=true", "normalize_rewards=true"],
+    "lstm": ["memory=lstm", "memory.hidden_size=4"],
+    "shared gru": ["memory=gru", "memory.hidden_size=4", "share_backbone=true"],
+    "box actions": ["env=pendulum", "env.time_limit=30"],
+    "wrapped": ["pomdp=mask_velocity", "env.frame_stack=2", "env.previous_action=true"],
+    "best weights": ["evaluation.checkpoint=best"],
+    "one of a kind": ["memory=rnn", "memory.hidden_size=4", "optimizer=rmsprop"],
+}
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+@pytest.fixture
+def kill(monkeypatch) -> Callable[[int], None]:
+    """Lets runs die after their n-th iteration; 0 lets them live."""
+    after = training.run.Run._after
+
+    def kill(iteration: int) -> None:
+        left = [iteration]
+
+        def die(run: Any, result: Any) -> None:
+            after(run, result)
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+
+        monkeypatch.setattr(training.run.Run, "_after", die if iteration else after)
+
+    return kill
+
+
+@pytest.fixture(scope="module")
+def undisturbed(train) -> Callable[[str], Any]:
+    known: dict[str, Any] = {}
+
+    def look_up(case: str) -> Any:
+        if case not in known:
+            known[case] = train(*RUN, *CASES[case])
+        return known[case]
+
+    return look_up
+
+
+def assert_same(run: Any, expected: Any) -> None:
+    for name in ("last", "best"):
+        weights, others = run.weights(name), expected.weights(name)
+        assert weights.keys() == others.keys()
+        for key, tensor in others.items():
+            assert torch.equal(weights[key], tensor), f"{name}: {key}"
+    curves = {tag: points for tag, points in run.scalars().items() if "time/" not in tag}
+    others = {tag: points for tag, points in expected.scalars().items() if "time/" not in tag}
+    assert curves == others
+    for key in ("evaluation", "best", "env_steps", "updates", "train_return_mean", "status"):
+        assert run.summary[key] == expected.summary[key], key
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_that_died_twice_is_the_run_that_did_not(
+    case, undisturbed, train, go_on, kill, tmp_path
+) -> None:
+    directory = tmp_path / "run"
+    for iteration, begin in ((4, train), (5, None)):
+        kill(iteration)
+        with pytest.raises(Killed):
+            if begin is None:
+                go_on(directory)
+            else:
+                begin(*RUN, *CASES[case], directory=directory)
+    kill(0)
+    assert_same(go_on(directory), undisturbed(case))
+
+
+@pytest.mark.parametrize("iteration", (1, 2, 6, 12))
+def test_any_iteration_may_be_the_last(
+    iteration, undisturbed, train, go_on, kill, tmp_path
+) -> None:
+    kill(iteration)
+    with pytest.raises(Killed):
+        train(*RUN, directory=tmp_path / "run")
+    kill(0)
+    assert_same(go_on(tmp_path / "run"), undisturbed("plain"))
+
+
+def test_a_run_that_died_in_its_last_evaluation(
+    undisturbed, train, go_on, monkeypatch, tmp_path
+) -> None:
+    with monkeypatch.context() as patch:
+        evaluate = training.run.Run._evaluate
+
+        def die(run: Any, episodes: int) -> Any:
+            if run.at.env_steps >= 400:
+                raise Killed
+            return evaluate(run, episodes)
+
+        patch.setattr(training.run.Run, "_evaluate", die)
+        with pytest.raises(Killed):
+            train(*RUN, directory=tmp_path / "run")
+    assert_same(go_on(tmp_path / "run"), undisturbed("plain"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_loses_nothing(number, undisturbed, train, go_on, monkeypatch, tmp_path) -> None:
+    with monkeypatch.context() as patch:
+        after = training.run.Run._after
+
+        def stop(run: Any, result: Any) -> None:
+            if result.env_steps > 150:
+                os.kill(os.getpid(), number)
+            after(run, result)
+
+        patch.setattr(training.run.Run, "_after", stop)
+        with pytest.raises(Refusal) as caught:
+            train(*RUN, directory=tmp_path / "run")
+    assert caught.value.exit_code == 128 + number
+    assert_same(go_on(tmp_path / "run"), undisturbed("plain"))
+
+
+def test_a_signal_in_an_evaluation_leaves_it_due(
+    undisturbed, train, go_on, monkeypatch, tmp_path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("training.signals._PATIENCE", -1.0)
+        evaluate = training.run.Run._evaluate
+
+        def stop(run: Any, episodes: int) -> Any:
+            if run.at.env_steps > 200:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return evaluate(run, episodes)
+
+        patch.setattr(training.run.Run, "_evaluate", stop)
+        with pytest.raises(Refusal, match="saved at"):
+            train(*RUN, directory=tmp_path / "run")
+    assert_same(go_on(tmp_path / "run"), undisturbed("plain"))
+
+
+def test_a_signal_while_collecting_slowly_gives_the_rollout_up(
+    undisturbed, train, go_on, monkeypatch, tmp_path
+) -> None:
+    """F32: an environment may take longer for a rollout than a user waits."""
+    with monkeypatch.context() as patch:
+        patch.setattr("training.signals._PATIENCE", -1.0)
+        step, calls = training.collect.Collector._step, []
+
+        def stop(collector: Any, *arguments: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 100:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(collector, *arguments)
+
+        patch.setattr(training.collect.Collector, "_step", stop)
+        with pytest.raises(Refusal, match="saved at") as caught:
+            train(*RUN, directory=tmp_path / "run")
+    assert caught.value.exit_code == 143
+    assert_same(go_on(tmp_path / "run"), undisturbed("plain"))
+
+
+def test_more_steps_are_the_steps_of_a_longer_run(train, go_on, tmp_path, capsys) -> None:
+    words = [word for word in RUN if "schedule" not in word]
+    words = [word for word in words if "total" not in word] + ["optimizer.schedule=constant"]
+    whole = train(*words, "total_env_steps=500")
+    short = train(*words, "total_env_steps=250")
+    longer = go_on(short.directory, "total_env_steps=500")
+    assert_same(longer, whole)
+    assert "total_env_steps grows from 250 to 500" in capsys.readouterr().out
+    assert OmegaConf.load(longer.directory / "config.yaml").total_env_steps == 500
+
+
+def test_what_more_steps_do_to_schedules_is_said(train, go_on, tmp_path, capsys) -> None:
+    run = train(*RUN)
+    go_on(run.directory, "total_env_steps=450")
+    assert "schedules end there now: optimizer.schedule" in capsys.readouterr().out
+
+
+def test_evaluations_may_change(train, go_on, kill, undisturbed, tmp_path) -> None:
+    kill(5)
+    with pytest.raises(Killed):
+        train(*RUN, directory=tmp_path / "run")
+    kill(0)
+    run = go_on(tmp_path / "run", "evaluation.interval=50", "evaluation.episodes=3")
+    for name, tensor in undisturbed("plain").weights().items():
+        assert torch.equal(run.weights()[name], tensor), name
+    steps = [step for step, _ in run.scalars()["evaluation/return"]]
+    assert steps == sorted(set(steps))
+    assert len(steps) > len(undisturbed("plain").scalars()["evaluation/return"])
+
+
+def test_a_damaged_checkpoint_falls_back(undisturbed, train, go_on, kill, tmp_path) -> None:
+    kill(9)
+    with pytest.raises(Killed):
+        train(*RUN, directory=tmp_path / "run")
+    kill(0)
+    last = tmp_path / "run" / "checkpoints" / "last"
+    before = json.loads((last / "manifest.json").read_text())["step"]
+    next(last.glob(f"tensors-{before}*")).write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="the one before it is used"):
+        run = go_on(tmp_path / "run")
+    assert_same(run, undisturbed("plain"))
+
+
+def test_no_whole_checkpoint_is_refused(undisturbed, go_on, tmp_path) -> None:
+    shutil.copytree(undisturbed("plain").directory, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "last").glob("state-*"):
+        path.write_bytes(b"")
+    with pytest.raises(Refusal, match="damaged") as caught:
+        go_on(tmp_path / "run", "total_env_steps=500")
+    assert caught.value.exit_code == 2
+
+
+def test_a_checkpoint_of_another_run_is_refused(undisturbed, go_on, tmp_path) -> None:
+    shutil.copytree(undisturbed("plain").directory, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "last")
+    shutil.copytree(
+        undisturbed("normalised").directory / "checkpoints" / "last",
+        tmp_path / "run" / "checkpoints" / "last",
+    )
+    with pytest.raises(Refusal, match=r"config\.yaml: is not the one"):
+        go_on(tmp_path / "run", "total_env_steps=500")
+
+
+CHANGED = {
+    "seed=4": "seed: 4 was asked for",
+    "agent.discount=0.5": "agent.discount: 0.5 was asked for",
+    "env.num_envs=3": "env.num_envs: 3 was asked for",
+    "env=pendulum": "env.id: 'Pendulum-v1' was asked for",
+    "memory=lstm": "memory._target_: 'networks.memory.LSTM' was asked for",
+    "extractor=flatten": "extractor._target_",
+    "num_threads=2": "num_threads: 2 was asked for",
+    "compile=true": "compile: true was asked for",
+    "run_dir=elsewhere": "run_dir: a run goes on in its own directory",
+    "init_from=elsewhere": "init_from: 'elsewhere' was asked for",
+    "total_env_steps=100": "total_env_steps: expected at least 400",
+    "optimizer.learning_rate=0.02": "optimizer.learning_rate: 0.02",
+}
+
+
+@pytest.mark.parametrize(("word", "message"), CHANGED.items(), ids=CHANGED)
+def test_another_run_is_refused_in_words(undisturbed, word: str, message: str) -> None:
+    """F15: the key, what was asked for, what the run has, and what may change."""
+    with pytest.raises(InvalidConfiguration) as caught:
+        load([f"resume={undisturbed('plain').directory}", word])
+    first, *others = sorted(caught.value.problems, key=lambda line: not line.startswith(message))
+    assert first.startswith(message)
+    assert all(line.startswith("env.") for line in others)  # a group brings all its keys
+
+
+def test_the_words_a_run_was_begun_with_may_be_repeated(undisturbed, small_words) -> None:
+    directory = undisturbed("lstm").directory
+    config = load([*small_words(*RUN, *CASES["lstm"]), f"resume={directory}"])
+    assert config.memory.hidden_size == 4
+    assert config.run_dir == str(directory)
+
+
+def test_a_default_that_is_said_counts(train) -> None:
+    run = train("total_env_steps=32", "seed=1")
+    with pytest.raises(InvalidConfiguration, match="seed: 0 was asked for"):
+        load([f"resume={run.directory}", "seed=0"])
+    assert load([f"resume={run.directory}"]).seed == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("identity", "threads"), 63, "num_threads=63: this machine has"),
+        (("identity", "versions", "torch"), "1.0", "the run was made with torch 1.0, here is"),
+        (("identity", "versions", "ale-py"), "9", "with ale-py 9, here is none"),
+        (("identity", "observation space"), "Box(7)", "observation space was Box(7)"),
+        (("identity", "action space"), "Box(7)", "action space was Box(7)"),
+    ],
+)
+def test_another_machine_is_refused_in_words(
+    path, value, message, undisturbed, go_on, tmp_path, monkeypatch
+) -> None:
+    shutil.copytree(undisturbed("plain").directory, tmp_path / "run")
+    tensors, state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last")
+    node = state
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    monkeypatch.setattr("training.session.load_checkpoint", lambda _: (tensors, state))
+    with pytest.raises(Refusal) as caught:
+        go_on(tmp_path / "run", "total_env_steps=500")
+    assert message in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_run_that_never_saved_begins_anew(undisturbed, train, go_on, tmp_path) -> None:
+    """Whatever the moment of the first kill, `resume` is the way on."""
+    shutil.copytree(undisturbed("plain").directory, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert_same(go_on(tmp_path / "run"), undisturbed("plain"))
+
+
+def test_what_is_no_run_cannot_go_on(tmp_path) -> None:
+    with pytest.raises(InvalidConfiguration, match=r"resume: no run in .*config\.yaml is missing"):
+        load([f"resume={tmp_path}"])
+    (tmp_path / "config.yaml").write_text("a: [")
+    with pytest.raises(InvalidConfiguration, match="damaged"):
+        load([f"resume={tmp_path}"])
+
+
+def test_a_stored_run_cannot_make_us_import(undisturbed, tmp_path) -> None:
+    config = OmegaConf.load(undisturbed("plain").directory / "config.yaml")
+    config.env.packages = ["malicious_package"]
+    config.trusted_packages = ["malicious_package"]
+    OmegaConf.save(config, tmp_path / "config.yaml")
+    with pytest.raises(InvalidConfiguration, match=r"trusted_packages=\[malicious_package\]"):
+        load([f"resume={tmp_path}"])
+
+
+def test_environments_that_cannot_be_restored_begin_new_episodes(
+    train, go_on, kill, tmp_path, capsys
+) -> None:
+    words = [*RUN, "env.vectorization=native"]
+    kill(5)
+    with pytest.raises(Killed):
+        train(*words, directory=tmp_path / "run")
+    kill(0)
+    run = go_on(tmp_path / "run")
+    assert "notice: all environments cannot be restored" in capsys.readouterr().out
+    assert run.summary["env_steps"] >= 400
+    steps = [step for step, _ in run.scalars()["loss/policy"]]
+    assert steps == sorted(set(steps))

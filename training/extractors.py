@@ -1,0 +1,129 @@
+"""Builds what stands before a memory: extractors for vectors, stacks and Dict observations."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from conf.suggestions import did_you_mean
+from networks.composite import DictExtractor, Joined
+from networks.inputs import DictInput, ObservationInput
+from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
+from networks.observations import Shape, Shapes
+from training.instantiation import make, plain
+
+_BY_PART = "networks.composite.DictExtractor"
+"""The one extractor that gives each part of an observation an extractor of its own."""
+
+
+def make_normalization(
+    inputs: ObservationInput, *, learns: bool
+) -> RunningNormalization | DictNormalization | NoNormalization:
+    """Make the normalisation of those inputs that are numbers."""
+    if isinstance(inputs, DictInput):
+        if not (learns and inputs.numeric):
+            return NoNormalization()
+        return DictNormalization(
+            {
+                name: RunningNormalization(shape) if name in inputs.numeric else NoNormalization()
+                for name, shape in inputs.shape.items()
+            }
+        )
+    return RunningNormalization(inputs.shape) if learns and inputs.is_numeric else NoNormalization()
+
+
+def build_extractor(
+    key: str, config: DictConfig | dict[str, Any], shape: Shapes
+) -> tuple[nn.Module, int]:
+    """Make an extractor for observations of `shape`, and tell how many features it gives.
+
+    Anything but the extractor by parts reads the parts of an observation as one vector.
+
+    Args:
+        key: where its configuration stands, for messages.
+
+    Raises:
+        ValueError: it cannot be made, or cannot read such observations.
+    """
+    options = plain(config)
+    is_by_part = options["_target_"] == _BY_PART
+    if isinstance(shape, dict):
+        if is_by_part:
+            return _build_by_part(key, options, shape)
+        joined = (sum(math.prod(part) for part in shape.values()),)
+        extractor, width = build_extractor(key, options, joined)
+        return Joined(extractor), width
+    if is_by_part:
+        raise ValueError(
+            f"{key}: {_BY_PART} reads Dict observations, this is one array of shape {shape}; use "
+            "another extractor, as networks.mlp.MLP"
+        )
+    extractor = make(key, options, shape)
+    return extractor, _output_size(key, extractor, shape)
+
+
+def _build_by_part(
+    key: str, options: Mapping[str, Any], shapes: dict[str, Shape]
+) -> tuple[DictExtractor, int]:
+    own = dict(_leaves(options["keys"]))
+    for name in own:
+        if name not in shapes:
+            raise ValueError(
+                f"{_path(key, name)}: the observation has no such part, only {', '.join(shapes)}"
+                f"{did_you_mean(name, shapes)}"
+            )
+    extractors: dict[str, nn.Module] = {}
+    total = 0
+    for name, shape in shapes.items():
+        where, config = (
+            (_path(key, name), own[name]) if name in own else (f"{key}.default", options["default"])
+        )
+        extractors[name], width = build_extractor(where, config, shape)
+        total += width
+    layers = {k: v for k, v in options.items() if k not in ("_target_", "default", "keys")}
+    fused = DictExtractor(extractors, total, **layers)
+    return fused, fused.output_size
+
+
+def _path(key: str, name: str) -> str:
+    return f"{key}.keys.{name.replace('/', '.')}"
+
+
+def _leaves(tree: Mapping[Any, Any], name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the configurations of a nested mapping by the names of their parts."""
+    for key, node in tree.items():
+        path = f"{name}/{key}" if name else str(key)
+        yield from [(path, node)] if "_target_" in node else _leaves(node, path)
+
+
+@torch.no_grad()
+def _output_size(key: str, extractor: Any, shape: Shape) -> int:
+    """Look how many features an extractor makes of zeros; it may say so itself as well.
+
+    Raises:
+        ValueError: it cannot read an observation, or does not give one row of features for it.
+    """
+    kind = type(extractor).__name__
+    if not isinstance(extractor, nn.Module):
+        raise ValueError(f"{key}: {kind} is no torch.nn.Module")
+    try:
+        extractor.eval()  # zeros must not reach running statistics
+        features = extractor(torch.zeros(2, *shape))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{key}: {kind} cannot read observations of shape {shape}: {reason}"
+        ) from error
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
+        raise ValueError(
+            f"{key}: {kind} must give rows of features, [N, F], for observations of shape {shape}"
+        )
+    told = getattr(extractor, "output_size", features.shape[1])
+    if told != features.shape[1]:
+        raise ValueError(
+            f"{key}: {kind} says output_size={told} and makes {features.shape[1]} features"
+        )
+    return features.shape[1]

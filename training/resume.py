@@ -1,0 +1,72 @@
+"""What a run is to go on from, and what must be said or refused before it does."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from torch import Tensor
+
+from agents.agent import Agent
+from training.identity import differences
+
+
+class SavedRun:
+    """The last checkpoint of a run that goes on.
+
+    Attributes:
+        tensors, state: as `Run` saved them.
+        threads: of the process that saved it.
+    """
+
+    def __init__(
+        self, directory: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+    ) -> None:
+        """Take what `load_checkpoint` read."""
+        self.directory, self.tensors, self.state = directory, tensors, state
+        self.threads: int = state["identity"]["threads"]
+
+    def refuse(self, now: Mapping[str, Any]) -> None:
+        """Refuse to go on with another network, environment, package version or thread count.
+
+        Raises:
+            ValueError: with every difference, one a line.
+        """
+        found = differences(self.state["identity"], now)
+        if found:
+            lines = "\n".join(f"resume={self.directory}: {difference}" for difference in found)
+            raise ValueError(
+                f"{lines}\nA run goes on bit for bit only where it was; a new one can start from "
+                f"its weights: init_from={self.directory}"
+            )
+
+    def notices(self, config: DictConfig, agent: Agent, exact: Sequence[bool]) -> list[str]:
+        """Say from where the run goes on, and what will not be as if it had never stopped."""
+        at, before = self.state["env_steps"], self.state["total_env_steps"]
+        lines = [f"goes on from {at:,} steps"]
+        lost = [str(index) for index, is_exact in enumerate(exact) if not is_exact]
+        if lost:
+            which = "all environments" if len(lost) == len(exact) else f"environments {lost}"
+            lines.append(
+                f"notice: {which} cannot be restored in the middle of an episode and begin new "
+                "ones; the run goes on correctly, but not as if it had never stopped"
+            )
+        if config.total_env_steps > before:
+            scheduled = [key for key, kind in _schedules(config) if kind != "constant"]
+            changed = f"; schedules end there now: {', '.join(scheduled)}" if scheduled else ""
+            lines.append(
+                f"notice: total_env_steps grows from {before:,} to {config.total_env_steps:,}"
+                + changed
+            )
+        if str(agent.device) != self.state["device"]:
+            lines.append(
+                f"notice: the run was on {self.state['device']} and is on {agent.device} now: "
+                "its numbers will not be the same to the last bit"
+            )
+        return lines
+
+
+def _schedules(config: DictConfig) -> list[tuple[str, str]]:
+    """List the keys that say how a number moves over the run."""
+    agent = [(f"agent.{key}", kind) for key, kind in config.agent.items() if "_schedule" in key]
+    return [*agent, ("optimizer.schedule", config.optimizer.schedule)]
