@@ -99,7 +99,7 @@ def array_kind(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     kinds = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
     if not isinstance(space, kinds):
         raise ValueError(f"{space} is not a space of arrays")
-    return tuple(space.shape), np.dtype(space.dtype.str)  # the one numpy compares at once
+    return space.shape or (), np.dtype(space.dtype.str)  # the one numpy compares at once
 
 
 def layout_bytes(layout: Layout) -> int:
@@ -135,7 +135,7 @@ def _array_writer(row: Array, *, name: str) -> Write:
     array_type = np.ndarray  # local names: this runs in every step of every environment
 
     def write(value: Any) -> None:
-        if type(value) is array_type and value.dtype == dtype and value.shape == shape:
+        if type(value) is array_type and value.dtype is dtype and value.shape == shape:
             row[...] = value
         else:
             row[...] = _fitted(value, row, name)
@@ -146,6 +146,8 @@ def _array_writer(row: Array, *, name: str) -> Write:
 def _fitted(value: Any, row: Array, name: str) -> Array:
     """Converts what means the same in the row's dtype; a float is never cut to an integer."""
     array = np.asarray(value)
+    if array.dtype == row.dtype and array.shape == row.shape:
+        return array
     sources = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}[row.dtype.kind]
     if array.shape == row.shape and array.dtype.kind in sources:
         with np.errstate(over="ignore"):  # too large for the dtype: infinite, refused below
@@ -198,10 +200,10 @@ def _check(space: Space[Any], array: Array) -> _Check | None:
 
 def _finite_check(array: Array) -> _Check:
     flat = array.reshape(-1)
-    dot, bound = flat.dot, _BOUNDS.get(array.dtype.itemsize)
+    dot, bound = np.vdot, _BOUNDS.get(array.dtype.itemsize)  # vdot warns of no overflow
 
     def quick() -> bool:
-        return bool(dot(flat) < bound)
+        return bool(dot(flat, flat) < bound)
 
     def is_finite() -> bool:  # float16 overflows too soon for sums of squares
         return bool(np.isfinite(flat).all())

@@ -4,34 +4,33 @@ Neither seeds nor steps them: who asks for them resets them (`envs.seeding`) and
 `close()`, which Gymnasium leaves to the owner.
 """
 
-import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers import RecordEpisodeStatistics
 
 from envs.registration import (
     accepted_keywords,
     check_keywords,
     find_specification,
     import_packages,
-    install_hint,
     one_line,
 )
+from envs.sequential import SequentialVectorEnv
+from envs.single import Layer, Wrap, create, make_layered, make_own, make_registered
 from envs.spaces import check_spaces
-from envs.vector import OnFailure, SequentialVectorEnv
+from envs.vector import OnFailure, SlotVectorEnv
 from envs.workers import WorkerVectorEnv
 from envs.wrappers import FrameStack, PreviousInputs, RawEpisodeStatistics, adapted
 
 Environment = gymnasium.Env[Any, Any]
 Environments = VectorEnv[Any, Any, Any]
-Wrap = Callable[[Environment], Environment]
+Vectorization = Literal["sync", "async", "native"]
 
-_ADAPTING: tuple[str, Wrap] = ("env", adapted)
+_ADAPTING: Layer = ("env", adapted)
 """The layer that nobody asked for: does nothing where spaces are as agents have them."""
 
 
@@ -41,7 +40,7 @@ def make_environments(
     kwargs: Mapping[str, object],
     packages: Sequence[str],
     num_envs: int,
-    vectorization: Literal["sync", "async", "native"],
+    vectorization: Vectorization,
     on_failure: OnFailure,
     step_timeout: float | None,
     time_limit: int | None,
@@ -63,11 +62,11 @@ def make_environments(
         kwargs: what the environment's constructor takes.
         packages: modules to import first, because they register ids.
         num_envs: how many step together.
-        vectorization: 'sync' steps one after another, 'async' each in a process of its own;
-            'native' is the environment's own vector version, which admits nothing that wraps single
-            environments.
-        on_failure: what becomes of an environment that fails: see `SlotVectorEnv`.
-        step_timeout: seconds after which an `async` environment counts as hung; None for never.
+        vectorization: 'sync' steps one after another in this process, 'async' each in a process of
+            its own; 'native' is the environment's own vector version, which admits nothing that
+            wraps single environments.
+        on_failure: of an environment; see `envs.vector.SlotVectorEnv`.
+        step_timeout: seconds after which a process ('async') counts as lost; None is never.
         time_limit: steps after which an episode is truncated; None leaves the environment's own.
         frame_stack: how many of the last observations are shown; 1 adds nothing.
         previous_action: whether the last action is appended to the observation.
@@ -78,8 +77,9 @@ def make_environments(
     Raises:
         ValueError: one line that names the key of the configuration and the remedy.
     """
-    if vectorization not in ("sync", "async", "native"):
-        raise ValueError(f"env.vectorization={vectorization}: expected sync, async or native")
+    if vectorization not in get_args(Vectorization):
+        expected = ", ".join(get_args(Vectorization))
+        raise ValueError(f"env.vectorization={vectorization}: expected one of {expected}")
     import_packages(packages)
     specification = find_specification(id)
     check_keywords(specification, kwargs, is_native=vectorization == "native")
@@ -92,20 +92,16 @@ def make_environments(
     )
     if vectorization == "native":
         _refuse_layers(layers)
-        environments = _make_native(specification, kwargs, num_envs, time_limit)
-        _check_spaces(environments, name=f"env.id={id}")
-        return environments
-    make = functools.partial(_make_registered, packages, specification, kwargs, time_limit)
-    name = f"env.id={id}"
-    return _stepped(
-        [
-            functools.partial(_make_one, functools.partial(make, index), layers, name)
-            for index in range(num_envs)
-        ],
+        _refuse_restarts(on_failure)
+        return _make_native(specification, kwargs, num_envs, time_limit)
+    return _make_vector(
+        functools.partial(make_registered, tuple(packages), specification, kwargs, time_limit),
+        layers,
+        name=f"env.id={id}",
+        num_envs=num_envs,
         vectorization=vectorization,
         on_failure=on_failure,
         step_timeout=step_timeout,
-        name=name,
     )
 
 
@@ -116,9 +112,9 @@ def _layers(
     frame_stack: int,
     previous_action: bool,
     previous_reward: bool,
-) -> list[tuple[str, Wrap]]:
+) -> list[Layer]:
     """Lists what goes around each environment, inside out, with the key that asked for it."""
-    layers: list[tuple[str, Wrap]] = []
+    layers: list[Layer] = []
     if wrappers:
         layers.append(("env.wrappers", RawEpisodeStatistics))
     layers += [(f"env.wrappers[{index}]", wrap) for index, wrap in enumerate(wrappers)]
@@ -137,7 +133,7 @@ def vectorize(
     make: Callable[[], Environment],
     *,
     num_envs: int,
-    vectorization: Literal["sync", "async", "native"],
+    vectorization: Vectorization,
     on_failure: OnFailure,
     step_timeout: float | None,
     frame_stack: int,
@@ -145,12 +141,13 @@ def vectorize(
     previous_reward: bool,
     wrappers: Sequence[Wrap],
     pomdp: Sequence[Wrap],
-) -> Environments:
-    """Step the caller's environments side by side, wrapped as `make_environments` wraps its own.
+) -> SlotVectorEnv:
+    """Steps the caller's environments side by side, wrapped as `make_environments` wraps its own.
 
     Args:
-        make: called `num_envs` times; with `async`, a function that other processes can import.
-        vectorization: 'native' is stepped one by one, for there is no vector form of these.
+        make: called once for each, and again where one is made anew; for 'async' something that
+            can be imported.
+        vectorization: 'native' is 'sync' here, as they have no vector version of their own.
 
     Raises:
         ValueError: as `make_environments`.
@@ -162,79 +159,36 @@ def vectorize(
         previous_action=previous_action,
         previous_reward=previous_reward,
     )
-    return _stepped(
-        [functools.partial(_make_one, make, layers, "env")] * num_envs,
+    return _make_vector(
+        functools.partial(make_own, make),
+        layers,
+        name="env",
+        num_envs=num_envs,
         vectorization="async" if vectorization == "async" else "sync",
         on_failure=on_failure,
         step_timeout=step_timeout,
-        name="env",
     )
 
 
-def _check_spaces(environments: Environment | Environments, *, name: str) -> None:
-    """Refuse spaces that no agent understands, of one environment or of a vector of them."""
-    observations = getattr(environments, "single_observation_space", environments.observation_space)
-    actions = getattr(environments, "single_action_space", environments.action_space)
-    try:
-        check_spaces(observations, actions)
-    except ValueError as error:
-        environments.close()
-        raise ValueError(f"{name}: {error}") from error
-
-
-def _stepped(
-    makers: Sequence[Callable[[], Environment]],
+def _make_vector(
+    make: Callable[[int], Environment],
+    layers: Sequence[Layer],
     *,
-    vectorization: Literal["sync", "async"],
+    name: str,
+    num_envs: int,
+    vectorization: Vectorization,
     on_failure: OnFailure,
     step_timeout: float | None,
-    name: str,
-) -> Environments:
-    """Steps single environments together, in this process or each in one of its own."""
+) -> SlotVectorEnv:
+    makers = [
+        functools.partial(make_layered, make, layers, name, index) for index in range(num_envs)
+    ]
     try:
-        if vectorization == "async":
-            return WorkerVectorEnv(makers, on_failure=on_failure, step_timeout=step_timeout)
-        return SequentialVectorEnv(makers, on_failure=on_failure)
-    except RuntimeError as error:  # spaces that differ, a worker that cannot start
+        if vectorization == "sync":
+            return SequentialVectorEnv(makers, on_failure=on_failure)
+        return WorkerVectorEnv(makers, on_failure=on_failure, step_timeout=step_timeout)
+    except RuntimeError as error:  # spaces that differ, processes that cannot start
         raise ValueError(f"{name}: {one_line(error)}") from error
-
-
-def _make_one(
-    make: Callable[[], Environment], layers: Sequence[tuple[str, Wrap]], name: str
-) -> Environment:
-    """Makes one environment and wraps it; at the top level, where worker processes find it."""
-    environment = make()
-    try:
-        for key, wrap in layers:
-            environment = _wrapped(environment, key, wrap)
-    except BaseException:
-        environment.close()
-        raise
-    _check_spaces(environment, name=name)
-    return environment
-
-
-def _make_registered(
-    packages: Sequence[str],
-    specification: EnvSpec,
-    kwargs: Mapping[str, object],
-    time_limit: int | None,
-    index: int,
-) -> Environment:
-    import_packages(packages)  # a worker process has not done so yet
-    # Gymnasium's checker of what an environment returns costs time in every step: only the first
-    # one has it.
-    environment: Environment = _create(
-        specification,
-        kwargs,
-        lambda own: gymnasium.make(
-            specification,
-            max_episode_steps=time_limit,
-            disable_env_checker=True if index else None,
-            **own,
-        ),
-    )
-    return environment
 
 
 def _make_native(
@@ -257,7 +211,7 @@ def _make_native(
                 "use env.time_limit=null or env.vectorization=sync"
             )
         limit = {"max_episode_steps": time_limit}
-    environments: Environments = _create(
+    environments: Environments = create(
         specification,
         kwargs,
         lambda own: gymnasium.make_vec(
@@ -277,10 +231,15 @@ def _make_native(
             f"{type(environments.unwrapped).__name__} with autoreset mode {mode}, expected one of "
             f"its own with {AutoresetMode.NEXT_STEP}; use env.vectorization=sync"
         )
+    try:
+        check_spaces(environments.single_observation_space, environments.single_action_space)
+    except ValueError as error:
+        environments.close()
+        raise ValueError(f"env.id={specification.id}: {error}") from error
     return environments
 
 
-def _refuse_layers(layers: Sequence[tuple[str, Wrap]]) -> None:
+def _refuse_layers(layers: Sequence[Layer]) -> None:
     asked_for = [layer for layer in layers if layer is not _ADAPTING]
     if asked_for:
         keys = ", ".join(dict.fromkeys(key.partition("[")[0] for key, _ in asked_for))
@@ -290,38 +249,9 @@ def _refuse_layers(layers: Sequence[tuple[str, Wrap]]) -> None:
         )
 
 
-def _create(
-    specification: EnvSpec,
-    kwargs: Mapping[str, object],
-    create: Callable[[dict[str, Any]], Any],
-) -> Any:
-    """Calls `create` with a copy of the arguments and turns whatever it raises into a refusal."""
-    try:
-        return create(copy.deepcopy(dict(kwargs)))
-    except Exception as error:
-        is_about_kwargs = isinstance(error, TypeError)
-        # Gymnasium raises TypeErrors anew, with more words; the cause is what the author wrote.
-        cause = (error.__cause__ if is_about_kwargs else None) or error
-        given = f" with env.kwargs={dict(kwargs)}" if kwargs or is_about_kwargs else ""
+def _refuse_restarts(on_failure: OnFailure) -> None:
+    if on_failure == "restart":
         raise ValueError(
-            f"env.id={specification.id}{given} cannot be made: "
-            f"{type(cause).__name__}: {one_line(cause)}{install_hint(cause)}"
-        ) from error
-
-
-def _wrapped(environment: Environment, key: str, wrap: Wrap) -> Environment:
-    try:
-        wrapped = wrap(environment)
-        if type(wrapped) is RecordEpisodeStatistics:
-            raise ValueError(
-                f"{key}: episodes are recorded already; leave RecordEpisodeStatistics out"
-            )
-        return wrapped
-    except Exception as error:
-        message = one_line(error)
-        # Our own wrappers name their key themselves.
-        if isinstance(error, ValueError) and message.startswith(("env.", "env:", "pomdp.")):
-            raise
-        raise ValueError(
-            f"{key}: cannot wrap {environment}: {type(error).__name__}: {message}"
-        ) from error
+            "env.vectorization=native: cannot be combined with env.on_failure=restart, which makes "
+            "single environments anew; use env.vectorization=sync"
+        )

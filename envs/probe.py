@@ -7,6 +7,7 @@ inside a simulator, a counter, global random state.
 import copy
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def can_be_restored(make: Make) -> bool:
 
 
 class _Trial:
-    """An environment with a row of its own for its observations."""
+    """An environment to try with, and a row of its own for its observations."""
 
     def __init__(self, make: Make) -> None:
         self.clock = Clock()
@@ -54,45 +55,49 @@ class _Trial:
     def step(self, action: Any) -> tuple[Any, ...]:
         """Steps; returns all that can be compared (times in infos cannot)."""
         self.clock.steps += 1
-        outcome = self.slot.step(action)[:3]
+        # Copied, because an environment may write into what it gets.
+        outcome = self.slot.step(copy.deepcopy(action))[:3]
         return (*outcome, *(row.tobytes() for row in self._batch.row(0)))
+
+    def play(self, chance: Callable[[], Any], steps: int, until: float) -> list[Any]:
+        """Takes at least one step, up to the end of the episode; returns the actions."""
+        played: list[Any] = []
+        while not played or (len(played) < steps and time.monotonic() < until):
+            played.append(chance())
+            self.step(played[-1])
+            if self.slot.is_over:
+                break
+        return played
+
+    def goes_on_like(self, other: "_Trial", chance: Callable[[], Any], until: float) -> bool:
+        """Tells whether both do the same from here on, across ends and a reset."""
+        for _ in range(_COMPARED_STEPS):
+            action = chance()
+            if self.step(action) != other.step(action):
+                return False
+            if time.monotonic() > until:
+                break
+        self.slot.abandon()
+        other.slot.abandon()
+        return True
 
 
 def _agree(one: _Trial, other: _Trial) -> bool:
     begun = time.monotonic()
     actions = copy.deepcopy(one.slot.environment.action_space)
     actions.seed(0)
-
-    def has_time(share: float) -> bool:
-        return time.monotonic() - begun < share * _SECONDS
-
     one.slot.begin(1)
     other.slot.begin(2)
     for _ in range(2):
-        for _ in range(_EPISODE_STEPS):
-            one.step(actions.sample())
-            if one.slot.is_over or not has_time(0.4):
-                break
+        one.play(actions.sample, _EPISODE_STEPS, begun + 0.4 * _SECONDS)
         one.slot.abandon()
     one.clock.steps += RECORDED_STEPS  # so that the reset is recorded, whatever came before
     one.step(actions.sample())  # resets
-    played = []
-    while len(played) < _COMPARED_STEPS and not one.slot.is_over:
-        played.append(actions.sample())
-        one.step(played[-1])
-        if not has_time(0.6):
-            break
-    # In a file the snapshot would be JSON; environments may write into their actions.
-    snapshot = json.loads(json.dumps(one.slot.snapshot()))
-    if not other.slot.restore(snapshot, copy.deepcopy(played)):
-        return False
-    for share in (0.8, 1.0):
-        for _ in range(_COMPARED_STEPS):
-            action = actions.sample()
-            if one.step(copy.deepcopy(action)) != other.step(action):
-                return False
-            if not has_time(share):
-                break
-        one.slot.abandon()
-        other.slot.abandon()
-    return one.slot.snapshot() == other.slot.snapshot()
+    played = one.play(actions.sample, _COMPARED_STEPS, begun + 0.6 * _SECONDS)
+    snapshot = json.loads(json.dumps(one.slot.snapshot()))  # as it comes out of a file
+    return (
+        other.slot.restore(snapshot, copy.deepcopy(played))
+        and one.goes_on_like(other, actions.sample, begun + 0.8 * _SECONDS)
+        and one.goes_on_like(other, actions.sample, begun + _SECONDS)
+        and one.slot.snapshot()["memories"] == other.slot.snapshot()["memories"]
+    )

@@ -54,7 +54,7 @@ class Worker:
         Args:
             arguments: of `serve`, after the connection and the index.
         """
-        context = multiprocessing.get_context(START_METHOD)
+        context: Any = multiprocessing.get_context(START_METHOD)
         self.is_lost = False
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
@@ -116,7 +116,7 @@ class Worker:
     def _has_answer(self, seconds: float) -> bool:
         if self._poller is not None:
             return bool(self._poller.poll(seconds * 1000.0))
-        return self._connection.poll(seconds)
+        return bool(self._connection.poll(seconds))
 
     def _told(self) -> Any:
         try:

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 from gymnasium import Space
 
-from envs.batch import LARGEST, ObservationBatch, as_number, not_finite
+from envs.batch import LARGEST, Array, ObservationBatch, as_number, not_finite
 from envs.snapshot import RECORDED_STEPS, Clock, Memories, decoded, encoded, layers
 
 Environment = gymnasium.Env[Any, Any]
@@ -36,6 +36,7 @@ class RemoteFailure(Exception):
 
 
 _NUMBERS = (float, int)
+_LEAST = -LARGEST
 
 
 class Slot:
@@ -119,9 +120,10 @@ class Slot:
         self._write(observation)
         if type(reward) is not float:
             reward = float(reward) if isinstance(reward, _NUMBERS) else as_number(reward)
-        self._return = total = self._return + reward
-        if not -LARGEST <= total <= LARGEST:  # the sum says whether the reward is finite
+        total = self._return + reward
+        if not _LEAST <= total <= LARGEST:  # which also says whether the reward is finite
             raise ValueError(f"the reward is {not_finite(reward)}")
+        self._return = total
         if terminated or truncated:
             self.is_over = True
             return reward, bool(terminated), bool(truncated), info
@@ -147,7 +149,7 @@ class Slot:
             "memories": encoded(self._memories.read()),
         }
 
-    def restore(self, snapshot: Snapshot, actions: Sequence[Any]) -> bool:
+    def restore(self, snapshot: Snapshot, actions: Sequence[Any] | Array) -> bool:
         """Plays the steps of a snapshot again; tells whether all came out as it says."""
         self.remake()
         found = decoded(snapshot["found"])

@@ -198,6 +198,14 @@ class Counting(_Task):
         self._episode = self._offset if seed is not None else self._episode + 1
         return super().reset(seed=seed)
 
+    def state_dict(self) -> dict[str, int]:
+        """Returns what outlives an episode, so that a run can be resumed."""
+        return {"episode": self._episode}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on counting from there."""
+        self._episode = state["episode"]
+
     def _opening(self) -> Vector:
         return _vector(self._episode, 0.0)
 

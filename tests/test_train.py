@@ -70,11 +70,11 @@ class Tiny(gymnasium.Env):
     action_space = gymnasium.spaces.Discrete(2)
 
     def __init__(self, *, kind="vector", broken_at=0):
-        box = gymnasium.spaces.Box(-1, 1, (2,))
+        box, text = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Text(9)
         self.observation_space = {
             "vector": box,
             "image": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8),
-            "dictionary": gymnasium.spaces.Dict(position=box),
+            "dictionary": gymnasium.spaces.Dict(goal=gymnasium.spaces.Dict(text=text)),
         }[kind]
         self.broken_at = broken_at
         self.steps = 0
@@ -296,7 +296,7 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
             "env.packages=[my_package.environments]",
             "+env.kwargs.kind=dictionary",
         ],
-        ["env.id=mine/Tiny-v0", "observation space", "Dict"],
+        ["env.id=mine/Tiny-v0", "goal/text", "Text"],
     ),
     "device": (["device=cuda:63"], ["device=cuda:63", "device=cpu"]),
     "wrapper": (
@@ -409,7 +409,7 @@ def test_a_bad_number_ends_the_run_in_one_line(shell) -> None:
         "train.py", *SMALL, *words, "+env.kwargs.broken_at=20", "run_dir=runs/nan", code=1
     )
     (line,) = finished.stderr.splitlines()
-    assert "reward that is not finite (nan)" in line
+    assert "the reward is not finite (nan)" in line
     assert "runs/nan" in line
     assert summary_of(shell.directory / "runs" / "nan")["status"] == "failed"
 

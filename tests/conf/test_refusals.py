@@ -94,7 +94,9 @@ WRONG = [
     ("env.wrappers=[{}]", "env.wrappers[0]._target_: missing"),
     ("env.packages=[ale-py]", "env.packages[0]: expected the name of a package"),
     ("env.time_limit=0", "expected null or an integer >= 1"),
-    ("env.vectorization=async", "expected sync or native, got 'async'"),
+    ("env.vectorization=asinc", "expected one of sync, async, native, got 'asinc'"),
+    ("env.on_failure=retry", "expected stop or restart, got 'retry'"),
+    ("env.step_timeout=0", "expected null or a number > 0, got 0"),
     ("env=gymnasium", "env.id: missing; expected a Gymnasium id such as CartPole-v1"),
     ("env=CartPole-v1", "a Gymnasium id is written env.id=CartPole-v1"),
     ("env=ALE/Pong-v5", "env.id=ALE/Pong-v5"),
@@ -158,6 +160,7 @@ WRONG = [
     ("env.vectorization=native|pomdp=mask_velocity", "pomdp: not possible with env.vectorization"),
     ("env.vectorization=native|env.frame_stack=2", "env.frame_stack: not possible"),
     ("env.vectorization=native|env.previous_action=true", "env.previous_action: not possible"),
+    ("env.vectorization=native|env.on_failure=restart", "env.on_failure: not possible"),
     ("env.vectorization=native|env.previous_reward=true", "env.previous_reward: not possible"),
     (
         "env.vectorization=native|env.wrappers=[{_target_:gymnasium.wrappers.ClipAction}]",

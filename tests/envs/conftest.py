@@ -16,6 +16,8 @@ DEFAULTS: dict[str, Any] = {
     "kwargs": {},
     "packages": [],
     "num_envs": 2,
+    "on_failure": "stop",
+    "step_timeout": 60.0,
     "vectorization": "sync",
     "time_limit": None,
     "frame_stack": 1,

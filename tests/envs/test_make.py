@@ -10,19 +10,22 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.envs.registration import registry
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 
 import envs  # noqa: F401 (registers the tasks)
 from envs.pomdp import MaskVelocity
 from envs.seeding import environment_seeds, reset_with_seeds
+from envs.sequential import SequentialVectorEnv
+from envs.workers import WorkerVectorEnv
 
 
-def test_sync_and_native_are_what_was_asked_for(make) -> None:
-    assert isinstance(make(vectorization="sync"), SyncVectorEnv)
+def test_vector_environments_are_what_was_asked_for(make) -> None:
+    assert type(make(vectorization="sync")) is SequentialVectorEnv
+    assert type(make(vectorization="async")) is WorkerVectorEnv
     assert type(make(vectorization="native")) is CartPoleVectorEnv  # T13
 
 
-@pytest.mark.parametrize("vectorization", ["sync", "native"])
+@pytest.mark.parametrize("vectorization", ["sync", "async", "native"])
 def test_environments_restart_in_the_step_after_an_end(vectorization: str, make) -> None:
     environments = make(vectorization=vectorization, time_limit=3)
     assert environments.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
@@ -73,7 +76,6 @@ def test_layers_from_the_inside_out(make) -> None:
         "TransformReward",
         "RawEpisodeStatistics",
         "TimeLimit",
-        "OrderEnforcing",
     ]
 
 

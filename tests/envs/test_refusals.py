@@ -123,7 +123,12 @@ def test_what_is_for_vectors_refuses_parts(registered, refusal, plain, changes) 
             {"id": "neurl/Recall-v0", "kwargs": {"length": 1}},
             ["env.id=neurl/Recall-v0", "env.kwargs={'length': 1}", "expected at least 2"],
         ),
-        ({"vectorization": "async"}, ["env.vectorization=async: expected sync or native"]),
+        ({"vectorization": "Async"}, ["env.vectorization=Async: expected one of sync, async"]),
+        (
+            {"vectorization": "native", "on_failure": "restart"},
+            ["env.vectorization=native", "env.on_failure=restart"],
+        ),
+        ({"vectorization": "async", "wrappers": [lambda env: env]}, ["=async", "=sync", "lambda"]),
         ({"id": "Pendulum-v1", "vectorization": "native"}, ["env.vectorization=native", "=sync"]),
         ({"vectorization": "native", "frame_stack": 2}, ["env.vectorization", "env.frame_stack"]),
         ({"vectorization": "native", "previous_action": True}, ["env.previous_action"]),

@@ -308,7 +308,6 @@ def test_layers_are_in_their_order(make, registered) -> None:
         PreviousInputs,
         ArrayAction,
         FlatObservation,
-        gymnasium.wrappers.OrderEnforcing,
         Nested,
     ]
 

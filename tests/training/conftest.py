@@ -14,7 +14,7 @@ from gymnasium.envs.registration import register, registry
 from gymnasium.vector import VectorEnv
 
 from conf.compose import load
-from envs.vector import SequentialVectorEnv
+from envs.sequential import SequentialVectorEnv
 from networks.policy_heads import make_policy_head
 from training.environments import build_environments
 from training.session import train_run

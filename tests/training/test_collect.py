@@ -10,7 +10,8 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
-from envs.vector import EnvironmentFailure, SequentialVectorEnv
+from envs.sequential import SequentialVectorEnv
+from envs.vector import EnvironmentFailure
 from training.collect import Collector
 from training.episodes import InvalidExperience
 

@@ -10,7 +10,8 @@ import torch
 from gymnasium import spaces
 
 import training.evaluation
-from envs.vector import SequentialVectorEnv
+from envs.sequential import SequentialVectorEnv
+from envs.vector import EnvironmentFailure
 from training.collect import InvalidExperience
 from training.episodes import Abandoned
 from training.evaluation import Evaluation, Evaluator, evaluate
@@ -177,12 +178,13 @@ class BrokenReward(gymnasium.Env):
         return np.zeros(1, np.float32), np.nan, True, False, {}
 
 
-def test_a_score_is_never_nan(actor) -> None:
-    """It would be the best there ever was; native environments do not look for it themselves."""
-    environments = gymnasium.vector.SyncVectorEnv([BrokenReward])
+def test_a_score_is_never_nan(actor, vectorized) -> None:
+    """It would be the best there ever was: nothing is greater or equal."""
+    with pytest.raises(EnvironmentFailure, match=r"environment 0 .* the reward is not finite"):
+        play(actor, vectorized(BrokenReward()), 1)
+    unguarded = gymnasium.vector.SyncVectorEnv([BrokenReward])
     with pytest.raises(InvalidExperience, match="environment 0 sent a reward"):
-        play(actor, environments, 1)
-    environments.close()
+        play(actor, unguarded, 1)
 
 
 class Parts(gymnasium.Env):

@@ -219,7 +219,7 @@ def broken():
 
 
 def test_bad_numbers_end_the_run_and_keep_what_was_saved(broken, train, tmp_path) -> None:
-    with pytest.raises(Refusal, match="reward that is not finite") as caught:
+    with pytest.raises(Refusal, match="the reward is not finite") as caught:
         train(
             f"env.id={broken}",
             "total_env_steps=200",
