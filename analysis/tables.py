@@ -107,9 +107,13 @@ def _text(cells: Cells, num_choices: int) -> str:
 
 
 def _markdown(cells: Cells, num_choices: int) -> str:
-    heads, *rows = ([cell.replace("|", "\\|") for cell in row] for row in cells)
+    heads, *rows = ([_squeezed(cell) for cell in row] for row in cells)
     rule = ["---" if index < num_choices else "---:" for index in range(len(heads))]
     return "\n".join(f"| {' | '.join(row)} |" for row in [heads, rule, *rows])
+
+
+def _squeezed(cell: str) -> str:
+    return " ".join(cell.replace("|", "\\|").split())
 
 
 def _csv(tables: Sequence[Table]) -> str:

@@ -45,7 +45,12 @@ class Film:
     def __str__(self) -> str:
         """Say in a line what is seen."""
         cut = ", cut there" if self.is_cut else ""
-        return f"return {self.episode_return:.2f} in {self.length:,} steps{cut}"
+        return f"{outcome(self.episode_return, self.length)}{cut}"
+
+
+def outcome(episode_return: float, length: int) -> str:
+    """Tell how an episode went."""
+    return f"return {episode_return:.2f} in {length:,} step{'' if length == 1 else 's'}"
 
 
 class GifEncoder:

@@ -10,6 +10,7 @@ import torch
 from gymnasium import spaces
 
 import training.evaluation
+from envs.sequential import SequentialVectorEnv
 from envs.vector import EnvironmentFailure
 from training.collect import InvalidExperience
 from training.episodes import Abandoned
@@ -233,35 +234,46 @@ def test_observations_by_name_are_carried_part_by_part(random_agent) -> None:
         assert torch.equal(given["position"], torch.full((2, 3), float(step)))
 
 
-class Restarting(gymnasium.vector.VectorWrapper):
-    """Tells, at chosen steps, that the first environment broke and was started anew."""
+class BreakingOnce(gymnasium.Env):
+    """Episodes of five steps; raises at the third step that any of it takes."""
 
-    def __init__(self, environments, at: set[int]) -> None:
-        super().__init__(environments)
-        self.at, self.taken = at, 0
+    observation_space = spaces.Box(0, 9, (2,))
+    action_space = spaces.Discrete(2)
+    taken = 0
 
-    def step(self, actions):
-        self.taken += 1
-        if self.taken not in self.at:
-            return super().step(actions)
-        (broken, *_) = self.env.unwrapped.envs
-        *arrays, infos = super().step(actions)
-        observations, rewards, terminated, truncated = (array.copy() for array in arrays)
-        observations[0], _ = broken.reset()
-        rewards[0], terminated[0], truncated[0] = 0.0, False, False
-        infos["restarted"] = np.array([True, False])
-        return observations, rewards, terminated, truncated, infos
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return np.array([0, self.steps], np.float32), {}
+
+    def step(self, action):
+        BreakingOnce.taken += 1
+        if BreakingOnce.taken == 3:
+            raise RuntimeError("broken")
+        self.steps += 1
+        return np.array([0, self.steps], np.float32), 1.0, self.steps == 5, False, {}
 
 
-def test_the_episode_of_an_environment_that_broke_is_lost(actor, counting) -> None:
-    environments = Restarting(counting([5], [4]), {3})
+class Steady(BreakingOnce):
+    """Episodes of four steps."""
+
+    def step(self, action):
+        self.steps += 1
+        return np.array([0, self.steps], np.float32), 1.0, self.steps == 4, False, {}
+
+
+def test_the_episode_of_an_environment_that_broke_is_lost(actor, monkeypatch) -> None:
+    monkeypatch.setattr(BreakingOnce, "taken", 0)
+    environments = SequentialVectorEnv([BreakingOnce, Steady], on_failure="restart")
     result = play(actor, environments, 4)
+    environments.close()
     # both play two whole episodes; two steps of the first environment's first count for nothing
     assert sorted(result.lengths) == [4, 4, 5, 5]
     assert result.returns == tuple(map(float, result.lengths))
-    firsts = [call.is_first.tolist() for call in actor.random_agent.calls]
-    assert [step for step, (first, _) in enumerate(firsts) if first] == [0, 3, 9]
-    assert [step for step, (_, first) in enumerate(firsts) if first][:3] == [0, 5, 10]
+    calls = actor.random_agent.calls
+    assert [i for i, call in enumerate(calls) if call.is_first[0]] == [0, 3, 9]
+    assert [i for i, call in enumerate(calls) if call.is_first[1]][:3] == [0, 5, 10]
+    for call in calls:
+        assert torch.equal(call.is_first, call.observations[:, 1] == 0)
 
 
 def test_an_evaluation_can_be_given_up(build) -> None:
@@ -306,6 +318,7 @@ WATCHED = {
     "no tensorboard": "tracking.tensorboard=false",
     "progress": "tracking.progress=true",
     "more environments": "evaluation.num_envs=3",
+    "films": "evaluation.video=true",
 }
 
 
@@ -317,6 +330,8 @@ def unwatched(train):
 @pytest.mark.parametrize("way", WATCHED.values(), ids=WATCHED)
 def test_watching_a_run_does_not_change_it(train, unwatched, way) -> None:
     """T77 and T79: how often one looks, saves or logs must not reach the weights, by a bit."""
+    if way.startswith("evaluation.video"):
+        pytest.importorskip("pygame")
     often = [] if way.startswith("evaluation.interval") else ["evaluation.interval=500"]
     found = train(*RUN, *often, way).weights()
     assert found.keys() == unwatched.keys()

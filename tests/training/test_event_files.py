@@ -140,3 +140,20 @@ def test_a_position_is_on_disk(tmp_path: Path, monkeypatch) -> None:
     assert saved is not None
     assert list(saved.values()) == synchronized
     tensorboard.close()
+
+
+def test_a_run_that_goes_on_is_introduced_once_and_filmed_without_a_gap(
+    drawn, train, go_on
+) -> None:
+    words = ["env.id=test/Drawn-v0", "evaluation.video=true", "evaluation.interval=32"]
+    run = train(*words, "total_env_steps=64")
+    go_on(run.directory, "total_env_steps=128")
+    found: dict[str, list[int]] = {}
+    for path in event_files(run.directory):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append(event.step)
+    assert len(event_files(run.directory)) == 2
+    assert found["run/command"] == found["_hparams_/session_start_info"] == [0]
+    assert found["video/evaluation"] == found["evaluation/return"]
+    assert len(set(found["video/evaluation"])) == len(found["video/evaluation"]) >= 4

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,4 @@ def test_true_is_a_gif() -> None:
 def test_a_film_says_what_is_seen() -> None:
     film = Film("gif", b"", 1, 1, episode_return=2.5, length=1000, is_cut=True)
     assert str(film) == "return 2.50 in 1,000 steps, cut there"
+    assert str(replace(film, length=1, is_cut=False)) == "return 2.50 in 1 step"
