@@ -7,8 +7,11 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium.envs.registration import register, registry
 from omegaconf import OmegaConf
 
 import training.run
@@ -351,3 +354,40 @@ def test_environments_that_cannot_be_restored_begin_new_episodes(
     assert run.summary["env_steps"] >= 400
     steps = [step for step, _ in run.scalars()["loss/policy"]]
     assert steps == sorted(set(steps))
+
+
+class Brittle(gymnasium.Env):
+    """Breaks at the 70th step of its life; a new one begins a new life."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+    action_space = gymnasium.spaces.Discrete(2)
+    steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 70:
+            raise ValueError("broken")
+        return np.zeros(2, np.float32), 1.0, self.steps % 10 == 0, False, {}
+
+
+def test_a_run_that_broke_goes_on_from_its_last_iteration(train, go_on, tmp_path, capsys) -> None:
+    """In the middle of a rollout environments have left the point that the weights stand at."""
+    register("test/Brittle-v0", entry_point=Brittle)
+    words = ["env.id=test/Brittle-v0", "total_env_steps=10000", "evaluation.interval=0"]
+    try:
+        with pytest.raises(Refusal, match="ValueError: broken"):
+            train(*words, "checkpoint.interval=0", directory=tmp_path)
+        _, first = load_checkpoint(tmp_path / "checkpoints" / "last")
+        assert first["env_steps"] > 100  # though it was never due
+        assert first["collector"]["environments"] is None
+        with pytest.raises(Refusal, match="ValueError: broken"):
+            go_on(tmp_path)
+        assert "begin new ones" in capsys.readouterr().out
+        _, second = load_checkpoint(tmp_path / "checkpoints" / "last")
+        assert second["env_steps"] >= 2 * first["env_steps"] - 32
+    finally:
+        del registry["test/Brittle-v0"]
