@@ -107,7 +107,7 @@ def test_values_are_discounted(learn: Learn, discount: float) -> None:
     indirect=["learn"],
 )
 def test_truncation_keeps_the_value_of_what_would_follow(learn: Learn, gae_lambda: float) -> None:
-    """T1: reward 1 for ever, cut every 10 steps, discount 0.9: the value is 1 / (1 - 0.9)."""
+    """Reward 1 for ever, cut every 10 steps, discount 0.9: the value is 1 / (1 - 0.9)."""
     words = ["agent.discount=0.9", f"agent.gae_lambda={gae_lambda}"]
     policy = learn("Endless", *words, effort=1.7)
     assert values(policy, [1.0]) == pytest.approx([10.0], abs=0.3)

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,7 +110,8 @@ class Run:
             # The weights are whole: none of these leaves a step half taken.
             has_moved = self.at.env_steps > (self._archive.env_steps or 0)
             if has_moved and not self.plays_best:
-                self._save_last()
+                with suppress(EnvironmentFailure, OSError):  # what happened first is what is told
+                    self._save_last()
             raise
         finally:
             self._progress.close()
@@ -122,6 +124,8 @@ class Run:
             if self._archive.env_steps is None:
                 self._save_last()  # from now on the run can go on, whatever happens
             self._look_around()  # what was due when the run was interrupted
+            if stop:
+                return "interrupted"
             for iteration in iterations(self._agent, self._collector, total_env_steps=self._total):
                 self._after(iteration)
                 if stop:
@@ -219,12 +223,13 @@ class Run:
             + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
         )
         is_best = at.best is None or at.evaluation.return_mean >= at.best.return_mean
-        if is_best and not self.plays_best:
+        is_best = is_best and not self.plays_best and not self._lost_iterations
+        if is_best:
             at.best, at.best_env_steps = at.evaluation, at.env_steps
             self._archive.save_best(at)
         self._tensorboard.flush()
         self._write_summary("running")
-        return is_best and not self.plays_best
+        return is_best
 
     def _finish(self) -> None:
         self._save_last()

@@ -83,6 +83,9 @@ def _build_run(
     films = build_films(config)
     stack.callback(films.close)
     saved = _saved(config, directory)
+    if config.resume is None and any(directory.glob("checkpoints/*/manifest*.json")):
+        # Looked at before, but another process may have trained here in between.
+        raise ValueError(f"run_dir: {directory} holds a run already; choose another")
     agent = _build_agent(config, environments, saved)
     own = identity(config, environments)
     notices = []

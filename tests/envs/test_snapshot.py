@@ -233,7 +233,7 @@ def test_what_is_restored_goes_on_as_if_nothing_had_been(name: str) -> None:
         snapshots = one.snapshot()
         assert other.restore(through_a_file(snapshots)) == [True, True], steps
         np.testing.assert_equal(other.current_observations(), one.current_observations())
-        assert other.snapshot() == snapshots  # F18
+        assert other.snapshot() == snapshots
         np.testing.assert_equal(play(other, actions[-100:]), play(one, actions[-100:]))
     one.close()
     other.close()

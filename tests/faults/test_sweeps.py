@@ -1,4 +1,4 @@
-"""A sweep goes on whatever becomes of one of its jobs, and says which failed (F39)."""
+"""A sweep goes on whatever becomes of one of its jobs, and says which failed."""
 
 import json
 import os

@@ -329,7 +329,7 @@ def unwatched(train):
 
 @pytest.mark.parametrize("way", WATCHED.values(), ids=WATCHED)
 def test_watching_a_run_does_not_change_it(train, unwatched, way) -> None:
-    """T77 and T79: how often one looks, saves or logs must not reach the weights, by a bit."""
+    """How often one looks, saves or logs must not reach the weights, by a bit."""
     if way.startswith("evaluation.video"):
         pytest.importorskip("pygame")
     often = [] if way.startswith("evaluation.interval") else ["evaluation.interval=500"]

@@ -122,7 +122,7 @@ def test_lost_points_are_told(tmp_path: Path, damage: str) -> None:
 
 
 def test_sessions_are_read_in_their_order_whatever_the_clock_says(tmp_path, monkeypatch) -> None:
-    """F37: TensorBoard drops later steps when a file of earlier ones follows."""
+    """TensorBoard drops later steps when a file of earlier ones follows."""
     for step, clock in enumerate([2e9, 2e9, 1e9, 3e9, 0.0]):
         monkeypatch.setattr(time, "time", lambda clock=clock: clock)
         tensorboard = TensorBoard(tmp_path)

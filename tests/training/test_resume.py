@@ -170,7 +170,7 @@ def test_a_signal_in_an_evaluation_leaves_it_due(
 def test_a_signal_while_collecting_slowly_gives_the_rollout_up(
     undisturbed, train, go_on, monkeypatch, tmp_path
 ) -> None:
-    """F32: an environment may take longer for a rollout than a user waits."""
+    """An environment may take longer for a rollout than a user waits."""
     with monkeypatch.context() as patch:
         patch.setattr("training.signals._PATIENCE", -1.0)
         step, calls = training.collect.Collector._step, []
@@ -269,7 +269,7 @@ CHANGED = {
 
 @pytest.mark.parametrize(("word", "message"), CHANGED.items(), ids=CHANGED)
 def test_another_run_is_refused_in_words(undisturbed, word: str, message: str) -> None:
-    """F15: the key, what was asked for, what the run has, and what may change."""
+    """The key, what was asked for, what the run has, and what may change."""
     with pytest.raises(InvalidConfiguration) as caught:
         load([f"resume={undisturbed('plain').directory}", word])
     first, *others = sorted(caught.value.problems, key=lambda line: not line.startswith(message))

@@ -75,7 +75,7 @@ def test_long_episodes_are_cut_and_that_is_said(run, camera, monkeypatch) -> Non
 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_filming_does_not_change_training(drawn, build, deterministic: bool) -> None:
-    """T79: the camera has an environment, seeds and a generator of its own."""
+    """The camera has an environment, seeds and a generator of its own."""
     weights = []
     for films in (0, 1, 3):
         run = build(*DRAWN, "memory=gru", "memory.hidden_size=4", "normalize_observations=true")
