@@ -1,5 +1,6 @@
 """A run that was stopped goes on bit for bit, or says in words why it cannot."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import torch
 from gymnasium.envs.registration import register, registry
 from omegaconf import OmegaConf
 
+import training.archive
 import training.run
 from conf.compose import InvalidConfiguration, load
 from training.checkpoint import load_checkpoint
@@ -391,3 +393,32 @@ def test_a_run_that_broke_goes_on_from_its_last_iteration(train, go_on, tmp_path
         assert second["env_steps"] >= 2 * first["env_steps"] - 32
     finally:
         del registry["test/Brittle-v0"]
+
+
+def test_a_change_that_does_not_fit_the_rest_is_refused(undisturbed) -> None:
+    """Once stored, it would keep everybody from opening the run."""
+    directory = undisturbed("best weights").directory
+    with pytest.raises(InvalidConfiguration, match=r"evaluation\.checkpoint: expected last"):
+        load([f"resume={directory}", "evaluation.interval=0"])
+
+
+def test_a_run_whose_newest_manifest_is_lost_is_not_trained_over(undisturbed, tmp_path) -> None:
+    shutil.copytree(undisturbed("plain").directory, tmp_path / "run")
+    for manifest in (tmp_path / "run" / "checkpoints").glob("*/manifest.json"):
+        manifest.unlink()
+    with pytest.raises(InvalidConfiguration, match="holds a run already"):
+        load([f"run_dir={tmp_path / 'run'}"])
+
+
+def test_a_full_disk_costs_checkpoints_and_not_the_run(train, monkeypatch, tmp_path) -> None:
+    save = training.archive.save_checkpoint
+
+    def fail(directory: Any, **contents: Any) -> None:
+        if contents["step"] > 0 and (directory.name == "best" or contents["step"] < 400):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(directory, **contents)
+
+    monkeypatch.setattr(training.archive, "save_checkpoint", fail)
+    with pytest.warns(RuntimeWarning, match=r"No space left on device; training goes on"):
+        run = train(*RUN, directory=tmp_path / "run")
+    assert run.summary["status"] == "finished"
