@@ -8,11 +8,11 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from envs.serving import CLOSE, DONE, FAILED, TOKEN, serve
+from envs.serving import CLOSE, DONE, FAILED, TOKEN
 from envs.slot import RemoteFailure, RemoteTraceback
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -48,17 +48,17 @@ class Worker:
         is_lost: whether it is dead.
     """
 
-    def __init__(self, arguments: tuple[Any, ...], index: int) -> None:
+    def __init__(self, target: Callable[..., None], arguments: tuple[Any, ...], index: int) -> None:
         """Starts the process, which answers question 0 when it has made its environment.
 
         Args:
-            arguments: of `serve`, after the connection and the index.
+            target: what runs there, given its end of the pipe, the index and the arguments.
         """
         context: Any = multiprocessing.get_context(START_METHOD)
         self.is_lost = False
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=serve, args=(theirs, index, *arguments), name=f"environment-{index}"
+            target=target, args=(theirs, index, *arguments), name=f"environment-{index}"
         )
         try:
             with _starting(needs_main=not is_importable(arguments[:2])):

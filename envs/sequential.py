@@ -8,7 +8,16 @@ import numpy as np
 
 from envs.batch import Array, observation_bytes
 from envs.probe import can_be_restored
-from envs.slot import FAILURES, Environment, Make, Slot, Snapshot, check_same_spaces, spaces_of
+from envs.slot import (
+    FAILURES,
+    Environment,
+    Make,
+    Slot,
+    Snapshot,
+    check_same_spaces,
+    describe,
+    spaces_of,
+)
 from envs.vector import Episode, Failures, OnFailure, SlotVectorEnv
 
 
@@ -26,12 +35,12 @@ class SequentialVectorEnv(SlotVectorEnv):
         try:
             for make in makers:
                 self._slots.append(Slot(make))
-            first = self.envs[0]
+            description = describe(self.envs[0])
             for index, environment in enumerate(self.envs):
-                check_same_spaces(spaces_of(first), spaces_of(environment), index)
-            size = observation_bytes(first.observation_space, len(makers))
+                check_same_spaces(description.spaces, spaces_of(environment), index)
+            size = observation_bytes(description.spaces[0], len(makers))
             buffer = np.zeros(size, np.uint8)
-            super().__init__(first, len(makers), buffer=buffer, on_failure=on_failure)
+            super().__init__(description, len(makers), buffer=buffer, on_failure=on_failure)
         except BaseException:
             self.close_extras()
             raise

@@ -5,6 +5,7 @@ so is an answer. Imports nothing heavy: neither torch nor hydra, unless the envi
 """
 
 import contextlib
+import dataclasses
 import os
 import signal
 import struct
@@ -27,6 +28,7 @@ from envs.slot import (
     Slot,
     Spaces,
     check_same_spaces,
+    describe,
     in_one_line,
     spaces_of,
 )
@@ -63,9 +65,7 @@ def serve(
         spaces: the environment must have the same.
         buffers: shared memory for observations and for the rest.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group: one decides
-        signal.signal(number, signal.SIG_IGN)
-    _end_with_parent()
+    _belong_to_parent()
     worker = _Worker(connection, index)
     try:
         worker.make(make, spaces, buffers, num_envs)
@@ -77,6 +77,21 @@ def serve(
     with contextlib.suppress(EOFError, OSError):  # the training process is gone
         worker.serve()
     worker.slot.close()
+
+
+def scout(connection: Connection, index: int, make: Make) -> None:
+    """Makes an environment to describe it: shared memory is laid out before the workers start."""
+    _belong_to_parent()
+    worker = _Worker(connection, index)
+    try:
+        environment = make()
+        description = describe(environment)
+    except FAILURES as error:
+        worker.answer_failure(0, error)
+        return
+    metadata = _that_travels(description.metadata)
+    worker.answer(0, dataclasses.replace(description, metadata=metadata))
+    environment.close()
 
 
 class _Worker:
@@ -177,11 +192,13 @@ def _use_one_thread() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def _end_with_parent() -> None:
-    """Sees to it that a worker in the midst of a step does not outlive the training process.
+def _belong_to_parent() -> None:
+    """Leaves signals to the training process, and sees to it that a worker does not outlive it.
 
-    One that waits for questions notices by itself.
+    One that waits for questions notices its end by itself; one in the midst of a step does not.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group: one decides
+        signal.signal(number, signal.SIG_IGN)
     parent = parent_process()
     if parent is None:
         return

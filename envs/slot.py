@@ -5,6 +5,7 @@ The same code runs in the training process and in worker processes, so both beha
 
 import contextlib
 import copy
+import dataclasses
 import inspect
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from gymnasium import Space
 
 from envs.batch import LARGEST, Array, ObservationBatch, as_number, not_finite
 from envs.snapshot import RECORDED_STEPS, Clock, Memories, decoded, encoded, layers
+from envs.wrappers import has_raw_statistics
 
 Environment = gymnasium.Env[Any, Any]
 Make = Callable[[], Environment]
@@ -36,6 +38,16 @@ class RemoteFailure(Exception):
 
 
 _LEAST = -LARGEST
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What is the same of all environments that step together."""
+
+    spaces: Spaces
+    metadata: dict[str, Any]
+    render_mode: str | None
+    has_raw_statistics: bool
 
 
 class Slot:
@@ -208,6 +220,16 @@ def check_same_spaces(expected: Spaces, found: Spaces, index: int) -> None:
             raise RuntimeError(
                 f"environment {index} has the {name} space {other}, the first one has {one}"
             )
+
+
+def describe(environment: Environment) -> Description:
+    """Says what a vector environment has to know of those it is made of."""
+    return Description(
+        spaces=spaces_of(environment),
+        metadata=dict(environment.metadata),
+        render_mode=environment.render_mode,
+        has_raw_statistics=has_raw_statistics(environment),
+    )
 
 
 def spaces_of(environment: Environment) -> Spaces:

@@ -23,13 +23,8 @@ from envs.batch import (
     shown,
 )
 from envs.seeding import environment_seeds
-from envs.slot import (
-    Environment,
-    Snapshot,
-    in_one_line,
-)
+from envs.slot import Description, Snapshot, in_one_line
 from envs.snapshot import Journal, decoded, encoded
-from envs.wrappers import has_raw_statistics
 
 OnFailure = Literal["stop", "restart"]
 Stepped = tuple[Any, Any, Any, Any, dict[str, Any]]
@@ -72,18 +67,17 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
     """
 
     def __init__(
-        self, template: Environment, num_envs: int, *, buffer: Any, on_failure: OnFailure
+        self, description: Description, num_envs: int, *, buffer: Any, on_failure: OnFailure
     ) -> None:
-        """Takes spaces and names from an environment like those that will be stepped."""
+        """Lays the observations into a buffer, of `observation_bytes`."""
         self.num_envs = num_envs
-        self.metadata = {**template.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
-        self.render_mode = template.render_mode
+        self.metadata = {**description.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.render_mode = description.render_mode
         # Copies: who samples from them must not touch the environments' own generators.
-        self.single_observation_space = copy.deepcopy(template.observation_space)
-        self.single_action_space = copy.deepcopy(template.action_space)
+        self.single_observation_space, self.single_action_space = copy.deepcopy(description.spaces)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.has_raw_statistics = has_raw_statistics(template)
+        self.has_raw_statistics = description.has_raw_statistics
         self._batch = ObservationBatch(self.single_observation_space, num_envs, buffer)
         action_shape, self._action_dtype = array_kind(self.single_action_space)
         self._action_shape = (num_envs, *action_shape)

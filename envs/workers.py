@@ -21,8 +21,10 @@ from envs.serving import (
     TOKEN,
     TRY,
     exchange_layout,
+    scout,
+    serve,
 )
-from envs.slot import Make, RemoteFailure, Snapshot, spaces_of
+from envs.slot import Description, Make, RemoteFailure, Snapshot
 from envs.vector import Episode, Failures, OnFailure, SlotVectorEnv
 
 _MAKE_SECONDS = 300.0  # for making an environment, where steps have a limit
@@ -42,7 +44,7 @@ class WorkerVectorEnv(SlotVectorEnv):
     def __init__(
         self, makers: Sequence[Make], *, on_failure: OnFailure, step_timeout: float | None
     ) -> None:
-        """Starts the processes; one environment is made here, for its spaces, and closed again.
+        """Starts the processes.
 
         Args:
             makers: one for each environment, of things that a worker can import.
@@ -53,47 +55,47 @@ class WorkerVectorEnv(SlotVectorEnv):
             RuntimeError: a worker cannot make its environment, or its spaces differ.
         """
         refuse_unsendable(makers[0])
+        self._step_timeout = step_timeout
+        self._workers: list[Worker] = []
+        # Not left to the end of the process, which would wait for workers that hang.
+        self._finalizer = Finalize(self, _kill, (self._workers,), exitpriority=100)
         num_envs = len(makers)
+        description = self._describe(makers[0])
+        spaces = description.spaces
         context = multiprocessing.get_context(START_METHOD)
-        template = makers[0]()
-        try:
-            spaces = spaces_of(template)
-            observations = context.RawArray("b", observation_bytes(spaces[0], num_envs))
-            super().__init__(template, num_envs, buffer=observations, on_failure=on_failure)
-        finally:
-            template.close()
+        observations = context.RawArray("b", observation_bytes(spaces[0], num_envs))
+        super().__init__(description, num_envs, buffer=observations, on_failure=on_failure)
         layout = exchange_layout(spaces[1], num_envs)
         exchange = context.RawArray("b", layout_bytes(layout))
         self._shared = arrays_in(exchange, layout)
         self._actions = self._shared["actions"]
         self._makers = makers
         self._arguments = (spaces, (observations, exchange), num_envs)
-        self._step_timeout = step_timeout
         self._number = 0
-        self._workers: list[Worker] = []
-        # Not left to the end of the process, which would wait for workers that hang.
-        self._finalizer = Finalize(self, _kill, (self._workers,), exitpriority=100)
         try:
             self._start_all()
         except BaseException:
             self.close()
             raise
 
+    def _describe(self, make: Make) -> Description:
+        """Makes an environment in a process that ends again: none of it ever runs in this one."""
+        worker = Worker(scout, (make,), 0)
+        try:
+            description: Description = _made(worker, 0, self._making())
+            return description
+        finally:
+            worker.end(Deadline(_CLOSE_SECONDS))
+
     def _start_all(self) -> None:
         for index in range(self.num_envs):
             self._workers.append(self._started(index))
         deadline = self._making()
         for index, worker in enumerate(self._workers):
-            try:
-                worker.answer(0, deadline)
-            except (RemoteFailure, WorkerLost) as error:
-                text = str(error)
-                if text.startswith("ValueError: "):  # one line that says it all
-                    raise ValueError(text.removeprefix("ValueError: ")) from error
-                raise RuntimeError(f"environment {index} cannot be made: {text}") from error
+            _made(worker, index, deadline)
 
     def _started(self, index: int) -> Worker:
-        return Worker((self._makers[index], *self._arguments), index)
+        return Worker(serve, (self._makers[index], *self._arguments), index)
 
     def _making(self) -> Deadline:
         limit = self._step_timeout
@@ -181,6 +183,23 @@ class WorkerVectorEnv(SlotVectorEnv):
         for worker in self._workers:
             worker.end(deadline)
         self._finalizer()
+
+
+def _made(worker: Worker, index: int, deadline: Deadline) -> Any:
+    """Waits for a worker to have made its environment; returns what it tells.
+
+    Raises:
+        ValueError: it said so.
+        RuntimeError: it said so or anything else.
+    """
+    try:
+        return worker.answer(0, deadline)
+    except (RemoteFailure, WorkerLost) as error:
+        kind, _, text = str(error).partition(": ")
+        for known in (ValueError, RuntimeError):  # as if it had been made in this process
+            if isinstance(error, RemoteFailure) and kind == known.__name__:
+                raise known(text) from error
+        raise RuntimeError(f"environment {index} cannot be made: {error}") from error
 
 
 def _kill(workers: list[Worker]) -> None:

@@ -264,3 +264,38 @@ class Sampling(gymnasium.Env):
         ends, cuts = self.np_random.random(2) < 0.15
         info = {"drawn": self.np_random.integers(9)} if self.np_random.random() < 0.5 else {}
         return self.observation_space.sample(), reward, ends, cuts, info
+
+
+class Inquisitive(Steady):
+    """Tells about its process."""
+
+    def reset(self, *, seed=None, options=None):
+        observation, _ = super().reset(seed=seed)
+        told = {
+            "pid": os.getpid(),
+            "heavy": ", ".join({"torch", "hydra", "pytest"} & sys.modules.keys()),
+            "threads": os.environ.get("OMP_NUM_THREADS"),
+            "ignored": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+            "main": getattr(sys.modules["__main__"], "__file__", None) or "none",
+        }
+        return observation, told
+
+
+class Threaded(Steady):
+    """Computes with torch, in as many threads as it is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import torch
+
+        self.torch = torch
+
+    def step(self, action):
+        self.torch.ones(300, 300) @ self.torch.ones(300, 300)
+        return (*super().step(action)[:4], {"threads": self.torch.get_num_threads()})
+
+
+class Other(Steady):
+    """Shows another space."""
+
+    observation_space = spaces.Box(-1, 1, (3,))
