@@ -37,7 +37,7 @@ def train(config: DictConfig) -> float:
             steps, score = over
             print(
                 f"{config.resume} has finished: {steps:,} steps, evaluation {score:.2f}; "
-                "a larger total_env_steps goes on with it"
+                "a larger total_env_steps goes on with it, evaluate.py evaluates it again"
             )
             return score
     try:

@@ -108,10 +108,8 @@ class PPO(Agent):
             sequence_length=self.sequence_length,
         )
         learning_rate = self.now(self.optimizer.learning_rate)
-        clip_range, entropy_coefficient = (
-            self.now(self.clip_range),
-            self.now(self.entropy_coefficient),
-        )
+        clip_range = self.now(self.clip_range)
+        entropy_coefficient = self.now(self.entropy_coefficient)
         active = torch.ones((), dtype=torch.bool, device=self.device)
         metrics: list[Tensor] = []
         with self.training_mode():
@@ -156,7 +154,7 @@ class PPO(Agent):
         loss = policy_loss + self.value_coefficient * value_loss - entropy_coefficient * entropy
         if self.target_kl is not None:
             # Before the step, as in Spinning Up: what moved too far is not moved further.
-            active = active & (kl <= 1.5 * self.target_kl)
+            active = active & ~(kl > 1.5 * self.target_kl)  # nan goes on, to be counted as skipped
         counts, gradients = self.optimizer.descend(loss, learning_rate, active)
         return torch.cat([terms.detach(), counts]), gradients, active
 

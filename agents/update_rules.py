@@ -221,12 +221,24 @@ class TorchRule(UpdateRule):
                     f"({name}), which no checkpoint can hold; choose another"
                 )
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *_: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         found: dict[str, dict[str, Any]] = {"state": {}, "number": {}, "option": {}}
         for key in (key for key in state_dict if key.startswith(prefix)):
-            kind, _dot, name = key.removeprefix(prefix).partition(".")
-            value = state_dict[key].clone()
-            found[kind][name] = value if kind == "state" else value.item()
+            kind, _, name = key.removeprefix(prefix).partition(".")
+            if kind in found:
+                value = state_dict[key].clone()
+                found[kind][name] = value if kind == "state" else value.item()
+            else:  # of another optimizer
+                unexpected_keys.append(key)
         state = found["state"] | found["number"]
         group = self.optimizer.state_dict()["param_groups"][0]
         self.optimizer.load_state_dict(

@@ -58,10 +58,9 @@ def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
         skipped.
     """
     found = {place: _expanded(place) for place in places}
-    runs, skipped = (
-        [],
-        [f"skipped {p}: no such directory" for p, paths in found.items() if not paths],
-    )
+    # Where there is nothing anywhere, who asked says so.
+    nowhere = [place for place, paths in found.items() if not paths] if any(found.values()) else []
+    runs, skipped = [], [f"skipped {place}: no such directory" for place in nowhere]
     for directory in _run_directories({Path(path) for paths in found.values() for path in paths}):
         try:
             runs.append(read_run(directory))

@@ -39,10 +39,10 @@ def write(tables: Sequence[Table], style: Format) -> str:
 
 
 def _titled(table: Table, draw: Callable[[Cells, int], str]) -> str:
-    title = f"{'## ' if draw is _markdown else ''}{table.environment}\n"
-    blank = "\n" if draw is _markdown else ""
-    notes = "".join(f"\n{blank}{note}" for note in table.notes)
-    return f"{title}{blank}{draw(_cells(table), len(table.choices))}{notes}"
+    body = draw(_cells(table), len(table.choices))
+    if draw is _markdown:
+        return "\n\n".join([f"## {table.environment}", body, *table.notes])
+    return "\n".join([table.environment, body, *(f"  {note}" for note in table.notes)])
 
 
 def _cells(table: Table) -> Cells:
@@ -107,9 +107,13 @@ def _text(cells: Cells, num_choices: int) -> str:
 
 
 def _markdown(cells: Cells, num_choices: int) -> str:
-    heads, *rows = ([cell.replace("|", "\\|") for cell in row] for row in cells)
+    heads, *rows = ([_squeezed(cell) for cell in row] for row in cells)
     rule = ["---" if index < num_choices else "---:" for index in range(len(heads))]
     return "\n".join(f"| {' | '.join(row)} |" for row in [heads, rule, *rows])
+
+
+def _squeezed(cell: str) -> str:
+    return " ".join(cell.replace("|", "\\|").split())
 
 
 def _csv(tables: Sequence[Table]) -> str:

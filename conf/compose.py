@@ -211,7 +211,9 @@ def _resumed(
     with hydra_configuration(default):
         usual, _ = inspected(default, config_name)
     said = [o.package or o.key_or_group for o in composer.parse(overrides)]
-    return resumed(before, given, usual, said)
+    merged, problems = resumed(before, given, usual, said)
+    # What changes must fit what stays, or nobody could open the run again.
+    return merged, problems or inspected(OmegaConf.create(merged), config_name)[1]
 
 
 def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:
@@ -230,7 +232,7 @@ def _occupied(typed: dict[str, Any]) -> list[str]:
     run_dir = typed.get("run_dir")
     if not isinstance(run_dir, str):
         return []
-    if any(Path(run_dir).glob("checkpoints/*/manifest.json")):
+    if any(Path(run_dir).glob("checkpoints/*/manifest*.json")):
         return [
             f"run_dir: {run_dir} holds a run already; go on with it: resume={run_dir}, "
             "or choose another"

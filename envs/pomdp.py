@@ -9,6 +9,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
+from envs.spaces import one_line
+
 # Where the velocities are, by the environment's name without its version.
 _VELOCITIES: dict[str, tuple[int, ...]] = {
     "Acrobot": (4, 5),
@@ -41,7 +43,8 @@ class MaskVelocity(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructo
         space = env.observation_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise ValueError(
-                f"pomdp.mask_velocity: expected observations that are a vector, not {space}"
+                "pomdp.mask_velocity: expected observations that are a vector, not "
+                f"{one_line(space)}"
             )
         known = _known_dimensions(env) if dimensions is None else tuple(dimensions)
         self._hidden = _checked(known, size=space.shape[0])

@@ -88,7 +88,7 @@ class SequentialVectorEnv(SlotVectorEnv):
             return error
         return None
 
-    def _snapshots(self) -> list[Snapshot]:
+    def _snapshots(self) -> list[Snapshot | None]:
         return [slot.snapshot() for slot in self._slots]
 
     def _can_replay(self) -> bool:

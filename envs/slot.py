@@ -66,6 +66,7 @@ class Slot:
         self.environment = environment
         _own_spaces(environment)
         self._memories = Memories(environment)
+        self._as_made = self._memories.read()
         self._is_untouched = True
         self._seed: int | None = None
         self._return = 0.0
@@ -101,6 +102,8 @@ class Slot:
                 layer.action_space.seed(seed)
                 layer.observation_space.seed(seed)
         self._memories.find()
+        if found is None and seed is not None:
+            found = self._as_made  # generators that no seed reaches: a wrapper's own
         if found is not None:
             self._memories.write(found)
         self._record(was_seeded=seed is not None)

@@ -105,8 +105,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         """Makes an environment anew and resets it; returns what went wrong."""
 
     @abstractmethod
-    def _snapshots(self) -> list[Snapshot]:
-        """Asks every slot for its snapshot."""
+    def _snapshots(self) -> list[Snapshot | None]:
+        """Asks every slot for its snapshot; None of a lost one, as its next step will tell."""
 
     @abstractmethod
     def _can_replay(self) -> bool:
@@ -261,7 +261,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
                 **dataclasses.asdict(self._histories[index]),
                 "failing": self._failing.get(index, 0),
                 "episode_steps": self._journal.episode_steps(index),
-                "actions": encoded(self._journal.latest(index, slot["steps"])),
+                "actions": slot and encoded(self._journal.latest(index, slot["steps"])),
                 "slot": slot,
             }
             for index, slot in enumerate(self._snapshots())

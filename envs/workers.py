@@ -24,8 +24,8 @@ from envs.serving import (
     scout,
     serve,
 )
-from envs.slot import Description, Make, RemoteFailure, Snapshot, in_one_line
-from envs.vector import EnvironmentFailure, Episode, Failures, OnFailure, SlotVectorEnv
+from envs.slot import Description, Make, RemoteFailure, Snapshot
+from envs.vector import Episode, Failures, OnFailure, SlotVectorEnv
 
 _MAKE_SECONDS = 300.0  # for making an environment, where steps have a limit
 _CLOSE_SECONDS = 2.0  # for closing all of them, before their processes are killed
@@ -161,13 +161,10 @@ class WorkerVectorEnv(SlotVectorEnv):
             return error
         return failures.get(index)
 
-    def _snapshots(self) -> list[Snapshot]:
+    def _snapshots(self) -> list[Snapshot | None]:
         arguments = dict.fromkeys(range(self.num_envs))
-        answers, failures = self._ask(SNAPSHOT, arguments, Deadline(self._step_timeout))
-        for index, cause in failures.items():
-            message = f"environment {index} cannot be saved: {in_one_line(cause)}"
-            raise EnvironmentFailure(message) from cause
-        return [answers[index] for index in arguments]
+        answers, _ = self._ask(SNAPSHOT, arguments, Deadline(self._step_timeout))
+        return [answers.get(index) for index in arguments]
 
     def _can_replay(self) -> bool:
         last = self.num_envs - 1

@@ -70,6 +70,8 @@ class FinishedRun:
         for path in sorted(self.directory.glob("events.out.tfevents.*")):
             for event in EventFileLoader(str(path)).Load():
                 for value in event.summary.value:
+                    if value.metadata.plugin_data.plugin_name not in ("", "scalars"):
+                        continue
                     number = value.simple_value or sum(value.tensor.float_val)
                     found.setdefault(value.tag, []).append((event.step, number))
         return found

@@ -34,7 +34,6 @@ AGENTS = {
 STEPS = {"ppo": 3500, "a2c": 6000}
 RECALL = ["extractor=flatten", "env.num_envs=16"]
 RECALL_EFFORT = 2.3
-KINDS = ["false", "true"]
 Learn = Callable[..., neurl.Policy]
 
 
@@ -81,7 +80,9 @@ def act(policy: neurl.Policy, observations: Sequence[float]) -> np.ndarray:
     return policy.predict(np.array(observations, np.float32)[:, None])
 
 
-@pytest.mark.parametrize("head", ["mse", "huber"])
+@pytest.mark.parametrize(
+    ("learn", "head"), [("ppo", "mse"), ("ppo", "huber"), ("a2c", "mse")], indirect=["learn"]
+)
 def test_values_learn_a_constant(learn: Learn, head: str) -> None:
     policy = learn("ConstantReward", f"value_head={head}")
     assert values(policy, [0.0]) == pytest.approx([1.0], abs=0.05)
@@ -92,15 +93,21 @@ def test_values_learn_what_observations_tell(learn: Learn) -> None:
     assert values(policy, [-1.0, 1.0]) == pytest.approx([-1.0, 1.0], abs=0.05)
 
 
-@pytest.mark.parametrize("discount", [0.5, 0.9])
+@pytest.mark.parametrize(
+    ("learn", "discount"), [("ppo", 0.5), ("ppo", 0.9), ("a2c", 0.5)], indirect=["learn"]
+)
 def test_values_are_discounted(learn: Learn, discount: float) -> None:
     policy = learn("DelayedReward", f"agent.discount={discount}")
     assert values(policy, [0.0, 1.0]) == pytest.approx([discount, 1.0], abs=0.05)
 
 
-@pytest.mark.parametrize("gae_lambda", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize(
+    ("learn", "gae_lambda"),
+    [("ppo", 0.0), ("ppo", 0.9), ("ppo", 1.0), ("a2c", 0.9), ("a2c", 1.0)],
+    indirect=["learn"],
+)
 def test_truncation_keeps_the_value_of_what_would_follow(learn: Learn, gae_lambda: float) -> None:
-    """T1: reward 1 for ever, cut every 10 steps, discount 0.9: the value is 1 / (1 - 0.9)."""
+    """Reward 1 for ever, cut every 10 steps, discount 0.9: the value is 1 / (1 - 0.9)."""
     words = ["agent.discount=0.9", f"agent.gae_lambda={gae_lambda}"]
     policy = learn("Endless", *words, effort=1.7)
     assert values(policy, [1.0]) == pytest.approx([10.0], abs=0.3)
@@ -113,26 +120,36 @@ def test_termination_cuts_it(learn: Learn) -> None:
     assert values(learn("Endless", *words), [1.0]) == pytest.approx([expected], abs=0.05)
 
 
+@pytest.mark.parametrize("learn", ["ppo"], indirect=True)
 def test_both_flags_are_a_termination(learn: Learn) -> None:
     words = ["agent.discount=0.5", "agent.gae_lambda=1.0", "+env.kwargs.ending=both"]
     expected = np.mean([(1 - 0.5**n) / 0.5 for n in range(1, 11)])
     assert values(learn("Endless", *words), [1.0]) == pytest.approx([expected], abs=0.05)
 
 
-@pytest.mark.parametrize("continuous", KINDS)
+@pytest.mark.parametrize(
+    ("learn", "continuous"),
+    [("ppo", "false"), ("ppo", "true"), ("a2c", "true")],
+    indirect=["learn"],
+)
 def test_policies_learn_the_better_action(learn: Learn, continuous: str) -> None:
     policy = learn("ActionReward", f"+env.kwargs.continuous={continuous}")
     assert score(policy) > 0.95
 
 
-@pytest.mark.parametrize("continuous", KINDS)
+@pytest.mark.parametrize(
+    ("learn", "continuous"),
+    [("ppo", "false"), ("ppo", "true"), ("a2c", "false")],
+    indirect=["learn"],
+)
 def test_policies_learn_which_action_is_better_where(learn: Learn, continuous: str) -> None:
     policy = learn("ObservationActionReward", f"+env.kwargs.continuous={continuous}")
     assert score(policy) > 0.95
 
 
-def test_policies_learn_precise_actions(learn: Learn) -> None:
-    policy = learn("ContinuousTarget", effort=2.5)
+@pytest.mark.parametrize(("learn", "effort"), [("ppo", 1.7), ("a2c", 2.5)], indirect=["learn"])
+def test_policies_learn_precise_actions(learn: Learn, effort: float) -> None:
+    policy = learn("ContinuousTarget", effort=effort)
     targets = [-0.9, -0.5, 0.0, 0.5, 0.9]
     assert act(policy, targets)[:, 0].tolist() == pytest.approx(targets, abs=0.15)
     assert score(policy) > -0.02

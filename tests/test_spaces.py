@@ -89,7 +89,7 @@ def configuration(*words: str) -> DictConfig:
 
 
 @pytest.mark.parametrize("which", ACTIONS)
-def test_a_random_policy_stays_in_the_space(which: str) -> None:  # T56
+def test_a_random_policy_stays_in_the_space(which: str) -> None:
     made: list[Zoo] = []
 
     def make() -> Zoo:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -69,11 +70,11 @@ class Tiny(gymnasium.Env):
     action_space = gymnasium.spaces.Discrete(2)
 
     def __init__(self, *, kind="vector", broken_at=0):
-        box = gymnasium.spaces.Box(-1, 1, (2,))
+        box, text = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Text(9)
         self.observation_space = {
             "vector": box,
             "image": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8),
-            "dictionary": gymnasium.spaces.Dict(position=box),
+            "dictionary": gymnasium.spaces.Dict(goal=gymnasium.spaces.Dict(text=text)),
         }[kind]
         self.broken_at = broken_at
         self.steps = 0
@@ -135,10 +136,10 @@ class Shell:
         assert finished.returncode == code, finished.stdout + finished.stderr
         return finished
 
-    def refused(self, script: str, *words: str, problems: int = 1) -> str:
+    def refused(self, script: str, *words: str, problems: int = 1, **variables: str) -> str:
         """Runs what must be refused; returns what was said, one line for each problem."""
         before = sorted(self.directory.rglob("*"))
-        finished = self(script, *words, code=2, PYTHONDONTWRITEBYTECODE="1")
+        finished = self(script, *words, code=2, PYTHONDONTWRITEBYTECODE="1", **variables)
         assert "Traceback" not in finished.stderr
         assert len(finished.stderr.splitlines()) == problems
         assert finished.stdout == ""
@@ -227,7 +228,7 @@ def test_the_last_lines_tell_score_and_places(run, first: Path) -> None:
 def test_evaluating_agrees_with_a_loop_of_ones_own(shell, first: Path) -> None:
     words = ["run=runs/first", "evaluation.episodes=6", "evaluation.num_envs=3"]
     before = sorted(shell.directory.rglob("*"))
-    (line,) = shell("evaluate.py", *words).stdout.splitlines()
+    line, spread = shell("evaluate.py", *words).stdout.splitlines()
     assert sorted(shell.directory.rglob("*")) == before
     policy = neurl.load(first)
     returns: list[float] = []
@@ -246,6 +247,29 @@ def test_evaluating_agrees_with_a_loop_of_ones_own(shell, first: Path) -> None:
         environment.close()
     assert line.startswith(f"{sum(returns) / 6:.2f} +- ")
     assert line.endswith("over 6 episodes")
+    assert spread == (
+        f"median {median(returns):.2f}, from {min(returns):.2f} to {max(returns):.2f}; "
+        f"{sum(returns) / 6:.1f} steps per episode"
+    )
+
+
+def test_a_film_of_a_run_is_where_it_is_said_to_be(shell, first: Path) -> None:
+    pytest.importorskip("pygame")
+    words = ["run=runs/first", "evaluation.episodes=1", "video=true"]
+    finished = shell("evaluate.py", *words)
+    *_, line = finished.stdout.splitlines()
+    path, _, seen = line.partition(" ")
+    assert path == f"runs/first/videos/last-{summary_of(first)['env_steps']}.gif"
+    assert (shell.directory / path).read_bytes()[:6] == b"GIF89a"
+    assert seen.startswith("(return ")
+    assert finished.stderr == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is a display")
+def test_a_window_without_a_display_is_refused_in_one_line(shell, first: Path) -> None:
+    displays = dict.fromkeys(("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"), "")
+    line = shell.refused("evaluate.py", "run=runs/first", "render_mode=human", **displays)
+    assert line.startswith("render_mode=human: there is no display")
 
 
 def test_the_same_seed_gives_the_same_bits_in_another_process(shell, first: Path) -> None:
@@ -272,7 +296,7 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
             "env.packages=[my_package.environments]",
             "+env.kwargs.kind=dictionary",
         ],
-        ["env.id=mine/Tiny-v0", "observation space", "Dict"],
+        ["env.id=mine/Tiny-v0", "goal/text", "Text"],
     ),
     "device": (["device=cuda:63"], ["device=cuda:63", "device=cpu"]),
     "wrapper": (
@@ -385,7 +409,7 @@ def test_a_bad_number_ends_the_run_in_one_line(shell) -> None:
         "train.py", *SMALL, *words, "+env.kwargs.broken_at=20", "run_dir=runs/nan", code=1
     )
     (line,) = finished.stderr.splitlines()
-    assert "reward that is not finite (nan)" in line
+    assert "the reward is not finite (nan)" in line
     assert "runs/nan" in line
     assert summary_of(shell.directory / "runs" / "nan")["status"] == "failed"
 

@@ -78,8 +78,7 @@ def save_checkpoint(
         for name, data in contents.items():
             write(directory / name, data)
         for older, data in kept:
-            if not (directory / f"manifest-{older['step']}.json").exists():
-                replace(directory / f"manifest-{older['step']}.json", data)
+            replace(directory / f"manifest-{older['step']}.json", data)
         replace(directory / MANIFEST, manifest)
     except OSError as error:
         for name in contents:

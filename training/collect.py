@@ -11,7 +11,8 @@ from torch import Tensor
 
 from agents.agent import Agent
 from agents.trajectory import Trajectory
-from envs.seeding import environment_seeds, reset_with_seeds
+from envs.seeding import environment_seeds
+from envs.starting import reset_with_seeds
 from envs.vector import SlotVectorEnv
 from networks.mirror import Array
 from networks.observations import map_observations
@@ -49,6 +50,7 @@ class Collector:
         self._ended = np.zeros(environments.num_envs, dtype=bool)
         self._counter = EpisodeCounter(environments)
         self._state: Tensor | None = None
+        self._is_between = True  # and not in the middle of a trajectory
 
     @property
     def restarts(self) -> int:
@@ -66,6 +68,7 @@ class Collector:
             Abandoned: it was asked to stop.
         """
         storage = self._storage
+        self._is_between = False
         storage.rewind()
         state = self._state
         if state is None:
@@ -82,6 +85,7 @@ class Collector:
         trajectory = storage.trajectory(state=before)
         _refuse_non_finite(trajectory)
         self.env_steps += int(trajectory.valid.sum())
+        self._is_between = True
         return trajectory
 
     def _step(self, agent: Agent, step: int, state: Tensor) -> Tensor:
@@ -122,8 +126,15 @@ class Collector:
         self._ended = self._ended | restarted
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return all that the next trajectory depends on, as tensors and as plain Python."""
+        """Return all that the next trajectory depends on, as tensors and as plain Python.
+
+        Between trajectories, that is: where collecting broke off, the environments have left the
+        point that all the rest stands at, and will begin anew.
+        """
         unwrapped = self.environments.unwrapped
+        snapshots = None
+        if isinstance(unwrapped, SlotVectorEnv) and self._is_between:
+            snapshots = unwrapped.snapshot()
         tensors = {"is_first": self._storage.is_first[-1]}
         if self._state is not None:
             tensors["memory"] = self._state
@@ -131,7 +142,7 @@ class Collector:
             "env_steps": self.env_steps,
             "ended": self._ended.tolist(),
             "episodes": self._counter.state_dict(),
-            "environments": unwrapped.snapshot() if isinstance(unwrapped, SlotVectorEnv) else None,
+            "environments": snapshots,
         }
 
     def load_state_dict(
@@ -147,7 +158,7 @@ class Collector:
         """
         environments, storage = self.environments, self._storage
         unwrapped = environments.unwrapped
-        if isinstance(unwrapped, SlotVectorEnv):
+        if isinstance(unwrapped, SlotVectorEnv) and state["environments"] is not None:
             exact = np.array(unwrapped.restore(state["environments"]))
             current = unwrapped.current_observations()
         else:

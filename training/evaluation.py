@@ -10,7 +10,8 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from agents.agent import Agent
-from envs.seeding import environment_seeds, reset_with_seeds
+from envs.seeding import environment_seeds
+from envs.starting import reset_with_seeds
 from networks.mirror import Array
 from networks.observations import map_observations
 from training.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience

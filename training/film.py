@@ -45,7 +45,12 @@ class Film:
     def __str__(self) -> str:
         """Say in a line what is seen."""
         cut = ", cut there" if self.is_cut else ""
-        return f"return {self.episode_return:.2f} in {self.length:,} steps{cut}"
+        return f"{outcome(self.episode_return, self.length)}{cut}"
+
+
+def outcome(episode_return: float, length: int) -> str:
+    """Tell how an episode went."""
+    return f"return {episode_return:.2f} in {length:,} step{'' if length == 1 else 's'}"
 
 
 class GifEncoder:
@@ -77,6 +82,10 @@ class GifEncoder:
         first.save(file, format="GIF", save_all=True, append_images=rest, duration=shown, loop=0)
         return file.getvalue()
 
+    def close(self) -> None:
+        """Drop the frames."""
+        self._images.clear()
+
 
 class Mp4Encoder:
     """Encodes H.264 at the frames' own size and rate, with the ffmpeg of the extra `video`."""
@@ -106,9 +115,14 @@ class Mp4Encoder:
 
     def finish(self) -> bytes:
         """Return the file."""
-        with self._directory:
+        self._writer.close()
+        return self._path.read_bytes()
+
+    def close(self) -> None:
+        """End ffmpeg and remove its file, whether it was finished or not."""
+        if self._writer is not None:
             self._writer.close()
-            return self._path.read_bytes()
+        self._directory.cleanup()
 
 
 Encoder = GifEncoder | Mp4Encoder

@@ -15,6 +15,8 @@ from training.film import Frame
 
 RenderMode = Literal["rgb_array", "human"]
 _DEFAULT_RATE = 30.0
+# A film does not go on with another episode where one breaks.
+_FAILING: dict[RenderMode, dict[str, str]] = {"rgb_array": {"on_failure": "stop"}, "human": {}}
 
 
 def build_drawn(
@@ -42,7 +44,8 @@ def build_drawn(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that Gymnasium opens that window
         drawn = build_environments(
-            _changed(single, {"kwargs": {"render_mode": render_mode}}), num_envs=1
+            _changed(single, {"kwargs": {"render_mode": render_mode}, **_FAILING[render_mode]}),
+            num_envs=1,
         )
     try:  # what drawing needs may be missing
         drawn.reset(seed=0)

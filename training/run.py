@@ -1,8 +1,9 @@
 """The life of a run: train, watch, evaluate, save, go on, summarise."""
 
-import sys
 import time
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,16 +11,11 @@ from torch import Tensor
 
 from agents.agent import Agent
 from envs.vector import EnvironmentFailure
-from training.checkpoint import (
-    DamagedCheckpoint,
-    load_checkpoint,
-    part_of,
-    roll_back,
-    save_checkpoint,
-)
+from training.archive import Archive
+from training.checkpoint import part_of
 from training.collect import Collector
 from training.episodes import Abandoned, EpisodeHistory, InvalidExperience
-from training.evaluation import Evaluation, Evaluator
+from training.evaluation import Evaluator
 from training.files import replace, to_json
 from training.loop import Iteration, iterations
 from training.progression import Due, Intervals, Progression
@@ -46,7 +42,6 @@ class Run:
 
     Attributes:
         at: where the run stands.
-        saved_env_steps: where `checkpoints/last` stands.
         plays_best: whether the agent's weights are those of `checkpoints/best`.
         stopped_by: the number of the signal that ended `train`; None where it ended by itself.
     """
@@ -63,7 +58,7 @@ class Run:
         progress: Progress,
         total_env_steps: int,
         intervals: Intervals,
-        keep_last: int,
+        archive: Archive,
         evaluation_episodes: int,
         final_episodes: int,
         final_checkpoint: Literal["last", "best"],
@@ -79,7 +74,7 @@ class Run:
         self._agent, self._collector = agent, collector
         self._evaluator, self._films = evaluator, films
         self._directory, self._tensorboard, self._progress = directory, tensorboard, progress
-        self._total, self._keep_last = total_env_steps, keep_last
+        self._total, self._archive = total_env_steps, archive
         self._evaluation_episodes, self._final_episodes = evaluation_episodes, final_episodes
         self._final_checkpoint = final_checkpoint
         self._identity, self._facts = identity, facts
@@ -88,7 +83,6 @@ class Run:
         self._unlogged: Iteration | None = None  # the latest, until it is on the curves
         self._lost_iterations, self._lost_since = 0, 0
         self.at = Progression()
-        self.saved_env_steps: int | None = None
         self.plays_best = False
         self.stopped_by: int | None = None
 
@@ -113,8 +107,11 @@ class Run:
             status = "interrupted"
             raise
         except (InvalidExperience, EnvironmentFailure):
-            if not self.plays_best:  # the weights are whole: none of these leaves a step half taken
-                self._save_last()
+            # The weights are whole: none of these leaves a step half taken.
+            has_moved = self.at.env_steps > (self._archive.env_steps or 0)
+            if has_moved and not self.plays_best:
+                with suppress(EnvironmentFailure, OSError):  # what happened first is what is told
+                    self._save_last()
             raise
         finally:
             self._progress.close()
@@ -124,9 +121,11 @@ class Run:
 
     def _train(self, stop: StopRequest) -> Status:
         try:
-            if self.saved_env_steps is None:
+            if self._archive.env_steps is None:
                 self._save_last()  # from now on the run can go on, whatever happens
             self._look_around()  # what was due when the run was interrupted
+            if stop:
+                return "interrupted"
             for iteration in iterations(self._agent, self._collector, total_env_steps=self._total):
                 self._after(iteration)
                 if stop:
@@ -183,7 +182,7 @@ class Run:
             raise Diverged(
                 f"no gradient was finite in {self._lost_iterations} updates in a row, from "
                 f"{self._lost_since:,} to {iteration.env_steps:,} steps; checkpoints/last is from "
-                f"before, at {self.saved_env_steps:,} steps. Lower optimizer.learning_rate or "
+                f"before, at {self._archive.env_steps:,} steps. Lower optimizer.learning_rate or "
                 "optimizer.max_grad_norm, or set normalize_rewards=true"
             )
 
@@ -224,21 +223,20 @@ class Run:
             + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
         )
         is_best = at.best is None or at.evaluation.return_mean >= at.best.return_mean
-        if is_best and not self.plays_best:
+        is_best = is_best and not self.plays_best and not self._lost_iterations
+        if is_best:
             at.best, at.best_env_steps = at.evaluation, at.env_steps
-            self._save("best", keep=2, state={"evaluation": at.evaluation.state_dict()})
+            self._archive.save_best(at)
         self._tensorboard.flush()
         self._write_summary("running")
-        return is_best and not self.plays_best
+        return is_best
 
     def _finish(self) -> None:
         self._save_last()
         self._log()
         # The best checkpoint is chosen before the long evaluation, which then measures it.
         if self._final_checkpoint == "best" and self.at.best is not None:
-            tensors, _ = load_checkpoint(self._directory / "checkpoints" / "best")
-            self._agent.load_state_dict(part_of(tensors, "agent"))
-            self.plays_best = True
+            self.plays_best = self._archive.load_best()
         self._evaluate(self._final_episodes)
 
     def _write_summary(self, status: Status) -> None:
@@ -249,12 +247,15 @@ class Run:
             "train_return_mean": self._history.return_mean,
             **self._facts,
         }
-        replace(self._directory / "summary.json", to_json(content))
+        try:
+            replace(self._directory / "summary.json", to_json(content))
+        except OSError as error:  # a full disk must not end training
+            warnings.warn(f"summary.json not written: {error}", RuntimeWarning, stacklevel=2)
 
     # ---- saving and going on
 
     def _save_last(self) -> None:
-        """Save everything; a disk that is full costs the checkpoint, not the run."""
+        """Save everything that the run depends on."""
         tensors, collector = self._collector.state_dict()
         state = {
             "collector": collector,
@@ -269,33 +270,8 @@ class Run:
             "device": str(self._agent.device),
             "identity": self._identity,
         }
-        try:
-            self._save("last", keep=self._keep_last, tensors=tensors, state=state)
-        except OSError as error:
-            if self.saved_env_steps is None or self.at.env_steps >= self._total:
-                raise
-            print(f"warning: {error}; training goes on, the next one may fit", file=sys.stderr)
-            return
-        self.saved_env_steps = self.at.env_steps
-
-    def _save(
-        self,
-        name: Literal["last", "best"],
-        *,
-        keep: int,
-        state: Mapping[str, Any],
-        tensors: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        parts = {"agent": self._agent.state_dict(), "collector": tensors or {}}
-        save_checkpoint(
-            self._directory / "checkpoints" / name,
-            tensors={
-                f"{part}.{key}": tensor for part, of in parts.items() for key, tensor in of.items()
-            },
-            state={"env_steps": self.at.env_steps, "updates": self.at.updates, **state},
-            step=self.at.env_steps,
-            keep=keep,
-        )
+        must_succeed = self._archive.env_steps is None or self.at.env_steps >= self._total
+        self._archive.save_last(self.at, tensors=tensors, state=state, must_succeed=must_succeed)
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[bool]:
         """Go on from `checkpoints/last`; tell which environments are exactly where they were."""
@@ -310,20 +286,6 @@ class Run:
         unlogged = state["unlogged"]
         self._unlogged = unlogged and Iteration.from_state_dict(unlogged)
         self._lost_iterations, self._lost_since = state["lost"]
-        self.saved_env_steps = self.at.env_steps
-        self._restore_best()
+        self._archive.go_back(self.at)
         self._progress.update(self.at.env_steps, self._history.return_mean)
         return exact
-
-    def _restore_best(self) -> None:
-        """Take back a best checkpoint of later steps than those the run goes on from."""
-        directory, at = self._directory / "checkpoints" / "best", self.at
-        if at.best is None or roll_back(directory, at.best_env_steps):
-            return
-        try:
-            _, state = load_checkpoint(directory)
-        except DamagedCheckpoint:
-            at.best = None
-            return
-        at.best = Evaluation.from_state_dict(state["evaluation"])
-        at.best_env_steps = state["env_steps"]

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from agents.agent import Agent
 from envs.vector import EnvironmentFailure
+from training.archive import Archive
 from training.build import (
     build_agent,
     build_collector,
@@ -23,7 +24,7 @@ from training.checkpoint import load_checkpoint
 from training.command import introduce
 from training.directory import claimed
 from training.episodes import InvalidExperience
-from training.evaluation import Evaluator, describe
+from training.evaluation import describe
 from training.files import replace
 from training.identity import identity
 from training.instantiation import plain
@@ -33,7 +34,7 @@ from training.resume import SavedRun
 from training.run import Diverged, Run, Status
 from training.threads import set_num_threads
 from training.tracking import NoTensorBoard, Progress, TensorBoard, rewind
-from training.video import EvaluationFilms, NoFilms, build_films
+from training.video import build_films
 from training.warm_start import warm_start
 
 
@@ -52,11 +53,7 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
         try:
             directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(claimed(directory))
-            evaluator = build_evaluator(config)
-            stack.callback(evaluator.close)
-            films = build_films(config)
-            stack.callback(films.close)
-            run = _build_run(config, environments, evaluator, films, directory)
+            run, archive = _build_run(config, environments, stack)
         except (ValueError, OSError) as error:  # a damaged checkpoint is a ValueError too
             raise Refusal(str(error), 2) from error
         except EnvironmentFailure as error:
@@ -70,18 +67,25 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
     print(_report(run, status, directory), flush=True)
     if status == "interrupted":
         exit_code = 128 + (run.stopped_by or 0)
-        raise Refusal(f"interrupted; saved at {run.saved_env_steps:,} steps", exit_code)
+        raise Refusal(f"interrupted; saved at {archive.env_steps:,} steps", exit_code)
     return run.at.evaluation.return_mean if run.at.evaluation else math.nan
 
 
 def _build_run(
     config: DictConfig,
     environments: VectorEnv[Any, Any, Any],
-    evaluator: Evaluator,
-    films: EvaluationFilms | NoFilms,
-    directory: Path,
-) -> Run:
+    stack: ExitStack,
+) -> tuple[Run, Archive]:
+    """Build everything; `stack` closes what is open when it is left."""
+    directory = Path(config.run_dir)
+    evaluator = build_evaluator(config)
+    stack.callback(evaluator.close)
+    films = build_films(config)
+    stack.callback(films.close)
     saved = _saved(config, directory)
+    if config.resume is None and any(directory.glob("checkpoints/*/manifest*.json")):
+        # Looked at before, but another process may have trained here in between.
+        raise ValueError(f"run_dir: {directory} holds a run already; choose another")
     agent = _build_agent(config, environments, saved)
     own = identity(config, environments)
     notices = []
@@ -91,13 +95,17 @@ def _build_run(
         notices.append(warm_start(agent, Path(config.init_from)))
     collector = build_collector(config, environments)
     parameters = parameter_counts(agent.parts())
+    archive = Archive(directory, agent, keep_last=config.checkpoint.keep_last)
+    tensorboard = _begin_records(config, directory, saved, own["versions"])
+    stack.callback(tensorboard.close)
     run = Run(
         agent=agent,
         collector=collector,
         evaluator=evaluator,
         films=films,
         directory=directory,
-        tensorboard=_begin_records(config, directory, saved, own["versions"]),
+        archive=archive,
+        tensorboard=tensorboard,
         progress=Progress(config.total_env_steps, show=config.tracking.progress),
         total_env_steps=config.total_env_steps,
         intervals=Intervals(
@@ -105,7 +113,6 @@ def _build_run(
             checkpoint=config.checkpoint.interval,
             tracking=config.tracking.interval,
         ),
-        keep_last=config.checkpoint.keep_last,
         evaluation_episodes=config.evaluation.episodes,
         final_episodes=config.evaluation.final_episodes,
         final_checkpoint=config.evaluation.checkpoint,
@@ -115,7 +122,7 @@ def _build_run(
     if saved is not None:
         notices += saved.notices(config, agent, run.restore(saved.tensors, saved.state))
     print(_header(config, agent, parameters), *notices, sep="\n", flush=True)
-    return run
+    return run, archive
 
 
 def _build_agent(

@@ -46,6 +46,9 @@ def stop_requests() -> Iterator[StopRequest]:
         restore()
 
     for number in (signal.SIGINT, signal.SIGTERM):
+        # Ignored by whoever began the process, or handled by what is not Python: theirs to keep.
+        if signal.getsignal(number) in (signal.SIG_IGN, None):
+            continue
         try:
             kept[number] = signal.signal(number, receive)
         except ValueError:  # not the main thread: its owner handles signals

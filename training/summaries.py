@@ -17,7 +17,7 @@ def text_value(tag: str, markdown: str) -> Any:
     return Summary.Value(
         tag=tag,
         metadata=text_metadata.create_summary_metadata(display_name=None, description=None),
-        tensor=make_tensor_proto([markdown.encode()]),
+        tensor=make_tensor_proto(markdown.encode()),
     )
 
 

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 _REPORTS = "NEURL_SWEEP_REPORTS"
 """Environment variable naming the file to which jobs report failures, in whatever process."""
@@ -43,7 +44,7 @@ def run_job(script: Path, words: Sequence[str], run_directory: Path) -> float:
     Raises:
         KeyboardInterrupt: the user stopped the job, and so the sweep.
     """
-    code = subprocess.run([sys.executable, str(script), *words], check=False).returncode
+    code = _ended([sys.executable, str(script), *words])
     if code in _INTERRUPTED:
         raise KeyboardInterrupt
     if code:
@@ -51,6 +52,37 @@ def run_job(script: Path, words: Sequence[str], run_directory: Path) -> float:
         return math.nan
     summary = json.loads((run_directory / "summary.json").read_bytes())
     return float((summary["evaluation"] or {}).get("return_mean", math.nan))
+
+
+def _ended(command: Sequence[str]) -> int:
+    """Wait for a process, which has time to save when it is stopped; return its exit code."""
+    with subprocess.Popen(command) as process, _forwarded(process):
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # from a terminal it has reached the job as well
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                process.kill()
+                raise
+
+
+@contextmanager
+def _forwarded(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Hand SIGTERM on to a process: who ends a sweep means its jobs."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    try:
+        kept = signal.signal(signal.SIGTERM, forward)
+    except ValueError:  # not the main thread: its owner handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, kept or signal.SIG_DFL)
 
 
 def _reason(code: int) -> str:

@@ -4,6 +4,7 @@ import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,8 +75,9 @@ class TensorBoard:
             return None
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; nothing more is written."""
         self._guarded("close")
+        self._file = None
 
     def _add(self, values: Sequence[Any], env_steps: int, wall_time: float) -> None:
         summary = Summary(value=values)
@@ -90,6 +92,9 @@ class TensorBoard:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # what is not written yet cannot be written now
+                self._file.close()
         self._file = None
         warnings.warn(f"TensorBoard logging stopped: {error}", RuntimeWarning, stacklevel=4)
 

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from agents.agent import Agent
 from envs.seeding import environment_seeds
 from envs.vector import EnvironmentFailure
 from training.episodes import InvalidExperience
-from training.evaluation import Play, evaluate
-from training.film import Film, Kind, make_encoder
+from training.evaluation import Evaluation, Play, evaluate
+from training.film import Encoder, Film, Kind, make_encoder
 from training.rendering import DrawingFailure, build_drawn, frame_of, frames_per_second
 
 if TYPE_CHECKING:
@@ -40,7 +41,19 @@ class Camera:
             DrawingFailure: the environment could not be drawn.
         """
         rate = frames_per_second(self._environments)
-        encoder = make_encoder(kind, frames_per_second=rate)
+        with closing(make_encoder(kind, frames_per_second=rate)) as encoder:
+            evaluation = self._play(agent, encoder, index)
+            return Film(
+                kind=kind,
+                data=encoder.finish(),
+                width=encoder.size[0],
+                height=encoder.size[1],
+                episode_return=evaluation.returns[0],
+                length=evaluation.lengths[0],
+                is_cut=evaluation.unfinished > 0,
+            )
+
+    def _play(self, agent: Agent, encoder: Encoder, index: int) -> Evaluation:
         steps = 0
 
         def watch(play: Play) -> None:
@@ -50,7 +63,7 @@ class Camera:
             steps += 1
 
         policy_seeds = environment_seeds(self._seed, 2, purpose="video policy", index=index)
-        evaluation = evaluate(
+        return evaluate(
             agent,
             self._environments,
             episodes=1,
@@ -59,15 +72,6 @@ class Camera:
             deterministic=self._deterministic,
             watch=watch,
             max_episode_steps=MAX_STEPS,
-        )
-        return Film(
-            kind=kind,
-            data=encoder.finish(),
-            width=encoder.size[0],
-            height=encoder.size[1],
-            episode_return=evaluation.returns[0],
-            length=evaluation.lengths[0],
-            is_cut=evaluation.unfinished > 0,
         )
 
     def close(self) -> None:

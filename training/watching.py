@@ -14,7 +14,7 @@ from training.checkpoint import load_checkpoint
 from training.environments import build_environments
 from training.episodes import InvalidExperience
 from training.evaluation import Evaluation, Evaluator, Play
-from training.film import Film, film_kind
+from training.film import Film, film_kind, outcome
 from training.refusal import Refusal
 from training.rendering import DrawingFailure, build_drawn, frames_per_second
 from training.restore import load_agent
@@ -83,11 +83,8 @@ class Window:
         """Wait until the next step is due; many environments have waited by themselves."""
         for episode in play.episodes[self._told :]:
             self._told += 1
-            print(
-                f"episode {self._told}: return {episode.episode_return:.2f} in "
-                f"{episode.length:,} steps",
-                flush=True,
-            )
+            seen = outcome(episode.episode_return, episode.length)
+            print(f"episode {self._told}: {seen}", flush=True)
         now = time.perf_counter()
         time.sleep(max(0.0, self._next - now))
         self._next = max(now, self._next) + self._seconds

@@ -3,7 +3,7 @@
 A process of its own: the annotations that tests execute cannot be traced. Whatever compiles anew
 after the first rollout raises.
 
-    python tests/agents/compiled_learning.py MEMORY [BACKEND [AGENT [named]]]
+    python tests/agents/compiled_learning.py MEMORY [BACKEND [AGENT,AGENT... [named]]]
 
 named: the gradient steps read the observation as a dictionary of its parts.
 """
@@ -73,7 +73,7 @@ def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.
     return agent.optimizer.flat
 
 
-def main(memory: str, backend: str | None = None, agent_name: str = "ppo", named: str = "") -> None:
+def main(memory: str, backend: str | None = None, agents: str = "ppo", named: str = "") -> None:
     torch.set_num_threads(1)
     if backend is not None:
         original = torch.compile
@@ -83,11 +83,11 @@ def main(memory: str, backend: str | None = None, agent_name: str = "ppo", named
             return original(step, backend=backend, **kwargs)
 
         torch.compile = compile_with
-    one, other = (
-        learn(memory, agent_name, named=named == "named", compile=compile)
-        for compile in (True, False)
-    )
-    print((one - other).abs().max().item())
+    differences = []
+    for agent in agents.split(","):
+        learn_as = functools.partial(learn, memory, agent, named=named == "named")
+        differences.append((learn_as(compile=True) - learn_as(compile=False)).abs().max().item())
+    print(max(differences))
 
 
 if __name__ == "__main__":

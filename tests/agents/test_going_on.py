@@ -208,3 +208,12 @@ def test_loading_what_was_never_stepped_starts_anew() -> None:
     assert fresh == {}
     optimizer.load_state_dict(fresh)
     assert optimizer.state_dict() == {}
+
+
+def test_state_of_another_optimizer_is_refused(build) -> None:
+    foreign = ["optimizer._target_=torch.optim.NAdam"]
+    ours, theirs = build().agent, build(*foreign).agent
+    train(build(*foreign), theirs, 1)
+    for agent, state in ((theirs, saved(ours)), (ours, saved(theirs))):
+        with pytest.raises(RuntimeError, match=r"Unexpected key\(s\) in state_dict: \"optimizer"):
+            agent.load_state_dict(state)

@@ -224,3 +224,14 @@ def test_a_rollout_with_one_valid_step_stays_finite(build, trajectory) -> None:
     assert metrics["update/steps"].item() == 2
     assert weights_of(run.agent).isfinite().all()
     assert metrics["value/explained_variance"].isnan()  # nothing varies
+
+
+def test_numbers_that_are_none_are_skipped_with_a_target_kl_too(build) -> None:
+    """nan is not far: it must reach the count of skipped steps, or nobody notices."""
+    run = build("agent.target_kl=0.01")
+    trajectory = run.collector.collect(run.agent)
+    with torch.no_grad():
+        run.agent.critic.extractor.layers[0].weight.fill_(torch.nan)
+    metrics = run.agent.learn(trajectory)
+    assert metrics["update/steps"] == 0
+    assert metrics["update/skipped"] > 0

@@ -14,15 +14,16 @@ from gymnasium.vector import AutoresetMode
 
 import envs  # noqa: F401 (registers the tasks)
 from envs.pomdp import MaskVelocity
-from envs.seeding import environment_seeds, reset_with_seeds
+from envs.seeding import environment_seeds
 from envs.sequential import SequentialVectorEnv
+from envs.starting import reset_with_seeds
 from envs.workers import WorkerVectorEnv
 
 
 def test_vector_environments_are_what_was_asked_for(make) -> None:
     assert type(make(vectorization="sync")) is SequentialVectorEnv
     assert type(make(vectorization="async")) is WorkerVectorEnv
-    assert type(make(vectorization="native")) is CartPoleVectorEnv  # T13
+    assert type(make(vectorization="native")) is CartPoleVectorEnv
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async", "native"])
@@ -100,7 +101,7 @@ def test_returns_are_recorded_below_the_users_wrappers(make) -> None:
         _, rewards, _, _, infos = environments.step(np.array([0, 0]))
     assert rewards.tolist() == [10, 10]
     assert infos["_episode"].tolist() == [True, True]
-    assert infos["episode"]["r"].tolist() == [3, 3]  # T11
+    assert infos["episode"]["r"].tolist() == [3, 3]
     assert infos["episode"]["l"].tolist() == [3, 3]
 
 
@@ -135,7 +136,7 @@ def test_environments_differ_repeat_and_do_not_depend_on_their_number(make) -> N
         return np.array(reset_with_seeds(environments, seeds)[0])
 
     eight = first_observations(8, seed=1)
-    assert len(np.unique(eight, axis=0)) == 8  # T14
+    assert len(np.unique(eight, axis=0)) == 8
     np.testing.assert_array_equal(eight, first_observations(8, seed=1))
     np.testing.assert_array_equal(eight[:3], first_observations(3, seed=1))
     assert not np.any(eight == first_observations(8, seed=2))
@@ -154,7 +155,7 @@ def test_action_spaces_are_seeded_too(make) -> None:
     reset_with_seeds(environments, [3, 4])
     again = [space.sample() for space in spaces_of_actions]
     for one, other in zip(first, again, strict=True):
-        np.testing.assert_array_equal(one, other)  # T78
+        np.testing.assert_array_equal(one, other)
     assert first[1] != first[2]
 
 
@@ -183,7 +184,7 @@ def test_an_environment_that_reuses_its_array_is_read_correctly(registered, make
     reset_with_seeds(environments, [0, 1])
     environments.step(np.array([0, 0]))
     observations = environments.step(np.array([0, 0]))[0]
-    assert observations[1].tolist() == [0.25, 0.25, 0.5, 0.5, 0.0]  # T15
+    assert observations[1].tolist() == [0.25, 0.25, 0.5, 0.5, 0.0]
 
 
 @pytest.mark.parametrize(

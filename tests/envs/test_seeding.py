@@ -44,7 +44,7 @@ def test_hash_randomisation_changes_nothing() -> None:
         ).stdout
         for hash_seed in ("1", "2")
     ]
-    assert printed[0] == printed[1] == f"{environment_seeds(5, 3, 'evaluation', 2)}\n"  # T78
+    assert printed[0] == printed[1] == f"{environment_seeds(5, 3, 'evaluation', 2)}\n"
 
 
 def test_the_seeds_of_a_release_stay_the_seeds() -> None:

@@ -17,9 +17,9 @@ import envs  # noqa: F401 (registers the tasks)
 from envs import snapshot
 from envs.pomdp import MaskVelocity
 from envs.probe import can_be_restored
-from envs.seeding import reset_with_seeds
 from envs.sequential import SequentialVectorEnv
 from envs.snapshot import Clock, Journal, Memories, decoded, encoded
+from envs.starting import reset_with_seeds
 from envs.vector import SlotVectorEnv
 from tests.envs.misbehaving import Misbehaving, Sampling, Steady
 
@@ -233,7 +233,7 @@ def test_what_is_restored_goes_on_as_if_nothing_had_been(name: str) -> None:
         snapshots = one.snapshot()
         assert other.restore(through_a_file(snapshots)) == [True, True], steps
         np.testing.assert_equal(other.current_observations(), one.current_observations())
-        assert other.snapshot() == snapshots  # F18
+        assert other.snapshot() == snapshots
         np.testing.assert_equal(play(other, actions[-100:]), play(one, actions[-100:]))
     one.close()
     other.close()

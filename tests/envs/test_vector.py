@@ -14,7 +14,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.pomdp import MaskVelocity
-from envs.seeding import reset_with_seeds
+from envs.starting import reset_with_seeds
 from envs.vector import EnvironmentFailure, SlotVectorEnv
 from envs.wrappers import counts_raw_returns
 from tests.envs.misbehaving import (
@@ -69,7 +69,7 @@ def test_sync_and_async_give_the_same_stream(vector, name: str) -> None:
     actions = name if name not in ("dict", "uint8", "bool", "float16") else "float32"
     makers = [partial(Sampling, observations=name, actions=actions)] * 3
     one, other = (vector(kind, *makers) for kind in KINDS)
-    assert_same_streams(one, other, steps=40)  # T7
+    assert_same_streams(one, other, steps=40)
     assert one.observation_space.contains(one.current_observations())
 
 
@@ -133,7 +133,7 @@ def test_the_step_after_an_end_resets_and_ignores_the_action(vector, kind: str) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_environments_that_reuse_and_change_arrays_do_no_harm(vector, kind: str) -> None:
     tidy = vector("sync", *[partial(Reusing, copies=True)] * 2)
-    untidy = vector(kind, *[partial(Reusing, copies=False)] * 2)  # T15
+    untidy = vector(kind, *[partial(Reusing, copies=False)] * 2)
     assert_same_streams(tidy, untidy, steps=20)
     actions = np.full((2, 2), 0.5, np.float32)
     actions.flags.writeable = False

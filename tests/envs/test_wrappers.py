@@ -51,7 +51,7 @@ def test_a_reset_leaves_nothing_of_the_last_episode(wrap: Any) -> None:
     for _ in range(4):
         later = used.step(1)[0]
     assert not np.array_equal(first, later)
-    np.testing.assert_array_equal(used.reset(seed=3)[0], fresh.reset(seed=3)[0])  # T33
+    np.testing.assert_array_equal(used.reset(seed=3)[0], fresh.reset(seed=3)[0])
     np.testing.assert_array_equal(used.step(0)[0], fresh.step(0)[0])
 
 
@@ -78,7 +78,7 @@ def test_frame_stack_fills_with_the_first_observation_and_keeps_the_order() -> N
     environment = FrameStack(Script(spaces.Discrete(2)), size=4)
     assert environment.observation_space == spaces.Box(0, 9, (4, 1), np.float64)
     stacks = [environment.reset()[0]] + [environment.step(0)[0] for _ in range(4)]
-    assert [stack[:, 0].tolist() for stack in stacks] == [  # T69
+    assert [stack[:, 0].tolist() for stack in stacks] == [
         [0, 0, 0, 0],
         [0, 0, 0, 1],
         [0, 0, 1, 2],
@@ -107,7 +107,7 @@ def test_previous_discrete_action_and_reward() -> None:
     assert environment.reset()[0].tolist() == [0, 0, 0, 0, 0]
     assert environment.step(np.int64(6))[0].tolist() == [1, 0, 1, 0, 10]
     assert environment.step(np.int64(5))[0].tolist() == [2, 1, 0, 0, 20]
-    assert environment.reset()[0].tolist() == [0, 0, 0, 0, 0]  # T32
+    assert environment.reset()[0].tolist() == [0, 0, 0, 0, 0]
 
 
 def test_previous_box_action_is_what_the_environment_received() -> None:
@@ -170,7 +170,7 @@ def test_nested_observations_are_shown_flat_and_copied() -> None:
     assert list(first) == ["z", "goal/0", "goal/1"]
     assert environment.observation_space.contains(first)
     second = environment.step(0)[0]
-    assert shown(first) == {"z": 2, "goal/0": [0], "goal/1": [0, 1]}  # T15
+    assert shown(first) == {"z": 2, "goal/0": [0], "goal/1": [0, 1]}
     assert shown(second) == {"z": 2, "goal/0": [1], "goal/1": [0, 1]}
 
 
@@ -209,7 +209,7 @@ def test_previous_inputs_are_parts_of_an_observation_with_parts() -> None:
         (each["previous_action"].tolist(), each["previous_reward"].tolist())
         for each in (first, second, third, again)
     ]
-    assert added == [([0] * 3, [0]), ([0, 1, 0], [10]), ([1, 0, 0], [20]), ([0] * 3, [0])]  # T32
+    assert added == [([0] * 3, [0]), ([0, 1, 0], [10]), ([1, 0, 0], [20]), ([0] * 3, [0])]
     assert [each["goal/0"].tolist() for each in (first, second, third)] == [[0], [1], [2]]
     assert all(space.contains(each) for each in (first, second, third, again))
 

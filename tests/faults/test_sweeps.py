@@ -1,9 +1,11 @@
-"""A sweep goes on whatever becomes of one of its jobs, and says which failed (F39)."""
+"""A sweep goes on whatever becomes of one of its jobs, and says which failed."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,38 @@ def test_other_jobs_complete(launcher: str, tmp_path: Path) -> None:
     assert any("senseless: exit code 1" in line for line in report)
     summary = json.loads((tmp_path / "runs" / "none" / "summary.json").read_text())
     assert summary["status"] == "finished"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_a_sweep_lets_its_job_save(number: int, tmp_path: Path) -> None:
+    """SIGTERM reaches the sweep alone, Ctrl-C the whole group of the terminal."""
+    words = [
+        "total_env_steps=1e8",
+        "evaluation.interval=0",
+        "tracking=none",
+        "run_dir=runs/${seed}",
+    ]
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "-m", "seed=1,2", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+    ) as sweep:
+        manifest = tmp_path / "runs" / "1" / "checkpoints" / "last" / "manifest.json"
+        deadline = time.monotonic() + 60
+        while not (manifest.exists() and json.loads(manifest.read_text())["step"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        if number == signal.SIGINT:
+            os.killpg(sweep.pid, number)
+        else:
+            sweep.send_signal(number)
+        sweep.communicate(timeout=30)
+    assert sweep.returncode != 0
+    summary = json.loads((tmp_path / "runs" / "1" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert json.loads(manifest.read_text())["step"] == summary["env_steps"]
+    assert not (tmp_path / "runs" / "2").exists()

@@ -94,7 +94,7 @@ def test_unknown_action_space_is_refused_by_name(space) -> None:
         policy_head(space)
 
 
-def test_random_actions_lie_in_the_space(space) -> None:  # T56
+def test_random_actions_lie_in_the_space(space) -> None:
     head, random = policy_head(space), np.random.default_rng(0)
     summary = random.standard_normal((200, 5), dtype=np.float32)
     actions = head.mirror()(summary, head.noise(random, 200))
@@ -191,7 +191,7 @@ def test_bits_get_the_spaces_shape() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_corners_of_an_uneven_box_are_reached_exactly(dtype) -> None:  # T53
+def test_corners_of_an_uneven_box_are_reached_exactly(dtype) -> None:
     space = box([-3.0, 0.0, -0.1, 1e-3], [1.0, 5.0, 0.3, 0.7], dtype)
     head = policy_head(space)
     corners = head.to_environment(np.array([[-1] * 4, [1] * 4], np.float32))
@@ -216,7 +216,7 @@ def test_actions_beyond_the_bounds_are_cut_for_the_environment_only() -> None:
     assert actions.tolist() == [[-7.0, np.float32(1.01)]]
 
 
-def test_dimensions_without_two_bounds_pass_through() -> None:  # T54
+def test_dimensions_without_two_bounds_pass_through() -> None:
     space = box([-INFINITE, 0.0, -INFINITE, -2.0], [INFINITE, INFINITE, 3.0, 2.0])
     sent = policy_head(space).to_environment(
         np.array([[40.0, 7.0, -9.0, 0.5], [-40.0, -7.0, 9.0, -0.5]], np.float32)
@@ -235,7 +235,7 @@ def test_small_floats_are_not_left_for_infinity() -> None:
     assert sent.tolist() == [[65504, -65504]]
 
 
-def test_independent_choices_are_heads_of_their_own() -> None:  # T52
+def test_independent_choices_are_heads_of_their_own() -> None:
     head = policy_head(spaces.MultiDiscrete([2, 4, 3]), hidden_sizes=[]).double()
     summary = torch.randn(50, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     actions = torch.stack(

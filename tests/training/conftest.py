@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.envs.registration import register, registry
 from gymnasium.vector import VectorEnv
 
 from conf.compose import load
@@ -84,6 +85,55 @@ class RandomAgent:
 @pytest.fixture
 def random_agent() -> type[RandomAgent]:
     return RandomAgent
+
+
+class Drawn(gymnasium.Env[Any, Any]):
+    """Draws its step number as a brightness, without pygame; counts how many of it are open."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array", "human"], "render_fps": 200}
+    observation_space = spaces.Box(-1, 1, (2,))
+    action_space = spaces.Discrete(2)
+    open_count = 0
+    shown: ClassVar[list[int]] = []
+
+    def __init__(self, *, length=8, size=(6, 9), render_mode=None):
+        self.length, self.size, self.render_mode = length, size, render_mode
+        self.steps = 0
+        Drawn.open_count += 1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        self._show()
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        self._show()
+        observation = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return observation, float(action), self.steps == self.length, False, {}
+
+    def render(self):
+        if self.render_mode != "rgb_array":
+            return None
+        return np.full((*self.size, 3), 10 * self.steps % 256, np.uint8)
+
+    def close(self):
+        Drawn.open_count -= 1
+
+    def _show(self):
+        if self.render_mode == "human":
+            Drawn.shown.append(self.steps)
+
+
+@pytest.fixture
+def drawn() -> Iterator[type[Drawn]]:
+    """`test/Drawn-v0`; the class tells what it showed, and none of it stays open."""
+    register("test/Drawn-v0", entry_point=Drawn)
+    Drawn.open_count, Drawn.shown = 0, []
+    yield Drawn
+    del registry["test/Drawn-v0"]
+    assert Drawn.open_count == 0
 
 
 @pytest.fixture

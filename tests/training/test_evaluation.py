@@ -1,6 +1,7 @@
 """Evaluation: a fair number of episodes, the same every time, and no trace in training."""
 
 import contextlib
+import json
 
 import gymnasium
 import numpy as np
@@ -9,7 +10,10 @@ import torch
 from gymnasium import spaces
 
 import training.evaluation
+from envs.sequential import SequentialVectorEnv
+from envs.vector import EnvironmentFailure
 from training.collect import InvalidExperience
+from training.episodes import Abandoned
 from training.evaluation import Evaluation, Evaluator, evaluate
 
 
@@ -176,8 +180,133 @@ class BrokenReward(gymnasium.Env):
 
 def test_a_score_is_never_nan(actor, vectorized) -> None:
     """It would be the best there ever was: nothing is greater or equal."""
-    with pytest.raises(InvalidExperience, match="environment 0 sent a reward"):
+    with pytest.raises(EnvironmentFailure, match=r"environment 0 .* the reward is not finite"):
         play(actor, vectorized(BrokenReward()), 1)
+    unguarded = gymnasium.vector.SyncVectorEnv([BrokenReward])
+    with pytest.raises(InvalidExperience, match="environment 0 sent a reward"):
+        play(actor, unguarded, 1)
+
+
+class Parts(gymnasium.Env):
+    """Shows its step in two parts; overwrites one of them in place."""
+
+    observation_space = spaces.Dict(
+        position=spaces.Box(0, 99, (3,), np.float64), phase=spaces.Discrete(9)
+    )
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.step_number, self.position = 0, np.zeros(3)
+        return {"position": self.position, "phase": 0}, {}
+
+    def step(self, action):
+        self.step_number += 1
+        self.position += 1
+        observation = {"position": self.position, "phase": self.step_number}
+        return observation, 1.0, self.step_number == 3, False, {}
+
+
+class ByParts(Actor):
+    """Keeps the observations that it is given, to look at afterwards."""
+
+    def __init__(self, random_agent) -> None:
+        super().__init__(random_agent)
+        self.given: list[dict[str, torch.Tensor]] = []
+
+    def act(self, observations, state, is_first, *, explore):
+        self.given.append(observations)
+        return self.random_agent.act(observations["phase"], state, is_first, explore=explore)
+
+
+def test_observations_by_name_are_carried_part_by_part(random_agent) -> None:
+    agent = ByParts(random_agent(spaces.Discrete(2)))
+    environments = gymnasium.vector.SyncVectorEnv([Parts, Parts], copy=False)
+    result = play(agent, environments, 4)
+    environments.close()
+    assert result.lengths == (3, 3, 3, 3)
+    assert {name: part.dtype for name, part in agent.given[0].items()} == {
+        "position": torch.float32,
+        "phase": torch.int64,
+    }
+    steps = [0, 1, 2, 3, 0, 1, 2]  # copies: what was kept does not change
+    assert [given["phase"].tolist() for given in agent.given] == [[s, s] for s in steps]
+    for given, step in zip(agent.given, steps, strict=True):
+        assert torch.equal(given["position"], torch.full((2, 3), float(step)))
+
+
+class BreakingOnce(gymnasium.Env):
+    """Episodes of five steps; raises at the third step that any of it takes."""
+
+    observation_space = spaces.Box(0, 9, (2,))
+    action_space = spaces.Discrete(2)
+    taken = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return np.array([0, self.steps], np.float32), {}
+
+    def step(self, action):
+        BreakingOnce.taken += 1
+        if BreakingOnce.taken == 3:
+            raise RuntimeError("broken")
+        self.steps += 1
+        return np.array([0, self.steps], np.float32), 1.0, self.steps == 5, False, {}
+
+
+class Steady(BreakingOnce):
+    """Episodes of four steps."""
+
+    def step(self, action):
+        self.steps += 1
+        return np.array([0, self.steps], np.float32), 1.0, self.steps == 4, False, {}
+
+
+def test_the_episode_of_an_environment_that_broke_is_lost(actor, monkeypatch) -> None:
+    monkeypatch.setattr(BreakingOnce, "taken", 0)
+    environments = SequentialVectorEnv([BreakingOnce, Steady], on_failure="restart")
+    result = play(actor, environments, 4)
+    environments.close()
+    # both play two whole episodes; two steps of the first environment's first count for nothing
+    assert sorted(result.lengths) == [4, 4, 5, 5]
+    assert result.returns == tuple(map(float, result.lengths))
+    calls = actor.random_agent.calls
+    assert [i for i, call in enumerate(calls) if call.is_first[0]] == [0, 3, 9]
+    assert [i for i, call in enumerate(calls) if call.is_first[1]][:3] == [0, 5, 10]
+    for call in calls:
+        assert torch.equal(call.is_first, call.observations[:, 1] == 0)
+
+
+def test_an_evaluation_can_be_given_up(build) -> None:
+    run = build("env.id=CartPole-v1")
+    evaluate_run = evaluator(run)
+    asked = []
+    evaluate_run.should_abandon = lambda: len(asked) == 5 or asked.append(1)
+    before = run.agent.generator
+    with pytest.raises(Abandoned):
+        evaluate_run(run.agent, episodes=2, index=0)
+    assert run.agent.generator is before
+    evaluate_run.should_abandon = lambda: False
+    assert len(evaluate_run(run.agent, episodes=2, index=0).returns) == 2
+
+
+def test_whoever_watches_sees_the_reset_and_every_step(actor, counting) -> None:
+    seen = []
+    evaluate(
+        actor,
+        counting([3]),
+        episodes=2,
+        seeds=[0],
+        generator=np.random.default_rng(0),
+        deterministic=False,
+        watch=lambda play: seen.append((int(play.observations[0, 1]), len(play.episodes))),
+    )
+    assert seen == [(0, 0), (1, 0), (2, 0), (3, 1), (0, 1), (1, 1), (2, 1), (3, 2)]
+
+
+def test_a_saved_evaluation_is_the_same() -> None:
+    evaluation = Evaluation(returns=(1.5, -3.0), lengths=(1, 4), unfinished=1)
+    stored = json.loads(json.dumps(evaluation.state_dict()))
+    assert Evaluation.from_state_dict(stored) == evaluation
 
 
 RUN = ["total_env_steps=800", "env.id=CartPole-v1", "normalize_observations=true"]
@@ -189,6 +318,7 @@ WATCHED = {
     "no tensorboard": "tracking.tensorboard=false",
     "progress": "tracking.progress=true",
     "more environments": "evaluation.num_envs=3",
+    "films": "evaluation.video=true",
 }
 
 
@@ -199,9 +329,31 @@ def unwatched(train):
 
 @pytest.mark.parametrize("way", WATCHED.values(), ids=WATCHED)
 def test_watching_a_run_does_not_change_it(train, unwatched, way) -> None:
-    """T77 and T79: how often one looks, saves or logs must not reach the weights, by a bit."""
+    """How often one looks, saves or logs must not reach the weights, by a bit."""
+    if way.startswith("evaluation.video"):
+        pytest.importorskip("pygame")
     often = [] if way.startswith("evaluation.interval") else ["evaluation.interval=500"]
     found = train(*RUN, *often, way).weights()
     assert found.keys() == unwatched.keys()
     for name, tensor in unwatched.items():
         assert torch.equal(found[name], tensor), name
+
+
+class Whims(gymnasium.RewardWrapper):
+    """Pays by a generator of its own, which no seed reaches."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self.whims = np.random.default_rng(3)
+
+    def reward(self, reward):
+        return float(self.whims.random())
+
+
+def test_equal_calls_are_equal_whatever_a_wrapper_draws(actor, vectorized) -> None:
+    """Or a run that goes on, with environments made anew, would see other scores."""
+    environments = vectorized(Whims(gymnasium.make("CartPole-v1", max_episode_steps=10)))
+    first, second = (play(actor, environments, 3).returns for _ in range(2))
+    anew = vectorized(Whims(gymnasium.make("CartPole-v1", max_episode_steps=10)))
+    assert len({*first}) == 3
+    assert first == second == play(actor, anew, 3).returns

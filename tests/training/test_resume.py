@@ -1,5 +1,6 @@
 """A run that was stopped goes on bit for bit, or says in words why it cannot."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,10 +8,14 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium.envs.registration import register, registry
 from omegaconf import OmegaConf
 
+import training.archive
 import training.run
 from conf.compose import InvalidConfiguration, load
 from training.checkpoint import load_checkpoint
@@ -167,7 +172,7 @@ def test_a_signal_in_an_evaluation_leaves_it_due(
 def test_a_signal_while_collecting_slowly_gives_the_rollout_up(
     undisturbed, train, go_on, monkeypatch, tmp_path
 ) -> None:
-    """F32: an environment may take longer for a rollout than a user waits."""
+    """An environment may take longer for a rollout than a user waits."""
     with monkeypatch.context() as patch:
         patch.setattr("training.signals._PATIENCE", -1.0)
         step, calls = training.collect.Collector._step, []
@@ -266,7 +271,7 @@ CHANGED = {
 
 @pytest.mark.parametrize(("word", "message"), CHANGED.items(), ids=CHANGED)
 def test_another_run_is_refused_in_words(undisturbed, word: str, message: str) -> None:
-    """F15: the key, what was asked for, what the run has, and what may change."""
+    """The key, what was asked for, what the run has, and what may change."""
     with pytest.raises(InvalidConfiguration) as caught:
         load([f"resume={undisturbed('plain').directory}", word])
     first, *others = sorted(caught.value.problems, key=lambda line: not line.startswith(message))
@@ -351,3 +356,69 @@ def test_environments_that_cannot_be_restored_begin_new_episodes(
     assert run.summary["env_steps"] >= 400
     steps = [step for step, _ in run.scalars()["loss/policy"]]
     assert steps == sorted(set(steps))
+
+
+class Brittle(gymnasium.Env):
+    """Breaks at the 70th step of its life; a new one begins a new life."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+    action_space = gymnasium.spaces.Discrete(2)
+    steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 70:
+            raise ValueError("broken")
+        return np.zeros(2, np.float32), 1.0, self.steps % 10 == 0, False, {}
+
+
+def test_a_run_that_broke_goes_on_from_its_last_iteration(train, go_on, tmp_path, capsys) -> None:
+    """In the middle of a rollout environments have left the point that the weights stand at."""
+    register("test/Brittle-v0", entry_point=Brittle)
+    words = ["env.id=test/Brittle-v0", "total_env_steps=10000", "evaluation.interval=0"]
+    try:
+        with pytest.raises(Refusal, match="ValueError: broken"):
+            train(*words, "checkpoint.interval=0", directory=tmp_path)
+        _, first = load_checkpoint(tmp_path / "checkpoints" / "last")
+        assert first["env_steps"] > 100  # though it was never due
+        assert first["collector"]["environments"] is None
+        with pytest.raises(Refusal, match="ValueError: broken"):
+            go_on(tmp_path)
+        assert "begin new ones" in capsys.readouterr().out
+        _, second = load_checkpoint(tmp_path / "checkpoints" / "last")
+        assert second["env_steps"] >= 2 * first["env_steps"] - 32
+    finally:
+        del registry["test/Brittle-v0"]
+
+
+def test_a_change_that_does_not_fit_the_rest_is_refused(undisturbed) -> None:
+    """Once stored, it would keep everybody from opening the run."""
+    directory = undisturbed("best weights").directory
+    with pytest.raises(InvalidConfiguration, match=r"evaluation\.checkpoint: expected last"):
+        load([f"resume={directory}", "evaluation.interval=0"])
+
+
+def test_a_run_whose_newest_manifest_is_lost_is_not_trained_over(undisturbed, tmp_path) -> None:
+    shutil.copytree(undisturbed("plain").directory, tmp_path / "run")
+    for manifest in (tmp_path / "run" / "checkpoints").glob("*/manifest.json"):
+        manifest.unlink()
+    with pytest.raises(InvalidConfiguration, match="holds a run already"):
+        load([f"run_dir={tmp_path / 'run'}"])
+
+
+def test_a_full_disk_costs_checkpoints_and_not_the_run(train, monkeypatch, tmp_path) -> None:
+    save = training.archive.save_checkpoint
+
+    def fail(directory: Any, **contents: Any) -> None:
+        if contents["step"] > 0 and (directory.name == "best" or contents["step"] < 400):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(directory, **contents)
+
+    monkeypatch.setattr(training.archive, "save_checkpoint", fail)
+    with pytest.warns(RuntimeWarning, match=r"No space left on device; training goes on"):
+        run = train(*RUN, directory=tmp_path / "run")
+    assert run.summary["status"] == "finished"

@@ -96,7 +96,7 @@ def test_configuration_is_kept_as_it_was_run(run) -> None:
 
 
 def test_effective_values_are_the_written_ones(train) -> None:
-    """T84: what live objects use is what the configuration says."""
+    """What live objects use is what the configuration says."""
     words = [
         "agent.discount=0.9",
         "agent.gae_lambda=0.8",
@@ -142,7 +142,7 @@ def test_effective_values_are_the_written_ones(train) -> None:
 
 
 def test_schedules_follow_environment_steps(train) -> None:
-    """T60: the first update learns at the schedule's start, none at its very end."""
+    """The first update learns at the schedule's start, none at its very end."""
     run = train(
         "total_env_steps=500",
         "tracking.interval=1",
@@ -219,7 +219,7 @@ def broken():
 
 
 def test_bad_numbers_end_the_run_and_keep_what_was_saved(broken, train, tmp_path) -> None:
-    with pytest.raises(Refusal, match="reward that is not finite") as caught:
+    with pytest.raises(Refusal, match="the reward is not finite") as caught:
         train(
             f"env.id={broken}",
             "total_env_steps=200",
@@ -390,7 +390,7 @@ def test_a_damaged_configuration_is_refused(run, tmp_path: Path, damage) -> None
 
 
 def test_a_stored_configuration_names_no_foreign_code(run, tmp_path: Path) -> None:
-    """F13: a run directory is checked like a command line, and it cannot vouch for itself."""
+    """A run directory is checked like a command line, and it cannot vouch for itself."""
     canary = tmp_path / "canary"
     for target in ("os.system", "shutil.copyfile", "pathlib.Path.unlink", "builtins.eval"):
         for place in ("extractor", "memory", "value_head", "agent", "optimizer"):

@@ -2,11 +2,16 @@
 
 import errno
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from training.event_files import EventFile
+from training.film import Film
 from training.tracking import NoTensorBoard, Progress, TensorBoard
 
 TAGS = {
@@ -109,7 +114,6 @@ def test_nothing_is_written_when_nothing_is_wanted(train) -> None:
     run = train("total_env_steps=100", "tracking=none")
     assert run.scalars() == {}
     assert run.summary["status"] == "finished"
-    NoTensorBoard().scalars({"a": 1.0}, 1, 1.0)
 
 
 def points(directory: Path) -> list[tuple[int, str, float]]:
@@ -135,45 +139,62 @@ def full_disk(*arguments: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("method", ["add_event", "flush", "close"])
+FILM = Film("gif", b"GIF89a", 4, 3, episode_return=1.0, length=2, is_cut=False)
+
+
+def log_everything(tensorboard: TensorBoard | NoTensorBoard) -> None:
+    tensorboard.scalars({"a": 1.0}, 1, 1.0)
+    tensorboard.text("t", "words", 1, 1.0)
+    tensorboard.film("f", FILM, 1, 1.0)
+    tensorboard.hyperparameters({"seed": 1}, 1.0)
+    tensorboard.position()
+    tensorboard.flush()
+
+
+@pytest.mark.parametrize("method", ["add", "synchronize", "close"])
 def test_a_failing_disk_costs_one_warning(tmp_path: Path, monkeypatch, method: str) -> None:
     tensorboard = TensorBoard(tmp_path)
-    writer = tensorboard._writer
-    monkeypatch.setattr(writer, method, full_disk)
-    with pytest.warns(RuntimeWarning, match="No space left") as caught:
-        for step in range(3):
-            tensorboard.scalars({"a": 1.0}, step, 1.0)
-            tensorboard.flush()
-        tensorboard.close()
+    file = tensorboard._file
+    with monkeypatch.context() as patch:
+        patch.setattr(EventFile, method, full_disk)
+        with pytest.warns(RuntimeWarning, match="No space left") as caught:
+            for _ in range(3):
+                log_everything(tensorboard)
+            tensorboard.close()
+            tensorboard.close()
+    file.close()
     assert len(caught) == 1
-    monkeypatch.undo()
-    writer.close()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_disk_that_fails_in_the_writers_thread_costs_one_warning(tmp_path, monkeypatch) -> None:
-    """Events are written by a thread of TensorBoard's, which dies of the first error."""
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to offer")
+def test_a_disk_that_fills_up_leaves_what_was_written_before(tmp_path: Path) -> None:
     tensorboard = TensorBoard(tmp_path)
-    monkeypatch.setattr(tensorboard._writer._async_writer._writer, "write", full_disk)
+    tensorboard.scalars({"a": 1.0}, 1, 1.0)
+    file = tensorboard._file
+    with open("/dev/full", "wb") as full:
+        os.dup2(full.fileno(), file._file.fileno())
     with pytest.warns(RuntimeWarning, match="No space left") as caught:
-        for step in range(50):
-            tensorboard.scalars({"a": 1.0}, step, 1.0)
-            tensorboard.flush()
+        for step in range(2, 50):
+            tensorboard.scalars({"a": 2.0}, step, 1.0)
         tensorboard.close()
     assert len(caught) == 1
+    assert points(tmp_path) == [(1, "a", 1.0)]
+    (path,) = tmp_path.iterdir()
+    assert tensorboard.position() == {path.name: path.stat().st_size}  # told all the same
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_training_goes_on_when_curves_cannot_be_written(train, monkeypatch) -> None:
     words = ["total_env_steps=200", "tracking.interval=1", "evaluation.interval=100"]
     undisturbed = train(*words)
-    make = TensorBoard.__init__
+    add, added = EventFile.add, []
 
-    def make_and_fill_the_disk(tensorboard, directory):
-        make(tensorboard, directory)
-        tensorboard._writer._async_writer._writer.write = full_disk
+    def add_three(file, event):
+        added.append(event)
+        if len(added) > 3:
+            full_disk()
+        add(file, event)
 
-    monkeypatch.setattr(TensorBoard, "__init__", make_and_fill_the_disk)
+    monkeypatch.setattr(EventFile, "add", add_three)
     with pytest.warns(RuntimeWarning, match="logging stopped"):
         run = train(*words)
     assert run.summary["status"] == "finished"
@@ -181,14 +202,53 @@ def test_training_goes_on_when_curves_cannot_be_written(train, monkeypatch) -> N
 
 
 def test_a_disk_that_is_full_from_the_start_costs_one_warning(tmp_path, monkeypatch) -> None:
-    writer = "tensorboard.summary.writer.event_file_writer.EventFileWriter"
-    monkeypatch.setattr(f"{writer}.__init__", full_disk)
+    monkeypatch.setattr(EventFile, "__init__", full_disk)
     with pytest.warns(RuntimeWarning, match="No space left") as caught:
         tensorboard = TensorBoard(tmp_path)
-        tensorboard.scalars({"a": 1.0}, 1, 1.0)
-        tensorboard.flush()
+        log_everything(tensorboard)
         tensorboard.close()
     assert len(caught) == 1
+
+
+def values(directory: Path) -> list[Any]:
+    (path,) = directory.glob("events.out.tfevents.*")
+    return [value for event in EventFileLoader(str(path)).Load() for value in event.summary.value]
+
+
+def test_hyper_parameters_keep_their_types(tmp_path: Path) -> None:
+    tensorboard = TensorBoard(tmp_path)
+    written = {"rate": 3e-4, "seed": 2, "compile": False, "memory": "LSTM", "limit": None}
+    tensorboard.hyperparameters(written, 7.0)
+    tensorboard.close()
+    (value,) = values(tmp_path)
+    assert value.tag == "_hparams_/session_start_info"
+    assert value.metadata.plugin_data.plugin_name == "hparams"
+    content = HParamsPluginData.FromString(value.metadata.plugin_data.content)
+    assert content.session_start_info.start_time_secs == 7.0
+    cells = {name: cell for name, cell in content.session_start_info.hparams.items()}
+    assert {name: getattr(cell, cell.WhichOneof("kind")) for name, cell in cells.items()} == {
+        **written,
+        "limit": "null",
+    }
+    assert cells["compile"].WhichOneof("kind") == "bool_value"
+    assert cells["seed"].WhichOneof("kind") == "number_value"
+
+
+def test_text_is_shown_as_it_is(tmp_path: Path) -> None:
+    tensorboard = TensorBoard(tmp_path)
+    tensorboard.text("run/command", "    python train.py 'a b'", 3, 7.0)
+    tensorboard.close()
+    (value,) = values(tmp_path)
+    assert (value.tag, value.metadata.plugin_data.plugin_name) == ("run/command", "text")
+    assert value.tensor.string_val[0].decode() == "    python train.py 'a b'"
+    assert not value.tensor.tensor_shape.dim  # one text, not a table of texts
+
+
+def test_what_is_not_wanted_is_ignored() -> None:
+    nothing = NoTensorBoard()
+    log_everything(nothing)
+    assert nothing.position() is None
+    nothing.close()
 
 
 def test_the_bar_is_for_terminals(capsys) -> None:

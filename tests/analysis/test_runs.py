@@ -1,0 +1,124 @@
+"""Finding runs: all there are, each once; what is damaged is told and skipped."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from analysis.runs import Damaged, find_runs, read_run
+
+
+def names(places: list[str]) -> list[str]:
+    runs, skipped = find_runs(places)
+    assert skipped == []
+    return [run.directory.name for run in runs]
+
+
+@pytest.fixture
+def tree(leave, tmp_path: Path, monkeypatch) -> Path:
+    for name in ("runs/CartPole-v1/a/1", "runs/CartPole-v1/b/2", "runs/Pendulum-v1/a/3", "other/4"):
+        directory = leave(name)
+        (directory / ".hydra").mkdir()
+        (directory / ".hydra" / "config.yaml").write_text("a: 1")
+        (directory / "checkpoints" / "last").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        (["runs"], "123"),
+        (["runs/**"], "123"),
+        (["runs/*"], "123"),
+        (["runs/CartPole*/**"], "12"),
+        (["runs/*/a"], "13"),
+        (["runs/CartPole-v1/b/2"], "2"),
+        (["runs/**", "runs", "runs/CartPole-v1"], "123"),
+        (["other", "runs/Pendulum-v1/**"], "43"),
+        (["."], "4123"),
+    ],
+)
+def test_a_directory_or_a_pattern_finds_every_run_once(tree, places, expected) -> None:
+    assert "".join(names(places)) == expected
+
+
+def test_places_that_are_not_there(tree) -> None:
+    assert find_runs(["nowhere"]) == ([], [])
+    runs, skipped = find_runs(["nowhere", "other"])
+    assert len(runs) == 1
+    assert skipped == ["skipped nowhere: no such directory"]
+
+
+def test_what_is_read_is_what_was_written(leave) -> None:
+    directory = leave("run", "memory=lstm", "pomdp=mask_velocity", "seed=3", score=7.5)
+    run = read_run(directory)
+    assert run.environment == "CartPole-v1-mask_velocity"
+    assert (run.seed, run.budget, run.status) == (3, 100_000, "finished")
+    assert (run.score, run.env_steps, run.training_seconds) == (7.5, 1000, 2)
+    assert (run.steps_per_second, run.parameters) == (500, 77)
+    assert run.choices["memory"] == "LSTM"
+    assert run.choices["memory.hidden_size"] == 64
+    assert run.choices["extractor.hidden_sizes"] == "[64, 64]"
+    assert run.choices["critic.memory"] is None
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
+def test_only_a_final_evaluation_is_a_score(leave, status: str) -> None:
+    run = read_run(leave("run", score=7.5, status=status))
+    assert (run.score, run.status) == (None, status)
+    assert read_run(leave("other", score=None, status=status)).score is None
+
+
+DAMAGE = {
+    "no summary": ("summary.json", None, "it has no summary.json"),
+    "no configuration": ("config.yaml", None, "it has no config.yaml"),
+    "cut": ("summary.json", b'{"status": "fin', "summary.json is damaged"),
+    "empty": ("summary.json", b"", "summary.json is damaged"),
+    "a list": ("summary.json", b"[1]", "holds no mapping"),
+    "binary": ("config.yaml", b"\xff\xfe\x00", "config.yaml is damaged"),
+    "no yaml": ("config.yaml", b"a: [", "config.yaml is damaged"),
+    "code": ("config.yaml", b"a: !!python/object/apply:os.getcwd []", "config.yaml is damaged"),
+    "other yaml": ("config.yaml", b"a: 1", "it does not tell env"),
+    "no environment": ("config.yaml", b"env: 3\nseed: 1", "it is damaged"),
+    "other json": ("summary.json", b'{"a": 1}', "it does not tell status"),
+    "nan": ("summary.json", {"env_steps": float("nan")}, "nan is no number"),
+    "text": ("summary.json", {"env_steps": "many"}, "many"),
+    "finished without a score": ("summary.json", {"evaluation": None}, "it is damaged"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_runs_are_told_and_skipped(leave, tmp_path: Path, case: str) -> None:
+    name, content, words = DAMAGE[case]
+    whole, broken = leave("a"), leave("b")
+    path = broken / name
+    if content is None:
+        path.unlink()
+    elif isinstance(content, dict):
+        path.write_text(json.dumps({**json.loads(path.read_text()), **content}))
+    else:
+        path.write_bytes(content)
+    runs, skipped = find_runs([str(tmp_path)])
+    assert [run.directory for run in runs] == [whole]
+    (line,) = skipped
+    assert line.startswith(f"skipped {broken}: ")
+    assert words in line
+    assert "\n" not in line
+
+
+def test_what_cannot_be_read_is_damaged(leave) -> None:
+    directory = leave("run")
+    (directory / "summary.json").unlink()
+    (directory / "summary.json").mkdir()
+    with pytest.raises(Damaged, match=r"summary\.json is damaged"):
+        read_run(directory)
+
+
+def test_both_loaders_read_the_same(leave, monkeypatch) -> None:
+    directory = leave("run", "optimizer.learning_rate=1e-5", "pomdp=mask_velocity")
+    fast = read_run(directory)
+    monkeypatch.setattr("analysis.runs._Loader", yaml.SafeLoader)
+    assert read_run(directory) == fast
+    assert fast.choices["optimizer.learning_rate"] == 1e-5

@@ -1,0 +1,115 @@
+"""`compare.py` as it is typed: what it prints, skips and refuses, and how quickly it starts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+import compare
+from conf.compose import InvalidConfiguration, load
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch) -> Path:
+    """Two runs of one choice and one of another, below `runs`, and something damaged."""
+    monkeypatch.chdir(tmp_path)
+    for name, seed, words, score in (
+        ("a", 0, ["memory=gru"], 10.0),
+        ("b", 1, ["memory=gru"], 12.0),
+        ("c", 0, ["total_env_steps=9"], 3.0),
+    ):
+        directory = tmp_path / "runs" / name
+        directory.mkdir(parents=True)
+        config = OmegaConf.to_container(load([*words, f"seed={seed}"]))
+        (directory / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        summary = {
+            "status": "finished",
+            "env_steps": 100,
+            "training_seconds": 2.0,
+            "steps_per_second": 50.0,
+            "parameters": {"total": 7},
+            "evaluation": {"return_mean": score},
+        }
+        (directory / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "runs" / "d").mkdir()
+    (tmp_path / "runs" / "d" / "config.yaml").write_text("a: [")
+    return tmp_path
+
+
+def test_it_prints_a_table_and_tells_what_it_skipped(runs, capsys) -> None:
+    assert compare.compare(load([], "compare")) == 3
+    printed, errors = capsys.readouterr()
+    lines = printed.splitlines()
+    assert lines[0] == "CartPole-v1"
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        ["total_env_steps", "memory"],
+        ["100,000", "GRU"],
+        ["9", "NoMemory"],
+    ]
+    assert "11.00 +- 1.41" in lines[2]
+    assert lines[4].startswith("  budgets differ")
+    assert errors.startswith("skipped runs/d: ")
+    assert len(errors.splitlines()) == 1
+
+
+def test_csv_is_for_programs(runs, capsys) -> None:
+    compare.compare(load(["format=csv", "runs=[runs/a,runs/c]"], "compare"))
+    printed, errors = capsys.readouterr()
+    assert [line.partition(",")[0] for line in printed.splitlines()] == [
+        "environment",
+        "CartPole-v1",
+        "CartPole-v1",
+    ]
+    assert errors.startswith("CartPole-v1: budgets differ")
+
+
+def test_no_runs_are_refused_in_one_line(runs, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        compare.compare(load(["runs=elsewhere/**"], "compare"))
+    assert caught.value.code == 2
+    printed, errors = capsys.readouterr()
+    assert printed == ""
+    (line,) = errors.splitlines()
+    assert line.startswith("runs=elsewhere/**: no runs there")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("run=runs", "run: unknown key; did you mean runs?"),
+        ("format=xml", "format: expected one of text, markdown, csv, got 'xml'"),
+        ("runs=3", "runs: expected a path or a list of paths, got 3"),
+        ("runs=[]", None),
+        ("runs=[a,b]", None),
+    ],
+)
+def test_words_are_checked(word: str, message: str | None) -> None:
+    if message is None:
+        load([word], "compare")
+        return
+    with pytest.raises(InvalidConfiguration) as caught:
+        load([word], "compare")
+    assert str(caught.value) == message
+
+
+def test_a_command_line_starts_quickly_and_leaves_nothing(runs) -> None:
+    """In a process of its own: neither torch nor anything else that is slow to load is loaded."""
+    program = (
+        "import sys, runpy; sys.argv = ['compare.py', 'runs=runs/**', 'format=markdown'];"
+        f"sys.path.insert(0, {str(ROOT)!r});"
+        f"runpy.run_path({str(ROOT / 'compare.py')!r}, run_name='__main__');"
+        "print([m for m in ('torch', 'gymnasium', 'numpy', 'tensorboard') if m in sys.modules])"
+    )
+    before = sorted(runs.rglob("*"))
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert finished.stdout.splitlines()[-1] == "[]"
+    assert finished.stdout.startswith("## CartPole-v1\n")
+    assert sorted(runs.rglob("*")) == before

@@ -1,0 +1,87 @@
+"""The command in TensorBoard, pasted into a shell, begins the same run once more."""
+
+import shlex
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from conf.compose import load
+from conf.composition import Composer
+from training.command import command, introduce
+from training.instantiation import plain
+from training.tracking import TensorBoard
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Lets a command line be the one that started this process."""
+
+    def type_words(words: list[str], flags: str | None = None) -> list[str]:
+        config = Composer("config", flags).loader.load_configuration("config", words, RunMode.RUN)
+        monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+        monkeypatch.setattr(HydraConfig, "get", lambda: config.hydra)
+        line = command()
+        assert line is not None
+        return shlex.split(line)
+
+    return type_words
+
+
+def test_the_words_are_repeated_but_for_the_place(typed) -> None:
+    words = ["memory=lstm", "seed=3", "extractor.hidden_sizes=[32, 8]", "+env.kwargs.g='a b'"]
+    line = typed([*words, "run_dir='my runs/x'"])
+    assert line[:2] == ["python", "train.py"]
+    again, first = load(line[2:]), load(words)
+    assert {**again, "run_dir": ""} == {**first, "run_dir": ""}
+    assert again.extractor.hidden_sizes == [32, 8]
+
+
+def test_own_configurations_are_found_again(typed, tmp_path) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "mine.yaml").write_text(
+        "_target_: networks.memory.NoMemory\nsequence_length: 1\n"
+    )
+    place = f"hydra.searchpath=[file://{tmp_path}]"
+    assert typed([place, "memory=mine"])[2:] == [place, "memory=mine"]
+    assert typed(["memory=mine"], str(tmp_path))[2:] == [
+        f"--config-dir={tmp_path}",
+        "memory=mine",
+    ]
+
+
+def test_a_run_is_introduced(tmp_path, typed) -> None:
+    typed(["seed=3"])
+    config = plain(load(["seed=3", "memory=gru", f"run_dir={tmp_path}"]))
+    tensorboard = TensorBoard(tmp_path)
+    introduce(tensorboard, config=config, versions={"torch": "2.13", "numpy": "2.4"})
+    tensorboard.close()
+    (path,) = tmp_path.iterdir()
+    values = {
+        value.tag: value
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    }
+    assert values.keys() == {"run/command", "_hparams_/session_start_info"}
+    text = values["run/command"].tensor.string_val[0].decode()
+    assert text.startswith("    python train.py seed=3\n\n")
+    assert "| torch | 2.13 |\n| numpy | 2.4 |" in text
+    content = values["_hparams_/session_start_info"].metadata.plugin_data.content
+    cells = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert cells["seed"].number_value == 3
+    assert cells["memory"].string_value == "GRU"
+    assert cells["memory.hidden_size"].number_value == 64
+    assert cells["critic.memory"].string_value == "null"
+    assert not {"run_dir", "trusted_packages"} & set(cells)
+    assert len(cells) > 60
+
+
+def test_a_run_begun_from_python_says_so(tmp_path) -> None:
+    assert command() is None
+    tensorboard = TensorBoard(tmp_path)
+    introduce(tensorboard, config={"seed": 1}, versions={})
+    tensorboard.close()
+    (path,) = tmp_path.iterdir()
+    assert b"begun from Python" in path.read_bytes()

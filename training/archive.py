@@ -1,0 +1,111 @@
+"""The checkpoints of a run: the last ones, with everything, and the best one's weights."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from agents.agent import Agent
+from training.checkpoint import (
+    DamagedCheckpoint,
+    load_checkpoint,
+    part_of,
+    roll_back,
+    save_checkpoint,
+)
+from training.evaluation import Evaluation
+from training.progression import Progression
+
+_KEPT_BEST = 2
+"""Best checkpoints: the run may go on from before the newest one."""
+
+
+class Archive:
+    """`checkpoints/last` and `checkpoints/best` of one run.
+
+    Attributes:
+        env_steps: where `last` stands; None before there is one.
+    """
+
+    def __init__(self, directory: Path, agent: Agent, *, keep_last: int) -> None:
+        """Take the run's directory and the agent, whose tensors go into every checkpoint."""
+        self._last, self._best = (directory / "checkpoints" / name for name in ("last", "best"))
+        self._agent, self._keep_last = agent, keep_last
+        self.env_steps: int | None = None
+
+    def save_last(
+        self,
+        at: Progression,
+        *,
+        tensors: Mapping[str, Tensor],
+        state: Mapping[str, Any],
+        must_succeed: bool,
+    ) -> None:
+        """Save everything.
+
+        A disk that is full costs the checkpoint, not the run: the next one may fit.
+
+        Raises:
+            OSError: it could not be saved, and there is no other way to go on from here.
+        """
+        try:
+            self._save(self._last, at, tensors=tensors, state=state, keep=self._keep_last)
+        except OSError as error:
+            if must_succeed:
+                raise
+            warnings.warn(f"{error}; training goes on", RuntimeWarning, stacklevel=2)
+        else:
+            self.env_steps = at.env_steps
+
+    def save_best(self, at: Progression) -> None:
+        """Save the weights, which no evaluation so far has surpassed."""
+        assert at.best is not None
+        state = {"evaluation": at.best.state_dict()}
+        try:
+            self._save(self._best, at, tensors={}, state=state, keep=_KEPT_BEST)
+        except OSError as error:
+            warnings.warn(f"{error}; training goes on", RuntimeWarning, stacklevel=2)
+
+    def _save(
+        self,
+        directory: Path,
+        at: Progression,
+        *,
+        tensors: Mapping[str, Tensor],
+        state: Mapping[str, Any],
+        keep: int,
+    ) -> None:
+        own = {f"agent.{key}": tensor for key, tensor in self._agent.state_dict().items()}
+        other = {f"collector.{key}": tensor for key, tensor in tensors.items()}
+        save_checkpoint(
+            directory,
+            tensors=own | other,
+            state={"env_steps": at.env_steps, "updates": at.updates, **state},
+            step=at.env_steps,
+            keep=keep,
+        )
+
+    def load_best(self) -> bool:
+        """Give the agent the best weights; False where they cannot be read."""
+        try:
+            tensors, _ = load_checkpoint(self._best)
+        except DamagedCheckpoint as error:
+            warnings.warn(f"{error}; the last weights are evaluated", RuntimeWarning, stacklevel=2)
+            return False
+        self._agent.load_state_dict(part_of(tensors, "agent"))
+        return True
+
+    def go_back(self, at: Progression) -> None:
+        """Go on from `at`: take back a best checkpoint of later steps than those."""
+        self.env_steps = at.env_steps
+        if at.best is None or roll_back(self._best, at.best_env_steps):
+            return
+        try:
+            _, state = load_checkpoint(self._best)
+        except DamagedCheckpoint:
+            at.best = None
+            return
+        at.best = Evaluation.from_state_dict(state["evaluation"])
+        at.best_env_steps = state["env_steps"]
