@@ -45,6 +45,7 @@ class Worker:
     """One worker process, seen from the training process.
 
     Attributes:
+        pid: the system's number of the process.
         is_lost: whether it is dead.
     """
 
@@ -68,6 +69,7 @@ class Worker:
             raise RuntimeError(f"a worker process cannot be started: {error}") from error
         finally:
             theirs.close()
+        self.pid = self._process.pid
         self._poller: Any = None
         if hasattr(select, "poll"):  # Connection.poll takes ten times as long
             self._poller = select.poll()

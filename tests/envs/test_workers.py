@@ -37,7 +37,7 @@ ZEROS = np.array([2, 2])
 
 
 def pids_of(environments: WorkerVectorEnv) -> list[int]:
-    return [worker._process.pid for worker in environments._workers]
+    return [worker.pid for worker in environments._workers]
 
 
 def is_running(pid: int) -> bool:
@@ -281,7 +281,9 @@ def loose_worker() -> Iterator[SimpleNamespace]:
     worker = Worker.__new__(Worker)
     worker.is_lost = False
     worker._connection, worker._poller = ours, None
-    worker._process = SimpleNamespace(kill=lambda: None, join=lambda seconds: None, exitcode=None)
+    worker._process = SimpleNamespace(
+        kill=lambda: None, join=lambda seconds: None, close=lambda: None, exitcode=None
+    )
     yield SimpleNamespace(worker=worker, end=theirs)
     ours.close()
     theirs.close()

@@ -65,7 +65,7 @@ def assert_gone(pids: list[int], *, within: float = 5.0) -> None:
 
 
 def pids_of(environments: SlotVectorEnv) -> list[int]:
-    return [worker._process.pid for worker in environments._workers]
+    return [worker.pid for worker in environments._workers]
 
 
 def assert_true_stream(environments: SlotVectorEnv, steps: int, length: int | None) -> int:
@@ -200,7 +200,7 @@ if __name__ == "__main__":
     bad = partial(Misbehaving, what) if what != "waits" else Steady
     environments = WorkerVectorEnv([Steady, bad], on_failure="stop", step_timeout=None)
     environments.reset(seed=0)
-    print(*(worker._process.pid for worker in environments._workers), flush=True)
+    print(*(worker.pid for worker in environments._workers), flush=True)
     for _ in range(3 if what != "waits" else 0):
         environments.step(np.array([2, 2]))
     time.sleep(60)
