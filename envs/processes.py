@@ -149,9 +149,13 @@ class Worker:
     def kill(self) -> None:
         """Ends the process at once; whatever it would still say is never read."""
         self.is_lost = True
+        if self._connection.closed:
+            return
+        self._connection.close()
         self._process.kill()
         self._process.join(1.0)
-        self._connection.close()
+        with contextlib.suppress(ValueError):  # still there: the system does not let go of it
+            self._process.close()
 
 
 def is_importable(*values: Any) -> bool:

@@ -36,7 +36,7 @@ from envs.snapshot import Clock
 
 TOKEN = struct.Struct("<BQ")  # a question or kind of answer, and the question's number
 MAKE, STEP, BEGIN, REMAKE, SNAPSHOT, RESTORE, TRY, CLOSE = range(8)  # MAKE is never sent: it is 0
-WITH_ARGUMENT = {BEGIN, REMAKE, RESTORE}
+WITH_ARGUMENT = {BEGIN, RESTORE}
 DONE, TOLD, FAILED = range(3)  # an object follows TOLD and FAILED
 
 
@@ -148,6 +148,7 @@ class _Worker:
             return can_be_restored(self._make)
         if question == REMAKE:
             self.slot.remake()
+            return None
         (seed,) = argument
         return _that_travels(self.slot.begin(seed)) or None
 

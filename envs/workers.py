@@ -152,8 +152,12 @@ class WorkerVectorEnv(SlotVectorEnv):
             if self._workers[index].is_lost:
                 self._workers[index] = self._started(index)
                 self._workers[index].answer(0, self._making())
-            _, failures = self._ask(REMAKE, {index: (seed,)}, self._making())
-        except (RemoteFailure, RuntimeError) as error:
+                failures: Failures = {}
+            else:
+                _, failures = self._ask(REMAKE, {index: None}, self._making())
+            if not failures:
+                _, failures = self._ask(BEGIN, {index: (seed,)}, Deadline(self._step_timeout))
+        except (RemoteFailure, RuntimeError) as error:  # WorkerLost, or it cannot be started
             return error
         return failures.get(index)
 
