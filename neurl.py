@@ -79,6 +79,6 @@ def fit(policy: Policy, env: Environment | None = None, *, env_steps: int) -> fl
     """
     if not isinstance(policy, Policy):
         raise ValueError(f"policy: expected what neurl.build or neurl.load returns, got {policy!r}")
-    if env_steps < 1:
-        raise ValueError(f"env_steps={env_steps}: expected at least 1")
+    if not isinstance(env_steps, int) or env_steps < 1:
+        raise ValueError(f"env_steps={env_steps!r}: expected an integer, at least 1")
     return teach(policy, env, env_steps=env_steps)

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from conf.compose import launch
+from conf.targets import trust_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,7 +69,8 @@ def _train_job(config: DictConfig) -> float:
     words += [word for word in overrides.hydra if "searchpath" in word]
     if config.resume is None:
         words += [f"run_dir={config.run_dir}", "hydra.output_subdir=null"]
-    return run_job(ROOT / "train.py", [*_flags(), *words], Path(config.run_dir))
+    trust = trust_words(config.env.packages, config.trusted_packages)
+    return run_job(ROOT / "train.py", [*_flags(), *words], Path(config.run_dir), trust=trust)
 
 
 def _flags() -> list[str]:

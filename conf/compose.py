@@ -185,7 +185,7 @@ def _one(
     if not problems and typed.get("resume") is not None:
         typed, problems = _resumed(composer, typed, overrides, config_name)
     else:
-        problems += _occupied(typed)
+        problems += _occupied(typed) + _nowhere(typed)
     if problems:
         raise InvalidConfiguration(problems)
     return read_only(typed)
@@ -225,6 +225,14 @@ def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:
         is_told = any(path.startswith(f"{key}.") or f"{key}.".startswith(path) for path in paths)
         lines += [] if is_told else [f"{key}: does not exist yet; add it with a plus: +{line}"]
     return lines
+
+
+def _nowhere(typed: dict[str, Any]) -> list[str]:
+    """Refuse weights that are not there, before anything is loaded that could read them."""
+    source = typed.get("init_from")
+    if not isinstance(source, str) or Path(source).exists():
+        return []
+    return [f"init_from: there is no {source}; expected a run, a checkpoint or a .safetensors file"]
 
 
 def _occupied(typed: dict[str, Any]) -> list[str]:

@@ -73,7 +73,8 @@ def resumed(
     problems = [
         f"{key}: {show(changes[key])} was asked for, the run in {run} has "
         f"{show(before[key]) if key in before else 'no such key'}; with resume only "
-        f"{', '.join(_CHANGEABLE[:-1])} and {_CHANGEABLE[-1]} may change"
+        f"{', '.join(_CHANGEABLE[:-1])} and {_CHANGEABLE[-1]} may change (init_from={run} starts "
+        "a new run from its weights)"
         for key in sorted(other)
         if key.endswith("._target_") or not _lies_under(key, classes)
     ]

@@ -89,6 +89,13 @@ def trust_problems(trusted_packages: Any) -> list[str]:
     ]
 
 
+def trust_words(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
+    """Say what a command needs to open a run that names such packages: nothing, or one word."""
+    names = {package.partition(".")[0] for package in packages} - {*_KNOWN_PACKAGES}
+    needed = sorted(names | {*trusted_packages})
+    return [f"trusted_packages=[{','.join(needed)}]"] if needed else []
+
+
 def package_problems(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
     """Keep a stored configuration from importing whatever it names: importing executes."""
     names = [(package, package.partition(".")[0]) for package in packages]

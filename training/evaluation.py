@@ -16,6 +16,8 @@ from networks.mirror import Array
 from networks.observations import map_observations
 from training.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
 
+_MAX_LOST_EPISODES = 100
+"""Episodes that environments may break off in one evaluation, with `env.on_failure=restart`."""
 MAX_EPISODE_STEPS = 27_000
 """Steps after which an episode that will not end is counted as it stands (30 minutes of Atari)."""
 
@@ -155,6 +157,7 @@ class Play:
         self.is_first = np.ones(size, dtype=bool)
         self.episodes: list[Episode] = []
         self.unfinished = 0
+        self._lost = 0
         self._left = quota.copy()
         self._limit = max_episode_steps
         self._ended = np.zeros(size, dtype=bool)
@@ -179,11 +182,21 @@ class Play:
         self.is_first = self._ended
         if "restarted" in infos:  # an environment broke: its episode is lost, another one begins
             self._counter.forget(infos["restarted"])
+            self._refuse_more_losses(int(infos["restarted"].sum()))
             self.is_first = self.is_first | infos["restarted"]
         self._ended = terminated | truncated
         for episode in self._counter.add(rewards, self.is_first, self._ended, infos):
             self._keep(episode)
         self._cut()
+
+    def _refuse_more_losses(self, lost: int) -> None:
+        """End an evaluation whose environments break more often than they play to the end."""
+        self._lost += lost
+        if self._lost > _MAX_LOST_EPISODES:
+            raise InvalidExperience(
+                f"environments broke {self._lost} times in one evaluation, which lost as many "
+                "episodes; mend the environment (env.on_failure=stop names the first failure)"
+            )
 
     def _cut(self) -> None:
         """Count episodes that have become too long as they stand, each once."""

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig, OmegaConf
 
 from agents.agent import Agent
+from conf.targets import trust_words
 from envs.vector import EnvironmentFailure
 from training.archive import Archive
 from training.build import (
@@ -64,7 +65,8 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
             raise Refusal(f"{error}. The run so far is in {directory}", 1) from error
         except KeyboardInterrupt as interrupt:
             raise Refusal(f"interrupted. The run so far is in {directory}", 130) from interrupt
-    print(_report(run, status, directory), flush=True)
+    trust = trust_words(config.env.packages, config.trusted_packages)
+    print(_report(run, status, directory, trust), flush=True)
     if status == "interrupted":
         exit_code = 128 + (run.stopped_by or 0)
         raise Refusal(f"interrupted; saved at {archive.env_steps:,} steps", exit_code)
@@ -161,8 +163,16 @@ def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
         DamagedCheckpoint: no checkpoint is whole.
     """
     checkpoints = directory / "checkpoints" / "last"
-    if config.resume is None or not any(checkpoints.glob("manifest*.json")):
-        return None  # a run that ended before its first checkpoint has nothing to go on from
+    if config.resume is None:
+        return None
+    if not any(checkpoints.glob("manifest*.json")):
+        if any(directory.glob("checkpoints/best/manifest*.json")):
+            raise ValueError(
+                f"resume={directory}: checkpoints/last is missing; a new run can start from "
+                f"init_from={directory}/checkpoints/best"
+            )
+        print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
+        return None
     return SavedRun(directory, *load_checkpoint(checkpoints))
 
 
@@ -176,8 +186,12 @@ def _header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> 
     )
 
 
-def _report(run: Run, status: Status, directory: Path) -> str:
-    """Lay out the closing table: the score and where things are."""
+def _report(run: Run, status: Status, directory: Path, trust: Sequence[str]) -> str:
+    """Lay out the closing table: the score and where things are.
+
+    Args:
+        trust: what commands need that open the run.
+    """
     at = run.at
     rows = {"status": f"{status} after {at.env_steps:,} steps, {at.updates:,} updates"}
     if at.evaluation is not None:
@@ -185,12 +199,14 @@ def _report(run: Run, status: Status, directory: Path) -> str:
         rows["evaluation"] = describe(at.evaluation) + weights
     if at.best is not None:
         rows["best"] = f"{describe(at.best)}, at {at.best_env_steps:,} steps"
+    if at.restarts:
+        rows["restarts"] = f"{at.restarts} of environments that failed"
     rows["training"] = f"{at.training_seconds:.1f} s, {at.steps_per_second:,.0f} steps/s"
     path = shlex.quote(str(directory))
     rows["run"] = str(directory)
     rows["curves"] = f"tensorboard --logdir {path}"
-    which = " evaluation.checkpoint=best" if run.plays_best else ""
-    rows["evaluate"] = f"python evaluate.py run={path}{which}"
+    which = ["evaluation.checkpoint=best"] if run.plays_best else []
+    rows["evaluate"] = shlex.join(["python", "evaluate.py", f"run={directory}", *which, *trust])
     if status != "finished":
-        rows["go on"] = f"python train.py resume={path}"
+        rows["go on"] = shlex.join(["python", "train.py", f"resume={directory}", *trust])
     return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())

@@ -35,11 +35,14 @@ def failures() -> Iterator[list[str]]:
             lines += path.read_text().splitlines() if path.exists() else []
 
 
-def run_job(script: Path, words: Sequence[str], run_directory: Path) -> float:
+def run_job(
+    script: Path, words: Sequence[str], run_directory: Path, *, trust: Sequence[str]
+) -> float:
     """Run one job to its end; return its score, or nan where it failed, which is reported.
 
     Args:
         words: the job's own command line.
+        trust: what a command needs besides to open the run.
 
     Raises:
         KeyboardInterrupt: the user stopped the job, and so the sweep.
@@ -48,7 +51,7 @@ def run_job(script: Path, words: Sequence[str], run_directory: Path) -> float:
     if code in _INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        _report(f"{run_directory}: {_reason(code)}; {_remedy(run_directory, words)}")
+        _report(f"{run_directory}: {_reason(code)}; {_remedy(run_directory, words, trust)}")
         return math.nan
     summary = json.loads((run_directory / "summary.json").read_bytes())
     return float((summary["evaluation"] or {}).get("return_mean", math.nan))
@@ -89,9 +92,9 @@ def _reason(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _remedy(run_directory: Path, words: Sequence[str]) -> str:
+def _remedy(run_directory: Path, words: Sequence[str], trust: Sequence[str]) -> str:
     if any((run_directory / "checkpoints" / "last").glob("manifest*.json")):
-        return f"python train.py resume={shlex.quote(str(run_directory))}"
+        return shlex.join(["python", "train.py", f"resume={run_directory}", *trust])
     own = [word for word in words if not word.startswith(("run_dir=", "hydra.output_subdir="))]
     return f"python train.py {shlex.join(own)}"
 

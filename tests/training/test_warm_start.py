@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from conf.compose import InvalidConfiguration
 from training.refusal import Refusal
 from training.warm_start import warm_start
 
@@ -91,5 +92,8 @@ def test_a_run_is_warm_started_and_says_so(trained, train, capsys, tmp_path) -> 
     words = [*WORDS, "memory=gru", "memory.hidden_size=4", f"init_from={trained.directory}"]
     train(*words)
     assert f"started from {trained.directory}: " in capsys.readouterr().out
+    (tmp_path / "text").write_text("no weights")
     with pytest.raises(Refusal, match="init_from="):
+        train(*WORDS, f"init_from={tmp_path / 'text'}")
+    with pytest.raises(InvalidConfiguration, match="init_from: there is no nowhere"):
         train(*WORDS, "init_from=nowhere")
