@@ -255,13 +255,16 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         return self._remake(index, history.seed) or self._violations().get(index)
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """Says, for each environment and as JSON can hold it, how to play its episode again."""
+        """Says, for each environment and as JSON can hold it, how to play its episode again.
+
+        A worker that is found dead is left to the next step to report.
+        """
         return [
             {
                 **dataclasses.asdict(self._histories[index]),
                 "failing": self._failing.get(index, 0),
                 "episode_steps": self._journal.episode_steps(index),
-                "actions": slot and encoded(self._journal.latest(index, slot["steps"])),
+                "actions": slot and slot and encoded(self._journal.latest(index, slot["steps"])),
                 "slot": slot,
             }
             for index, slot in enumerate(self._snapshots())

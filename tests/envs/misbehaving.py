@@ -299,3 +299,13 @@ class Other(Steady):
     """Shows another space."""
 
     observation_space = spaces.Box(-1, 1, (3,))
+
+
+class Told(Steady):
+    """Says itself what it remembers: how many resets there were."""
+
+    def state_dict(self):
+        return {"resets": self.resets}
+
+    def load_state_dict(self, state):
+        self.resets = state["resets"]

@@ -21,7 +21,7 @@ from envs.sequential import SequentialVectorEnv
 from envs.snapshot import Clock, Journal, Memories, decoded, encoded
 from envs.starting import reset_with_seeds
 from envs.vector import SlotVectorEnv
-from tests.envs.misbehaving import Misbehaving, Sampling, Steady
+from tests.envs.misbehaving import Misbehaving, Sampling, Steady, Told
 
 KINDS = ("sync", "async")
 
@@ -69,16 +69,6 @@ class Late(Steady):
     def step(self, action):
         shown, _, *rest = super().step(action)
         return shown, float(self.resets), *rest
-
-
-class Told(Steady):
-    """Says itself what it remembers: how many resets there were."""
-
-    def state_dict(self):
-        return {"resets": self.resets}
-
-    def load_state_dict(self, state):
-        self.resets = state["resets"]
 
 
 class Deaf(Told):

@@ -29,6 +29,7 @@ from tests.envs.misbehaving import (
     Stubborn,
     Threaded,
     Timed,
+    Told,
     Unmakeable,
 )
 
@@ -228,6 +229,18 @@ def test_a_worker_that_dies_is_noticed_at_once(vector, on_failure: str) -> None:
         assert environments.step(ZEROS)[0].tolist() == [[1, 4], [1, 1]]
     assert time.monotonic() - started < 5
     assert_closes(environments)
+
+
+def test_a_worker_found_dead_does_not_keep_the_others_from_being_saved(vector) -> None:
+    environments = vector("async", Steady, Told, on_failure="restart")
+    environments.reset(seed=0)
+    environments.step(ZEROS)
+    os.kill(pids_of(environments)[0], signal.SIGKILL)
+    snapshots = environments.snapshot()
+    assert snapshots[0]["slot"] is snapshots[0]["actions"] is None
+    assert environments.restarts == 0
+    assert environments.step(ZEROS)[4]["restarted"].tolist() == [True, False]
+    assert environments.restore(snapshots) == [False, True]
 
 
 @pytest.mark.parametrize("on_failure", ["stop", "restart"])
