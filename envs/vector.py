@@ -264,7 +264,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
                 **dataclasses.asdict(self._histories[index]),
                 "failing": self._failing.get(index, 0),
                 "episode_steps": self._journal.episode_steps(index),
-                "actions": slot and slot and encoded(self._journal.latest(index, slot["steps"])),
+                "actions": slot and encoded(self._journal.latest(index, slot["steps"])),
                 "slot": slot,
             }
             for index, slot in enumerate(self._snapshots())

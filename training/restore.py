@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from agents.agent import Agent
 from conf.resolution import frozen
@@ -41,7 +41,7 @@ def load_agent(
     if problems:
         raise ValueError("; ".join(problems))
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
-    environments = build_environments(config, num_envs=1)
+    environments = build_environments(_in_process(config), num_envs=1)
     try:
         agent = build_agent(
             config,
@@ -57,6 +57,15 @@ def load_agent(
         reason = " ".join(str(error).split())
         raise ValueError(f"the weights in {run} are of another network: {reason}") from error
     return config, agent
+
+
+def _in_process(config: DictConfig) -> DictConfig:
+    """Keep an environment that is made for its spaces alone from starting processes."""
+    if config.env.vectorization != "async":
+        return config
+    changed = OmegaConf.merge(config, {"env": {"vectorization": "sync"}})
+    assert isinstance(changed, DictConfig)
+    return changed
 
 
 def load_policy(
