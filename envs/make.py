@@ -17,11 +17,10 @@ from envs.registration import (
     check_keywords,
     find_specification,
     import_packages,
-    one_line,
 )
 from envs.sequential import SequentialVectorEnv
 from envs.single import Layer, Wrap, create, make_layered, make_own, make_registered
-from envs.spaces import check_spaces
+from envs.spaces import check_spaces, one_line
 from envs.vector import OnFailure, SlotVectorEnv
 from envs.workers import WorkerVectorEnv
 from envs.wrappers import FrameStack, PreviousInputs, RawEpisodeStatistics, adapted

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 
+from envs.spaces import one_line
+
 # Prefix of the ids that a popular package registers, and the package's module.
 _PACKAGES = {
     "ALE/": "ale_py",
@@ -110,11 +112,6 @@ def accepted_keywords(specification: EnvSpec, *, is_native: bool) -> list[str] |
         return None
     hidden = {"num_envs"} if is_native else set()
     return [parameter.name for parameter in parameters if parameter.name not in hidden]
-
-
-def one_line(value: object) -> str:
-    """Joins the lines of a message; a refusal is printed as one."""
-    return " ".join(str(value).split())
 
 
 def install_hint(error: BaseException) -> str:

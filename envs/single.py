@@ -12,8 +12,8 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import RecordEpisodeStatistics
 
-from envs.registration import import_packages, install_hint, one_line
-from envs.spaces import check_spaces
+from envs.registration import import_packages, install_hint
+from envs.spaces import check_spaces, one_line
 
 Environment = gymnasium.Env[Any, Any]
 Wrap = Callable[[Environment], Environment]

@@ -107,9 +107,9 @@ def reads_alike(space: Space[Any], other: Space[Any]) -> bool:
     )
 
 
-def one_line(space: Space[Any]) -> str:
-    """Write a space in one line; the bounds of large boxes print as many."""
-    return " ".join(str(space).split())
+def one_line(value: object) -> str:
+    """Write a space, or a message, in one line: the bounds of large boxes print as many."""
+    return " ".join(str(value).split())
 
 
 def _children(space: Space[Any]) -> Mapping[Any, Space[Any]]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from envs.batch import Array, arrays_in, layout_bytes, observation_bytes
 from envs.processes import START_METHOD, Deadline, Worker, WorkerLost
-from envs.registration import one_line
 from envs.serving import (
     BEGIN,
     REMAKE,
@@ -25,6 +24,7 @@ from envs.serving import (
     serve,
 )
 from envs.slot import Description, Make, RemoteFailure, Snapshot
+from envs.spaces import one_line
 from envs.vector import Episode, Failures, OnFailure, SlotVectorEnv
 
 _MAKE_SECONDS = 300.0  # for making an environment, where steps have a limit

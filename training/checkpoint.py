@@ -53,26 +53,14 @@ def save_checkpoint(
     """
     directory.mkdir(parents=True, exist_ok=True)
     contents = {
-        f"tensors-{step}.safetensors": safetensors.torch.save(
-            # copies, because parameters are views of one vector and shared modules appear twice
-            {
-                name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-                for name, tensor in tensors.items()
-            }
-        ),
-        f"state-{step}.json": to_json(state),
+        _free_name(directory, f"tensors-{step}.safetensors"): _to_safetensors(tensors),
+        _free_name(directory, f"state-{step}.json"): to_json(state),
     }
-    contents = {_free_name(directory, name): data for name, data in contents.items()}
-    manifest = _sealed(
-        {
-            "format": _FORMAT,
-            "step": step,
-            "files": {
-                name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-                for name, data in contents.items()
-            },
-        }
-    )
+    files = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in contents.items()
+    }
+    manifest = _sealed({"format": _FORMAT, "step": step, "files": files})
     kept = _older(directory, before=step)[: keep - 1]
     try:
         for name, data in contents.items():
@@ -89,6 +77,15 @@ def save_checkpoint(
         ) from error
     sync_directory(directory)
     _prune(directory, kept=[MANIFEST, *contents, *_names(older for older, _ in kept)])
+
+
+def _to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+    # copies, because parameters are views of one vector and shared modules appear twice
+    whole = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    return safetensors.torch.save(whole)
 
 
 def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -13,6 +13,7 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from conf.resumption import is_changeable, leaves
+from envs.spaces import one_line
 from training.instantiation import plain
 
 _LIBRARIES = ("neurl", "torch", "gymnasium", "numpy", "hydra-core")
@@ -24,8 +25,8 @@ def identity(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> dict
     """Describe configuration, environment, versions and threads, as plain text and numbers."""
     return {
         "configuration": digest(plain(config)),
-        "observation space": _one_line(environments.single_observation_space),
-        "action space": _one_line(environments.single_action_space),
+        "observation space": one_line(environments.single_observation_space),
+        "action space": one_line(environments.single_action_space),
         "threads": torch.get_num_threads(),
         "versions": {**versions(), **environment_versions(config)},
     }
@@ -79,7 +80,3 @@ def _version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:  # run from a checkout, not installed
         return "not installed"
-
-
-def _one_line(space: gymnasium.Space[Any]) -> str:
-    return " ".join(str(space).split())

@@ -46,7 +46,9 @@ class SavedRun:
         lines = [f"goes on from {at:,} steps"]
         lost = [str(index) for index, is_exact in enumerate(exact) if not is_exact]
         if lost:
-            which = "all environments" if len(lost) == len(exact) else f"environments {lost}"
+            which = (
+                "all environments" if len(lost) == len(exact) else f"environments {', '.join(lost)}"
+            )
             lines.append(
                 f"notice: {which} cannot be restored in the middle of an episode and begin new "
                 "ones; the run goes on correctly, but not as if it had never stopped"

@@ -86,6 +86,11 @@ class Run:
         self.plays_best = False
         self.stopped_by: int | None = None
 
+    @property
+    def saved_env_steps(self) -> int | None:
+        """Where `checkpoints/last` stands; None before there is one."""
+        return self._archive.env_steps
+
     # ---- training
 
     def train(self) -> Status:
@@ -108,7 +113,7 @@ class Run:
             raise
         except (InvalidExperience, EnvironmentFailure):
             # The weights are whole: none of these leaves a step half taken.
-            has_moved = self.at.env_steps > (self._archive.env_steps or 0)
+            has_moved = self.at.env_steps > (self.saved_env_steps or 0)
             if has_moved and not self.plays_best:
                 with suppress(EnvironmentFailure, OSError):  # what happened first is what is told
                     self._save_last()
@@ -121,7 +126,7 @@ class Run:
 
     def _train(self, stop: StopRequest) -> Status:
         try:
-            if self._archive.env_steps is None:
+            if self.saved_env_steps is None:
                 self._save_last()  # from now on the run can go on, whatever happens
             self._look_around()  # what was due when the run was interrupted
             if stop:
@@ -182,7 +187,7 @@ class Run:
             raise Diverged(
                 f"no gradient was finite in {self._lost_iterations} updates in a row, from "
                 f"{self._lost_since:,} to {iteration.env_steps:,} steps; checkpoints/last is from "
-                f"before, at {self._archive.env_steps:,} steps. Lower optimizer.learning_rate or "
+                f"before, at {self.saved_env_steps:,} steps. Lower optimizer.learning_rate or "
                 "optimizer.max_grad_norm, or set normalize_rewards=true"
             )
 
@@ -270,7 +275,7 @@ class Run:
             "device": str(self._agent.device),
             "identity": self._identity,
         }
-        must_succeed = self._archive.env_steps is None or self.at.env_steps >= self._total
+        must_succeed = self.saved_env_steps is None or self.at.env_steps >= self._total
         self._archive.save_last(self.at, tensors=tensors, state=state, must_succeed=must_succeed)
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[bool]:

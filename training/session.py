@@ -26,6 +26,7 @@ from training.command import introduce
 from training.directory import claimed
 from training.episodes import InvalidExperience
 from training.evaluation import describe
+from training.event_files import rewind
 from training.files import replace
 from training.identity import identity
 from training.instantiation import plain
@@ -34,7 +35,7 @@ from training.refusal import Refusal
 from training.resume import SavedRun
 from training.run import Diverged, Run, Status
 from training.threads import set_num_threads
-from training.tracking import NoTensorBoard, Progress, TensorBoard, rewind
+from training.tracking import NoTensorBoard, Progress, TensorBoard
 from training.video import build_films
 from training.warm_start import warm_start
 
@@ -54,7 +55,7 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
         try:
             directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(claimed(directory))
-            run, archive = _build_run(config, environments, stack)
+            run = _build_run(config, environments, stack)
         except (ValueError, OSError) as error:  # a damaged checkpoint is a ValueError too
             raise Refusal(str(error), 2) from error
         except EnvironmentFailure as error:
@@ -69,7 +70,7 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
     print(_report(run, status, directory, trust), flush=True)
     if status == "interrupted":
         exit_code = 128 + (run.stopped_by or 0)
-        raise Refusal(f"interrupted; saved at {archive.env_steps:,} steps", exit_code)
+        raise Refusal(f"interrupted; saved at {run.saved_env_steps:,} steps", exit_code)
     return run.at.evaluation.return_mean if run.at.evaluation else math.nan
 
 
@@ -77,7 +78,7 @@ def _build_run(
     config: DictConfig,
     environments: VectorEnv[Any, Any, Any],
     stack: ExitStack,
-) -> tuple[Run, Archive]:
+) -> Run:
     """Build everything; `stack` closes what is open when it is left."""
     directory = Path(config.run_dir)
     evaluator = build_evaluator(config)
@@ -97,7 +98,6 @@ def _build_run(
         notices.append(warm_start(agent, Path(config.init_from)))
     collector = build_collector(config, environments)
     parameters = parameter_counts(agent.parts())
-    archive = Archive(directory, agent, keep_last=config.checkpoint.keep_last)
     tensorboard = _begin_records(config, directory, saved, own["versions"])
     stack.callback(tensorboard.close)
     run = Run(
@@ -106,15 +106,11 @@ def _build_run(
         evaluator=evaluator,
         films=films,
         directory=directory,
-        archive=archive,
+        archive=Archive(directory, agent, keep_last=config.checkpoint.keep_last),
         tensorboard=tensorboard,
         progress=Progress(config.total_env_steps, show=config.tracking.progress),
         total_env_steps=config.total_env_steps,
-        intervals=Intervals(
-            evaluation=config.evaluation.interval,
-            checkpoint=config.checkpoint.interval,
-            tracking=config.tracking.interval,
-        ),
+        intervals=_intervals(config),
         evaluation_episodes=config.evaluation.episodes,
         final_episodes=config.evaluation.final_episodes,
         final_checkpoint=config.evaluation.checkpoint,
@@ -124,7 +120,15 @@ def _build_run(
     if saved is not None:
         notices += saved.notices(config, agent, run.restore(saved.tensors, saved.state))
     print(_header(config, agent, parameters), *notices, sep="\n", flush=True)
-    return run, archive
+    return run
+
+
+def _intervals(config: DictConfig) -> Intervals:
+    return Intervals(
+        evaluation=config.evaluation.interval,
+        checkpoint=config.checkpoint.interval,
+        tracking=config.tracking.interval,
+    )
 
 
 def _build_agent(

@@ -9,7 +9,7 @@ from torch import Tensor
 from agents.agent import Agent
 from agents.trajectory import Trajectory
 from networks.mirror import Array
-from networks.observations import Observations, map_observations
+from networks.observations import Observations, any_part, map_observations
 
 
 class Storage:
@@ -34,10 +34,9 @@ class Storage:
             self.observations_at: list[Observations] = [
                 {name: part[step] for name, part in parts.items()} for step in range(length + 1)
             ]
-            num_envs = next(iter(parts.values())).shape[1]
         else:
             self.observations_at = list(parts.unbind())
-            num_envs = parts.shape[1]
+        num_envs = any_part(parts).shape[1]
         self._arrays: Any = map_observations(lambda part: part.numpy(), parts)
         size = (length, num_envs)
         self.is_first = torch.zeros(length + 1, num_envs, dtype=torch.bool)

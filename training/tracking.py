@@ -13,11 +13,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
 from conf.choices import Choice
-from training.event_files import EventFile, Position, position, rewind
+from training.event_files import EventFile, Position, position
 from training.film import Film
 from training.summaries import hparams_value, image_value, text_value
-
-__all__ = ["NoTensorBoard", "Progress", "TensorBoard", "rewind"]
 
 
 class TensorBoard:

@@ -1,6 +1,5 @@
 """Looks at a finished run again: its scores, a film, a window."""
 
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from training.checkpoint import load_checkpoint
 from training.environments import build_environments
 from training.episodes import InvalidExperience
 from training.evaluation import Evaluation, Evaluator, Play
+from training.files import replace
 from training.film import Film, film_kind, outcome
 from training.refusal import Refusal
 from training.rendering import DrawingFailure, build_drawn, frames_per_second
@@ -105,7 +105,5 @@ def _keep(film: Film, config: DictConfig) -> Path:
     other = "" if config.seed is None else f"-seed{config.seed}"
     path = Path(config.run) / "videos" / f"{name}-{state['env_steps']}{other}.{film.kind}"
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.write_bytes(film.data)
-    os.replace(temporary, path)
+    replace(path, film.data)
     return path
