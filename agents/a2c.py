@@ -90,13 +90,14 @@ class A2C(Agent):
             gae_lambda=self.gae_lambda,
             sequence_length=self.sequence_length,
         )
+        observed = self.value_head.observe(batch.returns, batch.valid)
         learning_rate = self.now(self.optimizer.learning_rate)
         with self.training_mode():
             metrics, gradients = self._gradient_step(
                 batch, learning_rate, self.now(self.entropy_coefficient)
             )
         self.actor.observe(trajectory.step_observations, trajectory.valid)
-        return report(
+        return observed | report(
             _METRICS,
             metrics[None],
             batch=batch,
@@ -112,12 +113,12 @@ class A2C(Agent):
         entropy_coefficient: Float[Tensor, ""],
     ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " P"]]:
         """Take one gradient step: a function of tensors, without a branch on data."""
-        log_probs, entropies, values = read(self.networks, batch)
+        log_probs, entropies, outputs = read(self.networks, batch)
         advantages = batch.advantages  # of the values before the step: constants to the policy
         if self.normalize_advantages:
             advantages = normalized_advantages(advantages, batch.valid)
         steps = torch.stack(
-            [-log_probs * advantages, self.value_head.loss(values, batch.returns), entropies]
+            [-log_probs * advantages, self.value_head.loss(outputs, batch.returns), entropies]
         )
         terms = masked_mean(steps, batch.valid)
         policy_loss, value_loss, entropy = terms.unbind()

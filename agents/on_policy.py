@@ -121,20 +121,20 @@ def _unroll(
         # It goes on from before observations[T], which the next trajectory reads first.
         critic_state.copy_(after)
     last, _ = networks.critic(trajectory.last_observations, after, trajectory.is_first[-1:])
-    values = networks.value_head(torch.cat([summary, last]))
+    values = networks.value_head.value(networks.value_head(torch.cat([summary, last])))
     return log_probs, values, actor_states, critic_states
 
 
 def read(
     networks: ActorCritic, batch: Batch
-) -> tuple[Float[Tensor, "L N"], Float[Tensor, "L N"], Float[Tensor, "L N"]]:
-    """Return log-probabilities of the batch's actions, entropies of the policy, and values."""
+) -> tuple[Float[Tensor, "L N"], Float[Tensor, "L N"], Float[Tensor, "L N *O"]]:
+    """Return log-probabilities of the actions, entropies, and the value head's raw outputs."""
     summary, _ = networks.actor(batch.observations, batch.actor_state[0], batch.is_first)
     distribution = networks.policy_head(summary)
     if not networks.shares_backbone:
         summary, _ = networks.critic(batch.observations, batch.critic_state[0], batch.is_first)
-    values = networks.value_head(summary)
-    return distribution.log_prob(batch.actions), distribution.entropy(), values
+    outputs = networks.value_head(summary)
+    return distribution.log_prob(batch.actions), distribution.entropy(), outputs
 
 
 def report(

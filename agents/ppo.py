@@ -43,7 +43,8 @@ class PPO(Agent):
         num_envs: environments per trajectory, B.
         sequence_length: steps per sequence, the length of truncated backpropagation through time.
         clip_range, entropy_coefficient: schedules over the run's progress.
-        value_clip_range: largest counted change of a value per update; None for no clipping.
+        value_clip_range: largest counted change of a value per update, of scalar value heads only;
+            None for no clipping.
         target_kl: learning from a trajectory stops once the policy has moved 1.5 times as far; None
             for never.
     """
@@ -84,6 +85,8 @@ class PPO(Agent):
         self.num_epochs, self.num_minibatches = num_epochs, num_minibatches
         self.clip_range, self.entropy_coefficient = clip_range, entropy_coefficient
         self.value_clip_range, self.value_coefficient = value_clip_range, value_coefficient
+        if value_clip_range is not None and not value_head.is_scalar:
+            raise ValueError("agent.value_clip_range: expected null with this value head")
         self.normalize_advantages, self.target_kl = normalize_advantages, target_kl
         # The critic's own memory goes on from trajectory to trajectory beside the actor's.
         self.register_buffer(
@@ -107,6 +110,7 @@ class PPO(Agent):
             gae_lambda=self.gae_lambda,
             sequence_length=self.sequence_length,
         )
+        observed = self.value_head.observe(batch.returns, batch.valid)
         learning_rate = self.now(self.optimizer.learning_rate)
         clip_range = self.now(self.clip_range)
         entropy_coefficient = self.now(self.entropy_coefficient)
@@ -126,7 +130,7 @@ class PPO(Agent):
                 if self.target_kl is not None and not active:
                     break
         self.actor.observe(trajectory.step_observations, trajectory.valid)
-        return report(
+        return observed | report(
             _METRICS,
             torch.stack(metrics),
             batch=batch,
@@ -160,7 +164,7 @@ class PPO(Agent):
 
     def _terms(self, batch: Batch, clip_range: Float[Tensor, ""]) -> Float[Tensor, " terms"]:
         """Means over valid steps: policy and value loss, entropy, KL(old || new), clip fraction."""
-        log_probs, entropies, values = read(self.networks, batch)
+        log_probs, entropies, outputs = read(self.networks, batch)
         log_ratio = log_probs - batch.old_log_probs
         # The action of a step that only resets was ignored: it may be anything, and so its ratio.
         log_ratio = torch.where(batch.valid, log_ratio, 0.0)
@@ -175,7 +179,7 @@ class PPO(Agent):
         steps = torch.stack(
             [
                 clipped_surrogate(ratio, advantages, clip_range),
-                self._value_loss(values, batch),
+                self._value_loss(outputs, batch),
                 entropies,
                 kl,
                 is_clipped,
@@ -183,10 +187,10 @@ class PPO(Agent):
         )
         return masked_mean(steps, batch.valid)
 
-    def _value_loss(self, values: Float[Tensor, "L M"], batch: Batch) -> Float[Tensor, "L M"]:
-        losses = self.value_head.loss(values, batch.returns)
+    def _value_loss(self, outputs: Float[Tensor, "L M *O"], batch: Batch) -> Float[Tensor, "L M"]:
+        losses = self.value_head.loss(outputs, batch.returns)
         if self.value_clip_range is None:
             return losses
-        change = (values - batch.old_values).clamp(-self.value_clip_range, self.value_clip_range)
+        change = (outputs - batch.old_values).clamp(-self.value_clip_range, self.value_clip_range)
         clipped = self.value_head.loss(batch.old_values + change, batch.returns)
         return torch.maximum(losses, clipped)  # detail 9 of the 37
