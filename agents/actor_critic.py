@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -31,9 +32,7 @@ class ActorCritic:
     @property
     def backbones(self) -> dict[str, Backbone]:
         """The distinct ones by name: `actor`, and `critic` where it is another."""
-        return {"actor": self.actor} | (
-            {} if self.shares_backbone else {"critic": self.critic}
-        )
+        return {"actor": self.actor} | ({} if self.shares_backbone else {"critic": self.critic})
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters of `extractor, memory, actor, critic, auxiliary`; both backbones' together."""
@@ -95,14 +94,19 @@ def _features(
     rows = backbone.rows(_present(batch.observations))
     features = backbone.extract(rows).view(*batch.is_first.shape, -1) if known is None else known
     if len(networks.auxiliary):
-        following = batch.next_observations
+        next_rows = next_features = None
+        if batch.next_observations is not None:
+            with torch.no_grad():
+                next_rows = backbone.rows(batch.next_observations)
+                next_features = backbone.extract(next_rows).view(features.shape)
         readings[name] = Reading(
             rows=rows,
             features=features,
-            next_rows=None if following is None else backbone.rows(following),
             actions=networks.policy_head.encode(batch.actions),
             is_first=batch.is_first,
             valid=batch.valid,
+            next_rows=next_rows,
+            next_features=next_features,
         )
     return features
 

@@ -1,4 +1,4 @@
-"""One optimizer for all parts of an agent: flat storage, gradient routing, clipping, gated steps."""
+"""One optimizer for all parts of an agent: flat storage, routed gradients, clipping, gated steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,7 +187,8 @@ class Optimizer(nn.Module):
 
     def _open(self, closed: frozenset[str]) -> list[int]:
         """Number the parameters that do not lie in closed parts."""
-        numbers, start = [], 0
+        numbers: list[int] = []
+        start = 0
         for part, parameters in self.parameters_by_part.items():
             stop = start + len(parameters)
             numbers += [] if part in closed else range(start, stop)
@@ -240,9 +241,7 @@ class Optimizer(nn.Module):
         }
 
 
-def _check_parts(
-    parts: Mapping[str, Sequence[nn.Parameter]], groups: Mapping[str, Group]
-) -> None:
+def _check_parts(parts: Mapping[str, Sequence[nn.Parameter]], groups: Mapping[str, Group]) -> None:
     everything = [id(parameter) for parameters in parts.values() for parameter in parameters]
     if len(everything) != len(set(everything)):
         raise ValueError("a parameter belongs to two parts; each may be trained by one group only")

@@ -30,6 +30,7 @@ class Backbone(nn.Module):
     about what the environment emits) and may be one and the same object.
 
     Args:
+        feature_size: number of features that the extractor makes.
         frozen_until: environment steps before which the extractor is frozen; inf is for ever.
         half_precision: compute features in bfloat16 (memory and heads always take float32).
 
@@ -43,6 +44,7 @@ class Backbone(nn.Module):
         inputs: ObservationInput,
         normalization: RunningNormalization | DictNormalization | NoNormalization,
         extractor: nn.Module,
+        feature_size: int,
         memory: Memory,
         frozen_until: float,
         half_precision: bool,
@@ -51,7 +53,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.inputs = inputs
         self.normalization = normalization
-        self.extractor = extractor
+        self.extractor, self.feature_size = extractor, feature_size
         self.memory = memory
         self.frozen_until, self.half_precision = frozen_until, half_precision
         self.is_frozen = frozen_until > 0
