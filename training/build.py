@@ -200,7 +200,8 @@ def _optimizer_factory(config: DictConfig) -> Any:
         rule=_rule_factory(options["_target_"], own),
         default=default,
         groups=groups,
-        routes=plain(config.gradients),
+        # Auxiliary losses read no memory: that they may not train it needs no pass of its own.
+        routes={**config.gradients, "memory": [*config.gradients.memory, "auxiliary"]},
         max_grad_norm=float("inf") if limit is None else limit,
     )
 
