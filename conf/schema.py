@@ -33,6 +33,7 @@ class Environment:
     on_failure: Literal["stop", "restart"]
     step_timeout: Positive | None
     time_limit: PositiveCount | None
+    life_loss: bool
     frame_stack: PositiveCount
     previous_action: bool
     previous_reward: bool
@@ -99,6 +100,7 @@ class TrainingRun:
     share_backbone: bool
     normalize_observations: bool
     normalize_rewards: bool
+    clip_rewards: Positive | None
     critic: Critic
     policy_head: PolicyHead
     evaluation: PeriodicEvaluation

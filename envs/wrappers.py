@@ -92,7 +92,7 @@ class ScaleReward(gymnasium.RewardWrapper[Any, Any], RecordConstructorArgs):
 
 
 class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Shows the last `size` observations as `[size, F]`, oldest first.
+    """Shows the last `size` observations, vectors or images, as `[size, *O]`, oldest first.
 
     An episode's first observation fills the stack. Unlike Gymnasium's `FrameStackObservation` this
     copies every frame, so that an environment which reuses one array for all its observations is
@@ -103,17 +103,17 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, size=size)
         super().__init__(env)
         space = env.observation_space
-        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        if not isinstance(space, spaces.Box) or not 1 <= len(space.shape) <= 3:
             raise ValueError(
-                f"env.frame_stack={size}: only vectors can be stacked, not {one_line(space)}; "
-                "set env.frame_stack=1"
+                f"env.frame_stack={size}: only vectors and images of numbers can be stacked, not "
+                f"{one_line(space)}; set env.frame_stack=1"
             )
         self.observation_space = spaces.Box(
             np.repeat(space.low[None], size, axis=0),
             np.repeat(space.high[None], size, axis=0),
             dtype=space.dtype.type,
         )
-        self._frames = np.zeros(self.observation_space.shape, space.dtype)  # [size, F]
+        self._frames = np.zeros(self.observation_space.shape, space.dtype)  # [size, *O]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

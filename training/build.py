@@ -21,7 +21,7 @@ from envs.seeding import environment_seeds
 from networks.backbone import Backbone
 from networks.inputs import make_input
 from networks.memory import Memory
-from networks.normalization import NoRewardScaling, RewardScaling
+from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
 from networks.policy_heads import make_policy_head
 from training.collect import Collector
 from training.environments import build_environments
@@ -73,10 +73,7 @@ def build_agent(
     for module in (actor, critic, policy_head, value_head):
         module.to(device)
     options = {k: v for k, v in plain(config.agent).items() if k not in _LOOP_KEYS}
-    if config.normalize_rewards:
-        scaling: nn.Module = RewardScaling(num_envs=num_envs, discount=config.agent.discount)
-    else:
-        scaling = NoRewardScaling()
+    scaling = _reward_scaling(config, num_envs)
     agent: Agent = get_class(config.agent._target_)(
         actor=actor,
         critic=critic,
@@ -93,12 +90,21 @@ def build_agent(
     return agent
 
 
+def _reward_scaling(config: DictConfig, num_envs: int) -> nn.Module:
+    if config.normalize_rewards:
+        return RewardScaling(num_envs=num_envs, discount=config.agent.discount)
+    if config.clip_rewards is not None:
+        return RewardClipping(limit=config.clip_rewards)
+    return NoRewardScaling()
+
+
 def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> Collector:
     """Build what steps the training environments."""
     return Collector(
         environments,
         rollout_length=config.agent.rollout_length,
         seeds=environment_seeds(config.seed, environments.num_envs, purpose="train"),
+        life_loss=config.env.life_loss,
     )
 
 

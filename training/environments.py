@@ -37,6 +37,7 @@ def wrap_environments(
 
 def _options(config: DictConfig, num_envs: int) -> dict[str, Any]:
     options: dict[str, Any] = {**plain(config.env), "num_envs": num_envs}
+    del options["life_loss"]  # a matter of the stream that is learnt from, not of environments
     options["wrappers"] = [
         make_partial(f"env.wrappers[{index}]", wrapper)
         for index, wrapper in enumerate(options["wrappers"])
