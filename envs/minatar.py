@@ -1,7 +1,7 @@
 """MinAtar's five games, reproducible.
 
-Importing this module registers `MinAtar/<Game>-v0` (six actions) and `-v1` (those that do
-something), as MinAtar itself does on demand.
+Importing this module registers `MinAtar/<Game>-v0`, as MinAtar itself does on demand. (Its `-v1`
+are the same games with `use_minimal_action_set=true`, of which Gymnasium says that `-v0` is old.)
 """
 
 from typing import Any
@@ -33,11 +33,6 @@ class MinAtarGame(BaseEnv):
 
 
 for _game in _GAMES:
-    for _version, _is_minimal in ((0, False), (1, True)):
-        _id = f"MinAtar/{_game.title().replace('_', '')}-v{_version}"
-        registry.pop(_id, None)  # MinAtar's own, where somebody asked for it
-        register(
-            id=_id,
-            entry_point="envs.minatar:MinAtarGame",
-            kwargs={"game": _game, "use_minimal_action_set": _is_minimal},
-        )
+    _id = f"MinAtar/{_game.title().replace('_', '')}-v0"
+    registry.pop(_id, None)  # MinAtar's own, where somebody asked for it
+    register(id=_id, entry_point="envs.minatar:MinAtarGame", kwargs={"game": _game})
