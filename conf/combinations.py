@@ -24,6 +24,7 @@ def combination_problems(config: Config) -> list[str]:
         _freezing,
         _gradients,
         _native_environments,
+        _rewards,
         _environment_keywords,
         _evaluation,
         _optimizer,
@@ -133,13 +134,20 @@ def _native_environments(config: Config) -> Iterator[str]:
     used = {
         "env.wrappers": bool(env["wrappers"]),
         "pomdp": bool(config["pomdp"]),
-        "env.frame_stack": env["frame_stack"] > 1,
         "env.previous_action": env["previous_action"],
         "env.previous_reward": env["previous_reward"],
         "env.on_failure": env["on_failure"] != "stop",
     }
     for key in (key for key, is_used in used.items() if is_used):
         yield f"{key}: not possible with env.vectorization=native; use env.vectorization=sync"
+
+
+def _rewards(config: Config) -> Iterator[str]:
+    if config["normalize_rewards"] and config["clip_rewards"] is not None:
+        yield (
+            "clip_rewards: expected null, because normalize_rewards=true brings rewards to one "
+            "scale already"
+        )
 
 
 def _environment_keywords(config: Config) -> Iterator[str]:
