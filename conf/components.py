@@ -183,10 +183,20 @@ class HuberValueHead(MSEValueHead):
 
 
 @dataclass
+class AnyAuxiliary:
+    """What the agent reads of every auxiliary loss; its other keys go to its constructor."""
+
+    weight: NonNegative
+    weight_schedule: Schedule
+
+
+@dataclass
 class OptimizerGroup:
     """What one part of the agent can have of its own; what is left out is the optimizer's."""
 
     learning_rate: NonNegative = 0.0
+    schedule: Schedule = "constant"
+    final_learning_rate: NonNegative = 0.0
     weight_decay: NonNegative = 0.0
 
 
@@ -198,7 +208,7 @@ class AnyOptimizer:
     schedule: Schedule
     final_learning_rate: NonNegative
     max_grad_norm: Positive | None
-    groups: dict[Literal["extractor", "memory", "actor", "critic"], OptimizerGroup]
+    groups: dict[Literal["extractor", "memory", "actor", "critic", "auxiliary"], OptimizerGroup]
 
 
 @dataclass
@@ -278,6 +288,7 @@ TARGETS: dict[str, dict[str, type]] = {
         "networks.heads.MSEValueHead": MSEValueHead,
         "networks.heads.HuberValueHead": HuberValueHead,
     },
+    "auxiliary": {},
     "optimizer": {
         "torch.optim.Adam": Adam,
         "torch.optim.AdamW": Adam,
@@ -291,6 +302,7 @@ TARGETS: dict[str, dict[str, type]] = {
 
 # The keys we read of every other class in the group; the class takes what else it likes.
 OTHER_TARGETS: dict[str, type] = {
+    "auxiliary": AnyAuxiliary,
     "extractor": AnyExtractor,
     "memory": AnyMemory,
     "optimizer": AnyOptimizer,

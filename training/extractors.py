@@ -87,9 +87,10 @@ def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | No
         ValueError: one line that names the option and the remedy.
     """
     own = {name: value for name, value in options.items() if name not in _OF_TRAINING}
-    for name in _OF_TRAINING:
-        if options.get(name):
-            raise ValueError(f"{key}.{name}: not possible yet; expected {name}: null or false")
+    if options.get("freeze"):
+        raise ValueError(f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze")
+    if options.get("weights"):
+        raise ValueError(f"{key}.weights: not possible yet; expected null")
     if layout is not None and "layout" in own:
         own["layout"] = layout
     inner = own.get(_INNER)
