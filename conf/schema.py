@@ -156,6 +156,7 @@ GROUPS = (
     "pomdp",
     "agent",
     "extractor",
+    "decoder",
     "memory",
     "value_head",
     "auxiliary",
