@@ -158,6 +158,7 @@ GROUPS = (
     "pomdp",
     "agent",
     "extractor",
+    "decoder",
     "memory",
     "value_head",
     "auxiliary",
