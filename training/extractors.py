@@ -88,7 +88,9 @@ def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | No
     """
     own = {name: value for name, value in options.items() if name not in _OF_TRAINING}
     if options.get("freeze"):
-        raise ValueError(f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze")
+        raise ValueError(
+            f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
+        )
     if options.get("weights"):
         raise ValueError(f"{key}.weights: not possible yet; expected null")
     if layout is not None and "layout" in own:

@@ -30,6 +30,7 @@ from training.event_files import rewind
 from training.files import replace
 from training.identity import identity
 from training.instantiation import plain
+from training.outline import outline
 from training.progression import Intervals
 from training.refusal import Refusal
 from training.resume import SavedRun
@@ -181,11 +182,12 @@ def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
 
 
 def _header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
-    """Say in two lines what is trained, where, and how large it is."""
+    """Say what is trained, where, and how large it is."""
     parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
     return (
         f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
         f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"
+        f"{outline(agent)}\n"
         f"parameters: {parts}"
     )
 
