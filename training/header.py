@@ -9,14 +9,16 @@ from omegaconf import DictConfig
 from agents.actor_critic import reach
 from agents.agent import Agent
 from networks.backbone import Backbone
+from training.outline import outline
 
 
 def header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
-    """Say in three lines what is trained and where, how large it is, and which losses train it."""
+    """Say what is trained and where, layer by layer, how large it is, and which losses train it."""
     parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
     return (
         f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
         f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"
+        f"{outline(agent)}\n"
         f"parameters: {parts}\n"
         f"gradients: {_gradients(agent)}"
     )
