@@ -13,6 +13,7 @@ from conf.constraints import (
     Device,
     EnvironmentId,
     Free,
+    ImageLayout,
     Module,
     Path,
     Positive,
@@ -35,6 +36,7 @@ class Environment:
     time_limit: PositiveCount | None
     life_loss: bool
     frame_stack: PositiveCount
+    image_layout: ImageLayout
     previous_action: bool
     previous_reward: bool
     wrappers: list[Annotated[Free, Target("wrapper")]]

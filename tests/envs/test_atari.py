@@ -10,13 +10,13 @@ from gymnasium import spaces
 
 pytest.importorskip("ale_py")
 
-from ale_py.vector_env import AtariVectorEnv  # noqa: E402
-from threadpoolctl import threadpool_limits  # noqa: E402
+from ale_py.vector_env import AtariVectorEnv
+from threadpoolctl import threadpool_limits
 
-from envs.atari import AtariGame, area_weights  # noqa: E402
-from envs.atari_native import AtariGames  # noqa: E402
-from envs.probe import can_be_restored  # noqa: E402
-from envs.wrappers import FrameStack  # noqa: E402
+from envs.atari import AtariGame, area_weights
+from envs.atari_native import AtariGames
+from envs.probe import can_be_restored
+from envs.wrappers import FrameStack
 
 OPTIONS: dict[str, Any] = {
     "frame_skip": 4,

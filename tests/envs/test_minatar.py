@@ -11,9 +11,9 @@ from gymnasium.utils.env_checker import check_env
 
 pytest.importorskip("minatar")
 
-import envs.minatar  # noqa: E402, F401 (registers the games)
-from envs.probe import can_be_restored  # noqa: E402
-from envs.starting import reset_with_seeds  # noqa: E402
+import envs.minatar  # noqa: F401 (registers the games)
+from envs.probe import can_be_restored
+from envs.starting import reset_with_seeds
 
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 
@@ -32,12 +32,14 @@ def test_games_are_registered_with_all_and_with_useful_actions(game: str) -> Non
 def test_gymnasiums_checker_finds_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", "(?s).*`seed` function is dropped")  # theirs is still there
+        warnings.filterwarnings(
+            "ignore", "(?s).*`seed` function is dropped"
+        )  # theirs is still there
         check_env(gymnasium.make("MinAtar/Breakout-v0").unwrapped, skip_render_check=True)
 
 
 def test_a_seed_repeats_an_episode_whatever_was_played_before() -> None:
-    """With actions that always stick, the first step would repeat the last of the episode before."""
+    """With actions that always stick, the first step would repeat the episode before."""
     env = gymnasium.make("MinAtar/Breakout-v0", sticky_action_prob=1.0)
     shown = []
     for action in (1, 3):  # left and right
