@@ -4,7 +4,7 @@ Importing this module registers every game of ale-py as `Atari/<Game>-v0`, stepp
 (`AtariGame`) or in ale-py's own C++ threads (`envs.atari_native.AtariGames`): both show the same.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import ale_py  # registers ALE/<Game>-v5
 import gymnasium
@@ -53,7 +53,7 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
     Machado et al. (2018), arXiv:1709.06009, section 4 (sticky actions).
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (as Gymnasium has it)
 
     def __init__(
         self,
@@ -105,7 +105,8 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
         """Repeats the action; a game that ends cuts that short."""
         emulator, wanted = self._emulator, self._actions[action]
         reward, is_over = 0.0, False
-        before = frame = None
+        before: Any = None
+        frame: Any = None
         for frames_left in range(self._frame_skip, 0, -1):
             if not self._sticky_actions or self.np_random.random() >= self._sticky_actions:
                 self._pressed = wanted
@@ -126,7 +127,7 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
     def _info(self) -> dict[str, Any]:
         return {"lives": self._emulator.lives()}
 
-    def render(self) -> Frame:  # type: ignore[override]
+    def render(self) -> Frame:
         """Draws the screen in colour, as large as the game has it."""
         screen: Frame = self._emulator.getScreenRGB()
         return screen
@@ -138,7 +139,8 @@ def _switched_on(game: str) -> Any:
     emulator = ale_py.ALEInterface()
     emulator.setInt("random_seed", 0)
     emulator.setFloat("repeat_action_probability", 0.0)
-    emulator.loadROM(ale_py.roms.get_rom_path(game))
+    rom: Any = ale_py.roms.get_rom_path(game)
+    emulator.loadROM(rom)
     return emulator
 
 

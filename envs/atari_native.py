@@ -70,11 +70,12 @@ class AtariGames(AtariVectorEnv):
         self._ages = np.zeros(num_envs, np.int64)  # steps since the reset
         self._ended = np.zeros(num_envs, np.bool_)
 
-    def reset(
+    def reset(  # type: ignore[override]
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Frames, dict[str, Any]]:
         """Starts every game; a single seed stands for `seed`, `seed + 1`, ..."""
         each = seed if seed is None or isinstance(seed, int) else np.array(seed)
+        observations: Any
         observations, infos = super().reset(seed=each, options=options)
         self._ages[:] = 0
         self._ended[:] = False

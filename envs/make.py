@@ -238,7 +238,7 @@ def _make_native(
 def _keywords_of_native(
     specification: EnvSpec, time_limit: int | None, frame_stack: int
 ) -> dict[str, Any]:
-    """Hands to a native form what goes around single environments otherwise; refuses what it lacks."""
+    """Hands to a native form what goes around single environments; refuses what it lacks."""
     accepted = accepted_keywords(specification, is_native=True) or ()
     asked: dict[str, Any] = {}
     if time_limit is not None:
@@ -259,7 +259,7 @@ def _keywords_of_native(
 
 
 def _refuse_clipping(specification: EnvSpec, kwargs: Mapping[str, object]) -> None:
-    """Refuses scores that are none: ale-py's own vector version clips rewards unless told not to."""
+    """Refuses scores that are none: ale-py's vector version clips rewards unless told not to."""
     key = "reward_clipping"
     if key in (accepted_keywords(specification, is_native=True) or ()) and kwargs.get(key, True):
         raise ValueError(

@@ -50,7 +50,7 @@ def make_layered(
 
 
 def _refuse_raw_grids(environment: Environment, name: str) -> None:
-    """Refuses codes and a mission in words as MiniGrid shows them: they would be taken for numbers."""
+    """Refuses codes and a mission as MiniGrid shows them: they would be taken for numbers."""
     space = environment.observation_space
     if isinstance(space, spaces.Dict) and "mission" in space.spaces and is_minigrid(environment):
         raise ValueError(

@@ -18,7 +18,7 @@ from training.instantiation import plain
 
 _LIBRARIES = ("neurl", "torch", "gymnasium", "numpy", "hydra-core")
 _ENGINES = {"box2d": "Box2D", "mujoco": "mujoco", "atari": "ale-py", "minatar": "MinAtar"}
-"""Distributions that simulate Gymnasium's own environments and ours, by the environments' module."""
+"""Distributions that simulate environments of Gymnasium's and ours, by these' modules."""
 
 
 def identity(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Lost lives as ends of episodes, in the stream alone: environments and scores know nothing of it."""
+"""Lost lives as ends of episodes, in the stream alone: environments and scores know of none."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -39,7 +39,7 @@ def test_gymnasiums_checker_finds_nothing() -> None:
 
 
 def test_a_seed_repeats_an_episode_whatever_was_played_before() -> None:
-    """With actions that always stick, the first step would repeat the last of the episode before."""
+    """With actions that always stick, the first step would repeat the episode before."""
     env = gymnasium.make("MinAtar/Breakout-v0", sticky_action_prob=1.0)
     shown = []
     for action in (1, 3):  # left and right
