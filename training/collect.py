@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agents.agent import Agent
 from agents.trajectory import Trajectory
+from envs.batch import shown
 from envs.seeding import environment_seeds
 from envs.starting import reset_with_seeds
 from envs.vector import SlotVectorEnv
@@ -223,5 +224,5 @@ def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int)
         when = f"at step {step} of the rollout, after action {action}"
     raise InvalidExperience(
         f"environment {environment} sent a {name} that is not finite "
-        f"({rows[row, environment].tolist()}) {when}; mend it or wrap it (env.wrappers)"
+        f"({shown(rows[row, environment].tolist())}) {when}; mend it or wrap it (env.wrappers)"
     )
