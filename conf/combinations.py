@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from conf.constraints import show
+
 Config = dict[str, Any]
 
 # What Gymnasium calls some settings that have a key of their own here.
@@ -19,6 +21,8 @@ def combination_problems(config: Config) -> list[str]:
     rules: tuple[Callable[[Config], Iterator[str]], ...] = (
         _sequences,
         _sharing,
+        _freezing,
+        _gradients,
         _native_environments,
         _rewards,
         _environment_keywords,
@@ -95,6 +99,31 @@ def _sharing(config: Config) -> Iterator[str]:
                 f"critic.{part}: expected null, because share_backbone=true gives the critic "
                 "the actor's"
             )
+
+
+def _freezing(config: Config) -> Iterator[str]:
+    """Extractors are one part of the optimizer, which thaws as a whole."""
+    own, freeze = config["critic"]["extractor"], config["extractor"]["freeze"]
+    if own is not None and own["freeze"] != freeze:
+        times = [value for value in (own["freeze"], freeze) if not isinstance(value, bool)]
+        if times:
+            yield (
+                f"critic.extractor.freeze: expected {show(freeze)} as in extractor.freeze, because "
+                f"all extractors thaw together; got {show(own['freeze'])}"
+            )
+
+
+def _gradients(config: Config) -> Iterator[str]:
+    """A loss that trains nothing was not meant."""
+    if not config["auxiliary"]:
+        return
+    if "auxiliary" not in config["gradients"]["extractor"]:
+        yield (
+            "gradients.extractor: expected auxiliary among them, because auxiliary losses would "
+            f"train nothing else that acts; got {show(config['gradients']['extractor'])}"
+        )
+    if config["extractor"]["freeze"] is True:
+        yield "auxiliary: expected none, because extractor.freeze=true leaves them nothing to train"
 
 
 def _native_environments(config: Config) -> Iterator[str]:

@@ -5,23 +5,33 @@ keys.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from conf.constraints import (
     Activation,
     Count,
     Fraction,
     FractionBelowOne,
-    Free,
-    ImageLayout,
     Initialization,
     NonNegative,
-    Path,
     Positive,
     PositiveCount,
     Schedule,
-    Target,
-    TargetTree,
+)
+from conf.extractors import (
+    CNN,
+    MLP,
+    VAE,
+    AnyAuxiliary,
+    AnyExtractor,
+    Autoencoder,
+    ConvolutionalDecoder,
+    DenseDecoder,
+    DictExtractor,
+    Flatten,
+    ImpalaCNN,
+    NextLatent,
+    Reconstruction,
 )
 
 
@@ -55,79 +65,6 @@ class A2C:
     entropy_coefficient: NonNegative
     entropy_coefficient_schedule: Schedule
     normalize_advantages: bool
-
-
-@dataclass(kw_only=True)
-class AnyExtractor:
-    """What is read of every extractor, a user's own included."""
-
-    weights: Path | None = None
-    freeze: bool | PositiveCount = False
-
-
-@dataclass(kw_only=True)
-class Flatten(AnyExtractor):
-    """conf/extractor/flatten.yaml."""
-
-
-@dataclass(kw_only=True)
-class MLP(AnyExtractor):
-    """conf/extractor/mlp.yaml."""
-
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    layer_norm: bool
-    initialization: Initialization
-    gain: Positive
-
-
-@dataclass
-class ConvolutionLayer:
-    """An entry of `layers` in conf/extractor/cnn.yaml; each number for both sides, or one each."""
-
-    filters: PositiveCount
-    kernel: PositiveCount | tuple[PositiveCount, PositiveCount]
-    stride: PositiveCount | tuple[PositiveCount, PositiveCount] = 1
-    padding: Count | tuple[Count, Count] = 0
-    pool: Count | tuple[Count, Count] = 1
-
-
-@dataclass(kw_only=True)
-class CNN(AnyExtractor):
-    """conf/extractor/cnn.yaml and nature_cnn.yaml."""
-
-    layout: ImageLayout
-    layers: Literal["auto"] | list[ConvolutionLayer]
-    filters: list[PositiveCount]
-    activation: Activation
-    normalization: Literal["none", "layer", "group"]
-    hidden_sizes: list[PositiveCount]
-    initialization: Initialization
-    gain: Positive
-
-
-@dataclass(kw_only=True)
-class ImpalaCNN(AnyExtractor):
-    """conf/extractor/impala_cnn.yaml."""
-
-    layout: ImageLayout
-    filters: list[PositiveCount]
-    num_blocks: Count
-    hidden_sizes: list[PositiveCount]
-    initialization: Initialization
-    gain: Positive
-
-
-@dataclass(kw_only=True)
-class DictExtractor(AnyExtractor):
-    """conf/extractor/dict.yaml."""
-
-    default: Annotated[Free, Target("extractor")]
-    keys: Annotated[Free, TargetTree("extractor")]
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    initialization: Initialization
-    gain: Positive
 
 
 @dataclass
@@ -187,6 +124,8 @@ class OptimizerGroup:
     """What one part of the agent can have of its own; what is left out is the optimizer's."""
 
     learning_rate: NonNegative = 0.0
+    schedule: Schedule = "constant"
+    final_learning_rate: NonNegative = 0.0
     weight_decay: NonNegative = 0.0
 
 
@@ -198,7 +137,7 @@ class AnyOptimizer:
     schedule: Schedule
     final_learning_rate: NonNegative
     max_grad_norm: Positive | None
-    groups: dict[Literal["extractor", "memory", "actor", "critic"], OptimizerGroup]
+    groups: dict[Literal["extractor", "memory", "actor", "critic", "auxiliary"], OptimizerGroup]
 
 
 @dataclass
@@ -281,6 +220,11 @@ TARGETS: dict[str, dict[str, type]] = {
         "networks.cnn.CNN": CNN,
         "networks.impala.ImpalaCNN": ImpalaCNN,
         "networks.composite.DictExtractor": DictExtractor,
+        "networks.autoencoder.Encoder": Autoencoder,
+    },
+    "decoder": {
+        "networks.decoders.DenseDecoder": DenseDecoder,
+        "networks.decoders.ConvolutionalDecoder": ConvolutionalDecoder,
     },
     "memory": {
         "networks.memory.NoMemory": AnyMemory,
@@ -291,6 +235,11 @@ TARGETS: dict[str, dict[str, type]] = {
     "value_head": {
         "networks.heads.MSEValueHead": MSEValueHead,
         "networks.heads.HuberValueHead": HuberValueHead,
+    },
+    "auxiliary": {
+        "networks.auxiliary.Reconstruction": Reconstruction,
+        "networks.auxiliary.VAE": VAE,
+        "networks.auxiliary.NextLatent": NextLatent,
     },
     "optimizer": {
         "torch.optim.Adam": Adam,
@@ -309,6 +258,7 @@ TARGETS: dict[str, dict[str, type]] = {
 
 # The keys we read of every other class in the group; the class takes what else it likes.
 OTHER_TARGETS: dict[str, type] = {
+    "auxiliary": AnyAuxiliary,
     "extractor": AnyExtractor,
     "memory": AnyMemory,
     "optimizer": AnyOptimizer,

@@ -61,6 +61,14 @@ class Evaluation:
 
 
 @dataclass
+class Gradients:
+    """`gradients` of conf/config.yaml: the losses that train each part."""
+
+    extractor: list[Literal["actor", "critic", "auxiliary"]]
+    memory: list[Literal["actor", "critic"]]
+
+
+@dataclass
 class PeriodicEvaluation(Evaluation):
     """`evaluation` of conf/config.yaml."""
 
@@ -93,6 +101,7 @@ class TrainingRun:
     seed: Count
     total_env_steps: PositiveCount
     device: Device
+    precision: Literal["float32", "bf16"]
     compile: bool
     num_threads: Literal["auto"] | PositiveCount
     run_dir: Path
@@ -102,6 +111,8 @@ class TrainingRun:
     share_backbone: bool
     normalize_observations: bool
     normalize_rewards: bool
+    auxiliary: dict[str, Annotated[Free, Target("auxiliary")]]
+    gradients: Gradients
     clip_rewards: Positive | None
     critic: Critic
     policy_head: PolicyHead
@@ -147,8 +158,10 @@ GROUPS = (
     "pomdp",
     "agent",
     "extractor",
+    "decoder",
     "memory",
     "value_head",
+    "auxiliary",
     "optimizer",
     "tracking",
     "experiment",

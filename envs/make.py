@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import gymnasium
 from gymnasium.vector import VectorEnv
 
+from envs.frame_stack import FrameStack
 from envs.native import make_native
 from envs.registration import check_keywords, find_specification, import_packages
 from envs.sequential import SequentialVectorEnv
@@ -18,7 +19,7 @@ from envs.single import Layer, Wrap, make_layered, make_own, make_registered
 from envs.spaces import one_line
 from envs.vector import OnFailure, SlotVectorEnv
 from envs.workers import WorkerVectorEnv
-from envs.wrappers import FrameStack, PreviousInputs, RawEpisodeStatistics, adapted
+from envs.wrappers import PreviousInputs, RawEpisodeStatistics, adapted
 
 Environment = gymnasium.Env[Any, Any]
 Environments = VectorEnv[Any, Any, Any]
