@@ -1,7 +1,5 @@
 """Auxiliary losses: what they train, what may not enter them, and one of a user's own."""
 
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -277,22 +275,3 @@ def test_extractors_of_images_are_trained_too(kind: str) -> None:
     )
     value(losses[kind], reading).backward()
     assert all(p.grad.abs().sum() > 0 for p in network.parameters())
-
-
-def example(language: str) -> str:
-    """The only block of that language in the documentation that is a whole file."""
-    page = Path(__file__).resolve().parents[2] / "docs" / "autoencoders.md"
-    blocks = re.findall(rf"```{language}\n# my_package/(?:.*)\n(.*?)```", page.read_text(), re.S)
-    assert len(blocks) == 1
-    return blocks[0]
-
-
-def test_the_documented_loss_of_ones_own_works() -> None:
-    names: dict[str, Any] = {"__name__": "my_package.losses"}
-    exec(compile(example("python"), "losses.py", "exec"), names)
-    network = extractor()
-    options = {"hidden_sizes": [5]}
-    loss = names["RewardlessInverseModel"](source(network), **options)
-    assert isinstance(loss, AuxiliaryLoss)
-    value(loss, read(network)).backward()
-    assert all(p.grad.abs().sum() > 0 for p in [*network.parameters(), *loss.parameters()])
