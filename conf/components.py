@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from conf.constraints import (
     Activation,
+    Bins,
     Count,
     Fraction,
     FractionBelowOne,
@@ -136,6 +137,32 @@ class HuberValueHead(MSEValueHead):
 
 
 @dataclass
+class HistogramValueHead:
+    """What the value heads that fit a histogram have in common."""
+
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
+    initialization: Initialization
+    gain: NonNegative
+    bins: Bins
+    support: Literal["auto"] | tuple[float, float]
+
+
+@dataclass
+class TwoHotValueHead(HistogramValueHead):
+    """conf/value_head/two_hot.yaml."""
+
+    symlog: bool
+
+
+@dataclass
+class HLGaussValueHead(HistogramValueHead):
+    """conf/value_head/hl_gauss.yaml."""
+
+    sigma: Positive
+
+
+@dataclass
 class OptimizerGroup:
     """What one part of the agent can have of its own; what is left out is the optimizer's."""
 
@@ -228,6 +255,8 @@ TARGETS: dict[str, dict[str, type]] = {
     "value_head": {
         "networks.heads.MSEValueHead": MSEValueHead,
         "networks.heads.HuberValueHead": HuberValueHead,
+        "networks.value_heads.TwoHotValueHead": TwoHotValueHead,
+        "networks.value_heads.HLGaussValueHead": HLGaussValueHead,
     },
     "optimizer": {
         "torch.optim.Adam": Adam,

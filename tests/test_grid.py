@@ -24,7 +24,7 @@ CHOICES: dict[str, list[str]] = {
     "share_backbone": ["false", "true"],
     "actions": ["discrete", "box", "choices", "bits"],
     "observations": ["box", "discrete", "choices", "bits", "parts", "nested"],
-    "value_head": ["mse", "huber"],
+    "value_head": ["mse", "huber", "two_hot", "hl_gauss"],
     "normalize_observations": ["false", "true"],
     "normalize_rewards": ["false", "true"],
     "optimizer": ["adam", "adamw", "rmsprop", "rmsprop_tf", "sgd"],
