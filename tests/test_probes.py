@@ -135,8 +135,8 @@ def test_histograms_of_values_are_discounted(learn: Learn, head: str) -> None:
 @HISTOGRAMS
 def test_histograms_follow_values_out_of_their_support(learn: Learn, head: str) -> None:
     """Returns grow with the values they are bootstrapped from: the support grows after them."""
-    words = [f"value_head={head}", "agent.discount=0.7", "agent.gae_lambda=0.5"]
-    policy = learn("Endless", *words, effort=2.5)
+    words = ["agent.discount=0.7", "agent.gae_lambda=0.5", "optimizer.learning_rate=0.1"]
+    policy = learn("Endless", f"value_head={head}", *words)
     assert values(policy, [1.0]) == pytest.approx([1 / 0.3], abs=0.15)
     low, high = policy.agent.value_head.support.limits.tolist()
     assert -low == high
