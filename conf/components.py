@@ -5,7 +5,7 @@ keys.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from conf.constraints import (
     Activation,
@@ -13,14 +13,26 @@ from conf.constraints import (
     Count,
     Fraction,
     FractionBelowOne,
-    Free,
     Initialization,
     NonNegative,
     Positive,
     PositiveCount,
     Schedule,
-    Target,
-    TargetTree,
+)
+from conf.extractors import (
+    CNN,
+    MLP,
+    VAE,
+    AnyAuxiliary,
+    AnyExtractor,
+    Autoencoder,
+    ConvolutionalDecoder,
+    DenseDecoder,
+    DictExtractor,
+    Flatten,
+    ImpalaCNN,
+    NextLatent,
+    Reconstruction,
 )
 
 
@@ -54,34 +66,6 @@ class A2C:
     entropy_coefficient: NonNegative
     entropy_coefficient_schedule: Schedule
     normalize_advantages: bool
-
-
-@dataclass
-class Flatten:
-    """conf/extractor/flatten.yaml."""
-
-
-@dataclass
-class MLP:
-    """conf/extractor/mlp.yaml."""
-
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    layer_norm: bool
-    initialization: Initialization
-    gain: Positive
-
-
-@dataclass
-class DictExtractor:
-    """conf/extractor/dict.yaml."""
-
-    default: Annotated[Free, Target("extractor")]
-    keys: Annotated[Free, TargetTree("extractor")]
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    initialization: Initialization
-    gain: Positive
 
 
 @dataclass
@@ -167,6 +151,8 @@ class OptimizerGroup:
     """What one part of the agent can have of its own; what is left out is the optimizer's."""
 
     learning_rate: NonNegative = 0.0
+    schedule: Schedule = "constant"
+    final_learning_rate: NonNegative = 0.0
     weight_decay: NonNegative = 0.0
 
 
@@ -178,7 +164,7 @@ class AnyOptimizer:
     schedule: Schedule
     final_learning_rate: NonNegative
     max_grad_norm: Positive | None
-    groups: dict[Literal["extractor", "memory", "actor", "critic"], OptimizerGroup]
+    groups: dict[Literal["extractor", "memory", "actor", "critic", "auxiliary"], OptimizerGroup]
 
 
 @dataclass
@@ -234,6 +220,20 @@ class ScaleReward:
 
 
 @dataclass
+class GridCodes:
+    """An entry of `env.wrappers`, in conf/env/minigrid.yaml."""
+
+    direction: bool
+
+
+@dataclass
+class GridPixels:
+    """An entry of `env.wrappers`, in conf/env/minigrid_rgb.yaml."""
+
+    tile_size: PositiveCount
+
+
+@dataclass
 class Anything:
     """No key that we read."""
 
@@ -244,7 +244,14 @@ TARGETS: dict[str, dict[str, type]] = {
     "extractor": {
         "networks.mlp.MLP": MLP,
         "networks.mlp.Flatten": Flatten,
+        "networks.cnn.CNN": CNN,
+        "networks.impala.ImpalaCNN": ImpalaCNN,
         "networks.composite.DictExtractor": DictExtractor,
+        "networks.autoencoder.Encoder": Autoencoder,
+    },
+    "decoder": {
+        "networks.decoders.DenseDecoder": DenseDecoder,
+        "networks.decoders.ConvolutionalDecoder": ConvolutionalDecoder,
     },
     "memory": {
         "networks.memory.NoMemory": AnyMemory,
@@ -258,6 +265,11 @@ TARGETS: dict[str, dict[str, type]] = {
         "networks.value_heads.TwoHotValueHead": TwoHotValueHead,
         "networks.value_heads.HLGaussValueHead": HLGaussValueHead,
     },
+    "auxiliary": {
+        "networks.auxiliary.Reconstruction": Reconstruction,
+        "networks.auxiliary.VAE": VAE,
+        "networks.auxiliary.NextLatent": NextLatent,
+    },
     "optimizer": {
         "torch.optim.Adam": Adam,
         "torch.optim.AdamW": Adam,
@@ -266,8 +278,17 @@ TARGETS: dict[str, dict[str, type]] = {
         "agents.update_rules.RMSpropTF": RMSpropTF,
     },
     "pomdp": {"envs.pomdp.MaskVelocity": MaskVelocity},
-    "wrapper": {"envs.wrappers.ScaleReward": ScaleReward},
+    "wrapper": {
+        "envs.wrappers.ScaleReward": ScaleReward,
+        "envs.grids.GridCodes": GridCodes,
+        "envs.grids.GridPixels": GridPixels,
+    },
 }
 
 # The keys we read of every other class in the group; the class takes what else it likes.
-OTHER_TARGETS: dict[str, type] = {"memory": AnyMemory, "optimizer": AnyOptimizer}
+OTHER_TARGETS: dict[str, type] = {
+    "auxiliary": AnyAuxiliary,
+    "extractor": AnyExtractor,
+    "memory": AnyMemory,
+    "optimizer": AnyOptimizer,
+}

@@ -13,6 +13,7 @@ from conf.constraints import (
     Device,
     EnvironmentId,
     Free,
+    ImageLayout,
     Module,
     Path,
     Positive,
@@ -33,7 +34,9 @@ class Environment:
     on_failure: Literal["stop", "restart"]
     step_timeout: Positive | None
     time_limit: PositiveCount | None
+    life_loss: bool
     frame_stack: PositiveCount
+    image_layout: ImageLayout
     previous_action: bool
     previous_reward: bool
     wrappers: list[Annotated[Free, Target("wrapper")]]
@@ -55,6 +58,14 @@ class Evaluation:
     num_envs: PositiveCount
     deterministic: bool
     checkpoint: Literal["last", "best"]
+
+
+@dataclass
+class Gradients:
+    """`gradients` of conf/config.yaml: the losses that train each part."""
+
+    extractor: list[Literal["actor", "critic", "auxiliary"]]
+    memory: list[Literal["actor", "critic"]]
 
 
 @dataclass
@@ -90,6 +101,7 @@ class TrainingRun:
     seed: Count
     total_env_steps: PositiveCount
     device: Device
+    precision: Literal["float32", "bf16"]
     compile: bool
     num_threads: Literal["auto"] | PositiveCount
     run_dir: Path
@@ -99,6 +111,9 @@ class TrainingRun:
     share_backbone: bool
     normalize_observations: bool
     normalize_rewards: bool
+    auxiliary: dict[str, Annotated[Free, Target("auxiliary")]]
+    gradients: Gradients
+    clip_rewards: Positive | None
     critic: Critic
     policy_head: PolicyHead
     evaluation: PeriodicEvaluation
@@ -143,8 +158,10 @@ GROUPS = (
     "pomdp",
     "agent",
     "extractor",
+    "decoder",
     "memory",
     "value_head",
+    "auxiliary",
     "optimizer",
     "tracking",
     "experiment",

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from networks.initialization import initialize
 from networks.mirror import ACTIVATIONS, Array, RowFunction, linear_mirror
+from networks.observations import Shape
+from networks.outline import Outline
 
-_ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
+ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
     "elu": nn.ELU,
@@ -19,6 +21,7 @@ _ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
     "sigmoid": nn.Sigmoid,
 }
+"""Activations by the names that configurations use."""
 
 
 class Flatten(nn.Module):
@@ -32,6 +35,10 @@ class Flatten(nn.Module):
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
         """Flatten all but the rows."""
         return observations.flatten(1)
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell that there are no layers."""
+        return Outline(sizes=(), activation="relu", front=None, maps=())
 
     def mirror(self) -> RowFunction:
         """Numpy form of `forward`."""
@@ -65,15 +72,19 @@ class MLP(nn.Module):
         for inputs, outputs in pairwise(sizes):
             layers.append(nn.Linear(inputs, outputs))
             layers += [nn.LayerNorm(outputs)] if layer_norm else []
-            layers.append(_ACTIVATION_MODULES[activation]())
+            layers.append(ACTIVATION_MODULES[activation]())
         self.layers = nn.Sequential(*layers)
-        self.output_size = sizes[-1]
+        self.hidden_sizes, self.output_size = tuple(hidden_sizes), sizes[-1]
         initialize(self, initialization=initialization, gain=gain)
 
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
         """Map rows of observations to rows of features."""
         features: Tensor = self.layers(observations.flatten(1))
         return features
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell the layers."""
+        return Outline(sizes=self.hidden_sizes, activation=self._activation, front=None, maps=())
 
     def mirror(self) -> RowFunction | None:
         """Numpy form of `forward`; None with layer normalisation or an activation numpy lacks."""

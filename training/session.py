@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,6 +27,7 @@ from training.episodes import InvalidExperience
 from training.evaluation import describe
 from training.event_files import rewind
 from training.files import replace
+from training.header import header
 from training.identity import identity
 from training.instantiation import plain
 from training.progression import Intervals
@@ -119,7 +119,7 @@ def _build_run(
     )
     if saved is not None:
         notices += saved.notices(config, agent, run.restore(saved.tensors, saved.state))
-    print(_header(config, agent, parameters), *notices, sep="\n", flush=True)
+    print(header(config, agent, parameters), *notices, sep="\n", flush=True)
     return run
 
 
@@ -178,16 +178,6 @@ def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
         print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
         return None
     return SavedRun(directory, *load_checkpoint(checkpoints))
-
-
-def _header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
-    """Say in two lines what is trained, where, and how large it is."""
-    parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
-    return (
-        f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
-        f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"
-        f"parameters: {parts}"
-    )
 
 
 def _report(run: Run, status: Status, directory: Path, trust: Sequence[str]) -> str:

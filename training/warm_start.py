@@ -10,7 +10,7 @@ from torch import Tensor
 from agents.agent import Agent
 from training.checkpoint import MANIFEST, load_checkpoint, part_of
 
-_OF_A_RUN = ("optimizer", "critic_state", "reward_scaling")
+_OF_A_RUN = ("optimizer", "preparation")
 """What an agent keeps of its own course; a warm start takes networks and their normalisation."""
 
 

@@ -16,16 +16,20 @@ MASK = partial(MaskVelocity, dimensions=[0])
 
 
 BOX = spaces.Box(-1, 1, (2,))
-IMAGE = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+FILM = spaces.Box(0, 255, (2, 2, 8, 8, 3), np.uint8)
 OBSERVATIONS = {
     "empty box": (spaces.Box(-1, 1, (0,)), ["space Box(", "expected a non-empty Box"]),
-    "image": (IMAGE, ["space Box(", "no extractor here reads images"]),
+    "film": (FILM, ["space Box(", "expected a non-empty Box of at most 4 dimensions"]),
     "text": (spaces.Text(3), ["space Text(", "expected a non-empty Box"]),
     "sequence": (spaces.Sequence(spaces.Discrete(2)), ["Sequence("]),
     "graph": (spaces.Graph(spaces.Discrete(2), None), ["Graph("]),
     "one of": (spaces.OneOf([spaces.Discrete(2), BOX]), ["OneOf("]),
     "wide": (spaces.Discrete(10_001), ["10,001 values are too many", "at most 10,000"]),
     "wide together": (spaces.MultiDiscrete([9_000, 1_001]), ["10,001 values are too many"]),
+    "wide grid": (
+        spaces.MultiDiscrete(np.full((40, 40, 3), 300)),
+        ["1,440,000 values are too many", "at most 1,000,000"],
+    ),
     "no choices": (spaces.MultiDiscrete([]), ["MultiDiscrete([]", "expected a non-empty Box"]),
     "no parts": (spaces.Dict(), ["Dict()", "expected a non-empty Box"]),
     "no items": (spaces.Tuple([]), ["Tuple()", "expected a non-empty Box"]),
@@ -34,7 +38,7 @@ OBSERVATIONS = {
         spaces.Dict(goal=spaces.Dict(text=spaces.Text(3), x=BOX), y=BOX),
         ["the observation's part 'goal/text' is Text(", "env.wrappers"],
     ),
-    "item": (spaces.Tuple([BOX, IMAGE]), ["the observation's part '1' is Box(", "images"]),
+    "item": (spaces.Tuple([BOX, FILM]), ["the observation's part '1' is Box(", "4 dimensions"]),
     "wide part": (spaces.Tuple([spaces.Discrete(20_000)]), ["part '0'", "20,000 values"]),
     "empty part": (spaces.Dict(a=BOX, b=spaces.Dict()), ["part 'b' is Dict()"]),
     "number for a key": (spaces.Dict({1: BOX}), ["env: ", "the key 1;", "expected text"]),
@@ -99,13 +103,22 @@ def test_a_part_is_not_replaced_by_a_previous_input(registered, refusal, plain, 
     assert f"set env.{name}=false" in refusal(id=id, **{name: True})
 
 
-@pytest.mark.parametrize("changes", [{"frame_stack": 2}, {"pomdp": [MASK]}], ids=str)
-def test_what_is_for_vectors_refuses_parts(registered, refusal, plain, changes) -> None:
-    message = refusal(id=registered(lambda: plain(spaces.Dict(a=BOX))), **changes)
-    key = "env.frame_stack=2" if "frame_stack" in changes else "pomdp.mask_velocity"
-    assert message.startswith(key)
+def test_what_is_for_vectors_refuses_parts(registered, refusal, plain) -> None:
+    message = refusal(id=registered(lambda: plain(spaces.Dict(a=BOX))), pomdp=[MASK])
+    assert message.startswith("pomdp.mask_velocity")
     assert "vector" in message
     assert "Dict('a': Box(" in message
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Discrete(3), spaces.Dict(a=spaces.Discrete(3)), spaces.Box(0, 255, (2, 5, 5, 3))],
+    ids=str,
+)
+def test_what_cannot_be_stacked_is_refused(registered, refusal, plain, space) -> None:
+    message = refusal(id=registered(lambda: plain(space)), frame_stack=2)
+    assert message.startswith("env.frame_stack=2: only vectors, images and grids of codes can be")
+    assert "set env.frame_stack=1" in message
 
 
 @pytest.mark.parametrize(
@@ -152,11 +165,23 @@ def test_refusals_name_the_key_and_the_remedy(
 
 
 def test_a_known_package_is_named(refusal) -> None:
-    if "ALE/Pong-v5" in registry:
-        pytest.skip("ale_py is installed and registers itself")
-    message = refusal(id="ALE/Pong-v5")
-    assert "env.packages=[ale_py]" in message
-    assert "pip install ale-py" in message
+    if any(id.startswith("popgym-") for id in registry):
+        pytest.skip("another test imported popgym")
+    message = refusal(id="popgym-RepeatFirstEasy-v0")
+    assert "env.packages=[popgym]" in message
+    assert "pip install -c constraints.txt -e '.[popgym]'" in message
+
+
+@pytest.mark.parametrize(
+    ("id", "words"),
+    [
+        ("ALE/NoSuchGame-v5", "env=atari env.id=Atari/NoSuchGame-v0"),
+        ("MinAtar/NoSuchGame-v0", "env=minatar env.id=MinAtar/NoSuchGame-v0"),
+        ("BabyAI-NoSuchTask-v0", "env=minigrid env.id=BabyAI-NoSuchTask-v0"),
+    ],
+)
+def test_a_preset_is_named(id: str, words: str, refusal) -> None:
+    assert words in refusal(id=id)
 
 
 def test_missing_arguments_name_the_key(registered, refusal, plain) -> None:
