@@ -78,14 +78,22 @@ def _build_by_part(
     extractors: dict[str, nn.Module] = {}
     total = 0
     for name, shape in shapes.items():
-        where, config = (
-            (_path(key, name), own[name]) if name in own else (f"{key}.default", options["default"])
-        )
+        where, config = part_configuration(key, options, name)
         extractors[name], width = build_extractor(where, config, shape)
         total += width
     layers = {k: v for k, v in options.items() if k not in ("_target_", "default", "keys")}
     fused = DictExtractor(extractors, total, **layers)
     return fused, fused.output_size
+
+
+def part_configuration(
+    key: str, options: Mapping[str, Any], name: str
+) -> tuple[str, dict[str, Any]]:
+    """Return where the configuration of one part's extractor stands, and that configuration."""
+    own = dict(_leaves(options["keys"]))
+    if name in own:
+        return _path(key, name), own[name]
+    return f"{key}.default", options["default"]
 
 
 def _path(key: str, name: str) -> str:

@@ -7,12 +7,11 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
-from envs.spaces import one_line, reads_alike
 from training.build import build_agent, build_collector
 from training.environments import build_environments, wrap_environments
 from training.episodes import EpisodeHistory
 from training.loop import iterations
-from training.policy import Policy
+from training.policy import Policy, other_spaces
 from training.threads import set_num_threads
 
 Source = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]] | None
@@ -49,7 +48,9 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
                 f"the policy was built for env.num_envs={policy.config.env.num_envs}, "
                 f"got {environments.num_envs} environment(s)"
             )
-        _refuse_other_spaces(policy, environments)
+        difference = other_spaces(policy.agent, environments)
+        if difference is not None:  # the networks cannot read it, or actions would change meaning
+            raise ValueError(difference)
         collector = build_collector(policy.config, environments)
         for iteration in iterations(policy.agent, collector, total_env_steps=env_steps):
             history.extend(iteration.episodes)
@@ -58,21 +59,6 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
             environments.close()
     policy.reset()
     return history.return_mean
-
-
-def _refuse_other_spaces(policy: Policy, environments: VectorEnv[Any, Any, Any]) -> None:
-    """Refuse what the networks cannot read, and actions that would mean something else."""
-    read, emitted = policy.agent.actor.inputs.space, environments.single_observation_space
-    if not reads_alike(read, emitted):
-        raise ValueError(
-            f"the policy reads observations in {one_line(read)}, the environment emits "
-            f"{one_line(emitted)}"
-        )
-    made, taken = policy.agent.policy_head.space, environments.single_action_space
-    if made != taken:
-        raise ValueError(
-            f"the policy acts in {one_line(made)}, the environment takes {one_line(taken)}"
-        )
 
 
 def _environments(config: DictConfig, env: Source) -> VectorEnv[Any, Any, Any]:
