@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from conf.pretraining import pretraining_problems
+
 Config = dict[str, Any]
 
 # What Gymnasium calls some settings that have a key of their own here.
@@ -23,6 +25,7 @@ def combination_problems(config: Config) -> list[str]:
         _environment_keywords,
         _evaluation,
         _optimizer,
+        pretraining_problems,
     )
     return [problem for rule in rules for problem in rule(config)]
 

@@ -15,8 +15,10 @@ from conf.constraints import (
     Free,
     Initialization,
     NonNegative,
+    Path,
     Positive,
     PositiveCount,
+    Range,
     Schedule,
     Target,
     TargetTree,
@@ -53,6 +55,33 @@ class A2C:
     entropy_coefficient: NonNegative
     entropy_coefficient_schedule: Schedule
     normalize_advantages: bool
+
+
+@dataclass
+class Fit:
+    """How a network is fitted to collected frames: `extractor.pretrain`, `cloning`."""
+
+    frames: Count
+    held_out: Annotated[float, Range(above=0, maximum=0.9)]
+    batch_size: PositiveCount
+    max_epochs: PositiveCount
+    patience: PositiveCount
+    learning_rate: Positive
+    keep_frames: bool
+
+
+@dataclass
+class Pretraining(Fit):
+    """`extractor.pretrain` of conf/extractor/autoencoder.yaml."""
+
+    source: Path
+
+
+@dataclass
+class Cloning(Fit):
+    """`cloning` of conf/pretrain.yaml."""
+
+    deterministic: bool
 
 
 @dataclass

@@ -7,7 +7,7 @@ together in `conf.combinations`. A key that is not a field is refused.
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from conf.components import PolicyHead
+from conf.components import Cloning, PolicyHead
 from conf.constraints import (
     Count,
     Device,
@@ -114,6 +114,15 @@ class TrainingRun:
 
 
 @dataclass
+class PretrainingRun(TrainingRun):
+    """conf/pretrain.yaml, composed."""
+
+    objective: Literal["reconstruction", "behaviour_cloning"]
+    source: Path | None
+    cloning: Cloning
+
+
+@dataclass
 class EvaluationRun:
     """conf/evaluate.yaml, composed."""
 
@@ -135,7 +144,12 @@ class Comparison:
 
 
 # The primary configuration of each entry point.
-ROOTS: dict[str, type] = {"config": TrainingRun, "evaluate": EvaluationRun, "compare": Comparison}
+ROOTS: dict[str, type] = {
+    "config": TrainingRun,
+    "pretrain": PretrainingRun,
+    "evaluate": EvaluationRun,
+    "compare": Comparison,
+}
 
 # The folders of conf/, one choice each (pomdp: several).
 GROUPS = (

@@ -48,8 +48,8 @@ class Objective(ABC):
     def measure(self) -> dict[str, float]:
         """Measure what is held out, `held_out_loss` among others."""
 
-    def begin_epoch(self) -> None:
-        """Prepare what depends on the weights and is computed once an epoch."""
+    def refresh(self) -> None:
+        """Compute anew what depends on the weights and stands for an epoch."""
         return
 
 
@@ -121,7 +121,6 @@ class Fitting:
         """Take a gradient step on every batch, in an order of this epoch's own."""
         objective = self._objective
         with self._randomness("order") as generator:
-            objective.begin_epoch()
             order = torch.from_numpy(generator.permutation(objective.size))
             batches = order.split(objective.items_per_batch)
             objective.module.train()
@@ -140,6 +139,7 @@ class Fitting:
     def _measure(self, loss: float) -> None:
         self._objective.module.eval()
         with self._randomness("measure"):
+            self._objective.refresh()
             self.measures = {"loss": loss, **self._objective.measure()}
         current = self.measures[HELD_OUT_LOSS]
         if not math.isfinite(current):
@@ -182,6 +182,9 @@ class Fitting:
             moments.setdefault(int(index), {})[name] = moment
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        with torch.no_grad():
+            self._objective.module.eval()
+            self._objective.refresh()
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.measures, self.best_measures = dict(state["measures"]), dict(state["best_measures"])
 

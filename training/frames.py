@@ -16,11 +16,12 @@ from gymnasium import spaces
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+from envs.seeding import environment_seeds
 from networks.observations import Observations, map_observations
 from training.collect import Collector, Player
 from training.storage import storage_dtype
 
-_STRETCHES = 64
+STRETCHES = 64
 """Pieces of the stream at least, of which some are held out."""
 _SHARE_OF_MEMORY = 0.5
 
@@ -75,7 +76,7 @@ def collect_frames(
     Args:
         watch: called with the number of frames so far; what it raises ends the collecting.
     """
-    stretches = Stretches(collector.environments.num_envs, ceil(count / _STRETCHES))
+    stretches = Stretches(collector.environments.num_envs, ceil(count / STRETCHES))
     observations: Observations | None = None
     numbers = torch.empty(count, dtype=torch.int64)
     filled = 0
@@ -112,9 +113,12 @@ def _write(target: Observations, rows: slice, fresh: Observations) -> None:
 
 
 def hold_out(
-    stretches: Int[Tensor, " N"], share: float, generator: np.random.Generator
+    stretches: Int[Tensor, " N"], share: float, seed: int
 ) -> tuple[Int[Tensor, " M"], Int[Tensor, " K"]]:
     """Draw whole stretches until their rows reach a share; return the other rows, and theirs.
+
+    Args:
+        seed: of the run.
 
     Raises:
         ValueError: there is one stretch only.
@@ -122,6 +126,7 @@ def hold_out(
     names, belongs, counts = torch.unique(stretches, return_inverse=True, return_counts=True)
     if len(names) < 2:
         raise ValueError("too few frames to hold some out: they are of one stretch of time")
+    generator = np.random.default_rng(environment_seeds(seed, 2, purpose="pretraining held out"))
     order = torch.from_numpy(generator.permutation(len(names)))
     before = torch.cumsum(counts[order], 0) - counts[order]
     is_held = torch.zeros(len(names), dtype=torch.bool)
@@ -140,8 +145,9 @@ def refuse_too_many(key: str, space: gymnasium.Space[object], count: int) -> Non
     if free is not None and each * count > _SHARE_OF_MEMORY * free:
         fitting = int(_SHARE_OF_MEMORY * free / each)
         raise ValueError(
-            f"{key}: {count:,} frames of {each:,} bytes are {each * count / 1e9:,.1f} GB, more than "
-            f"half of the {free / 1e9:,.1f} GB of memory that are free; at most {fitting:,} fit"
+            f"{key}: {count:,} frames of {each:,} bytes are {each * count / 1e9:,.1f} GB, more "
+            f"than half of the {free / 1e9:,.1f} GB of memory that are free; at most {fitting:,} "
+            "fit"
         )
 
 
