@@ -11,14 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from agents.actor_critic import ActorCritic
 from agents.compilation import compiled
 from agents.optimizer import Optimizer
 from agents.schedules import Schedule
 from agents.trajectory import Trajectory
-from networks.backbone import Backbone
 from networks.mirror import Array, can_mirror
 from networks.observations import Observations, map_observations
-from networks.policy_heads import PolicyHead
 
 ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], tuple[Array, Array]]
 
@@ -33,22 +32,25 @@ class Agent(nn.Module, ABC):
 
     Attributes:
         generator: the only source of randomness in acting and learning.
-        progress: share of the run's environment steps taken, set by the loop; schedules read it.
+        env_steps: environment steps taken, set by the loop.
+        progress: their share of the run's, set by the loop; schedules read it.
     """
 
     def __init__(
         self,
         *,
-        actor: Backbone,
-        policy_head: PolicyHead,
+        networks: ActorCritic,
         generator: np.random.Generator,
         compile: bool,
     ) -> None:
-        """Take the actor."""
+        """Take the networks."""
         super().__init__()
-        self.actor = actor
-        self.policy_head = policy_head
+        self.networks = networks
+        self.actor, self.critic = networks.actor, networks.critic
+        self.policy_head, self.value_head = networks.policy_head, networks.value_head
+        self.auxiliary = networks.auxiliary
         self.generator = generator
+        self.env_steps = 0
         self.progress = 0.0
         self._compile = compile
         self._mirror: ActorMirror | None = None
@@ -67,9 +69,14 @@ class Agent(nn.Module, ABC):
         """`_step` as learning calls it, compiled or not."""
         return compiled(self._step, modules=self.modules()) if self._compile else self._step
 
-    @abstractmethod
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Trainable parameters by part; each belongs to exactly one."""
+        """Parameters by part, frozen ones too; each belongs to exactly one."""
+        return self.networks.parts()
+
+    def thaw(self) -> None:
+        """Thaw the extractors whose time has come."""
+        for backbone in self.networks.backbones.values():
+            backbone.reach(self.env_steps)
 
     @property
     def device(self) -> torch.device:

@@ -1,140 +1,147 @@
-"""What on-policy actor-critics share: from a trajectory to a batch, from a batch to their losses.
+"""What on-policy actor-critics share: from a trajectory to a batch, from gradient steps to scalars.
 
 Each algorithm adds its own loss and its own passes over the batch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from agents.actor_critic import ActorCritic
 from agents.losses import explained_variance, masked_mean
 from agents.optimizer import Optimizer
 from agents.returns import lambda_returns
 from agents.sequences import Batch, to_sequences
 from agents.trajectory import Trajectory
-from networks.backbone import Backbone
-from networks.heads import ValueHead
 from networks.normalization import NoRewardScaling, RewardScaling
 from networks.observations import map_observations
-from networks.policy_heads import PolicyHead
 
 COUNTS = ("update/steps", "update/skipped")
 """What every gradient step reports last: whether it counted, whether it was not finite."""
 
 
-@dataclass(frozen=True)
-class ActorCritic:
-    """The networks; actor and critic are one and the same object where they share everything."""
+class Preparation(nn.Module):
+    """Turns trajectories into batches: what acting saw, advantages, sequences.
 
-    actor: Backbone
-    critic: Backbone
-    policy_head: PolicyHead
-    value_head: ValueHead
-
-    @property
-    def shares_backbone(self) -> bool:
-        """Whether actor and critic read the stream with the same extractor and memory."""
-        return self.critic is self.actor
-
-
-def parts_of(networks: ActorCritic) -> dict[str, list[nn.Parameter]]:
-    """Parameters of `extractor, memory, actor, critic`; both backbones' together."""
-    backbones = {id(backbone): backbone for backbone in (networks.actor, networks.critic)}.values()
-    return {
-        "extractor": [p for backbone in backbones for p in backbone.extractor.parameters()],
-        "memory": [p for backbone in backbones for p in backbone.memory.parameters()],
-        "actor": list(networks.policy_head.parameters()),
-        "critic": list(networks.value_head.parameters()),
-    }
-
-
-@torch.no_grad()
-def prepare(
-    networks: ActorCritic,
-    trajectory: Trajectory,
-    critic_state: Float[Tensor, "B S_c"],
-    *,
-    reward_scaling: RewardScaling | NoRewardScaling,
-    discount: float,
-    gae_lambda: float,
-    sequence_length: int,
-) -> Batch:
-    """Recompute what acting saw, estimate advantages, and cut everything into sequences.
+    Holds what goes on from one trajectory to the next: a separate critic's memory and the scale of
+    rewards.
 
     Args:
-        critic_state: memory of a critic of its own before the trajectory; overwritten with that
-            before the next.
+        num_envs: environments per trajectory, B.
+        sequence_length: steps per sequence, the length of truncated backpropagation through time.
+        gae_lambda: of the advantages (Schulman et al. 2016, arXiv:1506.02438).
     """
-    valid = trajectory.valid
-    log_probs, values, actor_states, critic_states = _unroll(
-        networks, trajectory, critic_state, sequence_length
-    )
-    reward_scaling.restart(trajectory.is_first[0])
-    rewards = reward_scaling(trajectory.rewards, trajectory.ended, valid)
-    returns = lambda_returns(
-        rewards,
-        values[1:],
-        trajectory.terminated,
-        trajectory.truncated,
-        discount=discount,
-        gae_lambda=gae_lambda,
-    )
-    steps = {
-        "observations": trajectory.step_observations,
-        "is_first": trajectory.is_first[:-1],
-        "actions": trajectory.actions,
-        "old_log_probs": log_probs,
-        "old_values": values[:-1],
-        "advantages": returns - values[:-1],
-        "returns": returns,
-        "valid": valid,
-    }
-    sequences: dict[str, Any] = {
-        name: map_observations(lambda part: to_sequences(part, sequence_length), step)
-        for name, step in steps.items()
-    }
-    return Batch(
-        **sequences,
-        actor_state=actor_states.flatten(0, 1)[None],
-        critic_state=critic_states.flatten(0, 1)[None],
-    )
 
+    critic_state: Tensor
 
-def _unroll(
-    networks: ActorCritic, trajectory: Trajectory, critic_state: Tensor, sequence_length: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return log-probs `[T, B]`, values `[T + 1, B]` and both memories' states `[W, B, S]`."""
-    observations, is_first = trajectory.step_observations, trajectory.is_first[:-1]
-    summary, actor_states, after = networks.actor.unroll(
-        observations, trajectory.state, is_first, sequence_length=sequence_length
-    )
-    log_probs = networks.policy_head(summary).log_prob(trajectory.actions)
-    critic_states = actor_states
-    if not networks.shares_backbone:
-        summary, critic_states, after = networks.critic.unroll(
-            observations, critic_state, is_first, sequence_length=sequence_length
+    def __init__(
+        self,
+        networks: ActorCritic,
+        *,
+        reward_scaling: RewardScaling | NoRewardScaling,
+        num_envs: int,
+        discount: float,
+        gae_lambda: float,
+        sequence_length: int,
+    ) -> None:
+        """Start with an empty memory."""
+        super().__init__()
+        self._networks = networks
+        self.reward_scaling = reward_scaling
+        self.discount, self.gae_lambda = discount, gae_lambda
+        self.sequence_length = sequence_length
+        initial = networks.critic.memory.initial_state(num_envs).detach().clone()
+        self.register_buffer("critic_state", initial)
+
+    @torch.no_grad()
+    def forward(self, trajectory: Trajectory) -> Batch:
+        """Recompute what acting saw, estimate advantages, and cut everything into sequences."""
+        steps, states = self._read(trajectory)
+        values = steps.pop("values")
+        self.reward_scaling.restart(trajectory.is_first[0])
+        returns = lambda_returns(
+            self.reward_scaling(trajectory.rewards, trajectory.ended, trajectory.valid),
+            values[1:],
+            trajectory.terminated,
+            trajectory.truncated,
+            discount=self.discount,
+            gae_lambda=self.gae_lambda,
         )
-        # It goes on from before observations[T], which the next trajectory reads first.
-        critic_state.copy_(after)
-    last, _ = networks.critic(trajectory.last_observations, after, trajectory.is_first[-1:])
-    values = networks.value_head(torch.cat([summary, last]))
-    return log_probs, values, actor_states, critic_states
+        steps |= {
+            "is_first": trajectory.is_first[:-1],
+            "actions": trajectory.actions,
+            "old_values": values[:-1],
+            "advantages": returns - values[:-1],
+            "returns": returns,
+            "valid": trajectory.valid,
+        }
+        return Batch(
+            **{name: self._sequences(step) for name, step in steps.items()},
+            **{name: state.flatten(0, 1)[None] for name, state in states.items()},
+        )
 
+    def _sequences(self, steps: Any) -> Any:
+        if steps is None:
+            return None
+        return map_observations(lambda part: to_sequences(part, self.sequence_length), steps)
 
-def read(
-    networks: ActorCritic, batch: Batch
-) -> tuple[Float[Tensor, "L N"], Float[Tensor, "L N"], Float[Tensor, "L N"]]:
-    """Return log-probabilities of the batch's actions, entropies of the policy, and values."""
-    summary, _ = networks.actor(batch.observations, batch.actor_state[0], batch.is_first)
-    distribution = networks.policy_head(summary)
-    if not networks.shares_backbone:
-        summary, _ = networks.critic(batch.observations, batch.critic_state[0], batch.is_first)
-    values = networks.value_head(summary)
-    return distribution.log_prob(batch.actions), distribution.entropy(), values
+    def _read(self, trajectory: Trajectory) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Unroll the networks; return what a batch holds of every step, and both memories' states.
+
+        Values are `[T + 1, B]`, the states before each sequence `[W, B, S]`.
+        """
+        networks, length = self._networks, self.sequence_length
+        actor, critic, is_first = networks.actor, networks.critic, trajectory.is_first
+        # The last observation is read by the critic alone, which the actor may be.
+        read = trajectory.observations if networks.shares_backbone else trajectory.step_observations
+        features = critic_features = actor.features(read)
+        summary, actor_states, after = actor.memory.unroll(
+            features[: len(trajectory.rewards)],
+            trajectory.state,
+            is_first[:-1],
+            sequence_length=length,
+        )
+        log_probs = networks.policy_head(summary).log_prob(trajectory.actions)
+        critic_states = actor_states
+        if not networks.shares_backbone:
+            critic_features = critic.features(trajectory.observations)
+            summary, critic_states, after = critic.memory.unroll(
+                critic_features[:-1], self.critic_state, is_first[:-1], sequence_length=length
+            )
+            # It goes on from before observations[T], which the next trajectory reads first.
+            self.critic_state.copy_(after)
+        last, _ = critic.memory(critic_features[-1:], after, is_first[-1:])
+        values = networks.value_head.value(networks.value_head(torch.cat([summary, last])))
+        steps = {
+            "old_log_probs": log_probs,
+            "values": values,
+            **self._inputs(trajectory, features, critic_features),
+        }
+        return steps, {"actor_state": actor_states, "critic_state": critic_states}
+
+    def _inputs(
+        self, trajectory: Trajectory, actor_features: Tensor, critic_features: Tensor
+    ) -> dict[str, Any]:
+        """Choose what gradient steps read: observations, or features that stay what they are."""
+        networks, steps = self._networks, len(trajectory.rewards)
+        is_known = all(backbone.is_frozen for backbone in networks.backbones.values())
+        return {
+            "observations": (
+                None if is_known and not len(networks.auxiliary) else trajectory.step_observations
+            ),
+            "next_observations": (
+                trajectory.next_observations if networks.auxiliary.needs_next else None
+            ),
+            "actor_features": actor_features[:steps] if networks.actor.is_frozen else None,
+            "critic_features": (
+                critic_features[:steps]
+                if networks.critic.is_frozen and not networks.shares_backbone
+                else None
+            ),
+        }
 
 
 def report(
@@ -144,13 +151,16 @@ def report(
     batch: Batch,
     optimizer: Optimizer,
     gradients: Float[Tensor, " P"],
-    learning_rate: Float[Tensor, ""],
+    before: Float[Tensor, " P"],
+    progress: float,
 ) -> dict[str, Tensor]:
     """Make TensorBoard's scalars: means over the gradient steps that were computed, counts as sums.
 
     Args:
         names: of the metrics of one gradient step, `COUNTS` last.
         gradients: of the last step, packed; their norms are reported by part.
+        before: the parameters before the first step, packed; `update_ratio/<part>` is how far they
+            have moved since, in units of their norm.
     """
     metrics = dict(zip(names, steps.mean(0).unbind(), strict=True))
     metrics.update(zip(COUNTS, steps[:, -2:].sum(0).unbind(), strict=True))
@@ -158,6 +168,13 @@ def report(
     metrics["value/explained_variance"] = explained_variance(
         batch.old_values, batch.returns, batch.valid
     )
-    metrics["schedule/learning_rate"] = learning_rate
-    norms = optimizer.norms(gradients)
-    return metrics | {f"gradient_norm/{part}": norm for part, norm in norms.items()}
+    metrics |= optimizer.learning_rates(progress)
+    metrics |= _by_part("gradient_norm", optimizer.norms(gradients))
+    moved, sizes = optimizer.norms(optimizer.flat - before), optimizer.norms(before)
+    return metrics | _by_part(
+        "update_ratio", {part: norm / sizes[part].clamp(min=1e-12) for part, norm in moved.items()}
+    )
+
+
+def _by_part(tag: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{tag}/{part}": value for part, value in values.items()}

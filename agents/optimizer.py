@@ -1,6 +1,7 @@
-"""One optimizer for all parts of an agent: flat storage, gradient clipping, groups, gated steps."""
+"""One optimizer for all parts of an agent: flat storage, routed gradients, clipping, gated steps."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,6 +14,32 @@ RuleFactory = Callable[[Tensor, float], UpdateRule]
 """`parameters [P], weight_decay -> rule` for one group."""
 
 
+@dataclass(frozen=True)
+class Group:
+    """How parts move; parts with the same options move together.
+
+    Attributes:
+        frozen_until: environment steps before which nothing of it moves: no weight, no moment.
+    """
+
+    learning_rate: Schedule
+    weight_decay: float
+    frozen_until: int
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the groups of parts move in one gradient step, one entry each.
+
+    Attributes:
+        rates: learning rates.
+        weights: 1, or 0 for a group that is frozen.
+    """
+
+    rates: Float[Tensor, " G"]
+    weights: Float[Tensor, " G"]
+
+
 class Optimizer(nn.Module):
     """Moves the parameters of several parts, all of them views of one flat vector.
 
@@ -22,13 +49,14 @@ class Optimizer(nn.Module):
     slices of the same vector.
 
     Args:
-        parts: parameters by part; each parameter belongs to exactly one part.
+        parts: parameters by part; each parameter belongs to exactly one part. Those that take no
+            gradient (`requires_grad` is False) are left alone.
         rule: makes the update rule of a group.
-        learning_rate: schedule of the base learning rate.
+        default: how parts without a group of their own move.
+        groups: those of single parts.
+        routes: the losses that train a part, by part; a part that is not named is trained by every
+            loss that reaches it.
         max_grad_norm: global gradient norm above which gradients are scaled down; inf for none.
-        weight_decay: of parts without one of their own.
-        groups: options of single parts, `{part: {"learning_rate": x, "weight_decay": y}}`; a
-            learning rate here follows the same schedule, scaled.
     """
 
     flat: Tensor
@@ -38,25 +66,27 @@ class Optimizer(nn.Module):
         parts: Mapping[str, Sequence[nn.Parameter]],
         *,
         rule: RuleFactory,
-        learning_rate: Schedule,
+        default: Group,
+        groups: Mapping[str, Group],
+        routes: Mapping[str, Sequence[str]],
         max_grad_norm: float,
-        weight_decay: float,
-        groups: Mapping[str, Mapping[str, float]],
     ) -> None:
         """Pack the parameters and build the rules."""
         super().__init__()
-        self.parameters_by_part = {part: list(parameters) for part, parameters in parts.items()}
-        self.learning_rate, self.max_grad_norm = learning_rate, max_grad_norm
-        _check_parts(self.parameters_by_part, groups)
+        _check_parts(parts, groups)
+        self.parameters_by_part = {
+            part: [parameter for parameter in parameters if parameter.requires_grad]
+            for part, parameters in parts.items()
+        }
+        self.default, self.max_grad_norm = default, max_grad_norm
+        self.routes = {part: frozenset(losses) for part, losses in routes.items()}
         self.register_buffer("flat", self._pack(), persistent=False)
         self._slices = self._slice_parts()
-        base = learning_rate(0.0)
-        self._groups: list[tuple[slice, float]] = []
-        self.rules = nn.ModuleList()
-        for where, options in self._merge(groups):
-            decay = options.get("weight_decay", weight_decay)
-            self.rules.append(rule(self.flat[where], decay))
-            self._groups.append((where, options.get("learning_rate", base) / base))
+        self._own_groups = dict(groups)
+        self._groups = self._merge(groups)
+        self.rules = nn.ModuleList(
+            rule(self.flat[where], group.weight_decay) for where, group in self._groups
+        )
 
     @property
     def trainable(self) -> list[nn.Parameter]:
@@ -89,41 +119,84 @@ class Optimizer(nn.Module):
             start = stop
         return slices
 
-    def _merge(
-        self, groups: Mapping[str, Mapping[str, float]]
-    ) -> list[tuple[slice, Mapping[str, float]]]:
-        """Join neighbouring parts with equal options, so that the usual case is one group."""
-        merged: list[tuple[slice, Mapping[str, float]]] = []
+    def _merge(self, groups: Mapping[str, Group]) -> list[tuple[slice, Group]]:
+        """Join neighbouring parts of equal options, so that the usual case is one group."""
+        merged: list[tuple[slice, Group]] = []
         for part, where in self._slices.items():
-            options = groups.get(part, {})
-            if merged and merged[-1][1] == options:
+            group = groups.get(part, self.default)
+            if merged and merged[-1][1] == group:
                 where = slice(merged.pop()[0].start, where.stop)
-            merged.append((where, options))
+            merged.append((where, group))
         return merged
 
+    # ---- a gradient step
+
+    def pace(self, progress: float, env_steps: int) -> Pace:
+        """Tell how every group moves at a point of the run."""
+        groups = [group for _, group in self._groups]
+        return Pace(
+            rates=self.flat.new_tensor([group.learning_rate(progress) for group in groups]),
+            weights=self.flat.new_tensor(
+                [float(env_steps >= group.frozen_until) for group in groups]
+            ),
+        )
+
     def descend(
-        self,
-        loss: Float[Tensor, ""],
-        learning_rate: Float[Tensor, ""],
-        active: Bool[Tensor, ""],
+        self, losses: Mapping[str, Float[Tensor, ""]], pace: Pace, active: Bool[Tensor, ""]
     ) -> tuple[Float[Tensor, "2"], Float[Tensor, " P"]]:
-        """Move the parameters against the gradient of a loss, as `step` does.
+        """Move the parameters against the gradients of losses, as `step` does.
+
+        Args:
+            losses: by the names that `routes` knows.
 
         Returns:
             1 if the step counted, and 1 if it did not though it was active; and the gradients
             before clipping, packed.
         """
-        gradients = torch.autograd.grad(loss, self.trainable)
+        gradients = self._gradients(losses)
         with torch.no_grad():
-            counted, packed = self.step(gradients, learning_rate, active)
+            counted, packed = self.step(gradients, pace, active)
             skipped = active.to(counted.dtype) - counted
             return torch.stack([counted, skipped]), packed
 
+    def _gradients(self, losses: Mapping[str, Float[Tensor, ""]]) -> list[Tensor]:
+        """Sum the gradients of all losses, each in the parts alone that it may train.
+
+        Losses that may train the same parts share a backward pass; usually all of them do.
+        """
+        sums: dict[frozenset[str], Tensor] = {}
+        for name, loss in losses.items():
+            closed = frozenset(part for part, trained in self.routes.items() if name not in trained)
+            sums[closed] = sums[closed] + loss if closed in sums else loss
+        total: list[Tensor | None] = [None] * len(self.trainable)
+        for number, (closed, loss) in enumerate(sums.items(), start=1):
+            wanted = self._open(closed)
+            gradients = torch.autograd.grad(
+                loss,
+                [self.trainable[index] for index in wanted],
+                retain_graph=number < len(sums),
+                allow_unused=True,
+            )
+            for index, gradient in zip(wanted, gradients, strict=True):
+                before = total[index]
+                total[index] = gradient if before is None or gradient is None else before + gradient
+        return [
+            torch.zeros_like(parameter) if gradient is None else gradient
+            for parameter, gradient in zip(self.trainable, total, strict=True)
+        ]
+
+    def _open(self, closed: frozenset[str]) -> list[int]:
+        """Number the parameters that do not lie in closed parts."""
+        numbers: list[int] = []
+        start = 0
+        for part, parameters in self.parameters_by_part.items():
+            stop = start + len(parameters)
+            numbers += [] if part in closed else range(start, stop)
+            start = stop
+        return numbers
+
     def step(
-        self,
-        gradients: Sequence[Tensor],
-        learning_rate: Float[Tensor, ""],
-        active: Bool[Tensor, ""],
+        self, gradients: Sequence[Tensor], pace: Pace, active: Bool[Tensor, ""]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, " P"]]:
         """Clip the gradients to `max_grad_norm` over all parts and move the parameters.
 
@@ -131,7 +204,6 @@ class Optimizer(nn.Module):
 
         Args:
             gradients: one per entry of `trainable`.
-            learning_rate: base learning rate of this step.
 
         Returns:
             1 if the step counted, else 0; and the gradients before clipping, packed.
@@ -143,18 +215,25 @@ class Optimizer(nn.Module):
         scale = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         # where(), because 0 * nan is nan
         clipped = torch.where(counts, packed * scale, 0.0)
-        for rule, (where, ratio) in zip(self.rules, self._groups, strict=True):
+        rates, weights = pace.rates.unbind(), pace.weights.unbind()
+        for number, (rule, (where, group)) in enumerate(zip(self.rules, self._groups, strict=True)):
             assert isinstance(rule, UpdateRule)
-            rule.update(
-                self.flat[where],
-                clipped[where],
-                learning_rate if ratio == 1.0 else learning_rate * ratio,
-                weight,
-            )
+            own = weight * weights[number] if group.frozen_until else weight
+            rule.update(self.flat[where], clipped[where], rates[number], own)
         return weight, packed
 
+    # ---- telling
+
+    def learning_rates(self, progress: float) -> dict[str, Float[Tensor, ""]]:
+        """Tell the learning rates, as TensorBoard's tags: the base rate, and those of groups."""
+        rates = {"schedule/learning_rate": self.default.learning_rate(progress)}
+        for part, group in self._own_groups.items():
+            if group.learning_rate is not self.default.learning_rate:
+                rates[f"schedule/learning_rate/{part}"] = group.learning_rate(progress)
+        return {tag: torch.tensor(rate) for tag, rate in rates.items()}
+
     def norms(self, packed: Float[Tensor, " P"]) -> dict[str, Float[Tensor, ""]]:
-        """Norm of packed gradients by part; parts without parameters are left out."""
+        """Norm of a packed vector by part; parts without parameters are left out."""
         return {
             part: packed[where].norm()
             for part, where in self._slices.items()
@@ -162,15 +241,13 @@ class Optimizer(nn.Module):
         }
 
 
-def _check_parts(
-    parts: Mapping[str, Sequence[nn.Parameter]], groups: Mapping[str, Mapping[str, float]]
-) -> None:
+def _check_parts(parts: Mapping[str, Sequence[nn.Parameter]], groups: Mapping[str, Group]) -> None:
     everything = [id(parameter) for parameters in parts.values() for parameter in parameters]
     if len(everything) != len(set(everything)):
         raise ValueError("a parameter belongs to two parts; each may be trained by one group only")
     unknown = sorted(set(groups) - set(parts))
     if unknown:
         raise ValueError(f"optimizer.groups: no part {unknown[0]!r}; parts are {', '.join(parts)}")
-    empty = sorted(part for part in groups if not parts[part])
+    empty = sorted(part for part in groups if not any(p.requires_grad for p in parts[part]))
     if empty:
-        raise ValueError(f"optimizer.groups.{empty[0]}: this part has no parameters here")
+        raise ValueError(f"optimizer.groups.{empty[0]}: this part has nothing to train here")

@@ -11,17 +11,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from agents.actor_critic import ActorCritic, read
 from agents.agent import Agent
 from agents.losses import approximate_kl, clipped_surrogate, masked_mean, normalized_advantages
-from agents.on_policy import COUNTS, ActorCritic, parts_of, prepare, read, report
-from agents.optimizer import Optimizer
+from agents.on_policy import COUNTS, Preparation, report
+from agents.optimizer import Optimizer, Pace
 from agents.schedules import Schedule
 from agents.sequences import Batch, minibatches
 from agents.trajectory import Trajectory
-from networks.backbone import Backbone
-from networks.heads import ValueHead
-from networks.normalization import NoRewardScaling, RewardScaling
-from networks.policy_heads import PolicyHead
 
 _METRICS = (
     "loss/policy",
@@ -29,41 +26,31 @@ _METRICS = (
     "policy/entropy",
     "policy/approximate_kl",
     "policy/clip_fraction",
-    *COUNTS,
 )
-"""What a gradient step reports, in its order."""
+"""Means that a gradient step reports, in its order."""
 
 
 class PPO(Agent):
     """Clipped surrogate objective, generalised advantages, several epochs over sequences.
 
     Args:
-        actor, critic: backbones; one and the same object shares extractor and memory.
-        optimizer: makes the optimizer of the parts `extractor, memory, actor, critic`.
-        num_envs: environments per trajectory, B.
-        sequence_length: steps per sequence, the length of truncated backpropagation through time.
+        networks: all of them.
+        preparation: turns trajectories into batches.
+        optimizer: makes the optimizer of the networks' parts.
         clip_range, entropy_coefficient: schedules over the run's progress.
-        value_clip_range: largest counted change of a value per update; None for no clipping.
+        value_clip_range: largest counted change of a value per update, of scalar value heads only;
+            None for no clipping.
         target_kl: learning from a trajectory stops once the policy has moved 1.5 times as far; None
             for never.
     """
 
-    critic_state: Tensor
-
     def __init__(
         self,
         *,
-        actor: Backbone,
-        critic: Backbone,
-        policy_head: PolicyHead,
-        value_head: ValueHead,
+        networks: ActorCritic,
+        preparation: Preparation,
         optimizer: Callable[[Mapping[str, Sequence[nn.Parameter]]], Optimizer],
-        reward_scaling: RewardScaling | NoRewardScaling,
         generator: np.random.Generator,
-        num_envs: int,
-        sequence_length: int,
-        discount: float,
-        gae_lambda: float,
         num_epochs: int,
         num_minibatches: int,
         clip_range: Schedule,
@@ -75,64 +62,48 @@ class PPO(Agent):
         compile: bool,
     ) -> None:
         """Take the parts and the numbers."""
-        super().__init__(actor=actor, policy_head=policy_head, generator=generator, compile=compile)
-        self.critic, self.value_head = critic, value_head
-        self.networks = ActorCritic(actor, critic, policy_head, value_head)
-        self.reward_scaling = reward_scaling
-        self.discount, self.gae_lambda = discount, gae_lambda
-        self.sequence_length = sequence_length
+        super().__init__(networks=networks, generator=generator, compile=compile)
+        self.preparation = preparation
         self.num_epochs, self.num_minibatches = num_epochs, num_minibatches
         self.clip_range, self.entropy_coefficient = clip_range, entropy_coefficient
         self.value_clip_range, self.value_coefficient = value_clip_range, value_coefficient
+        if value_clip_range is not None and not self.value_head.is_scalar:
+            raise ValueError("agent.value_clip_range: expected null with this value head")
         self.normalize_advantages, self.target_kl = normalize_advantages, target_kl
-        # The critic's own memory goes on from trajectory to trajectory beside the actor's.
-        self.register_buffer(
-            "critic_state", critic.memory.initial_state(num_envs).detach().clone().to(self.device)
-        )
         self.optimizer = optimizer(self.parts())
         self.eval()  # dropout and the like are on in gradient steps only
 
-    def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of `extractor, memory, actor, critic`; both backbones' together."""
-        return parts_of(self.networks)
-
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Take `num_epochs * num_minibatches` gradient steps on one trajectory."""
-        batch = prepare(
-            self.networks,
-            trajectory,
-            self.critic_state,
-            reward_scaling=self.reward_scaling,
-            discount=self.discount,
-            gae_lambda=self.gae_lambda,
-            sequence_length=self.sequence_length,
+        self.thaw()
+        batch = self.preparation(trajectory)
+        observed = self.value_head.observe(batch.returns, batch.valid)
+        before = self.optimizer.flat.clone()
+        constants = (
+            self.optimizer.pace(self.progress, self.env_steps),
+            self.auxiliary.weights(self.progress).to(self.device),
+            self.now(self.clip_range),
+            self.now(self.entropy_coefficient),
         )
-        learning_rate = self.now(self.optimizer.learning_rate)
-        clip_range = self.now(self.clip_range)
-        entropy_coefficient = self.now(self.entropy_coefficient)
         active = torch.ones((), dtype=torch.bool, device=self.device)
         metrics: list[Tensor] = []
         with self.training_mode():
             for sequences in self._minibatches(batch.valid.shape[1]):
                 values, gradients, active = self._gradient_step(
-                    batch,
-                    sequences.to(self.device),
-                    learning_rate,
-                    clip_range,
-                    entropy_coefficient,
-                    active,
+                    batch, sequences.to(self.device), active, *constants
                 )
                 metrics.append(values)
                 if self.target_kl is not None and not active:
                     break
         self.actor.observe(trajectory.step_observations, trajectory.valid)
-        return report(
-            _METRICS,
+        return observed | report(
+            (*_METRICS, *self.auxiliary.tags, *COUNTS),
             torch.stack(metrics),
             batch=batch,
             optimizer=self.optimizer,
             gradients=gradients,
-            learning_rate=learning_rate,
+            before=before,
+            progress=self.progress,
         )
 
     def _minibatches(self, num_sequences: int) -> Iterator[Int[Tensor, " M"]]:
@@ -143,25 +114,33 @@ class PPO(Agent):
         self,
         batch: Batch,
         sequences: Int[Tensor, " M"],
-        learning_rate: Float[Tensor, ""],
+        active: Bool[Tensor, ""],
+        pace: Pace,
+        auxiliary_weights: Float[Tensor, " A"],
         clip_range: Float[Tensor, ""],
         entropy_coefficient: Float[Tensor, ""],
-        active: Bool[Tensor, ""],
     ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " P"], Bool[Tensor, ""]]:
         """Take one gradient step: a function of tensors, without a branch on data."""
-        terms = self._terms(batch.select(sequences), clip_range)
+        terms, auxiliary = self._terms(batch.select(sequences), clip_range)
         policy_loss, value_loss, entropy, kl, _ = terms.unbind()
-        loss = policy_loss + self.value_coefficient * value_loss - entropy_coefficient * entropy
+        losses = {
+            "actor": policy_loss - entropy_coefficient * entropy,
+            "critic": self.value_coefficient * value_loss,
+        }
+        if len(self.auxiliary):
+            losses["auxiliary"] = auxiliary @ auxiliary_weights
         if self.target_kl is not None:
             # Before the step, as in Spinning Up: what moved too far is not moved further.
             active = active & ~(kl > 1.5 * self.target_kl)  # nan goes on, to be counted as skipped
-        counts, gradients = self.optimizer.descend(loss, learning_rate, active)
-        return torch.cat([terms.detach(), counts]), gradients, active
+        counts, gradients = self.optimizer.descend(losses, pace, active)
+        return torch.cat([terms.detach(), auxiliary.detach(), counts]), gradients, active
 
-    def _terms(self, batch: Batch, clip_range: Float[Tensor, ""]) -> Float[Tensor, " terms"]:
-        """Means over valid steps: policy and value loss, entropy, KL(old || new), clip fraction."""
-        log_probs, entropies, values = read(self.networks, batch)
-        log_ratio = log_probs - batch.old_log_probs
+    def _terms(
+        self, batch: Batch, clip_range: Float[Tensor, ""]
+    ) -> tuple[Float[Tensor, " terms"], Float[Tensor, " A"]]:
+        """Means over valid steps, in the order of `_METRICS`; and the auxiliary losses."""
+        outputs = read(self.networks, batch)
+        log_ratio = outputs.log_probs - batch.old_log_probs
         # The action of a step that only resets was ignored: it may be anything, and so its ratio.
         log_ratio = torch.where(batch.valid, log_ratio, 0.0)
         ratio = log_ratio.exp()
@@ -175,18 +154,18 @@ class PPO(Agent):
         steps = torch.stack(
             [
                 clipped_surrogate(ratio, advantages, clip_range),
-                self._value_loss(values, batch),
-                entropies,
+                self._value_loss(outputs.values, batch),
+                outputs.entropies,
                 kl,
                 is_clipped,
             ]
         )
-        return masked_mean(steps, batch.valid)
+        return masked_mean(steps, batch.valid), outputs.auxiliary
 
-    def _value_loss(self, values: Float[Tensor, "L M"], batch: Batch) -> Float[Tensor, "L M"]:
-        losses = self.value_head.loss(values, batch.returns)
+    def _value_loss(self, outputs: Float[Tensor, "L M *O"], batch: Batch) -> Float[Tensor, "L M"]:
+        losses = self.value_head.loss(outputs, batch.returns)
         if self.value_clip_range is None:
             return losses
-        change = (values - batch.old_values).clamp(-self.value_clip_range, self.value_clip_range)
+        change = (outputs - batch.old_values).clamp(-self.value_clip_range, self.value_clip_range)
         clipped = self.value_head.loss(batch.old_values + change, batch.returns)
         return torch.maximum(losses, clipped)  # detail 9 of the 37

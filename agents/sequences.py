@@ -11,12 +11,24 @@ from torch import Tensor
 
 from networks.observations import map_observations
 
+Sequences = Shaped[Tensor, "L N *O"] | dict[str, Shaped[Tensor, "L N ..."]]
+
 
 @dataclass(frozen=True)
 class Batch:
-    """A trajectory prepared for learning: N sequences of L steps, and the states before them."""
+    """A trajectory prepared for learning: N sequences of L steps, and the states before them.
 
-    observations: Shaped[Tensor, "L N *O"] | dict[str, Shaped[Tensor, "L N ..."]]
+    Attributes:
+        observations: what was observed; None where all features are known and nothing else reads.
+        next_observations: what each step led to, where something learns from that; else None.
+        actor_features, critic_features: of a frozen extractor, which makes the same of an
+            observation at every gradient step; None of one that learns.
+    """
+
+    observations: Sequences | None
+    next_observations: Sequences | None
+    actor_features: Float[Tensor, "L N F"] | None
+    critic_features: Float[Tensor, "L N F_c"] | None
     is_first: Bool[Tensor, "L N"]
     actions: Shaped[Tensor, "L N *A"]
     old_log_probs: Float[Tensor, "L N"]
@@ -30,8 +42,8 @@ class Batch:
     def select(self, sequences: Int[Tensor, " M"]) -> "Batch":
         """Pick sequences; time stays whole."""
 
-        def pick(part: Tensor) -> Tensor:
-            return part.index_select(1, sequences)
+        def pick(part: Tensor | None) -> Tensor | None:
+            return None if part is None else part.index_select(1, sequences)
 
         picked: dict[str, Any] = {
             field.name: map_observations(pick, getattr(self, field.name)) for field in fields(self)

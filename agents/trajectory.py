@@ -44,9 +44,9 @@ class Trajectory:
         return map_observations(lambda rows: rows[:-1], self.observations)
 
     @property
-    def last_observations(self) -> Observations:
-        """What the last step led to, `[1, B, ...]`; the next trajectory opens with it."""
-        return map_observations(lambda rows: rows[-1:], self.observations)
+    def next_observations(self) -> Observations:
+        """What each of the T steps led to."""
+        return map_observations(lambda rows: rows[1:], self.observations)
 
     @property
     def valid(self) -> Bool[Tensor, "T B"]:

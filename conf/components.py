@@ -165,10 +165,20 @@ class HuberValueHead(MSEValueHead):
 
 
 @dataclass
+class AnyAuxiliary:
+    """What the agent reads of every auxiliary loss; its other keys go to its constructor."""
+
+    weight: NonNegative
+    weight_schedule: Schedule
+
+
+@dataclass
 class OptimizerGroup:
     """What one part of the agent can have of its own; what is left out is the optimizer's."""
 
     learning_rate: NonNegative = 0.0
+    schedule: Schedule = "constant"
+    final_learning_rate: NonNegative = 0.0
     weight_decay: NonNegative = 0.0
 
 
@@ -180,7 +190,7 @@ class AnyOptimizer:
     schedule: Schedule
     final_learning_rate: NonNegative
     max_grad_norm: Positive | None
-    groups: dict[Literal["extractor", "memory", "actor", "critic"], OptimizerGroup]
+    groups: dict[Literal["extractor", "memory", "actor", "critic", "auxiliary"], OptimizerGroup]
 
 
 @dataclass
@@ -258,6 +268,7 @@ TARGETS: dict[str, dict[str, type]] = {
         "networks.heads.MSEValueHead": MSEValueHead,
         "networks.heads.HuberValueHead": HuberValueHead,
     },
+    "auxiliary": {},
     "optimizer": {
         "torch.optim.Adam": Adam,
         "torch.optim.AdamW": Adam,
@@ -270,4 +281,8 @@ TARGETS: dict[str, dict[str, type]] = {
 }
 
 # The keys we read of every other class in the group; the class takes what else it likes.
-OTHER_TARGETS: dict[str, type] = {"memory": AnyMemory, "optimizer": AnyOptimizer}
+OTHER_TARGETS: dict[str, type] = {
+    "auxiliary": AnyAuxiliary,
+    "memory": AnyMemory,
+    "optimizer": AnyOptimizer,
+}

@@ -15,7 +15,7 @@ from conf.schema import GROUPS
 from conf.suggestions import did_you_mean
 from conf.vocabulary import VOCABULARY
 
-_SEVERAL = ("pomdp",)  # groups of which several options may be chosen
+_SEVERAL = ("pomdp", "auxiliary")  # groups of which several options may be chosen
 _GYMNASIUM_ID = re.compile(r"[\w./:-]+-v\d+")
 
 

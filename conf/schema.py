@@ -58,6 +58,14 @@ class Evaluation:
 
 
 @dataclass
+class Gradients:
+    """`gradients` of conf/config.yaml: the losses that train each part."""
+
+    extractor: list[Literal["actor", "critic", "auxiliary"]]
+    memory: list[Literal["actor", "critic"]]
+
+
+@dataclass
 class PeriodicEvaluation(Evaluation):
     """`evaluation` of conf/config.yaml."""
 
@@ -90,6 +98,7 @@ class TrainingRun:
     seed: Count
     total_env_steps: PositiveCount
     device: Device
+    precision: Literal["float32", "bf16"]
     compile: bool
     num_threads: Literal["auto"] | PositiveCount
     run_dir: Path
@@ -99,6 +108,8 @@ class TrainingRun:
     share_backbone: bool
     normalize_observations: bool
     normalize_rewards: bool
+    auxiliary: dict[str, Annotated[Free, Target("auxiliary")]]
+    gradients: Gradients
     critic: Critic
     policy_head: PolicyHead
     evaluation: PeriodicEvaluation
@@ -159,6 +170,7 @@ GROUPS = (
     "extractor",
     "memory",
     "value_head",
+    "auxiliary",
     "optimizer",
     "tracking",
     "experiment",

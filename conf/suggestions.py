@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from conf.vocabulary import NOT_YET, NOTES, VOCABULARY
+from conf.vocabulary import NOTES, VOCABULARY
 
 
 def nearest(word: str, words: Collection[str], cutoff: float = 0.66) -> str | None:
@@ -29,8 +29,6 @@ def key_hint(key: str, known: Collection[str]) -> str:
         key: the path that was written: `agent.clip_rang`.
         known: every path that exists.
     """
-    if key in NOT_YET:
-        return f"; {NOT_YET[key]}"
     parent, dot, leaf = key.rpartition(".")
     by_leaf: dict[str, list[str]] = {}
     for path in sorted(known):

@@ -116,10 +116,3 @@ NOTES = {
 }
 
 VOCABULARY = {**ELSEWHERE, **CLEANRL, **STABLE_BASELINES3}
-
-NOT_YET = {
-    "precision": "everything is computed in float32 so far",
-    "auxiliary": "there are no auxiliary losses yet",
-    "gradients": "every loss trains every part that it reads so far",
-}
-"""Keys that are planned, and what holds until they are there."""

@@ -1,7 +1,9 @@
 """A backbone reads a stream of observations: input scaling, normalisation, extractor, memory."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
+import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
@@ -9,12 +11,16 @@ from networks.inputs import ObservationInput
 from networks.memory import Memory
 from networks.mirror import Array, mirror_of
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
-from networks.observations import any_part, map_observations
+from networks.observations import Observations, any_part, map_observations
 
 BackboneMirror = Callable[[Array | dict[str, Array], Array, Array], tuple[Array, Array]]
 """`observations [B, *O], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
 Stream = Shaped[Tensor, "T B *O"] | dict[str, Shaped[Tensor, "T B ..."]]
 """T steps of B environments' observations, or of each of their parts."""
+
+_CHUNK = 2**22
+"""Numbers that an extractor reads at once where no gradient is needed: what it makes of them stays
+in the processor's cache, or near, and memory does not grow with the length of a rollout."""
 
 
 class Backbone(nn.Module):
@@ -22,6 +28,14 @@ class Backbone(nn.Module):
 
     The actor's and the critic's backbone share `inputs` and `normalization` (there is one truth
     about what the environment emits) and may be one and the same object.
+
+    Args:
+        feature_size: number of features that the extractor makes.
+        frozen_until: environment steps before which the extractor is frozen; inf is for ever.
+        half_precision: compute features in bfloat16 (memory and heads always take float32).
+
+    Attributes:
+        is_frozen: whether no gradient reaches the extractor now, and nothing else changes it.
     """
 
     def __init__(
@@ -30,20 +44,57 @@ class Backbone(nn.Module):
         inputs: ObservationInput,
         normalization: RunningNormalization | DictNormalization | NoNormalization,
         extractor: nn.Module,
+        feature_size: int,
         memory: Memory,
+        frozen_until: float,
+        half_precision: bool,
     ) -> None:
         """Compose the parts."""
         super().__init__()
         self.inputs = inputs
         self.normalization = normalization
-        self.extractor = extractor
+        self.extractor, self.feature_size = extractor, feature_size
         self.memory = memory
+        self.frozen_until, self.half_precision = frozen_until, half_precision
+        self.is_frozen = frozen_until > 0
+        if math.isinf(frozen_until):
+            extractor.requires_grad_(False)
+
+    def reach(self, env_steps: int) -> None:
+        """Thaw the extractor where its time has come."""
+        self.is_frozen = env_steps < self.frozen_until
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Switch dropout and the like on or off; in a frozen extractor they stay off."""
+        super().train(mode)
+        if self.is_frozen:
+            self.extractor.eval()
+        return self
+
+    def rows(self, observations: Stream) -> Observations:
+        """Scale and normalise: what the extractor reads, `[T * B, *O]`."""
+        rows: Observations = self.normalization(
+            self.inputs(map_observations(lambda part: part.flatten(0, 1), observations))
+        )
+        return rows
+
+    def extract(self, rows: Observations) -> Float[Tensor, "N F"]:
+        """Make features of rows, without a gradient where the extractor is frozen."""
+        kind = any_part(rows).device.type
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen),
+            torch.autocast(kind, torch.bfloat16, enabled=self.half_precision),
+        ):
+            features: Tensor = self.extractor(rows)
+        return features.float()
 
     def features(self, observations: Stream) -> Float[Tensor, "T B F"]:
         """Extract every observation's features; rows only, no time."""
         steps, batch = any_part(observations).shape[:2]
-        rows = self.inputs(map_observations(lambda part: part.flatten(0, 1), observations))
-        features: Tensor = self.extractor(self.normalization(rows))
+        if torch.is_grad_enabled():
+            return self.extract(self.rows(observations)).view(steps, batch, -1)
+        chunks = [self.extract(self.rows(chunk)) for chunk in _chunks(observations)]
+        features = chunks[0] if len(chunks) == 1 else torch.cat(chunks)
         return features.view(steps, batch, -1)
 
     def forward(
@@ -53,19 +104,6 @@ class Backbone(nn.Module):
         output: tuple[Tensor, Tensor] = self.memory(self.features(observations), state, is_first)
         return output
 
-    def unroll(
-        self,
-        observations: Stream,
-        state: Float[Tensor, "B S"],
-        is_first: Bool[Tensor, "T B"],
-        *,
-        sequence_length: int,
-    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "W B S"], Float[Tensor, "B S"]]:
-        """As `forward` in windows of `sequence_length`; also return each window's initial state."""
-        return self.memory.unroll(
-            self.features(observations), state, is_first, sequence_length=sequence_length
-        )
-
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Move the normalisation by the observations at which a real step was taken."""
         if self.normalization.learns:
@@ -74,6 +112,8 @@ class Backbone(nn.Module):
 
     def mirror(self) -> BackboneMirror | None:
         """Numpy form of `forward` at T = 1; None when some part has none."""
+        if self.half_precision:
+            return None  # acting rounds as learning does
         inputs, normalize = mirror_of(self.inputs), mirror_of(self.normalization)
         extract, memory = mirror_of(self.extractor), mirror_of(self.memory)
         if inputs is None or normalize is None or extract is None or memory is None:
@@ -88,3 +128,12 @@ class Backbone(nn.Module):
             return output
 
         return apply
+
+
+def _chunks(observations: Stream) -> Iterator[Stream]:
+    """Cut a stream in time, so that no chunk holds more than `_CHUNK` numbers (or one step)."""
+    parts = observations.values() if isinstance(observations, dict) else (observations,)
+    steps = any_part(observations).shape[0]
+    size = max(1, _CHUNK // max(1, sum(part[0].numel() for part in parts)))
+    for start in range(0, steps, size):
+        yield map_observations(lambda part: part[start : start + size], observations)  # noqa: B023

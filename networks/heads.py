@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -57,38 +57,45 @@ class Head(nn.Module):
 
 
 class ValueHead(Head, ABC):
-    """One number per summary, trained by a loss of its own."""
+    """A value per summary, in whatever form is fitted best, trained by a loss of its own.
 
-    def __init__(
-        self,
-        input_size: int,
-        *,
-        hidden_sizes: Sequence[int],
-        activation: str,
-        initialization: str,
-        gain: float,
-    ) -> None:
-        """Build the layers."""
-        super().__init__(
-            input_size,
-            1,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            initialization=initialization,
-            gain=gain,
-        )
+    Attributes:
+        is_scalar: whether the output is the value itself, so that it can be clipped.
+    """
 
-    def forward(self, summary: Float[Tensor, "*N H"]) -> Float[Tensor, "*N"]:
-        """Return the value of each summary."""
-        return self.linear(summary).squeeze(-1)
+    is_scalar = True
+
+    def forward(self, summary: Float[Tensor, "*N H"]) -> Float[Tensor, "..."]:
+        """Return the raw output of each summary: `[*N]` of a scalar head, `[*N, O]` of others."""
+        output = self.linear(summary)
+        return output.squeeze(-1) if self.is_scalar else output
+
+    def value(self, output: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Return the value `[*N]` that each raw output stands for, in units of return."""
+        return output
 
     @abstractmethod
-    def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-        """Elementwise loss of the head's output against a scalar target."""
+    def loss(
+        self, output: Float[Tensor, "..."], target: Float[Tensor, "*N"]
+    ) -> Float[Tensor, "*N"]:
+        """Elementwise loss of raw outputs against target values."""
+
+    def observe(
+        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Look at a trajectory's targets before the first step on them; return metrics.
+
+        What a head learns of its targets in other ways than by gradients, it learns here.
+        """
+        return {}
 
 
 class MSEValueHead(ValueHead):
     """Regression by the squared error, `(v - y)^2`."""
+
+    def __init__(self, input_size: int, **layers: Any) -> None:
+        """Build the layers."""
+        super().__init__(input_size, 1, **layers)
 
     def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """Squared error."""
@@ -100,7 +107,7 @@ class HuberValueHead(ValueHead):
 
     def __init__(self, input_size: int, *, delta: float, **layers: Any) -> None:
         """Build the layers; `delta` is in units of the target."""
-        super().__init__(input_size, **layers)
+        super().__init__(input_size, 1, **layers)
         self.delta = delta
 
     def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:

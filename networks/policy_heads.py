@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -43,11 +43,13 @@ class PolicyHead(Head, ABC):
     Attributes:
         space: the environment's action space.
         action_shape, action_dtype: of one action of the policy's.
+        encoded_size: numbers in an action as other networks read it.
     """
 
     space: gymnasium.Space[Any]
     action_shape: tuple[int, ...]
     action_dtype: torch.dtype
+    encoded_size: int
 
     @abstractmethod
     def forward(self, summary: Float[Tensor, "*N H"]) -> Distribution:
@@ -60,6 +62,10 @@ class PolicyHead(Head, ABC):
     @abstractmethod
     def to_environment(self, actions: Array) -> Array:
         """Map the policy's actions to the environment's."""
+
+    @abstractmethod
+    def encode(self, actions: Shaped[Tensor, "..."]) -> Float[Tensor, "... E"]:
+        """Write the policy's actions `[*N, *A]` as numbers for a network, `[*N, E]`."""
 
     @abstractmethod
     def choice(self) -> HeadMirror:
@@ -81,6 +87,11 @@ def _gumbel_noise(generator: np.random.Generator, size: tuple[int, ...]) -> Arra
     return np.negative(np.log(noise, out=noise), out=noise)
 
 
+def _one_hot(codes: Int[Tensor, "..."], count: int) -> Float[Tensor, "... K"]:
+    """Compare with every code: unlike `functional.one_hot` it is compiled without a break."""
+    return (codes[..., None] == torch.arange(count, device=codes.device)).float()
+
+
 class CategoricalHead(PolicyHead):
     """One of K actions; the environment counts them from `start`."""
 
@@ -89,6 +100,7 @@ class CategoricalHead(PolicyHead):
         super().__init__(input_size, int(space.n), **layers)
         self.space, self.start = space, int(space.start)
         self.action_shape, self.action_dtype = (), torch.int64
+        self.encoded_size = int(space.n)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Categorical:
         """Return the distribution of each row's action."""
@@ -102,6 +114,10 @@ class CategoricalHead(PolicyHead):
         """Count from the space's `start`."""
         counted = actions + self.start if self.start else actions
         return counted.astype(self.space.dtype, copy=False)
+
+    def encode(self, actions: Int[Tensor, "*N"]) -> Float[Tensor, "*N E"]:
+        """One-hot."""
+        return _one_hot(actions, self.encoded_size)
 
     def choice(self) -> HeadMirror:
         """Take the largest logit, perturbed or not."""
@@ -122,6 +138,7 @@ class MultiCategoricalHead(PolicyHead):
 
     space: spaces.MultiDiscrete[Any]
     places: Tensor
+    columns: Tensor
 
     def __init__(self, space: spaces.MultiDiscrete[Any], input_size: int, **layers: Any) -> None:
         """Build the layers for the space."""
@@ -129,6 +146,7 @@ class MultiCategoricalHead(PolicyHead):
         super().__init__(input_size, int(counts.sum()), **layers)
         self.space, self.starts = space, space.start.ravel().astype(np.int64)
         self.action_shape, self.action_dtype = (len(counts),), torch.int64
+        self.encoded_size = int(counts.sum())
         self._table = (len(counts), int(counts.max()))  # D, K
         self._is_ragged = bool((counts < counts.max()).any())
         # The column of each logit in the flattened table, and for each of its cells the logit; the
@@ -138,6 +156,7 @@ class MultiCategoricalHead(PolicyHead):
         places = np.full(is_option.size, counts.sum())
         places[self._columns] = np.arange(counts.sum())
         self.register_buffer("places", torch.from_numpy(places), persistent=False)
+        self.register_buffer("columns", torch.from_numpy(self._columns), persistent=False)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> MultiCategorical:
         """Return the distribution of each row's action."""
@@ -155,6 +174,11 @@ class MultiCategoricalHead(PolicyHead):
         """Count each choice from its start, in the space's shape; always a copy."""
         counted = (actions + self.starts).reshape(len(actions), *self.space.shape)
         return counted.astype(self.space.dtype, copy=False)
+
+    def encode(self, actions: Int[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
+        """One-hot of each choice, side by side, without the padding."""
+        table = _one_hot(actions, self._table[1]).flatten(-2)
+        return table.index_select(-1, self.columns) if self._is_ragged else table
 
     def choice(self) -> HeadMirror:
         """Take the largest logit of each choice, perturbed or not."""
@@ -182,6 +206,7 @@ class BernoulliHead(PolicyHead):
         super().__init__(input_size, math.prod(space.shape), **layers)
         self.space = space
         self.action_shape, self.action_dtype = (math.prod(space.shape),), torch.int64
+        self.encoded_size = math.prod(space.shape)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Bernoulli:
         """Return the distribution of each row's action."""
@@ -195,6 +220,10 @@ class BernoulliHead(PolicyHead):
     def to_environment(self, actions: Array) -> Array:
         """Give the bits the space's shape and dtype."""
         return actions.reshape(len(actions), *self.space.shape).astype(self.space.dtype)
+
+    def encode(self, actions: Int[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
+        """The bits, as 0 and 1."""
+        return actions.float()
 
     def choice(self) -> HeadMirror:
         """Set the bits whose logit, perturbed or not, is positive."""
@@ -228,6 +257,7 @@ class GaussianHead(PolicyHead):
         self.log_std = nn.Parameter(torch.full((size,), initial_log_std))
         self.space = space
         self.action_shape, self.action_dtype = (size,), torch.float32
+        self.encoded_size = size
         low, high = (bound.ravel().astype(np.float64) for bound in (space.low, space.high))
         self.is_bounded = (np.abs(low) < _LARGEST) & (np.abs(high) < _LARGEST)
         self._low, self._high = (np.where(self.is_bounded, bound, 0.0) for bound in (low, high))
@@ -250,6 +280,10 @@ class GaussianHead(PolicyHead):
         mapped = np.where(self.is_bounded, scaled, actions)
         cut: Array = np.clip(mapped, self._smallest, self._largest)
         return cut.astype(self.space.dtype).reshape(len(actions), *self.space.shape)
+
+    def encode(self, actions: Float[Tensor, "*N A"]) -> Float[Tensor, "*N A"]:
+        """The action itself, in units of the bounds."""
+        return actions
 
     def choice(self) -> HeadMirror:
         """Add the scaled noise to the mean, or take the mean."""

@@ -46,7 +46,7 @@ def test_work_is_built_as_it_is_described(work: Throughput) -> None:
     assert agent.actor.memory.state_size == states
     assert agent.critic.memory.state_size == states
     if work.memory_size:
-        assert agent.sequence_length == (work.sequence_length or work.rollout_length)
+        assert agent.preparation.sequence_length == (work.sequence_length or work.rollout_length)
         assert (agent.critic is agent.actor) == work.shared_memory
         assert not torch.any(collector.collect(agent).observations[..., [1, 3]])
 

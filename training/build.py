@@ -1,6 +1,8 @@
 """From a validated configuration to live objects: the one place that reads it to make them."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,8 +14,10 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from agents.actor_critic import ActorCritic
 from agents.agent import Agent
-from agents.optimizer import Optimizer, RuleFactory
+from agents.on_policy import Preparation
+from agents.optimizer import Group, Optimizer, RuleFactory
 from agents.schedules import schedule
 from agents.update_rules import SGD, Adam, RMSprop, RMSpropTF, TorchRule
 from conf.combinations import training_sequence_length
@@ -23,6 +27,7 @@ from networks.inputs import make_input
 from networks.memory import Memory
 from networks.normalization import NoRewardScaling, RewardScaling
 from networks.policy_heads import make_policy_head
+from training.auxiliary import build_auxiliary
 from training.collect import Collector
 from training.environments import build_environments
 from training.evaluation import Evaluator
@@ -47,7 +52,8 @@ _OPTIMIZER_KEYS = {
     "weight_decay",
     "groups",
 }
-_LOOP_KEYS = {"_target_", "rollout_length"}
+_OF_THE_RETURNS = ("discount", "gae_lambda")
+_NOT_THE_AGENTS = {"_target_", "rollout_length", *_OF_THE_RETURNS}
 
 
 def build_agent(
@@ -66,31 +72,37 @@ def build_agent(
             action_space, actor.memory.output_size, **plain(config.policy_head)
         )
         value_head = make("value_head", config.value_head, critic.memory.output_size)
+        auxiliary = build_auxiliary(config, actor, critic, action_size=policy_head.encoded_size)
+    networks = ActorCritic(actor, critic, policy_head, value_head, auxiliary)
     device = choose_device(config.device)
     if device.type == "cuda":
         # Null steps cancel biases: with 10 bits of mantissa a reset would leave 5e-4 behind.
         torch.backends.cudnn.allow_tf32 = False
-    for module in (actor, critic, policy_head, value_head):
+    for module in (actor, critic, policy_head, value_head, auxiliary):
         module.to(device)
-    options = {k: v for k, v in plain(config.agent).items() if k not in _LOOP_KEYS}
-    if config.normalize_rewards:
-        scaling: nn.Module = RewardScaling(num_envs=num_envs, discount=config.agent.discount)
-    else:
-        scaling = NoRewardScaling()
+    options = {k: v for k, v in plain(config.agent).items() if k not in _NOT_THE_AGENTS}
     agent: Agent = get_class(config.agent._target_)(
-        actor=actor,
-        critic=critic,
-        policy_head=policy_head,
-        value_head=value_head,
-        optimizer=_optimizer_factory(config.optimizer),
-        reward_scaling=scaling.to(device),
+        networks=networks,
+        preparation=_build_preparation(config, networks, num_envs=num_envs).to(device),
+        optimizer=_optimizer_factory(config),
         generator=np.random.default_rng(agent_seed),
-        num_envs=num_envs,
-        sequence_length=training_sequence_length(plain(config)),
         compile=config.compile,
         **_with_schedules(options),
     )
     return agent
+
+
+def _build_preparation(config: DictConfig, networks: ActorCritic, *, num_envs: int) -> Preparation:
+    scaling: RewardScaling | NoRewardScaling = NoRewardScaling()
+    if config.normalize_rewards:
+        scaling = RewardScaling(num_envs=num_envs, discount=config.agent.discount)
+    return Preparation(
+        networks,
+        reward_scaling=scaling,
+        num_envs=num_envs,
+        sequence_length=training_sequence_length(plain(config)),
+        **{name: config.agent[name] for name in _OF_THE_RETURNS},
+    )
 
 
 def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> Collector:
@@ -141,7 +153,13 @@ def _build_backbones(
         if not isinstance(memory, Memory):
             raise ValueError(f"memory: {options['_target_']} is no networks.memory.Memory")
         return Backbone(
-            inputs=inputs, normalization=normalization, extractor=extractor, memory=memory
+            inputs=inputs,
+            normalization=normalization,
+            extractor=extractor,
+            feature_size=width,
+            memory=memory,
+            frozen_until=frozen_until(extractor_config.get("freeze", False)),
+            half_precision=config.precision == "bf16",
         )
 
     actor = build(config.extractor, config.memory, "")
@@ -155,20 +173,49 @@ def _build_backbones(
     )
 
 
+def frozen_until(freeze: bool | int) -> float:
+    """Turn `extractor.freeze` into environment steps: false is 0, true is for ever."""
+    return (math.inf if freeze else 0.0) if isinstance(freeze, bool) else float(freeze)
+
+
 def _optimizer_factory(config: DictConfig) -> Any:
-    options = plain(config)
-    common = {key: options[key] for key in _OPTIMIZER_KEYS & options.keys()}
+    options = plain(config.optimizer)
     own = {key: value for key, value in options.items() if key not in _OPTIMIZER_KEYS}
-    limit = common["max_grad_norm"]
+    limit = options["max_grad_norm"]
+    default = Group(
+        learning_rate=schedule(
+            options["schedule"], options["learning_rate"], options["final_learning_rate"]
+        ),
+        weight_decay=options.get("weight_decay", 0.0),
+        frozen_until=0,
+    )
+    groups = {part: _group(default, group) for part, group in (options["groups"] or {}).items()}
+    thaws = frozen_until(config.extractor.get("freeze", False))
+    if 0 < thaws < math.inf:
+        extractor = groups.get("extractor", default)
+        groups["extractor"] = replace(extractor, frozen_until=int(thaws))
     return partial(
         Optimizer,
-        rule=_rule_factory(common["_target_"], own),
-        learning_rate=schedule(
-            common["schedule"], common["learning_rate"], common["final_learning_rate"]
-        ),
+        rule=_rule_factory(options["_target_"], own),
+        default=default,
+        groups=groups,
+        routes=plain(config.gradients),
         max_grad_norm=float("inf") if limit is None else limit,
-        weight_decay=common.get("weight_decay", 0.0),
-        groups=common["groups"] or {},
+    )
+
+
+def _group(default: Group, options: Mapping[str, Any]) -> Group:
+    """What a part has of its own; a learning rate alone follows the optimizer's schedule."""
+    rate = default.learning_rate
+    own = options.get("learning_rate")
+    if "schedule" in options:
+        start = rate(0.0) if own is None else own
+        rate = schedule(options["schedule"], start, options.get("final_learning_rate", 0.0))
+    elif own is not None:
+        base, share = default.learning_rate, own / default.learning_rate(0.0)
+        rate = lambda progress: base(progress) * share  # noqa: E731
+    return replace(
+        default, learning_rate=rate, weight_decay=options.get("weight_decay", default.weight_decay)
     )
 
 

@@ -12,8 +12,10 @@ from gymnasium.vector import SyncVectorEnv
 from torch import Tensor, nn
 
 from agents.a2c import A2C
-from agents.on_policy import prepare
-from agents.optimizer import Optimizer
+from agents.actor_critic import ActorCritic
+from agents.auxiliary import AuxiliaryLosses
+from agents.on_policy import Preparation
+from agents.optimizer import Group, Optimizer
 from agents.ppo import PPO
 from agents.schedules import schedule
 from agents.sequences import Batch
@@ -100,8 +102,11 @@ def build_around(
         Backbone(
             inputs=inputs,
             normalization=normalization,
-            extractor=Flatten(inputs.shape),
+            extractor=(extractor := Flatten(inputs.shape)),
+            feature_size=extractor.output_size,
             memory=memory,
+            frozen_until=0.0,
+            half_precision=False,
         )
         for memory in memories
     ]
@@ -112,29 +117,35 @@ def build_around(
         "gain": 0.1,
     }
     torch.manual_seed(0)
+    networks = ActorCritic(
+        backbones[0],
+        backbones[-1],
+        make_policy_head(action_space, memories[0].output_size, **layers, initial_log_std=0.0),
+        MSEValueHead(memories[-1].output_size, **layers),
+        AuxiliaryLosses({}, {}),
+    )
+    of_the_returns: dict[str, Any] = {
+        "reward_scaling": NoRewardScaling(),
+        "num_envs": 3,
+        "sequence_length": 4,
+        "discount": 0.9,
+        "gae_lambda": 0.8,
+    }
+    of_the_returns |= {key: changes.pop(key) for key in of_the_returns.keys() & changes.keys()}
     options: dict[str, Any] = {
-        "actor": backbones[0],
-        "critic": backbones[-1],
-        "policy_head": make_policy_head(
-            action_space, memories[0].output_size, **layers, initial_log_std=0.0
-        ),
-        "value_head": MSEValueHead(memories[-1].output_size, **layers),
+        "networks": networks,
+        "preparation": Preparation(networks, **of_the_returns),
         "optimizer": lambda parts: Optimizer(
             parts,
             rule=lambda parameters, decay: Adam(
                 parameters, betas=(0.9, 0.999), eps=1e-5, weight_decay=decay, decoupled=False
             ),
-            learning_rate=schedule("constant", 1e-3, 0.0),
-            max_grad_norm=0.5,
-            weight_decay=0.0,
+            default=Group(schedule("constant", 1e-3, 0.0), weight_decay=0.0, frozen_until=0),
             groups={},
+            routes={},
+            max_grad_norm=0.5,
         ),
-        "reward_scaling": NoRewardScaling(),
         "generator": np.random.default_rng(0),
-        "num_envs": 3,
-        "sequence_length": 4,
-        "discount": 0.9,
-        "gae_lambda": 0.8,
         "num_epochs": 2,
         "num_minibatches": 3,
         "clip_range": schedule("constant", 0.2, 0.0),
@@ -162,15 +173,7 @@ def build_ppo(
 
 def prepared(agent: PPO | A2C, trajectory: Trajectory) -> Batch:
     """The batch that the agent learns from, as it prepares it."""
-    return prepare(
-        agent.networks,
-        trajectory,
-        agent.critic_state,
-        reward_scaling=agent.reward_scaling,
-        discount=agent.discount,
-        gae_lambda=agent.gae_lambda,
-        sequence_length=agent.sequence_length,
-    )
+    return agent.preparation(trajectory)
 
 
 def counting_environments(ending: str) -> SyncVectorEnv:
@@ -222,15 +225,17 @@ class StepSpy:
         self._step = agent._gradient_step
         agent._gradient_step = self
 
-    def __call__(self, batch, sequences, learning_rate, clip_range, entropy_coefficient, active):
+    def __call__(
+        self, batch, sequences, active, pace, auxiliary_weights, clip_range, entropy_coefficient
+    ):
         result = self._step(
-            batch, sequences, learning_rate, clip_range, entropy_coefficient, active
+            batch, sequences, active, pace, auxiliary_weights, clip_range, entropy_coefficient
         )
         self.calls.append(
             SimpleNamespace(
                 batch=batch,
                 sequences=sequences,
-                learning_rate=learning_rate.item(),
+                learning_rate=pace.rates[0].item(),
                 clip_range=clip_range.item(),
                 entropy_coefficient=entropy_coefficient.item(),
                 counted=bool(result[0][-2]),

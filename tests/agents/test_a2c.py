@@ -27,11 +27,11 @@ class DescentSpy:
         self._descend = agent.optimizer.descend
         agent.optimizer.descend = self
 
-    def __call__(self, loss, learning_rate, active):
-        counts, gradients = self._descend(loss, learning_rate, active)
+    def __call__(self, losses, pace, active):
+        counts, gradients = self._descend(losses, pace, active)
         self.calls.append(
             SimpleNamespace(
-                learning_rate=learning_rate.item(),
+                learning_rate=pace.rates[0].item(),
                 counts=counts.tolist(),
                 gradients=gradients.clone(),
             )
@@ -171,9 +171,9 @@ def test_every_rollout_is_one_step_at_the_schedules_of_the_steps_before_it(build
     coefficients: list[float] = []
     gradient_step = run.agent._gradient_step
 
-    def note(batch, learning_rate, entropy_coefficient):
+    def note(batch, pace, auxiliary_weights, entropy_coefficient):
         coefficients.append(entropy_coefficient.item())
-        return gradient_step(batch, learning_rate, entropy_coefficient)
+        return gradient_step(batch, pace, auxiliary_weights, entropy_coefficient)
 
     run.agent._gradient_step = note
     for iteration in iterations(run.agent, run.collector, total_env_steps=total):

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from agents.optimizer import Optimizer
+from agents.optimizer import Group, Optimizer
 from agents.schedules import schedule
 from agents.update_rules import TorchRule
 
@@ -110,10 +110,10 @@ def foreign(parameters: list[nn.Parameter], factory: Any) -> Optimizer:
     return Optimizer(
         {"actor": parameters},
         rule=lambda vector, decay: TorchRule(vector, factory=factory, weight_decay=decay),
-        learning_rate=schedule("constant", 0.01, 0.0),
-        max_grad_norm=1.0,
-        weight_decay=0.0,
+        default=Group(schedule("constant", 0.01, 0.0), weight_decay=0.0, frozen_until=0),
         groups={},
+        routes={},
+        max_grad_norm=1.0,
     )
 
 
@@ -125,7 +125,8 @@ def network() -> nn.Linear:
 def descend(module: nn.Module, optimizer: Optimizer, first: int, last: int) -> None:
     for step in range(first, last):
         rows = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
-        optimizer.descend(module(rows).square().mean(), torch.tensor(0.01), torch.tensor(True))
+        losses = {"actor": module(rows).square().mean()}
+        optimizer.descend(losses, optimizer.pace(0.0, 0), torch.tensor(True))
 
 
 @pytest.mark.parametrize("factory", FOREIGN.values(), ids=FOREIGN)

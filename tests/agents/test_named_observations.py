@@ -153,8 +153,8 @@ def test_acting_on_parts_is_acting_on_the_whole(pair, inputs) -> None:
 def test_every_part_is_cut_and_chosen_alike(pair, trajectory, prepared) -> None:
     agent = pair(PPO, Joined())[1]
     whole, stream = streams(trajectory, agent, 0)
-    steps, last = stream.step_observations, stream.last_observations
-    assert torch.equal(Joined()({k: v[0] for k, v in last.items()}), whole.observations[-1])
+    steps, after = stream.step_observations, stream.next_observations
+    assert torch.equal(Joined()({k: v[-1] for k, v in after.items()}), whole.observations[-1])
     assert {name: part.shape for name, part in steps.items()} == {
         "camera": (12, 3, 2, 1),
         "speed": (12, 3),

@@ -135,7 +135,7 @@ def test_every_parameter_is_in_exactly_one_part(build, shared: bool, memory: str
     agent = build(f"share_backbone={str(shared).lower()}", f"memory={memory}").agent
     parts = agent.optimizer.parameters_by_part
     listed = [id(parameter) for parameters in parts.values() for parameter in parameters]
-    assert list(parts) == ["extractor", "memory", "actor", "critic"]
+    assert list(parts) == ["extractor", "memory", "actor", "critic", "auxiliary"]
     assert len(listed) == len(set(listed))
     assert set(listed) == {id(parameter) for parameter in agent.parameters()}
     assert bool(parts["memory"]) == (memory == "lstm")

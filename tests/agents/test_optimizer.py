@@ -1,6 +1,7 @@
 """Our update rules against `torch.optim`, and what the optimizer around them promises."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.optimizer import Optimizer
+from agents.optimizer import Group, Optimizer
 from agents.schedules import schedule
 from agents.update_rules import SGD, Adam, RMSprop, RMSpropTF, TorchRule, UpdateRule
 
@@ -114,15 +115,17 @@ def build(
     name: str = "sgd",
     max_grad_norm: float = math.inf,
     weight_decay: float = 0.0,
-    groups: dict[str, dict[str, float]] | None = None,
+    groups: dict[str, dict[str, Any]] | None = None,
+    routes: dict[str, list[str]] | None = None,
 ) -> Optimizer:
+    default = Group(schedule("linear", LEARNING_RATE, 0.0), weight_decay, frozen_until=0)
     return Optimizer(
         parts,
         rule=lambda parameters, decay: make_rule(name, parameters, decay),
-        learning_rate=schedule("linear", LEARNING_RATE, 0.0),
+        default=default,
+        groups={part: replace(default, **own) for part, own in (groups or {}).items()},
+        routes=routes or {},
         max_grad_norm=max_grad_norm,
-        weight_decay=weight_decay,
-        groups=groups or {},
     )
 
 
@@ -144,7 +147,7 @@ def gradients_of(module: nn.Module, scale: float = 1.0) -> list[Tensor]:
 def step(
     optimizer: Optimizer, gradients: list[Tensor], active: bool = True
 ) -> tuple[float, Tensor]:
-    counted, packed = optimizer.step(gradients, torch.tensor(LEARNING_RATE), torch.tensor(active))
+    counted, packed = optimizer.step(gradients, optimizer.pace(0.0, 0), torch.tensor(active))
     return counted.item(), packed
 
 
@@ -185,11 +188,13 @@ def test_norms_are_per_part_and_from_before_clipping() -> None:
 def test_groups_have_rates_and_decays_of_their_own() -> None:
     module = network()
     before = [parameter.detach().clone() for parameter in module.parameters()]
-    groups = {"actor": {"learning_rate": 3 * LEARNING_RATE, "weight_decay": 0.0}}
+    rate_of_actor = schedule("linear", 3 * LEARNING_RATE, 0.0)
+    groups = {"actor": {"learning_rate": rate_of_actor, "weight_decay": 0.0}}
     optimizer = build(parts_of(module), weight_decay=0.1, groups=groups)
     found = gradients_of(module)
-    # Half way the schedule has halved the base rate, and the group's with it.
-    optimizer.step(found, torch.tensor(LEARNING_RATE / 2), torch.tensor(True))
+    optimizer.step(found, optimizer.pace(0.5, 0), torch.tensor(True))
+    rates = {tag: round(rate.item(), 6) for tag, rate in optimizer.learning_rates(0.5).items()}
+    assert rates == {"schedule/learning_rate": 0.005, "schedule/learning_rate/actor": 0.015}
     for index, (parameter, kept) in enumerate(zip(module.parameters(), before, strict=True)):
         rate, decay = (0.005, 0.1) if index < 2 else (0.015, 0.0)
         torch.testing.assert_close(parameter.detach(), kept - rate * (found[index] + decay * kept))
@@ -243,7 +248,7 @@ def test_repacking_after_a_move_trains_the_moved_parameters() -> None:
     weights = [parameter.detach().clone() for parameter in module.parameters()]
     rows = torch.linspace(-1, 1, 15).view(5, 3).double()
     found = torch.autograd.grad(module(rows).square().sum(), list(module.parameters()))
-    optimizer.step(list(found), torch.tensor(LEARNING_RATE).double(), torch.tensor(True))
+    optimizer.step(list(found), optimizer.pace(0.0, 0), torch.tensor(True))
     for parameter, kept in zip(module.parameters(), weights, strict=True):
         assert not torch.equal(parameter, kept)
 
@@ -258,7 +263,7 @@ def test_a_parameter_in_two_parts_is_refused() -> None:
 def test_an_unknown_group_is_refused_with_the_parts() -> None:
     parts = parts_of(network())
     with pytest.raises(ValueError, match="no part 'critc'; parts are extractor, memory, actor"):
-        build(parts, groups={"critc": {"learning_rate": 1.0}})
+        build(parts, groups={"critc": {"weight_decay": 1.0}})
 
 
 @pytest.mark.parametrize("name", RULES)

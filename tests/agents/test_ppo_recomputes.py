@@ -72,7 +72,8 @@ def test_ratio_is_one_before_the_first_step(run) -> None:
     def check_first(batch, sequences, *rest):
         if len(checked) < len(rollouts):
             log_probs, values = (
-                to_sequences(noted, agent.sequence_length)[:, sequences] for noted in acting.take()
+                to_sequences(noted, agent.preparation.sequence_length)[:, sequences]
+                for noted in acting.take()
             )
             chosen = batch.select(sequences)
             with torch.no_grad():
@@ -96,7 +97,9 @@ def test_ratio_is_one_before_the_first_step(run) -> None:
     for rollout in range(3):
         rollouts.append(rollout)
         agent.learn(run.collector.collect(agent))
-    assert checked == [12 // agent.sequence_length * 3] * 3  # every sequence, in every rollout
+    assert (
+        checked == [12 // agent.preparation.sequence_length * 3] * 3
+    )  # every sequence, in every rollout
 
 
 def test_advantages_are_returns_of_the_values_noted_minus_these_values(run, prepared) -> None:
@@ -114,7 +117,7 @@ def test_advantages_are_returns_of_the_values_noted_minus_these_values(run, prep
     batch = prepared(agent, trajectory)
     rewards = trajectory.rewards
     if run.config.normalize_rewards:
-        rewards = (rewards * agent.reward_scaling.statistics.scale).clamp(-10, 10)
+        rewards = (rewards * agent.preparation.reward_scaling.statistics.scale).clamp(-10, 10)
     returns = lambda_returns(
         rewards,
         next_values,
@@ -123,7 +126,10 @@ def test_advantages_are_returns_of_the_values_noted_minus_these_values(run, prep
         discount=run.config.agent.discount,
         gae_lambda=run.config.agent.gae_lambda,
     )
-    expected = [to_sequences(part, agent.sequence_length) for part in (returns, returns - values)]
+    expected = [
+        to_sequences(part, agent.preparation.sequence_length)
+        for part in (returns, returns - values)
+    ]
     torch.testing.assert_close([batch.returns, batch.advantages], expected, rtol=0, atol=1e-4)
 
 

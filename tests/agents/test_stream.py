@@ -81,7 +81,7 @@ def test_states_are_those_before_each_sequence(agent, collector, prepared) -> No
         trajectory = collector.collect(agent)
         batch = prepared(agent, trajectory)
         for state in (batch.actor_state, batch.critic_state):
-            assert state.shape == (1, ROLLOUT // agent.sequence_length * 3, 1)
+            assert state.shape == (1, ROLLOUT // agent.preparation.sequence_length * 3, 1)
             assert_counts_before(state[0], batch.observations[0], batch.is_first[0])
 
 
@@ -112,10 +112,10 @@ def test_critic_goes_on_from_before_the_next_rollout(agent, collector) -> None:
         trajectory = collector.collect(agent)
         agent.learn(trajectory)
         assert_counts_before(
-            agent.critic_state, trajectory.observations[-1], trajectory.is_first[-1]
+            agent.preparation.critic_state, trajectory.observations[-1], trajectory.is_first[-1]
         )
-        assert not agent.critic_state.requires_grad
-    assert "critic_state" in agent.state_dict()
+        assert not agent.preparation.critic_state.requires_grad
+    assert "preparation.critic_state" in agent.state_dict()
 
 
 def test_sequences_in_minibatches_are_windows_of_one_environment(

@@ -160,15 +160,22 @@ def test_modules_may_be_named_like_what_every_module_has() -> None:
 
 def backbone(extractor: nn.Module, normalize: Any) -> Backbone:
     torch.manual_seed(1)
+    width = extractor(rows()).shape[1]
     memory = GRU(
-        extractor(rows()).shape[1],
+        width,
         hidden_size=4,
         num_layers=1,
         initialization="orthogonal",
         gain=1.0,
     )
     return Backbone(
-        inputs=make_input(SPACE), normalization=normalize, extractor=extractor, memory=memory
+        inputs=make_input(SPACE),
+        normalization=normalize,
+        extractor=extractor,
+        feature_size=width,
+        memory=memory,
+        frozen_until=0.0,
+        half_precision=False,
     )
 
 
@@ -200,7 +207,9 @@ def test_a_backbone_reads_parts_step_by_step_as_it_reads_a_stream(network) -> No
 @torch.no_grad()
 def test_a_backbone_unrolls_parts_in_windows(network) -> None:
     stream, first, state = observations(9, 3), is_first(9), network.memory.initial_state(3)
-    output, states, last = network.unroll(stream, state, first, sequence_length=3)
+    output, states, last = network.memory.unroll(
+        network.features(stream), state, first, sequence_length=3
+    )
     expected, after = network(stream, state, first)
     torch.testing.assert_close(output, expected)
     torch.testing.assert_close(last, after)

@@ -322,3 +322,30 @@ def test_head_without_numpy_form_has_no_mirror(space) -> None:
 def test_layouts_known_from_the_space_are_not_saved() -> None:
     names = policy_head(spaces.MultiDiscrete([2, 3]), hidden_sizes=[]).state_dict().keys()
     assert set(names) == {"output.weight", "output.bias"}
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "encoded"),
+    [
+        (spaces.Discrete(4, start=3), 2, [0, 0, 1, 0]),
+        (spaces.MultiDiscrete([3, 2]), [2, 0], [0, 0, 1, 1, 0]),
+        (spaces.MultiDiscrete([2, 2]), [1, 0], [0, 1, 1, 0]),
+        (spaces.MultiBinary((2, 1)), [0, 1], [0, 1]),
+        (UNIT_BOX, [0.5, -3.0, 1.0], [0.5, -3.0, 1.0]),
+    ],
+)
+def test_actions_as_numbers(space, action, encoded) -> None:
+    head = policy_head(space)
+    actions = torch.tensor(action).expand(2, 5, *head.action_shape)
+    assert head.encoded_size == len(encoded)
+    expected = torch.tensor(encoded, dtype=torch.float32).expand(2, 5, -1)
+    torch.testing.assert_close(head.encode(actions), expected, rtol=0, atol=0)
+
+
+def test_every_space_has_encoded_actions(space) -> None:
+    head = policy_head(space)
+    with torch.no_grad():
+        actions = head(torch.randn(7, 5)).mode()
+    encoded = head.encode(actions)
+    assert encoded.shape == (7, head.encoded_size)
+    assert encoded.dtype == torch.float32

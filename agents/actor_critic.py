@@ -1,0 +1,116 @@
+"""The networks of an actor-critic: what they are made of, and what they say of a batch."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from agents.auxiliary import AuxiliaryLosses
+from agents.sequences import Batch, Sequences
+from networks.auxiliary import Reading
+from networks.backbone import Backbone
+from networks.heads import ValueHead
+from networks.policy_heads import PolicyHead
+
+
+@dataclass(frozen=True)
+class ActorCritic:
+    """The networks; actor and critic are one and the same object where they share everything."""
+
+    actor: Backbone
+    critic: Backbone
+    policy_head: PolicyHead
+    value_head: ValueHead
+    auxiliary: AuxiliaryLosses
+
+    @property
+    def shares_backbone(self) -> bool:
+        """Whether actor and critic read the stream with the same extractor and memory."""
+        return self.critic is self.actor
+
+    @property
+    def backbones(self) -> dict[str, Backbone]:
+        """The distinct ones by name: `actor`, and `critic` where it is another."""
+        return {"actor": self.actor} | ({} if self.shares_backbone else {"critic": self.critic})
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of `extractor, memory, actor, critic, auxiliary`; both backbones' together."""
+        backbones = self.backbones.values()
+        return {
+            "extractor": [p for each in backbones for p in each.extractor.parameters()],
+            "memory": [p for each in backbones for p in each.memory.parameters()],
+            "actor": list(self.policy_head.parameters()),
+            "critic": list(self.value_head.parameters()),
+            "auxiliary": list(self.auxiliary.parameters()),
+        }
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the networks say of a batch.
+
+    Attributes:
+        log_probs: of the batch's actions.
+        entropies: of the policy.
+        values: the value head's raw output.
+        auxiliary: every auxiliary loss.
+    """
+
+    log_probs: Float[Tensor, "L N"]
+    entropies: Float[Tensor, "L N"]
+    values: Float[Tensor, "L N *K"]
+    auxiliary: Float[Tensor, " A"]
+
+
+def read(networks: ActorCritic, batch: Batch) -> Outputs:
+    """Read a batch with all networks."""
+    readings: dict[str, Reading] = {}
+    features = _features(networks, "actor", batch, batch.actor_features, readings)
+    summary, _ = networks.actor.memory(features, batch.actor_state[0], batch.is_first)
+    distribution = networks.policy_head(summary)
+    if not networks.shares_backbone:
+        features = _features(networks, "critic", batch, batch.critic_features, readings)
+        summary, _ = networks.critic.memory(features, batch.critic_state[0], batch.is_first)
+    return Outputs(
+        log_probs=distribution.log_prob(batch.actions),
+        entropies=distribution.entropy(),
+        values=networks.value_head(summary),
+        auxiliary=networks.auxiliary(readings) if readings else features.new_zeros(0),
+    )
+
+
+def _features(
+    networks: ActorCritic,
+    name: str,
+    batch: Batch,
+    known: Float[Tensor, "L N F"] | None,
+    readings: dict[str, Reading],
+) -> Float[Tensor, "L N F"]:
+    """Extract a backbone's features; what auxiliary losses need of it goes into `readings`."""
+    if known is not None and not len(networks.auxiliary):
+        return known
+    backbone = networks.backbones[name]
+    rows = backbone.rows(_present(batch.observations))
+    features = backbone.extract(rows).view(*batch.is_first.shape, -1) if known is None else known
+    if len(networks.auxiliary):
+        next_rows = next_features = None
+        if batch.next_observations is not None:
+            with torch.no_grad():
+                next_rows = backbone.rows(batch.next_observations)
+                next_features = backbone.extract(next_rows).view(features.shape)
+        readings[name] = Reading(
+            rows=rows,
+            features=features,
+            actions=networks.policy_head.encode(batch.actions),
+            is_first=batch.is_first,
+            valid=batch.valid,
+            next_rows=next_rows,
+            next_features=next_features,
+        )
+    return features
+
+
+def _present(observations: Sequences | None) -> Sequences:
+    assert observations is not None  # left out only where nothing reads them
+    return observations

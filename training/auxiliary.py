@@ -1,0 +1,54 @@
+"""Builds the auxiliary losses that a configuration names."""
+
+from typing import Any
+
+from omegaconf import DictConfig
+
+from agents.auxiliary import AuxiliaryLosses
+from agents.schedules import schedule
+from networks.auxiliary import AuxiliaryLoss, Source
+from networks.backbone import Backbone
+from training.instantiation import make, plain
+
+_OF_THE_AGENT = ("weight", "weight_schedule")
+"""Keys of each loss that say what the agent makes of it."""
+
+
+def build_auxiliary(
+    config: DictConfig, actor: Backbone, critic: Backbone, *, action_size: int
+) -> AuxiliaryLosses:
+    """Make each loss once for every distinct backbone.
+
+    Raises:
+        ValueError: a loss cannot be made for this extractor, or is none.
+    """
+    backbones = {"actor": actor} | ({} if critic is actor else {"critic": critic})
+    options: dict[str, dict[str, Any]] = plain(config.auxiliary)
+    return AuxiliaryLosses(
+        {
+            name: {loss: _build(loss, options[loss], backbone, action_size) for loss in options}
+            for name, backbone in backbones.items()
+        },
+        {
+            loss: schedule(own["weight_schedule"], own["weight"], 0.0)
+            for loss, own in options.items()
+        },
+    )
+
+
+def _build(
+    name: str, options: dict[str, Any], backbone: Backbone, action_size: int
+) -> AuxiliaryLoss:
+    own = {key: value for key, value in options.items() if key not in _OF_THE_AGENT}
+    source = Source(
+        inputs=backbone.inputs,
+        extractor=backbone.extractor,
+        feature_size=backbone.feature_size,
+        action_size=action_size,
+    )
+    loss = make(f"auxiliary.{name}", own, source)
+    if not isinstance(loss, AuxiliaryLoss):
+        raise ValueError(
+            f"auxiliary.{name}: {options['_target_']} is no networks.auxiliary.AuxiliaryLoss"
+        )
+    return loss
