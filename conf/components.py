@@ -13,6 +13,7 @@ from conf.constraints import (
     Fraction,
     FractionBelowOne,
     Free,
+    ImageLayout,
     Initialization,
     NonNegative,
     Path,
@@ -84,13 +85,21 @@ class Cloning(Fit):
     deterministic: bool
 
 
-@dataclass
-class Flatten:
+@dataclass(kw_only=True)
+class AnyExtractor:
+    """What is read of every extractor, a user's own included."""
+
+    weights: Path | None = None
+    freeze: bool | PositiveCount = False
+
+
+@dataclass(kw_only=True)
+class Flatten(AnyExtractor):
     """conf/extractor/flatten.yaml."""
 
 
-@dataclass
-class MLP:
+@dataclass(kw_only=True)
+class MLP(AnyExtractor):
     """conf/extractor/mlp.yaml."""
 
     hidden_sizes: list[PositiveCount]
@@ -101,7 +110,44 @@ class MLP:
 
 
 @dataclass
-class DictExtractor:
+class ConvolutionLayer:
+    """An entry of `layers` in conf/extractor/cnn.yaml; each number for both sides, or one each."""
+
+    filters: PositiveCount
+    kernel: PositiveCount | tuple[PositiveCount, PositiveCount]
+    stride: PositiveCount | tuple[PositiveCount, PositiveCount] = 1
+    padding: Count | tuple[Count, Count] = 0
+    pool: Count | tuple[Count, Count] = 1
+
+
+@dataclass(kw_only=True)
+class CNN(AnyExtractor):
+    """conf/extractor/cnn.yaml and nature_cnn.yaml."""
+
+    layout: ImageLayout
+    layers: Literal["auto"] | list[ConvolutionLayer]
+    filters: list[PositiveCount]
+    activation: Activation
+    normalization: Literal["none", "layer", "group"]
+    hidden_sizes: list[PositiveCount]
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass(kw_only=True)
+class ImpalaCNN(AnyExtractor):
+    """conf/extractor/impala_cnn.yaml."""
+
+    layout: ImageLayout
+    filters: list[PositiveCount]
+    num_blocks: Count
+    hidden_sizes: list[PositiveCount]
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass(kw_only=True)
+class DictExtractor(AnyExtractor):
     """conf/extractor/dict.yaml."""
 
     default: Annotated[Free, Target("extractor")]
@@ -256,6 +302,8 @@ TARGETS: dict[str, dict[str, type]] = {
     "extractor": {
         "networks.mlp.MLP": MLP,
         "networks.mlp.Flatten": Flatten,
+        "networks.cnn.CNN": CNN,
+        "networks.impala.ImpalaCNN": ImpalaCNN,
         "networks.composite.DictExtractor": DictExtractor,
     },
     "memory": {
@@ -283,6 +331,7 @@ TARGETS: dict[str, dict[str, type]] = {
 # The keys we read of every other class in the group; the class takes what else it likes.
 OTHER_TARGETS: dict[str, type] = {
     "auxiliary": AnyAuxiliary,
+    "extractor": AnyExtractor,
     "memory": AnyMemory,
     "optimizer": AnyOptimizer,
 }

@@ -98,6 +98,7 @@ Device = Annotated[str, Text(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:<
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu", "leaky_relu", "sigmoid"]
 Initialization = Literal["orthogonal", "xavier_uniform", "kaiming_uniform", "default"]
 Schedule = Literal["constant", "linear"]
+ImageLayout = Literal["auto", "hwc", "chw"]
 Free = dict[str, Any]
 
 _NAMES = {bool: "true or false", str: "text", dict: "a mapping"}
@@ -125,4 +126,5 @@ def describe(expected: Any, *, plural: bool = False) -> str:
     if expected in (int, float):
         noun = "integer" if expected is int else "number"
         return f"{noun}s" if plural else f"{'an' if expected is int else 'a'} {noun}"
-    return "null" if expected is type(None) else _NAMES.get(origin or expected, "a mapping")
+    mapping = "mappings" if plural else "a mapping"
+    return "null" if expected is type(None) else _NAMES.get(origin or expected, mapping)

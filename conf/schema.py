@@ -13,6 +13,7 @@ from conf.constraints import (
     Device,
     EnvironmentId,
     Free,
+    ImageLayout,
     Module,
     Path,
     Positive,
@@ -34,6 +35,7 @@ class Environment:
     step_timeout: Positive | None
     time_limit: PositiveCount | None
     frame_stack: PositiveCount
+    image_layout: ImageLayout
     previous_action: bool
     previous_reward: bool
     wrappers: list[Annotated[Free, Target("wrapper")]]

@@ -152,6 +152,9 @@ class _Walk:
             return None
         if len(options) == 1 and isinstance(value, dict | list):
             return self.value(path, value, options[0])
+        lists = [option for option in options if get_origin(option) in (list, tuple)]
+        if len(lists) == 1 and isinstance(value, list):
+            return self.value(path, value, lists[0])
         target = options[0] if len(options) == 1 else None
         if (
             get_origin(target) is Annotated

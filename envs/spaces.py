@@ -13,9 +13,14 @@ from gymnasium import Space, spaces
 MAX_ONE_HOT = 10_000
 """Most values of an identifier (or of several together), which is encoded one-hot."""
 
+MAX_GRID = 1_000_000
+"""Most numbers that a grid of identifiers may become."""
+MAX_DIMENSIONS = 4
+"""Of a Box: a stack of images has as many, frames first."""
+
 _PARTS = (
-    "Box of at most 2 dimensions (a vector or a stack of vectors), Discrete, MultiDiscrete, "
-    "MultiBinary"
+    f"Box of at most {MAX_DIMENSIONS} dimensions (a vector, an image, a stack of either), "
+    "Discrete, MultiDiscrete, MultiBinary"
 )
 _OBSERVATIONS = f"{_PARTS}, or a Dict or Tuple of them, nested or not"
 _ACTIONS = "Discrete, MultiDiscrete, MultiBinary or Box with a floating dtype"
@@ -53,6 +58,18 @@ def is_nested(space: Space[Any]) -> bool:
     if isinstance(space, spaces.Dict):
         return any(isinstance(part, spaces.Dict | spaces.Tuple) for part in space.spaces.values())
     return isinstance(space, spaces.Tuple)
+
+
+def is_grid(space: Space[Any]) -> bool:
+    """Tell whether identifiers make an image: the same choices at every position, per channel.
+
+    `(H, W)` has one channel, `(H, W, C)` several, `(frames, H, W, C)` is a stack of such.
+    """
+    if not isinstance(space, spaces.MultiDiscrete) or not 2 <= len(space.shape) <= MAX_DIMENSIONS:
+        return False
+    if 0 in space.shape:
+        return False
+    return all(bool((each == _channels(each)).all()) for each in (space.nvec, space.start))
 
 
 def flat_space(space: Space[Any]) -> spaces.Dict:
@@ -148,27 +165,39 @@ def _check_part(name: str, space: Space[Any]) -> None:
     what = f"the observation's part {name!r} is {one_line(space)}, which"
     if not name:
         what = f"the observation space {one_line(space)}"
-    width = 0
-    if isinstance(space, spaces.Discrete):
-        width = int(space.n)
-    elif isinstance(space, spaces.MultiDiscrete):
-        width = int(space.nvec.sum())
-    if width > MAX_ONE_HOT:
+    width, positions = _one_hot_size(space)
+    if width > MAX_ONE_HOT or positions * width > MAX_GRID:
+        most = MAX_ONE_HOT if width > MAX_ONE_HOT else MAX_GRID
         raise ValueError(
-            f"{what} is not supported: {width:,} values are too many to be encoded one-hot (at "
-            f"most {MAX_ONE_HOT:,}). A wrapper in env.wrappers can make numbers of them, a Box"
+            f"{what} is not supported: {max(width, positions * width):,} values are too many to be "
+            f"encoded one-hot (at most {most:,}). A wrapper in env.wrappers can make numbers of "
+            "them, a Box"
         )
-    is_box = isinstance(space, spaces.Box) and len(space.shape) <= 2 and math.prod(space.shape) > 0
-    if not (is_box or width or isinstance(space, spaces.MultiBinary)):
+    is_box = isinstance(space, spaces.Box) and len(space.shape) <= MAX_DIMENSIONS
+    if not (
+        (is_box and math.prod(space.shape) > 0) or width or isinstance(space, spaces.MultiBinary)
+    ):
         raise ValueError(
             f"{what} is not supported; expected a non-empty {_OBSERVATIONS}. A wrapper such as "
-            f"gymnasium.wrappers.FlattenObservation in env.wrappers can convert it{_image(space)}"
+            "gymnasium.wrappers.FlattenObservation in env.wrappers can convert it"
         )
 
 
-def _image(space: Space[Any]) -> str:
-    is_image = isinstance(space, spaces.Box) and len(space.shape) > 2
-    return "; no extractor here reads images as such" if is_image else ""
+def _one_hot_size(space: Space[Any]) -> tuple[int, int]:
+    """How many columns identifiers take, and at how many positions; no columns for what is none."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.n), 1
+    if not isinstance(space, spaces.MultiDiscrete):
+        return 0, 1
+    if not is_grid(space):
+        return int(space.nvec.sum()), 1
+    channels = _channels(space.nvec)
+    return int(channels.sum()), space.nvec.size // channels.size
+
+
+def _channels(sizes: Any) -> Any:
+    """What the first position of a grid has, by channel."""
+    return sizes.reshape(-1)[:1] if sizes.ndim == 2 else sizes.reshape(-1, sizes.shape[-1])[0]
 
 
 def _is_supported_action(space: Space[Any]) -> bool:

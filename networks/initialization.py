@@ -19,10 +19,11 @@ _WEIGHTS: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 @torch.no_grad()
 def initialize(module: nn.Module, *, initialization: str, gain: float) -> None:
-    """Draw the weights of every linear layer in `module`, with zero biases.
+    """Draw the weights of every linear layer and convolution in `module`, with zero biases.
 
     `default` leaves PyTorch's own draw untouched. With `orthogonal`, `W W^T = gain^2 I` (or
-    `W^T W`, whichever is smaller).
+    `W^T W`, whichever is smaller); a convolution's `W` has a row for each filter,
+    `[out, in * height * width]`.
 
     Source: Saxe et al. (2014), arXiv:1312.6120; the gains sqrt(2), 0.01 and 1 for hidden, policy
     and value layers are those of Andrychowicz et al. (2021), arXiv:2006.05990.
@@ -30,7 +31,7 @@ def initialize(module: nn.Module, *, initialization: str, gain: float) -> None:
     if initialization == "default":
         return
     for layer in module.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             _WEIGHTS[initialization](layer.weight, gain)
             if layer.bias is not None:
                 layer.bias.zero_()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from networks.initialization import initialize
 from networks.mirror import ACTIVATIONS, Array, RowFunction, linear_mirror
 
-_ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
+ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
     "elu": nn.ELU,
@@ -19,6 +19,7 @@ _ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
     "sigmoid": nn.Sigmoid,
 }
+"""Activations by the names that configurations use."""
 
 
 class Flatten(nn.Module):
@@ -65,7 +66,7 @@ class MLP(nn.Module):
         for inputs, outputs in pairwise(sizes):
             layers.append(nn.Linear(inputs, outputs))
             layers += [nn.LayerNorm(outputs)] if layer_norm else []
-            layers.append(_ACTIVATION_MODULES[activation]())
+            layers.append(ACTIVATION_MODULES[activation]())
         self.layers = nn.Sequential(*layers)
         self.output_size = sizes[-1]
         initialize(self, initialization=initialization, gain=gain)

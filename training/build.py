@@ -147,7 +147,9 @@ def _build_backbones(
     normalization = make_normalization(inputs, learns=config.normalize_observations)
 
     def build(extractor_config: DictConfig, memory_config: DictConfig, key: str) -> Backbone:
-        extractor, width = build_extractor(f"{key}extractor", extractor_config, inputs.shape)
+        extractor, width = build_extractor(
+            f"{key}extractor", extractor_config, inputs.shape, inputs.layout
+        )
         options = {k: v for k, v in plain(memory_config).items() if k != "sequence_length"}
         memory = make("memory", options, width)
         if not isinstance(memory, Memory):

@@ -11,12 +11,22 @@ from torch import Tensor, nn
 from conf.suggestions import did_you_mean
 from networks.composite import DictExtractor, Joined
 from networks.inputs import DictInput, ObservationInput
+from networks.layout import Unfit
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Shape, Shapes
 from training.instantiation import make, plain
 
 _BY_PART = "networks.composite.DictExtractor"
 """The one extractor that gives each part of an observation an extractor of its own."""
+_INNER = "encoder"
+"""An option that is an extractor again, of the same rows: it is handed in built."""
+_OF_TRAINING = ("weights", "freeze", "pretrain")
+"""Options of every extractor that are no business of its class."""
+
+_WHOLE = ("extractor", "critic.extractor")
+"""Where the extractors stand that are no part of another."""
+Layouts = str | None | Mapping[str, str | None]
+"""Where images have their channels, as far as a space says so, by part if there are parts."""
 
 
 def make_normalization(
@@ -24,19 +34,21 @@ def make_normalization(
 ) -> RunningNormalization | DictNormalization | NoNormalization:
     """Make the normalisation of those inputs that are numbers."""
     if isinstance(inputs, DictInput):
-        if not (learns and inputs.numeric):
+        kinds = inputs.kind
+        if not (learns and "numbers" in kinds.values()):
             return NoNormalization()
         return DictNormalization(
             {
-                name: RunningNormalization(shape) if name in inputs.numeric else NoNormalization()
+                name: RunningNormalization(shape) if kinds[name] == "numbers" else NoNormalization()
                 for name, shape in inputs.shape.items()
             }
         )
-    return RunningNormalization(inputs.shape) if learns and inputs.is_numeric else NoNormalization()
+    is_numeric = inputs.kind == "numbers"
+    return RunningNormalization(inputs.shape) if learns and is_numeric else NoNormalization()
 
 
 def build_extractor(
-    key: str, config: DictConfig | dict[str, Any], shape: Shapes
+    key: str, config: DictConfig | dict[str, Any], shape: Shapes, layout: Layouts = None
 ) -> tuple[nn.Module, int]:
     """Make an extractor for observations of `shape`, and tell how many features it gives.
 
@@ -44,6 +56,8 @@ def build_extractor(
 
     Args:
         key: where its configuration stands, for messages.
+        layout: where images have their channels, where the space says so: it wins over what is
+            configured.
 
     Raises:
         ValueError: it cannot be made, or cannot read such observations.
@@ -51,8 +65,11 @@ def build_extractor(
     options = plain(config)
     is_by_part = options["_target_"] == _BY_PART
     if isinstance(shape, dict):
+        layouts = layout if isinstance(layout, Mapping) else {}
         if is_by_part:
-            return _build_by_part(key, options, shape)
+            return _build_by_part(key, options, shape, layouts)
+        if _reads_images(options):
+            raise ValueError(_needs_parts(key, options["_target_"], shape))
         joined = (sum(math.prod(part) for part in shape.values()),)
         extractor, width = build_extractor(key, options, joined)
         return Joined(extractor), width
@@ -61,12 +78,64 @@ def build_extractor(
             f"{key}: {_BY_PART} reads Dict observations, this is one array of shape {shape}; use "
             "another extractor, as networks.mlp.MLP"
         )
-    extractor = make(key, options, shape)
+    extractor = _construct(key, options, shape, layout if isinstance(layout, str) else None)
     return extractor, _output_size(key, extractor, shape)
 
 
+def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | None) -> Any:
+    """Call the class of an extractor for one array.
+
+    Raises:
+        ValueError: one line that names the option and the remedy.
+    """
+    own = {name: value for name, value in options.items() if name not in _OF_TRAINING}
+    if options.get("freeze") and key not in _WHOLE:
+        raise ValueError(
+            f"{key}.freeze: expected false, as only a whole extractor is frozen: extractor.freeze"
+        )
+    if layout is not None and "layout" in own:
+        own["layout"] = layout
+    inner = own.get(_INNER)
+    if isinstance(inner, Mapping) and "_target_" in inner:
+        own[_INNER], _ = build_extractor(f"{key}.{_INNER}", dict(inner), shape, layout)
+    try:
+        return make(key, own, shape)
+    except ValueError as error:
+        unfit = error.__cause__ and error.__cause__.__cause__
+        if isinstance(unfit, Unfit):
+            raise ValueError(_misfit(key, unfit)) from error
+        raise
+
+
+def _misfit(key: str, error: Unfit) -> str:
+    """Write which option does not fit, and the extractors that would, as words to type."""
+    where = f"{key}.{error.option}" if error.option else key
+    place = key if key == "extractor" else f"extractor@{key}"
+    instead = "".join(f"; or use {place}={name}" for name in error.instead)
+    return f"{where}: {error.reason}{instead}"
+
+
+def _reads_images(options: Mapping[str, Any]) -> bool:
+    """Tell whether an extractor asks where images have their channels."""
+    inner = options.get(_INNER)
+    return "layout" in options or (isinstance(inner, Mapping) and _reads_images(inner))
+
+
+def _needs_parts(key: str, target: str, shapes: dict[str, Shape]) -> str:
+    """Explain that an image is read from one part, and how to say which."""
+    image = next((name for name, shape in shapes.items() if len(shape) > 1), next(iter(shapes)))
+    place = key if key == "extractor" else f"extractor@{key}"
+    return (
+        f"{key}: {target} reads images, and this observation has the parts {', '.join(shapes)}; "
+        f"give the image one of its own: {place}=dict +extractor@{_path(key, image)}=cnn"
+    )
+
+
 def _build_by_part(
-    key: str, options: Mapping[str, Any], shapes: dict[str, Shape]
+    key: str,
+    options: Mapping[str, Any],
+    shapes: dict[str, Shape],
+    layouts: Mapping[str, str | None],
 ) -> tuple[DictExtractor, int]:
     own = dict(_leaves(options["keys"]))
     for name in own:
@@ -79,9 +148,13 @@ def _build_by_part(
     total = 0
     for name, shape in shapes.items():
         where, config = part_configuration(key, options, name)
-        extractors[name], width = build_extractor(where, config, shape)
+        extractors[name], width = build_extractor(where, config, shape, layouts.get(name))
         total += width
-    layers = {k: v for k, v in options.items() if k not in ("_target_", "default", "keys")}
+    layers = {
+        name: value
+        for name, value in options.items()
+        if name not in ("_target_", "default", "keys", *_OF_TRAINING)
+    }
     fused = DictExtractor(extractors, total, **layers)
     return fused, fused.output_size
 

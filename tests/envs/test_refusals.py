@@ -16,16 +16,20 @@ MASK = partial(MaskVelocity, dimensions=[0])
 
 
 BOX = spaces.Box(-1, 1, (2,))
-IMAGE = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+FILM = spaces.Box(0, 255, (2, 2, 8, 8, 3), np.uint8)
 OBSERVATIONS = {
     "empty box": (spaces.Box(-1, 1, (0,)), ["space Box(", "expected a non-empty Box"]),
-    "image": (IMAGE, ["space Box(", "no extractor here reads images"]),
+    "film": (FILM, ["space Box(", "expected a non-empty Box of at most 4 dimensions"]),
     "text": (spaces.Text(3), ["space Text(", "expected a non-empty Box"]),
     "sequence": (spaces.Sequence(spaces.Discrete(2)), ["Sequence("]),
     "graph": (spaces.Graph(spaces.Discrete(2), None), ["Graph("]),
     "one of": (spaces.OneOf([spaces.Discrete(2), BOX]), ["OneOf("]),
     "wide": (spaces.Discrete(10_001), ["10,001 values are too many", "at most 10,000"]),
     "wide together": (spaces.MultiDiscrete([9_000, 1_001]), ["10,001 values are too many"]),
+    "wide grid": (
+        spaces.MultiDiscrete(np.full((40, 40, 3), 300)),
+        ["1,440,000 values are too many", "at most 1,000,000"],
+    ),
     "no choices": (spaces.MultiDiscrete([]), ["MultiDiscrete([]", "expected a non-empty Box"]),
     "no parts": (spaces.Dict(), ["Dict()", "expected a non-empty Box"]),
     "no items": (spaces.Tuple([]), ["Tuple()", "expected a non-empty Box"]),
@@ -34,7 +38,7 @@ OBSERVATIONS = {
         spaces.Dict(goal=spaces.Dict(text=spaces.Text(3), x=BOX), y=BOX),
         ["the observation's part 'goal/text' is Text(", "env.wrappers"],
     ),
-    "item": (spaces.Tuple([BOX, IMAGE]), ["the observation's part '1' is Box(", "images"]),
+    "item": (spaces.Tuple([BOX, FILM]), ["the observation's part '1' is Box(", "4 dimensions"]),
     "wide part": (spaces.Tuple([spaces.Discrete(20_000)]), ["part '0'", "20,000 values"]),
     "empty part": (spaces.Dict(a=BOX, b=spaces.Dict()), ["part 'b' is Dict()"]),
     "number for a key": (spaces.Dict({1: BOX}), ["env: ", "the key 1;", "expected text"]),

@@ -1,0 +1,119 @@
+"""From rows in the environment's layout to images `[N, C, H, W]`, and what is no image.
+
+Only extractors of images come here. Where an image has its channels is a fact about the
+environment; guessing it wrong would train on transposed garbage, so that a shape which reads both
+ways, or neither, is refused.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Layout = Literal["auto", "hwc", "chw"]
+Size = tuple[int, int]
+"""Height and width."""
+
+MIN_SIZE = 5
+"""Pixels per side below which an image is refused."""
+
+
+class Unfit(ValueError):
+    """An option that does not fit what it is to read.
+
+    Attributes:
+        option: which, as in the configuration below the extractor: `layers[1]`; "" for none.
+        reason: what is wrong, and what would fit.
+        instead: the names of extractors that would fit.
+    """
+
+    def __init__(self, option: str, reason: str, *, instead: Sequence[str]) -> None:
+        """Write the line as far as it is known here: not where the extractor's options stand."""
+        self.option, self.reason, self.instead = option, reason, tuple(instead)
+        super().__init__(f"{option}: {reason}" if option else reason)
+
+
+class ImageRows(nn.Module):
+    """The front of an image extractor: rows of images as `[N, C, H, W]` in channels-last memory.
+
+    The channels of a stack's frames become the channels of one image, oldest frame first. Rows in
+    `hwc` are in that memory already: nothing is copied.
+
+    Args:
+        input_shape: `(H, W)` for a grey image, with channels for others, frames first in a stack.
+        layout: `hwc`, `chw`, or `auto`: the one in which there are fewer channels than pixels.
+
+    Attributes:
+        channels: how many, frames times those of one.
+        size: height and width.
+
+    Raises:
+        Unfit: it is no image, too small, or reads both ways.
+    """
+
+    def __init__(self, input_shape: Sequence[int], *, layout: Layout) -> None:
+        """Find the axes."""
+        super().__init__()
+        shape = tuple(input_shape)
+        if not 2 <= len(shape) <= 4:
+            what = "a vector" if len(shape) == 1 else f"an array of {len(shape)} dimensions"
+            raise Unfit("", f"observations of shape {shape} are {what}, no image", instead=["mlp"])
+        self.is_last = len(shape) > 2 and _is_channels_last(shape, layout)
+        frames, channels, *size = _axes(shape, is_last=self.is_last)
+        self.frames, self.channels = frames, frames * channels
+        self.size: Size = (size[0], size[1])
+        if min(self.size) < MIN_SIZE:
+            raise Unfit(
+                "",
+                f"observations of shape {shape} are images of {written(self.size)} pixels, expected"
+                f" at least {written((MIN_SIZE, MIN_SIZE))}{_doubt(shape, layout)}",
+                instead=["mlp"],
+            )
+
+    def forward(self, rows: Float[Tensor, "N *O"]) -> Float[Tensor, "N C H W"]:
+        """Bring frames and channels to the front, in memory to the back."""
+        if not self.is_last:
+            images = rows.reshape(len(rows), self.channels, *self.size)
+        elif rows.ndim == 5:  # [N, frames, H, W, C]
+            images = rows.permute(0, 1, 4, 2, 3).flatten(1, 2)
+        else:
+            images = rows.permute(0, 3, 1, 2)
+        return images.contiguous(memory_format=torch.channels_last)
+
+
+def written(size: Sequence[int]) -> str:
+    """Write a size as `height x width`, without blanks."""
+    return "x".join(map(str, size))
+
+
+def _is_channels_last(shape: Sequence[int], layout: Layout) -> bool:
+    """Tell where the channels are, of the last three axes."""
+    if layout != "auto":
+        return layout == "hwc"
+    first, middle, last = shape[-3:]
+    is_hwc, is_chw = last < min(first, middle), first < min(middle, last)
+    if is_hwc is is_chw:
+        raise Unfit(
+            "layout",
+            f"auto cannot tell where images of shape {tuple(shape[-3:])} have their channels, "
+            "which should be fewer than pixels; say it with env.image_layout=hwc (channels last) "
+            "or env.image_layout=chw (channels first)",
+            instead=["mlp"],
+        )
+    return is_hwc
+
+
+def _axes(shape: Sequence[int], *, is_last: bool) -> list[int]:
+    """Return the sizes of frames, channels, height and width."""
+    if len(shape) == 2:
+        return [1, 1, *shape]
+    frames = shape[0] if len(shape) == 4 else 1
+    first, middle, last = shape[-3:]
+    return [frames, last, first, middle] if is_last else [frames, first, middle, last]
+
+
+def _doubt(shape: Sequence[int], layout: Layout) -> str:
+    """Ask whether a layout that was given is the right one."""
+    return f" (with layout {layout})" if len(shape) > 2 and layout != "auto" else ""
