@@ -20,7 +20,7 @@ from torch import Tensor
 
 from training.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
 from training.episodes import Abandoned
-from training.fitting import Diverged, Fitting, Limits, Objective
+from training.fitting import Fitting, Limits, Objective
 from training.identity import differences
 from training.recording import load_recording, save_recording
 from training.signals import StopRequest, stop_requests
@@ -81,6 +81,36 @@ class Pretrained:
         return int(self.facts["env_steps"])
 
 
+class SavedPretraining:
+    """What pre-training goes on from: its latest progress, or its end.
+
+    Attributes:
+        tensors, state: as `Pretraining` saved them.
+        is_over: whether these are the final weights.
+        threads: of the process that saved it.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, is_over: bool
+    ) -> None:
+        """Take what `load_checkpoint` read."""
+        self.tensors, self.state, self.is_over = tensors, state, is_over
+        self.threads: int = state["identity"]["threads"]
+
+    def refuse(self, directory: Path, now: Mapping[str, Any]) -> None:
+        """Refuse to go on with another network, environment, package version or thread count.
+
+        Raises:
+            ValueError: with every difference, one a line.
+        """
+        found = differences(self.state["identity"], now)
+        if found:
+            lines = "\n".join(f"resume={directory}: {difference}" for difference in found)
+            raise ValueError(
+                f"{lines}\nPre-training goes on bit for bit only where it was; begin a new run"
+            )
+
+
 class Files:
     """The directory `pretraining` of a run, or of `pretrain.py`."""
 
@@ -92,26 +122,21 @@ class Files:
             root / name for name in ("frames", "progress", "weights")
         )
 
-    def saved(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def saved(self) -> SavedPretraining | None:
         """Read the weights, or else the latest progress; None where there is neither.
 
         Raises:
             DamagedCheckpoint: the weights are there and damaged.
         """
-        if self.has_weights:
-            return load_checkpoint(self.weights)
+        if any(self.weights.glob("manifest*.json")):
+            return SavedPretraining(*load_checkpoint(self.weights), is_over=True)
         if not any(self.progress.glob("manifest*.json")):
             return None
         try:
-            return load_checkpoint(self.progress)
+            return SavedPretraining(*load_checkpoint(self.progress), is_over=False)
         except DamagedCheckpoint as error:
             warnings.warn(f"{error}; pre-training begins anew", RuntimeWarning, stacklevel=2)
             return None
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether pre-training has come to its end."""
-        return any(self.weights.glob("manifest*.json"))
 
     def clear(self, *, keep_frames: bool) -> None:
         """Remove what is of use to unfinished pre-training alone."""
@@ -121,11 +146,7 @@ class Files:
 
 
 class Pretraining:
-    """One pre-training in one directory.
-
-    Attributes:
-        saved: where it goes on from, weights or progress; None where it begins.
-    """
+    """One pre-training in one directory."""
 
     def __init__(
         self,
@@ -136,18 +157,18 @@ class Pretraining:
         tensorboard: TensorBoard | NoTensorBoard,
         seed: int,
         facts: Mapping[str, Any],
-        saved: tuple[dict[str, Tensor], dict[str, Any]] | None,
+        saved: SavedPretraining | None,
     ) -> None:
         """Take the parts.
 
         Args:
             options: `frames`, `batch_size`, `max_epochs`, `patience`, `learning_rate`, ...
             facts: kept beside the weights as they are; `identity` among them.
-            saved: what `Files.saved` gave.
+            saved: where it goes on from; None where it begins.
         """
         self._task, self._options, self._files = task, options, Files(directory)
         self._tensorboard, self._seed, self._facts = tensorboard, seed, facts
-        self.saved = saved
+        self._saved = saved
 
     def run(self) -> Pretrained:
         """Pre-train to the end, or read what has come to its end before.
@@ -157,11 +178,10 @@ class Pretraining:
             Diverged: the loss is no number.
             OSError: the weights could not be written.
         """
-        if self.saved is not None and self._files.has_weights:
-            tensors, state = self.saved
+        if self._saved is not None and self._saved.is_over:
             self._files.clear(keep_frames=self._options.keep_frames)
-            return Pretrained(tensors, state["pretraining"])
-        if self.saved is None:
+            return Pretrained(self._saved.tensors, self._saved.state["pretraining"])
+        if self._saved is None:
             shutil.rmtree(self._files.root, ignore_errors=True)
         with stop_requests() as stop:
             try:
@@ -174,9 +194,8 @@ class Pretraining:
         options = self._options
         limits = Limits(options.max_epochs, options.patience, options.learning_rate)
         fitting = Fitting(self._task.objective(recording), limits, seed=self._seed)
-        if self.saved is not None:
-            tensors, state = self.saved
-            fitting.load_state_dict(tensors, state["fitting"])
+        if self._saved is not None:
+            fitting.load_state_dict(self._saved.tensors, self._saved.state["fitting"])
             say(f"pre-training goes on after {fitting.epoch} epochs")
 
         def watch() -> None:
@@ -190,7 +209,7 @@ class Pretraining:
 
     def _recording(self, stop: StopRequest) -> Recording:
         """Read what was collected, or collect it."""
-        known = load_recording(self._files.frames) if self.saved is not None else None
+        known = load_recording(self._files.frames) if self._saved is not None else None
         if known is not None:
             return known
         shutil.rmtree(self._files.frames, ignore_errors=True)
@@ -244,23 +263,7 @@ class Pretraining:
         save_checkpoint(directory, tensors=tensors, state=content, step=step, keep=_KEPT)
 
 
-def refuse_other(directory: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with another network, environment, package version or thread count.
-
-    Raises:
-        ValueError: with every difference, one a line.
-    """
-    found = differences(saved["identity"], now)
-    if found:
-        lines = "\n".join(f"resume={directory}: {difference}" for difference in found)
-        raise ValueError(
-            f"{lines}\nPre-training goes on bit for bit only where it was; begin a new run"
-        )
-
-
 def say(line: str) -> None:
     """Print a line at once."""
     print(line, flush=True)
 
-
-__all__ = ["Diverged", "Files", "Interrupted", "Pretrained", "Pretraining", "Task", "refuse_other"]

@@ -1,0 +1,81 @@
+"""What an agent starts from: weights that exist, and what is pre-trained for it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from agents.agent import Agent
+from conf.pretraining import frames_wanted
+from training.instantiation import plain
+from training.pretrain import Files, SavedPretraining
+from training.warm_start import warm_start
+from training.weight_files import frames_behind
+from training.weights import load_weights
+
+
+@dataclass
+class Start:
+    """How an agent came to its first weights.
+
+    Attributes:
+        notices: lines to print.
+        env_steps: of the pre-training behind the weights, to be counted where runs are compared.
+    """
+
+    notices: list[str] = field(default_factory=list)
+    env_steps: int = 0
+
+
+def take_weights(config: DictConfig, agent: Agent) -> Start:
+    """Give a new agent the weights that its configuration names.
+
+    Raises:
+        ValueError: in one line, why they cannot be taken.
+    """
+    start = Start()
+    if config.init_from is not None:
+        start.notices.append(warm_start(agent, Path(config.init_from)))
+        start.env_steps += frames_behind(Path(config.init_from))
+    notices, env_steps = load_weights(config, agent)
+    start.notices += notices
+    start.env_steps += env_steps
+    return start
+
+
+def begun_pretraining(config: DictConfig, directory: Path) -> SavedPretraining | None:
+    """Read the pre-training that a run goes on with; None where there is none.
+
+    Raises:
+        DamagedCheckpoint: it is over, and its weights are damaged.
+    """
+    return None if config.resume is None else Files(directory).saved()
+
+
+def settled(config: DictConfig) -> DictConfig:
+    """Take out of a configuration where weights once came from: they are in a checkpoint now."""
+    changed: Any = plain(config)
+    changed["init_from"] = None
+    _forget(changed["extractor"])
+    _forget(changed["critic"]["extractor"])
+    result = OmegaConf.create(changed)
+    OmegaConf.set_readonly(result, True)
+    return result
+
+
+def wants_pretraining(config: DictConfig) -> bool:
+    """Tell whether a new agent's extractor is to be pre-trained."""
+    return frames_wanted(plain(config)) is not None
+
+
+def _forget(node: Any) -> None:
+    """Remove weights and pre-training from an extractor's configuration and those inside of it."""
+    if not isinstance(node, dict):
+        return
+    if node.get("weights"):
+        node["weights"] = None
+    if isinstance(node.get("pretrain"), dict):
+        node["pretrain"]["frames"] = 0
+    for child in node.values():
+        _forget(child)
