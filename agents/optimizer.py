@@ -1,4 +1,4 @@
-"""One optimizer for all parts of an agent: flat storage, routed gradients, clipping, gated steps."""
+"""One optimizer for all parts of an agent: flat storage, routed gradients, clipping, gates."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -65,7 +65,7 @@ class Fit:
     frames: Count
     held_out: Annotated[float, Range(above=0, maximum=0.9)]
     batch_size: PositiveCount
-    max_epochs: PositiveCount
+    epochs: PositiveCount
     patience: PositiveCount
     learning_rate: Positive
     keep_frames: bool

@@ -12,6 +12,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from envs.frame_stack import FrameStack
 from envs.registration import (
     accepted_keywords,
     check_keywords,
@@ -23,7 +24,7 @@ from envs.single import Layer, Wrap, create, make_layered, make_own, make_regist
 from envs.spaces import check_spaces, one_line
 from envs.vector import OnFailure, SlotVectorEnv
 from envs.workers import WorkerVectorEnv
-from envs.wrappers import FrameStack, PreviousInputs, RawEpisodeStatistics, adapted
+from envs.wrappers import PreviousInputs, RawEpisodeStatistics, adapted
 
 Environment = gymnasium.Env[Any, Any]
 Environments = VectorEnv[Any, Any, Any]

@@ -173,14 +173,17 @@ def _check_part(name: str, space: Space[Any]) -> None:
             f"encoded one-hot (at most {most:,}). A wrapper in env.wrappers can make numbers of "
             "them, a Box"
         )
-    is_box = isinstance(space, spaces.Box) and len(space.shape) <= MAX_DIMENSIONS
-    if not (
-        (is_box and math.prod(space.shape) > 0) or width or isinstance(space, spaces.MultiBinary)
-    ):
+    if not (_is_box(space) or width or isinstance(space, spaces.MultiBinary)):
         raise ValueError(
             f"{what} is not supported; expected a non-empty {_OBSERVATIONS}. A wrapper such as "
             "gymnasium.wrappers.FlattenObservation in env.wrappers can convert it"
         )
+
+
+def _is_box(space: Space[Any]) -> bool:
+    if not isinstance(space, spaces.Box):
+        return False
+    return len(space.shape) <= MAX_DIMENSIONS and math.prod(space.shape) > 0
 
 
 def _one_hot_size(space: Space[Any]) -> tuple[int, int]:

@@ -17,9 +17,12 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics
 
-from envs.spaces import check_spaces, flat_space, flatten_observation, is_nested, one_line
+from envs.spaces import check_spaces, flat_space, flatten_observation, is_grid, is_nested
 
 Environment = gymnasium.Env[Any, Any]
+
+_OBSERVATION = "observation"
+"""Name of what an environment shows, where it becomes a part beside previous inputs."""
 
 
 class FlatObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
@@ -91,54 +94,13 @@ class ScaleReward(gymnasium.RewardWrapper[Any, Any], RecordConstructorArgs):
         return float(reward) * self._factor
 
 
-class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Shows the last `size` observations as `[size, F]`, oldest first.
-
-    An episode's first observation fills the stack. Unlike Gymnasium's `FrameStackObservation` this
-    copies every frame, so that an environment which reuses one array for all its observations is
-    stacked correctly too.
-    """
-
-    def __init__(self, env: Environment, *, size: int) -> None:
-        RecordConstructorArgs.__init__(self, size=size)
-        super().__init__(env)
-        space = env.observation_space
-        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-            raise ValueError(
-                f"env.frame_stack={size}: only vectors can be stacked, not {one_line(space)}; "
-                "set env.frame_stack=1"
-            )
-        self.observation_space = spaces.Box(
-            np.repeat(space.low[None], size, axis=0),
-            np.repeat(space.high[None], size, axis=0),
-            dtype=space.dtype.type,
-        )
-        self._frames = np.zeros(self.observation_space.shape, space.dtype)  # [size, F]
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-        """Fills the stack with the first observation: nothing of the last episode remains."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._frames[:] = observation
-        return self._frames.copy(), info
-
-    def step(
-        self, action: Any
-    ) -> tuple[npt.NDArray[Any], SupportsFloat, bool, bool, dict[str, Any]]:
-        """Drops the oldest frame and appends the newest."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        self._frames[:-1] = self._frames[1:]
-        self._frames[-1] = observation
-        return self._frames.copy(), reward, terminated, truncated, info
-
-
 class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Adds the previous action and reward, for agents that must infer their task.
 
     They are float32 vectors: identifiers one-hot, Box actions as this environment received them. An
     episode opens with zeros in both places. A Dict observation gets the parts `previous_action` and
-    `previous_reward`; any other becomes one vector `[observation, action, reward]`.
+    `previous_reward`; so does an image, a grid or intensities, which become the part `observation`;
+    any other becomes one vector `[observation, action, reward]`.
 
     Source: Duan et al. (2016), RL^2, arXiv:1611.02779, section 2.2.
     """
@@ -156,6 +118,9 @@ class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
         if reward:
             self._added["previous_reward"] = spaces.Box(-np.inf, np.inf, (1,), np.float32)
         self._has_parts = isinstance(space, spaces.Dict)
+        self._is_part = _loses_meaning_in_a_vector(space)
+        if self._is_part:
+            space = spaces.Dict({_OBSERVATION: space})
         self.observation_space = (
             self._space_of_parts(space) if isinstance(space, spaces.Dict) else self._vector(space)
         )
@@ -192,10 +157,20 @@ class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
         return self._joined(observation, added), reward, terminated, truncated, info
 
     def _joined(self, observation: Any, added: dict[str, npt.NDArray[np.float32]]) -> Any:
+        if self._is_part:
+            return {_OBSERVATION: copy.copy(observation)} | added
         if self._has_parts:
             return {name: copy.copy(part) for name, part in observation.items()} | added
         flat = _flat(self.env.observation_space, observation)
         return np.concatenate([flat, *added.values()], dtype=np.float32, casting="unsafe")
+
+
+def _loses_meaning_in_a_vector(space: gymnasium.Space[Any]) -> bool:
+    """Tell whether an observation is more than a row of numbers: an image, a grid, intensities."""
+    if isinstance(space, spaces.Box) and (space.low == 0).all() and (space.high == 255).all():
+        return True
+    is_array = isinstance(space, spaces.Box | spaces.MultiBinary)
+    return is_grid(space) or (is_array and len(space.shape or ()) > 2)
 
 
 def _flat(space: gymnasium.Space[Any], value: Any) -> npt.NDArray[Any]:

@@ -147,9 +147,8 @@ def _build_backbones(
     normalization = make_normalization(inputs, learns=config.normalize_observations)
 
     def build(extractor_config: DictConfig, memory_config: DictConfig, key: str) -> Backbone:
-        extractor, width = build_extractor(
-            f"{key}extractor", extractor_config, inputs.shape, inputs.layout
-        )
+        own = {k: v for k, v in plain(extractor_config).items() if k != "freeze"}
+        extractor, width = build_extractor(f"{key}extractor", own, inputs.shape, inputs.layout)
         options = {k: v for k, v in plain(memory_config).items() if k != "sequence_length"}
         memory = make("memory", options, width)
         if not isinstance(memory, Memory):
@@ -160,7 +159,7 @@ def _build_backbones(
             extractor=extractor,
             feature_size=width,
             memory=memory,
-            frozen_until=frozen_until(extractor_config.get("freeze", False)),
+            frozen_until=frozen_until(extractor_config.freeze),
             half_precision=config.precision == "bf16",
         )
 
@@ -192,7 +191,7 @@ def _optimizer_factory(config: DictConfig) -> Any:
         frozen_until=0,
     )
     groups = {part: _group(default, group) for part, group in (options["groups"] or {}).items()}
-    thaws = frozen_until(config.extractor.get("freeze", False))
+    thaws = frozen_until(config.extractor.freeze)
     if 0 < thaws < math.inf:
         extractor = groups.get("extractor", default)
         groups["extractor"] = replace(extractor, frozen_until=int(thaws))

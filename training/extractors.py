@@ -23,8 +23,6 @@ _INNER = "encoder"
 _OF_TRAINING = ("weights", "freeze", "pretrain")
 """Options of every extractor that are no business of its class."""
 
-_WHOLE = ("extractor", "critic.extractor")
-"""Where the extractors stand that are no part of another."""
 Layouts = str | None | Mapping[str, str | None]
 """Where images have their channels, as far as a space says so, by part if there are parts."""
 
@@ -89,10 +87,8 @@ def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | No
         ValueError: one line that names the option and the remedy.
     """
     own = {name: value for name, value in options.items() if name not in _OF_TRAINING}
-    if options.get("freeze") and key not in _WHOLE:
-        raise ValueError(
-            f"{key}.freeze: expected false, as only a whole extractor is frozen: extractor.freeze"
-        )
+    if options.get("freeze"):
+        raise ValueError(f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze")
     if layout is not None and "layout" in own:
         own["layout"] = layout
     inner = own.get(_INNER)

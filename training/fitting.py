@@ -23,7 +23,7 @@ HELD_OUT_LOSS = "held_out_loss"
 """The measure by which weights are the best."""
 
 
-class Diverged(RuntimeError):
+class Unfitted(RuntimeError):
     """The loss is no number any more."""
 
 
@@ -58,11 +58,11 @@ class Limits:
     """When fitting ends, and how fast it goes.
 
     Attributes:
-        max_epochs: passes over the data at most.
+        epochs: passes over the data at most.
         patience: passes without a better `held_out_loss` after which it ends.
     """
 
-    max_epochs: int
+    epochs: int
     patience: int
     learning_rate: float
 
@@ -91,7 +91,7 @@ class Fitting:
     @property
     def is_over(self) -> bool:
         """Whether all epochs were made, or too many without getting better."""
-        return self.epoch >= self._limits.max_epochs or (
+        return self.epoch >= self._limits.epochs or (
             self.epoch - self.best_epoch >= self._limits.patience
         )
 
@@ -102,7 +102,7 @@ class Fitting:
             watch: called before every batch; what it raises ends the epoch, whose work is lost.
 
         Raises:
-            Diverged: the loss is no number.
+            Unfitted: the loss is no number.
         """
         if not self.measures:
             self._measure(loss=math.nan)
@@ -143,7 +143,7 @@ class Fitting:
             self.measures = {"loss": loss, **self._objective.measure()}
         current = self.measures[HELD_OUT_LOSS]
         if not math.isfinite(current):
-            raise Diverged(f"the held-out loss is {current} after {self.epoch} epochs")
+            raise Unfitted(f"the held-out loss is {current} after {self.epoch} epochs")
         if not self._best or current < self.best_measures[HELD_OUT_LOSS]:
             self.best_epoch, self.best_measures = self.epoch, self.measures
             state = self._objective.module.state_dict()

@@ -40,6 +40,10 @@ class Interrupted(Exception):
         super().__init__(f"interrupted by signal {number}")
         self.number = number
 
+    def message(self, directory: Path) -> str:
+        """Say where it goes on."""
+        return f"interrupted in pre-training; go on: resume={directory}"
+
 
 class Task(ABC):
     """What is pre-trained, and what for."""
@@ -162,7 +166,7 @@ class Pretraining:
         """Take the parts.
 
         Args:
-            options: `frames`, `batch_size`, `max_epochs`, `patience`, `learning_rate`, ...
+            options: `frames`, `batch_size`, `epochs`, `patience`, `learning_rate`, ...
             facts: kept beside the weights as they are; `identity` among them.
             saved: where it goes on from; None where it begins.
         """
@@ -175,7 +179,7 @@ class Pretraining:
 
         Raises:
             Interrupted: a first SIGINT or SIGTERM; at most one epoch's work is lost.
-            Diverged: the loss is no number.
+            Unfitted: the loss is no number.
             OSError: the weights could not be written.
         """
         if self._saved is not None and self._saved.is_over:
@@ -192,7 +196,7 @@ class Pretraining:
     def _run(self, stop: StopRequest) -> Pretrained:
         recording = self._recording(stop)
         options = self._options
-        limits = Limits(options.max_epochs, options.patience, options.learning_rate)
+        limits = Limits(options.epochs, options.patience, options.learning_rate)
         fitting = Fitting(self._task.objective(recording), limits, seed=self._seed)
         if self._saved is not None:
             fitting.load_state_dict(self._saved.tensors, self._saved.state["fitting"])

@@ -103,13 +103,22 @@ def test_a_part_is_not_replaced_by_a_previous_input(registered, refusal, plain, 
     assert f"set env.{name}=false" in refusal(id=id, **{name: True})
 
 
-@pytest.mark.parametrize("changes", [{"frame_stack": 2}, {"pomdp": [MASK]}], ids=str)
-def test_what_is_for_vectors_refuses_parts(registered, refusal, plain, changes) -> None:
-    message = refusal(id=registered(lambda: plain(spaces.Dict(a=BOX))), **changes)
-    key = "env.frame_stack=2" if "frame_stack" in changes else "pomdp.mask_velocity"
-    assert message.startswith(key)
+def test_what_is_for_vectors_refuses_parts(registered, refusal, plain) -> None:
+    message = refusal(id=registered(lambda: plain(spaces.Dict(a=BOX))), pomdp=[MASK])
+    assert message.startswith("pomdp.mask_velocity")
     assert "vector" in message
     assert "Dict('a': Box(" in message
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Discrete(3), spaces.Dict(a=spaces.Discrete(3)), spaces.Box(0, 255, (2, 5, 5, 3))],
+    ids=str,
+)
+def test_what_cannot_be_stacked_is_refused(registered, refusal, plain, space) -> None:
+    message = refusal(id=registered(lambda: plain(space)), frame_stack=2)
+    assert message.startswith("env.frame_stack=2: only vectors, images and grids of codes can be")
+    assert "set env.frame_stack=1" in message
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401 (registers the tasks)
+from envs.frame_stack import FrameStack
 from envs.pomdp import MaskVelocity
 from envs.spaces import flat_space
 from envs.wrappers import (
     ArrayAction,
     FlatObservation,
-    FrameStack,
     PreviousInputs,
     RawEpisodeStatistics,
     ScaleReward,
@@ -72,33 +72,6 @@ class Script(gymnasium.Env):
             action *= 0
         step = float(self.observed[0])
         return self.observed, 10 * step, step == 4, False, {}
-
-
-def test_frame_stack_fills_with_the_first_observation_and_keeps_the_order() -> None:
-    environment = FrameStack(Script(spaces.Discrete(2)), size=4)
-    assert environment.observation_space == spaces.Box(0, 9, (4, 1), np.float64)
-    stacks = [environment.reset()[0]] + [environment.step(0)[0] for _ in range(4)]
-    assert [stack[:, 0].tolist() for stack in stacks] == [
-        [0, 0, 0, 0],
-        [0, 0, 0, 1],
-        [0, 0, 1, 2],
-        [0, 1, 2, 3],
-        [1, 2, 3, 4],  # the final stack has the old frames
-    ]
-    assert environment.reset()[0][:, 0].tolist() == [0, 0, 0, 0]
-
-
-def test_frame_stack_fills_with_values_other_than_zero_too() -> None:
-    environment = FrameStack(gymnasium.make("CartPole-v1"), size=3)
-    stack, _ = environment.reset(seed=0)
-    assert np.all(stack[0] != 0)
-    np.testing.assert_array_equal(stack[0], stack[2])
-
-
-def test_what_the_user_does_to_a_stack_does_not_reach_the_next() -> None:
-    environment = FrameStack(Script(spaces.Discrete(2)), size=2)
-    environment.reset()[0][:] = 99
-    assert environment.step(0)[0][:, 0].tolist() == [0, 1]
 
 
 def test_previous_discrete_action_and_reward() -> None:
@@ -273,6 +246,44 @@ def test_previous_inputs_beside_every_observation(space, observation, encoded) -
     assert found.tolist() == [*encoded, 0, 1]
     assert found.dtype == np.float32
     assert environment.observation_space.contains(found)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(0, 255, (6, 5, 3), np.uint8),
+        spaces.Box(0, 255, (8,), np.uint8),
+        spaces.Box(-1, 1, (6, 5, 3)),
+        spaces.MultiDiscrete(np.full((6, 5, 2), [3, 4])),
+        spaces.MultiBinary((6, 5, 3)),
+    ],
+    ids=str,
+)
+def test_what_is_no_row_of_numbers_becomes_a_part_beside_previous_inputs(space) -> None:
+    shown = space.sample()
+
+    class Still(Script):
+        def reset(self, **arguments):
+            super().reset()
+            return shown, {}
+
+        def step(self, action):
+            return shown, *super().step(action)[1:]
+
+    inner = Still(spaces.Discrete(2))
+    inner.observation_space = space
+    environment = PreviousInputs(inner, action=True, reward=True)
+    names = ["observation", "previous_action", "previous_reward"]
+    assert list(environment.observation_space.spaces) == names
+    assert environment.observation_space["observation"] == space
+    first, _ = environment.reset()
+    found = environment.step(1)[0]
+    for each in (first, found):
+        assert environment.observation_space.contains(each)
+        np.testing.assert_array_equal(each["observation"], shown)
+        assert each["observation"] is not shown
+    assert found["previous_action"].tolist() == [0, 1]
+    assert found["previous_reward"].tolist() == [10]
 
 
 class Writes(Script):

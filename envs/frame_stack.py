@@ -1,0 +1,97 @@
+"""Shows the newest observations at once, oldest first."""
+
+import copy
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
+
+from envs.spaces import MAX_DIMENSIONS, is_grid, one_line
+
+Array = npt.NDArray[Any]
+Frames = spaces.Box | spaces.MultiDiscrete[Any]
+
+
+class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Shows the last `size` observations as `[size, *frame]`, oldest first.
+
+    Vectors, images and grids of codes can be stacked; a grid `(H, W)` gets an axis for its one
+    channel, `[size, H, W, 1]`. Of a Dict observation every such part is, the others pass. An
+    episode's first observation fills the stack. Unlike Gymnasium's `FrameStackObservation` this
+    copies every frame, so that an environment which reuses one array for all its observations is
+    stacked correctly too.
+
+    Raises:
+        ValueError: there is nothing that can be stacked.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], *, size: int) -> None:
+        RecordConstructorArgs.__init__(self, size=size)
+        super().__init__(env)
+        space = env.observation_space
+        self._has_parts = isinstance(space, spaces.Dict)
+        parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        stacked = {name: _stacked(part, size) for name, part in parts.items() if _can_stack(part)}
+        if not stacked:
+            raise ValueError(
+                f"env.frame_stack={size}: only vectors, images and grids of codes can be stacked, "
+                f"not {one_line(space)}; set env.frame_stack=1"
+            )
+        self.observation_space = (
+            spaces.Dict([(name, stacked.get(name, part)) for name, part in parts.items()])
+            if self._has_parts
+            else stacked[""]
+        )
+        self._frames = {name: np.zeros(each.shape, each.dtype) for name, each in stacked.items()}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Fills the stack with the first observation: nothing of the last episode remains."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        for name, frames in self._frames.items():
+            frames[:] = self._newest(observation, name)
+        return self._shown(observation), info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Drops the oldest frame and appends the newest."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        for name, frames in self._frames.items():
+            frames[:-1] = frames[1:]
+            frames[-1] = self._newest(observation, name)
+        return self._shown(observation), reward, terminated, truncated, info
+
+    def _newest(self, observation: Any, name: str) -> Array:
+        frame = np.asarray(observation[name] if self._has_parts else observation)
+        return frame.reshape(self._frames[name].shape[1:])
+
+    def _shown(self, observation: Any) -> Any:
+        if not self._has_parts:
+            return self._frames[""].copy()
+        return {
+            name: self._frames[name].copy() if name in self._frames else copy.copy(part)
+            for name, part in observation.items()
+        }
+
+
+def _can_stack(space: gymnasium.Space[Any]) -> bool:
+    is_array = isinstance(space, spaces.Box) or is_grid(space)
+    return is_array and len(space.shape or ()) < MAX_DIMENSIONS
+
+
+def _stacked(space: gymnasium.Space[Any], size: int) -> Frames:
+    def repeat(array: Array) -> Array:
+        return np.repeat(array[None], size, axis=0)
+
+    if isinstance(space, spaces.Box):
+        return spaces.Box(repeat(space.low), repeat(space.high), dtype=space.dtype.type)
+    assert isinstance(space, spaces.MultiDiscrete)
+    shape = space.shape if len(space.shape) > 2 else (*space.shape, 1)
+    return spaces.MultiDiscrete(
+        repeat(space.nvec.reshape(shape)),
+        dtype=space.dtype.type,
+        start=repeat(space.start.reshape(shape)),
+    )
