@@ -7,7 +7,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from agents.agent import Agent
-from conf.pretraining import frames_wanted
 from training.instantiation import plain
 from training.pretrain import Files, SavedPretraining
 from training.warm_start import warm_start
@@ -62,11 +61,6 @@ def settled(config: DictConfig) -> DictConfig:
     result = OmegaConf.create(changed)
     OmegaConf.set_readonly(result, True)
     return result
-
-
-def wants_pretraining(config: DictConfig) -> bool:
-    """Tell whether a new agent's extractor is to be pre-trained."""
-    return frames_wanted(plain(config)) is not None
 
 
 def _forget(node: Any) -> None:

@@ -49,10 +49,12 @@ class Task(ABC):
     """What is pre-trained, and what for."""
 
     @abstractmethod
-    def collect(
-        self, watch: Callable[[int], None], should_abandon: Callable[[], bool]
-    ) -> Recording:
-        """Collect what is learnt from; `watch` is told how many frames there are."""
+    def collect(self, should_abandon: Callable[[], bool]) -> Recording:
+        """Collect what is learnt from.
+
+        Raises:
+            Abandoned: it was asked to stop.
+        """
 
     @abstractmethod
     def objective(self, recording: Recording) -> Objective:
@@ -83,6 +85,14 @@ class Pretrained:
     def env_steps(self) -> int:
         """Environment steps taken for it."""
         return int(self.facts["env_steps"])
+
+    def __str__(self) -> str:
+        """Write it in one line: what it learnt from, and how well."""
+        facts = self.facts
+        return (
+            f"{facts['frames']:,} frames: {_listed(facts['measures'])} (epoch "
+            f"{facts['best_epoch']} of {facts['epochs']})"
+        )
 
 
 class SavedPretraining:
@@ -218,7 +228,7 @@ class Pretraining:
             return known
         shutil.rmtree(self._files.frames, ignore_errors=True)
         started = time.monotonic()
-        recording = self._task.collect(lambda frames: None, lambda: bool(stop))
+        recording = self._task.collect(lambda: bool(stop))
         say(
             f"pre-training: {recording[1]['env_steps']:,} steps collected in "
             f"{time.monotonic() - started:.1f} s"
@@ -232,13 +242,8 @@ class Pretraining:
     def _after_epoch(self, fitting: Fitting) -> None:
         measures = {f"pretraining/{name}": value for name, value in fitting.measures.items()}
         self._tensorboard.scalars(measures, fitting.epoch, time.time())
-        shown = ", ".join(
-            f"{name.replace('_', ' ')} {value:.5g}"
-            for name, value in fitting.measures.items()
-            if not math.isnan(value)
-        )
-        is_best = "  *" if fitting.best_epoch == fitting.epoch else ""
-        say(f"{fitting.epoch:>12,} epochs  {shown}{is_best}")
+        is_best = "  best" if fitting.best_epoch == fitting.epoch else ""
+        say(f"{fitting.epoch:>12,} epochs   {_listed(fitting.measures)}{is_best}")
         tensors, state = fitting.state_dict()
         try:
             self._save(self._files.progress, tensors, {"fitting": state}, fitting.epoch)
@@ -265,6 +270,14 @@ class Pretraining:
         position = {"tensorboard": self._tensorboard.position()}
         content = {**self._facts, **state, **position}
         save_checkpoint(directory, tensors=tensors, state=content, step=step, keep=_KEPT)
+
+
+def _listed(measures: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.5g}"
+        for name, value in measures.items()
+        if not math.isnan(value)
+    )
 
 
 def say(line: str) -> None:

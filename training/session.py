@@ -28,15 +28,10 @@ from training.episodes import InvalidExperience
 from training.evaluation import describe
 from training.fitting import Unfitted
 from training.identity import identity
-from training.preparation import (
-    Start,
-    begun_pretraining,
-    take_weights,
-    wants_pretraining,
-)
+from training.preparation import Start, begun_pretraining, take_weights
 from training.pretrain import Interrupted, SavedPretraining
 from training.progression import Intervals
-from training.reconstruction import pretrain_extractor
+from training.reconstruction import is_wanted, pretrain_extractor
 from training.refusal import Refusal
 from training.resume import SavedRun
 from training.run import Diverged, Run, Status
@@ -112,7 +107,7 @@ def _build_run(
     tensorboard = begin_records(config, directory, earlier and earlier.state, own["versions"])
     stack.callback(tensorboard.close)
     print(_header(config, agent, parameters), *start.notices, sep="\n", flush=True)
-    if saved is None and wants_pretraining(config):
+    if saved is None and is_wanted(config):
         start.env_steps += pretrain_extractor(
             config, agent, directory, tensorboard=tensorboard, identity=own, saved=begun
         )
