@@ -5,24 +5,33 @@ keys.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from conf.constraints import (
     Activation,
     Count,
     Fraction,
     FractionBelowOne,
-    Free,
-    ImageLayout,
     Initialization,
     NonNegative,
-    Path,
     Positive,
     PositiveCount,
-    Range,
     Schedule,
-    Target,
-    TargetTree,
+)
+from conf.extractors import (
+    CNN,
+    MLP,
+    VAE,
+    AnyAuxiliary,
+    AnyExtractor,
+    Autoencoder,
+    ConvolutionalDecoder,
+    DenseDecoder,
+    DictExtractor,
+    Flatten,
+    ImpalaCNN,
+    NextLatent,
+    Reconstruction,
 )
 
 
@@ -56,106 +65,6 @@ class A2C:
     entropy_coefficient: NonNegative
     entropy_coefficient_schedule: Schedule
     normalize_advantages: bool
-
-
-@dataclass
-class Fit:
-    """How a network is fitted to collected frames: `extractor.pretrain`, `cloning`."""
-
-    frames: Count
-    held_out: Annotated[float, Range(above=0, maximum=0.9)]
-    batch_size: PositiveCount
-    epochs: PositiveCount
-    patience: PositiveCount
-    learning_rate: Positive
-    keep_frames: bool
-
-
-@dataclass
-class Pretraining(Fit):
-    """`extractor.pretrain` of conf/extractor/autoencoder.yaml."""
-
-    source: Path
-
-
-@dataclass
-class Cloning(Fit):
-    """`cloning` of conf/pretrain.yaml."""
-
-    deterministic: bool
-
-
-@dataclass(kw_only=True)
-class AnyExtractor:
-    """What is read of every extractor, a user's own included."""
-
-    weights: Path | None = None
-    freeze: bool | PositiveCount = False
-
-
-@dataclass(kw_only=True)
-class Flatten(AnyExtractor):
-    """conf/extractor/flatten.yaml."""
-
-
-@dataclass(kw_only=True)
-class MLP(AnyExtractor):
-    """conf/extractor/mlp.yaml."""
-
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    layer_norm: bool
-    initialization: Initialization
-    gain: Positive
-
-
-@dataclass
-class ConvolutionLayer:
-    """An entry of `layers` in conf/extractor/cnn.yaml; each number for both sides, or one each."""
-
-    filters: PositiveCount
-    kernel: PositiveCount | tuple[PositiveCount, PositiveCount]
-    stride: PositiveCount | tuple[PositiveCount, PositiveCount] = 1
-    padding: Count | tuple[Count, Count] = 0
-    pool: Count | tuple[Count, Count] = 1
-
-
-@dataclass(kw_only=True)
-class CNN(AnyExtractor):
-    """conf/extractor/cnn.yaml and nature_cnn.yaml."""
-
-    layout: ImageLayout
-    layers: Literal["auto"] | list[ConvolutionLayer]
-    filters: list[PositiveCount]
-    activation: Activation
-    normalization: Literal["none", "layer", "group"]
-    hidden_sizes: list[PositiveCount]
-    initialization: Initialization
-    gain: Positive
-
-
-@dataclass(kw_only=True)
-class ImpalaCNN(AnyExtractor):
-    """conf/extractor/impala_cnn.yaml."""
-
-    layout: ImageLayout
-    filters: list[PositiveCount]
-    num_blocks: Count
-    hidden_sizes: list[PositiveCount]
-    initialization: Initialization
-    gain: Positive
-
-
-@dataclass(kw_only=True)
-class DictExtractor(AnyExtractor):
-    """conf/extractor/dict.yaml."""
-
-    default: Annotated[Free, Target("extractor")]
-    keys: Annotated[Free, TargetTree("extractor")]
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    initialization: Initialization
-    gain: Positive
 
 
 @dataclass
@@ -208,14 +117,6 @@ class HuberValueHead(MSEValueHead):
     """conf/value_head/huber.yaml."""
 
     delta: Positive
-
-
-@dataclass
-class AnyAuxiliary:
-    """What the agent reads of every auxiliary loss; its other keys go to its constructor."""
-
-    weight: NonNegative
-    weight_schedule: Schedule
 
 
 @dataclass
@@ -305,6 +206,11 @@ TARGETS: dict[str, dict[str, type]] = {
         "networks.cnn.CNN": CNN,
         "networks.impala.ImpalaCNN": ImpalaCNN,
         "networks.composite.DictExtractor": DictExtractor,
+        "networks.autoencoder.Encoder": Autoencoder,
+    },
+    "decoder": {
+        "networks.decoders.DenseDecoder": DenseDecoder,
+        "networks.decoders.ConvolutionalDecoder": ConvolutionalDecoder,
     },
     "memory": {
         "networks.memory.NoMemory": AnyMemory,
@@ -316,7 +222,11 @@ TARGETS: dict[str, dict[str, type]] = {
         "networks.heads.MSEValueHead": MSEValueHead,
         "networks.heads.HuberValueHead": HuberValueHead,
     },
-    "auxiliary": {},
+    "auxiliary": {
+        "networks.auxiliary.Reconstruction": Reconstruction,
+        "networks.auxiliary.VAE": VAE,
+        "networks.auxiliary.NextLatent": NextLatent,
+    },
     "optimizer": {
         "torch.optim.Adam": Adam,
         "torch.optim.AdamW": Adam,

@@ -7,7 +7,7 @@ together in `conf.combinations`. A key that is not a field is refused.
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from conf.components import Cloning, PolicyHead
+from conf.components import PolicyHead
 from conf.constraints import (
     Count,
     Device,
@@ -20,6 +20,7 @@ from conf.constraints import (
     PositiveCount,
     Target,
 )
+from conf.extractors import Cloning
 
 
 @dataclass
@@ -170,6 +171,7 @@ GROUPS = (
     "pomdp",
     "agent",
     "extractor",
+    "decoder",
     "memory",
     "value_head",
     "auxiliary",

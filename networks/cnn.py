@@ -1,6 +1,7 @@
 """Convolutional networks: convolutions with max-pooling or strides, then full connection."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -10,6 +11,8 @@ from networks.convolution import Convolution, cascade, check_fit
 from networks.initialization import initialize
 from networks.layout import ImageRows, Layout, Unfit
 from networks.mlp import ACTIVATION_MODULES, MLP
+from networks.observations import Shape
+from networks.outline import Map, Outline
 
 _GROUP_SIZE = 8
 """Filters that `normalization: group` takes together."""
@@ -57,15 +60,16 @@ class CNN(nn.Module):
         super().__init__()
         self.rows = ImageRows(input_shape, layout=layout)
         convolutions = _convolutions(layers, filters, self.rows)
-        height, width = check_fit(convolutions, self.rows.size)
+        check_fit(convolutions, self.rows.size)
         stages: list[nn.Module] = []
-        channels = self.rows.channels
+        self._maps: list[Map] = [(self.rows.channels, *self.rows.size)]
         for index, layer in enumerate(convolutions):
+            channels, height, width = self._maps[-1]
             norm = _norm(normalization, layer.filters, index)
             stages.append(_stage(layer, channels, norm, activation))
-            channels = layer.filters
+            self._maps.append((layer.filters, *layer.output((height, width))))
         self.layers = nn.Sequential(*stages)
-        self.map_shape = (channels, height, width)
+        self.map_shape = self._maps[-1]
         """Of the last maps, `[C, H, W]`."""
         initialize(self.layers, initialization=initialization, gain=gain)
         self.connected = MLP(
@@ -82,6 +86,11 @@ class CNN(nn.Module):
         """Map rows of images to rows of features."""
         features: Tensor = self.connected(self.layers(self.rows(observations)))
         return features
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell the maps after each layer, and the fully connected layers."""
+        connected = self.connected.outline(self.map_shape, None)
+        return replace(connected, front=self.rows, maps=tuple(self._maps))
 
 
 def activation_module(name: str) -> nn.Module:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from networks.mirror import Array, mirror_of
 from networks.mlp import MLP
-from networks.observations import Parts
+from networks.observations import Parts, Shape
+from networks.outline import Outline, outline_of
 
 RowParts = dict[str, Float[Tensor, "N ..."]]
 DictFunction = Callable[[dict[str, Array]], Array]
@@ -29,6 +30,10 @@ class Joined(nn.Module):
         joined = torch.cat([part.flatten(1) for part in parts.values()], dim=1)
         features: Tensor = self.extractor(joined)
         return features
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell the layers, which are the same for all parts."""
+        return outline_of(self.extractor, shape, None)
 
     def mirror(self) -> DictFunction | None:
         """Numpy form of `forward`; None when the extractor has none."""
@@ -72,6 +77,11 @@ class DictExtractor(nn.Module):
         """Extract each part's features and fuse them."""
         features: Tensor = self.fusion(torch.cat(list(self.parts(parts).values()), dim=1))
         return features
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell the part's layers, then those in common."""
+        assert part is not None  # it reads nothing but parts
+        return outline_of(self.parts[part], shape, None).then(*self.fusion.hidden_sizes)
 
     def mirror(self) -> DictFunction | None:
         """Numpy form of `forward`; None when some extractor has none."""

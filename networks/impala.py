@@ -1,6 +1,7 @@
 """The residual network of IMPALA: deeper than plain stacks, for images of many kinds."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from networks.cnn import activation_module
 from networks.initialization import initialize
 from networks.layout import ImageRows, Layout
 from networks.mlp import MLP
+from networks.observations import Shape
+from networks.outline import Map, Outline
 
 
 class ImpalaCNN(nn.Module):
@@ -44,15 +47,16 @@ class ImpalaCNN(nn.Module):
         """Build and draw the layers."""
         super().__init__()
         self.rows = ImageRows(input_shape, layout=layout)
-        channels, (height, width) = self.rows.channels, self.rows.size
+        self._maps: list[Map] = [(self.rows.channels, *self.rows.size)]
         layers: list[nn.Module] = []
         for count in filters:
+            channels, height, width = self._maps[-1]
             layers.append(nn.Conv2d(channels, count, 3, padding=1))
             layers.append(nn.MaxPool2d(3, stride=2, padding=1))
             layers += [ResidualBlock(count) for _ in range(num_blocks)]
-            channels, height, width = count, -(-height // 2), -(-width // 2)
+            self._maps.append((count, -(-height // 2), -(-width // 2)))
         self.layers = nn.Sequential(*layers, activation_module("relu"))
-        self.map_shape = (channels, height, width)
+        self.map_shape = self._maps[-1]
         """Of the last maps, `[C, H, W]`."""
         initialize(self.layers, initialization=initialization, gain=gain)
         self.connected = MLP(
@@ -69,6 +73,11 @@ class ImpalaCNN(nn.Module):
         """Map rows of images to rows of features."""
         features: Tensor = self.connected(self.layers(self.rows(observations)))
         return features
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell the maps after each section, and the fully connected layers."""
+        connected = self.connected.outline(self.map_shape, None)
+        return replace(connected, front=self.rows, maps=tuple(self._maps))
 
 
 class ResidualBlock(nn.Module):

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from networks.initialization import initialize
 from networks.mirror import ACTIVATIONS, Array, RowFunction, linear_mirror
+from networks.observations import Shape
+from networks.outline import Outline
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -33,6 +35,10 @@ class Flatten(nn.Module):
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
         """Flatten all but the rows."""
         return observations.flatten(1)
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell that there are no layers."""
+        return Outline(sizes=(), activation="relu", front=None, maps=())
 
     def mirror(self) -> RowFunction:
         """Numpy form of `forward`."""
@@ -68,13 +74,17 @@ class MLP(nn.Module):
             layers += [nn.LayerNorm(outputs)] if layer_norm else []
             layers.append(ACTIVATION_MODULES[activation]())
         self.layers = nn.Sequential(*layers)
-        self.output_size = sizes[-1]
+        self.hidden_sizes, self.output_size = tuple(hidden_sizes), sizes[-1]
         initialize(self, initialization=initialization, gain=gain)
 
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
         """Map rows of observations to rows of features."""
         features: Tensor = self.layers(observations.flatten(1))
         return features
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell the layers."""
+        return Outline(sizes=self.hidden_sizes, activation=self._activation, front=None, maps=())
 
     def mirror(self) -> RowFunction | None:
         """Numpy form of `forward`; None with layer normalisation or an activation numpy lacks."""

@@ -46,11 +46,6 @@ class Parts(nn.Module):
         self.by_path = nn.ModuleDict({f"/{name}": module for name, module in modules.items()})
         self._paths = {name: f"/{name}" for name in modules}
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the parts, in their order."""
-        return tuple(self._paths)
-
     def __getitem__(self, name: str) -> nn.Module:
         return self.by_path[self._paths[name]]
 

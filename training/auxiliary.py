@@ -8,7 +8,7 @@ from agents.auxiliary import AuxiliaryLosses
 from agents.schedules import schedule
 from networks.auxiliary import AuxiliaryLoss, Source
 from networks.backbone import Backbone
-from training.instantiation import make, plain
+from training.instantiation import make, plain, with_factories
 
 _OF_THE_AGENT = ("weight", "weight_schedule")
 """Keys of each loss that say what the agent makes of it."""
@@ -46,7 +46,7 @@ def _build(
         feature_size=backbone.feature_size,
         action_size=action_size,
     )
-    loss = make(f"auxiliary.{name}", own, source)
+    loss = make(f"auxiliary.{name}", with_factories(f"auxiliary.{name}", own), source)
     if not isinstance(loss, AuxiliaryLoss):
         raise ValueError(
             f"auxiliary.{name}: {options['_target_']} is no networks.auxiliary.AuxiliaryLoss"

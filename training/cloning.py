@@ -19,6 +19,7 @@ from agents.sequences import to_sequences
 from agents.trajectory import Trajectory
 from networks.distributions import DiagonalGaussian
 from networks.observations import Observations, map_observations
+from training.checkpoint import part_of
 from training.fitting import HELD_OUT_LOSS, Objective
 from training.frames import STRETCHES, hold_out
 
@@ -147,9 +148,9 @@ def to_tensors(demonstration: Trajectory) -> dict[str, Tensor]:
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> Trajectory:
     """Make a demonstration of what was recorded."""
-    fields: dict[str, Any] = {k: v for k, v in tensors.items() if not k.startswith("observations.")}
-    named = {k.partition(".")[2]: v for k, v in tensors.items() if k.startswith("observations.")}
-    return Trajectory(observations=named[""] if "" in named else named, **fields)
+    observations = part_of(tensors, "observations")
+    fields: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
+    return Trajectory(observations=observations.get("", observations), **fields)
 
 
 def _stretches(demonstration: Trajectory, sequence_length: int) -> Int[Tensor, " N"]:

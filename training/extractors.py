@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from conf.suggestions import did_you_mean
+from networks.autoencoder import Encoder
 from networks.composite import DictExtractor, Joined
 from networks.inputs import DictInput, ObservationInput
 from networks.layout import Unfit
@@ -18,8 +19,8 @@ from training.instantiation import make, plain
 
 _BY_PART = "networks.composite.DictExtractor"
 """The one extractor that gives each part of an observation an extractor of its own."""
-_INNER = "encoder"
-"""An option that is an extractor again, of the same rows: it is handed in built."""
+_AROUND_ANOTHER = "networks.autoencoder.Encoder"
+"""The one extractor that adds a layer to another one."""
 _OF_TRAINING = ("weights", "freeze", "pretrain")
 """Options of every extractor that are no business of its class."""
 
@@ -61,6 +62,8 @@ def build_extractor(
         ValueError: it cannot be made, or cannot read such observations.
     """
     options = plain(config)
+    if options["_target_"] == _AROUND_ANOTHER:
+        return _build_encoder(key, options, shape, layout)
     is_by_part = options["_target_"] == _BY_PART
     if isinstance(shape, dict):
         layouts = layout if isinstance(layout, Mapping) else {}
@@ -88,12 +91,11 @@ def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | No
     """
     own = {name: value for name, value in options.items() if name not in _OF_TRAINING}
     if options.get("freeze"):
-        raise ValueError(f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze")
+        raise ValueError(
+            f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
+        )
     if layout is not None and "layout" in own:
         own["layout"] = layout
-    inner = own.get(_INNER)
-    if isinstance(inner, Mapping) and "_target_" in inner:
-        own[_INNER], _ = build_extractor(f"{key}.{_INNER}", dict(inner), shape, layout)
     try:
         return make(key, own, shape)
     except ValueError as error:
@@ -113,8 +115,7 @@ def _misfit(key: str, error: Unfit) -> str:
 
 def _reads_images(options: Mapping[str, Any]) -> bool:
     """Tell whether an extractor asks where images have their channels."""
-    inner = options.get(_INNER)
-    return "layout" in options or (isinstance(inner, Mapping) and _reads_images(inner))
+    return "layout" in options
 
 
 def _needs_parts(key: str, target: str, shapes: dict[str, Shape]) -> str:
@@ -163,6 +164,59 @@ def part_configuration(
     if name in own:
         return _path(key, name), own[name]
     return f"{key}.default", options["default"]
+
+
+def inner_configuration(
+    key: str, options: Mapping[str, Any], shape: Shapes
+) -> tuple[str, dict[str, Any]]:
+    """Return where the configuration of an encoder's own extractor stands, and that configuration.
+
+    Args:
+        shape: of all observations where `encoder` is chosen, else of one part.
+    """
+    name = "encoder"
+    if options[name] is None:
+        name = "vector_encoder" if len(shape) < 3 else "image_encoder"
+    return f"{key}.{name}", options[name]
+
+
+def _build_encoder(
+    key: str, options: Mapping[str, Any], shape: Shapes, layout: Layouts
+) -> tuple[Encoder, int]:
+    if options.get("freeze"):  # left out of a whole extractor's
+        raise ValueError(
+            f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
+        )
+    inner, width = _build_inner(key, options, shape, layout)
+    own = {name: options[name] for name in ("latent_size", "initialization", "gain")}
+    encoder = Encoder(inner, width, **own)
+    return encoder, encoder.output_size
+
+
+def _build_inner(
+    key: str, options: Mapping[str, Any], shape: Shapes, layout: Layouts
+) -> tuple[nn.Module, int]:
+    """Build the extractor that is chosen, or the one that each part's shape asks for."""
+    if options["encoder"] is not None or not isinstance(shape, dict):
+        where, config = inner_configuration(key, options, shape)
+        return build_extractor(where, config, shape, layout)
+    layouts = layout if isinstance(layout, Mapping) else {}
+    built = {name: _build_inner(key, options, shape[name], layouts.get(name)) for name in shape}
+    total = sum(width for _, width in built.values())
+    extractors = {name: extractor for name, (extractor, _) in built.items()}
+    return _side_by_side(extractors, total), total
+
+
+def _side_by_side(extractors: Mapping[str, nn.Module], total: int) -> DictExtractor:
+    """Put the features of parts together, without layers in common."""
+    return DictExtractor(
+        extractors,
+        total,
+        hidden_sizes=[],
+        activation="relu",
+        initialization="default",
+        gain=1.0,
+    )
 
 
 def _path(key: str, name: str) -> str:

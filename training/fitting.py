@@ -129,7 +129,7 @@ class Fitting:
                 watch()
                 loss = objective.loss(items)
                 self._optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 self._optimizer.step()
                 total += float(loss.detach()) * len(items)
         objective.module.eval()

@@ -33,3 +33,13 @@ def make(key: str, config: DictConfig | dict[str, Any], *arguments: Any) -> Any:
 def make_partial(key: str, config: dict[str, Any]) -> Any:
     """Find `config._target_` and fix its keys, to be called later; errors as `make`."""
     return make(key, {**config, "_partial_": True})
+
+
+def with_factories(key: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Turn what names a class inside of options (a decoder) into something to be called later."""
+    return {
+        name: make_partial(f"{key}.{name}", value)
+        if isinstance(value, dict) and "_target_" in value
+        else value
+        for name, value in options.items()
+    }

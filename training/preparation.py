@@ -54,11 +54,11 @@ def begun_pretraining(config: DictConfig, directory: Path) -> SavedPretraining |
 
 def settled(config: DictConfig) -> DictConfig:
     """Take out of a configuration where weights once came from: they are in a checkpoint now."""
-    changed: Any = plain(config)
+    changed: dict[str, Any] = plain(config)
     changed["init_from"] = None
     _forget(changed["extractor"])
     _forget(changed["critic"]["extractor"])
-    result = OmegaConf.create(changed)
+    result: DictConfig = OmegaConf.create(changed)
     OmegaConf.set_readonly(result, True)
     return result
 

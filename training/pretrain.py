@@ -283,4 +283,3 @@ def _listed(measures: Mapping[str, float]) -> str:
 def say(line: str) -> None:
     """Print a line at once."""
     print(line, flush=True)
-

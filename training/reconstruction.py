@@ -17,12 +17,12 @@ from networks.backbone import Backbone
 from networks.observations import Observations, map_observations
 from training.autoencoders import build_autoencoder
 from training.checkpoint import part_of
+from training.collect import Collector
 from training.environments import build_environments
 from training.extractors import build_extractor
 from training.fitting import HELD_OUT_LOSS, Objective
 from training.frames import Frames, collect_frames, hold_out, refuse_too_many
 from training.instantiation import plain
-from training.collect import Collector
 from training.players import make_player
 from training.pretrain import Pretrained, Pretraining, Recording, SavedPretraining, Task, say
 from training.principal import MAX_COLUMNS, component_error
@@ -33,7 +33,7 @@ _MEASURED = 1024
 """Frames that are measured at once."""
 _SHOWN = 8
 """Frames that are drawn."""
-_ROLLOUT = 16
+_ROLLOUT = 8
 """Steps that are collected at once."""
 
 
@@ -150,9 +150,7 @@ class ReconstructionTask(Task):
         config, options = self._config, self._options
         environments = build_environments(config, num_envs=config.env.num_envs)
         try:
-            refuse_too_many(
-                f"{KEY}.frames", environments.single_observation_space, options.frames
-            )
+            refuse_too_many(f"{KEY}.frames", environments.single_observation_space, options.frames)
             seeds = environment_seeds(config.seed, environments.num_envs, purpose="pretraining")
             head = self._agent.policy_head
             player = make_player(

@@ -104,7 +104,8 @@ def _build_run(
     collector = build_collector(config, environments)
     parameters = parameter_counts(agent.parts())
     earlier = saved or begun
-    tensorboard = begin_records(config, directory, earlier and earlier.state, own["versions"])
+    state = None if earlier is None else earlier.state
+    tensorboard = begin_records(config, directory, state, own["versions"])
     stack.callback(tensorboard.close)
     print(_header(config, agent, parameters), *start.notices, sep="\n", flush=True)
     if saved is None and is_wanted(config):

@@ -10,8 +10,10 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from agents.agent import Agent
+from networks.autoencoder import Encoder
 from networks.composite import DictExtractor, Joined
-from training.extractors import part_configuration
+from networks.observations import Shapes
+from training.extractors import inner_configuration, part_configuration
 from training.instantiation import plain
 from training.weight_files import frames_behind, read_tensors
 
@@ -107,25 +109,39 @@ def _listed(names: Sequence[str]) -> str:
 def _wanted(config: DictConfig, agent: Any) -> Iterator[tuple[str, Path, list[nn.Module]]]:
     """Yield each key with the weights it names and the modules that are to have them."""
     own_critic = plain(config.critic.extractor)
+    shape = agent.actor.inputs.shape
     alike = [agent.actor] if own_critic else [agent.actor, agent.critic]
     extractors = list({id(each.extractor): each.extractor for each in alike}.values())
-    yield from _walk("extractor", plain(config.extractor), extractors)
+    yield from _walk("extractor", plain(config.extractor), extractors, shape)
     if own_critic:
-        yield from _walk("critic.extractor", own_critic, [agent.critic.extractor])
+        yield from _walk("critic.extractor", own_critic, [agent.critic.extractor], shape)
 
 
 def _walk(
-    key: str, options: Mapping[str, Any], modules: Sequence[nn.Module]
+    key: str, options: Mapping[str, Any], modules: Sequence[nn.Module], shape: Shapes
 ) -> Iterator[tuple[str, Path, list[nn.Module]]]:
     """Yield the weights of extractors and of those inside of them, the outer ones first."""
-    inside = [each.extractor if isinstance(each, Joined) else each for each in modules]
+    inside: list[Any] = [each.extractor if isinstance(each, Joined) else each for each in modules]
     if options.get("weights"):
         yield key, Path(options["weights"]), inside
     first = inside[0]
     if isinstance(first, DictExtractor):
-        for name in first.parts.names:
-            where, part = part_configuration(key, options, name)
-            yield from _walk(where, part, [module.parts[name] for module in inside])
-    encoder = options.get("encoder")
-    if isinstance(encoder, Mapping) and "_target_" in encoder:
-        yield from _walk(f"{key}.encoder", encoder, [module.encoder for module in inside])
+        assert isinstance(shape, dict)
+        for name, part in shape.items():
+            where, config = part_configuration(key, options, name)
+            yield from _walk(where, config, [each.parts[name] for each in inside], part)
+    elif isinstance(first, Encoder):
+        yield from _walk_inside(key, options, [each.encoder for each in inside], shape)
+
+
+def _walk_inside(
+    key: str, options: Mapping[str, Any], modules: Sequence[Any], shape: Shapes
+) -> Iterator[tuple[str, Path, list[nn.Module]]]:
+    """Yield the weights of the extractor that an encoder reads, or of those of each part."""
+    if options["encoder"] is not None or not isinstance(shape, dict):
+        where, config = inner_configuration(key, options, shape)
+        yield from _walk(where, config, modules, shape)
+        return
+    for name, part in shape.items():
+        where, config = inner_configuration(key, options, part)
+        yield from _walk(where, config, [each.parts[name] for each in modules], part)

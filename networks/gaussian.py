@@ -1,0 +1,42 @@
+"""Gaussian latents of variational autoencoders: drawing one, and how much it tells."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def draw(
+    mean: Float[Tensor, "N Z"],
+    log_variance: Float[Tensor, "N Z"],
+    generator: torch.Generator | None,
+) -> Float[Tensor, "N Z"]:
+    """Draw latents `mu + sigma e` with e standard normal, so that gradients reach mu and sigma.
+
+    Args:
+        generator: None for PyTorch's own, which agents seed.
+
+    Source: Kingma & Welling (2014), arXiv:1312.6114, section 2.4.
+    """
+    device = mean.device if generator is None else generator.device
+    noise = torch.randn(mean.shape, generator=generator, device=device).to(mean)
+    return mean + (0.5 * log_variance).exp() * noise
+
+
+def divergence(
+    mean: Float[Tensor, "N Z"], log_variance: Float[Tensor, "N Z"]
+) -> Float[Tensor, " N"]:
+    """KL(N(mu, sigma^2) || N(0, 1)) in nats, summed over the latent's dimensions.
+
+        1/2 sum (mu^2 + sigma^2 - 1 - log sigma^2)
+
+    Source: Kingma & Welling (2014), arXiv:1312.6114, appendix B.
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
+
+
+def zero_linear(input_size: int, output_size: int) -> nn.Linear:
+    """Make a linear layer that gives 0 until it is trained."""
+    layer = nn.Linear(input_size, output_size)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,54 @@
+"""Outlines: the layers of an extractor, as far as a decoder must know them to go back."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from networks.layout import ImageRows
+from networks.observations import Shape
+
+Map = tuple[int, int, int]
+"""Channels, height and width."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What an extractor makes of one part of an observation on the way to its features.
+
+    Attributes:
+        sizes: widths of the fully connected layers in order; the last makes the features, where
+            there is one.
+        activation: between the layers.
+        front: how the rows are read as an image; None of a vector.
+        maps: the image as it is read, then what each stage of convolutions leaves of it.
+    """
+
+    sizes: tuple[int, ...]
+    activation: str
+    front: ImageRows | None
+    maps: tuple[Map, ...]
+
+    def then(self, *sizes: int) -> "Outline":
+        """Append fully connected layers."""
+        return replace(self, sizes=(*self.sizes, *sizes))
+
+
+def outline_of(extractor: nn.Module, shape: Shape, part: str | None) -> Outline:
+    """Ask an extractor for its outline, `extractor.outline(shape, part)`.
+
+    Args:
+        shape: of the part's rows.
+        part: its name in a Dict observation; None of an observation without parts.
+
+    Raises:
+        ValueError: it is a class of the user's that offers none.
+    """
+    offered: Any = getattr(extractor, "outline", None)
+    if not callable(offered):
+        raise ValueError(
+            f"{type(extractor).__name__} does not tell its layers, so no decoder can mirror it; "
+            "choose a decoder (dense or convolutional), or give the class an `outline` method"
+        )
+    outline: Outline = offered(shape, part)
+    return outline
