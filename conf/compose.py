@@ -200,7 +200,7 @@ def _resumed(
 ) -> tuple[dict[str, Any], list[str]]:
     """Put the configuration of the run that goes on in the place of a new one."""
     try:
-        stored = stored_configuration(Path(given["resume"]))
+        stored = stored_configuration(Path(given["resume"]), config_name)
     except ValueError as error:
         raise InvalidConfiguration([f"resume: {error}"]) from error
     # The run cannot vouch for packages; who goes on with it can.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 Config = dict[str, Any]
+_AUTOENCODER = "networks.autoencoder.Encoder"
 RANDOM = "random"
 """The source of frames that is no run."""
 
@@ -14,18 +15,24 @@ def pretraining_problems(config: Config) -> Iterator[str]:
     yield from _misplaced(config)
     options = frames_wanted(config)
     if options is not None:
-        yield from _exclusions(config)
         yield from _batches("extractor.pretrain", options)
-    else:
+    elif config.get("objective") != "reconstruction":
         yield from _never_learnt(config)
     if "objective" in config:
         yield from _alone(config)
 
 
 def frames_wanted(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return `extractor.pretrain` where it asks for frames."""
-    options: Mapping[str, Any] | None = config["extractor"].get("pretrain")
-    return options if options and options.get("frames") else None
+    """Return `extractor.pretrain` where there is pre-training before the agent's; None elsewhere.
+
+    There is none of an extractor that weights are named for, nor in behaviour cloning.
+    """
+    extractor = config["extractor"]
+    options: Mapping[str, Any] | None = extractor.get("pretrain")
+    if not options or not options["frames"] or config.get("objective") == "behaviour_cloning":
+        return None
+    has_weights = extractor.get("weights") or config.get("init_from")
+    return None if has_weights and "objective" not in config else options
 
 
 def sources(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -65,29 +72,21 @@ def _nodes(key: str, node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _misplaced(config: Config) -> Iterator[str]:
+    """Pre-training is the whole extractor's, and only an autoencoder's encoder has any."""
     for key, node in _extractors(config):
         options = node.get("pretrain")
-        if key != "extractor" and isinstance(options, Mapping) and options.get("frames"):
-            remedy = (
-                "critic.extractor=null starts the critic from the same weights"
-                if key == "critic.extractor"
-                else "python pretrain.py makes weights for it: "
-                f"{key}.weights=DIRECTORY {key}.pretrain.frames=0"
+        if not isinstance(options, Mapping):
+            continue
+        if node["_target_"] != _AUTOENCODER:
+            yield (
+                f"{key}.pretrain: {node['_target_']} is no autoencoder's encoder; as one: "
+                "extractor=autoencoder with it as extractor.encoder"
             )
-            yield f"{key}.pretrain.frames: only `extractor` itself is pre-trained; {remedy}"
-
-
-def _exclusions(config: Config) -> Iterator[str]:
-    if config["init_from"] is not None:
-        yield (
-            "extractor.pretrain.frames: expected 0, because init_from brings an encoder that has "
-            "learnt; leave one of them out"
-        )
-    if any(node.get("weights") for key, node in _nodes("extractor", config["extractor"])):
-        yield (
-            "extractor.pretrain.frames: expected 0, because extractor.weights brings an encoder "
-            "that has learnt; leave one of them out"
-        )
+        elif key != "extractor" and options["frames"] and not node.get("weights"):
+            yield (
+                f"{key}.pretrain.frames: expected 0, as only `extractor` itself is pre-trained "
+                f"before an agent; python pretrain.py makes weights, for {key}.weights=DIRECTORY"
+            )
 
 
 def _batches(key: str, options: Mapping[str, Any]) -> Iterator[str]:
@@ -104,17 +103,17 @@ def _never_learnt(config: Config) -> Iterator[str]:
     extractor = config["extractor"]
     has_weights = extractor.get("weights") or config["init_from"]
     if "pretrain" in extractor and extractor.get("freeze") and not has_weights:
+        frames = "" if "objective" in config else "extractor.pretrain.frames=50_000, or "
         yield (
             "extractor.freeze: an encoder that never learnt would be frozen; set "
-            "extractor.pretrain.frames=50_000, or extractor.weights=PATH, or extractor.freeze=false"
+            f"{frames}extractor.weights=PATH, or extractor.freeze=false"
         )
 
 
 def _alone(config: Config) -> Iterator[str]:
     """Check what `pretrain.py` is asked for."""
-    wanted = frames_wanted(config)
     if config["objective"] == "reconstruction":
-        if wanted is None:
+        if frames_wanted(config) is None:
             hint = "" if "pretrain" in config["extractor"] else ", with extractor=autoencoder"
             yield f"extractor.pretrain.frames: how many frames to learn from{hint}; such as 50_000"
         if config["source"] is not None:
@@ -122,9 +121,4 @@ def _alone(config: Config) -> Iterator[str]:
         return
     if config["source"] is None:
         yield "source: missing; the run whose actions are to be learnt"
-    if wanted is not None:
-        yield (
-            "extractor.pretrain.frames: expected 0 with objective=behaviour_cloning, which learns "
-            "from cloning.frames"
-        )
     yield from _batches("cloning", config["cloning"])

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from agents.agent import Agent
-from training.instantiation import plain
 from training.pretrain import Files, SavedPretraining
 from training.warm_start import warm_start
 from training.weight_files import frames_behind
@@ -50,26 +48,3 @@ def begun_pretraining(config: DictConfig, directory: Path) -> SavedPretraining |
         DamagedCheckpoint: it is over, and its weights are damaged.
     """
     return None if config.resume is None else Files(directory).saved()
-
-
-def settled(config: DictConfig) -> DictConfig:
-    """Take out of a configuration where weights once came from: they are in a checkpoint now."""
-    changed: dict[str, Any] = plain(config)
-    changed["init_from"] = None
-    _forget(changed["extractor"])
-    _forget(changed["critic"]["extractor"])
-    result: DictConfig = OmegaConf.create(changed)
-    OmegaConf.set_readonly(result, True)
-    return result
-
-
-def _forget(node: Any) -> None:
-    """Remove weights and pre-training from an extractor's configuration and those inside of it."""
-    if not isinstance(node, dict):
-        return
-    if node.get("weights"):
-        node["weights"] = None
-    if isinstance(node.get("pretrain"), dict):
-        node["pretrain"]["frames"] = 0
-    for child in node.values():
-        _forget(child)

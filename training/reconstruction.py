@@ -142,6 +142,9 @@ class ReconstructionTask(Task):
                     "extractor=autoencoder"
                 )
             self._autoencoder = build_autoencoder("extractor", own, inputs, encoder)
+        encoder.load_state_dict(
+            agent.actor.extractor.state_dict()
+        )  # parts may have weights already
         self._autoencoder.to(agent.device)
         self._objective: Reconstruction | None = None
 

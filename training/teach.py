@@ -12,13 +12,18 @@ from training.environments import build_environments, wrap_environments
 from training.episodes import EpisodeHistory
 from training.loop import iterations
 from training.policy import Policy, other_spaces
+from training.preparation import take_weights
+from training.reconstruction import is_wanted
 from training.threads import set_num_threads
 
 Source = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]] | None
 
 
 def build_policy(config: DictConfig, env: Source) -> Policy:
-    """Build an untrained policy for the configured environment, or for one of the caller's."""
+    """Build a policy for the configured environment, or for one of the caller's.
+
+    It is untrained, but for the weights that the configuration names.
+    """
     environments = _environments(config, env)
     try:
         agent = build_agent(
@@ -31,6 +36,7 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
         if not isinstance(env, gymnasium.Env):
             environments.close()
     set_num_threads(config.num_threads, agent)
+    take_weights(config, agent)
     return Policy(config, agent)
 
 
@@ -38,8 +44,14 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
     """Train for at least `env_steps` steps; return the mean return of the last 100 episodes.
 
     Raises:
-        ValueError: the policy was built for other environments or another number of them.
+        ValueError: the policy was built for other environments or another number of them, or its
+            extractor is to be pre-trained first.
     """
+    if is_wanted(policy.config):
+        raise ValueError(
+            "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
+            "pretrain.py makes weights, for extractor.weights=DIRECTORY"
+        )
     environments = _environments(policy.config, env)
     history = EpisodeHistory(window=100)
     try:
