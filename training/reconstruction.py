@@ -142,9 +142,8 @@ class ReconstructionTask(Task):
                     "extractor=autoencoder"
                 )
             self._autoencoder = build_autoencoder("extractor", own, inputs, encoder)
-        encoder.load_state_dict(
-            agent.actor.extractor.state_dict()
-        )  # parts may have weights already
+        # As the agent's extractor was drawn: parts of it may have been given weights.
+        encoder.load_state_dict(agent.actor.extractor.state_dict())
         self._autoencoder.to(agent.device)
         self._objective: Reconstruction | None = None
 
