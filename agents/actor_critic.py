@@ -1,5 +1,6 @@
 """The networks of an actor-critic: what they are made of, and what they say of a batch."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,37 @@ class ActorCritic:
             "critic": list(self.value_head.parameters()),
             "auxiliary": list(self.auxiliary.parameters()),
         }
+
+
+def reach(
+    networks: ActorCritic, routes: Mapping[str, Collection[str]]
+) -> dict[str, tuple[str, ...]]:
+    """Tell which losses train each module once nothing is frozen: what is declared and reaches it.
+
+    Args:
+        routes: the losses that may train a part, by part.
+
+    Returns:
+        losses by module: `actor.extractor`, ..., or `extractor`, ... of a backbone in common.
+        Modules without parameters are left out.
+    """
+    auxiliary = ("auxiliary",) if len(networks.auxiliary) else ()
+    reached: dict[str, tuple[nn.Module, tuple[str, ...]]] = {}
+    for name, backbone in networks.backbones.items():
+        prefix, own = (
+            ("", ("actor", "critic")) if networks.shares_backbone else (f"{name}.", (name,))
+        )
+        for part, losses in {"extractor": (*own, *auxiliary), "memory": own}.items():
+            allowed = tuple(loss for loss in losses if loss in routes.get(part, losses))
+            reached[f"{prefix}{part}"] = getattr(backbone, part), allowed
+    reached["policy_head"] = networks.policy_head, ("actor",)
+    reached["value_head"] = networks.value_head, ("critic",)
+    reached["auxiliary"] = networks.auxiliary, auxiliary
+    return {
+        name: losses
+        for name, (module, losses) in reached.items()
+        if any(parameter.numel() for parameter in module.parameters())
+    }
 
 
 @dataclass(frozen=True)

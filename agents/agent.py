@@ -36,6 +36,8 @@ class Agent(nn.Module, ABC):
         progress: their share of the run's, set by the loop; schedules read it.
     """
 
+    optimizer: Optimizer
+
     def __init__(
         self,
         *,

@@ -16,7 +16,7 @@ from agents.optimizer import Optimizer
 from agents.returns import lambda_returns
 from agents.sequences import Batch, to_sequences
 from agents.trajectory import Trajectory
-from networks.normalization import NoRewardScaling, RewardScaling
+from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
 from networks.observations import map_observations
 
 COUNTS = ("update/steps", "update/skipped")
@@ -41,7 +41,7 @@ class Preparation(nn.Module):
         self,
         networks: ActorCritic,
         *,
-        reward_scaling: RewardScaling | NoRewardScaling,
+        reward_scaling: RewardScaling | RewardClipping | NoRewardScaling,
         num_envs: int,
         discount: float,
         gae_lambda: float,

@@ -178,8 +178,9 @@ class Optimizer(nn.Module):
                 allow_unused=True,
             )
             for index, gradient in zip(wanted, gradients, strict=True):
-                before = total[index]
-                total[index] = gradient if before is None or gradient is None else before + gradient
+                if gradient is not None:
+                    before = total[index]
+                    total[index] = gradient if before is None else before + gradient
         return [
             torch.zeros_like(parameter) if gradient is None else gradient
             for parameter, gradient in zip(self.trainable, total, strict=True)

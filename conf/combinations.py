@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from conf.constraints import show
 from conf.pretraining import pretraining_problems
 
 Config = dict[str, Any]
@@ -21,7 +22,10 @@ def combination_problems(config: Config) -> list[str]:
     rules: tuple[Callable[[Config], Iterator[str]], ...] = (
         _sequences,
         _sharing,
+        _freezing,
+        _gradients,
         _native_environments,
+        _rewards,
         _environment_keywords,
         _evaluation,
         _optimizer,
@@ -99,6 +103,31 @@ def _sharing(config: Config) -> Iterator[str]:
             )
 
 
+def _freezing(config: Config) -> Iterator[str]:
+    """Extractors are one part of the optimizer, which thaws as a whole."""
+    own, freeze = config["critic"]["extractor"], config["extractor"]["freeze"]
+    if own is not None and own["freeze"] != freeze:
+        times = [value for value in (own["freeze"], freeze) if not isinstance(value, bool)]
+        if times:
+            yield (
+                f"critic.extractor.freeze: expected {show(freeze)} as in extractor.freeze, because "
+                f"all extractors thaw together; got {show(own['freeze'])}"
+            )
+
+
+def _gradients(config: Config) -> Iterator[str]:
+    """A loss that trains nothing was not meant."""
+    if not config["auxiliary"]:
+        return
+    if "auxiliary" not in config["gradients"]["extractor"]:
+        yield (
+            "gradients.extractor: expected auxiliary among them, because auxiliary losses would "
+            f"train nothing else that acts; got {show(config['gradients']['extractor'])}"
+        )
+    if config["extractor"]["freeze"] is True:
+        yield "auxiliary: expected none, because extractor.freeze=true leaves them nothing to train"
+
+
 def _native_environments(config: Config) -> Iterator[str]:
     """A native vector environment cannot be changed from the inside, environment by environment."""
     env = config["env"]
@@ -107,13 +136,20 @@ def _native_environments(config: Config) -> Iterator[str]:
     used = {
         "env.wrappers": bool(env["wrappers"]),
         "pomdp": bool(config["pomdp"]),
-        "env.frame_stack": env["frame_stack"] > 1,
         "env.previous_action": env["previous_action"],
         "env.previous_reward": env["previous_reward"],
         "env.on_failure": env["on_failure"] != "stop",
     }
     for key in (key for key, is_used in used.items() if is_used):
         yield f"{key}: not possible with env.vectorization=native; use env.vectorization=sync"
+
+
+def _rewards(config: Config) -> Iterator[str]:
+    if config["normalize_rewards"] and config["clip_rewards"] is not None:
+        yield (
+            "clip_rewards: expected null, because normalize_rewards=true brings rewards to one "
+            "scale already"
+        )
 
 
 def _environment_keywords(config: Config) -> Iterator[str]:

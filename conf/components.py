@@ -193,6 +193,20 @@ class ScaleReward:
 
 
 @dataclass
+class GridCodes:
+    """An entry of `env.wrappers`, in conf/env/minigrid.yaml."""
+
+    direction: bool
+
+
+@dataclass
+class GridPixels:
+    """An entry of `env.wrappers`, in conf/env/minigrid_rgb.yaml."""
+
+    tile_size: PositiveCount
+
+
+@dataclass
 class Anything:
     """No key that we read."""
 
@@ -235,7 +249,11 @@ TARGETS: dict[str, dict[str, type]] = {
         "agents.update_rules.RMSpropTF": RMSpropTF,
     },
     "pomdp": {"envs.pomdp.MaskVelocity": MaskVelocity},
-    "wrapper": {"envs.wrappers.ScaleReward": ScaleReward},
+    "wrapper": {
+        "envs.wrappers.ScaleReward": ScaleReward,
+        "envs.grids.GridCodes": GridCodes,
+        "envs.grids.GridPixels": GridPixels,
+    },
 }
 
 # The keys we read of every other class in the group; the class takes what else it likes.

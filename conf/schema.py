@@ -35,6 +35,7 @@ class Environment:
     on_failure: Literal["stop", "restart"]
     step_timeout: Positive | None
     time_limit: PositiveCount | None
+    life_loss: bool
     frame_stack: PositiveCount
     image_layout: ImageLayout
     previous_action: bool
@@ -113,6 +114,7 @@ class TrainingRun:
     normalize_rewards: bool
     auxiliary: dict[str, Annotated[Free, Target("auxiliary")]]
     gradients: Gradients
+    clip_rewards: Positive | None
     critic: Critic
     policy_head: PolicyHead
     evaluation: PeriodicEvaluation

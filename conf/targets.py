@@ -14,7 +14,7 @@ from conf.constraints import show
 
 OUR_PACKAGES = ("agents", "networks", "envs", "training")
 TRUSTED_PACKAGES = (*OUR_PACKAGES, "torch.nn", "torch.optim", "gymnasium")
-_KNOWN_PACKAGES = ("ale_py", "gymnasium_robotics", "minatar", "minigrid", "popgym")
+_KNOWN_PACKAGES = ("ale_py", "envs", "gymnasium_robotics", "minatar", "minigrid", "popgym")
 """Packages of environments that anybody's run may import."""
 _FOREIGN = sys.stdlib_module_names | {"torch", "numpy", "gymnasium", "hydra", "omegaconf"}
 _CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")

@@ -68,7 +68,8 @@ def make_environments(
         on_failure: of an environment; see `envs.vector.SlotVectorEnv`.
         step_timeout: seconds after which a process ('async') counts as lost; None is never.
         time_limit: steps after which an episode is truncated; None leaves the environment's own.
-        frame_stack: how many of the last observations are shown; 1 adds nothing.
+        frame_stack: how many of the last observations are shown; 1 adds nothing. A native form must
+            stack them itself.
         previous_action: whether the last action is appended to the observation.
         previous_reward: whether the last reward is.
         wrappers: the user's own, each called with an environment.
@@ -91,9 +92,9 @@ def make_environments(
         previous_reward=previous_reward,
     )
     if vectorization == "native":
-        _refuse_layers(layers)
+        _refuse_layers([layer for layer in layers if layer[0] != "env.frame_stack"])
         _refuse_restarts(on_failure)
-        return _make_native(specification, kwargs, num_envs, time_limit)
+        return _make_native(specification, kwargs, num_envs, time_limit, frame_stack)
     return _make_vector(
         functools.partial(make_registered, tuple(packages), specification, kwargs, time_limit),
         layers,
@@ -196,6 +197,7 @@ def _make_native(
     kwargs: Mapping[str, object],
     num_envs: int,
     time_limit: int | None,
+    frame_stack: int,
 ) -> Environments:
     """Makes the environment's own vector version or nothing: `make_vec` alone chooses itself."""
     if specification.vector_entry_point is None:
@@ -203,14 +205,8 @@ def _make_native(
             f"env.vectorization=native: {specification.id} has no vector version of its own; "
             "use env.vectorization=sync"
         )
-    limit: dict[str, Any] = {}
-    if time_limit is not None:
-        if "max_episode_steps" not in (accepted_keywords(specification, is_native=True) or ()):
-            raise ValueError(
-                f"env.time_limit={time_limit}: the vector version of {specification.id} has none; "
-                "use env.time_limit=null or env.vectorization=sync"
-            )
-        limit = {"max_episode_steps": time_limit}
+    own_keys = _keywords_of_native(specification, time_limit, frame_stack)
+    _refuse_clipping(specification, kwargs)
     environments: Environments = create(
         specification,
         kwargs,
@@ -218,7 +214,7 @@ def _make_native(
             specification,
             num_envs=num_envs,
             vectorization_mode="vector_entry_point",
-            **limit,
+            **own_keys,
             **own,
         ),
     )
@@ -237,6 +233,39 @@ def _make_native(
         environments.close()
         raise ValueError(f"env.id={specification.id}: {error}") from error
     return environments
+
+
+def _keywords_of_native(
+    specification: EnvSpec, time_limit: int | None, frame_stack: int
+) -> dict[str, Any]:
+    """Hands to a native form what goes around single environments; refuses what it lacks."""
+    accepted = accepted_keywords(specification, is_native=True) or ()
+    asked: dict[str, Any] = {}
+    if time_limit is not None:
+        if "max_episode_steps" not in accepted:
+            raise ValueError(
+                f"env.time_limit={time_limit}: the vector version of {specification.id} has none; "
+                "use env.time_limit=null or env.vectorization=sync"
+            )
+        asked["max_episode_steps"] = time_limit
+    if "frame_stack" in accepted:
+        asked["frame_stack"] = frame_stack
+    elif frame_stack > 1:
+        raise ValueError(
+            f"env.frame_stack={frame_stack}: the vector version of {specification.id} stacks no "
+            "frames; use env.frame_stack=1 or env.vectorization=sync"
+        )
+    return asked
+
+
+def _refuse_clipping(specification: EnvSpec, kwargs: Mapping[str, object]) -> None:
+    """Refuses scores that are none: ale-py's vector version clips rewards unless told not to."""
+    key = "reward_clipping"
+    if key in (accepted_keywords(specification, is_native=True) or ()) and kwargs.get(key, True):
+        raise ValueError(
+            f"env.vectorization=native: {specification.id} clips its rewards, so that scores would "
+            f"be clipped; use env=atari, or +env.kwargs.{key}=false"
+        )
 
 
 def _refuse_layers(layers: Sequence[Layer]) -> None:

@@ -13,15 +13,18 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 
 from envs.spaces import one_line
 
-# Prefix of the ids that a popular package registers, and the package's module.
-_PACKAGES = {
-    "ALE/": "ale_py",
-    "MiniGrid-": "minigrid",
-    "BabyAI-": "minigrid",
-    "popgym-": "popgym",
-    "bsuite/": "shimmy",
-    "dm_control/": "shimmy",
+# Beginnings of ids for which there is a preset, and what it calls them.
+_PRESETS = {
+    "ALE/": ("atari", "Atari/"),
+    "Atari/": ("atari", "Atari/"),
+    "MinAtar/": ("minatar", "MinAtar/"),
+    "MiniGrid-": ("minigrid", "MiniGrid-"),
+    "BabyAI-": ("minigrid", "BabyAI-"),
 }
+# Likewise of ids that a popular package registers, and the package's module.
+_PACKAGES = {"popgym-": "popgym", "bsuite/": "shimmy", "dm_control/": "shimmy"}
+# Modules that an extra of this project installs.
+_EXTRAS = {"ale_py": "atari", "minatar": "minatar", "minigrid": "minigrid", "popgym": "popgym"}
 # Arguments of gymnasium.make and make_vec that are not the environment's own.
 _OUR_KEYS = {
     "id": "env.id",
@@ -65,14 +68,8 @@ def find_specification(id: str) -> EnvSpec:
     except gymnasium.error.Error as error:
         nearest = _nearest_ids(id)
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
-        module = next((m for prefix, m in _PACKAGES.items() if id.startswith(prefix)), None)
-        package = (
-            f"; it needs 'env.packages=[{module}]' (`{_pip_install(module)}`)"
-            if module
-            else "; a package that registers it goes into env.packages"
-        )
         raise ValueError(
-            f"env.id={id}: no such environment is registered{hint}{package}"
+            f"env.id={id}: no such environment is registered{hint}{_source_hint(id)}"
         ) from error
 
 
@@ -127,5 +124,21 @@ def _nearest_ids(id: str) -> list[str]:
     return [by_lower_case[known] for known in nearest]
 
 
+def _source_hint(id: str) -> str:
+    """Says what registers an id: a preset, a known package, or one of the user's."""
+    for prefix, (preset, ours) in _PRESETS.items():
+        name = id.removeprefix(prefix)
+        if name != id:
+            known = name.replace("-v5", "-v0") if preset == "atari" else name
+            return f"; env={preset} env.id={ours}{known} makes it"
+    for prefix, module in _PACKAGES.items():
+        if id.startswith(prefix):
+            return f"; it needs 'env.packages=[{module}]' (`{_pip_install(module)}`)"
+    return "; a package that registers it goes into env.packages"
+
+
 def _pip_install(module: str) -> str:
-    return f"pip install {module.partition('.')[0].replace('_', '-')}"
+    package = module.partition(".")[0]
+    if package in _EXTRAS:
+        return f"pip install -c constraints.txt -e '.[{_EXTRAS[package]}]'"
+    return f"pip install {package.replace('_', '-')}"

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
+from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import RecordEpisodeStatistics
 
+from envs.grids import is_minigrid
 from envs.registration import import_packages, install_hint
 from envs.spaces import check_spaces, one_line
 
@@ -36,6 +38,7 @@ def make_layered(
     try:
         for key, wrap in layers:
             environment = _wrapped(environment, key, wrap)
+        _refuse_raw_grids(environment, name)
         try:
             check_spaces(environment.observation_space, environment.action_space)
         except ValueError as error:
@@ -44,6 +47,16 @@ def make_layered(
         environment.close()
         raise
     return environment
+
+
+def _refuse_raw_grids(environment: Environment, name: str) -> None:
+    """Refuses codes and a mission as MiniGrid shows them: they would be taken for numbers."""
+    space = environment.observation_space
+    if isinstance(space, spaces.Dict) and "mission" in space.spaces and is_minigrid(environment):
+        raise ValueError(
+            f"{name}: its observations hold codes and a mission in words, which networks cannot "
+            f"read as they are; use env=minigrid {name}, or env=minigrid_rgb for pictures"
+        )
 
 
 def make_registered(

@@ -50,10 +50,12 @@ class Convolution:
         return height // self.pool[0], width // self.pool[1]
 
     def __str__(self) -> str:
-        """Write it as a configuration does."""
-        pairs = {name: getattr(self, name) for name in ("kernel", "stride", "padding", "pool")}
-        words = [f"{name}: {_shortened(pair)}" for name, pair in pairs.items()]
-        return f"{{filters: {self.filters}, {', '.join(words)}}}"
+        """Write it as a configuration does, without what it may leave out."""
+        words = [f"filters: {self.filters}", f"kernel: {_shortened(self.kernel)}"]
+        for name, usual in (("stride", (1, 1)), ("padding", (0, 0)), ("pool", (1, 1))):
+            pair = getattr(self, name)
+            words += [] if pair == usual else [f"{name}: {_shortened(pair)}"]
+        return f"{{{', '.join(words)}}}"
 
 
 def cascade(size: Size, filters: Sequence[int]) -> list[Convolution]:

@@ -125,6 +125,26 @@ class NoRewardScaling(nn.Module):
         return rewards
 
 
+class RewardClipping(nn.Module):
+    """Cuts rewards to +-limit: one learning rate for games whose scores differ by magnitudes.
+
+    Source: Mnih et al. (2015), "Human-level control through deep reinforcement learning", methods.
+    """
+
+    def __init__(self, *, limit: float) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def restart(self, is_first: Tensor) -> None:
+        """Do nothing."""
+
+    def forward(
+        self, rewards: Float[Tensor, "T B"], ended: Tensor, valid: Tensor
+    ) -> Float[Tensor, "T B"]:
+        """Cut the rewards."""
+        return rewards.clamp(-self._limit, self._limit)
+
+
 class RewardScaling(nn.Module):
     """Divide rewards by the running standard deviation of the discounted return.
 

@@ -25,7 +25,7 @@ from envs.seeding import environment_seeds
 from networks.backbone import Backbone
 from networks.inputs import make_input
 from networks.memory import Memory
-from networks.normalization import NoRewardScaling, RewardScaling
+from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
 from networks.policy_heads import make_policy_head
 from training.auxiliary import build_auxiliary
 from training.collect import Collector
@@ -93,16 +93,23 @@ def build_agent(
 
 
 def _build_preparation(config: DictConfig, networks: ActorCritic, *, num_envs: int) -> Preparation:
-    scaling: RewardScaling | NoRewardScaling = NoRewardScaling()
-    if config.normalize_rewards:
-        scaling = RewardScaling(num_envs=num_envs, discount=config.agent.discount)
     return Preparation(
         networks,
-        reward_scaling=scaling,
+        reward_scaling=_build_reward_scaling(config, num_envs=num_envs),
         num_envs=num_envs,
         sequence_length=training_sequence_length(plain(config)),
         **{name: config.agent[name] for name in _OF_THE_RETURNS},
     )
+
+
+def _build_reward_scaling(
+    config: DictConfig, *, num_envs: int
+) -> RewardScaling | RewardClipping | NoRewardScaling:
+    if config.normalize_rewards:
+        return RewardScaling(num_envs=num_envs, discount=config.agent.discount)
+    if config.clip_rewards is not None:
+        return RewardClipping(limit=config.clip_rewards)
+    return NoRewardScaling()
 
 
 def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> Collector:
@@ -111,6 +118,7 @@ def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) 
         environments,
         rollout_length=config.agent.rollout_length,
         seeds=environment_seeds(config.seed, environments.num_envs, purpose="train"),
+        life_loss=config.env.life_loss,
     )
 
 
@@ -200,7 +208,8 @@ def _optimizer_factory(config: DictConfig) -> Any:
         rule=_rule_factory(options["_target_"], own),
         default=default,
         groups=groups,
-        routes=plain(config.gradients),
+        # Auxiliary losses read no memory: that they may not train it needs no pass of its own.
+        routes={**config.gradients, "memory": [*config.gradients.memory, "auxiliary"]},
         max_grad_norm=float("inf") if limit is None else limit,
     )
 

@@ -17,6 +17,7 @@ from networks.mirror import Array
 from networks.observations import Observations, map_observations
 from networks.policy_heads import PolicyHead
 from training.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
+from training.lives import Lives, OneLife
 from training.storage import Storage
 
 
@@ -52,19 +53,36 @@ class Collector:
     """
 
     def __init__(
-        self, environments: VectorEnv[Any, Any, Any], *, rollout_length: int, seeds: Sequence[int]
+        self,
+        environments: VectorEnv[Any, Any, Any],
+        *,
+        rollout_length: int,
+        seeds: Sequence[int],
+        life_loss: bool = False,
     ) -> None:
-        """Allocate storage and reset every environment with its seed."""
+        """Allocate storage and reset every environment with its seed.
+
+        Args:
+            life_loss: whether a lost life ends an episode of the stream, though the game goes on.
+                The step after it is then marked like one that resets; its reward enters the score
+                alone.
+
+        Raises:
+            ValueError: the environments have no lives.
+        """
         self.environments = environments
         self.env_steps = 0
         self.episodes: list[Episode] = []
         self.seconds = {"environment": 0.0, "acting": 0.0}
         self.should_abandon: Callable[[], bool] = lambda: False
-        first, _ = reset_with_seeds(environments, seeds)
+        first, infos = reset_with_seeds(environments, seeds)
+        num_envs = environments.num_envs
+        self._lives = Lives(num_envs, infos) if life_loss else OneLife(num_envs)
         self._storage = Storage(rollout_length, first)
         self._storage.put(-1, first)
         self._storage.is_first[-1] = True
-        self._ended = np.zeros(environments.num_envs, dtype=bool)
+        self._ended = np.zeros(num_envs, dtype=bool)  # episodes of the stream
+        self._is_over = self._ended  # those of the environments
         self._counter = EpisodeCounter(environments)
         self._state: Tensor | None = None
         self._is_between = True  # and not in the middle of a trajectory
@@ -117,16 +135,17 @@ class Collector:
         stepped = time.perf_counter()
         storage.action_array[step] = actions.numpy()
         storage.put(step + 1, observations)
-        storage.reward_array[step] = rewards
-        storage.terminated_array[step] = terminated
+        is_over = terminated | truncated
+        has_lost = self._lives.lost(infos) & ~is_over & ~self._ended
+        storage.reward_array[step] = np.where(self._ended, 0.0, rewards)
+        storage.terminated_array[step] = terminated | has_lost
         storage.truncated_array[step] = truncated
         if "restarted" in infos:
             self._cut(step, infos["restarted"])
         # An episode that ended one step earlier opens anew with this step's observation.
         storage.is_first_array[step + 1] = self._ended
-        ended = terminated | truncated
-        self.episodes += self._counter.add(rewards, self._ended, ended, infos)
-        self._ended = ended
+        self.episodes += self._counter.add(rewards, self._is_over, is_over, infos)
+        self._ended, self._is_over = is_over | has_lost, is_over
         self.seconds["acting"] += acted - started
         self.seconds["environment"] += stepped - acted
         return state
@@ -136,11 +155,11 @@ class Collector:
 
         The episodes end one step earlier, at the last observation there was: cut, not terminated.
         """
-        lost = restarted & ~self._ended
-        self._counter.forget(lost)
+        self._counter.forget(restarted & ~self._is_over)
+        self._lives.forget(restarted)
         if step > 0:
-            self._storage.truncated_array[step - 1] |= lost
-        self._ended = self._ended | restarted
+            self._storage.truncated_array[step - 1] |= restarted & ~self._ended
+        self._ended, self._is_over = self._ended | restarted, self._is_over | restarted
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that the next trajectory depends on, as tensors and as plain Python.
@@ -158,6 +177,8 @@ class Collector:
         return tensors, {
             "env_steps": self.env_steps,
             "ended": self._ended.tolist(),
+            "over": self._is_over.tolist(),
+            "lives": self._lives.state_dict(),
             "episodes": self._counter.state_dict(),
             "environments": snapshots,
         }
@@ -188,6 +209,10 @@ class Collector:
         storage.is_first[-1] = tensors["is_first"] | torch.from_numpy(~exact)
         self.env_steps = state["env_steps"]
         self._ended = np.array(state["ended"]) & exact
+        # Where lives are not looked at, both are the same; earlier checkpoints have the first.
+        self._is_over = np.array(state.get("over", state["ended"])) & exact
+        self._lives.load_state_dict(state.get("lives", []))
+        self._lives.forget(~exact)
         self._counter.load_state_dict(state["episodes"])
         self._counter.forget(~exact)
         self._state = tensors["memory"].clone() if "memory" in tensors else None

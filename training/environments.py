@@ -12,8 +12,8 @@ from training.instantiation import make_partial, plain
 
 _OF_REGISTERED = ("id", "kwargs", "packages", "time_limit")
 """Keys of the group `env` that say how a registered environment is made."""
-_OF_EXTRACTORS = ("image_layout",)
-"""Keys of the group `env` that say how its observations are read."""
+_OF_THE_AGENT = ("image_layout", "life_loss")
+"""Keys of the group `env` that say how its stream is read, which environments need not know."""
 
 
 def build_environments(config: DictConfig, *, num_envs: int) -> VectorEnv[Any, Any, Any]:
@@ -38,7 +38,7 @@ def wrap_environments(
 
 
 def _options(config: DictConfig, num_envs: int) -> dict[str, Any]:
-    given = {k: v for k, v in plain(config.env).items() if k not in _OF_EXTRACTORS}
+    given = {k: v for k, v in plain(config.env).items() if k not in _OF_THE_AGENT}
     options: dict[str, Any] = {**given, "num_envs": num_envs}
     options["wrappers"] = [
         make_partial(f"env.wrappers[{index}]", wrapper)

@@ -109,7 +109,8 @@ def _misfit(key: str, error: Unfit) -> str:
     """Write which option does not fit, and the extractors that would, as words to type."""
     where = f"{key}.{error.option}" if error.option else key
     place = key if key == "extractor" else f"extractor@{key}"
-    instead = "".join(f"; or use {place}={name}" for name in error.instead)
+    other = "or use" if error.option else "use"  # an option has a remedy of its own
+    instead = "".join(f"; {other} {place}={name}" for name in error.instead)
     return f"{where}: {error.reason}{instead}"
 
 

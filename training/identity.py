@@ -17,8 +17,8 @@ from envs.spaces import one_line
 from training.instantiation import plain
 
 _LIBRARIES = ("neurl", "torch", "gymnasium", "numpy", "hydra-core")
-_ENGINES = {"box2d": "Box2D", "mujoco": "mujoco"}
-"""Distributions that simulate Gymnasium's own environments, by the environments' module."""
+_ENGINES = {"box2d": "Box2D", "mujoco": "mujoco", "atari": "ale-py", "minatar": "MinAtar"}
+"""Distributions that simulate environments of Gymnasium's and ours, by these' modules."""
 
 
 def identity(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> dict[str, Any]:

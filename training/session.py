@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
@@ -27,6 +26,7 @@ from training.directory import claimed
 from training.episodes import InvalidExperience
 from training.evaluation import describe
 from training.fitting import Unfitted
+from training.header import header
 from training.identity import identity
 from training.preparation import Start, begun_pretraining, take_weights
 from training.pretrain import Interrupted, SavedPretraining
@@ -107,7 +107,7 @@ def _build_run(
     state = None if earlier is None else earlier.state
     tensorboard = begin_records(config, directory, state, own["versions"])
     stack.callback(tensorboard.close)
-    print(_header(config, agent, parameters), *start.notices, sep="\n", flush=True)
+    print(header(config, agent, parameters), *start.notices, sep="\n", flush=True)
     if saved is None and is_wanted(config):
         start.env_steps += pretrain_extractor(
             config, agent, directory, tensorboard=tensorboard, identity=own, saved=begun
@@ -183,16 +183,6 @@ def _saved(config: DictConfig, directory: Path, *, has_begun: bool) -> SavedRun 
             print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
         return None
     return SavedRun(directory, *load_checkpoint(checkpoints))
-
-
-def _header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
-    """Say in two lines what is trained, where, and how large it is."""
-    parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
-    return (
-        f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
-        f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"
-        f"parameters: {parts}"
-    )
 
 
 def _report(run: Run, status: Status, directory: Path, trust: Sequence[str]) -> str:

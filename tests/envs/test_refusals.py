@@ -165,11 +165,23 @@ def test_refusals_name_the_key_and_the_remedy(
 
 
 def test_a_known_package_is_named(refusal) -> None:
-    if "ALE/Pong-v5" in registry:
-        pytest.skip("ale_py is installed and registers itself")
-    message = refusal(id="ALE/Pong-v5")
-    assert "env.packages=[ale_py]" in message
-    assert "pip install ale-py" in message
+    if any(id.startswith("popgym-") for id in registry):
+        pytest.skip("another test imported popgym")
+    message = refusal(id="popgym-RepeatFirstEasy-v0")
+    assert "env.packages=[popgym]" in message
+    assert "pip install -c constraints.txt -e '.[popgym]'" in message
+
+
+@pytest.mark.parametrize(
+    ("id", "words"),
+    [
+        ("ALE/NoSuchGame-v5", "env=atari env.id=Atari/NoSuchGame-v0"),
+        ("MinAtar/NoSuchGame-v0", "env=minatar env.id=MinAtar/NoSuchGame-v0"),
+        ("BabyAI-NoSuchTask-v0", "env=minigrid env.id=BabyAI-NoSuchTask-v0"),
+    ],
+)
+def test_a_preset_is_named(id: str, words: str, refusal) -> None:
+    assert words in refusal(id=id)
 
 
 def test_missing_arguments_name_the_key(registered, refusal, plain) -> None:

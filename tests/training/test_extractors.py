@@ -8,6 +8,7 @@ from gymnasium import spaces
 from torch import nn
 
 from conf.compose import load
+from networks.cnn import CNN
 from networks.composite import DictExtractor, Joined
 from networks.inputs import make_input
 from networks.mlp import MLP, Flatten
@@ -147,3 +148,162 @@ def test_numbers_alone_are_normalised() -> None:
         for space in observation_spaces:
             assert type(make_normalization(make_input(space), learns=True)) is kind
             assert type(make_normalization(make_input(space), learns=False)) is NoNormalization
+
+
+IMAGE = (12, 12, 3)
+OF_PARTS = {"arm/camera": IMAGE, "map": (7, 7, 20), "speed": (1,)}
+SMALL = ["extractor.filters=[2]", "extractor.hidden_sizes=[5]"]
+
+
+def test_an_image_is_read_in_the_layout_of_the_environment() -> None:
+    for words, shape, channels in (
+        ([], (12, 12, 3), 3),
+        ([], (3, 12, 12), 3),
+        (["env.image_layout=chw"], (10, 10, 10), 10),
+        (["env.image_layout=hwc"], (12, 12, 12), 12),
+    ):
+        extractor, width = build("extractor=cnn", *SMALL, *words, shape=shape)
+        assert isinstance(extractor, CNN)
+        assert (extractor.rows.channels, width) == (channels, 5)
+
+
+def test_what_a_space_says_of_its_layout_wins() -> None:
+    config = load(["extractor=cnn", *SMALL, "env.image_layout=chw"]).extractor
+    extractor, _ = build_extractor("extractor", config, (7, 7, 20), "hwc")
+    assert extractor.rows.channels == 20
+
+
+def test_each_part_has_a_layout_of_its_own() -> None:
+    config = load(
+        [
+            "extractor=dict",
+            "+extractor@extractor.keys.arm.camera=cnn",
+            "extractor.keys.arm.camera.layout=chw",
+            "+extractor@extractor.keys.map=cnn",
+            "env.image_layout=hwc",
+        ]
+    ).extractor
+    shapes = {**OF_PARTS, "arm/camera": (6, 6, 6)}
+    layouts = {"arm/camera": None, "map": "hwc", "speed": None}
+    extractor, _ = build_extractor("extractor", config, shapes, layouts)
+    assert [extractor.parts[name].rows.is_last for name in ("arm/camera", "map")] == [False, True]
+    rows = {name: torch.zeros(2, *shape) for name, shape in shapes.items()}
+    assert extractor(rows).shape == (2, 64)
+
+
+@pytest.mark.parametrize("name", ["mlp", "flatten"])
+def test_extractors_of_vectors_read_images_flat(name: str) -> None:
+    extractor, _ = build(f"extractor={name}", shape=IMAGE)
+    rows = torch.rand(2, *IMAGE)
+    assert torch.equal(extractor(rows), extractor(rows.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    ("words", "shape", "message"),
+    [
+        (
+            ["extractor=nature_cnn"],
+            IMAGE,
+            r"^extractor\.layers\[1\]: a kernel of 4x4 does not fit its input of 2x2; what fits "
+            r"images of 12x12 is layers=\[\{filters: 32, kernel: 8, stride: 4\}, .*\]; "
+            r"or use extractor=cnn$",
+        ),
+        (
+            ["extractor=dict", "+extractor@extractor.keys.arm.camera=nature_cnn"],
+            OF_PARTS,
+            r"^extractor\.keys\.arm\.camera\.layers\[1\]: .*; "
+            r"or use extractor@extractor\.keys\.arm\.camera=cnn$",
+        ),
+        (
+            ["extractor=cnn"],
+            (4,),
+            r"^extractor: observations of shape \(4,\) are a vector, no image; "
+            r"use extractor=mlp$",
+        ),
+        (["extractor=impala_cnn"], (4, 4, 1), r"4x4 pixels, expected at least 5x5; use extractor="),
+        (
+            ["extractor=cnn"],
+            (10, 10, 10),
+            r"^extractor\.layout: auto cannot tell .*env\.image_layout=hwc .*; "
+            r"or use extractor=mlp$",
+        ),
+        (
+            ["extractor=cnn"],
+            OF_PARTS,
+            r"^extractor: networks\.cnn\.CNN reads images, and this observation has the parts "
+            r"arm/camera, map, speed; give the image one of its own: "
+            r"extractor=dict \+extractor@extractor\.keys\.arm\.camera=cnn$",
+        ),
+    ],
+)
+def test_what_is_no_fitting_image_is_refused_with_a_remedy(words, shape, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(*words, shape=shape)
+
+
+def test_the_layers_that_a_refusal_names_can_be_typed() -> None:
+    with pytest.raises(ValueError, match="what fits") as refused:
+        build("extractor=nature_cnn", shape=IMAGE)
+    named = str(refused.value).partition(" is ")[2].partition("; or")[0]
+    extractor, width = build("extractor=nature_cnn", f"extractor.{named}", shape=IMAGE)
+    assert isinstance(extractor, CNN)
+    assert width == 512
+
+
+class Wrapped(nn.Module):
+    """An extractor that is handed another, built for the same rows."""
+
+    def __init__(self, input_shape, encoder: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.input_shape, self.encoder, self.scale = input_shape, encoder, scale
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.encoder(rows)
+
+
+def wrapped(encoder: dict[str, Any]) -> dict[str, Any]:
+    return {"_target_": f"{__name__}.Wrapped", "encoder": encoder, "scale": 2.0}
+
+
+CNN_OPTIONS = {
+    "_target_": "networks.cnn.CNN", "layout": "auto", "layers": "auto", "filters": [2],
+    "activation": "relu", "normalization": "none", "hidden_sizes": [5],
+    "initialization": "orthogonal", "gain": 1.0, "weights": None, "freeze": False,
+}  # fmt: skip
+
+
+def test_an_extractor_within_an_extractor_is_built_for_the_same_rows() -> None:
+    extractor, width = build_extractor("extractor", wrapped(CNN_OPTIONS), (7, 7, 20), "hwc")
+    assert isinstance(extractor, Wrapped)
+    assert isinstance(extractor.encoder, CNN)
+    assert (extractor.input_shape, width) == ((7, 7, 20), 5)
+    assert extractor.encoder.rows.channels == 20
+    assert len(list(extractor.parameters())) == 4
+
+
+def test_what_is_wrong_within_is_told_by_its_path() -> None:
+    with pytest.raises(ValueError, match=r"^extractor\.encoder: .* no image; use extractor@extr"):
+        build_extractor("extractor", wrapped(CNN_OPTIONS), (4,))
+    with pytest.raises(ValueError, match=r"Wrapped reads images, .* extractor=dict \+extractor@"):
+        build_extractor("extractor", wrapped(CNN_OPTIONS), OF_PARTS)
+
+
+class TenLines(nn.Module):
+    """A module as a newcomer writes it."""
+
+    def __init__(self, input_shape: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        height, across, channels = input_shape
+        self.convolution = nn.Conv2d(channels, width, 3, stride=2)
+        self.output = nn.Linear(width * ((height - 3) // 2 + 1) * ((across - 3) // 2 + 1), 7)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        maps = torch.relu(self.convolution(rows.permute(0, 3, 1, 2)))
+        return self.output(maps.flatten(1))
+
+
+def test_a_plain_module_reads_images_in_the_environments_layout() -> None:
+    options = {"_target_": f"{__name__}.TenLines", "width": 3, "weights": None, "freeze": False}
+    extractor, width = build_extractor("extractor", options, IMAGE)
+    assert isinstance(extractor, TenLines)
+    assert width == 7

@@ -1,0 +1,43 @@
+"""What a run says of itself before it begins: what is trained, where, how large, and by what."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from omegaconf import DictConfig
+
+from agents.actor_critic import reach
+from agents.agent import Agent
+from networks.backbone import Backbone
+from training.outline import outline
+
+
+def header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
+    """Say what is trained and where, layer by layer, how large it is, and which losses train it."""
+    parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
+    return (
+        f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
+        f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"
+        f"{outline(agent)}\n"
+        f"parameters: {parts}\n"
+        f"gradients: {_gradients(agent)}"
+    )
+
+
+def _gradients(agent: Agent) -> str:
+    """Write `extractor <- actor, critic; ...`: every module and the losses that train it."""
+    networks = agent.networks
+    frozen = {
+        ("extractor" if networks.shares_backbone else f"{name}.extractor"): _frozen(backbone)
+        for name, backbone in networks.backbones.items()
+    }
+    return "; ".join(
+        f"{module} <- {', '.join(losses) or 'nothing'}{frozen.get(module, '')}"
+        for module, losses in reach(networks, agent.optimizer.routes).items()
+    )
+
+
+def _frozen(backbone: Backbone) -> str:
+    if math.isinf(backbone.frozen_until):
+        return " (frozen)"
+    return f" (frozen until {backbone.frozen_until:,.0f} steps)" if backbone.frozen_until else ""
