@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from conf.constraints import show
+from conf.pretraining import pretraining_problems
 
 Config = dict[str, Any]
 
@@ -34,6 +35,7 @@ def combination_problems(config: Config) -> list[str]:
         _evaluation,
         _optimizer,
         _value_head,
+        pretraining_problems,
     )
     return [problem for rule in rules for problem in rule(config)]
 
