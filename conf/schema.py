@@ -20,6 +20,7 @@ from conf.constraints import (
     PositiveCount,
     Target,
 )
+from conf.extractors import Cloning
 
 
 @dataclass
@@ -129,6 +130,15 @@ class TrainingRun:
 
 
 @dataclass
+class PretrainingRun(TrainingRun):
+    """conf/pretrain.yaml, composed."""
+
+    objective: Literal["reconstruction", "behaviour_cloning"]
+    source: Path | None
+    cloning: Cloning
+
+
+@dataclass
 class EvaluationRun:
     """conf/evaluate.yaml, composed."""
 
@@ -150,7 +160,12 @@ class Comparison:
 
 
 # The primary configuration of each entry point.
-ROOTS: dict[str, type] = {"config": TrainingRun, "evaluate": EvaluationRun, "compare": Comparison}
+ROOTS: dict[str, type] = {
+    "config": TrainingRun,
+    "pretrain": PretrainingRun,
+    "evaluate": EvaluationRun,
+    "compare": Comparison,
+}
 
 # The folders of conf/, one choice each (pomdp: several).
 GROUPS = (

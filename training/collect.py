@@ -2,23 +2,41 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from agents.agent import Agent
 from agents.trajectory import Trajectory
+from envs.batch import shown
 from envs.seeding import environment_seeds
 from envs.starting import reset_with_seeds
 from envs.vector import SlotVectorEnv
 from networks.mirror import Array
-from networks.observations import map_observations
+from networks.observations import Observations, map_observations
+from networks.policy_heads import PolicyHead
 from training.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
 from training.lives import Lives
 from training.storage import Storage
+
+
+class Player(Protocol):
+    """What steps environments: an agent, or whoever acts as one does."""
+
+    policy_head: PolicyHead
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Return the memory before any observation, `[B, S]`."""
+
+    def act(
+        self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Choose one action per environment and advance the memory."""
+
+    def to_environment(self, actions: Tensor) -> Array:
+        """Map the policy's actions to the environment's."""
 
 
 class Collector:
@@ -76,7 +94,7 @@ class Collector:
         unwrapped = self.environments.unwrapped
         return unwrapped.restarts if isinstance(unwrapped, SlotVectorEnv) else 0
 
-    def collect(self, agent: Agent) -> Trajectory:
+    def collect(self, agent: Player) -> Trajectory:
         """Take `rollout_length` steps in every environment.
 
         The trajectory is a view of storage that the next call overwrites.
@@ -91,7 +109,7 @@ class Collector:
         state = self._state
         if state is None:
             state = agent.initial_state(self.environments.num_envs)
-        storage.allocate_actions(agent)
+        storage.allocate_actions(agent.policy_head)
         before = state
         self.episodes = []
         self.seconds = {"environment": 0.0, "acting": 0.0}
@@ -106,7 +124,7 @@ class Collector:
         self._is_between = True
         return trajectory
 
-    def _step(self, agent: Agent, step: int, state: Tensor) -> Tensor:
+    def _step(self, agent: Player, step: int, state: Tensor) -> Tensor:
         storage = self._storage
         started = time.perf_counter()
         actions, state = agent.act(
@@ -237,5 +255,5 @@ def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int)
         when = f"at step {step} of the rollout, after action {action}"
     raise InvalidExperience(
         f"environment {environment} sent a {name} that is not finite "
-        f"({rows[row, environment].tolist()}) {when}; mend it or wrap it (env.wrappers)"
+        f"({shown(rows[row, environment].tolist())}) {when}; mend it or wrap it (env.wrappers)"
     )

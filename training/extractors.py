@@ -21,7 +21,7 @@ _BY_PART = "networks.composite.DictExtractor"
 """The one extractor that gives each part of an observation an extractor of its own."""
 _AROUND_ANOTHER = "networks.autoencoder.Encoder"
 """The one extractor that adds a layer to another one."""
-_OF_TRAINING = ("weights", "freeze")
+_OF_TRAINING = ("weights", "freeze", "pretrain")
 """Options of every extractor that are no business of its class."""
 
 Layouts = str | None | Mapping[str, str | None]
@@ -75,9 +75,10 @@ def build_extractor(
         extractor, width = build_extractor(key, options, joined)
         return Joined(extractor), width
     if is_by_part:
+        place, name = _place(key), "mlp" if len(shape) < 3 else "cnn"
         raise ValueError(
             f"{key}: {_BY_PART} reads Dict observations, this is one array of shape {shape}; use "
-            "another extractor, as networks.mlp.MLP"
+            f"{place}={name}"
         )
     extractor = _construct(key, options, shape, layout if isinstance(layout, str) else None)
     return extractor, _output_size(key, extractor, shape)
@@ -94,8 +95,6 @@ def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | No
         raise ValueError(
             f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
         )
-    if options.get("weights"):
-        raise ValueError(f"{key}.weights: not possible yet; expected null")
     if layout is not None and "layout" in own:
         own["layout"] = layout
     try:
@@ -110,10 +109,15 @@ def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | No
 def _misfit(key: str, error: Unfit) -> str:
     """Write which option does not fit, and the extractors that would, as words to type."""
     where = f"{key}.{error.option}" if error.option else key
-    place = key if key == "extractor" else f"extractor@{key}"
+    place = _place(key)
     other = "or use" if error.option else "use"  # an option has a remedy of its own
     instead = "".join(f"; {other} {place}={name}" for name in error.instead)
     return f"{where}: {error.reason}{instead}"
+
+
+def _place(key: str) -> str:
+    """Write how an extractor is chosen there."""
+    return key if key == "extractor" else f"extractor@{key}"
 
 
 def _reads_images(options: Mapping[str, Any]) -> bool:
@@ -124,10 +128,9 @@ def _reads_images(options: Mapping[str, Any]) -> bool:
 def _needs_parts(key: str, target: str, shapes: dict[str, Shape]) -> str:
     """Explain that an image is read from one part, and how to say which."""
     image = next((name for name, shape in shapes.items() if len(shape) > 1), next(iter(shapes)))
-    place = key if key == "extractor" else f"extractor@{key}"
     return (
         f"{key}: {target} reads images, and this observation has the parts {', '.join(shapes)}; "
-        f"give the image one of its own: {place}=dict +extractor@{_path(key, image)}=cnn"
+        f"give the image one of its own: {_place(key)}=dict +extractor@{_path(key, image)}=cnn"
     )
 
 
@@ -147,9 +150,7 @@ def _build_by_part(
     extractors: dict[str, nn.Module] = {}
     total = 0
     for name, shape in shapes.items():
-        where, config = (
-            (_path(key, name), own[name]) if name in own else (f"{key}.default", options["default"])
-        )
+        where, config = part_configuration(key, options, name)
         extractors[name], width = build_extractor(where, config, shape, layouts.get(name))
         total += width
     layers = {
@@ -159,6 +160,30 @@ def _build_by_part(
     }
     fused = DictExtractor(extractors, total, **layers)
     return fused, fused.output_size
+
+
+def part_configuration(
+    key: str, options: Mapping[str, Any], name: str
+) -> tuple[str, dict[str, Any]]:
+    """Return where the configuration of one part's extractor stands, and that configuration."""
+    own = dict(_leaves(options["keys"]))
+    if name in own:
+        return _path(key, name), own[name]
+    return f"{key}.default", options["default"]
+
+
+def inner_configuration(
+    key: str, options: Mapping[str, Any], shape: Shapes
+) -> tuple[str, dict[str, Any]]:
+    """Return where the configuration of an encoder's own extractor stands, and that configuration.
+
+    Args:
+        shape: of all observations where `encoder` is chosen, else of one part.
+    """
+    name = "encoder"
+    if options[name] is None:
+        name = "vector_encoder" if len(shape) < 3 else "image_encoder"
+    return f"{key}.{name}", options[name]
 
 
 def _build_encoder(
@@ -178,11 +203,9 @@ def _build_inner(
     key: str, options: Mapping[str, Any], shape: Shapes, layout: Layouts
 ) -> tuple[nn.Module, int]:
     """Build the extractor that is chosen, or the one that each part's shape asks for."""
-    if options["encoder"] is not None:
-        return build_extractor(f"{key}.encoder", options["encoder"], shape, layout)
-    if not isinstance(shape, dict):
-        name = "vector_encoder" if len(shape) < 3 else "image_encoder"
-        return build_extractor(f"{key}.{name}", options[name], shape, layout)
+    if options["encoder"] is not None or not isinstance(shape, dict):
+        where, config = inner_configuration(key, options, shape)
+        return build_extractor(where, config, shape, layout)
     layouts = layout if isinstance(layout, Mapping) else {}
     built = {name: _build_inner(key, options, shape[name], layouts.get(name)) for name in shape}
     total = sum(width for _, width in built.values())

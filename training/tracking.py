@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,9 +14,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
 from conf.choices import Choice
+from networks.mirror import Array
 from training.event_files import EventFile, Position, position
 from training.film import Film
-from training.summaries import hparams_value, image_value, text_value
+from training.summaries import hparams_value, image_value, picture_value, text_value
 
 
 class TensorBoard:
@@ -51,6 +53,10 @@ class TensorBoard:
         """Log an animated GIF; it plays in the tab of images."""
         image = image_value(tag, film.data, film.width, film.height, str(film))
         self._add([image], env_steps, wall_time)
+
+    def picture(self, tag: str, pixels: Array, step: int) -> None:
+        """Log a picture, `uint8 [H, W, 3]`."""
+        self._add([picture_value(tag, pixels)], step, time.time())
 
     def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
         """Log what the run was configured with: its row in the hparams tab."""
@@ -108,6 +114,9 @@ class NoTensorBoard:
 
     def film(self, tag: str, film: Film, env_steps: int, wall_time: float) -> None:
         """Ignore the film."""
+
+    def picture(self, tag: str, pixels: Array, step: int) -> None:
+        """Ignore the picture."""
 
     def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
         """Ignore the values."""
