@@ -91,6 +91,7 @@ class Tracking:
 
     tensorboard: bool
     progress: Literal["auto"] | bool
+    representation: bool
     interval: PositiveCount
 
 

@@ -34,6 +34,7 @@ from training.progression import Intervals
 from training.refusal import Refusal
 from training.resume import SavedRun
 from training.run import Diverged, Run, Status
+from training.telemetry import build_telemetry
 from training.threads import set_num_threads
 from training.tracking import NoTensorBoard, Progress, TensorBoard
 from training.video import build_films
@@ -105,6 +106,7 @@ def _build_run(
         collector=collector,
         evaluator=evaluator,
         films=films,
+        telemetry=build_telemetry(config),
         directory=directory,
         archive=Archive(directory, agent, keep_last=config.checkpoint.keep_last),
         tensorboard=tensorboard,

@@ -1,8 +1,11 @@
 """What TensorBoard is told besides scalars, in its own protocol buffers."""
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
@@ -28,6 +31,15 @@ def image_value(tag: str, encoded: bytes, width: int, height: int, description: 
         metadata=SummaryMetadata(summary_description=description),
         image=Summary.Image(encoded_image_string=encoded, width=width, height=height, colorspace=3),
     )
+
+
+def png(picture: npt.NDArray[np.uint8]) -> bytes:
+    """Encode a picture `[H, W, 3]`."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG")
+    return file.getvalue()
 
 
 def hparams_value(hyperparameters: Mapping[str, Choice], start: float) -> Any:
