@@ -38,7 +38,7 @@ class Row:
         score: mean over seeds; None before any run has finished.
         score_deviation: over seeds; None for a single one.
         seeds: how many finished runs the score is of.
-        env_steps: mean over the runs, as are the columns after it.
+        env_steps: mean over the runs, as are the columns after it; pre-training included.
         status: how many runs are in which state.
     """
 
@@ -107,7 +107,7 @@ def _table(environment: str, runs: Sequence[RunRecord]) -> Table:
     groups: dict[tuple[Choice, ...], list[RunRecord]] = defaultdict(list)
     for run in runs:
         groups[tuple(run.choices.get(key, ABSENT) for key in columns)].append(run)
-    notes = _budget_notes(runs)
+    notes = _budget_notes(runs) + _pretraining_notes(runs)
     rows = []
     for members in groups.values():
         kept, repeated = _one_per_seed(members)
@@ -158,4 +158,14 @@ def _budget_notes(runs: Sequence[RunRecord]) -> list[str]:
     if len(budgets) == 1:
         return []
     listed = " or ".join(f"{budget:,}" for budget in budgets)
-    return [f"budgets differ: total_env_steps is {listed}; compare scores of equal budgets"]
+    is_pretrained = any(run.pretraining_env_steps for run in runs)
+    what = "total_env_steps with pre-training" if is_pretrained else "total_env_steps"
+    return [f"budgets differ: {what} is {listed}; compare scores of equal budgets"]
+
+
+def _pretraining_notes(runs: Sequence[RunRecord]) -> list[str]:
+    counts = sorted({run.pretraining_env_steps for run in runs} - {0})
+    if not counts:
+        return []
+    listed = " or ".join(f"{count:,}" for count in counts)
+    return [f"env steps and budgets count those of pre-training, where there was any: {listed}"]

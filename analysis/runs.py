@@ -28,8 +28,10 @@ class RunRecord:
     Attributes:
         environment: its id, and what is hidden of it.
         choices: every value of its configuration, by the key of the command line.
-        budget: env steps the run is configured for.
+        budget: env steps the run is configured for, and those of pre-training.
         score: mean return of the final evaluation; None before it.
+        env_steps: those of pre-training included.
+        pretraining_env_steps: how many of them were taken before there was an agent.
         training_seconds: collecting and learning alone.
         parameters: of all networks.
     """
@@ -42,6 +44,7 @@ class RunRecord:
     status: str
     score: float | None
     env_steps: float
+    pretraining_env_steps: int
     training_seconds: float
     steps_per_second: float
     parameters: float
@@ -79,15 +82,17 @@ def read_run(directory: Path) -> RunRecord:
     summary = _mapping(directory / "summary.json", json.loads)
     try:
         is_finished = summary["status"] == "finished"
+        before = int(summary.get("pretraining_env_steps", 0))
         return RunRecord(
             directory=directory,
             environment="-".join([str(config["env"]["id"]), *(config.get("pomdp") or {})]),
             choices=choices(config),
             seed=int(config["seed"]),
-            budget=int(config["total_env_steps"]),
+            budget=int(config["total_env_steps"]) + before,
             status=str(summary["status"]),
             score=_number(summary["evaluation"]["return_mean"]) if is_finished else None,
-            env_steps=_number(summary["env_steps"]),
+            env_steps=_number(summary["env_steps"]) + before,
+            pretraining_env_steps=before,
             training_seconds=_number(summary["training_seconds"]),
             steps_per_second=_number(summary["steps_per_second"]),
             parameters=_number(summary["parameters"]["total"]),
@@ -107,8 +112,9 @@ def _run_directories(roots: Iterable[Path]) -> Iterator[Path]:
         seen.add(root)
         for folder, folders, files in os.walk(root):
             if set(_RECORDS) & set(files):
-                folders.clear()
-                yield Path(folder)
+                if "summary.json" in files or "pretraining" not in folders:
+                    yield Path(folder)
+                folders.clear()  # with weights alone it is no run, and holds none
             folders[:] = sorted(name for name in folders if not name.startswith("."))
 
 

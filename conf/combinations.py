@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from conf.constraints import show
+from conf.pretraining import pretraining_problems
 
 Config = dict[str, Any]
 
@@ -34,6 +35,7 @@ def combination_problems(config: Config) -> list[str]:
         _evaluation,
         _optimizer,
         _value_head,
+        pretraining_problems,
     )
     return [problem for rule in rules for problem in rule(config)]
 
@@ -109,13 +111,14 @@ def _sharing(config: Config) -> Iterator[str]:
 
 def _freezing(config: Config) -> Iterator[str]:
     """Extractors are one part of the optimizer, which thaws as a whole."""
-    own, freeze = config["critic"]["extractor"], config["extractor"]["freeze"]
-    if own is not None and own["freeze"] != freeze:
-        times = [value for value in (own["freeze"], freeze) if not isinstance(value, bool)]
+    own, freeze = config["critic"]["extractor"], config["extractor"].get("freeze", False)
+    own_freeze = freeze if own is None else own.get("freeze", False)
+    if own_freeze != freeze:
+        times = [value for value in (own_freeze, freeze) if not isinstance(value, bool)]
         if times:
             yield (
                 f"critic.extractor.freeze: expected {show(freeze)} as in extractor.freeze, because "
-                f"all extractors thaw together; got {show(own['freeze'])}"
+                f"all extractors thaw together; got {show(own_freeze)}"
             )
 
 
@@ -128,7 +131,7 @@ def _gradients(config: Config) -> Iterator[str]:
             "gradients.extractor: expected auxiliary among them, because auxiliary losses would "
             f"train nothing else that acts; got {show(config['gradients']['extractor'])}"
         )
-    if config["extractor"]["freeze"] is True:
+    if config["extractor"].get("freeze") is True:
         yield "auxiliary: expected none, because extractor.freeze=true leaves them nothing to train"
 
 

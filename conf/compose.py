@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from conf.composition import CONFIG_DIRECTORY, VERSION_BASE, Composer
+from conf.pretraining import missing_sources
 from conf.refusals import InvalidConfiguration, flag_problem
 from conf.resolution import frozen, hydra_configuration, inspected, read_only
 from conf.resumption import resumed, stored_configuration
@@ -32,6 +33,8 @@ __all__ = ["InvalidConfiguration", "check", "compose", "frozen", "launch", "load
 
 EXIT_CODE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_KEPT = ("checkpoints", "pretraining")
+"""Where a run keeps what cannot be made again in no time."""
 _HYDRA_PLUGINS = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins")
 
 
@@ -185,7 +188,8 @@ def _one(
     if not problems and typed.get("resume") is not None:
         typed, problems = _resumed(composer, typed, overrides, config_name)
     else:
-        problems += _occupied(typed) + _nowhere(typed)
+        problems += _occupied(typed)
+        problems += missing_sources(typed) if not problems and "extractor" in typed else []
     if problems:
         raise InvalidConfiguration(problems)
     return read_only(typed)
@@ -196,7 +200,7 @@ def _resumed(
 ) -> tuple[dict[str, Any], list[str]]:
     """Put the configuration of the run that goes on in the place of a new one."""
     try:
-        stored = stored_configuration(Path(given["resume"]))
+        stored = stored_configuration(Path(given["resume"]), config_name)
     except ValueError as error:
         raise InvalidConfiguration([f"resume: {error}"]) from error
     # The run cannot vouch for packages; who goes on with it can.
@@ -227,20 +231,12 @@ def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:
     return lines
 
 
-def _nowhere(typed: dict[str, Any]) -> list[str]:
-    """Refuse weights that are not there, before anything is loaded that could read them."""
-    source = typed.get("init_from")
-    if not isinstance(source, str) or Path(source).exists():
-        return []
-    return [f"init_from: there is no {source}; expected a run, a checkpoint or a .safetensors file"]
-
-
 def _occupied(typed: dict[str, Any]) -> list[str]:
     """Refuse a directory that keeps a run, as nothing is ever overwritten, or cannot be made."""
     run_dir = typed.get("run_dir")
     if not isinstance(run_dir, str):
         return []
-    if any(Path(run_dir).glob("checkpoints/*/manifest*.json")):
+    if any(any(Path(run_dir).glob(f"{kept}/*/manifest*.json")) for kept in _KEPT):
         return [
             f"run_dir: {run_dir} holds a run already; go on with it: resume={run_dir}, "
             "or choose another"

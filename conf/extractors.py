@@ -98,16 +98,30 @@ class DictExtractor(AnyExtractor):
 
 
 @dataclass
-class Pretraining:
-    """`pretrain` of conf/extractor/autoencoder.yaml and vae.yaml."""
+class Fit:
+    """How a network is fitted to collected frames: `extractor.pretrain`, `cloning`."""
 
     frames: Count
-    source: Path
+    held_out: Annotated[float, Range(above=0, maximum=0.9)]
     batch_size: PositiveCount
-    learning_rate: Positive
     epochs: PositiveCount
-    held_out: Annotated[float, Range(above=0, below=1)]
     patience: PositiveCount
+    learning_rate: Positive
+    keep_frames: bool
+
+
+@dataclass
+class Pretraining(Fit):
+    """`pretrain` of conf/extractor/autoencoder.yaml and vae.yaml."""
+
+    source: Path
+
+
+@dataclass
+class Cloning(Fit):
+    """`cloning` of conf/pretrain.yaml."""
+
+    deterministic: bool
 
 
 @dataclass(kw_only=True)

@@ -25,11 +25,14 @@ def is_changeable(key: str) -> bool:
     return _lies_under(key, (*_CHANGEABLE, *_SESSION))
 
 
-def stored_configuration(run: Path) -> DictConfig:
+def stored_configuration(run: Path, config_name: str = "config") -> DictConfig:
     """Read the configuration that a run left, unchecked.
 
+    Args:
+        config_name: what a run of this kind is composed from.
+
     Raises:
-        ValueError: there is none, or it cannot be read.
+        ValueError: there is none, or it cannot be read, or is of another kind of run.
     """
     path = run / "config.yaml"
     try:
@@ -40,6 +43,10 @@ def stored_configuration(run: Path) -> DictConfig:
         raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     if not isinstance(config, DictConfig):
         raise ValueError(f"{path} is damaged: it holds no configuration")
+    is_pretraining = "objective" in config
+    if is_pretraining != (config_name == "pretrain"):
+        script = "pretrain.py" if is_pretraining else "train.py"
+        raise ValueError(f"{run} is no run of this kind: it was begun by {script}")
     return config
 
 

@@ -20,6 +20,7 @@ from conf.constraints import (
     PositiveCount,
     Target,
 )
+from conf.extractors import Cloning
 
 
 @dataclass
@@ -130,6 +131,15 @@ class TrainingRun:
 
 
 @dataclass
+class PretrainingRun(TrainingRun):
+    """conf/pretrain.yaml, composed."""
+
+    objective: Literal["reconstruction", "behaviour_cloning"]
+    source: Path | None
+    cloning: Cloning
+
+
+@dataclass
 class EvaluationRun:
     """conf/evaluate.yaml, composed."""
 
@@ -151,7 +161,12 @@ class Comparison:
 
 
 # The primary configuration of each entry point.
-ROOTS: dict[str, type] = {"config": TrainingRun, "evaluate": EvaluationRun, "compare": Comparison}
+ROOTS: dict[str, type] = {
+    "config": TrainingRun,
+    "pretrain": PretrainingRun,
+    "evaluate": EvaluationRun,
+    "compare": Comparison,
+}
 
 # The folders of conf/, one choice each (pomdp: several).
 GROUPS = (

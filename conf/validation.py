@@ -41,7 +41,7 @@ def checked(
     found += walk.problems
     for key, hint in walk.unknown.items():
         found.append(f"{key}: unknown key{hint or key_hint(key, walk.known)}")
-    if not found and config_name == "config":
+    if not found and config_name in ("config", "pretrain"):
         found = combination_problems(typed)
     return typed, found
 

@@ -241,6 +241,9 @@ class GaussianHead(PolicyHead):
     The policy works in units of the bounds: -1 and 1 are `low` and `high`, beyond them the
     environment receives the bound while the policy keeps the action it drew. Dimensions without two
     finite bounds are handed on as they are, cut at the one that there may be.
+
+    Attributes:
+        is_bounded: `[A]`, which dimensions have two finite bounds.
     """
 
     space: spaces.Box
@@ -256,8 +259,8 @@ class GaussianHead(PolicyHead):
         self.action_shape, self.action_dtype = (size,), torch.float32
         self.encoded_size = size
         low, high = (bound.ravel().astype(np.float64) for bound in (space.low, space.high))
-        self._is_bounded = (np.abs(low) < _LARGEST) & (np.abs(high) < _LARGEST)
-        self._low, self._high = (np.where(self._is_bounded, bound, 0.0) for bound in (low, high))
+        self.is_bounded = (np.abs(low) < _LARGEST) & (np.abs(high) < _LARGEST)
+        self._low, self._high = (np.where(self.is_bounded, bound, 0.0) for bound in (low, high))
         limits = np.finfo(space.dtype.name)
         self._smallest, self._largest = (np.clip(b, limits.min, limits.max) for b in (low, high))
 
@@ -274,7 +277,7 @@ class GaussianHead(PolicyHead):
         share = (actions.astype(np.float64) + 1.0) * 0.5
         # Not low + share * range, which may miss high by a rounding.
         scaled = self._low * (1.0 - share) + self._high * share
-        mapped = np.where(self._is_bounded, scaled, actions)
+        mapped = np.where(self.is_bounded, scaled, actions)
         cut: Array = np.clip(mapped, self._smallest, self._largest)
         return cut.astype(self.space.dtype).reshape(len(actions), *self.space.shape)
 

@@ -2,23 +2,41 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
 
-from agents.agent import Agent
 from agents.trajectory import Trajectory
+from envs.batch import shown
 from envs.seeding import environment_seeds
 from envs.starting import reset_with_seeds
 from envs.vector import SlotVectorEnv
 from networks.mirror import Array
-from networks.observations import map_observations
+from networks.observations import Observations, map_observations
+from networks.policy_heads import PolicyHead
 from training.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
-from training.lives import Lives, OneLife
+from training.lives import Lives
 from training.storage import Storage
+
+
+class Player(Protocol):
+    """What steps environments: an agent, or whoever acts as one does."""
+
+    policy_head: PolicyHead
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Return the memory before any observation, `[B, S]`."""
+
+    def act(
+        self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Choose one action per environment and advance the memory."""
+
+    def to_environment(self, actions: Tensor) -> Array:
+        """Map the policy's actions to the environment's."""
 
 
 class Collector:
@@ -62,7 +80,7 @@ class Collector:
         self.should_abandon: Callable[[], bool] = lambda: False
         first, infos = reset_with_seeds(environments, seeds)
         num_envs = environments.num_envs
-        self._lives = Lives(num_envs, infos) if life_loss else OneLife(num_envs)
+        self._lives = Lives(num_envs, infos) if life_loss else None
         self._storage = Storage(rollout_length, first)
         self._storage.put(-1, first)
         self._storage.is_first[-1] = True
@@ -78,7 +96,7 @@ class Collector:
         unwrapped = self.environments.unwrapped
         return unwrapped.restarts if isinstance(unwrapped, SlotVectorEnv) else 0
 
-    def collect(self, agent: Agent) -> Trajectory:
+    def collect(self, agent: Player) -> Trajectory:
         """Take `rollout_length` steps in every environment.
 
         The trajectory is a view of storage that the next call overwrites.
@@ -93,7 +111,7 @@ class Collector:
         state = self._state
         if state is None:
             state = agent.initial_state(self.environments.num_envs)
-        storage.allocate_actions(agent)
+        storage.allocate_actions(agent.policy_head)
         before = state
         self.episodes = []
         self.seconds = {"environment": 0.0, "acting": 0.0}
@@ -109,7 +127,7 @@ class Collector:
         self.trajectory = trajectory
         return trajectory
 
-    def _step(self, agent: Agent, step: int, state: Tensor) -> Tensor:
+    def _step(self, agent: Player, step: int, state: Tensor) -> Tensor:
         storage = self._storage
         started = time.perf_counter()
         actions, state = agent.act(
@@ -121,20 +139,32 @@ class Collector:
         stepped = time.perf_counter()
         storage.action_array[step] = actions.numpy()
         storage.put(step + 1, observations)
-        is_over = terminated | truncated
-        has_lost = self._lives.lost(infos) & ~is_over & ~self._ended
-        storage.reward_array[step] = np.where(self._ended, 0.0, rewards)
-        storage.terminated_array[step] = terminated | has_lost
+        storage.reward_array[step] = rewards
+        storage.terminated_array[step] = terminated
         storage.truncated_array[step] = truncated
+        ended = is_over = terminated | truncated
+        if self._lives is not None:
+            ended = is_over | self._end_lives(step, self._lives.lost(infos) & ~is_over)
         if "restarted" in infos:
             self._cut(step, infos["restarted"])
         # An episode that ended one step earlier opens anew with this step's observation.
         storage.is_first_array[step + 1] = self._ended
         self.episodes += self._counter.add(rewards, self._is_over, is_over, infos)
-        self._ended, self._is_over = is_over | has_lost, is_over
+        self._ended, self._is_over = ended, is_over
         self.seconds["acting"] += acted - started
         self.seconds["environment"] += stepped - acted
         return state
+
+    def _end_lives(self, step: int, has_lost: Array) -> Array:
+        """End episodes of the stream where a life was lost; return where.
+
+        The step after a lost life opens the next episode: like one that resets it is not learnt
+        from, and ends nothing unless the game is over.
+        """
+        self._storage.reward_array[step][self._ended] = 0.0
+        ends = has_lost & ~self._ended
+        self._storage.terminated_array[step] |= ends
+        return ends
 
     def _cut(self, step: int, restarted: Array) -> None:
         """Turn the step at which environments failed into the one that resets them.
@@ -142,7 +172,8 @@ class Collector:
         The episodes end one step earlier, at the last observation there was: cut, not terminated.
         """
         self._counter.forget(restarted & ~self._is_over)
-        self._lives.forget(restarted)
+        if self._lives is not None:
+            self._lives.forget(restarted)
         if step > 0:
             self._storage.truncated_array[step - 1] |= restarted & ~self._ended
         self._ended, self._is_over = self._ended | restarted, self._is_over | restarted
@@ -164,7 +195,7 @@ class Collector:
             "env_steps": self.env_steps,
             "ended": self._ended.tolist(),
             "over": self._is_over.tolist(),
-            "lives": self._lives.state_dict(),
+            "lives": None if self._lives is None else self._lives.state_dict(),
             "episodes": self._counter.state_dict(),
             "environments": snapshots,
         }
@@ -197,8 +228,9 @@ class Collector:
         self._ended = np.array(state["ended"]) & exact
         # Where lives are not looked at, both are the same; earlier checkpoints have the first.
         self._is_over = np.array(state.get("over", state["ended"])) & exact
-        self._lives.load_state_dict(state.get("lives", []))
-        self._lives.forget(~exact)
+        if self._lives is not None:
+            self._lives.load_state_dict(state["lives"])
+            self._lives.forget(~exact)
         self._counter.load_state_dict(state["episodes"])
         self._counter.forget(~exact)
         self._state = tensors["memory"].clone() if "memory" in tensors else None
@@ -226,5 +258,5 @@ def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int)
         when = f"at step {step} of the rollout, after action {action}"
     raise InvalidExperience(
         f"environment {environment} sent a {name} that is not finite "
-        f"({rows[row, environment].tolist()}) {when}; mend it or wrap it (env.wrappers)"
+        f"({shown(rows[row, environment].tolist())}) {when}; mend it or wrap it (env.wrappers)"
     )

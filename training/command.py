@@ -3,11 +3,16 @@
 import shlex
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 from conf.choices import choices
+from training.event_files import rewind
+from training.files import replace
+from training.instantiation import plain
 from training.tracking import NoTensorBoard, TensorBoard
 
 _OWN = ("run_dir", "hydra.output_subdir")
@@ -27,7 +32,30 @@ def command() -> str | None:
     words = [f"--config-dir={s.path}" for s in sources if s.provider == "command-line"]
     words += [word for word in settings.overrides.hydra if "searchpath" in word]
     words += [word for word in settings.overrides.task if _key(word) not in _OWN]
-    return shlex.join(["python", "train.py", *words])
+    script = "pretrain.py" if settings.job.config_name == "pretrain" else "train.py"
+    return shlex.join(["python", script, *words])
+
+
+def begin_records(
+    config: DictConfig,
+    directory: Path,
+    saved: Mapping[str, Any] | None,
+    versions: Mapping[str, str],
+) -> TensorBoard | NoTensorBoard:
+    """Write the configuration, and open the curves where the run stands: at its start or later.
+
+    Args:
+        saved: what the run goes on from, which tells how far the curves went; None for a new one.
+    """
+    stored = {**plain(config), "resume": None, "run_dir": str(directory)}
+    replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
+    rewind(directory, {} if saved is None else saved["tensorboard"])
+    if not config.tracking.tensorboard:
+        return NoTensorBoard()
+    tensorboard = TensorBoard(directory)
+    if saved is None:
+        introduce(tensorboard, config=stored, versions=versions)
+    return tensorboard
 
 
 def introduce(

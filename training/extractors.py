@@ -21,7 +21,7 @@ _BY_PART = "networks.composite.DictExtractor"
 """The one extractor that gives each part of an observation an extractor of its own."""
 _AROUND_ANOTHER = "networks.autoencoder.Encoder"
 """The one extractor that adds a layer to another one."""
-_OF_TRAINING = ("weights", "freeze")
+_OF_TRAINING = ("weights", "freeze", "pretrain")
 """Options of every extractor that are no business of its class."""
 
 Layouts = str | None | Mapping[str, str | None]
@@ -94,8 +94,6 @@ def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | No
         raise ValueError(
             f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
         )
-    if options.get("weights"):
-        raise ValueError(f"{key}.weights: not possible yet; expected null")
     if layout is not None and "layout" in own:
         own["layout"] = layout
     try:
@@ -147,9 +145,7 @@ def _build_by_part(
     extractors: dict[str, nn.Module] = {}
     total = 0
     for name, shape in shapes.items():
-        where, config = (
-            (_path(key, name), own[name]) if name in own else (f"{key}.default", options["default"])
-        )
+        where, config = part_configuration(key, options, name)
         extractors[name], width = build_extractor(where, config, shape, layouts.get(name))
         total += width
     layers = {
@@ -159,6 +155,30 @@ def _build_by_part(
     }
     fused = DictExtractor(extractors, total, **layers)
     return fused, fused.output_size
+
+
+def part_configuration(
+    key: str, options: Mapping[str, Any], name: str
+) -> tuple[str, dict[str, Any]]:
+    """Return where the configuration of one part's extractor stands, and that configuration."""
+    own = dict(_leaves(options["keys"]))
+    if name in own:
+        return _path(key, name), own[name]
+    return f"{key}.default", options["default"]
+
+
+def inner_configuration(
+    key: str, options: Mapping[str, Any], shape: Shapes
+) -> tuple[str, dict[str, Any]]:
+    """Return where the configuration of an encoder's own extractor stands, and that configuration.
+
+    Args:
+        shape: of all observations where `encoder` is chosen, else of one part.
+    """
+    name = "encoder"
+    if options[name] is None:
+        name = "vector_encoder" if len(shape) < 3 else "image_encoder"
+    return f"{key}.{name}", options[name]
 
 
 def _build_encoder(
@@ -178,11 +198,9 @@ def _build_inner(
     key: str, options: Mapping[str, Any], shape: Shapes, layout: Layouts
 ) -> tuple[nn.Module, int]:
     """Build the extractor that is chosen, or the one that each part's shape asks for."""
-    if options["encoder"] is not None:
-        return build_extractor(f"{key}.encoder", options["encoder"], shape, layout)
-    if not isinstance(shape, dict):
-        name = "vector_encoder" if len(shape) < 3 else "image_encoder"
-        return build_extractor(f"{key}.{name}", options[name], shape, layout)
+    if options["encoder"] is not None or not isinstance(shape, dict):
+        where, config = inner_configuration(key, options, shape)
+        return build_extractor(where, config, shape, layout)
     layouts = layout if isinstance(layout, Mapping) else {}
     built = {name: _build_inner(key, options, shape[name], layouts.get(name)) for name in shape}
     total = sum(width for _, width in built.values())

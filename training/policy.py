@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from agents.agent import Agent
-from envs.spaces import flatten_observation
+from envs.spaces import flatten_observation, one_line, reads_alike
 from networks.mirror import Array
 from networks.observations import Shape, Shapes, any_part, map_observations
 from networks.policy_heads import CategoricalHead
@@ -80,6 +80,20 @@ class Policy:
     def environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Make environments that emit what this policy reads: as configured, wrappers included."""
         return build_environments(self.config, num_envs=num_envs)
+
+
+def other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) -> str | None:
+    """Say in words why an agent does not fit environments; None where it does."""
+    read, emitted = agent.actor.inputs.space, environments.single_observation_space
+    if not reads_alike(read, emitted):
+        return (
+            f"the policy reads observations in {one_line(read)}, the environment emits "
+            f"{one_line(emitted)}"
+        )
+    made, taken = agent.policy_head.space, environments.single_action_space
+    if made != taken:
+        return f"the policy acts in {one_line(made)}, the environment takes {one_line(taken)}"
+    return None
 
 
 def _batched(observation: Any, shapes: Shapes) -> tuple[Array | dict[str, Array], bool]:

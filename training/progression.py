@@ -64,6 +64,7 @@ class Progression:
     evaluation: Evaluation | None = None
     best: Evaluation | None = None
     best_env_steps: int = 0
+    pretraining_env_steps: int = 0
     phase_seconds: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
@@ -82,6 +83,7 @@ class Progression:
         best = None if self.best is None else self.best.summary()
         return {
             "env_steps": self.env_steps,
+            "pretraining_env_steps": self.pretraining_env_steps,
             "updates": self.updates,
             "skipped_updates": self.skipped,
             "environment_restarts": self.restarts,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,6 +13,7 @@ from conf.targets import package_problems
 from training.build import build_agent
 from training.checkpoint import load_checkpoint, part_of
 from training.environments import build_environments
+from training.instantiation import plain
 from training.policy import Policy
 from training.threads import set_num_threads
 
@@ -36,7 +37,7 @@ def load_agent(
     config = stored_configuration(run)
     config.trusted_packages = list(trusted_packages)
     config.device, config.compile = device, False
-    config = frozen(config)
+    config = _settled(frozen(config))
     problems = package_problems(config.env.packages, trusted_packages)
     if problems:
         raise ValueError("; ".join(problems))
@@ -81,3 +82,26 @@ def load_policy(
     )
     set_num_threads(config.num_threads, agent)
     return Policy(config, agent)
+
+
+def _settled(config: DictConfig) -> DictConfig:
+    """Take out of a configuration where weights once came from: they are in a checkpoint now."""
+    changed: dict[str, Any] = plain(config)
+    changed["init_from"] = None
+    _forget(changed["extractor"])
+    _forget(changed["critic"]["extractor"])
+    result: DictConfig = OmegaConf.create(changed)
+    OmegaConf.set_readonly(result, True)
+    return result
+
+
+def _forget(node: Any) -> None:
+    """Remove weights and pre-training from an extractor's configuration and those inside of it."""
+    if not isinstance(node, dict):
+        return
+    if node.get("weights"):
+        node["weights"] = None
+    if isinstance(node.get("pretrain"), dict):
+        node["pretrain"]["frames"] = 0
+    for child in node.values():
+        _forget(child)

@@ -2,17 +2,18 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from gymnasium.vector import VectorEnv
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from agents.agent import Agent
 from conf.targets import trust_words
 from envs.vector import EnvironmentFailure
+from training.allocator import keep_freed_memory
 from training.archive import Archive
 from training.build import (
     build_agent,
@@ -21,24 +22,24 @@ from training.build import (
     parameter_counts,
 )
 from training.checkpoint import load_checkpoint
-from training.command import introduce
+from training.command import begin_records
 from training.directory import claimed
 from training.episodes import InvalidExperience
 from training.evaluation import describe
-from training.event_files import rewind
-from training.files import replace
+from training.fitting import Unfitted
 from training.header import header
 from training.identity import identity
-from training.instantiation import plain
+from training.preparation import Start, begun_pretraining, take_weights
+from training.pretrain import Interrupted, SavedPretraining
 from training.progression import Intervals
+from training.reconstruction import is_wanted, pretrain_extractor
 from training.refusal import Refusal
 from training.resume import SavedRun
 from training.run import Diverged, Run, Status
 from training.telemetry import build_telemetry
 from training.threads import set_num_threads
-from training.tracking import NoTensorBoard, Progress, TensorBoard
+from training.tracking import Progress
 from training.video import build_films
-from training.warm_start import warm_start
 
 
 def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> float:
@@ -51,6 +52,7 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
         Refusal: the run could not start, broke, or was interrupted.
     """
     directory = Path(config.run_dir)
+    keep_freed_memory()
     with ExitStack() as stack:
         stack.callback(environments.close)
         try:
@@ -59,8 +61,10 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
             run = _build_run(config, environments, stack)
         except (ValueError, OSError) as error:  # a damaged checkpoint is a ValueError too
             raise Refusal(str(error), 2) from error
-        except EnvironmentFailure as error:
+        except (EnvironmentFailure, InvalidExperience, Unfitted) as error:
             raise Refusal(str(error), 1) from error
+        except Interrupted as stop:
+            raise Refusal(stop.message(directory), 128 + stop.number) from stop
         try:
             status = run.train()
         except (InvalidExperience, EnvironmentFailure, Diverged, OSError) as error:
@@ -86,21 +90,31 @@ def _build_run(
     stack.callback(evaluator.close)
     films = build_films(config)
     stack.callback(films.close)
-    saved = _saved(config, directory)
-    if config.resume is None and any(directory.glob("checkpoints/*/manifest*.json")):
+    begun = begun_pretraining(config, directory)
+    saved = _saved(config, directory, has_begun=begun is not None)
+    if config.resume is None and any(directory.glob("*/*/manifest*.json")):
         # Looked at before, but another process may have trained here in between.
         raise ValueError(f"run_dir: {directory} holds a run already; choose another")
-    agent = _build_agent(config, environments, saved)
+    agent = build_session_agent(config, environments, saved or begun)
     own = identity(config, environments)
-    notices = []
+    start = Start()
     if saved is not None:
         saved.refuse(own)
-    elif config.init_from is not None:
-        notices.append(warm_start(agent, Path(config.init_from)))
+    else:
+        if begun is not None:
+            begun.refuse(directory, own)
+        start = take_weights(config, agent)
     collector = build_collector(config, environments)
     parameters = parameter_counts(agent.parts())
-    tensorboard = _begin_records(config, directory, saved, own["versions"])
+    earlier = saved or begun
+    state = None if earlier is None else earlier.state
+    tensorboard = begin_records(config, directory, state, own["versions"])
     stack.callback(tensorboard.close)
+    print(header(config, agent, parameters), *start.notices, sep="\n", flush=True)
+    if saved is None and is_wanted(config):
+        start.env_steps += pretrain_extractor(
+            config, agent, directory, tensorboard=tensorboard, identity=own, saved=begun
+        )
     run = Run(
         agent=agent,
         collector=collector,
@@ -119,9 +133,10 @@ def _build_run(
         identity=own,
         facts={"seed": config.seed, "parameters": parameters, "versions": own["versions"]},
     )
+    run.at.pretraining_env_steps = start.env_steps
     if saved is not None:
-        notices += saved.notices(config, agent, run.restore(saved.tensors, saved.state))
-    print(header(config, agent, parameters), *notices, sep="\n", flush=True)
+        exact = run.restore(saved.tensors, saved.state)
+        print(*saved.notices(config, agent, exact), sep="\n", flush=True)
     return run
 
 
@@ -133,9 +148,12 @@ def _intervals(config: DictConfig) -> Intervals:
     )
 
 
-def _build_agent(
-    config: DictConfig, environments: VectorEnv[Any, Any, Any], saved: SavedRun | None
+def build_session_agent(
+    config: DictConfig,
+    environments: VectorEnv[Any, Any, Any],
+    saved: SavedRun | SavedPretraining | None,
 ) -> Agent:
+    """Build the agent of a session, and give the process the threads that it computes with."""
     agent = build_agent(
         config,
         environments.single_observation_space,
@@ -147,23 +165,11 @@ def _build_agent(
     return agent
 
 
-def _begin_records(
-    config: DictConfig, directory: Path, saved: SavedRun | None, versions: Mapping[str, str]
-) -> TensorBoard | NoTensorBoard:
-    """Write the configuration, and open the curves where the run stands: at its start or later."""
-    stored = {**plain(config), "resume": None, "run_dir": str(directory)}
-    replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
-    rewind(directory, {} if saved is None else saved.state["tensorboard"])
-    if not config.tracking.tensorboard:
-        return NoTensorBoard()
-    tensorboard = TensorBoard(directory)
-    if saved is None:
-        introduce(tensorboard, config=stored, versions=versions)
-    return tensorboard
-
-
-def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
+def _saved(config: DictConfig, directory: Path, *, has_begun: bool) -> SavedRun | None:
     """Read what the run is to go on from; None where it begins, or begins anew.
+
+    Args:
+        has_begun: with pre-training, which goes on first.
 
     Raises:
         DamagedCheckpoint: no checkpoint is whole.
@@ -177,7 +183,8 @@ def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
                 f"resume={directory}: checkpoints/last is missing; a new run can start from "
                 f"init_from={directory}/checkpoints/best"
             )
-        print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
+        if not has_begun:
+            print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
         return None
     return SavedRun(directory, *load_checkpoint(checkpoints))
 

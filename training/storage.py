@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.agent import Agent
 from agents.trajectory import Trajectory
 from networks.mirror import Array
 from networks.observations import Observations, any_part, map_observations
+from networks.policy_heads import PolicyHead
 
 
 class Storage:
@@ -26,7 +26,7 @@ class Storage:
 
         def allocate(batch: Any) -> Tensor:
             array = np.asarray(batch)
-            return torch.zeros(length + 1, *array.shape, dtype=_storage_dtype(array.dtype))
+            return torch.zeros(length + 1, *array.shape, dtype=storage_dtype(array.dtype))
 
         self.observations: Observations = map_observations(allocate, first)
         parts = self.observations
@@ -67,9 +67,8 @@ class Storage:
             array[0] = array[-1]
         self.is_first[0] = self.is_first[-1]
 
-    def allocate_actions(self, agent: Agent) -> None:
-        """Allocate actions as the agent's policy makes them, once."""
-        head = agent.policy_head
+    def allocate_actions(self, head: PolicyHead) -> None:
+        """Allocate actions as the policy makes them, once."""
         size = (*self.rewards.shape, *head.action_shape)
         if self.actions.shape != size or self.actions.dtype != head.action_dtype:
             self.actions = torch.zeros(size, dtype=head.action_dtype)
@@ -88,7 +87,7 @@ class Storage:
         )
 
 
-def _storage_dtype(dtype: Any) -> torch.dtype:
+def storage_dtype(dtype: Any) -> torch.dtype:
     """Keep the environment's own dtype, but no float64: networks compute in float32."""
     stored: torch.dtype = torch.from_numpy(np.zeros((), dtype)).dtype
     return torch.float32 if stored == torch.float64 else stored

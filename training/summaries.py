@@ -1,11 +1,10 @@
 """What TensorBoard is told besides scalars, in its own protocol buffers."""
 
-import io
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
@@ -13,6 +12,7 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from conf.choices import Choice
+from networks.mirror import Array
 
 
 def text_value(tag: str, markdown: str) -> Any:
@@ -33,13 +33,12 @@ def image_value(tag: str, encoded: bytes, width: int, height: int, description: 
     )
 
 
-def png(picture: npt.NDArray[np.uint8]) -> bytes:
-    """Encode a picture `[H, W, 3]`."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="PNG")
-    return file.getvalue()
+def picture_value(tag: str, pixels: Array) -> Any:
+    """Make a still image of `uint8 [H, W, 3]`."""
+    encoded = BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    height, width, _ = pixels.shape
+    return image_value(tag, encoded.getvalue(), width, height, "")
 
 
 def hparams_value(hyperparameters: Mapping[str, Choice], start: float) -> Any:

@@ -7,19 +7,23 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
-from envs.spaces import one_line, reads_alike
 from training.build import build_agent, build_collector
 from training.environments import build_environments, wrap_environments
 from training.episodes import EpisodeHistory
 from training.loop import iterations
-from training.policy import Policy
+from training.policy import Policy, other_spaces
+from training.preparation import take_weights
+from training.reconstruction import is_wanted
 from training.threads import set_num_threads
 
 Source = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]] | None
 
 
 def build_policy(config: DictConfig, env: Source) -> Policy:
-    """Build an untrained policy for the configured environment, or for one of the caller's."""
+    """Build a policy for the configured environment, or for one of the caller's.
+
+    It is untrained, but for the weights that the configuration names.
+    """
     environments = _environments(config, env)
     try:
         agent = build_agent(
@@ -32,6 +36,7 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
         if not isinstance(env, gymnasium.Env):
             environments.close()
     set_num_threads(config.num_threads, agent)
+    take_weights(config, agent)
     return Policy(config, agent)
 
 
@@ -39,8 +44,14 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
     """Train for at least `env_steps` steps; return the mean return of the last 100 episodes.
 
     Raises:
-        ValueError: the policy was built for other environments or another number of them.
+        ValueError: the policy was built for other environments or another number of them, or its
+            extractor is to be pre-trained first.
     """
+    if is_wanted(policy.config):
+        raise ValueError(
+            "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
+            "pretrain.py makes weights, for extractor.weights=DIRECTORY"
+        )
     environments = _environments(policy.config, env)
     history = EpisodeHistory(window=100)
     try:
@@ -49,7 +60,9 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
                 f"the policy was built for env.num_envs={policy.config.env.num_envs}, "
                 f"got {environments.num_envs} environment(s)"
             )
-        _refuse_other_spaces(policy, environments)
+        difference = other_spaces(policy.agent, environments)
+        if difference is not None:  # the networks cannot read it, or actions would change meaning
+            raise ValueError(difference)
         collector = build_collector(policy.config, environments)
         for iteration in iterations(policy.agent, collector, total_env_steps=env_steps):
             history.extend(iteration.episodes)
@@ -58,21 +71,6 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
             environments.close()
     policy.reset()
     return history.return_mean
-
-
-def _refuse_other_spaces(policy: Policy, environments: VectorEnv[Any, Any, Any]) -> None:
-    """Refuse what the networks cannot read, and actions that would mean something else."""
-    read, emitted = policy.agent.actor.inputs.space, environments.single_observation_space
-    if not reads_alike(read, emitted):
-        raise ValueError(
-            f"the policy reads observations in {one_line(read)}, the environment emits "
-            f"{one_line(emitted)}"
-        )
-    made, taken = policy.agent.policy_head.space, environments.single_action_space
-    if made != taken:
-        raise ValueError(
-            f"the policy acts in {one_line(made)}, the environment takes {one_line(taken)}"
-        )
 
 
 def _environments(config: DictConfig, env: Source) -> VectorEnv[Any, Any, Any]:

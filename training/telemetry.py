@@ -59,7 +59,7 @@ class Representation:
         now = time.time()
         tensorboard.scalars(scalars, env_steps, now)
         for tag, picture in pictures.items():
-            tensorboard.image(tag, picture.numpy(), env_steps, now)
+            tensorboard.picture(tag, picture.numpy(), env_steps)
 
 
 class NoRepresentation:

@@ -2,22 +2,22 @@
 
 import math
 import sys
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tqdm import tqdm
 
 from conf.choices import Choice
+from networks.mirror import Array
 from training.event_files import EventFile, Position, position
 from training.film import Film
-from training.summaries import hparams_value, image_value, png, text_value
+from training.summaries import hparams_value, image_value, picture_value, text_value
 
 
 class TensorBoard:
@@ -54,12 +54,9 @@ class TensorBoard:
         image = image_value(tag, film.data, film.width, film.height, str(film))
         self._add([image], env_steps, wall_time)
 
-    def image(
-        self, tag: str, picture: npt.NDArray[np.uint8], env_steps: int, wall_time: float
-    ) -> None:
-        """Log a picture `[H, W, 3]`."""
-        height, width = picture.shape[:2]
-        self._add([image_value(tag, png(picture), width, height, "")], env_steps, wall_time)
+    def picture(self, tag: str, pixels: Array, step: int) -> None:
+        """Log a picture, `uint8 [H, W, 3]`."""
+        self._add([picture_value(tag, pixels)], step, time.time())
 
     def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
         """Log what the run was configured with: its row in the hparams tab."""
@@ -118,9 +115,7 @@ class NoTensorBoard:
     def film(self, tag: str, film: Film, env_steps: int, wall_time: float) -> None:
         """Ignore the film."""
 
-    def image(
-        self, tag: str, picture: npt.NDArray[np.uint8], env_steps: int, wall_time: float
-    ) -> None:
+    def picture(self, tag: str, pixels: Array, step: int) -> None:
         """Ignore the picture."""
 
     def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:

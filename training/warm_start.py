@@ -1,14 +1,10 @@
-"""Starts training from weights that exist: of a run, of a checkpoint, of a safetensors file."""
+"""Starts training from weights that exist: of a run, of behaviour cloning, of a file."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors.torch
-from safetensors import SafetensorError
-from torch import Tensor
-
 from agents.agent import Agent
-from training.checkpoint import MANIFEST, load_checkpoint, part_of
+from training.checkpoint import part_of
+from training.weight_files import read_tensors
 
 _OF_A_RUN = ("optimizer", "preparation")
 """What an agent keeps of its own course; a warm start takes networks and their normalisation."""
@@ -18,12 +14,13 @@ def warm_start(agent: Agent, source: Path) -> str:
     """Give an agent the weights found under `source` by their names; say which there were.
 
     Args:
-        source: a run directory (its last checkpoint), a checkpoint's directory, or a file.
+        source: as `training.weight_files.read_tensors` takes it.
 
     Raises:
         ValueError: no weights are there, none has a name of the agent's, or one has another shape.
     """
-    found = _read(source)
+    tensors = read_tensors("init_from", source)
+    found = part_of(tensors, "agent") or tensors
     own = {k: v for k, v in agent.state_dict().items() if k.partition(".")[0] not in _OF_A_RUN}
     common = {name: tensor for name, tensor in found.items() if name in own}
     if not common:
@@ -47,20 +44,3 @@ def _part(name: str) -> str:
     """Name the part that a tensor belongs to: `actor.memory`, `value_head`."""
     first, second, *_ = [*name.split("."), ""]
     return f"{first}.{second}" if first in ("actor", "critic") else first
-
-
-def _read(source: Path) -> Mapping[str, Tensor]:
-    if (source / "checkpoints").is_dir():
-        source = source / "checkpoints" / "last"
-    if source.is_dir():
-        if not (source / MANIFEST).exists():
-            raise ValueError(f"init_from={source}: neither a run nor a checkpoint is there")
-        tensors, _ = load_checkpoint(source)
-    else:
-        try:
-            tensors = safetensors.torch.load_file(source)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(
-                f"init_from={source}: cannot be read as a run or a safetensors file: {error}"
-            ) from error
-    return part_of(tensors, "agent") or tensors

@@ -1,0 +1,45 @@
+"""Pre-trains an extractor or an actor: `python pretrain.py [group=option] [key=value] ...`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neurl_guard import check_imports
+
+check_imports(Path(__file__).parent)
+
+from conf.compose import launch
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def pretrain(config: DictConfig) -> float:
+    """Pre-train into a directory of its own; return the least held-out loss."""
+    from training.devices import refuse_missing_device
+    from training.directory import discard
+    from training.environments import build_environments
+    from training.refusal import Refusal
+
+    try:
+        try:
+            refuse_missing_device(config.device)
+            environments = build_environments(config, num_envs=1)
+        except ValueError as error:  # told before torch is imported
+            raise Refusal(str(error), 2) from error
+
+        from training.pretraining_session import pretrain_alone
+
+        return pretrain_alone(config, environments)
+    except BaseException as error:
+        discard(Path(config.run_dir))
+        if not isinstance(error, Refusal):
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    launch(pretrain, config_name="pretrain")

@@ -1,0 +1,164 @@
+"""Behaviour cloning: an actor learns to do what a run's policy did, by cross-entropy.
+
+    loss = mean over valid steps of -log pi(a | s)
+
+For one of K actions that is classification. Source: Pomerleau (1989), ALVINN; Bain & Sammut (1995).
+"""
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from agents.agent import Agent
+from agents.losses import masked_mean
+from agents.sequences import to_sequences
+from agents.trajectory import Trajectory
+from networks.distributions import DiagonalGaussian
+from networks.observations import Observations, map_observations
+from training.checkpoint import part_of
+from training.fitting import HELD_OUT_LOSS, Objective
+from training.frames import STRETCHES, hold_out
+
+_MEASURED = 1024
+"""Steps that are measured at once, about."""
+
+
+class Cloning(Objective):
+    """An agent's actor, and sequences of what a policy saw and did.
+
+    Each sequence begins with the memory that the actor itself would have there: it is computed anew
+    after every epoch, by reading the whole stream with the weights of that time.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        demonstration: Trajectory,
+        *,
+        sequence_length: int,
+        batch_size: int,
+        held_out: float,
+        seed: int,
+    ) -> None:
+        """Cut the demonstration into sequences and hold some stretches of time out.
+
+        Args:
+            batch_size: steps of which the gradient is taken at once, in whole sequences.
+            held_out: share of the sequences.
+
+        Raises:
+            ValueError: it is too short for that.
+        """
+        self.module = nn.ModuleDict({"actor": agent.actor, "policy_head": agent.policy_head})
+        self._actor, self._head = agent.actor, agent.policy_head
+        self._length = sequence_length
+        self._stream = demonstration.to(agent.device)
+        self.items_per_batch = max(1, batch_size // sequence_length)
+        self._learnt, self._held = hold_out(
+            _stretches(demonstration, sequence_length), held_out, seed
+        )
+        self.size = len(self._learnt)
+        self._observe(demonstration)
+        self._steps: dict[str, Any] = {
+            name: map_observations(lambda part: to_sequences(part, sequence_length), step)
+            for name, step in (
+                ("observations", self._stream.step_observations),
+                ("is_first", self._stream.is_first[:-1]),
+                ("actions", self._stream.actions),
+                ("valid", self._stream.valid),
+            )
+        }
+        self._states = torch.zeros(0)
+
+    def _observe(self, demonstration: Trajectory) -> None:
+        """Give the normalisation of observations its statistics, from what is learnt from."""
+        is_learnt = torch.zeros(len(self._learnt) + len(self._held), dtype=torch.bool)
+        is_learnt[self._learnt] = True
+        by_window = is_learnt.view(-1, demonstration.valid.shape[1])  # [W, B]
+        learnt = by_window.repeat_interleave(self._length, 0).to(self._stream.valid.device)
+        self._actor.observe(self._stream.step_observations, self._stream.valid & learnt)
+
+    def refresh(self) -> None:
+        """Walk through the stream for the memory before each sequence."""
+        stream, memory = self._stream, self._actor.memory
+        first = memory.initial_state(stream.valid.shape[1])
+        if memory.state_size == 0:  # nothing to walk for
+            self._states = first.new_zeros(self.size + len(self._held), 0)
+            return
+        features = self._actor.features(stream.step_observations)
+        _, states, _ = memory.unroll(
+            features, first, stream.is_first[:-1], sequence_length=self._length
+        )
+        self._states = states.flatten(0, 1)  # [W, B, S] -> [N, S]
+
+    def loss(self, items: Int[Tensor, " M"]) -> Float[Tensor, ""]:
+        """Cross-entropy with the actions that were taken."""
+        actions, valid, distribution = self._read(self._learnt[items])
+        return -masked_mean(distribution.log_prob(actions), valid)
+
+    def measure(self) -> dict[str, float]:
+        """Measure cross-entropy, and how often (or how far from it) the mode is what was done."""
+        totals: dict[str, float] = {}
+        steps = 0
+        for items in self._held.split(max(1, _MEASURED // self._length)):
+            actions, valid, distribution = self._read(items)
+            values = {HELD_OUT_LOSS: -distribution.log_prob(actions)}
+            mode = distribution.mode()
+            if isinstance(distribution, DiagonalGaussian):
+                values["action_squared_error"] = (mode - actions).square().mean(-1)
+            else:
+                alike = mode == actions
+                whole = alike.flatten(2).all(-1) if alike.ndim > 2 else alike
+                values["accuracy"] = whole.float()
+            for name, value in values.items():
+                totals[name] = totals.get(name, 0.0) + float(value[valid].double().sum())
+            steps += int(valid.sum())
+        return {name: total / max(1, steps) for name, total in totals.items()}
+
+    def _read(self, items: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """Return actions, validity and the policy of some sequences, `[L, M]` each."""
+        chosen = items.to(self._states.device)
+
+        def pick(part: Tensor) -> Tensor:
+            return part.index_select(1, chosen)
+
+        observations: Observations = map_observations(pick, self._steps["observations"])
+        state = self._states.index_select(0, chosen)
+        summary, _ = self._actor(observations, state, pick(self._steps["is_first"]))
+        return pick(self._steps["actions"]), pick(self._steps["valid"]), self._head(summary)
+
+
+def rollout_length(frames: int, num_envs: int, sequence_length: int) -> int:
+    """Return how many steps of every environment make `frames` at least, in whole sequences."""
+    return ceil(frames / num_envs / sequence_length) * sequence_length
+
+
+def to_tensors(demonstration: Trajectory) -> dict[str, Tensor]:
+    """Name a demonstration's tensors, to be recorded."""
+    parts = demonstration.observations
+    named = parts if isinstance(parts, dict) else {"": parts}
+    observations = {f"observations.{name}": part for name, part in named.items()}
+    others = ("is_first", "actions", "rewards", "terminated", "truncated", "state")
+    return observations | {name: getattr(demonstration, name) for name in others}
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> Trajectory:
+    """Make a demonstration of what was recorded."""
+    observations = part_of(tensors, "observations")
+    fields: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
+    return Trajectory(observations=observations.get("", observations), **fields)
+
+
+def _stretches(demonstration: Trajectory, sequence_length: int) -> Int[Tensor, " N"]:
+    """Number the stretches of time that sequences belong to, each of one environment."""
+    steps, num_envs = demonstration.valid.shape
+    windows = steps // sequence_length
+    each = ceil(windows * num_envs / STRETCHES)
+    window = torch.arange(windows)[:, None].expand(windows, num_envs)
+    environment = torch.arange(num_envs)[None].expand(windows, num_envs)
+    numbers: Tensor = window // each * num_envs + environment
+    return numbers.flatten()

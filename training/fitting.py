@@ -1,0 +1,194 @@
+"""Fits a network to recorded data: epochs, an early stop by what is held out, the best weights.
+
+Randomness is derived from seed and epoch, so that nothing but weights, moments and counters must be
+kept to go on exactly where an epoch ended.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from envs.seeding import environment_seeds
+from training.checkpoint import part_of
+
+HELD_OUT_LOSS = "held_out_loss"
+"""The measure by which weights are the best."""
+
+
+class Unfitted(RuntimeError):
+    """The loss is no number any more."""
+
+
+class Objective(ABC):
+    """A network, the data that it is fitted to, and how well it fits.
+
+    Attributes:
+        module: what is fitted; all its parameters are.
+        size: how many items there are to learn from; they are drawn by their number.
+        items_per_batch: of which the gradient is taken at once.
+    """
+
+    module: nn.Module
+    size: int
+    items_per_batch: int
+
+    @abstractmethod
+    def loss(self, items: Int[Tensor, " M"]) -> Float[Tensor, ""]:
+        """Mean loss of some items."""
+
+    @abstractmethod
+    def measure(self) -> dict[str, float]:
+        """Measure what is held out, `held_out_loss` among others."""
+
+    def refresh(self) -> None:
+        """Compute anew what depends on the weights and stands for an epoch."""
+        return
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When fitting ends, and how fast it goes.
+
+    Attributes:
+        epochs: passes over the data at most.
+        patience: passes without a better `held_out_loss` after which it ends.
+    """
+
+    epochs: int
+    patience: int
+    learning_rate: float
+
+
+class Fitting:
+    """Adam on an objective, epoch by epoch.
+
+    Attributes:
+        epoch: passes made.
+        best_epoch: after which `held_out_loss` was lowest; 0 is before the first.
+        measures: of the latest epoch; `loss` is the mean over its batches.
+        best_measures: of the best epoch.
+    """
+
+    def __init__(self, objective: Objective, limits: Limits, *, seed: int) -> None:
+        """Begin before the first epoch; nothing is measured yet."""
+        self._objective, self._limits, self._seed = objective, limits, seed
+        self._optimizer = torch.optim.Adam(
+            objective.module.parameters(), lr=limits.learning_rate, foreach=False
+        )
+        self.epoch, self.best_epoch = 0, 0
+        self.measures: dict[str, float] = {}
+        self.best_measures: dict[str, float] = {}
+        self._best: dict[str, Tensor] = {}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs were made, or too many without getting better."""
+        return self.epoch >= self._limits.epochs or (
+            self.epoch - self.best_epoch >= self._limits.patience
+        )
+
+    def epochs(self, watch: Callable[[], None]) -> Iterator[None]:
+        """Measure the beginning, then make epoch after epoch; yields after each.
+
+        Args:
+            watch: called before every batch; what it raises ends the epoch, whose work is lost.
+
+        Raises:
+            Unfitted: the loss is no number.
+        """
+        if not self.measures:
+            self._measure(loss=math.nan)
+            yield
+        while not self.is_over:
+            loss = self._pass(watch)
+            self.epoch += 1
+            self._measure(loss)
+            yield
+
+    def load_best(self) -> None:
+        """Give the module the best weights."""
+        self._objective.module.load_state_dict(self._best)
+
+    def _pass(self, watch: Callable[[], None]) -> float:
+        """Take a gradient step on every batch, in an order of this epoch's own."""
+        objective = self._objective
+        with self._randomness("order") as generator:
+            order = torch.from_numpy(generator.permutation(objective.size))
+            batches = order.split(objective.items_per_batch)
+            objective.module.train()
+            total = 0.0
+            for items in batches:
+                watch()
+                loss = objective.loss(items)
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self._optimizer.step()
+                total += float(loss.detach()) * len(items)
+        objective.module.eval()
+        return total / objective.size
+
+    @torch.no_grad()
+    def _measure(self, loss: float) -> None:
+        self._objective.module.eval()
+        with self._randomness("measure"):
+            self._objective.refresh()
+            self.measures = {"loss": loss, **self._objective.measure()}
+        current = self.measures[HELD_OUT_LOSS]
+        if not math.isfinite(current):
+            raise Unfitted(f"the held-out loss is {current} after {self.epoch} epochs")
+        if not self._best or current < self.best_measures[HELD_OUT_LOSS]:
+            self.best_epoch, self.best_measures = self.epoch, self.measures
+            state = self._objective.module.state_dict()
+            self._best = {name: tensor.detach().clone() for name, tensor in state.items()}
+
+    @contextmanager
+    def _randomness(self, purpose: str) -> Iterator[np.random.Generator]:
+        """Give an epoch random numbers of its own; measuring always has the same ones."""
+        index = self.epoch if purpose == "order" else 0
+        seeds = environment_seeds(self._seed, 2, purpose=f"pretraining {purpose}", index=index)
+        device = next(self._objective.module.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seeds[0])
+            yield np.random.default_rng(seeds)
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return all that the next epoch depends on, as tensors and as plain Python."""
+        tensors = {f"now.{k}": v for k, v in self._objective.module.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        for index, moments in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"moments.{index}.{name}": moment for name, moment in moments.items()}
+        return tensors, {
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "measures": _plain(self.measures),
+            "best_measures": _plain(self.best_measures),
+        }
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Go on from what was saved."""
+        self._objective.module.load_state_dict(part_of(tensors, "now"))
+        self._best = part_of(tensors, "best")
+        moments: dict[int, dict[str, Tensor]] = {}
+        for path, moment in part_of(tensors, "moments").items():
+            index, _, name = path.partition(".")
+            moments.setdefault(int(index), {})[name] = moment
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        with torch.no_grad():
+            self._objective.module.eval()
+            self._objective.refresh()
+        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
+        self.measures, self.best_measures = dict(state["measures"]), dict(state["best_measures"])
+
+
+def _plain(measures: Mapping[str, float]) -> dict[str, float]:
+    """Leave out what is no number: JSON has no word for it."""
+    return {name: value for name, value in measures.items() if math.isfinite(value)}

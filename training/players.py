@@ -1,0 +1,119 @@
+"""Who acts where no agent learns: at random, or as a run's policy does."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
+from torch import Tensor
+
+from agents.agent import Agent
+from envs.seeding import environment_seeds
+from networks.mirror import Array
+from networks.observations import Observations
+from networks.policy_heads import GaussianHead, PolicyHead
+from training.collect import Player
+from training.policy import other_spaces
+from training.restore import load_agent
+
+RANDOM = "random"
+"""The source of frames that is no run."""
+
+
+class UniformPlayer:
+    """Draws every action with the same probability, in the policy's own action space.
+
+    Dimensions without two bounds, of which no distribution is uniform, are standard normal.
+    """
+
+    def __init__(self, policy_head: PolicyHead, generator: np.random.Generator) -> None:
+        """Take the head, whose space is acted in but whose weights are not read."""
+        self.policy_head, self._generator = policy_head, generator
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Remember nothing."""
+        return torch.zeros(batch_size, 0)
+
+    def act(
+        self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Draw actions, whatever is observed."""
+        head, batch_size = self.policy_head, len(is_first)
+        noise = head.noise(self._generator, batch_size)
+        if isinstance(head, GaussianHead):
+            uniform = self._generator.uniform(-1.0, 1.0, noise.shape)
+            actions: Array = np.where(head.is_bounded, uniform, noise).astype(np.float32)
+        else:  # where no logit is larger than another, noise alone decides
+            logits = np.zeros((batch_size, head.output.out_features), np.float32)
+            actions = head.choice()(logits, noise)
+        return torch.from_numpy(actions), state
+
+    def to_environment(self, actions: Tensor) -> Array:
+        """Map the policy's actions to the environment's."""
+        return self.policy_head.to_environment(actions.numpy())
+
+
+class Demonstrator:
+    """Plays an agent's policy on random numbers of its own; greedily if told."""
+
+    def __init__(self, agent: Agent, generator: np.random.Generator, *, is_greedy: bool) -> None:
+        """Take the agent."""
+        self.policy_head = agent.policy_head
+        self._agent, self._is_greedy = agent, is_greedy
+        agent.generator = generator
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Return the agent's memory before any observation."""
+        return self._agent.initial_state(batch_size)
+
+    def act(
+        self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Act as the agent does."""
+        return self._agent.act(
+            observations, state, is_first, explore=explore and not self._is_greedy
+        )
+
+    def to_environment(self, actions: Tensor) -> Array:
+        """Map the policy's actions to the environment's."""
+        return self._agent.to_environment(actions)
+
+
+def make_player(
+    key: str,
+    source: str,
+    config: DictConfig,
+    policy_head: PolicyHead,
+    environments: VectorEnv[Any, Any, Any],
+    *,
+    is_greedy: bool,
+) -> Player:
+    """Make who collects: a uniformly random agent, or the policy of the run that `source` names.
+
+    Args:
+        key: of the configuration that names the source, for messages.
+        policy_head: of the agent that is to learn.
+
+    Raises:
+        ValueError: there is no such run, or it reads or does something else.
+    """
+    # Not the environments' own seeds: a policy must not draw what its environment drew.
+    seeds = environment_seeds(config.seed, 2, purpose="pretraining policy")
+    generator = np.random.default_rng(seeds)
+    if source == RANDOM:
+        return UniformPlayer(policy_head, generator)
+    try:
+        _, agent = load_agent(
+            Path(source),
+            checkpoint="last",
+            device=config.device,
+            trusted_packages=config.trusted_packages,
+        )
+    except ValueError as error:
+        raise ValueError(f"{key}={source}: {error}") from error
+    difference = other_spaces(agent, environments)
+    if difference is not None:
+        raise ValueError(f"{key}={source}: {difference}")
+    return Demonstrator(agent, generator, is_greedy=is_greedy)

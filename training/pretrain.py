@@ -1,0 +1,285 @@
+"""Pre-training: collect frames, fit a network to them, keep its best weights; go on if interrupted.
+
+pretraining/frames     what was collected, until it is not needed any more
+pretraining/progress   weights, moments and counters after the latest epochs
+pretraining/weights    the best weights and what is known of them; then the rest goes
+"""
+
+import math
+import shutil
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from torch import Tensor
+
+from training.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
+from training.episodes import Abandoned
+from training.fitting import Fitting, Limits, Objective
+from training.identity import differences
+from training.recording import load_recording, save_recording
+from training.signals import StopRequest, stop_requests
+from training.tracking import NoTensorBoard, TensorBoard
+
+Recording = tuple[dict[str, Tensor], dict[str, Any]]
+"""Named tensors, and plain numbers beside them; `env_steps` among these."""
+_KEPT = 2
+"""Epochs whose progress stays on disk, in case the newest is damaged."""
+
+
+class Interrupted(Exception):
+    """The user asked to stop; what was saved stands."""
+
+    def __init__(self, number: int) -> None:
+        """Take the number of the signal."""
+        super().__init__(f"interrupted by signal {number}")
+        self.number = number
+
+    def message(self, directory: Path) -> str:
+        """Say where it goes on."""
+        return f"interrupted in pre-training; go on: resume={directory}"
+
+
+class Task(ABC):
+    """What is pre-trained, and what for."""
+
+    @abstractmethod
+    def collect(self, should_abandon: Callable[[], bool]) -> Recording:
+        """Collect what is learnt from.
+
+        Raises:
+            Abandoned: it was asked to stop.
+        """
+
+    @abstractmethod
+    def objective(self, recording: Recording) -> Objective:
+        """Build the network and its loss on what was collected."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]:
+        """Return what the network's weights are stored as."""
+
+    @abstractmethod
+    def show(self, tensorboard: TensorBoard | NoTensorBoard, step: int) -> None:
+        """Draw what the network makes of what is held out."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What pre-training came to.
+
+    Attributes:
+        tensors: as the task stores its weights.
+        facts: `env_steps` that collecting took, `epochs`, `measures`, ...
+    """
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps taken for it."""
+        return int(self.facts["env_steps"])
+
+    def __str__(self) -> str:
+        """Write it in one line: what it learnt from, and how well."""
+        facts = self.facts
+        return (
+            f"{facts['frames']:,} frames: {_listed(facts['measures'])} (epoch "
+            f"{facts['best_epoch']} of {facts['epochs']})"
+        )
+
+
+class SavedPretraining:
+    """What pre-training goes on from: its latest progress, or its end.
+
+    Attributes:
+        tensors, state: as `Pretraining` saved them.
+        is_over: whether these are the final weights.
+        threads: of the process that saved it.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, is_over: bool
+    ) -> None:
+        """Take what `load_checkpoint` read."""
+        self.tensors, self.state, self.is_over = tensors, state, is_over
+        self.threads: int = state["identity"]["threads"]
+
+    def refuse(self, directory: Path, now: Mapping[str, Any]) -> None:
+        """Refuse to go on with another network, environment, package version or thread count.
+
+        Raises:
+            ValueError: with every difference, one a line.
+        """
+        found = differences(self.state["identity"], now)
+        if found:
+            lines = "\n".join(f"resume={directory}: {difference}" for difference in found)
+            raise ValueError(
+                f"{lines}\nPre-training goes on bit for bit only where it was; begin a new run"
+            )
+
+
+class Files:
+    """The directory `pretraining` of a run, or of `pretrain.py`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Take the run's directory."""
+        root = directory / "pretraining"
+        self.root = root
+        self.frames, self.progress, self.weights = (
+            root / name for name in ("frames", "progress", "weights")
+        )
+
+    def saved(self) -> SavedPretraining | None:
+        """Read the weights, or else the latest progress; None where there is neither.
+
+        Raises:
+            DamagedCheckpoint: the weights are there and damaged.
+        """
+        if any(self.weights.glob("manifest*.json")):
+            return SavedPretraining(*load_checkpoint(self.weights), is_over=True)
+        if not any(self.progress.glob("manifest*.json")):
+            return None
+        try:
+            return SavedPretraining(*load_checkpoint(self.progress), is_over=False)
+        except DamagedCheckpoint as error:
+            warnings.warn(f"{error}; pre-training begins anew", RuntimeWarning, stacklevel=2)
+            return None
+
+    def clear(self, *, keep_frames: bool) -> None:
+        """Remove what is of use to unfinished pre-training alone."""
+        shutil.rmtree(self.progress, ignore_errors=True)
+        if not keep_frames:
+            shutil.rmtree(self.frames, ignore_errors=True)
+
+
+class Pretraining:
+    """One pre-training in one directory."""
+
+    def __init__(
+        self,
+        task: Task,
+        options: DictConfig,
+        directory: Path,
+        *,
+        tensorboard: TensorBoard | NoTensorBoard,
+        seed: int,
+        facts: Mapping[str, Any],
+        saved: SavedPretraining | None,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            options: `frames`, `batch_size`, `epochs`, `patience`, `learning_rate`, ...
+            facts: kept beside the weights as they are; `identity` among them.
+            saved: where it goes on from; None where it begins.
+        """
+        self._task, self._options, self._files = task, options, Files(directory)
+        self._tensorboard, self._seed, self._facts = tensorboard, seed, facts
+        self._saved = saved
+
+    def run(self) -> Pretrained:
+        """Pre-train to the end, or read what has come to its end before.
+
+        Raises:
+            Interrupted: a first SIGINT or SIGTERM; at most one epoch's work is lost.
+            Unfitted: the loss is no number.
+            OSError: the weights could not be written.
+        """
+        if self._saved is not None and self._saved.is_over:
+            self._files.clear(keep_frames=self._options.keep_frames)
+            return Pretrained(self._saved.tensors, self._saved.state["pretraining"])
+        if self._saved is None:
+            shutil.rmtree(self._files.root, ignore_errors=True)
+        with stop_requests() as stop:
+            try:
+                return self._run(stop)
+            except Abandoned as error:
+                raise Interrupted(stop.number or 0) from error
+
+    def _run(self, stop: StopRequest) -> Pretrained:
+        recording = self._recording(stop)
+        options = self._options
+        limits = Limits(options.epochs, options.patience, options.learning_rate)
+        fitting = Fitting(self._task.objective(recording), limits, seed=self._seed)
+        if self._saved is not None:
+            fitting.load_state_dict(self._saved.tensors, self._saved.state["fitting"])
+            say(f"pre-training goes on after {fitting.epoch} epochs")
+
+        def watch() -> None:
+            if stop:
+                raise Interrupted(stop.number or 0)
+
+        for _ in fitting.epochs(watch):
+            self._after_epoch(fitting)
+        fitting.load_best()
+        return self._finish(fitting, recording[1])
+
+    def _recording(self, stop: StopRequest) -> Recording:
+        """Read what was collected, or collect it."""
+        known = load_recording(self._files.frames) if self._saved is not None else None
+        if known is not None:
+            return known
+        shutil.rmtree(self._files.frames, ignore_errors=True)
+        started = time.monotonic()
+        recording = self._task.collect(lambda: bool(stop))
+        say(
+            f"pre-training: {recording[1]['env_steps']:,} steps collected in "
+            f"{time.monotonic() - started:.1f} s"
+        )
+        try:
+            save_recording(self._files.frames, *recording)
+        except OSError as error:  # a full disk must not end it: they can be collected again
+            warnings.warn(f"frames not kept: {error}", RuntimeWarning, stacklevel=2)
+        return recording
+
+    def _after_epoch(self, fitting: Fitting) -> None:
+        measures = {f"pretraining/{name}": value for name, value in fitting.measures.items()}
+        self._tensorboard.scalars(measures, fitting.epoch, time.time())
+        is_best = "  best" if fitting.best_epoch == fitting.epoch else ""
+        say(f"{fitting.epoch:>12,} epochs   {_listed(fitting.measures)}{is_best}")
+        tensors, state = fitting.state_dict()
+        try:
+            self._save(self._files.progress, tensors, {"fitting": state}, fitting.epoch)
+        except OSError as error:
+            warnings.warn(f"{error}; pre-training goes on", RuntimeWarning, stacklevel=2)
+
+    def _finish(self, fitting: Fitting, collected: Mapping[str, Any]) -> Pretrained:
+        self._task.show(self._tensorboard, fitting.best_epoch)
+        facts = {
+            "env_steps": collected["env_steps"],
+            "frames": self._options.frames,
+            "epochs": fitting.epoch,
+            "best_epoch": fitting.best_epoch,
+            "measures": fitting.best_measures,
+        }
+        tensors = self._task.weights()
+        self._save(self._files.weights, tensors, {"pretraining": facts}, fitting.best_epoch)
+        self._files.clear(keep_frames=self._options.keep_frames)
+        return Pretrained(tensors, facts)
+
+    def _save(
+        self, directory: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], step: int
+    ) -> None:
+        position = {"tensorboard": self._tensorboard.position()}
+        content = {**self._facts, **state, **position}
+        save_checkpoint(directory, tensors=tensors, state=content, step=step, keep=_KEPT)
+
+
+def _listed(measures: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:.5g}"
+        for name, value in measures.items()
+        if not math.isnan(value)
+    )
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)

@@ -1,0 +1,111 @@
+"""One session of `pretrain.py`: builds what is pre-trained, pre-trains it, and reports."""
+
+import shlex
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
+
+from agents.agent import Agent
+from conf.targets import trust_words
+from envs.vector import EnvironmentFailure
+from training.cloning_task import CloningTask
+from training.command import begin_records
+from training.directory import claimed
+from training.episodes import InvalidExperience
+from training.fitting import HELD_OUT_LOSS, Unfitted
+from training.identity import identity
+from training.instantiation import plain
+from training.preparation import begun_pretraining, take_weights
+from training.pretrain import Interrupted, Pretrained, Pretraining, Task, say
+from training.reconstruction import ReconstructionTask
+from training.refusal import Refusal
+from training.session import build_session_agent
+
+
+def pretrain_alone(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> float:
+    """Pre-train into `config.run_dir`; return the least held-out loss.
+
+    Args:
+        environments: asked for their spaces alone; closed at the end.
+
+    Raises:
+        Refusal: it could not start, broke, or was interrupted.
+    """
+    directory = Path(config.run_dir)
+    with ExitStack() as stack:
+        stack.callback(environments.close)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(claimed(directory))
+            pretrained = _pretrain(config, environments, directory, stack)
+        except (ValueError, OSError) as error:
+            raise Refusal(str(error), 2) from error
+        except (EnvironmentFailure, InvalidExperience, Unfitted) as error:
+            raise Refusal(str(error), 1) from error
+        except Interrupted as stop:
+            raise Refusal(stop.message(directory), 128 + stop.number) from stop
+    say(_report(config, pretrained, directory))
+    return float(pretrained.facts["measures"][HELD_OUT_LOSS])
+
+
+def _pretrain(
+    config: DictConfig, environments: VectorEnv[Any, Any, Any], directory: Path, stack: ExitStack
+) -> Pretrained:
+    begun = begun_pretraining(config, directory)
+    if config.resume is None and any(directory.glob("*/*/manifest*.json")):
+        # Looked at before, but another process may have worked here in between.
+        raise ValueError(f"run_dir: {directory} holds a run already; choose another")
+    agent = build_session_agent(config, environments, begun)
+    own = identity(config, environments)
+    if begun is not None:
+        begun.refuse(directory, own)
+    start = take_weights(config, agent)
+    task, options, facts = _task(config, agent)
+    tensorboard = begin_records(
+        config, directory, None if begun is None else begun.state, own["versions"]
+    )
+    stack.callback(tensorboard.close)
+    say("\n".join([_header(config, agent), *start.notices]))
+    return Pretraining(
+        task,
+        options,
+        directory,
+        tensorboard=tensorboard,
+        seed=config.seed,
+        facts={
+            "objective": config.objective,
+            "environment": config.env.id,
+            "identity": own,
+            **facts,
+        },
+        saved=begun,
+    ).run()
+
+
+def _task(config: DictConfig, agent: Agent) -> tuple[Task, DictConfig, Mapping[str, Any]]:
+    if config.objective == "reconstruction":
+        facts = {"extractor": plain(config.extractor)}
+        return ReconstructionTask(config, agent), config.extractor.pretrain, facts
+    return CloningTask(config, agent), config.cloning, {"source": config.source}
+
+
+def _header(config: DictConfig, agent: Agent) -> str:
+    return f"{config.objective} on {config.env.id}, {agent.device}, seed {config.seed}"
+
+
+def _report(config: DictConfig, pretrained: Pretrained, directory: Path) -> str:
+    """Lay out the closing table: how well, and how to go on."""
+    key = "extractor.weights" if config.objective == "reconstruction" else "init_from"
+    trust = trust_words(config.env.packages, config.trusted_packages)
+    rows = {
+        "learnt": f"from {pretrained}",
+        "steps": f"{pretrained.env_steps:,}, which count where runs are compared",
+        "weights": str(directory),
+        "curves": f"tensorboard --logdir {shlex.quote(str(directory))}",
+        "use": shlex.join(["python", "train.py", "...", f"{key}={directory}", *trust]),
+    }
+    return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())
