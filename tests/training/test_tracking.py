@@ -45,6 +45,7 @@ TAGS = {
     "gradient_norm/memory",
     "gradient_norm/actor",
     "gradient_norm/critic",
+    *(f"update_ratio/{part}" for part in ("extractor", "memory", "actor", "critic")),
     "schedule/learning_rate",
     "update/steps",
     "update/skipped",
