@@ -77,7 +77,7 @@ $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 
 $(VENV)/.installed-learning: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."
-	@$(BIN)/python $(INSTALL) --editable '.[box2d,popgym]'
+	@$(BIN)/python $(INSTALL) --editable '.[box2d,minatar,minigrid,popgym]'
 	@touch $(VENV)/.installed $@
 
 $(PEERS)/.installed: constraints.txt | $(PEERS)/bin/python

@@ -32,6 +32,7 @@ from benchmarks.work import (
     report,
 )
 from conf.compose import load
+from training.allocator import keep_freed_memory
 from training.build import build_agent, build_collector, build_evaluator
 from training.collect import Collector
 from training.environments import build_environments
@@ -44,6 +45,8 @@ UPDATES = 10  # timed in `resets`, of each kind
 
 def throughput_overrides(work: Throughput) -> list[str]:
     """Say the work in our configuration's words."""
+    if work.images:
+        return [*_common(work), *_image_overrides(work)]
     layers = f"[{work.hidden_size},{work.hidden_size}]"
     network = [f"extractor.hidden_sizes={layers}", "extractor.activation=tanh"]
     if work.memory_size:
@@ -57,16 +60,28 @@ def throughput_overrides(work: Throughput) -> list[str]:
             f"value_head.hidden_sizes={layers}",
             f"share_backbone={str(work.shared_memory).lower()}",
         ]
+    vectorization = "native" if work.native else "sync"
+    return ["env=cartpole", f"env.vectorization={vectorization}", *_common(work), *network]
+
+
+def _image_overrides(work: Throughput) -> list[str]:
     return [
-        "env=cartpole",
+        "env=atari",
+        "extractor=nature_cnn",
+        "share_backbone=true",
+        "clip_rewards=1.0",
+        f"precision={'bf16' if work.half_precision else 'float32'}",
+    ]
+
+
+def _common(work: Throughput) -> list[str]:
+    return [
         f"env.num_envs={work.num_envs}",
-        f"env.vectorization={'native' if work.native else 'sync'}",
         f"agent.rollout_length={work.rollout_length}",
         f"agent.num_epochs={work.num_epochs}",
         f"agent.num_minibatches={work.num_minibatches}",
         f"optimizer.learning_rate={work.learning_rate}",
         f"compile={str(work.compiled).lower()}",
-        *network,
     ]
 
 
@@ -204,6 +219,7 @@ def main() -> None:
         kind.add_argument("--seed", type=int, required=True)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     if given.kind == "solve":
         report(measure_solve(SOLVE[given.work], seed=given.seed))
     elif given.kind == "resets":

@@ -2,7 +2,8 @@
 
 A row is run from a preset, `conf/experiment/<experiment>.yaml`. It passes when the mean over its
 seeds of the final evaluation reaches `bar`. Sources: rl-baselines3-zoo (`benchmark.md`), SLM-Lab
-v5 (`docs/BENCHMARKS.md`), POPGym (Morad et al. 2023), recurrent-ppo-truncated-bptt (MarcoMeter).
+v5 (`docs/BENCHMARKS.md`), POPGym (Morad et al. 2023), recurrent-ppo-truncated-bptt (MarcoMeter),
+MinAtar (Young & Tian 2019).
 """
 
 from dataclasses import dataclass
@@ -55,6 +56,22 @@ ROWS = {
         budget=300_000,
         published="-174.9 (SLM-Lab)",
         bar=-200,
+    ),
+    "L13": Row(
+        experiment="minigrid_doorkey",
+        what="PPO, CNN",
+        task="MiniGrid-DoorKey-5x5-v0",
+        budget=100_000,
+        published="0.964 +- 0.006 (rl-baselines3-zoo, MLP)",
+        bar=0.93,
+    ),
+    "MinAtar": Row(
+        experiment="minatar_breakout",
+        what="PPO, CNN",
+        task="MinAtar/Breakout-v0",
+        budget=500_000,
+        published="8.3, DQN, training return (Young & Tian 2019)",
+        bar=8.3,
     ),
     "L14": Row(
         experiment="cartpole_no_velocity",

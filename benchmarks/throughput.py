@@ -28,6 +28,8 @@ COMPARISONS = {
     "ppo": ("ppo", "ppo", 30),
     "ppo-compiled": ("ppo-compiled", "ppo", 30),
     "ppo-native-compiled": ("ppo-native-compiled", "ppo", 30),
+    "ppo-images": ("ppo-images", "ppo-images", 3),
+    "ppo-images-bf16": ("ppo-images-bf16", "ppo-images", 3),
     "recurrent-ppo-shared": ("recurrent-ppo-shared", "recurrent-ppo-shared", 8),
     "recurrent-ppo-sequences": ("recurrent-ppo-sequences", "recurrent-ppo-sequences", 8),
     "recurrent-ppo-separate": ("recurrent-ppo-separate", "recurrent-ppo-separate", 8),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Throughput:
-    """PPO on CartPole-v1, learning included; the numbers of every side."""
+    """PPO on CartPole-v1 or on Atari's Pong, learning included; the numbers of every side."""
 
     num_envs: int = 8
     rollout_length: int = 128
@@ -23,6 +23,8 @@ class Throughput:
     sequence_length: int = 0  # steps of backpropagation through time; 0: the whole rollout
     compiled: bool = False  # ours alone
     native: bool = False  # ours alone: the environment's own vector form instead of one by one
+    images: bool = False  # Pong, four frames of 84 x 84, one NatureCNN for actor and critic
+    half_precision: bool = False  # ours alone: features in bfloat16
 
     @property
     def steps_per_iteration(self) -> int:
@@ -45,6 +47,10 @@ THROUGHPUT = {
     "ppo": Throughput(),
     "ppo-compiled": Throughput(compiled=True),
     "ppo-native-compiled": Throughput(compiled=True, native=True),
+    "ppo-images": Throughput(images=True, native=True, learning_rate=2.5e-4),
+    "ppo-images-bf16": Throughput(
+        images=True, native=True, learning_rate=2.5e-4, half_precision=True
+    ),
     "recurrent-ppo-shared": Throughput(memory_size=128, shared_memory=True),
     "recurrent-ppo-sequences": Throughput(memory_size=128, shared_memory=True, sequence_length=16),
     "recurrent-ppo-separate": Throughput(memory_size=128),
@@ -53,7 +59,7 @@ THROUGHPUT = {
 SOLVE = {"ppo": Solve(hide_velocity=False), "recurrent-ppo": Solve(hide_velocity=True)}
 
 PEERS = {
-    "stable-baselines3": ("ppo", "recurrent-ppo-shared", "recurrent-ppo-separate"),
+    "stable-baselines3": ("ppo", "ppo-images", "recurrent-ppo-shared", "recurrent-ppo-separate"),
     "skrl": ("ppo",),
     "sheeprl": ("ppo", "recurrent-ppo-shared", "recurrent-ppo-sequences"),
 }

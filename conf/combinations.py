@@ -8,6 +8,11 @@ from conf.pretraining import pretraining_problems
 
 Config = dict[str, Any]
 
+_HISTOGRAM_HEADS = {
+    "networks.value_heads.TwoHotValueHead",
+    "networks.value_heads.HLGaussValueHead",
+}
+
 # What Gymnasium calls some settings that have a key of their own here.
 _KEYWORDS_WITH_A_KEY = {
     "id": "env.id",
@@ -29,6 +34,7 @@ def combination_problems(config: Config) -> list[str]:
         _environment_keywords,
         _evaluation,
         _optimizer,
+        _value_head,
         pretraining_problems,
     )
     return [problem for rule in rules for problem in rule(config)]
@@ -105,13 +111,14 @@ def _sharing(config: Config) -> Iterator[str]:
 
 def _freezing(config: Config) -> Iterator[str]:
     """Extractors are one part of the optimizer, which thaws as a whole."""
-    own, freeze = config["critic"]["extractor"], config["extractor"]["freeze"]
-    if own is not None and own["freeze"] != freeze:
-        times = [value for value in (own["freeze"], freeze) if not isinstance(value, bool)]
+    own, freeze = config["critic"]["extractor"], config["extractor"].get("freeze", False)
+    own_freeze = freeze if own is None else own.get("freeze", False)
+    if own_freeze != freeze:
+        times = [value for value in (own_freeze, freeze) if not isinstance(value, bool)]
         if times:
             yield (
                 f"critic.extractor.freeze: expected {show(freeze)} as in extractor.freeze, because "
-                f"all extractors thaw together; got {show(own['freeze'])}"
+                f"all extractors thaw together; got {show(own_freeze)}"
             )
 
 
@@ -124,7 +131,7 @@ def _gradients(config: Config) -> Iterator[str]:
             "gradients.extractor: expected auxiliary among them, because auxiliary losses would "
             f"train nothing else that acts; got {show(config['gradients']['extractor'])}"
         )
-    if config["extractor"]["freeze"] is True:
+    if config["extractor"].get("freeze") is True:
         yield "auxiliary: expected none, because extractor.freeze=true leaves them nothing to train"
 
 
@@ -178,3 +185,20 @@ def _optimizer(config: Config) -> Iterator[str]:
         yield "optimizer.final_learning_rate: has no effect without optimizer.schedule=linear"
     if optimizer.get("nesterov") is True and optimizer.get("momentum") == 0:
         yield "optimizer.nesterov: expected optimizer.momentum > 0 with it, got 0"
+
+
+def _value_head(config: Config) -> Iterator[str]:
+    """A histogram of values has a support, and no single number to clip."""
+    head = config["value_head"]
+    if head["_target_"] not in _HISTOGRAM_HEADS:
+        return
+    if config["agent"].get("value_clip_range") is not None:
+        yield (
+            "agent.value_clip_range: expected null, because value_head fits a histogram, which has "
+            f"no number to clip; got {config['agent']['value_clip_range']}"
+        )
+    if head["support"] != "auto" and head["support"][0] >= head["support"][1]:
+        yield (
+            "value_head.support: expected the lowest and the highest value, in this order, got "
+            f"{head['support']}"
+        )

@@ -9,6 +9,7 @@ from typing import Literal
 
 from conf.constraints import (
     Activation,
+    Bins,
     Count,
     Fraction,
     FractionBelowOne,
@@ -117,6 +118,32 @@ class HuberValueHead(MSEValueHead):
     """conf/value_head/huber.yaml."""
 
     delta: Positive
+
+
+@dataclass
+class HistogramValueHead:
+    """What the value heads that fit a histogram have in common."""
+
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
+    initialization: Initialization
+    gain: NonNegative
+    bins: Bins
+    support: Literal["auto"] | tuple[float, float]
+
+
+@dataclass
+class TwoHotValueHead(HistogramValueHead):
+    """conf/value_head/two_hot.yaml."""
+
+    symlog: bool
+
+
+@dataclass
+class HLGaussValueHead(HistogramValueHead):
+    """conf/value_head/hl_gauss.yaml."""
+
+    sigma: Positive
 
 
 @dataclass
@@ -235,6 +262,8 @@ TARGETS: dict[str, dict[str, type]] = {
     "value_head": {
         "networks.heads.MSEValueHead": MSEValueHead,
         "networks.heads.HuberValueHead": HuberValueHead,
+        "networks.value_heads.TwoHotValueHead": TwoHotValueHead,
+        "networks.value_heads.HLGaussValueHead": HLGaussValueHead,
     },
     "auxiliary": {
         "networks.auxiliary.Reconstruction": Reconstruction,

@@ -84,6 +84,7 @@ class TargetTree:
 Count = Annotated[int, Range(minimum=0)]
 PositiveCount = Annotated[int, Range(minimum=1)]
 NonNegative = Annotated[float, Range(minimum=0)]
+Bins = Annotated[int, Range(minimum=3)]
 Positive = Annotated[float, Range(above=0)]
 Fraction = Annotated[float, Range(minimum=0, maximum=1)]
 FractionBelowOne = Annotated[float, Range(minimum=0, below=1)]

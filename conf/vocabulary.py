@@ -48,6 +48,9 @@ STABLE_BASELINES3 = {
     "tensorboard_log": "tracking.tensorboard",
     "log_interval": "tracking.interval",
     "progress_bar": "tracking.progress",
+    "terminal_on_life_loss": "env.life_loss",
+    "clip_reward": "clip_rewards",
+    "frame_stack": "env.frame_stack",
     "algo": "agent",
     "tau": "agent.polyak_rate",
 }
@@ -97,6 +100,8 @@ ELSEWHERE = {
     "eval": "evaluation",
     "threads": "num_threads",
     "torch_compile": "compile",
+    "reward_clipping": "clip_rewards",
+    "episodic_life": "env.life_loss",
 }
 
 # What a name alone does not say.
@@ -113,6 +118,7 @@ NOTES = {
     "use_rms_prop": "optimizer=rmsprop, or rmsprop_tf",
     "tau": "agents with target networks only",
     "target_kl": "the update stops beyond it",
+    "terminal_on_life_loss": "in training alone",
 }
 
 VOCABULARY = {**ELSEWHERE, **CLEANRL, **STABLE_BASELINES3}

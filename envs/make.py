@@ -9,19 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 
 from envs.frame_stack import FrameStack
-from envs.registration import (
-    accepted_keywords,
-    check_keywords,
-    find_specification,
-    import_packages,
-)
+from envs.native import make_native
+from envs.registration import check_keywords, find_specification, import_packages
 from envs.sequential import SequentialVectorEnv
-from envs.single import Layer, Wrap, create, make_layered, make_own, make_registered
-from envs.spaces import check_spaces, one_line
+from envs.single import Layer, Wrap, make_layered, make_own, make_registered
+from envs.spaces import one_line
 from envs.vector import OnFailure, SlotVectorEnv
 from envs.workers import WorkerVectorEnv
 from envs.wrappers import PreviousInputs, RawEpisodeStatistics, adapted
@@ -94,7 +89,7 @@ def make_environments(
     if vectorization == "native":
         _refuse_layers([layer for layer in layers if layer[0] != "env.frame_stack"])
         _refuse_restarts(on_failure)
-        return _make_native(specification, kwargs, num_envs, time_limit, frame_stack)
+        return make_native(specification, kwargs, num_envs, time_limit, frame_stack)
     return _make_vector(
         functools.partial(make_registered, tuple(packages), specification, kwargs, time_limit),
         layers,
@@ -190,82 +185,6 @@ def _make_vector(
         return WorkerVectorEnv(makers, on_failure=on_failure, step_timeout=step_timeout)
     except RuntimeError as error:  # spaces that differ, processes that cannot start
         raise ValueError(f"{name}: {one_line(error)}") from error
-
-
-def _make_native(
-    specification: EnvSpec,
-    kwargs: Mapping[str, object],
-    num_envs: int,
-    time_limit: int | None,
-    frame_stack: int,
-) -> Environments:
-    """Makes the environment's own vector version or nothing: `make_vec` alone chooses itself."""
-    if specification.vector_entry_point is None:
-        raise ValueError(
-            f"env.vectorization=native: {specification.id} has no vector version of its own; "
-            "use env.vectorization=sync"
-        )
-    own_keys = _keywords_of_native(specification, time_limit, frame_stack)
-    _refuse_clipping(specification, kwargs)
-    environments: Environments = create(
-        specification,
-        kwargs,
-        lambda own: gymnasium.make_vec(
-            specification,
-            num_envs=num_envs,
-            vectorization_mode="vector_entry_point",
-            **own_keys,
-            **own,
-        ),
-    )
-    mode = environments.metadata.get("autoreset_mode")
-    is_native = not isinstance(environments.unwrapped, SyncVectorEnv | AsyncVectorEnv)
-    if mode is not AutoresetMode.NEXT_STEP or not is_native:
-        environments.close()
-        raise ValueError(
-            f"env.vectorization=native: the vector version of {specification.id} is a "
-            f"{type(environments.unwrapped).__name__} with autoreset mode {mode}, expected one of "
-            f"its own with {AutoresetMode.NEXT_STEP}; use env.vectorization=sync"
-        )
-    try:
-        check_spaces(environments.single_observation_space, environments.single_action_space)
-    except ValueError as error:
-        environments.close()
-        raise ValueError(f"env.id={specification.id}: {error}") from error
-    return environments
-
-
-def _keywords_of_native(
-    specification: EnvSpec, time_limit: int | None, frame_stack: int
-) -> dict[str, Any]:
-    """Hands to a native form what goes around single environments; refuses what it lacks."""
-    accepted = accepted_keywords(specification, is_native=True) or ()
-    asked: dict[str, Any] = {}
-    if time_limit is not None:
-        if "max_episode_steps" not in accepted:
-            raise ValueError(
-                f"env.time_limit={time_limit}: the vector version of {specification.id} has none; "
-                "use env.time_limit=null or env.vectorization=sync"
-            )
-        asked["max_episode_steps"] = time_limit
-    if "frame_stack" in accepted:
-        asked["frame_stack"] = frame_stack
-    elif frame_stack > 1:
-        raise ValueError(
-            f"env.frame_stack={frame_stack}: the vector version of {specification.id} stacks no "
-            "frames; use env.frame_stack=1 or env.vectorization=sync"
-        )
-    return asked
-
-
-def _refuse_clipping(specification: EnvSpec, kwargs: Mapping[str, object]) -> None:
-    """Refuses scores that are none: ale-py's vector version clips rewards unless told not to."""
-    key = "reward_clipping"
-    if key in (accepted_keywords(specification, is_native=True) or ()) and kwargs.get(key, True):
-        raise ValueError(
-            f"env.vectorization=native: {specification.id} clips its rewards, so that scores would "
-            f"be clipped; use env=atari, or +env.kwargs.{key}=false"
-        )
 
 
 def _refuse_layers(layers: Sequence[Layer]) -> None:

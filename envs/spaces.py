@@ -72,6 +72,13 @@ def is_grid(space: Space[Any]) -> bool:
     return all(bool((each == _channels(each)).all()) for each in (space.nvec, space.start))
 
 
+def is_intensity(space: Space[Any]) -> bool:
+    """Tell whether numbers run from 0 to 255 everywhere, as those of pixels and bytes do."""
+    if not isinstance(space, spaces.Box):
+        return False
+    return bool((space.low == 0).all() and (space.high == 255).all())
+
+
 def flat_space(space: Space[Any]) -> spaces.Dict:
     """Join the names of nested parts to paths, `goal/position`; items of a Tuple are numbered.
 
@@ -113,11 +120,11 @@ def flatten_observation(observation: Any, names: Collection[str]) -> dict[str, A
 def reads_alike(space: Space[Any], other: Space[Any]) -> bool:
     """Tell whether a network for observations of one space reads those of the other: as numbers.
 
-    The bounds of numbers do not matter to it, their shape does.
+    The bounds of numbers do not matter to it, their shape does; those of intensities do.
     """
     mine, others = (dict(_leaves(each)) for each in (space, other))
     return mine.keys() == others.keys() and all(
-        part.shape == others[name].shape
+        (part.shape, is_intensity(part)) == (others[name].shape, is_intensity(others[name]))
         if isinstance(part, spaces.Box) and isinstance(others[name], spaces.Box)
         else part == others[name]
         for name, part in mine.items()

@@ -17,7 +17,14 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics
 
-from envs.spaces import check_spaces, flat_space, flatten_observation, is_grid, is_nested
+from envs.spaces import (
+    check_spaces,
+    flat_space,
+    flatten_observation,
+    is_grid,
+    is_intensity,
+    is_nested,
+)
 
 Environment = gymnasium.Env[Any, Any]
 
@@ -167,10 +174,9 @@ class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
 
 def _loses_meaning_in_a_vector(space: gymnasium.Space[Any]) -> bool:
     """Tell whether an observation is more than a row of numbers: an image, a grid, intensities."""
-    if isinstance(space, spaces.Box) and (space.low == 0).all() and (space.high == 255).all():
-        return True
     is_array = isinstance(space, spaces.Box | spaces.MultiBinary)
-    return is_grid(space) or (is_array and len(space.shape or ()) > 2)
+    is_image = is_array and len(space.shape or ()) > 2
+    return is_image or is_grid(space) or is_intensity(space)
 
 
 def _flat(space: gymnasium.Space[Any], value: Any) -> npt.NDArray[Any]:

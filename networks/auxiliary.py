@@ -168,9 +168,9 @@ class NextLatent(AuxiliaryLoss):
 
         1 - cos(p(f_t, a_t), z_{t+1}),   z = (f - mean(f)) / std(f) over the valid steps of a batch
 
-    The target takes no gradient. It is standardised, because features that all point one way would
-    be predicted at no cost: of those, z is 0 (or rounding errors), whose cosine with anything is 0,
-    so that the loss of a collapsed representation is 1, as high as that of knowing nothing.
+    The target takes no gradient, and it is standardised: of features that are the same everywhere,
+    which would be predicted at no cost, z is 0 and so is its cosine with anything. The loss of a
+    collapsed representation is 1, as high as that of knowing nothing.
 
     Args:
         hidden_sizes: widths between features and prediction.
@@ -200,16 +200,22 @@ class NextLatent(AuxiliaryLoss):
         known = torch.cat([reading.features.float(), reading.actions.float()], dim=-1)
         predicted = self.predictor(known.flatten(0, 1)).view_as(reading.features)
         targets = _standardized(reading.next_features.detach().float(), reading.valid)
-        losses = 1.0 - functional.cosine_similarity(predicted, targets, dim=-1)
+        # What is shorter than the clamp are rounding errors: standardised rows are about sqrt(F).
+        directions = functional.normalize(targets, dim=-1, eps=0.1)
+        losses = 1.0 - (functional.normalize(predicted, dim=-1) * directions).sum(-1)
         return mean_of_valid(losses, reading.valid)
 
 
 def _standardized(
     features: Float[Tensor, "L N F"], valid: Bool[Tensor, "L N"]
 ) -> Float[Tensor, "L N F"]:
-    """Give every feature mean 0 and variance 1 over the valid steps; a constant one becomes 0."""
+    """Give every feature mean 0 and variance 1 over the valid steps; a constant one becomes 0.
+
+    What varies by less than a thousandth of its size counts as constant, more or less.
+    """
     weights = (valid / valid.sum().clamp(min=1))[..., None]
     kept = features.masked_fill(~valid[..., None], 0.0)
     centred = kept - (weights * kept).sum((0, 1))
     variance = (weights * centred.square()).sum((0, 1))
-    return centred * (variance + 1e-6).rsqrt()
+    size = (weights * kept.square()).sum((0, 1))
+    return centred * (variance + 1e-6 * size + 1e-12).rsqrt()

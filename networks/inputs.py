@@ -24,6 +24,7 @@ MAX_GRID = 1_000_000
 MAX_DIMENSIONS = 4
 """Of a Box: a stack of images has as many, frames first."""
 
+_AS_IT_IS = torch.preserve_format
 Identifiers = spaces.Discrete[Any] | spaces.MultiDiscrete[Any]
 Kind = Literal["numbers", "intensities", "booleans", "identifiers"]
 KnownLayout = Literal["hwc"] | None
@@ -46,13 +47,15 @@ class BoxInput(nn.Module):
         self.kind: Kind = _kind(space)
         self.observation_shape: tuple[int, ...] = space.shape
         self.shape: tuple[int, ...] = space.shape or (1,)
+        # Whoever reads images wants them so in memory: cast and moved in one pass, not in two.
+        self._memory = torch.channels_last if _is_channels_first(self.shape) else _AS_IT_IS
 
     def forward(self, observations: Tensor) -> Float[Tensor, "N *O"]:
         """Cast rows to float32."""
         rows = observations.reshape(-1, *self.shape)
         if self.kind == "intensities":  # in place: half the time of x / 255 (measured)
-            return rows.to(torch.float32, copy=True).div_(255.0)
-        return rows.to(torch.float32)
+            return rows.to(torch.float32, memory_format=self._memory, copy=True).div_(255.0)
+        return rows.to(torch.float32, memory_format=self._memory)
 
     def mirror(self) -> RowFunction:
         """Numpy form of `forward`."""
@@ -186,6 +189,11 @@ def _kind(space: spaces.Box | spaces.MultiBinary) -> Kind:
         return "booleans"
     is_intensity = bool((space.low == 0).all() and (space.high == 255).all())
     return "intensities" if is_intensity else "numbers"
+
+
+def _is_channels_first(shape: tuple[int, ...]) -> bool:
+    """Tell whether rows look like images whose channels, fewer than pixels, come first."""
+    return len(shape) == 3 and shape[0] < min(shape[1:])
 
 
 def _codes(space: Identifiers) -> tuple[Any, Any]:

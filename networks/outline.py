@@ -34,6 +34,10 @@ class Outline:
         return replace(self, sizes=(*self.sizes, *sizes))
 
 
+class Unmirrored(ValueError):
+    """An extractor whose layers are not known, so that only a decoder of one's choice will do."""
+
+
 def outline_of(extractor: nn.Module, shape: Shape, part: str | None) -> Outline:
     """Ask an extractor for its outline, `extractor.outline(shape, part)`.
 
@@ -42,13 +46,11 @@ def outline_of(extractor: nn.Module, shape: Shape, part: str | None) -> Outline:
         part: its name in a Dict observation; None of an observation without parts.
 
     Raises:
-        ValueError: it is a class of the user's that offers none.
+        Unmirrored: it is a class of the user's that offers none.
     """
     offered: Any = getattr(extractor, "outline", None)
     if not callable(offered):
-        raise ValueError(
-            f"{type(extractor).__name__} does not tell its layers, so no decoder can mirror it; "
-            "choose a decoder (dense or convolutional), or give the class an `outline` method"
-        )
+        name = type(extractor).__name__
+        raise Unmirrored(f"{name} has no `outline` that tells its layers, for a decoder to mirror")
     outline: Outline = offered(shape, part)
     return outline

@@ -28,7 +28,7 @@ CHOICES: dict[str, list[str]] = {
         "box", "discrete", "choices", "bits", "parts", "nested", "camera",
         "image hwc", "image chw", "codes grid", "stack",
     ],
-    "value_head": ["mse", "huber"],
+    "value_head": ["mse", "huber", "two_hot", "hl_gauss"],
     "normalize_observations": ["false", "true"],
     "normalize_rewards": ["false", "true"],
     "optimizer": ["adam", "adamw", "rmsprop", "rmsprop_tf", "sgd"],

@@ -64,7 +64,7 @@ def values(policy: neurl.Policy, observations: Sequence[float]) -> list[float]:
         summary, _ = agent.critic(
             rows, agent.critic.memory.initial_state(size), torch.ones(1, size, dtype=torch.bool)
         )
-        return agent.value_head(summary)[0].tolist()
+        return agent.value_head.value(agent.value_head(summary))[0].tolist()
 
 
 def score(policy: neurl.Policy, episodes: int = 100) -> float:
@@ -81,7 +81,9 @@ def act(policy: neurl.Policy, observations: Sequence[float]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("learn", "head"), [("ppo", "mse"), ("ppo", "huber"), ("a2c", "mse")], indirect=["learn"]
+    ("learn", "head"),
+    [("ppo", "mse"), ("ppo", "huber"), ("a2c", "mse"), ("a2c", "hl_gauss"), ("ppo", "two_hot")],
+    indirect=["learn"],
 )
 def test_values_learn_a_constant(learn: Learn, head: str) -> None:
     policy = learn("ConstantReward", f"value_head={head}")
@@ -111,6 +113,34 @@ def test_truncation_keeps_the_value_of_what_would_follow(learn: Learn, gae_lambd
     words = ["agent.preparation.discount=0.9", f"agent.preparation.gae_lambda={gae_lambda}"]
     policy = learn("Endless", *words, effort=1.7)
     assert values(policy, [1.0]) == pytest.approx([10.0], abs=0.3)
+
+
+HISTOGRAMS = pytest.mark.parametrize(
+    ("learn", "head"), [("ppo", "hl_gauss"), ("a2c", "two_hot")], indirect=["learn"]
+)
+
+
+@HISTOGRAMS
+def test_histograms_learn_what_observations_tell(learn: Learn, head: str) -> None:
+    policy = learn("ObservationReward", f"value_head={head}")
+    assert values(policy, [-1.0, 1.0]) == pytest.approx([-1.0, 1.0], abs=0.05)
+
+
+@HISTOGRAMS
+def test_histograms_of_values_are_discounted(learn: Learn, head: str) -> None:
+    policy = learn("DelayedReward", f"value_head={head}", "agent.discount=0.5", effort=2)
+    assert values(policy, [0.0, 1.0]) == pytest.approx([0.5, 1.0], abs=0.05)
+
+
+@HISTOGRAMS
+def test_histograms_follow_values_out_of_their_support(learn: Learn, head: str) -> None:
+    """Returns grow with the values they are bootstrapped from: the support grows after them."""
+    words = ["agent.discount=0.7", "agent.gae_lambda=0.5", "optimizer.learning_rate=0.1"]
+    policy = learn("Endless", f"value_head={head}", *words)
+    assert values(policy, [1.0]) == pytest.approx([1 / 0.3], abs=0.15)
+    low, high = policy.agent.value_head.support.limits.tolist()
+    assert -low == high
+    assert 1 / 0.3 < high < 8  # begun at 2 to 3: of rewards of 1 and values of 0
 
 
 def test_termination_cuts_it(learn: Learn) -> None:

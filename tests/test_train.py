@@ -287,8 +287,13 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
     "unknown argument": (["+env.kwargs.gravity=1"], ["env.kwargs.gravity", "CartPole-v1"]),
     "missing package": (["env.packages=[not_there]"], ["env.packages", "not_there"]),
     "image": (
-        ["env.id=mine/Tiny-v0", "env.packages=[my_package.environments]", "+env.kwargs.kind=image"],
-        ["env.id=mine/Tiny-v0", "observation space", "Box"],
+        [
+            "env.id=mine/Tiny-v0",
+            "env.packages=[my_package.environments]",
+            "+env.kwargs.kind=image",
+            "extractor=nature_cnn",
+        ],
+        ["extractor.layers[1]", "kernel of 4x4", "input of 1x1", "images of 8x8", "extractor=cnn"],
     ),
     "dictionary": (
         [

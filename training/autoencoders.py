@@ -6,7 +6,8 @@ from omegaconf import DictConfig
 
 from networks.autoencoder import Autoencoder, Encoder
 from networks.inputs import ObservationInput
-from training.instantiation import plain, with_factories
+from networks.outline import Unmirrored
+from training.instantiation import plain, unmirrored, with_factories
 
 _OPTIONS = ("decoder", "noise", "variational", "beta")
 """Keys of the extractor that only its pre-training reads."""
@@ -27,5 +28,7 @@ def build_autoencoder(
     own = with_factories(key, {name: options[name] for name in _OPTIONS})
     try:
         return Autoencoder(inputs, encoder, **own)
+    except Unmirrored as error:
+        raise ValueError(unmirrored(key, error)) from error
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error

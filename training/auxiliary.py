@@ -8,7 +8,8 @@ from agents.auxiliary import AuxiliaryLosses
 from agents.schedules import schedule
 from networks.auxiliary import AuxiliaryLoss, Source
 from networks.backbone import Backbone
-from training.instantiation import make, plain, with_factories
+from networks.outline import Unmirrored
+from training.instantiation import make, plain, unmirrored, with_factories
 
 _OF_THE_AGENT = ("weight", "weight_schedule")
 """Keys of each loss that say what the agent makes of it."""
@@ -46,7 +47,14 @@ def _build(
         feature_size=backbone.feature_size,
         action_size=action_size,
     )
-    loss = make(f"auxiliary.{name}", with_factories(f"auxiliary.{name}", own), source)
+    key = f"auxiliary.{name}"
+    try:
+        loss = make(key, with_factories(key, own), source)
+    except ValueError as error:
+        reason = error.__cause__ and error.__cause__.__cause__
+        if isinstance(reason, Unmirrored):
+            raise ValueError(unmirrored(key, reason)) from error
+        raise
     if not isinstance(loss, AuxiliaryLoss):
         raise ValueError(
             f"auxiliary.{name}: {options['_target_']} is no networks.auxiliary.AuxiliaryLoss"

@@ -167,7 +167,7 @@ def _build_backbones(
             extractor=extractor,
             feature_size=width,
             memory=memory,
-            frozen_until=frozen_until(extractor_config.freeze),
+            frozen_until=frozen_until(extractor_config.get("freeze", False)),
             half_precision=config.precision == "bf16",
         )
 
@@ -199,7 +199,7 @@ def _optimizer_factory(config: DictConfig) -> Any:
         frozen_until=0,
     )
     groups = {part: _group(default, group) for part, group in (options["groups"] or {}).items()}
-    thaws = frozen_until(config.extractor.freeze)
+    thaws = frozen_until(config.extractor.get("freeze", False))
     if 0 < thaws < math.inf:
         extractor = groups.get("extractor", default)
         groups["extractor"] = replace(extractor, frozen_until=int(thaws))

@@ -10,6 +10,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from agents.trajectory import Trajectory
+from envs.batch import shown
 from envs.seeding import environment_seeds
 from envs.starting import reset_with_seeds
 from envs.vector import SlotVectorEnv
@@ -17,7 +18,7 @@ from networks.mirror import Array
 from networks.observations import Observations, map_observations
 from networks.policy_heads import PolicyHead
 from training.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
-from training.lives import Lives, OneLife
+from training.lives import Lives
 from training.storage import Storage
 
 
@@ -77,7 +78,7 @@ class Collector:
         self.should_abandon: Callable[[], bool] = lambda: False
         first, infos = reset_with_seeds(environments, seeds)
         num_envs = environments.num_envs
-        self._lives = Lives(num_envs, infos) if life_loss else OneLife(num_envs)
+        self._lives = Lives(num_envs, infos) if life_loss else None
         self._storage = Storage(rollout_length, first)
         self._storage.put(-1, first)
         self._storage.is_first[-1] = True
@@ -135,20 +136,32 @@ class Collector:
         stepped = time.perf_counter()
         storage.action_array[step] = actions.numpy()
         storage.put(step + 1, observations)
-        is_over = terminated | truncated
-        has_lost = self._lives.lost(infos) & ~is_over & ~self._ended
-        storage.reward_array[step] = np.where(self._ended, 0.0, rewards)
-        storage.terminated_array[step] = terminated | has_lost
+        storage.reward_array[step] = rewards
+        storage.terminated_array[step] = terminated
         storage.truncated_array[step] = truncated
+        ended = is_over = terminated | truncated
+        if self._lives is not None:
+            ended = is_over | self._end_lives(step, self._lives.lost(infos) & ~is_over)
         if "restarted" in infos:
             self._cut(step, infos["restarted"])
         # An episode that ended one step earlier opens anew with this step's observation.
         storage.is_first_array[step + 1] = self._ended
         self.episodes += self._counter.add(rewards, self._is_over, is_over, infos)
-        self._ended, self._is_over = is_over | has_lost, is_over
+        self._ended, self._is_over = ended, is_over
         self.seconds["acting"] += acted - started
         self.seconds["environment"] += stepped - acted
         return state
+
+    def _end_lives(self, step: int, has_lost: Array) -> Array:
+        """End episodes of the stream where a life was lost; return where.
+
+        The step after a lost life opens the next episode: like one that resets it is not learnt
+        from, and ends nothing unless the game is over.
+        """
+        self._storage.reward_array[step][self._ended] = 0.0
+        ends = has_lost & ~self._ended
+        self._storage.terminated_array[step] |= ends
+        return ends
 
     def _cut(self, step: int, restarted: Array) -> None:
         """Turn the step at which environments failed into the one that resets them.
@@ -156,7 +169,8 @@ class Collector:
         The episodes end one step earlier, at the last observation there was: cut, not terminated.
         """
         self._counter.forget(restarted & ~self._is_over)
-        self._lives.forget(restarted)
+        if self._lives is not None:
+            self._lives.forget(restarted)
         if step > 0:
             self._storage.truncated_array[step - 1] |= restarted & ~self._ended
         self._ended, self._is_over = self._ended | restarted, self._is_over | restarted
@@ -178,7 +192,7 @@ class Collector:
             "env_steps": self.env_steps,
             "ended": self._ended.tolist(),
             "over": self._is_over.tolist(),
-            "lives": self._lives.state_dict(),
+            "lives": None if self._lives is None else self._lives.state_dict(),
             "episodes": self._counter.state_dict(),
             "environments": snapshots,
         }
@@ -211,8 +225,9 @@ class Collector:
         self._ended = np.array(state["ended"]) & exact
         # Where lives are not looked at, both are the same; earlier checkpoints have the first.
         self._is_over = np.array(state.get("over", state["ended"])) & exact
-        self._lives.load_state_dict(state.get("lives", []))
-        self._lives.forget(~exact)
+        if self._lives is not None:
+            self._lives.load_state_dict(state["lives"])
+            self._lives.forget(~exact)
         self._counter.load_state_dict(state["episodes"])
         self._counter.forget(~exact)
         self._state = tensors["memory"].clone() if "memory" in tensors else None
@@ -240,5 +255,5 @@ def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int)
         when = f"at step {step} of the rollout, after action {action}"
     raise InvalidExperience(
         f"environment {environment} sent a {name} that is not finite "
-        f"({rows[row, environment].tolist()}) {when}; mend it or wrap it (env.wrappers)"
+        f"({shown(rows[row, environment].tolist())}) {when}; mend it or wrap it (env.wrappers)"
     )

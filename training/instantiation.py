@@ -43,3 +43,8 @@ def with_factories(key: str, options: dict[str, Any]) -> dict[str, Any]:
         else value
         for name, value in options.items()
     }
+
+
+def unmirrored(key: str, error: BaseException | None) -> str:
+    """Say which decoder to choose where an extractor's layers are not known."""
+    return f"{key}: {error}; choose a decoder: decoder@{key}.decoder=dense"

@@ -48,26 +48,3 @@ class Lives:
     def load_state_dict(self, state: Sequence[int]) -> None:
         """Go on from what was saved."""
         self._left = np.array(state, np.int64)
-
-
-class OneLife:
-    """Loses no lives: an episode ends where the environment says so."""
-
-    def __init__(self, num_envs: int) -> None:
-        """Make the mask that is True nowhere."""
-        self._nobody = np.zeros(num_envs, np.bool_)
-        self._nobody.flags.writeable = False
-
-    def lost(self, infos: Mapping[str, Any]) -> Array:
-        """Return False everywhere."""
-        return self._nobody
-
-    def forget(self, chosen: Array) -> None:
-        """Do nothing."""
-
-    def state_dict(self) -> list[int]:
-        """Return nothing."""
-        return []
-
-    def load_state_dict(self, state: Sequence[int]) -> None:
-        """Do nothing."""

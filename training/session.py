@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from agents.agent import Agent
 from conf.targets import trust_words
 from envs.vector import EnvironmentFailure
+from training.allocator import keep_freed_memory
 from training.archive import Archive
 from training.build import (
     build_agent,
@@ -50,6 +51,7 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
         Refusal: the run could not start, broke, or was interrupted.
     """
     directory = Path(config.run_dir)
+    keep_freed_memory()
     with ExitStack() as stack:
         stack.callback(environments.close)
         try:

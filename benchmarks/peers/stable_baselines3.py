@@ -9,9 +9,14 @@ import numpy as np
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecFrameStack,
+    VecNormalize,
+    sync_envs_normalization,
+)
 from torch import nn
 
 from benchmarks.peers.worker import Clock, run
@@ -77,8 +82,38 @@ def make_environments(*, num_envs: int, hide_velocity: bool, seed: int) -> VecEn
     return make_vec_env("CartPole-v1", n_envs=num_envs, seed=seed, wrapper_class=wrapper)
 
 
+def make_games(*, num_envs: int, seed: int) -> VecEnv:
+    """Make Pongs in one process with the peer's own preprocessing; its policy reads channels."""
+    import ale_py
+
+    gymnasium.register_envs(ale_py)
+    # No sticky actions and no skipped frames but the wrapper's.
+    keywords = {"repeat_action_probability": 0.0, "frameskip": 1}
+    wrapping = {"terminal_on_life_loss": False}
+    games = make_atari_env(
+        "ALE/Pong-v5", n_envs=num_envs, seed=seed, env_kwargs=keywords, wrapper_kwargs=wrapping
+    )
+    return VecFrameStack(games, n_stack=4)
+
+
+def images_model(work: Throughput, seed: int) -> PPO:
+    """Build the peer's agent for images: one NatureCNN for actor and critic."""
+    return PPO(
+        "CnnPolicy",
+        make_games(num_envs=work.num_envs, seed=seed),
+        learning_rate=work.learning_rate,
+        n_steps=work.rollout_length,
+        n_epochs=work.num_epochs,
+        batch_size=work.steps_per_iteration // work.num_minibatches,
+        seed=seed,
+        device="cpu",
+    )
+
+
 def throughput_model(work: Throughput, seed: int) -> PPO | RecurrentPPO:
     """Build the peer's agent with its defaults, but for what the work names."""
+    if work.images:
+        return images_model(work, seed)
     environments = make_environments(
         num_envs=work.num_envs, hide_velocity=work.memory_size > 0, seed=seed
     )

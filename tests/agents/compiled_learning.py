@@ -5,6 +5,7 @@ after the first rollout raises.
 
     python tests/agents/compiled_learning.py MEMORY [BACKEND [AGENT,AGENT... [named]]]
 
+AGENT: its name, and further words of a command line after spaces. BACKEND: "" for the usual one.
 named: the gradient steps read the observation as a dictionary of its parts.
 """
 
@@ -35,6 +36,7 @@ class Joined(nn.Module):
 
 def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.Tensor:
     """Weights after a few rollouts of CartPole, whose resets fall differently in each."""
+    agent_name, *words = agent_name.split()
     config = load(
         [
             "device=cpu",
@@ -45,6 +47,7 @@ def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.
             *(OF_PPO if agent_name == "ppo" else []),
             "env.num_envs=4",
             "optimizer.learning_rate=0.01",
+            *words,
         ]
     )
     environments = build_environments(config, num_envs=4)
@@ -73,9 +76,9 @@ def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.
     return agent.optimizer.flat
 
 
-def main(memory: str, backend: str | None = None, agents: str = "ppo", named: str = "") -> None:
+def main(memory: str, backend: str = "", agents: str = "ppo", named: str = "") -> None:
     torch.set_num_threads(1)
-    if backend is not None:
+    if backend:
         original = torch.compile
 
         @functools.wraps(original)

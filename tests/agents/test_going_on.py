@@ -51,6 +51,7 @@ CASES: dict[str, list[str]] = {
         "extractor._target_=tests.agents.test_going_on.Dropping",
         "trusted_packages=[tests]",
     ],
+    "learnt-support": ["value_head=hl_gauss", "value_head.bins=11"],
     "nadam": ["optimizer._target_=torch.optim.NAdam", "memory=lstm"],
 }
 OF_A2C = ("none-adam", "lstm-normalized-adamw", "gru-shared-cut-adam", "lstm-critic-groups")

@@ -48,6 +48,17 @@ WRONG = [
     ("tracking.progress=maybe", "expected auto or true or false, got 'maybe'"),
     ("optimizer.betas=[0.9]", "expected a list of 2 numbers >= 0 and < 1"),
     ("optimizer.betas=[0.9,1.5]", "optimizer.betas[1]: expected a number >= 0 and < 1"),
+    (
+        "value_head=hl_gauss|agent.value_clip_range=0.2",
+        "agent.value_clip_range: expected null, because value_head fits a histogram",
+    ),
+    (
+        "value_head=two_hot|value_head.support=[3,-3]",
+        "value_head.support: expected the lowest and the highest value, in this order, got [3.0",
+    ),
+    ("value_head=two_hot|value_head.support=wide", "expected auto or a list of 2 numbers"),
+    ("value_head=two_hot|value_head.bins=2", "value_head.bins: expected an integer >= 3, got 2"),
+    ("value_head=hl_gauss|value_head.symlog=true", "symlog: unknown key; only TwoHotValueHead"),
     ("extractor.hidden_sizes=64", "a list is written [64]"),
     ("extractor.hidden_sizes=64,64", "one list is written extractor.hidden_sizes=[64,64]"),
     ("extractor.hidden_sizes=[64,-1]", "extractor.hidden_sizes[1]: expected an integer >= 1"),

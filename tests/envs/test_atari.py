@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from envs.atari import AtariGame, area_weights
 from envs.atari_native import AtariGames
+from envs.frame_stack import FrameStack
 from envs.probe import can_be_restored
-from envs.wrappers import FrameStack
 
 OPTIONS: dict[str, Any] = {
     "frame_skip": 4,

@@ -81,6 +81,8 @@ def test_what_lacks_a_part_is_refused(observation, words: str) -> None:
         (BOX, spaces.Box(-1, 1, (3,)), False),
         (BOX, spaces.Box(-1, 1, (2, 1)), False),
         (BOX, spaces.MultiBinary(2), False),
+        (spaces.Box(0, 255, (2,)), BOX, False),  # divided by 255, and not
+        (spaces.Box(0, 255, (2,)), spaces.Box(0, 255, (2,), np.uint8), True),
         (CODE, spaces.Discrete(3), False),
         (CODE, spaces.Discrete(3, start=1), True),
         (spaces.MultiDiscrete([2, 3]), spaces.MultiDiscrete([3, 2]), False),

@@ -208,7 +208,7 @@ def test_a_decoder_of_ones_own_choice() -> None:
             spaces.Box(-1, 1, (3,)),
             nn.Linear(3, 4),
             None,
-            "Linear does not tell its layers, so no decoder can mirror it; choose a decoder",
+            "Linear has no `outline` that tells its layers, for a decoder to mirror",
         ),
         (
             spaces.Box(-1, 1, (3,)),

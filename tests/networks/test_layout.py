@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
+from networks.inputs import make_input
 from networks.layout import ImageRows, Unfit
 
 H, W, C, F = 6, 8, 3, 2
@@ -38,6 +40,15 @@ def test_channels_last_rows_are_not_copied() -> None:
     rows = image()[:, 0].permute(0, 2, 3, 1).contiguous()
     images = ImageRows((H, W, C), layout="auto")(rows)
     assert images.data_ptr() == rows.data_ptr()
+
+
+def test_bytes_are_cast_into_that_memory_at_once() -> None:
+    for shape in ((H, W, C), (C, H, W)):
+        inputs = make_input(spaces.Box(0, 255, shape, np.uint8))
+        drawn = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
+        rows = inputs(torch.from_numpy(drawn))
+        np.testing.assert_array_equal(rows.numpy(), np.float32(drawn) / np.float32(255))
+        assert ImageRows(shape, layout="auto")(rows).data_ptr() == rows.data_ptr()
 
 
 def test_a_grey_image_has_one_channel() -> None:

@@ -9,6 +9,7 @@ import torch
 from networks.normalization import (
     NoNormalization,
     NoRewardScaling,
+    RewardClipping,
     RewardScaling,
     RunningNormalization,
 )
@@ -133,3 +134,13 @@ def test_scaled_rewards_are_cut_at_ten_and_not_shifted() -> None:
 def test_no_reward_scaling_hands_on() -> None:
     rewards = torch.randn(3, 2)
     assert NoRewardScaling()(rewards, rewards > 0, rewards > 0) is rewards
+
+
+def test_rewards_are_cut_on_both_sides_and_small_ones_stay() -> None:
+    rewards = torch.tensor([[-400.0, 0.25], [1.0, 30.0]])
+    flags = torch.zeros(2, 2, dtype=torch.bool)
+    clipping = RewardClipping(limit=1.0)
+    clipping.restart(flags[0])
+    assert clipping(rewards, flags, ~flags).tolist() == [[-1, 0.25], [1, 1]]
+    assert rewards[0, 0] == -400  # the stream's own stay raw
+    assert not clipping.state_dict()
