@@ -31,10 +31,18 @@ def test_option_composes_and_validates(group: str, option: str) -> None:
     assert config.agent._target_ in TARGETS["agent"]
 
 
+def unlearnt(place: str, name: str) -> list[str]:
+    """Words without which an encoder is pre-trained: only `extractor` itself can be."""
+    if name not in ("autoencoder", "vae"):
+        return []
+    return [f"{place}.pretrain.frames=0", f"{place}.freeze=false"]
+
+
 @pytest.mark.parametrize("group", ["extractor", "memory"])
 def test_critic_takes_every_option_of_its_own(group: str) -> None:
     for name in (option for its_group, option in OPTIONS if its_group == group):
-        config = load([f"{group}@critic.{group}={name}", *_untrained(name, f"critic.{group}")])
+        place = f"critic.{group}"
+        config = load([f"{group}@{place}={name}", *unlearnt(place, name)])
         assert config.critic[group]._target_.startswith("networks.")
 
 
@@ -51,26 +59,18 @@ def test_each_known_class_of_ours_has_an_option() -> None:
     assert TARGETS.keys() - GROUPS == {"wrapper"}
 
 
-def _untrained(name: str, *places: str) -> list[str]:
-    """What it takes to have an autoencoder's encoder elsewhere than as the actor's extractor."""
-    if name not in ("autoencoder", "vae"):
-        return []
-    keys = ("pretrain.frames=0", "freeze=false")
-    return [f"{place}.{key}" for place in places for key in keys]
-
-
 def test_each_part_takes_every_extractor() -> None:
-    default, own = "extractor.default", "extractor.keys.goal.position"
     for name in (option for group, option in OPTIONS if group == "extractor" and option != "dict"):
         config = load(
             [
                 "extractor=dict",
-                f"extractor@{default}={name}",
-                f"+extractor@{own}={name}",
-                *_untrained(name, default, own),
+                f"extractor@extractor.default={name}",
+                f"+extractor@extractor.keys.goal.position={name}",
+                *unlearnt("extractor.default", name),
+                *unlearnt("extractor.keys.goal.position", name),
             ]
         )
-        plain = load([f"extractor={name}", *_untrained(name, "extractor")]).extractor
+        plain = load([f"extractor={name}", *unlearnt("extractor", name)]).extractor
         assert config.extractor.default == config.extractor["keys"].goal.position == plain
 
 
