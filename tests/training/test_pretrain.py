@@ -4,17 +4,20 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 import neurl
 import training.pretrain
 import training.run
 from conf.compose import InvalidConfiguration, load
+from conf.resolution import read_only
 from training.checkpoint import load_checkpoint, part_of
 from training.collect import Collector
 from training.environments import build_environments
@@ -52,8 +55,16 @@ class Killed(BaseException):
     """The process dies here."""
 
 
+@cache
+def composed(words: tuple[str, ...]) -> Any:
+    """Composing takes longer than pre-training and training together."""
+    return OmegaConf.to_container(load(words))
+
+
 def play(words: list[str], finished_run: Any, directory: Path) -> Any:
-    config = load([*words, f"run_dir={directory}"])
+    if directory.exists():  # it may be refused
+        load([*words, f"run_dir={directory}"])
+    config = read_only({**composed(tuple(words)), "run_dir": str(directory)})
     environments = build_environments(config, num_envs=config.env.num_envs)
     return finished_run(directory, train_run(config, environments))
 
@@ -224,11 +235,11 @@ def die(monkeypatch) -> Callable[..., None]:
 
 
 POINTS = {
-    "collecting": (Collector, "collect", 3),
     "in the second epoch": (Fitting, "_pass", 2),
-    "saving weights": (training.pretrain, "save_checkpoint", 5),
 }
 MORE_POINTS = {
+    "collecting": (Collector, "collect", 3),
+    "saving weights": (training.pretrain, "save_checkpoint", 5),
     "saving frames": (training.pretrain, "save_recording", 1),
     "before the first epoch": (Fitting, "_measure", 1),
     "measuring": (Fitting, "_measure", 3),
