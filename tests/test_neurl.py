@@ -245,14 +245,10 @@ def test_no_finished_episode_is_no_mean() -> None:
 
 
 def test_building_is_what_the_command_line_says() -> None:
-    policy = neurl.build(
-        *SMALL, "memory=gru", "memory.hidden_size=7", "agent.preparation.discount=0.5"
-    )
-    assert policy.agent.preparation.discount == 0.5
+    policy = neurl.build(*SMALL, "memory=gru", "memory.hidden_size=7", "agent.discount=0.5")
+    assert policy.agent.discount == 0.5
     assert policy.agent.actor.memory.state_size == 7
-    same = neurl.build(
-        *SMALL, "memory=gru", "memory.hidden_size=7", "agent.preparation.discount=0.5"
-    )
+    same = neurl.build(*SMALL, "memory=gru", "memory.hidden_size=7", "agent.discount=0.5")
     assert torch.equal(policy.agent.optimizer.flat, same.agent.optimizer.flat)
 
 
@@ -262,7 +258,7 @@ def test_wrong_words_are_refused_with_every_problem() -> None:
     assert isinstance(caught.value, ValueError)
     lines = str(caught.value).splitlines()
     assert len(lines) == 2
-    assert "agent.preparation.discount" in str(caught.value)
+    assert "agent.discount" in str(caught.value)
 
 
 def test_wrapped_environments_are_made_for_evaluating() -> None:

@@ -99,7 +99,7 @@ def test_values_learn_what_observations_tell(learn: Learn) -> None:
     ("learn", "discount"), [("ppo", 0.5), ("ppo", 0.9), ("a2c", 0.5)], indirect=["learn"]
 )
 def test_values_are_discounted(learn: Learn, discount: float) -> None:
-    policy = learn("DelayedReward", f"agent.preparation.discount={discount}")
+    policy = learn("DelayedReward", f"agent.discount={discount}")
     assert values(policy, [0.0, 1.0]) == pytest.approx([discount, 1.0], abs=0.05)
 
 
@@ -110,7 +110,7 @@ def test_values_are_discounted(learn: Learn, discount: float) -> None:
 )
 def test_truncation_keeps_the_value_of_what_would_follow(learn: Learn, gae_lambda: float) -> None:
     """Reward 1 for ever, cut every 10 steps, discount 0.9: the value is 1 / (1 - 0.9)."""
-    words = ["agent.preparation.discount=0.9", f"agent.preparation.gae_lambda={gae_lambda}"]
+    words = ["agent.discount=0.9", f"agent.gae_lambda={gae_lambda}"]
     policy = learn("Endless", *words, effort=1.7)
     assert values(policy, [1.0]) == pytest.approx([10.0], abs=0.3)
 
@@ -146,8 +146,8 @@ def test_histograms_follow_values_out_of_their_support(learn: Learn, head: str) 
 def test_termination_cuts_it(learn: Learn) -> None:
     """The mean over 1 to 10 steps to go of (1 - 0.5^n) / (1 - 0.5)."""
     words = [
-        "agent.preparation.discount=0.5",
-        "agent.preparation.gae_lambda=1.0",
+        "agent.discount=0.5",
+        "agent.gae_lambda=1.0",
         "+env.kwargs.ending=terminated",
     ]
     expected = np.mean([(1 - 0.5**n) / 0.5 for n in range(1, 11)])
@@ -157,8 +157,8 @@ def test_termination_cuts_it(learn: Learn) -> None:
 @pytest.mark.parametrize("learn", ["ppo"], indirect=True)
 def test_both_flags_are_a_termination(learn: Learn) -> None:
     words = [
-        "agent.preparation.discount=0.5",
-        "agent.preparation.gae_lambda=1.0",
+        "agent.discount=0.5",
+        "agent.gae_lambda=1.0",
         "+env.kwargs.ending=both",
     ]
     expected = np.mean([(1 - 0.5**n) / 0.5 for n in range(1, 11)])

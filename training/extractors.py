@@ -75,9 +75,10 @@ def build_extractor(
         extractor, width = build_extractor(key, options, joined)
         return Joined(extractor), width
     if is_by_part:
+        place, name = _place(key), "mlp" if len(shape) < 3 else "cnn"
         raise ValueError(
             f"{key}: {_BY_PART} reads Dict observations, this is one array of shape {shape}; use "
-            "another extractor, as networks.mlp.MLP"
+            f"{place}={name}"
         )
     extractor = _construct(key, options, shape, layout if isinstance(layout, str) else None)
     return extractor, _output_size(key, extractor, shape)
@@ -108,10 +109,15 @@ def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | No
 def _misfit(key: str, error: Unfit) -> str:
     """Write which option does not fit, and the extractors that would, as words to type."""
     where = f"{key}.{error.option}" if error.option else key
-    place = key if key == "extractor" else f"extractor@{key}"
+    place = _place(key)
     other = "or use" if error.option else "use"  # an option has a remedy of its own
     instead = "".join(f"; {other} {place}={name}" for name in error.instead)
     return f"{where}: {error.reason}{instead}"
+
+
+def _place(key: str) -> str:
+    """Write how an extractor is chosen there."""
+    return key if key == "extractor" else f"extractor@{key}"
 
 
 def _reads_images(options: Mapping[str, Any]) -> bool:
@@ -122,10 +128,9 @@ def _reads_images(options: Mapping[str, Any]) -> bool:
 def _needs_parts(key: str, target: str, shapes: dict[str, Shape]) -> str:
     """Explain that an image is read from one part, and how to say which."""
     image = next((name for name, shape in shapes.items() if len(shape) > 1), next(iter(shapes)))
-    place = key if key == "extractor" else f"extractor@{key}"
     return (
         f"{key}: {target} reads images, and this observation has the parts {', '.join(shapes)}; "
-        f"give the image one of its own: {place}=dict +extractor@{_path(key, image)}=cnn"
+        f"give the image one of its own: {_place(key)}=dict +extractor@{_path(key, image)}=cnn"
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.agent import Agent
+from networks.autoencoder import Encoder
 from networks.backbone import Backbone
 from networks.composite import DictExtractor, Joined
 from networks.heads import Head
@@ -120,15 +121,18 @@ def _count(module: nn.Module) -> int:
 
 
 def _extractor(name: str, extractor: nn.Module, shape: Shapes) -> Iterator[Row]:
-    """Show an extractor, its layers if there are convolutions, and those of every part."""
+    """Show an extractor, what it is made of, and layers if there are convolutions among them."""
     layers = _layers(extractor, shape)
+    indent = " " * (len(name) - len(name.lstrip()) + 2)
     named = extractor.extractor if isinstance(extractor, Joined) else extractor
     yield _part(name, named, layers[-1].output)
     if isinstance(extractor, DictExtractor) and isinstance(shape, dict):
         for part, its_shape in shape.items():
-            yield from _extractor(f"  {part}", extractor.parts[part], its_shape)
+            yield from _extractor(f"{indent}{part}", extractor.parts[part], its_shape)
+    elif isinstance(extractor, Encoder):
+        yield from _extractor(f"{indent}encoder", extractor.encoder, shape)
+        yield replace(layers[-2], name=f"{indent}latent")
     elif any(layer.field for layer in layers):
-        indent = " " * (len(name) - len(name.lstrip()) + 2)
         yield from (replace(layer, name=indent + layer.name) for layer in layers[:-1])
 
 

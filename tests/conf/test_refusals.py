@@ -26,14 +26,14 @@ WRONG = [
     ("seed=[1]", "got [1]"),
     ("seed.x=3", "got {'x': 3}"),
     (
-        "agent.preparation.discount=nan",
-        "agent.preparation.discount: expected a number >= 0 and <= 1, got nan",
+        "agent.discount=nan",
+        "agent.discount: expected a number >= 0 and <= 1, got nan",
     ),
     (
-        "agent.preparation.discount=1.5",
-        "agent.preparation.discount: expected a number >= 0 and <= 1, got 1.5",
+        "agent.discount=1.5",
+        "agent.discount: expected a number >= 0 and <= 1, got 1.5",
     ),
-    ("agent.preparation.discount={a:1}", "got {'a': 1}"),
+    ("agent.discount={a:1}", "got {'a': 1}"),
     ("agent.clip_range=0", "agent.clip_range: expected a number > 0, got 0"),
     ("agent.clip_range=abc", "agent.clip_range: expected a number > 0, got 'abc'"),
     ("agent.target_kl=0", "expected null or a number > 0, got 0"),
@@ -152,7 +152,7 @@ WRONG = [
     ("hydra.searchpath=[file:///nowhere]", "no folder or importable package '/nowhere'"),
     ("hydra.searchpath=[pkg://no_such_package]", "no folder or importable package"),
     ("--seed|3", "--seed: unknown flag; values are set without dashes: seed="),
-    ("--gamma=0.9", "values are set without dashes: agent.preparation.discount=0.9"),
+    ("--gamma=0.9", "values are set without dashes: agent.discount=0.9"),
     ("--config-dir|nowhere", "--config-dir: no directory 'nowhere'"),
     ("--config-name|nope", "Cannot find primary config 'nope'"),
     ("--config-path|x", "--config-path"),
@@ -250,7 +250,7 @@ def test_word_with_a_space_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
         ("evaluation.episodes=3", "run: missing; expected a path"),
         ("evaluation.episodes=0", "evaluation.episodes: expected an integer >= 1"),
         ("evaluation.interval=3", "evaluation.interval: unknown key"),
-        ("agent.preparation.discount=0.9", "agent"),
+        ("agent.discount=0.9", "agent"),
     ],
 )
 def test_evaluation_has_a_schema_of_its_own(

@@ -56,11 +56,9 @@ def test_order_of_pomdp_is_kept_and_named() -> None:
 
 
 def test_command_line_beats_experiment() -> None:
-    config = load(
-        ["experiment=cartpole_no_velocity", "memory=gru", "agent.preparation.discount=0.5"]
-    )
+    config = load(["experiment=cartpole_no_velocity", "memory=gru", "agent.discount=0.5"])
     assert config.memory._target_ == "networks.memory.GRU"
-    assert config.agent.preparation.discount == 0.5
+    assert config.agent.discount == 0.5
     assert config.optimizer.schedule == "linear"
 
 
@@ -79,7 +77,7 @@ def test_critic_with_memory_beside_actor_without_counts_the_critics_sequences() 
 def test_result_is_read_only() -> None:
     config = load([])
     with pytest.raises(ReadonlyConfigError):
-        config.agent.preparation.discount = 0.5
+        config.agent.discount = 0.5
 
 
 def test_problems_of_a_plain_dictionary() -> None:

@@ -97,3 +97,10 @@ def test_default_is_pytorchs_own_draw() -> None:
     kernel = nn.LSTM(7, 5)
     for name, parameter in kernel.named_parameters():
         assert torch.equal(memory.layers[0].kernel.get_parameter(name), parameter)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 8, (3, 2)), nn.ConvTranspose2d(8, 3, 4)], ids=str)
+def test_convolutions_are_orthogonal_as_matrices(layer: nn.Module) -> None:
+    initialize(layer, initialization="orthogonal", gain=GAIN)
+    assert_orthogonal(layer.weight.flatten(1), GAIN)
+    assert not layer.bias.any()

@@ -8,6 +8,7 @@ from gymnasium import spaces
 from torch import nn
 
 from conf.compose import load
+from networks.autoencoder import Encoder
 from networks.cnn import CNN
 from networks.composite import DictExtractor, Joined
 from networks.inputs import make_input
@@ -250,19 +251,14 @@ def test_the_layers_that_a_refusal_names_can_be_typed() -> None:
     assert width == 512
 
 
-class Wrapped(nn.Module):
-    """An extractor that is handed another, built for the same rows."""
-
-    def __init__(self, input_shape, encoder: nn.Module, scale: float) -> None:
-        super().__init__()
-        self.input_shape, self.encoder, self.scale = input_shape, encoder, scale
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.scale * self.encoder(rows)
-
-
-def wrapped(encoder: dict[str, Any]) -> dict[str, Any]:
-    return {"_target_": f"{__name__}.Wrapped", "encoder": encoder, "scale": 2.0}
+def around(encoder: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "_target_": "networks.autoencoder.Encoder",
+        "encoder": encoder,
+        "latent_size": 3,
+        "initialization": "orthogonal",
+        "gain": 1.0,
+    }
 
 
 CNN_OPTIONS = {
@@ -273,19 +269,19 @@ CNN_OPTIONS = {
 
 
 def test_an_extractor_within_an_extractor_is_built_for_the_same_rows() -> None:
-    extractor, width = build_extractor("extractor", wrapped(CNN_OPTIONS), (7, 7, 20), "hwc")
-    assert isinstance(extractor, Wrapped)
+    extractor, width = build_extractor("extractor", around(CNN_OPTIONS), (7, 7, 20), "hwc")
+    assert isinstance(extractor, Encoder)
     assert isinstance(extractor.encoder, CNN)
-    assert (extractor.input_shape, width) == ((7, 7, 20), 5)
+    assert (extractor.encoder_size, width) == (5, 3)
     assert extractor.encoder.rows.channels == 20
-    assert len(list(extractor.parameters())) == 4
+    assert len(list(extractor.parameters())) == 6
 
 
 def test_what_is_wrong_within_is_told_by_its_path() -> None:
     with pytest.raises(ValueError, match=r"^extractor\.encoder: .* no image; use extractor@extr"):
-        build_extractor("extractor", wrapped(CNN_OPTIONS), (4,))
-    with pytest.raises(ValueError, match=r"Wrapped reads images, .* extractor=dict \+extractor@"):
-        build_extractor("extractor", wrapped(CNN_OPTIONS), OF_PARTS)
+        build_extractor("extractor", around(CNN_OPTIONS), (4,))
+    with pytest.raises(ValueError, match=r"^extractor\.encoder: networks.cnn.CNN reads images, "):
+        build_extractor("extractor", around(CNN_OPTIONS), OF_PARTS)
 
 
 class TenLines(nn.Module):

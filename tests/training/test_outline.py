@@ -121,6 +121,18 @@ def test_parts_show_their_own_extractors() -> None:
     assert found[-3][:4] == ["critic", "extractor", "Flatten", str(36 * 36 * 3 + 6 * 5 * 4 + 4)]
 
 
+def test_an_encoder_shows_what_it_encodes_with() -> None:
+    space = spaces.Dict([("camera", IMAGE), ("speed", VECTOR)])
+    found = table(space, "extractor=autoencoder", "extractor.latent_size=3", SHARED)
+    names = [line[0] for line in found[3:]]
+    assert found[3][:3] == ["extractor", "Encoder", "3"]
+    assert names[:3] == ["extractor", "encoder", "camera"]
+    assert names[-5:] == ["speed", "latent", "memory", "policy", "value"]
+    fields = [line[-2] for line in found if line[0] == "convolution"]
+    assert fields[0] == "3x3"  # of each part anew
+    assert found[names.index("latent") + 3][1] == "3"
+
+
 def test_a_users_own_module_shows_its_layers() -> None:
     layers = nn.Sequential(
         nn.Flatten(1, 2), nn.Unflatten(1, (1, 36)), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)
