@@ -52,9 +52,7 @@ def test_what_is_missing_is_trained_once(
     assert 5 < trained.final < 500
     monkeypatch.setattr(learning, "train", None)  # whatever would be trained now breaks
     assert train_missing([run], jobs=1)
-    assert (
-        outcome(Run("tiny", 7, (*run.words, "agent.discount=0.9"), run.folder)) is None
-    )
+    assert outcome(Run("tiny", 7, (*run.words, "agent.discount=0.9"), run.folder)) is None
     assert outcome(Run("tiny", 8, (*TINY, "seed=8"), run.folder)) is None
     (summary,) = run.folder.glob("*/summary.json")
     summary.write_text(summary.read_text().replace('"finished"', '"interrupted"'))

@@ -56,9 +56,7 @@ def test_order_of_pomdp_is_kept_and_named() -> None:
 
 
 def test_command_line_beats_experiment() -> None:
-    config = load(
-        ["experiment=cartpole_no_velocity", "memory=gru", "agent.discount=0.5"]
-    )
+    config = load(["experiment=cartpole_no_velocity", "memory=gru", "agent.discount=0.5"])
     assert config.memory._target_ == "networks.memory.GRU"
     assert config.agent.discount == 0.5
     assert config.optimizer.schedule == "linear"
