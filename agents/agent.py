@@ -154,8 +154,13 @@ class Agent(nn.Module, ABC):
     @contextmanager
     def training_mode(self) -> Iterator[None]:
         """Switch dropout and the like on for gradient steps, on the agent's own randomness."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(self.generator.integers(2**63)))
+        seed, device = int(self.generator.integers(2**63)), self.device
+        on_cuda = device.type == "cuda"
+        with torch.random.fork_rng(devices=[device] if on_cuda else []):
+            torch.default_generator.manual_seed(seed)
+            if on_cuda:  # which draws there with a generator of its own
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
             self.train()
             try:
                 yield

@@ -65,6 +65,14 @@ ROWS = {
         published="0.964 +- 0.006 (rl-baselines3-zoo, MLP)",
         bar=0.93,
     ),
+    "L19": Row(
+        experiment="minigrid_autoencoder",
+        what="PPO on 8 numbers of an autoencoder, learnt from 50,000 random steps and frozen",
+        task="MiniGrid-DoorKey-5x5-v0",
+        budget=250_000,
+        published="0.964 without an autoencoder, at 100,000 steps (rl-baselines3-zoo)",
+        bar=0.90,
+    ),
     "MinAtar": Row(
         experiment="minatar_breakout",
         what="PPO, CNN",

@@ -16,9 +16,9 @@ def pretraining_problems(config: Config) -> Iterator[str]:
     options = frames_wanted(config)
     if options is not None:
         yield from _batches("extractor.pretrain", options)
-    elif config.get("objective") != "reconstruction":
+    elif config.get("objective") != "reconstruction" and config["resume"] is None:
         yield from _never_learnt(config)
-    if "objective" in config:
+    if "objective" in config and config["resume"] is None:  # else the stored one is checked
         yield from _alone(config)
 
 
@@ -29,7 +29,9 @@ def frames_wanted(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """
     extractor = config["extractor"]
     options: Mapping[str, Any] | None = extractor.get("pretrain")
-    if not options or not options["frames"] or config.get("objective") == "behaviour_cloning":
+    if extractor["_target_"] != _AUTOENCODER or not options or not options["frames"]:
+        return None
+    if config.get("objective") == "behaviour_cloning":
         return None
     has_weights = extractor.get("weights") or config.get("init_from")
     return None if has_weights and "objective" not in config else options

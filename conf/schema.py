@@ -92,6 +92,7 @@ class Tracking:
 
     tensorboard: bool
     progress: Literal["auto"] | bool
+    representation: bool
     interval: PositiveCount
 
 

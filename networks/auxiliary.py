@@ -80,6 +80,10 @@ class AuxiliaryLoss(nn.Module, ABC):
     def forward(self, reading: Reading) -> Float[Tensor, ""]:
         """Return the mean over valid steps, a function of tensors without a branch on data."""
 
+    def pictures(self, rows: Observations, features: Float[Tensor, "N F"]) -> dict[str, Tensor]:
+        """Draw what the loss makes of images among the rows, `uint8 [H, W, 3]` by part."""
+        return {}
+
 
 def mean_of_valid(losses: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"]) -> Float[Tensor, ""]:
     """Average over valid steps; what stands at the others, even nan, changes nothing."""
@@ -119,6 +123,10 @@ class Reconstruction(AuxiliaryLoss):
         losses = self.decoder.loss(self.decoder(features), reading.rows)
         losses = losses + 0.5 * self.latent_decay * features.square().sum(-1)
         return mean_of_valid(losses.view(reading.valid.shape), reading.valid)
+
+    def pictures(self, rows: Observations, features: Float[Tensor, "N F"]) -> dict[str, Tensor]:
+        """Draw observations above what they are decoded to."""
+        return self.decoder.pictures(self.decoder(features), rows)
 
 
 class VAE(AuxiliaryLoss):
@@ -161,6 +169,10 @@ class VAE(AuxiliaryLoss):
         losses = self.decoder.loss(outputs, reading.rows)
         losses = losses + self.beta / self.decoder.count * divergence(mean, log_variance)
         return mean_of_valid(losses.view(reading.valid.shape), reading.valid)
+
+    def pictures(self, rows: Observations, features: Float[Tensor, "N F"]) -> dict[str, Tensor]:
+        """Draw observations above what the mean of their latents is decoded to."""
+        return self.decoder.pictures(self.decoder(self.mean(features.float())), rows)
 
 
 class NextLatent(AuxiliaryLoss):

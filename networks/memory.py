@@ -29,6 +29,8 @@ class Memory(nn.Module, ABC):
     """Numbers remembered per environment; 0 when there is nothing to remember."""
     compilable = False
     """Whether `torch.compile` may trace `forward` (fused kernels and plain loops gain nothing)."""
+    saturates = False
+    """Whether what `split` calls `state` lies between -1 and 1, and may stick there."""
 
     def initial_state(self, batch_size: int) -> Float[Tensor, "B S"]:
         """Return the state before any observation: zeros, on the CPU."""
@@ -42,6 +44,10 @@ class Memory(nn.Module, ABC):
         is_first: Bool[Tensor, "T B"],
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
         """Read T steps; return every step's output and the state after the last."""
+
+    def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
+        """Take states apart for those who watch: `state`, and what is kept beside it."""
+        return {"state": state}
 
     def unroll(
         self,
@@ -139,6 +145,12 @@ class LayeredMemory(Memory):
         self.output_size = layers[-1].output_size
         self.state_size = sum(layer.state_size for layer in layers)
 
+    def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
+        """Take apart the layers' outputs, `state`, and an LSTM's cells."""
+        blocks = state.unflatten(-1, (len(self.layers), -1))
+        parts = {"state": blocks[..., : self.output_size], "cell": blocks[..., self.output_size :]}
+        return {name: part.flatten(-2) for name, part in parts.items() if part.shape[-1]}
+
     def _stack(self) -> list[FusedLayer]:
         return [layer for layer in self.layers if isinstance(layer, FusedLayer)]
 
@@ -199,6 +211,7 @@ class RNN(LayeredMemory):
         gain: float,
     ) -> None:
         """Build and draw the layers."""
+        self.saturates = nonlinearity == "tanh"
         super().__init__(
             [
                 RNNLayer(
@@ -216,6 +229,7 @@ class RNN(LayeredMemory):
 class _GatedMemory(LayeredMemory):
     """Layers of one gated kind, each reading the one below."""
 
+    saturates = True
     _layer: type[GRULayer] | type[LSTMLayer]
 
     def __init__(

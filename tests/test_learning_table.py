@@ -8,6 +8,7 @@ from benchmarks import learning
 from benchmarks.learning import Outcome, Run, judge, learning_table, outcome, planned, train_missing
 from benchmarks.published import ROWS
 from conf.compose import load
+from conf.pretraining import frames_wanted
 
 PRESETS = Path(__file__).resolve().parents[1] / "conf" / "experiment"
 PRESENT = [name for name, row in ROWS.items() if (PRESETS / f"{row.experiment}.yaml").exists()]
@@ -24,7 +25,8 @@ def test_presets_stay_within_the_row_s_terms(name: str, tmp_path: Path) -> None:
     runs, controls = planned(name, [1], tmp_path)
     for run in (*runs, *controls):
         config = load(run.words)
-        assert config.total_env_steps <= ROWS[name].budget
+        before = frames_wanted(config)
+        assert config.total_env_steps + (before["frames"] if before else 0) <= ROWS[name].budget
         assert config.evaluation.final_episodes == 100
         assert config.evaluation.deterministic
         assert config.seed == 1

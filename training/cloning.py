@@ -85,7 +85,7 @@ class Cloning(Objective):
     def refresh(self) -> None:
         """Walk through the stream for the memory before each sequence."""
         stream, memory = self._stream, self._actor.memory
-        first = memory.initial_state(stream.valid.shape[1])
+        first = memory.initial_state(stream.valid.shape[1]).to(stream.valid.device)
         if memory.state_size == 0:  # nothing to walk for
             self._states = first.new_zeros(self.size + len(self._held), 0)
             return

@@ -50,6 +50,7 @@ class Collector:
         env_steps: valid steps taken so far, over all environments.
         episodes: episodes that the latest trajectory finished.
         seconds: of the latest trajectory, by phase (`environment`, `acting`).
+        trajectory: the latest; None before the first.
         should_abandon: asked before every step; True gives the trajectory up.
     """
 
@@ -74,6 +75,7 @@ class Collector:
         self.environments = environments
         self.env_steps = 0
         self.episodes: list[Episode] = []
+        self.trajectory: Trajectory | None = None
         self.seconds = {"environment": 0.0, "acting": 0.0}
         self.should_abandon: Callable[[], bool] = lambda: False
         first, infos = reset_with_seeds(environments, seeds)
@@ -122,6 +124,7 @@ class Collector:
         _refuse_non_finite(trajectory)
         self.env_steps += int(trajectory.valid.sum())
         self._is_between = True
+        self.trajectory = trajectory
         return trajectory
 
     def _step(self, agent: Player, step: int, state: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from training.files import replace, to_json
 from training.loop import Iteration, iterations
 from training.progression import Due, Intervals, Progression
 from training.signals import StopRequest, stop_requests
+from training.telemetry import NoRepresentation, Representation
 from training.tracking import NoTensorBoard, Progress, TensorBoard
 from training.video import EvaluationFilms, NoFilms
 
@@ -53,6 +54,7 @@ class Run:
         collector: Collector,
         evaluator: Evaluator,
         films: EvaluationFilms | NoFilms,
+        telemetry: Representation | NoRepresentation,
         directory: Path,
         tensorboard: TensorBoard | NoTensorBoard,
         progress: Progress,
@@ -72,7 +74,7 @@ class Run:
             facts: go into the summary as they are (seed, parameters, versions).
         """
         self._agent, self._collector = agent, collector
-        self._evaluator, self._films = evaluator, films
+        self._evaluator, self._films, self._telemetry = evaluator, films, telemetry
         self._directory, self._tensorboard, self._progress = directory, tensorboard, progress
         self._total, self._archive = total_env_steps, archive
         self._evaluation_episodes, self._final_episodes = evaluation_episodes, final_episodes
@@ -156,6 +158,8 @@ class Run:
         if self._due("tracking", at.env_steps):
             self._due.mark("tracking", at.env_steps)
             self._log()
+        if self._due("evaluation", at.env_steps) or at.env_steps >= self._total:
+            self._look_inside()
         self._look_around()
 
     def _look_around(self) -> None:
@@ -208,6 +212,16 @@ class Run:
 
     def _scalars(self, values: Mapping[str, float]) -> None:
         self._tensorboard.scalars(values, self.at.env_steps, time.time())
+
+    def _look_inside(self) -> None:
+        """Measure the networks, beside each evaluation and before it.
+
+        A run that is resumed makes up for an evaluation that was given up; the trajectory is lost.
+        """
+        trajectory = self._collector.trajectory
+        if trajectory is not None:
+            steps = self.at.env_steps
+            self._telemetry.record(self._agent, trajectory, self._tensorboard, steps)
 
     def _evaluate(self, episodes: int) -> bool:
         """Evaluate, report, and keep the weights if none were better; tell whether they are."""

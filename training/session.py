@@ -36,6 +36,7 @@ from training.reconstruction import is_wanted, pretrain_extractor
 from training.refusal import Refusal
 from training.resume import SavedRun
 from training.run import Diverged, Run, Status
+from training.telemetry import build_telemetry
 from training.threads import set_num_threads
 from training.tracking import Progress
 from training.video import build_films
@@ -119,6 +120,7 @@ def _build_run(
         collector=collector,
         evaluator=evaluator,
         films=films,
+        telemetry=build_telemetry(config),
         directory=directory,
         archive=Archive(directory, agent, keep_last=config.checkpoint.keep_last),
         tensorboard=tensorboard,

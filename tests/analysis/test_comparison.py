@@ -143,6 +143,20 @@ def test_budgets_that_differ_are_told(table) -> None:
     )
 
 
+def test_steps_of_pretraining_count(leave) -> None:
+    runs = [leave("a", score=1.0), leave("b", "seed=1", score=2.0, pretraining_env_steps=500)]
+    records = [read_run(directory) for directory in runs]
+    assert [record.env_steps for record in records] == [1000, 1500]
+    assert [record.budget for record in records] == [100_000, 100_500]
+    (found,) = compare(records)
+    assert found.rows[0].env_steps == 1250
+    assert found.notes == (
+        "budgets differ: total_env_steps with pre-training is 100,000 or 100,500; "
+        "compare scores of equal budgets",
+        "env steps and budgets count those of pre-training, where there was any: 500",
+    )
+
+
 def test_true_and_one_are_different_values(leave) -> None:
     runs = [leave("a", "num_threads=1"), leave("b", "num_threads=auto")]
     (found,) = compare(map(read_run, runs))

@@ -122,3 +122,12 @@ def test_both_loaders_read_the_same(leave, monkeypatch) -> None:
     monkeypatch.setattr("analysis.runs._Loader", yaml.SafeLoader)
     assert read_run(directory) == fast
     assert fast.choices["optimizer.learning_rate"] == 1e-5
+
+
+def test_weights_alone_are_no_run(leave, tmp_path: Path) -> None:
+    """What `pretrain.py` leaves has a configuration, and nothing to compare."""
+    leave("runs/a")
+    directory = leave("runs/b")
+    (directory / "summary.json").unlink()
+    (directory / "pretraining").mkdir()
+    assert names([str(tmp_path / "runs")]) == ["a"]

@@ -31,10 +31,18 @@ def test_option_composes_and_validates(group: str, option: str) -> None:
     assert config.agent._target_ in TARGETS["agent"]
 
 
+def unlearnt(place: str, name: str) -> list[str]:
+    """Words without which an encoder is pre-trained: only `extractor` itself can be."""
+    if name not in ("autoencoder", "vae"):
+        return []
+    return [f"{place}.pretrain.frames=0", f"{place}.freeze=false"]
+
+
 @pytest.mark.parametrize("group", ["extractor", "memory"])
 def test_critic_takes_every_option_of_its_own(group: str) -> None:
     for name in (option for its_group, option in OPTIONS if its_group == group):
-        config = load([f"{group}@critic.{group}={name}"])
+        place = f"critic.{group}"
+        config = load([f"{group}@{place}={name}", *unlearnt(place, name)])
         assert config.critic[group]._target_.startswith("networks.")
 
 
@@ -58,9 +66,11 @@ def test_each_part_takes_every_extractor() -> None:
                 "extractor=dict",
                 f"extractor@extractor.default={name}",
                 f"+extractor@extractor.keys.goal.position={name}",
+                *unlearnt("extractor.default", name),
+                *unlearnt("extractor.keys.goal.position", name),
             ]
         )
-        plain = load([f"extractor={name}"]).extractor
+        plain = load([f"extractor={name}", *unlearnt("extractor", name)]).extractor
         assert config.extractor.default == config.extractor["keys"].goal.position == plain
 
 

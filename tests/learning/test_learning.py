@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+
+from training.checkpoint import load_checkpoint, part_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (1, 2, 3)
@@ -90,3 +93,18 @@ def test_without_memory_nothing_can_be_repeated(tmp_path: Path) -> None:
     words = ["experiment=repeat_previous", "memory=none", "total_env_steps=300_000"]
     summaries = trained(tmp_path, *words, seeds=(1,))
     assert np.mean(final_returns(summaries)) <= -0.4
+
+
+def test_a_frozen_autoencoder_s_latent_is_enough(tmp_path: Path) -> None:
+    """0.964 end to end in rl-baselines3-zoo's benchmark; here from 8 numbers of random frames."""
+    pytest.importorskip("minigrid")
+    summaries = trained(tmp_path, "experiment=minigrid_autoencoder")
+    assert np.mean(final_returns(summaries)) >= 0.9
+    for seed in SEEDS:
+        weights, state = load_checkpoint(tmp_path / f"seed{seed}" / "pretraining" / "weights")
+        measures = state["pretraining"]["measures"]
+        assert measures["squared_error"] <= measures["pca_squared_error"]
+        final, _ = load_checkpoint(tmp_path / f"seed{seed}" / "checkpoints" / "last")
+        for name, tensor in part_of(weights, "encoder").items():
+            for part in ("actor", "critic"):
+                assert torch.equal(final[f"agent.{part}.extractor.{name}"], tensor)

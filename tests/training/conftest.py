@@ -136,6 +136,27 @@ def drawn() -> Iterator[type[Drawn]]:
     assert Drawn.open_count == 0
 
 
+class Parts(gymnasium.Env[Any, Any]):
+    observation_space = spaces.Dict(
+        {"goal": spaces.Box(-1, 1, (2,)), "position": spaces.Box(-1, 1, (3,))}
+    )
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return {"goal": np.zeros(2, np.float32), "position": np.ones(3, np.float32)}, {}
+
+    def step(self, action):
+        return self.reset()[0], 0.0, False, True, {}
+
+
+@pytest.fixture
+def parts() -> Iterator[str]:
+    register("test/Parts-v0", entry_point=Parts)
+    yield "test/Parts-v0"
+    del registry["test/Parts-v0"]
+
+
 @pytest.fixture
 def vectorized() -> Iterator[Callable[..., VectorEnv[Any, Any, Any]]]:
     """Steps environments side by side, as training does, and closes them after the test."""

@@ -231,7 +231,8 @@ def test_an_autoencoder_of_an_unknown_encoder_needs_a_decoder() -> None:
 
 
 def test_only_a_whole_extractor_is_frozen() -> None:
-    config = load(["extractor=autoencoder", "extractor@extractor.encoder=autoencoder"]).extractor
+    words = ["extractor@extractor.encoder=autoencoder", "extractor.encoder.pretrain.frames=0"]
+    config = load(["extractor=autoencoder", *words]).extractor
     own = {key: value for key, value in config.items() if key != "freeze"}
     with pytest.raises(ValueError, match=r"extractor\.encoder\.freeze: only a whole extractor"):
         build_extractor("extractor", own, (3,), None)

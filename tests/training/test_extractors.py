@@ -8,6 +8,7 @@ from gymnasium import spaces
 from torch import nn
 
 from conf.compose import load
+from networks.autoencoder import Encoder
 from networks.cnn import CNN
 from networks.composite import DictExtractor, Joined
 from networks.inputs import make_input
@@ -248,6 +249,39 @@ def test_the_layers_that_a_refusal_names_can_be_typed() -> None:
     extractor, width = build("extractor=nature_cnn", f"extractor.{named}", shape=IMAGE)
     assert isinstance(extractor, CNN)
     assert width == 512
+
+
+def around(encoder: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "_target_": "networks.autoencoder.Encoder",
+        "encoder": encoder,
+        "latent_size": 3,
+        "initialization": "orthogonal",
+        "gain": 1.0,
+    }
+
+
+CNN_OPTIONS = {
+    "_target_": "networks.cnn.CNN", "layout": "auto", "layers": "auto", "filters": [2],
+    "activation": "relu", "normalization": "none", "hidden_sizes": [5],
+    "initialization": "orthogonal", "gain": 1.0, "weights": None, "freeze": False,
+}  # fmt: skip
+
+
+def test_an_extractor_within_an_extractor_is_built_for_the_same_rows() -> None:
+    extractor, width = build_extractor("extractor", around(CNN_OPTIONS), (7, 7, 20), "hwc")
+    assert isinstance(extractor, Encoder)
+    assert isinstance(extractor.encoder, CNN)
+    assert (extractor.encoder_size, width) == (5, 3)
+    assert extractor.encoder.rows.channels == 20
+    assert len(list(extractor.parameters())) == 6
+
+
+def test_what_is_wrong_within_is_told_by_its_path() -> None:
+    with pytest.raises(ValueError, match=r"^extractor\.encoder: .* no image; use extractor@extr"):
+        build_extractor("extractor", around(CNN_OPTIONS), (4,))
+    with pytest.raises(ValueError, match=r"^extractor\.encoder: networks.cnn.CNN reads images, "):
+        build_extractor("extractor", around(CNN_OPTIONS), OF_PARTS)
 
 
 class TenLines(nn.Module):

@@ -42,6 +42,18 @@ CASES = {
 }
 
 
+GRIDS = {
+    "minigrid": ["env=minigrid", "env.wrappers.0.direction=true", "env.time_limit=40"],
+    "minatar": ["env=minatar", "env.id=MinAtar/Asterix-v0"],
+    "atari": [
+        "env=atari", "env.id=Atari/Breakout-v0", "env.vectorization=sync", "env.life_loss=true",
+        "env.kwargs.sticky_actions=0.25", "env.kwargs.size=16", "env.time_limit=100",
+        "env.frame_stack=2", "clip_rewards=1.0",
+    ],
+}  # fmt: skip
+NEEDS = {"minigrid": "minigrid", "minatar": "minatar", "atari": "ale_py"}
+
+
 class Killed(BaseException):
     """The process dies here."""
 
@@ -104,6 +116,30 @@ def test_a_run_that_died_twice_is_the_run_that_did_not(
                 begin(*RUN, *CASES[case], directory=directory)
     kill(0)
     assert_same(go_on(directory), undisturbed(case))
+
+
+@pytest.mark.parametrize("case", GRIDS)
+def test_games_go_on_where_they_stood(case, train, go_on, kill, tmp_path, capsys) -> None:
+    pytest.importorskip(NEEDS[case])
+    words = ["total_env_steps=200", "evaluation.interval=0", "checkpoint.interval=32", *GRIDS[case]]
+    kill(3)
+    with pytest.raises(Killed):
+        train(*words, directory=tmp_path / "run")
+    kill(0)
+    gone_on = go_on(tmp_path / "run")
+    assert "notice: all environments" not in capsys.readouterr().out
+    assert_same(gone_on, train(*words))
+
+
+def test_native_games_say_that_they_begin_anew(train, go_on, kill, tmp_path, capsys) -> None:
+    pytest.importorskip("ale_py")
+    words = ["env=atari", "env.kwargs.size=16", "total_env_steps=100", "checkpoint.interval=32"]
+    kill(2)
+    with pytest.raises(Killed):
+        train(*words, "env.time_limit=20", "evaluation.interval=0", directory=tmp_path / "run")
+    kill(0)
+    assert go_on(tmp_path / "run").summary["status"] == "finished"
+    assert "all environments cannot be restored" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("iteration", (1, 2, 6, 12))

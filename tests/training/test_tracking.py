@@ -14,11 +14,26 @@ from training.event_files import EventFile
 from training.film import Film
 from training.tracking import NoTensorBoard, Progress, TensorBoard
 
-TAGS = {
-    "episode/return",
-    "episode/length",
+OF_AN_EVALUATION = {
     "evaluation/return",
     "evaluation/length",
+    *(f"weight_norm/{part}" for part in ("extractor", "memory", "actor", "critic")),
+    *(
+        f"representation/{backbone}/{measure}"
+        for backbone in ("actor", "critic")
+        for measure in (
+            "dormant_units",
+            "effective_rank",
+            "feature_norm",
+            "state_norm",
+            "state_saturation",
+        )
+    ),
+}
+TAGS = {
+    *OF_AN_EVALUATION,
+    "episode/return",
+    "episode/length",
     "loss/policy",
     "loss/value",
     "policy/entropy",
@@ -30,6 +45,7 @@ TAGS = {
     "gradient_norm/memory",
     "gradient_norm/actor",
     "gradient_norm/critic",
+    *(f"update_ratio/{part}" for part in ("extractor", "memory", "actor", "critic")),
     "schedule/learning_rate",
     "update/steps",
     "update/skipped",

@@ -1,0 +1,206 @@
+"""Behaviour cloning: an actor of any network learns what a run did, and a run starts from it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.trajectory import Trajectory
+from conf.compose import load
+from training.checkpoint import load_checkpoint
+from training.cloning import Cloning, from_tensors, rollout_length, to_tensors
+from training.environments import build_environments
+from training.fitting import Fitting
+from training.policy import Policy
+from training.preparation import take_weights
+from training.pretraining_session import pretrain_alone
+from training.refusal import Refusal
+from training.restore import load_policy
+
+SMALL = [
+    "objective=behaviour_cloning",
+    "device=cpu",
+    "num_threads=1",
+    "env.num_envs=2",
+    "extractor.hidden_sizes=[16]",
+    "agent.rollout_length=16",
+    "agent.num_minibatches=2",
+    "cloning.frames=640",
+    "cloning.batch_size=32",
+    "cloning.epochs=6",
+    "cloning.learning_rate=0.01",
+    "seed=3",
+]
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Callable[..., Path]:
+    """Clones as `pretrain.py objective=behaviour_cloning` does."""
+
+    def clone(*words: str, directory: Path | None = None, resume: bool = False) -> Path:
+        given = {word.partition("=")[0] for word in words}
+        base = [word for word in SMALL if word.partition("=")[0] not in given]
+        directory = directory or tmp_path_factory.mktemp("clone") / "here"
+        where = [f"resume={directory}"] if resume else [*base, *words, f"run_dir={directory}"]
+        config = load(where, "pretrain")
+        pretrain_alone(config, build_environments(config, num_envs=1))
+        return directory
+
+    return clone
+
+
+@pytest.fixture(scope="module")
+def teacher(train) -> Any:
+    return train("total_env_steps=64", "policy_head.gain=5.0", "seed=7")
+
+
+def facts(directory: Path) -> dict[str, Any]:
+    return load_checkpoint(directory / "pretraining" / "weights")[1]["pretraining"]
+
+
+@pytest.mark.parametrize("network", [[], ["memory=gru", "memory.hidden_size=8"]])
+def test_an_actor_learns_what_a_run_did(clone, teacher, build_run, network) -> None:
+    source = f"source={teacher.directory}"
+    directory = clone(source, *network, "normalize_observations=true", "share_backbone=true")
+    told = facts(directory)
+    assert told["measures"]["accuracy"] > 0.9
+    assert told["env_steps"] >= 600
+    words = [word for word in SMALL if "cloning" not in word]
+    here = build_run(
+        [*words, *network, "normalize_observations=true", "share_backbone=true",
+         f"init_from={directory}"]
+    )  # fmt: skip
+    start = take_weights(here.config, here.agent)
+    assert start.env_steps == told["env_steps"]
+    assert "as drawn: value_head" in start.notices[0]
+    # it does what the teacher would
+    trajectory = here.collector.collect(here.agent)
+    taught = load_policy(teacher.directory, checkpoint="last", device="cpu", trusted_packages=())
+    clones = Policy(here.config, here.agent)
+    alike = [
+        np.mean(taught.predict(rows) == clones.predict(rows))
+        for rows in trajectory.observations.numpy()
+    ]
+    assert np.mean(alike) > 0.7  # where the clone goes, not where it learnt
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_numbers_are_cloned_too(clone, train, deterministic) -> None:
+    pendulum = ["env=pendulum", "env.time_limit=20"]
+    run = train("total_env_steps=64", *pendulum)
+    directory = clone(
+        f"source={run.directory}", *pendulum, f"cloning.deterministic={deterministic}"
+    )
+    measures = facts(directory)["measures"]
+    assert "accuracy" not in measures
+    if deterministic:  # nothing is random about it: the deviation shrinks
+        assert measures["action_squared_error"] < 0.01
+        tensors, _ = load_checkpoint(directory / "pretraining" / "weights")
+        assert float(tensors["agent.policy_head.log_std"]) < -0.1
+    else:
+        assert measures["action_squared_error"] == pytest.approx(1.0, abs=0.4)
+
+
+def test_it_goes_on_as_if_it_had_never_stopped(clone, teacher, monkeypatch, tmp_path) -> None:
+    words = [f"source={teacher.directory}", "memory=gru", "memory.hidden_size=4"]
+    words += ["cloning.epochs=3", "cloning.frames=400"]
+    expected, _ = load_checkpoint(clone(*words) / "pretraining" / "weights")
+    with monkeypatch.context() as patch:
+        original, calls = Fitting._pass, []
+
+        def die(*arguments: Any) -> float:
+            calls.append(1)
+            if len(calls) == 3:
+                raise Killed
+            return original(*arguments)
+
+        patch.setattr(Fitting, "_pass", die)
+        with pytest.raises(Killed):
+            clone(*words, directory=tmp_path / "here")
+    clone(directory=tmp_path / "here", resume=True)
+    tensors, _ = load_checkpoint(tmp_path / "here" / "pretraining" / "weights")
+    assert tensors.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensors[name], tensor), name
+
+
+def test_another_space_is_refused(clone, teacher) -> None:
+    with pytest.raises(Refusal, match=r"source=.*: the policy reads observations in") as caught:
+        clone(f"source={teacher.directory}", "env=pendulum")
+    assert caught.value.exit_code == 2
+
+
+# ---- the objective
+
+
+def demonstration(built: Any) -> Trajectory:
+    collector = built.collector
+    trajectory = collector.collect(built.agent)
+    return from_tensors({name: tensor.clone() for name, tensor in to_tensors(trajectory).items()})
+
+
+def objective(built: Any, stream: Trajectory, length: int) -> Cloning:
+    return Cloning(built.agent, stream, sequence_length=length, batch_size=32, held_out=0.2, seed=0)
+
+
+@pytest.mark.parametrize("memory", ["none", "lstm"])
+def test_the_loss_is_the_mean_over_valid_steps(build, memory) -> None:
+    """Against the whole stream, read at once; steps that only reset change nothing."""
+    words = [f"memory={memory}", "agent.rollout_length=64", "env.time_limit=7"]
+    words += ["memory.hidden_size=4", "memory.sequence_length=8"] if memory == "lstm" else []
+    built = build(*words)
+    stream = demonstration(built)
+    length = 8 if memory == "lstm" else 1
+    here = objective(built, stream, length)
+    here.refresh()
+    with torch.no_grad():
+        summary, _ = built.agent.actor(stream.step_observations, stream.state, stream.is_first[:-1])
+        log_probs = built.agent.policy_head(summary).log_prob(stream.actions)
+        windows = log_probs.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)  # [N, L]
+        valid = stream.valid.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)
+        items = torch.arange(here.size)
+        chosen = here._learnt[items]
+        expected = -windows[chosen][valid[chosen]].mean()
+        assert torch.allclose(here.loss(items), expected, atol=1e-6)
+        assert not valid.all()
+        ignored = ~here._steps["valid"]
+        here._steps["actions"][ignored] = 1 - here._steps["actions"][ignored]
+        assert torch.allclose(here.loss(items), expected, atol=1e-6)
+
+
+def test_what_is_held_out_is_never_learnt(build) -> None:
+    built = build("agent.rollout_length=64")
+    here = objective(built, demonstration(built), 4)
+    assert not set(here._learnt.tolist()) & set(here._held.tolist())
+    assert here.size + len(here._held) == 2 * 16
+
+
+@pytest.mark.parametrize(
+    ("frames", "num_envs", "length", "steps"), [(100, 4, 1, 25), (100, 4, 8, 32), (1, 3, 5, 5)]
+)
+def test_rollouts_are_whole_sequences(frames, num_envs, length, steps) -> None:
+    assert rollout_length(frames, num_envs, length) == steps
+
+
+def test_a_demonstration_of_parts_survives_being_named(build, parts) -> None:
+    built = build_parts(build, parts)
+    trajectory = built.collector.collect(built.agent)
+    back = from_tensors(to_tensors(trajectory))
+    assert back.observations.keys() == trajectory.observations.keys() == {"goal", "position"}
+    for name, rows in trajectory.observations.items():
+        assert torch.equal(back.observations[name], rows)
+    assert torch.equal(back.actions, trajectory.actions)
+    loss = objective(built, back, 4)
+    loss.refresh()
+    assert torch.isfinite(loss.loss(torch.arange(loss.size)))
+
+
+def build_parts(build: Callable[..., Any], name: str) -> Any:
+    return build(f"env.id={name}", "extractor=dict", "memory=gru", "memory.sequence_length=4")
