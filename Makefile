@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt hatch_build.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-learning test-faults lint types format peers bench learning solve clean
+.PHONY: help setup train test test-learning test-faults test-grid lint types format peers bench learning solve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test-learning: $(VENV)/.installed-dev ## Train to published scores and check the
 
 test-faults: $(VENV)/.installed-dev ## Kill runs, break environments and disks, and compare (minutes; FAULT_RUNS=50 for more)
 	$(BIN)/python -m pytest -m faults $(ARGS)
+
+test-grid: $(VENV)/.installed-dev ## Train every network with every memory, agent and action space (minutes)
+	$(BIN)/python -m pytest --numprocesses 2 -m grid $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style and formatting
 	$(BIN)/ruff check .

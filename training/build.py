@@ -73,6 +73,7 @@ def build_agent(
         )
         value_head = make("value_head", config.value_head, critic.memory.output_size)
         auxiliary = build_auxiliary(config, actor, critic, action_size=policy_head.encoded_size)
+    _refuse_idle(config, actor, critic)
     networks = ActorCritic(actor, critic, policy_head, value_head, auxiliary)
     device = choose_device(config.device)
     if device.type == "cuda":
@@ -180,6 +181,26 @@ def _build_backbones(
         own.memory or config.memory,
         "critic." if own.extractor else "",
     )
+
+
+def _refuse_idle(config: DictConfig, actor: Backbone, critic: Backbone) -> None:
+    """Refuse to freeze what has no weights, and losses that could train nothing else.
+
+    Raises:
+        ValueError: one line that names the key and the remedy.
+    """
+    if any(True for each in (actor, critic) for _ in each.extractor.parameters()):
+        return
+    kind = config.extractor._target_
+    if config.extractor.get("freeze", False):
+        raise ValueError(
+            f"extractor.freeze: {kind} has no weights to freeze; set extractor.freeze=false"
+        )
+    if config.auxiliary:
+        raise ValueError(
+            f"auxiliary: expected none, because {kind} has no weights that they could train; use "
+            "extractor=mlp"
+        )
 
 
 def frozen_until(freeze: bool | int) -> float:

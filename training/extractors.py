@@ -12,7 +12,7 @@ from conf.suggestions import did_you_mean
 from networks.autoencoder import Encoder
 from networks.composite import DictExtractor, Joined
 from networks.inputs import DictInput, ObservationInput
-from networks.layout import Unfit
+from networks.layout import ImageRows, Unfit
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Shape, Shapes
 from training.instantiation import make, plain
@@ -75,7 +75,7 @@ def build_extractor(
         extractor, width = build_extractor(key, options, joined)
         return Joined(extractor), width
     if is_by_part:
-        place, name = _place(key), "mlp" if len(shape) < 3 else "cnn"
+        place, name = _place(key), "cnn" if len(shape) > 2 and _is_image(shape) else "mlp"
         raise ValueError(
             f"{key}: {_BY_PART} reads Dict observations, this is one array of shape {shape}; use "
             f"{place}={name}"
@@ -127,11 +127,21 @@ def _reads_images(options: Mapping[str, Any]) -> bool:
 
 def _needs_parts(key: str, target: str, shapes: dict[str, Shape]) -> str:
     """Explain that an image is read from one part, and how to say which."""
-    image = next((name for name, shape in shapes.items() if len(shape) > 1), next(iter(shapes)))
-    return (
-        f"{key}: {target} reads images, and this observation has the parts {', '.join(shapes)}; "
-        f"give the image one of its own: {_place(key)}=dict +extractor@{_path(key, image)}=cnn"
-    )
+    parts = f"{key}: {target} reads images, and this observation has the parts {', '.join(shapes)}"
+    image = next((name for name, shape in shapes.items() if _is_image(shape)), None)
+    if image is None:
+        return f"{parts}, none of them an image; use {_place(key)}=dict"
+    own = f"{_place(key)}=dict +extractor@{_path(key, image)}=cnn"
+    return f"{parts}; give the image one of its own: {own}"
+
+
+def _is_image(shape: Shape) -> bool:
+    """Tell whether rows can be read as an image, once it is said where its channels are."""
+    try:
+        ImageRows(shape, layout="auto")
+    except Unfit as error:
+        return error.option == "layout"
+    return True
 
 
 def _build_by_part(

@@ -1,5 +1,6 @@
 """What a process must have in common with a run to go on with it bit for bit."""
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -68,11 +69,16 @@ def environment_versions(config: DictConfig) -> dict[str, str]:
     parts = entry_point.partition(":")[0].split(".") if isinstance(entry_point, str) else []
     found = {_ENGINES[part]: _version(_ENGINES[part]) for part in parts if part in _ENGINES}
     modules |= set(parts[:1])
-    distributions = importlib.metadata.packages_distributions()
     for module in modules:
-        for name in distributions.get(module, []):
+        for name in _distributions().get(module, []):
             found[name] = _version(name)
     return found
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Look once which distributions modules come from: it reads the list of every one's files."""
+    return importlib.metadata.packages_distributions()
 
 
 def _version(distribution: str) -> str:

@@ -1,0 +1,333 @@
+"""The grid of choices: what combines, what is refused and how, and a small run of each.
+
+`tests/test_grid.py` trains it, `tests/support.py` writes it down in the documentation.
+"""
+
+import copy
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import register, registry
+
+CHOICES: dict[str, list[str]] = {
+    "agent": ["ppo", "a2c"],
+    "extractor": [
+        "flatten", "mlp", "dict", "cnn", "nature_cnn", "impala_cnn", "autoencoder", "vae",
+    ],
+    "auxiliary": ["none", "reconstruction", "vae", "next_latent", "sac_ae"],
+    "freeze": ["false", "true", "16"],
+    "memory": ["none", "rnn", "gru", "lstm"],
+    "share_backbone": ["false", "true"],
+    "actions": ["discrete", "box", "choices", "bits"],
+    "observations": [
+        "box", "discrete", "choices", "bits", "parts", "nested", "camera",
+        "image hwc", "image chw", "codes grid", "truth grid", "stack",
+    ],
+    "value_head": ["mse", "huber", "two_hot", "hl_gauss"],
+    "normalize_observations": ["false", "true"],
+    "normalize_rewards": ["false", "true"],
+    "optimizer": ["adam", "adamw", "rmsprop", "rmsprop_tf", "sgd"],
+    "precision": ["float32", "bf16"],
+    "vectors": ["plain", "previous inputs"],
+}  # fmt: skip
+"""Every axis with its choices; `tests/test_grid.py` trains every pair of them."""
+
+NETWORKS: dict[str, dict[str, str]] = {
+    "`flatten`": {"extractor": "flatten"},
+    "`mlp`": {"extractor": "mlp"},
+    "`cnn`": {"extractor": "cnn"},
+    "`nature_cnn`": {"extractor": "nature_cnn"},
+    "`impala_cnn`": {"extractor": "impala_cnn"},
+    "`dict`": {"extractor": "dict"},
+    "`autoencoder`": {"extractor": "autoencoder", "freeze": "true"},
+    "`vae`": {"extractor": "vae", "freeze": "true"},
+    "`cnn` with `auxiliary=reconstruction`": {"extractor": "cnn", "auxiliary": "reconstruction"},
+    "`cnn` with `auxiliary=vae`": {"extractor": "cnn", "auxiliary": "vae"},
+    "`cnn` with `auxiliary=next_latent`": {"extractor": "cnn", "auxiliary": "next_latent"},
+}
+"""Extractors as they are used, of the whole product with memories, agents and actions."""
+
+VECTOR, CODE = spaces.Box(-2, 2, (3,)), spaces.Discrete(5, start=1)
+OBSERVATIONS: dict[str, spaces.Space[Any]] = {
+    "box": VECTOR,
+    "discrete": CODE,
+    "choices": spaces.MultiDiscrete([2, 3], start=[0, -1]),
+    "bits": spaces.MultiBinary((2, 2)),
+    "parts": spaces.Dict([("type", VECTOR), ("code", CODE)]),
+    "nested": spaces.Tuple(
+        [spaces.Box(-9, 9, (2, 2), np.float64), spaces.Dict(code=CODE, bits=spaces.MultiBinary(2))]
+    ),
+    "image of 4x4": spaces.Box(0, 255, (4, 4, 3), np.uint8),
+    "image of 9x9": spaces.Box(0, 255, (9, 9, 3), np.uint8),
+    "image of 9x9x9": spaces.Box(0, 255, (9, 9, 9), np.uint8),
+}
+ACTIONS: dict[str, spaces.Space[Any]] = {
+    "discrete": spaces.Discrete(3, start=-1),
+    "box": spaces.Box(np.float32([[-3, 0]]), np.float32([[1, np.inf]])),
+    "choices": spaces.MultiDiscrete([[2, 3, 2]], start=[[1, 0, -5]]),
+    "bits": spaces.MultiBinary((2, 2)),
+}
+WITH_PARTS = ("parts", "nested", "camera")
+IMAGES = ("image hwc", "image chw", "codes grid", "truth grid", "stack", "image of 9x9")
+MISREAD = ("image of 4x4", "image of 9x9x9")
+IMAGE_EXTRACTORS = ("cnn", "nature_cnn", "impala_cnn")
+AUTOENCODERS = ("autoencoder", "vae")
+Combination = dict[str, str]
+Pair = tuple[tuple[str, str], tuple[str, str]]
+
+
+def space_of(observations: str, size: int) -> spaces.Space[Any]:
+    """Images have so many pixels per side, where their name does not say it."""
+    images: dict[str, spaces.Space[Any]] = {
+        "image hwc": spaces.Box(0, 255, (size, size, 3), np.uint8),
+        "image chw": spaces.Box(0, 1, (2, size, size)),
+        "codes grid": spaces.MultiDiscrete(np.full((size, size, 2), [3, 2])),
+        "truth grid": spaces.Box(0, 1, (size, size, 2), np.bool_),
+        "stack": spaces.Box(0, 255, (size, size), np.uint8),
+    }
+    images["camera"] = spaces.Dict([("camera", images["image hwc"]), ("speed", VECTOR)])
+    return images[observations] if observations in images else OBSERVATIONS[observations]
+
+
+class Anything(gymnasium.Env[Any, Any]):
+    """Random observations, rewards and ends, in the spaces asked for."""
+
+    def __init__(self, *, observations: str, actions: str, size: int = 6) -> None:
+        self.observation_space = copy.deepcopy(space_of(observations, size))
+        self.action_space = ACTIONS[actions]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        reward, ended, cut = self.np_random.normal(), *(self.np_random.random(2) < 0.15)
+        return self.observation_space.sample(), float(reward), bool(ended), bool(cut), {}
+
+
+ID = "test/Anything-v0"
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """Let runs make the environment by its id."""
+    register(ID, entry_point=Anything, disable_env_checker=True)
+    yield
+    del registry[ID]
+
+
+# ---- what is refused
+
+
+def refusal(combination: Combination) -> str | None:
+    """Return a pattern of the line that refuses a combination; None where it is legal.
+
+    A choice that is not made yet may still be the right one.
+    """
+    rules = (_with_nothing_to_train, _by_part, _of_no_image, _of_misread_images)
+    return next((pattern for rule in rules if (pattern := rule(combination))), None)
+
+
+def _with_nothing_to_train(combination: Combination) -> str | None:
+    has_losses = combination.get("auxiliary", "none") != "none"
+    freeze = combination.get("freeze", "false")
+    if has_losses and freeze == "true":
+        return r"^auxiliary: expected none, because extractor\.freeze=true leaves them nothing"
+    if combination.get("extractor") != "flatten":
+        return None
+    if freeze != "false":
+        return r"^extractor\.freeze: networks\.mlp\.Flatten has no weights to freeze"
+    if has_losses:
+        return r"^auxiliary: expected none, because networks\.mlp\.Flatten has no weights"
+    return None
+
+
+def _by_part(combination: Combination) -> str | None:
+    """Images become parts where previous inputs stand beside them."""
+    observations = combination.get("observations")
+    if combination.get("extractor") != "dict" or observations in (None, *WITH_PARTS):
+        return None
+    if observations in IMAGES and combination.get("vectors") != "plain":
+        return None
+    return r"^extractor: networks\.composite\.DictExtractor reads Dict .*; use extractor=\w+$"
+
+
+def _of_no_image(combination: Combination) -> str | None:
+    observations = combination.get("observations")
+    if combination.get("extractor") not in IMAGE_EXTRACTORS:
+        return None
+    if observations in ("parts", "nested"):
+        return "^extractor: .*has the parts .*, none of them an image; use extractor=dict$"
+    is_image = observations in (None, *IMAGES, *MISREAD)
+    if observations == "camera" or (is_image and combination.get("vectors") == "previous inputs"):
+        return r"^extractor: .*reads images, and this observation has the parts .*=cnn$"
+    if not is_image:
+        return r"^extractor: .*(no image|images of 2x2 pixels, .*); use extractor=mlp$"
+    return None
+
+
+def _of_misread_images(combination: Combination) -> str | None:
+    """Images that are too small, or that read both ways."""
+    extractor, observations = combination.get("extractor"), combination.get("observations")
+    if extractor == "nature_cnn" and observations == "image of 9x9":
+        return r"^extractor\.layers\[1\]: a kernel of 4x4 does not fit its input of 1x1; .*=cnn$"
+    if extractor not in (*IMAGE_EXTRACTORS, *AUTOENCODERS) or observations not in MISREAD:
+        return None
+    key, place = r"extractor", r"extractor"
+    if extractor in AUTOENCODERS:
+        key, place = r"extractor\.image_encoder", r"extractor@extractor\.image_encoder"
+    if observations == "image of 4x4":
+        return rf"^{key}: .*images of 4x4 pixels, expected at least 5x5; use {place}=mlp$"
+    return rf"^{key}\.layout: auto cannot tell .*env\.image_layout=hwc.*; or use {place}=mlp$"
+
+
+def is_legal(combination: Combination) -> bool:
+    """Tell whether it trains, as far as its choices are made."""
+    return refusal(combination) is None
+
+
+# ---- which combinations are trained
+
+
+def pairs(combination: Combination) -> set[Pair]:
+    """Every two choices that meet."""
+    return set(itertools.combinations(sorted(combination.items()), 2))
+
+
+def all_pairs() -> set[Pair]:
+    """Every two choices that can meet; `vae` reads each observation as `autoencoder` does."""
+    return {
+        ((one, first), (other, second))
+        for one, other in itertools.combinations(sorted(CHOICES), 2)
+        for first in CHOICES[one]
+        for second in CHOICES[other]
+        if is_legal({one: first, other: second}) and (first, other) != ("vae", "observations")
+    }
+
+
+def pairwise() -> Iterator[Combination]:
+    """Combinations in which every two options of two choices meet, few but not the fewest."""
+    missing = all_pairs()
+    while missing:
+        (one, first), (other, second) = min(missing)
+        combination = {one: first, other: second}
+        for name in (name for name in CHOICES if name not in combination):
+            combination[name] = max(
+                (each for each in CHOICES[name] if is_legal({**combination, name: each})),
+                key=lambda option, name=name: len(pairs({**combination, name: option}) & missing),
+            )
+        missing -= pairs(combination)
+        yield combination
+
+
+USUAL: Combination = {
+    "auxiliary": "none",
+    "freeze": "false",
+    "share_backbone": "false",
+    "value_head": "mse",
+    "normalize_observations": "false",
+    "normalize_rewards": "false",
+    "optimizer": "adam",
+    "precision": "float32",
+    "vectors": "plain",
+}
+
+
+def product() -> Iterator[tuple[str, Combination]]:
+    """Each network with each memory, agent and action space, on observations that it reads."""
+    for network, memory, agent, actions in itertools.product(
+        NETWORKS, *(CHOICES[axis] for axis in ("memory", "agent", "actions"))
+    ):
+        own = NETWORKS[network]
+        observations = {"flatten": "box", "mlp": "box", "dict": "camera"}
+        varied = {
+            "memory": memory,
+            "agent": agent,
+            "actions": actions,
+            "observations": observations.get(own["extractor"], "image hwc"),
+        }
+        name = f"{network}-{memory}-{agent}-{actions}".replace("`", "")
+        yield name, {**USUAL, **own, **varied}
+
+
+# ---- a small run of one
+
+
+RUN = [
+    "device=cpu",
+    "num_threads=1",
+    f"env.id={ID}",
+    "env.num_envs=2",
+    "agent.rollout_length=8",
+    "total_env_steps=32",
+    "checkpoint.interval=1",
+    "checkpoint.keep_last=9",
+    "evaluation.num_envs=2",
+    "evaluation.interval=0",
+    "evaluation.final_episodes=2",
+    "policy_head.gain=1.0",
+    "optimizer.schedule=linear",
+    "tracking=none",
+]
+"""Two rollouts or three, with a checkpoint before, between and after."""
+
+_AUTOENCODER = [
+    "extractor.latent_size=4",
+    "extractor.image_encoder.filters=[2]",
+    "extractor.image_encoder.hidden_sizes=[6]",
+    "extractor.vector_encoder.hidden_sizes=[6]",
+    "extractor.pretrain.frames=200",
+    "extractor.pretrain.batch_size=64",
+    "extractor.pretrain.epochs=2",
+]
+_CONVOLUTIONS = ["extractor.hidden_sizes=[6]", "extractor.filters=[2,3]"]
+_SMALL: dict[tuple[str, str], list[str]] = {
+    ("extractor", "mlp"): ["extractor.hidden_sizes=[6]"],
+    ("extractor", "dict"): ["extractor.hidden_sizes=[6]", "extractor.default.hidden_sizes=[5]"],
+    ("extractor", "cnn"): _CONVOLUTIONS,
+    ("extractor", "nature_cnn"): ["extractor.hidden_sizes=[6]", "+env.kwargs.size=36"],
+    ("extractor", "impala_cnn"): _CONVOLUTIONS,
+    ("extractor", "autoencoder"): _AUTOENCODER,
+    ("extractor", "vae"): _AUTOENCODER,
+    ("memory", "rnn"): ["memory.hidden_size=4"],
+    ("memory", "gru"): ["memory.hidden_size=4"],
+    ("memory", "lstm"): ["memory.hidden_size=4"],
+    ("agent", "ppo"): ["agent.num_minibatches=2", "agent.num_epochs=1"],
+    ("auxiliary", "vae"): ["auxiliary.vae.latent_size=3"],
+    ("auxiliary", "next_latent"): ["auxiliary.next_latent.hidden_sizes=[5]"],
+    ("observations", "stack"): ["env.frame_stack=3"],
+    ("vectors", "previous inputs"): ["env.previous_action=true", "env.previous_reward=true"],
+}
+
+
+def words(combination: Combination) -> list[str]:
+    """Write a combination as a command line of a small run, without its directory."""
+    chosen = dict(combination)
+    small = [word for choice in chosen.items() for word in _SMALL.get(choice, [])]
+    chosen.pop("vectors", None)
+    freeze, auxiliary = chosen.pop("freeze"), chosen.pop("auxiliary")
+    given = {
+        **{f"+env.kwargs.{name}": chosen.pop(name) for name in ("observations", "actions")},
+        **chosen,
+        **({} if auxiliary == "none" else {"auxiliary": auxiliary}),
+        "extractor.freeze": freeze,
+    }
+    return [*RUN, *(f"{key}={value}" for key, value in given.items()), *small, *_own(combination)]
+
+
+def _own(combination: Combination) -> list[str]:
+    """Give the image among the parts of an observation a network of its own."""
+    if combination["extractor"] != "dict":
+        return []
+    part = "observation" if combination["observations"] in IMAGES else "camera"
+    has_image = combination["observations"] in (*IMAGES, "camera")
+    key = f"extractor.keys.{part}"
+    return [f"+extractor@{key}=cnn", f"{key}.filters=[2]"] if has_image else []
