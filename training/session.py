@@ -26,13 +26,13 @@ from training.command import begin_records
 from training.directory import claimed
 from training.episodes import InvalidExperience
 from training.evaluation import describe
-from training.fitting import Unfitted
 from training.header import header
 from training.identity import identity
-from training.preparation import Start, begun_pretraining, take_weights
-from training.pretrain import Interrupted, SavedPretraining
+from training.pretraining.fitting import Unfitted
+from training.pretraining.reconstruction import is_wanted, pretrain_extractor
+from training.pretraining.stages import Interrupted, SavedPretraining
+from training.pretraining.start import Start, begun_pretraining, take_weights
 from training.progression import Intervals
-from training.reconstruction import is_wanted, pretrain_extractor
 from training.refusal import Refusal
 from training.resume import SavedRun
 from training.run import Diverged, Run, Status

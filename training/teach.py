@@ -12,8 +12,8 @@ from training.environments import build_environments, wrap_environments
 from training.episodes import EpisodeHistory
 from training.loop import iterations
 from training.policy import Policy, other_spaces
-from training.preparation import take_weights
-from training.reconstruction import is_wanted
+from training.pretraining.reconstruction import is_wanted
+from training.pretraining.start import take_weights
 from training.threads import set_num_threads
 
 Source = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]] | None

@@ -11,12 +11,12 @@ import torch
 from agents.trajectory import Trajectory
 from conf.compose import load
 from training.checkpoint import load_checkpoint
-from training.cloning import Cloning, from_tensors, rollout_length, to_tensors
 from training.environments import build_environments
-from training.fitting import Fitting
 from training.policy import Policy
-from training.preparation import take_weights
-from training.pretraining_session import pretrain_alone
+from training.pretraining.cloning import Cloning, from_tensors, rollout_length, to_tensors
+from training.pretraining.fitting import Fitting
+from training.pretraining.session import pretrain_alone
+from training.pretraining.start import take_weights
 from training.refusal import Refusal
 from training.restore import load_policy
 

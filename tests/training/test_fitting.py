@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.fitting import Fitting, Limits, Objective, Unfitted
-from training.principal import component_error
+from training.pretraining.fitting import Fitting, Limits, Objective, Unfitted
+from training.pretraining.principal import component_error
 
 
 class Line(Objective):

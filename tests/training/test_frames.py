@@ -8,12 +8,12 @@ import pytest
 import torch
 from gymnasium import spaces
 
-import training.frames
+import training.pretraining.frames
 from envs.seeding import environment_seeds
 from networks.policy_heads import make_policy_head
 from training.collect import Collector
 from training.episodes import Abandoned
-from training.frames import (
+from training.pretraining.frames import (
     Frames,
     Stretches,
     bytes_per_frame,
@@ -21,8 +21,8 @@ from training.frames import (
     hold_out,
     refuse_too_many,
 )
-from training.players import UniformPlayer
-from training.recording import load_recording, save_recording
+from training.pretraining.players import UniformPlayer
+from training.pretraining.recording import load_recording, save_recording
 
 
 def uniform(space: Any, seed: int = 0) -> UniformPlayer:
@@ -181,12 +181,12 @@ def test_more_than_half_of_the_memory_is_refused(monkeypatch) -> None:
         {"image": spaces.Box(0, 255, (84, 84, 4), np.uint8), "x": spaces.Box(-1, 1, (2,))}
     )
     assert bytes_per_frame(space) == 84 * 84 * 4 + 8
-    monkeypatch.setattr(training.frames, "free_memory", lambda: 10**9)
+    monkeypatch.setattr(training.pretraining.frames, "free_memory", lambda: 10**9)
     refuse_too_many("extractor.pretrain.frames", space, 17_000)
     with pytest.raises(ValueError, match=r"^extractor\.pretrain\.frames: 1,000,000 ") as caught:
         refuse_too_many("extractor.pretrain.frames", space, 10**6)
     assert "at most 17,710 fit" in str(caught.value)
-    monkeypatch.setattr(training.frames, "free_memory", lambda: None)
+    monkeypatch.setattr(training.pretraining.frames, "free_memory", lambda: None)
     refuse_too_many("extractor.pretrain.frames", space, 10**12)
 
 
@@ -196,7 +196,7 @@ def recorded(tmp_path, monkeypatch) -> Callable[..., Any]:
         "observations.a": torch.arange(60, dtype=torch.uint8).view(20, 3),
         "actions": torch.arange(19),
     }
-    monkeypatch.setattr(training.recording, "_PIECE", 50)
+    monkeypatch.setattr(training.pretraining.recording, "_PIECE", 50)
     save_recording(tmp_path / "frames", tensors, {"env_steps": 7})
     return tmp_path / "frames", tensors
 

@@ -14,15 +14,15 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 import neurl
-import training.pretrain
+import training.pretraining.stages
 import training.run
 from conf.compose import InvalidConfiguration, load
 from conf.resolution import read_only
 from training.checkpoint import load_checkpoint, part_of
 from training.collect import Collector
 from training.environments import build_environments
-from training.fitting import Fitting
-from training.pretraining_session import pretrain_alone
+from training.pretraining.fitting import Fitting
+from training.pretraining.session import pretrain_alone
 from training.refusal import Refusal
 from training.session import train_run
 
@@ -239,13 +239,13 @@ POINTS = {
 }
 MORE_POINTS = {
     "collecting": (Collector, "collect", 3),
-    "saving weights": (training.pretrain, "save_checkpoint", 5),
-    "saving frames": (training.pretrain, "save_recording", 1),
+    "saving weights": (training.pretraining.stages, "save_checkpoint", 5),
+    "saving frames": (training.pretraining.stages, "save_recording", 1),
     "before the first epoch": (Fitting, "_measure", 1),
     "measuring": (Fitting, "_measure", 3),
-    "saving progress": (training.pretrain, "save_checkpoint", 3),
+    "saving progress": (training.pretraining.stages, "save_checkpoint", 3),
     "after the last epoch": (Fitting, "load_best", 1),
-    "tidying up": (training.pretrain.Files, "clear", 1),
+    "tidying up": (training.pretraining.stages.Files, "clear", 1),
 }
 
 
@@ -328,13 +328,13 @@ def test_a_full_disk_costs_frames_and_progress_not_the_run(
     def fail(*arguments: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    save = training.pretrain.save_checkpoint
+    save = training.pretraining.stages.save_checkpoint
 
     def fail_in_progress(directory: Path, **content: Any) -> None:
         (fail if directory.name == "progress" else save)(directory, **content)
 
-    monkeypatch.setattr(training.pretrain, "save_recording", fail)
-    monkeypatch.setattr(training.pretrain, "save_checkpoint", fail_in_progress)
+    monkeypatch.setattr(training.pretraining.stages, "save_recording", fail)
+    monkeypatch.setattr(training.pretraining.stages, "save_checkpoint", fail_in_progress)
     with pytest.warns(RuntimeWarning, match="No space left"):
         here = run(directory=tmp_path / "run")
     assert_same(here.weights(), undisturbed.weights())

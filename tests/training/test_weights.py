@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from conf.compose import InvalidConfiguration, load
-from training.preparation import take_weights
+from training.pretraining.start import take_weights
 from training.weight_files import read_tensors
 from training.weights import load_into
 

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from training.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
 from training.episodes import Abandoned
-from training.fitting import Fitting, Limits, Objective
 from training.identity import differences
-from training.recording import load_recording, save_recording
+from training.pretraining.fitting import Fitting, Limits, Objective
+from training.pretraining.recording import load_recording, save_recording
 from training.signals import StopRequest, stop_requests
 from training.tracking import NoTensorBoard, TensorBoard
 

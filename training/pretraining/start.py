@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from agents.agent import Agent
-from training.pretrain import Files, SavedPretraining
+from training.pretraining.stages import Files, SavedPretraining
 from training.warm_start import warm_start
 from training.weight_files import frames_behind
 from training.weights import load_weights

@@ -12,16 +12,16 @@ from omegaconf import DictConfig
 from agents.agent import Agent
 from conf.targets import trust_words
 from envs.vector import EnvironmentFailure
-from training.cloning_task import CloningTask
 from training.command import begin_records
 from training.directory import claimed
 from training.episodes import InvalidExperience
-from training.fitting import HELD_OUT_LOSS, Unfitted
 from training.identity import identity
 from training.instantiation import plain
-from training.preparation import begun_pretraining, take_weights
-from training.pretrain import Interrupted, Pretrained, Pretraining, Task, say
-from training.reconstruction import ReconstructionTask
+from training.pretraining.cloning_task import CloningTask
+from training.pretraining.fitting import HELD_OUT_LOSS, Unfitted
+from training.pretraining.reconstruction import ReconstructionTask
+from training.pretraining.stages import Interrupted, Pretrained, Pretraining, Task, say
+from training.pretraining.start import begun_pretraining, take_weights
 from training.refusal import Refusal
 from training.session import build_session_agent
 

@@ -20,8 +20,8 @@ from agents.trajectory import Trajectory
 from networks.distributions import DiagonalGaussian
 from networks.observations import Observations, map_observations
 from training.checkpoint import part_of
-from training.fitting import HELD_OUT_LOSS, Objective
-from training.frames import STRETCHES, hold_out
+from training.pretraining.fitting import HELD_OUT_LOSS, Objective
+from training.pretraining.frames import STRETCHES, hold_out
 
 _MEASURED = 1024
 """Steps that are measured at once, about."""

@@ -20,12 +20,19 @@ from training.checkpoint import part_of
 from training.collect import Collector
 from training.environments import build_environments
 from training.extractors import build_extractor
-from training.fitting import HELD_OUT_LOSS, Objective
-from training.frames import Frames, collect_frames, hold_out, refuse_too_many
 from training.instantiation import plain
-from training.players import make_player
-from training.pretrain import Pretrained, Pretraining, Recording, SavedPretraining, Task, say
-from training.principal import MAX_COLUMNS, component_error
+from training.pretraining.fitting import HELD_OUT_LOSS, Objective
+from training.pretraining.frames import Frames, collect_frames, hold_out, refuse_too_many
+from training.pretraining.players import make_player
+from training.pretraining.principal import MAX_COLUMNS, component_error
+from training.pretraining.stages import (
+    Pretrained,
+    Pretraining,
+    Recording,
+    SavedPretraining,
+    Task,
+    say,
+)
 from training.tracking import NoTensorBoard, Progress, TensorBoard
 
 KEY = "extractor.pretrain"

@@ -9,13 +9,13 @@ from torch import Tensor
 from agents.agent import Agent
 from conf.combinations import training_sequence_length
 from envs.seeding import environment_seeds
-from training.cloning import Cloning, from_tensors, rollout_length, to_tensors
 from training.collect import Collector
 from training.environments import build_environments
-from training.frames import refuse_too_many
 from training.instantiation import plain
-from training.players import make_player
-from training.pretrain import Recording, Task
+from training.pretraining.cloning import Cloning, from_tensors, rollout_length, to_tensors
+from training.pretraining.frames import refuse_too_many
+from training.pretraining.players import make_player
+from training.pretraining.stages import Recording, Task
 from training.tracking import NoTensorBoard, TensorBoard
 
 _COPIES = 2
