@@ -59,6 +59,21 @@ def reach(
         losses by module: `actor.extractor`, ..., or `extractor`, ... of a backbone in common.
         Modules without parameters are left out.
     """
+    return {
+        name: losses
+        for name, (module, losses) in _reached(networks, routes).items()
+        if any(parameter.numel() for parameter in module.parameters())
+    }
+
+
+def still(networks: ActorCritic, routes: Mapping[str, Collection[str]]) -> list[nn.Module]:
+    """List the modules that no loss trains: they are to stay as they are, decay included."""
+    return [module for module, losses in _reached(networks, routes).values() if not losses]
+
+
+def _reached(
+    networks: ActorCritic, routes: Mapping[str, Collection[str]]
+) -> dict[str, tuple[nn.Module, tuple[str, ...]]]:
     auxiliary = ("auxiliary",) if len(networks.auxiliary) else ()
     reached: dict[str, tuple[nn.Module, tuple[str, ...]]] = {}
     for name, backbone in networks.backbones.items():
@@ -71,11 +86,7 @@ def reach(
     reached["policy_head"] = networks.policy_head, ("actor",)
     reached["value_head"] = networks.value_head, ("critic",)
     reached["auxiliary"] = networks.auxiliary, auxiliary
-    return {
-        name: losses
-        for name, (module, losses) in reached.items()
-        if any(parameter.numel() for parameter in module.parameters())
-    }
+    return reached
 
 
 @dataclass(frozen=True)

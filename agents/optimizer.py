@@ -166,6 +166,8 @@ class Optimizer(nn.Module):
         """
         sums: dict[frozenset[str], Tensor] = {}
         for name, loss in losses.items():
+            if not loss.requires_grad:
+                continue  # of features that are frozen
             closed = frozenset(part for part, trained in self.routes.items() if name not in trained)
             sums[closed] = sums[closed] + loss if closed in sums else loss
         total: list[Tensor | None] = [None] * len(self.trainable)

@@ -183,6 +183,13 @@ def _optimizer(config: Config) -> Iterator[str]:
     optimizer = config["optimizer"]
     if optimizer["schedule"] == "constant" and optimizer["final_learning_rate"] > 0:
         yield "optimizer.final_learning_rate: has no effect without optimizer.schedule=linear"
+    for part, own in (optimizer["groups"] or {}).items():
+        kind = own.get("schedule", optimizer["schedule"])
+        if kind == "constant" and own.get("final_learning_rate", 0) > 0:
+            yield (
+                f"optimizer.groups.{part}.final_learning_rate: has no effect without "
+                f"optimizer.groups.{part}.schedule=linear"
+            )
     if optimizer.get("nesterov") is True and optimizer.get("momentum") == 0:
         yield "optimizer.nesterov: expected optimizer.momentum > 0 with it, got 0"
 

@@ -66,7 +66,7 @@ class Gradients:
     """`gradients` of conf/config.yaml: the losses that train each part."""
 
     extractor: list[Literal["actor", "critic", "auxiliary"]]
-    memory: list[Literal["actor", "critic"]]
+    memory: list[Literal["actor", "critic", "auxiliary"]]
 
 
 @dataclass

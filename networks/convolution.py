@@ -7,7 +7,7 @@ from typing import Any
 from networks.layout import Size, Unfit, written
 
 _SMALLEST_MAP = 7
-"""Pixels per side that max-pooling leaves at least: the lecture's 7x7, then full connection."""
+"""Pixels per side that max-pooling leaves at least, 7x7, before full connection."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,6 @@
 """From a validated configuration to live objects: the one place that reads it to make them."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import gymnasium
@@ -12,14 +9,12 @@ import torch
 from gymnasium.vector import VectorEnv
 from hydra.utils import get_class
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
-from agents.actor_critic import ActorCritic
+from agents.actor_critic import ActorCritic, still
 from agents.agent import Agent
 from agents.on_policy import Preparation
-from agents.optimizer import Group, Optimizer, RuleFactory
 from agents.schedules import schedule
-from agents.update_rules import SGD, Adam, RMSprop, RMSpropTF, TorchRule
 from conf.combinations import training_sequence_length
 from envs.seeding import environment_seeds
 from networks.backbone import Backbone
@@ -33,25 +28,8 @@ from training.environments import build_environments
 from training.evaluation import Evaluator
 from training.extractors import build_extractor, make_normalization
 from training.instantiation import make, plain
+from training.optimizers import frozen_until, optimizer_factory
 
-_RULES: dict[str, Any] = {
-    "torch.optim.Adam": partial(Adam, decoupled=False),
-    "torch.optim.AdamW": partial(Adam, decoupled=True),
-    "torch.optim.RMSprop": RMSprop,
-    "torch.optim.SGD": SGD,
-    "agents.update_rules.RMSpropTF": RMSpropTF,
-}
-"""Optimizers that we write out; any other class is called as it is."""
-
-_OPTIMIZER_KEYS = {
-    "_target_",
-    "learning_rate",
-    "schedule",
-    "final_learning_rate",
-    "max_grad_norm",
-    "weight_decay",
-    "groups",
-}
 _OF_THE_RETURNS = ("discount", "gae_lambda")
 _NOT_THE_AGENTS = {"_target_", "rollout_length", *_OF_THE_RETURNS}
 
@@ -75,17 +53,20 @@ def build_agent(
         auxiliary = build_auxiliary(config, actor, critic, action_size=policy_head.encoded_size)
     _refuse_idle(config, actor, critic)
     networks = ActorCritic(actor, critic, policy_head, value_head, auxiliary)
+    for module in still(networks, config.gradients):
+        module.requires_grad_(False)
     device = choose_device(config.device)
     if device.type == "cuda":
         # Null steps cancel biases: with 10 bits of mantissa a reset would leave 5e-4 behind.
         torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True  # a seed is a run, convolutions included
     for module in (actor, critic, policy_head, value_head, auxiliary):
         module.to(device)
     options = {k: v for k, v in plain(config.agent).items() if k not in _NOT_THE_AGENTS}
     agent: Agent = get_class(config.agent._target_)(
         networks=networks,
         preparation=_build_preparation(config, networks, num_envs=num_envs).to(device),
-        optimizer=_optimizer_factory(config),
+        optimizer=optimizer_factory(config),
         generator=np.random.default_rng(agent_seed),
         compile=config.compile,
         **_with_schedules(options),
@@ -201,72 +182,6 @@ def _refuse_idle(config: DictConfig, actor: Backbone, critic: Backbone) -> None:
             f"auxiliary: expected none, because {kind} has no weights that they could train; use "
             "extractor=mlp"
         )
-
-
-def frozen_until(freeze: bool | int) -> float:
-    """Turn `extractor.freeze` into environment steps: false is 0, true is for ever."""
-    return (math.inf if freeze else 0.0) if isinstance(freeze, bool) else float(freeze)
-
-
-def _optimizer_factory(config: DictConfig) -> Any:
-    options = plain(config.optimizer)
-    own = {key: value for key, value in options.items() if key not in _OPTIMIZER_KEYS}
-    limit = options["max_grad_norm"]
-    default = Group(
-        learning_rate=schedule(
-            options["schedule"], options["learning_rate"], options["final_learning_rate"]
-        ),
-        weight_decay=options.get("weight_decay", 0.0),
-        frozen_until=0,
-    )
-    groups = {part: _group(default, group) for part, group in (options["groups"] or {}).items()}
-    thaws = frozen_until(config.extractor.get("freeze", False))
-    if 0 < thaws < math.inf:
-        extractor = groups.get("extractor", default)
-        groups["extractor"] = replace(extractor, frozen_until=int(thaws))
-    return partial(
-        Optimizer,
-        rule=_rule_factory(options["_target_"], own),
-        default=default,
-        groups=groups,
-        # Auxiliary losses read no memory: that they may not train it needs no pass of its own.
-        routes={**config.gradients, "memory": [*config.gradients.memory, "auxiliary"]},
-        max_grad_norm=float("inf") if limit is None else limit,
-    )
-
-
-def _group(default: Group, options: Mapping[str, Any]) -> Group:
-    """What a part has of its own; a learning rate alone follows the optimizer's schedule."""
-    rate = default.learning_rate
-    own = options.get("learning_rate")
-    if "schedule" in options:
-        start = rate(0.0) if own is None else own
-        rate = schedule(options["schedule"], start, options.get("final_learning_rate", 0.0))
-    elif own is not None:
-        base, share = default.learning_rate, own / default.learning_rate(0.0)
-        rate = lambda progress: base(progress) * share  # noqa: E731
-    return replace(
-        default, learning_rate=rate, weight_decay=options.get("weight_decay", default.weight_decay)
-    )
-
-
-def _rule_factory(target: str, options: Mapping[str, Any]) -> RuleFactory:
-    written_out = _RULES.get(target)
-    if written_out is not None:
-        return lambda parameters, decay: written_out(parameters, weight_decay=decay, **options)
-
-    def make_rule(parameters: Tensor, decay: float) -> TorchRule:
-        try:
-            factory = partial(get_class(target), **options)
-            return TorchRule(parameters, factory=factory, weight_decay=decay)
-        except (ImportError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).splitlines()[0].split())
-            raise ValueError(
-                f"optimizer: cannot make {target}: {reason}; keys that it does not take are "
-                f"removed with a tilde: {' '.join(f'~optimizer.{key}' for key in options)}"
-            ) from error
-
-    return make_rule
 
 
 def _with_schedules(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -226,8 +226,8 @@ class Collector:
         storage.is_first[-1] = tensors["is_first"] | torch.from_numpy(~exact)
         self.env_steps = state["env_steps"]
         self._ended = np.array(state["ended"]) & exact
-        # Where lives are not looked at, both are the same; earlier checkpoints have the first.
-        self._is_over = np.array(state.get("over", state["ended"])) & exact
+        # Where lives are not looked at, both are the same.
+        self._is_over = np.array(state["over"]) & exact
         if self._lives is not None:
             self._lives.load_state_dict(state["lives"])
             self._lives.forget(~exact)

@@ -29,7 +29,7 @@ from training.evaluation import describe
 from training.header import header
 from training.identity import identity
 from training.pretraining.fitting import Unfitted
-from training.pretraining.reconstruction import is_wanted, pretrain_extractor
+from training.pretraining.reconstruction import ReconstructionTask, is_wanted, pretrain_extractor
 from training.pretraining.stages import Interrupted, SavedPretraining
 from training.pretraining.start import Start, begun_pretraining, take_weights
 from training.progression import Intervals
@@ -90,8 +90,10 @@ def _build_run(
     stack.callback(evaluator.close)
     films = build_films(config)
     stack.callback(films.close)
-    begun = begun_pretraining(config, directory)
-    saved = _saved(config, directory, has_begun=begun is not None)
+    saved = _saved(config, directory)
+    begun = None if saved is not None else begun_pretraining(config, directory)
+    if config.resume is not None and saved is None and begun is None:
+        print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
     if config.resume is None and any(directory.glob("*/*/manifest*.json")):
         # Looked at before, but another process may have trained here in between.
         raise ValueError(f"run_dir: {directory} holds a run already; choose another")
@@ -104,6 +106,10 @@ def _build_run(
         if begun is not None:
             begun.refuse(directory, own)
         start = take_weights(config, agent)
+    task = None
+    if saved is None and is_wanted(config):
+        task = ReconstructionTask(config, agent)
+        task.check(environments)
     collector = build_collector(config, environments)
     parameters = parameter_counts(agent.parts())
     earlier = saved or begun
@@ -111,9 +117,9 @@ def _build_run(
     tensorboard = begin_records(config, directory, state, own["versions"])
     stack.callback(tensorboard.close)
     print(header(config, agent, parameters), *start.notices, sep="\n", flush=True)
-    if saved is None and is_wanted(config):
+    if task is not None:
         start.env_steps += pretrain_extractor(
-            config, agent, directory, tensorboard=tensorboard, identity=own, saved=begun
+            task, config, directory, tensorboard=tensorboard, identity=own, saved=begun
         )
     run = Run(
         agent=agent,
@@ -165,11 +171,8 @@ def build_session_agent(
     return agent
 
 
-def _saved(config: DictConfig, directory: Path, *, has_begun: bool) -> SavedRun | None:
+def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
     """Read what the run is to go on from; None where it begins, or begins anew.
-
-    Args:
-        has_begun: with pre-training, which goes on first.
 
     Raises:
         DamagedCheckpoint: no checkpoint is whole.
@@ -183,8 +186,6 @@ def _saved(config: DictConfig, directory: Path, *, has_begun: bool) -> SavedRun 
                 f"resume={directory}: checkpoints/last is missing; a new run can start from "
                 f"init_from={directory}/checkpoints/best"
             )
-        if not has_begun:
-            print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
         return None
     return SavedRun(directory, *load_checkpoint(checkpoints))
 

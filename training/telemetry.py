@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from agents.agent import Agent
 from agents.trajectory import Trajectory
+from envs.spaces import one_line
 from networks.auxiliary import AuxiliaryLoss
 from networks.backbone import Backbone
 from networks.observations import map_observations
@@ -52,14 +53,12 @@ class Representation:
         """Measure the agent as it is after `env_steps`, on the trajectory it learnt from last."""
         try:
             scalars, pictures = measured(agent, trajectory)
-        except (RuntimeError, ValueError, TypeError) as error:
-            message = f"representations not measured at {env_steps:,} steps: {error}"
+            tensorboard.scalars(scalars, env_steps, time.time())
+            for tag, picture in pictures.items():
+                tensorboard.picture(tag, picture.detach().cpu().numpy(), env_steps)
+        except Exception as error:  # of networks and losses of the user's, whatever they raise
+            message = f"representations not measured at {env_steps:,} steps: {one_line(error)}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
-            return
-        now = time.time()
-        tensorboard.scalars(scalars, env_steps, now)
-        for tag, picture in pictures.items():
-            tensorboard.picture(tag, picture.numpy(), env_steps)
 
 
 class NoRepresentation:

@@ -48,7 +48,9 @@ def frames_behind(source: Path) -> int:
     """Tell how many environment steps pre-training took for the weights there; 0 for all else."""
     try:
         _, state = _read_directory("", source)
-        return int(state["pretraining"]["env_steps"])
+        if "progression" in state:  # a run
+            return int(state["progression"]["pretraining_env_steps"])
+        return int(state["pretraining"]["env_steps"]) + int(state.get("earlier_env_steps", 0))
     except (ValueError, KeyError, TypeError):
         return 0
 

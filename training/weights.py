@@ -13,6 +13,7 @@ from agents.agent import Agent
 from networks.autoencoder import Encoder
 from networks.composite import DictExtractor, Joined
 from networks.observations import Shapes
+from training.checkpoint import part_of
 from training.extractors import inner_configuration, part_configuration
 from training.instantiation import plain
 from training.weight_files import frames_behind, read_tensors
@@ -23,6 +24,8 @@ _WRAPPING = re.compile(
     r"vf_features_extractor)\.)*"
 )
 """What may stand before a tensor's name where the extractor was part of something larger."""
+_NORMALIZATIONS = ("normalization", "agent.actor.normalization")
+"""Where pre-training and runs keep the statistics of observations."""
 _LISTED = 6
 """Names that a report spells out."""
 
@@ -41,10 +44,36 @@ def load_weights(config: DictConfig, agent: Agent) -> tuple[list[str], int]:
     lines, sources = [], set()
     for key, source, modules in _wanted(config, agent):
         found = read_tensors(f"{key}.weights", source)
+        if key == "extractor":
+            _take_normalization(agent, found, source)
         reports = [load_into(key, module, found, source) for module in modules]
         lines.append(reports[0])
         sources.add(source.resolve())
     return lines, sum(map(frames_behind, sources))
+
+
+def _take_normalization(agent: Any, found: Mapping[str, Tensor], source: Path) -> None:
+    """Give an agent the statistics that its extractor's weights were trained behind.
+
+    Raises:
+        ValueError: they were trained on normalised observations and would read raw ones, or the
+            other way round.
+    """
+    if not source.is_dir():
+        return  # a file of somebody else's says nothing of it
+    own = agent.actor.normalization
+    statistics = next(
+        (part for name in _NORMALIZATIONS if (part := part_of(found, name))), dict[str, Tensor]()
+    )
+    if bool(statistics) != bool(own.learns):
+        there = str(bool(statistics)).lower()
+        raise ValueError(
+            f"extractor.weights={source}: trained with normalize_observations={there}, which an "
+            f"extractor does not do without; set normalize_observations={there}"
+        )
+    shapes = {name: tensor.shape for name, tensor in own.state_dict().items()}
+    if {name: tensor.shape for name, tensor in statistics.items()} == shapes:
+        own.load_state_dict(statistics)
 
 
 def load_into(key: str, module: nn.Module, found: Mapping[str, Tensor], source: Path) -> str:

@@ -6,7 +6,8 @@ after the first rollout raises.
     python tests/agents/compiled_learning.py MEMORY [BACKEND [AGENT,AGENT... [named]]]
 
 AGENT: its name, and further words of a command line after spaces. BACKEND: "" for the usual one.
-named: the gradient steps read the observation as a dictionary of its parts.
+named: the gradient steps read the observation as a dictionary of its parts. The environment is
+CartPole, or what the words say, as `env.id=test/Camera-v0`, which shows images.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import functools
 import sys
 
 import torch
+from gymnasium.envs.registration import register
 from torch import nn
 
 from conf.compose import load
@@ -36,7 +38,7 @@ class Joined(nn.Module):
 
 
 def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.Tensor:
-    """Weights after a few rollouts of CartPole, whose resets fall differently in each."""
+    """Weights after a few rollouts, whose resets fall differently in each."""
     agent_name, *words = agent_name.split()
     config = load(
         [
@@ -58,7 +60,8 @@ def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.
         environments.single_action_space,
         num_envs=4,
     )
-    agent.actor.inputs = agent.critic.inputs = Joined()
+    if named:
+        agent.actor.inputs = agent.critic.inputs = Joined()
     collector = build_collector(config, environments)
 
     def learn_once() -> None:
@@ -80,6 +83,7 @@ def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.
 
 def main(memory: str, backend: str = "", agents: str = "ppo", named: str = "") -> None:
     torch.set_num_threads(1)
+    register("test/Camera-v0", entry_point="tests.training.cameras:Camera")
     if backend:
         original = torch.compile
 

@@ -29,6 +29,17 @@ def test_steps_traced_around_a_memory_learn_the_same_weights() -> None:
 
 
 @pytest.mark.slow
+def test_steps_traced_of_images_and_auxiliary_losses_learn_the_same_weights() -> None:
+    """The generated code rounds float32 alike (1e-7), bfloat16 in other places (1e-2)."""
+    images = "env.id=test/Camera-v0 extractor=cnn extractor.filters=[4] extractor.hidden_sizes=[16]"
+    agents = (
+        f"ppo {images} auxiliary=reconstruction,a2c {images} auxiliary=vae precision=bf16 "
+        "share_backbone=true"
+    )
+    assert difference("none", "aot_eager", agents) < 1e-6
+
+
+@pytest.mark.slow
 def test_step_compiled_whole_learns_the_same_weights() -> None:
     assert difference("none") < 1e-5
 

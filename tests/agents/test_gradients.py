@@ -24,6 +24,16 @@ class Size(AuxiliaryLoss):
         return mean_of_valid(self.map(reading.features).square().squeeze(-1), reading.valid)
 
 
+class BareSize(AuxiliaryLoss):
+    """The size of features."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+
+    def forward(self, reading: Reading) -> Tensor:
+        return mean_of_valid(reading.features.square().mean(-1), reading.valid)
+
+
 AUXILIARY = [
     "+auxiliary.size._target_=tests.agents.test_gradients.Size",
     "+auxiliary.size.weight=0.5",
@@ -176,6 +186,37 @@ def test_a_frozen_extractor_never_changes(build, agent: str, shared: str, memory
     assert metrics["update/skipped"] == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "still"),
+    [
+        (["share_backbone=true", "gradients.extractor=[]"], ["actor.extractor."]),
+        (["gradients.extractor=[critic]"], ["actor.extractor."]),
+        (["memory=gru", "gradients.memory=[actor]"], ["critic.memory."]),
+    ],
+)
+def test_what_no_loss_trains_does_not_decay(build, words: list[str], still: list[str]) -> None:
+    run = build(*words, "optimizer=adamw", "optimizer.weight_decay=0.1")
+    before = {key: value.clone() for key, value in run.agent.state_dict().items()}
+    run.agent.learn(run.collector.collect(run.agent))
+    after = run.agent.state_dict()
+    of_them = [key for key in before if key.startswith(tuple(still))]
+    assert of_them
+    for key in of_them:
+        assert torch.equal(before[key], after[key]), key
+
+
+def test_a_loss_that_trains_nothing_yet_waits(build) -> None:
+    """The features are frozen, and the loss has no parameters of its own."""
+    words = [word.replace("Size", "BareSize") for word in AUXILIARY]
+    run = build(*words, "share_backbone=true", "extractor.freeze=40")
+    for env_steps, moves in ((0, False), (40, True)):
+        run.agent.env_steps = env_steps
+        before = weights(run.agent.actor.extractor)
+        metrics = run.agent.learn(run.collector.collect(run.agent))
+        assert torch.equal(before, weights(run.agent.actor.extractor)) != moves
+        assert metrics["loss/size"] > 0
+
+
 def test_frozen_features_are_computed_once(build) -> None:
     run = build(*NOTING, "extractor.freeze=true", "agent.num_epochs=7", "share_backbone=true")
     trajectory = run.collector.collect(run.agent)
@@ -244,7 +285,7 @@ def test_parts_have_schedules_of_their_own(build) -> None:
         "optimizer.schedule=linear",
         "+optimizer.groups.extractor.learning_rate=0.1",
         "+optimizer.groups.memory={learning_rate: 0.2, schedule: constant}",
-        "+optimizer.groups.critic={schedule: linear, final_learning_rate: 0.03}",
+        "+optimizer.groups.critic={learning_rate: 0.02, final_learning_rate: 0.03}",
     )
     run.agent.progress = 0.5
     metrics = run.agent.learn(run.collector.collect(run.agent))
@@ -253,9 +294,9 @@ def test_parts_have_schedules_of_their_own(build) -> None:
         for tag, value in metrics.items()
         if tag.startswith("schedule/learning_rate")
     }
-    assert rates == {"": 0.005, "/extractor": 0.05, "/memory": 0.2, "/critic": 0.02}
+    assert rates == {"": 0.005, "/extractor": 0.05, "/memory": 0.2, "/critic": 0.025}
     pace = run.agent.optimizer.pace(0.5, 0)
-    assert pace.rates.tolist() == pytest.approx([0.05, 0.2, 0.005, 0.02, 0.005])
+    assert pace.rates.tolist() == pytest.approx([0.05, 0.2, 0.005, 0.025, 0.005])
 
 
 def test_updates_are_told_in_units_of_the_weights(build) -> None:

@@ -204,3 +204,12 @@ def test_a_demonstration_of_parts_survives_being_named(build, parts) -> None:
 
 def build_parts(build: Callable[..., Any], name: str) -> Any:
     return build(f"env.id={name}", "extractor=dict", "memory=gru", "memory.sequence_length=4")
+
+
+def test_a_critic_begins_with_the_clones_extractor_and_values_of_its_own(clone, teacher) -> None:
+    tensors, _ = load_checkpoint(clone(f"source={teacher.directory}") / "pretraining" / "weights")
+    names = [name for name in tensors if name.startswith("agent.critic.")]
+    assert names
+    for name in names:
+        assert name.startswith("agent.critic.extractor.")
+        assert torch.equal(tensors[name], tensors[name.replace("critic", "actor")])

@@ -379,6 +379,51 @@ def test_weights_serve_again(alone, run, undisturbed) -> None:
     )  # they were spent, once
 
 
+def test_weights_bring_the_normalisation_that_they_were_trained_behind(alone, run) -> None:
+    directory = alone("normalize_observations=true")
+    statistics = part_of(pretrained(directory)[0], "normalization")
+    with pytest.raises(Refusal, match=r"^extractor\.weights=.*set normalize_observations=true$"):
+        run(f"extractor.weights={directory}")
+    here = run(f"extractor.weights={directory}", "normalize_observations=true")
+    counted = here.weights()["agent.actor.normalization.count"]
+    assert float(counted) == float(statistics["count"]) + here.summary["env_steps"]
+
+
+def test_an_encoder_that_no_weights_are_of_is_not_frozen(run, train) -> None:
+    other = train("total_env_steps=64")
+    with pytest.raises(
+        Refusal, match=r"^extractor\.freeze: an encoder that never learnt"
+    ) as caught:
+        run(f"init_from={other.directory}")
+    assert caught.value.exit_code == 2
+    own = ["extractor@critic.extractor=autoencoder", "critic.extractor.pretrain.frames=0"]
+    with pytest.raises(Refusal, match=r"^critic\.extractor\.freeze: an encoder that never learnt"):
+        run(*own, "extractor.freeze=true")
+
+
+def test_what_cannot_be_pretrained_leaves_nothing_behind(run, tmp_path, train) -> None:
+    other = train("total_env_steps=64", "env=pendulum", "env.time_limit=20")
+    for number, word in enumerate(
+        (
+            "decoder@extractor.decoder=convolutional",
+            "extractor.pretrain.frames=10000000000000",
+            f"extractor.pretrain.source={other.directory}",
+        )
+    ):
+        directory = tmp_path / str(number)
+        with pytest.raises(Refusal) as caught:
+            run(word, directory=directory)
+        assert "\n" not in str(caught.value)
+        assert not list(directory.glob("*"))
+
+
+def test_a_finished_run_needs_nothing_of_pretraining(run, go_on, tmp_path) -> None:
+    here = run(directory=tmp_path / "run")
+    for file in (here.directory / "pretraining" / "weights").glob("tensors*"):
+        file.write_bytes(b"damaged")
+    assert go_on(here.directory, "total_env_steps=96").summary["env_steps"] >= 96
+
+
 def test_a_step_of_its_own_goes_on(alone, die, tmp_path, undisturbed) -> None:
     die(Fitting, "_pass", 2)
     with pytest.raises(Killed):

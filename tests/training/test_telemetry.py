@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from torch import nn
 
 from training.representation import dormant_share, effective_rank
-from training.telemetry import measured
+from training.telemetry import Representation, measured
 
 EXTRACTOR = {"dormant_units", "effective_rank", "feature_norm"}
 
@@ -232,3 +232,13 @@ def test_what_goes_wrong_is_told_and_training_goes_on(train, monkeypatch) -> Non
     with pytest.warns(RuntimeWarning, match="not measured at 9\\d steps: out of something"):
         run = train(*words, "total_env_steps=90", "env.time_limit=15")
     assert run.summary["status"] == "finished"
+
+
+@pytest.mark.parametrize("fault", [KeyError("x"), OSError("no"), AttributeError("y")])
+def test_whatever_goes_wrong_with_looking_ends_nothing(monkeypatch, fault) -> None:
+    def fail(*_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr("training.telemetry.measured", fail)
+    with pytest.warns(RuntimeWarning, match="representations not measured at 7 steps"):
+        Representation().record(None, None, None, 7)

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 from torch import Tensor
 
 from agents.agent import Agent
 from conf.combinations import training_sequence_length
 from envs.seeding import environment_seeds
-from training.collect import Collector
+from training.collect import Collector, Player
 from training.environments import build_environments
 from training.instantiation import plain
 from training.pretraining.cloning import Cloning, from_tensors, rollout_length, to_tensors
@@ -30,21 +31,27 @@ class CloningTask(Task):
         self._config, self._agent = config, agent
         self._length = training_sequence_length(plain(config))
 
+    def check(self, environments: VectorEnv[Any, Any, Any]) -> None:
+        """Look, before anything is written, whether the source can act here, and frames fit.
+
+        Raises:
+            ValueError: in one line, why not.
+        """
+        space, frames = environments.single_observation_space, self._config.cloning.frames
+        refuse_too_many("cloning.frames", space, frames, copies=_COPIES)
+        self._player(environments)
+
+    def _player(self, environments: VectorEnv[Any, Any, Any]) -> Player:
+        config, head = self._config, self._agent.policy_head
+        is_greedy = config.cloning.deterministic
+        return make_player("source", config.source, config, head, environments, is_greedy=is_greedy)
+
     def collect(self, should_abandon: Callable[[], bool]) -> Recording:
         """Let the source act, all environments for as many steps."""
         config, options = self._config, self._config.cloning
         environments = build_environments(config, num_envs=config.env.num_envs)
         try:
-            space = environments.single_observation_space
-            refuse_too_many("cloning.frames", space, _COPIES * options.frames)
-            player = make_player(
-                "source",
-                config.source,
-                config,
-                self._agent.policy_head,
-                environments,
-                is_greedy=options.deterministic,
-            )
+            player = self._player(environments)
             size = environments.num_envs
             collector = Collector(
                 environments,
@@ -70,15 +77,19 @@ class CloningTask(Task):
         )
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the actor as an agent names it, and the critic as far as it is the actor."""
+        """Return the actor as an agent names it, and the critic as far as it is built alike."""
         agent: Any = self._agent
         shared = ["critic."] if self._config.share_backbone else []
         names = ("actor.", "policy_head.", *shared)
-        return {
+        weights = {
             f"agent.{name}": tensor
             for name, tensor in agent.state_dict().items()
             if name.startswith(names)
         }
+        if not shared and self._config.critic.extractor is None:
+            extractor = agent.actor.extractor.state_dict()
+            weights |= {f"agent.critic.extractor.{k}": v.clone() for k, v in extractor.items()}
+        return weights
 
     def show(self, tensorboard: TensorBoard | NoTensorBoard, step: int) -> None:
         """Draw nothing."""

@@ -135,13 +135,15 @@ def hold_out(
     return (~is_held[belongs]).nonzero().flatten(), is_held[belongs].nonzero().flatten()
 
 
-def refuse_too_many(key: str, space: gymnasium.Space[object], count: int) -> None:
-    """Refuse frames that would take more than half of the memory that is free.
+def refuse_too_many(
+    key: str, space: gymnasium.Space[object], count: int, *, copies: int = 1
+) -> None:
+    """Refuse frames of which as many copies would take more than half of the free memory.
 
     Raises:
         ValueError: with the bytes they need and the number that fits.
     """
-    free, each = free_memory(), bytes_per_frame(space)
+    free, each = free_memory(), copies * bytes_per_frame(space)
     if free is not None and each * count > _SHARE_OF_MEMORY * free:
         fitting = int(_SHARE_OF_MEMORY * free / each)
         raise ValueError(

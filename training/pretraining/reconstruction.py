@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium.vector import VectorEnv
 from jaxtyping import Float, Int
 from omegaconf import DictConfig
 from torch import Tensor
@@ -154,12 +155,24 @@ class ReconstructionTask(Task):
         self._autoencoder.to(agent.device)
         self._objective: Reconstruction | None = None
 
+    def check(self, environments: VectorEnv[Any, Any, Any]) -> None:
+        """Look, before anything is written, whether frames can be collected.
+
+        Raises:
+            ValueError: they would not fit into memory, or their source cannot be used.
+        """
+        options = self._options
+        refuse_too_many(f"{KEY}.frames", environments.single_observation_space, options.frames)
+        head = self._agent.policy_head
+        make_player(
+            f"{KEY}.source", options.source, self._config, head, environments, is_greedy=False
+        )
+
     def collect(self, should_abandon: Callable[[], bool]) -> Recording:
         """Let the random agent, or a run's policy, collect frames."""
         config, options = self._config, self._options
         environments = build_environments(config, num_envs=config.env.num_envs)
         try:
-            refuse_too_many(f"{KEY}.frames", environments.single_observation_space, options.frames)
             seeds = environment_seeds(config.seed, environments.num_envs, purpose="pretraining")
             head = self._agent.policy_head
             player = make_player(
@@ -218,8 +231,8 @@ class ReconstructionTask(Task):
 
 
 def pretrain_extractor(
+    task: ReconstructionTask,
     config: DictConfig,
-    agent: Agent,
     directory: Path,
     *,
     tensorboard: TensorBoard | NoTensorBoard,
@@ -232,10 +245,8 @@ def pretrain_extractor(
         Environment steps that collecting took.
 
     Raises:
-        ValueError: it cannot be pre-trained, or its source cannot be used.
         Interrupted: the user asked to stop.
     """
-    task = ReconstructionTask(config, agent)
     pretraining = Pretraining(
         task,
         config.extractor.pretrain,

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from agents.agent import Agent
 from conf.targets import trust_words
 from envs.vector import EnvironmentFailure
+from training.allocator import keep_freed_memory
 from training.command import begin_records
 from training.directory import claimed
 from training.episodes import InvalidExperience
@@ -38,6 +39,7 @@ def pretrain_alone(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -
     directory = Path(config.run_dir)
     with ExitStack() as stack:
         stack.callback(environments.close)
+        keep_freed_memory()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(claimed(directory))
@@ -65,6 +67,8 @@ def _pretrain(
         begun.refuse(directory, own)
     start = take_weights(config, agent)
     task, options, facts = _task(config, agent)
+    if begun is None:
+        task.check(environments)
     tensorboard = begin_records(
         config, directory, None if begun is None else begun.state, own["versions"]
     )
@@ -80,6 +84,7 @@ def _pretrain(
             "objective": config.objective,
             "environment": config.env.id,
             "identity": own,
+            "earlier_env_steps": start.env_steps,
             **facts,
         },
         saved=begun,

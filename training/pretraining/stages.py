@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -47,6 +48,14 @@ class Interrupted(Exception):
 
 class Task(ABC):
     """What is pre-trained, and what for."""
+
+    @abstractmethod
+    def check(self, environments: VectorEnv[Any, Any, Any]) -> None:
+        """Look, before anything is written, whether it can be collected.
+
+        Raises:
+            ValueError: in one line, why not.
+        """
 
     @abstractmethod
     def collect(self, should_abandon: Callable[[], bool]) -> Recording:

@@ -1,11 +1,17 @@
 """What an agent starts from: weights that exist, and what is pre-trained for it."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from agents.agent import Agent
+from conf.pretraining import frames_wanted
+from networks.autoencoder import Encoder
+from training.instantiation import plain
 from training.pretraining.stages import Files, SavedPretraining
 from training.warm_start import warm_start
 from training.weight_files import frames_behind
@@ -32,13 +38,37 @@ def take_weights(config: DictConfig, agent: Agent) -> Start:
         ValueError: in one line, why they cannot be taken.
     """
     start = Start()
+    drawn = _frozen_encoders(config, agent)
     if config.init_from is not None:
         start.notices.append(warm_start(agent, Path(config.init_from)))
         start.env_steps += frames_behind(Path(config.init_from))
     notices, env_steps = load_weights(config, agent)
     start.notices += notices
     start.env_steps += env_steps
+    for key, (encoder, before) in drawn.items():
+        now = encoder.state_dict()
+        if all(torch.equal(tensor, now[name]) for name, tensor in before.items()):
+            raise ValueError(
+                f"{key}.freeze: an encoder that never learnt would be frozen, as no weights that "
+                f"were given are of it; set {key}.weights=PATH, or {key}.freeze=false"
+            )
     return start
+
+
+def _frozen_encoders(
+    config: DictConfig, agent: Agent
+) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
+    """List the encoders that will never be trained, as they were drawn, by their keys."""
+    found: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {}
+    for name, backbone in agent.networks.backbones.items():
+        is_own = name == "critic" and config.critic.extractor is not None
+        encoder = backbone.extractor
+        is_frozen = isinstance(encoder, Encoder) and math.isinf(backbone.frozen_until)
+        if is_frozen and (is_own or frames_wanted(plain(config)) is None):
+            drawn = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+            key = "critic.extractor" if name == "critic" else "extractor"
+            found[key] = encoder, drawn
+    return found
 
 
 def begun_pretraining(config: DictConfig, directory: Path) -> SavedPretraining | None:
