@@ -68,3 +68,13 @@ def test_streams_differ_between_environments_and_repeat_with_the_seed(registered
     assert first != second
     assert play([1, 2]) == [first, second]
     assert play([2, 1]) == [second, first]
+
+
+def test_a_game_is_drawn_cell_by_cell() -> None:
+    env = gymnasium.make("MinAtar/Breakout-v0", render_mode="rgb_array")
+    cells, _ = env.reset(seed=0)
+    frame = env.render()
+    assert (frame.shape, frame.dtype) == ((160, 160, 3), np.uint8)
+    assert frame.max() > 100
+    is_empty = ~cells.any(-1).repeat(16, 0).repeat(16, 1)
+    np.testing.assert_array_equal(is_empty, (frame == 0).all(-1))
