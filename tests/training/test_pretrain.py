@@ -394,7 +394,7 @@ def test_an_encoder_that_no_weights_are_of_is_not_frozen(run, train) -> None:
     with pytest.raises(
         Refusal, match=r"^extractor\.freeze: an encoder that never learnt"
     ) as caught:
-        run(f"init_from={other.directory}")
+        run(f"init_from={other.directory}", "extractor.latent_size=8")
     assert caught.value.exit_code == 2
     own = ["extractor@critic.extractor=autoencoder", "critic.extractor.pretrain.frames=0"]
     with pytest.raises(Refusal, match=r"^critic\.extractor\.freeze: an encoder that never learnt"):
