@@ -20,7 +20,7 @@ from training.files import replace, to_json
 from training.loop import Iteration, iterations
 from training.progression import Due, Intervals, Progression
 from training.signals import StopRequest, stop_requests
-from training.telemetry import NoRepresentation, Representation
+from training.telemetry import Look, NoRepresentation, Representation
 from training.tracking import NoTensorBoard, Progress, TensorBoard
 from training.video import EvaluationFilms, NoFilms
 
@@ -83,6 +83,7 @@ class Run:
         self._history = EpisodeHistory(_RETURN_WINDOW)
         self._due = Due(intervals)
         self._unlogged: Iteration | None = None  # the latest, until it is on the curves
+        self._last_look = Look()
         self._lost_iterations, self._lost_since = 0, 0
         self.at = Progression()
         self.plays_best = False
@@ -158,8 +159,7 @@ class Run:
         if self._due("tracking", at.env_steps):
             self._due.mark("tracking", at.env_steps)
             self._log()
-        if self._due("evaluation", at.env_steps) or at.env_steps >= self._total:
-            self._look_inside()
+        self._look_inside()
         self._look_around()
 
     def _look_around(self) -> None:
@@ -214,14 +214,26 @@ class Run:
         self._tensorboard.scalars(values, self.at.env_steps, time.time())
 
     def _look_inside(self) -> None:
-        """Measure the networks, beside each evaluation and before it.
+        """Measure the networks beside each evaluation, while the trajectory is there.
 
-        A run that is resumed makes up for an evaluation that was given up; the trajectory is lost.
+        What was measured at the end is shown when the run has been saved, as all of its end: a run
+        that goes on from there, for longer, must not find it on the curves.
         """
+        is_last = self.at.env_steps >= self._total
         trajectory = self._collector.trajectory
-        if trajectory is not None:
-            steps = self.at.env_steps
-            self._telemetry.record(self._agent, trajectory, self._tensorboard, steps)
+        if trajectory is None or not (is_last or self._due("evaluation", self.at.env_steps)):
+            return
+        look = self._telemetry.look(self._agent, trajectory)
+        if is_last:
+            self._last_look = look
+        else:
+            self._show(look)
+
+    def _show(self, look: Look) -> None:
+        if look.scalars:
+            self._scalars(look.scalars)
+        for tag, picture in look.pictures.items():
+            self._tensorboard.picture(tag, picture, self.at.env_steps)
 
     def _evaluate(self, episodes: int) -> bool:
         """Evaluate, report, and keep the weights if none were better; tell whether they are."""
@@ -253,6 +265,7 @@ class Run:
     def _finish(self) -> None:
         self._save_last()
         self._log()
+        self._show(self._last_look)
         # The best checkpoint is chosen before the long evaluation, which then measures it.
         if self._final_checkpoint == "best" and self.at.best is not None:
             self.plays_best = self._archive.load_best()
@@ -282,6 +295,7 @@ class Run:
             "due": self._due.state_dict(),
             "history": self._history.state_dict(),
             "unlogged": self._unlogged and self._unlogged.state_dict(),
+            "look": self._last_look.scalars,
             "lost": [self._lost_iterations, self._lost_since],
             "generator": self._agent.generator.bit_generator.state,
             "tensorboard": self._tensorboard.position(),
@@ -304,6 +318,7 @@ class Run:
         self._history.load_state_dict(state["history"])
         unlogged = state["unlogged"]
         self._unlogged = unlogged and Iteration.from_state_dict(unlogged)
+        self._last_look = Look(state.get("look", {}))  # pictures are not kept
         self._lost_iterations, self._lost_since = state["lost"]
         self._archive.go_back(self.at)
         self._progress.update(self.at.env_steps, self._history.return_mean)

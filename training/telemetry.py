@@ -4,9 +4,12 @@ The latest trajectory is read once more, by the weights as they are. Nothing is 
 no statistic, no random number.
 """
 
-import time
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Int
 from omegaconf import DictConfig
@@ -25,7 +28,6 @@ from training.representation import (
     mean_norm,
     saturation,
 )
-from training.tracking import NoTensorBoard, TensorBoard
 
 _ROWS = 512
 """Observations that are looked at."""
@@ -37,41 +39,40 @@ _PICTURE = "images/reconstruction"
 """Tag of an observation without parts, said again from the actor's features."""
 
 
+@dataclass(frozen=True)
+class Look:
+    """What was seen of an agent's networks, by TensorBoard's tags.
+
+    Attributes:
+        pictures: `uint8 [H, W, 3]`.
+    """
+
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    pictures: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+
+
 class Representation:
-    """Writes measures of an agent's networks, and what they can say again of what they saw.
+    """Measures an agent's networks, and draws what they can say again of what they saw.
 
     What goes wrong with it must not end training: it is reported as a warning.
     """
 
-    def record(
-        self,
-        agent: Agent,
-        trajectory: Trajectory,
-        tensorboard: TensorBoard | NoTensorBoard,
-        env_steps: int,
-    ) -> None:
-        """Measure the agent as it is after `env_steps`, on the trajectory it learnt from last."""
+    def look(self, agent: Agent, trajectory: Trajectory) -> Look:
+        """Look at the agent as it is, on the trajectory that it learnt from last."""
         try:
-            scalars, pictures = measured(agent, trajectory)
-            tensorboard.scalars(scalars, env_steps, time.time())
-            for tag, picture in pictures.items():
-                tensorboard.picture(tag, picture.detach().cpu().numpy(), env_steps)
+            return look_at(agent, trajectory)
         except Exception as error:  # of networks and losses of the user's, whatever they raise
-            message = f"representations not measured at {env_steps:,} steps: {one_line(error)}"
+            message = f"networks not measured: {one_line(error)}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
+            return Look()
 
 
 class NoRepresentation:
     """Measures nothing."""
 
-    def record(
-        self,
-        agent: Agent,
-        trajectory: Trajectory,
-        tensorboard: TensorBoard | NoTensorBoard,
-        env_steps: int,
-    ) -> None:
-        """Do nothing."""
+    def look(self, agent: Agent, trajectory: Trajectory) -> Look:
+        """See nothing."""
+        return Look()
 
 
 def build_telemetry(config: DictConfig) -> Representation | NoRepresentation:
@@ -81,24 +82,24 @@ def build_telemetry(config: DictConfig) -> Representation | NoRepresentation:
 
 
 @torch.no_grad()
-def measured(agent: Agent, trajectory: Trajectory) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Return scalars and pictures (`uint8 [H, W, 3]`) by TensorBoard's tags."""
+def look_at(agent: Agent, trajectory: Trajectory) -> Look:
+    """Measure every backbone of an agent and every part's weights."""
     scalars = {
         f"weight_norm/{part}": torch.stack([each.norm() for each in parameters]).norm()
         for part, parameters in agent.parts().items()
         if parameters
     }
-    pictures: dict[str, Tensor] = {}
+    pictures: dict[str, npt.NDArray[np.uint8]] = {}
     # A network of the user's may draw even where nothing is learnt.
     with torch.random.fork_rng(devices=[agent.device] if agent.device.type == "cuda" else []):
         for name, backbone in agent.networks.backbones.items():
-            look = _Look(backbone, trajectory, agent.device, is_actor=backbone is agent.actor)
-            scalars |= {f"representation/{name}/{tag}": m for tag, m in look.measures().items()}
-            pictures |= _pictures(agent, name, look)
-    return {tag: float(value) for tag, value in scalars.items()}, pictures
+            reading = _Reading(backbone, trajectory, agent.device, is_actor=backbone is agent.actor)
+            scalars |= {f"representation/{name}/{tag}": m for tag, m in reading.measures().items()}
+            pictures |= _pictures(agent, name, reading)
+    return Look({tag: float(value) for tag, value in scalars.items()}, pictures)
 
 
-class _Look:
+class _Reading:
     """One backbone's reading of a part of a trajectory, chosen by its shape alone.
 
     Without a memory: observations evenly spread over it. With one: its first steps, of environments
@@ -165,19 +166,21 @@ def _spread(count: int, wanted: int) -> Int[Tensor, " n"]:
     return torch.linspace(0, count - 1, number, dtype=torch.float64).long()
 
 
-def _pictures(agent: Agent, backbone: str, look: _Look) -> dict[str, Tensor]:
+def _pictures(agent: Agent, backbone: str, reading: _Reading) -> dict[str, npt.NDArray[np.uint8]]:
     """Draw what auxiliary losses can say again of observations, above what was observed."""
     if backbone not in agent.auxiliary.by_backbone:
         return {}
     losses = agent.auxiliary.by_backbone[backbone]
     assert isinstance(losses, nn.ModuleDict)
-    chosen = _spread(len(look.features), _PICTURES).to(look.features.device)
-    rows = map_observations(lambda part: part[chosen], look.rows)
+    chosen = _spread(len(reading.features), _PICTURES).to(reading.features.device)
+    rows = map_observations(lambda part: part[chosen], reading.rows)
     found = {}
     for name, loss in losses.items():
         assert isinstance(loss, AuxiliaryLoss)
-        for part, picture in loss.pictures(rows, look.features[chosen]).items():
+        for part, picture in loss.pictures(rows, reading.features[chosen]).items():
             usual = ("reconstruction", "actor", "observation")
             words = zip((name, backbone, part), usual, strict=True)
-            found["/".join([_PICTURE, *(word for word, left in words if word != left)])] = picture
+            found["/".join([_PICTURE, *(word for word, left in words if word != left)])] = (
+                picture.detach().cpu().numpy()
+            )
     return found

@@ -20,7 +20,7 @@ from torch import nn
 
 from conf.compose import load
 from training.build import build_agent, build_collector, build_environments
-from training.telemetry import measured
+from training.telemetry import look_at
 
 ROLLOUTS = 4
 
@@ -71,7 +71,7 @@ def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.
             parts = {"position": position, "the/rest": velocity}
             trajectory = dataclasses.replace(trajectory, observations=parts)
         agent.learn(trajectory)
-        measured(agent, trajectory)  # must not make the step be compiled anew
+        look_at(agent, trajectory)  # must not make the step be compiled anew
 
     learn_once()
     with torch.compiler.set_stance("fail_on_recompile" if compile else "default"):

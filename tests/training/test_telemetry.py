@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from torch import nn
 
 from training.representation import dormant_share, effective_rank
-from training.telemetry import Representation, measured
+from training.telemetry import Look, Representation, look_at
 
 EXTRACTOR = {"dormant_units", "effective_rank", "feature_norm"}
 
@@ -77,7 +77,8 @@ def look(build_run, small_words):
         run = build_run(small_words(*words))
         for _ in range(2):
             run.agent.learn(run.collector.collect(run.agent))
-        run.scalars, run.pictures = measured(run.agent, run.collector.trajectory)
+        seen = look_at(run.agent, run.collector.trajectory)
+        run.scalars, run.pictures = seen.scalars, seen.pictures
         return run
 
     return look
@@ -160,7 +161,7 @@ def test_many_observations_are_thinned_out(look, monkeypatch) -> None:
         run = look("env.num_envs=4", *words)
         seen: list[int] = []
         run.agent.actor.extractor.register_forward_hook(lambda _, i, o, s=seen: s.append(len(o)))
-        measured(run.agent, run.collector.trajectory)
+        look_at(run.agent, run.collector.trajectory)
         assert sum(seen) == 8
 
 
@@ -173,7 +174,7 @@ def test_parts_of_observations_and_pictures_of_them(look, camera: str) -> None:
     assert run.pictures.keys() == tags
     for picture in run.pictures.values():
         assert picture.shape == (2 * 64, 8 * 64, 3)  # magnified; eight above each other
-        assert picture.dtype == torch.uint8
+        assert picture.dtype == np.uint8
 
 
 def test_pictures_are_written(train, camera: str) -> None:
@@ -229,7 +230,7 @@ class Broken(nn.Module):
 def test_what_goes_wrong_is_told_and_training_goes_on(train, monkeypatch) -> None:
     monkeypatch.setattr("training.telemetry._ROWS", 13)
     words = [f"extractor._target_={__name__}.Broken", "trusted_packages=[tests]"]
-    with pytest.warns(RuntimeWarning, match="not measured at 9\\d steps: out of something"):
+    with pytest.warns(RuntimeWarning, match="not measured: out of something"):
         run = train(*words, "total_env_steps=90", "env.time_limit=15")
     assert run.summary["status"] == "finished"
 
@@ -239,6 +240,6 @@ def test_whatever_goes_wrong_with_looking_ends_nothing(monkeypatch, fault) -> No
     def fail(*_: Any) -> None:
         raise fault
 
-    monkeypatch.setattr("training.telemetry.measured", fail)
-    with pytest.warns(RuntimeWarning, match="representations not measured at 7 steps"):
-        Representation().record(None, None, None, 7)
+    monkeypatch.setattr("training.telemetry.look_at", fail)
+    with pytest.warns(RuntimeWarning, match="networks not measured: "):
+        assert Representation().look(None, None) == Look()
