@@ -47,7 +47,7 @@ format: $(VENV)/.installed-dev ## Format, and mend what the linter can
 
 peers: $(PEERS)/.installed ## Install stable-baselines3, skrl and SheepRL apart, to measure beside
 
-bench: $(VENV)/.installed $(PEERS)/.installed ## Measure throughput beside the peers
+bench: $(VENV)/.installed-learning $(PEERS)/.installed ## Measure throughput beside the peers
 	$(BIN)/python -m benchmarks.throughput --peers-python $(PEERS)/bin/python $(ARGS)
 
 learning: $(VENV)/.installed-learning ## Train rows of the published scores: ARGS="L1 L14", or "--list"
@@ -85,5 +85,5 @@ $(VENV)/.installed-learning: $(INPUTS) | $(BIN)/python
 
 $(PEERS)/.installed: constraints.txt | $(PEERS)/bin/python
 	@echo "Installing into $(PEERS): a minute or two ..."
-	@$(PEERS)/bin/python $(INSTALL) stable-baselines3 sb3-contrib 'skrl[torch]' sheeprl
+	@$(PEERS)/bin/python $(INSTALL) stable-baselines3 sb3-contrib 'skrl[torch]' sheeprl ale-py opencv-python
 	@touch $@
