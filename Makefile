@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt hatch_build.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-learning test-faults test-grid lint types format peers bench learning solve clean
+.PHONY: help setup train test test-learning test-faults test-grid test-slow lint types format peers bench learning solve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test-faults: $(VENV)/.installed-dev ## Kill runs, break environments and disks, 
 
 test-grid: $(VENV)/.installed-dev ## Train every network with every memory, agent and action space (minutes)
 	$(BIN)/python -m pytest --numprocesses 2 -m grid $(ARGS)
+
+test-slow: $(VENV)/.installed-dev ## Compile networks in every way and compare (a minute)
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style and formatting
 	$(BIN)/ruff check .
@@ -80,7 +83,7 @@ $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 
 $(VENV)/.installed-learning: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."
-	@$(BIN)/python $(INSTALL) --editable '.[box2d,minatar,minigrid,popgym]'
+	@$(BIN)/python $(INSTALL) --editable '.[atari,box2d,minatar,minigrid,popgym]'
 	@touch $(VENV)/.installed $@
 
 $(PEERS)/.installed: constraints.txt | $(PEERS)/bin/python

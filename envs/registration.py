@@ -130,8 +130,7 @@ def _source_hint(id: str) -> str:
         name = id.removeprefix(prefix)
         if name != id:
             known = name.replace("-v5", "-v0") if preset == "atari" else name
-            wanted = f"{ours}{known}"
-            return "" if wanted == id else f"; env={preset} env.id={wanted} makes it"
+            return f"; env={preset} env.id={ours}{known} makes it"
     for prefix, module in _PACKAGES.items():
         if id.startswith(prefix):
             return f"; it needs 'env.packages=[{module}]' (`{_pip_install(module)}`)"

@@ -23,6 +23,7 @@ def difference(*arguments: str) -> float:
     return float(result.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_steps_traced_around_a_memory_learn_the_same_weights() -> None:
     """Tracing, gradients inside the graph, updates in place: all but the generated code."""
     assert difference("lstm", "aot_eager", "ppo value_head=hl_gauss,a2c", "named") < 1e-5
@@ -39,7 +40,6 @@ def test_steps_traced_of_images_and_auxiliary_losses_learn_the_same_weights() ->
     assert difference("none", "aot_eager", agents) < 1e-6
 
 
-@pytest.mark.slow
 def test_step_compiled_whole_learns_the_same_weights() -> None:
     assert difference("none") < 1e-5
 

@@ -63,7 +63,6 @@ def test_each_environment_has_a_light_process_of_its_own(vector) -> None:
     assert told["main"].tolist() == ["none"] * 2 or sys.platform == "win32"
 
 
-@pytest.mark.slow
 def test_an_environment_that_uses_torch_has_one_thread_and_does_not_hang(vector) -> None:
     import torch
 

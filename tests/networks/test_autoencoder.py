@@ -274,6 +274,7 @@ def test_vectors_are_not_drawn() -> None:
     assert autoencoder().pictures(torch.randn(2, 6)) == {}
 
 
+@pytest.mark.slow
 def test_losses_compile_whole() -> None:
     """In a process of its own: the annotations that tests execute cannot be traced."""
     script = Path(__file__).with_name("compiled_losses.py")
