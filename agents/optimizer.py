@@ -170,12 +170,13 @@ class Optimizer(nn.Module):
                 continue  # of features that are frozen
             closed = frozenset(part for part, trained in self.routes.items() if name not in trained)
             sums[closed] = sums[closed] + loss if closed in sums else loss
-        total: list[Tensor | None] = [None] * len(self.trainable)
+        trainable = self.trainable
+        total: list[Tensor | None] = [None] * len(trainable)
         for number, (closed, loss) in enumerate(sums.items(), start=1):
-            wanted = self._open(closed)
+            wanted = self._open(closed) if closed else range(len(trainable))
             gradients = torch.autograd.grad(
                 loss,
-                [self.trainable[index] for index in wanted],
+                [trainable[index] for index in wanted],
                 retain_graph=number < len(sums),
                 allow_unused=True,
             )
@@ -185,10 +186,10 @@ class Optimizer(nn.Module):
                     total[index] = gradient if before is None else before + gradient
         return [
             torch.zeros_like(parameter) if gradient is None else gradient
-            for parameter, gradient in zip(self.trainable, total, strict=True)
+            for parameter, gradient in zip(trainable, total, strict=True)
         ]
 
-    def _open(self, closed: frozenset[str]) -> list[int]:
+    def _open(self, closed: frozenset[str]) -> Sequence[int]:
         """Number the parameters that do not lie in closed parts."""
         numbers: list[int] = []
         start = 0
