@@ -90,13 +90,7 @@ def _build_run(
     stack.callback(evaluator.close)
     films = build_films(config)
     stack.callback(films.close)
-    saved = _saved(config, directory)
-    begun = None if saved is not None else begun_pretraining(config, directory)
-    if config.resume is not None and saved is None and begun is None:
-        print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
-    if config.resume is None and any(directory.glob("*/*/manifest*.json")):
-        # Looked at before, but another process may have trained here in between.
-        raise ValueError(f"run_dir: {directory} holds a run already; choose another")
+    saved, begun = _earlier(config, directory)
     agent = build_session_agent(config, environments, saved or begun)
     own = identity(config, environments)
     start = Start()
@@ -144,6 +138,24 @@ def _build_run(
         exact = run.restore(saved.tensors, saved.state)
         print(*saved.notices(config, agent, exact), sep="\n", flush=True)
     return run
+
+
+def _earlier(
+    config: DictConfig, directory: Path
+) -> tuple[SavedRun | None, SavedPretraining | None]:
+    """Read what a run goes on from: its training, or else its pre-training, or else nothing.
+
+    Raises:
+        ValueError: a new run would be trained over another, or no checkpoint is whole.
+    """
+    saved = _saved(config, directory)
+    begun = None if saved is not None else begun_pretraining(config, directory)
+    if config.resume is not None and saved is None and begun is None:
+        print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
+    if config.resume is None and any(directory.glob("*/*/manifest*.json")):
+        # Looked at before, but another process may have trained here in between.
+        raise ValueError(f"run_dir: {directory} holds a run already; choose another")
+    return saved, begun
 
 
 def _intervals(config: DictConfig) -> Intervals:
