@@ -34,6 +34,8 @@ class A2C(Agent):
         entropy_coefficient: schedule over the run's progress.
     """
 
+    networks: ActorCritic
+
     def __init__(
         self,
         *,
@@ -48,6 +50,7 @@ class A2C(Agent):
     ) -> None:
         """Take the parts and the numbers."""
         super().__init__(networks=networks, generator=generator, compile=compile)
+        self.critic, self.value_head = networks.critic, networks.value_head
         self.preparation = preparation
         self.value_coefficient, self.entropy_coefficient = value_coefficient, entropy_coefficient
         self.normalize_advantages = normalize_advantages

@@ -61,9 +61,11 @@ class Preparation(nn.Module):
         """Recompute what acting saw, estimate advantages, and cut everything into sequences."""
         steps, states = self._read(trajectory)
         values = steps.pop("values")
-        self.reward_scaling.restart(trajectory.is_first[0])
+        self.reward_scaling.observe(
+            trajectory.rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid
+        )
         returns = lambda_returns(
-            self.reward_scaling(trajectory.rewards, trajectory.ended, trajectory.valid),
+            self.reward_scaling(trajectory.rewards),
             values[1:],
             trajectory.terminated,
             trajectory.truncated,

@@ -44,6 +44,8 @@ class PPO(Agent):
             for never.
     """
 
+    networks: ActorCritic
+
     def __init__(
         self,
         *,
@@ -63,6 +65,7 @@ class PPO(Agent):
     ) -> None:
         """Take the parts and the numbers."""
         super().__init__(networks=networks, generator=generator, compile=compile)
+        self.critic, self.value_head = networks.critic, networks.value_head
         self.preparation = preparation
         self.num_epochs, self.num_minibatches = num_epochs, num_minibatches
         self.clip_range, self.entropy_coefficient = clip_range, entropy_coefficient
