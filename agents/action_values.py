@@ -12,6 +12,11 @@ from networks.greedy import EpsilonGreedyHead
 from networks.heads import ValueHead
 
 
+Noise = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""Of noisy layers, for one gradient step: the network's, its target's, and the network's once more
+where it chooses for the target."""
+
+
 @dataclass(frozen=True)
 class ActionValues(Networks):
     """A backbone, the values of actions on top of it, and the policy that chooses by them."""
