@@ -27,6 +27,7 @@ from training.collect import Collector
 from training.environments import build_environments
 from training.evaluation import Evaluator
 from training.extractors import build_extractor, make_normalization
+from training.heads import build_state_values
 from training.instantiation import make, plain
 from training.optimizers import frozen_until, optimizer_factory
 
@@ -49,7 +50,7 @@ def build_agent(
         policy_head = make_policy_head(
             action_space, actor.memory.output_size, **plain(config.policy_head)
         )
-        value_head = make("value_head", config.value_head, critic.memory.output_size)
+        value_head = build_state_values(config, critic.memory.output_size)
         auxiliary = build_auxiliary(config, actor, critic, action_size=policy_head.encoded_size)
     _refuse_idle(config, actor, critic)
     networks = ActorCritic(actor, critic, policy_head, value_head, auxiliary)
