@@ -20,6 +20,7 @@ from agents.trajectory import Trajectory
 from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
 from networks.observations import map_observations
 
+
 class Preparation(nn.Module):
     """Turns trajectories into batches: what acting saw, advantages, sequences.
 

@@ -35,9 +35,7 @@ class Family(Protocol):
     ) -> Networks:
         """Build all networks, drawing their weights from PyTorch's default generator."""
 
-    def build_parts(
-        self, config: DictConfig, networks: Any, *, num_envs: int
-    ) -> dict[str, Any]:
+    def build_parts(self, config: DictConfig, networks: Any, *, num_envs: int) -> dict[str, Any]:
         """Build what the agent's constructor takes beside networks, optimizer and generator."""
 
 

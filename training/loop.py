@@ -51,7 +51,7 @@ def iterations(
     collector: Collector,
     *,
     total_env_steps: int,
-    is_watched: Callable[[int], bool],
+    is_watched: Callable[[int], bool] = lambda env_steps: True,
 ) -> Iterator[Iteration]:
     """Collect and learn until `total_env_steps` valid steps were taken.
 

@@ -11,7 +11,7 @@ from agents.off_policy import UpdateClock, Windows
 from agents.q_target import QTarget
 from agents.replay import Replay
 from agents.samplers import PrioritizedSampler, Sampler, UniformSampler
-from agents.schedules import Schedule, schedule
+from agents.schedules import Schedule
 from conf.steps import replay_stride, training_sequence_length, window_length
 from networks.value_scales import NoScale, Rescaling
 from training.auxiliary import build_auxiliary
