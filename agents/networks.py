@@ -8,7 +8,7 @@ from torch import nn
 from agents.auxiliary import AuxiliaryLosses
 from networks.backbone import Backbone
 from networks.heads import ValueHead
-from networks.policy_heads import PolicyHead
+from networks.acting import PolicyHead
 
 
 class Networks(ABC):

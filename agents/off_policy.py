@@ -131,7 +131,7 @@ def warmed(backbone: Backbone, window: Trajectory, burn_in: int) -> Float[Tensor
     if not burn_in:
         return window.state
     with torch.no_grad():
-        _, state = backbone(
+        _, state = backbone.forward(
             map_observations(lambda part: part[:burn_in], window.observations),
             window.state,
             window.is_first[:burn_in],

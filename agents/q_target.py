@@ -9,6 +9,8 @@ from agents.off_policy import Windows
 from agents.target_network import TargetNetwork
 from agents.targets import Bootstrap, n_step_bootstrap
 from agents.trajectory import Trajectory
+from networks.backbone import Backbone
+from networks.heads import ValueHead
 from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
 from networks.observations import map_observations
 from networks.value_scales import ValueScale
@@ -77,16 +79,23 @@ class QTarget(nn.Module):
         values = self.scale.inverse(self._networks.value_head.value(following))
         targets = self.scale(bootstrap.rewards + bootstrap.discounts * values)
         valid = window.valid[self._learnt]
-        self.network.value_head.observe(targets, valid)
+        self._head.observe(targets, valid)
         return self._networks.value_head.observe(targets, valid)
 
     def read(
         self, window: Trajectory, steps: Tensor, noise: Tensor | None
     ) -> Float[Tensor, "L N A *K"]:
         """Return the copy's raw outputs at chosen steps of the windows."""
-        copy = self.network
-        summary = copy.backbone.at(window.observations, window.state, window.is_first, steps)
-        return copy.value_head(summary, noise)
+        backbone = self.network.get_submodule("backbone")
+        assert isinstance(backbone, Backbone)
+        summary = backbone.at(window.observations, window.state, window.is_first, steps)
+        return self._head.forward(summary, noise)
+
+    @property
+    def _head(self) -> ValueHead:
+        head = self.network.get_submodule("value_head")
+        assert isinstance(head, ValueHead)
+        return head
 
     def _following(
         self, window: Trajectory, state: Float[Tensor, "N S"], noise: Noise

@@ -20,6 +20,8 @@ from training.heads import build_action_values
 from training.instantiation import plain
 from training.rewards import build_reward_scaling
 
+_SLOPE = 1e-3
+"""Of rescaled values far out (Kapturowski et al. 2019, appendix)."""
 _OF_DQN = ("batch_size", "target_update_interval", "polyak_rate", "priority_max_share")
 _OF_THE_TARGET = ("discount", "n_step", "double_q")
 
@@ -55,7 +57,7 @@ def build_parts(config: DictConfig, networks: ActionValues, *, num_envs: int) ->
         networks,
         windows=windows,
         reward_scaling=build_reward_scaling(config, num_envs=num_envs),
-        scale=Rescaling() if agent.value_rescaling else NoScale(),
+        scale=Rescaling(eps=_SLOPE) if agent.value_rescaling else NoScale(),
         **{name: agent[name] for name in _OF_THE_TARGET},
     )
     return {
