@@ -121,7 +121,7 @@ class Ring:
 
     def is_first_at(self, steps: Array) -> Array:
         """Tell whether the observations of absolute steps `[N]` open an episode, `[N, B]`."""
-        found: Array = self.fields["is_first"].take(steps % self.num_rows, axis=0)
+        found: Array = self.fields["is_first"][steps % self.num_rows]
         return found
 
 

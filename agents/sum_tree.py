@@ -4,11 +4,11 @@ import numpy as np
 
 from networks.mirror import Array
 
-_FAN_OUT = 128
+_FAN_OUT = 32  # measured: of powers of two the fastest for a million leaves
 
 
 class SumTree:
-    """Numbers >= 0 in `capacity` leaves, and above them the sums of every 128.
+    """Numbers >= 0 in `capacity` leaves, and above them the sums of every 32.
 
     Sums are always taken anew from what is below them: no error builds up, and equal leaves make
     an equal tree, whatever became of them before.
@@ -73,7 +73,7 @@ class SumTree:
             sums = values.cumsum(1, dtype=np.float64)
             # Rounding may have pushed the rest to the end, where leaves may be empty.
             np.minimum(rest, np.nextafter(sums[:, -1], 0.0), out=rest)
-            child = (sums <= rest[:, None]).sum(1)
+            child = (sums > rest[:, None]).argmax(1)
             places = np.arange(0, values.size, _FAN_OUT) + child
             found = values.take(places).astype(np.float64)
             rest -= sums.take(places) - found
