@@ -34,8 +34,9 @@ class FrameStacks:
         """Write the frames that the stacks at `step`, the first of all, are made of before it."""
         if not self.sizes:
             return
-        for row in range(step - self.history, step):
-            ring.fields["is_first"][row] = ring.fields["refilled"][row] = False
+        before = slice(step - self.history, step)
+        for array in (*ring.fields.values(), *ring.frames.values()):
+            array[before] = 0
         for name, size in self.sizes.items():
             for back in range(1, size):
                 ring.frames[name][step - back] = parts[name][0, :, size - 1 - back]
@@ -90,9 +91,7 @@ class FrameStacks:
             goes_on &= ~ring.gather(place)["refilled"]
             back.append(back[-1] + goes_on)
         places = (rows[..., None] - np.stack(back[::-1], -1) * ring.num_envs) % ring.size
-        return {
-            name: ring.observed(name, places[..., -size:]) for name, size in self.sizes.items()
-        }
+        return {name: ring.observed(name, places[..., -size:]) for name, size in self.sizes.items()}
 
 
 def _alike(stacks: Array, others: Array) -> Array:

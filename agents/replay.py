@@ -1,6 +1,6 @@
 """Replay: the stream is stored once, and drawn in windows of the type that collection yields."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.frame_stacks import FrameStacks
+from agents.replay_chunks import Chunk, chunks_of, layout_of, restore
 from agents.ring import Ring, as_observations, as_trajectory
 from agents.samplers import Sampler
 from agents.step_layout import StepLayout, arrays_of
@@ -229,7 +230,9 @@ class Replay:
             starts = numbers + numbers // num_envs * ((stride - 1) * num_envs)
         rows = (starts + self._offsets) % ring.size  # [W + 1, N]
         observations = {
-            name: ring.observed(name, rows) for name in ring.frames if name not in self._stacks.sizes
+            name: ring.observed(name, rows)
+            for name in ring.frames
+            if name not in self._stacks.sizes
         }
         observations |= self._stacks.rebuild(ring, rows)
         window = as_trajectory(
@@ -260,3 +263,48 @@ class Replay:
         steps, environments = np.divmod(starts, self._num_envs)
         numbers = steps // self._stride * self._num_envs + environments
         self._sampler.update(numbers, priorities.numpy())
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what is not in `chunks`, as tensors and as plain Python: it is small."""
+        state = {"cursor": self._cursor, "state_size": self._state_size}
+        if self._ring is None:
+            return {}, state
+        tensors, sampler = self._sampler.state_dict()
+        return tensors, {**state, "sampler": sampler}
+
+    def chunks(self) -> dict[str, Callable[[], Chunk]]:
+        """Name the pieces of the stream that are held; each is read when it is called.
+
+        Most of them are `steps-<...>`: of such a name a checkpoint that has it needs no second
+        copy. What is read is a copy, to be saved before the next `add`.
+        """
+        return {} if self._ring is None else chunks_of(self._ring, **self._rows)
+
+    def load(
+        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], chunks: Mapping[str, Chunk]
+    ) -> None:
+        """Go on from a saved state, exactly.
+
+        Args:
+            chunks: at least those that `chunks` named as the state was saved. They are asked for
+                one after another, so that they need not be in memory together.
+
+        Raises:
+            ValueError: some are missing.
+        """
+        self._cursor, self._state_size = state["cursor"], state["state_size"]
+        if self._cursor == self._origin:
+            return
+        first = next(iter(chunks.values()), None)
+        if first is None:
+            raise ValueError("the replay's steps are missing")
+        ring = self._allocate(layout_of(first, state_size=self._state_size))
+        restore(ring, chunks, **self._rows)
+        self._advance(ring)
+        self._sampler.load_state_dict(tensors, state["sampler"])
+
+    @property
+    def _rows(self) -> dict[str, int]:
+        """The rows that the ring is made of: the oldest, the first that is a step, the newest."""
+        first = self._oldest - self._stacks.history
+        return {"first": first, "first_step": self._origin, "newest": self._cursor}
