@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agents.frame_stacks import FrameStacks
 from agents.replay_chunks import Chunk, chunks_of, layout_of, restore
+from agents.replay_size import refuse_too_large
 from agents.ring import Ring, as_observations, as_trajectory
 from agents.samplers import Sampler
 from agents.step_layout import StepLayout, arrays_of
@@ -115,8 +116,38 @@ class Replay:
         return self._sampler.num_windows
 
     @property
+    def _num_rows(self) -> int:
+        """Beside the steps that are kept the newest observation, and the oldest one's stack."""
+        rows = self._capacity + 1 + self._stacks.history
+        return -(-rows // self._stride) * self._stride
+
+    @property
     def _oldest(self) -> int:
         return max(self._origin, self._cursor - self._capacity)
+
+    def predicted_bytes(self, layout: StepLayout) -> int:
+        """Say how much memory steps of this layout will take, once the ring is full."""
+        rows = self._num_rows * self._num_envs
+        state_bytes = 4 * layout.state_size if self._keeps_state else 0
+        each = state_bytes + self._sampler.window_bytes
+        return rows * layout.step_bytes + int(rows // self._stride * each)
+
+    def refuse_too_large(self, layout: StepLayout, *, available: int | None) -> None:
+        """Refuse to take more memory than there is, before any is allocated.
+
+        Args:
+            layout: of the steps that will come (`StepLayout.of_spaces`).
+            available: bytes of memory that are free; None where that is not known.
+
+        Raises:
+            ValueError: with the estimate and the largest `buffer_size` that fits.
+        """
+        refuse_too_large(
+            buffer_size=self._capacity * self._num_envs,
+            needed=self.predicted_bytes(layout),
+            step_bytes=layout.step_bytes,
+            available=available,
+        )
 
     def add(self, trajectory: Trajectory, states: Float[Tensor, "K B S"] | None) -> None:
         """Append a trajectory, which begins where the last one ended.
@@ -156,17 +187,15 @@ class Replay:
 
     def _allocate(self, layout: StepLayout) -> Ring:
         self._state_size = layout.state_size
-        # Beside the steps that are kept the newest observation, and the oldest one's stack.
-        rows = self._capacity + 1 + self._stacks.history
         self._ring = Ring(
             layout,
-            num_rows=-(-rows // self._stride) * self._stride,
+            num_rows=self._num_rows,
             num_envs=self._num_envs,
             stride=self._stride,
             keeps_state=self._keeps_state,
         )
-        capacity = self._ring.num_rows // self._stride * self._num_envs
-        self._sampler.allocate(capacity, self._origin // self._stride * self._num_envs)
+        windows = self._num_rows // self._stride * self._num_envs
+        self._sampler.allocate(windows, self._origin // self._stride * self._num_envs)
         return self._ring
 
     def _mark_cuts(self, ring: Ring, is_first: Array) -> None:

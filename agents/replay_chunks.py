@@ -85,9 +85,10 @@ def restore(
             for part, frames in ring.frames.items():
                 frames[slots] = chunk[_key(part)][given].numpy()
         if "states" in chunk:
-            numbers = _kept(ring, range(start, rows.stop), first_step=first_step, newest=newest)
-            kept = chunk["states"].numpy()
-            ring.keep(numbers.stop - len(kept), kept)
+            saved = _kept(ring, range(start, rows.stop), first_step=first_step, newest=newest)
+            numbers = _kept(ring, rows, first_step=first_step, newest=newest)
+            kept = chunk["states"].numpy()  # up to the same end, as far back as it goes
+            ring.keep(numbers.start, kept[len(kept) - (saved.stop - numbers.start) :])
         missing -= len(rows)
     if missing:
         raise ValueError(f"{missing} of the replay's {newest + 1 - first} rows are missing")

@@ -128,7 +128,7 @@ class Ring:
 def as_observations(parts: Mapping[str, Array]) -> Observations:
     """Undo the naming of an observation without parts."""
     tensors = {name: torch.from_numpy(part) for name, part in parts.items()}
-    return tensors[WHOLE] if WHOLE in tensors else tensors
+    return tensors.get(WHOLE, tensors)
 
 
 def as_trajectory(records: Any, observations: Observations, state: torch.Tensor) -> Trajectory:

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from agents.replay import Replay
 from agents.samplers import PrioritizedSampler, Sampler, UniformSampler
