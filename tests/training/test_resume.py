@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 import training.archive
 import training.run
 from conf.compose import InvalidConfiguration, load
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, open_checkpoint
 from training.refusal import Refusal
 
 RUN = [
@@ -343,12 +343,12 @@ def test_another_machine_is_refused_in_words(
     path, value, message, undisturbed, go_on, tmp_path, monkeypatch
 ) -> None:
     shutil.copytree(undisturbed("plain").directory, tmp_path / "run")
-    tensors, state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last")
-    node = state
+    checkpoint = open_checkpoint(tmp_path / "run" / "checkpoints" / "last")
+    node = checkpoint.state
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
-    monkeypatch.setattr("training.session.load_checkpoint", lambda _: (tensors, state))
+    monkeypatch.setattr("training.resume.open_checkpoint", lambda _: checkpoint)
     with pytest.raises(Refusal) as caught:
         go_on(tmp_path / "run", "total_env_steps=500")
     assert message in str(caught.value)
@@ -449,10 +449,10 @@ def test_a_run_whose_newest_manifest_is_lost_is_not_trained_over(undisturbed, tm
 def test_a_full_disk_costs_checkpoints_and_not_the_run(train, monkeypatch, tmp_path) -> None:
     save = training.archive.save_checkpoint
 
-    def fail(directory: Any, **contents: Any) -> None:
+    def fail(directory: Any, **contents: Any) -> Any:
         if contents["step"] > 0 and (directory.name == "best" or contents["step"] < 400):
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(directory, **contents)
+        return save(directory, **contents)
 
     monkeypatch.setattr(training.archive, "save_checkpoint", fail)
     with pytest.warns(RuntimeWarning, match=r"No space left on device; training goes on"):
