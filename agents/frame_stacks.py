@@ -34,8 +34,9 @@ class FrameStacks:
         """Write the frames that the stacks at `step`, the first of all, are made of before it."""
         if not self.sizes:
             return
-        for row in range(step - self.history, step):
-            ring.fields["is_first"][row] = ring.fields["refilled"][row] = False
+        before = slice(step - self.history, step)
+        for array in (*ring.fields.values(), *ring.frames.values()):
+            array[before] = 0
         for name, size in self.sizes.items():
             for back in range(1, size):
                 ring.frames[name][step - back] = parts[name][0, :, size - 1 - back]

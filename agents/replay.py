@@ -1,6 +1,6 @@
 """Replay: the stream is stored once, and drawn in windows of the type that collection yields."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.frame_stacks import FrameStacks
+from agents.replay_chunks import Chunk, chunks_of, layout_of, restore
+from agents.replay_size import refuse_too_large
 from agents.ring import Ring, as_observations, as_trajectory
 from agents.samplers import Sampler
 from agents.step_layout import StepLayout, arrays_of
@@ -113,8 +115,38 @@ class Replay:
         return self._sampler.num_windows
 
     @property
+    def _num_rows(self) -> int:
+        """Beside the steps that are kept the newest observation, and the oldest one's stack."""
+        rows = self._capacity + 1 + self._stacks.history
+        return -(-rows // self._stride) * self._stride
+
+    @property
     def _oldest(self) -> int:
         return max(self._origin, self._cursor - self._capacity)
+
+    def predicted_bytes(self, layout: StepLayout) -> int:
+        """Say how much memory steps of this layout will take, once the ring is full."""
+        rows = self._num_rows * self._num_envs
+        state_bytes = 4 * layout.state_size if self._keeps_state else 0
+        each = state_bytes + self._sampler.window_bytes
+        return rows * layout.step_bytes + int(rows // self._stride * each)
+
+    def refuse_too_large(self, layout: StepLayout, *, available: int | None) -> None:
+        """Refuse to take more memory than there is, before any is allocated.
+
+        Args:
+            layout: of the steps that will come (`StepLayout.of_spaces`).
+            available: bytes of memory that are free; None where that is not known.
+
+        Raises:
+            ValueError: with the estimate and the largest `buffer_size` that fits.
+        """
+        refuse_too_large(
+            buffer_size=self._capacity * self._num_envs,
+            needed=self.predicted_bytes(layout),
+            step_bytes=layout.step_bytes,
+            available=available,
+        )
 
     def add(self, trajectory: Trajectory, states: Float[Tensor, "K B S"] | None) -> None:
         """Append a trajectory, which begins where the last one ended.
@@ -154,17 +186,15 @@ class Replay:
 
     def _allocate(self, layout: StepLayout) -> Ring:
         self._state_size = layout.state_size
-        # Beside the steps that are kept the newest observation, and the oldest one's stack.
-        rows = self._capacity + 1 + self._stacks.history
         self._ring = Ring(
             layout,
-            num_rows=-(-rows // self._stride) * self._stride,
+            num_rows=self._num_rows,
             num_envs=self._num_envs,
             stride=self._stride,
             keeps_state=self._keeps_state,
         )
-        capacity = self._ring.num_rows // self._stride * self._num_envs
-        self._sampler.allocate(capacity, self._origin // self._stride * self._num_envs)
+        windows = self._num_rows // self._stride * self._num_envs
+        self._sampler.allocate(windows, self._origin // self._stride * self._num_envs)
         return self._ring
 
     def _mark_cuts(self, ring: Ring, is_first: Array) -> None:
@@ -261,3 +291,48 @@ class Replay:
         steps, environments = np.divmod(starts, self._num_envs)
         numbers = steps // self._stride * self._num_envs + environments
         self._sampler.update(numbers, priorities.numpy())
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what is not in `chunks`, as tensors and as plain Python: it is small."""
+        state = {"cursor": self._cursor, "state_size": self._state_size}
+        if self._ring is None:
+            return {}, state
+        tensors, sampler = self._sampler.state_dict()
+        return tensors, {**state, "sampler": sampler}
+
+    def chunks(self) -> dict[str, Callable[[], Chunk]]:
+        """Name the pieces of the stream that are held; each is read when it is called.
+
+        Most of them are `steps-<...>`: of such a name a checkpoint that has it needs no second
+        copy. What is read is a copy, to be saved before the next `add`.
+        """
+        return {} if self._ring is None else chunks_of(self._ring, **self._rows)
+
+    def load(
+        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], chunks: Mapping[str, Chunk]
+    ) -> None:
+        """Go on from a saved state, exactly.
+
+        Args:
+            chunks: at least those that `chunks` named as the state was saved. They are asked for
+                one after another, so that they need not be in memory together.
+
+        Raises:
+            ValueError: some are missing.
+        """
+        self._cursor, self._state_size = state["cursor"], state["state_size"]
+        if self._cursor == self._origin:
+            return
+        first = next(iter(chunks.values()), None)
+        if first is None:
+            raise ValueError("the replay's steps are missing")
+        ring = self._allocate(layout_of(first, state_size=self._state_size))
+        restore(ring, chunks, **self._rows)
+        self._advance(ring)
+        self._sampler.load_state_dict(tensors, state["sampler"])
+
+    @property
+    def _rows(self) -> dict[str, int]:
+        """The rows that the ring is made of: the oldest, the first that is a step, the newest."""
+        first = self._oldest - self._stacks.history
+        return {"first": first, "first_step": self._origin, "newest": self._cursor}
