@@ -30,7 +30,7 @@ class Experience(Protocol):
         self,
         tensors: Mapping[str, Tensor],
         state: Mapping[str, Any],
-        chunks: Mapping[str, Mapping[str, Tensor]],
+        chunks: Mapping[str, dict[str, Tensor]],
     ) -> None:
         """Become what was saved.
 

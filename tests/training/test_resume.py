@@ -16,8 +16,10 @@ from gymnasium.envs.registration import register, registry
 from omegaconf import OmegaConf
 
 import training.archive
+import training.collect
 import training.run
 from conf.compose import InvalidConfiguration, load
+from tests.training.endings import Killed, assert_same
 from training.checkpoint import load_checkpoint, open_checkpoint
 from training.refusal import Refusal
 
@@ -54,29 +56,6 @@ GRIDS = {
 NEEDS = {"minigrid": "minigrid", "minatar": "minatar", "atari": "ale_py"}
 
 
-class Killed(BaseException):
-    """The process dies here."""
-
-
-@pytest.fixture
-def kill(monkeypatch) -> Callable[[int], None]:
-    """Lets runs die after their n-th iteration; 0 lets them live."""
-    after = training.run.Run._after
-
-    def kill(iteration: int) -> None:
-        left = [iteration]
-
-        def die(run: Any, result: Any) -> None:
-            after(run, result)
-            left[0] -= 1
-            if left[0] == 0:
-                raise Killed
-
-        monkeypatch.setattr(training.run.Run, "_after", die if iteration else after)
-
-    return kill
-
-
 @pytest.fixture(scope="module")
 def undisturbed(train) -> Callable[[str], Any]:
     known: dict[str, Any] = {}
@@ -87,19 +66,6 @@ def undisturbed(train) -> Callable[[str], Any]:
         return known[case]
 
     return look_up
-
-
-def assert_same(run: Any, expected: Any) -> None:
-    for name in ("last", "best"):
-        weights, others = run.weights(name), expected.weights(name)
-        assert weights.keys() == others.keys()
-        for key, tensor in others.items():
-            assert torch.equal(weights[key], tensor), f"{name}: {key}"
-    curves = {tag: points for tag, points in run.scalars().items() if "time/" not in tag}
-    others = {tag: points for tag, points in expected.scalars().items() if "time/" not in tag}
-    assert curves == others
-    for key in ("evaluation", "best", "env_steps", "updates", "train_return_mean", "status"):
-        assert run.summary[key] == expected.summary[key], key
 
 
 @pytest.mark.parametrize("case", CASES)
