@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from agents.cuts import mark_cuts
 from agents.frame_stacks import FrameStacks
 from agents.replay_chunks import Chunk, chunks_of, layout_of, restore
 from agents.replay_size import refuse_too_large
@@ -176,8 +177,9 @@ class Replay:
             ring = self._allocate(StepLayout.of(trajectory, self._stacks.sizes))
             self._stacks.begin(ring, step, parts)
         else:
-            self._mark_cuts(ring, trajectory.is_first.numpy())
-        refilled = self._stacks.refilled(ring, step, parts) if step > self._origin else None
+            is_first = trajectory.is_first.numpy()
+            self._retract(mark_cuts(ring, step, is_first, first_step=self._origin))
+        refilled = self._stacks.refilled(ring, step, parts)
         ring.write(step, trajectory, self._stacks.newest(parts), refilled)
         if self._keeps_state:
             assert states is not None
@@ -198,28 +200,12 @@ class Replay:
         self._sampler.allocate(windows, self._origin // self._stride * self._num_envs)
         return self._ring
 
-    def _mark_cuts(self, ring: Ring, is_first: Array) -> None:
-        """Mark where environments began anew since the newest row, or in the step after it."""
-        if not is_first[:2].any():
-            return
-        newest, last, before = ((self._cursor - back) % ring.num_rows for back in range(3))
-        terminated, truncated = ring.fields["terminated"], ring.fields["truncated"]
-        began = is_first[0] & ~ring.fields["is_first"][newest]
-        if began.any() and self._cursor > self._origin:
-            terminated[last] &= ~began
-            truncated[last] &= ~began
-            if self._cursor - 1 > self._origin:
-                truncated[before] |= began & ~terminated[before]
-            if self._starts_on_valid_steps and self._window_length == 1:
-                self._retract(np.flatnonzero(began))
-        if len(is_first) > 1:
-            truncated[last] |= is_first[1] & ~terminated[last]
-
     def _retract(self, environments: Array) -> None:
         """Draw no more the windows of the last step, which became one that only resets."""
-        if (self._cursor - 1) % self._stride == 0:
-            number = (self._cursor - 1) // self._stride * self._num_envs
-            self._sampler.retract(number + environments)
+        number, remainder = divmod(self._cursor - 1, self._stride)
+        is_known = self._window_length == 1 and not remainder
+        if len(environments) and self._starts_on_valid_steps and is_known:
+            self._sampler.retract(number * self._num_envs + environments)
 
     def _advance(self, ring: Ring) -> None:
         """Tell the sampler which windows there are now."""
