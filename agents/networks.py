@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from torch import nn
 
 from agents.auxiliary import AuxiliaryLosses
+from networks.acting import PolicyHead
 from networks.backbone import Backbone
 from networks.heads import ValueHead
-from networks.acting import PolicyHead
 
 
 class Networks(ABC):
