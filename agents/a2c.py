@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic, read
+from agents.actor_critic import ActorCritic, ActorCriticBatch, read
 from agents.agent import Agent
 from agents.losses import masked_mean, normalized_advantages
 from agents.on_policy import COUNTS, Preparation, report
 from agents.optimizer import Optimizer, Pace
 from agents.schedules import Schedule
-from agents.sequences import Batch
 from agents.trajectory import Trajectory
 
 _METRICS = ("loss/policy", "loss/value", "policy/entropy")
@@ -71,7 +70,9 @@ class A2C(Agent):
         return observed | report(
             (*_METRICS, *self.auxiliary.tags, *COUNTS),
             metrics[None],
-            batch=batch,
+            values=batch.old_values,
+            returns=batch.returns,
+            valid=batch.valid,
             optimizer=self.optimizer,
             gradients=gradients,
             before=before,
@@ -80,7 +81,7 @@ class A2C(Agent):
 
     def _step(
         self,
-        batch: Batch,
+        batch: ActorCriticBatch,
         pace: Pace,
         auxiliary_weights: Float[Tensor, " A"],
         entropy_coefficient: Float[Tensor, ""],

@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.auxiliary import AuxiliaryLosses
-from agents.sequences import Batch, Sequences
-from networks.auxiliary import Reading
+from agents.reading import auxiliary_losses, read_features
+from agents.sequences import Batch
 from networks.backbone import Backbone
 from networks.heads import ValueHead
 from networks.policy_heads import PolicyHead
@@ -90,6 +90,23 @@ def _reached(
 
 
 @dataclass(frozen=True)
+class ActorCriticBatch(Batch):
+    """What a policy and its critic are fitted to, as they were before the first gradient step.
+
+    Attributes:
+        critic_features, critic_state: those of a critic with a backbone of its own; the state is
+            the actor's where they share one.
+    """
+
+    critic_features: Float[Tensor, "L N F_c"] | None
+    old_log_probs: Float[Tensor, "L N"]
+    old_values: Float[Tensor, "L N"]
+    advantages: Float[Tensor, "L N"]
+    returns: Float[Tensor, "L N"]
+    critic_state: Float[Tensor, "1 N S_c"]
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What the networks say of a batch.
 
@@ -106,54 +123,24 @@ class Outputs:
     auxiliary: Float[Tensor, " A"]
 
 
-def read(networks: ActorCritic, batch: Batch) -> Outputs:
+def read(networks: ActorCritic, batch: ActorCriticBatch) -> Outputs:
     """Read a batch with all networks."""
-    readings: dict[str, Reading] = {}
-    features = _features(networks, "actor", batch, batch.actor_features, readings)
+    extract = partial(
+        read_features,
+        batch=batch,
+        auxiliary=networks.auxiliary,
+        encode=networks.policy_head.encode,
+    )
+    features, reading = extract(networks.actor, known=batch.actor_features)
+    readings = {"actor": reading}
     summary, _ = networks.actor.memory(features, batch.actor_state[0], batch.is_first)
     distribution = networks.policy_head(summary)
     if not networks.shares_backbone:
-        features = _features(networks, "critic", batch, batch.critic_features, readings)
+        features, readings["critic"] = extract(networks.critic, known=batch.critic_features)
         summary, _ = networks.critic.memory(features, batch.critic_state[0], batch.is_first)
     return Outputs(
         log_probs=distribution.log_prob(batch.actions),
         entropies=distribution.entropy(),
         values=networks.value_head(summary),
-        auxiliary=networks.auxiliary(readings) if readings else features.new_zeros(0),
+        auxiliary=auxiliary_losses(networks.auxiliary, readings, features),
     )
-
-
-def _features(
-    networks: ActorCritic,
-    name: str,
-    batch: Batch,
-    known: Float[Tensor, "L N F"] | None,
-    readings: dict[str, Reading],
-) -> Float[Tensor, "L N F"]:
-    """Extract a backbone's features; what auxiliary losses need of it goes into `readings`."""
-    if known is not None and not len(networks.auxiliary):
-        return known
-    backbone = networks.backbones[name]
-    rows = backbone.rows(_present(batch.observations))
-    features = backbone.extract(rows).view(*batch.is_first.shape, -1) if known is None else known
-    if len(networks.auxiliary):
-        next_rows = next_features = None
-        if batch.next_observations is not None:
-            with torch.no_grad():
-                next_rows = backbone.rows(batch.next_observations)
-                next_features = backbone.extract(next_rows).view(features.shape)
-        readings[name] = Reading(
-            rows=rows,
-            features=features,
-            actions=networks.policy_head.encode(batch.actions),
-            is_first=batch.is_first,
-            valid=batch.valid,
-            next_rows=next_rows,
-            next_features=next_features,
-        )
-    return features
-
-
-def _present(observations: Sequences | None) -> Sequences:
-    assert observations is not None  # left out only where nothing reads them
-    return observations

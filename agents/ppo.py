@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic, read
+from agents.actor_critic import ActorCritic, ActorCriticBatch, read
 from agents.agent import Agent
 from agents.losses import approximate_kl, clipped_surrogate, masked_mean, normalized_advantages
 from agents.on_policy import COUNTS, Preparation, report
 from agents.optimizer import Optimizer, Pace
 from agents.schedules import Schedule
-from agents.sequences import Batch, minibatches
+from agents.sequences import minibatches
 from agents.trajectory import Trajectory
 
 _METRICS = (
@@ -99,7 +99,9 @@ class PPO(Agent):
         return observed | report(
             (*_METRICS, *self.auxiliary.tags, *COUNTS),
             torch.stack(metrics),
-            batch=batch,
+            values=batch.old_values,
+            returns=batch.returns,
+            valid=batch.valid,
             optimizer=self.optimizer,
             gradients=gradients,
             before=before,
@@ -112,7 +114,7 @@ class PPO(Agent):
 
     def _step(
         self,
-        batch: Batch,
+        batch: ActorCriticBatch,
         sequences: Int[Tensor, " M"],
         active: Bool[Tensor, ""],
         pace: Pace,
@@ -136,7 +138,7 @@ class PPO(Agent):
         return torch.cat([terms.detach(), auxiliary.detach(), counts]), gradients, active
 
     def _terms(
-        self, batch: Batch, clip_range: Float[Tensor, ""]
+        self, batch: ActorCriticBatch, clip_range: Float[Tensor, ""]
     ) -> tuple[Float[Tensor, " terms"], Float[Tensor, " A"]]:
         """Means over valid steps, in the order of `_METRICS`; and the auxiliary losses."""
         outputs = read(self.networks, batch)
@@ -162,7 +164,9 @@ class PPO(Agent):
         )
         return masked_mean(steps, batch.valid), outputs.auxiliary
 
-    def _value_loss(self, outputs: Float[Tensor, "L M *O"], batch: Batch) -> Float[Tensor, "L M"]:
+    def _value_loss(
+        self, outputs: Float[Tensor, "L M *O"], batch: ActorCriticBatch
+    ) -> Float[Tensor, "L M"]:
         losses = self.value_head.loss(outputs, batch.returns)
         if self.value_clip_range is None:
             return losses
