@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic, ActorCriticBatch, read
+from agents.actor_critic import ActorCritic, read
 from agents.agent import Agent
 from agents.losses import masked_mean, normalized_advantages
 from agents.on_policy import COUNTS, Preparation, report
 from agents.optimizer import Optimizer, Pace
 from agents.schedules import Schedule
+from agents.sequences import Batch
 from agents.trajectory import Trajectory
 
 _METRICS = ("loss/policy", "loss/value", "policy/entropy")
@@ -33,6 +34,8 @@ class A2C(Agent):
         entropy_coefficient: schedule over the run's progress.
     """
 
+    networks: ActorCritic
+
     def __init__(
         self,
         *,
@@ -47,6 +50,7 @@ class A2C(Agent):
     ) -> None:
         """Take the parts and the numbers."""
         super().__init__(networks=networks, generator=generator, compile=compile)
+        self.critic, self.value_head = networks.critic, networks.value_head
         self.preparation = preparation
         self.value_coefficient, self.entropy_coefficient = value_coefficient, entropy_coefficient
         self.normalize_advantages = normalize_advantages
@@ -70,9 +74,7 @@ class A2C(Agent):
         return observed | report(
             (*_METRICS, *self.auxiliary.tags, *COUNTS),
             metrics[None],
-            values=batch.old_values,
-            returns=batch.returns,
-            valid=batch.valid,
+            batch=batch,
             optimizer=self.optimizer,
             gradients=gradients,
             before=before,
@@ -81,7 +83,7 @@ class A2C(Agent):
 
     def _step(
         self,
-        batch: ActorCriticBatch,
+        batch: Batch,
         pace: Pace,
         auxiliary_weights: Float[Tensor, " A"],
         entropy_coefficient: Float[Tensor, ""],

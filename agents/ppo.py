@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic, ActorCriticBatch, read
+from agents.actor_critic import ActorCritic, read
 from agents.agent import Agent
 from agents.losses import approximate_kl, clipped_surrogate, masked_mean, normalized_advantages
 from agents.on_policy import COUNTS, Preparation, report
 from agents.optimizer import Optimizer, Pace
 from agents.schedules import Schedule
-from agents.sequences import minibatches
+from agents.sequences import Batch, minibatches
 from agents.trajectory import Trajectory
 
 _METRICS = (
@@ -44,6 +44,8 @@ class PPO(Agent):
             for never.
     """
 
+    networks: ActorCritic
+
     def __init__(
         self,
         *,
@@ -63,6 +65,7 @@ class PPO(Agent):
     ) -> None:
         """Take the parts and the numbers."""
         super().__init__(networks=networks, generator=generator, compile=compile)
+        self.critic, self.value_head = networks.critic, networks.value_head
         self.preparation = preparation
         self.num_epochs, self.num_minibatches = num_epochs, num_minibatches
         self.clip_range, self.entropy_coefficient = clip_range, entropy_coefficient
@@ -99,9 +102,7 @@ class PPO(Agent):
         return observed | report(
             (*_METRICS, *self.auxiliary.tags, *COUNTS),
             torch.stack(metrics),
-            values=batch.old_values,
-            returns=batch.returns,
-            valid=batch.valid,
+            batch=batch,
             optimizer=self.optimizer,
             gradients=gradients,
             before=before,
@@ -114,7 +115,7 @@ class PPO(Agent):
 
     def _step(
         self,
-        batch: ActorCriticBatch,
+        batch: Batch,
         sequences: Int[Tensor, " M"],
         active: Bool[Tensor, ""],
         pace: Pace,
@@ -138,7 +139,7 @@ class PPO(Agent):
         return torch.cat([terms.detach(), auxiliary.detach(), counts]), gradients, active
 
     def _terms(
-        self, batch: ActorCriticBatch, clip_range: Float[Tensor, ""]
+        self, batch: Batch, clip_range: Float[Tensor, ""]
     ) -> tuple[Float[Tensor, " terms"], Float[Tensor, " A"]]:
         """Means over valid steps, in the order of `_METRICS`; and the auxiliary losses."""
         outputs = read(self.networks, batch)
@@ -164,9 +165,7 @@ class PPO(Agent):
         )
         return masked_mean(steps, batch.valid), outputs.auxiliary
 
-    def _value_loss(
-        self, outputs: Float[Tensor, "L M *O"], batch: ActorCriticBatch
-    ) -> Float[Tensor, "L M"]:
+    def _value_loss(self, outputs: Float[Tensor, "L M *O"], batch: Batch) -> Float[Tensor, "L M"]:
         losses = self.value_head.loss(outputs, batch.returns)
         if self.value_clip_range is None:
             return losses

@@ -11,8 +11,9 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 from torch import nn
 
-from agents.actor_critic import ActorCritic, still
+from agents.actor_critic import ActorCritic
 from agents.agent import Agent
+from agents.networks import still
 from agents.on_policy import Preparation
 from agents.schedules import schedule
 from conf.combinations import training_sequence_length

@@ -54,8 +54,7 @@ def iterations(agent: Agent, collector: Collector, *, total_env_steps: int) -> I
     """
     while collector.env_steps < total_env_steps:
         started = time.perf_counter()
-        agent.env_steps = collector.env_steps
-        agent.progress = collector.env_steps / total_env_steps
+        agent.reach(collector.env_steps, total_env_steps=total_env_steps)
         trajectory = collector.collect(agent)
         collected = time.perf_counter()
         metrics = agent.learn(trajectory.to(agent.device))

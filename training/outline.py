@@ -56,9 +56,10 @@ def outline(agent: Agent) -> str:
     """
     networks = agent.networks
     rows = [*_inputs(networks.actor), *_backbone("", networks.actor)]
-    rows.append(_head("policy head", networks.policy_head))
+    if "policy_head" in networks.heads:
+        rows.append(_head("policy head", networks.policy_head))
     if not networks.shares_backbone:
-        rows += _critic(networks.actor, networks.critic)
+        rows += _critic(networks.actor, networks.backbones["critic"])
     rows.append(_head("value head", networks.value_head))
     if len(networks.auxiliary):
         losses = "loss" if len(networks.auxiliary) == 1 else "losses"

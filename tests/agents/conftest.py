@@ -12,12 +12,13 @@ from gymnasium.vector import SyncVectorEnv
 from torch import Tensor, nn
 
 from agents.a2c import A2C
-from agents.actor_critic import ActorCritic, ActorCriticBatch
+from agents.actor_critic import ActorCritic
 from agents.auxiliary import AuxiliaryLosses
 from agents.on_policy import Preparation
 from agents.optimizer import Group, Optimizer
 from agents.ppo import PPO
 from agents.schedules import schedule
+from agents.sequences import Batch
 from agents.trajectory import Trajectory
 from agents.update_rules import Adam
 from networks.backbone import Backbone
@@ -170,7 +171,7 @@ def build_ppo(
     return build_around(PPO, memories, make_input(observation_space), action_space, **changes)
 
 
-def prepared(agent: PPO | A2C, trajectory: Trajectory) -> ActorCriticBatch:
+def prepared(agent: PPO | A2C, trajectory: Trajectory) -> Batch:
     """The batch that the agent learns from, as it prepares it."""
     return agent.preparation(trajectory)
 
@@ -259,7 +260,7 @@ def build_around_fixture() -> Callable[..., PPO | A2C]:
 
 
 @pytest.fixture(name="prepared")
-def prepared_fixture() -> Callable[..., ActorCriticBatch]:
+def prepared_fixture() -> Callable[..., Batch]:
     return prepared
 
 
