@@ -62,7 +62,7 @@ class Agent(nn.Module, ABC):
 
     @abstractmethod
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
-        """Improve from T steps of experience; return TensorBoard tags with 0-d tensors."""
+        """Improve from T steps of experience on the CPU; return TensorBoard tags, 0-d tensors."""
 
     @abstractmethod
     def _step(self, *arguments: Any, **named: Any) -> Any:

@@ -3,7 +3,7 @@
 Each algorithm adds its own loss and its own passes over the batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,13 +14,11 @@ from agents.actor_critic import ActorCritic
 from agents.losses import explained_variance, masked_mean
 from agents.optimizer import Optimizer
 from agents.reading import inputs, unroll
+from agents.reports import movement, summarized
 from agents.returns import lambda_returns
 from agents.sequences import Batch, cut
 from agents.trajectory import Trajectory
 from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
-
-COUNTS = ("update/steps", "update/skipped")
-"""What every gradient step reports last: whether it counted, whether it was not finite."""
 
 
 class Preparation(nn.Module):
@@ -129,21 +127,9 @@ def report(
         names: of the metrics of one gradient step, `COUNTS` last.
         values: before the first step, in units of return.
         returns: what they were fitted to.
-        gradients: of the last step, packed; their norms are reported by part.
-        before: the parameters before the first step, packed; `update_ratio/<part>` is how far they
-            have moved since, in units of their norm.
+        gradients, before: as `agents.reports.movement` takes them.
     """
-    metrics = dict(zip(names, steps.mean(0).unbind(), strict=True))
-    metrics.update(zip(COUNTS, steps[:, -2:].sum(0).unbind(), strict=True))
+    metrics = summarized(names, steps)
     metrics["value/mean"] = masked_mean(values, valid)
     metrics["value/explained_variance"] = explained_variance(values, returns, valid)
-    metrics |= optimizer.learning_rates(progress)
-    metrics |= _by_part("gradient_norm", optimizer.norms(gradients))
-    moved, sizes = optimizer.norms(optimizer.flat - before), optimizer.norms(before)
-    return metrics | _by_part(
-        "update_ratio", {part: norm / sizes[part].clamp(min=1e-12) for part, norm in moved.items()}
-    )
-
-
-def _by_part(tag: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{tag}/{part}": value for part, value in values.items()}
+    return metrics | movement(optimizer, gradients=gradients, before=before, progress=progress)

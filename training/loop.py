@@ -57,7 +57,7 @@ def iterations(agent: Agent, collector: Collector, *, total_env_steps: int) -> I
         agent.reach(collector.env_steps, total_env_steps=total_env_steps)
         trajectory = collector.collect(agent)
         collected = time.perf_counter()
-        metrics = agent.learn(trajectory.to(agent.device))
+        metrics = agent.learn(trajectory)
         if agent.device.type == "cuda":  # learn() only queues its work there
             torch.cuda.synchronize(agent.device)
         learnt = time.perf_counter()
