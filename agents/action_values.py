@@ -11,6 +11,7 @@ from networks.backbone import Backbone
 from networks.greedy import EpsilonGreedyHead
 from networks.heads import ValueHead
 
+
 Noise = tuple[Tensor | None, Tensor | None, Tensor | None]
 """Of noisy layers, for one gradient step: the network's, its target's, and the network's once more
 where it chooses for the target."""

@@ -90,7 +90,9 @@ class FrameStacks:
             goes_on &= ~ring.gather(place)["refilled"]
             back.append(back[-1] + goes_on)
         places = (rows[..., None] - np.stack(back[::-1], -1) * ring.num_envs) % ring.size
-        return {name: ring.observed(name, places[..., -size:]) for name, size in self.sizes.items()}
+        return {
+            name: ring.observed(name, places[..., -size:]) for name, size in self.sizes.items()
+        }
 
 
 def _alike(stacks: Array, others: Array) -> Array:

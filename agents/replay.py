@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -228,9 +229,7 @@ class Replay:
             starts = numbers + numbers // num_envs * ((stride - 1) * num_envs)
         rows = (starts + self._offsets) % ring.size  # [W + 1, N]
         observations = {
-            name: ring.observed(name, rows)
-            for name in ring.frames
-            if name not in self._stacks.sizes
+            name: ring.observed(name, rows) for name in ring.frames if name not in self._stacks.sizes
         }
         observations |= self._stacks.rebuild(ring, rows)
         window = as_trajectory(

@@ -60,8 +60,6 @@ class TargetNetwork(nn.Module):
             yield from _distinct(self.get_submodule(name).buffers(), original.buffers())
 
 
-def _distinct(
-    own: Iterable[Tensor], originals: Iterable[Tensor]
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _distinct(own: Iterable[Tensor], originals: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """Pair tensors, leaving out those that both have in common."""
     return (pair for pair in zip(own, originals, strict=True) if pair[0] is not pair[1])

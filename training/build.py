@@ -11,14 +11,25 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 from torch import nn
 
+from agents.actor_critic import ActorCritic
 from agents.agent import Agent
 from agents.networks import still
+from agents.on_policy import Preparation
+from agents.schedules import schedule
+from conf.steps import training_sequence_length
 from envs.seeding import environment_seeds
+from networks.backbone import Backbone
+from networks.inputs import make_input
+from networks.memory import Memory
+from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
+from networks.policy_heads import make_policy_head
+from training.auxiliary import build_auxiliary
 from training.collect import Collector
 from training.environments import build_environments
 from training.evaluation import Evaluator
-from training.optimizers import optimizer_factory
-
+from training.extractors import build_extractor, make_normalization
+from training.instantiation import make, plain
+from training.optimizers import frozen_until, optimizer_factory
 
 class Family(Protocol):
     """How the agents of a kind are built."""
