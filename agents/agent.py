@@ -77,6 +77,9 @@ class Agent(nn.Module, ABC):
         """Stand at a point of the run, before acting from there."""
         self.env_steps, self.progress = env_steps, env_steps / total_env_steps
 
+    def adopt(self) -> None:
+        """Make what is derived from the networks anew, after weights came from elsewhere."""
+
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by part, frozen ones too; each belongs to exactly one."""
         return self.networks.parts()

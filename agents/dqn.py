@@ -117,7 +117,7 @@ class DQN(Agent):
         if not self.windows.keeps_state:
             return None
         return states_on_stride(
-            self.actor, trajectory, first_step=self.replay.num_steps, stride=self.windows.stride
+            self.actor, trajectory, first_step=self.replay.cursor, stride=self.windows.stride
         )
 
     def _improve(self, due: range) -> dict[str, Tensor]:

@@ -36,6 +36,10 @@ class Networks(ABC):
     def heads(self) -> dict[str, tuple[nn.Module, str]]:
         """Every head that has parameters of its own, with the loss that trains it."""
 
+    def modules(self) -> list[nn.Module]:
+        """All of them, those in common once."""
+        return [*self.backbones.values(), self.policy_head, self.value_head, self.auxiliary]
+
     @abstractmethod
     def losses(self, backbone: str) -> tuple[str, ...]:
         """Name the losses of reinforcement learning that are computed on a backbone."""

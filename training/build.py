@@ -1,7 +1,7 @@
 """From a validated configuration to live objects: the one place that reads it to make them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -11,25 +11,18 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 from torch import nn
 
-from agents.actor_critic import ActorCritic
 from agents.agent import Agent
-from agents.networks import still
-from agents.on_policy import Preparation
-from agents.schedules import schedule
-from conf.steps import training_sequence_length
+from agents.networks import Networks, still
+from conf.steps import steps_per_iteration
 from envs.seeding import environment_seeds
-from networks.backbone import Backbone
-from networks.inputs import make_input
-from networks.memory import Memory
-from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
-from networks.policy_heads import make_policy_head
-from training.auxiliary import build_auxiliary
+from training import on_policy, q_learning
+from training.backbones import refuse_idle
 from training.collect import Collector
 from training.environments import build_environments
 from training.evaluation import Evaluator
-from training.extractors import build_extractor, make_normalization
-from training.instantiation import make, plain
-from training.optimizers import frozen_until, optimizer_factory
+from training.instantiation import plain
+from training.optimizers import optimizer_factory
+
 
 class Family(Protocol):
     """How the agents of a kind are built."""
@@ -88,7 +81,7 @@ def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) 
     """Build what steps the training environments."""
     return Collector(
         environments,
-        rollout_length=config.agent.rollout_length,
+        rollout_length=steps_per_iteration(plain(config)),
         seeds=environment_seeds(config.seed, environments.num_envs, purpose="train"),
         life_loss=config.env.life_loss,
     )

@@ -176,7 +176,7 @@ def test_every_rollout_is_one_step_at_the_schedules_of_the_steps_before_it(build
         return gradient_step(batch, pace, auxiliary_weights, entropy_coefficient)
 
     run.agent._gradient_step = note
-    for iteration in iterations(run.agent, run.collector, total_env_steps=total):
+    for iteration in iterations(run.agent, run.collector, total_env_steps=total, is_watched=lambda steps: True):
         rounds += 1
         assert len(spy.calls) == len(coefficients) == rounds
         rate = 0.01 - before / total * 0.008

@@ -196,7 +196,7 @@ def test_every_round_learns_at_the_schedules_of_the_steps_before_it(build, spy_o
     )
     spy, total, before = spy_on_steps(run.agent), 200, 0
     rounds = 0
-    for iteration in iterations(run.agent, run.collector, total_env_steps=total):
+    for iteration in iterations(run.agent, run.collector, total_env_steps=total, is_watched=lambda steps: True):
         progress = before / total
         assert len(spy.calls) == 6
         for call in spy.calls:
