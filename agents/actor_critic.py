@@ -12,7 +12,7 @@ from agents.sequences import Batch
 from networks.auxiliary import Reading
 from networks.backbone import Backbone
 from networks.heads import ValueHead
-from networks.policy_heads import PolicyHead
+from networks.policy_heads import DistributionHead
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ActorCritic(Networks):
 
     actor: Backbone
     critic: Backbone
-    policy_head: PolicyHead
+    policy_head: DistributionHead
     value_head: ValueHead
     auxiliary: AuxiliaryLosses
 

@@ -13,7 +13,8 @@ from conf.steps import training_sequence_length
 from networks.policy_heads import make_policy_head
 from training.auxiliary import build_auxiliary
 from training.backbones import build_backbones
-from training.instantiation import make, plain
+from training.heads import build_state_values
+from training.instantiation import plain
 from training.rewards import build_reward_scaling
 
 _OF_THE_RETURNS = ("discount", "gae_lambda")
@@ -30,7 +31,7 @@ def build_networks(
     policy_head = make_policy_head(
         action_space, actor.memory.output_size, **plain(config.policy_head)
     )
-    value_head = make("value_head", config.value_head, critic.memory.output_size)
+    value_head = build_state_values(config, critic.memory.output_size)
     backbones = {"actor": actor} | ({} if critic is actor else {"critic": critic})
     auxiliary = build_auxiliary(config, backbones, action_size=policy_head.encoded_size)
     return ActorCritic(actor, critic, policy_head, value_head, auxiliary)
