@@ -15,7 +15,7 @@ from agents.agent import Agent
 from agents.networks import Networks, still
 from conf.steps import steps_per_iteration
 from envs.seeding import environment_seeds
-from training import on_policy, q_learning
+from training import on_policy, pqn, q_learning
 from training.backbones import refuse_idle
 from training.collect import Collector
 from training.environments import build_environments
@@ -39,7 +39,7 @@ class Family(Protocol):
         """Build what the agent's constructor takes beside networks, optimizer and generator."""
 
 
-_FAMILIES: dict[str, Family] = {"agents.dqn.DQN": q_learning}
+_FAMILIES: dict[str, Family] = {"agents.dqn.DQN": q_learning, "agents.pqn.PQN": pqn}
 
 
 def build_agent(
