@@ -1,12 +1,13 @@
 """Rules that tie several keys together. Each key alone is the work of `conf.validation`."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
+from conf.action_values import action_value_problems
 from conf.constraints import show
 from conf.pretraining import pretraining_problems
-
-Config = dict[str, Any]
+from conf.replay import replay_problems
+from conf.rollouts import rollout_problems
+from conf.steps import Config
 
 _HISTOGRAM_HEADS = {
     "networks.value_heads.TwoHotValueHead",
@@ -25,7 +26,9 @@ _KEYWORDS_WITH_A_KEY = {
 def combination_problems(config: Config) -> list[str]:
     """List the rules that a typed configuration breaks, one line each."""
     rules: tuple[Callable[[Config], Iterator[str]], ...] = (
-        _sequences,
+        rollout_problems,
+        action_value_problems,
+        replay_problems,
         _sharing,
         _freezing,
         _gradients,
@@ -38,66 +41,6 @@ def combination_problems(config: Config) -> list[str]:
         pretraining_problems,
     )
     return [problem for rule in rules for problem in rule(config)]
-
-
-def training_sequence_length(config: Config) -> int:
-    """Return how many steps of one environment make up a sequence of a minibatch.
-
-    Actor and critic are trained on the same sequences: where one of them has no memory, on the
-    other's.
-    """
-    rollout_length: int = config["agent"]["rollout_length"]
-    return max(length or rollout_length for length in _sequence_lengths(config).values())
-
-
-def _sequence_lengths(config: Config) -> dict[str, int]:
-    lengths = {"memory.sequence_length": config["memory"]["sequence_length"]}
-    if config["critic"]["memory"] is not None:
-        lengths["critic.memory.sequence_length"] = config["critic"]["memory"]["sequence_length"]
-    return lengths
-
-
-def _sequences(config: Config) -> Iterator[str]:
-    """Minibatches are made of whole sequences, sequences are cut from whole rollouts."""
-    agent = config["agent"]
-    if "rollout_length" not in agent:
-        return  # an agent of the user's own, that learns in another way
-    rollout_length = agent["rollout_length"]
-    lengths = {key: length or rollout_length for key, length in _sequence_lengths(config).items()}
-    uneven = [key for key, length in lengths.items() if rollout_length % length]
-    for key in uneven:
-        yield (
-            f"{key}: {lengths[key]} does not divide agent.rollout_length {rollout_length}; "
-            f"choose {_divisors_near(lengths[key], rollout_length)}, or 0 for the whole rollout"
-        )
-    if len({length for length in lengths.values() if length > 1}) > 1:
-        actor, critic = lengths.values()
-        yield (
-            f"critic.memory.sequence_length: expected {actor} as in memory.sequence_length, "
-            f"got {critic}"
-        )
-    if not uneven and "num_minibatches" in agent:
-        yield from _minibatches(config, max(lengths.values()))
-
-
-def _minibatches(config: Config, sequence_length: int) -> Iterator[str]:
-    agent, num_envs = config["agent"], config["env"]["num_envs"]
-    rollout_length, num_minibatches = agent["rollout_length"], agent["num_minibatches"]
-    num_sequences = rollout_length // sequence_length * num_envs
-    if num_sequences % num_minibatches:
-        yield (
-            f"agent.num_minibatches: {num_minibatches} does not divide {num_sequences} sequences "
-            f"(agent.rollout_length {rollout_length} / sequence_length {sequence_length} x "
-            f"env.num_envs {num_envs}); choose {_divisors_near(num_minibatches, num_sequences)}"
-        )
-
-
-def _divisors_near(number: int, whole: int) -> str:
-    """Name the divisors of `whole` on both sides of a number."""
-    divisors = [divisor for divisor in range(1, whole + 1) if whole % divisor == 0]
-    below = [divisor for divisor in divisors if divisor < number][-1:]
-    above = [divisor for divisor in divisors if divisor > number][:1]
-    return " or ".join(str(divisor) for divisor in below + above)
 
 
 def _sharing(config: Config) -> Iterator[str]:

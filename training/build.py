@@ -15,7 +15,7 @@ from agents.actor_critic import ActorCritic, still
 from agents.agent import Agent
 from agents.on_policy import Preparation
 from agents.schedules import schedule
-from conf.combinations import training_sequence_length
+from conf.steps import training_sequence_length
 from envs.seeding import environment_seeds
 from networks.backbone import Backbone
 from networks.inputs import make_input

@@ -121,8 +121,8 @@ WRONG = [
     ("optimizer=Adam", "did you mean adam?"),
     ("pomdp=mask_velocty", "did you mean mask_velocity?"),
     ("experiment=cartpole_no_vel", "did you mean cartpole_no_velocity?"),
-    ("agent=3", "agent: expected one of a2c, ppo, got 3"),
-    ("agent=null", "agent: expected one of a2c, ppo, got null"),
+    ("agent=3", "agent: expected one of a2c, dqn, ppo, pqn, got 3"),
+    ("agent=null", "agent: expected one of a2c, dqn, ppo, pqn, got null"),
     ("agent=[ppo]", "got a list"),
     ("agent={a:1}", "agent.a: unknown key"),
     ("policy_head=mlp", "policy_head: expected a mapping, got 'mlp'"),
@@ -166,7 +166,10 @@ WRONG = [
         "memory=lstm|memory@critic.memory=gru|critic.memory.sequence_length=64",
         "critic.memory.sequence_length: expected 128 as in memory.sequence_length, got 64",
     ),
-    ("agent=a2c|agent.num_minibatches=2", "agent.num_minibatches: unknown key; only PPO has it"),
+    (
+        "agent=a2c|agent.num_minibatches=2",
+        "agent.num_minibatches: unknown key; only PPO, PQN have it",
+    ),
     (
         "agent=a2c|memory=lstm|memory.sequence_length=2",
         "2 does not divide agent.rollout_length 5; choose 1 or 5, or 0 for the whole rollout",
