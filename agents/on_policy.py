@@ -3,7 +3,7 @@
 Each algorithm adds its own loss and its own passes over the batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from agents.actor_critic import ActorCritic
 from agents.losses import explained_variance, masked_mean
 from agents.optimizer import Optimizer
+from agents.reports import movement, summarized
 from agents.returns import lambda_returns
 from agents.sequences import Batch, to_sequences
 from agents.trajectory import Trajectory
 from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
 from networks.observations import map_observations
-
-COUNTS = ("update/steps", "update/skipped")
-"""What every gradient step reports last: whether it counted, whether it was not finite."""
 
 
 class Preparation(nn.Module):
@@ -61,9 +59,11 @@ class Preparation(nn.Module):
         """Recompute what acting saw, estimate advantages, and cut everything into sequences."""
         steps, states = self._read(trajectory)
         values = steps.pop("values")
-        self.reward_scaling.restart(trajectory.is_first[0])
+        self.reward_scaling.observe(
+            trajectory.rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid
+        )
         returns = lambda_returns(
-            self.reward_scaling(trajectory.rewards, trajectory.ended, trajectory.valid),
+            self.reward_scaling(trajectory.rewards),
             values[1:],
             trajectory.terminated,
             trajectory.truncated,
@@ -158,23 +158,11 @@ def report(
 
     Args:
         names: of the metrics of one gradient step, `COUNTS` last.
-        gradients: of the last step, packed; their norms are reported by part.
-        before: the parameters before the first step, packed; `update_ratio/<part>` is how far they
-            have moved since, in units of their norm.
+        gradients, before: as `agents.reports.movement` takes them.
     """
-    metrics = dict(zip(names, steps.mean(0).unbind(), strict=True))
-    metrics.update(zip(COUNTS, steps[:, -2:].sum(0).unbind(), strict=True))
+    metrics = summarized(names, steps)
     metrics["value/mean"] = masked_mean(batch.old_values, batch.valid)
     metrics["value/explained_variance"] = explained_variance(
         batch.old_values, batch.returns, batch.valid
     )
-    metrics |= optimizer.learning_rates(progress)
-    metrics |= _by_part("gradient_norm", optimizer.norms(gradients))
-    moved, sizes = optimizer.norms(optimizer.flat - before), optimizer.norms(before)
-    return metrics | _by_part(
-        "update_ratio", {part: norm / sizes[part].clamp(min=1e-12) for part, norm in moved.items()}
-    )
-
-
-def _by_part(tag: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{tag}/{part}": value for part, value in values.items()}
+    return metrics | movement(optimizer, gradients=gradients, before=before, progress=progress)

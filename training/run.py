@@ -134,7 +134,12 @@ class Run:
             self._look_around()  # what was due when the run was interrupted
             if stop:
                 return "interrupted"
-            for iteration in iterations(self._agent, self._collector, total_env_steps=self._total):
+            for iteration in iterations(
+                self._agent,
+                self._collector,
+                total_env_steps=self._total,
+                is_watched=self._is_logged,
+            ):
                 self._after(iteration)
                 if stop:
                     self._save_last()
@@ -143,6 +148,9 @@ class Run:
         except Abandoned:
             return "interrupted"
         return "finished"
+
+    def _is_logged(self, env_steps: int) -> bool:
+        return env_steps >= self._total or self._due("tracking", env_steps)
 
     def _after(self, iteration: Iteration) -> None:
         at = self.at

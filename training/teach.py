@@ -64,7 +64,9 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
         if difference is not None:  # the networks cannot read it, or actions would change meaning
             raise ValueError(difference)
         collector = build_collector(policy.config, environments)
-        for iteration in iterations(policy.agent, collector, total_env_steps=env_steps):
+        for iteration in iterations(
+            policy.agent, collector, total_env_steps=env_steps, is_watched=lambda steps: False
+        ):
             history.extend(iteration.episodes)
     finally:
         if not isinstance(env, gymnasium.Env):  # the caller's own stays open

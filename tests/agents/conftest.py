@@ -1,6 +1,7 @@
 """Agents, environments and trajectories in few words."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +23,7 @@ from agents.sequences import Batch
 from agents.trajectory import Trajectory
 from agents.update_rules import Adam
 from networks.backbone import Backbone
-from networks.heads import MSEValueHead
+from networks.heads import MSEValueHead, StateLayers
 from networks.inputs import make_input
 from networks.memory import CellMemory, Memory
 from networks.mlp import Flatten
@@ -121,7 +122,7 @@ def build_around(
         backbones[0],
         backbones[-1],
         make_policy_head(action_space, memories[0].output_size, **layers, initial_log_std=0.0),
-        MSEValueHead(memories[-1].output_size, **layers),
+        MSEValueHead(partial(StateLayers, memories[-1].output_size, **layers)),
         AuxiliaryLosses({}, {}),
     )
     of_the_returns: dict[str, Any] = {
