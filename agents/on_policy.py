@@ -21,7 +21,6 @@ from agents.trajectory import Trajectory
 from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
 
 
-
 class Preparation(nn.Module):
     """Turns trajectories into batches: what acting saw, advantages, sequences.
 

@@ -103,6 +103,7 @@ class PQN(Agent):
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Take `num_epochs * num_minibatches` gradient steps on one trajectory."""
         self.thaw()
+        trajectory = trajectory.to(self.device)
         rollout, highest = self._prepare(trajectory)
         observed = self.value_head.observe(rollout.returns, rollout.valid)
         before = self.optimizer.flat.clone()

@@ -35,7 +35,14 @@ class Family(Protocol):
     ) -> Networks:
         """Build all networks, drawing their weights from PyTorch's default generator."""
 
-    def build_parts(self, config: DictConfig, networks: Any, *, num_envs: int) -> dict[str, Any]:
+    def build_parts(
+        self,
+        config: DictConfig,
+        networks: Any,
+        observation_space: gymnasium.Space[Any],
+        *,
+        num_envs: int,
+    ) -> dict[str, Any]:
         """Build what the agent's constructor takes beside networks, optimizer and generator."""
 
 
@@ -70,7 +77,7 @@ def build_agent(
         optimizer=optimizer_factory(config),
         generator=np.random.default_rng(agent_seed),
         compile=config.compile,
-        **family.build_parts(config, networks, num_envs=num_envs),
+        **family.build_parts(config, networks, observation_space, num_envs=num_envs),
     )
     return agent.to(device)
 

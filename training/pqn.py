@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import gymnasium
 from omegaconf import DictConfig
 
 from agents.action_values import ActionValues
@@ -14,7 +15,13 @@ __all__ = ["build_networks", "build_parts"]
 _OF_THE_AGENT = ("discount", "td_lambda", "num_epochs", "num_minibatches")
 
 
-def build_parts(config: DictConfig, networks: ActionValues, *, num_envs: int) -> dict[str, Any]:
+def build_parts(
+    config: DictConfig,
+    networks: ActionValues,
+    observation_space: gymnasium.Space[Any],
+    *,
+    num_envs: int,
+) -> dict[str, Any]:
     """Build what it takes beside its networks."""
     return {
         "reward_scaling": build_reward_scaling(config, num_envs=num_envs),
