@@ -101,11 +101,15 @@ class DQN(Agent):
         """Let the target begin with weights that came from elsewhere."""
         self.target.network.follow(1.0)
 
+    def experience(self) -> Replay:
+        """Return the replay, most of which never changes from one checkpoint to the next."""
+        return self.replay
+
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Remember a trajectory, and take the gradient steps that are due."""
         self.thaw()
-        self.replay.add(trajectory, self._states(trajectory))
         seen = trajectory.to(self.device)
+        self.replay.add(trajectory, self._states(seen))
         valid = seen.valid
         self.target.reward_scaling.observe(seen.rewards, seen.is_first[0], seen.ended, valid)
         due = self.clock.advance(int(valid.sum()), is_ready=self.replay.num_windows > 0)
@@ -116,9 +120,10 @@ class DQN(Agent):
     def _states(self, trajectory: Trajectory) -> Float[Tensor, "K B S"] | None:
         if not self.windows.keeps_state:
             return None
-        return states_on_stride(
+        states = states_on_stride(
             self.actor, trajectory, first_step=self.replay.cursor, stride=self.windows.stride
         )
+        return states.cpu()
 
     def _improve(self, due: range) -> dict[str, Tensor]:
         before = self.optimizer.flat.clone()

@@ -95,15 +95,13 @@ def states_on_stride(
         return trajectory.state.new_zeros(0, *trajectory.state.shape)
     if stride >= length:
         return trajectory.state[None]
-    device = next(backbone.parameters()).device
-    moved = trajectory.to(device)
     _, states, _ = backbone.memory.unroll(
-        backbone.features(moved.step_observations),
-        moved.state,
-        moved.is_first[:-1],
+        backbone.features(trajectory.step_observations),
+        trajectory.state,
+        trajectory.is_first[:-1],
         sequence_length=stride,
     )
-    return states.cpu()
+    return states
 
 
 def sequence_priorities(

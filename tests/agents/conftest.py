@@ -40,6 +40,11 @@ SMALL = [
 ]
 
 
+SMALL_DQN = [
+    "agent.buffer_size=600",
+    "agent.batch_size=8",
+    "agent.learning_starts=24",
+]
 OF_PPO_ALONE = ("num_epochs", "num_minibatches", "clip_range", "value_clip_range", "target_kl")
 
 
@@ -49,6 +54,9 @@ def defaults_for(overrides: Sequence[str]) -> list[str]:
     defaults = dict(word.split("=", 1) for word in SMALL)
     if given.get("agent", "ppo") != "ppo":
         defaults = {k: v for k, v in defaults.items() if k.split(".")[-1] not in OF_PPO_ALONE}
+    if given.get("agent") == "dqn":
+        del defaults["agent.rollout_length"]
+        defaults |= dict(word.split("=", 1) for word in SMALL_DQN)
     if given.get("extractor", "mlp") != "mlp":
         del defaults["extractor.hidden_sizes"]
     if given.get("memory", "none") != "none":
