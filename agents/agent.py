@@ -60,6 +60,7 @@ class Agent(nn.Module, ABC):
         self._compile = compile
         self._mirror: ActorMirror | None = None
         self._mirror_is_current = False
+        self._switched: tuple[list[bool], list[nn.Module]] | None = None
 
     @abstractmethod
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
@@ -175,11 +176,24 @@ class Agent(nn.Module, ABC):
             if on_cuda:  # which draws there with a generator of its own
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
-            self.train()
+            self._switch(True)
             try:
                 yield
             finally:
-                self.eval()
+                self._switch(False)
+
+    def _switch(self, is_training: bool) -> None:
+        """Switch dropout and the like on or off, as `train` does.
+
+        That walks through all modules, which takes a small network longer than its gradient step:
+        those that it changes are remembered, for as long as no extractor thaws.
+        """
+        frozen = [backbone.is_frozen for backbone in self.networks.backbones.values()]
+        if self._switched is None or self._switched[0] != frozen:
+            self.train()
+            self._switched = frozen, [module for module in self.modules() if module.training]
+        for module in self._switched[1]:
+            module.__dict__["training"] = is_training
 
     @contextmanager
     def using(self, generator: np.random.Generator) -> Iterator[None]:
@@ -202,7 +216,7 @@ class Agent(nn.Module, ABC):
         return self
 
     def _renew(self) -> None:
-        self._mirror, self._mirror_is_current = None, False
+        self._mirror, self._mirror_is_current, self._switched = None, False, None
         self.__dict__.pop("_gradient_step", None)
         for module in self.modules():
             if isinstance(module, Optimizer):

@@ -47,16 +47,17 @@ def n_step_bootstrap(
 
     Source: Sutton & Barto (2018), section 7.1; Watkins (1989).
     """
-    shape = rewards[first : first + length]
-    total, discounts = torch.zeros_like(shape), torch.ones_like(shape)
-    goes_on = torch.ones_like(shape, dtype=torch.bool)
-    taken = torch.zeros_like(shape, dtype=torch.int64)
-    for ahead in range(n_step):
+    here = slice(first, first + length)
+    total = rewards[here]
+    discounts = torch.where(terminated[here], 0.0, discount)
+    goes_on: Tensor | bool = True
+    taken: Tensor | int = 1
+    for ahead in range(1, n_step):
+        goes_on = ~(terminated[here] | truncated[here]) & goes_on
         here = slice(first + ahead, first + ahead + length)
-        total = total + torch.where(goes_on, discounts * rewards[here], 0.0)
-        discounts = torch.where(goes_on, discounts * discount, discounts)
-        discounts = torch.where(goes_on & terminated[here], 0.0, discounts)
-        taken = taken + goes_on
-        goes_on = goes_on & ~(terminated[here] | truncated[here])
+        total = torch.where(goes_on, total + discounts * rewards[here], total)
+        further = torch.where(terminated[here], 0.0, discounts * discount)
+        discounts = torch.where(goes_on, further, discounts)
+        taken = goes_on + taken
     start = torch.arange(first, first + length, device=rewards.device)[:, None]
-    return Bootstrap(rewards=total, discounts=discounts, steps=start + taken)
+    return Bootstrap(rewards=total, discounts=discounts, steps=(start + taken).expand(total.shape))
