@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from agents.actor_critic import ActorCritic, read
 from agents.agent import Agent
 from agents.losses import masked_mean, normalized_advantages
-from agents.on_policy import COUNTS, Preparation, report
+from agents.on_policy import Preparation, report
 from agents.optimizer import Optimizer, Pace
+from agents.reports import COUNTS
 from agents.schedules import Schedule
 from agents.sequences import Batch
 from agents.trajectory import Trajectory
@@ -34,6 +35,8 @@ class A2C(Agent):
         entropy_coefficient: schedule over the run's progress.
     """
 
+    networks: ActorCritic
+
     def __init__(
         self,
         *,
@@ -48,6 +51,7 @@ class A2C(Agent):
     ) -> None:
         """Take the parts and the numbers."""
         super().__init__(networks=networks, generator=generator, compile=compile)
+        self.critic, self.value_head = networks.critic, networks.value_head
         self.preparation = preparation
         self.value_coefficient, self.entropy_coefficient = value_coefficient, entropy_coefficient
         self.normalize_advantages = normalize_advantages
@@ -57,6 +61,7 @@ class A2C(Agent):
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Take one gradient step on all of a trajectory."""
         self.thaw()
+        trajectory = trajectory.to(self.device)
         batch = self.preparation(trajectory)
         observed = self.value_head.observe(batch.returns, batch.valid)
         before = self.optimizer.flat.clone()
@@ -71,7 +76,9 @@ class A2C(Agent):
         return observed | report(
             (*_METRICS, *self.auxiliary.tags, *COUNTS),
             metrics[None],
-            batch=batch,
+            values=batch.old_values,
+            returns=batch.returns,
+            valid=batch.valid,
             optimizer=self.optimizer,
             gradients=gradients,
             before=before,

@@ -1,92 +1,48 @@
 """The networks of an actor-critic: what they are made of, and what they say of a batch."""
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.auxiliary import AuxiliaryLosses
-from agents.sequences import Batch, Sequences
+from agents.networks import Networks
+from agents.reading import read_features
+from agents.sequences import Batch
 from networks.auxiliary import Reading
 from networks.backbone import Backbone
 from networks.heads import ValueHead
-from networks.policy_heads import PolicyHead
+from networks.policy_heads import DistributionHead
 
 
 @dataclass(frozen=True)
-class ActorCritic:
+class ActorCritic(Networks):
     """The networks; actor and critic are one and the same object where they share everything."""
 
     actor: Backbone
     critic: Backbone
-    policy_head: PolicyHead
+    policy_head: DistributionHead
     value_head: ValueHead
     auxiliary: AuxiliaryLosses
 
     @property
-    def shares_backbone(self) -> bool:
-        """Whether actor and critic read the stream with the same extractor and memory."""
-        return self.critic is self.actor
+    def backbones(self) -> dict[str, Backbone]:
+        """`actor`, and `critic` where it is another."""
+        return {"actor": self.actor} | (
+            {} if self.critic is self.actor else {"critic": self.critic}
+        )
 
     @property
-    def backbones(self) -> dict[str, Backbone]:
-        """The distinct ones by name: `actor`, and `critic` where it is another."""
-        return {"actor": self.actor} | ({} if self.shares_backbone else {"critic": self.critic})
-
-    def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of `extractor, memory, actor, critic, auxiliary`; both backbones' together."""
-        backbones = self.backbones.values()
+    def heads(self) -> dict[str, tuple[nn.Module, str]]:
+        """One of each kind."""
         return {
-            "extractor": [p for each in backbones for p in each.extractor.parameters()],
-            "memory": [p for each in backbones for p in each.memory.parameters()],
-            "actor": list(self.policy_head.parameters()),
-            "critic": list(self.value_head.parameters()),
-            "auxiliary": list(self.auxiliary.parameters()),
+            "policy_head": (self.policy_head, "actor"),
+            "value_head": (self.value_head, "critic"),
         }
 
-
-def reach(
-    networks: ActorCritic, routes: Mapping[str, Collection[str]]
-) -> dict[str, tuple[str, ...]]:
-    """Tell which losses train each module once nothing is frozen: what is declared and reaches it.
-
-    Args:
-        routes: the losses that may train a part, by part.
-
-    Returns:
-        losses by module: `actor.extractor`, ..., or `extractor`, ... of a backbone in common.
-        Modules without parameters are left out.
-    """
-    return {
-        name: losses
-        for name, (module, losses) in _reached(networks, routes).items()
-        if any(parameter.numel() for parameter in module.parameters())
-    }
-
-
-def still(networks: ActorCritic, routes: Mapping[str, Collection[str]]) -> list[nn.Module]:
-    """List the modules that no loss trains: they are to stay as they are, decay included."""
-    return [module for module, losses in _reached(networks, routes).values() if not losses]
-
-
-def _reached(
-    networks: ActorCritic, routes: Mapping[str, Collection[str]]
-) -> dict[str, tuple[nn.Module, tuple[str, ...]]]:
-    auxiliary = ("auxiliary",) if len(networks.auxiliary) else ()
-    reached: dict[str, tuple[nn.Module, tuple[str, ...]]] = {}
-    for name, backbone in networks.backbones.items():
-        prefix, own = (
-            ("", ("actor", "critic")) if networks.shares_backbone else (f"{name}.", (name,))
-        )
-        for part, losses in {"extractor": (*own, *auxiliary), "memory": own}.items():
-            allowed = tuple(loss for loss in losses if loss in routes.get(part, losses))
-            reached[f"{prefix}{part}"] = getattr(backbone, part), allowed
-    reached["policy_head"] = networks.policy_head, ("actor",)
-    reached["value_head"] = networks.value_head, ("critic",)
-    reached["auxiliary"] = networks.auxiliary, auxiliary
-    return reached
+    def losses(self, backbone: str) -> tuple[str, ...]:
+        """Both on one in common, else its own."""
+        return ("actor", "critic") if self.shares_backbone else (backbone,)
 
 
 @dataclass(frozen=True)
@@ -109,11 +65,15 @@ class Outputs:
 def read(networks: ActorCritic, batch: Batch) -> Outputs:
     """Read a batch with all networks."""
     readings: dict[str, Reading] = {}
-    features = _features(networks, "actor", batch, batch.actor_features, readings)
+    features = read_features(
+        networks, "actor", batch, known=batch.actor_features, readings=readings
+    )
     summary, _ = networks.actor.memory(features, batch.actor_state[0], batch.is_first)
     distribution = networks.policy_head(summary)
     if not networks.shares_backbone:
-        features = _features(networks, "critic", batch, batch.critic_features, readings)
+        features = read_features(
+            networks, "critic", batch, known=batch.critic_features, readings=readings
+        )
         summary, _ = networks.critic.memory(features, batch.critic_state[0], batch.is_first)
     return Outputs(
         log_probs=distribution.log_prob(batch.actions),
@@ -121,39 +81,3 @@ def read(networks: ActorCritic, batch: Batch) -> Outputs:
         values=networks.value_head(summary),
         auxiliary=networks.auxiliary(readings) if readings else features.new_zeros(0),
     )
-
-
-def _features(
-    networks: ActorCritic,
-    name: str,
-    batch: Batch,
-    known: Float[Tensor, "L N F"] | None,
-    readings: dict[str, Reading],
-) -> Float[Tensor, "L N F"]:
-    """Extract a backbone's features; what auxiliary losses need of it goes into `readings`."""
-    if known is not None and not len(networks.auxiliary):
-        return known
-    backbone = networks.backbones[name]
-    rows = backbone.rows(_present(batch.observations))
-    features = backbone.extract(rows).view(*batch.is_first.shape, -1) if known is None else known
-    if len(networks.auxiliary):
-        next_rows = next_features = None
-        if batch.next_observations is not None:
-            with torch.no_grad():
-                next_rows = backbone.rows(batch.next_observations)
-                next_features = backbone.extract(next_rows).view(features.shape)
-        readings[name] = Reading(
-            rows=rows,
-            features=features,
-            actions=networks.policy_head.encode(batch.actions),
-            is_first=batch.is_first,
-            valid=batch.valid,
-            next_rows=next_rows,
-            next_features=next_features,
-        )
-    return features
-
-
-def _present(observations: Sequences | None) -> Sequences:
-    assert observations is not None  # left out only where nothing reads them
-    return observations

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic
 from agents.compilation import compiled
+from agents.experience import Experience
+from agents.networks import Networks
 from agents.optimizer import Optimizer
 from agents.schedules import Schedule
 from agents.trajectory import Trajectory
@@ -25,7 +26,7 @@ ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], t
 class Agent(nn.Module, ABC):
     """An actor (backbone and policy head) and a rule by which it learns.
 
-    What learning needs to go on exactly is in `state_dict()` or in `generator`.
+    What learning needs to go on exactly is in `state_dict()`, in `generator` or in `experience()`.
 
     Args:
         compile: trace the gradient step with `torch.compile`.
@@ -34,6 +35,8 @@ class Agent(nn.Module, ABC):
         generator: the only source of randomness in acting and learning.
         env_steps: environment steps taken, set by the loop.
         progress: their share of the run's, set by the loop; schedules read it.
+        is_watched: whether anybody reads what `learn` returns, set by the loop; else it may leave
+            out all but `update/steps` and `update/skipped`.
     """
 
     optimizer: Optimizer
@@ -41,35 +44,46 @@ class Agent(nn.Module, ABC):
     def __init__(
         self,
         *,
-        networks: ActorCritic,
+        networks: Networks,
         generator: np.random.Generator,
         compile: bool,
     ) -> None:
         """Take the networks."""
         super().__init__()
         self.networks = networks
-        self.actor, self.critic = networks.actor, networks.critic
-        self.policy_head, self.value_head = networks.policy_head, networks.value_head
+        self.actor, self.policy_head = networks.actor, networks.policy_head
         self.auxiliary = networks.auxiliary
         self.generator = generator
         self.env_steps = 0
         self.progress = 0.0
+        self.is_watched = True
         self._compile = compile
         self._mirror: ActorMirror | None = None
         self._mirror_is_current = False
 
     @abstractmethod
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
-        """Improve from T steps of experience; return TensorBoard tags with 0-d tensors."""
+        """Improve from T steps of experience on the CPU; return TensorBoard tags, 0-d tensors."""
 
     @abstractmethod
     def _step(self, *arguments: Any, **named: Any) -> Any:
         """Take one gradient step: a function of tensors, without a branch on data."""
 
+    def experience(self) -> Experience | None:
+        """Return what is learnt from again and again; None where experience is used up at once."""
+        return None
+
     @cached_property
     def _gradient_step(self) -> Callable[..., Any]:
         """`_step` as learning calls it, compiled or not."""
         return compiled(self._step, modules=self.modules()) if self._compile else self._step
+
+    def reach(self, env_steps: int, *, total_env_steps: int) -> None:
+        """Stand at a point of the run, before acting from there."""
+        self.env_steps, self.progress = env_steps, env_steps / total_env_steps
+
+    def adopt(self) -> None:
+        """Make what is derived from the networks anew, after weights came from elsewhere."""
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by part, frozen ones too; each belongs to exactly one."""

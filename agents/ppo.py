@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from agents.actor_critic import ActorCritic, read
 from agents.agent import Agent
 from agents.losses import approximate_kl, clipped_surrogate, masked_mean, normalized_advantages
-from agents.on_policy import COUNTS, Preparation, report
+from agents.on_policy import Preparation, report
 from agents.optimizer import Optimizer, Pace
+from agents.reports import COUNTS
 from agents.schedules import Schedule
 from agents.sequences import Batch, minibatches
 from agents.trajectory import Trajectory
@@ -44,6 +45,8 @@ class PPO(Agent):
             for never.
     """
 
+    networks: ActorCritic
+
     def __init__(
         self,
         *,
@@ -63,6 +66,7 @@ class PPO(Agent):
     ) -> None:
         """Take the parts and the numbers."""
         super().__init__(networks=networks, generator=generator, compile=compile)
+        self.critic, self.value_head = networks.critic, networks.value_head
         self.preparation = preparation
         self.num_epochs, self.num_minibatches = num_epochs, num_minibatches
         self.clip_range, self.entropy_coefficient = clip_range, entropy_coefficient
@@ -76,6 +80,7 @@ class PPO(Agent):
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Take `num_epochs * num_minibatches` gradient steps on one trajectory."""
         self.thaw()
+        trajectory = trajectory.to(self.device)
         batch = self.preparation(trajectory)
         observed = self.value_head.observe(batch.returns, batch.valid)
         before = self.optimizer.flat.clone()
@@ -99,7 +104,9 @@ class PPO(Agent):
         return observed | report(
             (*_METRICS, *self.auxiliary.tags, *COUNTS),
             torch.stack(metrics),
-            batch=batch,
+            values=batch.old_values,
+            returns=batch.returns,
+            valid=batch.valid,
             optimizer=self.optimizer,
             gradients=gradients,
             before=before,

@@ -1,8 +1,8 @@
 """Cuts a trajectory into sequences that can be shuffled, each with its own initial state."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,35 +11,28 @@ from torch import Tensor
 
 from networks.observations import map_observations
 
+Selectable = TypeVar("Selectable", bound="Steps")
 Sequences = Shaped[Tensor, "L N *O"] | dict[str, Shaped[Tensor, "L N ..."]]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A trajectory prepared for learning: N sequences of L steps, and the states before them.
+class Steps:
+    """L steps of N sequences, what every batch holds.
 
     Attributes:
         observations: what was observed; None where all features are known and nothing else reads.
         next_observations: what each step led to, where something learns from that; else None.
-        actor_features, critic_features: of a frozen extractor, which makes the same of an
-            observation at every gradient step; None of one that learns.
+        actions: the policy's own.
+        valid: False on steps that only reset.
     """
 
     observations: Sequences | None
     next_observations: Sequences | None
-    actor_features: Float[Tensor, "L N F"] | None
-    critic_features: Float[Tensor, "L N F_c"] | None
     is_first: Bool[Tensor, "L N"]
     actions: Shaped[Tensor, "L N *A"]
-    old_log_probs: Float[Tensor, "L N"]
-    old_values: Float[Tensor, "L N"]
-    advantages: Float[Tensor, "L N"]
-    returns: Float[Tensor, "L N"]
     valid: Bool[Tensor, "L N"]
-    actor_state: Float[Tensor, "1 N S"]
-    critic_state: Float[Tensor, "1 N S_c"]
 
-    def select(self, sequences: Int[Tensor, " M"]) -> "Batch":
+    def select(self: Selectable, sequences: Int[Tensor, " M"]) -> Selectable:
         """Pick sequences; time stays whole."""
 
         def pick(part: Tensor | None) -> Tensor | None:
@@ -48,7 +41,36 @@ class Batch:
         picked: dict[str, Any] = {
             field.name: map_observations(pick, getattr(self, field.name)) for field in fields(self)
         }
-        return Batch(**picked)
+        return type(self)(**picked)
+
+
+@dataclass(frozen=True)
+class Batch(Steps):
+    """A trajectory prepared for an actor-critic, and the states before its sequences.
+
+    Attributes:
+        actor_features, critic_features: of a frozen extractor, which makes the same of an
+            observation at every gradient step; None of one that learns.
+    """
+
+    actor_features: Float[Tensor, "L N F"] | None
+    critic_features: Float[Tensor, "L N F_c"] | None
+    old_log_probs: Float[Tensor, "L N"]
+    old_values: Float[Tensor, "L N"]
+    advantages: Float[Tensor, "L N"]
+    returns: Float[Tensor, "L N"]
+    actor_state: Float[Tensor, "1 N S"]
+    critic_state: Float[Tensor, "1 N S_c"]
+
+
+def cut(steps: Mapping[str, Any], sequence_length: int) -> dict[str, Any]:
+    """Cut tensors `[T, B, ...]` by name, or dictionaries of them, as `to_sequences` does."""
+    return {
+        name: None
+        if part is None
+        else map_observations(lambda rows: to_sequences(rows, sequence_length), part)
+        for name, part in steps.items()
+    }
 
 
 def to_sequences(steps: Shaped[Tensor, "T B *X"], sequence_length: int) -> Shaped[Tensor, "L N *X"]:

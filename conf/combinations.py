@@ -1,17 +1,26 @@
 """Rules that tie several keys together. Each key alone is the work of `conf.validation`."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
+from conf.action_values import action_value_problems
 from conf.constraints import show
 from conf.pretraining import pretraining_problems
-
-Config = dict[str, Any]
+from conf.replay import replay_problems
+from conf.rollouts import rollout_problems
+from conf.steps import Config
 
 _HISTOGRAM_HEADS = {
     "networks.value_heads.TwoHotValueHead",
     "networks.value_heads.HLGaussValueHead",
 }
+# Their targets are distributions, moved from one later output.
+_DISTRIBUTIONAL_HEADS = {
+    "networks.distributional.C51ValueHead": "c51",
+    "networks.distributional.QuantileValueHead": "quantile",
+}
+_WITH_A_SUPPORT = {*_HISTOGRAM_HEADS, "networks.distributional.C51ValueHead"}
+# Their targets are returns, single numbers, summed up over many steps.
+_AGENTS_OF_RETURNS = {"agents.a2c.A2C": "a2c", "agents.pqn.PQN": "pqn", "agents.ppo.PPO": "ppo"}
 
 # What Gymnasium calls some settings that have a key of their own here.
 _KEYWORDS_WITH_A_KEY = {
@@ -25,7 +34,9 @@ _KEYWORDS_WITH_A_KEY = {
 def combination_problems(config: Config) -> list[str]:
     """List the rules that a typed configuration breaks, one line each."""
     rules: tuple[Callable[[Config], Iterator[str]], ...] = (
-        _sequences,
+        rollout_problems,
+        action_value_problems,
+        replay_problems,
         _sharing,
         _freezing,
         _gradients,
@@ -35,69 +46,10 @@ def combination_problems(config: Config) -> list[str]:
         _evaluation,
         _optimizer,
         _value_head,
+        _distributional_head,
         pretraining_problems,
     )
     return [problem for rule in rules for problem in rule(config)]
-
-
-def training_sequence_length(config: Config) -> int:
-    """Return how many steps of one environment make up a sequence of a minibatch.
-
-    Actor and critic are trained on the same sequences: where one of them has no memory, on the
-    other's.
-    """
-    rollout_length: int = config["agent"]["rollout_length"]
-    return max(length or rollout_length for length in _sequence_lengths(config).values())
-
-
-def _sequence_lengths(config: Config) -> dict[str, int]:
-    lengths = {"memory.sequence_length": config["memory"]["sequence_length"]}
-    if config["critic"]["memory"] is not None:
-        lengths["critic.memory.sequence_length"] = config["critic"]["memory"]["sequence_length"]
-    return lengths
-
-
-def _sequences(config: Config) -> Iterator[str]:
-    """Minibatches are made of whole sequences, sequences are cut from whole rollouts."""
-    agent = config["agent"]
-    if "rollout_length" not in agent:
-        return  # an agent of the user's own, that learns in another way
-    rollout_length = agent["rollout_length"]
-    lengths = {key: length or rollout_length for key, length in _sequence_lengths(config).items()}
-    uneven = [key for key, length in lengths.items() if rollout_length % length]
-    for key in uneven:
-        yield (
-            f"{key}: {lengths[key]} does not divide agent.rollout_length {rollout_length}; "
-            f"choose {_divisors_near(lengths[key], rollout_length)}, or 0 for the whole rollout"
-        )
-    if len({length for length in lengths.values() if length > 1}) > 1:
-        actor, critic = lengths.values()
-        yield (
-            f"critic.memory.sequence_length: expected {actor} as in memory.sequence_length, "
-            f"got {critic}"
-        )
-    if not uneven and "num_minibatches" in agent:
-        yield from _minibatches(config, max(lengths.values()))
-
-
-def _minibatches(config: Config, sequence_length: int) -> Iterator[str]:
-    agent, num_envs = config["agent"], config["env"]["num_envs"]
-    rollout_length, num_minibatches = agent["rollout_length"], agent["num_minibatches"]
-    num_sequences = rollout_length // sequence_length * num_envs
-    if num_sequences % num_minibatches:
-        yield (
-            f"agent.num_minibatches: {num_minibatches} does not divide {num_sequences} sequences "
-            f"(agent.rollout_length {rollout_length} / sequence_length {sequence_length} x "
-            f"env.num_envs {num_envs}); choose {_divisors_near(num_minibatches, num_sequences)}"
-        )
-
-
-def _divisors_near(number: int, whole: int) -> str:
-    """Name the divisors of `whole` on both sides of a number."""
-    divisors = [divisor for divisor in range(1, whole + 1) if whole % divisor == 0]
-    below = [divisor for divisor in divisors if divisor < number][-1:]
-    above = [divisor for divisor in divisors if divisor > number][:1]
-    return " or ".join(str(divisor) for divisor in below + above)
 
 
 def _sharing(config: Config) -> Iterator[str]:
@@ -197,9 +149,9 @@ def _optimizer(config: Config) -> Iterator[str]:
 def _value_head(config: Config) -> Iterator[str]:
     """A histogram of values has a support, and no single number to clip."""
     head = config["value_head"]
-    if head["_target_"] not in _HISTOGRAM_HEADS:
+    if head["_target_"] not in _WITH_A_SUPPORT:
         return
-    if config["agent"].get("value_clip_range") is not None:
+    if head["_target_"] in _HISTOGRAM_HEADS and config["agent"].get("value_clip_range") is not None:
         yield (
             "agent.value_clip_range: expected null, because value_head fits a histogram, which has "
             f"no number to clip; got {config['agent']['value_clip_range']}"
@@ -208,4 +160,15 @@ def _value_head(config: Config) -> Iterator[str]:
         yield (
             "value_head.support: expected the lowest and the highest value, in this order, got "
             f"{head['support']}"
+        )
+
+
+def _distributional_head(config: Config) -> Iterator[str]:
+    """A distribution is fitted to another one, not to a return."""
+    agent = _AGENTS_OF_RETURNS.get(config["agent"]["_target_"])
+    head = _DISTRIBUTIONAL_HEADS.get(config["value_head"]["_target_"])
+    if agent is not None and head is not None:
+        yield (
+            f"value_head: expected mse, huber, two_hot or hl_gauss, because agent={agent} fits "
+            f"values to returns, which are numbers; got {head}, which is fitted to distributions"
         )

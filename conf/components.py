@@ -1,4 +1,4 @@
-"""The keys of what conf/ can put together: agents, networks, optimizers, masks.
+"""The keys of what conf/ can put together: networks, optimizers, masks; agents are `conf.agents`'.
 
 Each class here stands for the YAML files it names; `TARGETS` says which `_target_` takes which
 keys.
@@ -7,11 +7,11 @@ keys.
 from dataclasses import dataclass
 from typing import Literal
 
+from conf.agents import A2C, DQN, PPO, PQN
 from conf.constraints import (
     Activation,
     Bins,
     Count,
-    Fraction,
     FractionBelowOne,
     Initialization,
     NonNegative,
@@ -34,38 +34,6 @@ from conf.extractors import (
     NextLatent,
     Reconstruction,
 )
-
-
-@dataclass
-class PPO:
-    """conf/agent/ppo.yaml."""
-
-    discount: Fraction
-    gae_lambda: Fraction
-    rollout_length: PositiveCount
-    num_epochs: PositiveCount
-    num_minibatches: PositiveCount
-    clip_range: Positive
-    clip_range_schedule: Schedule
-    value_clip_range: Positive | None
-    value_coefficient: NonNegative
-    entropy_coefficient: NonNegative
-    entropy_coefficient_schedule: Schedule
-    normalize_advantages: bool
-    target_kl: Positive | None
-
-
-@dataclass
-class A2C:
-    """conf/agent/a2c.yaml."""
-
-    discount: Fraction
-    gae_lambda: Fraction
-    rollout_length: PositiveCount
-    value_coefficient: NonNegative
-    entropy_coefficient: NonNegative
-    entropy_coefficient_schedule: Schedule
-    normalize_advantages: bool
 
 
 @dataclass
@@ -122,7 +90,7 @@ class HuberValueHead(MSEValueHead):
 
 @dataclass
 class HistogramValueHead:
-    """What the value heads that fit a histogram have in common."""
+    """What the value heads with a support have in common; conf/value_head/c51.yaml has no more."""
 
     hidden_sizes: list[PositiveCount]
     activation: Activation
@@ -144,6 +112,14 @@ class HLGaussValueHead(HistogramValueHead):
     """conf/value_head/hl_gauss.yaml."""
 
     sigma: Positive
+
+
+@dataclass
+class QuantileValueHead(MSEValueHead):
+    """conf/value_head/quantile.yaml."""
+
+    quantiles: PositiveCount
+    kappa: NonNegative
 
 
 @dataclass
@@ -169,7 +145,7 @@ class AnyOptimizer:
 
 @dataclass
 class Adam(AnyOptimizer):
-    """conf/optimizer/adam.yaml and adamw.yaml."""
+    """conf/optimizer/adam.yaml, adamw.yaml and radam.yaml."""
 
     betas: tuple[FractionBelowOne, FractionBelowOne]
     eps: Positive
@@ -240,7 +216,12 @@ class Anything:
 
 # The classes of ours (and torch's optimizers) that each group knows, and the keys they take.
 TARGETS: dict[str, dict[str, type]] = {
-    "agent": {"agents.ppo.PPO": PPO, "agents.a2c.A2C": A2C},
+    "agent": {
+        "agents.ppo.PPO": PPO,
+        "agents.a2c.A2C": A2C,
+        "agents.dqn.DQN": DQN,
+        "agents.pqn.PQN": PQN,
+    },
     "extractor": {
         "networks.mlp.MLP": MLP,
         "networks.mlp.Flatten": Flatten,
@@ -264,6 +245,8 @@ TARGETS: dict[str, dict[str, type]] = {
         "networks.heads.HuberValueHead": HuberValueHead,
         "networks.value_heads.TwoHotValueHead": TwoHotValueHead,
         "networks.value_heads.HLGaussValueHead": HLGaussValueHead,
+        "networks.distributional.C51ValueHead": HistogramValueHead,
+        "networks.distributional.QuantileValueHead": QuantileValueHead,
     },
     "auxiliary": {
         "networks.auxiliary.Reconstruction": Reconstruction,
@@ -273,6 +256,7 @@ TARGETS: dict[str, dict[str, type]] = {
     "optimizer": {
         "torch.optim.Adam": Adam,
         "torch.optim.AdamW": Adam,
+        "torch.optim.RAdam": Adam,
         "torch.optim.RMSprop": RMSprop,
         "torch.optim.SGD": SGD,
         "agents.update_rules.RMSpropTF": RMSpropTF,

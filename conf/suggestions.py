@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from conf.vocabulary import NOTES, VOCABULARY
+from conf.vocabulary import NOTES, OF_REPLAY, VOCABULARY
 
 
 def nearest(word: str, words: Collection[str], cutoff: float = 0.66) -> str | None:
@@ -30,14 +30,15 @@ def key_hint(key: str, known: Collection[str]) -> str:
         known: every path that exists.
     """
     parent, dot, leaf = key.rpartition(".")
+    if translates(key, known):
+        return _translation(_word(leaf), parent, known)
     by_leaf: dict[str, list[str]] = {}
     for path in sorted(known):
         by_leaf.setdefault(path.rpartition(".")[2], []).append(path)
     if len(by_leaf.get(leaf, ())) == 1:
         return f"; did you mean {by_leaf[leaf][0]}?"
-    word = leaf.replace("-", "_").lower()
-    if word in VOCABULARY:
-        return _translation(word, parent, known)
+    if _word(leaf) in VOCABULARY:
+        return _translation(_word(leaf), parent, known)
     siblings = [name for name, paths in by_leaf.items() if f"{parent}{dot}{name}" in paths]
     sibling = nearest(leaf, siblings)
     if sibling:
@@ -47,8 +48,21 @@ def key_hint(key: str, known: Collection[str]) -> str:
     return f"; did you mean {match}?" if match else ""
 
 
+def translates(key: str, known: Collection[str]) -> bool:
+    """Tell whether an unknown key is a word of another library's for a key that exists."""
+    word = _word(key.rpartition(".")[2])
+    meanings = (VOCABULARY.get(word), OF_REPLAY.get(word))
+    return any(ours in known and not f".{ours}".endswith(f".{word}") for ours in meanings if ours)
+
+
+def _word(leaf: str) -> str:
+    return leaf.replace("-", "_").lower()
+
+
 def _translation(word: str, parent: str, known: Collection[str]) -> str:
     """Name our word for another library's."""
+    if OF_REPLAY.get(word) in known:
+        return f"; in this project it is {OF_REPLAY[word]}"
     ours = VOCABULARY[word]
     here = f"{parent}.{ours.rpartition('.')[2]}"
     if here in known:

@@ -16,7 +16,7 @@ from conf.combinations import combination_problems
 from conf.components import OTHER_TARGETS, TARGETS, Anything
 from conf.constraints import Target, TargetTree, describe, show
 from conf.schema import GROUPS, ROOTS
-from conf.suggestions import did_you_mean, key_hint
+from conf.suggestions import did_you_mean, key_hint, translates
 from conf.targets import is_ours, is_trusted, target_problems, trust_problems
 
 MISSING_VALUE = "???"
@@ -40,7 +40,9 @@ def checked(
     typed = walk.value("", config, ROOTS[config_name])
     found += walk.problems
     for key, hint in walk.unknown.items():
-        found.append(f"{key}: unknown key{hint or key_hint(key, walk.known)}")
+        # What other options have is no answer where a word means another key of what is chosen.
+        own = "" if translates(key, walk.known) else hint
+        found.append(f"{key}: unknown key{own or key_hint(key, walk.known)}")
     if not found and config_name in ("config", "pretrain"):
         found = combination_problems(typed)
     return typed, found

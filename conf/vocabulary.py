@@ -52,7 +52,17 @@ STABLE_BASELINES3 = {
     "clip_reward": "clip_rewards",
     "frame_stack": "env.frame_stack",
     "algo": "agent",
+    "buffer_size": "agent.buffer_size",
+    "learning_starts": "agent.learning_starts",
+    "train_freq": "agent.train_frequency",
+    "gradient_steps": "agent.replay_ratio",
+    "target_update_interval": "agent.target_update_interval",
     "tau": "agent.polyak_rate",
+    "exploration_initial_eps": "agent.epsilon",
+    "exploration_final_eps": "agent.final_epsilon",
+    "exploration_fraction": "agent.epsilon_fraction",
+    "replay_buffer_class": "agent.prioritized",
+    "optimize_memory_usage": "agent.buffer_size",
 }
 
 CLEANRL = {
@@ -70,6 +80,20 @@ CLEANRL = {
     "track": "tracking",
     "exp_name": "run_dir",
     "capture_video": "evaluation.video",
+    "buffer_size": "agent.buffer_size",
+    "learning_starts": "agent.learning_starts",
+    "train_frequency": "agent.train_frequency",
+    "target_network_frequency": "agent.target_update_interval",
+    "tau": "agent.polyak_rate",
+    "start_e": "agent.epsilon",
+    "end_e": "agent.final_epsilon",
+    "exploration_fraction": "agent.epsilon_fraction",
+    "prioritized_replay_alpha": "agent.priority_exponent",
+    "prioritized_replay_beta": "agent.importance_exponent",
+    "n_atoms": "value_head.bins",
+    "v_min": "value_head.support",
+    "v_max": "value_head.support",
+    "q_lambda": "agent.td_lambda",
 }
 
 ELSEWHERE = {
@@ -102,11 +126,28 @@ ELSEWHERE = {
     "torch_compile": "compile",
     "reward_clipping": "clip_rewards",
     "episodic_life": "env.life_loss",
+    "replay_size": "agent.buffer_size",
+    "memory_size": "agent.buffer_size",
+    "utd": "agent.replay_ratio",
+    "update_to_data_ratio": "agent.replay_ratio",
+    "target_update_freq": "agent.target_update_interval",
+    "eps_start": "agent.epsilon",
+    "eps_end": "agent.final_epsilon",
+    "eps_decay": "agent.epsilon_fraction",
+    "double_dqn": "agent.double_q",
+    "noisy_nets": "agent.noisy",
+    "noisy_net": "agent.noisy",
+    "num_atoms": "value_head.bins",
 }
+
+# What a word means where agents have a replay; elsewhere it is the one above.
+OF_REPLAY = {"batch_size": "agent.batch_size", "n_steps": "agent.n_step"}
 
 # What a name alone does not say.
 NOTES = {
-    "batch_size": "batch_size = agent.rollout_length x env.num_envs / agent.num_minibatches",
+    "batch_size": "batch_size = agent.rollout_length x env.num_envs / agent.num_minibatches; "
+    "of dqn: agent.batch_size",
+    "n_steps": "of dqn: agent.n_step",
     "policy_kwargs": "with memory, policy_head and value_head",
     "net_arch": "policy_head.hidden_sizes and value_head.hidden_sizes come after the memory",
     "anneal_lr": "linear or constant",
@@ -116,7 +157,20 @@ NOTES = {
     "torch_deterministic": "on a CPU a seed always gives the same run",
     "algo": "agent=ppo",
     "use_rms_prop": "optimizer=rmsprop, or rmsprop_tf",
-    "tau": "agents with target networks only",
+    "tau": "1 copies",
+    "train_freq": "steps of each environment",
+    "gradient_steps": "for each environment step",
+    "target_update_interval": "counted in gradient steps",
+    "target_network_frequency": "counted in gradient steps",
+    "target_update_freq": "counted in gradient steps",
+    "exploration_fraction": "of total_env_steps",
+    "eps_decay": "the share of total_env_steps that it takes",
+    "replay_buffer_class": "true or false",
+    "optimize_memory_usage": "every observation is kept once, always",
+    "n_atoms": "with value_head=c51",
+    "num_atoms": "with value_head=c51",
+    "v_min": "[low, high]",
+    "v_max": "[low, high]",
     "target_kl": "the update stops beyond it",
     "terminal_on_life_loss": "in training alone",
 }

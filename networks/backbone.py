@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from networks.inputs import ObservationInput
-from networks.memory import Memory
+from networks.memory import Memory, pick_steps
 from networks.mirror import Array, mirror_of
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Observations, any_part, map_observations
@@ -103,6 +103,24 @@ class Backbone(nn.Module):
         """Read T steps of B environments; return each summary and the state after the last step."""
         output: tuple[Tensor, Tensor] = self.memory(self.features(observations), state, is_first)
         return output
+
+    def at(
+        self,
+        observations: Stream,
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+        steps: Int[Tensor, "L B"],
+    ) -> Float[Tensor, "L B H"]:
+        """Read T steps; return the summaries at chosen ones, extracting no more than it takes."""
+
+        def features(chosen: Tensor | None) -> Tensor:
+            if chosen is None:
+                return self.features(observations)
+            return self.features(
+                map_observations(lambda part: pick_steps(part, chosen), observations)
+            )
+
+        return self.memory.at(features, state, is_first, steps)
 
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Move the normalisation by the observations at which a real step was taken."""

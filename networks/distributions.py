@@ -6,9 +6,10 @@ PyTorch gives the same actions and every random number has one owner.
 """
 
 import math
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,6 +17,17 @@ _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 
 IMPOSSIBLE = -1e30
 """Logit of what cannot be chosen; an infinite one would turn gradients into NaN (0 * inf)."""
+
+
+@runtime_checkable
+class Choice(Protocol):
+    """What acting needs of a distribution over actions."""
+
+    def mode(self) -> Shaped[Tensor, "..."]:
+        """Most probable action."""
+
+    def sample(self, noise: Float[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+        """Draw an action by means of noise."""
 
 
 class Categorical:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from networks.fused import FusedLayer, GRULayer, LSTMLayer, RNNLayer
@@ -19,6 +19,13 @@ from networks.resets import NullSteps
 
 MemoryMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
 """`features [B, F], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
+FeaturesAt = Callable[[Tensor | None], Tensor]
+"""`steps [L, B] -> features [L, B, F]`; of all T steps where it is given None."""
+
+
+def pick_steps(rows: Shaped[Tensor, "T B *X"], steps: Int[Tensor, "L B"]) -> Tensor:
+    """Take chosen steps of each environment, `[L, B, *X]`."""
+    return rows[steps, torch.arange(rows.shape[1], device=rows.device)]
 
 
 class Memory(nn.Module, ABC):
@@ -44,6 +51,21 @@ class Memory(nn.Module, ABC):
         is_first: Bool[Tensor, "T B"],
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
         """Read T steps; return every step's output and the state after the last."""
+
+    def at(
+        self,
+        features: FeaturesAt,
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+        steps: Int[Tensor, "L B"],
+    ) -> Float[Tensor, "L B H"]:
+        """Return the outputs at chosen steps of each environment, any number of them in any order.
+
+        Args:
+            features: makes those of chosen steps, or all of them where it is given None.
+        """
+        outputs, _ = self(features(None), state, is_first)
+        return pick_steps(outputs, steps)
 
     def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
         """Take states apart for those who watch: `state`, and what is kept beside it."""
@@ -99,6 +121,16 @@ class NoMemory(Memory):
         """Return the features as they are; windows need no walk through time."""
         windows = features.shape[0] // sequence_length
         return features, state.new_zeros(windows, *state.shape), state
+
+    def at(
+        self,
+        features: FeaturesAt,
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+        steps: Int[Tensor, "L B"],
+    ) -> Float[Tensor, "L B F"]:
+        """Return the features of the chosen steps; no others are needed."""
+        return features(steps)
 
     def mirror(self) -> MemoryMirror:
         """Numpy form of `forward` at T = 1."""

@@ -2,7 +2,7 @@
 
 Statistics are buffers: they travel in checkpoints. The agent alone moves them, once per
 trajectory: those of observations at the end of `learn`, so that what is recomputed at its start
-sees the numbers that acting saw; those of rewards when it scales the trajectory's.
+sees the numbers that acting saw; those of rewards before it scales the trajectory's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -117,10 +117,10 @@ class DictNormalization(Parts):
 class NoRewardScaling(nn.Module):
     """Hands rewards on unchanged."""
 
-    def restart(self, is_first: Tensor) -> None:
+    def observe(self, rewards: Tensor, is_first: Tensor, ended: Tensor, valid: Tensor) -> None:
         """Do nothing."""
 
-    def forward(self, rewards: Tensor, ended: Tensor, valid: Tensor) -> Tensor:
+    def forward(self, rewards: Tensor) -> Tensor:
         """Return the rewards."""
         return rewards
 
@@ -135,12 +135,10 @@ class RewardClipping(nn.Module):
         super().__init__()
         self._limit = limit
 
-    def restart(self, is_first: Tensor) -> None:
+    def observe(self, rewards: Tensor, is_first: Tensor, ended: Tensor, valid: Tensor) -> None:
         """Do nothing."""
 
-    def forward(
-        self, rewards: Float[Tensor, "T B"], ended: Tensor, valid: Tensor
-    ) -> Float[Tensor, "T B"]:
+    def forward(self, rewards: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """Cut the rewards."""
         return rewards.clamp(-self._limit, self._limit)
 
@@ -165,16 +163,20 @@ class RewardScaling(nn.Module):
         self.statistics = RunningNormalization(())
         self.register_buffer("accumulator", torch.zeros(num_envs, dtype=torch.float64))
 
-    def restart(self, is_first: Bool[Tensor, " B"]) -> None:
-        """Forget the return so far where a trajectory opens with a new episode."""
-        self.accumulator.masked_fill_(is_first, 0.0)
-
     @torch.no_grad()
-    def forward(
-        self, rewards: Float[Tensor, "T B"], ended: Bool[Tensor, "T B"], valid: Bool[Tensor, "T B"]
-    ) -> Float[Tensor, "T B"]:
-        """Advance the statistics by this trajectory, then scale its rewards with them."""
-        accumulator = self.accumulator
+    def observe(
+        self,
+        rewards: Float[Tensor, "T B"],
+        is_first: Bool[Tensor, " B"],
+        ended: Bool[Tensor, "T B"],
+        valid: Bool[Tensor, "T B"],
+    ) -> None:
+        """Advance the statistics by a trajectory.
+
+        Args:
+            is_first: where it opens with a new episode; the return so far is forgotten there.
+        """
+        accumulator = self.accumulator.masked_fill(is_first, 0.0)
         rows = []
         for reward, end, real in zip(rewards.double(), ended, valid, strict=True):
             accumulator = torch.where(real, self.discount * accumulator + reward, accumulator)
@@ -182,4 +184,7 @@ class RewardScaling(nn.Module):
             accumulator = accumulator.masked_fill(end, 0.0)
         self.accumulator.copy_(accumulator)
         self.statistics.update(torch.stack(rows)[valid])
+
+    def forward(self, rewards: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        """Scale rewards by the statistics as they are, and cut them to +-10."""
         return (rewards * self.statistics.scale).clamp(-_CLIP, _CLIP)

@@ -6,18 +6,19 @@ dtypes.
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from networks.acting import HeadMirror, PolicyHead, one_hot
 from networks.distributions import (
     IMPOSSIBLE,
     Bernoulli,
@@ -29,47 +30,26 @@ from networks.distributions import (
 from networks.heads import Head
 from networks.mirror import Array, array_of
 
-HeadMirror = Callable[[Array, Array | None], Array]
-"""`summary [B, H], noise or None -> actions [B, *A]`; None asks for the mode."""
-
 _TINY = np.finfo(np.float32).tiny
 _LARGEST = float(np.finfo(np.float32).max)
 """Bounds from here on are how some environments write that there are none."""
 
 
-class PolicyHead(Head, ABC):
-    """Maps summaries to a distribution over the policy's own actions (unclipped, 0-based).
-
-    Attributes:
-        space: the environment's action space.
-        action_shape, action_dtype: of one action of the policy's.
-        encoded_size: numbers in an action as other networks read it.
-    """
-
-    space: gymnasium.Space[Any]
-    action_shape: tuple[int, ...]
-    action_dtype: torch.dtype
-    encoded_size: int
+class DistributionHead(Head, PolicyHead):
+    """A policy that is a distribution, whose numbers the layers make."""
 
     @abstractmethod
     def forward(self, summary: Float[Tensor, "*N H"]) -> Distribution:
         """Return the distribution of each row's action."""
 
     @abstractmethod
-    def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
-        """Draw what `sample` needs for a batch, `[B, ...]` float32."""
-
-    @abstractmethod
-    def to_environment(self, actions: Array) -> Array:
-        """Map the policy's actions to the environment's."""
-
-    @abstractmethod
-    def encode(self, actions: Shaped[Tensor, "..."]) -> Float[Tensor, "... E"]:
-        """Write the policy's actions `[*N, *A]` as numbers for a network, `[*N, E]`."""
-
-    @abstractmethod
     def choice(self) -> HeadMirror:
         """Numpy form of mode and sampling, on the rows that `linear` gives."""
+
+    def uniform(self, generator: np.random.Generator, batch_size: int) -> Array:
+        """Let noise alone decide: no logit is larger than another."""
+        noise = self.noise(generator, batch_size)
+        return self.choice()(np.zeros((batch_size, self.output.out_features), np.float32), noise)
 
     def mirror(self) -> HeadMirror | None:
         """Numpy form of `forward` and `choice` together."""
@@ -87,12 +67,7 @@ def _gumbel_noise(generator: np.random.Generator, size: tuple[int, ...]) -> Arra
     return np.negative(np.log(noise, out=noise), out=noise)
 
 
-def _one_hot(codes: Int[Tensor, "..."], count: int) -> Float[Tensor, "... K"]:
-    """Compare with every code: unlike `functional.one_hot` it is compiled without a break."""
-    return (codes[..., None] == torch.arange(count, device=codes.device)).float()
-
-
-class CategoricalHead(PolicyHead):
+class CategoricalHead(DistributionHead):
     """One of K actions; the environment counts them from `start`."""
 
     def __init__(self, space: spaces.Discrete[Any], input_size: int, **layers: Any) -> None:
@@ -117,7 +92,7 @@ class CategoricalHead(PolicyHead):
 
     def encode(self, actions: Int[Tensor, "*N"]) -> Float[Tensor, "*N E"]:
         """One-hot."""
-        return _one_hot(actions, self.encoded_size)
+        return one_hot(actions, self.encoded_size)
 
     def choice(self) -> HeadMirror:
         """Take the largest logit, perturbed or not."""
@@ -129,7 +104,7 @@ class CategoricalHead(PolicyHead):
         return choose
 
 
-class MultiCategoricalHead(PolicyHead):
+class MultiCategoricalHead(DistributionHead):
     """D choices at once, independent given the summary; the environment gives them any shape.
 
     One linear layer makes the logits of all choices side by side. Where choices have different
@@ -177,7 +152,7 @@ class MultiCategoricalHead(PolicyHead):
 
     def encode(self, actions: Int[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
         """One-hot of each choice, side by side, without the padding."""
-        table = _one_hot(actions, self._table[1]).flatten(-2)
+        table = one_hot(actions, self._table[1]).flatten(-2)
         return table.index_select(-1, self.columns) if self._is_ragged else table
 
     def choice(self) -> HeadMirror:
@@ -196,7 +171,7 @@ class MultiCategoricalHead(PolicyHead):
         return choose
 
 
-class BernoulliHead(PolicyHead):
+class BernoulliHead(DistributionHead):
     """D bits at once, independent given the summary; the environment gives them any shape."""
 
     space: spaces.MultiBinary
@@ -235,7 +210,7 @@ class BernoulliHead(PolicyHead):
         return choose
 
 
-class GaussianHead(PolicyHead):
+class GaussianHead(DistributionHead):
     """Real actions from a diagonal Gaussian; its deviations are parameters, whatever the state.
 
     The policy works in units of the bounds: -1 and 1 are `low` and `high`, beyond them the
@@ -272,6 +247,12 @@ class GaussianHead(PolicyHead):
         """Standard normal."""
         return generator.standard_normal((batch_size, *self.action_shape), dtype=np.float32)
 
+    def uniform(self, generator: np.random.Generator, batch_size: int) -> Array:
+        """Draw between the bounds; without two, where nothing is uniform, standard normal."""
+        noise = self.noise(generator, batch_size)
+        uniform = generator.uniform(-1.0, 1.0, noise.shape)
+        return np.where(self.is_bounded, uniform, noise).astype(np.float32)
+
     def to_environment(self, actions: Array) -> Array:
         """Scale [-1, 1] to the bounds where there are two, and cut to the space everywhere."""
         share = (actions.astype(np.float64) + 1.0) * 0.5
@@ -304,7 +285,7 @@ def make_policy_head(
     initialization: str,
     gain: float,
     initial_log_std: float,
-) -> PolicyHead:
+) -> DistributionHead:
     """Choose the policy head for an action space.
 
     Args:

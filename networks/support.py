@@ -1,11 +1,17 @@
 """The range of values that a histogram covers, given or learnt from returns, and its bins."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from networks.mirror import Array, RowFunction, array_of
+
+Projection = Callable[[Float[Tensor, "K K"], Float[Tensor, " K"]], None]
+"""Makes `weights @ logits + bias` of logits, from now on: `ValueLayers.project`."""
 
 _HEADROOM = 2.0
 """First learnt limit in units of the largest return."""
@@ -79,24 +85,38 @@ class Support(nn.Module):
         # In pairs from both ends, so that large values of opposite signs cancel exactly.
         return (terms + terms.flip(-1)).sum(-1) / 2
 
+    def mean_mirror(self) -> RowFunction:
+        """Numpy form of `mean`."""
+        centres = array_of(self.centres)
+
+        def mean(logits: Array) -> Array:
+            terms = np.exp(logits - logits.max(-1, keepdims=True))
+            terms *= centres / terms.sum(-1, keepdims=True)
+            terms += terms[..., ::-1].copy()
+            values: Array = terms.sum(-1) * np.float32(0.5)
+            return values
+
+        return mean
+
     @torch.no_grad()
     def observe(
-        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"], output: nn.Linear
+        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"], project: Projection
     ) -> dict[str, Float[Tensor, ""]]:
         """Learn the limits from a trajectory's targets; count what lies outside.
 
         Args:
-            output: the layer that makes the logits; mapped to wider bins so that values stay.
+            project: of the layers that make the logits; maps them to wider bins so that values
+                stay.
         """
         if self.learns:
             sizes = torch.where(valid & returns.isfinite(), returns.abs(), 0.0)
-            self._include(min(float(sizes.max()), _LARGEST), output)
+            self._include(min(float(sizes.max()), _LARGEST), project)
         inside = (returns >= self.limits[0]) & (returns <= self.limits[1])
         outside = (valid & ~inside).sum() / valid.sum().clamp(min=1)
         metrics = {"value/outside_support": outside}
         return metrics | ({"value/support": self.limits[1].clone()} if self.learns else {})
 
-    def _include(self, size: float, output: nn.Linear) -> None:
+    def _include(self, size: float, project: Projection) -> None:
         limit = float(self.limits[1])
         if not self.is_known:
             if size > 0:
@@ -107,9 +127,7 @@ class Support(nn.Module):
         while size > limit * self._share_of_targets:
             limit *= 2
         if limit > before:
-            weights, bias = self._projection(limit)
-            output.weight.copy_(weights @ output.weight)
-            output.bias.copy_(weights @ output.bias + bias)
+            project(*self._projection(limit))
             self._move(limit)
 
     def _move(self, limit: float) -> None:

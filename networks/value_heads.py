@@ -6,14 +6,15 @@ gradient of the logits, `softmax - target`, is bounded whatever the unit of retu
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from networks.heads import ValueHead
+from networks.heads import LayersFactory, ValueHead
+from networks.mirror import RowFunction
 from networks.support import Support
 
 _CUT = 3.0
@@ -67,20 +68,24 @@ class TwoHotValueHead(ValueHead):
 
     def __init__(
         self,
-        input_size: int,
+        layers: LayersFactory,
         *,
         bins: int,
         support: Literal["auto"] | Sequence[float],
         symlog: bool,
-        **layers: Any,
     ) -> None:
         """Build the layers and the bins."""
-        super().__init__(input_size, bins, **layers)
+        super().__init__(layers, bins)
         self.support = Support(bins=bins, limits=support, is_symlog=symlog, margin=0.0)
+        self.learns_support = self.support.learns
 
     def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
         """Mean of the histogram."""
         return self.support.mean(output)
+
+    def value_mirror(self) -> RowFunction:
+        """Numpy form of `value`."""
+        return self.support.mean_mirror()
 
     def loss(
         self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N"]
@@ -92,7 +97,7 @@ class TwoHotValueHead(ValueHead):
         self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
     ) -> dict[str, Float[Tensor, ""]]:
         """Learn the support, if it is learnt; count targets outside."""
-        return self.support.observe(returns, valid, self.output)
+        return self.support.observe(returns, valid, self.layers.project)
 
 
 class HLGaussValueHead(ValueHead):
@@ -102,27 +107,31 @@ class HLGaussValueHead(ValueHead):
 
     def __init__(
         self,
-        input_size: int,
+        layers: LayersFactory,
         *,
         bins: int,
         support: Literal["auto"] | Sequence[float],
         sigma: float,
-        **layers: Any,
     ) -> None:
         """Build the layers and the bins.
 
         Args:
             sigma: deviation of a target in bins.
         """
-        super().__init__(input_size, bins, **layers)
+        super().__init__(layers, bins)
         self.sigma = sigma
         # A bin reaches half its width beyond its centre.
         margin = max(_CUT * sigma - 0.5, 0.0)
         self.support = Support(bins=bins, limits=support, is_symlog=False, margin=margin)
+        self.learns_support = self.support.learns
 
     def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
         """Mean of the histogram."""
         return self.support.mean(output)
+
+    def value_mirror(self) -> RowFunction:
+        """Numpy form of `value`."""
+        return self.support.mean_mirror()
 
     def loss(
         self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N"]
@@ -138,4 +147,4 @@ class HLGaussValueHead(ValueHead):
         self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
     ) -> dict[str, Float[Tensor, ""]]:
         """Learn the support, if it is learnt; count targets outside."""
-        return self.support.observe(returns, valid, self.output)
+        return self.support.observe(returns, valid, self.layers.project)

@@ -1,5 +1,6 @@
 """Builds the auxiliary losses that a configuration names."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig
@@ -16,14 +17,13 @@ _OF_THE_AGENT = ("weight", "weight_schedule")
 
 
 def build_auxiliary(
-    config: DictConfig, actor: Backbone, critic: Backbone, *, action_size: int
+    config: DictConfig, backbones: Mapping[str, Backbone], *, action_size: int
 ) -> AuxiliaryLosses:
     """Make each loss once for every distinct backbone.
 
     Raises:
         ValueError: a loss cannot be made for this extractor, or is none.
     """
-    backbones = {"actor": actor} | ({} if critic is actor else {"critic": critic})
     options: dict[str, dict[str, Any]] = plain(config.auxiliary)
     return AuxiliaryLosses(
         {

@@ -14,9 +14,9 @@ from envs.batch import shown
 from envs.seeding import environment_seeds
 from envs.starting import reset_with_seeds
 from envs.vector import SlotVectorEnv
+from networks.acting import PolicyHead
 from networks.mirror import Array
 from networks.observations import Observations, map_observations
-from networks.policy_heads import PolicyHead
 from training.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
 from training.lives import Lives
 from training.storage import Storage
@@ -25,7 +25,9 @@ from training.storage import Storage
 class Player(Protocol):
     """What steps environments: an agent, or whoever acts as one does."""
 
-    policy_head: PolicyHead
+    @property
+    def policy_head(self) -> PolicyHead:
+        """What actions are like."""
 
     def initial_state(self, batch_size: int) -> Tensor:
         """Return the memory before any observation, `[B, S]`."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 from omegaconf import DictConfig
 
-from agents.actor_critic import reach
 from agents.agent import Agent
+from agents.networks import reach
 from networks.backbone import Backbone
 from training.outline import outline
 

@@ -1,7 +1,7 @@
 """The one loop of every agent: collect, learn, again."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,19 +46,28 @@ class Iteration:
         return cls(state["env_steps"], metrics, [], state["seconds"])
 
 
-def iterations(agent: Agent, collector: Collector, *, total_env_steps: int) -> Iterator[Iteration]:
+def iterations(
+    agent: Agent,
+    collector: Collector,
+    *,
+    total_env_steps: int,
+    is_watched: Callable[[int], bool] = lambda env_steps: True,
+) -> Iterator[Iteration]:
     """Collect and learn until `total_env_steps` valid steps were taken.
 
     The agent's schedules see the share of steps taken before each round: the first round learns at
     the schedule's start, and none at its very end.
+
+    Args:
+        is_watched: whether anybody reads the metrics of the round that ends at a number of steps.
     """
     while collector.env_steps < total_env_steps:
         started = time.perf_counter()
-        agent.env_steps = collector.env_steps
-        agent.progress = collector.env_steps / total_env_steps
+        agent.reach(collector.env_steps, total_env_steps=total_env_steps)
         trajectory = collector.collect(agent)
         collected = time.perf_counter()
-        metrics = agent.learn(trajectory.to(agent.device))
+        agent.is_watched = is_watched(collector.env_steps)
+        metrics = agent.learn(trajectory)
         if agent.device.type == "cuda":  # learn() only queues its work there
             torch.cuda.synchronize(agent.device)
         learnt = time.perf_counter()

@@ -16,7 +16,8 @@ from agents.agent import Agent
 from networks.autoencoder import Encoder
 from networks.backbone import Backbone
 from networks.composite import DictExtractor, Joined
-from networks.heads import Head
+from networks.greedy import EpsilonGreedyHead
+from networks.heads import Head, ValueHead
 from networks.inputs import DictInput
 from networks.layout import written
 from networks.observations import Observations, Shape, Shapes
@@ -56,9 +57,10 @@ def outline(agent: Agent) -> str:
     """
     networks = agent.networks
     rows = [*_inputs(networks.actor), *_backbone("", networks.actor)]
-    rows.append(_head("policy head", networks.policy_head))
+    if "policy_head" in networks.heads:
+        rows.append(_head("policy head", networks.policy_head))
     if not networks.shares_backbone:
-        rows += _critic(networks.actor, networks.critic)
+        rows += _critic(networks.actor, networks.backbones["critic"])
     rows.append(_head("value head", networks.value_head))
     if len(networks.auxiliary):
         losses = "loss" if len(networks.auxiliary) == 1 else "losses"
@@ -108,7 +110,14 @@ def _critic(actor: Backbone, critic: Backbone) -> Iterator[Row]:
 
 
 def _head(name: str, head: nn.Module) -> Row:
-    width = str(head.output.out_features) if isinstance(head, Head) else ""
+    """Show how many numbers a head makes of a summary, of each action where it values actions."""
+    width = ""
+    if isinstance(head, EpsilonGreedyHead):
+        width = written(head.value_head.layers.output_shape)
+    elif isinstance(head, ValueHead):
+        width = written(head.layers.output_shape)
+    elif isinstance(head, Head):
+        width = str(head.output.out_features)
     return _part(name, head, width)
 
 

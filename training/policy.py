@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 from torch import Tensor
@@ -12,7 +13,6 @@ from agents.agent import Agent
 from envs.spaces import flatten_observation, one_line, reads_alike
 from networks.mirror import Array
 from networks.observations import Shape, Shapes, any_part, map_observations
-from networks.policy_heads import CategoricalHead
 from training.environments import build_environments
 
 
@@ -74,7 +74,7 @@ class Policy:
 
     def _single(self, actions: Array) -> Any:
         """Take the one action of a batch; spaces of arrays without dimensions hold arrays too."""
-        is_number = isinstance(self.agent.policy_head, CategoricalHead)
+        is_number = isinstance(self.agent.policy_head.space, spaces.Discrete)
         return actions[0] if is_number else np.asarray(actions[0])
 
     def environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from agents.trajectory import Trajectory
+from networks.acting import PolicyHead
 from networks.mirror import Array
 from networks.observations import Observations, any_part, map_observations
-from networks.policy_heads import PolicyHead
 
 
 class Storage:

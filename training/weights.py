@@ -139,11 +139,12 @@ def _wanted(config: DictConfig, agent: Any) -> Iterator[tuple[str, Path, list[nn
     """Yield each key with the weights it names and the modules that are to have them."""
     own_critic = plain(config.critic.extractor)
     shape = agent.actor.inputs.shape
-    alike = [agent.actor] if own_critic else [agent.actor, agent.critic]
+    backbones = agent.networks.backbones
+    alike = [agent.actor] if own_critic else list(backbones.values())
     extractors = list({id(each.extractor): each.extractor for each in alike}.values())
     yield from _walk("extractor", plain(config.extractor), extractors, shape)
     if own_critic:
-        yield from _walk("critic.extractor", own_critic, [agent.critic.extractor], shape)
+        yield from _walk("critic.extractor", own_critic, [backbones["critic"].extractor], shape)
 
 
 def _walk(

@@ -1,6 +1,7 @@
 """Agents, environments and trajectories in few words."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +23,7 @@ from agents.sequences import Batch
 from agents.trajectory import Trajectory
 from agents.update_rules import Adam
 from networks.backbone import Backbone
-from networks.heads import MSEValueHead
+from networks.heads import MSEValueHead, StateLayers
 from networks.inputs import make_input
 from networks.memory import CellMemory, Memory
 from networks.mlp import Flatten
@@ -39,6 +40,11 @@ SMALL = [
 ]
 
 
+SMALL_DQN = [
+    "agent.buffer_size=600",
+    "agent.batch_size=8",
+    "agent.learning_starts=24",
+]
 OF_PPO_ALONE = ("num_epochs", "num_minibatches", "clip_range", "value_clip_range", "target_kl")
 
 
@@ -48,6 +54,9 @@ def defaults_for(overrides: Sequence[str]) -> list[str]:
     defaults = dict(word.split("=", 1) for word in SMALL)
     if given.get("agent", "ppo") != "ppo":
         defaults = {k: v for k, v in defaults.items() if k.split(".")[-1] not in OF_PPO_ALONE}
+    if given.get("agent") == "dqn":
+        del defaults["agent.rollout_length"]
+        defaults |= dict(word.split("=", 1) for word in SMALL_DQN)
     if given.get("extractor", "mlp") != "mlp":
         del defaults["extractor.hidden_sizes"]
     if given.get("memory", "none") != "none":
@@ -121,7 +130,7 @@ def build_around(
         backbones[0],
         backbones[-1],
         make_policy_head(action_space, memories[0].output_size, **layers, initial_log_std=0.0),
-        MSEValueHead(memories[-1].output_size, **layers),
+        MSEValueHead(partial(StateLayers, memories[-1].output_size, **layers)),
         AuxiliaryLosses({}, {}),
     )
     of_the_returns: dict[str, Any] = {

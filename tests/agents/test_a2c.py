@@ -125,7 +125,7 @@ def at_zero(agent) -> SimpleNamespace:
 
 def test_a_step_makes_the_better_action_likelier_and_the_value_truer(build) -> None:
     run = build("agent=a2c", "env.id=neurl/ActionReward-v0", "optimizer.learning_rate=0.02")
-    torch.nn.init.constant_(run.agent.value_head.output.bias, 3.0)
+    torch.nn.init.constant_(run.agent.value_head.layers.output.bias, 3.0)
     before = at_zero(run.agent)
     for _ in range(3):
         learn_once(run)
@@ -145,7 +145,7 @@ def test_the_entropy_bonus_alone_raises_entropy(build, trajectory, coefficient, 
     )
     with torch.no_grad():
         run.agent.policy_head.output.bias.copy_(torch.tensor([1.0, -1.0]))
-    torch.nn.init.zeros_(run.agent.value_head.output.weight)
+    torch.nn.init.zeros_(run.agent.value_head.layers.output.weight)
     # No reward and no value: no advantage.
     nothing = trajectory(
         torch.zeros(13, 3, 1), torch.zeros(12, 3, dtype=torch.int64), torch.zeros(12, 3)

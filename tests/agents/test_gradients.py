@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.actor_critic import reach, read
+from agents.actor_critic import read
+from agents.networks import reach
 from agents.optimizer import Optimizer
 from networks.auxiliary import AuxiliaryLoss, Reading, Source, mean_of_valid
 

@@ -30,7 +30,8 @@ def at_zero(agent) -> SimpleNamespace:
 def set_biases(agent, **heads: list[float]) -> None:
     with torch.no_grad():
         for name, bias in heads.items():
-            getattr(agent, name).output.bias.copy_(torch.tensor(bias))
+            head = getattr(agent, name)
+            getattr(head, "layers", head).output.bias.copy_(torch.tensor(bias))
 
 
 # The signs
@@ -64,7 +65,7 @@ def test_the_entropy_bonus_alone_raises_entropy(build, trajectory, coefficient, 
         "value_head.gain=0.001",
     )
     set_biases(run.agent, policy_head=[1.0, -1.0])
-    torch.nn.init.zeros_(run.agent.value_head.output.weight)
+    torch.nn.init.zeros_(run.agent.value_head.layers.output.weight)
     # No reward and no value: no advantage.
     nothing = trajectory(
         torch.zeros(13, 3, 1), torch.zeros(12, 3, dtype=torch.int64), torch.zeros(12, 3)

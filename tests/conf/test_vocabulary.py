@@ -9,11 +9,11 @@ from omegaconf import OmegaConf
 from conf.compose import InvalidConfiguration, load
 from conf.schema import GROUPS
 from conf.suggestions import nearest
-from conf.vocabulary import CLEANRL, NOTES, STABLE_BASELINES3, VOCABULARY
+from conf.vocabulary import CLEANRL, NOTES, OF_REPLAY, STABLE_BASELINES3, VOCABULARY
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
-# Keys of agents that are still to come.
-LATER = {"agent.polyak_rate"}
+# Together they have every key that a word stands for.
+CHOSEN = (["memory=lstm"], ["agent=dqn", "value_head=two_hot"], ["agent=pqn"])
 
 
 def test_words_are_translated_when_they_are_refused() -> None:
@@ -25,11 +25,39 @@ def test_words_are_translated_when_they_are_refused() -> None:
 
 
 def test_translations_exist() -> None:
-    config = load(["memory=lstm"])
-    for ours in set(VOCABULARY.values()) - LATER:
+    configs = [load(words) for words in CHOSEN]
+    for ours in {*VOCABULARY.values(), *OF_REPLAY.values()}:
         parent, _, leaf = ours.rpartition(".")
-        node = OmegaConf.select(config, parent) if parent else config
-        assert leaf in node or ours in GROUPS, ours
+        nodes = [OmegaConf.select(config, parent) if parent else config for config in configs]
+        assert ours in GROUPS or any(leaf in node for node in nodes), ours
+
+
+@pytest.mark.parametrize(
+    ("word", "ours", "theirs"),
+    [
+        ("batch_size", "agent.num_minibatches (batch_size =", "agent.batch_size"),
+        ("n_steps", "agent.rollout_length", "agent.n_step"),
+        ("agent.batch_size", "agent.num_minibatches", None),
+        ("agent.n_steps", "agent.rollout_length", "agent.n_step"),
+        ("agent.tau", "agent.polyak_rate (1 copies), which nothing", "agent.polyak_rate"),
+        ("agent.target_network_frequency", "gradient steps), which nothing", "target_update_int"),
+        ("agent.learning_rate", "optimizer.learning_rate", "optimizer.learning_rate"),
+        ("agent.train_freq", "agent.train_frequency (steps", "agent.train_frequency"),
+    ],
+)
+def test_a_word_may_mean_another_key_where_there_is_a_replay(
+    word: str, ours: str, theirs: str | None
+) -> None:
+    for agent, meant in (("ppo", ours), ("dqn", theirs)):
+        if meant is not None:
+            with pytest.raises(InvalidConfiguration, match="unknown key") as refusal:
+                load([f"agent={agent}", f"+{word}=1"])
+            assert meant in str(refusal.value)
+
+
+def test_words_of_a_replay_have_another_meaning_too() -> None:
+    assert OF_REPLAY.keys() <= VOCABULARY.keys()
+    assert [word for word, ours in OF_REPLAY.items() if ours not in NOTES[word]] == []
 
 
 def test_notes_are_about_words() -> None:

@@ -1,10 +1,11 @@
 """Value heads: rows of any shape, and losses by hand."""
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from networks.heads import HuberValueHead, MSEValueHead
+from networks.heads import HuberValueHead, MSEValueHead, StateLayers
 
 LAYERS: dict[str, Any] = {
     "hidden_sizes": [6],
@@ -12,17 +13,18 @@ LAYERS: dict[str, Any] = {
     "initialization": "orthogonal",
     "gain": 1.0,
 }
+FIVE = partial(StateLayers, 5, **LAYERS)
 
 
 def test_rows_of_any_leading_shape_are_the_same_rows() -> None:
-    head = MSEValueHead(5, **LAYERS)
+    head = MSEValueHead(FIVE)
     summary = torch.randn(4, 3, 5)
     assert head(summary).shape == (4, 3)
     torch.testing.assert_close(head(summary)[2], head(summary[2]))
 
 
 def test_mse_loss_by_hand() -> None:
-    head, output = MSEValueHead(5, **LAYERS), torch.tensor([1.0, -2.0], requires_grad=True)
+    head, output = MSEValueHead(FIVE), torch.tensor([1.0, -2.0], requires_grad=True)
     losses = head.loss(output, torch.tensor([3.0, -2.5]))
     assert losses.tolist() == [4.0, 0.25]  # (1 - 3)^2, (-2 + 2.5)^2
     losses.sum().backward()
@@ -31,7 +33,7 @@ def test_mse_loss_by_hand() -> None:
 
 
 def test_huber_loss_by_hand() -> None:
-    head = HuberValueHead(5, delta=2.0, **LAYERS)
+    head = HuberValueHead(FIVE, delta=2.0)
     output = torch.tensor([1.0, 0.0, 0.0], requires_grad=True)
     losses = head.loss(output, torch.tensor([0.0, 2.0, 5.0]))
     # Inside: error^2 / 2. Outside: delta (|error| - delta / 2) = 2 (5 - 1).

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.heads import MSEValueHead
+from networks.heads import StateLayers
 from networks.initialization import initialize
 from networks.memory import GRU, LSTM, RNN
 from networks.mlp import MLP
@@ -44,8 +44,8 @@ def test_linear_layers_are_orthogonal_with_zero_biases() -> None:
 
 
 def test_head_scales_hidden_layers_by_sqrt_two_and_the_output_by_its_gain() -> None:
-    head = MSEValueHead(
-        5, hidden_sizes=[8], activation="tanh", initialization="orthogonal", gain=0.01
+    head = StateLayers(
+        5, 1, hidden_sizes=[8], activation="tanh", initialization="orthogonal", gain=0.01
     )
     assert_orthogonal(head.hidden.layers[0].weight, math.sqrt(2))
     assert_orthogonal(head.output.weight, 0.01)

@@ -92,12 +92,19 @@ def flags(*rows: list[int]) -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.bool)
 
 
+def scaled(
+    scaling: RewardScaling, rewards: torch.Tensor, ended: torch.Tensor, valid: torch.Tensor
+) -> torch.Tensor:
+    scaling.observe(rewards, torch.zeros_like(ended[0]), ended, valid)
+    return scaling(rewards)
+
+
 def test_rewards_are_scaled_by_the_deviation_of_the_discounted_return() -> None:
     scaling = RewardScaling(num_envs=2, discount=0.5)
     rewards = torch.tensor([[1.0, 2.0], [2.0, 4.0], [1e9, 1e9], [4.0, 6.0]])
     ended = flags([0, 0], [1, 1], [0, 0], [0, 0])  # one by termination, one by truncation: alike
     valid = flags([1, 1], [1, 1], [0, 0], [1, 1])
-    found = scaling(rewards, ended, valid)
+    found = scaled(scaling, rewards, ended, valid)
     # Column 0: R = 1, .5 * 1 + 2 = 2.5, (cut), 4.  Column 1: 2, .5 * 2 + 4 = 5, (cut), 6.
     deviation = np.std([1.0, 2.5, 4.0, 2.0, 5.0, 6.0])
     np.testing.assert_allclose(found[valid], rewards[valid] / deviation, rtol=1e-6)
@@ -106,7 +113,7 @@ def test_rewards_are_scaled_by_the_deviation_of_the_discounted_return() -> None:
 
     # The next trajectory goes on from there: column 0 ends at once, column 1 opens with a reset.
     rewards = torch.tensor([[2.0, 1e9], [1e9, 3.0]])
-    scaling(rewards, flags([1, 0], [0, 0]), flags([1, 0], [0, 1]))
+    scaled(scaling, rewards, flags([1, 0], [0, 0]), flags([1, 0], [0, 1]))
     # Column 0: .5 * 4 + 2 = 4, then cut.  Column 1: stands at 6, then .5 * 6 + 3 = 6.
     assert scaling.accumulator.tolist() == [0, 6]
     deviation = np.std([1.0, 2.5, 4.0, 2.0, 5.0, 6.0, 4.0, 6.0])
@@ -115,7 +122,7 @@ def test_rewards_are_scaled_by_the_deviation_of_the_discounted_return() -> None:
 
 def test_an_episode_that_ends_with_the_trajectory_leaves_nothing() -> None:
     scaling = RewardScaling(num_envs=1, discount=0.9)
-    scaling(torch.tensor([[5.0]]), flags([1]), flags([1]))
+    scaled(scaling, torch.tensor([[5.0]]), flags([1]), flags([1]))
     assert scaling.accumulator.item() == 0
 
 
@@ -123,24 +130,22 @@ def test_scaled_rewards_are_cut_at_ten_and_not_shifted() -> None:
     scaling = RewardScaling(num_envs=1, discount=0.0)
     rewards = torch.cat([torch.ones(50), -torch.ones(50), torch.tensor([1e4])])[:, None]
     nothing = torch.zeros(101, 1, dtype=torch.bool)
-    found = scaling(rewards, nothing, ~nothing)
+    found = scaled(scaling, rewards, nothing, ~nothing)
     assert (found[:50] > 0).all()
     assert found.max().item() == pytest.approx(10, rel=0.01)
     scaling = RewardScaling(num_envs=1, discount=0.0)
-    found = scaling(torch.tensor([[0.0], [0.0], [1e-9]]), nothing[:3], ~nothing[:3])
+    found = scaled(scaling, torch.tensor([[0.0], [0.0], [1e-9]]), nothing[:3], ~nothing[:3])
     assert found.isfinite().all()
 
 
 def test_no_reward_scaling_hands_on() -> None:
     rewards = torch.randn(3, 2)
-    assert NoRewardScaling()(rewards, rewards > 0, rewards > 0) is rewards
+    assert NoRewardScaling()(rewards) is rewards
 
 
 def test_rewards_are_cut_on_both_sides_and_small_ones_stay() -> None:
     rewards = torch.tensor([[-400.0, 0.25], [1.0, 30.0]])
-    flags = torch.zeros(2, 2, dtype=torch.bool)
     clipping = RewardClipping(limit=1.0)
-    clipping.restart(flags[0])
-    assert clipping(rewards, flags, ~flags).tolist() == [[-1, 0.25], [1, 1]]
+    assert clipping(rewards).tolist() == [[-1, 0.25], [1, 1]]
     assert rewards[0, 0] == -400  # the stream's own stay raw
     assert not clipping.state_dict()

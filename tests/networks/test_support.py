@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from networks.heads import StateLayers
 from networks.support import Support, symexp, symlog
 
 
@@ -14,13 +15,16 @@ def support(limits: Any = "auto", *, bins: int = 101, symlog: bool = False, marg
     return Support(bins=bins, limits=limits, is_symlog=symlog, margin=margin)
 
 
-def layer(bins: int = 101) -> nn.Linear:
-    return nn.Linear(4, bins)
+def layer(bins: int = 101) -> StateLayers:
+    return StateLayers(
+        4, bins, hidden_sizes=[], activation="tanh", initialization="default", gain=1.0
+    )
 
 
-def see(made: Support, values: list[float], output: nn.Linear | None = None) -> dict[str, Tensor]:
+def see(made: Support, values: list[float], layers: StateLayers | None = None) -> dict[str, Tensor]:
     returns = torch.tensor(values)
-    return made.observe(returns, torch.ones(len(values), dtype=torch.bool), output or layer())
+    valid = torch.ones(len(values), dtype=torch.bool)
+    return made.observe(returns, valid, (layers or layer()).project)
 
 
 def test_symlog_and_its_inverse() -> None:
@@ -59,7 +63,7 @@ def test_a_margin_of_most_bins_leaves_room() -> None:
 def test_what_is_not_valid_or_not_finite_moves_nothing() -> None:
     made = support()
     returns = torch.tensor([1.0, 50.0, torch.nan, torch.inf])
-    metrics = made.observe(returns, torch.tensor([True, False, True, True]), layer())
+    metrics = made.observe(returns, torch.tensor([True, False, True, True]), layer().project)
     assert made.limits.tolist() == [-2.0, 2.0]
     assert metrics["value/outside_support"].item() == pytest.approx(2 / 3)
     assert metrics["value/support"].item() == 2.0
@@ -86,10 +90,11 @@ def test_doubling_by_hand() -> None:
     Each of the three new ones at -2, 0 and 2 covers half of each old neighbour. Those at -2 and 2
     lie on the old limits: what they would have got from beyond is missing, a quarter of the whole.
     """
-    made, output = support(bins=5), layer(bins=5)
-    see(made, [1.0], output)
+    made, layers = support(bins=5), layer(bins=5)
+    output = layers.output
+    see(made, [1.0], layers)
     old, bias = output.weight.detach().clone(), output.bias.detach().clone()
-    see(made, [3.0], output)
+    see(made, [3.0], layers)
     torch.testing.assert_close(output.weight[2], old[1] / 4 + old[2] / 2 + old[3] / 4)
     torch.testing.assert_close(output.weight[1], old[0] * 2 / 3 + old[1] / 3)
     missing = torch.tensor(0.75).log()
@@ -103,8 +108,9 @@ def test_doubling_by_hand() -> None:
 @pytest.mark.parametrize("deviation", [0.75, 2.0, 8.0])
 def test_growing_keeps_values(is_symlog: bool, bins: int, doublings: int, deviation: float) -> None:
     """To half of a new bin, of Gaussians from less than a bin wide to a sixth of the support."""
-    made, output = support(bins=bins, symlog=is_symlog), layer(bins)
-    see(made, [50.0], output)
+    made, layers = support(bins=bins, symlog=is_symlog), layer(bins)
+    output = layers.output
+    see(made, [50.0], layers)
     inputs = torch.eye(4)
     steps = torch.arange(bins, dtype=torch.float32)
     with torch.no_grad():
@@ -113,7 +119,7 @@ def test_growing_keeps_values(is_symlog: bool, bins: int, doublings: int, deviat
             output.weight[:, row] = log_density.clamp(min=-12)  # as far as training gets
         output.bias.normal_(0, 0.1)
     before, limit = values_of(made, output, inputs), made.limits[1].item()
-    see(made, [limit * (2**doublings - 0.5)], output)
+    see(made, [limit * (2**doublings - 0.5)], layers)
     assert made.limits[1].item() == limit * 2**doublings
     after = values_of(made, output, inputs)
     places = torch.searchsorted(made.centres, before)
@@ -122,29 +128,31 @@ def test_growing_keeps_values(is_symlog: bool, bins: int, doublings: int, deviat
 
 
 def test_a_new_head_stays_at_zero_when_its_support_moves() -> None:
-    made, output = support(), layer()
+    made, layers = support(), layer()
+    output = layers.output
     nn.init.zeros_(output.weight)
     nn.init.zeros_(output.bias)
     for value in (0.0, 1e-3, 1.0, 1e4):
-        see(made, [value], output)
+        see(made, [value], layers)
         assert values_of(made, output, torch.randn(3, 4)).abs().max() < 1e-5 * made.limits[1]
 
 
 def test_growing_happens_in_place() -> None:
     """Optimizers pack parameters into storage of their own, compiled steps hold on to buffers."""
-    made, output = support(), layer()
+    made, layers = support(), layer()
+    output = layers.output
     places = [t.data_ptr() for t in (output.weight, output.bias, made.limits, made.centres)]
-    see(made, [1.0], output)
-    see(made, [100.0], output)
+    see(made, [1.0], layers)
+    see(made, [100.0], layers)
     assert [t.data_ptr() for t in (output.weight, output.bias, made.limits, made.centres)] == places
 
 
 def test_what_was_learnt_travels_in_the_state() -> None:
-    made, output = support(), layer()
-    see(made, [5.0], output)
+    made, layers = support(), layer()
+    see(made, [5.0], layers)
     state, fresh = copy.deepcopy(made.state_dict()), support()
     fresh.load_state_dict(state)
-    see(fresh, [11.0], output)
+    see(fresh, [11.0], layers)
     assert fresh.limits.tolist() == [-20.0, 20.0]  # grown from 10, not begun at 22
 
 

@@ -1,6 +1,7 @@
 """Histograms of values: targets by hand and against loops, values, gradients."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from networks.heads import ValueHead
+from networks.heads import StateLayers, ValueHead
 from networks.value_heads import (
     HLGaussValueHead,
     TwoHotValueHead,
@@ -26,15 +27,15 @@ LAYERS: dict[str, Any] = {
 
 
 def head(kind: str, *, bins: int = 21, support: Any = (-2.0, 3.0), **changes: Any) -> ValueHead:
-    layers = {**LAYERS, **changes}
+    layers = partial(StateLayers, 5, **{**LAYERS, **changes})
     if kind == "hl_gauss":
-        return HLGaussValueHead(5, bins=bins, support=support, sigma=0.75, **layers)
-    return TwoHotValueHead(5, bins=bins, support=support, symlog=kind == "symlog", **layers)
+        return HLGaussValueHead(layers, bins=bins, support=support, sigma=0.75)
+    return TwoHotValueHead(layers, bins=bins, support=support, symlog=kind == "symlog")
 
 
 def targets_of(made: ValueHead, values: Tensor) -> Tensor:
     """The distributions that a head is fitted to, read off its loss: it is linear in them."""
-    bins = made.output.out_features
+    (bins,) = made.layers.output_shape
     ideal = torch.zeros(len(values), bins, requires_grad=True)
     # Of equal logits, d loss / d logit_k = 1 / K - p_k.
     (gradient,) = torch.autograd.grad(made.loss(ideal, values).sum(), ideal)

@@ -54,7 +54,7 @@ def test_training_starts_from_weights(trained, build, tmp_path: Path, way: str) 
 
 def test_what_is_missing_stays_as_drawn_and_is_named(trained, build) -> None:
     agent = build("memory=gru", "memory.hidden_size=4", "value_head.hidden_sizes=[3]").agent
-    with pytest.raises(ValueError, match=r"value_head\.output\.weight has shape"):
+    with pytest.raises(ValueError, match=r"value_head\.layers\.output\.weight has shape"):
         warm_start(agent, trained.directory)
     agent = build("memory=lstm", "memory.hidden_size=4", "extractor.hidden_sizes=[5]").agent
     with pytest.raises(ValueError, match="choose the network"):

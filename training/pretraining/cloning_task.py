@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from agents.agent import Agent
-from conf.combinations import training_sequence_length
+from conf.steps import training_sequence_length
 from envs.seeding import environment_seeds
 from training.collect import Collector, Player
 from training.environments import build_environments

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from agents.agent import Agent
 from envs.seeding import environment_seeds
+from networks.acting import PolicyHead
 from networks.mirror import Array
 from networks.observations import Observations
-from networks.policy_heads import GaussianHead, PolicyHead
 from training.collect import Player
 from training.policy import other_spaces
 from training.restore import load_agent
@@ -23,10 +23,7 @@ RANDOM = "random"
 
 
 class UniformPlayer:
-    """Draws every action with the same probability, in the policy's own action space.
-
-    Dimensions without two bounds, of which no distribution is uniform, are standard normal.
-    """
+    """Draws every action with the same probability, in the policy's own action space."""
 
     def __init__(self, policy_head: PolicyHead, generator: np.random.Generator) -> None:
         """Take the head, whose space is acted in but whose weights are not read."""
@@ -40,14 +37,7 @@ class UniformPlayer:
         self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
     ) -> tuple[Tensor, Tensor]:
         """Draw actions, whatever is observed."""
-        head, batch_size = self.policy_head, len(is_first)
-        noise = head.noise(self._generator, batch_size)
-        if isinstance(head, GaussianHead):
-            uniform = self._generator.uniform(-1.0, 1.0, noise.shape)
-            actions: Array = np.where(head.is_bounded, uniform, noise).astype(np.float32)
-        else:  # where no logit is larger than another, noise alone decides
-            logits = np.zeros((batch_size, head.output.out_features), np.float32)
-            actions = head.choice()(logits, noise)
+        actions = self.policy_head.uniform(self._generator, len(is_first))
         return torch.from_numpy(actions), state
 
     def to_environment(self, actions: Tensor) -> Array:

@@ -227,7 +227,9 @@ class ReconstructionTask(Task):
         encoder = part_of(pretrained.tensors, "encoder")
         agent.actor.extractor.load_state_dict(encoder)
         if self._config.critic.extractor is None:
-            agent.critic.extractor.load_state_dict(encoder)
+            for backbone in agent.networks.backbones.values():
+                backbone.extractor.load_state_dict(encoder)
+        agent.adopt()
 
 
 def pretrain_extractor(

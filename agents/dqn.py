@@ -1,0 +1,203 @@
+"""Deep Q-learning (Mnih et al. 2015), each of its variants a part, with any memory.
+
+Double Q-learning and n-step returns belong to the target, dueling and noisy networks are layers,
+C51 and quantile regression are value heads, priorities are the replay's, DRQN and R2D2 are
+memories. Rainbow (Hessel et al. 2018, arXiv:1710.02298) is all of it at once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from agents.action_values import ActionValues, Noise, taken
+from agents.agent import Agent
+from agents.losses import masked_mean
+from agents.off_policy import (
+    UpdateClock,
+    Windows,
+    learnt_steps,
+    sequence_priorities,
+    states_on_stride,
+    warmed,
+)
+from agents.optimizer import Optimizer, Pace
+from agents.q_report import by_position, look
+from agents.q_target import QTarget
+from agents.reading import read_features
+from agents.replay import Replay
+from agents.reports import COUNTS, movement, summarized
+from agents.schedules import Schedule
+from agents.trajectory import Trajectory
+from networks.auxiliary import Reading
+from networks.heads import ValueHead
+
+_METRICS = ("loss/value", "value/mean", "value/td_error")
+"""Means that a gradient step reports, in its order."""
+
+
+class DQN(Agent):
+    """Learns the values of actions from replayed windows of its stream, and acts by them.
+
+    Args:
+        networks: all of them.
+        replay: what it draws from.
+        windows: how what it draws is read.
+        clock: says when gradient steps are due.
+        target: what values are to become.
+        optimizer: makes the optimizer of the networks' parts.
+        batch_size: windows per gradient step.
+        target_update_interval: gradient steps after which the target network follows.
+        polyak_rate: how far it follows; 1 is all the way.
+        epsilon: share of random actions, over the run's progress.
+        importance_exponent: beta of prioritised replay, over the run's progress.
+        priority_max_share: of the largest error in a sequence's priority; the rest is their mean.
+    """
+
+    networks: ActionValues
+
+    def __init__(
+        self,
+        *,
+        networks: ActionValues,
+        replay: Replay,
+        windows: Windows,
+        clock: UpdateClock,
+        target: QTarget,
+        optimizer: Callable[[Mapping[str, Sequence[nn.Parameter]]], Optimizer],
+        generator: np.random.Generator,
+        batch_size: int,
+        target_update_interval: int,
+        polyak_rate: float,
+        epsilon: Schedule,
+        importance_exponent: Schedule,
+        priority_max_share: float,
+        compile: bool,
+    ) -> None:
+        """Take the parts and the numbers."""
+        super().__init__(networks=networks, generator=generator, compile=compile)
+        self.replay, self.windows, self.clock, self.target = replay, windows, clock, target
+        self.batch_size, self.priority_max_share = batch_size, priority_max_share
+        self.target_update_interval, self.polyak_rate = target_update_interval, polyak_rate
+        self.epsilon, self.importance_exponent = epsilon, importance_exponent
+        self.optimizer = optimizer(self.parts())
+        positions = by_position(torch.zeros(windows.sequence_length, 1, dtype=torch.bool))
+        self._metrics = (*_METRICS, *positions, *self.auxiliary.tags, *COUNTS)
+        self.eval()  # dropout and the like are on in gradient steps only
+
+    @property
+    def value_head(self) -> ValueHead:
+        """The values by which it acts."""
+        return self.networks.value_head
+
+    def reach(self, env_steps: int, *, total_env_steps: int) -> None:
+        """Stand at a point of the run, and explore as much as is due there."""
+        super().reach(env_steps, total_env_steps=total_env_steps)
+        self.networks.policy_head.set_epsilon(self.epsilon(self.progress))
+
+    def adopt(self) -> None:
+        """Let the target begin with weights that came from elsewhere."""
+        self.target.network.follow(1.0)
+
+    def experience(self) -> Replay:
+        """Return the replay, most of which never changes from one checkpoint to the next."""
+        return self.replay
+
+    def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
+        """Remember a trajectory, and take the gradient steps that are due."""
+        self.thaw()
+        seen = trajectory.to(self.device)
+        self.replay.add(trajectory, self._states(seen))
+        valid = seen.valid
+        self.target.reward_scaling.observe(seen.rewards, seen.is_first[0], seen.ended, valid)
+        due = self.clock.advance(int(valid.sum()), is_ready=self.replay.num_windows > 0)
+        metrics = self._improve(due) if due else {tag: torch.zeros(()) for tag in COUNTS}
+        self.actor.observe(seen.step_observations, valid)
+        return metrics
+
+    def _states(self, trajectory: Trajectory) -> Float[Tensor, "K B S"] | None:
+        if not self.windows.keeps_state:
+            return None
+        states = states_on_stride(
+            self.actor, trajectory, first_step=self.replay.cursor, stride=self.windows.stride
+        )
+        return states.cpu()
+
+    def _improve(self, due: range) -> dict[str, Tensor]:
+        before = self.optimizer.flat.clone()
+        beta = self.importance_exponent(self.progress)
+        pace = self.optimizer.pace(self.progress, self.env_steps)
+        auxiliary_weights = self.auxiliary.weights(self.progress).to(self.device)
+        observed: dict[str, Tensor] = {}
+        metrics: list[Tensor] = []
+        with self.training_mode():
+            for update in due:
+                sample = self.replay.sample(
+                    self.batch_size, self.generator, importance_exponent=beta
+                )
+                window, weights = sample.window.to(self.device), sample.weights.to(self.device)
+                if self.value_head.learns_support and not metrics:
+                    state = warmed(self.actor, window, self.windows.burn_in)
+                    observed = self.target.observe(window, state)
+                values, priorities, gradients = self._gradient_step(
+                    window, weights, self._noise(), pace, auxiliary_weights
+                )
+                self.replay.update(sample.starts, priorities.cpu())
+                metrics.append(values)
+                if update % self.target_update_interval == 0:
+                    self.target.network.follow(self.polyak_rate)
+        report = summarized(self._metrics, torch.stack(metrics))
+        if not self.is_watched:
+            return report
+        report |= observed | look(self.networks, self.target, self.windows, sample, self.device)
+        report |= {
+            "schedule/epsilon": self.networks.policy_head.epsilon.clone(),
+            "schedule/importance_exponent": torch.tensor(beta),
+            "replay/priority_mean": priorities.mean(),
+            "replay/priority_max": priorities.max(),
+        }
+        return report | movement(
+            self.optimizer, gradients=gradients, before=before, progress=self.progress
+        )
+
+    def _noise(self) -> Noise:
+        size = self.value_head.noise_size
+        if not size:
+            return None, None, None
+        drawn = self.generator.standard_normal((3, size), dtype=np.float32)
+        network, target, choosing = torch.from_numpy(drawn).to(self.device).unbind()
+        return network, target, choosing
+
+    def _step(
+        self,
+        window: Trajectory,
+        weights: Float[Tensor, " N"],
+        noise: Noise,
+        pace: Pace,
+        auxiliary_weights: Float[Tensor, " A"],
+    ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " N"], Float[Tensor, " P"]]:
+        """Take one gradient step: a function of tensors, without a branch on data."""
+        state = warmed(self.actor, window, self.windows.burn_in)
+        steps = learnt_steps(window, self.windows.learnt, needs_next=self.auxiliary.needs_next)
+        readings: dict[str, Reading] = {}
+        features = read_features(self.networks, "actor", steps, known=None, readings=readings)
+        summary, _ = self.actor.memory(features, state, steps.is_first)
+        output = taken(self.value_head(summary, noise[0]), steps.actions)
+        target = self.target(window, state, noise)
+        loss = masked_mean(self.value_head.loss(output, target) * weights, steps.valid)
+        losses, auxiliary = {"critic": loss}, loss.new_zeros(0)
+        if len(self.auxiliary):
+            auxiliary = self.auxiliary(readings)
+            losses["auxiliary"] = auxiliary @ auxiliary_weights
+        with torch.no_grad():
+            errors = self.value_head.error(output, target)
+            values = self.target.scale.inverse(self.value_head.value(output))
+            means = masked_mean(torch.stack([values, errors]), steps.valid)
+            terms = torch.stack([loss, *means, *by_position(steps.valid, errors).values()])
+        active = torch.ones((), dtype=torch.bool, device=loss.device)
+        counts, gradients = self.optimizer.descend(losses, pace, active)
+        share = self.priority_max_share
+        priorities = sequence_priorities(errors, steps.valid, max_share=share)
+        return torch.cat([terms, auxiliary.detach(), counts]), priorities, gradients

@@ -1,0 +1,75 @@
+"""What is to be seen of learning from replay: errors along a sequence, how old things have become.
+
+Everything here is measured beside learning, where somebody watches, and changes nothing.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from agents.action_values import ActionValues, taken
+from agents.losses import masked_mean
+from agents.off_policy import Windows, warmed
+from agents.q_target import QTarget
+from agents.replay import Sample
+from networks.observations import map_observations
+
+_POSITIONS = ("start", "middle", "end")
+
+
+def by_position(
+    valid: Bool[Tensor, "L N"], errors: Float[Tensor, "L N"] | None = None
+) -> dict[str, Float[Tensor, ""]]:
+    """Average errors over each third of the sequences; nothing where they are too short for that.
+
+    A memory that begins wrong shows errors at the start that fade along the sequence.
+    """
+    if len(valid) < len(_POSITIONS):
+        return {}
+    known = torch.zeros_like(valid, dtype=torch.float32) if errors is None else errors
+    parts = zip(known.tensor_split(3), valid.tensor_split(3), strict=True)
+    means = [masked_mean(error, is_valid) for error, is_valid in parts]
+    return {f"value/td_error/{where}": m for where, m in zip(_POSITIONS, means, strict=True)}
+
+
+@torch.no_grad()
+def look(
+    networks: ActionValues,
+    target: QTarget,
+    windows: Windows,
+    sample: Sample,
+    device: torch.device,
+) -> dict[str, Float[Tensor, ""]]:
+    """Measure the networks and the replay on one sample.
+
+    Returns:
+        `value/max` and `value/target_gap`, the mean distance to the target network's values;
+        `replay/age` of the sample in environment steps, `replay/importance_weight_min`; and
+        `replay/state_staleness`, where a memory was kept at the end of what is learnt from: how far
+        the present network's memory is from it, in units of its norm.
+    """
+    window = sample.window.to(device)
+    state = warmed(networks.actor, window, windows.burn_in)
+    learnt = windows.learnt
+    summary, after = networks.actor(
+        map_observations(lambda part: part[learnt], window.observations),
+        state,
+        window.is_first[learnt],
+    )
+    valid, actions = window.valid[learnt], window.actions[learnt]
+    head, scale = networks.value_head, target.scale
+    values = scale.inverse(head.value(head(summary)))
+    steps = torch.arange(learnt.start, learnt.stop, device=device)[:, None].expand(valid.shape)
+    slow = scale.inverse(head.value(target.read(window, steps, None)))
+    gaps = (taken(values, actions) - taken(slow, actions)).abs()
+    metrics = {
+        "value/max": torch.where(valid[..., None], values, -torch.inf).max(),
+        "value/target_gap": masked_mean(gaps, valid),
+        "replay/age": sample.age,
+        "replay/importance_weight_min": sample.weights.min(),
+    }
+    if sample.state_after is not None:
+        kept = sample.state_after.to(device)
+        distance = (after - kept).norm(dim=-1) / kept.norm(dim=-1).clamp(min=1e-6)
+        metrics["replay/state_staleness"] = distance.mean()
+    return metrics

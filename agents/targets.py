@@ -1,0 +1,62 @@
+"""Targets of action values: n-step returns inside of windows."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """What L steps of N windows earned, and where they go on from.
+
+        G_t = rewards + discounts * v(observations[steps])
+
+    Attributes:
+        rewards: summed and discounted, up to the end of the episode at most.
+        discounts: of the value that follows; 0 where the episode was terminated.
+        steps: which observation of the window that value is of.
+    """
+
+    rewards: Float[Tensor, "L N"]
+    discounts: Float[Tensor, "L N"]
+    steps: Int[Tensor, "L N"]
+
+
+def n_step_bootstrap(
+    rewards: Float[Tensor, "W N"],
+    terminated: Bool[Tensor, "W N"],
+    truncated: Bool[Tensor, "W N"],
+    *,
+    first: int,
+    length: int,
+    n_step: int,
+    discount: float,
+) -> Bootstrap:
+    """Sum the rewards of up to `n_step` steps, fewer where the episode ends before.
+
+        k = min(n, steps to the end);  rewards_t = sum_{i < k} discount^i r_{t + i}
+        discounts_t = discount^k, or 0 if step t + k - 1 terminated
+
+    Termination leaves nothing to come; a truncated episode goes on from its final observation,
+    which is `observations[t + k]` like any other.
+
+    Args:
+        first, length: the steps `first ... first + length - 1` of each window are those returned.
+
+    Source: Sutton & Barto (2018), section 7.1; Watkins (1989).
+    """
+    shape = rewards[first : first + length]
+    total, discounts = torch.zeros_like(shape), torch.ones_like(shape)
+    goes_on = torch.ones_like(shape, dtype=torch.bool)
+    taken = torch.zeros_like(shape, dtype=torch.int64)
+    for ahead in range(n_step):
+        here = slice(first + ahead, first + ahead + length)
+        total = total + torch.where(goes_on, discounts * rewards[here], 0.0)
+        discounts = torch.where(goes_on, discounts * discount, discounts)
+        discounts = torch.where(goes_on & terminated[here], 0.0, discounts)
+        taken = taken + goes_on
+        goes_on = goes_on & ~(terminated[here] | truncated[here])
+    start = torch.arange(first, first + length, device=rewards.device)[:, None]
+    return Bootstrap(rewards=total, discounts=discounts, steps=start + taken)

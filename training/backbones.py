@@ -1,0 +1,84 @@
+"""Builds backbones: how observations are read, features extracted, the past remembered."""
+
+from typing import Any
+
+import gymnasium
+from omegaconf import DictConfig
+
+from agents.networks import Networks
+from networks.backbone import Backbone
+from networks.inputs import make_input
+from networks.memory import Memory
+from training.extractors import build_extractor, make_normalization
+from training.instantiation import make, plain
+from training.optimizers import frozen_until
+
+
+def build_backbone(config: DictConfig, observation_space: gymnasium.Space[Any]) -> Backbone:
+    """Build the one of an agent that has one."""
+    return _Builder(config, observation_space).build(config.extractor, config.memory, "")
+
+
+def build_backbones(
+    config: DictConfig, observation_space: gymnasium.Space[Any]
+) -> tuple[Backbone, Backbone]:
+    """Build the actor's and the critic's, one and the same with `share_backbone`."""
+    builder, own = _Builder(config, observation_space), config.critic
+    actor = builder.build(config.extractor, config.memory, "")
+    if config.share_backbone:
+        return actor, actor
+    return actor, builder.build(
+        own.extractor or config.extractor,
+        own.memory or config.memory,
+        "critic." if own.extractor else "",
+    )
+
+
+class _Builder:
+    """Builds backbones that share how observations are scaled: there is one truth about them."""
+
+    def __init__(self, config: DictConfig, observation_space: gymnasium.Space[Any]) -> None:
+        self._inputs = make_input(observation_space)
+        learns = config.normalize_observations
+        self._normalization = make_normalization(self._inputs, learns=learns)
+        self._half_precision = config.precision == "bf16"
+
+    def build(self, extractor_config: DictConfig, memory_config: DictConfig, key: str) -> Backbone:
+        """Build one; `key` stands before `extractor` in messages."""
+        inputs = self._inputs
+        own = {k: v for k, v in plain(extractor_config).items() if k != "freeze"}
+        extractor, width = build_extractor(f"{key}extractor", own, inputs.shape, inputs.layout)
+        options = {k: v for k, v in plain(memory_config).items() if k != "sequence_length"}
+        memory = make("memory", options, width)
+        if not isinstance(memory, Memory):
+            raise ValueError(f"memory: {options['_target_']} is no networks.memory.Memory")
+        return Backbone(
+            inputs=inputs,
+            normalization=self._normalization,
+            extractor=extractor,
+            feature_size=width,
+            memory=memory,
+            frozen_until=frozen_until(extractor_config.get("freeze", False)),
+            half_precision=self._half_precision,
+        )
+
+
+def refuse_idle(config: DictConfig, networks: Networks) -> None:
+    """Refuse to freeze what has no weights, and losses that could train nothing else.
+
+    Raises:
+        ValueError: one line that names the key and the remedy.
+    """
+    backbones = networks.backbones.values()
+    if any(True for each in backbones for _ in each.extractor.parameters()):
+        return
+    kind = config.extractor._target_
+    if config.extractor.get("freeze", False):
+        raise ValueError(
+            f"extractor.freeze: {kind} has no weights to freeze; set extractor.freeze=false"
+        )
+    if config.auxiliary:
+        raise ValueError(
+            f"auxiliary: expected none, because {kind} has no weights that they could train; use "
+            "extractor=mlp"
+        )
