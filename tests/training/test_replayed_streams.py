@@ -52,7 +52,7 @@ def games() -> Any:
         all_actions=False,
         size=24,
         num_threads=1,
-        max_episode_steps=60,
+        max_episode_steps=20,
         frame_stack=4,
     )
 
@@ -62,8 +62,9 @@ def overwriting() -> Any:
     return SequentialVectorEnv(makers, on_failure="stop")
 
 
-@pytest.mark.parametrize("life_loss", [False, True])
-@pytest.mark.parametrize("make", [games, overwriting])
+@pytest.mark.parametrize(
+    ("make", "life_loss"), [(games, True), (overwriting, False), (overwriting, True)]
+)
 def test_windows_are_what_environments_emitted(make, life_loss: bool, random_agent: Any) -> None:
     environments = make()
     stacks = frame_stacks(environments.single_observation_space)
@@ -71,7 +72,7 @@ def test_windows_are_what_environments_emitted(make, life_loss: bool, random_age
     agent = random_agent(environments.single_action_space)
     collector = Collector(environments, rollout_length=9, seeds=[0, 1], life_loss=life_loss)
     replay = Replay(
-        buffer_size=200,
+        buffer_size=120,
         num_envs=2,
         window_length=3,
         stride=1,
@@ -86,7 +87,7 @@ def test_windows_are_what_environments_emitted(make, life_loss: bool, random_age
     names = ("actions", "rewards", "terminated", "truncated", "valid")
     log: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     generator = np.random.default_rng(0)
-    for _ in range(25):
+    for _ in range(15):
         trajectory = collector.collect(agent)
         replay.add(trajectory, None)
         emitted = emitted[: len(log["actions"])] + list(trajectory.observations.clone())
