@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from agents.compilation import compiled
+from agents.experience import Experience
 from agents.networks import Networks
 from agents.optimizer import Optimizer
 from agents.schedules import Schedule
@@ -25,7 +26,7 @@ ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], t
 class Agent(nn.Module, ABC):
     """An actor (backbone and policy head) and a rule by which it learns.
 
-    What learning needs to go on exactly is in `state_dict()` or in `generator`.
+    What learning needs to go on exactly is in `state_dict()`, in `generator` or in `experience()`.
 
     Args:
         compile: trace the gradient step with `torch.compile`.
@@ -67,6 +68,10 @@ class Agent(nn.Module, ABC):
     @abstractmethod
     def _step(self, *arguments: Any, **named: Any) -> Any:
         """Take one gradient step: a function of tensors, without a branch on data."""
+
+    def experience(self) -> Experience | None:
+        """Return what is learnt from again and again; None where experience is used up at once."""
+        return None
 
     @cached_property
     def _gradient_step(self) -> Callable[..., Any]:

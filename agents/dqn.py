@@ -101,6 +101,10 @@ class DQN(Agent):
         """Let the target begin with weights that came from elsewhere."""
         self.target.network.follow(1.0)
 
+    def experience(self) -> Replay:
+        """Return the replay, most of which never changes from one checkpoint to the next."""
+        return self.replay
+
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Remember a trajectory, and take the gradient steps that are due."""
         self.thaw()

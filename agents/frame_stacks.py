@@ -31,13 +31,14 @@ class FrameStacks:
         }
 
     def begin(self, ring: Ring, step: int, parts: Mapping[str, Array]) -> None:
-        """Write the frames that the stacks at `step`, the first of all, are made of before it."""
+        """Write the frames that the stacks at `step`, the first of all, are made of."""
         if not self.sizes:
             return
-        for row in range(step - self.history, step):
-            ring.fields["is_first"][row] = ring.fields["refilled"][row] = False
+        before = slice(step - self.history, step + 1)
+        for array in (*ring.fields.values(), *ring.frames.values()):
+            array[before] = 0
         for name, size in self.sizes.items():
-            for back in range(1, size):
+            for back in range(size):
                 ring.frames[name][step - back] = parts[name][0, :, size - 1 - back]
 
     def refilled(self, ring: Ring, step: int, parts: Mapping[str, Array]) -> Array | None:

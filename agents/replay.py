@@ -1,14 +1,18 @@
 """Replay: the stream is stored once, and drawn in windows of the type that collection yields."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from agents.cuts import mark_cuts
 from agents.frame_stacks import FrameStacks
+from agents.replay_chunks import Chunk, chunks_of, layout_of, restore
+from agents.replay_size import refuse_too_large
 from agents.ring import Ring, as_observations, as_trajectory
 from agents.samplers import Sampler
 from agents.step_layout import StepLayout, arrays_of
@@ -113,8 +117,38 @@ class Replay:
         return self._sampler.num_windows
 
     @property
+    def _num_rows(self) -> int:
+        """Beside the steps that are kept the newest observation, and the oldest one's stack."""
+        rows = self._capacity + 1 + self._stacks.history
+        return -(-rows // self._stride) * self._stride
+
+    @property
     def _oldest(self) -> int:
         return max(self._origin, self._cursor - self._capacity)
+
+    def predicted_bytes(self, layout: StepLayout) -> int:
+        """Say how much memory steps of this layout will take, once the ring is full."""
+        rows = self._num_rows * self._num_envs
+        state_bytes = 4 * layout.state_size if self._keeps_state else 0
+        each = state_bytes + self._sampler.window_bytes
+        return rows * layout.step_bytes + int(rows // self._stride * each)
+
+    def refuse_too_large(self, layout: StepLayout, *, available: int | None) -> None:
+        """Refuse to take more memory than there is, before any is allocated.
+
+        Args:
+            layout: of the steps that will come (`StepLayout.of_spaces`).
+            available: bytes of memory that are free; None where that is not known.
+
+        Raises:
+            ValueError: with the estimate and the largest `buffer_size` that fits.
+        """
+        refuse_too_large(
+            buffer_size=self._capacity * self._num_envs,
+            needed=self.predicted_bytes(layout),
+            step_bytes=layout.step_bytes,
+            available=available,
+        )
 
     def add(self, trajectory: Trajectory, states: Float[Tensor, "K B S"] | None) -> None:
         """Append a trajectory, which begins where the last one ended.
@@ -143,8 +177,9 @@ class Replay:
             ring = self._allocate(StepLayout.of(trajectory, self._stacks.sizes))
             self._stacks.begin(ring, step, parts)
         else:
-            self._mark_cuts(ring, trajectory.is_first.numpy())
-        refilled = self._stacks.refilled(ring, step, parts) if step > self._origin else None
+            is_first = trajectory.is_first.numpy()
+            self._retract(mark_cuts(ring, step, is_first, first_step=self._origin))
+        refilled = self._stacks.refilled(ring, step, parts)
         ring.write(step, trajectory, self._stacks.newest(parts), refilled)
         if self._keeps_state:
             assert states is not None
@@ -154,41 +189,23 @@ class Replay:
 
     def _allocate(self, layout: StepLayout) -> Ring:
         self._state_size = layout.state_size
-        # Beside the steps that are kept the newest observation, and the oldest one's stack.
-        rows = self._capacity + 1 + self._stacks.history
         self._ring = Ring(
             layout,
-            num_rows=-(-rows // self._stride) * self._stride,
+            num_rows=self._num_rows,
             num_envs=self._num_envs,
             stride=self._stride,
             keeps_state=self._keeps_state,
         )
-        capacity = self._ring.num_rows // self._stride * self._num_envs
-        self._sampler.allocate(capacity, self._origin // self._stride * self._num_envs)
+        windows = self._num_rows // self._stride * self._num_envs
+        self._sampler.allocate(windows, self._origin // self._stride * self._num_envs)
         return self._ring
-
-    def _mark_cuts(self, ring: Ring, is_first: Array) -> None:
-        """Mark where environments began anew since the newest row, or in the step after it."""
-        if not is_first[:2].any():
-            return
-        newest, last, before = ((self._cursor - back) % ring.num_rows for back in range(3))
-        terminated, truncated = ring.fields["terminated"], ring.fields["truncated"]
-        began = is_first[0] & ~ring.fields["is_first"][newest]
-        if began.any() and self._cursor > self._origin:
-            terminated[last] &= ~began
-            truncated[last] &= ~began
-            if self._cursor - 1 > self._origin:
-                truncated[before] |= began & ~terminated[before]
-            if self._starts_on_valid_steps and self._window_length == 1:
-                self._retract(np.flatnonzero(began))
-        if len(is_first) > 1:
-            truncated[last] |= is_first[1] & ~terminated[last]
 
     def _retract(self, environments: Array) -> None:
         """Draw no more the windows of the last step, which became one that only resets."""
-        if (self._cursor - 1) % self._stride == 0:
-            number = (self._cursor - 1) // self._stride * self._num_envs
-            self._sampler.retract(number + environments)
+        number, remainder = divmod(self._cursor - 1, self._stride)
+        is_known = self._window_length == 1 and not remainder
+        if len(environments) and self._starts_on_valid_steps and is_known:
+            self._sampler.retract(number * self._num_envs + environments)
 
     def _advance(self, ring: Ring) -> None:
         """Tell the sampler which windows there are now."""
@@ -261,3 +278,48 @@ class Replay:
         steps, environments = np.divmod(starts, self._num_envs)
         numbers = steps // self._stride * self._num_envs + environments
         self._sampler.update(numbers, priorities.numpy())
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what is not in `chunks`, as tensors and as plain Python: it is small."""
+        state = {"cursor": self._cursor, "state_size": self._state_size}
+        if self._ring is None:
+            return {}, state
+        tensors, sampler = self._sampler.state_dict()
+        return tensors, {**state, "sampler": sampler}
+
+    def chunks(self) -> dict[str, Callable[[], Chunk]]:
+        """Name the pieces of the stream that are held; each is read when it is called.
+
+        Most of them are `steps-<...>`: of such a name a checkpoint that has it needs no second
+        copy. What is read is a copy, to be saved before the next `add`.
+        """
+        return {} if self._ring is None else chunks_of(self._ring, **self._rows)
+
+    def load(
+        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], chunks: Mapping[str, Chunk]
+    ) -> None:
+        """Go on from a saved state, exactly.
+
+        Args:
+            chunks: at least those that `chunks` named as the state was saved. They are asked for
+                one after another, so that they need not be in memory together.
+
+        Raises:
+            ValueError: some are missing.
+        """
+        self._cursor, self._state_size = state["cursor"], state["state_size"]
+        if self._cursor == self._origin:
+            return
+        first = next(iter(chunks.values()), None)
+        if first is None:
+            raise ValueError("the replay's steps are missing")
+        ring = self._allocate(layout_of(first, state_size=self._state_size))
+        restore(ring, chunks, **self._rows)
+        self._advance(ring)
+        self._sampler.load_state_dict(tensors, state["sampler"])
+
+    @property
+    def _rows(self) -> dict[str, int]:
+        """The rows that the ring is made of: the oldest, the first that is a step, the newest."""
+        first = self._oldest - self._stacks.history
+        return {"first": first, "first_step": self._origin, "newest": self._cursor}

@@ -121,14 +121,14 @@ class Ring:
 
     def is_first_at(self, steps: Array) -> Array:
         """Tell whether the observations of absolute steps `[N]` open an episode, `[N, B]`."""
-        found: Array = self.fields["is_first"].take(steps % self.num_rows, axis=0)
+        found: Array = self.fields["is_first"][steps % self.num_rows]
         return found
 
 
 def as_observations(parts: Mapping[str, Array]) -> Observations:
     """Undo the naming of an observation without parts."""
     tensors = {name: torch.from_numpy(part) for name, part in parts.items()}
-    return tensors[WHOLE] if WHOLE in tensors else tensors
+    return tensors.get(WHOLE, tensors)
 
 
 def as_trajectory(records: Any, observations: Observations, state: torch.Tensor) -> Trajectory:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,8 +25,10 @@ class Sampler(ABC):
     Attributes:
         first, end: the windows that are known.
         num_windows: how many of them can be drawn.
+        window_bytes: memory that a window's place takes.
     """
 
+    window_bytes: ClassVar[float]
     first = 0
     end = 0
     num_windows = 0
@@ -88,6 +90,8 @@ class Sampler(ABC):
 class UniformSampler(Sampler):
     """Draws all windows alike."""
 
+    window_bytes = 1.0
+
     def _allocate(self) -> None:
         self._drawable = np.zeros(self._capacity, np.bool_)
         self.num_windows = 0
@@ -148,6 +152,8 @@ class PrioritizedSampler(Sampler):
     Args:
         priority_exponent: a; 0 is uniform.
     """
+
+    window_bytes = SumTree.leaf_bytes
 
     def __init__(self, *, priority_exponent: float) -> None:
         self._exponent = priority_exponent

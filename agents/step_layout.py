@@ -10,7 +10,7 @@ from gymnasium import Space, spaces
 
 from agents.trajectory import Trajectory
 from networks.mirror import Array
-from networks.observations import Shape, map_observations
+from networks.observations import Observations, Shape, map_observations
 
 WHOLE = ""
 """Name of an observation that has no parts."""
@@ -97,9 +97,9 @@ class StepLayout:
         return self.record.itemsize + sum(part.bytes for part in self.parts.values())
 
 
-def arrays_of(observations: object) -> dict[str, Array]:
+def arrays_of(observations: Observations) -> dict[str, Array]:
     """View observations as arrays by name."""
-    arrays = map_observations(torch.Tensor.numpy, observations)
+    arrays = map_observations(lambda part: part.numpy(), observations)
     return arrays if isinstance(arrays, dict) else {WHOLE: arrays}
 
 

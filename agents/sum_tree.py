@@ -4,18 +4,21 @@ import numpy as np
 
 from networks.mirror import Array
 
-_FAN_OUT = 128
+_FAN_OUT = 32  # measured: of powers of two the fastest for a million leaves
 
 
 class SumTree:
-    """Numbers >= 0 in `capacity` leaves, and above them the sums of every 128.
+    """Numbers >= 0 in `capacity` leaves, and above them the sums of every 32.
 
     Sums are always taken anew from what is below them: no error builds up, and equal leaves make
     an equal tree, whatever became of them before.
 
     Attributes:
         leaves: float32, `[capacity]`; all 0 at first.
+        leaf_bytes: memory that a leaf takes, with its share of what is above it.
     """
+
+    leaf_bytes = 4 + 8 / (_FAN_OUT - 1)
 
     def __init__(self, capacity: int) -> None:
         """Allocate."""
@@ -31,11 +34,6 @@ class SumTree:
     def total(self) -> float:
         """Sum of all leaves."""
         return float(self._levels[-1].sum(dtype=np.float64))
-
-    @property
-    def allocated_bytes(self) -> int:
-        """Of all levels."""
-        return sum(level.nbytes for level in self._levels)
 
     def count(self, slots: slice) -> int:
         """Count the leaves above 0 in a stretch."""
@@ -57,7 +55,7 @@ class SumTree:
             above[slots] = level.take(slots, axis=0).sum(1, dtype=np.float64)
 
     def find(self, fractions: Array) -> tuple[Array, Array]:
-        """Find the leaves at which the running sum passes fractions of the total; never an empty one.
+        """Find the leaves at which the running sum passes fractions of the total; no empty ones.
 
         Args:
             fractions: `[N]` in [0, 1).
@@ -73,7 +71,7 @@ class SumTree:
             sums = values.cumsum(1, dtype=np.float64)
             # Rounding may have pushed the rest to the end, where leaves may be empty.
             np.minimum(rest, np.nextafter(sums[:, -1], 0.0), out=rest)
-            child = (sums <= rest[:, None]).sum(1)
+            child = (sums > rest[:, None]).argmax(1)
             places = np.arange(0, values.size, _FAN_OUT) + child
             found = values.take(places).astype(np.float64)
             rest -= sums.take(places) - found

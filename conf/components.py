@@ -145,7 +145,7 @@ class AnyOptimizer:
 
 @dataclass
 class Adam(AnyOptimizer):
-    """conf/optimizer/adam.yaml and adamw.yaml."""
+    """conf/optimizer/adam.yaml, adamw.yaml and radam.yaml."""
 
     betas: tuple[FractionBelowOne, FractionBelowOne]
     eps: Positive
@@ -256,6 +256,7 @@ TARGETS: dict[str, dict[str, type]] = {
     "optimizer": {
         "torch.optim.Adam": Adam,
         "torch.optim.AdamW": Adam,
+        "torch.optim.RAdam": Adam,
         "torch.optim.RMSprop": RMSprop,
         "torch.optim.SGD": SGD,
         "agents.update_rules.RMSpropTF": RMSpropTF,

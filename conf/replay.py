@@ -52,17 +52,14 @@ def _capacity(config: Config) -> Iterator[str]:
     """Some window must lie within the ring wherever its newest step is."""
     agent, num_envs = config["agent"], config["env"]["num_envs"]
     stride, held = replay_stride(config), replayed_steps(config)
-    stack = config["env"]["frame_stack"]
-    needed = window_length(config) + stride - 1 + stack - 1
+    needed = window_length(config) + stride - 1
     holds = f"{agent['buffer_size']} / env.num_envs {num_envs} holds {held} steps of each"
     least = math.ceil(max(needed, steps_per_iteration(config)) / stride) * stride * num_envs
     if held < needed:
-        rest = [f"{stride - 1} up to a start"] if stride > 1 else []
-        rest += [f"{stack - 1} of a stack"] if stack > 1 else []
+        rest = f" + {stride - 1} up to a start" if stride > 1 else ""
         yield (
             f"agent.buffer_size: {holds} environment, fewer than a window needs: "
-            + " + ".join([_window(config), *rest])
-            + f" = {needed}; choose at least {least}"
+            f"{_window(config)}{rest} = {needed}; choose at least {least}"
         )
     elif held < steps_per_iteration(config):
         yield (

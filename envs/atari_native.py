@@ -10,6 +10,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from envs.frame_stack import mark_stack
+
 Array = npt.NDArray[Any]
 Frames = npt.NDArray[np.uint8]
 
@@ -66,6 +68,8 @@ class AtariGames(AtariVectorEnv):
         self._frame_stack = frame_stack
         shape = (frame_stack, size, size) if frame_stack > 1 else (size, size)
         self.single_observation_space = spaces.Box(0, 255, shape, np.uint8)
+        if frame_stack > 1:
+            mark_stack(self.single_observation_space, frame_stack)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._ages = np.zeros(num_envs, np.int64)  # steps since the reset
         self._ended = np.zeros(num_envs, np.bool_)

@@ -1,6 +1,7 @@
 """Shows the newest observations at once, oldest first."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -13,6 +14,30 @@ from envs.spaces import MAX_DIMENSIONS, is_grid, one_line
 
 Array = npt.NDArray[Any]
 Frames = spaces.Box | spaces.MultiDiscrete[Any]
+
+_MARK = "frame_stack"
+
+
+def frame_stacks(observation_space: gymnasium.Space[Any]) -> dict[str, int]:
+    """Tell which parts of an observation are stacks of frames, and of how many.
+
+    Every one of such a part's observations is the one before it without its oldest frame and with a
+    new one, or begins anew filled with one frame. A wrapper that makes anything else of a stack has
+    an `observation_space` of its own, which is not marked.
+
+    Args:
+        observation_space: of one environment. One without parts has the name "".
+    """
+    parts: Mapping[str, gymnasium.Space[Any]] = {"": observation_space}
+    if isinstance(observation_space, spaces.Dict):
+        parts = observation_space.spaces
+    return {name: vars(part)[_MARK] for name, part in parts.items() if _MARK in vars(part)}
+
+
+def mark_stack(space: Frames, size: int) -> Frames:
+    """Have a space say that its first axis is a stack of frames; copies of it say so too."""
+    vars(space)[_MARK] = size
+    return space
 
 
 class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -87,11 +112,13 @@ def _stacked(space: gymnasium.Space[Any], size: int) -> Frames:
         return np.repeat(array[None], size, axis=0)
 
     if isinstance(space, spaces.Box):
-        return spaces.Box(repeat(space.low), repeat(space.high), dtype=space.dtype.type)
+        box = spaces.Box(repeat(space.low), repeat(space.high), dtype=space.dtype.type)
+        return mark_stack(box, size)
     assert isinstance(space, spaces.MultiDiscrete)
     shape = space.shape if len(space.shape) > 2 else (*space.shape, 1)
-    return spaces.MultiDiscrete(
+    grid = spaces.MultiDiscrete(
         repeat(space.nvec.reshape(shape)),
         dtype=space.dtype.type,
         start=repeat(space.start.reshape(shape)),
     )
+    return mark_stack(grid, size)

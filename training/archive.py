@@ -9,6 +9,7 @@ from torch import Tensor
 
 from agents.agent import Agent
 from training.checkpoint import (
+    Checkpoint,
     DamagedCheckpoint,
     load_checkpoint,
     part_of,
@@ -16,6 +17,7 @@ from training.checkpoint import (
     save_checkpoint,
 )
 from training.evaluation import Evaluation
+from training.manifests import Entry
 from training.progression import Progression
 
 _KEPT_BEST = 2
@@ -30,9 +32,13 @@ class Archive:
     """
 
     def __init__(self, directory: Path, agent: Agent, *, keep_last: int) -> None:
-        """Take the run's directory and the agent, whose tensors go into every checkpoint."""
+        """Take the run's directory and the agent, whose tensors go into every checkpoint.
+
+        Its experience goes into `last` alone: only who goes on with the run needs it.
+        """
         self._last, self._best = (directory / "checkpoints" / name for name in ("last", "best"))
         self._agent, self._keep_last = agent, keep_last
+        self._chunks: Mapping[str, Entry] = {}  # of `last`, written or gone on from
         self.env_steps: int | None = None
 
     def save_last(
@@ -50,8 +56,21 @@ class Archive:
         Raises:
             OSError: it could not be saved, and there is no other way to go on from here.
         """
+        experience = self._agent.experience()
+        if experience is not None:
+            kept, numbers = experience.state_dict()
+            tensors = {**tensors, **_named("experience", kept)}
+            state = {**state, "experience": numbers}
         try:
-            self._save(self._last, at, tensors=tensors, state=state, keep=self._keep_last)
+            self._chunks = self._save(
+                self._last,
+                at,
+                tensors=tensors,
+                state=state,
+                keep=self._keep_last,
+                chunks={} if experience is None else experience.chunks(),
+                known=self._chunks,
+            )
         except OSError as error:
             if must_succeed:
                 raise
@@ -76,15 +95,15 @@ class Archive:
         tensors: Mapping[str, Tensor],
         state: Mapping[str, Any],
         keep: int,
-    ) -> None:
-        own = {f"agent.{key}": tensor for key, tensor in self._agent.state_dict().items()}
-        other = {f"collector.{key}": tensor for key, tensor in tensors.items()}
-        save_checkpoint(
+        **chunks: Any,
+    ) -> Mapping[str, Entry]:
+        return save_checkpoint(
             directory,
-            tensors=own | other,
+            tensors={**_named("agent", self._agent.state_dict()), **tensors},
             state={"env_steps": at.env_steps, "updates": at.updates, **state},
             step=at.env_steps,
             keep=keep,
+            **chunks,
         )
 
     def load_best(self) -> bool:
@@ -97,9 +116,9 @@ class Archive:
         self._agent.load_state_dict(part_of(tensors, "agent"))
         return True
 
-    def go_back(self, at: Progression) -> None:
-        """Go on from `at`: take back a best checkpoint of later steps than those."""
-        self.env_steps = at.env_steps
+    def go_back(self, at: Progression, saved: Checkpoint) -> None:
+        """Go on from what `last` held at `at`; take back a best checkpoint of later steps."""
+        self.env_steps, self._chunks = at.env_steps, saved.chunks.entries
         if at.best is None or roll_back(self._best, at.best_env_steps):
             return
         try:
@@ -109,3 +128,8 @@ class Archive:
             return
         at.best = Evaluation.from_state_dict(state["evaluation"])
         at.best_env_steps = state["env_steps"]
+
+
+def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put a part's name before its tensors', as `part_of` takes it off again."""
+    return {f"{part}.{name}": tensor for name, tensor in tensors.items()}

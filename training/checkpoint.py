@@ -3,7 +3,8 @@
 A checkpoint is a manifest that names its files with sizes and SHA-256 sums, and carries a sum of
 its own. `manifest.json` is the newest; older ones stand beside it as `manifest-<step>.json`. New
 files never overwrite those that a manifest names, and `manifest.json` is replaced last, in one
-rename: whenever the process dies, the directory holds a complete checkpoint.
+rename: whenever the process dies, the directory holds a complete checkpoint. Chunks
+(`training.chunks`) are files that several checkpoints share.
 """
 
 import hashlib
@@ -11,24 +12,52 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from training.chunks import Chunk, SavedChunks, bytes_of, file_of, still_there, to_safetensors
 from training.files import replace, sync_directory, to_json, write
+from training.manifests import (
+    MANIFEST,
+    DamagedCheckpoint,
+    Entry,
+    files_of,
+    manifest_of,
+    manifests,
+    older_manifests,
+    older_name,
+    read_manifest,
+    read_verified,
+    sealed,
+)
 
-MANIFEST = "manifest.json"
-_FORMAT = 2
-_OLDER = re.compile(r"manifest-(\d+)\.json")
+__all__ = [
+    "MANIFEST",
+    "Checkpoint",
+    "DamagedCheckpoint",
+    "load_checkpoint",
+    "open_checkpoint",
+    "part_of",
+    "roll_back",
+    "save_checkpoint",
+]
+
+Read = TypeVar("Read")
 
 
-class DamagedCheckpoint(ValueError):
-    """A checkpoint is missing, incomplete, or not what was written."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint: what was saved, its chunks still on the disk."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    chunks: SavedChunks
 
 
 def save_checkpoint(
@@ -38,7 +67,9 @@ def save_checkpoint(
     state: Mapping[str, Any],
     step: int,
     keep: int = 1,
-) -> None:
+    chunks: Mapping[str, Chunk] | None = None,
+    known: Mapping[str, Entry] | None = None,
+) -> dict[str, Entry]:
     """Publish a checkpoint in `directory` as the newest one.
 
     Args:
@@ -47,63 +78,105 @@ def save_checkpoint(
         step: environment steps, part of the file names.
         keep: how many checkpoints stay, this one included. Those of later steps go: they are of a
             course that the run has left.
+        chunks: what else belongs to it, by name; read and written unless it is known.
+        known: the chunks that this process wrote before, or went on from: what was returned when it
+            saved last, or the `entries` of what it opened.
+
+    Returns:
+        The chunks of this checkpoint, known from now on.
 
     Raises:
         OSError: it could not be written; the previous checkpoint stands.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    contents = {
-        _free_name(directory, f"tensors-{step}.safetensors"): _to_safetensors(tensors),
-        _free_name(directory, f"state-{step}.json"): to_json(state),
+    own = {
+        f"tensors-{step}.safetensors": to_safetensors(tensors),
+        f"state-{step}.json": to_json(state),
     }
-    files = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in contents.items()
-    }
-    manifest = _sealed({"format": _FORMAT, "step": step, "files": files})
-    kept = _older(directory, before=step)[: keep - 1]
+    chunks = chunks or {}
+    there = still_there(directory, chunks, known or {})
+    missing = {name: (file_of(name), chunks[name]) for name in chunks if name not in there}
+    kept = older_manifests(directory, before=step)[: keep - 1]
+    new = _NewFiles(directory)
     try:
-        for name, data in contents.items():
-            write(directory / name, data)
+        # One chunk at a time: together they may not fit into memory.
+        there |= {name: new.write(file, to_safetensors(c())) for name, (file, c) in missing.items()}
+        files = dict(map(_named, (new.write(name, data) for name, data in own.items())))
         for older, data in kept:
-            replace(directory / f"manifest-{older['step']}.json", data)
-        replace(directory / MANIFEST, manifest)
+            replace(directory / older_name(older), data)
+        manifest = manifest_of(step, files, {name: there[name] for name in chunks})
+        replace(directory / MANIFEST, sealed(manifest))
     except OSError as error:
-        for name in contents:
-            (directory / name).unlink(missing_ok=True)
-        size = sum(map(len, contents.values()))
+        new.remove()
+        size = sum(map(len, own.values())) + sum(bytes_of(chunk) for _, chunk in missing.values())
         raise OSError(
             error.errno, f"checkpoint of {size:,} bytes not saved: {error.strerror}", str(directory)
         ) from error
     sync_directory(directory)
-    _prune(directory, kept=[MANIFEST, *contents, *_names(older for older, _ in kept)])
+    _prune(directory, manifest, [older for older, _ in kept])
+    return dict(manifest.get("chunks", {}))
 
 
-def _to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
-    # copies, because parameters are views of one vector and shared modules appear twice
-    whole = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-    return safetensors.torch.save(whole)
+def _named(entry: Entry) -> tuple[str, Entry]:
+    """Take the name of a file out of its entry."""
+    return entry["file"], {key: value for key, value in entry.items() if key != "file"}
+
+
+class _NewFiles:
+    """Files of a checkpoint that is being written, under names that no other file has."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._names: list[str] = []
+
+    def write(self, name: str, data: bytes) -> Entry:
+        """Write a file, wait until it is on disk, and describe it."""
+        free = _free_name(self._directory, name)
+        self._names.append(free)
+        write(self._directory / free, data)
+        return {"file": free, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        for name in self._names:
+            (self._directory / name).unlink(missing_ok=True)
 
 
 def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the newest whole checkpoint's tensors and state, after verifying every byte.
+    """Read the newest whole checkpoint's tensors and state, after verifying every byte of them.
+
+    Warns where a newer one is damaged. Chunks are not looked at.
+
+    Raises:
+        DamagedCheckpoint: none is whole.
+    """
+    return _newest_whole(directory, _load)
+
+
+def open_checkpoint(directory: Path) -> Checkpoint:
+    """Open the newest checkpoint that is whole with its chunks, after verifying every byte.
 
     Warns where a newer one is damaged.
 
     Raises:
         DamagedCheckpoint: none is whole.
     """
-    older = sorted(
-        (path for path in directory.glob("manifest-*.json") if _OLDER.fullmatch(path.name)),
-        key=lambda path: -int(path.stem.partition("-")[2]),
-    )
+
+    def read(path: Path) -> Checkpoint:
+        tensors, state = _load(path)
+        chunks = SavedChunks(path.parent, read_manifest(path).get("chunks", {}))
+        chunks.verify()
+        return Checkpoint(tensors, state, chunks)
+
+    return _newest_whole(directory, read)
+
+
+def _newest_whole(directory: Path, read: Callable[[Path], Read]) -> Read:
+    """Read one checkpoint after the other until one is whole."""
     damage: list[DamagedCheckpoint] = []
-    for path in (directory / MANIFEST, *older):
+    for path in manifests(directory):
         try:
-            loaded = _load(path)
+            found = _guarded(read, path)
         except DamagedCheckpoint as error:
             damage.append(error)
             continue
@@ -111,10 +184,37 @@ def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]
             warnings.warn(
                 f"{damage[0]}; the one before it is used ({path.name})",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        return loaded
-    raise damage[0]
+        return found
+    rest = f"; none of the {len(damage)} checkpoints there is whole" if damage[1:] else ""
+    raise DamagedCheckpoint(f"{damage[0]}{rest}") from damage[0]
+
+
+def _guarded(read: Callable[[Path], Read], path: Path) -> Read:
+    """Read the checkpoint of a manifest; whatever is wrong with it is damage."""
+    try:
+        return read(path)
+    except DamagedCheckpoint:
+        raise
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name
+        raise DamagedCheckpoint(f"no checkpoint in {path.parent}: {missing} is missing") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what the manifest names, but for its chunks."""
+    files = read_manifest(path)["files"]
+    tensors, state = (_verified(path.parent, files, kind) for kind in ("tensors", "state"))
+    return safetensors.torch.load(tensors), json.loads(state)
+
+
+def _verified(directory: Path, files: Mapping[str, Entry], kind: str) -> bytes:
+    """Read the one file of a kind that the manifest names; nothing outside of `directory`."""
+    (name,) = (name for name in files if re.fullmatch(rf"{kind}-[\w-]+\.\w+", name))
+    return read_verified(directory / name, files[name])
 
 
 def part_of(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
@@ -125,7 +225,7 @@ def part_of(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
 
 def roll_back(directory: Path, step: int) -> bool:
     """Make the checkpoint of `step` the newest, dropping later ones; False where it is gone."""
-    for manifest, data in _older(directory, before=step + 1):
+    for manifest, data in older_manifests(directory, before=step + 1):
         if manifest["step"] == step:
             replace(directory / MANIFEST, data)
             sync_directory(directory)
@@ -133,82 +233,12 @@ def roll_back(directory: Path, step: int) -> bool:
     return False
 
 
-def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the checkpoint of one manifest."""
-    directory = path.parent
-    try:
-        manifest = _manifest(path)
-        tensors, state = (
-            _verified(directory, manifest["files"], kind) for kind in ("tensors", "state")
-        )
-        return safetensors.torch.load(tensors), json.loads(state)
-    except DamagedCheckpoint:
-        raise
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name
-        raise DamagedCheckpoint(f"no checkpoint in {directory}: {missing} is missing") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
-        raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
-
-
-def _sealed(content: Mapping[str, Any]) -> bytes:
-    """Encode a manifest together with its own sum."""
-    return to_json({**content, "sha256": hashlib.sha256(to_json(content)).hexdigest()})
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest, every byte of which must be as it was written."""
-    data = path.read_bytes()
-    manifest: dict[str, Any] = json.loads(data)
-    content = {key: value for key, value in manifest.items() if key != "sha256"}
-    if _sealed(content) != data:
-        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one it names")
-    if manifest["format"] != _FORMAT:
-        raise DamagedCheckpoint(
-            f"{path} has format {manifest['format']}, this version reads format {_FORMAT}"
-        )
-    return manifest
-
-
-def _verified(directory: Path, files: Mapping[str, Mapping[str, Any]], kind: str) -> bytes:
-    """Read the one file of a kind that the manifest names; nothing outside of `directory`."""
-    (name,) = (name for name in files if re.fullmatch(rf"{kind}-[\w-]+\.\w+", name))
-    path = directory / name
-    if path.stat().st_size != files[name]["bytes"]:  # before it is read
-        raise DamagedCheckpoint(f"{path} is damaged: its size is not the one in {MANIFEST}")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != files[name]["sha256"]:
-        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")
-    return data
-
-
-def _older(directory: Path, *, before: int) -> list[tuple[dict[str, Any], bytes]]:
-    """List readable manifests of earlier steps, latest first, once each."""
-    found: dict[int, tuple[dict[str, Any], bytes]] = {}
-    for path in (*directory.glob("manifest-*.json"), directory / MANIFEST):
-        try:
-            manifest, data = _manifest(path), path.read_bytes()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            continue
-        if manifest["step"] < before:
-            found[manifest["step"]] = manifest, data
-    return [found[step] for step in sorted(found, reverse=True)]
-
-
-def _names(manifests: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Name the manifests kept beside the newest, and their files."""
-    return [
-        name
-        for manifest in manifests
-        for name in (f"manifest-{manifest['step']}.json", *manifest["files"])
-    ]
-
-
-def _prune(directory: Path, *, kept: Iterable[str]) -> None:
+def _prune(directory: Path, newest: Mapping[str, Any], older: Sequence[Mapping[str, Any]]) -> None:
     """Remove what no manifest names any more."""
-    names = set(kept)
+    kept = {MANIFEST, *map(older_name, older)}
+    kept.update(file for manifest in (newest, *older) for file in files_of(manifest))
     for path in directory.iterdir():
-        if path.name not in names:
+        if path.name not in kept:
             path.unlink()
 
 

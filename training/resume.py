@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from torch import Tensor
 
 from agents.agent import Agent
+from training.checkpoint import (
+    Checkpoint,
+    DamagedCheckpoint,
+    load_checkpoint,
+    open_checkpoint,
+)
 from training.identity import differences
 
 
@@ -15,16 +20,16 @@ class SavedRun:
     """The last checkpoint of a run that goes on.
 
     Attributes:
-        tensors, state: as `Run` saved them.
+        checkpoint: as `Run` saved it.
+        state: of that.
         threads: of the process that saved it.
     """
 
-    def __init__(
-        self, directory: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
-    ) -> None:
-        """Take what `load_checkpoint` read."""
-        self.directory, self.tensors, self.state = directory, tensors, state
-        self.threads: int = state["identity"]["threads"]
+    def __init__(self, directory: Path, checkpoint: Checkpoint) -> None:
+        """Take what `open_checkpoint` found."""
+        self.directory, self.checkpoint = directory, checkpoint
+        self.state: Mapping[str, Any] = checkpoint.state
+        self.threads: int = self.state["identity"]["threads"]
 
     def refuse(self, now: Mapping[str, Any]) -> None:
         """Refuse to go on with another network, environment, package version or thread count.
@@ -68,7 +73,32 @@ class SavedRun:
         return lines
 
 
+def open_run(directory: Path) -> SavedRun:
+    """Open the last checkpoint of a run.
+
+    Raises:
+        DamagedCheckpoint: none is whole.
+    """
+    checkpoints = directory / "checkpoints" / "last"
+    try:
+        return SavedRun(directory, open_checkpoint(checkpoints))
+    except DamagedCheckpoint as error:
+        try:
+            load_checkpoint(checkpoints)
+        except DamagedCheckpoint:
+            raise error from None
+        raise DamagedCheckpoint(
+            f"{error}. Only experience is damaged: init_from={directory} starts a new run from "
+            "the weights"
+        ) from error
+
+
 def _schedules(config: DictConfig) -> list[tuple[str, str]]:
     """List the keys that say how a number moves over the run."""
     agent = [(f"agent.{key}", kind) for key, kind in config.agent.items() if "_schedule" in key]
+    moves = {
+        "agent.epsilon": config.agent.get("epsilon") != config.agent.get("final_epsilon"),
+        "agent.importance_exponent": bool(config.agent.get("prioritized")),
+    }
+    agent += [(key, "linear") for key, does in moves.items() if does]
     return [*agent, ("optimizer.schedule", config.optimizer.schedule)]

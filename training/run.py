@@ -7,12 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
-
 from agents.agent import Agent
 from envs.vector import EnvironmentFailure
 from training.archive import Archive
-from training.checkpoint import part_of
+from training.checkpoint import Checkpoint, part_of
 from training.collect import Collector
 from training.episodes import Abandoned, EpisodeHistory, InvalidExperience
 from training.evaluation import Evaluator
@@ -297,6 +295,7 @@ class Run:
     def _save_last(self) -> None:
         """Save everything that the run depends on."""
         tensors, collector = self._collector.state_dict()
+        tensors = {f"collector.{name}": tensor for name, tensor in tensors.items()}
         state = {
             "collector": collector,
             "progression": self.at.state_dict(),
@@ -314,9 +313,17 @@ class Run:
         must_succeed = self.saved_env_steps is None or self.at.env_steps >= self._total
         self._archive.save_last(self.at, tensors=tensors, state=state, must_succeed=must_succeed)
 
-    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[bool]:
-        """Go on from `checkpoints/last`; tell which environments are exactly where they were."""
+    def restore(self, saved: Checkpoint) -> list[bool]:
+        """Go on from `checkpoints/last`; tell which environments are exactly where they were.
+
+        Raises:
+            DamagedCheckpoint: a chunk has changed since it was opened.
+        """
+        tensors, state = saved.tensors, saved.state
         self._agent.load_state_dict(part_of(tensors, "agent"))
+        experience = self._agent.experience()
+        if experience is not None:
+            experience.load(part_of(tensors, "experience"), state["experience"], saved.chunks)
         self._agent.generator.bit_generator.state = state["generator"]
         exact = self._collector.load_state_dict(
             part_of(tensors, "collector"), state["collector"], seed=self._facts["seed"]
@@ -328,6 +335,6 @@ class Run:
         self._unlogged = unlogged and Iteration.from_state_dict(unlogged)
         self._last_look = Look(state.get("look", {}))  # pictures are not kept
         self._lost_iterations, self._lost_since = state["lost"]
-        self._archive.go_back(self.at)
+        self._archive.go_back(self.at, saved)
         self._progress.update(self.at.env_steps, self._history.return_mean)
         return exact

@@ -21,7 +21,6 @@ from training.build import (
     build_evaluator,
     parameter_counts,
 )
-from training.checkpoint import load_checkpoint
 from training.command import begin_records
 from training.directory import claimed
 from training.episodes import InvalidExperience
@@ -34,7 +33,8 @@ from training.pretraining.stages import Interrupted, SavedPretraining
 from training.pretraining.start import Start, begun_pretraining, take_weights
 from training.progression import Intervals
 from training.refusal import Refusal
-from training.resume import SavedRun
+from training.replays import refuse_large_replay
+from training.resume import SavedRun, open_run
 from training.run import Diverged, Run, Status
 from training.telemetry import build_telemetry
 from training.threads import set_num_threads
@@ -135,7 +135,7 @@ def _build_run(
     )
     run.at.pretraining_env_steps = start.env_steps
     if saved is not None:
-        exact = run.restore(saved.tensors, saved.state)
+        exact = run.restore(saved.checkpoint)
         print(*saved.notices(config, agent, exact), sep="\n", flush=True)
     return run
 
@@ -178,6 +178,7 @@ def build_session_agent(
         environments.single_action_space,
         num_envs=config.env.num_envs,
     )
+    refuse_large_replay(agent, environments.single_observation_space)
     # A run goes on with the number of threads it has: sums in another order are other numbers.
     set_num_threads(config.num_threads if saved is None else saved.threads, agent)
     return agent
@@ -199,7 +200,7 @@ def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
                 f"init_from={directory}/checkpoints/best"
             )
         return None
-    return SavedRun(directory, *load_checkpoint(checkpoints))
+    return open_run(directory)
 
 
 def _report(run: Run, status: Status, directory: Path, trust: Sequence[str]) -> str:

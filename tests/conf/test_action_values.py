@@ -91,16 +91,16 @@ LSTM = [*REPLAY, "memory=lstm", "agent.learning_starts=68", "agent.batch_size=2"
 
 
 def test_a_buffer_must_hold_a_window_wherever_it_was_cut() -> None:
-    """Started every 8 steps, in a stack of 3, of 5 + 10 + 3 - 1 steps."""
+    """Started every 8 steps, of 5 + 10 + 3 - 1 of them."""
     words = [*LSTM, "agent.burn_in=5", "memory.sequence_length=10", "agent.n_step=3"]
-    words += ["agent.sequence_stride=8", "env.frame_stack=3"]
-    (problem,) = problems([*words, "agent.buffer_size=127"])
+    words += ["agent.sequence_stride=8"]
+    (problem,) = problems([*words, "agent.buffer_size=95"])
     assert problem == (
-        "agent.buffer_size: 127 / env.num_envs 4 holds 24 steps of each environment, fewer than a "
-        "window needs: agent.burn_in 5 + sequence 10 + agent.n_step 3 - 1 + 7 up to a start + 2 of "
-        "a stack = 26; choose at least 128"
+        "agent.buffer_size: 95 / env.num_envs 4 holds 16 steps of each environment, fewer than a "
+        "window needs: agent.burn_in 5 + sequence 10 + agent.n_step 3 - 1 + 7 up to a start = 24; "
+        "choose at least 96"
     )
-    load([*words, "agent.buffer_size=128"])
+    load([*words, "agent.buffer_size=96"])
 
 
 def test_the_numbers_that_a_refusal_names_are_accepted() -> None:

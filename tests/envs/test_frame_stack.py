@@ -1,5 +1,6 @@
 """Stacks: their order, their fill at a reset, every kind of frame, the parts of a Dict."""
 
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -8,7 +9,9 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from envs.frame_stack import FrameStack
+from envs.frame_stack import FrameStack, frame_stacks
+from envs.make import vectorize
+from envs.wrappers import PreviousInputs
 
 
 class Numbered(gymnasium.Env):
@@ -145,3 +148,36 @@ def test_gymnasiums_checker_passes(space) -> None:
             return self.observation_space.sample(), 0.0, False, False, {}
 
     check_env(FrameStack(Anything(), size=3), skip_render_check=True)
+
+
+def test_a_space_says_which_parts_are_stacks() -> None:
+    camera = FrameStack(Numbered(FRAMES["colour"][0]), size=3)
+    assert frame_stacks(camera.observation_space) == {"": 3}
+    assert frame_stacks(FRAMES["colour"][0]) == {}
+    parts = FrameStack(Numbered(PARTS), size=2).observation_space
+    assert frame_stacks(parts) == {"camera": 2, "map": 2, "a": 2}
+    assert frame_stacks(PARTS) == {}
+    beside = PreviousInputs(camera, action=True, reward=True).observation_space
+    assert frame_stacks(beside) == {"observation": 3}
+    # There stacks become part of a vector.
+    vector = FrameStack(Numbered(FRAMES["vector"][0]), size=3)
+    added = PreviousInputs(vector, action=True, reward=False).observation_space
+    assert frame_stacks(added) == {}
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_what_a_space_says_of_stacks_reaches_the_training_process(vectorization: Any) -> None:
+    environments = vectorize(
+        partial(gymnasium.make, "CartPole-v1"),
+        num_envs=2,
+        vectorization=vectorization,
+        on_failure="stop",
+        step_timeout=None,
+        frame_stack=3,
+        previous_action=False,
+        previous_reward=False,
+        wrappers=[],
+        pomdp=[],
+    )
+    assert frame_stacks(environments.single_observation_space) == {"": 3}
+    environments.close()

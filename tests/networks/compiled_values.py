@@ -1,4 +1,4 @@
-"""Traces value heads, targets, losses and gradients without a break; compares with untraced ones.
+"""Traces value heads, targets and losses without a break; compares gradients with untraced ones.
 
 Every head is traced; one, with all that layers can be, is compiled in earnest as well.
 """

@@ -13,20 +13,30 @@ from gymnasium import spaces
 from gymnasium.envs.registration import register, registry
 from gymnasium.vector import VectorEnv
 
+import training.run
 from conf.compose import load
 from envs.sequential import SequentialVectorEnv
 from networks.policy_heads import make_policy_head
+from tests.training.endings import Killed
 from training.environments import build_environments
 from training.session import train_run
 
+OF_AN_AGENT = {
+    "ppo": ["agent.rollout_length=16", "agent.num_minibatches=2", "agent.num_epochs=1"],
+    "a2c": ["agent.rollout_length=16"],
+    "dqn": [
+        "agent.train_frequency=4",
+        "agent.learning_starts=40",
+        "agent.batch_size=8",
+        "agent.buffer_size=96",
+    ],
+    "pqn": ["agent.rollout_length=16", "agent.num_minibatches=2", "agent.num_epochs=1"],
+}
 SMALL = [
     "device=cpu",
     "num_threads=1",
     "env.num_envs=2",
     "extractor.hidden_sizes=[8]",
-    "agent.rollout_length=16",
-    "agent.num_minibatches=2",
-    "agent.num_epochs=1",
     "evaluation.num_envs=2",
     "evaluation.episodes=2",
     "evaluation.final_episodes=2",
@@ -36,8 +46,9 @@ SMALL = [
 
 def small(overrides: Sequence[str]) -> list[str]:
     """The small run's overrides, but for what is given otherwise."""
-    given = {word.partition("=")[0] for word in overrides}
-    return [word for word in SMALL if word.partition("=")[0] not in given] + list(overrides)
+    given = {word.partition("=")[0]: word.partition("=")[2] for word in overrides}
+    usual = [*SMALL, *OF_AN_AGENT[given.get("agent", "ppo")]]
+    return [word for word in usual if word.partition("=")[0] not in given] + list(overrides)
 
 
 class RandomAgent:
@@ -220,6 +231,25 @@ def go_on(finished_run) -> Callable[..., Any]:
         return finished_run(directory, train_run(config, environments))
 
     return go_on
+
+
+@pytest.fixture
+def kill(monkeypatch) -> Callable[[int], None]:
+    """Lets runs die after their n-th iteration; 0 lets them live."""
+    after = training.run.Run._after
+
+    def kill(iteration: int) -> None:
+        left = [iteration]
+
+        def die(run: Any, result: Any) -> None:
+            after(run, result)
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+
+        monkeypatch.setattr(training.run.Run, "_after", die if iteration else after)
+
+    return kill
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,8 @@ import errno
 import hashlib
 import io
 import json
-import os
-import pathlib
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,17 +15,16 @@ import pytest
 import torch
 from torch import nn
 
-import training.checkpoint
-import training.files
+from tests.training.failing_disk import Crash, Disk
 from training.checkpoint import (
     MANIFEST,
     DamagedCheckpoint,
-    _sealed,
     load_checkpoint,
     roll_back,
     save_checkpoint,
 )
 from training.files import replace, to_json
+from training.manifests import sealed
 
 
 def contents(number: int) -> dict[str, Any]:
@@ -232,15 +229,15 @@ MANIFESTS: dict[str, Any] = {
 @pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)
 def test_senseless_manifests_are_refused(saved: Path, manifest: Any) -> None:
     is_mapping = isinstance(manifest, dict)
-    sealed = _sealed({"format": 2, "step": 1, **manifest}) if is_mapping else to_json(manifest)
-    (saved / MANIFEST).write_bytes(sealed)
+    data = sealed({"format": 2, "step": 1, **manifest}) if is_mapping else to_json(manifest)
+    (saved / MANIFEST).write_bytes(data)
     with pytest.raises(DamagedCheckpoint):
         load_checkpoint(saved)
 
 
 def test_a_manifest_of_another_format_is_refused_by_name(saved: Path) -> None:
     manifest = content_of(saved / MANIFEST)
-    (saved / MANIFEST).write_bytes(_sealed({**manifest, "format": 1}))
+    (saved / MANIFEST).write_bytes(sealed({**manifest, "format": 1}))
     with pytest.raises(DamagedCheckpoint, match="format 1"):
         load_checkpoint(saved)
 
@@ -262,7 +259,7 @@ def forge(directory: Path, **replacements: bytes) -> None:
             "bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-    (directory / MANIFEST).write_bytes(_sealed(manifest))
+    (directory / MANIFEST).write_bytes(sealed(manifest))
 
 
 class Canary:
@@ -304,7 +301,7 @@ def test_names_in_the_manifest_lead_nowhere_else(saved: Path, tmp_path: Path, wa
     name = way.format(secret=secret)
     assert (saved / name).samefile(secret)
     manifest["files"][name] = manifest["files"].pop(original)
-    (saved / MANIFEST).write_bytes(_sealed(manifest))
+    (saved / MANIFEST).write_bytes(sealed(manifest))
     with pytest.raises(DamagedCheckpoint):
         load_checkpoint(saved)
 
@@ -319,54 +316,6 @@ def test_a_header_that_claims_too_much_is_refused(saved: Path) -> None:
     forge(saved, tensors=(2**62).to_bytes(8, "little"))
     with pytest.raises(DamagedCheckpoint):
         load_checkpoint(saved)
-
-
-class Crash(BaseException):
-    """The process dies here."""
-
-
-class Disk:
-    """Counts what reaches the disk and, at one of those moments, fails.
-
-    A write that fails has written half. Calls are told by name, for their order matters too.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[str] = []
-        self.failure: BaseException | None = None
-        self.fails_at = -1
-        for module, name in ((os, "fsync"), (os, "replace"), (pathlib.Path, "unlink")):
-            monkeypatch.setattr(module, name, self._watched(name, getattr(module, name)))
-        writing = self._writing(training.files.write)
-        for module in (training.files, training.checkpoint):
-            monkeypatch.setattr(module, "write", writing)
-
-    def fail_at(self, moment: int, failure: BaseException) -> None:
-        self.calls.clear()
-        self.fails_at, self.failure = moment, failure
-
-    def _reach(self, call: str) -> None:
-        self.calls.append(call)
-        if len(self.calls) - 1 == self.fails_at and self.failure is not None:
-            raise self.failure
-
-    def _watched(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*arguments: Any, **options: Any) -> Any:
-            self._reach(name)
-            return original(*arguments, **options)
-
-        return watched
-
-    def _writing(self, original: Callable[..., None]) -> Callable[..., None]:
-        def write(path: Path, data: bytes) -> None:
-            try:
-                self._reach(f"write {path.name}")
-            except BaseException:
-                path.write_bytes(data[: len(data) // 2])
-                raise
-            original(path, data)
-
-        return write
 
 
 @pytest.fixture

@@ -16,9 +16,11 @@ from gymnasium.envs.registration import register, registry
 from omegaconf import OmegaConf
 
 import training.archive
+import training.collect
 import training.run
 from conf.compose import InvalidConfiguration, load
-from training.checkpoint import load_checkpoint
+from tests.training.endings import Killed, assert_same
+from training.checkpoint import load_checkpoint, open_checkpoint
 from training.refusal import Refusal
 
 RUN = [
@@ -54,29 +56,6 @@ GRIDS = {
 NEEDS = {"minigrid": "minigrid", "minatar": "minatar", "atari": "ale_py"}
 
 
-class Killed(BaseException):
-    """The process dies here."""
-
-
-@pytest.fixture
-def kill(monkeypatch) -> Callable[[int], None]:
-    """Lets runs die after their n-th iteration; 0 lets them live."""
-    after = training.run.Run._after
-
-    def kill(iteration: int) -> None:
-        left = [iteration]
-
-        def die(run: Any, result: Any) -> None:
-            after(run, result)
-            left[0] -= 1
-            if left[0] == 0:
-                raise Killed
-
-        monkeypatch.setattr(training.run.Run, "_after", die if iteration else after)
-
-    return kill
-
-
 @pytest.fixture(scope="module")
 def undisturbed(train) -> Callable[[str], Any]:
     known: dict[str, Any] = {}
@@ -87,19 +66,6 @@ def undisturbed(train) -> Callable[[str], Any]:
         return known[case]
 
     return look_up
-
-
-def assert_same(run: Any, expected: Any) -> None:
-    for name in ("last", "best"):
-        weights, others = run.weights(name), expected.weights(name)
-        assert weights.keys() == others.keys()
-        for key, tensor in others.items():
-            assert torch.equal(weights[key], tensor), f"{name}: {key}"
-    curves = {tag: points for tag, points in run.scalars().items() if "time/" not in tag}
-    others = {tag: points for tag, points in expected.scalars().items() if "time/" not in tag}
-    assert curves == others
-    for key in ("evaluation", "best", "env_steps", "updates", "train_return_mean", "status"):
-        assert run.summary[key] == expected.summary[key], key
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -343,12 +309,12 @@ def test_another_machine_is_refused_in_words(
     path, value, message, undisturbed, go_on, tmp_path, monkeypatch
 ) -> None:
     shutil.copytree(undisturbed("plain").directory, tmp_path / "run")
-    tensors, state = load_checkpoint(tmp_path / "run" / "checkpoints" / "last")
-    node = state
+    checkpoint = open_checkpoint(tmp_path / "run" / "checkpoints" / "last")
+    node = checkpoint.state
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
-    monkeypatch.setattr("training.session.load_checkpoint", lambda _: (tensors, state))
+    monkeypatch.setattr("training.resume.open_checkpoint", lambda _: checkpoint)
     with pytest.raises(Refusal) as caught:
         go_on(tmp_path / "run", "total_env_steps=500")
     assert message in str(caught.value)
@@ -449,10 +415,10 @@ def test_a_run_whose_newest_manifest_is_lost_is_not_trained_over(undisturbed, tm
 def test_a_full_disk_costs_checkpoints_and_not_the_run(train, monkeypatch, tmp_path) -> None:
     save = training.archive.save_checkpoint
 
-    def fail(directory: Any, **contents: Any) -> None:
+    def fail(directory: Any, **contents: Any) -> Any:
         if contents["step"] > 0 and (directory.name == "best" or contents["step"] < 400):
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(directory, **contents)
+        return save(directory, **contents)
 
     monkeypatch.setattr(training.archive, "save_checkpoint", fail)
     with pytest.warns(RuntimeWarning, match=r"No space left on device; training goes on"):

@@ -4,10 +4,9 @@ Which of them belong to one stretch of time is told, so that what is held out is
 what is learnt from.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, prod
-from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -19,6 +18,7 @@ from torch import Tensor
 from envs.seeding import environment_seeds
 from networks.observations import Observations, map_observations
 from training.collect import Collector, Player
+from training.free_memory import free_memory
 from training.storage import storage_dtype
 
 STRETCHES = 64
@@ -159,13 +159,3 @@ def bytes_per_frame(space: gymnasium.Space[object]) -> int:
         return sum(map(bytes_per_frame, space.spaces.values()))
     assert space.shape is not None and space.dtype is not None  # checked with the environment
     return prod(space.shape) * storage_dtype(space.dtype).itemsize
-
-
-def free_memory() -> int | None:
-    """Tell how many bytes this machine can still give; None where it does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    sizes: Mapping[str, str] = dict(line.split(":", 1) for line in lines)
-    return int(sizes["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in sizes else None

@@ -1,0 +1,115 @@
+"""A ring in pieces that are written once: what was saved of it need not be saved again."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.ring import STEP_FIELDS, Ring, stretches
+from agents.step_layout import WHOLE, Column, StepLayout
+
+Chunk = dict[str, Tensor]
+
+_CHUNKS = 64
+"""About as many make a ring."""
+_UNSETTLED = 2
+"""Steps whose ends what comes next may still change: an environment may have begun anew."""
+_OBSERVATIONS = "observations"
+
+
+def chunks_of(
+    ring: Ring, *, first: int, first_step: int, newest: int
+) -> dict[str, Callable[[], Chunk]]:
+    """Name the pieces that hold the rows from `first` to `newest`, and tell how to read each.
+
+    A piece is a fixed stretch of rows. `steps-<row>-<row>` is complete: whatever has that name once
+    will never change, but that rows which the ring has overwritten since are missing at its
+    front. The newest ones have names that they never have again.
+
+    Args:
+        first: the oldest row that is needed.
+        first_step: the first row of all that is a step.
+        newest: the row without a step.
+    """
+    length = ring.stride * max(1, ring.num_rows // ring.stride // _CHUNKS)
+    found: dict[str, Callable[[], Chunk]] = {}
+    for start in range(first // length * length, newest + 1, length):
+        end = start + length
+        is_final = end <= newest - _UNSETTLED
+        name = f"steps-{start}-{end}" if is_final else f"newest-{start}-{newest}"
+        rows = range(max(start, first), min(end, newest + 1))
+        found[name] = _reader(ring, rows, first_step=first_step, newest=newest)
+    return found
+
+
+def _reader(ring: Ring, rows: range, *, first_step: int, newest: int) -> Callable[[], Chunk]:
+    def read() -> Chunk:
+        def stretch(array: np.ndarray, first: int, count: int) -> Tensor:
+            pieces = [array[slots] for slots, _ in stretches(first, count, len(array))]
+            return torch.from_numpy(np.concatenate(pieces))  # always a copy
+
+        chunk = {"row": torch.tensor([rows.start])}
+        for name, field in ring.fields.items():
+            chunk[name] = stretch(field, rows.start, len(rows))
+            if rows.stop > newest and name in STEP_FIELDS:
+                chunk[name][-1] = 0  # which is not there yet
+        for name, frames in ring.frames.items():
+            chunk[_key(name)] = stretch(frames, rows.start, len(rows))
+        numbers = _kept(ring, rows, first_step=first_step, newest=newest)
+        if len(ring.states) and numbers:
+            chunk["states"] = stretch(ring.states, numbers.start, len(numbers))
+        return chunk
+
+    return read
+
+
+def restore(
+    ring: Ring, chunks: Mapping[str, Chunk], *, first: int, first_step: int, newest: int
+) -> None:
+    """Write the rows from `first` to `newest` back; each piece is asked for once.
+
+    Raises:
+        ValueError: some are missing.
+    """
+    missing = newest + 1 - first
+    for name in chunks:
+        chunk = chunks[name]
+        start = int(chunk["row"])
+        rows = range(max(start, first), min(start + len(chunk["rewards"]), newest + 1))
+        skipped = rows.start - start
+        for slots, taken in stretches(rows.start, len(rows), ring.num_rows):
+            given = slice(taken.start + skipped, taken.stop + skipped)
+            for key, field in ring.fields.items():
+                field[slots] = chunk[key][given].numpy()
+            for part, frames in ring.frames.items():
+                frames[slots] = chunk[_key(part)][given].numpy()
+        if "states" in chunk:
+            saved = _kept(ring, range(start, rows.stop), first_step=first_step, newest=newest)
+            numbers = _kept(ring, rows, first_step=first_step, newest=newest)
+            kept = chunk["states"].numpy()  # up to the same end, as far back as it goes
+            ring.keep(numbers.start, kept[len(kept) - (saved.stop - numbers.start) :])
+        missing -= len(rows)
+    if missing:
+        raise ValueError(f"{missing} of the replay's {newest + 1 - first} rows are missing")
+
+
+def layout_of(chunk: Mapping[str, Tensor], *, state_size: int) -> StepLayout:
+    """Read off a piece what steps consist of."""
+
+    def column(tensor: Tensor) -> Column:
+        return Column(tuple(tensor.shape[2:]), tensor.numpy().dtype)
+
+    names = [key for key in chunk if key.partition(".")[0] == _OBSERVATIONS]
+    parts = {key.partition(".")[2]: column(chunk[key]) for key in names}
+    return StepLayout(parts, column(chunk["actions"]), state_size)
+
+
+def _key(part: str) -> str:
+    return f"{_OBSERVATIONS}.{part}" if part != WHOLE else _OBSERVATIONS
+
+
+def _kept(ring: Ring, rows: range, *, first_step: int, newest: int) -> range:
+    """Number the states that are kept before the steps among rows: k is before `k * stride`."""
+    first, end = max(rows.start, first_step), min(rows.stop, newest)
+    return range(-(-first // ring.stride), -(-end // ring.stride))

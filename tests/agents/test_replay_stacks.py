@@ -1,0 +1,109 @@
+"""Stacks of frames, of which only the newest frame is stored: rebuilt they are what was emitted."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.replay import Replay
+from agents.samplers import PrioritizedSampler, UniformSampler
+from tests.agents.streams import Stream
+
+NAMES = {False: "", True: "camera"}
+
+
+def make(size: int, *, parts: bool = False, **changed: Any) -> Replay:
+    settings: dict[str, Any] = {
+        "buffer_size": 22,
+        "num_envs": 2,
+        "window_length": 1,
+        "stride": 1,
+        "starts_on_valid_steps": True,
+        "state_horizon": 1,
+        "frame_stacks": {NAMES[parts]: size},
+        "keeps_state": False,
+        "sampler": UniformSampler(),
+    }
+    return Replay(**{**settings, **changed})
+
+
+@pytest.mark.parametrize("parts", [False, True])
+@pytest.mark.parametrize("size", [2, 4, 5])
+@pytest.mark.parametrize(("length", "stride"), [(1, 1), (3, 1), (5, 4)])
+@pytest.mark.parametrize(
+    ("end", "lives"), [(0.0, 0.0), (0.2, 0.0), (1.0, 0.0), (0.1, 0.2), (0.0, 0.5)]
+)
+def test_stacks_are_rebuilt_as_they_were_emitted(
+    parts: bool, size: int, length: int, stride: int, end: float, lives: float
+) -> None:
+    stream = Stream(2, seed=size, end=end, lives=lives, size=size, parts=parts)
+    replay = make(
+        size,
+        parts=parts,
+        window_length=length,
+        stride=stride,
+        starts_on_valid_steps=stride == 1,
+        sampler=PrioritizedSampler(priority_exponent=0.5) if parts else UniformSampler(),
+    )
+    origin = replay.cursor
+    assert origin % stride == 0
+    generator = np.random.default_rng(0)
+    capacity = 11 // stride * stride
+    for _ in range(16):
+        replay.add(stream.collect(int(generator.integers(1, 5)))[0], None)
+        assert replay.num_steps == min(stream.begun, capacity) * 2
+        if replay.num_windows:
+            sample = replay.sample(30, generator, importance_exponent=0.0)
+            stream.check(sample.window, sample.starts, origin=origin)
+            # The oldest step of all that are held is drawn, its stack whole.
+            oldest = max(0, stream.begun - capacity) + origin
+            assert sample.starts.min() >= oldest * 2
+    frames = replay._ring.frames[NAMES[parts]]
+    assert frames.shape[2:] == (3,)  # one frame each
+
+
+def test_a_stream_may_begin_in_the_middle_of_an_episode() -> None:
+    stream = Stream(2, end=0.0, size=4)
+    stream.collect(9)
+    first = stream.begun
+    replay = make(4)
+    replay.add(stream.collect(5)[0], None)
+    sample = replay.sample(60, np.random.default_rng(0), importance_exponent=0.0)
+    stream.check(sample.window, sample.starts, origin=replay.cursor - 5 - first)
+
+
+def test_what_is_said_to_be_a_stack_and_is_none_is_refused() -> None:
+    for change in (lambda rows: rows[2, 1, 0].fill_(77), lambda rows: rows[3].fill_(77)):
+        stream = Stream(2, end=0.0, size=3)
+        replay = make(3)
+        replay.add(stream.collect(2)[0], None)
+        trajectory = stream.collect(4)[0]
+        change(trajectory.observations[:, :, :2])
+        with pytest.raises(ValueError, match="is said to be a stack of 3 frames"):
+            replay.add(trajectory, None)
+
+
+def test_numbers_that_are_not_finite_are_frames_too() -> None:
+    stream = Stream(1, end=0.0, size=3)
+    trajectory = stream.collect(8)[0]
+    stacks = trajectory.observations.float()
+    stacks[stacks == 4] = torch.nan
+    replay = make(3, num_envs=1)
+    pieces = [(0, 3), (3, 8)]
+    for first, end in pieces:
+        replay.add(
+            type(trajectory)(
+                stacks[first : end + 1],
+                trajectory.is_first[first : end + 1],
+                *(getattr(trajectory, name)[first:end] for name in ("actions", "rewards")),
+                *(getattr(trajectory, name)[first:end] for name in ("terminated", "truncated")),
+                trajectory.state,
+            ),
+            None,
+        )
+    sample = replay.sample(40, np.random.default_rng(0), importance_exponent=0.0)
+    expected = stacks[sample.starts - 2, 0]
+    torch.testing.assert_close(
+        sample.window.observations[0], expected, equal_nan=True, rtol=0, atol=0
+    )

@@ -1,0 +1,118 @@
+"""Manifests: the files that a checkpoint consists of, with sizes, sums and a sum of their own."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from training.files import to_json
+
+MANIFEST = "manifest.json"
+_FORMAT = 2
+_OLDER = re.compile(r"manifest-(\d+)\.json")
+_BLOCK = 1 << 20
+
+Entry = Mapping[str, Any]
+"""A file as a manifest has it: `bytes` and `sha256`; of a chunk, `file` too."""
+
+
+class DamagedCheckpoint(ValueError):
+    """A checkpoint is missing, incomplete, or not what was written."""
+
+
+def manifest_of(
+    step: int, files: Mapping[str, Entry], chunks: Mapping[str, Entry]
+) -> dict[str, Any]:
+    """Put a manifest together; it says nothing of chunks where there are none."""
+    manifest = {"format": _FORMAT, "step": step, "files": dict(files)}
+    return {**manifest, "chunks": dict(chunks)} if chunks else manifest
+
+
+def older_name(manifest: Mapping[str, Any]) -> str:
+    """Name a manifest that is not the newest any more."""
+    return f"manifest-{manifest['step']}.json"
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """Encode a manifest together with its own sum."""
+    return to_json({**content, "sha256": hashlib.sha256(to_json(content)).hexdigest()})
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest, every byte of which must be as it was written.
+
+    Raises:
+        DamagedCheckpoint: it is not, or is of another format.
+    """
+    data = path.read_bytes()
+    manifest: dict[str, Any] = json.loads(data)
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    if sealed(content) != data:
+        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one it names")
+    if manifest["format"] != _FORMAT:
+        raise DamagedCheckpoint(
+            f"{path} has format {manifest['format']}, this version reads format {_FORMAT}"
+        )
+    return manifest
+
+
+def manifests(directory: Path) -> list[Path]:
+    """List where manifests are or should be, the newest first."""
+    older = (path for path in directory.glob("manifest-*.json") if _OLDER.fullmatch(path.name))
+    return [
+        directory / MANIFEST,
+        *sorted(older, key=lambda path: -int(path.stem.partition("-")[2])),
+    ]
+
+
+def older_manifests(directory: Path, *, before: int) -> list[tuple[dict[str, Any], bytes]]:
+    """List readable manifests of earlier steps with their bytes, latest first, once each."""
+    found: dict[int, tuple[dict[str, Any], bytes]] = {}
+    for path in (*directory.glob("manifest-*.json"), directory / MANIFEST):
+        try:
+            manifest, data = read_manifest(path), path.read_bytes()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue
+        if manifest["step"] < before:
+            found[manifest["step"]] = manifest, data
+    return [found[step] for step in sorted(found, reverse=True)]
+
+
+def files_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Name the files of a checkpoint, its chunks' among them."""
+    return [*manifest["files"], *(entry["file"] for entry in manifest.get("chunks", {}).values())]
+
+
+def read_verified(path: Path, entry: Entry) -> bytes:
+    """Read a file that must be as it was written.
+
+    Raises:
+        DamagedCheckpoint: it is not.
+        OSError: it cannot be read.
+    """
+    _check_size(path, entry)
+    data = path.read_bytes()
+    _check_sum(path, entry, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def verify(path: Path, entry: Entry) -> None:
+    """Read a file block by block and keep nothing of it; errors as `read_verified`."""
+    _check_size(path, entry)
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            total.update(block)
+    _check_sum(path, entry, total.hexdigest())
+
+
+def _check_size(path: Path, entry: Entry) -> None:
+    if path.stat().st_size != entry["bytes"]:  # before it is read
+        raise DamagedCheckpoint(f"{path} is damaged: its size is not the one in {MANIFEST}")
+
+
+def _check_sum(path: Path, entry: Entry, found: str) -> None:
+    if found != entry["sha256"]:
+        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")
