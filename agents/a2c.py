@@ -76,7 +76,9 @@ class A2C(Agent):
         return observed | report(
             (*_METRICS, *self.auxiliary.tags, *COUNTS),
             metrics[None],
-            batch=batch,
+            values=batch.old_values,
+            returns=batch.returns,
+            valid=batch.valid,
             optimizer=self.optimizer,
             gradients=gradients,
             before=before,

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.actor_critic import ActorCritic
 from agents.losses import explained_variance, masked_mean
 from agents.optimizer import Optimizer
+from agents.reading import inputs, unroll
 from agents.reports import movement, summarized
 from agents.returns import lambda_returns
-from agents.sequences import Batch, to_sequences
+from agents.sequences import Batch, cut
 from agents.trajectory import Trajectory
 from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
-from networks.observations import map_observations
 
 
 class Preparation(nn.Module):
@@ -79,14 +79,9 @@ class Preparation(nn.Module):
             "valid": trajectory.valid,
         }
         return Batch(
-            **{name: self._sequences(step) for name, step in steps.items()},
+            **cut(steps, self.sequence_length),
             **{name: state.flatten(0, 1)[None] for name, state in states.items()},
         )
-
-    def _sequences(self, steps: Any) -> Any:
-        if steps is None:
-            return None
-        return map_observations(lambda part: to_sequences(part, self.sequence_length), steps)
 
     def _read(self, trajectory: Trajectory) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Unroll the networks; return what a batch holds of every step, and both memories' states.
@@ -94,61 +89,33 @@ class Preparation(nn.Module):
         Values are `[T + 1, B]`, the states before each sequence `[W, B, S]`.
         """
         networks, length = self._networks, self.sequence_length
-        actor, critic, is_first = networks.actor, networks.critic, trajectory.is_first
-        # The last observation is read by the critic alone, which the actor may be.
-        read = trajectory.observations if networks.shares_backbone else trajectory.step_observations
-        features = critic_features = actor.features(read)
-        summary, actor_states, after = actor.memory.unroll(
-            features[: len(trajectory.rewards)],
-            trajectory.state,
-            is_first[:-1],
-            sequence_length=length,
-        )
-        log_probs = networks.policy_head(summary).log_prob(trajectory.actions)
-        critic_states = actor_states
-        if not networks.shares_backbone:
-            critic_features = critic.features(trajectory.observations)
-            summary, critic_states, after = critic.memory.unroll(
-                critic_features[:-1], self.critic_state, is_first[:-1], sequence_length=length
-            )
+        state = trajectory.state if networks.shares_backbone else self.critic_state
+        critic = unroll(networks.critic, trajectory, state, sequence_length=length)
+        if networks.shares_backbone:
+            features, summary, actor_states = critic.features, critic.summary[:-1], critic.states
+        else:
             # It goes on from before observations[T], which the next trajectory reads first.
-            self.critic_state.copy_(after)
-        last, _ = critic.memory(critic_features[-1:], after, is_first[-1:])
-        values = networks.value_head.value(networks.value_head(torch.cat([summary, last])))
+            self.critic_state.copy_(critic.after)
+            features = networks.actor.features(trajectory.step_observations)
+            summary, actor_states, _ = networks.actor.memory.unroll(
+                features, trajectory.state, trajectory.is_first[:-1], sequence_length=length
+            )
         steps = {
-            "old_log_probs": log_probs,
-            "values": values,
-            **self._inputs(trajectory, features, critic_features),
+            "old_log_probs": networks.policy_head(summary).log_prob(trajectory.actions),
+            "values": networks.value_head.value(networks.value_head(critic.summary)),
+            "critic_features": None,
+            **inputs(networks, trajectory, {"actor": features, "critic": critic.features}),
         }
-        return steps, {"actor_state": actor_states, "critic_state": critic_states}
-
-    def _inputs(
-        self, trajectory: Trajectory, actor_features: Tensor, critic_features: Tensor
-    ) -> dict[str, Any]:
-        """Choose what gradient steps read: observations, or features that stay what they are."""
-        networks, steps = self._networks, len(trajectory.rewards)
-        is_known = all(backbone.is_frozen for backbone in networks.backbones.values())
-        return {
-            "observations": (
-                None if is_known and not len(networks.auxiliary) else trajectory.step_observations
-            ),
-            "next_observations": (
-                trajectory.next_observations if networks.auxiliary.needs_next else None
-            ),
-            "actor_features": actor_features[:steps] if networks.actor.is_frozen else None,
-            "critic_features": (
-                critic_features[:steps]
-                if networks.critic.is_frozen and not networks.shares_backbone
-                else None
-            ),
-        }
+        return steps, {"actor_state": actor_states, "critic_state": critic.states}
 
 
 def report(
     names: Sequence[str],
     steps: Float[Tensor, "U metrics"],
     *,
-    batch: Batch,
+    values: Float[Tensor, "L N"],
+    returns: Float[Tensor, "L N"],
+    valid: Bool[Tensor, "L N"],
     optimizer: Optimizer,
     gradients: Float[Tensor, " P"],
     before: Float[Tensor, " P"],
@@ -158,11 +125,11 @@ def report(
 
     Args:
         names: of the metrics of one gradient step, `COUNTS` last.
+        values: before the first step, in units of return.
+        returns: what they were fitted to.
         gradients, before: as `agents.reports.movement` takes them.
     """
     metrics = summarized(names, steps)
-    metrics["value/mean"] = masked_mean(batch.old_values, batch.valid)
-    metrics["value/explained_variance"] = explained_variance(
-        batch.old_values, batch.returns, batch.valid
-    )
+    metrics["value/mean"] = masked_mean(values, valid)
+    metrics["value/explained_variance"] = explained_variance(values, returns, valid)
     return metrics | movement(optimizer, gradients=gradients, before=before, progress=progress)

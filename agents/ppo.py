@@ -104,7 +104,9 @@ class PPO(Agent):
         return observed | report(
             (*_METRICS, *self.auxiliary.tags, *COUNTS),
             torch.stack(metrics),
-            batch=batch,
+            values=batch.old_values,
+            returns=batch.returns,
+            valid=batch.valid,
             optimizer=self.optimizer,
             gradients=gradients,
             before=before,

@@ -1,6 +1,6 @@
 """Cuts a trajectory into sequences that can be shuffled, each with its own initial state."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -61,6 +61,16 @@ class Batch(Steps):
     returns: Float[Tensor, "L N"]
     actor_state: Float[Tensor, "1 N S"]
     critic_state: Float[Tensor, "1 N S_c"]
+
+
+def cut(steps: Mapping[str, Any], sequence_length: int) -> dict[str, Any]:
+    """Cut tensors `[T, B, ...]` by name, or dictionaries of them, as `to_sequences` does."""
+    return {
+        name: None
+        if part is None
+        else map_observations(lambda rows: to_sequences(rows, sequence_length), part)
+        for name, part in steps.items()
+    }
 
 
 def to_sequences(steps: Shaped[Tensor, "T B *X"], sequence_length: int) -> Shaped[Tensor, "L N *X"]:

@@ -19,11 +19,13 @@ from omegaconf import DictConfig
 
 from agents.agent import Agent
 from agents.trajectory import Trajectory
+from benchmarks.words import throughput_overrides
 from benchmarks.work import (
     MEMORIES,
     SOLVE,
     THROUGHPUT,
     Measurement,
+    Replaying,
     Resets,
     Solve,
     Solved,
@@ -43,48 +45,6 @@ EPISODE_LENGTH = 30  # mean, of the episodes in `resets`
 UPDATES = 10  # timed in `resets`, of each kind
 
 
-def throughput_overrides(work: Throughput) -> list[str]:
-    """Say the work in our configuration's words."""
-    if work.images:
-        return [*_common(work), *_image_overrides(work)]
-    layers = f"[{work.hidden_size},{work.hidden_size}]"
-    network = [f"extractor.hidden_sizes={layers}", "extractor.activation=tanh"]
-    if work.memory_size:
-        network = [
-            "pomdp=mask_velocity",
-            "extractor=flatten",
-            "memory=lstm",
-            f"memory.hidden_size={work.memory_size}",
-            f"memory.sequence_length={work.sequence_length}",
-            f"policy_head.hidden_sizes={layers}",
-            f"value_head.hidden_sizes={layers}",
-            f"share_backbone={str(work.shared_memory).lower()}",
-        ]
-    vectorization = "native" if work.native else "sync"
-    return ["env=cartpole", f"env.vectorization={vectorization}", *_common(work), *network]
-
-
-def _image_overrides(work: Throughput) -> list[str]:
-    return [
-        "env=atari",
-        "extractor=nature_cnn",
-        "share_backbone=true",
-        "clip_rewards=1.0",
-        f"precision={'bf16' if work.half_precision else 'float32'}",
-    ]
-
-
-def _common(work: Throughput) -> list[str]:
-    return [
-        f"env.num_envs={work.num_envs}",
-        f"agent.rollout_length={work.rollout_length}",
-        f"agent.num_epochs={work.num_epochs}",
-        f"agent.num_minibatches={work.num_minibatches}",
-        f"optimizer.learning_rate={work.learning_rate}",
-        f"compile={str(work.compiled).lower()}",
-    ]
-
-
 def build(overrides: list[str], *, seed: int) -> tuple[DictConfig, Agent, Collector]:
     """Compose the configuration and build what it describes, on the CPU."""
     config = load([*overrides, f"seed={seed}", "device=cpu"])
@@ -99,13 +59,24 @@ def build(overrides: list[str], *, seed: int) -> tuple[DictConfig, Agent, Collec
     return config, agent, build_collector(config, environments)
 
 
-def measure_throughput(work: Throughput, *, rollouts: int, warmup: int, seed: int) -> Measurement:
-    """Train for `warmup + rollouts` rollouts and time the last ones, statistics included."""
+def measure_throughput(
+    work: Throughput | Replaying, *, rollouts: int, warmup: int, seed: int
+) -> Measurement:
+    """Train for `warmup + rollouts` rollouts and time the last ones, statistics included.
+
+    With a replay, a rollout is what is collected between two updates; those before learning starts
+    come first, and are not counted.
+    """
     _, agent, collector = build(throughput_overrides(work), seed=seed)
     history = EpisodeHistory(window=100)
+    steps_before = work.learning_starts if isinstance(work, Replaying) else 0
     training = iterations(
-        agent, collector, total_env_steps=(warmup + rollouts) * work.steps_per_iteration
+        agent,
+        collector,
+        total_env_steps=steps_before + (warmup + rollouts) * work.steps_per_iteration,
     )
+    while collector.env_steps < steps_before:
+        log(next(training), history)
     preparing = time.perf_counter()
     for iteration in islice(training, warmup):
         log(iteration, history)

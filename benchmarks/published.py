@@ -2,8 +2,9 @@
 
 A row is run from a preset, `conf/experiment/<experiment>.yaml`. It passes when the mean over its
 seeds of the final evaluation reaches `bar`. Sources: rl-baselines3-zoo (`benchmark.md`), SLM-Lab
-v5 (`docs/BENCHMARKS.md`), POPGym (Morad et al. 2023), recurrent-ppo-truncated-bptt (MarcoMeter),
-MinAtar (Young & Tian 2019).
+v5 (`docs/BENCHMARKS.md`), CleanRL (its documentation), sb3-contrib (its documentation), POPGym
+(Morad et al. 2023), recurrent-ppo-truncated-bptt (MarcoMeter), MinAtar (Young & Tian 2019), bsuite
+(Osband et al. 2020).
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ class Row:
     best_bar: float | None = None  # of every seed's best evaluation
     control: str | None = None  # an override that takes away what the row is about
     control_bar: float | None = None  # at most: above it the task did not need what it is about
+    episodes: int = 100  # of the final evaluation
 
 
 ROWS = {
@@ -57,6 +59,55 @@ ROWS = {
         published="-174.9 (SLM-Lab)",
         bar=-200,
     ),
+    "L5": Row(
+        experiment="cartpole_dqn",
+        what="DQN, MLP; the best of its evaluations, as published",
+        task="CartPole-v1",
+        budget=50_000,
+        published="500 +- 0 (rl-baselines3-zoo)",
+        bar=475,
+        best_bar=475,
+    ),
+    "L6": Row(
+        experiment="cartpole_c51",
+        what="C51, MLP",
+        task="CartPole-v1",
+        budget=500_000,
+        published="481 +- 21, training return (CleanRL)",
+        bar=460,
+    ),
+    "L7": Row(
+        experiment="cartpole_quantile",
+        what="QR-DQN, MLP",
+        task="CartPole-v1",
+        budget=50_000,
+        published="386 +- 64 over 5 seeds (sb3-contrib)",
+        bar=340,
+    ),
+    "L8": Row(
+        experiment="lunarlander_dqn",
+        what="double DQN, prioritised replay, MLP",
+        task="LunarLander-v3",
+        budget=300_000,
+        published="265.9 (SLM-Lab)",
+        bar=200,
+    ),
+    "L12": Row(
+        experiment="minatar_breakout_dqn",
+        what="DQN, CNN",
+        task="MinAtar/Breakout-v0",
+        budget=500_000,
+        published="8.3 over 30 seeds, training return (Young & Tian 2019)",
+        bar=7.5,
+    ),
+    "L20": Row(
+        experiment="minatar_breakout_dqn_autoencoder",
+        what="DQN, CNN whose features must say the observation again",
+        task="MinAtar/Breakout-v0",
+        budget=500_000,
+        published="8.3, DQN alone, training return (Young & Tian 2019)",
+        bar=7.5,
+    ),
     "L13": Row(
         experiment="minigrid_doorkey",
         what="PPO, CNN",
@@ -91,6 +142,28 @@ ROWS = {
         best_bar=475,
         control="memory=none",
         control_bar=200,
+    ),
+    "L14-DQN": Row(
+        experiment="cartpole_no_velocity_dqn",
+        what="DQN, LSTM; the best of its evaluations",
+        task="CartPole-v1 without velocities",
+        budget=100_000,
+        published="500 +- 0, PPO (rl-baselines3-zoo)",
+        bar=450,
+        best_bar=475,
+        control="memory=none",
+        control_bar=200,
+    ),
+    "L17": Row(
+        experiment="memory_length",
+        what="DQN, GRU; 0.9 is 95% right",
+        task="bsuite memory_len, length 10",
+        budget=110_000,  # 10,000 episodes of 11 steps
+        published="solved by a recurrent actor-critic, not by DQN without memory (bsuite)",
+        bar=0.9,
+        control="memory=none",
+        control_bar=0.1,  # guessing gives 0
+        episodes=1_000,
     ),
     "L15": Row(
         experiment="repeat_previous",

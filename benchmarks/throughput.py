@@ -23,7 +23,8 @@ from benchmarks.side_by_side import (
 )
 from benchmarks.work import MEMORIES, PEERS, Measurement
 
-# A row of the comparison: what is done by ours, by the peers that can, and for how many rollouts.
+# A row of the comparison: what is done by ours, by the peers that can, and for how many iterations:
+# rollouts or, with a replay, the steps between two updates.
 COMPARISONS = {
     "ppo": ("ppo", "ppo", 30),
     "ppo-compiled": ("ppo-compiled", "ppo", 30),
@@ -33,11 +34,15 @@ COMPARISONS = {
     "recurrent-ppo-shared": ("recurrent-ppo-shared", "recurrent-ppo-shared", 8),
     "recurrent-ppo-sequences": ("recurrent-ppo-sequences", "recurrent-ppo-sequences", 8),
     "recurrent-ppo-separate": ("recurrent-ppo-separate", "recurrent-ppo-separate", 8),
+    "dqn": ("dqn", "dqn", 5_000),
+    "dqn-compiled": ("dqn-compiled", "dqn", 5_000),
+    "dqn-images": ("dqn-images", "dqn-images", 200),
+    "dqn-images-compiled": ("dqn-images-compiled", "dqn-images", 200),
 }
 # Rollouts with 8 and with 64 environments: the same number of environment steps.
 SCALING = {"recurrent-ppo-shared": 24, "recurrent-ppo-shared-64": 3}
 ALONE = ("recurrent-scaling", "resets")
-WARMUP = 3  # rollouts
+WARMUP = 3  # iterations; with a replay, those before learning starts as well
 PHASES = ("environment", "acting", "update", "rest")
 
 Sides = dict[str, list[dict[str, Any]]]

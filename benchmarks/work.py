@@ -4,7 +4,7 @@ Workers run in interpreters of their own: they share this file and the JSON they
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 
@@ -33,6 +33,28 @@ class Throughput:
 
 
 @dataclass(frozen=True)
+class Replaying:
+    """DQN on CartPole-v1 or on Atari's Pong, learning included; the numbers of every side."""
+
+    num_envs: int = 1
+    train_frequency: int = 4  # environment steps, after which there is one gradient step
+    batch_size: int = 64
+    buffer_size: int = 100_000
+    learning_starts: int = 1_000  # environment steps; what comes before is not measured
+    target_update_interval: int = 250  # gradient steps
+    epsilon: float = 0.05  # all the time
+    learning_rate: float = 1e-3
+    hidden_size: int = 64  # of each of two ReLU layers
+    compiled: bool = False  # ours alone
+    images: bool = False  # Pong, four frames of 84 x 84, NatureCNN
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Count the environment steps between two updates."""
+        return self.num_envs * self.train_frequency
+
+
+@dataclass(frozen=True)
 class Solve:
     """Until the mean of an evaluation reaches the threshold, or the budget is spent."""
 
@@ -43,7 +65,8 @@ class Solve:
     threshold: float = 475.0
 
 
-THROUGHPUT = {
+IMAGES = Replaying(images=True, batch_size=32, buffer_size=10_000, learning_rate=1e-4)
+THROUGHPUT: dict[str, Throughput | Replaying] = {
     "ppo": Throughput(),
     "ppo-compiled": Throughput(compiled=True),
     "ppo-native-compiled": Throughput(compiled=True, native=True),
@@ -55,11 +78,22 @@ THROUGHPUT = {
     "recurrent-ppo-sequences": Throughput(memory_size=128, shared_memory=True, sequence_length=16),
     "recurrent-ppo-separate": Throughput(memory_size=128),
     "recurrent-ppo-shared-64": Throughput(memory_size=128, shared_memory=True, num_envs=64),
+    "dqn": Replaying(),
+    "dqn-compiled": Replaying(compiled=True),
+    "dqn-images": IMAGES,
+    "dqn-images-compiled": replace(IMAGES, compiled=True),
 }
 SOLVE = {"ppo": Solve(hide_velocity=False), "recurrent-ppo": Solve(hide_velocity=True)}
 
 PEERS = {
-    "stable-baselines3": ("ppo", "ppo-images", "recurrent-ppo-shared", "recurrent-ppo-separate"),
+    "stable-baselines3": (
+        "ppo",
+        "ppo-images",
+        "recurrent-ppo-shared",
+        "recurrent-ppo-separate",
+        "dqn",
+        "dqn-images",
+    ),
     "skrl": ("ppo",),
     "sheeprl": ("ppo", "recurrent-ppo-shared", "recurrent-ppo-sequences"),
 }

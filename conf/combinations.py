@@ -13,6 +13,14 @@ _HISTOGRAM_HEADS = {
     "networks.value_heads.TwoHotValueHead",
     "networks.value_heads.HLGaussValueHead",
 }
+# Their targets are distributions, moved from one later output.
+_DISTRIBUTIONAL_HEADS = {
+    "networks.distributional.C51ValueHead": "c51",
+    "networks.distributional.QuantileValueHead": "quantile",
+}
+_WITH_A_SUPPORT = {*_HISTOGRAM_HEADS, "networks.distributional.C51ValueHead"}
+# Their targets are returns, single numbers, summed up over many steps.
+_AGENTS_OF_RETURNS = {"agents.a2c.A2C": "a2c", "agents.pqn.PQN": "pqn", "agents.ppo.PPO": "ppo"}
 
 # What Gymnasium calls some settings that have a key of their own here.
 _KEYWORDS_WITH_A_KEY = {
@@ -38,6 +46,7 @@ def combination_problems(config: Config) -> list[str]:
         _evaluation,
         _optimizer,
         _value_head,
+        _distributional_head,
         pretraining_problems,
     )
     return [problem for rule in rules for problem in rule(config)]
@@ -140,9 +149,9 @@ def _optimizer(config: Config) -> Iterator[str]:
 def _value_head(config: Config) -> Iterator[str]:
     """A histogram of values has a support, and no single number to clip."""
     head = config["value_head"]
-    if head["_target_"] not in _HISTOGRAM_HEADS:
+    if head["_target_"] not in _WITH_A_SUPPORT:
         return
-    if config["agent"].get("value_clip_range") is not None:
+    if head["_target_"] in _HISTOGRAM_HEADS and config["agent"].get("value_clip_range") is not None:
         yield (
             "agent.value_clip_range: expected null, because value_head fits a histogram, which has "
             f"no number to clip; got {config['agent']['value_clip_range']}"
@@ -151,4 +160,15 @@ def _value_head(config: Config) -> Iterator[str]:
         yield (
             "value_head.support: expected the lowest and the highest value, in this order, got "
             f"{head['support']}"
+        )
+
+
+def _distributional_head(config: Config) -> Iterator[str]:
+    """A distribution is fitted to another one, not to a return."""
+    agent = _AGENTS_OF_RETURNS.get(config["agent"]["_target_"])
+    head = _DISTRIBUTIONAL_HEADS.get(config["value_head"]["_target_"])
+    if agent is not None and head is not None:
+        yield (
+            f"value_head: expected mse, huber, two_hot or hl_gauss, because agent={agent} fits "
+            f"values to returns, which are numbers; got {head}, which is fitted to distributions"
         )

@@ -90,7 +90,7 @@ class HuberValueHead(MSEValueHead):
 
 @dataclass
 class HistogramValueHead:
-    """What the value heads that fit a histogram have in common."""
+    """What the value heads with a support have in common; conf/value_head/c51.yaml has no more."""
 
     hidden_sizes: list[PositiveCount]
     activation: Activation
@@ -112,6 +112,14 @@ class HLGaussValueHead(HistogramValueHead):
     """conf/value_head/hl_gauss.yaml."""
 
     sigma: Positive
+
+
+@dataclass
+class QuantileValueHead(MSEValueHead):
+    """conf/value_head/quantile.yaml."""
+
+    quantiles: PositiveCount
+    kappa: NonNegative
 
 
 @dataclass
@@ -137,7 +145,7 @@ class AnyOptimizer:
 
 @dataclass
 class Adam(AnyOptimizer):
-    """conf/optimizer/adam.yaml and adamw.yaml."""
+    """conf/optimizer/adam.yaml, adamw.yaml and radam.yaml."""
 
     betas: tuple[FractionBelowOne, FractionBelowOne]
     eps: Positive
@@ -237,6 +245,8 @@ TARGETS: dict[str, dict[str, type]] = {
         "networks.heads.HuberValueHead": HuberValueHead,
         "networks.value_heads.TwoHotValueHead": TwoHotValueHead,
         "networks.value_heads.HLGaussValueHead": HLGaussValueHead,
+        "networks.distributional.C51ValueHead": HistogramValueHead,
+        "networks.distributional.QuantileValueHead": QuantileValueHead,
     },
     "auxiliary": {
         "networks.auxiliary.Reconstruction": Reconstruction,
@@ -246,6 +256,7 @@ TARGETS: dict[str, dict[str, type]] = {
     "optimizer": {
         "torch.optim.Adam": Adam,
         "torch.optim.AdamW": Adam,
+        "torch.optim.RAdam": Adam,
         "torch.optim.RMSprop": RMSprop,
         "torch.optim.SGD": SGD,
         "agents.update_rules.RMSpropTF": RMSpropTF,

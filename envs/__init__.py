@@ -15,6 +15,7 @@ _TASKS: dict[str, dict[str, object]] = {
     "ObservationActionReward": {"continuous": False},
     "ContinuousTarget": {},
     "Recall": {"length": 4, "continuous": False, "discrete_observation": False},
+    "MemoryChain": {"memory_length": 10, "num_bits": 1},
     "Counting": {"lengths": [3, 5, 2], "ending": "terminated", "offset": 0, "continuous": False},
     "Endless": {"limit": 10, "ending": "truncated", "continuous": False},
 }

@@ -168,6 +168,57 @@ class Recall(_Task):
         return np.int64({0.0: 0, -1.0: 1, 1.0: 2}[cue])
 
 
+class MemoryChain(_Task):
+    """Shows bits at first and asks for one of them in the end. Tests memory, over any length.
+
+    Pays 1 for the right bit, -1 for the other one, 0 before. Optimal return 1; chance 0, which is
+    also the best that a policy without memory reaches.
+
+    An observation is `[1, 2 + num_bits]`: what is left of the episode, from 1 down to 0; in the
+    step that counts, which bit is asked for; at first, the bits, each -1 or +1.
+
+    Source: `memory_len` and `memory_size` of bsuite (Osband et al. 2020, arXiv:1908.03568), its
+    class of the same name, step by step: what is shown at first is shown a second time, and an
+    episode takes `memory_length + 1` steps.
+
+    Args:
+        memory_length: observations from the bits to the one that an answer is given to, at least 1.
+        num_bits: to be remembered, at least 1; `memory_len` has one.
+    """
+
+    def __init__(self, *, memory_length: int, num_bits: int) -> None:
+        super().__init__(continuous=False)
+        for name, number in (("memory_length", memory_length), ("num_bits", num_bits)):
+            if number < 1:
+                raise ValueError(f"{name}={number}: expected at least 1")
+        self._length = memory_length
+        self._num_bits = num_bits
+        highest = float(max(1, num_bits - 1))
+        self.observation_space = spaces.Box(-1.0, highest, (1, 2 + num_bits), np.float32)
+
+    def _opening(self) -> Vector:
+        self._bits = self.np_random.integers(2, size=self._num_bits)
+        self._query = int(self.np_random.integers(self._num_bits))
+        return self._shown(0)
+
+    def step(self, action: Any) -> Step:
+        """Shows the next observation, the first one once more; the last step pays."""
+        shown = self._shown(self._steps)
+        self._steps += 1
+        if self._steps <= self._length:
+            return shown, 0.0, False, False, {}
+        return shown, 1.0 if action == self._bits[self._query] else -1.0, True, False, {}
+
+    def _shown(self, moment: int) -> Vector:
+        shown = np.zeros((1, 2 + self._num_bits), np.float32)
+        shown[0, 0] = 1.0 - moment / self._length
+        if moment == self._length - 1:
+            shown[0, 1] = self._query
+        if moment == 0:
+            shown[0, 2:] = 2 * self._bits - 1
+        return shown
+
+
 class Counting(_Task):
     """Shows `[episode, step]` and pays 1 per step. Tests the order of what is collected.
 

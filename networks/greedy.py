@@ -64,6 +64,7 @@ class EpsilonGreedyHead(PolicyHead):
         self._sent = _what_is_sent(space)
         self.num_actions = self.encoded_size = len(self._sent)
         self.action_shape, self.action_dtype = (), torch.int64
+        self._noise_size = value_head.noise_size
         self.register_buffer("epsilon", torch.tensor(1.0))
 
     def set_epsilon(self, value: float) -> None:
@@ -76,13 +77,14 @@ class EpsilonGreedyHead(PolicyHead):
 
     def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
         """Draw `[B, A + noise_size]`: which action is decided on, if any is; the layers' noise."""
-        noise_size, num_actions = self.value_head.noise_size, self.num_actions
+        noise_size, num_actions = self._noise_size, self.num_actions
         noise = np.zeros((batch_size, num_actions + noise_size), np.float32)
         epsilon = self.epsilon.item()
         if epsilon > 0:
-            exploring = np.flatnonzero(generator.random(batch_size) < epsilon)
-            if len(exploring):
-                noise[exploring, generator.integers(num_actions, size=len(exploring))] = _DECISIVE
+            explores = generator.random(batch_size) < epsilon
+            if explores.any():
+                decided = generator.integers(num_actions, size=int(explores.sum()))
+                noise[np.flatnonzero(explores), decided] = _DECISIVE
         if noise_size:
             size = (batch_size, noise_size)
             noise[:, num_actions:] = generator.standard_normal(size, dtype=np.float32)
@@ -106,7 +108,7 @@ class EpsilonGreedyHead(PolicyHead):
         values, num_actions = self.value_head.mirror(), self.num_actions
         if values is None:
             return None
-        is_noisy, of = self.value_head.noise_size > 0, values
+        is_noisy, of = self._noise_size > 0, values
 
         def choose(summary: Array, noise: Array | None) -> Array:
             if noise is None:

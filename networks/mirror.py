@@ -55,6 +55,21 @@ def linear_mirror(layer: nn.Linear) -> RowFunction:
     return apply
 
 
+def layer_norm_mirror(layer: nn.LayerNorm) -> RowFunction:
+    """Mirror `(x - mean(x)) / sqrt(var(x) + eps) * weight + bias` of each row."""
+    weight, bias, eps = array_of(layer.weight), array_of(layer.bias), np.float32(layer.eps)
+    mean = np.full((weight.size, 1), 1 / weight.size, np.float32)  # as a product: the fastest
+
+    def apply(rows: Array) -> Array:
+        centred: Array = rows - np.dot(rows, mean)
+        centred /= np.sqrt(np.dot(np.square(centred), mean) + eps)
+        centred *= weight
+        centred += bias
+        return centred
+
+    return apply
+
+
 def sigmoid(values: Array) -> Array:
     """Logistic function, through tanh because exp overflows for large negative inputs."""
     result: Array = np.tanh(values * np.float32(0.5))

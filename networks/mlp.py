@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from networks.initialization import initialize
-from networks.mirror import ACTIVATIONS, Array, RowFunction, linear_mirror
+from networks.mirror import ACTIVATIONS, Array, RowFunction, layer_norm_mirror, linear_mirror
 from networks.observations import Shape
 from networks.outline import Outline
 
@@ -67,7 +67,7 @@ class MLP(nn.Module):
         """Build and draw the layers."""
         super().__init__()
         sizes = [math.prod(input_shape), *hidden_sizes]
-        self._activation, self._has_norms = activation, layer_norm
+        self._activation = activation
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(sizes):
             layers.append(nn.Linear(inputs, outputs))
@@ -87,16 +87,23 @@ class MLP(nn.Module):
         return Outline(sizes=self.hidden_sizes, activation=self._activation, front=None, maps=())
 
     def mirror(self) -> RowFunction | None:
-        """Numpy form of `forward`; None with layer normalisation or an activation numpy lacks."""
+        """Numpy form of `forward`; None with an activation that numpy lacks."""
         function = ACTIVATIONS.get(self._activation)
-        if function is None or self._has_norms:
+        if function is None:
             return None
-        layers = [linear_mirror(layer) for layer in self.layers if isinstance(layer, nn.Linear)]
+        layers: list[RowFunction] = []
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                layers.append(linear_mirror(layer))
+            elif isinstance(layer, nn.LayerNorm):
+                layers.append(layer_norm_mirror(layer))
+            else:
+                layers.append(function)
 
         def apply(observations: Array) -> Array:
             hidden = observations.reshape(len(observations), -1)
             for layer in layers:
-                hidden = function(layer(hidden))
+                hidden = layer(hidden)
             return hidden
 
         return apply

@@ -31,7 +31,7 @@ CHOICES: dict[str, list[str]] = {
     "value_head": ["mse", "huber", "two_hot", "hl_gauss"],
     "normalize_observations": ["false", "true"],
     "normalize_rewards": ["false", "true"],
-    "optimizer": ["adam", "adamw", "rmsprop", "rmsprop_tf", "sgd"],
+    "optimizer": ["adam", "adamw", "radam", "rmsprop", "rmsprop_tf", "sgd"],
     "precision": ["float32", "bf16"],
     "vectors": ["plain", "previous inputs"],
 }  # fmt: skip

@@ -22,7 +22,8 @@ from benchmarks.throughput import (
     resets_table,
     sizes_table,
 )
-from benchmarks.work import PEERS, SOLVE, THROUGHPUT, Measurement, Throughput
+from benchmarks.words import throughput_overrides
+from benchmarks.work import PEERS, SOLVE, THROUGHPUT, Measurement, Replaying, Throughput
 
 SMALL = Throughput(num_envs=4, rollout_length=8, num_epochs=1, num_minibatches=2)
 RESULT = {
@@ -35,10 +36,14 @@ RESULT = {
 }
 
 
-@pytest.mark.parametrize("work", THROUGHPUT.values(), ids=THROUGHPUT)
+ON_POLICY = {name: work for name, work in THROUGHPUT.items() if isinstance(work, Throughput)}
+WITH_REPLAY = {name: work for name, work in THROUGHPUT.items() if isinstance(work, Replaying)}
+
+
+@pytest.mark.parametrize("work", ON_POLICY.values(), ids=ON_POLICY)
 def test_work_is_built_as_it_is_described(work: Throughput) -> None:
     config, agent, collector = ours.build(
-        ours.throughput_overrides(replace(work, compiled=False)), seed=0
+        throughput_overrides(replace(work, compiled=False)), seed=0
     )
     assert collector.environments.num_envs == work.num_envs
     assert config.agent.rollout_length == work.rollout_length
@@ -49,6 +54,26 @@ def test_work_is_built_as_it_is_described(work: Throughput) -> None:
         assert agent.preparation.sequence_length == (work.sequence_length or work.rollout_length)
         assert (agent.critic is agent.actor) == work.shared_memory
         assert not torch.any(collector.collect(agent).observations[..., [1, 3]])
+
+
+@pytest.mark.parametrize("work", WITH_REPLAY.values(), ids=WITH_REPLAY)
+def test_work_with_a_replay_is_built_as_it_is_described(work: Replaying) -> None:
+    config, agent, collector = ours.build(
+        throughput_overrides(replace(work, compiled=False)), seed=0
+    )
+    assert (collector.environments.num_envs, config.agent.train_frequency) == (1, 4)
+    assert config.agent.replay_ratio * work.steps_per_iteration == 1  # an update every four steps
+    assert (config.agent.batch_size, agent.batch_size) == (work.batch_size, work.batch_size)
+    assert config.agent.epsilon == config.agent.final_epsilon == work.epsilon
+    trained = sum(p.numel() for part in agent.parts().values() for p in part)
+    assert trained == (1_687_206 if work.images else 320 + 4160 + 130)  # stable-baselines3's
+
+
+def test_what_comes_before_learning_is_not_measured() -> None:
+    work = Replaying(learning_starts=64, buffer_size=1_000, batch_size=8)
+    measured = ours.measure_throughput(work, rollouts=5, warmup=2, seed=0)
+    assert sum(measured.phases.values()) == pytest.approx(measured.seconds)
+    assert 10 < measured.env_steps <= 20  # five times four, less the steps that reset
 
 
 @pytest.mark.parametrize("memory_size", [0, 16])
@@ -81,7 +106,7 @@ def test_a_spent_budget_is_not_solved() -> None:
 
 
 def test_rollouts_with_ends_keep_the_stream_s_promises() -> None:
-    _, agent, collector = ours.build(ours.throughput_overrides(SMALL), seed=0)
+    _, agent, collector = ours.build(throughput_overrides(SMALL), seed=0)
     template = collector.collect(agent)
     generator = np.random.default_rng(0)
     rollout = ours.with_ends(template, generator, probability=0.3)

@@ -21,13 +21,13 @@ def reached(*finals: float, best: float = 500.0) -> list[Outcome]:
 
 @pytest.mark.parametrize("name", PRESENT)
 def test_presets_stay_within_the_row_s_terms(name: str, tmp_path: Path) -> None:
-    """No more steps than the published score had, and a final evaluation of 100 episodes."""
+    """No more steps than the published score had, and the episodes that it is judged by."""
     runs, controls = planned(name, [1], tmp_path)
     for run in (*runs, *controls):
         config = load(run.words)
         before = frames_wanted(config)
         assert config.total_env_steps + (before["frames"] if before else 0) <= ROWS[name].budget
-        assert config.evaluation.final_episodes == 100
+        assert config.evaluation.final_episodes == ROWS[name].episodes
         assert config.evaluation.deterministic
         assert config.seed == 1
 

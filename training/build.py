@@ -15,7 +15,7 @@ from agents.agent import Agent
 from agents.networks import Networks, still
 from conf.steps import steps_per_iteration
 from envs.seeding import environment_seeds
-from training import on_policy, q_learning
+from training import on_policy, pqn, q_learning
 from training.backbones import refuse_idle
 from training.collect import Collector
 from training.environments import build_environments
@@ -35,11 +35,18 @@ class Family(Protocol):
     ) -> Networks:
         """Build all networks, drawing their weights from PyTorch's default generator."""
 
-    def build_parts(self, config: DictConfig, networks: Any, *, num_envs: int) -> dict[str, Any]:
+    def build_parts(
+        self,
+        config: DictConfig,
+        networks: Any,
+        observation_space: gymnasium.Space[Any],
+        *,
+        num_envs: int,
+    ) -> dict[str, Any]:
         """Build what the agent's constructor takes beside networks, optimizer and generator."""
 
 
-_FAMILIES: dict[str, Family] = {"agents.dqn.DQN": q_learning}
+_FAMILIES: dict[str, Family] = {"agents.dqn.DQN": q_learning, "agents.pqn.PQN": pqn}
 
 
 def build_agent(
@@ -70,7 +77,7 @@ def build_agent(
         optimizer=optimizer_factory(config),
         generator=np.random.default_rng(agent_seed),
         compile=config.compile,
-        **family.build_parts(config, networks, num_envs=num_envs),
+        **family.build_parts(config, networks, observation_space, num_envs=num_envs),
     )
     return agent.to(device)
 

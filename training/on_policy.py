@@ -37,7 +37,13 @@ def build_networks(
     return ActorCritic(actor, critic, policy_head, value_head, auxiliary)
 
 
-def build_parts(config: DictConfig, networks: ActorCritic, *, num_envs: int) -> dict[str, Any]:
+def build_parts(
+    config: DictConfig,
+    networks: ActorCritic,
+    observation_space: gymnasium.Space[Any],
+    *,
+    num_envs: int,
+) -> dict[str, Any]:
     """Build what prepares trajectories; the agent's other numbers go to it as they are."""
     preparation = Preparation(
         networks,

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from agents.optimizer import Group, Optimizer, RuleFactory
+from agents.radam import RAdam
 from agents.schedules import schedule
 from agents.update_rules import SGD, Adam, RMSprop, RMSpropTF, TorchRule
 from training.instantiation import plain
@@ -18,6 +19,7 @@ from training.instantiation import plain
 _RULES: dict[str, Any] = {
     "torch.optim.Adam": partial(Adam, decoupled=False),
     "torch.optim.AdamW": partial(Adam, decoupled=True),
+    "torch.optim.RAdam": RAdam,
     "torch.optim.RMSprop": RMSprop,
     "torch.optim.SGD": SGD,
     "agents.update_rules.RMSpropTF": RMSpropTF,

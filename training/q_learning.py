@@ -13,6 +13,7 @@ from agents.replay import Replay
 from agents.samplers import PrioritizedSampler, Sampler, UniformSampler
 from agents.schedules import Schedule
 from conf.steps import replay_stride, training_sequence_length, window_length
+from envs.frame_stack import frame_stacks
 from networks.value_scales import NoScale, Rescaling
 from training.auxiliary import build_auxiliary
 from training.backbones import build_backbone
@@ -44,7 +45,13 @@ def build_epsilon(config: DictConfig) -> Schedule:
     return exploration_schedule(agent.epsilon, agent.final_epsilon, agent.epsilon_fraction)
 
 
-def build_parts(config: DictConfig, networks: ActionValues, *, num_envs: int) -> dict[str, Any]:
+def build_parts(
+    config: DictConfig,
+    networks: ActionValues,
+    observation_space: gymnasium.Space[Any],
+    *,
+    num_envs: int,
+) -> dict[str, Any]:
     """Build a replay, what is read of it and what it is learnt towards."""
     agent, state_size = config.agent, networks.actor.memory.state_size
     windows = Windows(
@@ -61,7 +68,7 @@ def build_parts(config: DictConfig, networks: ActionValues, *, num_envs: int) ->
         **{name: agent[name] for name in _OF_THE_TARGET},
     )
     return {
-        "replay": _build_replay(config, windows, num_envs=num_envs),
+        "replay": _build_replay(config, windows, observation_space, num_envs=num_envs),
         "windows": windows,
         "clock": UpdateClock(
             learning_starts=agent.learning_starts, replay_ratio=agent.replay_ratio
@@ -74,7 +81,13 @@ def build_parts(config: DictConfig, networks: ActionValues, *, num_envs: int) ->
     }
 
 
-def _build_replay(config: DictConfig, windows: Windows, *, num_envs: int) -> Replay:
+def _build_replay(
+    config: DictConfig,
+    windows: Windows,
+    observation_space: gymnasium.Space[Any],
+    *,
+    num_envs: int,
+) -> Replay:
     agent = config.agent
     sampler: Sampler = UniformSampler()
     if agent.prioritized:
@@ -86,7 +99,7 @@ def _build_replay(config: DictConfig, windows: Windows, *, num_envs: int) -> Rep
         stride=windows.stride,
         starts_on_valid_steps=windows.sequence_length == 1,
         state_horizon=windows.burn_in + windows.sequence_length,
-        frame_stacks={},
+        frame_stacks=frame_stacks(observation_space),
         keeps_state=windows.keeps_state,
         sampler=sampler,
     )

@@ -33,6 +33,7 @@ from training.pretraining.stages import Interrupted, SavedPretraining
 from training.pretraining.start import Start, begun_pretraining, take_weights
 from training.progression import Intervals
 from training.refusal import Refusal
+from training.replays import refuse_large_replay
 from training.resume import SavedRun, open_run
 from training.run import Diverged, Run, Status
 from training.telemetry import build_telemetry
@@ -177,6 +178,7 @@ def build_session_agent(
         environments.single_action_space,
         num_envs=config.env.num_envs,
     )
+    refuse_large_replay(agent, environments.single_observation_space)
     # A run goes on with the number of threads it has: sums in another order are other numbers.
     set_num_threads(config.num_threads if saved is None else saved.threads, agent)
     return agent

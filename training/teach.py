@@ -14,6 +14,7 @@ from training.loop import iterations
 from training.policy import Policy, other_spaces
 from training.pretraining.reconstruction import is_wanted
 from training.pretraining.start import take_weights
+from training.replays import refuse_large_replay
 from training.threads import set_num_threads
 
 Source = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]] | None
@@ -32,6 +33,7 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
             environments.single_action_space,
             num_envs=environments.num_envs,
         )
+        refuse_large_replay(agent, environments.single_observation_space)
     finally:
         if not isinstance(env, gymnasium.Env):
             environments.close()

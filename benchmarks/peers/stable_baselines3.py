@@ -1,13 +1,14 @@
-"""stable-baselines3's PPO and sb3-contrib's RecurrentPPO; their time to solve as well."""
+"""stable-baselines3's PPO and DQN, sb3-contrib's RecurrentPPO; PPO's time to solve as well."""
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 from sb3_contrib import RecurrentPPO
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -20,7 +21,7 @@ from stable_baselines3.common.vec_env import (
 from torch import nn
 
 from benchmarks.peers.worker import Clock, run
-from benchmarks.work import VELOCITIES, Measurement, Solve, Solved, Throughput
+from benchmarks.work import VELOCITIES, Measurement, Replaying, Solve, Solved, Throughput
 
 EVALUATION_SEED = 1_000_000  # apart from every training seed
 
@@ -139,14 +140,47 @@ def throughput_model(work: Throughput, seed: int) -> PPO | RecurrentPPO:
     )
 
 
-def measure_throughput(work: Throughput, *, iterations: int, warmup: int, seed: int) -> Measurement:
-    """Train for `warmup + iterations` rollouts and time the last ones."""
-    model = throughput_model(work, seed)
+def replaying_model(work: Replaying, seed: int) -> DQN:
+    """Build the peer's DQN with its defaults, but for what the work names."""
+    make = make_games if work.images else partial(make_environments, hide_velocity=False)
+    network = {} if work.images else {"net_arch": [work.hidden_size, work.hidden_size]}
+    return DQN(
+        "CnnPolicy" if work.images else "MlpPolicy",
+        make(num_envs=work.num_envs, seed=seed),
+        learning_rate=work.learning_rate,
+        buffer_size=work.buffer_size,
+        learning_starts=work.learning_starts,
+        batch_size=work.batch_size,
+        train_freq=work.train_frequency,
+        gradient_steps=1,
+        target_update_interval=work.target_update_interval * work.steps_per_iteration,
+        exploration_initial_eps=work.epsilon,
+        exploration_final_eps=work.epsilon,
+        policy_kwargs=network,
+        seed=seed,
+        device="cpu",
+    )
+
+
+def measure_throughput(
+    work: Throughput | Replaying, *, iterations: int, warmup: int, seed: int
+) -> Measurement:
+    """Train for `warmup + iterations` rollouts and time the last ones.
+
+    With a replay, a rollout is what is collected between two updates, once learning has started.
+    """
+    model: DQN | PPO | RecurrentPPO
+    if isinstance(work, Replaying):
+        model, steps_before = replaying_model(work, seed), work.learning_starts
+        network = model.q_net  # its target's weights are not trained
+    else:
+        model, steps_before = throughput_model(work, seed), 0
+        network = model.policy
     clock = Clock()
     model.train = clock.around(model.train)
-    model.learn((warmup + iterations) * work.steps_per_iteration)
+    model.learn(steps_before + (warmup + iterations) * work.steps_per_iteration)
     return clock.measurement(
-        work, iterations=iterations, warmup=warmup, parameters=model.policy.parameters()
+        work, iterations=iterations, warmup=warmup, parameters=network.parameters()
     )
 
 

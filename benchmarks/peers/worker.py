@@ -13,6 +13,7 @@ from benchmarks.work import (
     SOLVE,
     THROUGHPUT,
     Measurement,
+    Replaying,
     Solved,
     Throughput,
     peak_memory_mib,
@@ -47,7 +48,7 @@ class Clock:
 
     def measurement(
         self,
-        work: Throughput,
+        work: Throughput | Replaying,
         *,
         iterations: int,
         warmup: int,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.optimizer import Group, Optimizer
+from agents.radam import RAdam
 from agents.schedules import schedule
 from agents.update_rules import SGD, Adam, RMSprop, RMSpropTF, TorchRule, UpdateRule
 
@@ -44,6 +45,8 @@ ADAM = {"betas": (0.9, 0.999), "eps": 1e-5}
 RULES: dict[str, tuple[Any, dict[str, Any], Any]] = {
     "adam": (partial(Adam, decoupled=False), ADAM, torch.optim.Adam),
     "adamw": (partial(Adam, decoupled=True), ADAM, torch.optim.AdamW),
+    "radam": (RAdam, {"betas": (0.9, 0.999), "eps": 1e-8}, torch.optim.RAdam),
+    "radam_short": (RAdam, {"betas": (0.5, 0.6), "eps": 1e-3}, torch.optim.RAdam),
     "rmsprop": (
         RMSprop,
         {"alpha": 0.9, "eps": 1e-5, "momentum": 0.0, "centered": False},

@@ -58,6 +58,8 @@ WRONG = [
     ),
     ("value_head=two_hot|value_head.support=wide", "expected auto or a list of 2 numbers"),
     ("value_head=two_hot|value_head.bins=2", "value_head.bins: expected an integer >= 3, got 2"),
+    ("value_head=c51", "value_head: expected mse, huber, two_hot or hl_gauss, because agent=ppo"),
+    ("agent=a2c|value_head=quantile", "because agent=a2c fits values to returns"),
     ("value_head=hl_gauss|value_head.symlog=true", "symlog: unknown key; only TwoHotValueHead"),
     ("extractor.hidden_sizes=64", "a list is written [64]"),
     ("extractor.hidden_sizes=64,64", "one list is written extractor.hidden_sizes=[64,64]"),

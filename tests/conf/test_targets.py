@@ -106,11 +106,11 @@ def test_class_of_ours_must_fit_its_place() -> None:
 
 def test_other_optimizers_of_torch_keep_our_keys_and_take_their_own() -> None:
     config = load(
-        ["optimizer._target_=torch.optim.RAdam", "+optimizer.decoupled_weight_decay=true"]
+        ["optimizer._target_=torch.optim.NAdam", "+optimizer.decoupled_weight_decay=true"]
     )
     assert config.optimizer.decoupled_weight_decay is True
     with pytest.raises(InvalidConfiguration, match=r"optimizer\.learning_rate: expected a number"):
-        load(["optimizer._target_=torch.optim.RAdam", "optimizer.learning_rate=abc"])
+        load(["optimizer._target_=torch.optim.NAdam", "optimizer.learning_rate=abc"])
 
 
 def test_targets_are_found_at_any_depth() -> None:

@@ -20,7 +20,7 @@ Policy = Callable[[list[Any], np.random.Generator], float]
 
 def test_every_task_is_registered() -> None:
     names = "ActionReward ConstantReward ContinuousTarget Counting DelayedReward Endless"
-    names += " ObservationActionReward ObservationReward Recall"
+    names += " MemoryChain ObservationActionReward ObservationReward Recall"
     assert [f"neurl/{name}-v0" for name in names.split()] == TASKS
 
 
@@ -97,6 +97,40 @@ def test_recall_shows_its_cue_only_once() -> None:
         assert shown == cues
 
 
+def test_memory_chain_is_bsuite_s_step_by_step() -> None:
+    """What its MemoryChain shows and pays: the cue twice, a query with the time that is left."""
+    for seed in range(20):
+        environment = gymnasium.make("neurl/MemoryChain-v0", memory_length=3, num_bits=3)
+        first, _ = environment.reset(seed=seed)
+        bits, action = first[0, 2:], seed % 2
+        assert set(bits) <= {-1, 1}
+        steps = [environment.step(action) for _ in range(4)]
+        query = int(steps[2][0][0, 1])
+        third = 1 / 3
+        shown = [[1, 0, *bits], [2 * third, 0, 0, 0, 0], [third, query, 0, 0, 0], [0] * 5]
+        np.testing.assert_allclose(np.concatenate([step[0] for step in steps]), shown, atol=1e-6)
+        np.testing.assert_array_equal(first, steps[0][0])
+        right = bits[query] == 2 * action - 1
+        assert [step[1] for step in steps] == [0, 0, 0, 1 if right else -1]
+        assert [step[2] for step in steps] == [False, False, False, True]
+
+
+def test_memory_chain_asks_for_every_bit() -> None:
+    queries, cues = set(), set()
+    environment = gymnasium.make("neurl/MemoryChain-v0", memory_length=1, num_bits=3)
+    for seed in range(60):
+        first, _ = environment.reset(seed=seed)  # of length 1, the query is there at once
+        queries.add(first[0, 1])
+        cues.add(tuple(first[0, 2:]))
+    assert queries == {0, 1, 2}
+    assert len(cues) == 8
+
+
+def test_a_chain_is_solved_by_its_cue_alone() -> None:
+    assert np.all(returns(lambda seen, random: seen[0][0, 2], "neurl/MemoryChain-v0") == 1)
+    assert abs(returns(lambda seen, random: seen[-1][0, 2], "neurl/MemoryChain-v0").mean()) < 0.2
+
+
 def test_continuous_target() -> None:
     assert returns(lambda seen, random: seen[-1][0], "neurl/ContinuousTarget-v0").min() > -1e-9
     assert abs(returns(chance, "neurl/ContinuousTarget-v0").mean() + 2 / 3) < 0.15
@@ -155,6 +189,8 @@ def test_endless_without_a_limit_never_ends() -> None:
     ("id", "kwargs"),
     [
         ("neurl/Recall-v0", {"length": 1}),
+        ("neurl/MemoryChain-v0", {"memory_length": 0}),
+        ("neurl/MemoryChain-v0", {"num_bits": 0}),
         ("neurl/Counting-v0", {"lengths": []}),
         ("neurl/Counting-v0", {"lengths": [3, 0]}),
         ("neurl/Counting-v0", {"ending": "sometimes"}),

@@ -53,9 +53,14 @@ def test_mlp_is_the_stack_it_says(activation: str, layer_norm: bool) -> None:
     torch.testing.assert_close(network(rows), plain(rows))
 
 
+@pytest.mark.parametrize("layer_norm", [False, True])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_mirror_equals_torch(activation: str) -> None:
-    network = mlp(activation=activation, initialization="orthogonal", gain=2.0)
+def test_mirror_equals_torch(activation: str, layer_norm: bool) -> None:
+    options: dict[str, Any] = {"initialization": "orthogonal", "gain": 2.0}
+    network = mlp(activation=activation, layer_norm=layer_norm, **options)
+    for norm in (layer for layer in network.layers if isinstance(layer, nn.LayerNorm)):
+        nn.init.normal_(norm.weight, 1.0)
+        nn.init.normal_(norm.bias)
     mirror = network.mirror()
     rows = 3 * torch.randn(50, 2, 3)
     rows[0], rows[1] = 1e4, -1e4  # saturation must neither overflow nor warn
@@ -68,8 +73,9 @@ def test_mirror_equals_torch(activation: str) -> None:
     assert torch.equal(rows, kept)
 
 
-def test_mirror_sees_weights_that_train_in_place() -> None:
-    network = mlp()
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_mirror_sees_weights_that_train_in_place(layer_norm: bool) -> None:
+    network = mlp(layer_norm=layer_norm)
     mirror, rows = network.mirror(), torch.randn(4, 2, 3)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -79,7 +85,6 @@ def test_mirror_sees_weights_that_train_in_place() -> None:
 
 def test_what_numpy_lacks_has_no_mirror() -> None:
     assert mlp(activation="gelu").mirror() is None
-    assert mlp(layer_norm=True).mirror() is None
 
 
 @pytest.mark.parametrize("extractor", [mlp(hidden_sizes=[]), Flatten((2, 3))], ids=["mlp", "flat"])

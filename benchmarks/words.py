@@ -1,0 +1,62 @@
+"""The measured work in our configuration's words."""
+
+from benchmarks.work import Replaying, Throughput
+
+# Pong as the peers have it; one after another or in ale-py's own form makes no difference to them.
+_PONG = ["env=atari", "extractor=nature_cnn", "clip_rewards=1.0"]
+
+
+def throughput_overrides(work: Throughput | Replaying) -> list[str]:
+    """Say the work in our configuration's words."""
+    return _replaying(work) if isinstance(work, Replaying) else _on_policy(work)
+
+
+def _on_policy(work: Throughput) -> list[str]:
+    common = [
+        f"env.num_envs={work.num_envs}",
+        f"agent.rollout_length={work.rollout_length}",
+        f"agent.num_epochs={work.num_epochs}",
+        f"agent.num_minibatches={work.num_minibatches}",
+        f"optimizer.learning_rate={work.learning_rate}",
+        f"compile={str(work.compiled).lower()}",
+    ]
+    if work.images:
+        precision = "bf16" if work.half_precision else "float32"
+        return [*common, *_PONG, "share_backbone=true", f"precision={precision}"]
+    layers = f"[{work.hidden_size},{work.hidden_size}]"
+    network = [f"extractor.hidden_sizes={layers}", "extractor.activation=tanh"]
+    if work.memory_size:
+        network = [
+            "pomdp=mask_velocity",
+            "extractor=flatten",
+            "memory=lstm",
+            f"memory.hidden_size={work.memory_size}",
+            f"memory.sequence_length={work.sequence_length}",
+            f"policy_head.hidden_sizes={layers}",
+            f"value_head.hidden_sizes={layers}",
+            f"share_backbone={str(work.shared_memory).lower()}",
+        ]
+    vectorization = "native" if work.native else "sync"
+    return ["env=cartpole", f"env.vectorization={vectorization}", *common, *network]
+
+
+def _replaying(work: Replaying) -> list[str]:
+    layers = f"[{work.hidden_size},{work.hidden_size}]"
+    network = ["env=cartpole", f"extractor.hidden_sizes={layers}", "extractor.activation=relu"]
+    return [
+        "agent=dqn",
+        "value_head=huber",
+        *(_PONG if work.images else network),
+        f"env.num_envs={work.num_envs}",
+        f"agent.train_frequency={work.train_frequency}",
+        f"agent.replay_ratio={1 / work.steps_per_iteration}",
+        f"agent.batch_size={work.batch_size}",
+        f"agent.buffer_size={work.buffer_size}",
+        f"agent.learning_starts={work.learning_starts}",
+        f"agent.target_update_interval={work.target_update_interval}",
+        f"agent.epsilon={work.epsilon}",
+        f"agent.final_epsilon={work.epsilon}",
+        f"optimizer.learning_rate={work.learning_rate}",
+        "optimizer.max_grad_norm=10",
+        f"compile={str(work.compiled).lower()}",
+    ]
