@@ -14,7 +14,9 @@ from networks.mirror import Array
 Chunk = dict[str, Tensor]
 
 _CHUNKS = 64
-"""About as many make a ring."""
+"""About as many make a ring, more where they would be large."""
+_LARGE = 1 << 24
+"""Bytes. The newest piece is saved again and again while it grows, and no larger than this."""
 _UNSETTLED = 2
 """Steps whose ends what comes next may still change: an environment may have begun anew."""
 _OBSERVATIONS = "observations"
@@ -34,7 +36,8 @@ def chunks_of(
         first_step: the first row of all that is a step.
         newest: the row without a step.
     """
-    length = ring.stride * max(1, ring.num_rows // ring.stride // _CHUNKS)
+    most = _LARGE * ring.num_rows // ring.allocated_bytes  # rows
+    length = ring.stride * max(1, min(ring.num_rows // _CHUNKS, most) // ring.stride)
     found: dict[str, Callable[[], Chunk]] = {}
     for start in range(first // length * length, newest + 1, length):
         end = start + length
