@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from agents.compilation import compiled
 from agents.experience import Experience
+from agents.modes import is_alike_in_learning
 from agents.networks import Networks
 from agents.optimizer import Optimizer
 from agents.schedules import Schedule
@@ -85,6 +86,11 @@ class Agent(nn.Module, ABC):
     def adopt(self) -> None:
         """Make what is derived from the networks anew, after weights came from elsewhere."""
 
+    @cached_property
+    def _is_alike_in_learning(self) -> bool:
+        """Whether switching modes, which visits every module, can be spared."""
+        return is_alike_in_learning(self)
+
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by part, frozen ones too; each belongs to exactly one."""
         return self.networks.parts()
@@ -97,7 +103,7 @@ class Agent(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the parameters lie."""
-        return next(self.parameters()).device
+        return self.optimizer.flat.device
 
     def initial_state(self, batch_size: int) -> Float[Tensor, "B S"]:
         """Return the actor's memory before any observation, on the CPU beside the environments."""
@@ -169,6 +175,9 @@ class Agent(nn.Module, ABC):
     def training_mode(self) -> Iterator[None]:
         """Switch dropout and the like on for gradient steps, on the agent's own randomness."""
         seed, device = int(self.generator.integers(2**63)), self.device
+        if self._is_alike_in_learning:
+            yield
+            return
         on_cuda = device.type == "cuda"
         with torch.random.fork_rng(devices=[device] if on_cuda else []):
             torch.default_generator.manual_seed(seed)
@@ -204,6 +213,7 @@ class Agent(nn.Module, ABC):
     def _renew(self) -> None:
         self._mirror, self._mirror_is_current = None, False
         self.__dict__.pop("_gradient_step", None)
+        self.__dict__.pop("_is_alike_in_learning", None)
         for module in self.modules():
             if isinstance(module, Optimizer):
                 module.repack()

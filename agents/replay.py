@@ -80,7 +80,8 @@ class Replay:
         keeps_state: bool,
         sampler: Sampler,
     ) -> None:
-        self._num_envs, self._window_length, self._stride = num_envs, window_length, stride
+        self._buffer_size, self._num_envs = buffer_size, num_envs
+        self._window_length, self._stride = window_length, stride
         self._capacity = buffer_size // num_envs // stride * stride  # steps of each environment
         needed = -(-(window_length + stride - 1) // stride) * stride
         if self._capacity < needed:
@@ -144,7 +145,7 @@ class Replay:
             ValueError: with the estimate and the largest `buffer_size` that fits.
         """
         refuse_too_large(
-            buffer_size=self._capacity * self._num_envs,
+            buffer_size=self._buffer_size,
             needed=self.predicted_bytes(layout),
             step_bytes=layout.step_bytes,
             available=available,
@@ -166,10 +167,11 @@ class Replay:
         """
         num_steps = len(trajectory.rewards)
         if num_steps > self._capacity:
+            each = self._stride * self._num_envs
             raise ValueError(
                 f"agent.buffer_size: {self._capacity} steps of each environment are kept, fewer "
                 f"than the {num_steps} that are collected at once (agent.train_frequency); use "
-                f"agent.buffer_size={num_steps * self._num_envs} or more"
+                f"agent.buffer_size={-(-num_steps // self._stride) * each} or more"
             )
         parts = arrays_of(trajectory.observations)
         ring, step = self._ring, self._cursor
@@ -182,8 +184,9 @@ class Replay:
         refilled = self._stacks.refilled(ring, step, parts)
         ring.write(step, trajectory, self._stacks.newest(parts), refilled)
         if self._keeps_state:
-            assert states is not None
-            ring.keep(-(-step // self._stride), states.numpy())
+            first, end = (-(-each // self._stride) for each in (step, step + num_steps))
+            assert states is not None and len(states) == end - first, "one for each on the stride"
+            ring.keep(first, states.numpy())
         self._cursor += num_steps
         self._advance(ring)
 

@@ -47,16 +47,18 @@ def n_step_bootstrap(
 
     Source: Sutton & Barto (2018), section 7.1; Watkins (1989).
     """
-    shape = rewards[first : first + length]
-    total, discounts = torch.zeros_like(shape), torch.ones_like(shape)
-    goes_on = torch.ones_like(shape, dtype=torch.bool)
-    taken = torch.zeros_like(shape, dtype=torch.int64)
-    for ahead in range(n_step):
+    here = slice(first, first + length)
+    total, ends = rewards[here], terminated[here]
+    discounts = torch.where(ends, 0.0, discount)
+    start = torch.arange(first + 1, first + 1 + length, device=rewards.device)
+    steps = start[:, None].expand(total.shape)
+    goes_on = ~(ends | truncated[here])
+    for ahead in range(1, n_step):
         here = slice(first + ahead, first + ahead + length)
+        ends = terminated[here]
         total = total + torch.where(goes_on, discounts * rewards[here], 0.0)
-        discounts = torch.where(goes_on, discounts * discount, discounts)
-        discounts = torch.where(goes_on & terminated[here], 0.0, discounts)
-        taken = taken + goes_on
-        goes_on = goes_on & ~(terminated[here] | truncated[here])
-    start = torch.arange(first, first + length, device=rewards.device)[:, None]
-    return Bootstrap(rewards=total, discounts=discounts, steps=start + taken)
+        following = discounts * torch.where(ends, 0.0, discount)
+        discounts = torch.where(goes_on, following, discounts)
+        steps = steps + goes_on
+        goes_on = goes_on & ~(ends | truncated[here])
+    return Bootstrap(rewards=total, discounts=discounts, steps=steps)

@@ -9,6 +9,7 @@ Does one piece of work and prints one JSON line:
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from statistics import median
@@ -42,6 +43,7 @@ from training.episodes import EpisodeHistory
 from training.loop import Iteration, iterations
 
 EPISODE_LENGTH = 30  # mean, of the episodes in `resets`
+WATCHED_STEPS = 1_000  # of the environment, between metrics of updates; what runs do by default
 UPDATES = 10  # timed in `resets`, of each kind
 
 
@@ -74,6 +76,7 @@ def measure_throughput(
         agent,
         collector,
         total_env_steps=steps_before + (warmup + rollouts) * work.steps_per_iteration,
+        is_watched=every(WATCHED_STEPS),
     )
     while collector.env_steps < steps_before:
         log(next(training), history)
@@ -97,6 +100,19 @@ def measure_throughput(
         compile_seconds=compiling if work.compiled else 0.0,
         parameters=sum(p.numel() for part in agent.parts().values() for p in part),
     )
+
+
+def every(steps: int) -> Callable[[int], bool]:
+    """Watch as runs do: the first iteration that ends beyond each multiple of so many steps."""
+    watched = -1
+
+    def is_watched(env_steps: int) -> bool:
+        nonlocal watched
+        is_due = env_steps // steps > watched
+        watched = max(watched, env_steps // steps)
+        return is_due
+
+    return is_watched
 
 
 def log(iteration: Iteration, history: EpisodeHistory) -> dict[str, float]:
