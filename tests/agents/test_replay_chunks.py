@@ -204,3 +204,12 @@ def test_what_is_not_there_yet_is_saved_as_nothing() -> None:
         assert not newest()[name][-1].any()
     first = next(iter(replay.chunks().values()))()
     assert not any(first[name][0].any() for name in ("rewards", "is_first", "observations.vector"))
+
+
+def test_states_are_saved_from_the_first_step_on() -> None:
+    build, stream = make("sequences of stacks")
+    replay = build()
+    trajectory, states = stream.collect(30)
+    replay.add(trajectory, states)
+    saved = [read().get("states", states[:0]) for read in replay.chunks().values()]
+    assert torch.equal(torch.cat(saved), states)
