@@ -56,9 +56,6 @@ class PQN(Agent):
         sequence_length: steps per sequence, the length of truncated backpropagation through time.
         td_lambda: of the returns.
         epsilon: share of random actions, over the run's progress.
-
-    Raises:
-        ValueError: the value head cannot be fitted to returns.
     """
 
     networks: ActionValues
@@ -141,8 +138,9 @@ class PQN(Agent):
 
             G_t = r_t + d_t ((1 - l_t) max_a Q(s_{t+1}, a) + l_t G_{t+1})
 
-        Source: the paper's algorithm 1 and eq. 11; Peng & Williams (1996): nothing is cut where an
-        action was not greedy. Termination zeroes d, truncation l (`agents.returns`).
+        Nothing is cut where an action was not greedy. Termination zeroes d, truncation l.
+
+        Source: Peng & Williams (1996); Daley & Amato (2019), arXiv:1810.09967, for the recursion.
         """
         read = unroll(
             self.actor, trajectory, trajectory.state, sequence_length=self.sequence_length
