@@ -98,7 +98,7 @@ class Agent(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the parameters lie."""
-        return next(self.parameters()).device
+        return self.optimizer.flat.device
 
     def initial_state(self, batch_size: int) -> Float[Tensor, "B S"]:
         """Return the actor's memory before any observation, on the CPU beside the environments."""

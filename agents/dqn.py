@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.action_values import ActionValues, Noise, taken
@@ -126,7 +126,7 @@ class DQN(Agent):
         return states.cpu()
 
     def _improve(self, due: range) -> dict[str, Tensor]:
-        before = self.optimizer.flat.clone()
+        before = self.optimizer.flat.clone() if self.is_watched else self.optimizer.flat
         beta = self.importance_exponent(self.progress)
         pace = self.optimizer.pace(self.progress, self.env_steps)
         auxiliary_weights = self.auxiliary.weights(self.progress).to(self.device)
@@ -144,11 +144,13 @@ class DQN(Agent):
                 values, priorities, gradients = self._gradient_step(
                     window, weights, self._noise(), pace, auxiliary_weights
                 )
-                self.replay.update(sample.starts, priorities.cpu())
+                if self.replay.is_prioritized:
+                    self.replay.update(sample.starts, priorities.cpu())
                 metrics.append(values)
                 if update % self.target_update_interval == 0:
                     self.target.network.follow(self.polyak_rate)
-        report = summarized(self._metrics, torch.stack(metrics))
+        names = self._metrics if self._tells_all else COUNTS
+        report = summarized(names, torch.stack(metrics))
         if not self.is_watched:
             return report
         report |= observed | look(self.networks, self.target, self.windows, sample, self.device)
@@ -177,7 +179,7 @@ class DQN(Agent):
         noise: Noise,
         pace: Pace,
         auxiliary_weights: Float[Tensor, " A"],
-    ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " N"], Float[Tensor, " P"]]:
+    ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " priorities"], Float[Tensor, " P"]]:
         """Take one gradient step: a function of tensors, without a branch on data."""
         state = warmed(self.actor, window, self.windows.burn_in)
         steps = learnt_steps(window, self.windows.learnt, needs_next=self.auxiliary.needs_next)
@@ -191,13 +193,36 @@ class DQN(Agent):
         if len(self.auxiliary):
             auxiliary = self.auxiliary(readings)
             losses["auxiliary"] = auxiliary @ auxiliary_weights
-        with torch.no_grad():
-            errors = self.value_head.error(output, target)
-            values = self.target.scale.inverse(self.value_head.value(output))
-            means = masked_mean(torch.stack([values, errors]), steps.valid)
-            terms = torch.stack([loss, *means, *by_position(steps.valid, errors).values()])
+        told, priorities = self._told(loss, output, target, steps.valid)
         active = torch.ones((), dtype=torch.bool, device=loss.device)
         counts, gradients = self.optimizer.descend(losses, pace, active)
-        share = self.priority_max_share
-        priorities = sequence_priorities(errors, steps.valid, max_share=share)
-        return torch.cat([terms, auxiliary.detach(), counts]), priorities, gradients
+        if self._tells_all:
+            counts = torch.cat([told, auxiliary.detach(), counts])
+        return counts, priorities, gradients
+
+    @property
+    def _tells_all(self) -> bool:
+        """Whether a gradient step reports more than its counts: traced, it costs next to nothing.
+
+        One that changed with `is_watched` would be traced twice.
+        """
+        return self.is_watched or self._compile
+
+    @torch.no_grad()
+    def _told(
+        self,
+        loss: Float[Tensor, ""],
+        output: Float[Tensor, "L N *K"],
+        target: Float[Tensor, "L N *K"],
+        valid: Bool[Tensor, "L N"],
+    ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " priorities"]]:
+        """Measure what a gradient step reports and the priorities, as far as anybody asks."""
+        if not (self._tells_all or self.replay.is_prioritized):
+            return loss.new_zeros(0), loss.new_zeros(0)
+        errors, share = self.value_head.error(output, target), self.priority_max_share
+        priorities = sequence_priorities(errors, valid, max_share=share)
+        if not self._tells_all:
+            return loss.new_zeros(0), priorities
+        values = self.target.scale.inverse(self.value_head.value(output))
+        means = masked_mean(torch.stack([values, errors]), valid)
+        return torch.stack([loss, *means, *by_position(valid, errors).values()]), priorities

@@ -107,6 +107,11 @@ class Replay:
         return self._cursor
 
     @property
+    def is_prioritized(self) -> bool:
+        """Whether priorities change what is drawn."""
+        return self._sampler.is_prioritized
+
+    @property
     def num_steps(self) -> int:
         """Environment steps that are held, over all environments."""
         return (self._cursor - self._oldest) * self._num_envs

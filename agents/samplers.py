@@ -26,8 +26,10 @@ class Sampler(ABC):
         first, end: the windows that are known.
         num_windows: how many of them can be drawn.
         window_bytes: memory that a window's place takes.
+        is_prioritized: whether `update` changes anything.
     """
 
+    is_prioritized: ClassVar[bool]
     window_bytes: ClassVar[float]
     first = 0
     end = 0
@@ -90,6 +92,7 @@ class Sampler(ABC):
 class UniformSampler(Sampler):
     """Draws all windows alike."""
 
+    is_prioritized = False
     window_bytes = 1.0
 
     def _allocate(self) -> None:
@@ -153,6 +156,7 @@ class PrioritizedSampler(Sampler):
         priority_exponent: a; 0 is uniform.
     """
 
+    is_prioritized = True
     window_bytes = SumTree.leaf_bytes
 
     def __init__(self, *, priority_exponent: float) -> None:

@@ -59,13 +59,41 @@ class Adam(UpdateRule):
     def update(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Move along `m / (sqrt(v) + eps)` with bias-corrected moments m and v."""
+        """Move along `m / (sqrt(v) + eps)` with bias-corrected moments m and v.
+
+        By PyTorch's fused kernel, where gradient steps are not traced: written out, the arithmetic
+        takes small networks a third of their gradient step. Traced, it is fused anyway.
+        """
+        self.count.add_(weight)
+        if torch.compiler.is_compiling() or parameters.dtype != torch.float32:
+            self._move(parameters, gradients, learning_rate, weight)
+            return
+        move = torch._fused_adamw_ if self.decoupled else torch._fused_adam_
+        move(
+            [parameters],
+            [gradients],
+            [self.first],
+            [self.second],
+            [],
+            [self.count],
+            lr=learning_rate,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=self.weight_decay,
+            eps=self.eps,
+            amsgrad=False,
+            maximize=False,
+            found_inf=1.0 - weight,  # anything but 0 changes nothing
+        )
+
+    def _move(
+        self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
+    ) -> None:
         if self.weight_decay and self.decoupled:
             parameters.mul_(1 - weight * learning_rate * self.weight_decay)
         elif self.weight_decay:
             gradients = gradients + self.weight_decay * parameters
         beta1, beta2 = self.betas
-        self.count.add_(weight)
         self.first.lerp_(gradients, (1 - beta1) * weight)
         self.second.lerp_(gradients.square(), (1 - beta2) * weight)
         # Before the first step that counts, 0 / 0 is avoided by correcting as for step 1.
