@@ -126,12 +126,14 @@ class DQN(Agent):
         return states.cpu()
 
     def _improve(self, due: range) -> dict[str, Tensor]:
-        before = self.optimizer.flat.clone()
+        before = self.optimizer.flat.clone() if self.is_watched else self.optimizer.flat
         beta = self.importance_exponent(self.progress)
         pace = self.optimizer.pace(self.progress, self.env_steps)
         auxiliary_weights = self.auxiliary.weights(self.progress).to(self.device)
         observed: dict[str, Tensor] = {}
         metrics: list[Tensor] = []
+        # Compiled there is one step, which measures: that costs nothing in it.
+        measures = self.is_watched or self._compile
         with self.training_mode():
             for update in due:
                 sample = self.replay.sample(
@@ -142,21 +144,20 @@ class DQN(Agent):
                     state = warmed(self.actor, window, self.windows.burn_in)
                     observed = self.target.observe(window, state)
                 values, priorities, gradients = self._gradient_step(
-                    window, weights, self._noise(), pace, auxiliary_weights
+                    window, weights, self._noise(), pace, auxiliary_weights, measures
                 )
-                self.replay.update(sample.starts, priorities.cpu())
+                if priorities is not None:
+                    self.replay.update(sample.starts, priorities.cpu())
                 metrics.append(values)
                 if update % self.target_update_interval == 0:
                     self.target.network.follow(self.polyak_rate)
-        report = summarized(self._metrics, torch.stack(metrics))
         if not self.is_watched:
-            return report
+            return summarized(COUNTS, torch.stack(metrics)[:, -len(COUNTS) :])
+        report = summarized(self._metrics, torch.stack(metrics))
         report |= observed | look(self.networks, self.target, self.windows, sample, self.device)
         report |= {
             "schedule/epsilon": self.networks.policy_head.epsilon.clone(),
             "schedule/importance_exponent": torch.tensor(beta),
-            "replay/priority_mean": priorities.mean(),
-            "replay/priority_max": priorities.max(),
         }
         return report | movement(
             self.optimizer, gradients=gradients, before=before, progress=self.progress
@@ -177,8 +178,13 @@ class DQN(Agent):
         noise: Noise,
         pace: Pace,
         auxiliary_weights: Float[Tensor, " A"],
-    ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " N"], Float[Tensor, " P"]]:
-        """Take one gradient step: a function of tensors, without a branch on data."""
+        measures: bool,
+    ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " N"] | None, Float[Tensor, " P"]]:
+        """Take one gradient step: a function of tensors, without a branch on data.
+
+        Args:
+            measures: whether anything but the counts is to be reported.
+        """
         state = warmed(self.actor, window, self.windows.burn_in)
         steps = learnt_steps(window, self.windows.learnt, needs_next=self.auxiliary.needs_next)
         readings: dict[str, Reading] = {}
@@ -191,13 +197,17 @@ class DQN(Agent):
         if len(self.auxiliary):
             auxiliary = self.auxiliary(readings)
             losses["auxiliary"] = auxiliary @ auxiliary_weights
+        metrics, priorities = [loss.detach()[None], auxiliary.detach()], None
         with torch.no_grad():
-            errors = self.value_head.error(output, target)
-            values = self.target.scale.inverse(self.value_head.value(output))
-            means = masked_mean(torch.stack([values, errors]), steps.valid)
-            terms = torch.stack([loss, *means, *by_position(steps.valid, errors).values()])
+            if measures or self.replay.uses_priorities:
+                errors = self.value_head.error(output, target)
+            if measures:
+                values = self.target.scale.inverse(self.value_head.value(output))
+                means = masked_mean(torch.stack([values, errors]), steps.valid)
+                metrics[1:1] = [means, *by_position(steps.valid, errors).values()]
+            if self.replay.uses_priorities:
+                share = self.priority_max_share
+                priorities = sequence_priorities(errors, steps.valid, max_share=share)
         active = torch.ones((), dtype=torch.bool, device=loss.device)
         counts, gradients = self.optimizer.descend(losses, pace, active)
-        share = self.priority_max_share
-        priorities = sequence_priorities(errors, steps.valid, max_share=share)
-        return torch.cat([terms, auxiliary.detach(), counts]), priorities, gradients
+        return torch.cat([*metrics, counts]), priorities, gradients

@@ -118,6 +118,11 @@ class Replay:
         return self._sampler.num_windows
 
     @property
+    def uses_priorities(self) -> bool:
+        """Whether `update` changes anything."""
+        return self._sampler.uses_priorities
+
+    @property
     def _num_rows(self) -> int:
         """Beside the steps that are kept the newest observation, and the oldest one's stack."""
         rows = self._capacity + 1 + self._stacks.history

@@ -26,9 +26,11 @@ class Sampler(ABC):
         first, end: the windows that are known.
         num_windows: how many of them can be drawn.
         window_bytes: memory that a window's place takes.
+        uses_priorities: whether `update` changes anything.
     """
 
     window_bytes: ClassVar[float]
+    uses_priorities: ClassVar[bool]
     first = 0
     end = 0
     num_windows = 0
@@ -91,6 +93,7 @@ class UniformSampler(Sampler):
     """Draws all windows alike."""
 
     window_bytes = 1.0
+    uses_priorities = False
 
     def _allocate(self) -> None:
         self._drawable = np.zeros(self._capacity, np.bool_)
@@ -154,6 +157,7 @@ class PrioritizedSampler(Sampler):
     """
 
     window_bytes = SumTree.leaf_bytes
+    uses_priorities = True
 
     def __init__(self, *, priority_exponent: float) -> None:
         self._exponent = priority_exponent

@@ -60,6 +60,33 @@ class Adam(UpdateRule):
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
         """Move along `m / (sqrt(v) + eps)` with bias-corrected moments m and v."""
+        if torch.compiler.is_compiling():
+            self._update_traced(parameters, gradients, learning_rate, weight)
+            return
+        self.count.add_(weight)
+        # PyTorch's own kernel: a tenth of the time of the operations that it stands for.
+        update = torch._fused_adamw_ if self.decoupled else torch._fused_adam_
+        update(
+            [parameters],
+            [gradients],
+            [self.first],
+            [self.second],
+            [],
+            [self.count],
+            lr=learning_rate,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=self.weight_decay,
+            eps=self.eps,
+            amsgrad=False,
+            maximize=False,
+            found_inf=1 - weight,  # 1 leaves everything as it is
+        )
+
+    def _update_traced(
+        self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
+    ) -> None:
+        """Update by operations that a compiler makes one of."""
         if self.weight_decay and self.decoupled:
             parameters.mul_(1 - weight * learning_rate * self.weight_decay)
         elif self.weight_decay:
