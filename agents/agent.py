@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from agents.compilation import compiled
 from agents.experience import Experience
+from agents.modes import is_alike_in_learning
 from agents.networks import Networks
 from agents.optimizer import Optimizer
 from agents.schedules import Schedule
@@ -60,7 +61,6 @@ class Agent(nn.Module, ABC):
         self._compile = compile
         self._mirror: ActorMirror | None = None
         self._mirror_is_current = False
-        self._switched: tuple[list[bool], list[nn.Module]] | None = None
 
     @abstractmethod
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
@@ -85,6 +85,11 @@ class Agent(nn.Module, ABC):
 
     def adopt(self) -> None:
         """Make what is derived from the networks anew, after weights came from elsewhere."""
+
+    @cached_property
+    def _is_alike_in_learning(self) -> bool:
+        """Whether switching modes, which visits every module, can be spared."""
+        return is_alike_in_learning(self)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by part, frozen ones too; each belongs to exactly one."""
@@ -170,30 +175,20 @@ class Agent(nn.Module, ABC):
     def training_mode(self) -> Iterator[None]:
         """Switch dropout and the like on for gradient steps, on the agent's own randomness."""
         seed, device = int(self.generator.integers(2**63)), self.device
+        if self._is_alike_in_learning:
+            yield
+            return
         on_cuda = device.type == "cuda"
         with torch.random.fork_rng(devices=[device] if on_cuda else []):
             torch.default_generator.manual_seed(seed)
             if on_cuda:  # which draws there with a generator of its own
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
-            self._switch(True)
+            self.train()
             try:
                 yield
             finally:
-                self._switch(False)
-
-    def _switch(self, is_training: bool) -> None:
-        """Switch dropout and the like on or off, as `train` does.
-
-        That walks through all modules, which takes a small network longer than its gradient step:
-        those that it changes are remembered, for as long as no extractor thaws.
-        """
-        frozen = [backbone.is_frozen for backbone in self.networks.backbones.values()]
-        if self._switched is None or self._switched[0] != frozen:
-            self.train()
-            self._switched = frozen, [module for module in self.modules() if module.training]
-        for module in self._switched[1]:
-            module.__dict__["training"] = is_training
+                self.eval()
 
     @contextmanager
     def using(self, generator: np.random.Generator) -> Iterator[None]:
@@ -216,8 +211,9 @@ class Agent(nn.Module, ABC):
         return self
 
     def _renew(self) -> None:
-        self._mirror, self._mirror_is_current, self._switched = None, False, None
+        self._mirror, self._mirror_is_current = None, False
         self.__dict__.pop("_gradient_step", None)
+        self.__dict__.pop("_is_alike_in_learning", None)
         for module in self.modules():
             if isinstance(module, Optimizer):
                 module.repack()

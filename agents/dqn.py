@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.action_values import ActionValues, Noise, taken
@@ -132,6 +132,8 @@ class DQN(Agent):
         auxiliary_weights = self.auxiliary.weights(self.progress).to(self.device)
         observed: dict[str, Tensor] = {}
         metrics: list[Tensor] = []
+        # Compiled there is one step, which measures: that costs nothing in it.
+        measures = self.is_watched or self._compile
         with self.training_mode():
             for update in due:
                 sample = self.replay.sample(
@@ -142,23 +144,20 @@ class DQN(Agent):
                     state = warmed(self.actor, window, self.windows.burn_in)
                     observed = self.target.observe(window, state)
                 values, priorities, gradients = self._gradient_step(
-                    window, weights, self._noise(), pace, auxiliary_weights
+                    window, weights, self._noise(), pace, auxiliary_weights, measures
                 )
-                if self.replay.is_prioritized:
+                if priorities is not None:
                     self.replay.update(sample.starts, priorities.cpu())
                 metrics.append(values)
                 if update % self.target_update_interval == 0:
                     self.target.network.follow(self.polyak_rate)
-        names = self._metrics if self._tells_all else COUNTS
-        report = summarized(names, torch.stack(metrics))
         if not self.is_watched:
-            return report
+            return summarized(COUNTS, torch.stack(metrics)[:, -len(COUNTS) :])
+        report = summarized(self._metrics, torch.stack(metrics))
         report |= observed | look(self.networks, self.target, self.windows, sample, self.device)
         report |= {
             "schedule/epsilon": self.networks.policy_head.epsilon.clone(),
             "schedule/importance_exponent": torch.tensor(beta),
-            "replay/priority_mean": priorities.mean(),
-            "replay/priority_max": priorities.max(),
         }
         return report | movement(
             self.optimizer, gradients=gradients, before=before, progress=self.progress
@@ -179,8 +178,13 @@ class DQN(Agent):
         noise: Noise,
         pace: Pace,
         auxiliary_weights: Float[Tensor, " A"],
-    ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " priorities"], Float[Tensor, " P"]]:
-        """Take one gradient step: a function of tensors, without a branch on data."""
+        measures: bool,
+    ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " N"] | None, Float[Tensor, " P"]]:
+        """Take one gradient step: a function of tensors, without a branch on data.
+
+        Args:
+            measures: whether anything but the counts is to be reported.
+        """
         state = warmed(self.actor, window, self.windows.burn_in)
         steps = learnt_steps(window, self.windows.learnt, needs_next=self.auxiliary.needs_next)
         readings: dict[str, Reading] = {}
@@ -193,36 +197,17 @@ class DQN(Agent):
         if len(self.auxiliary):
             auxiliary = self.auxiliary(readings)
             losses["auxiliary"] = auxiliary @ auxiliary_weights
-        told, priorities = self._told(loss, output, target, steps.valid)
+        metrics, priorities = [loss.detach()[None], auxiliary.detach()], None
+        with torch.no_grad():
+            if measures or self.replay.uses_priorities:
+                errors = self.value_head.error(output, target)
+            if measures:
+                values = self.target.scale.inverse(self.value_head.value(output))
+                means = masked_mean(torch.stack([values, errors]), steps.valid)
+                metrics[1:1] = [means, *by_position(steps.valid, errors).values()]
+            if self.replay.uses_priorities:
+                share = self.priority_max_share
+                priorities = sequence_priorities(errors, steps.valid, max_share=share)
         active = torch.ones((), dtype=torch.bool, device=loss.device)
         counts, gradients = self.optimizer.descend(losses, pace, active)
-        if self._tells_all:
-            counts = torch.cat([told, auxiliary.detach(), counts])
-        return counts, priorities, gradients
-
-    @property
-    def _tells_all(self) -> bool:
-        """Whether a gradient step reports more than its counts: traced, it costs next to nothing.
-
-        One that changed with `is_watched` would be traced twice.
-        """
-        return self.is_watched or self._compile
-
-    @torch.no_grad()
-    def _told(
-        self,
-        loss: Float[Tensor, ""],
-        output: Float[Tensor, "L N *K"],
-        target: Float[Tensor, "L N *K"],
-        valid: Bool[Tensor, "L N"],
-    ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " priorities"]]:
-        """Measure what a gradient step reports and the priorities, as far as anybody asks."""
-        if not (self._tells_all or self.replay.is_prioritized):
-            return loss.new_zeros(0), loss.new_zeros(0)
-        errors, share = self.value_head.error(output, target), self.priority_max_share
-        priorities = sequence_priorities(errors, valid, max_share=share)
-        if not self._tells_all:
-            return loss.new_zeros(0), priorities
-        values = self.target.scale.inverse(self.value_head.value(output))
-        means = masked_mean(torch.stack([values, errors]), valid)
-        return torch.stack([loss, *means, *by_position(valid, errors).values()]), priorities
+        return torch.cat([*metrics, counts]), priorities, gradients

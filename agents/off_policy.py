@@ -148,5 +148,5 @@ def learnt_steps(window: Trajectory, learnt: slice, *, needs_next: bool) -> Step
         ),
         is_first=window.is_first[learnt],
         actions=window.actions[learnt],
-        valid=window.valid[learnt],
+        valid=~window.is_first[following],
     )

@@ -184,8 +184,10 @@ class Optimizer(nn.Module):
                 if gradient is not None:
                     before = total[index]
                     total[index] = gradient if before is None else before + gradient
+        # Contiguous, as those of a memory are not where sequences have resets, and are elsewhere:
+        # a compiled update would be compiled for both.
         return [
-            torch.zeros_like(parameter) if gradient is None else gradient
+            torch.zeros_like(parameter) if gradient is None else gradient.contiguous()
             for parameter, gradient in zip(trainable, total, strict=True)
         ]
 

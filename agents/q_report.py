@@ -59,8 +59,7 @@ def look(
     valid, actions = window.valid[learnt], window.actions[learnt]
     head, scale = networks.value_head, target.scale
     values = scale.inverse(head.value(head(summary)))
-    steps = torch.arange(learnt.start, learnt.stop, device=device)[:, None].expand(valid.shape)
-    slow = scale.inverse(head.value(target.read(window, steps, None)))
+    slow = scale.inverse(head.value(target.read(window, learnt, None)))
     gaps = (taken(values, actions) - taken(slow, actions)).abs()
     metrics = {
         "value/max": torch.where(valid[..., None], values, -torch.inf).max(),

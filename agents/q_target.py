@@ -11,6 +11,7 @@ from agents.targets import Bootstrap, n_step_bootstrap
 from agents.trajectory import Trajectory
 from networks.backbone import Backbone
 from networks.heads import ValueHead
+from networks.memory import ChosenSteps
 from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
 from networks.observations import map_observations
 from networks.value_scales import ValueScale
@@ -83,7 +84,7 @@ class QTarget(nn.Module):
         return self._networks.value_head.observe(targets, valid)
 
     def read(
-        self, window: Trajectory, steps: Tensor, noise: Tensor | None
+        self, window: Trajectory, steps: ChosenSteps, noise: Tensor | None
     ) -> Float[Tensor, "L N A *K"]:
         """Return the copy's raw outputs at chosen steps of the windows."""
         backbone = self.network.get_submodule("backbone")
@@ -117,7 +118,7 @@ class QTarget(nn.Module):
                 map_observations(lambda part: part[first:], window.observations),
                 state,
                 window.is_first[first:],
-                bootstrap.steps - first,
+                bootstrap.steps_from(first),
             )
             choosing = networks.value_head(summary, noise[2])
         actions = networks.value_head.value(choosing).argmax(-1)

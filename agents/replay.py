@@ -80,7 +80,8 @@ class Replay:
         keeps_state: bool,
         sampler: Sampler,
     ) -> None:
-        self._num_envs, self._window_length, self._stride = num_envs, window_length, stride
+        self._buffer_size, self._num_envs = buffer_size, num_envs
+        self._window_length, self._stride = window_length, stride
         self._capacity = buffer_size // num_envs // stride * stride  # steps of each environment
         needed = -(-(window_length + stride - 1) // stride) * stride
         if self._capacity < needed:
@@ -107,11 +108,6 @@ class Replay:
         return self._cursor
 
     @property
-    def is_prioritized(self) -> bool:
-        """Whether priorities change what is drawn."""
-        return self._sampler.is_prioritized
-
-    @property
     def num_steps(self) -> int:
         """Environment steps that are held, over all environments."""
         return (self._cursor - self._oldest) * self._num_envs
@@ -120,6 +116,11 @@ class Replay:
     def num_windows(self) -> int:
         """How many windows can be drawn."""
         return self._sampler.num_windows
+
+    @property
+    def uses_priorities(self) -> bool:
+        """Whether `update` changes anything."""
+        return self._sampler.uses_priorities
 
     @property
     def _num_rows(self) -> int:
@@ -149,7 +150,7 @@ class Replay:
             ValueError: with the estimate and the largest `buffer_size` that fits.
         """
         refuse_too_large(
-            buffer_size=self._capacity * self._num_envs,
+            buffer_size=self._buffer_size,
             needed=self.predicted_bytes(layout),
             step_bytes=layout.step_bytes,
             available=available,
@@ -171,10 +172,11 @@ class Replay:
         """
         num_steps = len(trajectory.rewards)
         if num_steps > self._capacity:
+            each = self._stride * self._num_envs
             raise ValueError(
                 f"agent.buffer_size: {self._capacity} steps of each environment are kept, fewer "
                 f"than the {num_steps} that are collected at once (agent.train_frequency); use "
-                f"agent.buffer_size={num_steps * self._num_envs} or more"
+                f"agent.buffer_size={-(-num_steps // self._stride) * each} or more"
             )
         parts = arrays_of(trajectory.observations)
         ring, step = self._ring, self._cursor
@@ -187,8 +189,9 @@ class Replay:
         refilled = self._stacks.refilled(ring, step, parts)
         ring.write(step, trajectory, self._stacks.newest(parts), refilled)
         if self._keeps_state:
-            assert states is not None
-            ring.keep(-(-step // self._stride), states.numpy())
+            first, end = (-(-each // self._stride) for each in (step, step + num_steps))
+            assert states is not None and len(states) == end - first, "one for each on the stride"
+            ring.keep(first, states.numpy())
         self._cursor += num_steps
         self._advance(ring)
 

@@ -1,6 +1,7 @@
 """A ring in pieces that are written once: what was saved of it need not be saved again."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,11 +9,14 @@ from torch import Tensor
 
 from agents.ring import STEP_FIELDS, Ring, stretches
 from agents.step_layout import WHOLE, Column, StepLayout
+from networks.mirror import Array
 
 Chunk = dict[str, Tensor]
 
 _CHUNKS = 64
-"""About as many make a ring."""
+"""About as many make a ring, more where they would be large."""
+_LARGE = 1 << 24
+"""Bytes. The newest piece is saved again and again while it grows, and no larger than this."""
 _UNSETTLED = 2
 """Steps whose ends what comes next may still change: an environment may have begun anew."""
 _OBSERVATIONS = "observations"
@@ -32,36 +36,36 @@ def chunks_of(
         first_step: the first row of all that is a step.
         newest: the row without a step.
     """
-    length = ring.stride * max(1, ring.num_rows // ring.stride // _CHUNKS)
+    most = _LARGE * ring.num_rows // ring.allocated_bytes  # rows
+    length = ring.stride * max(1, min(ring.num_rows // _CHUNKS, most) // ring.stride)
     found: dict[str, Callable[[], Chunk]] = {}
     for start in range(first // length * length, newest + 1, length):
         end = start + length
         is_final = end <= newest - _UNSETTLED
         name = f"steps-{start}-{end}" if is_final else f"newest-{start}-{newest}"
         rows = range(max(start, first), min(end, newest + 1))
-        found[name] = _reader(ring, rows, first_step=first_step, newest=newest)
+        found[name] = partial(_read, ring, rows, first_step=first_step, newest=newest)
     return found
 
 
-def _reader(ring: Ring, rows: range, *, first_step: int, newest: int) -> Callable[[], Chunk]:
-    def read() -> Chunk:
-        def stretch(array: np.ndarray, first: int, count: int) -> Tensor:
-            pieces = [array[slots] for slots, _ in stretches(first, count, len(array))]
-            return torch.from_numpy(np.concatenate(pieces))  # always a copy
+def _read(ring: Ring, rows: range, *, first_step: int, newest: int) -> Chunk:
+    chunk = {"row": torch.tensor([rows.start])}
+    for name, field in ring.fields.items():
+        chunk[name] = _stretch(field, rows)
+        if rows.stop > newest and name in STEP_FIELDS:
+            chunk[name][-1] = 0  # which is not there yet
+    for name, frames in ring.frames.items():
+        chunk[_key(name)] = _stretch(frames, rows)
+    numbers = _kept(ring, rows, first_step=first_step, newest=newest)
+    if len(ring.states) and numbers:
+        chunk["states"] = _stretch(ring.states, numbers)
+    return chunk
 
-        chunk = {"row": torch.tensor([rows.start])}
-        for name, field in ring.fields.items():
-            chunk[name] = stretch(field, rows.start, len(rows))
-            if rows.stop > newest and name in STEP_FIELDS:
-                chunk[name][-1] = 0  # which is not there yet
-        for name, frames in ring.frames.items():
-            chunk[_key(name)] = stretch(frames, rows.start, len(rows))
-        numbers = _kept(ring, rows, first_step=first_step, newest=newest)
-        if len(ring.states) and numbers:
-            chunk["states"] = stretch(ring.states, numbers.start, len(numbers))
-        return chunk
 
-    return read
+def _stretch(array: Array, rows: range) -> Tensor:
+    """Copy rows, out of a ring of as many as the array has."""
+    slots = [array[each] for each, _ in stretches(rows.start, len(rows), len(array))]
+    return torch.from_numpy(np.concatenate(slots))
 
 
 def restore(
@@ -96,13 +100,13 @@ def restore(
 
 def layout_of(chunk: Mapping[str, Tensor], *, state_size: int) -> StepLayout:
     """Read off a piece what steps consist of."""
-
-    def column(tensor: Tensor) -> Column:
-        return Column(tuple(tensor.shape[2:]), tensor.numpy().dtype)
-
     names = [key for key in chunk if key.partition(".")[0] == _OBSERVATIONS]
-    parts = {key.partition(".")[2]: column(chunk[key]) for key in names}
-    return StepLayout(parts, column(chunk["actions"]), state_size)
+    parts = {key.partition(".")[2]: _column(chunk[key]) for key in names}
+    return StepLayout(parts, _column(chunk["actions"]), state_size)
+
+
+def _column(rows: Tensor) -> Column:
+    return Column(tuple(rows.shape[2:]), rows.numpy().dtype)
 
 
 def _key(part: str) -> str:

@@ -1,6 +1,6 @@
 """What a replay that does not fit into memory is told."""
 
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def refuse_too_large(
@@ -27,10 +27,7 @@ def refuse_too_large(
     )
 
 
-def in_words(size: float) -> str:
+def in_words(size: int) -> str:
     """Write a number of bytes with three figures."""
-    for unit in _UNITS[:-1]:
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.3g} {_UNITS[-1]}"
+    power = min((len(str(size)) - 1) // 3, len(_UNITS) - 1)
+    return f"{size / 1000**power:.3g} {_UNITS[power]}"

@@ -26,11 +26,11 @@ class Sampler(ABC):
         first, end: the windows that are known.
         num_windows: how many of them can be drawn.
         window_bytes: memory that a window's place takes.
-        is_prioritized: whether `update` changes anything.
+        uses_priorities: whether `update` changes anything.
     """
 
-    is_prioritized: ClassVar[bool]
     window_bytes: ClassVar[float]
+    uses_priorities: ClassVar[bool]
     first = 0
     end = 0
     num_windows = 0
@@ -92,8 +92,8 @@ class Sampler(ABC):
 class UniformSampler(Sampler):
     """Draws all windows alike."""
 
-    is_prioritized = False
     window_bytes = 1.0
+    uses_priorities = False
 
     def _allocate(self) -> None:
         self._drawable = np.zeros(self._capacity, np.bool_)
@@ -156,8 +156,8 @@ class PrioritizedSampler(Sampler):
         priority_exponent: a; 0 is uniform.
     """
 
-    is_prioritized = True
     window_bytes = SumTree.leaf_bytes
+    uses_priorities = True
 
     def __init__(self, *, priority_exponent: float) -> None:
         self._exponent = priority_exponent
@@ -208,8 +208,8 @@ class PrioritizedSampler(Sampler):
         is_known &= np.isfinite(priorities)
         if not is_known.all():
             slots, priorities = slots[is_known], priorities[is_known]
-            if not len(slots):
-                return
+        if not len(slots):
+            return
         self._largest = max(self._largest, float(priorities.max()))
         self._tree.set(slots, self._leaf(priorities))
 

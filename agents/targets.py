@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from networks.memory import ChosenSteps
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,13 @@ class Bootstrap:
 
     rewards: Float[Tensor, "L N"]
     discounts: Float[Tensor, "L N"]
-    steps: Int[Tensor, "L N"]
+    steps: ChosenSteps
+
+    def steps_from(self, first: int) -> ChosenSteps:
+        """Count the steps from another observation than the window's first."""
+        if isinstance(self.steps, slice):
+            return slice(self.steps.start - first, self.steps.stop - first)
+        return self.steps - first
 
 
 def n_step_bootstrap(
@@ -48,16 +56,20 @@ def n_step_bootstrap(
     Source: Sutton & Barto (2018), section 7.1; Watkins (1989).
     """
     here = slice(first, first + length)
-    total = rewards[here]
-    discounts = torch.where(terminated[here], 0.0, discount)
-    goes_on: Tensor | bool = True
-    taken: Tensor | int = 1
+    total, ends = rewards[here], terminated[here]
+    discounts = torch.where(ends, 0.0, discount)
+    if n_step == 1:
+        following = slice(first + 1, first + 1 + length)
+        return Bootstrap(rewards=total, discounts=discounts, steps=following)
+    start = torch.arange(first + 1, first + 1 + length, device=rewards.device)
+    steps = start[:, None].expand(total.shape)
+    goes_on = ~(ends | truncated[here])
     for ahead in range(1, n_step):
-        goes_on = ~(terminated[here] | truncated[here]) & goes_on
         here = slice(first + ahead, first + ahead + length)
-        total = torch.where(goes_on, total + discounts * rewards[here], total)
-        further = torch.where(terminated[here], 0.0, discounts * discount)
+        ends = terminated[here]
+        total = total + torch.where(goes_on, discounts * rewards[here], 0.0)
+        further = discounts * torch.where(ends, 0.0, discount)
         discounts = torch.where(goes_on, further, discounts)
-        taken = goes_on + taken
-    start = torch.arange(first, first + length, device=rewards.device)[:, None]
-    return Bootstrap(rewards=total, discounts=discounts, steps=(start + taken).expand(total.shape))
+        steps = steps + goes_on
+        goes_on = goes_on & ~(ends | truncated[here])
+    return Bootstrap(rewards=total, discounts=discounts, steps=steps)

@@ -63,6 +63,7 @@ STABLE_BASELINES3 = {
     "exploration_fraction": "agent.epsilon_fraction",
     "replay_buffer_class": "agent.prioritized",
     "optimize_memory_usage": "agent.buffer_size",
+    "n_quantiles": "value_head.quantiles",
 }
 
 CLEANRL = {
@@ -169,6 +170,7 @@ NOTES = {
     "optimize_memory_usage": "every observation is kept once, always",
     "n_atoms": "with value_head=c51",
     "num_atoms": "with value_head=c51",
+    "n_quantiles": "with value_head=quantile",
     "v_min": "[low, high]",
     "v_max": "[low, high]",
     "target_kl": "the update stops beyond it",

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from networks.inputs import ObservationInput
-from networks.memory import Memory, pick_steps
+from networks.memory import ChosenSteps, Memory, pick_steps
 from networks.mirror import Array, mirror_of
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Observations, any_part, map_observations
@@ -80,12 +80,15 @@ class Backbone(nn.Module):
 
     def extract(self, rows: Observations) -> Float[Tensor, "N F"]:
         """Make features of rows, without a gradient where the extractor is frozen."""
-        kind = any_part(rows).device.type
-        with (
-            torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen),
-            torch.autocast(kind, torch.bfloat16, enabled=self.half_precision),
-        ):
-            features: Tensor = self.extractor(rows)
+        # Contexts are entered where they change something: they cost as much as a small layer.
+        if self.is_frozen and torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.extract(rows)
+        if self.half_precision:
+            with torch.autocast(any_part(rows).device.type, torch.bfloat16):
+                features: Tensor = self.extractor(rows)
+        else:
+            features = self.extractor(rows)
         return features.float()
 
     def features(self, observations: Stream) -> Float[Tensor, "T B F"]:
@@ -109,11 +112,11 @@ class Backbone(nn.Module):
         observations: Stream,
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, "T B"],
-        steps: Int[Tensor, "L B"],
+        steps: ChosenSteps,
     ) -> Float[Tensor, "L B H"]:
         """Read T steps; return the summaries at chosen ones, extracting no more than it takes."""
 
-        def features(chosen: Tensor | None) -> Tensor:
+        def features(chosen: ChosenSteps | None) -> Tensor:
             if chosen is None:
                 return self.features(observations)
             return self.features(
@@ -152,6 +155,9 @@ def _chunks(observations: Stream) -> Iterator[Stream]:
     """Cut a stream in time, so that no chunk holds more than `_CHUNK` numbers (or one step)."""
     parts = observations.values() if isinstance(observations, dict) else (observations,)
     steps = any_part(observations).shape[0]
-    size = max(1, _CHUNK // max(1, sum(part[0].numel() for part in parts)))
+    size = max(1, _CHUNK * steps // max(1, sum(part.numel() for part in parts)))
+    if size >= steps:
+        yield observations
+        return
     for start in range(0, steps, size):
         yield map_observations(lambda part: part[start : start + size], observations)  # noqa: B023

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from networks.heads import LayersFactory, ValueHead
 from networks.mirror import RowFunction
@@ -57,13 +58,14 @@ def quantile_huber(
     Args:
         levels: tau, the share of targets below each output once it is fitted.
     """
-    errors = target[..., None, :] - output[..., :, None]  # [*N, K, J]
-    sizes = errors.abs()
+    outputs, targets = torch.broadcast_tensors(output[..., :, None], target[..., None, :])
+    with torch.no_grad():
+        weights = torch.where(targets < outputs, 1 - levels[:, None], levels[:, None])
     if kappa > 0:
-        within = sizes.clamp(max=kappa)
-        sizes = within * (sizes - within / 2) / kappa
-    weights = (levels[:, None] - (errors.detach() < 0).to(levels.dtype)).abs()
-    return (weights * sizes).mean(-1).sum(-1)
+        losses = functional.huber_loss(outputs, targets, reduction="none", delta=kappa) / kappa
+    else:
+        losses = functional.l1_loss(outputs, targets, reduction="none")
+    return (weights * losses).mean(-1).sum(-1)
 
 
 class C51ValueHead(ValueHead):

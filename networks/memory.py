@@ -19,12 +19,16 @@ from networks.resets import NullSteps
 
 MemoryMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
 """`features [B, F], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
-FeaturesAt = Callable[[Tensor | None], Tensor]
-"""`steps [L, B] -> features [L, B, F]`; of all T steps where it is given None."""
+ChosenSteps = Int[Tensor, "L B"] | slice
+"""L steps of each environment, in any order; a slice are the same ones of all."""
+FeaturesAt = Callable[[ChosenSteps | None], Tensor]
+"""`steps -> features [L, B, F]`; of all T steps where it is given None."""
 
 
-def pick_steps(rows: Shaped[Tensor, "T B *X"], steps: Int[Tensor, "L B"]) -> Tensor:
+def pick_steps(rows: Shaped[Tensor, "T B *X"], steps: ChosenSteps) -> Tensor:
     """Take chosen steps of each environment, `[L, B, *X]`."""
+    if isinstance(steps, slice):
+        return rows[steps]
     return rows[steps, torch.arange(rows.shape[1], device=rows.device)]
 
 
@@ -57,9 +61,9 @@ class Memory(nn.Module, ABC):
         features: FeaturesAt,
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, "T B"],
-        steps: Int[Tensor, "L B"],
+        steps: ChosenSteps,
     ) -> Float[Tensor, "L B H"]:
-        """Return the outputs at chosen steps of each environment, any number of them in any order.
+        """Return the outputs at chosen steps of each environment.
 
         Args:
             features: makes those of chosen steps, or all of them where it is given None.
@@ -127,7 +131,7 @@ class NoMemory(Memory):
         features: FeaturesAt,
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, "T B"],
-        steps: Int[Tensor, "L B"],
+        steps: ChosenSteps,
     ) -> Float[Tensor, "L B F"]:
         """Return the features of the chosen steps; no others are needed."""
         return features(steps)

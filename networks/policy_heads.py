@@ -1,8 +1,8 @@
 """Policy heads turn summaries into distributions over actions.
 
-`make_policy_head` is the one place that looks at an action space. A policy's own actions are flat
-rows, whatever the environment calls them: `to_environment` alone knows starts, shapes, bounds and
-dtypes.
+`make_policy_head`, and `networks.greedy` for the values of actions, alone look at an action space.
+A policy's own actions are flat rows, whatever the environment calls them: `to_environment` alone
+knows starts, shapes, bounds and dtypes.
 """
 
 import math

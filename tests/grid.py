@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import register, registry
 
 CHOICES: dict[str, list[str]] = {
-    "agent": ["ppo", "a2c"],
+    "agent": ["ppo", "a2c", "dqn", "dqn of many parts", "pqn"],
     "extractor": [
         "flatten", "mlp", "dict", "cnn", "nature_cnn", "impala_cnn", "autoencoder", "vae",
     ],
@@ -28,7 +28,7 @@ CHOICES: dict[str, list[str]] = {
         "box", "discrete", "choices", "bits", "parts", "nested", "camera",
         "image hwc", "image chw", "codes grid", "truth grid", "stack",
     ],
-    "value_head": ["mse", "huber", "two_hot", "hl_gauss"],
+    "value_head": ["mse", "huber", "two_hot", "hl_gauss", "c51", "quantile"],
     "normalize_observations": ["false", "true"],
     "normalize_rewards": ["false", "true"],
     "optimizer": ["adam", "adamw", "radam", "rmsprop", "rmsprop_tf", "sgd"],
@@ -52,6 +52,8 @@ NETWORKS: dict[str, dict[str, str]] = {
 }
 """Extractors as they are used, of the whole product with memories, agents and actions."""
 
+AGENTS = ["ppo", "a2c", "dqn", "pqn"]
+"""Agents of the whole product."""
 VECTOR, CODE = spaces.Box(-2, 2, (3,)), spaces.Discrete(5, start=1)
 OBSERVATIONS: dict[str, spaces.Space[Any]] = {
     "box": VECTOR,
@@ -76,6 +78,7 @@ WITH_PARTS = ("parts", "nested", "camera")
 IMAGES = ("image hwc", "image chw", "codes grid", "truth grid", "stack", "image of 9x9")
 MISREAD = ("image of 4x4", "image of 9x9x9")
 IMAGE_EXTRACTORS = ("cnn", "nature_cnn", "impala_cnn")
+DISTRIBUTIONS = ("c51", "quantile")
 AUTOENCODERS = ("autoencoder", "vae")
 Combination = dict[str, str]
 Pair = tuple[tuple[str, str], tuple[str, str]]
@@ -132,8 +135,34 @@ def refusal(combination: Combination) -> str | None:
 
     A choice that is not made yet may still be the right one.
     """
-    rules = (_with_nothing_to_train, _by_part, _of_no_image, _of_misread_images)
+    rules = (
+        _of_distributions,
+        _of_action_values,
+        _with_nothing_to_train,
+        _by_part,
+        _of_no_image,
+        _of_misread_images,
+    )
     return next((pattern for rule in rules if (pattern := rule(combination))), None)
+
+
+def _of_distributions(combination: Combination) -> str | None:
+    """Only `dqn` fits them, whose own limits hold then."""
+    if combination.get("value_head") not in DISTRIBUTIONS:
+        return None
+    if combination.get("agent", "dqn").startswith("dqn"):
+        return _of_action_values({**combination, "agent": "dqn"})
+    return r"^value_head: expected mse, huber, two_hot or hl_gauss, because agent=\w+ fits values"
+
+
+def _of_action_values(combination: Combination) -> str | None:
+    if combination.get("agent") in (None, "ppo", "a2c"):
+        return None
+    if combination.get("share_backbone") == "true":
+        return r"^share_backbone: expected false, because \w+ has one network"
+    if combination.get("actions") == "box":
+        return r"^action space Box.*: a value for each action .*; use agent=ppo$"
+    return None
 
 
 def _with_nothing_to_train(combination: Combination) -> str | None:
@@ -203,14 +232,23 @@ def pairs(combination: Combination) -> set[Pair]:
 
 
 def all_pairs() -> set[Pair]:
-    """Every two choices that can meet; `vae` reads each observation as `autoencoder` does."""
+    """Every two choices that can meet, but for those that cannot tell (`_cannot_tell`)."""
     return {
         ((one, first), (other, second))
         for one, other in itertools.combinations(sorted(CHOICES), 2)
         for first in CHOICES[one]
         for second in CHOICES[other]
-        if is_legal({one: first, other: second}) and (first, other) != ("vae", "observations")
+        if is_legal({one: first, other: second})
+        and not _cannot_tell(first, other)
+        and not _cannot_tell(second, one)
     }
+
+
+def _cannot_tell(option: str, axis: str) -> bool:
+    """`vae` reads each observation as `autoencoder` does; no head knows what its summary is of."""
+    before = ("observations", "extractor", "vectors", "auxiliary", "freeze", "optimizer")
+    is_behind = option in (*DISTRIBUTIONS, "dqn of many parts")
+    return (option, axis) == ("vae", "observations") or (is_behind and axis in before)
 
 
 def pairwise() -> Iterator[Combination]:
@@ -244,7 +282,7 @@ USUAL: Combination = {
 def product() -> Iterator[tuple[str, Combination]]:
     """Each network with each memory, agent and action space, on observations that it reads."""
     for network, memory, agent, actions in itertools.product(
-        NETWORKS, *(CHOICES[axis] for axis in ("memory", "agent", "actions"))
+        NETWORKS, CHOICES["memory"], AGENTS, CHOICES["actions"]
     ):
         own = NETWORKS[network]
         observations = {"flatten": "box", "mlp": "box", "dict": "camera"}
@@ -266,7 +304,6 @@ RUN = [
     "num_threads=1",
     f"env.id={ID}",
     "env.num_envs=2",
-    "agent.rollout_length=8",
     "total_env_steps=32",
     "checkpoint.interval=1",
     "checkpoint.keep_last=9",
@@ -288,6 +325,25 @@ _AUTOENCODER = [
     "extractor.pretrain.batch_size=64",
     "extractor.pretrain.epochs=2",
 ]
+_ROLLOUTS = ["agent.rollout_length=8"]
+_EPOCHS = [*_ROLLOUTS, "agent.num_minibatches=2", "agent.num_epochs=1"]
+_REPLAY = [
+    "agent.train_frequency=8",
+    "agent.learning_starts=8",
+    "agent.batch_size=4",
+    "agent.buffer_size=24",  # it goes round
+    "agent.sequence_length=4",
+    "agent.sequence_stride=4",
+    "agent.target_update_interval=3",
+]
+_MANY_PARTS = [
+    "agent.double_q=true",
+    "agent.dueling=true",
+    "agent.noisy=true",
+    "agent.prioritized=true",
+    "agent.n_step=3",
+    "agent.value_rescaling=true",
+]
 _CONVOLUTIONS = ["extractor.hidden_sizes=[6]", "extractor.filters=[2,3]"]
 _SMALL: dict[tuple[str, str], list[str]] = {
     ("extractor", "mlp"): ["extractor.hidden_sizes=[6]"],
@@ -300,7 +356,11 @@ _SMALL: dict[tuple[str, str], list[str]] = {
     ("memory", "rnn"): ["memory.hidden_size=4"],
     ("memory", "gru"): ["memory.hidden_size=4"],
     ("memory", "lstm"): ["memory.hidden_size=4"],
-    ("agent", "ppo"): ["agent.num_minibatches=2", "agent.num_epochs=1"],
+    ("agent", "ppo"): _EPOCHS,
+    ("agent", "a2c"): _ROLLOUTS,
+    ("agent", "dqn"): _REPLAY,
+    ("agent", "dqn of many parts"): [*_REPLAY, *_MANY_PARTS],
+    ("agent", "pqn"): _EPOCHS,
     ("auxiliary", "vae"): ["auxiliary.vae.latent_size=3"],
     ("auxiliary", "next_latent"): ["auxiliary.next_latent.hidden_sizes=[5]"],
     ("observations", "stack"): ["env.frame_stack=3"],
@@ -314,6 +374,9 @@ def words(combination: Combination) -> list[str]:
     small = [word for choice in chosen.items() for word in _SMALL.get(choice, [])]
     chosen.pop("vectors", None)
     freeze, auxiliary = chosen.pop("freeze"), chosen.pop("auxiliary")
+    if chosen["agent"] == "dqn of many parts":
+        chosen["agent"] = "dqn"
+        small += ["agent.burn_in=2"] if chosen["memory"] != "none" else []
     given = {
         **{f"+env.kwargs.{name}": chosen.pop(name) for name in ("observations", "actions")},
         **chosen,

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.compose import InvalidConfiguration, load
 from tests.grid import (
+    AGENTS,
     CHOICES,
     NETWORKS,
     USUAL,
@@ -151,16 +152,18 @@ def _product() -> str:
         plain = network.replace("`", "")
         found = [
             agent
-            for agent in CHOICES["agent"]
-            if all(f"{plain}-{memory}-{agent}-{one}" in legal for one in CHOICES["actions"])
+            for agent in AGENTS
+            if all(
+                f"{plain}-{memory}-{agent}-{one}" in legal
+                for one in CHOICES["actions"]
+                if is_legal({"agent": agent, "actions": one})
+            )
         ]
         return ", ".join(f"`{agent}`" for agent in found)
 
     rows = {name: [agents(name, memory) for memory in CHOICES["memory"]] for name in NETWORKS}
     head = ["", *(f"`memory={memory}`" for memory in CHOICES["memory"])]
-    count = len(
-        list(itertools.product(rows, *(CHOICES[a] for a in ("memory", "agent", "actions"))))
-    )
+    count = len(legal)
     return f"{_OF_PRODUCT.format(count=count)}\n\n{_table(head, rows)}"
 
 
@@ -190,10 +193,11 @@ _OF_TRAINING = """\
 _OF_PRODUCT = """\
 ## Networks, memories, agents and actions
 
-Each with Discrete, MultiDiscrete, MultiBinary and Box actions: {count} cells. `autoencoder` and
-`vae` are pre-trained and frozen here. `make test` trains every *pair* of choices, among which are
-also value heads (`mse`, `huber`, `two_hot`, `hl_gauss`), a backbone that actor and critic share or
-not, normalised observations and rewards, optimizers, and `precision=bf16`."""
+Each with Discrete, MultiDiscrete and MultiBinary actions, `ppo` and `a2c` with Box actions too:
+{count} cells. `autoencoder` and `vae` are pre-trained and frozen here. `make test` trains every
+*pair* of choices, among which are also value heads (`mse`, `huber`, `two_hot`, `hl_gauss`; of `dqn`
+alone `c51`, `quantile`), `dqn` with all its parts at once, a backbone that actor and critic share
+or not, normalised observations and rewards, optimizers, and `precision=bf16`."""
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ours
+from benchmarks import ours, replay
 from benchmarks.peers.worker import Clock
 from benchmarks.side_by_side import Workers, in_turn
 from benchmarks.solve import solve_table
@@ -211,3 +211,12 @@ def test_every_comparison_names_work_that_exists() -> None:
     assert {ours for ours, _, _ in COMPARISONS.values()} <= set(THROUGHPUT)
     assert {theirs for _, theirs, _ in COMPARISONS.values()} == can
     assert Measurement(**RESULT).steps_per_second == 50
+
+
+def test_the_replay_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "WINDOWS", 2000)
+    assert "32 sequences x 80 steps" in replay.measure_sequences(200, 1)
+    assert "stacks of 4" in replay.measure_sequences(200, 1, stack=4)
+    assert "drawn and updated" in replay.measure_priorities(1)
+    assert "single steps" in replay.measure_single_steps(1)
+    assert "x observation, action and scalars" in replay.measure_memory(200)

@@ -27,6 +27,7 @@ from tests.grid import (
 from tests.support import OBSERVED, TRAINED, cells
 from training.checkpoint import load_checkpoint
 from training.environments import build_environments
+from training.manifests import files_of
 from training.session import train_run
 
 COMBINATIONS = list(pairwise())
@@ -63,10 +64,11 @@ def interrupted(run: Path, directory: Path) -> Path:
     older = sorted(int(path.stem.partition("-")[2]) for path in last.glob("manifest-*.json"))
     begun, first, *_ = older
     assert begun == 0 < first
+    (last / f"manifest-{first}.json").replace(last / "manifest.json")
+    kept = {"manifest.json", *files_of(json.loads((last / "manifest.json").read_text()))}
     for path in last.iterdir():
-        if f"-{first}." not in path.name:
+        if path.name not in kept:
             path.unlink()
-    (last / f"manifest-{first}.json").rename(last / "manifest.json")
     return directory
 
 
@@ -86,6 +88,7 @@ def assert_same(run: Path, other: Path) -> None:
     assert different == []
     assert state["generator"] == expected["generator"]
     assert state["history"] == expected["history"]
+    assert state.get("experience") == expected.get("experience")
     assert repr(course(run)) == repr(course(other))  # of nan as well
 
 

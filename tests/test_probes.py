@@ -30,8 +30,17 @@ AGENTS = {
         "agent.num_epochs=4",
     ],
     "a2c": ["agent=a2c", "agent.rollout_length=8"],
+    "pqn": [
+        "agent=pqn",
+        "agent.rollout_length=16",
+        "agent.num_minibatches=1",
+        "agent.num_epochs=4",
+        "agent.final_epsilon=0.1",
+    ],
 }
-STEPS = {"ppo": 3500, "a2c": 6000}
+STEPS = {"ppo": 3500, "a2c": 6000, "pqn": 3500}
+LAMBDAS = {"pqn": "td_lambda"}
+"""What agents call it that is no GAE's."""
 RECALL = ["extractor=flatten", "env.num_envs=16"]
 RECALL_EFFORT = 2.3
 Learn = Callable[..., neurl.Policy]
@@ -47,6 +56,7 @@ def learner(agent: str) -> Learn:
         given = {word.partition("=")[0] for word in words}
         if "extractor=flatten" in words:
             given.add("extractor.hidden_sizes")
+        words = tuple(w.replace("gae_lambda", LAMBDAS.get(agent, "gae_lambda")) for w in words)
         kept = [w for w in [*WORDS, *AGENTS[agent]] if w.partition("=")[0] not in given]
         policy = neurl.build(f"env.id=neurl/{probe}-v0", *kept, *words)
         neurl.fit(policy, env_steps=int(effort * STEPS[agent]))
@@ -56,15 +66,17 @@ def learner(agent: str) -> Learn:
 
 
 def values(policy: neurl.Policy, observations: Sequence[float]) -> list[float]:
-    """V of each observation as an episode's first."""
+    """V of each observation as an episode's first; that of the best action, of actions' values."""
     agent = policy.agent
+    backbone = agent.networks.backbones.get("critic", agent.actor)
     rows = torch.tensor(observations)[None, :, None]  # [T=1, B, 1]
     size = len(observations)
     with torch.no_grad():
-        summary, _ = agent.critic(
-            rows, agent.critic.memory.initial_state(size), torch.ones(1, size, dtype=torch.bool)
+        summary, _ = backbone(
+            rows, backbone.memory.initial_state(size), torch.ones(1, size, dtype=torch.bool)
         )
-        return agent.value_head.value(agent.value_head(summary))[0].tolist()
+        found = agent.value_head.value(agent.value_head(summary))[0]
+        return (found if found.ndim == 1 else found.amax(-1)).tolist()
 
 
 def score(policy: neurl.Policy, episodes: int = 100) -> float:
@@ -82,7 +94,14 @@ def act(policy: neurl.Policy, observations: Sequence[float]) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("learn", "head"),
-    [("ppo", "mse"), ("ppo", "huber"), ("a2c", "mse"), ("a2c", "hl_gauss"), ("ppo", "two_hot")],
+    [
+        ("ppo", "mse"),
+        ("ppo", "huber"),
+        ("a2c", "mse"),
+        ("a2c", "hl_gauss"),
+        ("ppo", "two_hot"),
+        ("pqn", "huber"),
+    ],
     indirect=["learn"],
 )
 def test_values_learn_a_constant(learn: Learn, head: str) -> None:
@@ -96,7 +115,9 @@ def test_values_learn_what_observations_tell(learn: Learn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("learn", "discount"), [("ppo", 0.5), ("ppo", 0.9), ("a2c", 0.5)], indirect=["learn"]
+    ("learn", "discount"),
+    [("ppo", 0.5), ("ppo", 0.9), ("a2c", 0.5), ("pqn", 0.5)],
+    indirect=["learn"],
 )
 def test_values_are_discounted(learn: Learn, discount: float) -> None:
     policy = learn("DelayedReward", f"agent.discount={discount}")
@@ -105,7 +126,7 @@ def test_values_are_discounted(learn: Learn, discount: float) -> None:
 
 @pytest.mark.parametrize(
     ("learn", "gae_lambda"),
-    [("ppo", 0.0), ("ppo", 0.9), ("ppo", 1.0), ("a2c", 0.9), ("a2c", 1.0)],
+    [("ppo", 0.0), ("ppo", 0.9), ("ppo", 1.0), ("a2c", 0.9), ("a2c", 1.0), ("pqn", 0.9)],
     indirect=["learn"],
 )
 def test_truncation_keeps_the_value_of_what_would_follow(learn: Learn, gae_lambda: float) -> None:
@@ -167,7 +188,7 @@ def test_both_flags_are_a_termination(learn: Learn) -> None:
 
 @pytest.mark.parametrize(
     ("learn", "continuous"),
-    [("ppo", "false"), ("ppo", "true"), ("a2c", "true")],
+    [("ppo", "false"), ("ppo", "true"), ("a2c", "true"), ("pqn", "false")],
     indirect=["learn"],
 )
 def test_policies_learn_the_better_action(learn: Learn, continuous: str) -> None:
@@ -177,7 +198,7 @@ def test_policies_learn_the_better_action(learn: Learn, continuous: str) -> None
 
 @pytest.mark.parametrize(
     ("learn", "continuous"),
-    [("ppo", "false"), ("ppo", "true"), ("a2c", "false")],
+    [("ppo", "false"), ("ppo", "true"), ("a2c", "false"), ("pqn", "false")],
     indirect=["learn"],
 )
 def test_policies_learn_which_action_is_better_where(learn: Learn, continuous: str) -> None:

@@ -25,7 +25,7 @@ from training.telemetry import look_at
 ROLLOUTS = 4
 
 
-OF_PPO = ["agent.num_minibatches=2", "agent.num_epochs=2"]
+OF_EPOCHS = ["agent.num_minibatches=2", "agent.num_epochs=2"]
 
 
 class Joined(nn.Module):
@@ -47,7 +47,7 @@ def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.
             f"agent={agent_name}",
             f"compile={str(compile).lower()}",
             "agent.rollout_length=16",
-            *(OF_PPO if agent_name == "ppo" else []),
+            *(OF_EPOCHS if agent_name in ("ppo", "pqn") else []),
             "env.num_envs=4",
             "optimizer.learning_rate=0.01",
             *words,

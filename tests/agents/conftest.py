@@ -45,15 +45,16 @@ SMALL_DQN = [
     "agent.batch_size=8",
     "agent.learning_starts=24",
 ]
-OF_PPO_ALONE = ("num_epochs", "num_minibatches", "clip_range", "value_clip_range", "target_kl")
+OF_EPOCHS = ("num_epochs", "num_minibatches")
+OF_PPO_ALONE = (*OF_EPOCHS, "clip_range", "value_clip_range", "target_kl")
 
 
 def defaults_for(overrides: Sequence[str]) -> list[str]:
     """The defaults that the overrides leave alone and the parts that they choose can take."""
     given = dict(word.split("=", 1) for word in overrides)
     defaults = dict(word.split("=", 1) for word in SMALL)
-    if given.get("agent", "ppo") != "ppo":
-        defaults = {k: v for k, v in defaults.items() if k.split(".")[-1] not in OF_PPO_ALONE}
+    if given.get("agent", "ppo") not in ("ppo", "pqn"):
+        defaults = {k: v for k, v in defaults.items() if k.split(".")[-1] not in OF_EPOCHS}
     if given.get("agent") == "dqn":
         del defaults["agent.rollout_length"]
         defaults |= dict(word.split("=", 1) for word in SMALL_DQN)
@@ -84,9 +85,9 @@ class CountingMemory(CellMemory):
 
     state_size = 1
 
-    def __init__(self) -> None:
+    def __init__(self, input_size: int = 2) -> None:
         super().__init__()
-        self.output_size = 3
+        self.output_size = input_size + 1
         self.steps = 0
         self.disagreements: list[tuple[float, float]] = []
 

@@ -27,6 +27,7 @@ def difference(*arguments: str) -> float:
 def test_steps_traced_around_a_memory_learn_the_same_weights() -> None:
     """Tracing, gradients inside the graph, updates in place: all but the generated code."""
     assert difference("lstm", "aot_eager", "ppo value_head=hl_gauss,a2c", "named") < 1e-5
+    assert difference("gru", "aot_eager", "pqn value_head=two_hot") < 1e-5
 
 
 @pytest.mark.slow
@@ -48,3 +49,9 @@ def test_step_compiled_whole_learns_the_same_weights() -> None:
 def test_step_with_a_histogram_of_values_compiled_whole_learns_the_same_weights() -> None:
     """A head of zeros begins with gradients that Adam scales up, rounding with them."""
     assert difference("none", "", "ppo value_head=hl_gauss,ppo value_head=two_hot") < 1e-4
+
+
+@pytest.mark.slow
+def test_step_on_action_values_compiled_whole_learns_the_same_weights() -> None:
+    words = "extractor.layer_norm=true agent.dueling=true optimizer=radam"
+    assert difference("none", "", f"pqn {words}") < 1e-5

@@ -55,7 +55,9 @@ CASES: dict[str, list[str]] = {
     "nadam": ["optimizer._target_=torch.optim.NAdam", "memory=lstm"],
 }
 OF_A2C = ("none-adam", "lstm-normalized-adamw", "gru-shared-cut-adam", "lstm-critic-groups")
+OF_PQN = ("lstm-normalized-adamw", "learnt-support")
 RUNS = [("ppo", case) for case in CASES] + [("a2c", case) for case in OF_A2C]
+RUNS += [("pqn", case) for case in OF_PQN]
 LEARNT = 2
 
 

@@ -10,9 +10,12 @@ import pytest
 import torch
 
 
-@pytest.fixture(params=["ppo", "a2c"])
+@pytest.fixture(params=["ppo", "a2c", "pqn"])
 def build(request, build: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *overrides: build(f"agent={request.param}", *overrides)
+
+
+of_actor_critics = pytest.mark.parametrize("build", ["ppo", "a2c"], indirect=True)
 
 
 def learn_once(run) -> dict[str, torch.Tensor]:
@@ -26,6 +29,7 @@ def weights_of(agent) -> torch.Tensor:
 # Determinism
 
 
+@of_actor_critics
 @pytest.mark.parametrize(
     "overrides", [["memory=none"], ["memory=lstm", "env.id=neurl/ContinuousTarget-v0"]], ids=str
 )
@@ -78,6 +82,7 @@ def test_rewards_and_actions_of_resetting_steps_never_matter(build, memory: str)
     assert_learns_the_same(runs, fill)
 
 
+@of_actor_critics
 @pytest.mark.parametrize("action", [1e9, 1e4, -1e4])
 @pytest.mark.parametrize("entropy_coefficient", [0.0, 1.0])
 def test_continuous_actions_of_resetting_steps_never_matter(
@@ -129,6 +134,7 @@ def test_the_value_of_a_cut_observation_matters(build) -> None:
 # Parts
 
 
+@of_actor_critics
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("memory", ["none", "lstm"])
 def test_every_parameter_is_in_exactly_one_part(build, shared: bool, memory: str) -> None:
@@ -146,6 +152,7 @@ def test_every_parameter_is_in_exactly_one_part(build, shared: bool, memory: str
     assert set(agent.optimizer.norms(weights_of(agent))) == metrics_parts
 
 
+@of_actor_critics
 def test_every_part_is_trained_and_reported(build) -> None:
     run = build("memory=lstm")
     before = [parameter.detach().clone() for parameter in run.agent.parameters()]

@@ -10,7 +10,7 @@ from agents.replay import Replay
 from agents.samplers import PrioritizedSampler, Sampler, UniformSampler
 from tests.agents.streams import Stream
 
-DRAWS = 100_000
+DRAWS = 50_000
 # Chi-square quantiles at 1 in 10,000 by degrees of freedom.
 CRITICAL = {3: 21.1, 7: 29.9}
 
@@ -86,7 +86,7 @@ def test_frequencies_and_weights_are_those_of_the_formula(batch_size: int) -> No
     priorities = np.array([0.5, 4.0, 1.0, 2.0])
     replay.update(np.array([3, 0, 2, 1]), torch.from_numpy(priorities[[3, 0, 2, 1]]).float())
     probabilities = priorities**0.6 / (priorities**0.6).sum()
-    draws = DRAWS if batch_size > 1 else 3_000
+    draws = DRAWS if batch_size > 1 else 2_000
     counts = frequencies(replay, draws=draws, batch_size=batch_size)
     assert chi_square(counts, probabilities) < CRITICAL[3]
     sample = replay.sample(64, np.random.default_rng(1), importance_exponent=0.4)

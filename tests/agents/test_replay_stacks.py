@@ -29,8 +29,9 @@ def make(size: int, *, parts: bool = False, **changed: Any) -> Replay:
 
 
 @pytest.mark.parametrize("parts", [False, True])
-@pytest.mark.parametrize("size", [2, 4, 5])
-@pytest.mark.parametrize(("length", "stride"), [(1, 1), (3, 1), (5, 4)])
+@pytest.mark.parametrize(
+    ("size", "length", "stride"), [(2, 1, 1), (4, 1, 1), (4, 3, 1), (5, 5, 4), (2, 5, 4)]
+)
 @pytest.mark.parametrize(
     ("end", "lives"), [(0.0, 0.0), (0.2, 0.0), (1.0, 0.0), (0.1, 0.2), (0.0, 0.5)]
 )

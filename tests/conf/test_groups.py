@@ -23,7 +23,11 @@ def test_groups_are_the_folders_of_conf() -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_option_composes_and_validates(group: str, option: str) -> None:
-    needs = {"env/gymnasium": ["env.id=Acrobot-v1"], "pomdp/mask_velocity": []}
+    needs = {
+        "env/gymnasium": ["env.id=Acrobot-v1"],
+        "value_head/c51": ["agent=dqn"],
+        "value_head/quantile": ["agent=dqn"],
+    }
     # Decoders are chosen for a place: an autoencoder's, an auxiliary loss's.
     place = "extractor=autoencoder decoder@extractor.decoder" if group == "decoder" else group
     config = load([*f"{place}={option}".split(), *needs.get(f"{group}/{option}", [])])

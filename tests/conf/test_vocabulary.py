@@ -13,7 +13,12 @@ from conf.vocabulary import CLEANRL, NOTES, OF_REPLAY, STABLE_BASELINES3, VOCABU
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 # Together they have every key that a word stands for.
-CHOSEN = (["memory=lstm"], ["agent=dqn", "value_head=two_hot"], ["agent=pqn"])
+CHOSEN = (
+    ["memory=lstm"],
+    ["agent=dqn", "value_head=c51"],
+    ["agent=dqn", "value_head=quantile"],
+    ["agent=pqn"],
+)
 
 
 def test_words_are_translated_when_they_are_refused() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.faults
 
-RUNS = int(os.environ.get("FAULT_RUNS", "8"))
+RUNS = int(os.environ.get("FAULT_RUNS", "11"))
 """Runs that are killed at random moments, over all cases."""
 KILLS = 2
 SMALL = [
@@ -39,6 +39,26 @@ CASES = {
     for memory in ("none", "lstm")
     for vectorization in ("sync", "async")
 }
+REPLAY = [
+    "agent=dqn",
+    "agent.train_frequency=8",
+    "agent.replay_ratio=0.05",
+    "agent.target_update_interval=50",
+    "agent.buffer_size=5_000",  # it goes round, several times
+    "agent.batch_size=8",
+]
+LSTM = ["memory=lstm", "memory.hidden_size=8", "memory.sequence_length=8", "agent.burn_in=4"]
+CASES |= {
+    "dqn none sync": REPLAY,
+    "dqn none async": [*REPLAY, "env.vectorization=async", "env.frame_stack=2", "agent.noisy=true"],
+    "dqn prioritised lstm sync": [
+        *(word for word in REPLAY if "ratio" not in word),
+        *LSTM,
+        "agent.replay_ratio=0.02",
+        "agent.prioritized=true",
+        "agent.n_step=3",
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +88,12 @@ def test_killed_at_random_moments(number, undisturbed, training, same_run, tmp_p
     same_run(expected, run.directory)
 
 
-@pytest.mark.parametrize("number", range(max(2, RUNS // 4)))
+@pytest.mark.parametrize("number", range(max(2, RUNS // 3)))
 def test_killed_while_saving_and_while_going_on(
     number, undisturbed, training, same_run, tmp_path
 ) -> None:
     """At calls that write, sync, rename and remove; the early ones of a resumed run restore it."""
-    case = list(CASES)[(3 * number) % len(CASES)]
+    case = list(CASES)[(5 * number) % len(CASES)]
     expected, _ = undisturbed(case)
     random = np.random.default_rng(100 + number)
     run = training([*SMALL, *CASES[case]], tmp_path / "run")
