@@ -449,7 +449,8 @@ def test_only_watched_rounds_are_measured(build) -> None:
         run.agent.is_watched = is_watched
         for _ in range(8):
             metrics = run.agent.learn(run.collector.collect(run.agent))
-        assert ("replay/age" in metrics) == is_watched
+        for tag in ("replay/age", "value/td_error", "value/td_error/start", "value/td_error/end"):
+            assert (tag in metrics) == is_watched, tag
         assert {"update/steps", "update/skipped"} <= metrics.keys()
         learnt.append(run.agent.optimizer.flat.clone())
     assert torch.equal(*learnt)
