@@ -95,11 +95,20 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("ending", ["terminated", "truncated", "both"])
-@pytest.mark.parametrize("words", CASES.values(), ids=CASES)
-def test_returns_are_those_of_the_values_that_acting_had(build, words, ending) -> None:
+@pytest.mark.parametrize(
+    ("case", "ending"),
+    [
+        ("none", "terminated"),
+        ("none", "truncated"),
+        ("lstm", "truncated"),
+        ("gru cut", "both"),
+        ("gru cut", "terminated"),
+        ("dueling histogram", "truncated"),
+    ],
+)
+def test_returns_are_those_of_the_values_that_acting_had(build, case: str, ending: str) -> None:
     """Noted one observation at a time while acting, before any gradient step, by brute force."""
-    run = build(*words, *NUMBERS, *counted(ending), "optimizer.learning_rate=0.01")
+    run = build(*CASES[case], *NUMBERS, *counted(ending), "optimizer.learning_rate=0.01")
     spy = ActingSpy(run.agent)
     for _ in range(3):  # of weights that move, and of memories that are carried over
         spy.values.clear()
@@ -265,8 +274,9 @@ def test_every_pass_is_a_partition_of_the_sequences(build) -> None:
     assert drawn[:3] != drawn[3:]
 
 
-@pytest.mark.parametrize("ending", ["terminated", "truncated", "both"])
-@pytest.mark.parametrize("length", [1, 4, 12])
+@pytest.mark.parametrize(
+    ("length", "ending"), [(1, "both"), (4, "terminated"), (4, "truncated"), (12, "truncated")]
+)
 def test_the_memory_counts_steps_as_the_environments_do(build, length: int, ending: str) -> None:
     """In acting, the unroll, the observation after it and both passes, across rollouts."""
     run = build(
@@ -295,7 +305,7 @@ def test_learning_follows_the_seed_and_nothing_else(build) -> None:
     for seed, elsewhere in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(elsewhere)
         run = build("memory=lstm", f"seed={seed}")
-        for _ in range(3):
+        for _ in range(2):
             learn_once(run)
         finished.append(weights_of(run.agent))
     assert torch.equal(finished[0], finished[1])
