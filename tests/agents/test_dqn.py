@@ -256,7 +256,7 @@ def step_on(agent: DQN, window: Trajectory, weights: Tensor | None = None) -> tu
     pace = agent.optimizer.pace(0.0, 0)
     size = window.is_first.shape[1]
     weights = torch.ones(size) if weights is None else weights
-    result = agent._step(window, weights, NO_NOISE, pace, torch.zeros(0))
+    result = agent._step(window, weights, NO_NOISE, pace, torch.zeros(0), True)
     agent.optimizer.flat.copy_(before)
     return result
 
@@ -361,6 +361,7 @@ def test_burn_in_takes_no_gradient(build) -> None:
         NO_NOISE,
         agent.optimizer.pace(0.0, 0),
         torch.zeros(0),
+        True,
     )
     (gradient,) = torch.autograd.grad(kept["critic"], observations)
     assert not gradient[:3].any()
