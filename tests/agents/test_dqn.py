@@ -267,7 +267,7 @@ def draw(agent: DQN, size: int = 200) -> Trajectory:
 
 
 def test_the_loss_is_the_squared_error_of_the_one_step_target() -> None:
-    agent = filled()
+    agent = filled(prioritized=True)
     window = draw(agent)
     head, slow = agent.value_head, agent.target.network.get_submodule("value_head")
     observations = window.observations
@@ -316,7 +316,7 @@ def changed(window: Trajectory, **parts: Tensor) -> Trajectory:
 
 
 def test_steps_that_only_reset_change_nothing() -> None:
-    agent, window = recurrent(n_step=2)
+    agent, window = recurrent(n_step=2, prioritized=True)
     resets = ~window.valid
     assert resets[:6].any()
     rewards = window.rewards.masked_fill(resets, 1e9)
