@@ -204,7 +204,8 @@ class DQN(Agent):
             if measures:
                 values = self.target.scale.inverse(self.value_head.value(output))
                 means = masked_mean(torch.stack([values, errors]), steps.valid)
-                metrics[1:1] = [means, *by_position(steps.valid, errors).values()]
+                positions = [mean[None] for mean in by_position(steps.valid, errors).values()]
+                metrics[1:1] = [means, *positions]
             if self.replay.uses_priorities:
                 share = self.priority_max_share
                 priorities = sequence_priorities(errors, steps.valid, max_share=share)

@@ -215,8 +215,8 @@ class Optimizer(nn.Module):
             1 if the step counted, else 0; and the gradients before clipping, packed.
         """
         packed = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        norm = packed.norm()
-        counts = active & norm.isfinite()
+        norm = torch.linalg.vector_norm(packed)
+        counts = active & (norm < torch.inf)  # neither is nan
         weight = counts.to(packed.dtype)
         scale = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         # where(), because 0 * nan is nan

@@ -70,5 +70,5 @@ def look(
     if sample.state_after is not None:
         kept = sample.state_after.to(device)
         distance = (after - kept).norm(dim=-1) / kept.norm(dim=-1).clamp(min=1e-6)
-        metrics["replay/state_staleness"] = distance.mean()
+        metrics["replay/state_staleness"] = distance.nanmean()  # nan: not yet known
     return metrics

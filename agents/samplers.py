@@ -208,8 +208,8 @@ class PrioritizedSampler(Sampler):
         is_known &= np.isfinite(priorities)
         if not is_known.all():
             slots, priorities = slots[is_known], priorities[is_known]
-            if not len(slots):
-                return
+        if not len(slots):
+            return
         self._largest = max(self._largest, float(priorities.max()))
         self._tree.set(slots, self._leaf(priorities))
 

@@ -60,7 +60,7 @@ class Adam(UpdateRule):
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
         """Move along `m / (sqrt(v) + eps)` with bias-corrected moments m and v."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or parameters.dtype != torch.float32:
             self._update_traced(parameters, gradients, learning_rate, weight)
             return
         self.count.add_(weight)

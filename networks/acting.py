@@ -36,8 +36,8 @@ class PolicyHead(nn.Module, ABC):
         """Return how each row's action is chosen."""
 
     @abstractmethod
-    def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
-        """Draw what `sample` needs for a batch, `[B, ...]` float32."""
+    def noise(self, generator: np.random.Generator, batch_size: int) -> Array | None:
+        """Draw what `sample` needs for a batch, `[B, ...]` float32; None: take the mode."""
 
     @abstractmethod
     def uniform(self, generator: np.random.Generator, batch_size: int) -> Array:

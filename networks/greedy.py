@@ -18,6 +18,7 @@ from networks.mirror import Array
 MOST_JOINT_ACTIONS = 4096
 """Choices made at once are one action here; a layer with a value for each should not be larger."""
 
+_NOBODY = np.zeros(0, np.int64)
 _DECISIVE = np.float32(1e30)
 """Added to the value of an action, it is the largest."""
 
@@ -75,16 +76,18 @@ class EpsilonGreedyHead(PolicyHead):
         """Return how each row's action is chosen."""
         return Greedy(self.value_head, summary, self.num_actions)
 
-    def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
+    def noise(self, generator: np.random.Generator, batch_size: int) -> Array | None:
         """Draw `[B, A + noise_size]`: which action is decided on, if any is; the layers' noise."""
         noise_size, num_actions = self._noise_size, self.num_actions
-        noise = np.zeros((batch_size, num_actions + noise_size), np.float32)
-        epsilon = self.epsilon.item()
+        epsilon, exploring = self.epsilon.item(), _NOBODY
         if epsilon > 0:
             explores = generator.random(batch_size) < epsilon
-            if explores.any():
-                decided = generator.integers(num_actions, size=int(explores.sum()))
-                noise[np.flatnonzero(explores), decided] = _DECISIVE
+            exploring = np.flatnonzero(explores) if explores.any() else _NOBODY
+        if not (len(exploring) or noise_size):
+            return None  # as most of the time
+        noise = np.zeros((batch_size, num_actions + noise_size), np.float32)
+        if len(exploring):
+            noise[exploring, generator.integers(num_actions, size=len(exploring))] = _DECISIVE
         if noise_size:
             size = (batch_size, noise_size)
             noise[:, num_actions:] = generator.standard_normal(size, dtype=np.float32)

@@ -1,5 +1,6 @@
 """Collects the stream: steps vector environments with an agent into preallocated storage."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -124,7 +125,7 @@ class Collector:
         self._state = state
         trajectory = storage.trajectory(state=before)
         _refuse_non_finite(trajectory)
-        self.env_steps += int(trajectory.valid.sum())
+        self.env_steps += storage.valid_steps
         self._is_between = True
         self.trajectory = trajectory
         return trajectory
@@ -250,7 +251,8 @@ def _refuse_non_finite(trajectory: Trajectory) -> None:
 
 
 def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int) -> None:
-    if not rows.is_floating_point() or rows.isfinite().all():
+    # A sum is finite only where all are; where it is not, they are looked at one by one.
+    if not rows.is_floating_point() or math.isfinite(rows.sum()) or rows.isfinite().all():
         return
     row, environment, *_ = (~rows.isfinite()).nonzero()[0].tolist()
     step = row - ahead

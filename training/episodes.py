@@ -51,16 +51,17 @@ class EpisodeCounter:
         self._returns += rewards
         self._lengths += 1
         self._lengths -= was_reset
-        episodes = []
+        episodes: list[Episode] = []
+        has_ended = ended.any()
         if self._is_counted_beneath:
             # The user's wrappers may change rewards: what was counted below them stands, and is
             # told one step late where a wrapper cut the episode.
             if "episode" in infos:
                 told = infos["episode"]
                 episodes = _episodes(np.flatnonzero(infos["_episode"]), told["r"], told["l"])
-        elif ended.any():
+        elif has_ended:
             episodes = _episodes(np.flatnonzero(ended), self._returns, self._lengths)
-        if ended.any():
+        if has_ended:
             self._returns[ended] = 0.0
             self._lengths[ended] = 0
         return episodes

@@ -256,7 +256,7 @@ def step_on(agent: DQN, window: Trajectory, weights: Tensor | None = None) -> tu
     pace = agent.optimizer.pace(0.0, 0)
     size = window.is_first.shape[1]
     weights = torch.ones(size) if weights is None else weights
-    result = agent._step(window, weights, NO_NOISE, pace, torch.zeros(0))
+    result = agent._step(window, weights, NO_NOISE, pace, torch.zeros(0), True)
     agent.optimizer.flat.copy_(before)
     return result
 
@@ -267,7 +267,7 @@ def draw(agent: DQN, size: int = 200) -> Trajectory:
 
 
 def test_the_loss_is_the_squared_error_of_the_one_step_target() -> None:
-    agent = filled()
+    agent = filled(prioritized=True)
     window = draw(agent)
     head, slow = agent.value_head, agent.target.network.get_submodule("value_head")
     observations = window.observations
@@ -316,7 +316,7 @@ def changed(window: Trajectory, **parts: Tensor) -> Trajectory:
 
 
 def test_steps_that_only_reset_change_nothing() -> None:
-    agent, window = recurrent(n_step=2)
+    agent, window = recurrent(n_step=2, prioritized=True)
     resets = ~window.valid
     assert resets[:6].any()
     rewards = window.rewards.masked_fill(resets, 1e9)
@@ -361,6 +361,7 @@ def test_burn_in_takes_no_gradient(build) -> None:
         NO_NOISE,
         agent.optimizer.pace(0.0, 0),
         torch.zeros(0),
+        True,
     )
     (gradient,) = torch.autograd.grad(kept["critic"], observations)
     assert not gradient[:3].any()
@@ -449,7 +450,8 @@ def test_only_watched_rounds_are_measured(build) -> None:
         run.agent.is_watched = is_watched
         for _ in range(8):
             metrics = run.agent.learn(run.collector.collect(run.agent))
-        assert ("replay/age" in metrics) == is_watched
+        for tag in ("replay/age", "value/td_error", "value/td_error/start", "value/td_error/end"):
+            assert (tag in metrics) == is_watched, tag
         assert {"update/steps", "update/skipped"} <= metrics.keys()
         learnt.append(run.agent.optimizer.flat.clone())
     assert torch.equal(*learnt)

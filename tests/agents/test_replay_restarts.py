@@ -29,12 +29,15 @@ def test_cuts_are_marked_where_the_stream_goes_on(sampler: Any, size: int, lengt
     )
     origin = replay.cursor
     generator = np.random.default_rng(0)
+    drawn = np.zeros(0, np.int64)
     for _ in range(60):
         if generator.random() < 0.5:
             stream.restart(generator.random(3) < 0.5)
         if generator.random() < 0.5:
             stream.fail(generator.random(3) < 0.5)
         replay.add(stream.collect(int(generator.integers(1, 4)))[0], None)
+        # What was drawn before a restart is updated after it.
+        replay.update(drawn, torch.from_numpy(generator.random(len(drawn), dtype=np.float32)))
         is_first = np.array(stream.log["is_first"])
         ended = np.array(stream.log["terminated"]) | np.array(stream.log["truncated"])
         assert (ended[:-1] | ~is_first[2:]).all()  # the log itself is as it should be
@@ -50,8 +53,7 @@ def test_cuts_are_marked_where_the_stream_goes_on(sampler: Any, size: int, lengt
         sample = replay.sample(30, generator, importance_exponent=0.5)
         assert set(sample.starts.tolist()) <= expected
         stream.check(sample.window, sample.starts, origin=origin)
-        # What was drawn before a restart may be updated after it.
-        replay.update(sample.starts, torch.from_numpy(generator.random(30, dtype=np.float32)))
+        drawn = sample.starts
 
 
 def test_the_step_before_a_restart_is_one_that_resets() -> None:

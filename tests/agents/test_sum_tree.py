@@ -38,6 +38,18 @@ def test_leaves_of_nothing_are_never_found() -> None:
     assert (values > 0).all()
 
 
+def test_rounding_leads_to_no_empty_leaf() -> None:
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        leaves = (10.0 ** generator.uniform(-12, 3, 5000)).astype(np.float32)
+        leaves[::32] = 0  # where one lands who finds no sum that is large enough
+        tree = filled(leaves)
+        ends = np.nextafter(leaves.reshape(-1, 8).sum(1, dtype=np.float64).cumsum(), 0.0)
+        fractions = np.append(ends / tree.total, np.nextafter(1.0, 0.0))
+        _, values = tree.find(np.minimum(fractions, np.nextafter(1.0, 0.0)))
+        assert (values > 0).all()
+
+
 def test_a_tree_depends_on_its_leaves_alone() -> None:
     generator = np.random.default_rng(1)
     tree = SumTree(2500)

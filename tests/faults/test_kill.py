@@ -51,7 +51,13 @@ LSTM = ["memory=lstm", "memory.hidden_size=8", "memory.sequence_length=8", "agen
 CASES |= {
     "dqn none sync": REPLAY,
     "dqn none async": [*REPLAY, "env.vectorization=async", "env.frame_stack=2", "agent.noisy=true"],
-    "dqn prioritised lstm sync": [*REPLAY, *LSTM, "agent.prioritized=true", "agent.n_step=3"],
+    "dqn prioritised lstm sync": [
+        *(word for word in REPLAY if "ratio" not in word),
+        *LSTM,
+        "agent.replay_ratio=0.02",
+        "agent.prioritized=true",
+        "agent.n_step=3",
+    ],
 }
 
 
