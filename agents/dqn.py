@@ -153,12 +153,14 @@ class DQN(Agent):
                     self.target.network.follow(self.polyak_rate)
         if not self.is_watched:
             return summarized(COUNTS, torch.stack(metrics)[:, -len(COUNTS) :])
-        report = summarized(self._metrics, torch.stack(metrics))
-        report |= observed | look(self.networks, self.target, self.windows, sample, self.device)
-        report |= {
-            "schedule/epsilon": self.networks.policy_head.epsilon.clone(),
-            "schedule/importance_exponent": torch.tensor(beta),
-        }
+        report = summarized(self._metrics, torch.stack(metrics)) | observed
+        report |= look(self.networks, self.target, self.windows, sample, self.device)
+        report["schedule/epsilon"] = self.networks.policy_head.epsilon.clone()
+        report["replay/size"] = torch.tensor(float(self.replay.num_steps))
+        if priorities is not None:
+            report["schedule/importance_exponent"] = torch.tensor(beta)
+            report["replay/priority_mean"] = priorities.mean()
+            report["replay/priority_max"] = priorities.max()
         return report | movement(
             self.optimizer, gradients=gradients, before=before, progress=self.progress
         )
