@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import neurl
 from training.checkpoint import load_checkpoint, part_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +88,34 @@ def test_dqn_plays_breakout(tmp_path: Path) -> None:
     """8.3 over 30 seeds while training at this budget (Young & Tian 2019)."""
     pytest.importorskip("minatar")
     assert np.mean(final_returns(trained(tmp_path, "experiment=minatar_breakout_dqn"))) >= 7.5
+
+
+def test_saying_the_observation_again_does_not_hold_dqn_up(tmp_path: Path) -> None:
+    """8.3 for DQN alone (Young & Tian 2019); features say more than the mean image does."""
+    pytest.importorskip("minatar")
+    summaries = trained(tmp_path, "experiment=minatar_breakout_dqn_autoencoder")
+    assert np.mean(final_returns(summaries)) >= 7.5
+    for seed in SEEDS:
+        error, of_the_mean_image = reconstruction_errors(tmp_path / f"seed{seed}")
+        assert error < of_the_mean_image
+
+
+def reconstruction_errors(run: Path) -> tuple[float, float]:
+    """Squared error of an auxiliary decoder on what the policy sees, and of the mean of that."""
+    policy = neurl.load(run)
+    environments, frames = policy.environments(8), []
+    observations, _ = environments.reset(seed=list(range(8)))
+    for _ in range(250):
+        frames.append(observations.copy())
+        observations, *_ = environments.step(policy.predict(observations, deterministic=False))
+    environments.close()
+    actor, auxiliary = policy.agent.actor, policy.agent.auxiliary
+    (loss,) = auxiliary.by_backbone["actor"].values()
+    with torch.no_grad():
+        rows = actor.rows(torch.from_numpy(np.stack(frames)))
+        made = loss.decoder(actor.extract(rows))
+        error = loss.decoder.squared_error(made, rows).mean()
+    return error.item(), (rows - rows.mean(0)).square().mean().item()
 
 
 @pytest.mark.parametrize("memory", ["rnn", "gru", "lstm"])
