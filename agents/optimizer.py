@@ -219,8 +219,7 @@ class Optimizer(nn.Module):
         counts = active & (norm < torch.inf)  # neither is nan
         weight = counts.to(packed.dtype)
         scale = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-        # where(), because 0 * nan is nan
-        clipped = torch.where(counts, packed * scale, 0.0)
+        clipped = packed * scale
         rates, weights = pace.rates.unbind(), pace.weights.unbind()
         for number, (rule, (where, group)) in enumerate(zip(self.rules, self._groups, strict=True)):
             assert isinstance(rule, UpdateRule)

@@ -17,7 +17,7 @@ from agents.agent import Agent
 from agents.losses import masked_mean
 from agents.on_policy import report
 from agents.optimizer import Optimizer, Pace
-from agents.q_report import by_position
+from agents.q_report import by_position, highest
 from agents.reading import inputs, read_features, unroll
 from agents.reports import COUNTS
 from agents.returns import lambda_returns
@@ -101,7 +101,7 @@ class PQN(Agent):
         """Take `num_epochs * num_minibatches` gradient steps on one trajectory."""
         self.thaw()
         trajectory = trajectory.to(self.device)
-        rollout, highest = self._prepare(trajectory)
+        rollout, largest = self._prepare(trajectory)
         observed = self.value_head.observe(rollout.returns, rollout.valid)
         before = self.optimizer.flat.clone()
         pace = self.optimizer.pace(self.progress, self.env_steps)
@@ -117,7 +117,7 @@ class PQN(Agent):
                     metrics.append(values)
         self.actor.observe(trajectory.step_observations, trajectory.valid)
         observed |= {
-            "value/max": highest,
+            "value/max": largest,
             "schedule/epsilon": self.networks.policy_head.epsilon.clone(),
         }
         return observed | report(
@@ -164,9 +164,9 @@ class PQN(Agent):
             "returns": returns,
             **inputs(self.networks, trajectory, {"actor": read.features}),
         }
-        highest = torch.where(valid[..., None], values[:-1], -torch.inf).max()
+        largest = highest(values[:-1], valid)
         state = read.states.flatten(0, 1)[None]
-        return Rollout(**cut(steps, self.sequence_length), actor_state=state), highest
+        return Rollout(**cut(steps, self.sequence_length), actor_state=state), largest
 
     def _step(
         self,

@@ -1,6 +1,7 @@
 """The grid of choices: what combines, what is refused and how, and a small run of each.
 
-`tests/test_grid.py` trains it, `tests/support.py` writes it down in the documentation.
+`tests/test_grid.py` trains it, `tests/support.py` writes it down in the documentation. What only
+some agents have (`PARTS`) is left as it is for the others.
 """
 
 import copy
@@ -14,8 +15,20 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import register, registry
 
+PARTS: dict[str, list[str]] = {
+    "double_q": ["false", "true"],
+    "n_step": ["1", "3"],
+    "dueling": ["false", "true"],
+    "noisy": ["false", "true"],
+    "prioritized": ["false", "true"],
+    "burn_in": ["0", "2"],
+    "stored_state": ["true", "false"],
+    "value_rescaling": ["false", "true"],
+}
+"""Keys of `dqn`, first as they are without being asked for."""
+
 CHOICES: dict[str, list[str]] = {
-    "agent": ["ppo", "a2c", "dqn", "dqn of many parts", "pqn"],
+    "agent": ["ppo", "a2c", "dqn", "pqn"],
     "extractor": [
         "flatten", "mlp", "dict", "cnn", "nature_cnn", "impala_cnn", "autoencoder", "vae",
     ],
@@ -34,6 +47,7 @@ CHOICES: dict[str, list[str]] = {
     "optimizer": ["adam", "adamw", "radam", "rmsprop", "rmsprop_tf", "sgd"],
     "precision": ["float32", "bf16"],
     "vectors": ["plain", "previous inputs"],
+    **PARTS,
 }  # fmt: skip
 """Every axis with its choices; `tests/test_grid.py` trains every pair of them."""
 
@@ -52,8 +66,6 @@ NETWORKS: dict[str, dict[str, str]] = {
 }
 """Extractors as they are used, of the whole product with memories, agents and actions."""
 
-AGENTS = ["ppo", "a2c", "dqn", "pqn"]
-"""Agents of the whole product."""
 VECTOR, CODE = spaces.Box(-2, 2, (3,)), spaces.Discrete(5, start=1)
 OBSERVATIONS: dict[str, spaces.Space[Any]] = {
     "box": VECTOR,
@@ -79,6 +91,9 @@ IMAGES = ("image hwc", "image chw", "codes grid", "truth grid", "stack", "image 
 MISREAD = ("image of 4x4", "image of 9x9x9")
 IMAGE_EXTRACTORS = ("cnn", "nature_cnn", "impala_cnn")
 DISTRIBUTIONS = ("c51", "quantile")
+ALSO_OF_PQN = ("dueling",)
+OF_WINDOWS = ("n_step", "prioritized", "burn_in", "stored_state")
+"""Parts that read what is replayed; the others stand behind its summary."""
 AUTOENCODERS = ("autoencoder", "vae")
 Combination = dict[str, str]
 Pair = tuple[tuple[str, str], tuple[str, str]]
@@ -136,8 +151,10 @@ def refusal(combination: Combination) -> str | None:
     A choice that is not made yet may still be the right one.
     """
     rules = (
+        _of_foreign_parts,
         _of_distributions,
         _of_action_values,
+        _of_no_memory,
         _with_nothing_to_train,
         _by_part,
         _of_no_image,
@@ -146,22 +163,53 @@ def refusal(combination: Combination) -> str | None:
     return next((pattern for rule in rules if (pattern := rule(combination))), None)
 
 
+def label(combination: Combination) -> str:
+    """Name a combination by its choices, and by the parts that were asked for."""
+    chosen = [option for name, option in combination.items() if name not in PARTS]
+    return "-".join([*chosen, *parts_of(combination)])
+
+
+def parts_of(combination: Combination) -> list[str]:
+    """Name the parts that were asked for."""
+    return [name for name, (usual, *_) in PARTS.items() if combination.get(name, usual) != usual]
+
+
+def _is_of_dqn(combination: Combination) -> bool:
+    return bool(parts_of(combination)) or combination.get("value_head") in DISTRIBUTIONS
+
+
+def _of_foreign_parts(combination: Combination) -> str | None:
+    agent = combination.get("agent", "dqn")
+    owners = {name: "DQN, PQN have" if name in ALSO_OF_PQN else "DQN has" for name in PARTS}
+    for name in parts_of(combination):
+        if agent.upper() not in owners[name]:
+            return rf"^agent\.{name}: unknown key; only {owners[name]} it$"
+    return None
+
+
 def _of_distributions(combination: Combination) -> str | None:
-    """Only `dqn` fits them, whose own limits hold then."""
-    if combination.get("value_head") not in DISTRIBUTIONS:
+    """Only `dqn` fits them."""
+    is_one = combination.get("value_head") in DISTRIBUTIONS
+    if not is_one or combination.get("agent", "dqn") == "dqn":
         return None
-    if combination.get("agent", "dqn").startswith("dqn"):
-        return _of_action_values({**combination, "agent": "dqn"})
     return r"^value_head: expected mse, huber, two_hot or hl_gauss, because agent=\w+ fits values"
 
 
 def _of_action_values(combination: Combination) -> str | None:
-    if combination.get("agent") in (None, "ppo", "a2c"):
+    """What belongs to `dqn` has its limits."""
+    likely = "dqn" if _is_of_dqn(combination) else "ppo"
+    if combination.get("agent", likely) in ("ppo", "a2c"):
         return None
     if combination.get("share_backbone") == "true":
         return r"^share_backbone: expected false, because \w+ has one network"
     if combination.get("actions") == "box":
         return r"^action space Box.*: a value for each action .*; use agent=ppo$"
+    return None
+
+
+def _of_no_memory(combination: Combination) -> str | None:
+    if combination.get("memory") == "none" and combination.get("burn_in", "0") != "0":
+        return r"^agent\.burn_in: expected 0, because memory=none leaves nothing"
     return None
 
 
@@ -231,6 +279,16 @@ def pairs(combination: Combination) -> set[Pair]:
     return set(itertools.combinations(sorted(combination.items()), 2))
 
 
+def refused_pairs(axis: str) -> set[Pair]:
+    """Every choice of an axis with every other that it cannot meet."""
+    return {
+        tuple(sorted([(axis, first), (other, second)]))
+        for other in CHOICES.keys() - {axis}
+        for first, second in itertools.product(CHOICES[axis], CHOICES[other])
+        if not is_legal({axis: first, other: second})
+    }
+
+
 def all_pairs() -> set[Pair]:
     """Every two choices that can meet, but for those that cannot tell (`_cannot_tell`)."""
     return {
@@ -239,16 +297,24 @@ def all_pairs() -> set[Pair]:
         for first in CHOICES[one]
         for second in CHOICES[other]
         if is_legal({one: first, other: second})
-        and not _cannot_tell(first, other)
-        and not _cannot_tell(second, one)
+        and not _cannot_tell((one, first), (other, second))
+        and not _cannot_tell((other, second), (one, first))
     }
 
 
-def _cannot_tell(option: str, axis: str) -> bool:
-    """`vae` reads each observation as `autoencoder` does; no head knows what its summary is of."""
+def _cannot_tell(option: tuple[str, str], other: tuple[str, str]) -> bool:
+    """`vae` reads each observation as `autoencoder` does; no head knows what its summary is of.
+
+    What is replayed is kept as it was observed, whatever reads it; auxiliary losses read windows.
+    """
+    (axis, chosen), (beside, of_that) = option, other
+    if (chosen, beside) == ("vae", "observations"):
+        return True
+    if axis in OF_WINDOWS:
+        is_plain = beside == "observations" and of_that not in ("stack", "parts")
+        return is_plain or beside in ("extractor", "vectors", "freeze", "optimizer")
     before = ("observations", "extractor", "vectors", "auxiliary", "freeze", "optimizer")
-    is_behind = option in (*DISTRIBUTIONS, "dqn of many parts")
-    return (option, axis) == ("vae", "observations") or (is_behind and axis in before)
+    return (axis in PARTS or chosen in DISTRIBUTIONS) and beside in before
 
 
 def pairwise() -> Iterator[Combination]:
@@ -276,13 +342,14 @@ USUAL: Combination = {
     "optimizer": "adam",
     "precision": "float32",
     "vectors": "plain",
+    **{name: options[0] for name, options in PARTS.items()},
 }
 
 
 def product() -> Iterator[tuple[str, Combination]]:
     """Each network with each memory, agent and action space, on observations that it reads."""
     for network, memory, agent, actions in itertools.product(
-        NETWORKS, CHOICES["memory"], AGENTS, CHOICES["actions"]
+        NETWORKS, CHOICES["memory"], CHOICES["agent"], CHOICES["actions"]
     ):
         own = NETWORKS[network]
         observations = {"flatten": "box", "mlp": "box", "dict": "camera"}
@@ -294,6 +361,23 @@ def product() -> Iterator[tuple[str, Combination]]:
         }
         name = f"{network}-{memory}-{agent}-{actions}".replace("`", "")
         yield name, {**USUAL, **own, **varied}
+
+
+def parts() -> Iterator[tuple[str, Combination]]:
+    """All that `dqn` is made of, with each value head, with a memory and without."""
+    of_many = ("dueling", "noisy", "prioritized", "burn_in", "double_q")
+    options = [PARTS[name] for name in of_many]
+    for memory, head, *chosen in itertools.product(
+        ("none", "lstm"), CHOICES["value_head"], *options
+    ):
+        asked = dict(zip(of_many, chosen, strict=True))
+        asked |= {"n_step": "3"} if asked["double_q"] == "true" else {}
+        asked |= {"stored_state": "false"} if asked["prioritized"] == "true" else {}
+        asked |= {"value_rescaling": "true"} if asked["dueling"] == "true" else {}
+        own = {"agent": "dqn", "memory": memory, "value_head": head, "actions": "discrete"}
+        combination = {**USUAL, "extractor": "mlp", "observations": "box", **own, **asked}
+        if is_legal(combination):
+            yield f"dqn-{memory}-{head}-{'-'.join(parts_of(combination))}", combination
 
 
 # ---- a small run of one
@@ -336,14 +420,6 @@ _REPLAY = [
     "agent.sequence_stride=4",
     "agent.target_update_interval=3",
 ]
-_MANY_PARTS = [
-    "agent.double_q=true",
-    "agent.dueling=true",
-    "agent.noisy=true",
-    "agent.prioritized=true",
-    "agent.n_step=3",
-    "agent.value_rescaling=true",
-]
 _CONVOLUTIONS = ["extractor.hidden_sizes=[6]", "extractor.filters=[2,3]"]
 _SMALL: dict[tuple[str, str], list[str]] = {
     ("extractor", "mlp"): ["extractor.hidden_sizes=[6]"],
@@ -359,7 +435,6 @@ _SMALL: dict[tuple[str, str], list[str]] = {
     ("agent", "ppo"): _EPOCHS,
     ("agent", "a2c"): _ROLLOUTS,
     ("agent", "dqn"): _REPLAY,
-    ("agent", "dqn of many parts"): [*_REPLAY, *_MANY_PARTS],
     ("agent", "pqn"): _EPOCHS,
     ("auxiliary", "vae"): ["auxiliary.vae.latent_size=3"],
     ("auxiliary", "next_latent"): ["auxiliary.next_latent.hidden_sizes=[5]"],
@@ -372,11 +447,10 @@ def words(combination: Combination) -> list[str]:
     """Write a combination as a command line of a small run, without its directory."""
     chosen = dict(combination)
     small = [word for choice in chosen.items() for word in _SMALL.get(choice, [])]
-    chosen.pop("vectors", None)
+    for name in ("vectors", *PARTS):
+        chosen.pop(name, None)
     freeze, auxiliary = chosen.pop("freeze"), chosen.pop("auxiliary")
-    if chosen["agent"] == "dqn of many parts":
-        chosen["agent"] = "dqn"
-        small += ["agent.burn_in=2"] if chosen["memory"] != "none" else []
+    small += [f"agent.{name}={combination[name]}" for name in parts_of(combination)]
     given = {
         **{f"+env.kwargs.{name}": chosen.pop(name) for name in ("observations", "actions")},
         **chosen,

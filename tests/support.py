@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.compose import InvalidConfiguration, load
 from tests.grid import (
-    AGENTS,
     CHOICES,
     NETWORKS,
     USUAL,
@@ -56,13 +55,32 @@ TRAINED: dict[str, Combination] = {
     "`extractor.freeze=16`": {"freeze": "16"},
     "frozen, with `auxiliary=reconstruction`": {"auxiliary": "reconstruction", "freeze": "true"},
 }
+AGENTS = {f"`{name}`": {"agent": name} for name in CHOICES["agent"]}
+OF_AGENTS: dict[str, Combination] = {
+    "Discrete, MultiDiscrete, MultiBinary actions": {"actions": "discrete"},
+    "Box actions": {"actions": "box"},
+    "`memory=rnn`, `gru`, `lstm`": {"memory": "gru"},
+    "`share_backbone=true`": {"share_backbone": "true"},
+    **{f"`value_head={name}`": {"value_head": name} for name in CHOICES["value_head"]},
+    "`agent.dueling=true`": {"dueling": "true"},
+    "`agent.noisy=true`": {"noisy": "true"},
+    "`agent.double_q=true`": {"double_q": "true"},
+    "`agent.n_step=3`": {"n_step": "3"},
+    "`agent.value_rescaling=true`": {"value_rescaling": "true"},
+    "`agent.prioritized=true`": {"prioritized": "true"},
+    "`agent.burn_in=2`, with a memory": {"burn_in": "2", "memory": "gru"},
+    "`agent.burn_in=2`, without": {"burn_in": "2"},
+    "`agent.stored_state=false`": {"stored_state": "false", "memory": "gru"},
+}
 SUITED = {"dict": "camera", "flatten": "box", "mlp": "box"}
 """Observations for extractors where these are not what is varied; an image for the others."""
 
 Notes = dict[str, tuple[int, str]]
 """Lines with their numbers, by what they have in common."""
 
-_PARTICULARS = re.compile(r"networks\.\w+\.\w+|\([\d, ]+\)|parts .*?;|keys\.[^\s=]+")
+_PARTICULARS = re.compile(
+    r"networks\.\w+\.\w+|\([\d, ]+\)|parts .*?;|keys\.[^\s=]+|agent[.=]\w+|got \w+, which|because \w+ has"
+)
 """What differs in a line from class to class, and from observation to observation."""
 
 
@@ -75,9 +93,10 @@ def cell(*choices: Mapping[str, str]) -> Combination:
 
 
 def cells(rows: Mapping[str, Combination]) -> Iterator[tuple[str, Combination]]:
-    """Name and complete every cell of a table of extractors."""
-    for (extractor, one), (label, other) in itertools.product(EXTRACTORS.items(), rows.items()):
-        yield f"{extractor}, {label}".replace("`", ""), cell(one, other)
+    """Name and complete every cell of a table of extractors, or of agents with an `mlp`."""
+    columns = AGENTS if rows is OF_AGENTS else EXTRACTORS
+    for (column, one), (label, other) in itertools.product(columns.items(), rows.items()):
+        yield f"{column}, {label}".replace("`", ""), cell({"extractor": "mlp"}, one, other)
 
 
 def answer(combination: Combination) -> str | None:
@@ -110,7 +129,12 @@ def _composed(items: tuple[tuple[str, str], ...]) -> DictConfig:
 def page() -> str:
     """Write docs/support.md."""
     notes: Notes = {}
-    tables = [_observations(notes), _training(notes), _product()]
+    tables = [
+        f"{_OF_OBSERVATIONS}\n\n{_cells(EXTRACTORS, OBSERVED, notes)}",
+        f"{_OF_TRAINING}\n\n{_cells(EXTRACTORS, TRAINED, notes)}",
+        f"{_OF_PARTS}\n\n{_cells(AGENTS, OF_AGENTS, notes)}",
+        _product(),
+    ]
     footnotes = "\n".join(f"{number}. `{line}`" for number, line in notes.values())
     return "\n\n".join([_OPENING, *tables, _OF_REFUSALS, footnotes]) + "\n"
 
@@ -129,20 +153,15 @@ def _verdict(combination: Combination, notes: Notes) -> str:
     return f"no ({number})"
 
 
-def _observations(notes: Notes) -> str:
-    rows = {
-        label: [_verdict(cell(one, other), notes) for one in EXTRACTORS.values()]
-        for label, other in OBSERVED.items()
+def _cells(
+    columns: Mapping[str, Combination], rows: Mapping[str, Combination], notes: Notes
+) -> str:
+    base = {"extractor": "mlp"}
+    verdicts = {
+        label: [_verdict(cell(base, one, other), notes) for one in columns.values()]
+        for label, other in rows.items()
     }
-    return f"{_OF_OBSERVATIONS}\n\n{_table(['', *EXTRACTORS], rows)}"
-
-
-def _training(notes: Notes) -> str:
-    rows = {
-        label: [_verdict(cell(one, other), notes) for one in EXTRACTORS.values()]
-        for label, other in TRAINED.items()
-    }
-    return f"{_OF_TRAINING}\n\n{_table(['', *EXTRACTORS], rows)}"
+    return _table(["", *columns], verdicts)
 
 
 def _product() -> str:
@@ -152,7 +171,7 @@ def _product() -> str:
         plain = network.replace("`", "")
         found = [
             agent
-            for agent in AGENTS
+            for agent in CHOICES["agent"]
             if all(
                 f"{plain}-{memory}-{agent}-{one}" in legal
                 for one in CHOICES["actions"]
@@ -190,14 +209,18 @@ and `vae` take a `cnn` for images and an `mlp` for all else."""
 _OF_TRAINING = """\
 ## Extractors, auxiliary losses and freezing"""
 
+_OF_PARTS = """\
+## Agents, what they act by and what they learn from
+
+Parts of `dqn` go with each other in any number, with every value head and with every memory."""
+
 _OF_PRODUCT = """\
 ## Networks, memories, agents and actions
 
 Each with Discrete, MultiDiscrete and MultiBinary actions, `ppo` and `a2c` with Box actions too:
 {count} cells. `autoencoder` and `vae` are pre-trained and frozen here. `make test` trains every
-*pair* of choices, among which are also value heads (`mse`, `huber`, `two_hot`, `hl_gauss`; of `dqn`
-alone `c51`, `quantile`), `dqn` with all its parts at once, a backbone that actor and critic share
-or not, normalised observations and rewards, optimizers, and `precision=bf16`."""
+*pair* of choices, those of the tables above and optimizers, normalised observations and rewards and
+`precision=bf16` too."""
 
 
 if __name__ == "__main__":

@@ -18,20 +18,22 @@ from tests.grid import (
     Combination,
     all_pairs,
     is_legal,
+    label,
     pairs,
     pairwise,
+    parts,
     product,
     registered,
     words,
 )
-from tests.support import OBSERVED, TRAINED, cells
-from training.checkpoint import load_checkpoint
+from tests.support import OBSERVED, OF_AGENTS, TRAINED, cells
+from training.checkpoint import load_checkpoint, open_checkpoint
 from training.environments import build_environments
 from training.manifests import files_of
 from training.session import train_run
 
 COMBINATIONS = list(pairwise())
-CELLS = [*product(), *cells(OBSERVED), *cells(TRAINED)]
+CELLS = [*product(), *parts(), *cells(OBSERVED), *cells(TRAINED), *cells(OF_AGENTS)]
 WHOLE = {name: combination for name, combination in CELLS if is_legal(combination)}
 
 
@@ -89,7 +91,19 @@ def assert_same(run: Path, other: Path) -> None:
     assert state["generator"] == expected["generator"]
     assert state["history"] == expected["history"]
     assert state.get("experience") == expected.get("experience")
+    assert_same_experience(run, other)
     assert repr(course(run)) == repr(course(other))  # of nan as well
+
+
+def assert_same_experience(run: Path, other: Path) -> None:
+    found, expected = (
+        open_checkpoint(each / "checkpoints" / "last").chunks for each in (run, other)
+    )
+    assert found.keys() == expected.keys()
+    for name, chunk in expected.items():
+        assert chunk.keys() == found[name].keys()
+        for key, tensor in chunk.items():
+            assert torch.equal(found[name][key], tensor), (name, key)
 
 
 def assert_acts_alike(run: Path, other: Path) -> None:
@@ -119,7 +133,7 @@ def assert_works(combination: Combination, directory: Path) -> None:
     assert_acts_alike(other, directory / "run")
 
 
-@pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda each: "-".join(each.values()))
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=label)
 def test_combination_trains_goes_on_and_comes_back(
     combination: Combination, tmp_path: Path
 ) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.grid import is_legal, refusal, registered
-from tests.support import EXTRACTORS, OBSERVED, TRAINED, answer, cells, page
+from tests.grid import Combination, is_legal, pairs, refusal, refused_pairs, registered
+from tests.support import EXTRACTORS, OBSERVED, OF_AGENTS, TRAINED, answer, cells, page
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "support.md"
 # Those of the other table that are legal, pairs of choices, `tests/test_grid.py` trains.
@@ -27,11 +27,23 @@ def test_cells_are_built_or_refused_as_the_grid_says(extractor: str) -> None:
     own = {name: one for name, one in CELLS.items() if f"`{one['extractor']}`" == extractor}
     assert {is_legal(one) for one in own.values()} == {True, False}
     for name, combination in own.items():
-        expected, line = refusal(combination), answer(combination)
-        assert (line is None) == (expected is None), f"{name}: {line}"
-        if line is not None and expected is not None:
-            assert re.search(expected, line), f"{name}: {line}"
-            assert "\n" not in line
+        assert_as_the_grid_says(name, combination)
+
+
+def assert_as_the_grid_says(name: str, combination: Combination) -> None:
+    expected, line = refusal(combination), answer(combination)
+    assert (line is None) == (expected is None), f"{name}: {line}"
+    if line is not None and expected is not None:
+        assert re.search(expected, line), f"{name}: {line}"
+        assert "\n" not in line
+
+
+def test_what_agents_lack_is_refused_and_none_of_it_is_left_out() -> None:
+    refused = {name: one for name, one in cells(OF_AGENTS) if not is_legal(one)}
+    shown = set().union(*(pairs(one) for one in refused.values()))
+    assert refused_pairs("agent") | refused_pairs("memory") <= shown
+    for name, combination in refused.items():
+        assert_as_the_grid_says(name, combination)
 
 
 def test_the_page_is_current() -> None:

@@ -162,7 +162,11 @@ class Run:
         self._history.extend(iteration.episodes)
         self._progress.update(at.env_steps, self._history.return_mean)
         self._unlogged = iteration
-        if self._due("tracking", at.env_steps):
+        # A round without a gradient step has no losses to show: the next one with some does.
+        has_learnt = any(
+            iteration.metrics.get(tag, 1) for tag in ("update/steps", "update/skipped")
+        )
+        if self._due("tracking", at.env_steps) and (has_learnt or not at.updates):
             self._due.mark("tracking", at.env_steps)
             self._log()
         self._look_inside()

@@ -99,7 +99,7 @@ def build_dqn(
             num_envs=num_envs,
             window_length=burn_in + sequence_length + n_step - 1,
             stride=stride,
-            starts_on_valid_steps=sequence_length == 1,
+            valid_step=burn_in if sequence_length == 1 else None,
             state_horizon=burn_in + sequence_length,
             frame_stacks={},
             keeps_state=windows.keeps_state,

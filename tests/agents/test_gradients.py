@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.actor_critic import read
-from agents.networks import reach
+from agents.networks import trained_by
 from agents.optimizer import Optimizer
 from networks.auxiliary import AuxiliaryLoss, Reading, Source, mean_of_valid
 
@@ -117,7 +117,7 @@ def test_losses_train_what_is_declared_and_nothing_else(
 ) -> None:
     run = build(f"agent={agent}", "policy_head.gain=1.0", *words)
     batch = prepared(run.agent, run.collector.collect(run.agent))
-    declared = reach(run.agent.networks, run.agent.optimizer.routes)
+    declared = trained_by(run.agent.networks, run.agent.optimizer.routes)
     expected = {
         name: () if name.endswith("extractor") and "extractor.freeze=true" in words else losses
         for name, losses in declared.items()
