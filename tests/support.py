@@ -79,8 +79,8 @@ Notes = dict[str, tuple[int, str]]
 """Lines with their numbers, by what they have in common."""
 
 _PARTICULARS = re.compile(
-    r"networks\.\w+\.\w+|\([\d, ]+\)|parts .*?;|keys\.[^\s=]+|agent[.=]\w+|got \w+, which|"
-    r"because \w+ has"
+    r"networks\.\w+\.\w+|\([\d, ]+\)|parts .*?;|keys\.[^\s=]+"
+    r"|agent[.=]\w+|got \w+, which|because \w+ has"
 )
 """What differs in a line from class to class, and from observation to observation."""
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import neurl
+from agents.dqn import DQN
 from training.evaluation import Evaluator
 
 WORDS = [
@@ -37,10 +38,41 @@ AGENTS = {
         "agent.num_epochs=4",
         "agent.final_epsilon=0.1",
     ],
+    "dqn": [
+        "agent=dqn",
+        "agent.learning_starts=224",
+        "agent.replay_ratio=0.25",
+        "agent.batch_size=16",
+        "agent.buffer_size=1_000",
+        "agent.target_update_interval=8",
+        "agent.sequence_length=8",
+        "agent.final_epsilon=0.1",
+    ],
 }
-STEPS = {"ppo": 3500, "a2c": 6000, "pqn": 2300}
+STEPS = {"ppo": 3500, "a2c": 6000, "pqn": 2300, "dqn": 1000}
 LAMBDAS = {"pqn": "td_lambda"}
 """What agents call it that is no GAE's."""
+BY_NOISE = ["agent.noisy=true", "agent.epsilon=0", "agent.final_epsilon=0"]
+VARIANTS = {
+    "double, dueling": ["agent.double_q=true", "agent.dueling=true"],
+    "noisy": BY_NOISE,
+    "prioritised, 3 steps": ["agent.prioritized=true", "agent.n_step=3"],
+    "rescaled, slow target": [
+        "agent.value_rescaling=true",
+        "agent.polyak_rate=0.2",
+        "agent.target_update_interval=1",
+    ],
+    "quantile": ["value_head=quantile"],
+    "two_hot": ["value_head=two_hot"],
+    "rainbow": [
+        *BY_NOISE,
+        "value_head=c51",
+        "agent.double_q=true",
+        "agent.dueling=true",
+        "agent.prioritized=true",
+        "agent.n_step=3",
+    ],
+}
 RECALL = ["extractor=flatten", "env.num_envs=16"]
 RECALL_EFFORT = 2.3
 Learn = Callable[..., neurl.Policy]
@@ -57,6 +89,7 @@ def learner(agent: str) -> Learn:
         if "extractor=flatten" in words:
             given.add("extractor.hidden_sizes")
         words = tuple(w.replace("gae_lambda", LAMBDAS.get(agent, "gae_lambda")) for w in words)
+        words = tuple(w for w in words if agent != "dqn" or not w.startswith("agent.gae_lambda"))
         kept = [w for w in [*WORDS, *AGENTS[agent]] if w.partition("=")[0] not in given]
         policy = neurl.build(f"env.id=neurl/{probe}-v0", *kept, *words)
         neurl.fit(policy, env_steps=int(effort * STEPS[agent]))
@@ -76,6 +109,7 @@ def values(policy: neurl.Policy, observations: Sequence[float]) -> list[float]:
             rows, backbone.memory.initial_state(size), torch.ones(1, size, dtype=torch.bool)
         )
         found = agent.value_head.value(agent.value_head(summary))[0]
+        found = agent.target.scale.inverse(found) if isinstance(agent, DQN) else found
         return (found if found.ndim == 1 else found.amax(-1)).tolist()
 
 
@@ -101,6 +135,7 @@ def act(policy: neurl.Policy, observations: Sequence[float]) -> np.ndarray:
         ("a2c", "hl_gauss"),
         ("ppo", "two_hot"),
         ("pqn", "huber"),
+        ("dqn", "huber"),
     ],
     indirect=["learn"],
 )
@@ -116,7 +151,7 @@ def test_values_learn_what_observations_tell(learn: Learn) -> None:
 
 @pytest.mark.parametrize(
     ("learn", "discount"),
-    [("ppo", 0.5), ("ppo", 0.9), ("a2c", 0.5), ("pqn", 0.5)],
+    [("ppo", 0.5), ("ppo", 0.9), ("a2c", 0.5), ("pqn", 0.5), ("dqn", 0.9)],
     indirect=["learn"],
 )
 def test_values_are_discounted(learn: Learn, discount: float) -> None:
@@ -145,8 +180,25 @@ def test_truncation_keeps_the_value_of_what_would_follow(
     assert values(policy, [1.0]) == pytest.approx([10.0], abs=0.3)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["agent.n_step=3", "agent.double_q=true"],
+        ["value_head=quantile", "agent.value_rescaling=true"],
+    ],
+    ids=["plain", "3 steps, double", "rescaled quantiles"],
+)
+def test_replayed_truncations_keep_it_too(words: list[str]) -> None:
+    policy = learner("dqn")("Endless", "agent.discount=0.9", *words, effort=1.7)
+    assert values(policy, [1.0]) == pytest.approx([10.0], abs=0.1)
+
+
+OF_RETURNS = pytest.mark.parametrize("learn", ["ppo", "a2c", "pqn"], indirect=True)
 HISTOGRAMS = pytest.mark.parametrize(
-    ("learn", "head"), [("ppo", "hl_gauss"), ("a2c", "two_hot")], indirect=["learn"]
+    ("learn", "head"),
+    [("ppo", "hl_gauss"), ("a2c", "two_hot"), ("pqn", "two_hot"), ("dqn", "hl_gauss")],
+    indirect=["learn"],
 )
 
 
@@ -173,6 +225,7 @@ def test_histograms_follow_values_out_of_their_support(learn: Learn, head: str) 
     assert 1 / 0.3 < high < 8  # begun at 2 to 3: of rewards of 1 and values of 0
 
 
+@OF_RETURNS
 def test_termination_cuts_it(learn: Learn) -> None:
     """The mean over 1 to 10 steps to go of (1 - 0.5^n) / (1 - 0.5)."""
     words = [
@@ -184,7 +237,7 @@ def test_termination_cuts_it(learn: Learn) -> None:
     assert values(learn("Endless", *words), [1.0]) == pytest.approx([expected], abs=0.05)
 
 
-@pytest.mark.parametrize("learn", ["ppo"], indirect=True)
+@pytest.mark.parametrize("learn", ["ppo", "pqn"], indirect=True)
 def test_both_flags_are_a_termination(learn: Learn) -> None:
     words = [
         "agent.discount=0.5",
@@ -196,8 +249,40 @@ def test_both_flags_are_a_termination(learn: Learn) -> None:
 
 
 @pytest.mark.parametrize(
+    ("n_step", "expected", "ending"),
+    [(1, 1 / 0.55, "terminated"), (3, 1.65 / 0.9125, "both")],
+    ids=["1 step", "3 steps, both flags"],
+)
+def test_replayed_terminations_cut_it(n_step: int, expected: float, ending: str) -> None:
+    """One of ten steps is the last: v = 1 + 0.5 * 0.9 v, as no step tells how many are left.
+
+    Of three steps: v = (1 + 1.5 + 1.75) / 10 + 0.7 (1.75 + 0.125 v).
+    """
+    words = ["agent.discount=0.5", f"agent.n_step={n_step}", f"+env.kwargs.ending={ending}"]
+    policy = learner("dqn")("Endless", *words, effort=1.7)
+    assert values(policy, [1.0]) == pytest.approx([expected], abs=0.05)
+
+
+@pytest.mark.parametrize("words", VARIANTS.values(), ids=VARIANTS)
+def test_replayed_values_are_discounted_in_every_form(words: list[str]) -> None:
+    policy = learner("dqn")("DelayedReward", "agent.discount=0.5", *words)
+    assert values(policy, [0.0, 1.0]) == pytest.approx([0.5, 1.0], abs=0.05)
+
+
+@pytest.mark.parametrize("form", ["double, dueling", "noisy", "prioritised, 3 steps", "rainbow"])
+def test_replayed_actions_are_told_apart(form: str) -> None:
+    policy = learner("dqn")("ObservationActionReward", *VARIANTS[form])
+    assert score(policy, episodes=40) > 0.95
+
+
+def test_values_in_two_streams_tell_actions_apart() -> None:
+    policy = learner("pqn")("ObservationActionReward", "agent.dueling=true", "value_head=hl_gauss")
+    assert score(policy) > 0.95
+
+
+@pytest.mark.parametrize(
     ("learn", "continuous"),
-    [("ppo", "false"), ("ppo", "true"), ("a2c", "true"), ("pqn", "false")],
+    [("ppo", "false"), ("ppo", "true"), ("a2c", "true"), ("pqn", "false"), ("dqn", "false")],
     indirect=["learn"],
 )
 def test_policies_learn_the_better_action(learn: Learn, continuous: str) -> None:
@@ -249,3 +334,26 @@ def test_recalling_does_not_depend_on_the_surroundings(words: list[str]) -> None
         "Recall", *RECALL, *words, "memory.hidden_size=16", effort=RECALL_EFFORT
     )
     assert score(policy) > 0.95
+
+
+WITH_GRU = ["memory=gru", "memory.hidden_size=16"]
+REPLAYED = {
+    "burn-in from zeros": [*WITH_GRU, "agent.burn_in=4", "agent.stored_state=false"],
+    "r2d2": [
+        "memory=lstm",
+        "memory.hidden_size=16",
+        "agent.burn_in=4",
+        "agent.prioritized=true",
+        "agent.double_q=true",
+        "agent.dueling=true",
+        "agent.n_step=3",
+        "agent.value_rescaling=true",
+    ],
+    "c51": [*WITH_GRU, "value_head=c51"],
+    "noisy quantiles": [*WITH_GRU, "value_head=quantile", *BY_NOISE, "agent.burn_in=4"],
+}
+
+
+@pytest.mark.parametrize("words", REPLAYED.values(), ids=REPLAYED)
+def test_memories_recall_what_is_replayed(words: list[str]) -> None:
+    assert score(learner("dqn")("Recall", *RECALL, *words, effort=RECALL_EFFORT)) > 0.95

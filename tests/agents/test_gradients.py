@@ -81,11 +81,8 @@ def losses_of(agent, batch) -> dict[str, Tensor]:
 
 def modules_of(agent) -> dict[str, nn.Module]:
     is_shared = agent.networks.shares_backbone
-    modules: dict[str, nn.Module] = {
-        "policy_head": agent.policy_head,
-        "value_head": agent.value_head,
-        "auxiliary": agent.auxiliary,
-    }
+    modules = {name: head for name, (head, _) in agent.networks.heads.items()}
+    modules["auxiliary"] = agent.auxiliary
     for name, backbone in agent.networks.backbones.items():
         prefix = "" if is_shared else f"{name}."
         modules |= {
@@ -95,19 +92,26 @@ def modules_of(agent) -> dict[str, nn.Module]:
     return modules
 
 
-def measured(agent, batch) -> dict[str, tuple[str, ...]]:
+def measured(agent, take: Callable[[], dict[str, Tensor]]) -> dict[str, tuple[str, ...]]:
     """The losses whose gradient in a module is not zero, by module."""
     found: dict[str, list[str]] = {
         name: [] for name, module in modules_of(agent).items() if list(module.parameters())
     }
-    for loss in losses_of(agent, batch):
-        gradients = agent.optimizer._gradients({loss: losses_of(agent, batch)[loss]})
+    for loss in take():
+        gradients = agent.optimizer._gradients({loss: take()[loss]})
         by_parameter = {id(p): g for p, g in zip(agent.optimizer.trainable, gradients, strict=True)}
         for name, module in modules_of(agent).items():
             own = [by_parameter[id(p)] for p in module.parameters() if id(p) in by_parameter]
             if any(gradient.abs().sum() > 0 for gradient in own):
                 found[name].append(loss)
     return {name: tuple(losses) for name, losses in found.items()}
+
+
+def declared(agent, words: list[str]) -> dict[str, tuple[str, ...]]:
+    return {
+        name: () if name.endswith("extractor") and "extractor.freeze=true" in words else losses
+        for name, losses in trained_by(agent.networks, agent.optimizer.routes).items()
+    }
 
 
 @pytest.mark.parametrize("agent", ["ppo", "a2c"])
@@ -117,12 +121,7 @@ def test_losses_train_what_is_declared_and_nothing_else(
 ) -> None:
     run = build(f"agent={agent}", "policy_head.gain=1.0", *words)
     batch = prepared(run.agent, run.collector.collect(run.agent))
-    declared = trained_by(run.agent.networks, run.agent.optimizer.routes)
-    expected = {
-        name: () if name.endswith("extractor") and "extractor.freeze=true" in words else losses
-        for name, losses in declared.items()
-    }
-    assert measured(run.agent, batch) == expected
+    assert measured(run.agent, lambda: losses_of(run.agent, batch)) == declared(run.agent, words)
 
 
 @pytest.mark.parametrize("words", SETTINGS.values(), ids=SETTINGS)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -323,20 +324,49 @@ WATCHED = {
 }
 
 
+OF_VALUES = {
+    "dqn": [
+        "agent=dqn",
+        "memory=gru",
+        "memory.hidden_size=4",
+        "agent.sequence_length=6",
+        "agent.noisy=true",
+        "agent.prioritized=true",
+        "value_head=c51",
+        "value_head.bins=7",
+        "total_env_steps=240",
+    ],
+    "pqn": ["agent=pqn", "value_head=hl_gauss", "value_head.bins=7", "total_env_steps=240"],
+}
+AGENTS = {"ppo": RUN, **{name: [*RUN[1:], *words] for name, words in OF_VALUES.items()}}
+LOOKING = ("evaluations", "sampled", "logs", "no tensorboard")
+WAYS = [("ppo", way) for way in WATCHED]
+WAYS += [(agent, way) for agent in OF_VALUES for way in LOOKING]
+
+
 @pytest.fixture(scope="module")
 def unwatched(train):
-    return train(*RUN, "evaluation.interval=0", "checkpoint.interval=0").weights()
+    known: dict[str, Any] = {}
+
+    def look_up(agent: str) -> Any:
+        if agent not in known:
+            words = [*AGENTS[agent], "evaluation.interval=0", "checkpoint.interval=0"]
+            known[agent] = train(*words).weights()
+        return known[agent]
+
+    return look_up
 
 
-@pytest.mark.parametrize("way", WATCHED.values(), ids=WATCHED)
-def test_watching_a_run_does_not_change_it(train, unwatched, way) -> None:
+@pytest.mark.parametrize(("agent", "way"), WAYS)
+def test_watching_a_run_does_not_change_it(train, unwatched, agent: str, way: str) -> None:
     """How often one looks, saves or logs must not reach the weights, by a bit."""
-    if way.startswith("evaluation.video"):
+    word = WATCHED[way]
+    if way == "films":
         pytest.importorskip("pygame")
-    often = [] if way.startswith("evaluation.interval") else ["evaluation.interval=500"]
-    found = train(*RUN, *often, way).weights()
-    assert found.keys() == unwatched.keys()
-    for name, tensor in unwatched.items():
+    often = [] if way == "evaluations" else ["evaluation.interval=500"]
+    found, expected = train(*AGENTS[agent], *often, word).weights(), unwatched(agent)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
         assert torch.equal(found[name], tensor), name
 
 

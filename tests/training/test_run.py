@@ -293,8 +293,17 @@ def test_a_refused_run_leaves_no_directory(tmp_path: Path) -> None:
     discard(tmp_path / "nowhere")
 
 
-def test_equal_seeds_give_equal_runs_and_others_differ(train) -> None:
-    words = ["total_env_steps=200", "memory=lstm", "memory.hidden_size=4", "policy_head.gain=1.0"]
+OF_AGENTS = {
+    "ppo": ["policy_head.gain=1.0"],
+    "dqn": ["agent.sequence_length=6", "agent.noisy=true", "agent.prioritized=true"],
+    "pqn": ["agent.dueling=true"],
+}
+
+
+@pytest.mark.parametrize("agent", OF_AGENTS)
+def test_equal_seeds_give_equal_runs_and_others_differ(train, agent: str) -> None:
+    words = ["total_env_steps=200", "memory=lstm", "memory.hidden_size=4", f"agent={agent}"]
+    words += OF_AGENTS[agent]
     first, second, other = (train(*words, f"seed={seed}") for seed in (5, 5, 6))
     assert first.summary["evaluation"] == second.summary["evaluation"]
     for name, tensor in first.weights().items():
