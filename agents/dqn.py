@@ -108,13 +108,21 @@ class DQN(Agent):
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Remember a trajectory, and take the gradient steps that are due."""
         self.thaw()
-        seen = trajectory.to(self.device)
+        # To a GPU goes what is read there: not every image that replay has to keep.
+        is_read = self.windows.keeps_state or self.actor.normalization.learns
+        seen = trajectory.to(self.device) if is_read else trajectory
         self.replay.add(trajectory, self._states(seen))
-        valid = seen.valid
-        self.target.reward_scaling.observe(seen.rewards, seen.is_first[0], seen.ended, valid)
+        valid = trajectory.valid
+        device, scaling = self.device, self.target.reward_scaling
+        scaling.observe(
+            trajectory.rewards.to(device),
+            trajectory.is_first[0].to(device),
+            trajectory.ended.to(device),
+            valid.to(device),
+        )
         due = self.clock.advance(int(valid.sum()), is_ready=self.replay.num_windows > 0)
         metrics = self._improve(due) if due else {tag: torch.zeros(()) for tag in COUNTS}
-        self.actor.observe(seen.step_observations, valid)
+        self.actor.observe(seen.step_observations, seen.valid)
         return metrics
 
     def _states(self, trajectory: Trajectory) -> Float[Tensor, "K B S"] | None:
@@ -140,9 +148,11 @@ class DQN(Agent):
                     self.batch_size, self.generator, importance_exponent=beta
                 )
                 window, weights = sample.window.to(self.device), sample.weights.to(self.device)
-                if self.value_head.learns_support and not metrics:
+                if not metrics and (self.value_head.learns_support or self.is_watched):
+                    self._set_dropout(False)
                     state = warmed(self.actor, window, self.windows.burn_in)
                     observed = self.target.observe(window, state)
+                    self._set_dropout(True)
                 values, priorities, gradients = self._gradient_step(
                     window, weights, self._noise(), pace, auxiliary_weights, measures
                 )
@@ -153,15 +163,21 @@ class DQN(Agent):
                     self.target.network.follow(self.polyak_rate)
         if not self.is_watched:
             return summarized(COUNTS, torch.stack(metrics)[:, -len(COUNTS) :])
-        report = summarized(self._metrics, torch.stack(metrics))
-        report |= observed | look(self.networks, self.target, self.windows, sample, self.device)
-        report |= {
-            "schedule/epsilon": self.networks.policy_head.epsilon.clone(),
-            "schedule/importance_exponent": torch.tensor(beta),
-        }
+        report = summarized(self._metrics, torch.stack(metrics)) | observed
+        report |= look(self.networks, self.target, self.windows, sample, self.device)
+        report["schedule/epsilon"] = self.networks.policy_head.epsilon.clone()
+        report["replay/size"] = torch.tensor(float(self.replay.num_steps))
+        if priorities is not None:
+            report["schedule/importance_exponent"] = torch.tensor(beta)
+            report["replay/priority_mean"] = priorities.mean()
+            report["replay/priority_max"] = priorities.max()
         return report | movement(
             self.optimizer, gradients=gradients, before=before, progress=self.progress
         )
+
+    def _set_dropout(self, is_on: bool) -> None:
+        if not self._is_alike_in_learning:
+            self.train(is_on)
 
     def _noise(self) -> Noise:
         size = self.value_head.noise_size
@@ -185,13 +201,15 @@ class DQN(Agent):
         Args:
             measures: whether anything but the counts is to be reported.
         """
+        self._set_dropout(False)  # targets are those of acting
         state = warmed(self.actor, window, self.windows.burn_in)
+        target = self.target(window, state, noise)
+        self._set_dropout(True)
         steps = learnt_steps(window, self.windows.learnt, needs_next=self.auxiliary.needs_next)
         readings: dict[str, Reading] = {}
         features = read_features(self.networks, "actor", steps, known=None, readings=readings)
         summary, _ = self.actor.memory(features, state, steps.is_first)
         output = taken(self.value_head(summary, noise[0]), steps.actions)
-        target = self.target(window, state, noise)
         loss = masked_mean(self.value_head.loss(output, target) * weights, steps.valid)
         losses, auxiliary = {"critic": loss}, loss.new_zeros(0)
         if len(self.auxiliary):
@@ -204,8 +222,8 @@ class DQN(Agent):
             if measures:
                 values = self.target.scale.inverse(self.value_head.value(output))
                 means = masked_mean(torch.stack([values, errors]), steps.valid)
-                positions = by_position(steps.valid, errors).values()
-                metrics[1:1] = [means, *(mean[None] for mean in positions)]
+                positions = [mean[None] for mean in by_position(steps.valid, errors).values()]
+                metrics[1:1] = [means, *positions]
             if self.replay.uses_priorities:
                 share = self.priority_max_share
                 priorities = sequence_priorities(errors, steps.valid, max_share=share)

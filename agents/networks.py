@@ -62,7 +62,9 @@ class Networks(ABC):
         }
 
 
-def reach(networks: Networks, routes: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+def trained_by(
+    networks: Networks, routes: Mapping[str, Collection[str]]
+) -> dict[str, tuple[str, ...]]:
     """Tell which losses train each module once nothing is frozen: what is declared and reaches it.
 
     Args:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -55,6 +56,10 @@ class UpdateClock(nn.Module):
         self._learning_starts, self._ratio = learning_starts, replay_ratio
         # Environment steps so far and before learning started; gradient steps.
         self.register_buffer("counts", torch.zeros(3, dtype=torch.int64))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "UpdateClock":
+        """Stay in CPU memory: whoever asks is there, and would wait for a GPU."""
+        return self
 
     @property
     def updates(self) -> int:

@@ -215,12 +215,11 @@ class Optimizer(nn.Module):
             1 if the step counted, else 0; and the gradients before clipping, packed.
         """
         packed = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        norm = packed.norm()
-        counts = active & norm.isfinite()
+        norm = torch.linalg.vector_norm(packed)
+        counts = active & (norm < torch.inf)  # neither is nan
         weight = counts.to(packed.dtype)
         scale = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-        # where(), because 0 * nan is nan
-        clipped = torch.where(counts, packed * scale, 0.0)
+        clipped = packed * scale
         rates, weights = pace.rates.unbind(), pace.weights.unbind()
         for number, (rule, (where, group)) in enumerate(zip(self.rules, self._groups, strict=True)):
             assert isinstance(rule, UpdateRule)

@@ -17,7 +17,7 @@ from agents.agent import Agent
 from agents.losses import masked_mean
 from agents.on_policy import report
 from agents.optimizer import Optimizer, Pace
-from agents.q_report import by_position
+from agents.q_report import by_position, highest
 from agents.reading import inputs, read_features, unroll
 from agents.reports import COUNTS
 from agents.returns import lambda_returns
@@ -56,9 +56,6 @@ class PQN(Agent):
         sequence_length: steps per sequence, the length of truncated backpropagation through time.
         td_lambda: of the returns.
         epsilon: share of random actions, over the run's progress.
-
-    Raises:
-        ValueError: the value head cannot be fitted to returns.
     """
 
     networks: ActionValues
@@ -104,7 +101,7 @@ class PQN(Agent):
         """Take `num_epochs * num_minibatches` gradient steps on one trajectory."""
         self.thaw()
         trajectory = trajectory.to(self.device)
-        rollout, highest = self._prepare(trajectory)
+        rollout, largest = self._prepare(trajectory)
         observed = self.value_head.observe(rollout.returns, rollout.valid)
         before = self.optimizer.flat.clone()
         pace = self.optimizer.pace(self.progress, self.env_steps)
@@ -120,7 +117,7 @@ class PQN(Agent):
                     metrics.append(values)
         self.actor.observe(trajectory.step_observations, trajectory.valid)
         observed |= {
-            "value/max": highest,
+            "value/max": largest,
             "schedule/epsilon": self.networks.policy_head.epsilon.clone(),
         }
         return observed | report(
@@ -141,8 +138,9 @@ class PQN(Agent):
 
             G_t = r_t + d_t ((1 - l_t) max_a Q(s_{t+1}, a) + l_t G_{t+1})
 
-        Source: the paper's algorithm 1 and eq. 11; Peng & Williams (1996): nothing is cut where an
-        action was not greedy. Termination zeroes d, truncation l (`agents.returns`).
+        Nothing is cut where an action was not greedy. Termination zeroes d, truncation l.
+
+        Source: Peng & Williams (1996); Daley & Amato (2019), arXiv:1810.09967, for the recursion.
         """
         read = unroll(
             self.actor, trajectory, trajectory.state, sequence_length=self.sequence_length
@@ -166,9 +164,9 @@ class PQN(Agent):
             "returns": returns,
             **inputs(self.networks, trajectory, {"actor": read.features}),
         }
-        highest = torch.where(valid[..., None], values[:-1], -torch.inf).max()
+        largest = highest(values[:-1], valid)
         state = read.states.flatten(0, 1)[None]
-        return Rollout(**cut(steps, self.sequence_length), actor_state=state), highest
+        return Rollout(**cut(steps, self.sequence_length), actor_state=state), largest
 
     def _step(
         self,

@@ -32,6 +32,12 @@ def by_position(
     return {f"value/td_error/{where}": m for where, m in zip(_POSITIONS, means, strict=True)}
 
 
+def highest(values: Float[Tensor, "L N A"], valid: Bool[Tensor, "L N"]) -> Float[Tensor, ""]:
+    """Largest value of any action at a valid step; nan where there is none."""
+    found = torch.where(valid[..., None], values, -torch.inf).max()
+    return torch.where(found.isinf(), torch.nan, found)
+
+
 @torch.no_grad()
 def look(
     networks: ActionValues,
@@ -62,7 +68,7 @@ def look(
     slow = scale.inverse(head.value(target.read(window, learnt, None)))
     gaps = (taken(values, actions) - taken(slow, actions)).abs()
     metrics = {
-        "value/max": torch.where(valid[..., None], values, -torch.inf).max(),
+        "value/max": highest(values, valid),
         "value/target_gap": masked_mean(gaps, valid),
         "replay/age": sample.age,
         "replay/importance_weight_min": sample.weights.min(),
@@ -70,5 +76,5 @@ def look(
     if sample.state_after is not None:
         kept = sample.state_after.to(device)
         distance = (after - kept).norm(dim=-1) / kept.norm(dim=-1).clamp(min=1e-6)
-        metrics["replay/state_staleness"] = distance.mean()
+        metrics["replay/state_staleness"] = distance.nanmean()  # nan: not yet known
     return metrics

@@ -40,7 +40,7 @@ class RAdam(UpdateRule):
         self.register_buffer("second", torch.zeros_like(parameters))
         self.register_buffer("count", parameters.new_zeros(()))
 
-    def update(
+    def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
         """Move along `m`, or along `r_t m / sqrt(v)`."""

@@ -54,7 +54,7 @@ class Replay:
         buffer_size: environment steps, over all environments.
         window_length: W, `burn_in + sequence_length + n_step - 1`.
         stride: windows start at its multiples, where states are kept; 1 is anywhere.
-        starts_on_valid_steps: whether windows never start on a step that only resets.
+        valid_step: step of a window that never only resets, counted from its start; None for any.
         state_horizon: steps after a window's start of the second state that a sample holds.
         frame_stacks: size of each part of an observation that is a stack; "" is an observation
             without parts.
@@ -74,7 +74,7 @@ class Replay:
         num_envs: int,
         window_length: int,
         stride: int,
-        starts_on_valid_steps: bool,
+        valid_step: int | None,
         state_horizon: int,
         frame_stacks: Mapping[str, int],
         keeps_state: bool,
@@ -91,7 +91,7 @@ class Replay:
                 f"sequence_length + n_step - 1) at every {stride} steps; use "
                 f"agent.buffer_size={needed * num_envs} or more"
             )
-        self._starts_on_valid_steps = starts_on_valid_steps
+        self._valid_step = valid_step
         self._state_horizon, self._keeps_state = state_horizon, keeps_state
         self._stacks = FrameStacks(frame_stacks)
         self._sampler = sampler
@@ -210,9 +210,10 @@ class Replay:
 
     def _retract(self, environments: Array) -> None:
         """Draw no more the windows of the last step, which became one that only resets."""
-        number, remainder = divmod(self._cursor - 1, self._stride)
-        is_known = self._window_length == 1 and not remainder
-        if len(environments) and self._starts_on_valid_steps and is_known:
+        if self._valid_step is None or self._window_length != self._valid_step + 1:
+            return  # the windows that read it as their valid step are not known yet
+        number, remainder = divmod(self._cursor - self._window_length, self._stride)
+        if len(environments) and not remainder:
             self._sampler.retract(number * self._num_envs + environments)
 
     def _advance(self, ring: Ring) -> None:
@@ -222,8 +223,9 @@ class Replay:
         end = max(first, (self._cursor - self._window_length) // stride + 1)
         known = sampler.end // self._num_envs
         new = np.arange(max(known, first), end)
-        if self._starts_on_valid_steps:
-            is_drawable = ~ring.is_first_at(new * stride + 1).reshape(-1)
+        if self._valid_step is not None:
+            after = new * stride + self._valid_step + 1
+            is_drawable = ~ring.is_first_at(after).reshape(-1)
         else:
             is_drawable = np.ones(len(new) * self._num_envs, np.bool_)
         sampler.advance(first * self._num_envs, end * self._num_envs, is_drawable)

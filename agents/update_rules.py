@@ -20,11 +20,19 @@ Scalar = Float[Tensor, ""]
 class UpdateRule(nn.Module, ABC):
     """State of one optimizer over one flat vector; the state tensors are buffers."""
 
-    @abstractmethod
     def update(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Move `parameters` in place."""
+        """Move `parameters` in place; gradients may be anything where the weight is 0."""
+        # masked, because 0 * nan is nan
+        kept = gradients.masked_fill(weight == 0, 0.0)
+        self._move(parameters, kept, learning_rate, weight)
+
+    @abstractmethod
+    def _move(
+        self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
+    ) -> None:
+        """Move `parameters` in place by finite gradients, which are zero where the weight is."""
 
 
 def _zeros(parameters: Vector, needed: bool) -> Tensor:
@@ -60,8 +68,8 @@ class Adam(UpdateRule):
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
         """Move along `m / (sqrt(v) + eps)` with bias-corrected moments m and v."""
-        if torch.compiler.is_compiling():
-            self._update_traced(parameters, gradients, learning_rate, weight)
+        if torch.compiler.is_compiling() or parameters.dtype != torch.float32:
+            super().update(parameters, gradients, learning_rate, weight)
             return
         self.count.add_(weight)
         # PyTorch's own kernel: a tenth of the time of the operations that it stands for.
@@ -83,10 +91,10 @@ class Adam(UpdateRule):
             found_inf=1 - weight,  # 1 leaves everything as it is
         )
 
-    def _update_traced(
+    def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Update by operations that a compiler makes one of."""
+        """Move by operations that a compiler makes one of."""
         if self.weight_decay and self.decoupled:
             parameters.mul_(1 - weight * learning_rate * self.weight_decay)
         elif self.weight_decay:
@@ -127,7 +135,7 @@ class RMSprop(UpdateRule):
         self.register_buffer("mean", _zeros(parameters, centered))
         self.register_buffer("velocity", _zeros(parameters, momentum > 0))
 
-    def update(
+    def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
         """Move along `g / (sqrt(E[g^2]) + eps)`."""
@@ -162,7 +170,7 @@ class RMSpropTF(UpdateRule):
         self.alpha, self.eps, self.weight_decay = alpha, eps, weight_decay
         self.register_buffer("square", torch.ones_like(parameters))
 
-    def update(
+    def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
         """Move along `g / sqrt(E[g^2] + eps)`."""
@@ -185,7 +193,7 @@ class SGD(UpdateRule):
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         self.register_buffer("velocity", _zeros(parameters, momentum > 0))
 
-    def update(
+    def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
         """Move along the gradient or the velocity."""
@@ -215,7 +223,7 @@ class TorchRule(UpdateRule):
         self.optimizer = factory([parameters], lr=1.0, **options)  # the rate comes with each step
         self._options = _numbers(self.optimizer.param_groups[0])
 
-    def update(
+    def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
         """Step, unless the step must not count."""

@@ -78,7 +78,7 @@ def measure_throughput(
         total_env_steps=steps_before + (warmup + rollouts) * work.steps_per_iteration,
         is_watched=every(WATCHED_STEPS),
     )
-    while collector.env_steps < steps_before:
+    while collector.env_steps + work.steps_per_iteration < steps_before:
         log(next(training), history)
     preparing = time.perf_counter()
     for iteration in islice(training, warmup):

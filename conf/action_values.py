@@ -31,6 +31,17 @@ def action_value_problems(config: Config) -> Iterator[str]:
 def _one_network(config: Config) -> Iterator[str]:
     """Actor and critic are the same network."""
     name = config["agent"]["_target_"].rpartition(".")[2]
+    if config["policy_head"]["hidden_sizes"]:
+        yield (
+            f"policy_head.hidden_sizes: expected [], because {name} acts by its values; layers of "
+            f"theirs are value_head.hidden_sizes, got {show(config['policy_head']['hidden_sizes'])}"
+        )
+    for part, losses in config["gradients"].items():
+        if losses == ["actor"]:
+            yield (
+                f"gradients.{part}: expected critic among them, because {name} has no policy loss "
+                f"that could train it; [] trains nothing, got {show(losses)}"
+            )
     if config["share_backbone"]:
         yield f"share_backbone: expected false, because {name} has one network, nothing to share"
     for part in ("extractor", "memory"):

@@ -9,6 +9,7 @@ from conf.constraints import (
     Positive,
     PositiveCount,
     PositiveFraction,
+    ReplayRatio,
     Schedule,
 )
 
@@ -69,7 +70,7 @@ class DQN(EpsilonGreedy):
     batch_size: PositiveCount
     learning_starts: Count
     train_frequency: PositiveCount
-    replay_ratio: Positive
+    replay_ratio: ReplayRatio
     target_update_interval: PositiveCount
     polyak_rate: PositiveFraction
     prioritized: bool

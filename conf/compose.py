@@ -26,7 +26,7 @@ from conf.composition import CONFIG_DIRECTORY, VERSION_BASE, Composer
 from conf.pretraining import missing_sources
 from conf.refusals import InvalidConfiguration, flag_problem
 from conf.resolution import frozen, hydra_configuration, inspected, read_only
-from conf.resumption import resumed, stored_configuration
+from conf.resumption import known_to_the_run, resumed, stored_configuration
 from conf.targets import package_problems, target_problems
 
 __all__ = ["InvalidConfiguration", "check", "compose", "frozen", "launch", "load"]
@@ -185,6 +185,8 @@ def _one(
         typed, found = inspected(config, config_name)
     problems += found
     problems += _needs_plus(invented, problems)
+    if problems and typed.get("resume") is not None:
+        raise InvalidConfiguration(known_to_the_run(problems, typed["resume"], config_name))
     if not problems and typed.get("resume") is not None:
         typed, problems = _resumed(composer, typed, overrides, config_name)
     else:

@@ -87,6 +87,7 @@ NonNegative = Annotated[float, Range(minimum=0)]
 Bins = Annotated[int, Range(minimum=3)]
 Positive = Annotated[float, Range(above=0)]
 Fraction = Annotated[float, Range(minimum=0, maximum=1)]
+ReplayRatio = Annotated[float, Range(above=0, maximum=128)]
 PositiveFraction = Annotated[float, Range(above=0, maximum=1)]
 FractionBelowOne = Annotated[float, Range(minimum=0, below=1)]
 

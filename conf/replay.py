@@ -84,12 +84,14 @@ def _beginning(config: Config) -> Iterator[str]:
     """Learning begins while the run lasts, with a window to draw."""
     agent, num_envs = config["agent"], config["env"]["num_envs"]
     starts = agent["learning_starts"]
-    for key, most in (
-        ("agent.buffer_size", agent["buffer_size"]),
-        ("total_env_steps", config["total_env_steps"]),
-    ):
-        if starts > most:
-            yield f"agent.learning_starts: expected at most {key} {most}, got {starts}"
+    size, total = agent["buffer_size"], config["total_env_steps"]
+    if starts > size:
+        yield f"agent.learning_starts: expected at most agent.buffer_size {size}, got {starts}"
+    if starts >= total:
+        yield (
+            f"agent.learning_starts: expected less than total_env_steps {total}, or nothing is "
+            f"learnt, got {starts}"
+        )
     frequency, window = steps_per_iteration(config), window_length(config)
     first = math.ceil(max(starts, 1) / (frequency * num_envs)) * frequency
     if first < window:

@@ -100,6 +100,21 @@ def resumed(
     return plain, problems
 
 
+def known_to_the_run(problems: Sequence[str], run: str, config_name: str) -> list[str]:
+    """Say of keys that the defaults do not know, but the run that goes on does, that they stay."""
+    try:
+        own = dict(leaves(stored_configuration(Path(run), config_name)))
+    except ValueError:
+        return list(problems)
+    words = f"with resume only {', '.join(_CHANGEABLE[:-1])} and {_CHANGEABLE[-1]} may change"
+    return [
+        f"{key}: {words} (init_from={run} starts a new run from its weights)"
+        if (key := problem.partition(":")[0]) in own and not is_changeable(key)
+        else problem
+        for problem in problems
+    ]
+
+
 def _lies_under(key: str, places: Sequence[str]) -> bool:
     return any(key == place or key.startswith(f"{place}.") for place in places)
 

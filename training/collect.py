@@ -125,7 +125,7 @@ class Collector:
         self._state = state
         trajectory = storage.trajectory(state=before)
         _refuse_non_finite(trajectory)
-        self.env_steps += int(trajectory.valid.sum())
+        self.env_steps += storage.valid_steps
         self._is_between = True
         self.trajectory = trajectory
         return trajectory

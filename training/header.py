@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig
 
 from agents.agent import Agent
-from agents.networks import reach
+from agents.networks import trained_by
 from networks.backbone import Backbone
 from training.outline import outline
 
@@ -33,7 +33,7 @@ def _gradients(agent: Agent) -> str:
     }
     return "; ".join(
         f"{module} <- {', '.join(losses) or 'nothing'}{frozen.get(module, '')}"
-        for module, losses in reach(networks, agent.optimizer.routes).items()
+        for module, losses in trained_by(networks, agent.optimizer.routes).items()
     )
 
 

@@ -97,7 +97,7 @@ def _build_replay(
         num_envs=num_envs,
         window_length=window_length(plain(config)),
         stride=windows.stride,
-        starts_on_valid_steps=windows.sequence_length == 1,
+        valid_step=windows.burn_in if windows.sequence_length == 1 else None,
         state_horizon=windows.burn_in + windows.sequence_length,
         frame_stacks=frame_stacks(observation_space),
         keeps_state=windows.keeps_state,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.agent import Agent
+from agents.reports import COUNTS
 from envs.vector import EnvironmentFailure
 from training.archive import Archive
 from training.checkpoint import Checkpoint, part_of
@@ -162,7 +163,9 @@ class Run:
         self._history.extend(iteration.episodes)
         self._progress.update(at.env_steps, self._history.return_mean)
         self._unlogged = iteration
-        if self._due("tracking", at.env_steps):
+        # A round without a gradient step has no losses to show: the next one with some does.
+        has_learnt = any(iteration.metrics.get(tag, 1) for tag in COUNTS)
+        if self._due("tracking", at.env_steps) and (has_learnt or not at.updates):
             self._due.mark("tracking", at.env_steps)
             self._log()
         self._look_inside()

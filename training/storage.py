@@ -74,6 +74,12 @@ class Storage:
             self.actions = torch.zeros(size, dtype=head.action_dtype)
             self.action_array = self.actions.numpy()
 
+    @property
+    def valid_steps(self) -> int:
+        """Count the steps that do more than reset."""
+        is_first = self.is_first_array[1:]
+        return int(is_first.size - np.count_nonzero(is_first))
+
     def trajectory(self, *, state: Tensor) -> Trajectory:
         """View it as a trajectory, with the memory's state before its first observation."""
         return Trajectory(

@@ -54,6 +54,12 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
             "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
             "pretrain.py makes weights, for extractor.weights=DIRECTORY"
         )
+    starts = policy.config.agent.get("learning_starts", 0)
+    if env_steps <= starts:
+        raise ValueError(
+            f"env_steps={env_steps}: expected more than agent.learning_starts={starts}, before "
+            "which nothing is learnt; neurl.build(..., 'agent.learning_starts=100') begins earlier"
+        )
     environments = _environments(policy.config, env)
     history = EpisodeHistory(window=100)
     try:

@@ -6,7 +6,7 @@ from agents.agent import Agent
 from training.checkpoint import part_of
 from training.weight_files import read_tensors
 
-_OF_A_RUN = ("optimizer", "preparation", "clock", "target")
+_OF_A_RUN = ("optimizer", "preparation", "clock", "target", "reward_scaling")
 """What an agent keeps of its own course; a warm start takes networks and their normalisation."""
 
 

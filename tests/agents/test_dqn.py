@@ -99,7 +99,7 @@ def build_dqn(
             num_envs=num_envs,
             window_length=burn_in + sequence_length + n_step - 1,
             stride=stride,
-            starts_on_valid_steps=sequence_length == 1,
+            valid_step=burn_in if sequence_length == 1 else None,
             state_horizon=burn_in + sequence_length,
             frame_stacks={},
             keeps_state=windows.keeps_state,
@@ -201,14 +201,14 @@ def test_memories_count_like_the_environments_from_wherever_a_window_starts(
         stride=stride,
         n_step=n_step,
         double_q=double_q,
-        buffer_size=120,  # wraps
+        buffer_size=96,  # wraps
     )
     collector = Collector(counting, rollout_length=4, seeds=[1, 2, 3])
     spy = SpySteps(agent)
-    for _ in range(30):
+    for _ in range(24):
         agent.learn(collector.collect(agent))
     target = agent.target.network.get_submodule("backbone").memory
-    assert len(spy.calls) > 30
+    assert len(spy.calls) > 20
     for each in (memory, target):
         assert each.steps > 500
         assert not each.disagreements
@@ -403,9 +403,9 @@ def test_the_target_follows_after_so_many_gradient_steps(build, num_envs: int) -
     agent, copies = run.agent, []
     follow = agent.target.network.follow
     agent.target.network.follow = lambda rate: copies.append(agent.clock.updates) or follow(rate)
-    while run.collector.env_steps < 200:
+    while run.collector.env_steps < 100:
         agent.learn(run.collector.collect(agent))
-    assert agent.clock.updates >= 90
+    assert agent.clock.updates >= 40
     assert len(copies) == agent.clock.updates // 5
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.actor_critic import read
-from agents.networks import reach
+from agents.networks import trained_by
 from agents.optimizer import Optimizer
 from networks.auxiliary import AuxiliaryLoss, Reading, Source, mean_of_valid
 
@@ -110,7 +110,7 @@ def measured(agent, take: Callable[[], dict[str, Tensor]]) -> dict[str, tuple[st
 def declared(agent, words: list[str]) -> dict[str, tuple[str, ...]]:
     return {
         name: () if name.endswith("extractor") and "extractor.freeze=true" in words else losses
-        for name, losses in reach(agent.networks, agent.optimizer.routes).items()
+        for name, losses in trained_by(agent.networks, agent.optimizer.routes).items()
     }
 
 

@@ -23,7 +23,7 @@ def make(num_envs: int = 1, **changed: Any) -> Replay:
         "num_envs": num_envs,
         "window_length": 1,
         "stride": 1,
-        "starts_on_valid_steps": True,
+        "valid_step": 0,
         "state_horizon": 1,
         "frame_stacks": {},
         "keeps_state": False,
@@ -85,7 +85,7 @@ def test_sequences_start_where_states_are_kept(
         buffer_size=15 * num_envs,  # 12 steps of each
         window_length=length,
         stride=4,
-        starts_on_valid_steps=False,
+        valid_step=None,
         state_horizon=8,
         keeps_state=True,
         sampler=sampler(),
@@ -116,7 +116,7 @@ def test_sequences_start_where_states_are_kept(
 
 def test_without_kept_states_sequences_begin_with_zeros() -> None:
     stream = Stream(2)
-    replay = make(2, window_length=4, stride=2, starts_on_valid_steps=False)
+    replay = make(2, window_length=4, stride=2, valid_step=None)
     replay.add(stream.collect(8)[0], None)
     sample = replay.sample(5, np.random.default_rng(0), importance_exponent=0.0)
     assert torch.equal(sample.window.state, torch.zeros(5, 2))
@@ -128,7 +128,7 @@ def test_a_second_state_lies_on_the_stride_or_is_not_there() -> None:
     replay = make(
         window_length=4,
         stride=2,
-        starts_on_valid_steps=False,
+        valid_step=None,
         keeps_state=True,
         state_horizon=3,
     )
@@ -192,9 +192,7 @@ def test_the_smallest_buffer_always_has_a_window() -> None:
         needed = -(-(length + stride - 1) // stride) * stride
         with pytest.raises(ValueError, match=f"buffer_size={needed} or more"):
             make(buffer_size=needed - 1, window_length=length, stride=stride)
-        replay = make(
-            buffer_size=needed, window_length=length, stride=stride, starts_on_valid_steps=False
-        )
+        replay = make(buffer_size=needed, window_length=length, stride=stride, valid_step=None)
         stream = Stream(1)
         replay.add(stream.collect(needed)[0], None)
         for _ in range(9):

@@ -46,7 +46,7 @@ def make(kind: str) -> tuple[Callable[[], Replay], Stream]:
             num_envs=2,
             window_length=6 if is_recurrent else 2,
             stride=stride,
-            starts_on_valid_steps=not is_recurrent,
+            valid_step=None if is_recurrent else 0,
             state_horizon=4,
             frame_stacks=stacks,
             keeps_state=is_recurrent,

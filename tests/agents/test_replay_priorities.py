@@ -23,7 +23,7 @@ def filled(
         num_envs=num_envs,
         window_length=1,
         stride=1,
-        starts_on_valid_steps=True,
+        valid_step=0,
         state_horizon=1,
         frame_stacks={},
         keeps_state=False,

@@ -27,7 +27,7 @@ def make(buffer_size: int, sampler: Sampler, **changed: Any) -> Replay:
         "num_envs": 1,
         "window_length": 1,
         "stride": 1,
-        "starts_on_valid_steps": True,
+        "valid_step": 0,
         "state_horizon": 1,
         "frame_stacks": {},
         "keeps_state": False,

@@ -19,7 +19,7 @@ def make(size: int, *, parts: bool = False, **changed: Any) -> Replay:
         "num_envs": 2,
         "window_length": 1,
         "stride": 1,
-        "starts_on_valid_steps": True,
+        "valid_step": 0,
         "state_horizon": 1,
         "frame_stacks": {NAMES[parts]: size},
         "keeps_state": False,
@@ -44,7 +44,7 @@ def test_stacks_are_rebuilt_as_they_were_emitted(
         parts=parts,
         window_length=length,
         stride=stride,
-        starts_on_valid_steps=stride == 1,
+        valid_step=0 if stride == 1 else None,
         sampler=PrioritizedSampler(priority_exponent=0.5) if parts else UniformSampler(),
     )
     origin = replay.cursor

@@ -67,7 +67,8 @@ def test_refused_where_actions_have_values(agent: str, words: list[str], line: s
         ),
         (
             ["total_env_steps=900"],
-            "agent.learning_starts: expected at most total_env_steps 900, got 1000",
+            "agent.learning_starts: expected less than total_env_steps 900, or nothing is learnt, "
+            "got 1000",
         ),
         (
             ["agent.learning_starts=1", "agent.n_step=5"],

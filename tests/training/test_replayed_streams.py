@@ -76,7 +76,7 @@ def test_windows_are_what_environments_emitted(make, life_loss: bool, random_age
         num_envs=2,
         window_length=3,
         stride=1,
-        starts_on_valid_steps=True,
+        valid_step=0,
         state_horizon=1,
         frame_stacks=stacks,
         keeps_state=False,

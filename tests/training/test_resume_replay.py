@@ -86,7 +86,14 @@ def rewards(replay: dict[str, Any]) -> dict[int, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        "prioritised lstm",
+        pytest.param("uniform", marks=pytest.mark.slow),
+        pytest.param("prioritised stacks", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_died_twice_is_the_run_that_did_not(
     case, undisturbed, train, go_on, kill, tmp_path
 ) -> None:
@@ -151,7 +158,7 @@ def test_weights_need_no_experience(undisturbed, train, tmp_path) -> None:
     neurl.load(directory).predict(torch.zeros(4).numpy())
     _, agent = load_agent(directory, checkpoint="last", device="cpu", trusted_packages=[])
     assert agent.experience().num_steps == 0
-    words = [f"init_from={directory}", "total_env_steps=40"]
+    words = [f"init_from={directory}", "total_env_steps=56"]
     started = train("agent=dqn", *CASES["uniform"], *words)
     assert started.summary["status"] == "finished"
 
