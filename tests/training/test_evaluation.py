@@ -339,9 +339,9 @@ OF_VALUES = {
     "pqn": ["agent=pqn", "value_head=hl_gauss", "value_head.bins=7", "total_env_steps=240"],
 }
 AGENTS = {"ppo": RUN, **{name: [*RUN[1:], *words] for name, words in OF_VALUES.items()}}
-LOOKING = ("evaluations", "sampled", "logs", "no tensorboard")
 WAYS = [("ppo", way) for way in WATCHED]
-WAYS += [(agent, way) for agent in OF_VALUES for way in LOOKING]
+WAYS += [("dqn", way) for way in ("evaluations", "logs", "no tensorboard")]
+WAYS += [("pqn", way) for way in ("evaluations", "no tensorboard")]
 
 
 @pytest.fixture(scope="module")
