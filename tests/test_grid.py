@@ -99,6 +99,8 @@ def assert_same_experience(run: Path, other: Path) -> None:
     found, expected = (
         open_checkpoint(each / "checkpoints" / "last").chunks for each in (run, other)
     )
+    _, state = load_checkpoint(run / "checkpoints" / "last")
+    assert bool(expected) == ("experience" in state)
     assert found.keys() == expected.keys()
     for name, chunk in expected.items():
         assert chunk.keys() == found[name].keys()
