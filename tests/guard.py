@@ -51,7 +51,7 @@ DQN = [
     "agent.sequence_length=8",
     "agent.train_frequency=8",
 ]
-_COPIES = ["agent.target_update_interval=64"]
+COPIED = [*DQN, "agent.target_update_interval=64"]
 _SMALL_CNN = ["extractor.filters=[4,8]", "extractor.hidden_sizes=[16]"]
 
 CARTPOLE = "env.id=CartPole-v1"
@@ -62,7 +62,7 @@ ON_IDS: dict[str, list[str]] = {
     # agents x memories
     **{
         f"{name}-{memory}": [*words, CARTPOLE, f"memory={memory}"]
-        for name, words in (("ppo", PPO), ("a2c", A2C), ("pqn", PQN), ("dqn", [*DQN, *_COPIES]))
+        for name, words in (("ppo", PPO), ("a2c", A2C), ("pqn", PQN), ("dqn", COPIED))
         for memory in ("none", "rnn", "gru", "lstm")
     },
     # options of memories and backbones
@@ -76,18 +76,18 @@ ON_IDS: dict[str, list[str]] = {
     "ppo-two-hot": [*PPO, CARTPOLE, "value_head=two_hot", "agent.discount=0.9"],
     "a2c-hl-gauss": [*A2C, CARTPOLE, "value_head=hl_gauss", "agent.discount=0.9"],
     "pqn-hl-gauss": [*PQN, CARTPOLE, "value_head=hl_gauss", "agent.discount=0.9"],
-    "dqn-c51": [*DQN, *_COPIES, CARTPOLE, "value_head=c51", "value_head.support=[0,50]"],
-    "dqn-c51-learnt-support": [*DQN, *_COPIES, CARTPOLE, "value_head=c51"],
-    "dqn-quantile": [*DQN, *_COPIES, CARTPOLE, "value_head=quantile"],
-    "dqn-two-hot": [*DQN, *_COPIES, CARTPOLE, "value_head=two_hot"],
+    "dqn-c51": [*COPIED, CARTPOLE, "value_head=c51", "value_head.support=[0,50]"],
+    "dqn-c51-learnt-support": [*COPIED, CARTPOLE, "value_head=c51"],
+    "dqn-quantile": [*COPIED, CARTPOLE, "value_head=quantile"],
+    "dqn-two-hot": [*COPIED, CARTPOLE, "value_head=two_hot"],
     # parts of DQN
-    "dqn-double-dueling-n-step": [*DQN, *_COPIES, CARTPOLE, "agent.double_q=true", "agent.dueling=true",
+    "dqn-double-dueling-n-step": [*COPIED, CARTPOLE, "agent.double_q=true", "agent.dueling=true",
                                   "agent.n_step=3"],
-    "dqn-prioritized-noisy": [*DQN, *_COPIES, CARTPOLE, "agent.prioritized=true", "agent.noisy=true"],
+    "dqn-prioritized-noisy": [*COPIED, CARTPOLE, "agent.prioritized=true", "agent.noisy=true"],
     "dqn-polyak": [*DQN, CARTPOLE, "agent.polyak_rate=0.05", "agent.target_update_interval=1"],
-    "dqn-recurrent-all": [*DQN, *_COPIES, CHAIN, "memory=gru", "agent.prioritized=true", "agent.burn_in=4",
+    "dqn-recurrent-all": [*COPIED, CHAIN, "memory=gru", "agent.prioritized=true", "agent.burn_in=4",
                           "agent.n_step=3", "agent.double_q=true", "agent.value_rescaling=true"],
-    "dqn-zero-states": [*DQN, *_COPIES, CHAIN, "memory=lstm", "agent.stored_state=false"],
+    "dqn-zero-states": [*COPIED, CHAIN, "memory=lstm", "agent.stored_state=false"],
     # options of PPO, optimizers, normalisation, precision
     "ppo-options": [*PPO, CARTPOLE, *_OPTIONS, "agent.target_kl=0.01", "agent.value_clip_range=0.2",
                     "normalize_rewards=true", "agent.entropy_coefficient=0.01"],
@@ -96,7 +96,7 @@ ON_IDS: dict[str, list[str]] = {
                    "+optimizer.groups.memory.learning_rate=1e-4"],
     "pqn-lambda": [*PQN, CARTPOLE, "memory=lstm", "normalize_rewards=true"],
     "ppo-bf16": [*PPO, CARTPOLE, "precision=bf16"],
-    "dqn-bf16": [*DQN, *_COPIES, CARTPOLE, "precision=bf16"],
+    "dqn-bf16": [*COPIED, CARTPOLE, "precision=bf16"],
     # continuous actions
     "ppo-pendulum": [*PPO, PENDULUM, "normalize_rewards=true", "agent.discount=0.9"],
     "a2c-pendulum-gru": [*A2C, PENDULUM, "memory=gru"],
@@ -110,14 +110,15 @@ ON_SPACES: dict[str, tuple[str, str, list[str]]] = {
                                "share_backbone=true", "auxiliary=reconstruction"]),
     "a2c-impala-choices": ("image hwc", "choices", [*A2C, "extractor=impala_cnn", *_SMALL_CNN]),
     "ppo-dict-nested": ("nested", "discrete", [*PPO, "extractor=dict", "memory=gru"]),
-    "dqn-dict-camera": ("camera", "choices", [*DQN, *_COPIES, "extractor=dict",
+    "dqn-dict-camera": ("camera", "choices", [*COPIED, "extractor=dict",
                         "+extractor@extractor.keys.camera=cnn",
                         "extractor.keys.camera.filters=[4]"]),
-    "dqn-stack": ("stack", "discrete", [*DQN, *_COPIES, "extractor=cnn", *_SMALL_CNN, "env.frame_stack=3"]),
-    "dqn-next-latent": ("codes grid", "bits", [*DQN, *_COPIES, "extractor=cnn", *_SMALL_CNN, "memory=gru",
+    "dqn-stack": ("stack", "discrete", [*COPIED, "extractor=cnn", *_SMALL_CNN,
+                  "env.frame_stack=3"]),
+    "dqn-next-latent": ("codes grid", "bits", [*COPIED, "extractor=cnn", *_SMALL_CNN, "memory=gru",
                         "auxiliary=next_latent"]),
     "pqn-vae": ("truth grid", "discrete", [*PQN, "extractor=cnn", *_SMALL_CNN, "auxiliary=vae"]),
-    "dqn-sac-ae": ("image hwc", "discrete", [*DQN, *_COPIES, "extractor=cnn", *_SMALL_CNN,
+    "dqn-sac-ae": ("image hwc", "discrete", [*COPIED, "extractor=cnn", *_SMALL_CNN,
                    "auxiliary=sac_ae"]),
     "ppo-codes": ("choices", "choices", [*PPO]),
 }  # fmt: skip

@@ -112,10 +112,8 @@ class _Allocated(ctypes.Structure):
     """`struct mallinfo2` of glibc's <malloc.h>."""
 
     _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-        ).split()
+        (f"unread_{index}" if name is None else name, ctypes.c_size_t)
+        for index, name in enumerate([*[None] * 4, "mapped", None, None, "used", None, None])
     ]
 
 
@@ -133,7 +131,7 @@ def alive() -> dict[str, int]:
     if hasattr(library, "mallinfo2"):
         library.mallinfo2.restype = _Allocated
         found = library.mallinfo2()
-        counts["bytes"] = found.uordblks + found.hblkhd
+        counts["bytes"] = found.used + found.mapped
     return counts
 
 
