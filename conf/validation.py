@@ -5,6 +5,7 @@ nearest valid word. Rules between keys are `conf.combinations`' work.
 """
 
 import math
+import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,15 +31,23 @@ def problems(config: dict[str, Any], config_name: str = "config") -> list[str]:
 def checked(
     config: dict[str, Any], config_name: str = "config"
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the configuration typed (1e5 becomes 100000), and everything that is wrong with it."""
+    """Return the configuration typed (1e5 becomes 100000), and everything that is wrong with it.
+
+    What is returned without a problem is plain data in which OmegaConf finds nothing to resolve: a
+    value is resolved once, before it is checked.
+    """
+    strange = list(_strange(config, ""))
+    if strange:
+        return config, strange
     packages = config.get("trusted_packages")
     trusted = (
         [name for name in packages if isinstance(name, str)] if isinstance(packages, list) else []
     )
-    found = trust_problems(packages) + target_problems(config, trusted)
     walk = _Walk(trusted)
     typed = walk.value("", config, ROOTS[config_name])
-    found += walk.problems
+    told = {problem.partition(":")[0] for problem in walk.problems}
+    named = [p for p in target_problems(config, trusted) if p.partition(":")[0] not in told]
+    found = trust_problems(packages) + named + walk.problems
     for key, hint in walk.unknown.items():
         # What other options have is no answer where a word means another key of what is chosen.
         own = "" if translates(key, walk.known) else hint
@@ -46,6 +55,22 @@ def checked(
     if not found and config_name in ("config", "pretrain"):
         found = combination_problems(typed)
     return typed, found
+
+
+def _strange(node: Any, path: str) -> Iterator[str]:
+    """Yield a line for each value that is no plain data, or that would be resolved again."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _strange(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _strange(value, f"{path}[{index}]")
+    elif isinstance(node, str) and "${" in node:
+        yield f"{path}: expected a resolved value, without ${{, got {show(node)}"
+    elif isinstance(node, int) and abs(node) > sys.float_info.max:
+        yield f"{path}: the number is too large"
+    elif not isinstance(node, str | int | float | None):
+        yield f"{path}: expected text, a number, true, false or null, got {show(node)}"
 
 
 @cache
@@ -230,7 +255,7 @@ class _Walk:
             return self._report(
                 f"{path}._target_", f"missing; expected the dotted name of a class{choice}", value
             )
-        if not isinstance(target, str) or not is_trusted(target, self.trusted_packages):
+        if not isinstance(target, str):
             return value  # reported with every other `_target_`
         if target in TARGETS[group]:
             return self._mapping(path, value, TARGETS[group][target], group=group)
@@ -240,6 +265,8 @@ class _Walk:
             return self._report(
                 f"{path}._target_", f"expected {expected}, got {show(target)}{hint}", value
             )
+        if not is_trusted(target, self.trusted_packages):
+            return value  # likewise
         return self._mapping(path, value, OTHER_TARGETS.get(group, Anything), is_open=True)
 
     def _mapping(

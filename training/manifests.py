@@ -55,6 +55,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise DamagedCheckpoint(
             f"{path} has format {manifest['format']}, this version reads format {_FORMAT}"
         )
+    if type(manifest["step"]) is not int:  # it becomes part of names
+        raise DamagedCheckpoint(f"{path} is damaged: its step is {manifest['step']!r}")
     return manifest
 
 
@@ -73,7 +75,7 @@ def older_manifests(directory: Path, *, before: int) -> list[tuple[dict[str, Any
     for path in (*directory.glob("manifest-*.json"), directory / MANIFEST):
         try:
             manifest, data = read_manifest(path), path.read_bytes()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             continue
         if manifest["step"] < before:
             found[manifest["step"]] = manifest, data

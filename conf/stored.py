@@ -1,0 +1,78 @@
+"""Reads the records of a run directory as plain data, within limits.
+
+A run may be anybody's. What it holds is never resolved, expanded or made into objects: YAML without
+tags, anchors and aliases, JSON, and of both only so much.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+try:
+    from yaml import CSafeLoader as SafeLoader  # ten times as fast, where it was built
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
+MAX_BYTES = 2**24
+MAX_NODES = 20_000
+MAX_DEPTH = 50
+"""Of YAML: a configuration has some 200 nodes, ten levels deep."""
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a file of text, numbers, truth values and null in lists and mappings.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError, ValueError: it cannot be read, or holds more than that.
+    """
+    text = _read(path)
+    try:
+        _refuse_expansion(text)
+        return _Loader(text).get_single_data()
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; errors as `read_yaml`."""
+    try:
+        return json.loads(_read(path))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+class _Loader(SafeLoader):
+    """Makes keys text, as in a composed configuration, and refuses one that is there twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        made = {str(key): value for key, value in super().construct_mapping(node, True).items()}
+        if len(made) != len(node.value):
+            raise ValueError(f"line {node.start_mark.line + 1}: a mapping has a key twice")
+        return made
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():  # reading a pipe or a device may never end
+        raise FileNotFoundError(f"there is no file {path}")
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+    return data.decode()
+
+
+def _refuse_expansion(text: str) -> None:
+    """Look through the events of a YAML text, before anything is built from them."""
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=SafeLoader)):
+        if getattr(event, "anchor", None) is not None:  # an alias has one too
+            raise ValueError("it has an anchor or an alias, which no run writes")
+        if getattr(event, "tag", None) is not None:
+            raise ValueError("it has a tag (!), which no run writes")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH or count > MAX_NODES:
+            raise ValueError("it is nested too deeply, or too long")
