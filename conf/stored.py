@@ -28,7 +28,7 @@ def read_yaml(path: Path) -> Any:
         FileNotFoundError: there is no such file.
         OSError, ValueError: it cannot be read, or holds more than that.
     """
-    text = _read(path)
+    text = read_bytes(path).decode()
     try:
         _refuse_expansion(text)
         return _Loader(text).get_single_data()
@@ -39,7 +39,7 @@ def read_yaml(path: Path) -> Any:
 def read_json(path: Path) -> Any:
     """Read JSON; errors as `read_yaml`."""
     try:
-        return json.loads(_read(path))
+        return json.loads(read_bytes(path))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -54,14 +54,15 @@ class _Loader(SafeLoader):
         return made
 
 
-def _read(path: Path) -> str:
-    if not path.is_file():  # reading a pipe or a device may never end
-        raise FileNotFoundError(f"there is no file {path}")
+def read_bytes(path: Path) -> bytes:
+    """Read a file of up to 16 MiB, and neither pipes nor devices; errors as `read_yaml`."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name} is no file")
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
-    return data.decode()
+    return data
 
 
 def _refuse_expansion(text: str) -> None:

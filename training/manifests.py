@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from conf.stored import read_bytes
 from training.files import to_json
 
 MANIFEST = "manifest.json"
@@ -46,7 +47,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         DamagedCheckpoint: it is not, or is of another format.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     manifest: dict[str, Any] = json.loads(data)
     content = {key: value for key, value in manifest.items() if key != "sha256"}
     if sealed(content) != data:
@@ -111,7 +112,8 @@ def verify(path: Path, entry: Entry) -> None:
 
 
 def _check_size(path: Path, entry: Entry) -> None:
-    if path.stat().st_size != entry["bytes"]:  # before it is read
+    # before it is read, which of a pipe or a device may never end
+    if path.stat().st_size != entry["bytes"] or not path.is_file():
         raise DamagedCheckpoint(f"{path} is damaged: its size is not the one in {MANIFEST}")
 
 
