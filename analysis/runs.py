@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.choices import Choice, choices
-from conf.stored import read_json, read_yaml
+from conf.stored import read_json, read_yaml, strange_values
 
 _RECORDS = ("config.yaml", "summary.json")
 
@@ -76,6 +76,8 @@ def read_run(directory: Path) -> RunRecord:
         Damaged: a record is missing or is not what a run writes.
     """
     config = _mapping(directory / "config.yaml", read_yaml)
+    for line in strange_values(config):
+        raise Damaged(f"config.yaml is damaged: {line}")
     summary = _mapping(directory / "summary.json", read_json)
     try:
         is_finished = summary["status"] == "finished"

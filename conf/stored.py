@@ -5,10 +5,14 @@ tags, anchors and aliases, JSON, and of both only so much.
 """
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from conf.constraints import show
 
 try:
     from yaml import CSafeLoader as SafeLoader  # ten times as fast, where it was built
@@ -42,6 +46,22 @@ def read_json(path: Path) -> Any:
         return json.loads(read_bytes(path))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def strange_values(node: Any, path: str = "") -> Iterator[str]:
+    """Yield a line for each value that is no plain data, or that would be resolved again."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from strange_values(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from strange_values(value, f"{path}[{index}]")
+    elif isinstance(node, str) and "${" in node:
+        yield f"{path}: expected a resolved value, without ${{, got {show(node)}"
+    elif isinstance(node, int) and abs(node) > sys.float_info.max:
+        yield f"{path}: the number is too large"
+    elif not isinstance(node, str | int | float | None):
+        yield f"{path}: expected text, a number, true, false or null, got {show(node)}"
 
 
 class _Loader(SafeLoader):

@@ -5,7 +5,6 @@ nearest valid word. Rules between keys are `conf.combinations`' work.
 """
 
 import math
-import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from conf.combinations import combination_problems
 from conf.components import OTHER_TARGETS, TARGETS, Anything
 from conf.constraints import Target, TargetTree, describe, show
 from conf.schema import GROUPS, ROOTS
+from conf.stored import strange_values
 from conf.suggestions import did_you_mean, key_hint, translates
 from conf.targets import is_ours, is_trusted, target_problems, trust_problems
 
@@ -36,7 +36,7 @@ def checked(
     What is returned without a problem is plain data in which OmegaConf finds nothing to resolve: a
     value is resolved once, before it is checked.
     """
-    strange = list(_strange(config, ""))
+    strange = list(strange_values(config))
     if strange:
         return config, strange
     packages = config.get("trusted_packages")
@@ -55,22 +55,6 @@ def checked(
     if not found and config_name in ("config", "pretrain"):
         found = combination_problems(typed)
     return typed, found
-
-
-def _strange(node: Any, path: str) -> Iterator[str]:
-    """Yield a line for each value that is no plain data, or that would be resolved again."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _strange(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _strange(value, f"{path}[{index}]")
-    elif isinstance(node, str) and "${" in node:
-        yield f"{path}: expected a resolved value, without ${{, got {show(node)}"
-    elif isinstance(node, int) and abs(node) > sys.float_info.max:
-        yield f"{path}: the number is too large"
-    elif not isinstance(node, str | int | float | None):
-        yield f"{path}: expected text, a number, true, false or null, got {show(node)}"
 
 
 @cache
