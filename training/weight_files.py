@@ -51,7 +51,7 @@ def frames_behind(source: Path) -> int:
         if "progression" in state:  # a run
             return int(state["progression"]["pretraining_env_steps"])
         return int(state["pretraining"]["env_steps"]) + int(state.get("earlier_env_steps", 0))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return 0
 
 

@@ -28,6 +28,11 @@ CANARIES = [
     ".agents.ppo.PPO",
     "agents.ppo.PPO; import os",
     "torch.nn..Linear",
+    "networks.mlp.Tensor",
+    "training.tracking.TensorBoard",
+    "envs.workers.WorkerVectorEnv",
+    "gymnasium.wrappers.RecordVideo",
+    "gymnasium.wrappers.rendering.RecordVideo",
 ]
 PLACES = [
     "agent._target_={}",
@@ -75,9 +80,19 @@ def test_user_vouches_for_a_package_of_their_own() -> None:
     assert not is_trusted("miner.Net", ["mine"])
 
 
+def test_nobody_vouches_for_what_is_ours_and_not_meant_to_be_named() -> None:
+    assert not is_trusted("training.tracking.TensorBoard", ["training"])
+
+
 def test_standard_library_cannot_be_vouched_for() -> None:
     with pytest.raises(InvalidConfiguration, match="'os' belongs to Python's standard library"):
         load(["trusted_packages=[os]", "extractor._target_=os.system"])
+
+
+def test_a_class_is_refused_in_one_line() -> None:
+    with pytest.raises(InvalidConfiguration) as refusal:
+        load(["extractor._target_=networks.mlp.MPL"])
+    assert len(refusal.value.problems) == 1
 
 
 def test_remedy_is_named_for_a_users_package(capsys: pytest.CaptureFixture[str]) -> None:

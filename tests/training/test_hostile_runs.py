@@ -35,6 +35,7 @@ from training.refusal import Refusal
 from training.session import train_run
 from training.teach import build_policy
 from training.watching import watch_run
+from training.weight_files import frames_behind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -522,6 +523,14 @@ def test_a_film_lies_in_its_run(run: Path) -> None:
     (run / "videos").symlink_to(Path("outside").absolute())
     assert "is a link" in evaluate(run, "video=gif")
     assert outside() == before
+
+
+@pytest.mark.parametrize("steps", [float("inf"), "many", None, []])
+def test_steps_of_pretraining_are_a_number_or_none(run: Path, steps: Any) -> None:
+    state = state_of(run)
+    state["progression"]["pretraining_env_steps"] = steps
+    fill(run, "state", json.dumps(state).encode())
+    assert frames_behind(run) == 0
 
 
 # Links.
