@@ -26,8 +26,9 @@ from conf.composition import CONFIG_DIRECTORY, VERSION_BASE, Composer
 from conf.pretraining import missing_sources
 from conf.refusals import InvalidConfiguration, flag_problem
 from conf.resolution import frozen, hydra_configuration, inspected, read_only
-from conf.resumption import known_to_the_run, resumed, stored_configuration
+from conf.resumption import known_to_the_run, links, resumed, stored_configuration
 from conf.targets import package_problems, target_problems
+from conf.validation import checked
 
 __all__ = ["InvalidConfiguration", "check", "compose", "frozen", "launch", "load"]
 
@@ -206,8 +207,8 @@ def _resumed(
     except ValueError as error:
         raise InvalidConfiguration([f"resume: {error}"]) from error
     # The run cannot vouch for packages; who goes on with it can.
-    stored.trusted_packages = given["trusted_packages"]
-    before, problems = inspected(stored, config_name)
+    stored["trusted_packages"] = given["trusted_packages"]
+    before, problems = checked(stored, config_name)
     if not problems:
         problems = package_problems(before["env"]["packages"], before["trusted_packages"])
     if problems:
@@ -218,8 +219,9 @@ def _resumed(
         usual, _ = inspected(default, config_name)
     said = [o.package or o.key_or_group for o in composer.parse(overrides)]
     merged, problems = resumed(before, given, usual, said)
+    problems += links(Path(given["resume"]))
     # What changes must fit what stays, or nobody could open the run again.
-    return merged, problems or inspected(OmegaConf.create(merged), config_name)[1]
+    return merged, problems or checked(merged, config_name)[1]
 
 
 def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:

@@ -49,9 +49,7 @@ class _Builder:
         own = {k: v for k, v in plain(extractor_config).items() if k != "freeze"}
         extractor, width = build_extractor(f"{key}extractor", own, inputs.shape, inputs.layout)
         options = {k: v for k, v in plain(memory_config).items() if k != "sequence_length"}
-        memory = make("memory", options, width)
-        if not isinstance(memory, Memory):
-            raise ValueError(f"memory: {options['_target_']} is no networks.memory.Memory")
+        memory = make("memory", options, Memory, width)
         return Backbone(
             inputs=inputs,
             normalization=self._normalization,

@@ -7,7 +7,6 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from hydra.utils import get_class
 from omegaconf import DictConfig
 from torch import nn
 
@@ -20,7 +19,7 @@ from training.backbones import refuse_idle
 from training.collect import Collector
 from training.environments import build_environments
 from training.evaluation import Evaluator
-from training.instantiation import plain
+from training.instantiation import find, plain
 from training.optimizers import optimizer_factory
 
 
@@ -72,7 +71,7 @@ def build_agent(
         torch.backends.cudnn.deterministic = True  # a seed is a run, convolutions included
     for module in networks.modules():
         module.to(device)
-    agent: Agent = get_class(config.agent._target_)(
+    agent: Agent = find("agent", config.agent._target_, Agent)(
         networks=networks,
         optimizer=optimizer_factory(config),
         generator=np.random.default_rng(agent_seed),

@@ -98,11 +98,10 @@ def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | No
     if layout is not None and "layout" in own:
         own["layout"] = layout
     try:
-        return make(key, own, shape)
+        return make(key, own, nn.Module, shape)
     except ValueError as error:
-        unfit = error.__cause__ and error.__cause__.__cause__
-        if isinstance(unfit, Unfit):
-            raise ValueError(_misfit(key, unfit)) from error
+        if isinstance(error.__cause__, Unfit):
+            raise ValueError(_misfit(key, error.__cause__)) from error
         raise
 
 
@@ -254,8 +253,6 @@ def _output_size(key: str, extractor: Any, shape: Shape) -> int:
         ValueError: it cannot read an observation, or does not give one row of features for it.
     """
     kind = type(extractor).__name__
-    if not isinstance(extractor, nn.Module):
-        raise ValueError(f"{key}: {kind} is no torch.nn.Module")
     try:
         extractor.eval()  # zeros must not reach running statistics
         features = extractor(torch.zeros(2, *shape))

@@ -47,7 +47,6 @@ def test_looking_leaves_running_statistics_alone() -> None:
         (Net(7), "critic.extractor: Net says output_size=7 and makes 3"),
         (nn.Linear(5, 3), "critic.extractor: Linear cannot read observations of shape"),
         (nn.Unflatten(1, (2, 2)), "rows of features"),
-        (len, "no torch.nn.Module"),
     ],
 )
 def test_what_does_not_fit_is_refused(network, words: str) -> None:
