@@ -29,7 +29,12 @@ RUN = [
 ]
 LSTM = ["memory=lstm", "memory.hidden_size=4", "memory.sequence_length=6", "agent.batch_size=4"]
 CASES = {
-    "uniform": ["agent.double_q=true", "agent.polyak_rate=0.3", "agent.replay_ratio=0.3"],
+    "uniform": [
+        "agent.double_q=true",
+        "agent.polyak_rate=0.3",
+        "agent.target_update_interval=null",
+        "agent.replay_ratio=0.3",
+    ],
     "prioritised lstm": [*LSTM, "agent.prioritized=true", "agent.burn_in=2", "agent.n_step=2"],
     "prioritised stacks": [
         "env.frame_stack=3",
