@@ -14,7 +14,7 @@ from training.archive import Archive
 from training.checkpoint import Checkpoint, part_of
 from training.collect import Collector
 from training.episodes import Abandoned, EpisodeHistory, InvalidExperience
-from training.evaluation import Evaluator
+from training.evaluation import Evaluator, describe_cuts
 from training.files import replace, to_json
 from training.loop import Iteration, iterations
 from training.progression import Due, Intervals, Progression
@@ -259,7 +259,7 @@ class Run:
         self._films.record(self._agent, self._tensorboard, steps)
         self._progress.write(
             f"{steps:>12,} steps   evaluation {at.evaluation.return_mean:9.2f}"
-            f" +- {at.evaluation.return_std:.2f}   "
+            f" +- {at.evaluation.return_std:.2f}{describe_cuts(at.evaluation)}   "
             + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
         )
         is_best = at.best is None or at.evaluation.return_mean >= at.best.return_mean

@@ -190,10 +190,15 @@ def test_a_run_without_evaluations_has_a_final_one(train) -> None:
     assert run.summary["best"]["env_steps"] == run.summary["env_steps"]
 
 
-def test_no_finished_episode_is_no_mean(train, monkeypatch) -> None:
+def test_no_finished_episode_is_no_mean(train, monkeypatch, capsys) -> None:
     monkeypatch.setattr("training.evaluation.MAX_EPISODE_STEPS", 20)
-    run = train("env.id=neurl/Endless-v0", "+env.kwargs.limit=null", "total_env_steps=64")
+    run = train(
+        "env.id=neurl/Endless-v0", "+env.kwargs.limit=null", "total_env_steps=64",
+        "evaluation.final_episodes=5",
+    )  # fmt: skip
     assert run.summary["train_return_mean"] is None
+    line = "20.00 +- 0.00; 2 cut after 20 steps, 3 not played (env.time_limit cuts sooner)"
+    assert line in capsys.readouterr().out
     assert run.summary["evaluation"]["returns"] == [20.0, 20.0]
 
 
