@@ -66,7 +66,7 @@ def test_summary_tells_everything(run) -> None:
     assert summary["parameters"]["total"] == sum(
         count for part, count in summary["parameters"].items() if part != "total"
     )
-    assert summary["seed"] == 0
+    assert (summary["seed"], summary["num_threads"]) == (0, 1)
     assert summary["versions"]["torch"] == torch.__version__
     assert 0 < summary["training_seconds"] <= summary["wall_seconds"]
 
