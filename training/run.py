@@ -247,35 +247,23 @@ class Run:
     def _evaluate(self, episodes: int) -> bool:
         """Evaluate, report, and keep the weights if none were better; tell whether they are."""
         at = self.at
-        at.evaluation = self._measure(episodes)
+        found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
         if not self.plays_best:  # earlier weights have their point on the curve already
             self._scalars(
-                {
-                    "evaluation/return": at.evaluation.return_mean,
-                    "evaluation/length": at.evaluation.length_mean,
-                }
+                {"evaluation/return": found.return_mean, "evaluation/length": found.length_mean}
             )
         steps = at.best_env_steps if self.plays_best else at.env_steps
         self._films.record(self._agent, self._tensorboard, steps)
-        is_best = self._keep_best(at.evaluation)
+        self._progress.write(
+            f"{steps:>12,} steps   evaluation {found.return_mean:9.2f} +- {found.return_std:.2f}   "
+            + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
+        )
+        is_best = self._keep_if_best(found)
         self._tensorboard.flush()
         self._write_summary("running")
         return is_best
 
-    def _measure(self, episodes: int) -> Evaluation:
-        """Evaluate the weights that the agent has, and say how well they do."""
-        at = self.at
-        found = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
-        steps = at.best_env_steps if self.plays_best else at.env_steps
-        self._progress.write(
-            f"{steps:>12,} steps   evaluation {found.return_mean:9.2f}"
-            f" +- {found.return_std:.2f}   "
-            + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
-        )
-        return found
-
-    def _keep_best(self, found: Evaluation) -> bool:
-        """Keep the weights if no evaluation was better than theirs; tell whether it is so."""
+    def _keep_if_best(self, found: Evaluation) -> bool:
         at = self.at
         is_best = at.best is None or found.return_mean >= at.best.return_mean
         is_best = is_best and not self.plays_best and not self._lost_iterations
@@ -288,26 +276,16 @@ class Run:
         self._save_last()
         self._log()
         self._show(self._last_look)
-        at = self.at
+        at, episodes = self.at, self._final_episodes
         # The best checkpoint is chosen before the long evaluation, which then measures it.
         if self._final_checkpoint == "best" and at.best is not None:
             self.plays_best = self._archive.load_best()
-        self._evaluate(self._final_episodes)
+        self._evaluate(episodes)
         if self.plays_best:
             at.best = at.evaluation
-        elif at.best is not at.evaluation:
-            self._compare_with_best()
-
-    def _compare_with_best(self) -> None:
-        """Measure the best weights over as many episodes as the last: of a few, luck decides."""
-        last = {name: tensor.clone() for name, tensor in self._agent.state_dict().items()}
-        self.plays_best = self._archive.load_best()
-        if self.plays_best:
-            self.at.best = self._measure(self._final_episodes)
-            self._agent.load_state_dict(last)
-            self.plays_best = False
-            assert self.at.evaluation is not None
-            self._keep_best(self.at.evaluation)
+        elif at.evaluation and at.best is not at.evaluation:  # of few episodes: luck chose it too
+            at.best = self._archive.evaluate_best(self._evaluator, episodes, at) or at.best
+            self._keep_if_best(at.evaluation)
 
     def _write_summary(self, status: Status) -> None:
         content = {
