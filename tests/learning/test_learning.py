@@ -46,8 +46,8 @@ def test_ppo_solves_cartpole(tmp_path: Path) -> None:
 
 
 def test_the_default_solves_cartpole_and_does_not_fall_back(tmp_path: Path) -> None:
-    """The last weights of every seed; the schedules to zero are what keeps them."""
-    assert min(final_returns(trained(tmp_path, seeds=tuple(range(10))))) >= 475
+    """The last weights of every seed: with `gae_lambda=0.95` those of 11, 12 and 14 fall back."""
+    assert min(final_returns(trained(tmp_path, seeds=tuple(range(15))))) >= 475
 
 
 def test_a2c_solves_cartpole(tmp_path: Path) -> None:
