@@ -6,7 +6,7 @@ ARGS ?=
 VENV := .venv
 PEERS := .venv-peers
 BIN := $(VENV)/bin
-INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := -m pip install --quiet --disable-pip-version-check --constraint
 INPUTS := pyproject.toml constraints.txt hatch_build.py
 
 .DEFAULT_GOAL := help
@@ -79,20 +79,20 @@ clean: ## Remove the environments and caches; runs/ stays
 
 $(VENV)/.installed: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."
-	@$(BIN)/python $(INSTALL) --editable .
+	@$(BIN)/python $(INSTALL) constraints.txt --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."
-	@$(BIN)/python $(INSTALL) --editable '.[dev]'
+	@$(BIN)/python $(INSTALL) constraints.txt --editable '.[dev]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-learning: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."
-	@$(BIN)/python $(INSTALL) --editable '.[atari,box2d,minatar,minigrid,popgym]'
+	@$(BIN)/python $(INSTALL) constraints.txt --editable '.[atari,box2d,minatar,minigrid,popgym]'
 	@touch $(VENV)/.installed $@
 
-$(PEERS)/.installed: constraints.txt | $(PEERS)/bin/python
+$(PEERS)/.installed: constraints-peers.txt | $(PEERS)/bin/python
 	@echo "Installing into $(PEERS): a minute or two ..."
-	@$(PEERS)/bin/python $(INSTALL) stable-baselines3 sb3-contrib 'skrl[torch]' sheeprl ale-py opencv-python
+	@$(PEERS)/bin/python $(INSTALL) constraints-peers.txt stable-baselines3 sb3-contrib 'skrl[torch]' sheeprl ale-py opencv-python
 	@touch $@

@@ -21,6 +21,7 @@ from training.environments import build_environments
 from training.evaluation import Evaluator
 from training.instantiation import find, plain
 from training.optimizers import optimizer_factory
+from training.threads import drawing
 
 
 class Family(Protocol):
@@ -58,8 +59,7 @@ def build_agent(
     """Build the configured agent for single environments' spaces, on the configured device."""
     weights_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
     family = _FAMILIES.get(config.agent._target_, on_policy)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(weights_seed.generate_state(1)[0]))
+    with drawing(int(weights_seed.generate_state(1)[0])):
         networks = family.build_networks(config, observation_space, action_space)
     refuse_idle(config, networks)
     for module in still(networks, config.gradients):

@@ -14,7 +14,7 @@ from training.archive import Archive
 from training.checkpoint import Checkpoint, part_of
 from training.collect import Collector
 from training.episodes import Abandoned, EpisodeHistory, InvalidExperience
-from training.evaluation import Evaluator, describe_cuts
+from training.evaluation import Evaluation, Evaluator, describe_cuts
 from training.files import replace, to_json
 from training.loop import Iteration, iterations
 from training.progression import Due, Intervals, Progression
@@ -247,38 +247,46 @@ class Run:
     def _evaluate(self, episodes: int) -> bool:
         """Evaluate, report, and keep the weights if none were better; tell whether they are."""
         at = self.at
-        at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
+        found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
         if not self.plays_best:  # earlier weights have their point on the curve already
             self._scalars(
-                {
-                    "evaluation/return": at.evaluation.return_mean,
-                    "evaluation/length": at.evaluation.length_mean,
-                }
+                {"evaluation/return": found.return_mean, "evaluation/length": found.length_mean}
             )
         steps = at.best_env_steps if self.plays_best else at.env_steps
         self._films.record(self._agent, self._tensorboard, steps)
         self._progress.write(
-            f"{steps:>12,} steps   evaluation {at.evaluation.return_mean:9.2f}"
-            f" +- {at.evaluation.return_std:.2f}{describe_cuts(at.evaluation)}   "
+            f"{steps:>12,} steps   evaluation {found.return_mean:9.2f} +- {found.return_std:.2f}"
+            f"{describe_cuts(found)}   "
             + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
         )
-        is_best = at.best is None or at.evaluation.return_mean >= at.best.return_mean
-        is_best = is_best and not self.plays_best and not self._lost_iterations
-        if is_best:
-            at.best, at.best_env_steps = at.evaluation, at.env_steps
-            self._archive.save_best(at)
+        is_best = self._keep_if_best(found)
         self._tensorboard.flush()
         self._write_summary("running")
+        return is_best
+
+    def _keep_if_best(self, found: Evaluation) -> bool:
+        at = self.at
+        is_best = at.best is None or found.return_mean >= at.best.return_mean
+        is_best = is_best and not self.plays_best and not self._lost_iterations
+        if is_best:
+            at.best, at.best_env_steps = found, at.env_steps
+            self._archive.save_best(at)
         return is_best
 
     def _finish(self) -> None:
         self._save_last()
         self._log()
         self._show(self._last_look)
+        at, episodes = self.at, self._final_episodes
         # The best checkpoint is chosen before the long evaluation, which then measures it.
-        if self._final_checkpoint == "best" and self.at.best is not None:
+        if self._final_checkpoint == "best" and at.best is not None:
             self.plays_best = self._archive.load_best()
-        self._evaluate(self._final_episodes)
+        self._evaluate(episodes)
+        if self.plays_best:
+            at.best = at.evaluation
+        elif at.evaluation and at.best is not at.evaluation:  # of few episodes: luck chose it too
+            at.best = self._archive.evaluate_best(self._evaluator, episodes, at) or at.best
+            self._keep_if_best(at.evaluation)
 
     def _write_summary(self, status: Status) -> None:
         content = {

@@ -133,7 +133,12 @@ def _build_run(
         final_episodes=config.evaluation.final_episodes,
         final_checkpoint=config.evaluation.checkpoint,
         identity=own,
-        facts={"seed": config.seed, "parameters": parameters, "versions": own["versions"]},
+        facts={
+            "seed": config.seed,
+            "num_threads": own["threads"],
+            "parameters": parameters,
+            "versions": own["versions"],
+        },
     )
     run.at.pretraining_env_steps = start.env_steps
     if saved is not None:

@@ -66,7 +66,7 @@ def test_summary_tells_everything(run) -> None:
     assert summary["parameters"]["total"] == sum(
         count for part, count in summary["parameters"].items() if part != "total"
     )
-    assert summary["seed"] == 0
+    assert (summary["seed"], summary["num_threads"]) == (0, 1)
     assert summary["versions"]["torch"] == torch.__version__
     assert 0 < summary["training_seconds"] <= summary["wall_seconds"]
 
@@ -78,13 +78,40 @@ def test_updates_are_gradient_steps(run) -> None:
     assert state["updates"] == run.summary["updates"]
 
 
-def test_best_is_the_best_evaluation(run) -> None:
-    scores = run.scalars()["evaluation/return"]
+def test_best_is_the_best_evaluation(train) -> None:
+    run = train(*EVALUATED, "seed=5", "evaluation.final_episodes=10")
+    *scores, (last_step, last_score) = run.scalars()["evaluation/return"]
     best_step, best_score = max(scores, key=lambda point: (point[1], point[0]))
-    assert run.summary["best"]["return_mean"] == pytest.approx(best_score)
-    assert run.summary["best"]["env_steps"] == best_step
+    best, last = run.summary["best"], run.summary["evaluation"]
+    assert (best["episodes"], last["episodes"]) == (10, 10)
+    assert last_score == pytest.approx(last["return_mean"])
+    assert last_score < best["return_mean"] != best_score  # which was that of two episodes
+    assert best["env_steps"] == best_step < last_step == run.summary["env_steps"]
     _, state = load_checkpoint(run.directory / "checkpoints" / "best")
     assert state["env_steps"] == best_step
+
+
+def test_last_and_best_weights_are_told_over_as_many_episodes(train) -> None:
+    """Of every environment's episodes the first is the longest: few episodes flatter."""
+    run = train(
+        *EVALUATED,
+        "env.id=neurl/Counting-v0",
+        "+env.kwargs.lengths=[5, 1]",
+        "evaluation.final_episodes=4",
+    )
+    assert [score for _, score in run.scalars()["evaluation/return"]] == [5.0, 5.0, 3.0]
+    assert run.summary["evaluation"]["return_mean"] == run.summary["best"]["return_mean"] == 3.0
+    assert run.summary["evaluation"]["episodes"] == run.summary["best"]["episodes"] == 4
+    # as good as the best, and later
+    _, state = load_checkpoint(run.directory / "checkpoints" / "best")
+    assert state["env_steps"] == run.summary["best"]["env_steps"] == run.summary["env_steps"]
+
+
+def test_best_weights_that_are_evaluated_last_are_told_once(train) -> None:
+    run = train(*EVALUATED, "evaluation.checkpoint=best", "evaluation.final_episodes=5")
+    best = dict(run.summary["best"])
+    assert best.pop("env_steps") < run.summary["env_steps"]
+    assert best == run.summary["evaluation"]
 
 
 def test_configuration_is_kept_as_it_was_run(run) -> None:
