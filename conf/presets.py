@@ -87,8 +87,9 @@ class _Preset:
             number, why = fitting(run.typed)[key], reason.partition("; choose")[0]
             self.values[key] = (f"{key}={number}", f"{key}={number}, as {why}")
         elif key in now:
-            if key not in self.typed_options and now[key] != usual.get(key):
-                self.options[f"{key}={usual[key]}"] = notice
+            option = usual.get(key, [])  # [] of groups of which several may be chosen
+            if key not in self.typed_options and now[key] != option:
+                self.options[written(key, option)] = notice
         else:
             place = max((p for p in map(_place, now) if _is_in(key, p)), key=len, default="")
             default = _at(self._plain(place, now), key)
