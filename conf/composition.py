@@ -37,6 +37,7 @@ from conf.refusals import (
     one_line,
     repeated_keys,
     sweep_problems,
+    sweeper_problems,
     syntax_problem,
 )
 from conf.suggestions import key_hint
@@ -94,7 +95,7 @@ class Composer:
                 continue
             parsed.append(override)
             problems += [] if override.key_or_group else [syntax_problem(text)]
-        problems += repeated_keys(parsed) + directory_problems(parsed)
+        problems += repeated_keys(parsed) + directory_problems(parsed) + sweeper_problems(parsed)
         if problems:
             raise InvalidConfiguration(problems)
         return parsed
@@ -126,7 +127,8 @@ class Composer:
         lines, _ = self._choose(self.parse(overrides))
         if lines not in self._plain:
             plain = OmegaConf.to_container(self._loaded[lines])
-            self._plain[lines] = {str(key): value for key, value in dict(plain).items()}
+            assert isinstance(plain, dict)
+            self._plain[lines] = {str(key): value for key, value in plain.items()}
         return self._plain[lines]
 
     def options(self, overrides: Sequence[str]) -> dict[str, Any]:
