@@ -141,7 +141,7 @@ class _Task:
             lacking = {word for word in words if word.startswith("++")} & _unknown(run, words)
             words = [word for word in words if word not in lacking]
             run = _one(composer, words, self.config_name, hydra.job.num)
-        if run.typed.get("resume") is None:  # else of the run that goes on
+        if "run_dir" in config and run.typed.get("resume") is None:  # else of what goes on
             run.typed["run_dir"] = config.run_dir
         if not is_job or self.job is None:
             return self.task(_sound(run))

@@ -119,8 +119,18 @@ def test_a_preset_gives_way_in_every_job(start: Sweep) -> None:
     kinds = [config.extractor._target_.rpartition(".")[2] for config, _ in jobs]
     assert kinds == ["CNN", "MLP", "ImpalaCNN"]
     assert "layers" not in jobs[1][0].extractor
-    with pytest.warns(UserWarning, match="left out extractor.layers"):
+    with pytest.warns(UserWarning, match=r"left out .*extractor\.layers"):
         assert [alone for alone, _ in start(*jobs[1][1])] == [jobs[1][0]]
+
+
+def test_a_sweep_without_processes_of_its_own_takes_the_same(
+    start: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `evaluate.py -m` and `pretrain.py -m` do."""
+    found: list[DictConfig] = []
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "-m", "run=a,b", "evaluation.episodes=3"])
+    launch(found.append, "evaluate")
+    assert [(config.run, config.evaluation.episodes) for config in found] == [("a", 3), ("b", 3)]
 
 
 @pytest.mark.parametrize(
