@@ -1,5 +1,6 @@
 """Every command in README.md and docs/ composes, and its networks read what it has them read."""
 
+import contextlib
 import re
 import shlex
 import sys
@@ -107,6 +108,9 @@ def test_a_command_can_be_run(script: str, words: tuple[str, ...]) -> None:
     """As far as that goes without files: whatever goes on with a run is left out."""
     if any(word.startswith("resume=") for word in words):
         return
+    for word in words:
+        if word.startswith("init_from="):
+            Path(word.partition("=")[2]).mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where a preset gives way
         config = compose(words, "config" if script == "train" else script)
@@ -122,7 +126,7 @@ def assert_networks_can_be_built(config) -> None:
         if "cannot be made" in str(error) or "env.packages" in str(error):
             return  # an extra that is not installed
         raise
-    with environments:
+    with contextlib.closing(environments):
         build_agent(
             config,
             environments.single_observation_space,
