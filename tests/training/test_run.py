@@ -471,6 +471,15 @@ def test_a_directory_is_one_processs(tmp_path: Path) -> None:
     assert not tmp_path.exists()
 
 
+def test_it_is_said_once_that_clipping_leaves_no_gradient(train) -> None:
+    words = ["total_env_steps=400", "tracking.interval=1", "evaluation.interval=0"]
+    scaled = "env.wrappers=[{_target_: envs.wrappers.ScaleReward, factor: %s}]"
+    with pytest.warns(RuntimeWarning, match="normalize_rewards=true") as said:
+        train(*words, scaled % "1e6")
+    assert len(said) == 1
+    train(*words, scaled % "1")  # where a warning is an error
+
+
 def test_a_run_that_diverges_stops_and_keeps_what_it_has(train, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="no gradient was finite") as caught:
         train(
