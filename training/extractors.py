@@ -15,7 +15,7 @@ from networks.inputs import DictInput, ObservationInput
 from networks.layout import ImageRows, Unfit
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Shape, Shapes, map_observations
-from training.instantiation import make, make_partial, plain
+from training.instantiation import find, make, plain
 
 _BY_PART = "networks.composite.DictExtractor"
 """The one extractor that gives each part of an observation an extractor of its own."""
@@ -67,7 +67,7 @@ def build_extractor(
         return _build_encoder(key, options, shape, layout)
     target = options["_target_"]
     is_by_part = target == _BY_PART
-    reads_parts = getattr(make_partial(key, {"_target_": target}).func, "reads_parts", False)
+    reads_parts = getattr(find(key, target, nn.Module), "reads_parts", False)
     if isinstance(shape, dict) and not reads_parts:
         layouts = layout if isinstance(layout, Mapping) else {}
         if is_by_part:
