@@ -14,7 +14,7 @@ from training.archive import Archive
 from training.checkpoint import Checkpoint, part_of
 from training.collect import Collector
 from training.episodes import Abandoned, EpisodeHistory, InvalidExperience
-from training.evaluation import Evaluation, Evaluator, describe_cuts
+from training.evaluation import Evaluation, Evaluator, describe_score
 from training.files import replace, to_json
 from training.loop import Iteration, iterations
 from training.progression import Due, Intervals, Progression
@@ -251,14 +251,11 @@ class Run:
         at = self.at
         found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
         if not self.plays_best:  # earlier weights have their point on the curve already
-            self._scalars(
-                {"evaluation/return": found.return_mean, "evaluation/length": found.length_mean}
-            )
+            self._scalars(found.scalars())
         steps = at.best_env_steps if self.plays_best else at.env_steps
         self._films.record(self._agent, self._tensorboard, steps)
         self._progress.write(
-            f"{steps:>12,} steps   evaluation {found.return_mean:9.2f} +- {found.return_std:.2f}"
-            f"{describe_cuts(found)}   "
+            f"{steps:>12,} steps   evaluation {describe_score(found)}   "
             + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
         )
         is_best = self._keep_if_best(found)
