@@ -10,6 +10,10 @@ _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweepe
 """Words that say how jobs are begun, of which a job has no need."""
 
 
+OF_ONE_JOB = ("run_dir", "hydra.output_subdir", "hydra.mode", "hydra.job.num")
+"""Keys that say where a run is kept, and that it is one; one that repeats it is kept elsewhere."""
+
+
 def compose_jobs(
     composer: Composer,
     jobs: Sequence[list[str]],
@@ -56,7 +60,7 @@ def command_line(
     own = {"hydra.mode": "RUN", "hydra.job.num": number}
     if typed.get("resume") is None:
         own |= {"run_dir": typed["run_dir"], "hydra.output_subdir": None}
-    asked = [word for word in words if not key_of(word).startswith((*_OF_SWEEPS, *own))]
+    asked = [word for word in words if not key_of(word).startswith((*_OF_SWEEPS, *OF_ONE_JOB))]
     return [*here, *asked, *(written(key, value) for key, value in own.items())]
 
 

@@ -97,10 +97,10 @@ def _describe_cuts(evaluation: Evaluation) -> str:
     """Say how many episodes were cut, and the remedy; "" where none was."""
     if not evaluation.unfinished:
         return ""
-    unplayed = f", {evaluation.unplayed} not played" if evaluation.unplayed else ""
+    unplayed = f", {evaluation.unplayed} more not played" if evaluation.unplayed else ""
     return (
         f"; {evaluation.unfinished} cut after {MAX_EPISODE_STEPS:,} steps{unplayed} "
-        "(env.time_limit cuts sooner)"
+        "(set env.time_limit)"
     )
 
 
