@@ -138,10 +138,9 @@ def computed(name: str) -> Row:
     """Train one row; return a digest of its weights, and its mean return."""
     if name in IN_RUNS:
         return _of_run(IN_RUNS[name])
-    steps = 1_024 if "agent=dqn" in _words(name) else 768
     make = _maker(name)
     policy = neurl.build(*_words(name), *_COMMON, env=make)
-    score = neurl.fit(policy, make, env_steps=steps)
+    score = neurl.fit(policy, make, env_steps=1_024)
     return {"weights": _digest(policy), "return": repr(score)}
 
 
