@@ -1,0 +1,734 @@
+"""Faults in returns, losses, agents, the routes of gradients and optimizers."""
+
+from tests.planted.fault import plant
+
+FAULTS = [
+    *plant(
+        "agents/returns.py",
+        "agents/test_returns.py",
+        (
+            "returns end without the last value's share of lambda",
+            "constants[-1] += factors[-1] * next_values[-1]",
+            "constants[-1] += 0 * next_values[-1]",
+        ),
+        (
+            "the tail of the return scan is lost",
+            "constants[shift:]), tail])",
+            "constants[shift:]), 0 * tail])",
+        ),
+        (
+            "the return scan stops one doubling early",
+            "while shift < steps:",
+            "while 2 * shift < steps:",
+        ),
+        (
+            "returns are discounted by nothing at truncations, not at terminations",
+            "discount * (~terminated).to(rewards.dtype)",
+            "discount * (~truncated).to(rewards.dtype)",
+        ),
+        (
+            "lambda runs over truncations",
+            "gae_lambda * (~truncated).to(rewards.dtype)",
+            "gae_lambda * torch.ones_like(rewards)",
+        ),
+    ),
+    *plant(
+        "agents/losses.py",
+        "agents/test_losses.py",
+        (
+            "PPO takes the more hopeful of two surrogates",
+            "return -torch.minimum(",
+            "return -torch.maximum(",
+        ),
+        (
+            "PPO clips the ratio from above alone",
+            "torch.clamp(ratio, 1 - clip_range, 1 + clip_range)",
+            "torch.clamp(ratio, 0 * clip_range, 1 + clip_range)",
+        ),
+        (
+            "advantages are divided by their variance",
+            "centred / (deviation + 1e-8)",
+            "centred / (deviation.square() + 1e-8)",
+        ),
+        (
+            "means divide by all steps, those that reset too",
+            ".sum((-2, -1)) / valid.sum().clamp(min=1)",
+            ".sum((-2, -1)) / valid.numel()",
+        ),
+        (
+            "advantages are centred by all steps, those that reset too",
+            "advantages - masked_mean(advantages, valid)",
+            "advantages - advantages.mean()",
+        ),
+        (
+            "the KL is the estimate that may be negative",
+            "return torch.expm1(log_ratio) - log_ratio",
+            "return -log_ratio",
+        ),
+        (
+            "explained variance counts a constant error",
+            "(residual - masked_mean(residual, valid)).square()",
+            "residual.square()",
+        ),
+    ),
+    *plant(
+        "agents/ppo.py",
+        "agents/test_ppo.py",
+        (
+            "PPO leaves the value coefficient out",
+            '"critic": self.value_coefficient * value_loss',
+            '"critic": value_loss',
+        ),
+        (
+            "PPO stops at the target KL itself, not at 1.5 of it",
+            "kl > 1.5 * self.target_kl",
+            "kl > self.target_kl",
+        ),
+        (
+            "PPO takes gradient steps in evaluation mode",
+            "with self.training_mode():",
+            "with torch.enable_grad():",
+            "agents/test_modes.py training/test_evaluation.py",
+        ),
+        (
+            "PPO lowers entropy",
+            "policy_loss - entropy_coefficient * entropy",
+            "policy_loss + entropy_coefficient * entropy",
+        ),
+        (
+            "PPO counts ratios of actions that a reset ignored",
+            "torch.where(batch.valid, log_ratio, 0.0)",
+            "log_ratio",
+            "agents/test_on_policy.py",
+        ),
+        (
+            "PPO takes the smaller of clipped and free value loss",
+            "torch.maximum(losses, clipped)",
+            "torch.minimum(losses, clipped)",
+        ),
+        (
+            "PPO clips values about the new ones",
+            "self.value_head.loss(batch.old_values + change, batch.returns)",
+            "self.value_head.loss(outputs + change, batch.returns)",
+        ),
+        (
+            "PPO takes one pass too few",
+            "for _ in range(self.num_epochs):",
+            "for _ in range(1, self.num_epochs):",
+        ),
+        (
+            "PPO draws minibatches from a generator that starts anew each time",
+            "self.num_minibatches, self.generator)",
+            "self.num_minibatches, np.random.default_rng(0))",
+        ),
+        (
+            "PPO moves statistics of observations by steps that only reset",
+            "self.actor.observe(trajectory.step_observations, trajectory.valid)",
+            "self.actor.observe(trajectory.step_observations, torch.ones_like(trajectory.valid))",
+            "agents/test_ppo_recomputes.py",
+        ),
+        (
+            "PPO scales advantages by steps that only reset",
+            "normalized_advantages(advantages, batch.valid)",
+            "normalized_advantages(advantages, torch.ones_like(batch.valid))",
+            "agents/test_on_policy.py",
+        ),
+        (
+            "PPO's ratio takes no gradient",
+            "ratio = log_ratio.exp()",
+            "ratio = log_ratio.detach().exp()",
+        ),
+        (
+            "PPO shows its value head no returns",
+            "observed = self.value_head.observe(batch.returns, batch.valid)",
+            "observed: dict[str, Tensor] = {}",
+            "test_probes.py::test_histograms_follow_values_out_of_their_support "
+            "networks/test_value_heads.py training/test_telemetry.py",
+        ),
+        (
+            "PPO thaws nothing",
+            "self.thaw()",
+            "self.progress += 0.0",
+            "agents/test_gradients.py",
+        ),
+        (
+            "PPO adds auxiliary losses up without their weights",
+            'losses["auxiliary"] = auxiliary @ auxiliary_weights',
+            'losses["auxiliary"] = auxiliary.sum()',
+            "agents/test_auxiliary_weights.py",
+        ),
+    ),
+    *plant(
+        "agents/a2c.py",
+        "agents/test_a2c.py",
+        (
+            "A2C leaves the value coefficient out",
+            '"critic": self.value_coefficient * value_loss',
+            '"critic": value_loss',
+        ),
+        (
+            "A2C makes the better action less likely",
+            "-outputs.log_probs * advantages",
+            "outputs.log_probs * advantages",
+        ),
+        (
+            "A2C takes gradient steps in evaluation mode",
+            "with self.training_mode():",
+            "with torch.enable_grad():",
+            "agents/test_modes.py",
+        ),
+        (
+            "A2C lowers entropy",
+            "policy_loss - entropy_coefficient * entropy",
+            "policy_loss + entropy_coefficient * entropy",
+        ),
+        (
+            "A2C adds auxiliary losses up without their weights",
+            'losses["auxiliary"] = outputs.auxiliary @ auxiliary_weights',
+            'losses["auxiliary"] = outputs.auxiliary.sum()',
+            "agents/test_auxiliary_weights.py",
+        ),
+    ),
+    *plant(
+        "agents/on_policy.py",
+        "agents/test_ppo_recomputes.py",
+        (
+            "advantages come from raw rewards",
+            "self.reward_scaling(trajectory.rewards),",
+            "trajectory.rewards,",
+        ),
+        (
+            "rewards are scaled by the statistics of the rollout before",
+            "self.reward_scaling.observe(\n"
+            "            trajectory.rewards, trajectory.is_first[0], trajectory.ended,"
+            " trajectory.valid\n"
+            "        )\n"
+            "        returns = lambda_returns(\n"
+            "            self.reward_scaling(trajectory.rewards),",
+            "scaled = self.reward_scaling(trajectory.rewards)\n"
+            "        self.reward_scaling.observe(\n"
+            "            trajectory.rewards, trajectory.is_first[0], trajectory.ended,"
+            " trajectory.valid\n"
+            "        )\n"
+            "        returns = lambda_returns(\n"
+            "            scaled,",
+            "agents/test_on_policy.py agents/test_ppo_recomputes.py",
+        ),
+        (
+            "the return that scales rewards runs over truncations",
+            "trajectory.is_first[0], trajectory.ended, trajectory.valid",
+            "trajectory.is_first[0], trajectory.terminated, trajectory.valid",
+            "agents/test_on_policy.py",
+        ),
+        (
+            "the return that scales rewards runs over an episode that opens a rollout",
+            "trajectory.rewards, trajectory.is_first[0], trajectory.ended,",
+            "trajectory.rewards, torch.zeros_like(trajectory.is_first[0]), trajectory.ended,",
+            "agents/test_on_policy.py",
+        ),
+        (
+            "advantages compare with the value after the step",
+            '"advantages": returns - values[:-1]',
+            '"advantages": returns - values[1:]',
+        ),
+        (
+            "returns bootstrap from the value before the step",
+            "            values[1:],\n",
+            "            values[:-1],\n",
+        ),
+        (
+            "old values are those after the step",
+            '"old_values": values[:-1]',
+            '"old_values": values[1:]',
+        ),
+        (
+            "a critic's own memory is not carried to the next rollout",
+            "self.critic_state.copy_(critic.after)",
+            "self.critic_state.copy_(self.critic_state)",
+            "agents/test_stream.py",
+        ),
+        (
+            "steps that only reset count",
+            '"valid": trajectory.valid',
+            '"valid": torch.ones_like(trajectory.valid)',
+            "agents/test_on_policy.py",
+        ),
+    ),
+    *plant(
+        "agents/actor_critic.py",
+        "agents/test_ppo_recomputes.py agents/test_stream.py",
+        (
+            "the critic's memory begins with the actor's state",
+            "batch.critic_state[0], batch.is_first",
+            "batch.actor_state[0], batch.is_first",
+        ),
+        (
+            "the actor's memory begins every sequence empty",
+            "batch.actor_state[0], batch.is_first",
+            "torch.zeros_like(batch.actor_state[0]), batch.is_first",
+        ),
+    ),
+    *plant(
+        "agents/pqn.py",
+        "agents/test_pqn.py",
+        ("PQN bootstraps from the mean action", "values[1:].amax(-1)", "values[1:].mean(-1)"),
+        ("PQN bootstraps from where it is", "values[1:].amax(-1)", "values[:-1].amax(-1)"),
+        ("PQN learns raw rewards", "self.reward_scaling(trajectory.rewards)", "trajectory.rewards"),
+        (
+            "PQN learns from steps that only reset",
+            "masked_mean(self.value_head.loss(output, batch.returns), batch.valid)",
+            "self.value_head.loss(output, batch.returns).mean()",
+            "agents/test_on_policy.py",
+        ),
+        (
+            "PQN takes gradient steps in evaluation mode",
+            "with self.training_mode():",
+            "with torch.enable_grad():",
+            "agents/test_modes.py",
+        ),
+        ("PQN's lambda is 1", "gae_lambda=self.td_lambda", "gae_lambda=1.0"),
+        (
+            "PQN shows its value head no returns",
+            "observed = self.value_head.observe(rollout.returns, rollout.valid)",
+            "observed: dict[str, Tensor] = {}",
+        ),
+        (
+            "PQN's epsilon stays where it began",
+            "set_epsilon(self.epsilon(self.progress))",
+            "set_epsilon(self.epsilon(0.0))",
+        ),
+    ),
+    *plant(
+        "agents/dqn.py",
+        "agents/test_dqn.py",
+        (
+            "DQN never writes priorities",
+            "self.replay.update(sample.starts, priorities.cpu())",
+            "priorities.cpu()",
+        ),
+        (
+            "DQN writes weighted errors as priorities",
+            "sequence_priorities(errors, steps.valid, max_share=share)",
+            "sequence_priorities(errors * weights, steps.valid, max_share=share)",
+        ),
+        (
+            "DQN leaves importance weights out",
+            "self.value_head.loss(output, target) * weights",
+            "self.value_head.loss(output, target)",
+        ),
+        (
+            "importance weights never move",
+            "beta = self.importance_exponent(self.progress)",
+            "beta = self.importance_exponent(0.0)",
+        ),
+        (
+            "the target is copied one gradient step off",
+            "if update % self.target_update_interval == 0:",
+            "if (update + 1) % self.target_update_interval == 0:",
+        ),
+        (
+            "the target is always copied whole",
+            "self.target.network.follow(self.polyak_rate)",
+            "self.target.network.follow(1.0)",
+        ),
+        (
+            "weights from elsewhere are not the target's",
+            "self.target.network.follow(1.0)",
+            "self.target.network.follow(0.0)",
+        ),
+        (
+            "dropout is on in targets",
+            "self._set_dropout(False)  # targets are those of acting",
+            "self._set_dropout(True)",
+            "agents/test_modes.py",
+        ),
+        (
+            "dropout is off in what DQN learns",
+            "self._set_dropout(True)\n        steps = learnt_steps",
+            "self._set_dropout(False)\n        steps = learnt_steps",
+            "agents/test_modes.py",
+        ),
+        (
+            "DQN takes gradient steps in evaluation mode",
+            "with self.training_mode():",
+            "with torch.enable_grad():",
+            "agents/test_modes.py",
+        ),
+        (
+            "network and target have the same noise",
+            "return network, target, choosing",
+            "return network, network, choosing",
+            "agents/test_noise.py",
+        ),
+        (
+            "the network chooses with the noise that it learns with",
+            "return network, target, choosing",
+            "return network, target, network",
+            "agents/test_noise.py",
+        ),
+        (
+            "noisy layers learn without noise",
+            "self.value_head(summary, noise[0])",
+            "self.value_head(summary, None)",
+            "agents/test_noise.py",
+        ),
+        (
+            "DQN's clock counts steps that only reset",
+            "int(valid.sum())",
+            "int(valid.numel())",
+        ),
+        (
+            "DQN moves statistics of observations by steps that only reset",
+            "self.actor.observe(seen.step_observations, seen.valid)",
+            "self.actor.observe(seen.step_observations, torch.ones_like(seen.valid))",
+        ),
+        (
+            "the return that scales DQN's rewards runs over truncations",
+            "trajectory.ended.to(device)",
+            "trajectory.terminated.to(device)",
+        ),
+        (
+            "the return that scales DQN's rewards runs over what opens a trajectory",
+            "trajectory.is_first[0].to(device)",
+            "torch.zeros_like(trajectory.is_first[0]).to(device)",
+        ),
+        (
+            "DQN adds auxiliary losses up without their weights",
+            'losses["auxiliary"] = auxiliary @ auxiliary_weights',
+            'losses["auxiliary"] = auxiliary.sum()',
+            "agents/test_auxiliary_weights.py",
+        ),
+        (
+            "DQN's epsilon stays where it began",
+            "set_epsilon(self.epsilon(self.progress))",
+            "set_epsilon(self.epsilon(0.0))",
+        ),
+        (
+            "burnt-in memories are thrown away",
+            "state = warmed(self.actor, window, self.windows.burn_in)\n"
+            "        target = self.target(",
+            "state = window.state\n        target = self.target(",
+        ),
+    ),
+    *plant(
+        "agents/off_policy.py",
+        "agents/test_off_policy.py agents/test_dqn.py",
+        (
+            "learning starts one round late",
+            "taken < self._learning_starts",
+            "taken <= self._learning_starts",
+        ),
+        (
+            "fractions of gradient steps are lost to rounding",
+            "* self._ratio + 1e-6)",
+            "* self._ratio)",
+        ),
+        (
+            "burn-in takes a gradient",
+            "with torch.no_grad():\n        _, state = backbone.forward(",
+            "with torch.enable_grad():\n        _, state = backbone.forward(",
+            "agents/test_dqn.py",
+        ),
+        (
+            "burn-in runs over the starts of episodes",
+            "window.is_first[:burn_in],",
+            "torch.zeros_like(window.is_first[:burn_in]),",
+            "agents/test_dqn.py",
+        ),
+        (
+            "a sequence's priority takes the largest error for the mean",
+            "max_share * kept.amax(0) + (1 - max_share) * mean",
+            "(1 - max_share) * kept.amax(0) + max_share * mean",
+        ),
+        (
+            "a sequence's mean error counts steps that only reset",
+            "kept.sum(0) / valid.sum(0).clamp(min=1)",
+            "kept.mean(0)",
+        ),
+        (
+            "replayed steps that open episodes count as those that reset",
+            "valid=~window.is_first[following]",
+            "valid=~window.is_first[learnt]",
+            "agents/test_dqn.py",
+        ),
+        (
+            "what is learnt from begins with the burn-in",
+            "slice(self.burn_in, self.burn_in + self.sequence_length)",
+            "slice(0, self.sequence_length)",
+            "agents/test_dqn.py",
+        ),
+        (
+            "replayed steps lead to themselves",
+            "part[following], observations) if needs_next",
+            "part[learnt], observations) if needs_next",
+            "agents/test_dqn.py training/test_auxiliary.py",
+        ),
+        (
+            "kept states are cleared one step off",
+            "trajectory.is_first[:-1],\n        sequence_length=stride",
+            "trajectory.is_first[1:],\n        sequence_length=stride",
+            "agents/test_dqn.py",
+        ),
+    ),
+    *plant(
+        "agents/q_target.py",
+        "agents/test_dqn.py agents/test_gradients_of_values.py",
+        (
+            "the target has a normalisation of its own",
+            "shared=[networks.actor.inputs, networks.actor.normalization]",
+            "shared=[networks.actor.inputs]",
+            "agents/test_gradients_of_values.py",
+        ),
+        (
+            "the target shares the extractor",
+            "shared=[networks.actor.inputs, networks.actor.normalization]",
+            "shared=[networks.actor.inputs, networks.actor.normalization,"
+            " networks.actor.extractor]",
+            "agents/test_gradients_of_values.py",
+        ),
+        (
+            "the target does not follow a learnt support",
+            "        self._head.observe(targets, valid)\n",
+            "",
+            "agents/test_learnt_support.py",
+        ),
+        (
+            "a learnt support sees values that are not rescaled",
+            "targets = self.scale(bootstrap.rewards + bootstrap.discounts * values)",
+            "targets = bootstrap.rewards + bootstrap.discounts * values",
+            "agents/test_learnt_support.py",
+        ),
+        ("DQN learns raw rewards", "self.reward_scaling(window.rewards)", "window.rewards"),
+        (
+            "the target has the noise of the network",
+            "self.read(window, bootstrap.steps, noise[1])",
+            "self.read(window, bootstrap.steps, noise[0])",
+            "agents/test_noise.py",
+        ),
+        (
+            "the network chooses without noise",
+            "networks.value_head(summary, noise[2])",
+            "networks.value_head(summary, None)",
+            "agents/test_noise.py",
+        ),
+        (
+            "double Q-learning values by the network that chose",
+            "taken(outputs, actions)",
+            "taken(choosing, actions)",
+        ),
+        (
+            "double Q-learning chooses with the memory before the burn-in",
+            "state,\n                window.is_first[first:]",
+            "window.state,\n                window.is_first[first:]",
+        ),
+        (
+            "double Q-learning is off",
+            "if self.double_q:",
+            "if not self.double_q:",
+        ),
+        (
+            "truncation ends a replayed value, termination does not",
+            "window.terminated,\n            window.truncated,",
+            "window.truncated,\n            window.terminated,",
+        ),
+        (
+            "targets are values that are not rescaled",
+            "bootstrap.rewards, bootstrap.discounts, following, self.scale",
+            "bootstrap.rewards, bootstrap.discounts, following, type(self.scale)(eps=1.0)",
+            "agents/test_value_rescaling.py",
+        ),
+    ),
+    *plant(
+        "agents/targets.py",
+        "agents/test_targets.py",
+        (
+            "n-step values go on after a termination",
+            "discounts * torch.where(ends, 0.0, discount)",
+            "discounts * discount",
+        ),
+        (
+            "n-step rewards run over truncations",
+            "goes_on = goes_on & ~(ends | truncated[here])",
+            "goes_on = goes_on & ~ends",
+        ),
+        ("n-step values are those behind an end", "steps = steps + goes_on", "steps = steps + 1"),
+        (
+            "n-step rewards are discounted once",
+            "torch.where(goes_on, discounts * rewards[here], 0.0)",
+            "torch.where(goes_on, discount * rewards[here], 0.0)",
+        ),
+        (
+            "one-step targets bootstrap from where they are",
+            "following = slice(first + 1, first + 1 + length)",
+            "following = slice(first, first + length)",
+        ),
+    ),
+    *plant(
+        "agents/target_network.py",
+        "agents/test_target_network.py",
+        ("the target takes gradients", "own.requires_grad_(False)", "own.requires_grad_(True)"),
+        ("the target trains", "return super().train(False)", "return super().train(mode)"),
+        (
+            "the target goes the rest of the way",
+            "torch._foreach_lerp_(own, originals, rate)",
+            "torch._foreach_lerp_(own, originals, 1 - rate)",
+        ),
+        (
+            "the target keeps its first statistics",
+            "buffer.copy_(original)",
+            "buffer.copy_(buffer)",
+        ),
+    ),
+    *plant(
+        "agents/exploration.py",
+        "agents/test_off_policy.py",
+        (
+            "exploration falls over the inverse of its share of the run",
+            "max(progress, 0.0) / fraction",
+            "max(progress, 0.0) * fraction",
+        ),
+    ),
+    *plant(
+        "agents/schedules.py",
+        "agents/test_schedules.py",
+        ("schedules move away from their end", "1.0) * (end - start)", "1.0) * (start - end)"),
+    ),
+    *plant(
+        "agents/sequences.py",
+        "agents/test_sequences.py",
+        (
+            "sequences mix steps and environments",
+            "windows.transpose(0, 1).reshape(",
+            "windows.reshape(",
+        ),
+        (
+            "minibatches are always the same",
+            "generator.permutation(num_sequences)",
+            "np.arange(num_sequences)",
+        ),
+    ),
+    *plant(
+        "agents/trajectory.py",
+        "agents/test_stream.py",
+        (
+            "an episode that was truncated has not ended",
+            "return self.terminated | self.truncated",
+            "return self.terminated",
+        ),
+        (
+            "the first step of an episode counts as the reset",
+            "return ~self.is_first[1:]",
+            "return ~self.is_first[:-1]",
+        ),
+        (
+            "steps lead to themselves",
+            "map_observations(lambda rows: rows[1:], self.observations)",
+            "map_observations(lambda rows: rows[:-1], self.observations)",
+            "training/test_auxiliary.py",
+        ),
+    ),
+    *plant(
+        "agents/agent.py",
+        "agents/test_modes.py agents/test_acting.py",
+        ("training mode is not left", "self.eval()", "self.train()"),
+        ("training mode is not entered", "            self.train()\n", "            self.eval()\n"),
+        (
+            "every round has the same dropout",
+            "torch.default_generator.manual_seed(seed)",
+            "torch.default_generator.manual_seed(0)",
+        ),
+        (
+            "a borrowed generator is kept",
+            "self.generator = kept",
+            "self.generator = generator",
+            "agents/test_acting.py",
+        ),
+        (
+            "policies explore where they were told not to",
+            "if explore else None",
+            "if True else None",
+            "agents/test_acting.py",
+        ),
+    ),
+    *plant(
+        "agents/reading.py",
+        "agents/test_ppo_recomputes.py",
+        (
+            "the last observation is read without a memory",
+            "backbone.memory(features[-1:], after, trajectory.is_first[-1:])",
+            "backbone.memory(features[-1:], torch.zeros_like(after), trajectory.is_first[-1:])",
+        ),
+        (
+            "features that a loss predicts take a gradient",
+            "with torch.no_grad():\n                next_rows",
+            "with torch.enable_grad():\n                next_rows",
+            "training/test_auxiliary.py",
+        ),
+    ),
+    *plant(
+        "agents/auxiliary.py",
+        "agents/test_auxiliary_weights.py",
+        ("auxiliary weights follow no schedule", "[weight(progress) for", "[weight(0.0) for"),
+        ("auxiliary losses are averaged over actor and critic", ").sum(1)", ").mean(1)"),
+    ),
+    *plant(
+        "agents/optimizer.py",
+        "agents/test_optimizer.py",
+        ("small gradients are scaled up", "(norm + 1e-6)).clamp(max=1.0)", "(norm + 1e-6))"),
+        (
+            "steps that are not finite count",
+            "counts = active & (norm < torch.inf)",
+            "counts = active",
+        ),
+        (
+            "what is frozen for a while moves",
+            "if group.frozen_until else weight",
+            "if False else weight",
+            "agents/test_gradients.py",
+        ),
+        (
+            "what is frozen thaws one step late",
+            "float(env_steps >= group.frozen_until)",
+            "float(env_steps > group.frozen_until)",
+            "agents/test_gradients.py",
+        ),
+        (
+            "losses train the parts that are closed to them",
+            "if name not in trained)",
+            "if name in trained)",
+            "agents/test_gradients.py",
+        ),
+        (
+            "of several losses the last one trains",
+            "total[index] = gradient if before is None else before + gradient",
+            "total[index] = gradient",
+            "agents/test_gradients.py",
+        ),
+        (
+            "frozen parameters are trained",
+            "if parameter.requires_grad]",
+            "if parameter.requires_grad or True]",
+            "agents/test_gradients.py",
+        ),
+    ),
+    *plant(
+        "agents/update_rules.py",
+        "agents/test_optimizer.py",
+        (
+            "RMSprop in TensorFlow's form begins with no square",
+            "torch.ones_like(parameters)",
+            "torch.zeros_like(parameters)",
+        ),
+        (
+            "RMSprop has eps inside of the root",
+            "(variance.clamp(min=0.0).sqrt() + self.eps)",
+            "(variance.clamp(min=0.0) + self.eps).sqrt()",
+        ),
+        (
+            "gradients that are not finite reach moments",
+            "gradients.masked_fill(weight == 0, 0.0)",
+            "gradients",
+        ),
+        ("Adam moves in steps that must not count", "found_inf=1 - weight", "found_inf=0 * weight"),
+    ),
+]
