@@ -171,7 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = list(pool.map(ask, faults))
     count = sum(word.startswith("noticed") for word in found)
     print(f"{count} of {len(found)} planted faults noticed ({count / len(found):.1%})")
-    print(*(f"  not: {f.file}: {f.name}" for f, w in zip(faults, found) if w[0] != "n"), sep="\n")
+    for fault, word in zip(faults, found, strict=True):
+        if not word.startswith("noticed"):
+            print(f"  {word}: {fault.file}: {fault.name}")
     return 0 if count >= SHARE * len(found) else 1
 
 
