@@ -1,6 +1,6 @@
 """Plants every fault of the list in a copy of the tree and asks the nearest tests about it.
 
-    python -m tests.planted.run [--only TEXT] [--jobs N] [--all]
+    python -m tests.planted.run [--jobs N] [--all] [PART OF A NAME OR FILE ...]
 
 Nothing is ever changed in the tree itself. Each test run is a process forked from one that has the
 large packages loaded already, and none of ours.
@@ -98,6 +98,7 @@ def tested(
         outcome = {0: PASSED, 1: FAILED}.get(process.exitcode, f"exit code {process.exitcode}")
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
     return outcome, time.monotonic() - started
 
@@ -160,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="planted-") as directory:
         trees = Trees(Path(directory), given.jobs)
         with trees.lent() as tree:
-            nearest = sorted({test.split("::")[0] for fault in faults for test in fault.tests})
+            nearest = sorted({test for fault in faults for test in fault.tests})
             outcome, seconds = tested(context, tree, nearest, 20 * TIMEOUT, is_planted=False)
             print(f"without a fault: {outcome} ({seconds:.0f} s)", flush=True)
             if outcome != PASSED:
