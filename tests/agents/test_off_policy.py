@@ -24,15 +24,21 @@ def test_steps_before_learning_starts_are_not_made_up_for() -> None:
     assert due == [0, 0, 0, 128, 128, 128]
 
 
-def test_learning_starts_with_the_step_that_is_named() -> None:
+def test_learning_starts_with_the_step_that_is_named(build) -> None:
     """The round that reaches it takes its gradient steps, neither the one before nor after."""
-    clock = UpdateClock(learning_starts=512, replay_ratio=0.5)
-    assert [len(clock.advance(256, is_ready=True)) for _ in range(3)] == [0, 128, 128]
+    clock = build("agent=dqn", "agent.learning_starts=512", "agent.replay_ratio=0.5").agent.clock
+    found = []
+    for _ in range(3):
+        clock.advance(256, is_ready=True)
+        found.append(clock.updates)
+    assert found == [0, 128, 256]
 
 
-def test_rounding_costs_no_gradient_step() -> None:
+def test_rounding_costs_no_gradient_step(build) -> None:
     assert math.floor(100 * 0.29) == 28  # of 29
-    assert len(UpdateClock(learning_starts=0, replay_ratio=0.29).advance(100, is_ready=True)) == 29
+    clock = build("agent=dqn", "agent.learning_starts=0", "agent.replay_ratio=0.29").agent.clock
+    clock.advance(100, is_ready=True)
+    assert clock.updates == 29
 
 
 def test_nor_are_those_before_there_is_anything_to_learn_from() -> None:

@@ -300,18 +300,18 @@ FAULTS = [
             "the target is copied one gradient step off",
             "if update % self.target_update_interval == 0:",
             "if (update + 1) % self.target_update_interval == 0:",
-            "agents/test_dqn.py::test_the_target_is_a_copy_after_the_steps_that_are_named_and_no_others",
+            "agents/test_target_copies.py",
         ),
         (
             "the target is always copied whole",
             "self.target.network.follow(self.polyak_rate)",
             "self.target.network.follow(1.0)",
-            "agents/test_dqn.py::test_a_slow_target_goes_part_of_the_way",
+            "agents/test_target_copies.py",
         ),
         (
             "weights from elsewhere are not the target's",
-            "self.target.network.follow(1.0)",
-            "self.target.network.follow(0.0)",
+            'came from elsewhere."""\n        self.target.network.follow(1.0)',
+            'came from elsewhere."""\n        self.target.network.follow(0.0)',
             "agents/test_dqn.py::test_weights_from_elsewhere_are_the_target_s_too",
         ),
         (
