@@ -74,7 +74,7 @@ def test_every_round_draws_dropout_of_its_own_and_by_the_seed(build, words) -> N
     for _ in range(2):
         run = build(*words, *NOTING)
         kind = noted(run)
-        learn(run, 6)
+        learn(run, 4)
         drawn.append(list(kind.drawn))
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0])) == len(drawn[0]) > 2

@@ -318,12 +318,13 @@ FAULTS = [
             "a gradient goes through frozen extractors",
             "if self.is_frozen and torch.is_grad_enabled():",
             "if self.is_frozen and False:",
+            "agents/test_gradients_of_values.py::test_an_extractor_thaws_and_the_copy_follows",
         ),
         (
             "dropout is on in frozen extractors",
             "self.extractor.eval()",
             "self.extractor.train(mode)",
-            "agents/test_gradients.py::test_a_frozen_extractor_never_changes",
+            "agents/test_gradients_of_values.py::test_a_frozen_extractor_never_changes",
         ),
         (
             "extractors thaw one step late",

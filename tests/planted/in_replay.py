@@ -104,7 +104,7 @@ FAULTS = [
             "priorities on a stride go to other windows",
             "steps // self._stride * self._num_envs + environments",
             "steps * self._num_envs + environments",
-            "agents/test_replay.py agents/test_replay_priorities.py",
+            "agents/test_replay_priorities.py",
         ),
         (
             "windows that only reset are drawn",
