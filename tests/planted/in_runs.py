@@ -234,7 +234,7 @@ FAULTS = [
             "every evaluation of a run has the same episodes",
             "episodes=episodes, index=at.env_steps)",
             "episodes=episodes, index=0)",
-            "training/test_run.py",
+            "training/test_run.py::test_every_evaluation_of_a_run_plays_episodes_of_its_own",
         ),
     ),
     *plant(
