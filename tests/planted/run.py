@@ -82,7 +82,7 @@ def run_pytest(tree: Path, words: Sequence[str], log: Path, is_planted: bool) ->
         del sys.modules[name]
     import pytest
 
-    os._exit(pytest.main([*words, "-x", "-q", "-p", "no:cacheprovider"]))
+    sys.exit(pytest.main([*words, "-x", "-q", "-p", "no:cacheprovider"]))
 
 
 def tested(
