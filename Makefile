@@ -6,12 +6,12 @@ ARGS ?=
 VENV := .venv
 PEERS := .venv-peers
 BIN := $(VENV)/bin
-INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := -m pip install --quiet --disable-pip-version-check --constraint
 INPUTS := pyproject.toml constraints.txt hatch_build.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-learning test-faults test-grid test-slow test-planted lint types format peers bench learning solve clean
+.PHONY: help setup train test test-learning test-faults test-grid test-slow test-planted test-soak guard lint types format peers bench learning solve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -39,6 +39,12 @@ test-slow: $(VENV)/.installed-dev ## Compile networks in every way and compare (
 
 test-planted: $(VENV)/.installed-dev ## Plant faults, one by one, and see that tests notice (ARGS="--jobs 2 dqn")
 	$(BIN)/python -m tests.planted.run $(ARGS)
+
+test-soak: $(VENV)/.installed-dev ## Train every agent, memory and value head for long and watch the memory (half an hour)
+	$(BIN)/python -m pytest --numprocesses 2 -m soak $(ARGS)
+
+guard: $(VENV)/.installed-dev ## Compare the weights of short trainings, bit for bit: ARGS="--against COMMIT"
+	$(BIN)/python -m tests.guard $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style and formatting
 	$(BIN)/ruff check .
@@ -76,20 +82,20 @@ clean: ## Remove the environments and caches; runs/ stays
 
 $(VENV)/.installed: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."
-	@$(BIN)/python $(INSTALL) --editable .
+	@$(BIN)/python $(INSTALL) constraints.txt --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."
-	@$(BIN)/python $(INSTALL) --editable '.[dev]'
+	@$(BIN)/python $(INSTALL) constraints.txt --editable '.[dev]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-learning: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."
-	@$(BIN)/python $(INSTALL) --editable '.[atari,box2d,minatar,minigrid,popgym]'
+	@$(BIN)/python $(INSTALL) constraints.txt --editable '.[atari,box2d,minatar,minigrid,popgym]'
 	@touch $(VENV)/.installed $@
 
-$(PEERS)/.installed: constraints.txt | $(PEERS)/bin/python
+$(PEERS)/.installed: constraints-peers.txt | $(PEERS)/bin/python
 	@echo "Installing into $(PEERS): a minute or two ..."
-	@$(PEERS)/bin/python $(INSTALL) stable-baselines3 sb3-contrib 'skrl[torch]' sheeprl ale-py opencv-python
+	@$(PEERS)/bin/python $(INSTALL) constraints-peers.txt stable-baselines3 sb3-contrib 'skrl[torch]' sheeprl ale-py opencv-python
 	@touch $@

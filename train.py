@@ -10,9 +10,6 @@ from neurl_guard import check_imports
 
 check_imports(Path(__file__).parent)
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-
 from conf.compose import launch
 from conf.targets import trust_words
 
@@ -30,8 +27,6 @@ def train(config: DictConfig) -> float:
     from training.environments import build_environments
     from training.refusal import Refusal
 
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        return _train_job(config)
     if config.resume is not None:
         over = finished(Path(config.resume), total_env_steps=config.total_env_steps)
         if over is not None:
@@ -60,24 +55,12 @@ def train(config: DictConfig) -> float:
         sys.exit(error.exit_code)
 
 
-def _train_job(config: DictConfig) -> float:
-    """Train one job of a sweep in a process of its own."""
+def train_job(config: DictConfig, words: list[str]) -> float:
+    """Train one job of a sweep in a process of its own, from its own command line."""
     from training.sweep import run_job
 
-    overrides = HydraConfig.get().overrides
-    words = [word for word in overrides.task if not word.lstrip("+").startswith("run_dir=")]
-    words += [word for word in overrides.hydra if "searchpath" in word]
-    if config.resume is None:
-        words += [f"run_dir={config.run_dir}", "hydra.output_subdir=null"]
     trust = trust_words(config.env.packages, config.trusted_packages)
-    return run_job(ROOT / "train.py", [*_flags(), *words], Path(config.run_dir), trust=trust)
-
-
-def _flags() -> list[str]:
-    """Repeat where the sweep's own configurations are."""
-    sources = HydraConfig.get().runtime.config_sources
-    command_line = [source.path for source in sources if source.provider == "command-line"]
-    return [f"--config-dir={path}" for path in command_line]
+    return run_job(ROOT / "train.py", words, Path(config.run_dir), trust=trust)
 
 
 def main() -> None:
@@ -85,7 +68,7 @@ def main() -> None:
     from training.sweep import failures
 
     with failures() as failed:
-        launch(train)
+        launch(train, job=train_job)
     if failed:
         print(f"{len(failed)} of the jobs failed:", *failed, sep="\n  ", file=sys.stderr)
         sys.exit(1)

@@ -128,6 +128,8 @@ class Agent(nn.Module, ABC):
         if self._mirror is not None:
             arrays = map_observations(Tensor.numpy, observations)
             actions, after = self._mirror(arrays, state.numpy(), is_first.numpy(), noise)
+            if after.base is not None:  # a view of the state before: step by step, all would live
+                after = after.copy()
             return torch.from_numpy(actions), torch.from_numpy(after)
         return self._act_in_torch(observations, state, is_first, noise)
 

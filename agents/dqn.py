@@ -45,12 +45,12 @@ class DQN(Agent):
         networks: all of them.
         replay: what it draws from.
         windows: how what it draws is read.
-        clock: says when gradient steps are due.
+        clock: says when gradient steps are due, and copies of the target network.
         target: what values are to become.
         optimizer: makes the optimizer of the networks' parts.
         batch_size: windows per gradient step.
-        target_update_interval: gradient steps after which the target network follows.
-        polyak_rate: how far it follows; 1 is all the way.
+        polyak_rate: how far the target network follows after each gradient step (Lillicrap et al.
+            2016, arXiv:1509.02971); 1: it does not, the clock has it copied.
         epsilon: share of random actions, over the run's progress.
         importance_exponent: beta of prioritised replay, over the run's progress.
         priority_max_share: of the largest error in a sequence's priority; the rest is their mean.
@@ -69,7 +69,6 @@ class DQN(Agent):
         optimizer: Callable[[Mapping[str, Sequence[nn.Parameter]]], Optimizer],
         generator: np.random.Generator,
         batch_size: int,
-        target_update_interval: int,
         polyak_rate: float,
         epsilon: Schedule,
         importance_exponent: Schedule,
@@ -80,7 +79,7 @@ class DQN(Agent):
         super().__init__(networks=networks, generator=generator, compile=compile)
         self.replay, self.windows, self.clock, self.target = replay, windows, clock, target
         self.batch_size, self.priority_max_share = batch_size, priority_max_share
-        self.target_update_interval, self.polyak_rate = target_update_interval, polyak_rate
+        self.polyak_rate = polyak_rate
         self.epsilon, self.importance_exponent = epsilon, importance_exponent
         self.optimizer = optimizer(self.parts())
         positions = by_position(torch.zeros(windows.sequence_length, 1, dtype=torch.bool))
@@ -120,7 +119,9 @@ class DQN(Agent):
             trajectory.ended.to(device),
             valid.to(device),
         )
-        due = self.clock.advance(int(valid.sum()), is_ready=self.replay.num_windows > 0)
+        due, copies = self.clock.advance(int(valid.sum()), is_ready=self.replay.num_windows > 0)
+        if copies:  # between blocks of gradient steps, never inside of one
+            self.target.network.follow(1.0)
         metrics = self._improve(due) if due else {tag: torch.zeros(()) for tag in COUNTS}
         self.actor.observe(seen.step_observations, seen.valid)
         return metrics
@@ -133,7 +134,7 @@ class DQN(Agent):
         )
         return states.cpu()
 
-    def _improve(self, due: range) -> dict[str, Tensor]:
+    def _improve(self, due: int) -> dict[str, Tensor]:
         before = self.optimizer.flat.clone() if self.is_watched else self.optimizer.flat
         beta = self.importance_exponent(self.progress)
         pace = self.optimizer.pace(self.progress, self.env_steps)
@@ -143,23 +144,24 @@ class DQN(Agent):
         # Compiled there is one step, which measures: that costs nothing in it.
         measures = self.is_watched or self._compile
         with self.training_mode():
-            for update in due:
+            for _ in range(due):
                 sample = self.replay.sample(
                     self.batch_size, self.generator, importance_exponent=beta
                 )
                 window, weights = sample.window.to(self.device), sample.weights.to(self.device)
-                if not metrics and (self.value_head.learns_support or self.is_watched):
+                noise = self._noise()
+                if self.value_head.learns_support or (self.is_watched and not metrics):
                     self._set_dropout(False)
                     state = warmed(self.actor, window, self.windows.burn_in)
-                    observed = self.target.observe(window, state)
+                    observed = self.target.observe(window, state, noise)
                     self._set_dropout(True)
                 values, priorities, gradients = self._gradient_step(
-                    window, weights, self._noise(), pace, auxiliary_weights, measures
+                    window, weights, noise, pace, auxiliary_weights, measures
                 )
                 if priorities is not None:
                     self.replay.update(sample.starts, priorities.cpu())
                 metrics.append(values)
-                if update % self.target_update_interval == 0:
+                if self.polyak_rate < 1:
                     self.target.network.follow(self.polyak_rate)
         if not self.is_watched:
             return summarized(COUNTS, torch.stack(metrics)[:, -len(COUNTS) :])

@@ -37,23 +37,28 @@ class Windows:
 
 
 class UpdateClock(nn.Module):
-    """Says how many gradient steps are due: `replay_ratio` for each environment step.
+    """Says what is due after environment steps: gradient steps, copies of the target network.
 
-    Fractions are carried over, whatever the number of environments, and nothing is made up for:
-    steps taken before learning started are not counted. Its counts travel in checkpoints, so that a
-    run that goes on takes the steps that it would have taken.
+    There are `replay_ratio` gradient steps for each environment step. Fractions are carried over,
+    whatever the number of environments, and nothing is made up for: steps taken before learning
+    started are not counted. Its counts travel in checkpoints, so that a run that goes on takes the
+    steps that it would have taken.
 
     Args:
         learning_starts: environment steps before the first gradient step.
         replay_ratio: gradient steps per environment step.
+        target_update_interval: environment steps between copies; None where there are none.
     """
 
     counts: Tensor
 
-    def __init__(self, *, learning_starts: int, replay_ratio: float) -> None:
+    def __init__(
+        self, *, learning_starts: int, replay_ratio: float, target_update_interval: int | None
+    ) -> None:
         """Start at nothing."""
         super().__init__()
         self._learning_starts, self._ratio = learning_starts, replay_ratio
+        self._interval = target_update_interval
         # Environment steps so far and before learning started; gradient steps.
         self.register_buffer("counts", torch.zeros(3, dtype=torch.int64))
 
@@ -66,8 +71,11 @@ class UpdateClock(nn.Module):
         """Gradient steps taken so far."""
         return int(self.counts[2])
 
-    def advance(self, env_steps: int, *, is_ready: bool) -> range:
-        """Count environment steps; number the gradient steps that are due now, from 1 on.
+    def advance(self, env_steps: int, *, is_ready: bool) -> tuple[int, bool]:
+        """Count environment steps; return the gradient steps due and whether to copy before them.
+
+        A copy is due where a multiple of the interval was reached. Several reached at once are one
+        copy: the network has not changed in between.
 
         Args:
             is_ready: whether there is anything to learn from yet.
@@ -78,8 +86,10 @@ class UpdateClock(nn.Module):
             base = taken
         # Against 3 * 0.1 < 0.3 and the like.
         due = math.floor((taken - base) * self._ratio + 1e-6)
-        self.counts.copy_(torch.tensor([taken, base, max(due, updates)]))
-        return range(updates + 1, due + 1)
+        due = max(due, updates)
+        self.counts.copy_(torch.tensor([taken, base, due]))
+        every = self._interval
+        return due - updates, every is not None and taken // every > before // every
 
 
 @torch.no_grad()

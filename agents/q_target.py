@@ -73,10 +73,10 @@ class QTarget(nn.Module):
 
     @torch.no_grad()
     def observe(
-        self, window: Trajectory, state: Float[Tensor, "N S"]
+        self, window: Trajectory, state: Float[Tensor, "N S"], noise: Noise
     ) -> dict[str, Float[Tensor, ""]]:
         """Let the heads learn the range of their targets, before a gradient step on them."""
-        bootstrap, following = self._following(window, state, (None, None, None))
+        bootstrap, following = self._following(window, state, noise)
         values = self.scale.inverse(self._networks.value_head.value(following))
         targets = self.scale(bootstrap.rewards + bootstrap.discounts * values)
         valid = window.valid[self._learnt]

@@ -1,19 +1,16 @@
 """Finds runs on disk and reads their records. Nothing that is stored there is executed."""
 
 import glob
-import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from conf.choices import Choice, choices
+from conf.stored import read_json, read_yaml, strange_values
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 _RECORDS = ("config.yaml", "summary.json")
 
 
@@ -78,8 +75,10 @@ def read_run(directory: Path) -> RunRecord:
     Raises:
         Damaged: a record is missing or is not what a run writes.
     """
-    config = _mapping(directory / "config.yaml", lambda text: _Loader(text).get_single_data())
-    summary = _mapping(directory / "summary.json", json.loads)
+    config = _mapping(directory / "config.yaml", read_yaml)
+    for line in strange_values(config):
+        raise Damaged(f"config.yaml is damaged: {line}")
+    summary = _mapping(directory / "summary.json", read_json)
     try:
         is_finished = summary["status"] == "finished"
         before = int(summary.get("pretraining_env_steps", 0))
@@ -99,7 +98,7 @@ def read_run(directory: Path) -> RunRecord:
         )
     except KeyError as error:
         raise Damaged(f"it does not tell {error.args[0]}") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Damaged(f"it is damaged: {error}") from error
 
 
@@ -123,14 +122,13 @@ def _expanded(place: str) -> list[str]:
     return [path for path in found if os.path.isdir(path)]
 
 
-def _mapping(path: Path, parse: Any) -> dict[str, Any]:
+def _mapping(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
     try:
-        content = parse(path.read_text(encoding="utf-8"))
+        content = read(path)
     except FileNotFoundError as error:
         raise Damaged(f"it has no {path.name}") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise Damaged(f"{path.name} is damaged: {reason}") from error
+    except (OSError, ValueError) as error:
+        raise Damaged(f"{path.name} is damaged: {error}") from error
     if not isinstance(content, dict):
         raise Damaged(f"{path.name} is damaged: it holds no mapping")
     return content

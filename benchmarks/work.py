@@ -41,7 +41,7 @@ class Replaying:
     batch_size: int = 64
     buffer_size: int = 100_000
     learning_starts: int = 1_000  # environment steps; what comes before is not measured
-    target_update_interval: int = 250  # gradient steps
+    target_update_interval: int = 1_000  # environment steps
     epsilon: float = 0.05  # all the time
     learning_rate: float = 1e-3
     hidden_size: int = 64  # of each of two ReLU layers

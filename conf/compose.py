@@ -23,11 +23,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from conf.composition import CONFIG_DIRECTORY, VERSION_BASE, Composer
+from conf.presets import Settled, settled, written
 from conf.pretraining import missing_sources
 from conf.refusals import InvalidConfiguration, flag_problem
 from conf.resolution import frozen, hydra_configuration, inspected, read_only
-from conf.resumption import known_to_the_run, resumed, stored_configuration
+from conf.resumption import known_to_the_run, links, resumed, stored_configuration
 from conf.targets import package_problems, target_problems
+from conf.validation import checked
 
 __all__ = ["InvalidConfiguration", "check", "compose", "frozen", "launch", "load"]
 
@@ -35,22 +37,32 @@ EXIT_CODE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _KEPT = ("checkpoints", "pretraining")
 """Where a run keeps what cannot be made again in no time."""
+_OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
+"""Words that say how jobs are begun, of which a job has no need."""
 _HYDRA_PLUGINS = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins")
 
 
-def launch(task: Callable[[DictConfig], Any], config_name: str = "config") -> None:
+def launch(
+    task: Callable[[DictConfig], Any],
+    config_name: str = "config",
+    job: Callable[[DictConfig, list[str]], Any] | None = None,
+) -> None:
     """Check the command line, then have Hydra run the task, once or for each job of a sweep.
 
     The task gets a resolved, typed and read-only configuration. Import torch inside of it: by then
     the command line is known to be good.
+
+    Args:
+        job: what runs a job of a sweep in place of the task; it gets the job's own command line
+            too, which asks for that single run.
     """
+    warnings.formatwarning = _one_line_warning
     sys.argv[1:] = check(sys.argv[1:], config_name)
     decorate = hydra.main(
         version_base=VERSION_BASE, config_path=CONFIG_DIRECTORY, config_name=config_name
     )
-    warnings.formatwarning = _one_line_warning
     try:
-        decorate(_Task(task, config_name, _flags(sys.argv[1:]).config_dir))()
+        decorate(_Task(task, job, config_name, _flags(sys.argv[1:])))()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -60,13 +72,16 @@ def check(argv: Sequence[str], config_name: str = "config") -> list[str]:
     """Refuse a command line that cannot be run, whether it asks for a run, a sweep or `--cfg`.
 
     Returns:
-        The same command line with its flags first, as Hydra wants it.
+        The same command line with its flags first, as Hydra wants it, and with the words by which
+        a preset gives way, each with a warning that says why.
     """
     with _refusals():
         flags = _flags(argv)
+        words = flags.overrides
         if not (flags.help or flags.hydra_help or flags.shell_completion or flags.info):
-            _composed(flags, config_name)
-    return [*(word for word in argv if word not in flags.overrides), *flags.overrides]
+            _, words, notices = _composed(flags, config_name)
+            _tell(notices)
+    return [*(word for word in argv if word not in flags.overrides), *words]
 
 
 def compose(argv: Sequence[str], config_name: str = "config") -> DictConfig:
@@ -75,7 +90,9 @@ def compose(argv: Sequence[str], config_name: str = "config") -> DictConfig:
     Every job of a sweep is checked. A command line that cannot be run ends the process.
     """
     with _refusals():
-        return _composed(_flags(argv), config_name)[0]
+        (config, *_), _, notices = _composed(_flags(argv), config_name)
+    _tell(notices)
+    return config
 
 
 def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
@@ -84,7 +101,10 @@ def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
     Raises:
         InvalidConfiguration: with every problem that was found.
     """
-    return _one(Composer(config_name, None), overrides, config_name, None)
+    run = _one(Composer(config_name, None), overrides, config_name, None)
+    config = _sound(run)
+    _tell(run.notices)
+    return config
 
 
 def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> bool:
@@ -98,20 +118,45 @@ class _Task:
     """Hands a frozen configuration to a task; a class, for launchers send it to other processes."""
 
     def __init__(
-        self, task: Callable[[DictConfig], Any], config_name: str, config_directory: str | None
+        self,
+        task: Callable[[DictConfig], Any],
+        job: Callable[[DictConfig, list[str]], Any] | None,
+        config_name: str,
+        flags: argparse.Namespace,
     ) -> None:
         functools.update_wrapper(self, task)
-        self.task = task
-        self.config_name, self.config_directory = config_name, config_directory
+        self.task, self.job, self.config_name = task, job, config_name
+        self.config_file, self.config_directory = flags.config_name, flags.config_dir
 
     def __call__(self, config: DictConfig) -> Any:
-        if config.get("resume") is None:
+        hydra = HydraConfig.get()
+        is_job = hydra.mode == RunMode.MULTIRUN
+        if config.get("resume") is None and not is_job:
             return self.task(frozen(config, self.config_name))
-        # What Hydra composed is not what is run: the run's own configuration is.
-        job = HydraConfig.get()
-        number = None if OmegaConf.is_missing(job.job, "num") else job.job.num
-        composer = Composer(self.config_name, self.config_directory)
-        return self.task(_one(composer, list(job.overrides.task), self.config_name, number))
+        # What Hydra composed is not what is run: presets give way, and runs that go on have their
+        # own configuration.
+        composer = Composer(self.config_file or self.config_name, self.config_directory)
+        words = [*hydra.overrides.hydra, *hydra.overrides.task]
+        run = _one(composer, words, self.config_name, hydra.job.num if is_job else None)
+        if run.problems and is_job:
+            lacking = {word for word in words if word.startswith("++")} & _unknown(run, words)
+            words = [word for word in words if word not in lacking]
+            run = _one(composer, words, self.config_name, hydra.job.num)
+        if "run_dir" in config and run.typed.get("resume") is None:  # else of what goes on
+            run.typed["run_dir"] = config.run_dir
+        if not is_job or self.job is None:
+            return self.task(_sound(run))
+        return self.job(_sound(run), self._single(words, run.typed, hydra.job.num))
+
+    def _single(self, words: Sequence[str], typed: dict[str, Any], number: int) -> list[str]:
+        """Write the command line of a job, which is a single run whatever its files say."""
+        flags = {"--config-dir": self.config_directory, "--config-name": self.config_file}
+        here = [f"{flag}={value}" for flag, value in flags.items() if value is not None]
+        own = {"hydra.mode": "RUN", "hydra.job.num": number}
+        if typed.get("resume") is None:
+            own |= {"run_dir": typed["run_dir"], "hydra.output_subdir": None}
+        asked = [word for word in words if not _key(word).startswith((*_OF_SWEEPS, *own))]
+        return [*here, *asked, *(written(key, value) for key, value in own.items())]
 
 
 def _one_line_warning(message: Warning | str, *place: Any, **line: Any) -> str:
@@ -141,18 +186,31 @@ def _flags(argv: Sequence[str]) -> argparse.Namespace:
         )
     if flags.experimental_rerun is not None:
         problems.append("--experimental-rerun: not supported, it reads a pickle")
+    names = ("run", "multirun", "cfg", "shell_completion", "info")
+    modes = [f"--{name}".replace("_", "-") for name in names if getattr(flags, name)]
+    if len(modes) > 1:
+        problems.append(f"{', '.join(modes)}: only one of them at a time")
+    if flags.resolve and not (flags.cfg or flags.help):
+        problems.append("--resolve: goes with --cfg job or --help")
     if problems:
         raise InvalidConfiguration(problems)
     return flags
 
 
-def _composed(flags: argparse.Namespace, config_name: str) -> list[DictConfig]:
-    """Compose and check every run that a command line asks for."""
+def _composed(
+    flags: argparse.Namespace, config_name: str
+) -> tuple[list[DictConfig], list[str], list[str]]:
+    """Compose and check every run that a command line asks for.
+
+    Returns:
+        The configurations, the words that Hydra composes them from, and what has to be said.
+    """
     composer = Composer(flags.config_name or config_name, flags.config_dir)
     parsed = composer.parse(flags.overrides)
     settings = composer.hydra_settings(parsed)
     if not (flags.multirun or settings.mode == RunMode.MULTIRUN):
-        return [_one(composer, flags.overrides, config_name, None)]
+        run = _one(composer, flags.overrides, config_name, None)
+        return [_sound(run)], run.words, run.notices
     is_basic = "BasicSweeper" in settings.sweeper.get("_target_", "")
     params = settings.sweeper.get("params") if is_basic else None
     defaults = [f"{key}={value}" for key, value in (params or {}).items()]
@@ -160,41 +218,111 @@ def _composed(flags: argparse.Namespace, config_name: str) -> list[DictConfig]:
     problems = [
         f"{o.key_or_group}: an interval needs another hydra/sweeper" for o in intervals if is_basic
     ]
-    configs = []
-    for number, job in enumerate(composer.jobs([*defaults, *flags.overrides])):
-        try:
-            configs.append(_one(composer, job, config_name, number))
-        except InvalidConfiguration as refusal:
-            problems += refusal.problems
-    problems += _shared_directories(configs)
+    jobs = composer.jobs([*defaults, *flags.overrides])
+    runs, lacking, notices = _jobs(composer, jobs, config_name)
+    problems += [problem for run in runs for problem in run.problems]
+    configs = [read_only(run.typed) for run in runs]
+    problems += _shared_directories(configs) if not problems else []
     if problems:
         raise InvalidConfiguration(problems)
-    return configs
+    # With two plusses Hydra sets a key that is not there; the job leaves the word out then.
+    words = [f"++{w.lstrip('+')}" if _key(w) in lacking else w for w in flags.overrides]
+    return configs, words, notices
+
+
+def _jobs(
+    composer: Composer, jobs: Sequence[list[str]], config_name: str
+) -> tuple[list[Settled], set[str], list[str]]:
+    """Compose and check the jobs of a sweep; a value goes to those that have a key for it.
+
+    Returns:
+        The jobs, the keys that some of them lack, and what has to be said of that.
+    """
+    runs = [_one(composer, words, config_name, number) for number, words in enumerate(jobs)]
+    unknown = [_unknown(run, words) for run, words in zip(runs, jobs, strict=True)]
+    taken = {_key(w) for words, no in zip(jobs, unknown, strict=True) for w in {*words} - no}
+    common = set.intersection(*map(set, jobs))
+    lacking, notices = set(), []
+    for number, words in enumerate(jobs):
+        out = [word for word in words if word in unknown[number] and _key(word) in taken]
+        if out:
+            kept = [word for word in words if word not in out]
+            runs[number] = _one(composer, kept, config_name, number)
+            lacking |= {_key(word) for word in out}
+            swept = {*words} - common
+            chosen = [w for w in kept if w in swept and _key(w) in composer.typed(kept)[1]]
+            notices += [f"{w}: left out where {' '.join(chosen)} has no such key" for w in out]
+    return runs, lacking, list(dict.fromkeys(notices))
+
+
+def _unknown(run: Settled, words: Sequence[str]) -> set[str]:
+    """Return the words that set keys which what is chosen does not have."""
+    keys = {line.partition(": unknown key")[0] for line in run.problems}
+    return {word for word in words if _key(word) in keys}
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
+
+
+def _sound(run: Settled) -> DictConfig:
+    """Return the configuration of a run.
+
+    Raises:
+        InvalidConfiguration: with all that is wrong with it.
+    """
+    if run.problems:
+        raise InvalidConfiguration(run.problems)
+    return read_only(run.typed)
+
+
+def _tell(notices: Sequence[str]) -> None:
+    for notice in notices:
+        warnings.warn(notice, stacklevel=3)
 
 
 def _one(
     composer: Composer, overrides: Sequence[str], config_name: str, job_number: int | None
-) -> DictConfig:
+) -> Settled:
     """Compose and check one run; a job of a sweep has a number."""
-    config, problems, invented = composer.compose(overrides)
+
+    def inspect(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+        return _inspected(composer, words, config_name, job_number)
+
+    try:
+        if any(_key(word) == "resume" for word in overrides):  # it has its own configuration
+            run = Settled(list(overrides), *inspect(overrides), notices=[])
+        else:
+            run = settled(composer, overrides, inspect)
+        if run.typed.get("resume") is not None:
+            resume = run.typed["resume"]
+            if run.problems:
+                run.problems = known_to_the_run(run.problems, resume, config_name)
+            else:
+                run.typed, run.problems = _resumed(composer, run.typed, overrides, config_name)
+        else:
+            run.problems += _occupied(run.typed)
+            if not run.problems and "extractor" in run.typed:
+                run.problems += missing_sources(run.typed)
+    except InvalidConfiguration as refusal:
+        return Settled(list(overrides), {}, refusal.problems, [])
+    return run
+
+
+def _inspected(
+    composer: Composer, words: Sequence[str], config_name: str, job_number: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    config, problems, invented = composer.compose(words)
     plugins = OmegaConf.to_container(config.hydra, resolve=False)
     problems += [f"hydra.{problem}" for problem in target_problems(plugins, _HYDRA_PLUGINS)]
+    if config.hydra.job.chdir:
+        problems.append("hydra.job.chdir: derived from run_dir, which is the key to set")
     if job_number is not None:
         OmegaConf.update(config, "hydra.job.num", job_number, force_add=True)
     with hydra_configuration(config):
         typed, found = inspected(config, config_name)
     problems += found
-    problems += _needs_plus(invented, problems)
-    if problems and typed.get("resume") is not None:
-        raise InvalidConfiguration(known_to_the_run(problems, typed["resume"], config_name))
-    if not problems and typed.get("resume") is not None:
-        typed, problems = _resumed(composer, typed, overrides, config_name)
-    else:
-        problems += _occupied(typed)
-        problems += missing_sources(typed) if not problems and "extractor" in typed else []
-    if problems:
-        raise InvalidConfiguration(problems)
-    return read_only(typed)
+    return typed, problems + _needs_plus(invented, problems)
 
 
 def _resumed(
@@ -206,8 +334,8 @@ def _resumed(
     except ValueError as error:
         raise InvalidConfiguration([f"resume: {error}"]) from error
     # The run cannot vouch for packages; who goes on with it can.
-    stored.trusted_packages = given["trusted_packages"]
-    before, problems = inspected(stored, config_name)
+    stored["trusted_packages"] = given["trusted_packages"]
+    before, problems = checked(stored, config_name)
     if not problems:
         problems = package_problems(before["env"]["packages"], before["trusted_packages"])
     if problems:
@@ -218,8 +346,9 @@ def _resumed(
         usual, _ = inspected(default, config_name)
     said = [o.package or o.key_or_group for o in composer.parse(overrides)]
     merged, problems = resumed(before, given, usual, said)
+    problems += links(Path(given["resume"]))
     # What changes must fit what stays, or nobody could open the run again.
-    return merged, problems or inspected(OmegaConf.create(merged), config_name)[1]
+    return merged, problems or checked(merged, config_name)[1]
 
 
 def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -36,6 +37,7 @@ from conf.refusals import (
     one_line,
     repeated_keys,
     sweep_problems,
+    sweeper_problems,
     syntax_problem,
 )
 from conf.suggestions import key_hint
@@ -78,6 +80,8 @@ class Composer:
         self.loader = ConfigLoaderImpl(search_path)
         self.parser = OverridesParser.create(config_loader=self.loader)
         self._loaded: dict[tuple[str, ...], DictConfig] = {}
+        self._plain: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._repositories: dict[str, IConfigRepository] = {}
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Read key=value words; refuse what is not one, and the same key twice."""
@@ -91,7 +95,7 @@ class Composer:
                 continue
             parsed.append(override)
             problems += [] if override.key_or_group else [syntax_problem(text)]
-        problems += repeated_keys(parsed) + directory_problems(parsed)
+        problems += repeated_keys(parsed) + directory_problems(parsed) + sweeper_problems(parsed)
         if problems:
             raise InvalidConfiguration(problems)
         return parsed
@@ -111,15 +115,39 @@ class Composer:
         problems = sweep_problems(parsed)
         if problems:
             raise InvalidConfiguration(problems)
-        config, values = self._choose(parsed)
+        lines, values = self._choose(parsed)
+        config = deepcopy(self._loaded[lines])
         invented: list[str] = []
         for override in values:
             problems += self._set(config, override, invented)
         return config, problems, invented
 
+    def chosen(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """Compose the options that are chosen, without what is set; interpolations stay."""
+        lines, _ = self._choose(self.parse(overrides))
+        if lines not in self._plain:
+            plain = OmegaConf.to_container(self._loaded[lines])
+            assert isinstance(plain, dict)
+            self._plain[lines] = {str(key): value for key, value in plain.items()}
+        return self._plain[lines]
+
+    def options(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """Return what is chosen for each group of ours: `{"extractor": "mlp", "pomdp": []}`."""
+        choices = self.chosen(overrides)["hydra"]["runtime"]["choices"]
+        return {group: option for group, option in choices.items() if "/" not in group}
+
+    def typed(self, overrides: Sequence[str]) -> tuple[set[str], set[str], list[str]]:
+        """Return the keys of what is set, the groups that are chosen, and the words for Hydra."""
+        parsed = self.parse(overrides)
+        hydra = [o.input_line or "" for o in parsed if o.is_hydra_override()]
+        values = {o.key_or_group for o in self._choose(parsed)[1]}
+        groups = {o.get_key_element().lstrip("+~") for o in parsed} - values
+        return values, groups, hydra
+
     def hydra_settings(self, parsed: Sequence[Override]) -> DictConfig:
         """Return the `hydra` node, which says whether this is a sweep; leaves out swept values."""
-        node: DictConfig = self._choose([o for o in parsed if not o.is_sweep_override()])[0].hydra
+        lines, _ = self._choose([o for o in parsed if not o.is_sweep_override()])
+        node: DictConfig = self._loaded[lines].hydra
         return node
 
     def jobs(self, overrides: Sequence[str]) -> list[list[str]]:
@@ -133,8 +161,11 @@ class Composer:
         batches = BasicSweeper.split_arguments(self.parser.parse_overrides(discrete), None)
         return [job for batch in batches for job in batch]
 
-    def _choose(self, parsed: Sequence[Override]) -> tuple[DictConfig, list[Override]]:
-        """Compose the chosen groups and Hydra's settings; return that and the values left."""
+    def _choose(self, parsed: Sequence[Override]) -> tuple[tuple[str, ...], list[Override]]:
+        """Compose the chosen groups and Hydra's settings, kept by their words, the first returned.
+
+        The second are the values that are left to set.
+        """
         repository = self._repository(parsed)
         chosen: list[Override] = []
         values: list[Override] = []
@@ -157,11 +188,14 @@ class Composer:
             except _ERRORS as error:
                 problem = one_line(error) + _addition_hint(one_line(error), chosen)
                 raise InvalidConfiguration([problem]) from error
-        return deepcopy(self._loaded[lines]), values
+        return lines, values
 
     def _repository(self, parsed: Sequence[Override]) -> IConfigRepository:
         """Return every YAML file of the search path, the user's included."""
         search_path = [o.input_line or "" for o in parsed if o.key_or_group == "hydra.searchpath"]
+        place = " ".join(search_path)
+        if place in self._repositories:
+            return self._repositories[place]
         with warnings.catch_warnings(record=True) as unavailable:
             warnings.simplefilter("always")
             try:
@@ -177,6 +211,7 @@ class Composer:
             raise InvalidConfiguration(
                 f"hydra.searchpath: no folder or importable package {place!r}" for place in places
             )
+        self._repositories[place] = repository
         return repository
 
     def _set(self, config: DictConfig, override: Override, invented: list[str]) -> list[str]:

@@ -95,6 +95,17 @@ def directory_problems(parsed: Sequence[Override]) -> list[str]:
     ]
 
 
+def sweeper_problems(parsed: Sequence[Override]) -> list[str]:
+    """Refuse a sweep's values in a word of their own, at which Hydra's basic sweeper breaks."""
+    if any(o.key_or_group == "hydra/sweeper" for o in parsed):
+        return []
+    return [
+        f"{o.key_or_group}: of files; write the values as words: -m seed=1,2"
+        for o in parsed
+        if f"{o.key_or_group}.".startswith("hydra.sweeper.params.")
+    ]
+
+
 _EXTRAS = {"hydra/launcher/joblib": "pip install -e '.[sweep]'"}
 """Options of Hydra's own groups that come with an extra of this project."""
 

@@ -25,7 +25,7 @@ def frozen(config: DictConfig, config_name: str = "config") -> DictConfig:
 
 
 def read_only(typed: dict[str, Any]) -> DictConfig:
-    """Wrap a checked configuration so that nothing can change it."""
+    """Wrap a checked configuration so that nothing can change it; nothing in it is resolved."""
     config = OmegaConf.create(typed)
     OmegaConf.set_readonly(config, True)
     return config

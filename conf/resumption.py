@@ -4,15 +4,15 @@ A run goes on bit for bit only with the configuration it was begun with. Words t
 welcome, words that would change it are refused, but for a few that leave the course alone.
 """
 
+import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from conf.constraints import show
+from conf.stored import read_yaml
 
 _CHANGEABLE = ("total_env_steps", "evaluation", "device")
 _SESSION = ("resume", "run_dir", "trusted_packages", "tracking.progress")
@@ -25,8 +25,8 @@ def is_changeable(key: str) -> bool:
     return _lies_under(key, (*_CHANGEABLE, *_SESSION))
 
 
-def stored_configuration(run: Path, config_name: str = "config") -> DictConfig:
-    """Read the configuration that a run left, unchecked.
+def stored_configuration(run: Path, config_name: str = "config") -> dict[str, Any]:
+    """Read the configuration that a run left, as plain data and unchecked.
 
     Args:
         config_name: what a run of this kind is composed from.
@@ -36,18 +36,32 @@ def stored_configuration(run: Path, config_name: str = "config") -> DictConfig:
     """
     path = run / "config.yaml"
     try:
-        config = OmegaConf.load(path)
+        config = read_yaml(path)
     except FileNotFoundError as error:
         raise ValueError(f"no run in {run}: {path.name} is missing") from error
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(config, DictConfig):
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict):
         raise ValueError(f"{path} is damaged: it holds no configuration")
     is_pretraining = "objective" in config
     if is_pretraining != (config_name == "pretrain"):
         script = "pretrain.py" if is_pretraining else "train.py"
         raise ValueError(f"{run} is no run of this kind: it was begun by {script}")
     return config
+
+
+def links(run: Path) -> list[str]:
+    """Report what would have a session write elsewhere than in the run's own directory."""
+    for folder, folders, files in os.walk(run):
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            found = path.lstat()
+            is_own = stat.S_ISREG(found.st_mode) and found.st_nlink <= 1
+            if not is_own and not stat.S_ISDIR(found.st_mode):
+                return [
+                    f"resume: {path} is a link, or no file, and going on would write through it; "
+                    f"go on with a copy: cp -rL {run} COPY"
+                ]
+    return []
 
 
 def resumed(
@@ -66,14 +80,18 @@ def resumed(
     """
     before, asked, usual = dict(leaves(stored)), dict(leaves(given)), dict(leaves(default))
     run = given["resume"]
-    merged = OmegaConf.create(stored)
+    merged = deepcopy(stored)
     changes = {
         key: value
         for key, value in asked.items()
         if value != usual.get(key, _MISSING) or _lies_under(key, said)
     }
     for key in filter(is_changeable, changes):
-        OmegaConf.update(merged, key, changes[key], force_add=True)
+        *parents, last = key.split(".")
+        node = merged
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = changes[key]
     other = [k for k, v in changes.items() if not is_changeable(k) and before.get(k, _MISSING) != v]
     # Another class has other keys: that it is another class says it all.
     classes = [key.removesuffix("._target_") for key in other if key.endswith("._target_")]
@@ -87,17 +105,16 @@ def resumed(
     ]
     if "run_dir" in said:
         problems.append("run_dir: a run goes on in its own directory; leave it out with resume")
-    total, stored_total = merged.total_env_steps, stored["total_env_steps"]
+    total, stored_total = merged["total_env_steps"], stored["total_env_steps"]
     if total < stored_total:
         problems.append(
             f"total_env_steps: expected at least {stored_total}, which the run in {run} has, "
             f"got {total}"
         )
     # What belongs to this session alone: the run itself must not vouch for packages.
-    merged.run_dir = merged.resume = run
-    merged.trusted_packages = given["trusted_packages"]
-    plain: Any = OmegaConf.to_container(merged)
-    return plain, problems
+    merged["run_dir"] = merged["resume"] = run
+    merged["trusted_packages"] = given["trusted_packages"]
+    return merged, problems
 
 
 def known_to_the_run(problems: Sequence[str], run: str, config_name: str) -> list[str]:

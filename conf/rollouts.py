@@ -4,6 +4,23 @@ from collections.abc import Iterator
 
 from conf.steps import Config, sequence_lengths
 
+DIVIDES_NOT = " does not divide "
+
+
+def fitting(config: Config) -> dict[str, int]:
+    """Return the largest lengths of sequences and number of minibatches that fit what is chosen."""
+    agent, lengths = config["agent"], sequence_lengths(config)
+    rollout_length = agent["rollout_length"]
+    fit = {key: _largest_divisor(length, rollout_length) for key, length in lengths.items()}
+    sequences = rollout_length // max(fit.values()) * config["env"]["num_envs"]
+    return fit | {
+        "agent.num_minibatches": _largest_divisor(agent.get("num_minibatches", 1), sequences)
+    }
+
+
+def _largest_divisor(number: int, whole: int) -> int:
+    return next(n for n in range(min(number, whole), 0, -1) if whole % n == 0)
+
 
 def rollout_problems(config: Config) -> Iterator[str]:
     """List the rules broken: minibatches are of whole sequences, sequences of whole rollouts."""
@@ -14,7 +31,7 @@ def rollout_problems(config: Config) -> Iterator[str]:
     uneven = [key for key, length in lengths.items() if rollout_length % length]
     for key in uneven:
         yield (
-            f"{key}: {lengths[key]} does not divide agent.rollout_length {rollout_length}; "
+            f"{key}: {lengths[key]}{DIVIDES_NOT}agent.rollout_length {rollout_length}; "
             f"choose {divisors_near(lengths[key], rollout_length)}, or 0 for the whole rollout"
         )
     if len({length for length in lengths.values() if length > 1}) > 1:
@@ -33,7 +50,7 @@ def _minibatches(config: Config, sequence_length: int) -> Iterator[str]:
     num_sequences = rollout_length // sequence_length * num_envs
     if num_sequences % num_minibatches:
         yield (
-            f"agent.num_minibatches: {num_minibatches} does not divide {num_sequences} sequences "
+            f"agent.num_minibatches: {num_minibatches}{DIVIDES_NOT}{num_sequences} sequences "
             f"(agent.rollout_length {rollout_length} / sequence_length {sequence_length} x "
             f"env.num_envs {num_envs}); choose {divisors_near(num_minibatches, num_sequences)}"
         )

@@ -1,8 +1,8 @@
 """Which classes a configuration may name: `_target_` runs code, only trusted packages may.
 
-The check reads the name alone and imports nothing. Python follows attributes, so
-`networks.mlp.torch.hub.load` would lead out of a trusted package: outside of packages the user
-vouches for, a name must look like a class of that package's own.
+Twice: here by the name alone, before anything is imported, and when a class is made, by what stands
+under that name (`training.instantiation`). Of ours, only the classes of `conf.components` are meant
+to be named.
 """
 
 import re
@@ -10,14 +10,26 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from conf.components import TARGETS
 from conf.constraints import show
 
 OUR_PACKAGES = ("agents", "networks", "envs", "training")
 TRUSTED_PACKAGES = (*OUR_PACKAGES, "torch.nn", "torch.optim", "gymnasium")
-_KNOWN_PACKAGES = ("ale_py", "envs", "gymnasium_robotics", "minatar", "minigrid", "popgym")
-"""Packages of environments that anybody's run may import."""
-_FOREIGN = sys.stdlib_module_names | {"torch", "numpy", "gymnasium", "hydra", "omegaconf"}
+_KNOWN_PACKAGES = (
+    "ale_py",
+    "envs",
+    "envs.atari",
+    "envs.minatar",
+    "gymnasium_robotics",
+    "minatar",
+    "minigrid",
+    "popgym",
+)
+"""Modules that register environments, which anybody's run may import."""
+_OF_OURS = frozenset(target for group in TARGETS.values() for target in group)
 _CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
+_WRITING = ("RecordVideo",)
+"""Classes of Gymnasium's that write wherever they are told to."""
 
 
 def is_ours(target: str) -> bool:
@@ -26,20 +38,26 @@ def is_ours(target: str) -> bool:
 
 
 def is_trusted(target: str, trusted_packages: Sequence[str]) -> bool:
-    """Tell whether a class may be imported and instantiated.
+    """Tell whether the module of a class may be imported, to see whether it is one.
 
     Anything may be named in the packages the user vouches for.
     """
+    if is_ours(target):
+        return target in _OF_OURS
     if not all(part.isidentifier() for part in target.split(".")):
         return False
     if any(target.startswith(f"{package}.") for package in trusted_packages):
         return True
-    for package in TRUSTED_PACKAGES:
-        inside = target.removeprefix(f"{package}.")
-        if inside != target:
-            modules = inside.split(".")[:-1]
-            return _CLASS.fullmatch(inside) is not None and _FOREIGN.isdisjoint(modules)
-    return False
+    package = package_of(target)
+    inside = target.removeprefix(f"{package}.")
+    is_class = package in TRUSTED_PACKAGES and _CLASS.fullmatch(inside) is not None
+    return is_class and inside.rpartition(".")[2] not in _WRITING
+
+
+def package_of(target: str) -> str:
+    """Return the trusted package that a class lies in, or else the first word of its name."""
+    inside = (package for package in TRUSTED_PACKAGES if target.startswith(f"{package}."))
+    return next(inside, target.partition(".")[0])
 
 
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -91,7 +109,7 @@ def trust_problems(trusted_packages: Any) -> list[str]:
 
 def trust_words(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
     """Say what a command needs to open a run that names such packages: nothing, or one word."""
-    names = {package.partition(".")[0] for package in packages} - {*_KNOWN_PACKAGES}
+    names = {p.partition(".")[0] for p in packages if p not in _KNOWN_PACKAGES}
     needed = sorted(names | {*trusted_packages})
     return [f"trusted_packages=[{','.join(needed)}]"] if needed else []
 
@@ -102,5 +120,5 @@ def package_problems(packages: Sequence[str], trusted_packages: Sequence[str]) -
     return [
         f"env.packages: the run imports {package}; if you trust it: trusted_packages=[{name}]"
         for package, name in names
-        if name not in (*_KNOWN_PACKAGES, *trusted_packages)
+        if package not in _KNOWN_PACKAGES and name not in trusted_packages
     ]

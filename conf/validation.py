@@ -16,6 +16,7 @@ from conf.combinations import combination_problems
 from conf.components import OTHER_TARGETS, TARGETS, Anything
 from conf.constraints import Target, TargetTree, describe, show
 from conf.schema import GROUPS, ROOTS
+from conf.stored import strange_values
 from conf.suggestions import did_you_mean, key_hint, translates
 from conf.targets import is_ours, is_trusted, target_problems, trust_problems
 
@@ -30,15 +31,23 @@ def problems(config: dict[str, Any], config_name: str = "config") -> list[str]:
 def checked(
     config: dict[str, Any], config_name: str = "config"
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the configuration typed (1e5 becomes 100000), and everything that is wrong with it."""
+    """Return the configuration typed (1e5 becomes 100000), and everything that is wrong with it.
+
+    What is returned without a problem is plain data in which OmegaConf finds nothing to resolve: a
+    value is resolved once, before it is checked.
+    """
+    strange = list(strange_values(config))
+    if strange:
+        return config, strange
     packages = config.get("trusted_packages")
     trusted = (
         [name for name in packages if isinstance(name, str)] if isinstance(packages, list) else []
     )
-    found = trust_problems(packages) + target_problems(config, trusted)
     walk = _Walk(trusted)
     typed = walk.value("", config, ROOTS[config_name])
-    found += walk.problems
+    told = {problem.partition(":")[0] for problem in walk.problems}
+    named = [p for p in target_problems(config, trusted) if p.partition(":")[0] not in told]
+    found = trust_problems(packages) + named + walk.problems
     for key, hint in walk.unknown.items():
         # What other options have is no answer where a word means another key of what is chosen.
         own = "" if translates(key, walk.known) else hint
@@ -230,7 +239,7 @@ class _Walk:
             return self._report(
                 f"{path}._target_", f"missing; expected the dotted name of a class{choice}", value
             )
-        if not isinstance(target, str) or not is_trusted(target, self.trusted_packages):
+        if not isinstance(target, str):
             return value  # reported with every other `_target_`
         if target in TARGETS[group]:
             return self._mapping(path, value, TARGETS[group][target], group=group)
@@ -240,6 +249,8 @@ class _Walk:
             return self._report(
                 f"{path}._target_", f"expected {expected}, got {show(target)}{hint}", value
             )
+        if not is_trusted(target, self.trusted_packages):
+            return value  # likewise
         return self._mapping(path, value, OTHER_TARGETS.get(group, Anything), is_open=True)
 
     def _mapping(

@@ -1,7 +1,7 @@
 """Steps environments of this process one after another, faster than Gymnasium's own does."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,10 @@ class SequentialVectorEnv(SlotVectorEnv):
 
     def _snapshots(self) -> list[Snapshot | None]:
         return [slot.snapshot() for slot in self._slots]
+
+    def raw_episodes(self, indices: Iterable[int]) -> dict[int, tuple[float, int]]:
+        """Returns raw returns and lengths so far."""
+        return {index: self._slots[index].raw_episode() for index in indices}
 
     def _can_replay(self) -> bool:
         return can_be_restored(self._makers[-1])

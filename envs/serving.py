@@ -35,7 +35,7 @@ from envs.slot import (
 from envs.snapshot import Clock
 
 TOKEN = struct.Struct("<BQ")  # a question or kind of answer, and the question's number
-MAKE, STEP, BEGIN, REMAKE, SNAPSHOT, RESTORE, TRY, CLOSE = range(8)  # MAKE is never sent: it is 0
+MAKE, STEP, BEGIN, REMAKE, SNAPSHOT, RESTORE, TRY, RAW_EPISODE, CLOSE = range(9)  # 0 is never sent
 WITH_ARGUMENT = {BEGIN, RESTORE}
 DONE, TOLD, FAILED = range(3)  # an object follows TOLD and FAILED
 
@@ -141,6 +141,8 @@ class _Worker:
     def _do(self, question: int, argument: Any) -> Any:
         if question == SNAPSHOT:
             return self.slot.snapshot()
+        if question == RAW_EPISODE:
+            return self.slot.raw_episode()
         if question == RESTORE:
             snapshot, actions = argument
             return self.slot.restore(snapshot, actions)

@@ -16,7 +16,7 @@ from gymnasium import Space
 
 from envs.batch import LARGEST, Array, ObservationBatch, as_number, not_finite
 from envs.snapshot import RECORDED_STEPS, Clock, Memories, decoded, encoded, layers
-from envs.wrappers import has_raw_statistics
+from envs.wrappers import raw_statistics
 
 Environment = gymnasium.Env[Any, Any]
 Make = Callable[[], Environment]
@@ -179,6 +179,12 @@ class Slot:
         again = self.snapshot()
         return all(again[name] == snapshot[name] for name in outcome)
 
+    def raw_episode(self) -> tuple[float, int]:
+        """Returns the raw return and length so far of an episode counted below the wrappers."""
+        statistics = raw_statistics(self.environment)
+        assert statistics is not None
+        return float(statistics.episode_returns), int(statistics.episode_lengths)
+
     def abandon(self) -> None:
         """Ends the episode: the next step resets."""
         self.is_over = True
@@ -228,7 +234,7 @@ def describe(environment: Environment) -> Description:
         spaces=spaces_of(environment),
         metadata=dict(environment.metadata),
         render_mode=environment.render_mode,
-        has_raw_statistics=has_raw_statistics(environment),
+        has_raw_statistics=raw_statistics(environment) is not None,
     )
 
 

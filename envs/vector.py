@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -115,6 +115,13 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
     @abstractmethod
     def _replay(self, episodes: Mapping[int, Episode]) -> set[int]:
         """Plays episodes again; returns where they came out as they were."""
+
+    @abstractmethod
+    def raw_episodes(self, indices: Iterable[int]) -> dict[int, tuple[float, int]]:
+        """Returns raw returns and lengths so far, of environments counted below the wrappers.
+
+        A worker that is found dead is left out, as its next step will tell.
+        """
 
     @property
     def restarts(self) -> int:

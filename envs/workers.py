@@ -4,7 +4,7 @@ Pays for environments that take longer than about 0.1 ms for a step, if there ar
 """
 
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.util import Finalize
 from typing import Any
@@ -13,6 +13,7 @@ from envs.batch import Array, arrays_in, layout_bytes, observation_bytes
 from envs.processes import START_METHOD, Deadline, Worker, WorkerLost
 from envs.serving import (
     BEGIN,
+    RAW_EPISODE,
     REMAKE,
     RESTORE,
     SNAPSHOT,
@@ -165,6 +166,10 @@ class WorkerVectorEnv(SlotVectorEnv):
         arguments = dict.fromkeys(range(self.num_envs))
         answers, _ = self._ask(SNAPSHOT, arguments, Deadline(self._step_timeout))
         return [answers.get(index) for index in arguments]
+
+    def raw_episodes(self, indices: Iterable[int]) -> dict[int, tuple[float, int]]:
+        """Asks for raw returns and lengths so far."""
+        return self._ask(RAW_EPISODE, dict.fromkeys(indices), Deadline(self._step_timeout))[0]
 
     def _can_replay(self) -> bool:
         last = self.num_envs - 1

@@ -220,14 +220,14 @@ class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
         return observation, info
 
 
-def has_raw_statistics(environment: Environment) -> bool:
-    """Tells whether an environment reports episodes counted below the user's wrappers."""
+def raw_statistics(environment: Environment) -> RawEpisodeStatistics | None:
+    """Finds what counts episodes below the user's wrappers; None where nothing does."""
     layer: Any = environment
     while isinstance(layer, gymnasium.Wrapper):
         if isinstance(layer, RawEpisodeStatistics):
-            return True
+            return layer
         layer = layer.env
-    return False
+    return None
 
 
 def counts_raw_returns(environments: VectorEnv[Any, Any, Any]) -> bool:

@@ -24,7 +24,7 @@ def picture(
     rows: Float[Tensor, "N *O"],
     expected: Float[Tensor, "N *O"],
 ) -> UInt8[Tensor, "H W 3"]:
-    """Draw observations side by side, above each what was expected in its place."""
+    """Draw observations side by side, below each what was expected in its place."""
     originals, copies = (_colours(meaning, front, each.detach().cpu()) for each in (rows, expected))
     if meaning.kind == "numbers":  # any range; both by that of the observations
         low, high = originals.min(), originals.max()

@@ -44,7 +44,7 @@ AGENTS = {
         "agent.replay_ratio=0.25",
         "agent.batch_size=16",
         "agent.buffer_size=1_000",
-        "agent.target_update_interval=8",
+        "agent.target_update_interval=32",
         "agent.sequence_length=8",
         "agent.final_epsilon=0.1",
     ],
@@ -60,7 +60,7 @@ VARIANTS = {
     "rescaled, slow target": [
         "agent.value_rescaling=true",
         "agent.polyak_rate=0.2",
-        "agent.target_update_interval=1",
+        "agent.target_update_interval=null",
     ],
     "quantile": ["value_head=quantile"],
     "two_hot": ["value_head=two_hot"],

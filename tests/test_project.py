@@ -103,10 +103,41 @@ def test_every_dependency_has_a_tested_version() -> None:
     wanted = set(re.findall(r'^ +"([A-Za-z0-9-]+)[\[><=]', project, re.MULTILINE))
     wanted |= set(re.findall(r'\["([A-Za-z0-9-]+)[\[><=]', project))
     wanted -= {"neurl"}  # extras of its own
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pinned = {re.split(r"[=<>]", line)[0] for line in lines if re.match(r"[A-Za-z]", line)}
     assert len(wanted) > 10
-    assert wanted <= pinned
+    assert wanted <= set(pins("constraints.txt"))
+
+
+def pins(name: str) -> dict[str, list[str]]:
+    """The lines of a constraints file by the distribution that they name."""
+    found: dict[str, list[str]] = {}
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        if re.match(r"[A-Za-z]", line):
+            found.setdefault(re.split(r"[=<>]", line)[0], []).append(line)
+    return found
+
+
+def test_peers_have_versions_of_their_own_and_share_ours() -> None:
+    """Both sides are measured with the same torch; SheepRL's moviepy needs pillow < 12."""
+    ours, theirs = pins("constraints.txt"), pins("constraints-peers.txt")
+    shared = ours.keys() & theirs.keys()
+    assert {name for name in shared if ours[name] != theirs[name]} == {"pillow"}
+    assert {"torch", "gymnasium", "numpy", "ale-py"} <= shared
+    (pillow,) = theirs["pillow"]
+    assert int(re.split(r"[=.]+", pillow)[1]) < 12
+
+
+def test_make_installs_peers_by_their_own_versions() -> None:
+    result = subprocess.run(
+        ["make", "--dry-run", "--always-make", "peers"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (install,) = (line for line in result.stdout.splitlines() if "-m pip install" in line)
+    assert "--constraint constraints-peers.txt" in install
+    wanted = set(re.sub(r"\[.*?\]", "", install.partition("peers.txt")[2]).replace("'", "").split())
+    assert wanted <= set(pins("constraints-peers.txt"))
 
 
 def test_make_help_lists_every_target() -> None:

@@ -16,7 +16,7 @@ from training.checkpoint import (
     roll_back,
     save_checkpoint,
 )
-from training.evaluation import Evaluation
+from training.evaluation import Evaluation, Evaluator
 from training.manifests import Entry
 from training.progression import Progression
 
@@ -115,6 +115,17 @@ class Archive:
             return False
         self._agent.load_state_dict(part_of(tensors, "agent"))
         return True
+
+    def evaluate_best(
+        self, evaluator: Evaluator, episodes: int, at: Progression
+    ) -> Evaluation | None:
+        """Evaluate the best weights; None where they cannot be read. The agent keeps its own."""
+        own = {name: tensor.clone() for name, tensor in self._agent.state_dict().items()}
+        if not self.load_best():
+            return None
+        found = evaluator(self._agent, episodes=episodes, index=at.env_steps)
+        self._agent.load_state_dict(own)
+        return found
 
     def go_back(self, at: Progression, saved: Checkpoint) -> None:
         """Go on from what `last` held at `at`; take back a best checkpoint of later steps."""

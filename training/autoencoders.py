@@ -3,6 +3,7 @@
 from typing import Any
 
 from omegaconf import DictConfig
+from torch import nn
 
 from networks.autoencoder import Autoencoder, Encoder
 from networks.inputs import ObservationInput
@@ -25,7 +26,7 @@ def build_autoencoder(
         ValueError: such observations, or what this encoder makes of them, cannot be decoded.
     """
     options = plain(config)
-    own = with_factories(key, {name: options[name] for name in _OPTIONS})
+    own = with_factories(key, {name: options[name] for name in _OPTIONS}, nn.Module)
     try:
         return Autoencoder(inputs, encoder, **own)
     except Unmirrored as error:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig
+from torch import nn
 
 from agents.auxiliary import AuxiliaryLosses
 from agents.schedules import schedule
@@ -37,9 +38,7 @@ def build_auxiliary(
     )
 
 
-def _build(
-    name: str, options: dict[str, Any], backbone: Backbone, action_size: int
-) -> AuxiliaryLoss:
+def _build(name: str, options: dict[str, Any], backbone: Backbone, action_size: int) -> Any:
     own = {key: value for key, value in options.items() if key not in _OF_THE_AGENT}
     source = Source(
         inputs=backbone.inputs,
@@ -49,14 +48,8 @@ def _build(
     )
     key = f"auxiliary.{name}"
     try:
-        loss = make(key, with_factories(key, own), source)
+        return make(key, with_factories(key, own, nn.Module), AuxiliaryLoss, source)
     except ValueError as error:
-        reason = error.__cause__ and error.__cause__.__cause__
-        if isinstance(reason, Unmirrored):
-            raise ValueError(unmirrored(key, reason)) from error
+        if isinstance(error.__cause__, Unmirrored):
+            raise ValueError(unmirrored(key, error.__cause__)) from error
         raise
-    if not isinstance(loss, AuxiliaryLoss):
-        raise ValueError(
-            f"auxiliary.{name}: {options['_target_']} is no networks.auxiliary.AuxiliaryLoss"
-        )
-    return loss

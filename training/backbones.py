@@ -1,9 +1,11 @@
 """Builds backbones: how observations are read, features extracted, the past remembered."""
 
+import math
 from typing import Any
 
 import gymnasium
 from omegaconf import DictConfig
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from agents.networks import Networks
 from networks.backbone import Backbone
@@ -49,9 +51,7 @@ class _Builder:
         own = {k: v for k, v in plain(extractor_config).items() if k != "freeze"}
         extractor, width = build_extractor(f"{key}extractor", own, inputs.shape, inputs.layout)
         options = {k: v for k, v in plain(memory_config).items() if k != "sequence_length"}
-        memory = make("memory", options, width)
-        if not isinstance(memory, Memory):
-            raise ValueError(f"memory: {options['_target_']} is no networks.memory.Memory")
+        memory = make("memory", options, Memory, width)
         return Backbone(
             inputs=inputs,
             normalization=self._normalization,
@@ -61,6 +61,27 @@ class _Builder:
             frozen_until=frozen_until(extractor_config.get("freeze", False)),
             half_precision=self._half_precision,
         )
+
+
+def refuse_batch_statistics(networks: Networks) -> None:
+    """Refuse networks that act by running statistics and learn by those of a minibatch.
+
+    The policy that learns would not be the one that acted: probability ratios begin far from 1,
+    advantages are of other values. An extractor that is frozen for ever keeps its statistics.
+
+    Raises:
+        ValueError: one line that names the module and the remedy.
+    """
+    for backbone in networks.backbones.values():
+        still = set(backbone.extractor.modules()) if math.isinf(backbone.frozen_until) else set()
+        for name, module in backbone.named_modules():
+            if isinstance(module, _BatchNorm) and module not in still:
+                key, _, place = name.partition(".")
+                raise ValueError(
+                    f"{key}: {place} is a {type(module).__name__}, which acts by running "
+                    "statistics and learns by those of a minibatch: agents that learn from their "
+                    "own policy's probabilities need LayerNorm or GroupNorm in its place"
+                )
 
 
 def refuse_idle(config: DictConfig, networks: Networks) -> None:

@@ -7,7 +7,6 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from hydra.utils import get_class
 from omegaconf import DictConfig
 from torch import nn
 
@@ -20,8 +19,9 @@ from training.backbones import refuse_idle
 from training.collect import Collector
 from training.environments import build_environments
 from training.evaluation import Evaluator
-from training.instantiation import plain
+from training.instantiation import find, plain
 from training.optimizers import optimizer_factory
+from training.threads import drawing
 
 
 class Family(Protocol):
@@ -59,8 +59,7 @@ def build_agent(
     """Build the configured agent for single environments' spaces, on the configured device."""
     weights_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
     family = _FAMILIES.get(config.agent._target_, on_policy)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(weights_seed.generate_state(1)[0]))
+    with drawing(int(weights_seed.generate_state(1)[0])):
         networks = family.build_networks(config, observation_space, action_space)
     refuse_idle(config, networks)
     for module in still(networks, config.gradients):
@@ -72,7 +71,7 @@ def build_agent(
         torch.backends.cudnn.deterministic = True  # a seed is a run, convolutions included
     for module in networks.modules():
         module.to(device)
-    agent: Agent = get_class(config.agent._target_)(
+    agent: Agent = find("agent", config.agent._target_, Agent)(
         networks=networks,
         optimizer=optimizer_factory(config),
         generator=np.random.default_rng(agent_seed),

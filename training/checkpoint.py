@@ -49,6 +49,15 @@ __all__ = [
 ]
 
 Read = TypeVar("Read")
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    SafetensorError,
+)
 
 
 @dataclass(frozen=True)
@@ -200,7 +209,7 @@ def _guarded(read: Callable[[Path], Read], path: Path) -> Read:
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise DamagedCheckpoint(f"no checkpoint in {path.parent}: {missing} is missing") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+    except _DAMAGE as error:
         raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
 
 
@@ -246,6 +255,6 @@ def _free_name(directory: Path, name: str) -> str:
     """Return `name`, or a variant of it that no file has yet."""
     stem, suffix = os.path.splitext(name)
     candidate, attempt = name, 1
-    while (directory / candidate).exists():
+    while os.path.lexists(directory / candidate):
         candidate, attempt = f"{stem}-{attempt}{suffix}", attempt + 1
     return candidate

@@ -15,8 +15,9 @@ from training.files import replace
 from training.instantiation import plain
 from training.tracking import NoTensorBoard, TensorBoard
 
-_OWN = ("run_dir", "hydra.output_subdir")
-"""Keys that say where a run is kept; one that repeats it is kept elsewhere."""
+_OWN = ("run_dir", "hydra.output_subdir", "hydra.mode", "hydra.job.num")
+"""Keys that say where a run is kept, and that it is one; one that repeats it is kept elsewhere."""
+_CONFIG_NAMES = ("config", "pretrain")
 _NO_PARAMETERS = ("run_dir", "resume", "trusted_packages")
 
 
@@ -30,9 +31,11 @@ def command() -> str | None:
     settings = HydraConfig.get()
     sources = settings.runtime.config_sources
     words = [f"--config-dir={s.path}" for s in sources if s.provider == "command-line"]
-    words += [word for word in settings.overrides.hydra if "searchpath" in word]
-    words += [word for word in settings.overrides.task if _key(word) not in _OWN]
-    script = "pretrain.py" if settings.job.config_name == "pretrain" else "train.py"
+    name = settings.job.config_name
+    words += [f"--config-name={name}"] if name not in _CONFIG_NAMES else []
+    said = [*settings.overrides.hydra, *settings.overrides.task]
+    words += [word for word in said if _key(word) not in _OWN]
+    script = "pretrain.py" if "pretrain" in (name, settings.job.name) else "train.py"
     return shlex.join(["python", script, *words])
 
 

@@ -1,12 +1,13 @@
 """Run directories: one process at a time, and none left behind by a run that never began."""
 
-import json
 import math
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from conf.stored import read_json
 
 try:
     import fcntl
@@ -45,11 +46,11 @@ def claimed(run_directory: Path) -> Iterator[None]:
 def finished(run_directory: Path, *, total_env_steps: int) -> tuple[int, float] | None:
     """Return steps and score of a run that has taken all its steps; None where some are left."""
     try:
-        summary = json.loads((run_directory / "summary.json").read_bytes())
-        steps, evaluation = summary["env_steps"], summary["evaluation"] or {}
+        summary = read_json(run_directory / "summary.json")
+        steps, evaluation = int(summary["env_steps"]), summary["evaluation"] or {}
         is_over = summary["status"] == "finished" and steps >= total_env_steps
-        return (steps, evaluation.get("return_mean", math.nan)) if is_over else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return (steps, float(evaluation.get("return_mean", math.nan))) if is_over else None
+    except (OverflowError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # the checkpoints know
 
 

@@ -41,11 +41,11 @@ def _options(config: DictConfig, num_envs: int) -> dict[str, Any]:
     given = {k: v for k, v in plain(config.env).items() if k not in _OF_THE_AGENT}
     options: dict[str, Any] = {**given, "num_envs": num_envs}
     options["wrappers"] = [
-        make_partial(f"env.wrappers[{index}]", wrapper)
+        make_partial(f"env.wrappers[{index}]", wrapper, gymnasium.Wrapper)
         for index, wrapper in enumerate(options["wrappers"])
     ]
     options["pomdp"] = [
-        make_partial(f"pomdp.{name}", wrapper)
+        make_partial(f"pomdp.{name}", wrapper, gymnasium.Wrapper)
         for name, wrapper in (plain(config.pomdp) or {}).items()
     ]
     return options

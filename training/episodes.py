@@ -38,7 +38,8 @@ class EpisodeCounter:
         """Start with nothing counted."""
         self._returns = np.zeros(environments.num_envs, np.float64)
         self._lengths = np.zeros(environments.num_envs, np.int64)
-        self._is_counted_beneath = counts_raw_returns(environments)
+        unwrapped: Any = environments.unwrapped
+        self._beneath = unwrapped if counts_raw_returns(environments) else None
 
     def add(
         self, rewards: Array, was_reset: Array, ended: Array, infos: dict[str, Any]
@@ -53,7 +54,7 @@ class EpisodeCounter:
         self._lengths -= was_reset
         episodes: list[Episode] = []
         has_ended = ended.any()
-        if self._is_counted_beneath:
+        if self._beneath is not None:
             # The user's wrappers may change rewards: what was counted below them stands, and is
             # told one step late where a wrapper cut the episode.
             if "episode" in infos:
@@ -80,9 +81,17 @@ class EpisodeCounter:
         self._returns[:] = state["returns"]
         self._lengths[:] = state["lengths"]
 
-    def running(self) -> tuple[Array, Array]:
-        """Returns and lengths of the episodes still under way."""
-        return self._returns, self._lengths
+    @property
+    def lengths(self) -> Array:
+        """Steps `[B]` of the episodes under way, as the agent sees them."""
+        return self._lengths
+
+    def under_way(self, environments: Array) -> list[Episode]:
+        """Return the episodes of some environments so far, as raw as finished ones are."""
+        if self._beneath is None:
+            return _episodes(environments, self._returns, self._lengths)
+        counted = self._beneath.raw_episodes(environments.tolist())
+        return [Episode(index, *episode) for index, episode in counted.items()]
 
 
 class EpisodeHistory:

@@ -28,11 +28,13 @@ class Evaluation:
 
     Attributes:
         unfinished: episodes that were cut, at `MAX_EPISODE_STEPS` unless told otherwise.
+        unplayed: episodes asked for that would have followed them in the same environments.
     """
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     unfinished: int
+    unplayed: int
 
     @property
     def return_mean(self) -> float:
@@ -63,21 +65,32 @@ class Evaluation:
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers."""
         lists = {"returns": list(self.returns), "lengths": list(self.lengths)}
-        return {**lists, "unfinished": self.unfinished}
+        return {**lists, "unfinished": self.unfinished, "unplayed": self.unplayed}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Evaluation":
         """Make what was saved again."""
-        return cls(tuple(state["returns"]), tuple(state["lengths"]), state["unfinished"])
+        lists = tuple(state["returns"]), tuple(state["lengths"])
+        return cls(*lists, state["unfinished"], state["unplayed"])
 
 
 def describe(evaluation: Evaluation) -> str:
     """Give mean and deviation of the returns, and the number of episodes, in one line."""
-    unfinished = f", {evaluation.unfinished} never ended" if evaluation.unfinished else ""
     count = len(evaluation.returns)
     return (
         f"{evaluation.return_mean:.2f} +- {evaluation.return_std:.2f} over {count} "
-        f"episode{'' if count == 1 else 's'}{unfinished}"
+        f"episode{'' if count == 1 else 's'}{describe_cuts(evaluation)}"
+    )
+
+
+def describe_cuts(evaluation: Evaluation) -> str:
+    """Say how many episodes were cut, and the remedy; "" where none was."""
+    if not evaluation.unfinished:
+        return ""
+    unplayed = f", {evaluation.unplayed} not played" if evaluation.unplayed else ""
+    return (
+        f"; {evaluation.unfinished} cut after {MAX_EPISODE_STEPS:,} steps{unplayed} "
+        "(env.time_limit cuts sooner)"
     )
 
 
@@ -103,7 +116,8 @@ def evaluate(
     """Play `episodes` complete episodes.
 
     Every environment plays a number of episodes fixed beforehand: counting whichever finish first
-    would favour short ones. Policies that are sampled draw from `generator`.
+    would favour short ones. One whose episode is cut plays no more, or what never ends would take
+    that long for each episode asked for. Policies that are sampled draw from `generator`.
 
     Args:
         watch: called after the reset and after every step, before the next.
@@ -129,6 +143,7 @@ def evaluate(
         returns=tuple(episode.episode_return for episode in play.episodes),
         lengths=tuple(episode.length for episode in play.episodes),
         unfinished=play.unfinished,
+        unplayed=play.unplayed,
     )
 
 
@@ -140,6 +155,7 @@ class Play:
         is_first: `[B]`, whether they open episodes.
         episodes: that count, in the order in which they ended.
         unfinished: how many of them were cut.
+        unplayed: how many would have followed those.
     """
 
     def __init__(
@@ -156,7 +172,7 @@ class Play:
         self.observations = map_observations(_own, observations)
         self.is_first = np.ones(size, dtype=bool)
         self.episodes: list[Episode] = []
-        self.unfinished = 0
+        self.unfinished = self.unplayed = 0
         self._lost = 0
         self._left = quota.copy()
         self._limit = max_episode_steps
@@ -200,11 +216,14 @@ class Play:
 
     def _cut(self) -> None:
         """Count episodes that have become too long as they stand, each once."""
-        returns, lengths = self._counter.running()
-        for index in np.flatnonzero((lengths >= self._limit) & (self._left > 0)):
+        is_cut = (self._counter.lengths >= self._limit) & (self._left > 0)
+        if not is_cut.any():
+            return
+        for episode in self._counter.under_way(np.flatnonzero(is_cut)):
             self.unfinished += 1
-            self._keep(Episode(int(index), float(returns[index]), int(lengths[index])))
-            self._left[index] = 0  # it would only be told again
+            self._keep(episode)
+            self.unplayed += int(self._left[episode.environment])
+            self._left[episode.environment] = 0  # it would only be told again
 
     def _keep(self, episode: Episode) -> None:
         if self._left[episode.environment] > 0:

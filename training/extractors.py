@@ -14,8 +14,8 @@ from networks.composite import DictExtractor, Joined
 from networks.inputs import DictInput, ObservationInput
 from networks.layout import ImageRows, Unfit
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
-from networks.observations import Shape, Shapes
-from training.instantiation import make, plain
+from networks.observations import Shape, Shapes, map_observations
+from training.instantiation import find, make, plain
 
 _BY_PART = "networks.composite.DictExtractor"
 """The one extractor that gives each part of an observation an extractor of its own."""
@@ -51,7 +51,8 @@ def build_extractor(
 ) -> tuple[nn.Module, int]:
     """Make an extractor for observations of `shape`, and tell how many features it gives.
 
-    Anything but the extractor by parts reads the parts of an observation as one vector.
+    A class that says `reads_parts = True` gets the parts of a Dict by name. Any other but the
+    extractor by parts reads them as one vector.
 
     Args:
         key: where its configuration stands, for messages.
@@ -64,28 +65,37 @@ def build_extractor(
     options = plain(config)
     if options["_target_"] == _AROUND_ANOTHER:
         return _build_encoder(key, options, shape, layout)
-    is_by_part = options["_target_"] == _BY_PART
-    if isinstance(shape, dict):
+    target = options["_target_"]
+    is_by_part = target == _BY_PART
+    reads_parts = getattr(find(key, target, nn.Module), "reads_parts", False)
+    if isinstance(shape, dict) and not reads_parts:
         layouts = layout if isinstance(layout, Mapping) else {}
         if is_by_part:
             return _build_by_part(key, options, shape, layouts)
         if _reads_images(options):
-            raise ValueError(_needs_parts(key, options["_target_"], shape))
+            raise ValueError(_needs_parts(key, target, shape))
         joined = (sum(math.prod(part) for part in shape.values()),)
-        extractor, width = build_extractor(key, options, joined)
+        try:
+            extractor, width = build_extractor(key, options, joined)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; it gets the parts {', '.join(shape)} as one row of {joined[0]} numbers: "
+                "by name, a class that says reads_parts = True does; extractor=dict has an "
+                "extractor for each"
+            ) from error
         return Joined(extractor), width
-    if is_by_part:
+    if isinstance(shape, tuple) and (is_by_part or reads_parts):
         place, name = _place(key), "cnn" if len(shape) > 2 and _is_image(shape) else "mlp"
         raise ValueError(
-            f"{key}: {_BY_PART} reads Dict observations, this is one array of shape {shape}; use "
+            f"{key}: {target} reads Dict observations, this is one array of shape {shape}; use "
             f"{place}={name}"
         )
-    extractor = _construct(key, options, shape, layout if isinstance(layout, str) else None)
+    extractor = _construct(key, options, shape, layout)
     return extractor, _output_size(key, extractor, shape)
 
 
-def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | None) -> Any:
-    """Call the class of an extractor for one array.
+def _construct(key: str, options: dict[str, Any], shape: Shapes, layout: Layouts) -> Any:
+    """Call the class of an extractor.
 
     Raises:
         ValueError: one line that names the option and the remedy.
@@ -98,11 +108,10 @@ def _construct(key: str, options: dict[str, Any], shape: Shape, layout: str | No
     if layout is not None and "layout" in own:
         own["layout"] = layout
     try:
-        return make(key, own, shape)
+        return make(key, own, nn.Module, shape)
     except ValueError as error:
-        unfit = error.__cause__ and error.__cause__.__cause__
-        if isinstance(unfit, Unfit):
-            raise ValueError(_misfit(key, unfit)) from error
+        if isinstance(error.__cause__, Unfit):
+            raise ValueError(_misfit(key, error.__cause__)) from error
         raise
 
 
@@ -247,18 +256,16 @@ def _leaves(tree: Mapping[Any, Any], name: str = "") -> Iterator[tuple[str, dict
 
 
 @torch.no_grad()
-def _output_size(key: str, extractor: Any, shape: Shape) -> int:
+def _output_size(key: str, extractor: Any, shape: Shapes) -> int:
     """Look how many features an extractor makes of zeros; it may say so itself as well.
 
     Raises:
         ValueError: it cannot read an observation, or does not give one row of features for it.
     """
     kind = type(extractor).__name__
-    if not isinstance(extractor, nn.Module):
-        raise ValueError(f"{key}: {kind} is no torch.nn.Module")
     try:
         extractor.eval()  # zeros must not reach running statistics
-        features = extractor(torch.zeros(2, *shape))
+        features = extractor(map_observations(lambda part: torch.zeros(2, *part), shape))
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ValueError(

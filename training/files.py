@@ -13,8 +13,8 @@ def to_json(content: Mapping[str, Any]) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file and wait until it is on disk."""
-    with path.open("wb") as file:
+    """Write a new file, through no link that has its name, and wait until it is on disk."""
+    with path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -24,6 +24,8 @@ def replace(path: Path, data: bytes) -> None:
     """Put new content under a name in one rename; readers see the old or the new, never a part."""
     temporary = path.with_name(f"{path.name}.new")
     try:
+        if os.path.lexists(temporary):  # of a process that died, or a link to elsewhere
+            temporary.unlink()
         write(temporary, data)
         os.replace(temporary, path)
     except OSError:

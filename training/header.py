@@ -9,7 +9,11 @@ from omegaconf import DictConfig
 from agents.agent import Agent
 from agents.networks import trained_by
 from networks.backbone import Backbone
+from networks.memory import Memory
 from training.outline import outline
+
+_LARGE = 1_000_000
+"""Parameters from which PyTorch's fused optimizer beats compiled code (measured: 1.7 million)."""
 
 
 def header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
@@ -21,6 +25,22 @@ def header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> s
         f"{outline(agent)}\n"
         f"parameters: {parts}\n"
         f"gradients: {_gradients(agent)}"
+        + (_compilation(agent, parameters["total"]) if config.compile else "")
+    )
+
+
+def _compilation(agent: Agent, size: int) -> str:
+    """Say what compiling costs, and where it was measured not to pay."""
+    slow = []
+    if any(isinstance(module, Memory) and not module.compilable for module in agent.modules()):
+        slow.append("a recurrent memory")
+    if size > _LARGE:
+        slow.append("more than a million parameters")
+    is_slower = slow and agent.device.type == "cpu"
+    return (
+        "\nnotice: compile=true: the first gradient step waits for the compiler, half a minute or "
+        "so; a few seconds once this machine has compiled the same before"
+        + (f". With {' and '.join(slow)} compile=false was measured faster" if is_slower else "")
     )
 
 

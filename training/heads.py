@@ -48,5 +48,5 @@ def _build(config: DictConfig, layers: Callable[..., ValueLayers]) -> ValueHead:
     """Give the layers what is theirs of `value_head`, and the head the rest."""
     options = plain(config.value_head)
     of_the_layers = {name: options.pop(name) for name in _OF_THE_LAYERS}
-    head: ValueHead = make("value_head", options, partial(layers, **of_the_layers))
+    head: ValueHead = make("value_head", options, ValueHead, partial(layers, **of_the_layers))
     return head

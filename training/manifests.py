@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from conf.stored import read_bytes
 from training.files import to_json
 
 MANIFEST = "manifest.json"
@@ -46,7 +47,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         DamagedCheckpoint: it is not, or is of another format.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     manifest: dict[str, Any] = json.loads(data)
     content = {key: value for key, value in manifest.items() if key != "sha256"}
     if sealed(content) != data:
@@ -55,6 +56,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise DamagedCheckpoint(
             f"{path} has format {manifest['format']}, this version reads format {_FORMAT}"
         )
+    if type(manifest["step"]) is not int:  # it becomes part of names
+        raise DamagedCheckpoint(f"{path} is damaged: its step is {manifest['step']!r}")
     return manifest
 
 
@@ -73,7 +76,7 @@ def older_manifests(directory: Path, *, before: int) -> list[tuple[dict[str, Any
     for path in (*directory.glob("manifest-*.json"), directory / MANIFEST):
         try:
             manifest, data = read_manifest(path), path.read_bytes()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             continue
         if manifest["step"] < before:
             found[manifest["step"]] = manifest, data
@@ -109,7 +112,8 @@ def verify(path: Path, entry: Entry) -> None:
 
 
 def _check_size(path: Path, entry: Entry) -> None:
-    if path.stat().st_size != entry["bytes"]:  # before it is read
+    # before it is read, which of a pipe or a device may never end
+    if path.stat().st_size != entry["bytes"] or not path.is_file():
         raise DamagedCheckpoint(f"{path} is damaged: its size is not the one in {MANIFEST}")
 
 

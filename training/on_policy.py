@@ -12,7 +12,7 @@ from agents.schedules import schedule
 from conf.steps import training_sequence_length
 from networks.policy_heads import make_policy_head
 from training.auxiliary import build_auxiliary
-from training.backbones import build_backbones
+from training.backbones import build_backbones, refuse_batch_statistics
 from training.heads import build_state_values
 from training.instantiation import plain
 from training.rewards import build_reward_scaling
@@ -34,7 +34,9 @@ def build_networks(
     value_head = build_state_values(config, critic.memory.output_size)
     backbones = {"actor": actor} | ({} if critic is actor else {"critic": critic})
     auxiliary = build_auxiliary(config, backbones, action_size=policy_head.encoded_size)
-    return ActorCritic(actor, critic, policy_head, value_head, auxiliary)
+    networks = ActorCritic(actor, critic, policy_head, value_head, auxiliary)
+    refuse_batch_statistics(networks)
+    return networks
 
 
 def build_parts(

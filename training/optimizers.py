@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from hydra.utils import get_class
+import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from agents.optimizer import Group, Optimizer, RuleFactory
 from agents.radam import RAdam
 from agents.schedules import schedule
 from agents.update_rules import SGD, Adam, RMSprop, RMSpropTF, TorchRule
-from training.instantiation import plain
+from training.instantiation import find, plain
 
 _RULES: dict[str, Any] = {
     "torch.optim.Adam": partial(Adam, decoupled=False),
@@ -93,11 +93,13 @@ def _rule_factory(target: str, options: Mapping[str, Any]) -> RuleFactory:
     if written_out is not None:
         return lambda parameters, decay: written_out(parameters, weight_decay=decay, **options)
 
+    found = find("optimizer", target, torch.optim.Optimizer)
+
     def make_rule(parameters: Tensor, decay: float) -> TorchRule:
         try:
-            factory = partial(get_class(target), **options)
+            factory = partial(found, **options)
             return TorchRule(parameters, factory=factory, weight_decay=decay)
-        except (ImportError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             reason = " ".join(str(error).splitlines()[0].split())
             raise ValueError(
                 f"optimizer: cannot make {target}: {reason}; keys that it does not take are "

@@ -7,13 +7,14 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from agents.agent import Agent
-from conf.resolution import frozen
+from conf.refusals import InvalidConfiguration
+from conf.resolution import read_only
 from conf.resumption import stored_configuration
 from conf.targets import package_problems
+from conf.validation import checked
 from training.build import build_agent
 from training.checkpoint import load_checkpoint, part_of
 from training.environments import build_environments
-from training.instantiation import plain
 from training.policy import Policy
 from training.threads import set_num_threads
 
@@ -34,13 +35,12 @@ def load_agent(
         ValueError: the configuration is missing or wrong, or its environment cannot be made.
         DamagedCheckpoint: the weights are missing or damaged.
     """
-    config = stored_configuration(run)
-    config.trusted_packages = list(trusted_packages)
-    config.device, config.compile = device, False
-    config = _settled(frozen(config))
-    problems = package_problems(config.env.packages, trusted_packages)
+    own = {"trusted_packages": list(trusted_packages), "device": device, "compile": False}
+    typed, problems = checked({**stored_configuration(run), **own})
+    problems = problems or package_problems(typed["env"]["packages"], trusted_packages)
     if problems:
-        raise ValueError("; ".join(problems))
+        raise InvalidConfiguration(problems)
+    config = read_only(_settled(typed))
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
     environments = build_environments(_in_process(config), num_envs=1)
     try:
@@ -84,15 +84,11 @@ def load_policy(
     return Policy(config, agent)
 
 
-def _settled(config: DictConfig) -> DictConfig:
+def _settled(config: dict[str, Any]) -> dict[str, Any]:
     """Take out of a configuration where weights once came from: they are in a checkpoint now."""
-    changed: dict[str, Any] = plain(config)
-    changed["init_from"] = None
-    _forget(changed["extractor"])
-    _forget(changed["critic"]["extractor"])
-    result: DictConfig = OmegaConf.create(changed)
-    OmegaConf.set_readonly(result, True)
-    return result
+    _forget(config["extractor"])
+    _forget(config["critic"]["extractor"])
+    return {**config, "init_from": None}
 
 
 def _forget(node: Any) -> None:

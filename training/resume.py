@@ -1,19 +1,40 @@
 """What a run is to go on from, and what must be said or refused before it does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from agents.agent import Agent
+from envs.vector import EnvironmentFailure
 from training.checkpoint import (
     Checkpoint,
     DamagedCheckpoint,
     load_checkpoint,
     open_checkpoint,
 )
+from training.episodes import InvalidExperience
 from training.identity import differences
+
+
+@contextmanager
+def as_written(directory: Path) -> Iterator[None]:
+    """Turn what a checkpoint of another making breaks into a refusal.
+
+    Raises:
+        DamagedCheckpoint: something is missing, or is not what it should be.
+    """
+    try:
+        yield
+    except (EnvironmentFailure, InvalidExperience):  # the environment's own
+        raise
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DamagedCheckpoint(
+            f"resume={directory}: what is stored is not what such a run writes: {reason}"
+        ) from error
 
 
 class SavedRun:
@@ -29,7 +50,7 @@ class SavedRun:
         """Take what `open_checkpoint` found."""
         self.directory, self.checkpoint = directory, checkpoint
         self.state: Mapping[str, Any] = checkpoint.state
-        self.threads: int = self.state["identity"]["threads"]
+        self.threads = max(1, int(self.state["identity"]["threads"]))
 
     def refuse(self, now: Mapping[str, Any]) -> None:
         """Refuse to go on with another network, environment, package version or thread count.
@@ -37,7 +58,8 @@ class SavedRun:
         Raises:
             ValueError: with every difference, one a line.
         """
-        found = differences(self.state["identity"], now)
+        with as_written(self.directory):
+            found = differences(self.state["identity"], now)
         if found:
             lines = "\n".join(f"resume={self.directory}: {difference}" for difference in found)
             raise ValueError(

@@ -34,7 +34,7 @@ from training.pretraining.start import Start, begun_pretraining, take_weights
 from training.progression import Intervals
 from training.refusal import Refusal
 from training.replays import refuse_large_replay
-from training.resume import SavedRun, open_run
+from training.resume import SavedRun, as_written, open_run
 from training.run import Diverged, Run, Status
 from training.telemetry import build_telemetry
 from training.threads import set_num_threads
@@ -90,7 +90,8 @@ def _build_run(
     stack.callback(evaluator.close)
     films = build_films(config)
     stack.callback(films.close)
-    saved, begun = _earlier(config, directory)
+    with as_written(directory):
+        saved, begun = _earlier(config, directory)
     agent = build_session_agent(config, environments, saved or begun)
     own = identity(config, environments)
     start = Start()
@@ -108,7 +109,8 @@ def _build_run(
     parameters = parameter_counts(agent.parts())
     earlier = saved or begun
     state = None if earlier is None else earlier.state
-    tensorboard = begin_records(config, directory, state, own["versions"])
+    with as_written(directory):
+        tensorboard = begin_records(config, directory, state, own["versions"])
     stack.callback(tensorboard.close)
     print(header(config, agent, parameters), *start.notices, sep="\n", flush=True)
     if task is not None:
@@ -131,12 +133,18 @@ def _build_run(
         final_episodes=config.evaluation.final_episodes,
         final_checkpoint=config.evaluation.checkpoint,
         identity=own,
-        facts={"seed": config.seed, "parameters": parameters, "versions": own["versions"]},
+        facts={
+            "seed": config.seed,
+            "num_threads": own["threads"],
+            "parameters": parameters,
+            "versions": own["versions"],
+        },
     )
     run.at.pretraining_env_steps = start.env_steps
     if saved is not None:
-        exact = run.restore(saved.checkpoint)
-        print(*saved.notices(config, agent, exact), sep="\n", flush=True)
+        with as_written(directory):
+            exact = run.restore(saved.checkpoint)
+            print(*saved.notices(config, agent, exact), sep="\n", flush=True)
     return run
 
 

@@ -95,7 +95,8 @@ def _reason(code: int) -> str:
 def _remedy(run_directory: Path, words: Sequence[str], trust: Sequence[str]) -> str:
     if any((run_directory / "checkpoints" / "last").glob("manifest*.json")):
         return shlex.join(["python", "train.py", f"resume={run_directory}", *trust])
-    own = [word for word in words if not word.startswith(("run_dir=", "hydra.output_subdir="))]
+    of_jobs = ("run_dir=", "hydra.output_subdir=", "hydra.mode=", "hydra.job.num=")
+    own = [word for word in words if not word.startswith(of_jobs)]
     return f"python train.py {shlex.join(own)}"
 
 

@@ -71,6 +71,7 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
         difference = other_spaces(policy.agent, environments)
         if difference is not None:  # the networks cannot read it, or actions would change meaning
             raise ValueError(difference)
+        set_num_threads(policy.config.num_threads, policy.agent)  # another may have been built
         collector = build_collector(policy.config, environments)
         for iteration in iterations(
             policy.agent, collector, total_env_steps=env_steps, is_watched=lambda steps: False

@@ -167,7 +167,7 @@ def _spread(count: int, wanted: int) -> Int[Tensor, " n"]:
 
 
 def _pictures(agent: Agent, backbone: str, reading: _Reading) -> dict[str, npt.NDArray[np.uint8]]:
-    """Draw what auxiliary losses can say again of observations, above what was observed."""
+    """Draw what was observed, above what auxiliary losses reconstruct of it."""
     if backbone not in agent.auxiliary.by_backbone:
         return {}
     losses = agent.auxiliary.by_backbone[backbone]

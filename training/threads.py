@@ -1,6 +1,8 @@
 """Threads of this process, for PyTorch and for numpy's linear algebra."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -8,6 +10,23 @@ from torch import nn
 
 _SMALL_NETWORK = 500_000
 """Parameters up to which one thread beats several: waking them costs more than they save."""
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Draw weights from PyTorch's default generator, the same ones on every number of threads.
+
+    An orthogonal draw is a QR decomposition, whose last bits depend on the number of threads: it is
+    one here. Generator and number are afterwards what they were.
+    """
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(count)
 
 
 def set_num_threads(setting: int | str, network: nn.Module) -> None:

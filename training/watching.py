@@ -14,7 +14,7 @@ from training.environments import build_environments
 from training.episodes import InvalidExperience
 from training.evaluation import Evaluation, Evaluator, Play
 from training.files import replace
-from training.film import Film, film_kind, outcome
+from training.film import Film, Kind, film_kind, outcome
 from training.refusal import Refusal
 from training.rendering import DrawingFailure, build_drawn, frames_per_second
 from training.restore import load_agent
@@ -46,6 +46,7 @@ def watch_run(config: DictConfig) -> Watched:
                 device=config.device,
                 trusted_packages=config.trusted_packages,
             )
+            film_path = None if kind is None else _film_path(config, kind)
             seed = run_config.seed if config.seed is None else config.seed
             environments, watch = _environments(config, run_config)
             stack.callback(environments.close)
@@ -62,10 +63,12 @@ def watch_run(config: DictConfig) -> Watched:
             raise Refusal(f"run={config.run}: {error}", 2) from error
         try:
             evaluation = evaluator(agent, episodes=config.evaluation.episodes, index=0, watch=watch)
-            if camera is None or kind is None:
+            if camera is None or kind is None or film_path is None:
                 return Watched(evaluation, None, None)
             film = camera.film(agent, index=0, kind=kind)
-            return Watched(evaluation, film, _keep(film, config))
+            film_path.parent.mkdir(exist_ok=True)
+            replace(film_path, film.data)
+            return Watched(evaluation, film, film_path)
         except (InvalidExperience, EnvironmentFailure, DrawingFailure, OSError) as error:
             raise Refusal(f"run={config.run}: {error}", 1) from error
 
@@ -98,12 +101,16 @@ def _environments(config: DictConfig, run_config: DictConfig) -> tuple[VectorEnv
     return environments, Window(frames_per_second(environments))
 
 
-def _keep(film: Film, config: DictConfig) -> Path:
-    """Write a film into the run's directory, in one rename."""
-    name = config.evaluation.checkpoint
+def _film_path(config: DictConfig, kind: Kind) -> Path:
+    """Name the file of a film, in the run's own directory whatever the run holds.
+
+    Raises:
+        ValueError: there is no such place.
+    """
+    name, videos = config.evaluation.checkpoint, Path(config.run) / "videos"
     _, state = load_checkpoint(Path(config.run) / "checkpoints" / name)
+    steps = state.get("env_steps")
+    if type(steps) is not int or videos.is_symlink():
+        raise ValueError(f"{videos} is a link, or the checkpoint does not tell its step")
     other = "" if config.seed is None else f"-seed{config.seed}"
-    path = Path(config.run) / "videos" / f"{name}-{state['env_steps']}{other}.{film.kind}"
-    path.parent.mkdir(exist_ok=True)
-    replace(path, film.data)
-    return path
+    return videos / f"{name}-{steps}{other}.{kind}"

@@ -31,13 +31,13 @@ def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
     """
     if source.is_dir():
         return _read_directory(key, source)[0]
+    if not source.is_file():
+        raise ValueError(
+            f"{key}={source}: nothing is there; expected a run, a checkpoint or a .safetensors file"
+        )
     try:
         is_of_torch = zipfile.is_zipfile(source) or _starts_with(source, _PICKLED)
         return _read_torch(key, source) if is_of_torch else safetensors.torch.load_file(source)
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{key}={source}: nothing is there; expected a run, a checkpoint or a .safetensors file"
-        ) from error
     except (OSError, SafetensorError) as error:
         raise ValueError(
             f"{key}={source}: cannot be read as a run or a safetensors file: {error}"
@@ -51,7 +51,7 @@ def frames_behind(source: Path) -> int:
         if "progression" in state:  # a run
             return int(state["progression"]["pretraining_env_steps"])
         return int(state["pretraining"]["env_steps"]) + int(state.get("earlier_env_steps", 0))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return 0
 
 
@@ -69,13 +69,12 @@ def _starts_with(path: Path, beginning: bytes) -> bool:
 
 def _read_torch(key: str, source: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(source, map_location="cpu", weights_only=True)
+        return dict(_tensors(torch.load(source, map_location="cpu", weights_only=True)))
     except Exception as error:  # whatever the file makes the restricted loader stumble over
         raise ValueError(
             f"{key}={source}: not loaded, as it holds more than tensors (or is damaged), and "
             "reading that would run code from it; save the state_dict() alone, best as safetensors"
         ) from error
-    return dict(_tensors(content))
 
 
 def _tensors(node: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

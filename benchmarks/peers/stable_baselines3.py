@@ -153,7 +153,7 @@ def replaying_model(work: Replaying, seed: int) -> DQN:
         batch_size=work.batch_size,
         train_freq=work.train_frequency,
         gradient_steps=1,
-        target_update_interval=work.target_update_interval * work.steps_per_iteration,
+        target_update_interval=work.target_update_interval,
         exploration_initial_eps=work.epsilon,
         exploration_final_eps=work.epsilon,
         policy_kwargs=network,

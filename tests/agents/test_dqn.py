@@ -1,5 +1,6 @@
 """DQN on the stream: whose memory, which steps, what target, when."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.action_values import ActionValues, taken
 from agents.auxiliary import AuxiliaryLosses
@@ -50,7 +51,7 @@ def build_dqn(
     prioritized: bool = False,
     num_envs: int = 3,
     buffer_size: int = 300,
-    interval: int = 3,
+    interval: int = 12,
     batch_size: int = 16,
 ) -> DQN:
     """DQN around a memory that reads observations as they are."""
@@ -106,7 +107,7 @@ def build_dqn(
             sampler=sampler,
         ),
         windows=windows,
-        clock=UpdateClock(learning_starts=0, replay_ratio=0.25),
+        clock=UpdateClock(learning_starts=0, replay_ratio=0.25, target_update_interval=interval),
         target=QTarget(
             networks,
             windows=windows,
@@ -128,7 +129,6 @@ def build_dqn(
         ),
         generator=np.random.default_rng(0),
         batch_size=batch_size,
-        target_update_interval=interval,
         polyak_rate=1.0,
         epsilon=lambda progress: 0.5,
         importance_exponent=lambda progress: 0.4,
@@ -451,19 +451,99 @@ def test_stored_states_are_those_that_acting_had(build) -> None:
 # ---- when
 
 
-@pytest.mark.parametrize("num_envs", [1, 4])
-def test_the_target_follows_after_so_many_gradient_steps(build, num_envs: int) -> None:
+def slow_weights(agent: DQN) -> Tensor:
+    return nn.utils.parameters_to_vector(
+        agent.target.network.get_submodule("value_head").parameters()
+    )
+
+
+def own_weights(agent: DQN) -> Tensor:
+    return nn.utils.parameters_to_vector(agent.value_head.parameters())
+
+
+class SpyTarget:
+    """Stands in for the gradient step; keeps the target's weights and the network's before each."""
+
+    def __init__(self, agent: DQN) -> None:
+        self.steps: list[tuple[Tensor, Tensor]] = []
+        self._agent, self._step = agent, agent._gradient_step
+        agent._gradient_step = self
+
+    def __call__(self, *arguments: Any) -> Any:
+        with torch.no_grad():
+            self.steps.append((slow_weights(self._agent), own_weights(self._agent)))
+        return self._step(*arguments)
+
+
+@pytest.mark.parametrize(("num_envs", "frequency"), [(1, 1), (1, 24), (4, 6), (3, 40)])
+def test_the_target_is_copied_between_blocks_by_environment_steps(
+    build, num_envs: int, frequency: int
+) -> None:
+    """Where it is copied no step of a block has been taken, and resets count nowhere."""
     run = build(
-        "agent=dqn", f"env.num_envs={num_envs}", "agent.train_frequency=1",
-        "agent.replay_ratio=0.5", "agent.target_update_interval=5", "agent.learning_starts=0",
+        "agent=dqn", f"env.num_envs={num_envs}", f"agent.train_frequency={frequency}",
+        "agent.replay_ratio=0.5", "agent.target_update_interval=30", "agent.learning_starts=30",
     )  # fmt: skip
-    agent, copies = run.agent, []
-    follow = agent.target.network.follow
-    agent.target.network.follow = lambda rate: copies.append(agent.clock.updates) or follow(rate)
-    while run.collector.env_steps < 100:
+    agent, target = run.agent, own_weights(run.agent).clone()
+    blocks = 0
+    while run.collector.env_steps < 400:
+        before = run.collector.env_steps
+        trajectory = run.collector.collect(agent)
+        if run.collector.env_steps // 30 > before // 30:
+            target = own_weights(agent).clone()
+        spy = SpyTarget(agent)
+        agent.learn(trajectory)
+        agent._gradient_step = spy._step
+        assert all(torch.equal(slow, target) for slow, _ in spy.steps)
+        blocks += bool(spy.steps)
+    assert blocks > 3
+    assert agent.clock.updates > 150
+    assert not torch.equal(own_weights(agent), target)
+
+
+def test_a_slow_target_moves_after_each_gradient_step(build) -> None:
+    run = build(
+        "agent=dqn", "agent.train_frequency=20", "agent.polyak_rate=0.25",
+        "agent.target_update_interval=null",
+    )  # fmt: skip
+    agent = run.agent
+    spy = SpyTarget(agent)
+    while len(spy.steps) < 20:
         agent.learn(run.collector.collect(agent))
-    assert agent.clock.updates >= 40
-    assert len(copies) == agent.clock.updates // 5
+    for (slow, _), (later, own) in itertools.pairwise(spy.steps):
+        torch.testing.assert_close(later, slow + 0.25 * (own - slow))
+
+
+@pytest.mark.parametrize("head", ["hl_gauss", "two_hot", "c51"])
+def test_a_learnt_support_has_seen_the_targets_of_every_gradient_step(build, head: str) -> None:
+    """A reward that most batches of a block do not hold is inside before it is learnt from."""
+    run = build(
+        "agent=dqn", f"value_head={head}", "value_head.support=auto", "agent.noisy=true",
+        "agent.train_frequency=40", "agent.replay_ratio=0.5", "agent.double_q=true",
+    )  # fmt: skip
+    agent, found = run.agent, []
+    head, slow = agent.value_head, agent.target.network.get_submodule("value_head")
+    step = agent._gradient_step
+
+    def spy(window: Trajectory, *arguments: Any) -> Any:
+        found.append((window.rewards.max().item(), head.support.limits[1].item()))
+        assert torch.equal(slow.support.limits, head.support.limits)
+        if head.fits_returns:
+            targets = agent.target(window, window.state, arguments[1])
+            assert targets.abs().max() <= head.support.limits[1]
+        return step(window, *arguments)
+
+    agent._gradient_step = spy
+    agent.learn(run.collector.collect(agent))
+    trajectory, first = run.collector.collect(agent), len(found)
+    rewards = trajectory.rewards.clone()
+    rewards[9] = 1000.0
+    agent.is_watched = False
+    agent.learn(changed(trajectory, rewards=rewards))
+    largest, limits = map(np.array, zip(*found, strict=True))
+    assert largest.max() == 1000
+    assert largest[first] == 1  # the block's first batch
+    assert (largest <= limits).all()
 
 
 def test_epsilon_falls_with_environment_steps(build) -> None:

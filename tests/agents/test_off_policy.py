@@ -9,18 +9,40 @@ from agents.exploration import exploration_schedule
 from agents.off_policy import UpdateClock, sequence_priorities
 
 
+def make_clock(starts: int, ratio: float, *, interval: int | None = None) -> UpdateClock:
+    return UpdateClock(learning_starts=starts, replay_ratio=ratio, target_update_interval=interval)
+
+
 @pytest.mark.parametrize("num_envs", [1, 4, 7])
 @pytest.mark.parametrize("ratio", [0.1, 0.25, 1.0, 2.0, 0.3])
 def test_gradient_steps_follow_environment_steps(num_envs: int, ratio: float) -> None:
-    clock = UpdateClock(learning_starts=0, replay_ratio=ratio)
-    numbers = [n for _ in range(100) for n in clock.advance(num_envs, is_ready=True)]
-    assert numbers == list(range(1, len(numbers) + 1))
-    assert len(numbers) == clock.updates == int(num_envs * 100 * ratio + 1e-6)
+    clock = make_clock(0, ratio)
+    due = [clock.advance(num_envs, is_ready=True)[0] for _ in range(100)]
+    assert sum(due) == clock.updates == int(num_envs * 100 * ratio + 1e-6)
+    assert max(due) - min(due) <= 1
+
+
+@pytest.mark.parametrize(
+    ("env_steps", "expected"),
+    [
+        (1, [10, 20, 30, 40]),
+        (4, [12, 20, 32, 40]),  # where a multiple was reached, or passed
+        (10, [10, 20, 30, 40]),
+        (25, [25, 50, 75, 100]),  # several multiples are one copy
+    ],
+)
+def test_copies_follow_environment_steps(env_steps: int, expected: list[int]) -> None:
+    clock = make_clock(0, 0.25, interval=10)
+    found = []
+    for taken in range(env_steps, 101, env_steps):
+        if clock.advance(env_steps, is_ready=True)[1]:
+            found.append(taken)
+    assert found[:4] == expected
 
 
 def test_steps_before_learning_starts_are_not_made_up_for() -> None:
-    clock = UpdateClock(learning_starts=1000, replay_ratio=0.5)
-    due = [len(clock.advance(256, is_ready=True)) for _ in range(6)]
+    clock = make_clock(1000, 0.5)
+    due = [clock.advance(256, is_ready=True)[0] for _ in range(6)]
     assert due == [0, 0, 0, 128, 128, 128]
 
 
@@ -42,19 +64,19 @@ def test_rounding_costs_no_gradient_step(build) -> None:
 
 
 def test_nor_are_those_before_there_is_anything_to_learn_from() -> None:
-    clock = UpdateClock(learning_starts=0, replay_ratio=1.0)
-    assert [len(clock.advance(5, is_ready=step > 2)) for step in range(5)] == [0, 0, 0, 5, 5]
+    clock = make_clock(0, 1.0)
+    assert [clock.advance(5, is_ready=step > 2)[0] for step in range(5)] == [0, 0, 0, 5, 5]
 
 
 def test_a_clock_that_goes_on_takes_the_steps_it_would_have_taken() -> None:
-    clock = UpdateClock(learning_starts=50, replay_ratio=0.3)
-    expected = [len(clock.advance(7, is_ready=True)) for _ in range(40)]
-    clock = UpdateClock(learning_starts=50, replay_ratio=0.3)
+    clock = make_clock(50, 0.3, interval=20)
+    expected = [clock.advance(7, is_ready=True) for _ in range(40)]
+    clock = make_clock(50, 0.3, interval=20)
     found = []
     for _ in range(40):
-        found.append(len(clock.advance(7, is_ready=True)))
+        found.append(clock.advance(7, is_ready=True))
         saved = clock.state_dict()
-        clock = UpdateClock(learning_starts=50, replay_ratio=0.3)
+        clock = make_clock(50, 0.3, interval=20)
         clock.load_state_dict(saved)
     assert found == expected
 

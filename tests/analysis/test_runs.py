@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from analysis.runs import Damaged, find_runs, read_run
 
@@ -114,14 +113,6 @@ def test_what_cannot_be_read_is_damaged(leave) -> None:
     (directory / "summary.json").mkdir()
     with pytest.raises(Damaged, match=r"summary\.json is damaged"):
         read_run(directory)
-
-
-def test_both_loaders_read_the_same(leave, monkeypatch) -> None:
-    directory = leave("run", "optimizer.learning_rate=1e-5", "pomdp=mask_velocity")
-    fast = read_run(directory)
-    monkeypatch.setattr("analysis.runs._Loader", yaml.SafeLoader)
-    assert read_run(directory) == fast
-    assert fast.choices["optimizer.learning_rate"] == 1e-5
 
 
 def test_weights_alone_are_no_run(leave, tmp_path: Path) -> None:

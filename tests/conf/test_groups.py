@@ -114,6 +114,7 @@ def test_defaults_have_their_contract() -> None:
     assert config.memory == {"_target_": "networks.memory.NoMemory", "sequence_length": 1}
 
 
+@pytest.mark.filterwarnings("ignore:experiment=.*left out memory.sequence_length:UserWarning")
 @pytest.mark.parametrize(
     "experiment", ["cartpole_no_velocity", "cartpole_no_velocity_200", "repeat_previous"]
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conf.compose import InvalidConfiguration, compose, load
-from conf.targets import is_trusted, target_problems
+from conf.targets import is_trusted, package_problems, target_problems, trust_words
 
 CANARIES = [
     "os.system",
@@ -28,6 +28,11 @@ CANARIES = [
     ".agents.ppo.PPO",
     "agents.ppo.PPO; import os",
     "torch.nn..Linear",
+    "networks.mlp.Tensor",
+    "training.tracking.TensorBoard",
+    "envs.workers.WorkerVectorEnv",
+    "gymnasium.wrappers.RecordVideo",
+    "gymnasium.wrappers.rendering.RecordVideo",
 ]
 PLACES = [
     "agent._target_={}",
@@ -75,9 +80,30 @@ def test_user_vouches_for_a_package_of_their_own() -> None:
     assert not is_trusted("miner.Net", ["mine"])
 
 
+def test_nobody_vouches_for_what_is_ours_and_not_meant_to_be_named() -> None:
+    assert not is_trusted("training.tracking.TensorBoard", ["training"])
+
+
+def test_a_run_imports_known_modules_alone() -> None:
+    """A submodule of a known package may do anything when it is imported."""
+    assert package_problems(["ale_py", "minigrid", "envs.atari"], []) == []
+    for package in ("minigrid.manual_control", "mine", "mine.tasks"):
+        name = package.partition(".")[0]
+        (problem,) = package_problems([package], ["other"])
+        assert f"trusted_packages=[{name}]" in problem
+        assert package_problems([package], [name]) == []
+        assert trust_words([package], []) == [f"trusted_packages=[{name}]"]
+
+
 def test_standard_library_cannot_be_vouched_for() -> None:
     with pytest.raises(InvalidConfiguration, match="'os' belongs to Python's standard library"):
         load(["trusted_packages=[os]", "extractor._target_=os.system"])
+
+
+def test_a_class_is_refused_in_one_line() -> None:
+    with pytest.raises(InvalidConfiguration) as refusal:
+        load(["extractor._target_=networks.mlp.MPL"])
+    assert len(refusal.value.problems) == 1
 
 
 def test_remedy_is_named_for_a_users_package(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def test_translations_exist() -> None:
         ("agent.batch_size", "agent.num_minibatches", None),
         ("agent.n_steps", "agent.rollout_length", "agent.n_step"),
         ("agent.tau", "agent.polyak_rate (1 copies), which nothing", "agent.polyak_rate"),
-        ("agent.target_network_frequency", "gradient steps), which nothing", "target_update_int"),
+        ("agent.target_network_frequency", "target_update_interval, which", "target_update_int"),
         ("agent.learning_rate", "optimizer.learning_rate", "optimizer.learning_rate"),
         ("agent.train_freq", "agent.train_frequency (steps", "agent.train_frequency"),
     ],

@@ -297,16 +297,22 @@ FAULTS = [
             "agents/test_dqn.py::test_importance_weights_follow_progress",
         ),
         (
-            "the target is copied one gradient step off",
-            "if update % self.target_update_interval == 0:",
-            "if (update + 1) % self.target_update_interval == 0:",
-            "agents/test_target_copies.py",
+            "a target that is copied at intervals follows every gradient step",
+            "if self.polyak_rate < 1:",
+            "if self.polyak_rate <= 1:",
+            "agents/test_dqn.py::test_the_target_is_copied_between_blocks_by_environment_steps",
+        ),
+        (
+            "a learnt support sees the first batch of a block alone",
+            "if self.value_head.learns_support or (self.is_watched and not metrics):",
+            "if not metrics and (self.value_head.learns_support or self.is_watched):",
+            "agents/test_dqn.py::test_a_learnt_support_has_seen_the_targets_of_every_gradient_step",
         ),
         (
             "the target is always copied whole",
             "self.target.network.follow(self.polyak_rate)",
             "self.target.network.follow(1.0)",
-            "agents/test_target_copies.py",
+            "agents/test_dqn.py::test_a_slow_target_moves_after_each_gradient_step",
         ),
         (
             "weights from elsewhere are not the target's",
@@ -394,6 +400,11 @@ FAULTS = [
     *plant(
         "agents/off_policy.py",
         "agents/test_off_policy.py",
+        (
+            "the target is copied one step off",
+            "taken // every > before // every",
+            "(taken + 1) // every > (before + 1) // every",
+        ),
         (
             "learning starts one round late",
             "taken < self._learning_starts",

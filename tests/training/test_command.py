@@ -19,8 +19,8 @@ from training.tracking import TensorBoard
 def typed(monkeypatch):
     """Lets a command line be the one that started this process."""
 
-    def type_words(words: list[str], flags: str | None = None) -> list[str]:
-        config = Composer("config", flags).loader.load_configuration("config", words, RunMode.RUN)
+    def type_words(words: list[str], flags: str | None = None, name: str = "config") -> list[str]:
+        config = Composer(name, flags).loader.load_configuration(name, words, RunMode.RUN)
         monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
         monkeypatch.setattr(HydraConfig, "get", lambda: config.hydra)
         line = command()
@@ -50,6 +50,13 @@ def test_own_configurations_are_found_again(typed, tmp_path) -> None:
         f"--config-dir={tmp_path}",
         "memory=mine",
     ]
+
+
+def test_another_configuration_is_named_again(typed, tmp_path) -> None:
+    (tmp_path / "other.yaml").write_text("defaults: [config, _self_]\nseed: 7\n")
+    words = ["hydra.mode=RUN", "hydra.verbose=true", "memory=gru", "run_dir=x"]
+    flags = [f"--config-dir={tmp_path}", "--config-name=other"]
+    assert typed(words, str(tmp_path), "other")[2:] == [*flags, "hydra.verbose=true", "memory=gru"]
 
 
 def test_a_run_is_introduced(tmp_path, typed) -> None:

@@ -11,19 +11,21 @@ import torch
 from gymnasium import spaces
 
 import training.evaluation
+from envs.make import make_environments
 from envs.seeding import environment_seeds
 from envs.sequential import SequentialVectorEnv
 from envs.vector import EnvironmentFailure
+from envs.wrappers import ScaleReward
 from training.collect import InvalidExperience
 from training.episodes import Abandoned
-from training.evaluation import Evaluation, Evaluator, evaluate
+from training.evaluation import Evaluation, Evaluator, describe, evaluate
 
 
 def evaluator(run, *, deterministic: bool = True, seed: int = 0) -> Evaluator:
     return Evaluator(run.environments, seed=seed, deterministic=deterministic)
 
 
-def play(agent, environments, episodes: int) -> Evaluation:
+def play(agent, environments, episodes: int, **options: Any) -> Evaluation:
     return evaluate(
         agent,
         environments,
@@ -31,7 +33,31 @@ def play(agent, environments, episodes: int) -> Evaluation:
         seeds=range(environments.num_envs),
         generator=np.random.default_rng(0),
         deterministic=False,
+        **options,
     )
+
+
+OPTIONS: dict[str, Any] = {
+    "id": "neurl/Endless-v0",
+    "kwargs": {"limit": None},
+    "packages": [],
+    "num_envs": 2,
+    "on_failure": "stop",
+    "step_timeout": None,
+    "time_limit": None,
+    "frame_stack": 1,
+    "previous_action": False,
+    "previous_reward": False,
+    "pomdp": [],
+}
+
+
+class TwoAtOnce(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Takes two steps of the environment in one."""
+
+    def step(self, action: Any) -> Any:
+        super().step(action)
+        return super().step(action)
 
 
 class Actor(torch.nn.Module):
@@ -74,7 +100,7 @@ def test_episodes_are_shared_out_evenly(actor, counting, episodes, expected) -> 
 
 
 def test_summary_is_plain_and_says_everything() -> None:
-    summary = Evaluation(returns=(1.0, 3.0), lengths=(1, 4), unfinished=0).summary()
+    summary = Evaluation(returns=(1.0, 3.0), lengths=(1, 4), unfinished=0, unplayed=0).summary()
     assert summary == {
         "return_mean": 2.0,
         "return_std": 1.0,
@@ -190,8 +216,27 @@ def test_episodes_that_never_end_are_cut_and_told(monkeypatch, actor, vectorized
     result = play(actor, environments, 8)
     # an episode that would never end counts once, whatever its environment owes
     assert sorted(result.lengths) == [10, 10, 49, 49, 50, 50, 50]
-    assert result.unfinished == 1
+    assert (result.unfinished, result.unplayed) == (1, 1)
     assert result.returns == tuple(map(float, result.lengths))
+    assert describe(result).endswith(
+        "over 7 episodes; 1 cut after 50 steps, 1 not played (env.time_limit cuts sooner)"
+    )
+
+
+def factor(environment: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    return ScaleReward(environment, factor=0.01)
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_episodes_that_are_cut_count_by_raw_rewards_too(actor, vectorization) -> None:
+    environments = make_environments(
+        **{**OPTIONS, "wrappers": [TwoAtOnce, factor], "vectorization": vectorization}
+    )
+    with contextlib.closing(environments):
+        result = play(actor, environments, 5, max_episode_steps=6)
+    assert result.returns == (12, 12)
+    assert result.lengths == (12, 12)
+    assert (result.unfinished, result.unplayed) == (2, 3)
 
 
 def test_normalisation_stands_still(build) -> None:
@@ -344,7 +389,7 @@ def test_whoever_watches_sees_the_reset_and_every_step(actor, counting) -> None:
 
 
 def test_a_saved_evaluation_is_the_same() -> None:
-    evaluation = Evaluation(returns=(1.5, -3.0), lengths=(1, 4), unfinished=1)
+    evaluation = Evaluation(returns=(1.5, -3.0), lengths=(1, 4), unfinished=1, unplayed=2)
     stored = json.loads(json.dumps(evaluation.state_dict()))
     assert Evaluation.from_state_dict(stored) == evaluation
 

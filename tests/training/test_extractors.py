@@ -47,7 +47,6 @@ def test_looking_leaves_running_statistics_alone() -> None:
         (Net(7), "critic.extractor: Net says output_size=7 and makes 3"),
         (nn.Linear(5, 3), "critic.extractor: Linear cannot read observations of shape"),
         (nn.Unflatten(1, (2, 2)), "rows of features"),
-        (len, "no torch.nn.Module"),
     ],
 )
 def test_what_does_not_fit_is_refused(network, words: str) -> None:
@@ -65,6 +64,59 @@ def test_an_extractor_of_vectors_reads_all_parts_as_one() -> None:
     assert isinstance(extractor.extractor, MLP)
     assert width == 5
     assert extractor.extractor.layers[0].in_features == 2 * 3 + 4 + 1
+
+
+class Speed(nn.Module):
+    """Reads one part of several, by its name."""
+
+    reads_parts = True
+
+    def __init__(self, input_shape: dict[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(*input_shape["speed"], 3)
+
+    def forward(self, parts: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.layer(parts["speed"])
+
+
+class Deaf(Speed):
+    reads_parts = False
+
+
+def test_a_class_can_ask_for_the_parts_by_name() -> None:
+    extractor, width = build_extractor("extractor", {"_target_": f"{__name__}.Speed"}, SHAPES)
+    assert (type(extractor), width) == (Speed, 3)
+    parts = {name: torch.rand(2, *shape) for name, shape in SHAPES.items()}
+    assert extractor(parts).equal(extractor.layer(parts["speed"]))
+    with pytest.raises(ValueError, match=r"Speed reads Dict observations.*use extractor=mlp"):
+        build_extractor("extractor", {"_target_": f"{__name__}.Speed"}, (4,))
+
+
+def test_who_does_not_ask_is_told_what_it_gets() -> None:
+    with pytest.raises(ValueError, match=r"as one row of 11 numbers: by name, a class that says"):
+        build_extractor("extractor", {"_target_": f"{__name__}.Deaf"}, SHAPES)
+
+
+class Normalized(nn.Sequential):
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        super().__init__(nn.Linear(*input_shape, 3), nn.BatchNorm1d(3))
+
+
+@pytest.mark.parametrize("agent", ["ppo", "a2c", "dqn", "pqn"])
+@pytest.mark.parametrize("freeze", [False, True, 100])
+def test_batch_statistics_are_refused_where_they_would_move_the_policy(
+    build_run, agent: str, freeze: bool | int
+) -> None:
+    words = [f"agent={agent}", f"extractor._target_={__name__}.Normalized", "~extractor.activation"]
+    words += [f"trusted_packages=[{__name__.partition('.')[0]}]", f"extractor.freeze={freeze}"]
+    words += [
+        f"~extractor.{key}" for key in ("hidden_sizes", "layer_norm", "initialization", "gain")
+    ]
+    if agent in ("dqn", "pqn") or freeze is True:
+        assert build_run(words).agent is not None
+        return
+    with pytest.raises(ValueError, match=r"^extractor: 1 is a BatchNorm1d.*LayerNorm or GroupNorm"):
+        build_run(words)
 
 
 def test_each_part_gets_its_own_or_the_default() -> None:

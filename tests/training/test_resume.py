@@ -421,6 +421,9 @@ def test_a_full_disk_costs_checkpoints_and_not_the_run(train, monkeypatch, tmp_p
         return save(directory, **contents)
 
     monkeypatch.setattr(training.archive, "save_checkpoint", fail)
-    with pytest.warns(RuntimeWarning, match=r"No space left on device; training goes on"):
+    with (
+        pytest.warns(RuntimeWarning, match="checkpoints/best: manifest.json is missing"),
+        pytest.warns(RuntimeWarning, match=r"No space left on device; training goes on"),
+    ):
         run = train(*RUN, directory=tmp_path / "run")
     assert run.summary["status"] == "finished"

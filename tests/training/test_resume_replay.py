@@ -24,14 +24,25 @@ RUN = [
     "checkpoint.interval=48",
     "optimizer.learning_rate=0.01",
     "optimizer.schedule=linear",
-    "agent.target_update_interval=7",
     "agent.buffer_size=72",
 ]
 LSTM = ["memory=lstm", "memory.hidden_size=4", "memory.sequence_length=6", "agent.batch_size=4"]
 CASES = {
-    "uniform": ["agent.double_q=true", "agent.polyak_rate=0.3", "agent.replay_ratio=0.3"],
-    "prioritised lstm": [*LSTM, "agent.prioritized=true", "agent.burn_in=2", "agent.n_step=2"],
+    "uniform": [
+        "agent.double_q=true",
+        "agent.polyak_rate=0.3",
+        "agent.target_update_interval=null",
+        "agent.replay_ratio=0.3",
+    ],
+    "prioritised lstm": [
+        *LSTM,
+        "agent.target_update_interval=28",
+        "agent.prioritized=true",
+        "agent.burn_in=2",
+        "agent.n_step=2",
+    ],
     "prioritised stacks": [
+        "agent.target_update_interval=28",
         "env.frame_stack=3",
         "agent.prioritized=true",
         "agent.n_step=3",

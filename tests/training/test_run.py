@@ -66,7 +66,7 @@ def test_summary_tells_everything(run) -> None:
     assert summary["parameters"]["total"] == sum(
         count for part, count in summary["parameters"].items() if part != "total"
     )
-    assert summary["seed"] == 0
+    assert (summary["seed"], summary["num_threads"]) == (0, 1)
     assert summary["versions"]["torch"] == torch.__version__
     assert 0 < summary["training_seconds"] <= summary["wall_seconds"]
 
@@ -78,13 +78,40 @@ def test_updates_are_gradient_steps(run) -> None:
     assert state["updates"] == run.summary["updates"]
 
 
-def test_best_is_the_best_evaluation(run) -> None:
-    scores = run.scalars()["evaluation/return"]
+def test_best_is_the_best_evaluation(train) -> None:
+    run = train(*EVALUATED, "seed=5", "evaluation.final_episodes=10")
+    *scores, (last_step, last_score) = run.scalars()["evaluation/return"]
     best_step, best_score = max(scores, key=lambda point: (point[1], point[0]))
-    assert run.summary["best"]["return_mean"] == pytest.approx(best_score)
-    assert run.summary["best"]["env_steps"] == best_step
+    best, last = run.summary["best"], run.summary["evaluation"]
+    assert (best["episodes"], last["episodes"]) == (10, 10)
+    assert last_score == pytest.approx(last["return_mean"])
+    assert last_score < best["return_mean"] != best_score  # which was that of two episodes
+    assert best["env_steps"] == best_step < last_step == run.summary["env_steps"]
     _, state = load_checkpoint(run.directory / "checkpoints" / "best")
     assert state["env_steps"] == best_step
+
+
+def test_last_and_best_weights_are_told_over_as_many_episodes(train) -> None:
+    """Of every environment's episodes the first is the longest: few episodes flatter."""
+    run = train(
+        *EVALUATED,
+        "env.id=neurl/Counting-v0",
+        "+env.kwargs.lengths=[5, 1]",
+        "evaluation.final_episodes=4",
+    )
+    assert [score for _, score in run.scalars()["evaluation/return"]] == [5.0, 5.0, 3.0]
+    assert run.summary["evaluation"]["return_mean"] == run.summary["best"]["return_mean"] == 3.0
+    assert run.summary["evaluation"]["episodes"] == run.summary["best"]["episodes"] == 4
+    # as good as the best, and later
+    _, state = load_checkpoint(run.directory / "checkpoints" / "best")
+    assert state["env_steps"] == run.summary["best"]["env_steps"] == run.summary["env_steps"]
+
+
+def test_best_weights_that_are_evaluated_last_are_told_once(train) -> None:
+    run = train(*EVALUATED, "evaluation.checkpoint=best", "evaluation.final_episodes=5")
+    best = dict(run.summary["best"])
+    assert best.pop("env_steps") < run.summary["env_steps"]
+    assert best == run.summary["evaluation"]
 
 
 def test_configuration_is_kept_as_it_was_run(run) -> None:
@@ -201,10 +228,15 @@ def test_a_run_without_evaluations_has_a_final_one(train) -> None:
     assert run.summary["best"]["env_steps"] == run.summary["env_steps"]
 
 
-def test_no_finished_episode_is_no_mean(train, monkeypatch) -> None:
+def test_no_finished_episode_is_no_mean(train, monkeypatch, capsys) -> None:
     monkeypatch.setattr("training.evaluation.MAX_EPISODE_STEPS", 20)
-    run = train("env.id=neurl/Endless-v0", "+env.kwargs.limit=null", "total_env_steps=64")
+    run = train(
+        "env.id=neurl/Endless-v0", "+env.kwargs.limit=null", "total_env_steps=64",
+        "evaluation.final_episodes=5",
+    )  # fmt: skip
     assert run.summary["train_return_mean"] is None
+    line = "20.00 +- 0.00; 2 cut after 20 steps, 3 not played (env.time_limit cuts sooner)"
+    assert line in capsys.readouterr().out
     assert run.summary["evaluation"]["returns"] == [20.0, 20.0]
 
 
@@ -448,6 +480,15 @@ def test_a_directory_is_one_processs(tmp_path: Path) -> None:
         assert tmp_path.is_dir()  # in use
     discard(tmp_path)
     assert not tmp_path.exists()
+
+
+def test_it_is_said_once_that_clipping_leaves_no_gradient(train) -> None:
+    words = ["total_env_steps=400", "tracking.interval=1", "evaluation.interval=0"]
+    scaled = "env.wrappers=[{_target_: envs.wrappers.ScaleReward, factor: %s}]"
+    with pytest.warns(RuntimeWarning, match="normalize_rewards=true") as said:
+        train(*words, scaled % "1e6")
+    assert len(said) == 1
+    train(*words, scaled % "1")  # where a warning is an error
 
 
 def test_a_run_that_diverges_stops_and_keeps_what_it_has(train, tmp_path: Path) -> None:

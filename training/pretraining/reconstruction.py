@@ -34,6 +34,7 @@ from training.pretraining.stages import (
     Task,
     say,
 )
+from training.threads import drawing
 from training.tracking import NoTensorBoard, Progress, TensorBoard
 
 KEY = "extractor.pretrain"
@@ -141,8 +142,7 @@ class ReconstructionTask(Task):
         (seed,) = environment_seeds(config.seed, 1, purpose="pretraining weights")
         inputs = agent.actor.inputs
         own = {**plain(config.extractor), "freeze": False}
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with drawing(seed):
             encoder, _ = build_extractor("extractor", own, inputs.shape, inputs.layout)
             if not isinstance(encoder, Encoder):
                 raise ValueError(

@@ -24,6 +24,7 @@ from training.pretraining.reconstruction import ReconstructionTask
 from training.pretraining.stages import Interrupted, Pretrained, Pretraining, Task, say
 from training.pretraining.start import begun_pretraining, take_weights
 from training.refusal import Refusal
+from training.resume import as_written
 from training.session import build_session_agent
 
 
@@ -57,7 +58,8 @@ def pretrain_alone(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -
 def _pretrain(
     config: DictConfig, environments: VectorEnv[Any, Any, Any], directory: Path, stack: ExitStack
 ) -> Pretrained:
-    begun = begun_pretraining(config, directory)
+    with as_written(directory):
+        begun = begun_pretraining(config, directory)
     if config.resume is None and any(directory.glob("*/*/manifest*.json")):
         # Looked at before, but another process may have worked here in between.
         raise ValueError(f"run_dir: {directory} holds a run already; choose another")
@@ -69,9 +71,9 @@ def _pretrain(
     task, options, facts = _task(config, agent)
     if begun is None:
         task.check(environments)
-    tensorboard = begin_records(
-        config, directory, None if begun is None else begun.state, own["versions"]
-    )
+    with as_written(directory):
+        state = None if begun is None else begun.state
+        tensorboard = begin_records(config, directory, state, own["versions"])
     stack.callback(tensorboard.close)
     say("\n".join([_header(config, agent), *start.notices]))
     return Pretraining(

@@ -24,6 +24,7 @@ from training.episodes import Abandoned
 from training.identity import differences
 from training.pretraining.fitting import Fitting, Limits, Objective
 from training.pretraining.recording import load_recording, save_recording
+from training.resume import as_written
 from training.signals import StopRequest, stop_requests
 from training.tracking import NoTensorBoard, TensorBoard
 
@@ -118,7 +119,7 @@ class SavedPretraining:
     ) -> None:
         """Take what `load_checkpoint` read."""
         self.tensors, self.state, self.is_over = tensors, state, is_over
-        self.threads: int = state["identity"]["threads"]
+        self.threads = max(1, int(state["identity"]["threads"]))
 
     def refuse(self, directory: Path, now: Mapping[str, Any]) -> None:
         """Refuse to go on with another network, environment, package version or thread count.
@@ -126,7 +127,8 @@ class SavedPretraining:
         Raises:
             ValueError: with every difference, one a line.
         """
-        found = differences(self.state["identity"], now)
+        with as_written(directory):
+            found = differences(self.state["identity"], now)
         if found:
             lines = "\n".join(f"resume={directory}: {difference}" for difference in found)
             raise ValueError(
@@ -203,7 +205,8 @@ class Pretraining:
         """
         if self._saved is not None and self._saved.is_over:
             self._files.clear(keep_frames=self._options.keep_frames)
-            return Pretrained(self._saved.tensors, self._saved.state["pretraining"])
+            with as_written(self._files.root):
+                return Pretrained(self._saved.tensors, self._saved.state["pretraining"])
         if self._saved is None:
             shutil.rmtree(self._files.root, ignore_errors=True)
         with stop_requests() as stop:
@@ -218,7 +221,8 @@ class Pretraining:
         limits = Limits(options.epochs, options.patience, options.learning_rate)
         fitting = Fitting(self._task.objective(recording), limits, seed=self._seed)
         if self._saved is not None:
-            fitting.load_state_dict(self._saved.tensors, self._saved.state["fitting"])
+            with as_written(self._files.root):
+                fitting.load_state_dict(self._saved.tensors, self._saved.state["fitting"])
             say(f"pre-training goes on after {fitting.epoch} epochs")
 
         def watch() -> None:

@@ -1,0 +1,78 @@
+"""Memory stays bounded: nothing that a step makes outlives it."""
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.soaking import ALL, FEW, Work, alive, resident, words
+from training.environments import build_environments
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "16"))
+"""How long resident memory is watched, for each combination."""
+WINDOWS = 4
+
+
+@pytest.fixture
+def work(build_run: Callable[..., SimpleNamespace], request: Any) -> Iterator[Work]:
+    run = build_run(words(*request.param))
+    others = build_environments(run.config, num_envs=2)
+    gc.collect()
+    gc.freeze()  # what lives already needs no counting, again and again
+    yield Work(run, others)
+    gc.unfreeze()
+    others.close()
+
+
+def name(combination: tuple[str, str, str]) -> str:
+    return "-".join(combination)
+
+
+@pytest.mark.parametrize("work", FEW, ids=name, indirect=True)
+def test_nothing_that_a_step_makes_outlives_it(work: Work) -> None:
+    for phase, repeat, times in work.phases():
+        repeat(times)  # caches fill
+        before = alive()
+        repeat(times)
+        after = alive()
+        grown = {kind: after[kind] - before[kind] for kind in after}
+        # A tensor and its array kept by each of 400 acts are 800 blocks. Fewer come and go: the log
+        # of actions from which environments are restored, at most one row of 100 bytes an act.
+        assert abs(grown["tensors"]) <= 8, (phase, grown)
+        assert grown["blocks"] < 700, (phase, grown)
+        assert grown.get("bytes", 0) < 64_000, (phase, grown)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("work", ALL, ids=name, indirect=True)
+def test_resident_memory_rises_by_less_than_a_megabyte_a_minute(work: Work) -> None:
+    """A leak rises in every window; what is still warming up does not."""
+    slopes = []
+    spend(work, SECONDS / 2)
+    before = alive()
+    for _ in range(WINDOWS):
+        samples = spend(work, SECONDS)
+        third = len(samples) // 3
+        rise = median(samples[-third:]) - median(samples[:third])
+        slopes.append(rise / (SECONDS * 2 / 3) * 60)
+        if slopes[-1] < 1.0:
+            break
+    assert slopes[-1] < 1.0, f"MB a minute, window by window: {slopes}"
+    assert abs(alive()["tensors"] - before["tensors"]) <= 8
+
+
+def spend(work: Work, seconds: float) -> list[float]:
+    """Work for a while; return resident memory from moment to moment."""
+    end, samples = time.monotonic() + seconds, []
+    while time.monotonic() < end:
+        for _, repeat, times in work.phases():
+            repeat(max(1, times // 4))
+        samples.append(resident())
+    return samples

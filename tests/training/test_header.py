@@ -1,0 +1,39 @@
+"""What a run says of itself before it begins."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from conf.compose import load
+from training.build import build_agent, parameter_counts
+from training.header import header
+
+VECTOR, IMAGE = spaces.Box(-1, 1, (4,)), spaces.Box(0, 255, (84, 84, 4), np.uint8)
+
+
+def notices(space: gymnasium.Space, *words: str) -> list[str]:
+    config = load(["device=cpu", *words])
+    agent = build_agent(config, space, spaces.Discrete(3), num_envs=2)
+    lines = header(config, agent, parameter_counts(agent.parts())).splitlines()
+    return [line for line in lines if line.startswith("notice")]
+
+
+def test_compiling_is_announced_with_what_it_costs() -> None:
+    (notice,) = notices(VECTOR, "compile=true")
+    assert "half a minute" in notice
+    assert "compile=false" not in notice
+    assert notices(VECTOR) == []
+
+
+@pytest.mark.parametrize(
+    ("space", "words", "reason"),
+    [
+        (VECTOR, ["memory=gru"], "a recurrent memory"),
+        (IMAGE, ["agent=dqn", "extractor=nature_cnn", "agent.buffer_size=2_000"], "a million"),
+    ],
+)
+def test_compiling_that_was_measured_slower_is_announced_as_that(space, words, reason) -> None:
+    (notice,) = notices(space, "compile=true", *words)
+    assert reason in notice
+    assert "compile=false was measured faster" in notice
