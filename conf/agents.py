@@ -71,7 +71,7 @@ class DQN(EpsilonGreedy):
     learning_starts: Count
     train_frequency: PositiveCount
     replay_ratio: ReplayRatio
-    target_update_interval: PositiveCount | None
+    target_update_interval: PositiveCount
     polyak_rate: PositiveFraction
     prioritized: bool
     priority_exponent: Fraction

@@ -23,11 +23,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from conf.composition import CONFIG_DIRECTORY, VERSION_BASE, Composer
-from conf.presets import Settled, settled, written
+from conf.presets import Settled, settled
 from conf.pretraining import missing_sources
 from conf.refusals import InvalidConfiguration, flag_problem
 from conf.resolution import frozen, hydra_configuration, inspected, read_only
 from conf.resumption import known_to_the_run, links, resumed, stored_configuration
+from conf.sweeps import command_line, compose_jobs, fitting_words, key_of, optional
 from conf.targets import package_problems, target_problems
 from conf.validation import checked
 
@@ -37,8 +38,6 @@ EXIT_CODE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _KEPT = ("checkpoints", "pretraining")
 """Where a run keeps what cannot be made again in no time."""
-_OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
-"""Words that say how jobs are begun, of which a job has no need."""
 _HYDRA_PLUGINS = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins")
 
 
@@ -139,24 +138,14 @@ class _Task:
         words = [*hydra.overrides.hydra, *hydra.overrides.task]
         run = _one(composer, words, self.config_name, hydra.job.num if is_job else None)
         if run.problems and is_job:
-            lacking = {word for word in words if word.startswith("++")} & _unknown(run, words)
-            words = [word for word in words if word not in lacking]
+            words = fitting_words(run, words)
             run = _one(composer, words, self.config_name, hydra.job.num)
         if "run_dir" in config and run.typed.get("resume") is None:  # else of what goes on
             run.typed["run_dir"] = config.run_dir
         if not is_job or self.job is None:
             return self.task(_sound(run))
-        return self.job(_sound(run), self._single(words, run.typed, hydra.job.num))
-
-    def _single(self, words: Sequence[str], typed: dict[str, Any], number: int) -> list[str]:
-        """Write the command line of a job, which is a single run whatever its files say."""
         flags = {"--config-dir": self.config_directory, "--config-name": self.config_file}
-        here = [f"{flag}={value}" for flag, value in flags.items() if value is not None]
-        own = {"hydra.mode": "RUN", "hydra.job.num": number}
-        if typed.get("resume") is None:
-            own |= {"run_dir": typed["run_dir"], "hydra.output_subdir": None}
-        asked = [word for word in words if not _key(word).startswith((*_OF_SWEEPS, *own))]
-        return [*here, *asked, *(written(key, value) for key, value in own.items())]
+        return self.job(_sound(run), command_line(flags, words, run.typed, hydra.job.num))
 
 
 def _one_line_warning(message: Warning | str, *place: Any, **line: Any) -> str:
@@ -219,50 +208,15 @@ def _composed(
         f"{o.key_or_group}: an interval needs another hydra/sweeper" for o in intervals if is_basic
     ]
     jobs = composer.jobs([*defaults, *flags.overrides])
-    runs, lacking, notices = _jobs(composer, jobs, config_name)
+    runs, lacking, notices = compose_jobs(
+        composer, jobs, lambda words, number: _one(composer, words, config_name, number)
+    )
     problems += [problem for run in runs for problem in run.problems]
     configs = [read_only(run.typed) for run in runs]
     problems += _shared_directories(configs) if not problems else []
     if problems:
         raise InvalidConfiguration(problems)
-    # With two plusses Hydra sets a key that is not there; the job leaves the word out then.
-    words = [f"++{w.lstrip('+')}" if _key(w) in lacking else w for w in flags.overrides]
-    return configs, words, notices
-
-
-def _jobs(
-    composer: Composer, jobs: Sequence[list[str]], config_name: str
-) -> tuple[list[Settled], set[str], list[str]]:
-    """Compose and check the jobs of a sweep; a value goes to those that have a key for it.
-
-    Returns:
-        The jobs, the keys that some of them lack, and what has to be said of that.
-    """
-    runs = [_one(composer, words, config_name, number) for number, words in enumerate(jobs)]
-    unknown = [_unknown(run, words) for run, words in zip(runs, jobs, strict=True)]
-    taken = {_key(w) for words, no in zip(jobs, unknown, strict=True) for w in {*words} - no}
-    common = set.intersection(*map(set, jobs))
-    lacking, notices = set(), []
-    for number, words in enumerate(jobs):
-        out = [word for word in words if word in unknown[number] and _key(word) in taken]
-        if out:
-            kept = [word for word in words if word not in out]
-            runs[number] = _one(composer, kept, config_name, number)
-            lacking |= {_key(word) for word in out}
-            swept = {*words} - common
-            chosen = [w for w in kept if w in swept and _key(w) in composer.typed(kept)[1]]
-            notices += [f"{w}: left out where {' '.join(chosen)} has no such key" for w in out]
-    return runs, lacking, list(dict.fromkeys(notices))
-
-
-def _unknown(run: Settled, words: Sequence[str]) -> set[str]:
-    """Return the words that set keys which what is chosen does not have."""
-    keys = {line.partition(": unknown key")[0] for line in run.problems}
-    return {word for word in words if _key(word) in keys}
-
-
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")
+    return configs, [optional(w) if key_of(w) in lacking else w for w in flags.overrides], notices
 
 
 def _sound(run: Settled) -> DictConfig:
@@ -290,7 +244,7 @@ def _one(
         return _inspected(composer, words, config_name, job_number)
 
     try:
-        if any(_key(word) == "resume" for word in overrides):  # it has its own configuration
+        if any(key_of(word) == "resume" for word in overrides):  # it has its own configuration
             run = Settled(list(overrides), *inspect(overrides), notices=[])
         else:
             run = settled(composer, overrides, inspect)

@@ -43,12 +43,12 @@ def settled(composer: Composer, overrides: Sequence[str], inspect: Inspect) -> S
         inspect: composes and checks words; returns the configuration, and what is wrong with it.
     """
     preset = _Preset(composer, overrides, inspect)
-    run = preset.run()
+    run = asked = preset.run()
     for _ in range(_ROUNDS):
         if not (run.problems and preset.concede(run)):
             break
         run = preset.run()
-    return run
+    return asked if run.problems else run  # what is refused is told of the values asked for
 
 
 class _Preset:
@@ -165,4 +165,10 @@ def _written(value: Any) -> str:
     if not isinstance(value, str):
         return json.dumps(value)
     is_plain = re.fullmatch(r"(?!(null|true|false|nan|inf)$)[a-z_]\w*|\$\{.*\}", value, re.I)
-    return value if is_plain else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    # Hydra reads a backslash as one, except before a quote.
+    return value if is_plain else "'" + re.sub(r"(\\*)('|$)", _escaped, value) + "'"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    slashes, quote = found.groups()
+    return slashes * 2 + ("\\'" if quote else "")

@@ -100,7 +100,7 @@ def sweeper_problems(parsed: Sequence[Override]) -> list[str]:
     if any(o.key_or_group == "hydra/sweeper" for o in parsed):
         return []
     return [
-        f"{o.key_or_group}: of files; write the values as words: -m seed=1,2"
+        f"{o.key_or_group}: belongs in a file; on the command line write -m seed=1,2"
         for o in parsed
         if f"{o.key_or_group}.".startswith("hydra.sweeper.params.")
     ]

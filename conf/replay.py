@@ -20,7 +20,7 @@ def replay_problems(config: Config) -> Iterator[str]:
     """List the rules broken, one line each."""
     if config["agent"]["_target_"] not in REPLAYING:
         return
-    before = [*_memory(config), *_stride(config), *_target(config)]
+    before = [*_memory(config), *_stride(config)]
     yield from before or _capacity(config)
     yield from _beginning(config)
 
@@ -31,23 +31,6 @@ def _memory(config: Config) -> Iterator[str]:
         yield (
             "agent.burn_in: expected 0, because memory=none leaves nothing to bring up to date; "
             f"got {burn_in}"
-        )
-
-
-def _target(config: Config) -> Iterator[str]:
-    """A target network is copied at intervals, or follows after each gradient step."""
-    interval, rate = config["agent"]["target_update_interval"], config["agent"]["polyak_rate"]
-    if rate < 1 and interval is not None:
-        yield (
-            f"agent.target_update_interval: expected null, because agent.polyak_rate={rate:g} "
-            "moves the target network after each gradient step; agent.polyak_rate=1 copies it "
-            f"every {interval} env steps"
-        )
-    if rate == 1 and interval is None:
-        yield (
-            "agent.target_update_interval: expected env steps between copies, because "
-            "agent.polyak_rate=1 copies; less than 1 moves the target network after each gradient "
-            "step; got null"
         )
 
 

@@ -5,6 +5,7 @@ welcome, words that would change it are refused, but for a few that leave the co
 """
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -54,12 +55,16 @@ def links(run: Path) -> list[str]:
     """Report what would have a session write elsewhere than in the run's own directory."""
     for folder, folders, files in os.walk(run):
         for path in (Path(folder, name) for name in (*folders, *files)):
-            found = path.lstat()
+            try:
+                found = path.lstat()
+            except FileNotFoundError:  # pruned by a process that trains here
+                continue
             is_own = stat.S_ISREG(found.st_mode) and found.st_nlink <= 1
             if not is_own and not stat.S_ISDIR(found.st_mode):
+                copy = shlex.join(["cp", "-rL", str(run), f"{run}-copy"])
                 return [
-                    f"resume: {path} is a link, or no file, and going on would write through it; "
-                    f"go on with a copy: cp -rL {run} COPY"
+                    f"resume: {path} is a link, or no file, and resuming would write through it; "
+                    f"resume a copy: {copy}"
                 ]
     return []
 

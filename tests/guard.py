@@ -84,7 +84,7 @@ ON_IDS: dict[str, list[str]] = {
     "dqn-double-dueling-n-step": [*COPIED, CARTPOLE, "agent.double_q=true", "agent.dueling=true",
                                   "agent.n_step=3"],
     "dqn-prioritized-noisy": [*COPIED, CARTPOLE, "agent.prioritized=true", "agent.noisy=true"],
-    "dqn-polyak": [*DQN, CARTPOLE, "agent.polyak_rate=0.05", "agent.target_update_interval=1"],
+    "dqn-polyak": [*DQN, CARTPOLE, "agent.polyak_rate=0.05"],
     "dqn-recurrent-all": [*COPIED, CHAIN, "memory=gru", "agent.prioritized=true", "agent.burn_in=4",
                           "agent.n_step=3", "agent.double_q=true", "agent.value_rescaling=true"],
     "dqn-zero-states": [*COPIED, CHAIN, "memory=lstm", "agent.stored_state=false"],

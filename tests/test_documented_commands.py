@@ -92,6 +92,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield place
         for name in made:
             del gymnasium.registry[f"{name}-v0"]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
+        del sys.modules[name]
 
 
 def test_there_are_commands_of_every_kind() -> None:

@@ -60,7 +60,6 @@ VARIANTS = {
     "rescaled, slow target": [
         "agent.value_rescaling=true",
         "agent.polyak_rate=0.2",
-        "agent.target_update_interval=null",
     ],
     "quantile": ["value_head=quantile"],
     "two_hot": ["value_head=two_hot"],

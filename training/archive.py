@@ -123,9 +123,10 @@ class Archive:
         own = {name: tensor.clone() for name, tensor in self._agent.state_dict().items()}
         if not self.load_best():
             return None
-        found = evaluator(self._agent, episodes=episodes, index=at.env_steps)
-        self._agent.load_state_dict(own)
-        return found
+        try:
+            return evaluator(self._agent, episodes=episodes, index=at.env_steps)
+        finally:
+            self._agent.load_state_dict(own)
 
     def go_back(self, at: Progression, saved: Checkpoint) -> None:
         """Go on from what `last` held at `at`; take back a best checkpoint of later steps."""

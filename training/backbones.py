@@ -72,13 +72,15 @@ def refuse_batch_statistics(networks: Networks) -> None:
     Raises:
         ValueError: one line that names the module and the remedy.
     """
-    for backbone in networks.backbones.values():
-        still = set(backbone.extractor.modules()) if math.isinf(backbone.frozen_until) else set()
-        for name, module in backbone.named_modules():
+    read = networks.backbones
+    frozen = (each.extractor for each in read.values() if math.isinf(each.frozen_until))
+    still = {module for extractor in frozen for module in extractor.modules()}
+    heads = {name: head for name, (head, _) in networks.heads.items()}
+    for part, network in (*read.items(), *heads.items()):
+        for place, module in network.named_modules():
             if isinstance(module, _BatchNorm) and module not in still:
-                key, _, place = name.partition(".")
                 raise ValueError(
-                    f"{key}: {place} is a {type(module).__name__}, which acts by running "
+                    f"{part}: {place} is a {type(module).__name__}, which acts by running "
                     "statistics and learns by those of a minibatch: agents that learn from their "
                     "own policy's probabilities need LayerNorm or GroupNorm in its place"
                 )

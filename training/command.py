@@ -10,13 +10,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from conf.choices import choices
+from conf.sweeps import OF_ONE_JOB, key_of
 from training.event_files import rewind
 from training.files import replace
 from training.instantiation import plain
 from training.tracking import NoTensorBoard, TensorBoard
 
-_OWN = ("run_dir", "hydra.output_subdir", "hydra.mode", "hydra.job.num")
-"""Keys that say where a run is kept, and that it is one; one that repeats it is kept elsewhere."""
 _CONFIG_NAMES = ("config", "pretrain")
 _NO_PARAMETERS = ("run_dir", "resume", "trusted_packages")
 
@@ -34,7 +33,7 @@ def command() -> str | None:
     name = settings.job.config_name
     words += [f"--config-name={name}"] if name not in _CONFIG_NAMES else []
     said = [*settings.overrides.hydra, *settings.overrides.task]
-    words += [word for word in said if _key(word) not in _OWN]
+    words += [word for word in said if key_of(word) not in OF_ONE_JOB]
     script = "pretrain.py" if "pretrain" in (name, settings.job.name) else "train.py"
     return shlex.join(["python", script, *words])
 
@@ -75,7 +74,3 @@ def introduce(
     tensorboard.text("run/command", text, 0, now)
     values = choices({key: value for key, value in config.items() if key not in _NO_PARAMETERS})
     tensorboard.hyperparameters(values, now)
-
-
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")

@@ -51,6 +51,10 @@ class Evaluation:
         """Mean number of steps."""
         return float(np.mean(self.lengths))
 
+    def scalars(self) -> dict[str, float]:
+        """Means by TensorBoard tag."""
+        return {"evaluation/return": self.return_mean, "evaluation/length": self.length_mean}
+
     def summary(self) -> dict[str, Any]:
         """Plain numbers for `summary.json`."""
         return {
@@ -79,18 +83,24 @@ def describe(evaluation: Evaluation) -> str:
     count = len(evaluation.returns)
     return (
         f"{evaluation.return_mean:.2f} +- {evaluation.return_std:.2f} over {count} "
-        f"episode{'' if count == 1 else 's'}{describe_cuts(evaluation)}"
+        f"episode{'' if count == 1 else 's'}{_describe_cuts(evaluation)}"
     )
 
 
-def describe_cuts(evaluation: Evaluation) -> str:
+def describe_score(evaluation: Evaluation) -> str:
+    """Give mean and deviation of the returns in a column, and how many episodes were cut."""
+    score = f"{evaluation.return_mean:9.2f} +- {evaluation.return_std:.2f}"
+    return score + _describe_cuts(evaluation)
+
+
+def _describe_cuts(evaluation: Evaluation) -> str:
     """Say how many episodes were cut, and the remedy; "" where none was."""
     if not evaluation.unfinished:
         return ""
-    unplayed = f", {evaluation.unplayed} not played" if evaluation.unplayed else ""
+    unplayed = f", {evaluation.unplayed} more not played" if evaluation.unplayed else ""
     return (
         f"; {evaluation.unfinished} cut after {MAX_EPISODE_STEPS:,} steps{unplayed} "
-        "(env.time_limit cuts sooner)"
+        "(set env.time_limit)"
     )
 
 

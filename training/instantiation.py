@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 from omegaconf import DictConfig, OmegaConf
 
-from conf.targets import package_of
+from conf.targets import TRUSTED_PACKAGES, package_of
 
 
 def plain(config: Any) -> Any:
@@ -37,10 +37,14 @@ def find(key: str, target: str, kind: type) -> Callable[..., Any]:
     except Exception as error:
         raise ValueError(f"{key}: cannot make {target}: {_reason(error)}") from error
     if not isinstance(found, type) or not issubclass(found, kind):
-        raise ValueError(f"{key}: {target} is no {kind.__module__}.{kind.__name__}")
-    defined = f"{found.__module__}.{found.__qualname__}"
-    if found.__qualname__ != name or not defined.startswith(f"{package_of(target)}."):
-        raise ValueError(f"{key}: {target} is defined elsewhere; name it {defined}")
+        raise ValueError(f"{key}: {target} is no {_name(kind)}")
+    package = package_of(target)
+    is_own = f"{found.__module__}.".startswith(f"{package}.")
+    # In a package of the user's a class may have several names, and be made by a function.
+    if not is_own or (package in TRUSTED_PACKAGES and found.__qualname__ != name):
+        raise ValueError(
+            f"{key}: {target} is defined elsewhere; name it {found.__module__}.{found.__qualname__}"
+        )
     return found
 
 
@@ -102,6 +106,11 @@ def with_factories(key: str, options: dict[str, Any], kind: type) -> dict[str, A
 def unmirrored(key: str, error: BaseException | None) -> str:
     """Say which decoder to choose where an extractor's layers are not known."""
     return f"{key}: {error}; choose a decoder: decoder@{key}.decoder=dense"
+
+
+def _name(kind: type) -> str:
+    """Name a class as it is imported: torch.nn.Module, not where it is written."""
+    return f"torch.nn.{kind.__name__}" if kind.__module__.startswith("torch.nn.") else kind.__name__
 
 
 def _reason(error: BaseException) -> str:

@@ -24,7 +24,6 @@ from training.rewards import build_reward_scaling
 _SLOPE = 1e-3
 """Of rescaled values far out (Kapturowski et al. 2019, appendix)."""
 _OF_DQN = ("batch_size", "polyak_rate", "priority_max_share")
-_OF_THE_CLOCK = ("learning_starts", "replay_ratio", "target_update_interval")
 _OF_THE_TARGET = ("discount", "n_step", "double_q")
 
 
@@ -71,7 +70,11 @@ def build_parts(
     return {
         "replay": _build_replay(config, windows, observation_space, num_envs=num_envs),
         "windows": windows,
-        "clock": UpdateClock(**{name: agent[name] for name in _OF_THE_CLOCK}),
+        "clock": UpdateClock(
+            learning_starts=agent.learning_starts,
+            replay_ratio=agent.replay_ratio,
+            target_update_interval=agent.target_update_interval if agent.polyak_rate == 1 else None,
+        ),
         "target": target,
         "epsilon": build_epsilon(config),
         # (N P)^-beta: the bias that is left is undone by the end (Schaul et al. 2016, section 3.4).

@@ -1,6 +1,5 @@
 """The life of a run: train, watch, evaluate, save, go on, summarise."""
 
-import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -15,23 +14,19 @@ from training.archive import Archive
 from training.checkpoint import Checkpoint, part_of
 from training.collect import Collector
 from training.episodes import Abandoned, EpisodeHistory, InvalidExperience
-from training.evaluation import Evaluation, Evaluator, describe_cuts
+from training.evaluation import Evaluation, Evaluator, describe_score
 from training.files import replace, to_json
 from training.loop import Iteration, iterations
 from training.progression import Due, Intervals, Progression
 from training.signals import StopRequest, stop_requests
 from training.telemetry import Look, NoRepresentation, Representation
-from training.tracking import NoTensorBoard, Progress, TensorBoard
+from training.tracking import ClippingWatch, NoTensorBoard, Progress, TensorBoard
 from training.video import EvaluationFilms, NoFilms
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 _RETURN_WINDOW = 100
 """Episodes in the running average of the training return."""
 _MAX_LOST_ITERATIONS = 3
-_LEAST_LEFT = 1e-4
-"""Share of a gradient that clipping must leave, or Adam's eps exceeds what it divides by: at 3e-5
-PPO learns at half its pace; CartPole keeps 1e-2, Pendulum 1e-3 (all measured)."""
-_CLIPPED_IN_A_ROW = 3
 
 
 class Diverged(RuntimeError):
@@ -89,7 +84,7 @@ class Run:
         self._unlogged: Iteration | None = None  # the latest, until it is on the curves
         self._last_look = Look()
         self._lost_iterations, self._lost_since = 0, 0
-        self._clipped, self._has_told = 0, False
+        self._clipping = ClippingWatch(agent.optimizer.max_grad_norm)
         self.at = Progression()
         self.plays_best = False
         self.stopped_by: int | None = None
@@ -223,23 +218,8 @@ class Run:
         if self.at.restarts:
             values["environment/restarts"] = float(self.at.restarts)
         self._scalars(values)
-        self._watch_clipping(values)
+        self._clipping.look(values)
         self._unlogged = None
-
-    def _watch_clipping(self, values: Mapping[str, float]) -> None:
-        """Say once that clipping leaves next to nothing of the gradient, as large rewards do."""
-        norm = math.hypot(*(v for tag, v in values.items() if tag.startswith("gradient_norm/")))
-        limit = self._agent.optimizer.max_grad_norm
-        self._clipped = self._clipped + 1 if norm * _LEAST_LEFT > limit else 0
-        if self._clipped == _CLIPPED_IN_A_ROW and not self._has_told:
-            self._has_told = True
-            warnings.warn(
-                f"optimizer.max_grad_norm={limit:g} scales a gradient of norm {norm:.1e} down, the "
-                "policy's part with the values': next to nothing is learnt; rewards of this size "
-                "want normalize_rewards=true",
-                RuntimeWarning,
-                stacklevel=2,
-            )
 
     def _scalars(self, values: Mapping[str, float]) -> None:
         self._tensorboard.scalars(values, self.at.env_steps, time.time())
@@ -271,14 +251,11 @@ class Run:
         at = self.at
         found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
         if not self.plays_best:  # earlier weights have their point on the curve already
-            self._scalars(
-                {"evaluation/return": found.return_mean, "evaluation/length": found.length_mean}
-            )
+            self._scalars(found.scalars())
         steps = at.best_env_steps if self.plays_best else at.env_steps
         self._films.record(self._agent, self._tensorboard, steps)
         self._progress.write(
-            f"{steps:>12,} steps   evaluation {found.return_mean:9.2f} +- {found.return_std:.2f}"
-            f"{describe_cuts(found)}   "
+            f"{steps:>12,} steps   evaluation {describe_score(found)}   "
             + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
         )
         is_best = self._keep_if_best(found)

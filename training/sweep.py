@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from conf.sweeps import OF_ONE_JOB, key_of
+
 _REPORTS = "NEURL_SWEEP_REPORTS"
 """Environment variable naming the file to which jobs report failures, in whatever process."""
 _INTERRUPTED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
@@ -95,8 +97,7 @@ def _reason(code: int) -> str:
 def _remedy(run_directory: Path, words: Sequence[str], trust: Sequence[str]) -> str:
     if any((run_directory / "checkpoints" / "last").glob("manifest*.json")):
         return shlex.join(["python", "train.py", f"resume={run_directory}", *trust])
-    of_jobs = ("run_dir=", "hydra.output_subdir=", "hydra.mode=", "hydra.job.num=")
-    own = [word for word in words if not word.startswith(of_jobs)]
+    own = [word for word in words if key_of(word) not in OF_ONE_JOB]
     return f"python train.py {shlex.join(own)}"
 
 

@@ -19,6 +19,11 @@ from training.event_files import EventFile, Position, position
 from training.film import Film
 from training.summaries import hparams_value, image_value, picture_value, text_value
 
+_LEAST_LEFT = 1e-4
+"""Share of a gradient that clipping must leave, or Adam's eps exceeds what it divides by: at 3e-5
+PPO learns at half its pace; CartPole keeps 1e-2, Pendulum 1e-3 (all measured)."""
+_CLIPPED_IN_A_ROW = 3
+
 
 class TensorBoard:
     """Writes one event file; the x-axis is environment steps.
@@ -101,6 +106,32 @@ class TensorBoard:
                 self._file.close()
         self._file = None
         warnings.warn(f"TensorBoard logging stopped: {error}", RuntimeWarning, stacklevel=4)
+
+
+class ClippingWatch:
+    """Says once that clipping leaves next to nothing of the gradient, as large rewards do.
+
+    Args:
+        limit: `optimizer.max_grad_norm`, of all parts together.
+    """
+
+    def __init__(self, limit: float) -> None:
+        """Begin with nothing seen."""
+        self._limit, self._in_a_row, self._has_told = limit, 0, False
+
+    def look(self, values: Mapping[str, float]) -> None:
+        """Look at what is logged of an update."""
+        norm = math.hypot(*(v for tag, v in values.items() if tag.startswith("gradient_norm/")))
+        self._in_a_row = self._in_a_row + 1 if norm * _LEAST_LEFT > self._limit else 0
+        if self._in_a_row == _CLIPPED_IN_A_ROW and not self._has_told:
+            self._has_told = True
+            warnings.warn(
+                f"optimizer.max_grad_norm={self._limit:g} scales a gradient of norm {norm:.1e} "
+                "down, the policy's part with the values': next to nothing is learnt; rewards of "
+                "this size want normalize_rewards=true",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 class NoTensorBoard:

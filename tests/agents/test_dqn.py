@@ -504,7 +504,6 @@ def test_the_target_is_copied_between_blocks_by_environment_steps(
 def test_a_slow_target_moves_after_each_gradient_step(build) -> None:
     run = build(
         "agent=dqn", "agent.train_frequency=20", "agent.polyak_rate=0.25",
-        "agent.target_update_interval=null",
     )  # fmt: skip
     agent = run.agent
     spy = SpyTarget(agent)

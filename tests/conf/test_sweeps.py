@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from conf.compose import check, launch
@@ -26,6 +27,7 @@ Sweep = Callable[..., list[Started]]
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sweep:
     """Starts a command line; returns what ran: its configuration and, of jobs, their own words."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # and afterwards what it was
     files = {
         "memory/mine.yaml": "_target_: networks.memory.NoMemory\nsequence_length: 1\n",
         "other.yaml": "defaults: [config, _self_]\ntotal_env_steps: 123\n",
@@ -138,8 +140,8 @@ def test_a_sweep_without_processes_of_its_own_takes_the_same(
     [
         (["-m", "seed=1,2", "--cfg", "job"], "--multirun, --cfg: only one of them at a time"),
         (["--resolve"], "--resolve: goes with --cfg job or --help"),
-        (["-m", "hydra.sweeper.params={seed: '1,2'}"], "hydra.sweeper.params: of files; write the"),
-        (["-m", "+hydra.sweeper.params.seed='1,2'"], "hydra.sweeper.params.seed: of files; write"),
+        (["-m", "hydra.sweeper.params={seed: '1,2'}"], "hydra.sweeper.params: belongs in a file"),
+        (["-m", "+hydra.sweeper.params.seed='1,2'"], "hydra.sweeper.params.seed: belongs in"),
         (["--config-path", "x"], "--config-path: would replace the defaults"),
         (["--experimental-rerun", "x"], "--experimental-rerun: not supported"),
     ],

@@ -219,7 +219,7 @@ def test_episodes_that_never_end_are_cut_and_told(monkeypatch, actor, vectorized
     assert (result.unfinished, result.unplayed) == (1, 1)
     assert result.returns == tuple(map(float, result.lengths))
     assert describe(result).endswith(
-        "over 7 episodes; 1 cut after 50 steps, 1 not played (env.time_limit cuts sooner)"
+        "over 7 episodes; 1 cut after 50 steps, 1 more not played (set env.time_limit)"
     )
 
 

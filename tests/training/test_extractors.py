@@ -115,7 +115,9 @@ def test_batch_statistics_are_refused_where_they_would_move_the_policy(
     if agent in ("dqn", "pqn") or freeze is True:
         assert build_run(words).agent is not None
         return
-    with pytest.raises(ValueError, match=r"^extractor: 1 is a BatchNorm1d.*LayerNorm or GroupNorm"):
+    with pytest.raises(
+        ValueError, match=r"^actor: extractor.1 is a BatchNorm1d.*LayerNorm or GroupNorm"
+    ):
         build_run(words)
 
 

@@ -31,7 +31,6 @@ CASES = {
     "uniform": [
         "agent.double_q=true",
         "agent.polyak_rate=0.3",
-        "agent.target_update_interval=null",
         "agent.replay_ratio=0.3",
     ],
     "prioritised lstm": [

@@ -235,7 +235,7 @@ def test_no_finished_episode_is_no_mean(train, monkeypatch, capsys) -> None:
         "evaluation.final_episodes=5",
     )  # fmt: skip
     assert run.summary["train_return_mean"] is None
-    line = "20.00 +- 0.00; 2 cut after 20 steps, 3 not played (env.time_limit cuts sooner)"
+    line = "20.00 +- 0.00; 2 cut after 20 steps, 3 more not played (set env.time_limit)"
     assert line in capsys.readouterr().out
     assert run.summary["evaluation"]["returns"] == [20.0, 20.0]
 
