@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt hatch_build.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-learning test-faults test-grid test-slow test-soak guard lint types format peers bench learning solve clean
+.PHONY: help setup train test test-learning test-faults test-grid test-slow test-planted test-soak guard lint types format peers bench learning solve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test-grid: $(VENV)/.installed-dev ## Train every network with every memory, agen
 
 test-slow: $(VENV)/.installed-dev ## Compile networks in every way and compare (a minute)
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-planted: $(VENV)/.installed-dev ## Plant faults, one by one, and see that tests notice (ARGS="--jobs 2 dqn")
+	$(BIN)/python -m tests.planted.run $(ARGS)
 
 test-soak: $(VENV)/.installed-dev ## Train every agent, memory and value head for long and watch the memory (half an hour)
 	$(BIN)/python -m pytest --numprocesses 2 -m soak $(ARGS)

@@ -327,6 +327,24 @@ def test_steps_that_only_reset_change_nothing() -> None:
         assert torch.equal(one, other)
 
 
+def test_steps_that_only_reset_are_no_environment_steps(build) -> None:
+    run = build(
+        "agent=dqn", "env.id=neurl/Counting-v0", "+env.kwargs.lengths=[1,2]",
+        "agent.replay_ratio=1", "agent.learning_starts=0", "normalize_observations=true",
+    )  # fmt: skip
+    rows = []
+    for _ in range(6):
+        trajectory = run.collector.collect(run.agent)
+        run.agent.learn(trajectory)
+        rows.append(trajectory.step_observations[trajectory.valid].clone())
+    steps = run.collector.env_steps
+    assert steps == sum(map(len, rows)) < 6 * 12
+    assert steps - 12 <= run.agent.clock.updates <= steps
+    normalization = run.agent.actor.normalization
+    assert normalization.count.item() == steps
+    torch.testing.assert_close(normalization.mean, torch.cat(rows).double().mean(0))
+
+
 def test_importance_weights_scale_each_window_s_loss() -> None:
     agent, window = recurrent()
     weights = torch.zeros(200)
@@ -342,6 +360,45 @@ def test_importance_weights_scale_each_window_s_loss() -> None:
     share = own.valid[:6].sum() / window.valid[:6].sum()
     assert metrics[0].item() == pytest.approx(3 * only[0].item() * share.item(), rel=1e-4)
     torch.testing.assert_close(gradients, 3 * own_gradients * share, rtol=1e-4, atol=1e-6)
+
+
+def test_priorities_are_errors_without_weights_and_change_what_is_drawn() -> None:
+    agent = build_dqn(NoMemory(2), SPACE, ACTIONS, prioritized=True)
+    update, kept = agent.replay.update, {}
+
+    def note(starts: Any, priorities: Tensor) -> None:
+        kept.update(zip(starts.tolist(), priorities.tolist(), strict=True))
+        update(starts, priorities)
+
+    agent.replay.update = note  # type: ignore[method-assign]
+    for seed in range(6):
+        agent.learn(random_trajectory(seed, 12))
+    window = draw(agent)
+    expected = step_on(agent, window)[1]
+    found = step_on(agent, window, torch.linspace(0.1, 1, 200))[1]
+    assert torch.equal(found, expected)
+    sample = agent.replay.sample(200, np.random.default_rng(1), importance_exponent=1.0)
+    is_known = np.array([start in kept for start in sample.starts.tolist()])
+    known = np.array([kept[start] for start in sample.starts[is_known].tolist()])
+    assert len(set(known)) > 10
+    # Weights undo P ~ p^0.6, and so tell which priority each window has.
+    products = sample.weights.numpy()[is_known] * (known + 1e-6) ** 0.6
+    np.testing.assert_allclose(products, products[0], rtol=1e-4)
+
+
+def test_importance_weights_follow_progress() -> None:
+    agent, sample, found = filled(prioritized=True), None, []
+    sample = agent.replay.sample
+    agent.importance_exponent = lambda progress: progress
+
+    def note(*arguments: Any, importance_exponent: float) -> Any:
+        found.append(importance_exponent)
+        return sample(*arguments, importance_exponent=importance_exponent)
+
+    agent.replay.sample = note  # type: ignore[method-assign]
+    agent.progress = 0.75
+    agent.learn(random_trajectory(7, 12))
+    assert set(found) == {0.75}
 
 
 def test_burn_in_takes_no_gradient(build) -> None:

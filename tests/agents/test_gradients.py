@@ -249,8 +249,9 @@ def test_an_extractor_thaws_at_its_step_as_if_it_began_there(build, optimizer: s
     began = {key: value.clone() for key, value in rule.state_dict().items()}
     for env_steps in (0, 36, 99):
         agent.env_steps = env_steps
-        agent.learn(collector.collect(agent))
+        metrics = agent.learn(collector.collect(agent))
         assert torch.equal(weights(agent.actor.extractor), before)
+        assert metrics["gradient_norm/extractor"] == 0  # or it would count where norms are clipped
     for key, value in rule.state_dict().items():  # moments and counts as well
         assert torch.equal(value, began[key]), key
     agent.env_steps = 100
@@ -328,6 +329,22 @@ def test_half_precision_is_that_of_features_alone(build) -> None:
     metrics = run.agent.learn(trajectory)
     assert metrics["update/skipped"] == 0
     assert all(math.isfinite(value) or "explained" in tag for tag, value in metrics.items())
+
+
+def test_half_precision_has_eight_bits_of_mantissa_in_learning_and_acting(build) -> None:
+    """Features of a tanh are exact bfloat16; actions are the means that learning computes."""
+    run = build("precision=bf16", "env.id=neurl/ContinuousTarget-v0", "policy_head.gain=1.0")
+    trajectory = run.collector.collect(run.agent)
+    rows, state, is_first = (
+        trajectory.observations[:1], trajectory.state, trajectory.is_first[:1]
+    )  # fmt: skip
+    with torch.no_grad():
+        features = run.agent.actor.features(rows)
+        summary, _ = run.agent.actor(rows, state, is_first)
+        expected = run.agent.policy_head(summary[0]).mode()
+    assert torch.equal(features, features.bfloat16().float())
+    acted, _ = run.agent.act(rows[0], state, is_first[0], explore=False)
+    assert torch.equal(acted, expected)
 
 
 def test_half_precision_acts_as_it_learns(build, prepared: Callable[..., Any]) -> None:

@@ -146,6 +146,8 @@ def test_an_extractor_thaws_and_the_copy_follows(build) -> None:
         agent.env_steps = env_steps
         for _ in range(3):
             acting = weights(agent.actor.extractor).clone()
-            agent.learn(run.collector.collect(agent))
+            metrics = agent.learn(run.collector.collect(agent))
         assert torch.equal(weights(agent.actor.extractor), before) != moves
+        # Of frozen parts there is none: it would count where norms are clipped.
+        assert (metrics["gradient_norm/extractor"] > 0) == moves
         assert torch.equal(weights(copied), acting)

@@ -1,5 +1,7 @@
 """When gradient steps are due, what sequences are worth, and the schedule of exploration."""
 
+import math
+
 import pytest
 import torch
 
@@ -42,6 +44,23 @@ def test_steps_before_learning_starts_are_not_made_up_for() -> None:
     clock = make_clock(1000, 0.5)
     due = [clock.advance(256, is_ready=True)[0] for _ in range(6)]
     assert due == [0, 0, 0, 128, 128, 128]
+
+
+def test_learning_starts_with_the_step_that_is_named(build) -> None:
+    """The round that reaches it takes its gradient steps, neither the one before nor after."""
+    clock = build("agent=dqn", "agent.learning_starts=512", "agent.replay_ratio=0.5").agent.clock
+    found = []
+    for _ in range(3):
+        clock.advance(256, is_ready=True)
+        found.append(clock.updates)
+    assert found == [0, 128, 256]
+
+
+def test_rounding_costs_no_gradient_step(build) -> None:
+    assert math.floor(100 * 0.29) == 28  # of 29
+    clock = build("agent=dqn", "agent.learning_starts=0", "agent.replay_ratio=0.29").agent.clock
+    clock.advance(100, is_ready=True)
+    assert clock.updates == 29
 
 
 def test_nor_are_those_before_there_is_anything_to_learn_from() -> None:

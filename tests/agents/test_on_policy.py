@@ -131,6 +131,24 @@ def test_the_value_of_a_cut_observation_matters(build) -> None:
     assert not torch.equal(weights_of(runs[0].agent), weights_of(runs[1].agent))
 
 
+@of_actor_critics
+def test_the_value_s_loss_has_its_coefficient(build) -> None:
+    found = {}
+    for coefficient in (0.25, 2.0):
+        run = build(f"agent.value_coefficient={coefficient}")
+        descend, losses = run.agent.optimizer.descend, []
+
+        def note(given, *rest, descend=descend, losses=losses):
+            losses.append({name: loss.item() for name, loss in given.items()})
+            return descend(given, *rest)
+
+        run.agent.optimizer.descend = note
+        learn_once(run)
+        found[coefficient] = losses[0]
+    assert found[2.0]["critic"] == pytest.approx(8 * found[0.25]["critic"])
+    assert found[2.0]["actor"] == found[0.25]["actor"]
+
+
 # Parts
 
 

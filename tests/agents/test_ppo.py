@@ -146,6 +146,31 @@ def test_target_kl_stops_before_the_step_that_went_too_far(build, spy_on_steps) 
     assert run.agent.optimizer.rules[0].count.item() == len(counted) - 1
 
 
+def test_target_kl_is_passed_by_half_of_it_and_no_more(build) -> None:
+    """The second of two steps sees how far the first one went: k. The limit is 1.5 target_kl."""
+    words = ["agent.num_epochs=2", "agent.num_minibatches=1", "optimizer.learning_rate=0.02"]
+    metrics = learn_once(build(*words))
+    distance = 2 * metrics["policy/approximate_kl"].item()  # the mean of 0 and k
+    assert distance > 1e-4
+    taken = [
+        learn_once(build(*words, f"agent.target_kl={distance / share}"))["update/steps"].item()
+        for share in (1.4, 1.6)
+    ]
+    assert taken == [2, 1]
+
+
+def test_every_pass_is_a_partition_of_its_own(build, spy_on_steps) -> None:
+    run = build()
+    spy = spy_on_steps(run.agent)
+    for _ in range(2):
+        learn_once(run)
+    drawn = [call.sequences.tolist() for call in spy.calls]
+    passes = [drawn[first : first + 3] for first in range(0, 12, 3)]
+    for parts in passes:
+        assert sorted(number for part in parts for number in part) == list(range(36))
+    assert len({str(parts) for parts in passes}) == 4
+
+
 def test_without_target_kl_every_step_counts(build, spy_on_steps) -> None:
     run = build("optimizer.learning_rate=0.05")
     spy = spy_on_steps(run.agent)

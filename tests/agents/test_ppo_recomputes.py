@@ -1,5 +1,6 @@
 """What `learn` recomputes is what acting saw: log-probabilities and values noted while acting."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -140,6 +141,21 @@ def test_first_update_reports_no_change_of_policy(build) -> None:
     assert metrics["policy/clip_fraction"].item() == 0
     assert metrics["loss/policy"].item() == pytest.approx(0, abs=1e-5)  # advantages have mean 0
     assert metrics["update/steps"].item() == 1
+
+
+@pytest.mark.parametrize("shared", ["true", "false"])
+def test_first_update_values_what_it_recomputed(build, prepared, shared: str) -> None:
+    """Each memory from its own state: the first loss is that of the values before it."""
+    run = build(
+        "memory=lstm", f"share_backbone={shared}", "memory.sequence_length=4",
+        "agent.num_minibatches=1", "agent.num_epochs=1", "optimizer.learning_rate=0.01",
+    )  # fmt: skip
+    run.agent.learn(run.collector.collect(run.agent))  # states are carried into the next one
+    trajectory = run.collector.collect(run.agent)
+    batch = prepared(copy.deepcopy(run.agent), trajectory)
+    errors = (batch.old_values - batch.returns).square()[batch.valid]
+    metrics = run.agent.learn(trajectory)
+    assert metrics["loss/value"].item() == pytest.approx(errors.mean().item(), rel=1e-5)
 
 
 def test_statistics_move_at_the_end_of_learning_by_valid_observations_only(build) -> None:

@@ -113,6 +113,30 @@ def test_new_windows_have_the_largest_priority_there_was() -> None:
     assert chi_square(counts, np.array([1, 3, 2, 7]) / 13) < CRITICAL[3]
 
 
+def test_windows_on_a_stride_take_the_priorities_that_are_theirs() -> None:
+    """Weights of exponent 1 are inverse priorities, the largest 1."""
+    replay = Replay(
+        buffer_size=32,
+        num_envs=2,
+        window_length=4,
+        stride=4,
+        valid_step=None,
+        state_horizon=4,
+        frame_stacks={},
+        keeps_state=False,
+        sampler=PrioritizedSampler(priority_exponent=1.0),
+    )
+    stream = Stream(2, end=0.0)
+    for _ in range(4):
+        replay.add(stream.collect(4)[0], None)
+    starts = np.array([step * 2 + environment for step in (0, 4, 8, 12) for environment in (0, 1)])
+    replay.update(starts, torch.arange(1.0, 9.0))
+    sample = replay.sample(400, np.random.default_rng(0), importance_exponent=1.0)
+    assert set(sample.starts.tolist()) == set(starts.tolist())
+    priorities = 1 + np.searchsorted(starts, sample.starts)
+    np.testing.assert_allclose(sample.weights.numpy(), 1 / priorities, rtol=1e-5)
+
+
 def test_windows_that_were_overwritten_take_no_priority() -> None:
     replay, stream = filled(PrioritizedSampler(priority_exponent=1.0))
     drawn = np.arange(4)

@@ -16,13 +16,17 @@ HOUR = 3600
 
 
 class Steady(gymnasium.Env):
-    """Shows `[number of the reset, step]`, pays 1, ends after `length` steps (None: never)."""
+    """Shows `[number of the reset, step]`, pays 1, ends after `length` steps (None: never).
+
+    Args:
+        flags: terminated and truncated at the end.
+    """
 
     action_space = spaces.Discrete(5, start=2)
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 
-    def __init__(self, *, length: int | None = 4) -> None:
-        self.length = length
+    def __init__(self, *, length: int | None = 4, flags: tuple[bool, bool] = (True, False)) -> None:
+        self.length, self.flags = length, flags
         self.resets = self.steps = 0
 
     def reset(self, *, seed=None, options=None):
@@ -32,7 +36,8 @@ class Steady(gymnasium.Env):
 
     def step(self, action):
         self.steps += 1
-        return self.shown(), 1.0, self.steps == self.length, False, {}
+        flags = self.flags if self.steps == self.length else (False, False)
+        return self.shown(), 1.0, *flags, {}
 
     def shown(self) -> Any:
         return np.array([self.resets, self.steps], np.float32)

@@ -131,6 +131,18 @@ def test_the_step_after_an_end_resets_and_ignores_the_action(vector, kind: str) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_end_is_told_as_it_is_and_followed_by_a_reset(vector, kind: str) -> None:
+    flags = ((False, True), (True, True), (True, False))
+    environments = vector(kind, *(partial(Steady, length=2, flags=each) for each in flags))
+    environments.reset(seed=0)
+    for step in range(6):
+        observations, _, *found, _ = environments.step(np.array([2, 2, 2]))
+        expected = flags if step % 3 == 1 else [(False, False)] * 3
+        assert list(zip(*(each.tolist() for each in found), strict=True)) == list(expected)
+        assert observations[:, 1].tolist() == [[1, 2, 0][step % 3]] * 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_environments_that_reuse_and_change_arrays_do_no_harm(vector, kind: str) -> None:
     tidy = vector("sync", *[partial(Reusing, copies=True)] * 2)
     untidy = vector(kind, *[partial(Reusing, copies=False)] * 2)

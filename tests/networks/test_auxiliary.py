@@ -174,6 +174,22 @@ def test_a_variational_loss_by_hand() -> None:
     torch.testing.assert_close(value(loss, reading), errors + kl / 4)
 
 
+def test_a_prediction_is_compared_with_what_follows_by_hand() -> None:
+    """A predictor that always says the same: its cosine with standardised next features."""
+    network = extractor()
+    loss, reading = make("next_latent", network), read(network)
+    told = torch.arange(1.0, FEATURES + 1)
+    for parameter in loss.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        last = [p for p in loss.parameters() if p.shape == (FEATURES,)][-1]
+        last.copy_(told)
+    following = reading.next_features[reading.valid].double()
+    standard = (following - following.mean(0)) / following.std(0, correction=0)
+    cosines = nn.functional.cosine_similarity(standard, told.double()[None])
+    torch.testing.assert_close(loss(reading).double(), 1 - cosines.mean(), rtol=0, atol=1e-4)
+
+
 def test_only_what_asks_for_the_next_step_needs_it() -> None:
     network = extractor()
     assert make("next_latent", network).needs_next

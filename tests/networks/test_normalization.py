@@ -120,6 +120,14 @@ def test_rewards_are_scaled_by_the_deviation_of_the_discounted_return() -> None:
     assert math.sqrt(scaling.statistics.variance.item()) == pytest.approx(deviation)
 
 
+def test_an_episode_that_begins_unannounced_leaves_nothing_either() -> None:
+    scaling = RewardScaling(num_envs=2, discount=0.5)
+    scaled(scaling, torch.tensor([[4.0, 4.0]]), flags([0, 0]), flags([1, 1]))
+    rewards, nothing = torch.tensor([[1.0, 1.0]]), flags([0, 0])
+    scaling.observe(rewards, torch.tensor([True, False]), nothing, ~nothing)
+    assert scaling.accumulator.tolist() == [1, 3]
+
+
 def test_an_episode_that_ends_with_the_trajectory_leaves_nothing() -> None:
     scaling = RewardScaling(num_envs=1, discount=0.9)
     scaled(scaling, torch.tensor([[5.0]]), flags([1]), flags([1]))

@@ -104,16 +104,33 @@ class Watching(AuxiliaryLoss):
         return self.scale.square()
 
 
-@pytest.mark.parametrize("memory", ["none", "gru"])
-def test_what_follows_is_of_the_same_episode(build_run, memory: str) -> None:
+OF_ROLLOUTS = ["agent.rollout_length=8", "agent.num_minibatches=2"]
+OF_A_REPLAY = [
+    "agent=dqn",
+    "agent.buffer_size=200",
+    "agent.batch_size=16",
+    "agent.learning_starts=16",
+]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        OF_ROLLOUTS,
+        [*OF_ROLLOUTS, "memory=gru"],
+        OF_A_REPLAY,
+        [*OF_A_REPLAY, "memory=gru", "agent.sequence_length=4", "agent.burn_in=2"],
+    ],
+    ids=["ppo", "ppo gru", "dqn", "dqn gru"],
+)
+def test_what_follows_is_of_the_same_episode(build_run, words: list[str]) -> None:
     """An environment that observes its episode and step; every valid step leads to the next."""
     Watching.kept.clear()
     run = build_run(
         [
-            *SMALL[:3],
+            *SMALL[:2],
             "env.id=neurl/Counting-v0",
-            "memory=" + memory,
-            "agent.num_minibatches=2",
+            *words,
             "+auxiliary.watching._target_=tests.training.test_auxiliary.Watching",
             "+auxiliary.watching.weight=1.0",
             "+auxiliary.watching.weight_schedule=constant",
@@ -122,7 +139,7 @@ def test_what_follows_is_of_the_same_episode(build_run, memory: str) -> None:
     )
     # The class of the module that was imported by name, which need not be this one.
     loss = run.agent.auxiliary.by_backbone["actor"]["watching"]
-    for _ in range(3):
+    for _ in range(3 if "agent=dqn" not in words else 20):
         run.agent.learn(run.collector.collect(run.agent))
     resets = 0
     for reading in type(loss).kept:
@@ -133,8 +150,11 @@ def test_what_follows_is_of_the_same_episode(build_run, memory: str) -> None:
         assert (following[~valid][:, 0] != now[~valid][:, 0]).all()
         assert torch.equal(following[~valid][:, 1], torch.zeros(int((~valid).sum())))
         assert reading.actions.shape[:2] == reading.features.shape[:2]
+        assert reading.features.requires_grad
+        assert not reading.next_features.requires_grad
         resets += int((~valid).sum())
-    assert resets > 0
+    # A single step that only resets is never drawn from a replay.
+    assert (resets > 0) == (words != OF_A_REPLAY)
 
 
 @pytest.mark.parametrize(

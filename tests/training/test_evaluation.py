@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 import training.evaluation
 from envs.make import make_environments
+from envs.seeding import environment_seeds
 from envs.sequential import SequentialVectorEnv
 from envs.vector import EnvironmentFailure
 from envs.wrappers import ScaleReward
@@ -117,6 +118,43 @@ def test_equal_calls_give_equal_results_and_others_differ(build) -> None:
     assert evaluate_run(run.agent, episodes=6, index=4) != first
     assert evaluate_run(run.agent, episodes=6, index=3) == first
     assert evaluator(run, deterministic=False, seed=1)(run.agent, episodes=6, index=3) != first
+
+
+def test_every_index_has_episodes_and_draws_of_its_own(build) -> None:
+    """Seeds of environments and numbers of policies, apart from each other's and training's."""
+    run = build("env.id=CartPole-v1", "policy_head.gain=1.0")
+    environments, head = run.environments, run.agent.policy_head
+    reset, noise, seeds, drawn = environments.reset, head.noise, [], []
+
+    def note_seeds(*, seed: Any = None, options: Any = None) -> Any:
+        seeds.append(tuple(seed))
+        return reset(seed=seed, options=options)
+
+    def note_draws(generator: np.random.Generator, batch_size: int) -> Any:
+        drawn.append(generator.bit_generator.state["state"]["state"])
+        return noise(generator, batch_size)
+
+    environments.reset, head.noise = note_seeds, note_draws
+    firsts = []
+    for index in (3, 4, 3):
+        drawn.clear()
+        evaluator(run, deterministic=False)(run.agent, episodes=2, index=index)
+        firsts.append(drawn[0])
+    assert seeds[0] == seeds[2] != seeds[1]
+    assert firsts[0] == firsts[2] != firsts[1]
+    training = tuple(environment_seeds(0, 2, purpose="train"))
+    assert len({*training, *seeds[0], *seeds[1]}) == 6
+    for own, first in zip(seeds, firsts, strict=True):
+        assert np.random.default_rng(own).bit_generator.state["state"]["state"] != first
+
+
+@pytest.mark.parametrize("ending", ["terminated", "truncated", "both"])
+def test_every_end_is_an_end(actor, counting, ending: str) -> None:
+    """Of whatever kind: memories are told, scores are whole."""
+    result = play(actor, counting([2], [3], ending=ending), 4)
+    assert sorted(result.lengths) == [2, 2, 3, 3]
+    calls = actor.random_agent.calls
+    assert [bool(call.is_first[0]) for call in calls[:7]] == [1, 0, 0, 1, 0, 0, 1]
 
 
 def test_results_do_not_depend_on_what_training_drew(build) -> None:

@@ -99,6 +99,8 @@ def test_every_end_is_followed_by_an_opening_whatever_comes_together(random_agen
         for step in range(59):  # what is learnt from never links two games
             is_linked = stream["seen"][step][0] != stream["seen"][step + 1][0]
             assert not (is_linked and stream["valid"][step])
+    # The step that opens the second of three lives loses it too, and ends nothing.
+    assert streams[0]["terminated"][:8] == [1, 0, 1, 0] * 2
     lengths = {environment: set() for environment in range(4)}
     for episode in episodes:
         assert episode.episode_return == episode.length

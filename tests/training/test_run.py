@@ -211,6 +211,17 @@ def test_best_weights_keep_the_step_they_are_of(train) -> None:
     assert state["env_steps"] == run.summary["best"]["env_steps"] < run.summary["env_steps"]
 
 
+def test_every_evaluation_of_a_run_plays_episodes_of_its_own(train) -> None:
+    """Weights that as good as stand still: scores differ by where episodes begin."""
+    run = train(
+        "env.id=CartPole-v1", "optimizer.learning_rate=1e-20", "total_env_steps=160",
+        "evaluation.interval=32", "evaluation.episodes=4",
+    )  # fmt: skip
+    scores = [score for _, score in run.scalars()["evaluation/return"]]
+    assert len(scores) == 5
+    assert len(set(scores)) > 2
+
+
 def test_a_run_without_evaluations_has_a_final_one(train) -> None:
     run = train("total_env_steps=32", "evaluation.interval=0", "evaluation.final_episodes=3")
     assert run.summary["evaluation"]["episodes"] == 3

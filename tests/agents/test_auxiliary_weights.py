@@ -1,0 +1,74 @@
+"""What auxiliary losses weigh: each its own weight, by the run's progress, on every backbone."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from networks.auxiliary import AuxiliaryLoss, Reading, Source
+
+
+class Constant(AuxiliaryLoss):
+    """Always 3, with a gradient."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, reading: Reading) -> Tensor:
+        return self.level + 0 * reading.features.sum()
+
+
+class Other(Constant):
+    """Always 6."""
+
+    def forward(self, reading: Reading) -> Tensor:
+        return 2 * super().forward(reading)
+
+
+def words_for(name: str, kind: str, weight: float, schedule: str) -> list[str]:
+    return [
+        f"+auxiliary.{name}._target_=tests.agents.test_auxiliary_weights.{kind}",
+        f"+auxiliary.{name}.weight={weight}",
+        f"+auxiliary.{name}.weight_schedule={schedule}",
+    ]
+
+
+WORDS = [
+    "trusted_packages=[tests]",
+    *words_for("one", "Constant", 0.5, "linear"),
+    *words_for("two", "Other", 2.0, "constant"),
+]
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.75])
+@pytest.mark.parametrize(
+    ("words", "backbones"),
+    [
+        (["agent=ppo"], 2),
+        (["agent=ppo", "share_backbone=true"], 1),
+        (["agent=a2c"], 2),
+        (["agent=dqn"], 1),
+        (["agent=pqn"], 1),
+    ],
+    ids=lambda part: " ".join(part) if isinstance(part, list) else "",
+)
+def test_losses_are_weighed_by_progress_and_added_up_over_backbones(
+    build, words: list[str], backbones: int, progress: float
+) -> None:
+    """0.5 (1 - progress) * 3 and 2 * 6, for each backbone."""
+    run = build(*words, *WORDS)
+    agent, descend, found = run.agent, run.agent.optimizer.descend, []
+
+    def note(losses: dict[str, Tensor], *rest: Any) -> Any:
+        found.append(losses["auxiliary"].item())
+        return descend(losses, *rest)
+
+    agent.optimizer.descend = note
+    while not found:
+        agent.progress = progress
+        metrics = agent.learn(run.collector.collect(agent))
+    expected = backbones * (0.5 * (1 - progress) * 3 + 2.0 * 6)
+    assert found[0] == pytest.approx(expected)
+    assert metrics["loss/one"].item() == pytest.approx(3 * backbones, rel=0.1)

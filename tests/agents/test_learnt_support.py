@@ -1,0 +1,46 @@
+"""A support that is learnt from targets: who shows them, and that the slow copy has the same."""
+
+import pytest
+import torch
+
+from agents.on_policy import Preparation
+
+
+def limits(head: torch.nn.Module) -> list[float]:
+    return head.support.limits.tolist()
+
+
+@pytest.mark.parametrize("rescaling", ["false", "true"])
+def test_network_and_copy_learn_the_same_support_from_targets(build, rescaling: str) -> None:
+    """A reward of 1 at a discount of 0: targets are h(1), and the support twice as wide."""
+    run = build(
+        "agent=dqn", "value_head=c51", "agent.target_update_interval=1000000", "agent.discount=0",
+        f"agent.value_rescaling={rescaling}",
+    )  # fmt: skip
+    agent = run.agent
+    copy = agent.target.network.get_submodule("value_head")
+    assert limits(copy) == limits(agent.value_head) == [-1, 1]
+    while not agent.clock.updates:
+        metrics = agent.learn(run.collector.collect(agent))
+    largest = 1.0 if rescaling == "false" else 2**0.5 - 1 + 1e-3
+    assert limits(agent.value_head) == pytest.approx([-2 * largest, 2 * largest])
+    assert limits(copy) == limits(agent.value_head)
+    assert torch.equal(copy.support.centres, agent.value_head.support.centres)
+    assert copy.support.is_known
+    assert metrics["value/support"].item() == pytest.approx(2 * largest)
+
+
+@pytest.mark.parametrize("kind", ["ppo", "a2c", "pqn"])
+def test_returns_are_shown_before_they_are_learnt(build, kind: str) -> None:
+    run = build(f"agent={kind}", "value_head=hl_gauss", "value_head.sigma=0.1")
+    agent = run.agent
+    trajectory = run.collector.collect(agent)
+    if kind == "pqn":
+        batch = agent._prepare(trajectory)[0]
+    else:
+        assert isinstance(agent.preparation, Preparation)
+        batch = agent.preparation(trajectory)
+    largest = batch.returns[batch.valid].abs().max().item()
+    metrics = agent.learn(trajectory)
+    assert metrics["value/support"].item() == pytest.approx(2 * largest, rel=1e-5)
+    assert metrics["value/outside_support"] == 0

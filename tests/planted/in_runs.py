@@ -1,0 +1,320 @@
+"""Faults in environments, collecting, evaluating, building, saving and going on."""
+
+from tests.planted.fault import plant
+
+FAULTS = [
+    *plant(
+        "training/collect.py",
+        "training/test_collect.py",
+        (
+            "an episode opens one step early",
+            "storage.is_first_array[step + 1] = self._ended",
+            "storage.is_first_array[step + 1] = ended",
+        ),
+        (
+            "a failure terminates an episode",
+            "self._storage.truncated_array[step - 1] |= restarted & ~self._ended",
+            "self._storage.terminated_array[step - 1] |= restarted & ~self._ended",
+        ),
+        (
+            "the step that opens a life ends an episode too",
+            "ends = has_lost & ~self._ended",
+            "ends = has_lost",
+            "training/test_lives.py",
+        ),
+        (
+            "the step between two lives is paid",
+            "self._storage.reward_array[step][self._ended] = 0.0",
+            "self._storage.reward_array[step][self._ended] *= 1.0",
+            "training/test_lives.py",
+        ),
+        (
+            "an environment that begins anew does not say so",
+            'tensors["is_first"] | torch.from_numpy(~exact)',
+            'tensors["is_first"]',
+            "training/test_lives.py training/test_resume.py",
+        ),
+        (
+            "collecting does not explore",
+            "explore=True",
+            "explore=False",
+        ),
+        (
+            "an episode that was truncated goes on in the stream",
+            "ended = is_over = terminated | truncated",
+            "ended = is_over = terminated & terminated",
+        ),
+        (
+            "steps of a lost episode count in the next score",
+            "self._counter.forget(restarted & ~self._is_over)",
+            "self._counter.forget(restarted & False)",
+        ),
+        (
+            "a lost life is a truncation",
+            "self._storage.terminated_array[step] |= ends",
+            "self._storage.truncated_array[step] |= ends",
+            "training/test_lives.py",
+        ),
+    ),
+    *plant(
+        "training/lives.py",
+        "training/test_lives.py",
+        (
+            "who told nothing has lost all lives",
+            'np.where(infos.get("_lives", True), lives, self._left)',
+            "np.asarray(lives)",
+        ),
+    ),
+    *plant(
+        "training/episodes.py",
+        "training/test_episodes.py",
+        (
+            "episodes are one step longer for their reset",
+            "self._lengths -= was_reset",
+            "self._lengths -= 0 * was_reset",
+        ),
+        (
+            "returns run on into the next episode",
+            "self._returns[ended] = 0.0\n            self._lengths",
+            "self._returns[ended] *= 1.0\n            self._lengths",
+        ),
+    ),
+    *plant(
+        "training/evaluation.py",
+        "training/test_evaluation.py",
+        (
+            "every evaluation has the same seeds",
+            'purpose="evaluation", index=index',
+            'purpose="evaluation", index=0',
+        ),
+        (
+            "every evaluation draws the same actions",
+            'purpose="evaluation policy", index=index',
+            'purpose="evaluation policy", index=0',
+        ),
+        (
+            "evaluation draws from training's generator",
+            "generator=np.random.default_rng(policy_seeds)",
+            "generator=agent.generator",
+        ),
+        (
+            "policies draw what their environments drew",
+            'purpose="evaluation policy"',
+            'purpose="evaluation"',
+        ),
+        (
+            "a truncated episode goes on in an evaluation",
+            "self._ended = terminated | truncated",
+            "self._ended = terminated",
+        ),
+        (
+            "memories are not told of new episodes in an evaluation",
+            "        self.is_first = self._ended\n",
+            "        self.is_first = np.zeros_like(self._ended)\n",
+        ),
+        (
+            "episodes that remain are not played",
+            "[(episodes + index) // size for",
+            "[episodes // size for",
+        ),
+        (
+            "evaluation always explores",
+            "explore=not deterministic",
+            "explore=True",
+        ),
+        (
+            "an episode that never ends is cut one step late",
+            "lengths >= self._limit",
+            "lengths > self._limit",
+        ),
+        (
+            "episodes beyond their share count",
+            "if self._left[episode.environment] > 0:",
+            "if self._left[episode.environment] > -100:",
+        ),
+    ),
+    *plant(
+        "training/build.py",
+        "training/test_build.py",
+        (
+            "the agent's generator knows no seed",
+            "generator=np.random.default_rng(agent_seed)",
+            "generator=np.random.default_rng(0)",
+        ),
+        (
+            "weights are drawn by no seed of the run",
+            "int(weights_seed.generate_state(1)[0])",
+            "0 * int(weights_seed.generate_state(1)[0])",
+            "training/test_build.py",
+        ),
+        (
+            "training has the seeds of evaluation",
+            'purpose="train"',
+            'purpose="evaluation"',
+        ),
+    ),
+    *plant(
+        "training/q_learning.py",
+        "training/test_build.py",
+        (
+            "value rescaling is never built",
+            "Rescaling(eps=_SLOPE) if agent.value_rescaling else NoScale()",
+            "NoScale()",
+            "agents/test_value_rescaling.py",
+        ),
+        (
+            "states are stored though none were asked for",
+            "keeps_state=agent.stored_state and state_size > 0",
+            "keeps_state=state_size > 0",
+        ),
+        (
+            "importance weights stay where they began",
+            "exploration_schedule(agent.importance_exponent, 1.0, 1.0)",
+            "exploration_schedule(agent.importance_exponent, agent.importance_exponent, 1.0)",
+        ),
+        (
+            "single steps that only reset are drawn",
+            "valid_step=windows.burn_in if windows.sequence_length == 1 else None",
+            "valid_step=None",
+        ),
+    ),
+    *plant(
+        "training/rewards.py",
+        "training/test_build.py",
+        (
+            "rewards are scaled by an undiscounted return",
+            "discount=config.agent.discount",
+            "discount=1.0",
+        ),
+    ),
+    *plant(
+        "training/auxiliary.py",
+        "agents/test_auxiliary_weights.py",
+        (
+            "auxiliary weights stay whatever their schedule says",
+            'schedule(own["weight_schedule"], own["weight"], 0.0)',
+            'schedule("constant", own["weight"], 0.0)',
+        ),
+    ),
+    *plant(
+        "training/loop.py",
+        "agents/test_ppo.py::test_every_round_learns_at_the_schedules_of_the_steps_before_it",
+        (
+            "schedules stand still",
+            "agent.reach(collector.env_steps, total_env_steps=total_env_steps)",
+            "agent.reach(0, total_env_steps=total_env_steps)",
+        ),
+    ),
+    *plant(
+        "training/run.py",
+        "training/test_resume.py training/test_resume_replay.py",
+        (
+            "a run that goes on draws anew",
+            'self._agent.generator.bit_generator.state = state["generator"]',
+            'assert state["generator"]',
+        ),
+        (
+            "a run that goes on has an empty replay",
+            'experience.load(part_of(tensors, "experience"), state["experience"], saved.chunks)',
+            "assert saved.chunks is not None",
+            "training/test_resume_replay.py",
+        ),
+        (
+            "a run that goes on forgets what is due",
+            'self._due.load_state_dict(state["due"], self.at.env_steps)',
+            'assert state["due"]',
+        ),
+        (
+            "the worst weights are kept as the best",
+            ".return_mean >= at.best.return_mean",
+            ".return_mean <= at.best.return_mean",
+            "training/test_run.py",
+        ),
+        (
+            "every evaluation of a run has the same episodes",
+            "episodes=episodes, index=at.env_steps)",
+            "episodes=episodes, index=0)",
+            "training/test_run.py::test_every_evaluation_of_a_run_plays_episodes_of_its_own",
+        ),
+    ),
+    *plant(
+        "training/policy.py",
+        "test_neurl.py",
+        (
+            "a policy begins anew at every call",
+            "self._is_first = np.zeros(size, dtype=bool)\n        chosen",
+            "self._is_first = np.ones(size, dtype=bool)\n        chosen",
+        ),
+    ),
+    *plant(
+        "envs/seeding.py",
+        "envs/test_seeding.py",
+        (
+            "repeated uses of a purpose have the same seeds",
+            "spawn_key=(purpose_key, index, environment)",
+            "spawn_key=(purpose_key, 0 * index, environment)",
+        ),
+    ),
+    *plant(
+        "envs/slot.py",
+        "envs/test_vector.py",
+        (
+            "every episode is the first one again",
+            "return 0.0, False, False, self._reset(None)",
+            "return 0.0, False, False, self._reset(self._seed)",
+        ),
+        (
+            "a truncated environment does not reset",
+            "if terminated or truncated:",
+            "if terminated:",
+        ),
+        (
+            "truncations are told as terminations",
+            "return reward, bool(terminated), bool(truncated), info",
+            "return reward, bool(terminated or truncated), bool(truncated), info",
+        ),
+    ),
+    *plant(
+        "envs/wrappers.py",
+        "envs/test_wrappers.py",
+        (
+            "episodes open with a previous reward",
+            "zeros = {name: np.zeros(box.shape, np.float32)",
+            "zeros = {name: np.ones(box.shape, np.float32)",
+        ),
+        (
+            "scores are of rewards as wrappers made them",
+            'return bool(getattr(environments.unwrapped, "has_raw_statistics", False))',
+            "return False",
+            "training/test_episodes.py",
+        ),
+        (
+            "a cut episode is told again",
+            "if self._is_unreported and seed is None:",
+            "if seed is None:",
+        ),
+    ),
+    *plant(
+        "envs/frame_stack.py",
+        "envs/test_frame_stack.py envs/test_wrappers.py",
+        (
+            "a stack keeps frames of the episode before",
+            "frames[:] = self._newest(observation, name)",
+            "frames[-1] = self._newest(observation, name)",
+        ),
+        (
+            "the next step changes a stack that was shown",
+            'return self._frames[""].copy()',
+            'return self._frames[""]',
+        ),
+    ),
+    *plant(
+        "envs/atari.py",
+        "envs/test_atari.py",
+        (
+            "Atari shows the last frame alone",
+            "merged = frame if before is None else np.maximum(before, frame)",
+            "merged = frame",
+        ),
+    ),
+]

@@ -1,0 +1,79 @@
+"""What a configuration becomes: seeds that are the run's own, and parts that do what words say."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from envs.seeding import environment_seeds
+
+
+def test_environments_train_on_the_seeds_of_training(build) -> None:
+    run = build("env.id=CartPole-v1", "seed=5", "env.num_envs=2")
+    found = run.collector.collect(run.agent).observations[0]
+    own = gymnasium.make("CartPole-v1")
+    for row, seed in zip(found, environment_seeds(5, 2, purpose="train"), strict=True):
+        np.testing.assert_array_equal(row.numpy(), own.reset(seed=seed)[0])
+
+
+@pytest.mark.parametrize("kind", ["ppo", "dqn"])
+def test_an_agent_draws_and_is_drawn_by_its_seed_alone(build, kind: str) -> None:
+    made = []
+    for seed, elsewhere in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(elsewhere)
+        agent = build(f"agent={kind}", f"seed={seed}", "policy_head.gain=1.0").agent
+        made.append((agent.optimizer.flat.clone(), agent.generator.random(3).tolist()))
+    assert torch.equal(made[0][0], made[1][0])
+    assert not torch.equal(made[0][0], made[2][0])
+    assert made[0][1] == made[1][1] != made[2][1]
+    assert made[0][1] != np.random.default_rng(0).random(3).tolist()
+
+
+def test_states_are_stored_where_that_is_asked_for(build) -> None:
+    for asked in ("true", "false"):
+        run = build(
+            "agent=dqn", "memory=gru", "agent.sequence_length=4", f"agent.stored_state={asked}"
+        )
+        for _ in range(6):
+            run.agent.learn(run.collector.collect(run.agent))
+        window = run.agent.replay.sample(
+            32, np.random.default_rng(0), importance_exponent=1.0
+        ).window
+        assert bool(window.state.any()) == (asked == "true")
+
+
+def test_importance_weights_undo_all_of_the_bias_in_the_end(build) -> None:
+    agent = build("agent=dqn", "agent.prioritized=true", "agent.importance_exponent=0.25").agent
+    found = [agent.importance_exponent(progress) for progress in (0.0, 0.5, 1.0)]
+    assert found == pytest.approx([0.25, 0.625, 1.0])
+
+
+def test_single_steps_that_only_reset_are_not_drawn(build) -> None:
+    run = build(
+        "agent=dqn", "env.id=neurl/Counting-v0", "+env.kwargs.lengths=[1,2]",
+        "agent.learning_starts=90", "agent.n_step=2",
+    )  # fmt: skip
+    for _ in range(8):
+        run.agent.learn(run.collector.collect(run.agent))
+    window = run.agent.replay.sample(200, np.random.default_rng(0), importance_exponent=1.0).window
+    assert window.valid[0].all()
+    assert not window.valid[1].all()
+
+
+@pytest.mark.parametrize("kind", ["ppo", "a2c", "dqn", "pqn"])
+def test_rewards_are_scaled_by_the_return_that_is_learnt(build, kind: str) -> None:
+    """An endless reward of 1: its return at a discount of 0.5 goes to 2."""
+    run = build(
+        f"agent={kind}",
+        "env.id=neurl/Endless-v0",
+        "+env.kwargs.limit=null",
+        "normalize_rewards=true",
+        "agent.discount=0.5",
+    )
+    for _ in range(4):
+        run.agent.learn(run.collector.collect(run.agent))
+    holder = {"dqn": "target", "pqn": None}.get(kind, "preparation")
+    owner = run.agent if holder is None else getattr(run.agent, holder)
+    steps = run.collector.env_steps // 2
+    expected = sum(0.5**step for step in range(min(steps, 60)))
+    assert owner.reward_scaling.accumulator.tolist() == pytest.approx([expected] * 2)
