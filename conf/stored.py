@@ -20,7 +20,7 @@ except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
 MAX_BYTES = 2**24
-MAX_NODES = 500_000
+MAX_NODES = 100_000
 MAX_DEPTH = 50
 """Of YAML: a configuration has some 200 nodes, ten levels deep."""
 

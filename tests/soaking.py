@@ -31,11 +31,11 @@ ALL = [
 ]
 """Every agent with every memory and every value head that it takes."""
 FEW = [
-    (agent, MEMORIES[(index + shift) % len(MEMORIES)], head)
-    for shift, (agent, heads) in enumerate(AGENTS.items())
-    for index, head in enumerate(heads)
+    *((agent, "none", "mse") for agent in AGENTS),
+    *(("ppo", memory, head) for memory, head in zip(MEMORIES[1:], HEADS[1:], strict=True)),
+    *(("dqn", memory, head) for memory, head in zip(MEMORIES, AGENTS["dqn"][2:], strict=True)),
 ]
-"""Every agent with every memory, and with every value head."""
+"""Every agent, every memory and every value head."""
 
 _ROLLOUTS = ["env.num_envs=2", "agent.rollout_length=32"]
 _EPOCHS = [*_ROLLOUTS, "agent.num_epochs=1", "agent.num_minibatches=1"]

@@ -37,17 +37,27 @@ def name(combination: tuple[str, str, str]) -> str:
 
 @pytest.mark.parametrize("work", FEW, ids=name, indirect=True)
 def test_nothing_that_a_step_makes_outlives_it(work: Work) -> None:
+    """Caches may fill once more in the first windows; what a step keeps grows in all of them."""
     for phase, repeat, times in work.phases():
-        repeat(times)  # caches fill
-        before = alive()
         repeat(times)
-        after = alive()
-        grown = {kind: after[kind] - before[kind] for kind in after}
-        # A tensor and its array kept by each of 400 acts are 800 blocks. Fewer come and go: the log
-        # of actions from which environments are restored, at most one row of 100 bytes an act.
-        assert abs(grown["tensors"]) <= 8, (phase, grown)
-        assert grown["blocks"] < 700, (phase, grown)
-        assert grown.get("bytes", 0) < 64_000, (phase, grown)
+        for _ in range(WINDOWS):
+            before = alive()
+            repeat(times)
+            after = alive()
+            grown = {kind: after[kind] - before[kind] for kind in after}
+            if not keeps_something(grown):
+                break
+        assert not keeps_something(grown), (phase, grown)
+
+
+def keeps_something(grown: dict[str, int]) -> bool:
+    """Tell whether 400 acts keep a tensor and its array each: 800 blocks, 128,000 bytes.
+
+    Less comes and goes: the log of actions from which environments are restored has at most one row
+    of 100 bytes an act.
+    """
+    has_more_objects = abs(grown["tensors"]) > 8 or grown["blocks"] >= 700
+    return has_more_objects or grown.get("bytes", 0) >= 64_000
 
 
 @pytest.mark.soak

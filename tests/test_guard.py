@@ -13,6 +13,7 @@ def test_table_has_every_row_once() -> None:
     assert list(json.loads(TABLE.read_text())["rows"]) == NAMES
 
 
+@pytest.mark.slow  # make guard trains them
 @pytest.mark.parametrize("name", NAMES)
 def test_row_composes(name: str) -> None:
     words = {**ON_IDS, **IN_RUNS}.get(name) or ON_SPACES[name][2]

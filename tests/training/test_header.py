@@ -30,7 +30,11 @@ def test_compiling_is_announced_with_what_it_costs() -> None:
     ("space", "words", "reason"),
     [
         (VECTOR, ["memory=gru"], "a recurrent memory"),
-        (IMAGE, ["agent=dqn", "extractor=nature_cnn", "agent.buffer_size=2_000"], "a million"),
+        (
+            IMAGE,
+            ["agent=dqn", "extractor=nature_cnn", "agent.buffer_size=2_000"],
+            "1.5 million parameters",
+        ),
     ],
 )
 def test_compiling_that_was_measured_slower_is_announced_as_that(space, words, reason) -> None:

@@ -307,7 +307,7 @@ YAML = {
     "an object": "seed: !!python/object/apply:os.system ['touch TRACE']",
     "a module": "seed: !!python/module:os",
     "depth": "seed: " + "[" * 100_000,
-    "breadth": "seed: [" + "1, " * 100_000 + "]",
+    "breadth": "seed: [" + "1, " * 110_000 + "]",
     "a number": f"seed: {'9' * 10_000}",
     "a key twice": "seed: 1\nseed: 2",
 }
