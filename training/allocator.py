@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
 
     By default glibc maps blocks of more than 128 KiB one by one and unmaps them when they are
     freed. Every tensor of some megabytes, such as a minibatch of images or its feature maps, then
-    costs a page fault for each 4 KiB: 13-20% of the time of a gradient step on images (measured:
+    costs a page fault for each 4 KiB: 11-17% of the time of a gradient step on images (measured:
     130,000 faults in two epochs of PPO with NatureCNN on Pong, 2 with these settings).
 
     Larger blocks are still mapped and returned one by one, and what is free at the end of the heap
