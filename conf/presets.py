@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conf.composition import Composer
+from conf.resumption import lies_under
 from conf.rollouts import DIVIDES_NOT, fitting
 
 _PRESET = "experiment"
@@ -91,7 +92,7 @@ class _Preset:
             if key not in self.typed_options and now[key] != option:
                 self.options[written(key, option)] = notice
         else:
-            place = max((p for p in map(_place, now) if _is_in(key, p)), key=len, default="")
+            place = max((p for p in map(_place, now) if lies_under(key, [p])), key=len, default="")
             default = _at(self._plain(place, now), key)
             if _at(self.composer.chosen(run.words), key) not in (_ABSENT, default):
                 self.values[key] = (written(key, default), notice)
@@ -123,16 +124,12 @@ class _Preset:
 
     def _plain(self, place: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Compose the options for a place, and for what it is in, without the preset."""
-        around = {g: option for g, option in options.items() if _is_in(place, _place(g))}
+        around = {g: option for g, option in options.items() if lies_under(place, [_place(g)])}
         words = [written(g, option) for g, option in around.items() if option is not None]
         return self.composer.chosen([*self.hydra, *words])
 
     def _is_typed(self, key: str) -> bool:
-        return any(_is_in(key, typed) or _is_in(typed, key) for typed in self.typed)
-
-
-def _is_in(key: str, place: str) -> bool:
-    return f"{key}.".startswith(f"{place}.")
+        return lies_under(key, self.typed) or any(lies_under(each, [key]) for each in self.typed)
 
 
 def _parts(problem: str) -> tuple[str, str]:

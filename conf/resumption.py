@@ -7,7 +7,7 @@ welcome, words that would change it are refused, but for a few that leave the co
 import os
 import shlex
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ _MISSING = object()
 
 def is_changeable(key: str) -> bool:
     """Tell whether a key may differ between the sessions of one run."""
-    return _lies_under(key, (*_CHANGEABLE, *_SESSION))
+    return lies_under(key, (*_CHANGEABLE, *_SESSION))
 
 
 def stored_configuration(run: Path, config_name: str = "config") -> dict[str, Any]:
@@ -89,7 +89,7 @@ def resumed(
     changes = {
         key: value
         for key, value in asked.items()
-        if value != usual.get(key, _MISSING) or _lies_under(key, said)
+        if value != usual.get(key, _MISSING) or lies_under(key, said)
     }
     for key in filter(is_changeable, changes):
         *parents, last = key.split(".")
@@ -106,7 +106,7 @@ def resumed(
         f"{', '.join(_CHANGEABLE[:-1])} and {_CHANGEABLE[-1]} may change (init_from={run} starts "
         "a new run from its weights)"
         for key in sorted(other)
-        if key.endswith("._target_") or not _lies_under(key, classes)
+        if key.endswith("._target_") or not lies_under(key, classes)
     ]
     if "run_dir" in said:
         problems.append("run_dir: a run goes on in its own directory; leave it out with resume")
@@ -137,7 +137,8 @@ def known_to_the_run(problems: Sequence[str], run: str, config_name: str) -> lis
     ]
 
 
-def _lies_under(key: str, places: Sequence[str]) -> bool:
+def lies_under(key: str, places: Iterable[str]) -> bool:
+    """Tell whether a key is one of some places, or stands below one."""
     return any(key == place or key.startswith(f"{place}.") for place in places)
 
 

@@ -283,7 +283,7 @@ class Run:
         self._evaluate(episodes)
         if self.plays_best:
             at.best = at.evaluation
-        elif at.evaluation and at.best is not at.evaluation:  # of few episodes: luck chose it too
+        elif at.evaluation and at.best not in (None, at.evaluation):  # of few: luck chose it too
             at.best = self._archive.evaluate_best(self._evaluator, episodes, at) or at.best
             self._keep_if_best(at.evaluation)
 
