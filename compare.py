@@ -10,7 +10,7 @@ from neurl_guard import check_imports
 
 check_imports(Path(__file__).parent)
 
-from conf.compose import launch
+from conf.composing.command_line import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -10,7 +10,7 @@ from neurl_guard import check_imports
 
 check_imports(Path(__file__).parent)
 
-from conf.compose import launch
+from conf.composing.command_line import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def evaluate(config: DictConfig) -> float:
     """Evaluate one run on fresh environments, print its scores, return the mean return."""
-    from training.display import check_display
-    from training.film import check_encoder, film_kind
-    from training.refusal import Refusal
+    from training.evaluation.film import check_encoder, film_kind
+    from training.process.machine import check_display
+    from training.runs.refusal import Refusal
 
     try:
         try:  # told before torch is imported
@@ -30,8 +30,8 @@ def evaluate(config: DictConfig) -> float:
         except ValueError as error:
             raise Refusal(str(error), 2) from error
 
-        from training.evaluation import describe, describe_spread
-        from training.watching import watch_run
+        from training.evaluation.evaluation import describe, describe_spread
+        from training.evaluation.watching import watch_run
 
         watched = watch_run(config)
     except Refusal as refusal:

@@ -18,11 +18,11 @@ from neurl_guard import shadowed
 if (_message := shadowed(Path(__file__).parent)) is not None:
     raise ImportError(_message)
 
-from conf.compose import has_key as _has_key
-from conf.compose import load as _configure
-from training.policy import Policy
-from training.restore import load_policy
-from training.teach import build_policy, teach
+from conf.composing.command_line import has_key as _has_key
+from conf.composing.command_line import load as _configure
+from training.evaluation.policy import Policy
+from training.evaluation.restore import load_policy
+from training.runs.fit import build_policy, teach
 
 __all__ = ["Policy", "build", "fit", "load"]
 

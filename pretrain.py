@@ -10,7 +10,7 @@ from neurl_guard import check_imports
 
 check_imports(Path(__file__).parent)
 
-from conf.compose import launch
+from conf.composing.command_line import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def pretrain(config: DictConfig) -> float:
     """Pre-train into a directory of its own; return the least held-out loss."""
-    from training.devices import refuse_missing_device
-    from training.directory import discard
-    from training.environments import build_environments
-    from training.refusal import Refusal
+    from training.building.environments import build_environments
+    from training.process.machine import refuse_missing_device
+    from training.runs.directory import discard
+    from training.runs.refusal import Refusal
 
     try:
         try:

@@ -10,8 +10,8 @@ from neurl_guard import check_imports
 
 check_imports(Path(__file__).parent)
 
-from conf.compose import launch
-from conf.targets import trust_words
+from conf.checking.trust import trust_words
+from conf.composing.command_line import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parent
 
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
-    from training.devices import refuse_missing_device
-    from training.directory import discard, finished
-    from training.environments import build_environments
-    from training.refusal import Refusal
+    from training.building.environments import build_environments
+    from training.process.machine import refuse_missing_device
+    from training.runs.directory import discard, finished
+    from training.runs.refusal import Refusal
 
     if config.resume is not None:
         over = finished(Path(config.resume), total_env_steps=config.total_env_steps)
@@ -44,7 +44,7 @@ def train(config: DictConfig) -> float:
             raise Refusal(str(error), 2) from error
 
         # Only now: importing torch takes a second, which a wrong environment need not wait for.
-        from training.session import train_run
+        from training.runs.session import train_run
 
         return train_run(config, environments)
     except BaseException as error:
@@ -57,7 +57,7 @@ def train(config: DictConfig) -> float:
 
 def train_job(config: DictConfig, words: list[str]) -> float:
     """Train one job of a sweep in a process of its own, from its own command line."""
-    from training.sweep import run_job
+    from training.runs.sweep import run_job
 
     trust = trust_words(config.env.packages, config.trusted_packages)
     return run_job(ROOT / "train.py", words, Path(config.run_dir), trust=trust)
@@ -65,7 +65,7 @@ def train_job(config: DictConfig, words: list[str]) -> float:
 
 def main() -> None:
     """Train what the command line asks for, and tell which jobs of a sweep failed."""
-    from training.sweep import failures
+    from training.runs.sweep import failures
 
     with failures() as failed:
         launch(train, job=train_job)

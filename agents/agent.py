@@ -1,25 +1,117 @@
 """What every agent is: it acts with a memory, learns from trajectories, owns its random numbers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from agents.compilation import compiled
-from agents.experience import Experience
-from agents.modes import is_alike_in_learning
-from agents.networks import Networks
-from agents.optimizer import Optimizer
-from agents.schedules import Schedule
+from agents.learning.optimizer import Optimizer
+from agents.learning.parts import Networks
+from agents.learning.schedules import Schedule
 from agents.trajectory import Trajectory
+from networks.autoencoding.losses import AuxiliaryLoss
+from networks.memory.memories import Memory
 from networks.mirror import Array, can_mirror
 from networks.observations import Observations, map_observations
+
+
+@runtime_checkable
+class Experience(Protocol):
+    """Experience that grows to a size which no checkpoint could hold anew each time.
+
+    Most of it lies in chunks: stretches that never change once they are full. A checkpoint writes a
+    chunk once and names it from then on, so its cost is that of what is new.
+    """
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the small part that changes all the time: tensors, and what JSON can hold."""
+        ...
+
+    def chunks(self) -> Mapping[str, Callable[[], Mapping[str, Tensor]]]:
+        """Return the chunks that are held now, by name, each as what reads its tensors.
+
+        A name (letters, digits, `_` and `-`) stands for the same content for ever; the newest
+        chunk, not full yet, has one that says where it ends.
+        """
+        ...
+
+    def load(
+        self,
+        tensors: Mapping[str, Tensor],
+        state: Mapping[str, Any],
+        chunks: Mapping[str, dict[str, Tensor]],
+    ) -> None:
+        """Become what was saved.
+
+        Args:
+            chunks: read from the disk whenever one is looked up; go through them one at a time.
+        """
+        ...
+
+
+_ALWAYS_ALIKE = (
+    nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Flatten, nn.Linear,
+    nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
+    nn.LayerNorm, nn.GroupNorm,
+    nn.Tanh, nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.Sigmoid,
+)  # fmt: skip
+_OURS = ("agents.", "networks.")
+
+
+def is_alike_in_learning(module: nn.Module) -> bool:
+    """Tell whether neither dropout nor drawn numbers make learning differ from acting.
+
+    What is not known to be so is taken to differ: a class of the user's may do anything.
+    """
+    return all(map(_is_alike, module.modules()))
+
+
+def _is_alike(module: nn.Module) -> bool:
+    if isinstance(module, nn.RNNBase):
+        # On a GPU their gradient is only there in training mode.
+        return not module.dropout and all(p.device.type == "cpu" for p in module.parameters())
+    if type(module) in _ALWAYS_ALIKE:
+        return True
+    # None of ours reads its mode; auxiliary losses may draw.
+    return type(module).__module__.startswith(_OURS) and not isinstance(module, AuxiliaryLoss)
+
+
+Step = TypeVar("Step", bound=Callable[..., object])
+
+
+def compiled(step: Step, *, modules: Iterable[nn.Module]) -> Step:
+    """Return `step` traced by `torch.compile`, compiled at its first call, for fixed shapes.
+
+    Fused recurrent kernels stay as they are: Dynamo cannot trace them, and the number of null steps
+    changes from batch to batch, which must not compile anything anew.
+
+    Args:
+        modules: everything that the step calls, at any depth.
+    """
+    import torch._dynamo
+
+    # Lets autograd.grad be part of the graph: forward, backward, clipping and update become one.
+    if hasattr(torch._dynamo.config, "trace_autograd_ops"):
+        torch._dynamo.config.trace_autograd_ops = True
+    for module in modules:
+        # Bound anew: a copied agent keeps no old wrapper.
+        if isinstance(module, Memory) and not module.compilable:
+            forward = type(module).forward.__get__(module)
+            module.forward = torch.compiler.disable(forward)  # type: ignore[method-assign]
+        if isinstance(module, Optimizer) and not module.compilable:
+            step_of = type(module).step.__get__(module)
+            module.step = torch.compiler.disable(step_of)  # type: ignore[method-assign]
+    # Inductor's own tanh calls a library element by element; written with exp it is vectorised (a
+    # quarter of a small network's gradient step, measured) and stays within 1e-7.
+    traced: Any = torch.compile(step, dynamic=False, options={"cpp.use_decompose_tanh": True})
+    return cast("Step", traced)
+
 
 ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], tuple[Array, Array]]
 

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.action_values import ActionValues, Noise, taken
 from agents.agent import Agent
-from agents.losses import masked_mean
-from agents.off_policy import (
+from agents.learning.optimizer import Optimizer, Pace
+from agents.learning.parts import ActionValues, Noise, taken
+from agents.learning.replay_learner import (
     UpdateClock,
     Windows,
     learnt_steps,
@@ -23,16 +23,15 @@ from agents.off_policy import (
     states_on_stride,
     warmed,
 )
-from agents.optimizer import Optimizer, Pace
-from agents.q_report import by_position, look
-from agents.q_target import QTarget
-from agents.reading import read_features
-from agents.replay import Replay
-from agents.reports import COUNTS, movement, summarized
-from agents.schedules import Schedule
+from agents.learning.reports import COUNTS, by_position, look, movement, summarized
+from agents.learning.schedules import Schedule
+from agents.learning.targets import QTarget
+from agents.learning.unroll import read_features
+from agents.mathematics.losses import masked_mean
+from agents.replay.replay import Replay
 from agents.trajectory import Trajectory
-from networks.auxiliary import Reading
-from networks.heads import ValueHead
+from networks.autoencoding.losses import Reading
+from networks.heads.values import ValueHead
 
 _METRICS = ("loss/value", "value/mean", "value/td_error")
 """Means that a gradient step reports, in its order."""

@@ -11,14 +11,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic, read
 from agents.agent import Agent
-from agents.losses import approximate_kl, clipped_surrogate, masked_mean, normalized_advantages
-from agents.on_policy import Preparation, report
-from agents.optimizer import Optimizer, Pace
-from agents.reports import COUNTS
-from agents.schedules import Schedule
-from agents.sequences import Batch, minibatches
+from agents.learning.actor_critic import ActorCritic, read
+from agents.learning.on_policy import Preparation, report
+from agents.learning.optimizer import Optimizer, Pace
+from agents.learning.reports import COUNTS
+from agents.learning.schedules import Schedule
+from agents.learning.sequences import Batch, minibatches
+from agents.mathematics.losses import (
+    approximate_kl,
+    clipped_surrogate,
+    masked_mean,
+    normalized_advantages,
+)
 from agents.trajectory import Trajectory
 
 _METRICS = (

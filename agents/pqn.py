@@ -12,20 +12,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from agents.action_values import ActionValues, taken
 from agents.agent import Agent
-from agents.losses import masked_mean
-from agents.on_policy import report
-from agents.optimizer import Optimizer, Pace
-from agents.q_report import by_position, highest
-from agents.reading import inputs, read_features, unroll
-from agents.reports import COUNTS
-from agents.returns import lambda_returns
-from agents.schedules import Schedule
-from agents.sequences import Steps, cut, minibatches
+from agents.learning.on_policy import report
+from agents.learning.optimizer import Optimizer, Pace
+from agents.learning.parts import ActionValues, taken
+from agents.learning.reports import COUNTS, by_position, highest
+from agents.learning.schedules import Schedule
+from agents.learning.sequences import Steps, cut, minibatches
+from agents.learning.unroll import inputs, read_features, unroll
+from agents.mathematics.losses import masked_mean
+from agents.mathematics.returns import lambda_returns
 from agents.trajectory import Trajectory
-from networks.auxiliary import Reading
-from networks.heads import ValueHead
+from networks.autoencoding.losses import Reading
+from networks.heads.values import ValueHead
 from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from analysis.runs import RunRecord
 from analysis.statistics import mean, standard_deviation
-from conf.choices import Choice
+from conf.composing.choices import Choice
 
 ABSENT = "-"
 """Stands where a run has no such key."""

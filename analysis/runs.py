@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conf.choices import Choice, choices
-from conf.stored import read_json, read_yaml, strange_values
+from conf.composing.choices import Choice, choices
+from conf.composing.stored import read_json, read_yaml, strange_values
 
 _RECORDS = ("config.yaml", "summary.json")
 

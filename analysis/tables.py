@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from analysis.comparison import ABSENT, Row, Table
-from conf.choices import Choice
+from conf.composing.choices import Choice
 
 Format = Literal["text", "markdown", "csv"]
 Cells = list[list[str]]

@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.published import ROWS, Row
 from benchmarks.side_by_side import ROOT, machine, table
-from conf.compose import load
+from conf.composing.command_line import load
 
 SEEDS = (1, 2, 3)
 

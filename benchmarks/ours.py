@@ -34,13 +34,13 @@ from benchmarks.work import (
     peak_memory_mib,
     report,
 )
-from conf.compose import load
-from training.allocator import keep_freed_memory
-from training.build import build_agent, build_collector, build_evaluator
-from training.collect import Collector
-from training.environments import build_environments
-from training.episodes import EpisodeHistory
-from training.loop import Iteration, iterations
+from conf.composing.command_line import load
+from training.building.build import build_agent, build_collector, build_evaluator
+from training.building.environments import build_environments
+from training.process.memory import keep_freed_memory
+from training.stream.collect import Collector
+from training.stream.episodes import EpisodeHistory
+from training.stream.loop import Iteration, iterations
 
 EPISODE_LENGTH = 30  # mean, of the episodes in `resets`
 WATCHED_STEPS = 1_000  # of the environment, between metrics of updates; what runs do by default

@@ -14,11 +14,11 @@ from statistics import median
 import numpy as np
 import torch
 
-from agents.replay import Replay
-from agents.samplers import PrioritizedSampler, Sampler, UniformSampler
+from agents.replay.replay import Replay
+from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from agents.trajectory import Trajectory
 from networks.observations import Shape
-from training.allocator import keep_freed_memory
+from training.process.memory import keep_freed_memory
 
 FRAME = (84, 84)
 BATCH, LENGTH = 32, 80  # sequences

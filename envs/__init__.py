@@ -1,12 +1,12 @@
 """Environments: how they are made, seeded and wrapped, and small tasks of our own.
 
-Importing this package registers the tasks of `envs.tasks` with Gymnasium under `neurl/`, by name:
-`envs.tasks` itself is loaded by the first one that is made.
+Importing this package registers the tasks of `envs.tasks` with Gymnasium under `neurl/`, by name.
+Their module is loaded by the first one that is made.
 """
 
 from gymnasium.envs.registration import register, registry
 
-# The classes of `envs.tasks` and their default arguments, of which this table is the only home.
+# The classes of `envs.tasks.probes` and their default arguments, which stand nowhere else.
 _TASKS: dict[str, dict[str, object]] = {
     "ConstantReward": {"continuous": False},
     "ObservationReward": {"continuous": False},
@@ -22,4 +22,4 @@ _TASKS: dict[str, dict[str, object]] = {
 
 for _name, _kwargs in _TASKS.items():
     if f"neurl/{_name}-v0" not in registry:  # a reload must not warn about overriding
-        register(id=f"neurl/{_name}-v0", entry_point=f"envs.tasks:{_name}", kwargs=_kwargs)
+        register(id=f"neurl/{_name}-v0", entry_point=f"envs.tasks.probes:{_name}", kwargs=_kwargs)

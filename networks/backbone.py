@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from networks.inputs import ObservationInput
-from networks.memory import ChosenSteps, Memory, pick_steps
+from networks.memory.memories import ChosenSteps, Memory, pick_steps
 from networks.mirror import Array, mirror_of
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Observations, any_part, map_observations

@@ -1,7 +1,7 @@
 """Observations to network inputs, scaled by meaning: intensities by 255, identifiers one-hot.
 
 Rows keep the environment's own layout: where an image has its channels is the business of those
-who read images (`networks.layout`).
+who read images (`networks.extractors.images`).
 """
 
 import math

@@ -22,9 +22,9 @@ torch.set_num_threads(1)
 @pytest.fixture
 def build_run() -> Iterator[Callable[[Sequence[str]], Any]]:
     """Builds what a command line asks for: `config, environments, agent, collector`."""
-    from conf.compose import load
-    from training.build import build_agent, build_collector
-    from training.environments import build_environments
+    from conf.composing.command_line import load
+    from training.building.build import build_agent, build_collector
+    from training.building.environments import build_environments
 
     made = []
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.evaluation import evaluate
-from training.loop import iterations
-from training.policy import Policy
+from training.evaluation.evaluation import evaluate
+from training.evaluation.policy import Policy
+from training.stream.loop import iterations
 
 HEADS = ("mse", "huber", "two_hot", "hl_gauss")
 AGENTS: dict[str, tuple[str, ...]] = {

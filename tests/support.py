@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from conf.compose import InvalidConfiguration, load
+from conf.composing.command_line import InvalidConfiguration, load
 from tests.grid import (
     CHOICES,
     NETWORKS,
@@ -24,8 +24,8 @@ from tests.grid import (
     registered,
     words,
 )
-from training.build import build_agent
-from training.environments import build_environments
+from training.building.build import build_agent
+from training.building.environments import build_environments
 
 EXTRACTORS = {f"`{name}`": {"extractor": name} for name in CHOICES["extractor"]}
 OBSERVED: dict[str, Combination] = {

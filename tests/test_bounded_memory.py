@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.soaking import ALL, FEW, Work, alive, resident, words
-from training.allocator import keep_freed_memory
-from training.environments import build_environments
+from training.building.environments import build_environments
+from training.process.memory import keep_freed_memory
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "16"))
 """How long resident memory is watched, for each combination."""

@@ -10,7 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 
 import compare
-from conf.compose import InvalidConfiguration, load
+from conf.composing.command_line import InvalidConfiguration, load
 
 ROOT = Path(__file__).resolve().parents[1]
 

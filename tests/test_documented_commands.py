@@ -15,10 +15,10 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from conf.compose import compose
-from training.build import build_agent
-from training.environments import build_environments
-from training.extractors import build_extractor
+from conf.composing.command_line import compose
+from training.building.build import build_agent
+from training.building.environments import build_environments
+from training.building.extractors import build_extractor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

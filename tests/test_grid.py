@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import neurl
-from conf.compose import load
+from conf.composing.command_line import load
 from tests.grid import (
     Combination,
     all_pairs,
@@ -27,10 +27,10 @@ from tests.grid import (
     words,
 )
 from tests.support import OBSERVED, OF_AGENTS, TRAINED, cells
-from training.checkpoint import load_checkpoint, open_checkpoint
-from training.environments import build_environments
-from training.manifests import files_of
-from training.session import train_run
+from training.building.environments import build_environments
+from training.runs.session import train_run
+from training.saving.checkpoint import load_checkpoint, open_checkpoint
+from training.saving.files import files_of
 
 COMBINATIONS = list(pairwise())
 CELLS = [*product(), *parts(), *cells(OBSERVED), *cells(TRAINED), *cells(OF_AGENTS)]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from conf.compose import load
+from conf.composing.command_line import load
 from tests.guard import IN_RUNS, NAMES, ON_IDS, ON_SPACES, TABLE
 
 

@@ -7,8 +7,8 @@ import pytest
 from benchmarks import learning
 from benchmarks.learning import Outcome, Run, judge, learning_table, outcome, planned, train_missing
 from benchmarks.published import ROWS
-from conf.compose import load
-from conf.pretraining import frames_wanted
+from conf.checking.pretraining import frames_wanted
+from conf.composing.command_line import load
 
 PRESETS = Path(__file__).resolve().parents[1] / "conf" / "experiment"
 PRESENT = [name for name, row in ROWS.items() if (PRESETS / f"{row.experiment}.yaml").exists()]

@@ -11,11 +11,11 @@ import torch
 from gymnasium import spaces
 
 import neurl
-from conf.compose import InvalidConfiguration, load
+from conf.composing.command_line import InvalidConfiguration, load
 from envs.seeding import environment_seeds
-from training.environments import build_environments
-from training.session import train_run
-from training.watching import watch_run
+from training.building.environments import build_environments
+from training.evaluation.watching import watch_run
+from training.runs.session import train_run
 
 SMALL = [
     "device=cpu",

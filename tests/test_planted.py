@@ -23,9 +23,11 @@ def test_every_fault_can_be_planted_and_its_tests_are_there() -> None:
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_text_that_is_not_there_once_is_told(count: int) -> None:
-    fault = Fault("name", "agents/returns.py", "a = b", "a = c", ("tests/agents/test_returns.py",))
+    fault = Fault(
+        "name", "agents/mathematics/returns.py", "a = b", "a = c", ("tests/agents/test_returns.py",)
+    )
     problem = fault.problem("a = b\n" * count)
-    assert problem == f"agents/returns.py: found {count} times, expected once: 'a = b'"
+    assert problem == f"agents/mathematics/returns.py: found {count} times, expected once: 'a = b'"
     assert fault.problem("a = b\n") is None
 
 

@@ -1,7 +1,7 @@
 """Probe environments: each isolates one thing that an agent can get wrong, solved in seconds.
 
-Optimal values and returns are those told in `envs/tasks.py`. Budgets were calibrated on seeds 0 to
-4, all of which pass with an eighth less; the tests run one.
+Optimal values and returns are those told in `envs.tasks.probes`. Budgets were calibrated on seeds 0
+to 4, all of which pass with an eighth less; the tests run one.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import torch
 
 import neurl
 from agents.dqn import DQN
-from training.evaluation import Evaluator
+from training.evaluation.evaluation import Evaluator
 
 WORDS = [
     "device=cpu",

@@ -12,10 +12,10 @@ import pytest
 from gymnasium import spaces
 from omegaconf import DictConfig
 
-from conf.compose import load
-from training.environments import wrap_environments
-from training.policy import Policy
-from training.teach import build_policy, teach
+from conf.composing.command_line import load
+from training.building.environments import wrap_environments
+from training.evaluation.policy import Policy
+from training.runs.fit import build_policy, teach
 
 INFINITE = np.inf
 ACTIONS: dict[str, spaces.Space[Any]] = {

@@ -23,7 +23,7 @@ FLOORS: dict[str, set[str]] = {
 OURS = {*FLOORS, *ENTRY_POINTS, "benchmarks", "tests"}
 HEAVY = {"gymnasium", "numpy", "tensorboard", "torch"}
 
-MAX_LINES = 350
+MAX_LINES = 400
 CODE_LOADING_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 TORCH_SAMPLERS = {
     "bernoulli", "multinomial", "normal", "poisson", "rand", "rand_like", "randint",
@@ -196,7 +196,7 @@ def test_constructors_have_no_defaults(source: Path) -> None:
 
 
 def test_only_the_memory_knows_recurrence(source: Path) -> None:
-    if label(source) != "networks/memory.py":
+    if not label(source).startswith("networks/memory/"):
         assert not recurrent_twins(parse(source)), label(source)
 
 
@@ -230,4 +230,4 @@ def test_the_checks_can_fail(check, wrong: str, right: str) -> None:
 def test_the_floors_can_be_broken() -> None:
     assert climbing_imports("networks", ast.parse("from agents.ppo import PPO")) == ["agents"]
     assert climbing_imports("agents", ast.parse("def f():\n import training")) == ["training"]
-    assert not climbing_imports("agents", ast.parse("from networks.mlp import MLP"))
+    assert not climbing_imports("agents", ast.parse("from networks.extractors.mlp import MLP"))

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 import neurl
 import train
-from conf.compose import load
+from conf.composing.command_line import load
 from envs.seeding import environment_seeds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,7 @@ USERS_NETWORKS = '''
 import torch
 from torch import nn
 
-from networks.memory import CellMemory
+from networks.memory.memories import CellMemory
 
 
 class Net(nn.Module):

@@ -18,10 +18,10 @@ import torch
 from gymnasium.envs.registration import register
 from torch import nn
 
-from agents.update_rules import Adam, UpdateRule
-from conf.compose import load
-from training.build import build_agent, build_collector, build_environments
-from training.telemetry import look_at
+from agents.learning.update_rules import Adam, UpdateRule
+from conf.composing.command_line import load
+from training.building.build import build_agent, build_collector, build_environments
+from training.tracking.telemetry import look_at
 
 ROLLOUTS = 4
 

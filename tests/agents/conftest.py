@@ -13,22 +13,22 @@ from gymnasium.vector import SyncVectorEnv
 from torch import Tensor, nn
 
 from agents.a2c import A2C
-from agents.actor_critic import ActorCritic
-from agents.auxiliary import AuxiliaryLosses
-from agents.on_policy import Preparation
-from agents.optimizer import Group, Optimizer
+from agents.learning.actor_critic import ActorCritic
+from agents.learning.on_policy import Preparation
+from agents.learning.optimizer import Group, Optimizer
+from agents.learning.parts import AuxiliaryLosses
+from agents.learning.schedules import schedule
+from agents.learning.sequences import Batch
+from agents.learning.update_rules import Adam
 from agents.ppo import PPO
-from agents.schedules import schedule
-from agents.sequences import Batch
 from agents.trajectory import Trajectory
-from agents.update_rules import Adam
 from networks.backbone import Backbone
-from networks.heads import MSEValueHead, StateLayers
+from networks.extractors.mlp import Flatten
+from networks.heads.policy import make_policy_head
+from networks.heads.values import MSEValueHead, StateLayers
 from networks.inputs import make_input
-from networks.memory import CellMemory, Memory
-from networks.mlp import Flatten
+from networks.memory.memories import CellMemory, Memory
 from networks.normalization import NoNormalization, NoRewardScaling
-from networks.policy_heads import make_policy_head
 
 SMALL = [
     "device=cpu",

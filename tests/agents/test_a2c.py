@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from agents.sequences import to_sequences
-from training.loop import iterations
+from agents.learning.sequences import to_sequences
+from training.stream.loop import iterations
 
 
 def learn_once(run) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.evaluation import evaluate
+from training.evaluation.evaluation import evaluate
 
 RUNS = {
     "mlp": ["memory=none"],

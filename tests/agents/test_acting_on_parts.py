@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from agents.agent import Agent
-from conf.compose import load
+from conf.composing.command_line import load
 from networks.observations import map_observations
-from training.build import build_agent
-from training.policy import Policy
+from training.building.build import build_agent
+from training.evaluation.policy import Policy
 
 SPACE = spaces.Dict(
     [

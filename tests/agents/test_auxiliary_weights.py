@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.auxiliary import AuxiliaryLoss, Reading, Source
+from networks.autoencoding.losses import AuxiliaryLoss, Reading, Source
 
 
 class Constant(AuxiliaryLoss):

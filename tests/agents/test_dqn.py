@@ -11,28 +11,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from agents.action_values import ActionValues, taken
-from agents.auxiliary import AuxiliaryLosses
 from agents.dqn import DQN
-from agents.off_policy import UpdateClock, Windows
-from agents.optimizer import Group, Optimizer
-from agents.q_target import QTarget
-from agents.replay import Replay
-from agents.samplers import PrioritizedSampler, UniformSampler
-from agents.schedules import schedule
+from agents.learning.optimizer import Group, Optimizer
+from agents.learning.parts import ActionValues, AuxiliaryLosses, taken
+from agents.learning.replay_learner import UpdateClock, Windows
+from agents.learning.schedules import schedule
+from agents.learning.targets import QTarget
+from agents.learning.update_rules import SGD
+from agents.replay.replay import Replay
+from agents.replay.samplers import PrioritizedSampler, UniformSampler
 from agents.trajectory import Trajectory
-from agents.update_rules import SGD
-from networks.action_values import ActionLayers
 from networks.backbone import Backbone
-from networks.greedy import make_action_values
-from networks.heads import MSEValueHead
+from networks.extractors.mlp import Flatten
+from networks.heads.action_values import ActionLayers
+from networks.heads.greedy import make_action_values
+from networks.heads.values import MSEValueHead, NoScale
 from networks.inputs import make_input
-from networks.memory import CellMemory, Memory, NoMemory
-from networks.mlp import Flatten
+from networks.memory.memories import CellMemory, Memory, NoMemory
 from networks.normalization import NoNormalization, NoRewardScaling
 from networks.observations import map_observations
-from networks.value_scales import NoScale
-from training.collect import Collector
+from training.stream.collect import Collector
 
 DISCOUNT = 0.9
 Make = Callable[..., DQN]

@@ -11,9 +11,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from agents.optimizer import Group, Optimizer
-from agents.schedules import schedule
-from agents.update_rules import TorchRule
+from agents.learning.optimizer import Group, Optimizer
+from agents.learning.schedules import schedule
+from agents.learning.update_rules import TorchRule
 
 FOREIGN = {
     "adagrad": torch.optim.Adagrad,

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.actor_critic import read
-from agents.networks import trained_by
-from agents.optimizer import Optimizer
-from networks.auxiliary import AuxiliaryLoss, Reading, Source, mean_of_valid
+from agents.learning.actor_critic import read
+from agents.learning.optimizer import Optimizer
+from agents.learning.parts import trained_by
+from networks.autoencoding.losses import AuxiliaryLoss, Reading, Source, mean_of_valid
 
 
 class Size(AuxiliaryLoss):

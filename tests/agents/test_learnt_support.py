@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from agents.on_policy import Preparation
+from agents.learning.on_policy import Preparation
 
 
 def limits(head: torch.nn.Module) -> list[float]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.losses import (
+from agents.mathematics.losses import (
     approximate_kl,
     clipped_surrogate,
     explained_variance,

@@ -14,7 +14,7 @@ from agents.a2c import A2C
 from agents.ppo import PPO
 from agents.trajectory import Trajectory
 from networks.inputs import BoxInput, make_input
-from networks.memory import GRU, LSTM, Memory, NoMemory
+from networks.memory.memories import GRU, LSTM, Memory, NoMemory
 from networks.normalization import RunningNormalization
 
 WHOLE = spaces.Box(-np.inf, np.inf, (5,))

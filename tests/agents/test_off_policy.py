@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from agents.exploration import exploration_schedule
-from agents.off_policy import UpdateClock, sequence_priorities
+from agents.learning.replay_learner import UpdateClock, sequence_priorities
+from agents.learning.schedules import exploration_schedule
 
 
 def make_clock(starts: int, ratio: float, *, interval: int | None = None) -> UpdateClock:

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.optimizer import Group, Optimizer
-from agents.radam import RAdam
-from agents.schedules import schedule
-from agents.update_rules import SGD, Adam, RMSprop, RMSpropTF, TorchRule, UpdateRule
+from agents.learning.optimizer import Group, Optimizer
+from agents.learning.schedules import schedule
+from agents.learning.update_rules import SGD, Adam, RAdam, RMSprop, RMSpropTF, TorchRule, UpdateRule
 
 
 class HandWritten(torch.optim.Optimizer):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from training.loop import iterations
+from training.stream.loop import iterations
 
 
 def learn_once(run) -> dict[str, torch.Tensor]:

@@ -9,8 +9,8 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
-from networks.memory import NoMemory
-from training.collect import Collector
+from networks.memory.memories import NoMemory
+from training.stream.collect import Collector
 
 SPACES = {
     "start": spaces.Discrete(3, start=5),

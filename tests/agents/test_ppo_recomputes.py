@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from agents.returns import lambda_returns
-from agents.sequences import to_sequences
+from agents.learning.sequences import to_sequences
+from agents.mathematics.returns import lambda_returns
 
 LSTM = ["memory=lstm", "memory.num_layers=2"]
 RUNS = {

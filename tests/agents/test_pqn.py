@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from agents.learning.sequences import to_sequences
 from agents.pqn import PQN, Rollout
-from agents.sequences import to_sequences
 from agents.trajectory import Trajectory
-from networks.memory import CellMemory
+from networks.memory.memories import CellMemory
 
 DISCOUNT, LAMBDA = 0.9, 0.7
 ONE_STEP = ["agent.num_epochs=1", "agent.num_minibatches=1"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.replay import Replay
-from agents.samplers import PrioritizedSampler, Sampler, UniformSampler
+from agents.replay.replay import Replay
+from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from tests.agents.streams import Stream
 
 SAMPLERS = {

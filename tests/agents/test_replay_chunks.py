@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.replay import Replay, Sample
-from agents.samplers import PrioritizedSampler, UniformSampler
+from agents.replay.replay import Replay, Sample
+from agents.replay.samplers import PrioritizedSampler, UniformSampler
 from tests.agents.streams import Stream
 
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.replay import Replay
-from agents.replay_size import in_words
-from agents.samplers import PrioritizedSampler, Sampler, UniformSampler
-from agents.step_layout import StepLayout
+from agents.replay.replay import Replay
+from agents.replay.ring import StepLayout, in_words
+from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from agents.trajectory import Trajectory
 from networks.observations import map_observations
 

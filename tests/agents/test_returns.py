@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.returns import lambda_returns
+from agents.mathematics.returns import lambda_returns
 
 DISCOUNT, LAMBDA = 0.9, 0.7
 ENDS = {"none": (False, False), "terminated": (True, False), "truncated": (False, True)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agents.schedules import schedule
+from agents.learning.schedules import schedule
 
 
 @pytest.mark.parametrize(

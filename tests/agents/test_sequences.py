@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.sequences import minibatches, to_sequences
+from agents.learning.sequences import minibatches, to_sequences
 
 
 def test_sequences_are_windows_of_one_environment() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from agents.sequences import to_sequences
-from training.collect import Collector
-from training.evaluation import evaluate
+from agents.learning.sequences import to_sequences
+from training.evaluation.evaluation import evaluate
+from training.stream.collect import Collector
 
 ROLLOUT = 12
 LENGTHS = ([3, 5, 2], [1, 4], [1, 1, 9])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.sum_tree import SumTree
+from agents.replay.samplers import SumTree
 
 
 def filled(leaves: np.ndarray) -> SumTree:

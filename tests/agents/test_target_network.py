@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from agents.target_network import TargetNetwork
+from agents.learning.targets import TargetNetwork
 
 
 def network() -> tuple[nn.Sequential, nn.BatchNorm1d]:

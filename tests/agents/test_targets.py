@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.targets import Bootstrap, n_step_bootstrap
-from networks.memory import pick_steps
+from agents.mathematics.returns import Bootstrap, n_step_bootstrap
+from networks.memory.memories import pick_steps
 
 
 def walked(

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from conf.compose import load
+from conf.composing.command_line import load
 
 _PLAIN: dict[tuple[str, ...], Any] = {}  # composing takes longer than everything else here
 

@@ -5,7 +5,7 @@ import pytest
 from analysis.comparison import compare
 from analysis.runs import read_run
 from analysis.tables import write
-from conf.choices import choices
+from conf.composing.choices import choices
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from conf import steps
-from conf.compose import InvalidConfiguration, load
-from training.instantiation import plain
+from conf.checking import steps
+from conf.composing.command_line import InvalidConfiguration, load
+from training.building.instantiation import plain
 
 REPLAY = ["agent=dqn", "env.num_envs=4"]
 
@@ -175,7 +175,7 @@ def test_steps_of_rollouts(words: list[str], expected: tuple[int, int]) -> None:
 
 def test_single_environments_of_python_keep_their_defaults() -> None:
     """`neurl.build` adds a number of minibatches only where there is such a key."""
-    from conf.compose import has_key
+    from conf.composing.command_line import has_key
 
     assert not has_key(["agent=dqn"], "agent.num_minibatches")
     assert has_key(["agent=pqn"], "agent.num_minibatches")

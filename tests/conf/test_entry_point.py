@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from conf.compose import compose
+from conf.composing.command_line import compose
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from conf.compose import launch
+from conf.composing.command_line import launch
 
 
 def train(config):
@@ -158,7 +158,7 @@ def test_users_package_brings_its_own_options(start: "Starter", where: str) -> N
 
 def test_checking_imports_nothing_heavy() -> None:
     program = (
-        "import sys, conf, conf.compose; conf.compose.compose(['memory=lstm']);"
+        "import sys, conf.composing.command_line as door; door.compose(['memory=lstm']);"
         "print([m for m in ('torch', 'gymnasium', 'numpy', 'tensorboard') if m in sys.modules])"
     )
     finished = subprocess.run(

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from conf.components import OTHER_TARGETS, TARGETS
-from conf.compose import load
-from conf.schema import GROUPS
+from conf.composing.command_line import load
+from conf.schema.registry import OTHER_TARGETS, TARGETS
+from conf.schema.run import GROUPS
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -17,7 +17,7 @@ OPTIONS = [(file.parent.name, file.stem) for file in FILES if file.parent != CON
 
 
 def test_groups_are_the_folders_of_conf() -> None:
-    folders = {path.name for path in CONF.iterdir() if path.is_dir() and path.name[0] not in "_."}
+    folders = {path.parent.name for path in CONF.glob("*/*.yaml")}
     assert folders == set(GROUPS)
 
 

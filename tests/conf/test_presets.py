@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from conf.compose import InvalidConfiguration, check, load
-from conf.composition import Composer
+from conf.composing.command_line import InvalidConfiguration, check, load
+from conf.composing.composer import Composer
 
 PRESETS = sorted(
     file.stem
@@ -26,7 +26,7 @@ OPTIONS = {
 @pytest.fixture(autouse=True)
 def one_composer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads the YAML files once."""
-    monkeypatch.setattr("conf.compose.Composer", _composer)
+    monkeypatch.setattr("conf.composing.command_line.Composer", _composer)
 
 
 _composer = functools.cache(Composer)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conf.compose import InvalidConfiguration, load
+from conf.composing.command_line import InvalidConfiguration, load
 
 FROZEN = "extractor.freeze: an encoder that never learnt would be frozen"
 

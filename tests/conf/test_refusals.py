@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.compose import compose
+from conf.composing.command_line import compose
 
 # The command line, and what its refusal must say.
 WRONG = [
@@ -79,8 +79,8 @@ WRONG = [
         "extractor.keys.a.b.activation: expected one of tanh",
     ),
     (
-        "extractor=dict|+extractor.keys.a.b._target_=networks.mlp.MPL",
-        "extractor.keys.a.b._target_: expected one of networks.mlp.MLP",
+        "extractor=dict|+extractor.keys.a.b._target_=networks.extractors.MPL",
+        "extractor.keys.a.b._target_: expected one of networks.extractors.MLP",
     ),
     ("extractor=dict|+extractor.keys.a._target_=os.system", "'os.system' is not a class of a"),
     ("extractor=dict|extractor.default.gain=0", "extractor.default.gain: expected a number > 0"),
@@ -101,7 +101,7 @@ WRONG = [
         "env.wrappers[0].factor: expected a number > 0, got 0",
     ),
     (
-        "env.wrappers=[{_target_: envs.wrappers.ScaleRewards, factor: 1}]",
+        "env.wrappers=[{_target_: envs.wrappers.adapters.ScaleRewards, factor: 1}]",
         "did you mean envs.wrappers.ScaleReward?",
     ),
     ("optimizer.groups={memry:{learning_rate:1}}", "did you mean memory?"),

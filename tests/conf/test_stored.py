@@ -8,9 +8,9 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from conf.compose import InvalidConfiguration, load
-from conf.stored import MAX_BYTES, read_json, read_yaml
-from conf.validation import checked
+from conf.checking.validation import checked
+from conf.composing.command_line import InvalidConfiguration, load
+from conf.composing.stored import MAX_BYTES, read_json, read_yaml
 
 BOMB = "a0: &a0 [0, 0]\n" + "".join(f"a{n + 1}: &a{n + 1} [*a{n}, *a{n}]\n" for n in range(40))
 REFUSED = {

@@ -10,7 +10,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from conf.compose import check, launch
+from conf.composing.command_line import check, launch
 
 CARRIED = {"--config-dir", "-cd", "--config-name", "-cn"}
 REFUSED = {"--config-path", "-cp", "--experimental-rerun"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from conf.compose import InvalidConfiguration, compose, load
-from conf.targets import is_trusted, package_problems, target_problems, trust_words
+from conf.checking.trust import is_trusted, package_problems, target_problems, trust_words
+from conf.composing.command_line import InvalidConfiguration, compose, load
 
 CANARIES = [
     "os.system",
@@ -17,9 +17,9 @@ CANARIES = [
     "subprocess.Popen",
     "torch.load",
     "torch.hub.load",
-    "networks.mlp.torch.hub.load",
-    "networks.mlp.os.system",
-    "networks.mlp.subprocess.Popen",
+    "networks.extractors.mlp.torch.hub.load",
+    "networks.extractors.mlp.os.system",
+    "networks.extractors.mlp.subprocess.Popen",
     "gymnasium.envs.registration.importlib.import_module",
     "torch.nn.modules.module.warnings.warn",
     "agentsx.Evil",
@@ -28,9 +28,9 @@ CANARIES = [
     ".agents.ppo.PPO",
     "agents.ppo.PPO; import os",
     "torch.nn..Linear",
-    "networks.mlp.Tensor",
-    "training.tracking.TensorBoard",
-    "envs.workers.WorkerVectorEnv",
+    "networks.extractors.mlp.Tensor",
+    "training.tracking.tracking.TensorBoard",
+    "envs.vector.workers.WorkerVectorEnv",
     "gymnasium.wrappers.RecordVideo",
     "gymnasium.wrappers.rendering.RecordVideo",
 ]
@@ -63,8 +63,8 @@ def test_canary_is_refused_wherever_it_stands(place: str, target: str) -> None:
     "target",
     [
         "agents.ppo.PPO",
-        "networks.mlp.MLP",
-        "envs.pomdp.MaskVelocity",
+        "networks.extractors.MLP",
+        "envs.wrappers.MaskVelocity",
         "torch.nn.Linear",
         "torch.optim.Adam",
         "gymnasium.wrappers.TimeAwareObservation",
@@ -81,12 +81,12 @@ def test_user_vouches_for_a_package_of_their_own() -> None:
 
 
 def test_nobody_vouches_for_what_is_ours_and_not_meant_to_be_named() -> None:
-    assert not is_trusted("training.tracking.TensorBoard", ["training"])
+    assert not is_trusted("training.tracking.tracking.TensorBoard", ["training"])
 
 
 def test_a_run_imports_known_modules_alone() -> None:
     """A submodule of a known package may do anything when it is imported."""
-    assert package_problems(["ale_py", "minigrid", "envs.atari"], []) == []
+    assert package_problems(["ale_py", "minigrid", "envs.games.atari"], []) == []
     for package in ("minigrid.manual_control", "mine", "mine.tasks"):
         name = package.partition(".")[0]
         (problem,) = package_problems([package], ["other"])
@@ -102,7 +102,7 @@ def test_standard_library_cannot_be_vouched_for() -> None:
 
 def test_a_class_is_refused_in_one_line() -> None:
     with pytest.raises(InvalidConfiguration) as refusal:
-        load(["extractor._target_=networks.mlp.MPL"])
+        load(["extractor._target_=networks.extractors.MPL"])
     assert len(refusal.value.problems) == 1
 
 
@@ -125,9 +125,9 @@ def test_module_is_not_imported_to_be_judged(
 
 def test_class_of_ours_must_fit_its_place() -> None:
     with pytest.raises(InvalidConfiguration, match=r"memory\._target_: expected one of"):
-        load(["memory._target_=networks.mlp.MLP"])
-    with pytest.raises(InvalidConfiguration, match=r"did you mean networks\.mlp\.MLP\?"):
-        load(["extractor._target_=networks.mlp.MPL"])
+        load(["memory._target_=networks.extractors.MLP"])
+    with pytest.raises(InvalidConfiguration, match=r"did you mean networks\.extractors\.MLP\?"):
+        load(["extractor._target_=networks.extractors.MPL"])
 
 
 def test_other_optimizers_of_torch_keep_our_keys_and_take_their_own() -> None:

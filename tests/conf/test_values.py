@@ -6,8 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from conf.compose import InvalidConfiguration, load
-from conf.validation import problems
+from conf.checking.validation import problems
+from conf.composing.command_line import InvalidConfiguration, load
 
 
 @pytest.mark.parametrize(

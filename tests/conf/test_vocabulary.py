@@ -6,10 +6,16 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from conf.compose import InvalidConfiguration, load
-from conf.schema import GROUPS
-from conf.suggestions import nearest
-from conf.vocabulary import CLEANRL, NOTES, OF_REPLAY, STABLE_BASELINES3, VOCABULARY
+from conf.checking.suggestions import (
+    CLEANRL,
+    NOTES,
+    OF_REPLAY,
+    STABLE_BASELINES3,
+    VOCABULARY,
+    nearest,
+)
+from conf.composing.command_line import InvalidConfiguration, load
+from conf.schema.run import GROUPS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 # Together they have every key that a word stands for.

@@ -9,10 +9,10 @@ from gymnasium import spaces
 from gymnasium.envs.registration import register, registry
 from gymnasium.vector import VectorEnv
 
-from envs.make import make_environments
-from envs.sequential import SequentialVectorEnv
-from envs.vector import OnFailure, SlotVectorEnv
-from envs.workers import WorkerVectorEnv
+from envs.making.make import make_environments
+from envs.vector.base import OnFailure, SlotVectorEnv
+from envs.vector.sequential import SequentialVectorEnv
+from envs.vector.workers import WorkerVectorEnv
 
 DEFAULTS: dict[str, Any] = {
     "id": "CartPole-v1",

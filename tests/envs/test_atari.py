@@ -13,10 +13,10 @@ pytest.importorskip("ale_py")
 from ale_py.vector_env import AtariVectorEnv
 from threadpoolctl import threadpool_limits
 
-from envs.atari import AtariGame, area_weights
-from envs.atari_native import AtariGames
-from envs.frame_stack import FrameStack
-from envs.probe import can_be_restored
+from envs.games.atari import AtariGame, area_weights
+from envs.games.atari_native import AtariGames
+from envs.vector.inspection import can_be_restored
+from envs.wrappers.frame_stack import FrameStack
 
 OPTIONS: dict[str, Any] = {
     "frame_skip": 4,
@@ -207,7 +207,7 @@ def test_the_module_registers_every_game_once() -> None:
 def test_all_forms_make_the_same_spaces(vectorization: str, make) -> None:
     environments = make(
         id="Atari/Pong-v0",
-        packages=["envs.atari"],
+        packages=["envs.games.atari"],
         kwargs=OPTIONS,
         vectorization=vectorization,
         frame_stack=1,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs.batch import ObservationBatch, as_number, observation_bytes
+from envs.vector.batch import ObservationBatch, as_number, observation_bytes
 
 MOST = float(np.finfo(np.float32).max)
 

@@ -9,9 +9,9 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from envs.frame_stack import FrameStack, frame_stacks
-from envs.make import vectorize
-from envs.wrappers import PreviousInputs
+from envs.making.make import vectorize
+from envs.wrappers.adapters import PreviousInputs
+from envs.wrappers.frame_stack import FrameStack, frame_stacks
 
 
 class Numbered(gymnasium.Env):

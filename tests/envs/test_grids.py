@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs.grids import GridCodes, GridPixels
-from envs.probe import can_be_restored
-from envs.starting import reset_with_seeds
+from envs.vector.base import reset_with_seeds
+from envs.vector.inspection import can_be_restored
+from envs.wrappers.grids import GridCodes, GridPixels
 
 minigrid = pytest.importorskip("minigrid")
 codes = pytest.importorskip("minigrid.core.constants")

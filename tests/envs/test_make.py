@@ -13,11 +13,11 @@ from gymnasium.envs.registration import registry
 from gymnasium.vector import AutoresetMode
 
 import envs  # noqa: F401 (registers the tasks)
-from envs.pomdp import MaskVelocity
 from envs.seeding import environment_seeds
-from envs.sequential import SequentialVectorEnv
-from envs.starting import reset_with_seeds
-from envs.workers import WorkerVectorEnv
+from envs.vector.base import reset_with_seeds
+from envs.vector.sequential import SequentialVectorEnv
+from envs.vector.workers import WorkerVectorEnv
+from envs.wrappers.pomdp import MaskVelocity
 
 
 def test_vector_environments_are_what_was_asked_for(make) -> None:
@@ -120,7 +120,7 @@ def test_environments_share_no_keyword_argument(registered, make, plain) -> None
 def test_packages_are_imported_before_the_id_is_looked_up(tmp_path, monkeypatch, make) -> None:
     (tmp_path / "registers_an_environment.py").write_text(
         "from gymnasium import register\n"
-        "register(id='test/Late-v0', entry_point='envs.tasks:ConstantReward',"
+        "register(id='test/Late-v0', entry_point='envs.tasks.probes:ConstantReward',"
         " kwargs={'continuous': True})\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -212,7 +212,8 @@ def test_supported_spaces(
 def test_importing_the_package_loads_neither_torch_nor_the_tasks() -> None:
     code = (
         "import envs, sys, gymnasium; gymnasium.spec('neurl/Recall-v0');"
-        "print([name for name in ('torch', 'envs.tasks', 'envs.make') if name in sys.modules])"
+        "heavy = ('torch', 'envs.tasks.probes', 'envs.making.make');"
+        "print([name for name in heavy if name in sys.modules])"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -11,9 +11,9 @@ from gymnasium.utils.env_checker import check_env
 
 pytest.importorskip("minatar")
 
-import envs.minatar  # noqa: F401 (registers the games)
-from envs.probe import can_be_restored
-from envs.starting import reset_with_seeds
+import envs.games.minatar  # noqa: F401 (registers the games)
+from envs.vector.base import reset_with_seeds
+from envs.vector.inspection import can_be_restored
 
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 
@@ -59,7 +59,7 @@ def test_episodes_can_be_played_again(game: str) -> None:
 def test_streams_differ_between_environments_and_repeat_with_the_seed(registered, make) -> None:
     def play(seeds: list[int]) -> list[bytes]:
         flat = [partial(gymnasium.wrappers.FlattenObservation)]
-        environments = make(id="MinAtar/Asterix-v0", packages=["envs.minatar"], wrappers=flat)
+        environments = make(id="MinAtar/Asterix-v0", packages=["envs.games.minatar"], wrappers=flat)
         reset_with_seeds(environments, seeds)
         rows = [environments.step(np.array([1, 1]))[0].copy() for _ in range(60)]
         return [np.array(rows)[:, index].tobytes() for index in range(2)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs.pomdp import MaskVelocity
+from envs.wrappers.pomdp import MaskVelocity
 
 
 class Stub(gymnasium.Env):

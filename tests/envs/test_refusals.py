@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import registry
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from envs.pomdp import MaskVelocity
+from envs.wrappers.pomdp import MaskVelocity
 
 MASK = partial(MaskVelocity, dimensions=[0])
 

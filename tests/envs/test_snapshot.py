@@ -14,13 +14,12 @@ import pytest
 from gymnasium.wrappers import FlattenObservation, StickyAction, TransformObservation
 
 import envs  # noqa: F401 (registers the tasks)
-from envs import snapshot
-from envs.pomdp import MaskVelocity
-from envs.probe import can_be_restored
-from envs.sequential import SequentialVectorEnv
-from envs.snapshot import Clock, Journal, Memories, decoded, encoded
-from envs.starting import reset_with_seeds
-from envs.vector import SlotVectorEnv
+from envs.vector import snapshot
+from envs.vector.base import SlotVectorEnv, reset_with_seeds
+from envs.vector.inspection import can_be_restored
+from envs.vector.sequential import SequentialVectorEnv
+from envs.vector.snapshot import Clock, Journal, Memories, decoded, encoded
+from envs.wrappers.pomdp import MaskVelocity
 from tests.envs.misbehaving import Misbehaving, Sampling, Steady, Told
 
 KINDS = ("sync", "async")

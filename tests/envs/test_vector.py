@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from envs.pomdp import MaskVelocity
-from envs.starting import reset_with_seeds
-from envs.vector import EnvironmentFailure, SlotVectorEnv
-from envs.wrappers import counts_raw_returns
+from envs.vector.base import EnvironmentFailure, SlotVectorEnv, reset_with_seeds
+from envs.wrappers.adapters import counts_raw_returns
+from envs.wrappers.pomdp import MaskVelocity
 from tests.envs.misbehaving import (
     OBSERVATIONS,
     REWARDS,

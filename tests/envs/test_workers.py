@@ -16,11 +16,11 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs import workers
-from envs.processes import START_METHOD, Deadline, Worker, WorkerLost
-from envs.serving import FAILED, STEP, TOKEN
-from envs.vector import EnvironmentFailure
-from envs.workers import WorkerVectorEnv
+from envs.vector import workers
+from envs.vector.base import EnvironmentFailure
+from envs.vector.processes import START_METHOD, Deadline, Worker, WorkerLost
+from envs.vector.serving import FAILED, STEP, TOKEN
+from envs.vector.workers import WorkerVectorEnv
 from tests.envs.misbehaving import (
     Inquisitive,
     Misbehaving,
@@ -98,7 +98,7 @@ def test_a_script_needs_no_guard(tmp_path) -> None:
     """Python would have every worker run it again, which starts workers, and so on."""
     output = script(
         tmp_path,
-        "from envs.workers import WorkerVectorEnv\n"
+        "from envs.vector.workers import WorkerVectorEnv\n"
         "from tests.envs.misbehaving import Steady\n"
         "environments = WorkerVectorEnv([Steady] * 2, on_failure='stop', step_timeout=20)\n"
         "print(environments.reset(seed=0)[0].tolist())\n",  # and it ends without close()
@@ -109,7 +109,7 @@ def test_a_script_needs_no_guard(tmp_path) -> None:
 def test_what_a_script_defines_itself_is_found(tmp_path) -> None:
     output = script(
         tmp_path,
-        "from envs.workers import WorkerVectorEnv\n"
+        "from envs.vector.workers import WorkerVectorEnv\n"
         "from tests.envs.misbehaving import Steady\n"
         "class Mine(Steady): pass\n"
         "if __name__ == '__main__':\n"
@@ -153,7 +153,7 @@ def test_refusals_of_registered_environments_are_the_same(make, refusal) -> None
 def test_packages_are_imported_by_workers_too(tmp_path, monkeypatch, make) -> None:
     (tmp_path / "registers_and_needs_itself.py").write_text(
         "import gymnasium\n"
-        "from envs.tasks import ConstantReward\n"
+        "from envs.tasks.probes import ConstantReward\n"
         "def inner(): return gymnasium.make('test/Inner-v0')\n"
         "def outer(): return gymnasium.make('test/Inner-v0').unwrapped\n"
         "gymnasium.register(id='test/Outer-v0', entry_point=outer)\n"

@@ -9,10 +9,8 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401 (registers the tasks)
-from envs.frame_stack import FrameStack
-from envs.pomdp import MaskVelocity
 from envs.spaces import flat_space
-from envs.wrappers import (
+from envs.wrappers.adapters import (
     ArrayAction,
     FlatObservation,
     PreviousInputs,
@@ -20,6 +18,8 @@ from envs.wrappers import (
     ScaleReward,
     adapted,
 )
+from envs.wrappers.frame_stack import FrameStack
+from envs.wrappers.pomdp import MaskVelocity
 
 OURS = {
     "FrameStack": lambda env: FrameStack(env, size=3),

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.sequential import SequentialVectorEnv
-from envs.vector import EnvironmentFailure, SlotVectorEnv
-from envs.workers import WorkerVectorEnv
+from envs.vector.base import EnvironmentFailure, SlotVectorEnv
+from envs.vector.sequential import SequentialVectorEnv
+from envs.vector.workers import WorkerVectorEnv
 from tests.envs.misbehaving import DEEDS, Misbehaving, Steady, Stubborn, Unmakeable
 
 pytestmark = pytest.mark.faults
@@ -193,7 +193,7 @@ HOLDER = """
 import os, sys, time
 import numpy as np
 from functools import partial
-from envs.workers import WorkerVectorEnv
+from envs.vector.workers import WorkerVectorEnv
 from tests.envs.misbehaving import Misbehaving, Steady
 if __name__ == "__main__":
     what = sys.argv[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.checkpoint import load_checkpoint
+from training.saving.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.faults
 

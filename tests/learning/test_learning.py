@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import neurl
-from training.checkpoint import load_checkpoint, part_of
+from training.saving.checkpoint import load_checkpoint, part_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (1, 2, 3)

@@ -5,9 +5,16 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from networks.autoencoder import Autoencoder, Encoder
-from networks.auxiliary import VAE, AuxiliaryLoss, NextLatent, Reading, Reconstruction, Source
-from networks.cnn import CNN
+from networks.autoencoding.autoencoder import Autoencoder, Encoder
+from networks.autoencoding.losses import (
+    VAE,
+    AuxiliaryLoss,
+    NextLatent,
+    Reading,
+    Reconstruction,
+    Source,
+)
+from networks.extractors.cnn import CNN
 from networks.inputs import make_input
 
 GRID = spaces.MultiDiscrete(np.tile([4, 3], (7, 6, 1)))

@@ -10,11 +10,17 @@ import torch
 import torch._dynamo
 from torch import Tensor
 
-from networks.action_values import ActionLayers
-from networks.distributional import C51ValueHead, QuantileValueHead
-from networks.heads import HuberValueHead, MSEValueHead, ValueHead
-from networks.value_heads import HLGaussValueHead, TwoHotValueHead
-from networks.value_scales import NoScale, Rescaling, ValueScale
+from networks.heads.action_values import ActionLayers
+from networks.heads.distributional import C51ValueHead, QuantileValueHead
+from networks.heads.histograms import HLGaussValueHead, TwoHotValueHead
+from networks.heads.values import (
+    HuberValueHead,
+    MSEValueHead,
+    NoScale,
+    Rescaling,
+    ValueHead,
+    ValueScale,
+)
 
 ROWS, ACTIONS = 12, 3
 HEADS: list[Any] = [

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.memory import GRU, LSTM, RNN, CellMemory, Memory
+from networks.memory.memories import GRU, LSTM, RNN, CellMemory, Memory
 
 FEATURES, HIDDEN = 3, 4
 MEMORIES = [

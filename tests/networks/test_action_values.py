@@ -11,11 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from networks.action_values import ActionLayers
-from networks.distributional import C51ValueHead, QuantileValueHead
-from networks.heads import HuberValueHead, MSEValueHead, StateLayers, ValueHead
-from networks.value_heads import HLGaussValueHead, TwoHotValueHead
-from networks.value_scales import NoScale, Rescaling
+from networks.heads.action_values import ActionLayers
+from networks.heads.distributional import C51ValueHead, QuantileValueHead
+from networks.heads.histograms import HLGaussValueHead, TwoHotValueHead
+from networks.heads.values import (
+    HuberValueHead,
+    MSEValueHead,
+    NoScale,
+    Rescaling,
+    StateLayers,
+    ValueHead,
+)
 
 ACTIONS, BINS = 3, 11
 LAYERS: dict[str, Any] = {"activation": "tanh", "initialization": "orthogonal", "gain": 1.0}

@@ -13,10 +13,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from networks.autoencoder import Autoencoder, Encoder
-from networks.gaussian import divergence, draw
+from networks.autoencoding.autoencoder import Autoencoder, Encoder
+from networks.autoencoding.gaussian import divergence, draw
+from networks.extractors.mlp import MLP, Flatten
 from networks.inputs import make_input
-from networks.mlp import MLP, Flatten
 
 LINEAR: dict[str, Any] = {"initialization": "orthogonal", "gain": 1.0}
 VECTOR = make_input(spaces.Box(-1, 1, (6,)))

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from networks.auxiliary import (
+from networks.autoencoding.losses import (
     VAE,
     AuxiliaryLoss,
     NextLatent,
@@ -17,9 +17,9 @@ from networks.auxiliary import (
     Source,
     mean_of_valid,
 )
-from networks.cnn import CNN
+from networks.extractors.cnn import CNN
+from networks.extractors.mlp import MLP
 from networks.inputs import make_input
-from networks.mlp import MLP
 
 STEPS, SEQUENCES, FEATURES, ACTIONS = 3, 5, 6, 2
 INPUTS = make_input(spaces.Box(-1, 1, (4,)))

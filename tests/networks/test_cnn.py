@@ -8,9 +8,8 @@ import yaml
 from torch import nn
 from torch.func import functional_call
 
-from networks.cnn import CNN
-from networks.convolution import Convolution, cascade
-from networks.layout import Unfit
+from networks.extractors.cnn import CNN, Convolution, cascade
+from networks.extractors.images import Unfit
 
 NATURE = [
     {"filters": 32, "kernel": 8, "stride": 4},

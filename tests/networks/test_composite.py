@@ -10,10 +10,10 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from networks.backbone import Backbone
-from networks.composite import DictExtractor, Joined
+from networks.extractors.composite import DictExtractor, Joined
+from networks.extractors.mlp import MLP, Flatten
 from networks.inputs import make_input
-from networks.memory import GRU
-from networks.mlp import MLP, Flatten
+from networks.memory.memories import GRU
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Parts, map_observations
 

@@ -8,14 +8,19 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from networks.cnn import CNN
-from networks.composite import DictExtractor, Joined
-from networks.decoders import ConvolutionalDecoder, DenseDecoder, going_back, transposed
-from networks.impala import ImpalaCNN
+from networks.autoencoding.decoders import (
+    ConvolutionalDecoder,
+    DenseDecoder,
+    going_back,
+    transposed,
+)
+from networks.autoencoding.reconstruction import ObservationDecoder
+from networks.extractors.cnn import CNN
+from networks.extractors.composite import DictExtractor, Joined
+from networks.extractors.impala import ImpalaCNN
+from networks.extractors.mlp import MLP, Flatten
+from networks.extractors.structure import outline_of
 from networks.inputs import make_input
-from networks.mlp import MLP, Flatten
-from networks.outline import outline_of
-from networks.reconstruction import ObservationDecoder
 
 DRAW: dict[str, Any] = {"initialization": "orthogonal", "gain": 1.414}
 NATURE = [

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from networks.distributional import C51ValueHead, QuantileValueHead, project, quantile_huber
-from networks.heads import StateLayers
-from networks.value_scales import NoScale, Rescaling, ValueScale
+from networks.heads.distributional import C51ValueHead, QuantileValueHead, project, quantile_huber
+from networks.heads.values import NoScale, Rescaling, StateLayers, ValueScale
 
 LAYERS = partial(
     StateLayers, 5, hidden_sizes=[], activation="tanh", initialization="orthogonal", gain=1.0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import distributions
 
-from networks.distributions import (
+from networks.heads.distributions import (
     IMPOSSIBLE,
     Bernoulli,
     Categorical,

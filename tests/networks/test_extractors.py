@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from networks.extractors.mlp import MLP, Flatten
 from networks.mirror import ACTIVATIONS
-from networks.mlp import MLP, Flatten
 
 MODULES = {
     "tanh": nn.Tanh,

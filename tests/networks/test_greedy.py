@@ -8,10 +8,10 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from networks.action_values import ActionLayers
-from networks.distributional import C51ValueHead, QuantileValueHead
-from networks.greedy import EpsilonGreedyHead, joint_actions, make_action_values
-from networks.heads import MSEValueHead
+from networks.heads.action_values import ActionLayers
+from networks.heads.distributional import C51ValueHead, QuantileValueHead
+from networks.heads.greedy import EpsilonGreedyHead, joint_actions, make_action_values
+from networks.heads.values import MSEValueHead
 from networks.mirror import can_mirror
 
 LAYERS: dict[str, Any] = {"initialization": "orthogonal", "gain": 1.0}

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from networks.heads import HuberValueHead, MSEValueHead, StateLayers
+from networks.heads.values import HuberValueHead, MSEValueHead, StateLayers
 
 LAYERS: dict[str, Any] = {
     "hidden_sizes": [6],

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from networks.impala import ImpalaCNN, ResidualBlock
-from networks.layout import Unfit
+from networks.extractors.images import Unfit
+from networks.extractors.impala import ImpalaCNN, ResidualBlock
 
 
 def impala(shape: tuple[int, ...], **changes: Any) -> ImpalaCNN:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.heads import StateLayers
+from networks.extractors.mlp import MLP
+from networks.heads.values import StateLayers
 from networks.initialization import initialize
-from networks.memory import GRU, LSTM, RNN
-from networks.mlp import MLP
+from networks.memory.memories import GRU, LSTM, RNN
 
 GAIN = 1.7
 

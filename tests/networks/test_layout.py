@@ -5,8 +5,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from networks.extractors.images import ImageRows, Unfit
 from networks.inputs import make_input
-from networks.layout import ImageRows, Unfit
 
 H, W, C, F = 6, 8, 3, 2
 

@@ -8,8 +8,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from networks.autoencoding.reconstruction import Meaning
 from networks.inputs import make_input
-from networks.meaning import Meaning
 
 LOG_2, LOG_3 = math.log(2), math.log(3)
 

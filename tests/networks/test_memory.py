@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from networks.memory import CellMemory, NoMemory
+from networks.memory.memories import CellMemory, NoMemory
 
 
 def assert_same(found: Tensor, expected: Tensor) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from networks.noisy import NoisyLayers, NoisyLinear, squash
+from networks.heads.action_values import NoisyLayers, NoisyLinear, squash
 
 LAYERS: dict[str, Any] = {"activation": "relu", "initialization": "orthogonal", "gain": 1.0}
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from networks.distributions import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
-from networks.policy_heads import (
+from networks.heads.distributions import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
+from networks.heads.policy import (
     BernoulliHead,
     CategoricalHead,
     GaussianHead,

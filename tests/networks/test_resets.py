@@ -2,7 +2,7 @@
 
 import torch
 
-from networks.resets import NullSteps
+from networks.memory.fused import NullSteps
 
 YES, NO = True, False
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.heads import StateLayers
-from networks.support import Support, symexp, symlog
+from networks.heads.histograms import Support, symexp, symlog
+from networks.heads.values import StateLayers
 
 
 def support(limits: Any = "auto", *, bins: int = 101, symlog: bool = False, margin: float = 0.0):

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from networks.heads import StateLayers, ValueHead
-from networks.value_heads import (
+from networks.heads.histograms import (
     HLGaussValueHead,
     TwoHotValueHead,
     cross_entropy,
     gaussian_histogram,
     two_hot,
 )
+from networks.heads.values import StateLayers, ValueHead
 
 LAYERS: dict[str, Any] = {
     "hidden_sizes": [6],

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from networks.value_scales import NoScale, Rescaling
+from networks.heads.values import NoScale, Rescaling
 
 
 def test_no_scale_leaves_values_alone() -> None:

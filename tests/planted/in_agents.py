@@ -5,7 +5,7 @@ from tests.planted.fault import plant
 
 FAULTS = [
     *plant(
-        "agents/returns.py",
+        "agents/mathematics/returns.py",
         "agents/test_returns.py",
         (
             "returns end without the last value's share of lambda",
@@ -34,7 +34,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/losses.py",
+        "agents/mathematics/losses.py",
         "agents/test_losses.py",
         (
             "PPO takes the more hopeful of two surrogates",
@@ -165,7 +165,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/on_policy.py",
+        "agents/learning/on_policy.py",
         "agents/test_reward_scaling.py",
         (
             "advantages come from raw rewards",
@@ -222,7 +222,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/actor_critic.py",
+        "agents/learning/actor_critic.py",
         "agents/test_ppo_recomputes.py::test_first_update_values_what_it_recomputed",
         (
             "the critic's memory begins with the actor's state",
@@ -398,7 +398,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/off_policy.py",
+        "agents/learning/replay_learner.py",
         "agents/test_off_policy.py",
         (
             "the target is copied one step off",
@@ -463,7 +463,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/q_target.py",
+        "agents/learning/targets.py",
         "agents/test_gradients_of_values.py::test_the_slow_copy_takes_no_gradient_and_shares_inputs_alone",
         (
             "the target has a normalisation of its own",
@@ -531,7 +531,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/targets.py",
+        "agents/mathematics/returns.py",
         "agents/test_targets.py",
         (
             "n-step values go on after a termination",
@@ -555,7 +555,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/target_network.py",
+        "agents/learning/targets.py",
         "agents/test_target_network.py",
         (
             "the target takes gradients",
@@ -579,7 +579,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/exploration.py",
+        "agents/learning/schedules.py",
         "agents/test_off_policy.py",
         (
             "exploration falls over the inverse of its share of the run",
@@ -588,16 +588,16 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/schedules.py",
+        "agents/learning/schedules.py",
         "agents/test_schedules.py",
         (
             "schedules move away from their end",
-            "1.0) * (end - start)",
-            "1.0) * (start - end)",
+            "progress, 0.0), 1.0) * (end - start)",
+            "progress, 0.0), 1.0) * (start - end)",
         ),
     ),
     *plant(
-        "agents/sequences.py",
+        "agents/learning/sequences.py",
         "agents/test_sequences.py",
         (
             "sequences mix steps and environments",
@@ -663,7 +663,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/reading.py",
+        "agents/learning/unroll.py",
         "agents/test_pqn.py::test_the_memory_counts_steps_as_the_environments_do",
         (
             "the last observation is read without a memory",
@@ -678,7 +678,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/auxiliary.py",
+        "agents/learning/parts.py",
         "agents/test_auxiliary_weights.py",
         (
             "auxiliary weights follow no schedule",
@@ -692,7 +692,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/optimizer.py",
+        "agents/learning/optimizer.py",
         "agents/test_optimizer.py",
         (
             "small gradients are scaled up",
@@ -736,7 +736,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/update_rules.py",
+        "agents/learning/update_rules.py",
         "agents/test_optimizer.py",
         (
             "RMSprop in TensorFlow's form begins with no square",

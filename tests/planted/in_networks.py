@@ -5,7 +5,7 @@ from tests.planted.fault import plant
 
 FAULTS = [
     *plant(
-        "networks/memory.py",
+        "networks/memory/memories.py",
         "networks/test_memory.py::test_two_chunks_equal_one_unroll",
         (
             "fused memories keep their state over the first observation of a sequence",
@@ -32,7 +32,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/fused.py",
+        "networks/memory/fused.py",
         "networks/test_memory.py::test_unroll_equals_plain_network_on_each_episode",
         (
             "the state that is returned is that of pads",
@@ -69,7 +69,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/resets.py",
+        "networks/memory/fused.py",
         "networks/test_resets.py",
         (
             "null steps are put one step late",
@@ -83,7 +83,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/distributions.py",
+        "networks/heads/distributions.py",
         "networks/test_distributions.py",
         (
             "a Gaussian's density grows with its deviation",
@@ -102,7 +102,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/policy_heads.py",
+        "networks/heads/policy.py",
         "networks/test_policy_heads.py",
         (
             "environments receive actions twice as far out",
@@ -126,7 +126,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/greedy.py",
+        "networks/heads/greedy.py",
         "networks/test_greedy.py::test_epsilon_is_how_often_any_action_is_taken",
         (
             "epsilon is the share of greedy actions",
@@ -146,7 +146,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/heads.py",
+        "networks/heads/values.py",
         "networks/test_action_values.py::test_a_target_is_the_reward_and_what_is_left_of_the_value_after agents/test_value_rescaling.py",
         (
             "targets take a rescaled value for a value",
@@ -166,7 +166,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/value_heads.py",
+        "networks/heads/histograms.py",
         "networks/test_value_heads.py",
         (
             "bins of HL-Gauss begin at their middles",
@@ -180,7 +180,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/distributional.py",
+        "networks/heads/distributional.py",
         "networks/test_distributional.py",
         (
             "quantiles are weighed by the other side",
@@ -210,7 +210,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/support.py",
+        "networks/heads/histograms.py",
         "networks/test_support.py",
         (
             "a learnt support leaves its margin no room",
@@ -235,7 +235,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/value_scales.py",
+        "networks/heads/values.py",
         "networks/test_value_scales.py",
         (
             "rescaling has no least slope",
@@ -249,7 +249,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/noisy.py",
+        "networks/heads/action_values.py",
         "networks/test_noisy.py",
         (
             "noise is not squashed",
@@ -258,7 +258,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/action_values.py",
+        "networks/heads/action_values.py",
         "networks/test_action_values.py::test_dueling_values_of_actions_have_the_states_as_mean",
         (
             "dueling actions are centred over numbers, not over actions",
@@ -392,7 +392,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/layout.py",
+        "networks/extractors/images.py",
         "networks/test_layout.py networks/test_cnn.py",
         (
             "channels of a stack come before its frames",
@@ -406,7 +406,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/convolution.py",
+        "networks/extractors/cnn.py",
         "networks/test_cnn.py",
         (
             "padding counts on one side",
@@ -420,7 +420,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/impala.py",
+        "networks/extractors/impala.py",
         "networks/test_impala.py",
         (
             "residual blocks add nothing",
@@ -429,7 +429,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/autoencoder.py",
+        "networks/autoencoding/autoencoder.py",
         "networks/test_autoencoder.py",
         (
             "the KL is not in units of reconstruction",
@@ -443,7 +443,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/gaussian.py",
+        "networks/autoencoding/gaussian.py",
         "networks/test_autoencoder.py",
         (
             "latents are drawn with their variance",
@@ -457,7 +457,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/meaning.py",
+        "networks/autoencoding/reconstruction.py",
         "networks/test_meaning.py",
         (
             "identifiers weigh more in larger images",
@@ -466,7 +466,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/reconstruction.py",
+        "networks/autoencoding/reconstruction.py",
         "networks/test_decoders.py",
         (
             "a gradient reaches what is to be said again",
@@ -475,7 +475,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/auxiliary.py",
+        "networks/autoencoding/losses.py",
         "networks/test_auxiliary.py",
         (
             "a gradient reaches the features that are predicted",

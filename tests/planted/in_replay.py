@@ -4,7 +4,7 @@ from tests.planted.fault import plant
 
 FAULTS = [
     *plant(
-        "agents/samplers.py",
+        "agents/replay/samplers.py",
         "agents/test_replay_priorities.py",
         (
             "importance weights fall where they should rise",
@@ -54,7 +54,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/sum_tree.py",
+        "agents/replay/samplers.py",
         "agents/test_sum_tree.py",
         (
             "the sum tree forgets what a leaf itself holds",
@@ -78,7 +78,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/replay.py",
+        "agents/replay/replay.py",
         "agents/test_replay.py",
         (
             "the newest whole window is left out",
@@ -119,7 +119,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/ring.py",
+        "agents/replay/ring.py",
         "agents/test_replay.py",
         (
             "what wraps around the ring is its beginning again",
@@ -128,7 +128,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/cuts.py",
+        "agents/replay/frame_stacks.py",
         "agents/test_replay_restarts.py",
         (
             "a cut counts as a termination",
@@ -142,7 +142,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/frame_stacks.py",
+        "agents/replay/frame_stacks.py",
         "agents/test_replay_stacks.py",
         (
             "rebuilt stacks reach into the episode before",

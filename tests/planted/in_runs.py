@@ -4,7 +4,7 @@ from tests.planted.fault import plant
 
 FAULTS = [
     *plant(
-        "training/collect.py",
+        "training/stream/collect.py",
         "training/test_collect.py",
         (
             "an episode opens one step early",
@@ -57,7 +57,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/lives.py",
+        "training/stream/collect.py",
         "training/test_lives.py",
         (
             "who told nothing has lost all lives",
@@ -66,7 +66,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/episodes.py",
+        "training/stream/episodes.py",
         "training/test_episodes.py",
         (
             "episodes are one step longer for their reset",
@@ -80,7 +80,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/evaluation.py",
+        "training/evaluation/evaluation.py",
         "training/test_evaluation.py",
         (
             "every evaluation has the same seeds",
@@ -134,7 +134,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/build.py",
+        "training/building/build.py",
         "training/test_build.py",
         (
             "the agent's generator knows no seed",
@@ -154,7 +154,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/q_learning.py",
+        "training/building/q_learning.py",
         "training/test_build.py",
         (
             "value rescaling is never built",
@@ -179,7 +179,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/rewards.py",
+        "training/building/heads.py",
         "training/test_build.py",
         (
             "rewards are scaled by an undiscounted return",
@@ -188,7 +188,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/auxiliary.py",
+        "training/building/heads.py",
         "agents/test_auxiliary_weights.py",
         (
             "auxiliary weights stay whatever their schedule says",
@@ -197,7 +197,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/loop.py",
+        "training/stream/loop.py",
         "agents/test_ppo.py::test_every_round_learns_at_the_schedules_of_the_steps_before_it",
         (
             "schedules stand still",
@@ -206,7 +206,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/run.py",
+        "training/runs/run.py",
         "training/test_resume.py training/test_resume_replay.py",
         (
             "a run that goes on draws anew",
@@ -238,7 +238,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/policy.py",
+        "training/evaluation/policy.py",
         "test_neurl.py",
         (
             "a policy begins anew at every call",
@@ -256,7 +256,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "envs/slot.py",
+        "envs/vector/slot.py",
         "envs/test_vector.py",
         (
             "every episode is the first one again",
@@ -275,7 +275,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "envs/wrappers.py",
+        "envs/wrappers/adapters.py",
         "envs/test_wrappers.py",
         (
             "episodes open with a previous reward",
@@ -295,7 +295,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "envs/frame_stack.py",
+        "envs/wrappers/frame_stack.py",
         "envs/test_frame_stack.py envs/test_wrappers.py",
         (
             "a stack keeps frames of the episode before",
@@ -309,7 +309,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "envs/atari.py",
+        "envs/games/atari.py",
         "envs/test_atari.py",
         (
             "Atari shows the last frame alone",

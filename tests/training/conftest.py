@@ -13,13 +13,13 @@ from gymnasium import spaces
 from gymnasium.envs.registration import register, registry
 from gymnasium.vector import VectorEnv
 
-import training.run
-from conf.compose import load
-from envs.sequential import SequentialVectorEnv
-from networks.policy_heads import make_policy_head
+import training.runs.run
+from conf.composing.command_line import load
+from envs.vector.sequential import SequentialVectorEnv
+from networks.heads.policy import make_policy_head
 from tests.training.endings import Killed
-from training.environments import build_environments
-from training.session import train_run
+from training.building.environments import build_environments
+from training.runs.session import train_run
 
 OF_AN_AGENT = {
     "ppo": ["agent.rollout_length=16", "agent.num_minibatches=2", "agent.num_epochs=1"],
@@ -236,7 +236,7 @@ def go_on(finished_run) -> Callable[..., Any]:
 @pytest.fixture
 def kill(monkeypatch) -> Callable[[int], None]:
     """Lets runs die after their n-th iteration; 0 lets them live."""
-    after = training.run.Run._after
+    after = training.runs.run.Run._after
 
     def kill(iteration: int) -> None:
         left = [iteration]
@@ -247,7 +247,7 @@ def kill(monkeypatch) -> Callable[[int], None]:
             if left[0] == 0:
                 raise Killed
 
-        monkeypatch.setattr(training.run.Run, "_after", die if iteration else after)
+        monkeypatch.setattr(training.runs.run.Run, "_after", die if iteration else after)
 
     return kill
 

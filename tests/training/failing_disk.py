@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import training.checkpoint
-import training.files
+import training.saving.checkpoint
+import training.saving.files
 
 
 class Crash(BaseException):
@@ -28,8 +28,8 @@ class Disk:
         self.fails_at = -1
         for module, name in ((os, "fsync"), (os, "replace"), (pathlib.Path, "unlink")):
             monkeypatch.setattr(module, name, self._watched(name, getattr(module, name)))
-        writing = self._writing(training.files.write)
-        for module in (training.files, training.checkpoint):
+        writing = self._writing(training.saving.files.write)
+        for module in (training.saving.files, training.saving.checkpoint):
             monkeypatch.setattr(module, "write", writing)
 
     def fail_at(self, moment: int, failure: BaseException) -> None:

@@ -10,12 +10,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from conf.compose import load
-from networks.auxiliary import AuxiliaryLoss, Reading
+from conf.composing.command_line import load
+from networks.autoencoding.losses import AuxiliaryLoss, Reading
 from networks.inputs import make_input
-from training.autoencoders import build_autoencoder
-from training.build import build_agent
-from training.extractors import build_extractor
+from training.building.build import build_agent
+from training.building.extractors import build_autoencoder, build_extractor
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "autoencoders.md"
 SMALL = [

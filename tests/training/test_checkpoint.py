@@ -16,15 +16,14 @@ import torch
 from torch import nn
 
 from tests.training.failing_disk import Crash, Disk
-from training.checkpoint import (
+from training.saving.checkpoint import (
     MANIFEST,
     DamagedCheckpoint,
     load_checkpoint,
     roll_back,
     save_checkpoint,
 )
-from training.files import replace, to_json
-from training.manifests import sealed
+from training.saving.files import replace, sealed, to_json
 
 
 def contents(number: int) -> dict[str, Any]:

@@ -13,11 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import training.checkpoint
-import training.manifests
+import training.saving.checkpoint
+import training.saving.files
 from tests.training.failing_disk import Crash, Disk
-from training.archive import Archive
-from training.checkpoint import (
+from training.runs.progression import Progression
+from training.runs.resume import open_run
+from training.saving.archive import Archive
+from training.saving.checkpoint import (
     MANIFEST,
     Checkpoint,
     DamagedCheckpoint,
@@ -26,9 +28,7 @@ from training.checkpoint import (
     part_of,
     save_checkpoint,
 )
-from training.manifests import sealed
-from training.progression import Progression
-from training.resume import open_run
+from training.saving.files import sealed
 
 CHUNK = 8
 """Numbers in a full chunk."""
@@ -150,13 +150,13 @@ def test_a_checkpoint_without_chunks_is_as_it_always_was(tmp_path: Path) -> None
 def test_a_checkpoint_costs_what_is_new(tmp_path: Path, monkeypatch) -> None:
     """Neither what is written nor what is summed up grows with what is held."""
     written: list[tuple[str, int]] = []
-    original = training.checkpoint.write
+    original = training.saving.checkpoint.write
 
     def write(path: Path, data: bytes) -> None:
         written.append((path.name, len(data)))
         original(path, data)
 
-    monkeypatch.setattr(training.checkpoint, "write", write)
+    monkeypatch.setattr(training.saving.checkpoint, "write", write)
     course, costs = Course(tmp_path), []
     course.log.capacity = 1000
     for _ in range(60):
@@ -182,9 +182,9 @@ def test_files_that_stand_are_never_touched(tmp_path: Path) -> None:
 
 def test_one_chunk_at_a_time_is_in_memory(tmp_path: Path, monkeypatch) -> None:
     course, events = Course(tmp_path), []
-    original = training.checkpoint.write
+    original = training.saving.checkpoint.write
     monkeypatch.setattr(
-        training.checkpoint,
+        training.saving.checkpoint,
         "write",
         lambda path, data: (events.append(f"write {path.stem}"), original(path, data)),
     )
@@ -193,7 +193,7 @@ def test_one_chunk_at_a_time_is_in_memory(tmp_path: Path, monkeypatch) -> None:
     assert events[:6] == ["0", "write chunk-0", "1", "write chunk-1", "2", "write chunk-2-4"]
     reads = []
     monkeypatch.setattr(
-        "training.chunks.read_verified", lambda path, entry: reads.append(path) or b""
+        "training.saving.checkpoint.read_verified", lambda path, entry: reads.append(path) or b""
     )
     chunks = open_checkpoint(tmp_path).chunks
     assert reads == []  # verified, not kept

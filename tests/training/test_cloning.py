@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from agents.trajectory import Trajectory
-from conf.compose import load
-from training.checkpoint import load_checkpoint
-from training.environments import build_environments
-from training.policy import Policy
+from conf.composing.command_line import load
+from training.building.environments import build_environments
+from training.evaluation.policy import Policy
+from training.evaluation.restore import load_policy
 from training.pretraining.cloning import Cloning, from_tensors, rollout_length, to_tensors
 from training.pretraining.fitting import Fitting
 from training.pretraining.session import pretrain_alone
 from training.pretraining.start import take_weights
-from training.refusal import Refusal
-from training.restore import load_policy
+from training.runs.refusal import Refusal
+from training.saving.checkpoint import load_checkpoint
 
 SMALL = [
     "objective=behaviour_cloning",

@@ -10,10 +10,10 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
-from envs.sequential import SequentialVectorEnv
-from envs.vector import EnvironmentFailure
-from training.collect import Collector
-from training.episodes import InvalidExperience
+from envs.vector.base import EnvironmentFailure
+from envs.vector.sequential import SequentialVectorEnv
+from training.stream.collect import Collector
+from training.stream.episodes import InvalidExperience
 
 ROLLOUT = 7
 FLAGS = {"terminated": (True, False), "truncated": (False, True), "both": (True, True)}

@@ -8,11 +8,11 @@ from hydra.types import RunMode
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from conf.compose import load
-from conf.composition import Composer
-from training.command import command, introduce
-from training.instantiation import plain
-from training.tracking import TensorBoard
+from conf.composing.command_line import load
+from conf.composing.composer import Composer
+from training.building.instantiation import plain
+from training.runs.directory import command, introduce
+from training.tracking.tracking import TensorBoard
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from training.collect import Collector
-from training.episodes import Episode, EpisodeHistory
+from training.stream.collect import Collector
+from training.stream.episodes import Episode, EpisodeHistory
 
 LIMIT_4 = "{_target_: gymnasium.wrappers.TimeLimit, max_episode_steps: 4}"
 CLIPPED = "{_target_: gymnasium.wrappers.ClipReward, min_reward: 0.0, max_reward: 0.1}"

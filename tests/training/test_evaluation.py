@@ -10,15 +10,15 @@ import pytest
 import torch
 from gymnasium import spaces
 
-import training.evaluation
-from envs.make import make_environments
+import training.evaluation.evaluation
+from envs.making.make import make_environments
 from envs.seeding import environment_seeds
-from envs.sequential import SequentialVectorEnv
-from envs.vector import EnvironmentFailure
-from envs.wrappers import ScaleReward
-from training.collect import InvalidExperience
-from training.episodes import Abandoned
-from training.evaluation import Evaluation, Evaluator, describe, evaluate
+from envs.vector.base import EnvironmentFailure
+from envs.vector.sequential import SequentialVectorEnv
+from envs.wrappers.adapters import ScaleReward
+from training.evaluation.evaluation import Evaluation, Evaluator, describe, evaluate
+from training.stream.collect import InvalidExperience
+from training.stream.episodes import Abandoned
 
 
 def evaluator(run, *, deterministic: bool = True, seed: int = 0) -> Evaluator:
@@ -206,7 +206,7 @@ def test_only_gradient_steps_are_in_training_mode(build) -> None:
 
 
 def test_episodes_that_never_end_are_cut_and_told(monkeypatch, actor, vectorized) -> None:
-    monkeypatch.setattr(training.evaluation, "MAX_EPISODE_STEPS", 50)
+    monkeypatch.setattr(training.evaluation.evaluation, "MAX_EPISODE_STEPS", 50)
     environments = vectorized(
         *(
             gymnasium.make("neurl/Endless-v0", limit=limit, disable_env_checker=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from training.event_files import event_files, position, rewind
-from training.tracking import NoTensorBoard, TensorBoard
+from training.tracking.event_files import event_files, position, rewind
+from training.tracking.tracking import NoTensorBoard, TensorBoard
 
 
 def points(directory: Path) -> list[tuple[int, float]]:

@@ -7,14 +7,14 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from conf.compose import load
-from networks.autoencoder import Encoder
-from networks.cnn import CNN
-from networks.composite import DictExtractor, Joined
+from conf.composing.command_line import load
+from networks.autoencoding.autoencoder import Encoder
+from networks.extractors.cnn import CNN
+from networks.extractors.composite import DictExtractor, Joined
+from networks.extractors.mlp import MLP, Flatten
 from networks.inputs import make_input
-from networks.mlp import MLP, Flatten
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
-from training.extractors import _output_size, build_extractor, make_normalization
+from training.building.extractors import _output_size, build_extractor, make_normalization
 
 SHAPES = {"goal/position": (2, 3), "goal/code": (4,), "speed": (1,)}
 
@@ -307,7 +307,7 @@ def test_the_layers_that_a_refusal_names_can_be_typed() -> None:
 
 def around(encoder: dict[str, Any]) -> dict[str, Any]:
     return {
-        "_target_": "networks.autoencoder.Encoder",
+        "_target_": "networks.autoencoding.Encoder",
         "encoder": encoder,
         "latent_size": 3,
         "initialization": "orthogonal",
@@ -316,7 +316,7 @@ def around(encoder: dict[str, Any]) -> dict[str, Any]:
 
 
 CNN_OPTIONS = {
-    "_target_": "networks.cnn.CNN", "layout": "auto", "layers": "auto", "filters": [2],
+    "_target_": "networks.extractors.CNN", "layout": "auto", "layers": "auto", "filters": [2],
     "activation": "relu", "normalization": "none", "hidden_sizes": [5],
     "initialization": "orthogonal", "gain": 1.0, "weights": None, "freeze": False,
 }  # fmt: skip
@@ -334,7 +334,9 @@ def test_an_extractor_within_an_extractor_is_built_for_the_same_rows() -> None:
 def test_what_is_wrong_within_is_told_by_its_path() -> None:
     with pytest.raises(ValueError, match=r"^extractor\.encoder: .* no image; use extractor@extr"):
         build_extractor("extractor", around(CNN_OPTIONS), (4,))
-    with pytest.raises(ValueError, match=r"^extractor\.encoder: networks.cnn.CNN reads images, "):
+    with pytest.raises(
+        ValueError, match=r"^extractor\.encoder: networks.extractors.CNN reads images, "
+    ):
         build_extractor("extractor", around(CNN_OPTIONS), OF_PARTS)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from training.film import Film, GifEncoder, check_encoder, film_kind, make_encoder
+from training.evaluation.film import Film, GifEncoder, check_encoder, film_kind, make_encoder
 
 
 def pictures(data: bytes) -> list[np.ndarray]:

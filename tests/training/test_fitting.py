@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.pretraining.fitting import Fitting, Limits, Objective, Unfitted
-from training.pretraining.principal import component_error
+from training.pretraining.reconstruction import component_error
 
 
 class Line(Objective):

@@ -10,9 +10,7 @@ from gymnasium import spaces
 
 import training.pretraining.frames
 from envs.seeding import environment_seeds
-from networks.policy_heads import make_policy_head
-from training.collect import Collector
-from training.episodes import Abandoned
+from networks.heads.policy import make_policy_head
 from training.pretraining.frames import (
     Frames,
     Stretches,
@@ -22,7 +20,9 @@ from training.pretraining.frames import (
     refuse_too_many,
 )
 from training.pretraining.players import UniformPlayer
-from training.pretraining.recording import load_recording, save_recording
+from training.pretraining.stages import load_recording, save_recording
+from training.stream.collect import Collector
+from training.stream.episodes import Abandoned
 
 
 def uniform(space: Any, seed: int = 0) -> UniformPlayer:
@@ -196,7 +196,7 @@ def recorded(tmp_path, monkeypatch) -> Callable[..., Any]:
         "observations.a": torch.arange(60, dtype=torch.uint8).view(20, 3),
         "actions": torch.arange(19),
     }
-    monkeypatch.setattr(training.pretraining.recording, "_PIECE", 50)
+    monkeypatch.setattr(training.pretraining.stages, "_PIECE", 50)
     save_recording(tmp_path / "frames", tensors, {"env_steps": 7})
     return tmp_path / "frames", tensors
 

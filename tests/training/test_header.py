@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from conf.compose import load
-from training.build import build_agent, parameter_counts
-from training.header import header
+from conf.composing.command_line import load
+from training.building.build import build_agent, parameter_counts
+from training.runs.header import header
 
 VECTOR, IMAGE = spaces.Box(-1, 1, (4,)), spaces.Box(0, 255, (84, 84, 4), np.uint8)
 

@@ -27,15 +27,15 @@ import neurl
 from analysis.comparison import compare
 from analysis.runs import find_runs
 from analysis.tables import write
-from conf.compose import InvalidConfiguration, load
-from training.directory import finished
-from training.environments import build_environments
-from training.manifests import read_manifest, sealed
-from training.refusal import Refusal
-from training.session import train_run
-from training.teach import build_policy
-from training.watching import watch_run
-from training.weight_files import frames_behind
+from conf.composing.command_line import InvalidConfiguration, load
+from training.building.environments import build_environments
+from training.evaluation.watching import watch_run
+from training.runs.directory import finished
+from training.runs.fit import build_policy
+from training.runs.refusal import Refusal
+from training.runs.session import train_run
+from training.saving.files import read_manifest, sealed
+from training.saving.weights import frames_behind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -230,13 +230,13 @@ WRAPPERS: dict[str, tuple[Any, str]] = {
         "RecordVideo",
     ),
     "ours, for another place": (
-        {"_target_": "training.tracking.TensorBoard", "directory": "outside"},
+        {"_target_": "training.tracking.tracking.TensorBoard", "directory": "outside"},
         "TensorBoard",
     ),
     "ours, inside": (
         {
             "_target_": "gymnasium.wrappers.TransformReward",
-            "func": {"_target_": "training.event_files.EventFile", "directory": "outside"},
+            "func": {"_target_": "training.tracking.event_files.EventFile", "directory": "outside"},
         },
         "EventFile",
     ),
@@ -260,7 +260,7 @@ def test_only_wrappers_wrap(run: Path, case: str) -> None:
 @pytest.mark.parametrize(
     ("place", "target"),
     [
-        ("agent", "networks.mlp.MLP"),
+        ("agent", "networks.extractors.MLP"),
         ("extractor", "agents.dqn.DQN"),
         ("extractor", "torch.nn.utils.rnn.PackedSequence"),
         ("memory", "torch.nn.LSTM"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium.envs.registration import register, registry
 
-import training.run
+import training.runs.run
 
 ID = "test/Camera-v0"
 RUN = [
@@ -56,7 +56,7 @@ def test_a_run_that_died_goes_on_as_if_it_had_not(
     case: str, train, go_on, monkeypatch, tmp_path
 ) -> None:
     expected = train(*CASES[case])
-    after, left = training.run.Run._after, [3]
+    after, left = training.runs.run.Run._after, [3]
 
     def die(run: Any, result: Any) -> None:
         after(run, result)
@@ -65,7 +65,7 @@ def test_a_run_that_died_goes_on_as_if_it_had_not(
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(training.run.Run, "_after", die)
+        patched.setattr(training.runs.run.Run, "_after", die)
         with pytest.raises(Killed):
             train(*CASES[case], "checkpoint.interval=32", directory=tmp_path / "run")
     assert_same(go_on(tmp_path / "run"), expected)

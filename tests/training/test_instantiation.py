@@ -11,11 +11,11 @@ from gymnasium import spaces
 from torch import nn
 
 from agents.agent import Agent
-from conf.components import TARGETS
-from networks.auxiliary import AuxiliaryLoss
-from networks.heads import ValueHead
-from networks.memory import Memory
-from training.instantiation import find, make, make_partial
+from conf.schema.registry import TARGETS
+from networks.autoencoding.losses import AuxiliaryLoss
+from networks.heads.values import ValueHead
+from networks.memory.memories import Memory
+from training.building.instantiation import find, make, make_partial
 
 OWN = """
 import pathlib
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from pathlib import Path
 from torch.nn import Linear
-from networks.mlp import MLP
+from networks.extractors.mlp import MLP
 
 class Net(torch.nn.Module):
     def __init__(self, shape, inner=None, inners=(), by_name=None, number=0):
@@ -96,8 +96,8 @@ REFUSED = {
     "gymnasium.utils.play.PlayPlot": "cannot make|is no",
     "gymnasium.wrappers.vector.RecordVideo": "is no",
     "gymnasium.spaces.Box": r"is no torch\.nn\.Module",
-    "networks.mlp.Tensor": "is no",
-    "networks.mlp.Missing": "has no attribute 'Missing'",
+    "networks.extractors.mlp.Tensor": "is no",
+    "networks.extractors.mlp.Missing": "has no attribute 'Missing'",
     "torch.nn.functional.relu": "is no",
     "own_package.np": "is no",
     "own_package.pathlib.Path": "cannot make",

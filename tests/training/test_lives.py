@@ -8,9 +8,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from envs.sequential import SequentialVectorEnv
-from training.collect import Collector
-from training.lives import Lives
+from envs.vector.sequential import SequentialVectorEnv
+from training.stream.collect import Collector, Lives
 
 
 class Game(gymnasium.Env):

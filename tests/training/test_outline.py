@@ -10,9 +10,9 @@ from gymnasium import spaces
 from torch import nn
 
 from agents.agent import Agent
-from conf.compose import load
-from training.build import build_agent
-from training.outline import _layers, outline
+from conf.composing.command_line import load
+from training.building.build import build_agent
+from training.runs.header import _layers, outline
 
 VECTOR, IMAGE = spaces.Box(-1, 1, (4,)), spaces.Box(0, 255, (36, 36, 3), np.uint8)
 SHARED = "share_backbone=true"

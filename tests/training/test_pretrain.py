@@ -15,16 +15,16 @@ from safetensors.torch import load_file
 
 import neurl
 import training.pretraining.stages
-import training.run
-from conf.compose import InvalidConfiguration, load
-from conf.resolution import read_only
-from training.checkpoint import load_checkpoint, part_of
-from training.collect import Collector
-from training.environments import build_environments
+import training.runs.run
+from conf.composing.command_line import InvalidConfiguration, load
+from conf.composing.resolution import read_only
+from training.building.environments import build_environments
 from training.pretraining.fitting import Fitting
 from training.pretraining.session import pretrain_alone
-from training.refusal import Refusal
-from training.session import train_run
+from training.runs.refusal import Refusal
+from training.runs.session import train_run
+from training.saving.checkpoint import load_checkpoint, part_of
+from training.stream.collect import Collector
 
 SMALL = [
     "device=cpu",
@@ -276,7 +276,7 @@ def test_a_run_that_died_after_pretraining_does_not_pretrain_again(
     undisturbed, run, go_on, die, tmp_path, capsys
 ) -> None:
     directory = tmp_path / "run"
-    die(training.run.Run, "_after", 1)
+    die(training.runs.run.Run, "_after", 1)
     with pytest.raises(Killed):
         run(directory=directory)
     die()

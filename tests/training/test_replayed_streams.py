@@ -8,11 +8,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.replay import Replay
-from agents.samplers import UniformSampler
-from envs.frame_stack import FrameStack, frame_stacks
-from envs.sequential import SequentialVectorEnv
-from training.collect import Collector
+from agents.replay.replay import Replay
+from agents.replay.samplers import UniformSampler
+from envs.vector.sequential import SequentialVectorEnv
+from envs.wrappers.frame_stack import FrameStack, frame_stacks
+from training.stream.collect import Collector
 
 
 class Overwriting(gymnasium.Env):
@@ -40,7 +40,7 @@ class Overwriting(gymnasium.Env):
 
 def games() -> Any:
     pytest.importorskip("ale_py")
-    from envs.atari_native import AtariGames
+    from envs.games.atari_native import AtariGames
 
     return AtariGames(
         2,

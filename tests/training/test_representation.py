@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.representation import (
+from training.tracking.telemetry import (
     Activations,
     dormant_share,
     effective_rank,

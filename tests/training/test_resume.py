@@ -15,13 +15,13 @@ import torch
 from gymnasium.envs.registration import register, registry
 from omegaconf import OmegaConf
 
-import training.archive
-import training.collect
-import training.run
-from conf.compose import InvalidConfiguration, load
+import training.runs.run
+import training.saving.archive
+import training.stream.collect
+from conf.composing.command_line import InvalidConfiguration, load
 from tests.training.endings import Killed, assert_same
-from training.checkpoint import load_checkpoint, open_checkpoint
-from training.refusal import Refusal
+from training.runs.refusal import Refusal
+from training.saving.checkpoint import load_checkpoint, open_checkpoint
 
 RUN = [
     "total_env_steps=400",
@@ -123,14 +123,14 @@ def test_a_run_that_died_in_its_last_evaluation(
     undisturbed, train, go_on, monkeypatch, tmp_path
 ) -> None:
     with monkeypatch.context() as patch:
-        evaluate = training.run.Run._evaluate
+        evaluate = training.runs.run.Run._evaluate
 
         def die(run: Any, episodes: int) -> Any:
             if run.at.env_steps >= 400:
                 raise Killed
             return evaluate(run, episodes)
 
-        patch.setattr(training.run.Run, "_evaluate", die)
+        patch.setattr(training.runs.run.Run, "_evaluate", die)
         with pytest.raises(Killed):
             train(*RUN, directory=tmp_path / "run")
     assert_same(go_on(tmp_path / "run"), undisturbed("plain"))
@@ -139,14 +139,14 @@ def test_a_run_that_died_in_its_last_evaluation(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_loses_nothing(number, undisturbed, train, go_on, monkeypatch, tmp_path) -> None:
     with monkeypatch.context() as patch:
-        after = training.run.Run._after
+        after = training.runs.run.Run._after
 
         def stop(run: Any, result: Any) -> None:
             if result.env_steps > 150:
                 os.kill(os.getpid(), number)
             after(run, result)
 
-        patch.setattr(training.run.Run, "_after", stop)
+        patch.setattr(training.runs.run.Run, "_after", stop)
         with pytest.raises(Refusal) as caught:
             train(*RUN, directory=tmp_path / "run")
     assert caught.value.exit_code == 128 + number
@@ -157,15 +157,15 @@ def test_a_signal_in_an_evaluation_leaves_it_due(
     undisturbed, train, go_on, monkeypatch, tmp_path
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("training.signals._PATIENCE", -1.0)
-        evaluate = training.run.Run._evaluate
+        patch.setattr("training.process.signals._PATIENCE", -1.0)
+        evaluate = training.runs.run.Run._evaluate
 
         def stop(run: Any, episodes: int) -> Any:
             if run.at.env_steps > 200:
                 os.kill(os.getpid(), signal.SIGTERM)
             return evaluate(run, episodes)
 
-        patch.setattr(training.run.Run, "_evaluate", stop)
+        patch.setattr(training.runs.run.Run, "_evaluate", stop)
         with pytest.raises(Refusal, match="saved at"):
             train(*RUN, directory=tmp_path / "run")
     assert_same(go_on(tmp_path / "run"), undisturbed("plain"))
@@ -176,8 +176,8 @@ def test_a_signal_while_collecting_slowly_gives_the_rollout_up(
 ) -> None:
     """An environment may take longer for a rollout than a user waits."""
     with monkeypatch.context() as patch:
-        patch.setattr("training.signals._PATIENCE", -1.0)
-        step, calls = training.collect.Collector._step, []
+        patch.setattr("training.process.signals._PATIENCE", -1.0)
+        step, calls = training.stream.collect.Collector._step, []
 
         def stop(collector: Any, *arguments: Any) -> Any:
             calls.append(1)
@@ -185,7 +185,7 @@ def test_a_signal_while_collecting_slowly_gives_the_rollout_up(
                 os.kill(os.getpid(), signal.SIGTERM)
             return step(collector, *arguments)
 
-        patch.setattr(training.collect.Collector, "_step", stop)
+        patch.setattr(training.stream.collect.Collector, "_step", stop)
         with pytest.raises(Refusal, match="saved at") as caught:
             train(*RUN, directory=tmp_path / "run")
     assert caught.value.exit_code == 143
@@ -314,7 +314,7 @@ def test_another_machine_is_refused_in_words(
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
-    monkeypatch.setattr("training.resume.open_checkpoint", lambda _: checkpoint)
+    monkeypatch.setattr("training.runs.resume.open_checkpoint", lambda _: checkpoint)
     with pytest.raises(Refusal) as caught:
         go_on(tmp_path / "run", "total_env_steps=500")
     assert message in str(caught.value)
@@ -413,14 +413,14 @@ def test_a_run_whose_newest_manifest_is_lost_is_not_trained_over(undisturbed, tm
 
 
 def test_a_full_disk_costs_checkpoints_and_not_the_run(train, monkeypatch, tmp_path) -> None:
-    save = training.archive.save_checkpoint
+    save = training.saving.archive.save_checkpoint
 
     def fail(directory: Any, **contents: Any) -> Any:
         if contents["step"] > 0 and (directory.name == "best" or contents["step"] < 400):
             raise OSError(errno.ENOSPC, "No space left on device")
         return save(directory, **contents)
 
-    monkeypatch.setattr(training.archive, "save_checkpoint", fail)
+    monkeypatch.setattr(training.saving.archive, "save_checkpoint", fail)
     with (
         pytest.warns(RuntimeWarning, match="checkpoints/best: manifest.json is missing"),
         pytest.warns(RuntimeWarning, match=r"No space left on device; training goes on"),

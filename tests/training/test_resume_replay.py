@@ -12,9 +12,9 @@ import torch
 
 import neurl
 from tests.training.endings import Killed, assert_same
-from training.checkpoint import load_checkpoint, open_checkpoint
-from training.refusal import Refusal
-from training.restore import load_agent
+from training.evaluation.restore import load_agent
+from training.runs.refusal import Refusal
+from training.saving.checkpoint import load_checkpoint, open_checkpoint
 
 RUN = [
     "agent=dqn",

@@ -13,13 +13,13 @@ import torch
 from gymnasium.envs.registration import register, registry
 from omegaconf import OmegaConf
 
-import training.run
-from conf.compose import load
-from training.checkpoint import load_checkpoint
-from training.directory import Occupied, claimed, discard
-from training.refusal import Refusal
-from training.restore import load_agent
-from training.watching import watch_run
+import training.runs.run
+from conf.composing.command_line import load
+from training.evaluation.restore import load_agent
+from training.evaluation.watching import watch_run
+from training.runs.directory import Occupied, claimed, discard
+from training.runs.refusal import Refusal
+from training.saving.checkpoint import load_checkpoint
 
 EVALUATED = [
     "total_env_steps=600",
@@ -229,7 +229,7 @@ def test_a_run_without_evaluations_has_a_final_one(train) -> None:
 
 
 def test_no_finished_episode_is_no_mean(train, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("training.evaluation.MAX_EPISODE_STEPS", 20)
+    monkeypatch.setattr("training.evaluation.evaluation.MAX_EPISODE_STEPS", 20)
     run = train(
         "env.id=neurl/Endless-v0", "+env.kwargs.limit=null", "total_env_steps=64",
         "evaluation.final_episodes=5",
@@ -281,13 +281,13 @@ def test_bad_numbers_end_the_run_and_keep_what_was_saved(broken, train, tmp_path
 
 def test_summary_says_running_while_it_runs(train, tmp_path, monkeypatch) -> None:
     seen = []
-    learn = training.run.Run._after
+    learn = training.runs.run.Run._after
 
     def look(run, iteration):
         seen.append(json.loads((tmp_path / "summary.json").read_text())["status"])
         learn(run, iteration)
 
-    monkeypatch.setattr(training.run.Run, "_after", look)
+    monkeypatch.setattr(training.runs.run.Run, "_after", look)
     train("total_env_steps=64", directory=tmp_path)
     assert set(seen) == {"running"}
 
@@ -295,13 +295,13 @@ def test_summary_says_running_while_it_runs(train, tmp_path, monkeypatch) -> Non
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_after_the_iteration(train, tmp_path, monkeypatch, number) -> None:
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    learn = training.run.Run._after
+    learn = training.runs.run.Run._after
 
     def stop(run, iteration):
         os.kill(os.getpid(), number)
         learn(run, iteration)
 
-    monkeypatch.setattr(training.run.Run, "_after", stop)
+    monkeypatch.setattr(training.runs.run.Run, "_after", stop)
     with pytest.raises(Refusal, match="interrupted") as caught:
         train("total_env_steps=100000", directory=tmp_path)
     assert caught.value.exit_code == 128 + number
@@ -317,7 +317,7 @@ def test_a_second_signal_ends_it_at_once(train, tmp_path, monkeypatch) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(training.run.Run, "_after", stop_twice)
+    monkeypatch.setattr(training.runs.run.Run, "_after", stop_twice)
     with pytest.raises(Refusal, match="interrupted") as caught:
         train("total_env_steps=100000", directory=tmp_path)
     assert caught.value.exit_code == 130

@@ -13,8 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import nn
 
-from training.representation import dormant_share, effective_rank
-from training.telemetry import Look, Representation, look_at
+from training.tracking.telemetry import Look, Representation, dormant_share, effective_rank, look_at
 
 EXTRACTOR = {"dormant_units", "effective_rank", "feature_norm"}
 
@@ -155,8 +154,8 @@ def test_weights_have_a_norm_by_part(look) -> None:
 
 
 def test_many_observations_are_thinned_out(look, monkeypatch) -> None:
-    monkeypatch.setattr("training.telemetry._ROWS", 8)
-    monkeypatch.setattr("training.telemetry._STEPS", 4)
+    monkeypatch.setattr("training.tracking.telemetry._ROWS", 8)
+    monkeypatch.setattr("training.tracking.telemetry._STEPS", 4)
     for words in (["memory=none"], ["memory=gru", "memory.hidden_size=4"]):
         run = look("env.num_envs=4", *words)
         seen: list[int] = []
@@ -228,7 +227,7 @@ class Broken(nn.Module):
 
 
 def test_what_goes_wrong_is_told_and_training_goes_on(train, monkeypatch) -> None:
-    monkeypatch.setattr("training.telemetry._ROWS", 13)
+    monkeypatch.setattr("training.tracking.telemetry._ROWS", 13)
     words = [f"extractor._target_={__name__}.Broken", "trusted_packages=[tests]"]
     with pytest.warns(RuntimeWarning, match="not measured: out of something"):
         run = train(*words, "total_env_steps=90", "env.time_limit=15")
@@ -240,6 +239,6 @@ def test_whatever_goes_wrong_with_looking_ends_nothing(monkeypatch, fault) -> No
     def fail(*_: Any) -> None:
         raise fault
 
-    monkeypatch.setattr("training.telemetry.look_at", fail)
+    monkeypatch.setattr("training.tracking.telemetry.look_at", fail)
     with pytest.warns(RuntimeWarning, match="networks not measured: "):
         assert Representation().look(None, None) == Look()

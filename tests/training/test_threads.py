@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import neurl
-from conf.compose import load
-from training.build import build_agent
-from training.environments import build_environments
+from conf.composing.command_line import load
+from training.building.build import build_agent
+from training.building.environments import build_environments
 from training.pretraining.reconstruction import ReconstructionTask
 
 SCRIPT = Path(__file__).with_name("weights_by_threads.py")

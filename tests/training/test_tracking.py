@@ -10,9 +10,9 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from training.event_files import EventFile
-from training.film import Film
-from training.tracking import NoTensorBoard, Progress, TensorBoard
+from training.evaluation.film import Film
+from training.tracking.event_files import EventFile
+from training.tracking.tracking import NoTensorBoard, Progress, TensorBoard
 
 OF_AN_EVALUATION = {
     "evaluation/return",

@@ -11,11 +11,19 @@ from gymnasium.envs.registration import register, registry
 from PIL import Image, ImageSequence
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-import training.video
-from training.film import Film
-from training.rendering import DrawingFailure, build_drawn, frame_of
-from training.tracking import NoTensorBoard, TensorBoard
-from training.video import Camera, EvaluationFilms, NoFilms, build_camera, build_films
+import training.evaluation.video
+from training.evaluation.film import Film
+from training.evaluation.video import (
+    Camera,
+    DrawingFailure,
+    EvaluationFilms,
+    NoFilms,
+    build_camera,
+    build_drawn,
+    build_films,
+    frame_of,
+)
+from training.tracking.tracking import NoTensorBoard, TensorBoard
 
 DRAWN = ["env.id=test/Drawn-v0"]
 
@@ -64,12 +72,14 @@ def test_equal_calls_give_equal_films(run, camera: Camera) -> None:
 
 
 def test_long_episodes_are_cut_and_that_is_said(run, camera, monkeypatch) -> None:
-    monkeypatch.setattr(training.video, "MAX_STEPS", 5)
+    monkeypatch.setattr(training.evaluation.video, "MAX_STEPS", 5)
     film = camera.film(run.agent, index=0, kind="gif")
     assert (film.length, film.is_cut) == (5, True)
     assert "cut there" in str(film)
     assert brightnesses(film) == [0, 50]
-    monkeypatch.setattr(training.video, "MAX_STEPS", 8)  # an episode that ends there ends there
+    monkeypatch.setattr(
+        training.evaluation.video, "MAX_STEPS", 8
+    )  # an episode that ends there ends there
     assert not camera.film(run.agent, index=0, kind="gif").is_cut
 
 

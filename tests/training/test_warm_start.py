@@ -6,9 +6,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from conf.compose import InvalidConfiguration
-from training.refusal import Refusal
-from training.warm_start import warm_start
+from conf.composing.command_line import InvalidConfiguration
+from training.runs.refusal import Refusal
+from training.saving.weights import warm_start
 
 WORDS = ["total_env_steps=64", "optimizer.learning_rate=0.05", "normalize_observations=true"]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conf.compose import InvalidConfiguration, load
-from training.display import check_display, check_window
-from training.evaluation import describe, describe_spread
-from training.refusal import Refusal
-from training.watching import Watched, Window, watch_run
+from conf.composing.command_line import InvalidConfiguration, load
+from training.evaluation.evaluation import describe, describe_spread
+from training.evaluation.watching import Watched, Window, watch_run
+from training.process.machine import check_display, check_window
+from training.runs.refusal import Refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,7 +82,7 @@ def test_an_mp4_is_kept_too(drawn_run: Path) -> None:
 
 def test_what_cannot_be_drawn_is_refused_before_anything_is_played(train, monkeypatch) -> None:
     run = train("env.id=neurl/Counting-v0", "total_env_steps=32", "evaluation.interval=0")
-    monkeypatch.setattr("training.evaluation.evaluate", None)
+    monkeypatch.setattr("training.evaluation.evaluation.evaluate", None)
     for word in ("video=true", "render_mode=human"):
         with pytest.raises(Refusal, match=f"{word.replace('true', 'gif')}: .* draws nothing") as e:
             watch(run.directory, word)

@@ -10,10 +10,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from conf.compose import InvalidConfiguration, load
+from conf.composing.command_line import InvalidConfiguration, load
 from training.pretraining.start import take_weights
-from training.weight_files import read_tensors
-from training.weights import load_into
+from training.saving.weights import load_into, read_tensors
 
 Tensors = dict[str, Tensor]
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 import neurl
-from conf.compose import load
-from training.checkpoint import load_checkpoint
-from training.environments import build_environments
+from conf.composing.command_line import load
+from training.building.environments import build_environments
 from training.pretraining.session import pretrain_alone
-from training.session import train_run
+from training.runs.session import train_run
+from training.saving.checkpoint import load_checkpoint
 
 WORDS = [
     "device=cpu",

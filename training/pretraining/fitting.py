@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from envs.seeding import environment_seeds
-from training.checkpoint import part_of
+from training.saving.checkpoint import part_of
 
 HELD_OUT_LOSS = "held_out_loss"
 """The measure by which weights are the best."""

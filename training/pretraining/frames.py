@@ -17,9 +17,9 @@ from torch import Tensor
 
 from envs.seeding import environment_seeds
 from networks.observations import Observations, map_observations
-from training.collect import Collector, Player
-from training.free_memory import free_memory
-from training.storage import storage_dtype
+from training.process.memory import free_memory
+from training.stream.collect import Collector, Player
+from training.stream.storage import storage_dtype
 
 STRETCHES = 64
 """Pieces of the stream at least, of which some are held out."""

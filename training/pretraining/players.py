@@ -11,12 +11,12 @@ from torch import Tensor
 
 from agents.agent import Agent
 from envs.seeding import environment_seeds
-from networks.acting import PolicyHead
+from networks.heads.acting import PolicyHead
 from networks.mirror import Array
 from networks.observations import Observations
-from training.collect import Player
-from training.policy import other_spaces
-from training.restore import load_agent
+from training.evaluation.policy import other_spaces
+from training.evaluation.restore import load_agent
+from training.stream.collect import Player
 
 RANDOM = "random"
 """The source of frames that is no run."""

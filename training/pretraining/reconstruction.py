@@ -11,21 +11,17 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from agents.agent import Agent
-from conf.pretraining import frames_wanted
+from conf.checking.pretraining import frames_wanted
 from envs.seeding import environment_seeds
-from networks.autoencoder import Autoencoder, Encoder
+from networks.autoencoding.autoencoder import Autoencoder, Encoder
 from networks.backbone import Backbone
 from networks.observations import Observations, map_observations
-from training.autoencoders import build_autoencoder
-from training.checkpoint import part_of
-from training.collect import Collector
-from training.environments import build_environments
-from training.extractors import build_extractor
-from training.instantiation import plain
+from training.building.environments import build_environments
+from training.building.extractors import build_autoencoder, build_extractor
+from training.building.instantiation import plain
 from training.pretraining.fitting import HELD_OUT_LOSS, Objective
 from training.pretraining.frames import Frames, collect_frames, hold_out, refuse_too_many
 from training.pretraining.players import make_player
-from training.pretraining.principal import MAX_COLUMNS, component_error
 from training.pretraining.stages import (
     Pretrained,
     Pretraining,
@@ -34,8 +30,43 @@ from training.pretraining.stages import (
     Task,
     say,
 )
-from training.threads import drawing
-from training.tracking import NoTensorBoard, Progress, TensorBoard
+from training.process.threads import drawing
+from training.saving.checkpoint import part_of
+from training.stream.collect import Collector
+from training.tracking.tracking import NoTensorBoard, Progress, TensorBoard
+
+MAX_COLUMNS = 2048
+"""Widest rows whose components are computed: the time grows with the third power."""
+Batches = Callable[[], Iterator[Float[Tensor, "N D"]]]
+"""Goes through some rows, in pieces."""
+
+
+@torch.no_grad()
+def component_error(learnt: Batches, held_out: Batches, size: int) -> float:
+    """Mean squared distance of rows from what `size` components of other rows make of them.
+
+        C = mean (x - m)(x - m)^T,  W its `size` leading eigenvectors
+        error = mean |(x - m) - W W^T (x - m)|^2,  a sum over columns
+
+    In float64. Source: Pearson (1901); Jolliffe (2002), section 3.
+    """
+    count, total, products = 0, torch.zeros(()), torch.zeros(())
+    for rows in learnt():
+        wide = rows.double()
+        count += len(wide)
+        total = total.to(wide) + wide.sum(0)
+        products = products.to(wide) + wide.T @ wide
+    mean = total / count
+    covariance = products / count - torch.outer(mean, mean)
+    _, vectors = torch.linalg.eigh(covariance)  # in ascending order of what they explain
+    basis = vectors[:, -size:]
+    squares, measured = 0.0, 0
+    for rows in held_out():
+        centred = rows.double() - mean
+        squares += float((centred - centred @ basis @ basis.T).square().sum())
+        measured += len(centred)
+    return squares / measured
+
 
 KEY = "extractor.pretrain"
 _MEASURED = 1024

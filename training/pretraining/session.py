@@ -10,22 +10,21 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from agents.agent import Agent
-from conf.targets import trust_words
-from envs.vector import EnvironmentFailure
-from training.allocator import keep_freed_memory
-from training.command import begin_records
-from training.directory import claimed
-from training.episodes import InvalidExperience
-from training.identity import identity
-from training.instantiation import plain
-from training.pretraining.cloning_task import CloningTask
+from conf.checking.trust import trust_words
+from envs.vector.base import EnvironmentFailure
+from training.building.instantiation import plain
+from training.pretraining.cloning import CloningTask
 from training.pretraining.fitting import HELD_OUT_LOSS, Unfitted
 from training.pretraining.reconstruction import ReconstructionTask
 from training.pretraining.stages import Interrupted, Pretrained, Pretraining, Task, say
 from training.pretraining.start import begun_pretraining, take_weights
-from training.refusal import Refusal
-from training.resume import as_written
-from training.session import build_session_agent
+from training.process.memory import keep_freed_memory
+from training.runs.directory import begin_records, claimed
+from training.runs.identity import identity
+from training.runs.refusal import Refusal
+from training.runs.resume import as_written
+from training.runs.session import build_session_agent
+from training.stream.episodes import InvalidExperience
 
 
 def pretrain_alone(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> float:

@@ -12,6 +12,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,69 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 from torch import Tensor
 
-from training.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
-from training.episodes import Abandoned
-from training.identity import differences
 from training.pretraining.fitting import Fitting, Limits, Objective
-from training.pretraining.recording import load_recording, save_recording
-from training.resume import as_written
-from training.signals import StopRequest, stop_requests
-from training.tracking import NoTensorBoard, TensorBoard
+from training.process.signals import StopRequest, stop_requests
+from training.runs.identity import differences
+from training.runs.resume import as_written
+from training.saving.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
+from training.stream.episodes import Abandoned
+from training.tracking.tracking import NoTensorBoard, TensorBoard
+
+_PIECE = 64 * 2**20
+"""Bytes of one piece, about: as much is held twice while it is written or read."""
+
+
+def save_recording(
+    directory: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+) -> None:
+    """Write tensors, along their first dimension in pieces.
+
+    Args:
+        state: plain numbers and text, kept beside them.
+
+    Raises:
+        OSError: it could not be written; nothing of it is left.
+    """
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    count = max(1, ceil(size / _PIECE))
+    rows = {name: len(tensor) for name, tensor in tensors.items()}
+    cut = {name: tensor.tensor_split(count) for name, tensor in tensors.items()}
+    try:
+        for index in range(count):
+            save_checkpoint(
+                _piece(directory, index),
+                tensors={name: pieces[index] for name, pieces in cut.items()},
+                state={"pieces": count, "rows": rows, "state": dict(state)},
+                step=index,
+            )
+    except OSError:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def load_recording(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read a recording; None where there is no whole one."""
+    try:
+        piece, state = load_checkpoint(_piece(directory, 0))
+        whole = {
+            name: tensor.new_empty(state["rows"][name], *tensor.shape[1:])
+            for name, tensor in piece.items()
+        }
+        filled = dict.fromkeys(whole, 0)
+        for index in range(state["pieces"]):
+            if index > 0:
+                piece, _ = load_checkpoint(_piece(directory, index))
+            for name, tensor in piece.items():
+                whole[name][filled[name] : filled[name] + len(tensor)] = tensor
+                filled[name] += len(tensor)
+    except DamagedCheckpoint:
+        return None
+    return whole, state["state"]
+
+
+def _piece(directory: Path, index: int) -> Path:
+    return directory / f"{index:05d}"
+
 
 Recording = tuple[dict[str, Tensor], dict[str, Any]]
 """Named tensors, and plain numbers beside them; `env_steps` among these."""

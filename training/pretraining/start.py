@@ -9,13 +9,11 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from agents.agent import Agent
-from conf.pretraining import frames_wanted
-from networks.autoencoder import Encoder
-from training.instantiation import plain
+from conf.checking.pretraining import frames_wanted
+from networks.autoencoding.autoencoder import Encoder
+from training.building.instantiation import plain
 from training.pretraining.stages import Files, SavedPretraining
-from training.warm_start import warm_start
-from training.weight_files import frames_behind
-from training.weights import load_weights
+from training.saving.weights import frames_behind, load_weights, warm_start
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""What agents learn with: gradient steps, optimizers, targets, sequences."""

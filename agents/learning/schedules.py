@@ -1,0 +1,27 @@
+"""How exploration fades over a run."""
+
+from collections.abc import Callable
+
+Schedule = Callable[[float], float]
+"""Progress in [0, 1], the share of `total_env_steps` taken, to a value."""
+
+
+def schedule(kind: str, start: float, end: float) -> Schedule:
+    """Return `start` for ever (`constant`) or `start + progress * (end - start)` (`linear`)."""
+    if kind == "constant":
+        return lambda progress: start
+    if kind == "linear":
+        return lambda progress: start + min(max(progress, 0.0), 1.0) * (end - start)
+    raise ValueError(f"unknown schedule {kind!r}; use 'constant' or 'linear'")
+
+
+def exploration_schedule(start: float, end: float, fraction: float) -> Schedule:
+    """Fall linearly from `start` to `end` over the first `fraction` of the run, and stay there.
+
+        epsilon(progress) = start + min(progress / fraction, 1) * (end - start)
+
+    Source: Mnih et al. (2015), "Human-level control through deep reinforcement learning", methods.
+    """
+    if fraction <= 0:
+        return lambda progress: end
+    return lambda progress: start + min(max(progress, 0.0) / fraction, 1.0) * (end - start)

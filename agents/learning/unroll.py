@@ -1,0 +1,119 @@
+"""What backbones read: trajectories as acting saw them, batches for losses on features."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.learning.parts import Networks
+from agents.learning.sequences import Sequences, Steps
+from agents.trajectory import Trajectory
+from networks.autoencoding.losses import Reading
+from networks.backbone import Backbone
+
+
+def read_features(
+    networks: Networks,
+    backbone: str,
+    steps: Steps,
+    *,
+    known: Float[Tensor, "L N F"] | None,
+    readings: dict[str, Reading],
+) -> Float[Tensor, "L N F"]:
+    """Extract a backbone's features; what auxiliary losses need of it goes into `readings`.
+
+    Args:
+        known: the features, where a frozen extractor made them before.
+    """
+    if known is not None and not len(networks.auxiliary):
+        return known
+    module = networks.backbones[backbone]
+    rows = module.rows(_present(steps.observations))
+    features = module.extract(rows).view(*steps.is_first.shape, -1) if known is None else known
+    if len(networks.auxiliary):
+        next_rows = next_features = None
+        if steps.next_observations is not None:
+            with torch.no_grad():
+                next_rows = module.rows(steps.next_observations)
+                next_features = module.extract(next_rows).view(features.shape)
+        readings[backbone] = Reading(
+            rows=rows,
+            features=features,
+            actions=networks.policy_head.encode(steps.actions),
+            is_first=steps.is_first,
+            valid=steps.valid,
+            next_rows=next_rows,
+            next_features=next_features,
+        )
+    return features
+
+
+def _present(observations: Sequences | None) -> Sequences:
+    assert observations is not None  # left out only where nothing reads them
+    return observations
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """A trajectory as one backbone reads it, the observation after the last step included.
+
+    Attributes:
+        states: of the memory before each sequence.
+        after: the state before `observations[T]`, which the next trajectory reads first.
+    """
+
+    features: Float[Tensor, "T1 B F"]
+    summary: Float[Tensor, "T1 B H"]
+    states: Float[Tensor, "W B S"]
+    after: Float[Tensor, "B S"]
+
+
+@torch.no_grad()
+def unroll(
+    backbone: Backbone,
+    trajectory: Trajectory,
+    state: Float[Tensor, "B S"],
+    *,
+    sequence_length: int,
+) -> Unrolled:
+    """Read a trajectory with the present parameters.
+
+    Args:
+        state: of the memory before `observations[0]`.
+        sequence_length: steps between the states that are kept.
+    """
+    features = backbone.features(trajectory.observations)
+    summary, states, after = backbone.memory.unroll(
+        features[:-1], state, trajectory.is_first[:-1], sequence_length=sequence_length
+    )
+    last, _ = backbone.memory(features[-1:], after, trajectory.is_first[-1:])
+    return Unrolled(features, torch.cat([summary, last]), states, after)
+
+
+def inputs(
+    networks: Networks, trajectory: Trajectory, features: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """Choose what gradient steps read: observations, or features that stay what they are.
+
+    Args:
+        features: of every step's observation `[T, B, F]`, or of more, by backbone.
+
+    Returns:
+        `observations`, `next_observations` and `<backbone>_features`; None where gradient steps do
+        without.
+    """
+    backbones, auxiliary = networks.backbones, networks.auxiliary
+    is_known = all(backbone.is_frozen for backbone in backbones.values())
+    observations = None if is_known and not len(auxiliary) else trajectory.step_observations
+    steps = len(trajectory.rewards)
+    return {
+        "observations": observations,
+        "next_observations": trajectory.next_observations if auxiliary.needs_next else None,
+        **{
+            f"{name}_features": features[name][:steps] if backbone.is_frozen else None
+            for name, backbone in backbones.items()
+        },
+    }

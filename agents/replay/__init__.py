@@ -1,0 +1,1 @@
+"""Replay: the stream is stored once and drawn in windows."""

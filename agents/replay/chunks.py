@@ -1,0 +1,118 @@
+"""A ring in pieces that are written once: what was saved of it need not be saved again."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.replay.ring import STEP_FIELDS, WHOLE, Column, Ring, StepLayout, stretches
+from networks.mirror import Array
+
+Chunk = dict[str, Tensor]
+
+_CHUNKS = 64
+"""About as many make a ring, more where they would be large."""
+_LARGE = 1 << 24
+"""Bytes. The newest piece is saved again and again while it grows, and no larger than this."""
+_UNSETTLED = 2
+"""Steps whose ends what comes next may still change: an environment may have begun anew."""
+_OBSERVATIONS = "observations"
+
+
+def chunks_of(
+    ring: Ring, *, first: int, first_step: int, newest: int
+) -> dict[str, Callable[[], Chunk]]:
+    """Name the pieces that hold the rows from `first` to `newest`, and tell how to read each.
+
+    A piece is a fixed stretch of rows. `steps-<row>-<row>` is complete: whatever has that name once
+    will never change, but that rows which the ring has overwritten since are missing at its
+    front. The newest ones have names that they never have again.
+
+    Args:
+        first: the oldest row that is needed.
+        first_step: the first row of all that is a step.
+        newest: the row without a step.
+    """
+    most = _LARGE * ring.num_rows // ring.allocated_bytes  # rows
+    length = ring.stride * max(1, min(ring.num_rows // _CHUNKS, most) // ring.stride)
+    found: dict[str, Callable[[], Chunk]] = {}
+    for start in range(first // length * length, newest + 1, length):
+        end = start + length
+        is_final = end <= newest - _UNSETTLED
+        name = f"steps-{start}-{end}" if is_final else f"newest-{start}-{newest}"
+        rows = range(max(start, first), min(end, newest + 1))
+        found[name] = partial(_read, ring, rows, first_step=first_step, newest=newest)
+    return found
+
+
+def _read(ring: Ring, rows: range, *, first_step: int, newest: int) -> Chunk:
+    chunk = {"row": torch.tensor([rows.start])}
+    for name, field in ring.fields.items():
+        chunk[name] = _stretch(field, rows)
+        if rows.stop > newest and name in STEP_FIELDS:
+            chunk[name][-1] = 0  # which is not there yet
+    for name, frames in ring.frames.items():
+        chunk[_key(name)] = _stretch(frames, rows)
+    numbers = _kept(ring, rows, first_step=first_step, newest=newest)
+    if len(ring.states) and numbers:
+        chunk["states"] = _stretch(ring.states, numbers)
+    return chunk
+
+
+def _stretch(array: Array, rows: range) -> Tensor:
+    """Copy rows, out of a ring of as many as the array has."""
+    slots = [array[each] for each, _ in stretches(rows.start, len(rows), len(array))]
+    return torch.from_numpy(np.concatenate(slots))
+
+
+def restore(
+    ring: Ring, chunks: Mapping[str, Chunk], *, first: int, first_step: int, newest: int
+) -> None:
+    """Write the rows from `first` to `newest` back; each piece is asked for once.
+
+    Raises:
+        ValueError: some are missing.
+    """
+    missing = newest + 1 - first
+    for name in chunks:
+        chunk = chunks[name]
+        start = int(chunk["row"])
+        rows = range(max(start, first), min(start + len(chunk["rewards"]), newest + 1))
+        skipped = rows.start - start
+        for slots, taken in stretches(rows.start, len(rows), ring.num_rows):
+            given = slice(taken.start + skipped, taken.stop + skipped)
+            for key, field in ring.fields.items():
+                field[slots] = chunk[key][given].numpy()
+            for part, frames in ring.frames.items():
+                frames[slots] = chunk[_key(part)][given].numpy()
+        if "states" in chunk:
+            saved = _kept(ring, range(start, rows.stop), first_step=first_step, newest=newest)
+            numbers = _kept(ring, rows, first_step=first_step, newest=newest)
+            kept = chunk["states"].numpy()  # up to the same end, as far back as it goes
+            ring.keep(numbers.start, kept[len(kept) - (saved.stop - numbers.start) :])
+        missing -= len(rows)
+    if missing:
+        raise ValueError(f"{missing} of the replay's {newest + 1 - first} rows are missing")
+
+
+def layout_of(chunk: Mapping[str, Tensor], *, state_size: int) -> StepLayout:
+    """Read off a piece what steps consist of."""
+    names = [key for key in chunk if key.partition(".")[0] == _OBSERVATIONS]
+    parts = {key.partition(".")[2]: _column(chunk[key]) for key in names}
+    return StepLayout(parts, _column(chunk["actions"]), state_size)
+
+
+def _column(rows: Tensor) -> Column:
+    return Column(tuple(rows.shape[2:]), rows.numpy().dtype)
+
+
+def _key(part: str) -> str:
+    return f"{_OBSERVATIONS}.{part}" if part != WHOLE else _OBSERVATIONS
+
+
+def _kept(ring: Ring, rows: range, *, first_step: int, newest: int) -> range:
+    """Number the states that are kept before the steps among rows: k is before `k * stride`."""
+    first, end = max(rows.start, first_step), min(rows.stop, newest)
+    return range(-(-first // ring.stride), -(-end // ring.stride))

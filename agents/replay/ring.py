@@ -1,0 +1,281 @@
+"""A ring of steps: the stream's latest rows, each stored once, in preallocated arrays."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+
+from agents.trajectory import Trajectory
+from networks.mirror import Array
+from networks.observations import Observations, Shape, map_observations
+
+WHOLE = ""
+"""Name of an observation that has no parts."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Shape and dtype of what a step holds of one kind."""
+
+    shape: Shape
+    dtype: np.dtype
+
+    @property
+    def bytes(self) -> int:
+        """Size of one."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class StepLayout:
+    """The columns of a stream of experience.
+
+    Attributes:
+        parts: of an observation by name, of a stack its newest frame alone; an observation without
+            parts has the name "".
+        action: as it is stored; integers take 4 bytes, as no space has 2^31 actions.
+        state_size: of a memory's state.
+    """
+
+    parts: Mapping[str, Column]
+    action: Column
+    state_size: int
+
+    @staticmethod
+    def of(trajectory: Trajectory, frame_stacks: Mapping[str, int]) -> "StepLayout":
+        """Read it off what arrives."""
+        parts = {
+            name: Column(rows.shape[2 + (name in frame_stacks) :], rows.dtype)
+            for name, rows in arrays_of(trajectory.observations).items()
+        }
+        actions = trajectory.actions
+        return StepLayout(
+            parts,
+            Column(tuple(actions.shape[2:]), stored_action(actions.dtype)),
+            trajectory.state.shape[1],
+        )
+
+    @staticmethod
+    def of_spaces(
+        observation_space: Space[object],
+        frame_stacks: Mapping[str, int],
+        *,
+        action_shape: Shape,
+        action_dtype: torch.dtype,
+        state_size: int,
+    ) -> "StepLayout":
+        """Foresee it: one environment's space, the policy's own actions, the memory's size."""
+        space = observation_space
+        leaves = space.spaces if isinstance(space, spaces.Dict) else {WHOLE: space}
+        parts = {}
+        for name, part in leaves.items():
+            dtype = np.dtype(np.float32 if part.dtype == np.float64 else part.dtype)
+            parts[name] = Column((part.shape or ())[name in frame_stacks :], dtype)
+        return StepLayout(parts, Column(action_shape, stored_action(action_dtype)), state_size)
+
+    @property
+    def record(self) -> np.dtype:
+        """All that a step holds beside what was observed, packed so that one gather reads it."""
+        return np.dtype(
+            [
+                ("rewards", np.float32),
+                ("actions", self.action.dtype, self.action.shape),
+                ("is_first", np.bool_),
+                ("terminated", np.bool_),
+                ("truncated", np.bool_),
+                ("refilled", np.bool_),  # a stack that consists of its newest frame alone
+            ],
+            align=True,
+        )
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of a step, kept states apart."""
+        return self.record.itemsize + sum(part.bytes for part in self.parts.values())
+
+
+def arrays_of(observations: Observations) -> dict[str, Array]:
+    """View observations as arrays by name."""
+    arrays = map_observations(lambda part: part.numpy(), observations)
+    return arrays if isinstance(arrays, dict) else {WHOLE: arrays}
+
+
+def stored_action(dtype: torch.dtype) -> np.dtype:
+    """Say as what actions of a dtype are stored."""
+    if dtype.is_floating_point:
+        return np.dtype(torch.zeros((), dtype=dtype).numpy().dtype)
+    return np.dtype(np.int32)
+
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
+
+
+def refuse_too_large(
+    *, buffer_size: int, needed: int, step_bytes: int, available: int | None
+) -> None:
+    """Refuse a replay that does not fit.
+
+    Args:
+        buffer_size: environment steps, over all environments.
+        needed: bytes that they take, once all are there.
+        step_bytes: of one.
+        available: bytes of memory that are free; None where that is not known.
+
+    Raises:
+        ValueError: it takes more than that; with the largest `buffer_size` that fits.
+    """
+    if available is None or needed <= available:
+        return
+    fits = available * buffer_size // needed
+    fits -= fits % 10 ** max(0, len(str(fits)) - 2)  # two figures
+    raise ValueError(
+        f"agent.buffer_size={buffer_size} takes {in_words(needed)} ({step_bytes:,} bytes for each "
+        f"step), and {in_words(available)} of memory are free; use agent.buffer_size={fits} or less"
+    )
+
+
+def in_words(size: int) -> str:
+    """Write a number of bytes with three figures."""
+    power = min((len(str(size)) - 1) // 3, len(_UNITS) - 1)
+    return f"{size / 1000**power:.3g} {_UNITS[power]}"
+
+
+STEP_FIELDS = ("rewards", "actions", "terminated", "truncated")
+"""What a step has beside what it reads: the newest observation has none of it yet."""
+
+
+def stretches(first: int, count: int, period: int) -> Iterator[tuple[slice, slice]]:
+    """Yield where `count` numbers from `first` on lie in a ring, and which of them those are."""
+    slot = first % period
+    head = min(count, period - slot)
+    yield slice(slot, slot + head), slice(0, head)
+    if head < count:
+        yield slice(0, count - head), slice(head, count)
+
+
+class Ring:
+    """The latest `num_rows` rows of `num_envs` environments; row t lies in slot `t % num_rows`.
+
+    A row is a step with the observation that it reads; the newest row is an observation without a
+    step yet. Memory states are kept every `stride` steps. Memory that was never written costs
+    nothing: the operating system hands it out page by page.
+
+    Attributes:
+        fields: views `[R, B, ...]` of the packed records, by name.
+        frames: what was observed, `[R, B, ...]` by part; of stacks the newest frame.
+        states: memory before every `stride`-th step, `[R / stride, B, S]`.
+    """
+
+    def __init__(
+        self,
+        layout: StepLayout,
+        *,
+        num_rows: int,
+        num_envs: int,
+        stride: int,
+        keeps_state: bool,
+    ) -> None:
+        """Allocate; `stride` divides `num_rows`."""
+        self.layout = layout
+        self.num_rows, self.num_envs, self.stride = num_rows, num_envs, stride
+        records = np.empty((num_rows, num_envs), layout.record)
+        self._records = records.reshape(-1)
+        self.fields: dict[str, Array] = {name: records[name] for name in layout.record.names or ()}
+        self.frames = {
+            name: np.empty((num_rows, num_envs, *part.shape), part.dtype)
+            for name, part in layout.parts.items()
+        }
+        self._flat = {name: rows.reshape(-1, *rows.shape[2:]) for name, rows in self.frames.items()}
+        num_states = num_rows // stride if keeps_state else 0
+        self.states = np.empty((num_states, num_envs, layout.state_size), np.float32)
+        self._flat_states = self.states.reshape(num_states * num_envs, layout.state_size)
+
+    @property
+    def size(self) -> int:
+        """Rows of all environments together, R B."""
+        return self.num_rows * self.num_envs
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Of all arrays, whether written yet or not."""
+        arrays = (self._records, self.states, *self.frames.values())
+        return sum(array.nbytes for array in arrays)
+
+    def write(
+        self, step: int, trajectory: Trajectory, frames: Mapping[str, Array], refilled: Array | None
+    ) -> None:
+        """Write T steps from `step` on and the observation after them.
+
+        Args:
+            frames: `[T + 1, B, ...]` by part.
+            refilled: `[T + 1, B]`; None where there are no stacks.
+        """
+        fields = self.fields
+        rewards, actions = trajectory.rewards.numpy(), trajectory.actions.numpy()
+        terminated, truncated = trajectory.terminated.numpy(), trajectory.truncated.numpy()
+        is_first = trajectory.is_first.numpy()
+        for slots, taken in stretches(step, len(rewards), self.num_rows):
+            fields["rewards"][slots] = rewards[taken]
+            fields["actions"][slots] = actions[taken]
+            fields["terminated"][slots] = terminated[taken]
+            fields["truncated"][slots] = truncated[taken]
+        for slots, taken in stretches(step, len(is_first), self.num_rows):
+            fields["is_first"][slots] = is_first[taken]
+            fields["refilled"][slots] = False if refilled is None else refilled[taken]
+            for name, rows in frames.items():
+                self.frames[name][slots] = rows[taken]
+
+    def keep(self, first: int, states: Array) -> None:
+        """Keep states `[K, B, S]` before the steps `first * stride`, `(first + 1) * stride`, ..."""
+        for slots, taken in stretches(first, len(states), len(self.states)):
+            self.states[slots] = states[taken]
+
+    def states_at(self, numbers: Array) -> Array:
+        """Read kept states `[N, S]`: number `k * B + b` is that of environment b at `k * stride`.
+
+        A copy.
+        """
+        states: Array = self._flat_states.take(numbers % len(self._flat_states), axis=0)
+        return states
+
+    def gather(self, rows: Array) -> Array:
+        """Read the records `[*N]` of rows `step * B + environment`, `[*N]`."""
+        records: Array = self._records.take(rows)
+        return records
+
+    def observed(self, name: str, rows: Array) -> Array:
+        """Read what was observed, `[*N, ...]`, in rows `[*N]`."""
+        found: Array = self._flat[name].take(rows, axis=0)
+        return found
+
+    def is_first_at(self, steps: Array) -> Array:
+        """Tell whether the observations of absolute steps `[N]` open an episode, `[N, B]`."""
+        found: Array = self.fields["is_first"][steps % self.num_rows]
+        return found
+
+
+def as_observations(parts: Mapping[str, Array]) -> Observations:
+    """Undo the naming of an observation without parts."""
+    tensors = {name: torch.from_numpy(part) for name, part in parts.items()}
+    return tensors.get(WHOLE, tensors)
+
+
+def as_trajectory(records: Any, observations: Observations, state: torch.Tensor) -> Trajectory:
+    """View records `[W + 1, N]` as a trajectory of W steps."""
+    steps = records[:-1]
+    actions = steps["actions"]
+    if actions.dtype == np.int32:
+        actions = actions.astype(np.int64)
+    return Trajectory(
+        observations=observations,
+        is_first=torch.from_numpy(records["is_first"]),
+        actions=torch.from_numpy(actions),
+        rewards=torch.from_numpy(steps["rewards"]),
+        terminated=torch.from_numpy(steps["terminated"]),
+        truncated=torch.from_numpy(steps["truncated"]),
+        state=state,
+    )

@@ -1,0 +1,302 @@
+"""Which windows of a replay are drawn: all alike, or by how much there is to learn from them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.replay.ring import stretches
+from networks.mirror import Array
+
+_FAN_OUT = 32  # measured: of powers of two the fastest for a million leaves
+
+
+class SumTree:
+    """Numbers >= 0 in `capacity` leaves, and above them the sums of every 32.
+
+    Sums are always taken anew from what is below them: no error builds up, and equal leaves make
+    an equal tree, whatever became of them before.
+
+    Attributes:
+        leaves: float32, `[capacity]`; all 0 at first.
+        leaf_bytes: memory that a leaf takes, with its share of what is above it.
+    """
+
+    leaf_bytes = 4 + 8 / (_FAN_OUT - 1)
+
+    def __init__(self, capacity: int) -> None:
+        """Allocate."""
+        count = -(-capacity // _FAN_OUT)
+        self._levels = [np.zeros((count, _FAN_OUT), np.float32)]  # from the leaves up
+        while count > 1:
+            count = -(-count // _FAN_OUT)
+            self._levels.append(np.zeros((count, _FAN_OUT), np.float64))
+        self._flat = [level.reshape(-1) for level in self._levels]
+        self.leaves = self._flat[0][:capacity]
+
+    @property
+    def total(self) -> float:
+        """Sum of all leaves."""
+        return float(self._levels[-1].sum(dtype=np.float64))
+
+    def count(self, slots: slice) -> int:
+        """Count the leaves above 0 in a stretch."""
+        return int(np.count_nonzero(self.leaves[slots]))
+
+    def fill(self, slots: slice, values: Array | float) -> None:
+        """Set the leaves of a stretch, which is not empty."""
+        self.leaves[slots] = values
+        first, last = slots.start, slots.stop - 1
+        for level, above in zip(self._levels, self._flat[1:], strict=False):
+            first, last = first // _FAN_OUT, last // _FAN_OUT
+            above[first : last + 1] = level[first : last + 1].sum(1, dtype=np.float64)
+
+    def set(self, slots: Array, values: Array) -> None:
+        """Set leaves `[N]`; of several values for one leaf the last counts."""
+        self.leaves[slots] = values
+        for level, above in zip(self._levels, self._flat[1:], strict=False):
+            slots = slots // _FAN_OUT
+            above[slots] = level.take(slots, axis=0).sum(1, dtype=np.float64)
+
+    def find(self, fractions: Array) -> tuple[Array, Array]:
+        """Find the leaves at which the running sum passes fractions of the total; no empty ones.
+
+        Args:
+            fractions: `[N]` in [0, 1).
+
+        Returns:
+            Slots `[N]` and the leaves' values `[N]`, float64.
+        """
+        top = self._levels[-1][0].cumsum(dtype=np.float64)
+        rest = fractions * top[-1]
+        slots = np.zeros(len(rest), np.int64)
+        for level in reversed(self._levels):
+            values = level.take(slots, axis=0)
+            sums = values.cumsum(1, dtype=np.float64)
+            # Rounding may have pushed the rest to the end, where leaves may be empty.
+            np.minimum(rest, np.nextafter(sums[:, -1], 0.0), out=rest)
+            child = (sums > rest[:, None]).argmax(1)
+            places = np.arange(0, values.size, _FAN_OUT) + child
+            found = values.take(places).astype(np.float64)
+            rest -= sums.take(places) - found
+            np.maximum(rest, 0.0, out=rest)
+            slots = slots * _FAN_OUT + child
+        return slots, found
+
+
+_EPSILON = 1e-6  # of priorities: nothing is never drawn again (Schaul et al. 2016, section 3.3)
+_MAX_ROUNDS = 16
+
+
+class Sampler(ABC):
+    """Knows which windows can be drawn, by number.
+
+    Windows are numbered in the order in which they come to be, without end, and a number's slot is
+    that modulo the capacity. From `first` to `end` they can be drawn but for some.
+
+    Attributes:
+        first, end: the windows that are known.
+        num_windows: how many of them can be drawn.
+        window_bytes: memory that a window's place takes.
+        uses_priorities: whether `update` changes anything.
+    """
+
+    window_bytes: ClassVar[float]
+    uses_priorities: ClassVar[bool]
+    first = 0
+    end = 0
+    num_windows = 0
+    _capacity = 0
+
+    def allocate(self, capacity: int, first: int) -> None:
+        """Begin with no windows; `first` will be the number of the first."""
+        self._capacity, self.first, self.end = capacity, first, first
+        self._allocate()
+
+    def advance(self, first: int, end: int, is_drawable: Array) -> None:
+        """Forget windows before `first`, and take those up to `end`.
+
+        Args:
+            is_drawable: bool, of the last windows that are taken.
+        """
+        forgotten = min(first, self.end) - self.first
+        if forgotten > 0:
+            self._clear(self.first, forgotten)
+        if len(is_drawable):
+            self._take(end - len(is_drawable), is_drawable)
+        self.first, self.end = first, end
+
+    @abstractmethod
+    def retract(self, numbers: Array) -> None:
+        """Never draw these windows, which were taken."""
+
+    @abstractmethod
+    def draw(
+        self, count: int, generator: np.random.Generator, *, importance_exponent: float
+    ) -> tuple[Array, Tensor]:
+        """Draw numbers `[N]` of windows, with replacement; return importance weights `[N]` too."""
+
+    @abstractmethod
+    def update(self, numbers: Array, priorities: Array) -> None:
+        """Take new priorities of windows; those of forgotten ones are ignored."""
+
+    @abstractmethod
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what the stream does not tell, as tensors and as plain Python."""
+
+    @abstractmethod
+    def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Go on from a saved state; the windows have been taken."""
+
+    @abstractmethod
+    def _allocate(self) -> None:
+        """Make room for `_capacity` windows, none of which can be drawn."""
+
+    @abstractmethod
+    def _clear(self, first: int, count: int) -> None:
+        """Draw none of these windows any more."""
+
+    @abstractmethod
+    def _take(self, first: int, is_drawable: Array) -> None:
+        """Draw from these windows too."""
+
+
+class UniformSampler(Sampler):
+    """Draws all windows alike."""
+
+    window_bytes = 1.0
+    uses_priorities = False
+
+    def _allocate(self) -> None:
+        self._drawable = np.zeros(self._capacity, np.bool_)
+        self.num_windows = 0
+
+    def _clear(self, first: int, count: int) -> None:
+        for slots, _ in stretches(first, count, self._capacity):
+            self.num_windows -= int(np.count_nonzero(self._drawable[slots]))
+            self._drawable[slots] = False
+
+    def _take(self, first: int, is_drawable: Array) -> None:
+        for slots, taken in stretches(first, len(is_drawable), self._capacity):
+            self._drawable[slots] = is_drawable[taken]
+        self.num_windows += int(np.count_nonzero(is_drawable))
+
+    def retract(self, numbers: Array) -> None:
+        """Never draw these windows, which were taken."""
+        slots = numbers % self._capacity
+        self.num_windows -= int(np.count_nonzero(self._drawable[slots]))
+        self._drawable[slots] = False
+
+    def draw(
+        self, count: int, generator: np.random.Generator, *, importance_exponent: float
+    ) -> tuple[Array, Tensor]:
+        """Draw numbers `[N]` of windows, with replacement; all weights are 1."""
+        numbers = generator.integers(self.first, self.end, size=count)
+        for _ in range(_MAX_ROUNDS):  # those that cannot be drawn are few, as a rule
+            is_drawable = self._drawable.take(numbers % self._capacity)
+            if is_drawable.all():
+                break
+            missing = np.flatnonzero(~is_drawable)
+            numbers[missing] = generator.integers(self.first, self.end, size=len(missing))
+        else:
+            every = np.arange(self.first, self.end)
+            every = every[self._drawable.take(every % self._capacity)]
+            numbers = every[generator.integers(len(every), size=count)]
+        return numbers, torch.ones(count)
+
+    def update(self, numbers: Array, priorities: Array) -> None:
+        """Know no priorities."""
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return nothing: the stream tells which windows there are."""
+        return {}, {}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Have nothing to take."""
+
+
+class PrioritizedSampler(Sampler):
+    """Draws window i with probability `P(i) = p_i^a / sum_k p_k^a`, p its latest priority.
+
+    New windows get the largest priority there was so far, so that each is seen soon. A batch is
+    stratified: one window of each of N ranges of equal probability. Its weights
+    `(N P(i))^-b / max_j (N P(j))^-b` undo the bias, b = 1 fully.
+
+    Source: Schaul et al. (2016), "Prioritized experience replay", arXiv:1511.05952, section 3.3.
+
+    Args:
+        priority_exponent: a; 0 is uniform.
+    """
+
+    window_bytes = SumTree.leaf_bytes
+    uses_priorities = True
+
+    def __init__(self, *, priority_exponent: float) -> None:
+        self._exponent = priority_exponent
+        self._largest = 1.0
+
+    def _allocate(self) -> None:
+        self._tree = SumTree(self._capacity)
+        self.num_windows = 0
+
+    def _clear(self, first: int, count: int) -> None:
+        for slots, _ in stretches(first, count, self._capacity):
+            self.num_windows -= self._tree.count(slots)
+            self._tree.fill(slots, 0.0)
+
+    def _take(self, first: int, is_drawable: Array) -> None:
+        priority = self._leaf(self._largest)
+        for slots, taken in stretches(first, len(is_drawable), self._capacity):
+            self._tree.fill(slots, np.where(is_drawable[taken], priority, 0.0))
+        self.num_windows += int(np.count_nonzero(is_drawable))
+
+    def _leaf(self, priorities: Any) -> Any:
+        return (priorities + _EPSILON) ** self._exponent
+
+    def retract(self, numbers: Array) -> None:
+        """Never draw these windows, which were taken."""
+        slots = numbers % self._capacity
+        self.num_windows -= int(np.count_nonzero(self._tree.leaves[slots]))
+        self._tree.set(slots, np.zeros(len(slots)))
+
+    def draw(
+        self, count: int, generator: np.random.Generator, *, importance_exponent: float
+    ) -> tuple[Array, Tensor]:
+        """Draw numbers `[N]` of windows; the weights `[N]` have 1 as their largest."""
+        fractions = (np.arange(count) + generator.random(count)) / count
+        slots, leaves = self._tree.find(fractions)
+        numbers = self.first + (slots - self.first) % self._capacity
+        weights = (leaves.min() / leaves) ** importance_exponent
+        return numbers, torch.from_numpy(weights.astype(np.float32))
+
+    def update(self, numbers: Array, priorities: Array) -> None:
+        """Take new priorities `[N]`, at least 0 each; the last one of a number counts.
+
+        Ignores those of windows that were forgotten, whatever is in their place now, and what is
+        not finite.
+        """
+        slots = numbers % self._capacity
+        is_known = (numbers >= self.first) & (self._tree.leaves.take(slots) > 0)
+        is_known &= np.isfinite(priorities)
+        if not is_known.all():
+            slots, priorities = slots[is_known], priorities[is_known]
+        if not len(slots):
+            return
+        self._largest = max(self._largest, float(priorities.max()))
+        self._tree.set(slots, self._leaf(priorities))
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the known windows' priorities in their order, and the largest there was."""
+        slots = np.arange(self.first, self.end) % self._capacity
+        leaves = torch.from_numpy(self._tree.leaves.take(slots))
+        return {"priorities": leaves}, {"largest": self._largest}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Go on from a saved state; the windows have been taken."""
+        self._largest = state["largest"]
+        leaves = tensors["priorities"].numpy()
+        for slots, taken in stretches(self.first, len(leaves), self._capacity):
+            self._tree.fill(slots, leaves[taken])

@@ -1,0 +1,1 @@
+"""What a configuration must fulfil before anything is built from it."""

@@ -1,0 +1,126 @@
+"""Rules of pre-training: what may be pre-trained, from what, and what it excludes."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Config = dict[str, Any]
+_AUTOENCODER = "networks.autoencoding.Encoder"
+RANDOM = "random"
+"""The source of frames that is no run."""
+
+
+def pretraining_problems(config: Config) -> Iterator[str]:
+    """List the rules that a typed configuration breaks, one line each."""
+    yield from _misplaced(config)
+    options = frames_wanted(config)
+    if options is not None:
+        yield from _batches("extractor.pretrain", options)
+    elif config.get("objective") != "reconstruction" and config["resume"] is None:
+        yield from _never_learnt(config)
+    if "objective" in config and config["resume"] is None:  # else the stored one is checked
+        yield from _alone(config)
+
+
+def frames_wanted(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return `extractor.pretrain` where there is pre-training before the agent's; None elsewhere.
+
+    There is none of an extractor that weights are named for, nor in behaviour cloning.
+    """
+    extractor = config["extractor"]
+    options: Mapping[str, Any] | None = extractor.get("pretrain")
+    if extractor["_target_"] != _AUTOENCODER or not options or not options["frames"]:
+        return None
+    if config.get("objective") == "behaviour_cloning":
+        return None
+    has_weights = extractor.get("weights") or config.get("init_from")
+    return None if has_weights and "objective" not in config else options
+
+
+def sources(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each key that names weights or a run to learn from, with what it names."""
+    for key in ("init_from", "source"):
+        if isinstance(config.get(key), str):
+            yield key, config[key]
+    for key, node in _extractors(config):
+        if isinstance(node.get("weights"), str):
+            yield f"{key}.weights", node["weights"]
+    options = frames_wanted(config)
+    if options is not None and options["source"] != RANDOM:
+        yield "extractor.pretrain.source", options["source"]
+
+
+def missing_sources(config: Mapping[str, Any]) -> list[str]:
+    """Report sources that are not there, before anything is loaded that could read them."""
+    return [
+        f"{key}: there is no {path}; expected a run, a checkpoint or a .safetensors file"
+        for key, path in sources(config)
+        if not Path(path).exists()
+    ]
+
+
+def _extractors(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield from _nodes("extractor", config["extractor"])
+    yield from _nodes("critic.extractor", (config.get("critic") or {}).get("extractor"))
+
+
+def _nodes(key: str, node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield an extractor's configuration and those inside of it, with their keys."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield key, node
+        for name, child in node.items():
+            yield from _nodes(f"{key}.{name}", child)
+
+
+def _misplaced(config: Config) -> Iterator[str]:
+    """Pre-training is the whole extractor's, and only an autoencoder's encoder has any."""
+    for key, node in _extractors(config):
+        options = node.get("pretrain")
+        if not isinstance(options, Mapping):
+            continue
+        if node["_target_"] != _AUTOENCODER:
+            yield (
+                f"{key}.pretrain: {node['_target_']} is no autoencoder's encoder; as one: "
+                "extractor=autoencoder with it as extractor.encoder"
+            )
+        elif key != "extractor" and options["frames"] and not node.get("weights"):
+            yield (
+                f"{key}.pretrain.frames: expected 0, as only `extractor` itself is pre-trained "
+                f"before an agent; python pretrain.py makes weights, for {key}.weights=DIRECTORY"
+            )
+
+
+def _batches(key: str, options: Mapping[str, Any]) -> Iterator[str]:
+    learnt = int(options["frames"] * (1 - options["held_out"]))
+    if learnt < options["batch_size"]:
+        yield (
+            f"{key}.frames: {options['frames']} frames, of which {learnt} are not held out, are "
+            f"fewer than a batch ({key}.batch_size={options['batch_size']}); collect more"
+        )
+
+
+def _never_learnt(config: Config) -> Iterator[str]:
+    """Refuse to freeze an autoencoder's encoder as it was drawn."""
+    extractor = config["extractor"]
+    has_weights = extractor.get("weights") or config["init_from"]
+    if "pretrain" in extractor and extractor.get("freeze") and not has_weights:
+        frames = "" if "objective" in config else "extractor.pretrain.frames=50_000, or "
+        yield (
+            "extractor.freeze: an encoder that never learnt would be frozen; set "
+            f"{frames}extractor.weights=PATH, or extractor.freeze=false"
+        )
+
+
+def _alone(config: Config) -> Iterator[str]:
+    """Check what `pretrain.py` is asked for."""
+    if config["objective"] == "reconstruction":
+        if frames_wanted(config) is None:
+            hint = "" if "pretrain" in config["extractor"] else ", with extractor=autoencoder"
+            yield f"extractor.pretrain.frames: how many frames to learn from{hint}; such as 50_000"
+        if config["source"] is not None:
+            yield "source: of objective=behaviour_cloning; here it is extractor.pretrain.source"
+        return
+    if config["source"] is None:
+        yield "source: missing; the run whose actions are to be learnt"
+    yield from _batches("cloning", config["cloning"])

@@ -1,0 +1,124 @@
+"""Which classes a configuration may name: `_target_` runs code, only trusted packages may.
+
+Twice: here by the name alone, before anything is imported, and when a class is made, by what stands
+under that name (`training.building.instantiation`). Of ours, only the classes of
+`conf.schema.registry` are meant to be named.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from conf.schema.registry import TARGETS
+from conf.schema.types import show
+
+OUR_PACKAGES = ("agents", "networks", "envs", "training")
+TRUSTED_PACKAGES = (*OUR_PACKAGES, "torch.nn", "torch.optim", "gymnasium")
+_KNOWN_PACKAGES = (
+    "ale_py",
+    "envs",
+    "envs.games.atari",
+    "envs.games.minatar",
+    "gymnasium_robotics",
+    "minatar",
+    "minigrid",
+    "popgym",
+)
+"""Modules that register environments, which anybody's run may import."""
+_OF_OURS = frozenset(target for group in TARGETS.values() for target in group)
+_CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
+_WRITING = ("RecordVideo",)
+"""Classes of Gymnasium's that write wherever they are told to."""
+
+
+def is_ours(target: str) -> bool:
+    """Tell whether the class belongs to this project."""
+    return target.startswith(tuple(f"{package}." for package in OUR_PACKAGES))
+
+
+def is_trusted(target: str, trusted_packages: Sequence[str]) -> bool:
+    """Tell whether the module of a class may be imported, to see whether it is one.
+
+    Anything may be named in the packages the user vouches for.
+    """
+    if is_ours(target):
+        return target in _OF_OURS
+    if not all(part.isidentifier() for part in target.split(".")):
+        return False
+    if any(target.startswith(f"{package}.") for package in trusted_packages):
+        return True
+    package = package_of(target)
+    inside = target.removeprefix(f"{package}.")
+    is_class = package in TRUSTED_PACKAGES and _CLASS.fullmatch(inside) is not None
+    return is_class and inside.rpartition(".")[2] not in _WRITING
+
+
+def package_of(target: str) -> str:
+    """Return the trusted package that a class lies in, or else the first word of its name."""
+    inside = (package for package in TRUSTED_PACKAGES if target.startswith(f"{package}."))
+    return next(inside, target.partition(".")[0])
+
+
+def targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of every `_target_` at any depth, in order."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            child = f"{path}.{key}" if path else str(key)
+            if key == "_target_":
+                yield child, value
+            else:
+                yield from targets(value, child)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from targets(value, f"{path}[{index}]")
+
+
+def target_problems(config: Any, trusted_packages: Sequence[str]) -> list[str]:
+    """Report each `_target_` of a configuration that may not be imported, one line each."""
+    found = []
+    for path, target in targets(config):
+        if not isinstance(target, str):
+            found.append(f"{path}: expected the dotted name of a class, got {show(target)}")
+        elif not is_trusted(target, trusted_packages):
+            found.append(f"{path}: {_untrusted(target)}")
+    return found
+
+
+def _untrusted(target: str) -> str:
+    """Explain a refusal, and the way out where there is one."""
+    package = target.partition(".")[0]
+    is_user_package = package not in sys.stdlib_module_names and not any(
+        trusted.partition(".")[0] == package for trusted in TRUSTED_PACKAGES
+    )
+    remedy = (
+        f"; a package of your own needs trusted_packages=[{package}]" if is_user_package else ""
+    )
+    return f"{target!r} is not a class of a trusted package ({', '.join(TRUSTED_PACKAGES)}){remedy}"
+
+
+def trust_problems(trusted_packages: Any) -> list[str]:
+    """Refuse to trust the standard library: `os.system` is in it."""
+    names = trusted_packages if isinstance(trusted_packages, list) else []
+    return [
+        f"trusted_packages: {name!r} belongs to Python's standard library; name one of your own"
+        for name in names
+        if isinstance(name, str) and name.partition(".")[0] in sys.stdlib_module_names
+    ]
+
+
+def trust_words(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
+    """Say what a command needs to open a run that names such packages: nothing, or one word."""
+    names = {p.partition(".")[0] for p in packages if p not in _KNOWN_PACKAGES}
+    needed = sorted(names | {*trusted_packages})
+    return [f"trusted_packages=[{','.join(needed)}]"] if needed else []
+
+
+def package_problems(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
+    """Keep a stored configuration from importing whatever it names: importing executes."""
+    names = [(package, package.partition(".")[0]) for package in packages]
+    return [
+        f"env.packages: the run imports {package}; if you trust it: trusted_packages=[{name}]"
+        for package, name in names
+        if package not in _KNOWN_PACKAGES and name not in trusted_packages
+    ]

@@ -1,0 +1,151 @@
+"""What a command line with `resume=RUN_DIR` asks for: a run's configuration, a little changed.
+
+A run goes on bit for bit only with the configuration it was begun with. Words that repeat it are
+welcome, words that would change it are refused, but for a few that leave the course alone.
+"""
+
+import os
+import shlex
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from conf.composing.stored import read_yaml
+from conf.schema.types import show
+
+_CHANGEABLE = ("total_env_steps", "evaluation", "device")
+_SESSION = ("resume", "run_dir", "trusted_packages", "tracking.progress")
+"""Keys of a process, not of a run."""
+_MISSING = object()
+
+
+def is_changeable(key: str) -> bool:
+    """Tell whether a key may differ between the sessions of one run."""
+    return lies_under(key, (*_CHANGEABLE, *_SESSION))
+
+
+def stored_configuration(run: Path, config_name: str = "config") -> dict[str, Any]:
+    """Read the configuration that a run left, as plain data and unchecked.
+
+    Args:
+        config_name: what a run of this kind is composed from.
+
+    Raises:
+        ValueError: there is none, or it cannot be read, or is of another kind of run.
+    """
+    path = run / "config.yaml"
+    try:
+        config = read_yaml(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"no run in {run}: {path.name} is missing") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is damaged: it holds no configuration")
+    is_pretraining = "objective" in config
+    if is_pretraining != (config_name == "pretrain"):
+        script = "pretrain.py" if is_pretraining else "train.py"
+        raise ValueError(f"{run} is no run of this kind: it was begun by {script}")
+    return config
+
+
+def links(run: Path) -> list[str]:
+    """Report what would have a session write elsewhere than in the run's own directory."""
+    for folder, folders, files in os.walk(run):
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            try:
+                found = path.lstat()
+            except FileNotFoundError:  # pruned by a process that trains here
+                continue
+            is_own = stat.S_ISREG(found.st_mode) and found.st_nlink <= 1
+            if not is_own and not stat.S_ISDIR(found.st_mode):
+                copy = shlex.join(["cp", "-rL", str(run), f"{run}-copy"])
+                return [
+                    f"resume: {path} is a link, or no file, and resuming would write through it; "
+                    f"resume a copy: {copy}"
+                ]
+    return []
+
+
+def resumed(
+    stored: dict[str, Any],
+    given: dict[str, Any],
+    default: dict[str, Any],
+    said: Sequence[str],
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the configuration to go on with, and every word that would change the run's course.
+
+    Args:
+        stored: of the run, typed.
+        given: what the command line alone composes to, typed.
+        default: what an empty command line composes to, typed.
+        said: keys that the command line sets; they count even where they repeat a default.
+    """
+    before, asked, usual = dict(leaves(stored)), dict(leaves(given)), dict(leaves(default))
+    run = given["resume"]
+    merged = deepcopy(stored)
+    changes = {
+        key: value
+        for key, value in asked.items()
+        if value != usual.get(key, _MISSING) or lies_under(key, said)
+    }
+    for key in filter(is_changeable, changes):
+        *parents, last = key.split(".")
+        node = merged
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = changes[key]
+    other = [k for k, v in changes.items() if not is_changeable(k) and before.get(k, _MISSING) != v]
+    # Another class has other keys: that it is another class says it all.
+    classes = [key.removesuffix("._target_") for key in other if key.endswith("._target_")]
+    problems = [
+        f"{key}: {show(changes[key])} was asked for, the run in {run} has "
+        f"{show(before[key]) if key in before else 'no such key'}; with resume only "
+        f"{', '.join(_CHANGEABLE[:-1])} and {_CHANGEABLE[-1]} may change (init_from={run} starts "
+        "a new run from its weights)"
+        for key in sorted(other)
+        if key.endswith("._target_") or not lies_under(key, classes)
+    ]
+    if "run_dir" in said:
+        problems.append("run_dir: a run goes on in its own directory; leave it out with resume")
+    total, stored_total = merged["total_env_steps"], stored["total_env_steps"]
+    if total < stored_total:
+        problems.append(
+            f"total_env_steps: expected at least {stored_total}, which the run in {run} has, "
+            f"got {total}"
+        )
+    # What belongs to this session alone: the run itself must not vouch for packages.
+    merged["run_dir"] = merged["resume"] = run
+    merged["trusted_packages"] = given["trusted_packages"]
+    return merged, problems
+
+
+def known_to_the_run(problems: Sequence[str], run: str, config_name: str) -> list[str]:
+    """Say of keys that the defaults do not know, but the run that goes on does, that they stay."""
+    try:
+        own = dict(leaves(stored_configuration(Path(run), config_name)))
+    except ValueError:
+        return list(problems)
+    words = f"with resume only {', '.join(_CHANGEABLE[:-1])} and {_CHANGEABLE[-1]} may change"
+    return [
+        f"{key}: {words} (init_from={run} starts a new run from its weights)"
+        if (key := problem.partition(":")[0]) in own and not is_changeable(key)
+        else problem
+        for problem in problems
+    ]
+
+
+def lies_under(key: str, places: Iterable[str]) -> bool:
+    """Tell whether a key is one of some places, or stands below one."""
+    return any(key == place or key.startswith(f"{place}.") for place in places)
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of a configuration with its key; lists and empty mappings are values."""
+    if not isinstance(node, Mapping) or not node:
+        yield path, node
+        return
+    for key, value in node.items():
+        yield from leaves(value, f"{path}.{key}" if path else str(key))

@@ -1,0 +1,1 @@
+"""The options that a configuration may hold, as dataclasses."""

@@ -1,0 +1,194 @@
+"""The keys of what makes features: extractors, decoders, auxiliary losses.
+
+As `conf.schema.registry`, which says what `_target_` takes which keys.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from conf.schema.types import (
+    Activation,
+    Count,
+    Fraction,
+    Free,
+    ImageLayout,
+    Initialization,
+    NonNegative,
+    Path,
+    Positive,
+    PositiveCount,
+    Range,
+    Schedule,
+    Target,
+    TargetTree,
+)
+
+
+@dataclass(kw_only=True)
+class AnyExtractor:
+    """What is read of every extractor, a user's own included."""
+
+    weights: Path | None = None
+    freeze: bool | PositiveCount = False
+
+
+@dataclass(kw_only=True)
+class Flatten(AnyExtractor):
+    """conf/extractor/flatten.yaml."""
+
+
+@dataclass(kw_only=True)
+class MLP(AnyExtractor):
+    """conf/extractor/mlp.yaml."""
+
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
+    layer_norm: bool
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass
+class ConvolutionLayer:
+    """An entry of `layers` in conf/extractor/cnn.yaml; each number for both sides, or one each."""
+
+    filters: PositiveCount
+    kernel: PositiveCount | tuple[PositiveCount, PositiveCount]
+    stride: PositiveCount | tuple[PositiveCount, PositiveCount] = 1
+    padding: Count | tuple[Count, Count] = 0
+    pool: Count | tuple[Count, Count] = 1
+
+
+@dataclass(kw_only=True)
+class CNN(AnyExtractor):
+    """conf/extractor/cnn.yaml and nature_cnn.yaml."""
+
+    layout: ImageLayout
+    layers: Literal["auto"] | list[ConvolutionLayer]
+    filters: list[PositiveCount]
+    activation: Activation
+    normalization: Literal["none", "layer", "group"]
+    hidden_sizes: list[PositiveCount]
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass(kw_only=True)
+class ImpalaCNN(AnyExtractor):
+    """conf/extractor/impala_cnn.yaml."""
+
+    layout: ImageLayout
+    filters: list[PositiveCount]
+    num_blocks: Count
+    hidden_sizes: list[PositiveCount]
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass(kw_only=True)
+class DictExtractor(AnyExtractor):
+    """conf/extractor/dict.yaml."""
+
+    default: Annotated[Free, Target("extractor")]
+    keys: Annotated[Free, TargetTree("extractor")]
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass
+class Fit:
+    """How a network is fitted to collected frames: `extractor.pretrain`, `cloning`."""
+
+    frames: Count
+    held_out: Annotated[float, Range(above=0, maximum=0.9)]
+    batch_size: PositiveCount
+    epochs: PositiveCount
+    patience: PositiveCount
+    learning_rate: Positive
+    keep_frames: bool
+
+
+@dataclass
+class Pretraining(Fit):
+    """`pretrain` of conf/extractor/autoencoder.yaml and vae.yaml."""
+
+    source: Path
+
+
+@dataclass
+class Cloning(Fit):
+    """`cloning` of conf/pretrain.yaml."""
+
+    deterministic: bool
+
+
+@dataclass(kw_only=True)
+class Autoencoder(AnyExtractor):
+    """conf/extractor/autoencoder.yaml and vae.yaml."""
+
+    encoder: Annotated[Free, Target("extractor")] | None
+    image_encoder: Annotated[Free, Target("extractor")]
+    vector_encoder: Annotated[Free, Target("extractor")]
+    latent_size: PositiveCount
+    initialization: Initialization
+    gain: Positive
+    decoder: Annotated[Free, Target("decoder")] | None
+    noise: Fraction
+    variational: bool
+    beta: NonNegative
+    pretrain: Pretraining
+
+
+@dataclass
+class DenseDecoder:
+    """conf/decoder/dense.yaml."""
+
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass
+class ConvolutionalDecoder:
+    """conf/decoder/convolutional.yaml."""
+
+    filters: list[PositiveCount]
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
+    layout: ImageLayout
+
+
+@dataclass
+class AnyAuxiliary:
+    """What the agent reads of every auxiliary loss; its other keys go to its constructor."""
+
+    weight: NonNegative
+    weight_schedule: Schedule
+
+
+@dataclass
+class Reconstruction(AnyAuxiliary):
+    """conf/auxiliary/reconstruction.yaml and sac_ae.yaml."""
+
+    decoder: Annotated[Free, Target("decoder")] | None
+    latent_decay: NonNegative
+
+
+@dataclass
+class VAE(AnyAuxiliary):
+    """conf/auxiliary/vae.yaml."""
+
+    decoder: Annotated[Free, Target("decoder")] | None
+    latent_size: PositiveCount
+    beta: NonNegative
+
+
+@dataclass
+class NextLatent(AnyAuxiliary):
+    """conf/auxiliary/next_latent.yaml."""
+
+    hidden_sizes: list[PositiveCount]
+    activation: Activation

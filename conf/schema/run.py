@@ -1,0 +1,184 @@
+"""What a composed configuration may hold: the type, range and choices of every leaf.
+
+Only the shape is said here. Defaults live in the YAML files alone, rules that tie several keys
+together in `conf.checking.rules`. A key that is not a field is refused.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from conf.schema.extractors import Cloning
+from conf.schema.registry import PolicyHead
+from conf.schema.types import (
+    Count,
+    Device,
+    EnvironmentId,
+    Free,
+    ImageLayout,
+    Module,
+    Path,
+    Positive,
+    PositiveCount,
+    Target,
+)
+
+
+@dataclass
+class Environment:
+    """conf/env/*.yaml."""
+
+    id: EnvironmentId
+    kwargs: Free
+    packages: list[Module]
+    num_envs: PositiveCount
+    vectorization: Literal["sync", "async", "native"]
+    on_failure: Literal["stop", "restart"]
+    step_timeout: Positive | None
+    time_limit: PositiveCount | None
+    life_loss: bool
+    frame_stack: PositiveCount
+    image_layout: ImageLayout
+    previous_action: bool
+    previous_reward: bool
+    wrappers: list[Annotated[Free, Target("wrapper")]]
+
+
+@dataclass
+class Critic:
+    """`critic` of conf/config.yaml; null is built like the actor's."""
+
+    extractor: Annotated[Free, Target("extractor")] | None
+    memory: Annotated[Free, Target("memory")] | None
+
+
+@dataclass
+class Evaluation:
+    """`evaluation` of conf/evaluate.yaml."""
+
+    episodes: PositiveCount
+    num_envs: PositiveCount
+    deterministic: bool
+    checkpoint: Literal["last", "best"]
+
+
+@dataclass
+class Gradients:
+    """`gradients` of conf/config.yaml: the losses that train each part."""
+
+    extractor: list[Literal["actor", "critic", "auxiliary"]]
+    memory: list[Literal["actor", "critic", "auxiliary"]]
+
+
+@dataclass
+class PeriodicEvaluation(Evaluation):
+    """`evaluation` of conf/config.yaml."""
+
+    interval: Count
+    final_episodes: PositiveCount
+    video: bool
+
+
+@dataclass
+class Checkpoint:
+    """`checkpoint` of conf/config.yaml."""
+
+    interval: Count
+    keep_last: PositiveCount
+
+
+@dataclass
+class Tracking:
+    """conf/tracking/*.yaml."""
+
+    tensorboard: bool
+    progress: Literal["auto"] | bool
+    representation: bool
+    interval: PositiveCount
+
+
+@dataclass
+class TrainingRun:
+    """conf/config.yaml, composed."""
+
+    seed: Count
+    total_env_steps: PositiveCount
+    device: Device
+    precision: Literal["float32", "bf16"]
+    compile: bool
+    num_threads: Literal["auto"] | PositiveCount
+    run_dir: Path
+    resume: Path | None
+    init_from: Path | None
+    trusted_packages: list[Module]
+    share_backbone: bool
+    normalize_observations: bool
+    normalize_rewards: bool
+    auxiliary: dict[str, Annotated[Free, Target("auxiliary")]]
+    gradients: Gradients
+    clip_rewards: Positive | None
+    critic: Critic
+    policy_head: PolicyHead
+    evaluation: PeriodicEvaluation
+    checkpoint: Checkpoint
+    env: Environment
+    pomdp: dict[str, Annotated[Free, Target("pomdp")]]
+    agent: Annotated[Free, Target("agent")]
+    extractor: Annotated[Free, Target("extractor")]
+    memory: Annotated[Free, Target("memory")]
+    value_head: Annotated[Free, Target("value_head")]
+    optimizer: Annotated[Free, Target("optimizer")]
+    tracking: Tracking
+
+
+@dataclass
+class PretrainingRun(TrainingRun):
+    """conf/pretrain.yaml, composed."""
+
+    objective: Literal["reconstruction", "behaviour_cloning"]
+    source: Path | None
+    cloning: Cloning
+
+
+@dataclass
+class EvaluationRun:
+    """conf/evaluate.yaml, composed."""
+
+    run: Path
+    seed: Count | None
+    video: bool | Literal["gif", "mp4"]
+    render_mode: Literal["human"] | None
+    evaluation: Evaluation
+    device: Device
+    trusted_packages: list[Module]
+
+
+@dataclass
+class Comparison:
+    """conf/compare.yaml, composed."""
+
+    runs: Path | list[Path]
+    format: Literal["text", "markdown", "csv"]
+
+
+# The primary configuration of each entry point.
+ROOTS: dict[str, type] = {
+    "config": TrainingRun,
+    "pretrain": PretrainingRun,
+    "evaluate": EvaluationRun,
+    "compare": Comparison,
+}
+
+# The folders of conf/, one choice each (pomdp: several).
+GROUPS = (
+    "env",
+    "pomdp",
+    "agent",
+    "extractor",
+    "decoder",
+    "memory",
+    "value_head",
+    "auxiliary",
+    "optimizer",
+    "tracking",
+    "experiment",
+)

@@ -1,0 +1,133 @@
+"""The types a configuration's leaves can have, and their names in messages.
+
+Checking them is the work of `conf.checking.validation`.
+"""
+
+import re
+import types
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+
+def show(value: Any) -> str:
+    """Write a value as YAML would, shortened to fit a line."""
+    words = {None: "null", True: "true", False: "false"}
+    text = words[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number; None is no bound."""
+
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+    below: float | None = None
+
+    def allows(self, number: float) -> bool:
+        """Tell whether the number lies within every bound."""
+        return (
+            (self.minimum is None or number >= self.minimum)
+            and (self.above is None or number > self.above)
+            and (self.maximum is None or number <= self.maximum)
+            and (self.below is None or number < self.below)
+        )
+
+    def __str__(self) -> str:
+        """Write the bounds as a reader of a message expects them: `>= 0 and < 1`."""
+        bounds = ((">=", self.minimum), (">", self.above), ("<=", self.maximum), ("<", self.below))
+        return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that matches a pattern as a whole.
+
+    Attributes:
+        meaning: what the message says is expected: "a Gymnasium id such as CartPole-v1".
+        plural: the same of several.
+    """
+
+    pattern: str
+    meaning: str
+    plural: str = ""
+
+    def allows(self, text: str) -> bool:
+        """Tell whether the whole text matches."""
+        return re.fullmatch(self.pattern, text) is not None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A mapping whose `_target_` names the class it is for.
+
+    Attributes:
+        group: which classes of ours may stand here, and what their keys are:
+        `schema.TARGETS[group]`.
+    """
+
+    group: str
+
+
+@dataclass(frozen=True)
+class TargetTree:
+    """Names, nested to any depth, whose innermost mappings each stand for a `Target`.
+
+    Attributes:
+        group: as of `Target`.
+    """
+
+    group: str
+
+
+Count = Annotated[int, Range(minimum=0)]
+PositiveCount = Annotated[int, Range(minimum=1)]
+NonNegative = Annotated[float, Range(minimum=0)]
+Bins = Annotated[int, Range(minimum=3)]
+Positive = Annotated[float, Range(above=0)]
+Fraction = Annotated[float, Range(minimum=0, maximum=1)]
+ReplayRatio = Annotated[float, Range(above=0, maximum=128)]
+PositiveFraction = Annotated[float, Range(above=0, maximum=1)]
+FractionBelowOne = Annotated[float, Range(minimum=0, below=1)]
+
+Module = Annotated[
+    str, Text(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "the name of a package", "names of packages")
+]
+Path = Annotated[str, Text(r".*\S.*", "a path", "paths")]
+EnvironmentId = Annotated[str, Text(r"[^\s=]+", "a Gymnasium id such as CartPole-v1")]
+Device = Annotated[str, Text(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:<number>")]
+
+Activation = Literal["tanh", "relu", "elu", "gelu", "silu", "leaky_relu", "sigmoid"]
+Initialization = Literal["orthogonal", "xavier_uniform", "kaiming_uniform", "default"]
+Schedule = Literal["constant", "linear"]
+ImageLayout = Literal["auto", "hwc", "chw"]
+Free = dict[str, Any]
+
+_NAMES = {bool: "true or false", str: "text", dict: "a mapping"}
+
+
+def describe(expected: Any, *, plural: bool = False) -> str:
+    """Say in words what a type of the schema accepts: `a number > 0`."""
+    origin, arguments = get_origin(expected), get_args(expected)
+    if origin is Annotated:
+        constraint = arguments[1]
+        if isinstance(constraint, Text):
+            return constraint.plural if plural else constraint.meaning
+        base = describe(arguments[0], plural=plural)
+        return f"{base} {constraint}" if isinstance(constraint, Range) else base
+    if origin is Literal:
+        return " or ".join(arguments) if len(arguments) < 3 else f"one of {', '.join(arguments)}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(
+            describe(option) for option in sorted(arguments, key=lambda a: a is not type(None))
+        )
+    if origin is list:
+        return f"a list of {describe(arguments[0], plural=True)}"
+    if origin is tuple:
+        return f"a list of {len(arguments)} {describe(arguments[0], plural=True)}"
+    if expected in (int, float):
+        noun = "integer" if expected is int else "number"
+        return f"{noun}s" if plural else f"{'an' if expected is int else 'a'} {noun}"
+    mapping = "mappings" if plural else "a mapping"
+    return "null" if expected is type(None) else _NAMES.get(origin or expected, mapping)

@@ -1,0 +1,1 @@
+"""Atari and MinAtar, registered with Gymnasium."""

@@ -1,0 +1,1 @@
+"""Makes the environments that a configuration names."""

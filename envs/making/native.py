@@ -1,0 +1,94 @@
+"""Makes environments in the vector form that is their own, which nothing can be put around.
+
+What wraps single environments otherwise, a time limit and a stack of frames, such a form takes as a
+keyword or does not have.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from envs.making.registration import accepted_keywords
+from envs.making.single import create
+from envs.spaces import check_spaces
+
+Environments = VectorEnv[Any, Any, Any]
+
+
+def make_native(
+    specification: EnvSpec,
+    kwargs: Mapping[str, object],
+    num_envs: int,
+    time_limit: int | None,
+    frame_stack: int,
+) -> Environments:
+    """Makes the environment's own vector version or nothing: `make_vec` alone chooses itself."""
+    if specification.vector_entry_point is None:
+        raise ValueError(
+            f"env.vectorization=native: {specification.id} has no vector version of its own; "
+            "use env.vectorization=sync"
+        )
+    own_keys = _keywords_of_native(specification, time_limit, frame_stack)
+    _refuse_clipping(specification, kwargs)
+    environments: Environments = create(
+        specification,
+        kwargs,
+        lambda own: gymnasium.make_vec(
+            specification,
+            num_envs=num_envs,
+            vectorization_mode="vector_entry_point",
+            **own_keys,
+            **own,
+        ),
+    )
+    mode = environments.metadata.get("autoreset_mode")
+    is_native = not isinstance(environments.unwrapped, SyncVectorEnv | AsyncVectorEnv)
+    if mode is not AutoresetMode.NEXT_STEP or not is_native:
+        environments.close()
+        raise ValueError(
+            f"env.vectorization=native: the vector version of {specification.id} is a "
+            f"{type(environments.unwrapped).__name__} with autoreset mode {mode}, expected one of "
+            f"its own with {AutoresetMode.NEXT_STEP}; use env.vectorization=sync"
+        )
+    try:
+        check_spaces(environments.single_observation_space, environments.single_action_space)
+    except ValueError as error:
+        environments.close()
+        raise ValueError(f"env.id={specification.id}: {error}") from error
+    return environments
+
+
+def _keywords_of_native(
+    specification: EnvSpec, time_limit: int | None, frame_stack: int
+) -> dict[str, Any]:
+    """Hands to a native form what goes around single environments; refuses what it lacks."""
+    accepted = accepted_keywords(specification, is_native=True) or ()
+    asked: dict[str, Any] = {}
+    if time_limit is not None:
+        if "max_episode_steps" not in accepted:
+            raise ValueError(
+                f"env.time_limit={time_limit}: the vector version of {specification.id} has none; "
+                "use env.time_limit=null or env.vectorization=sync"
+            )
+        asked["max_episode_steps"] = time_limit
+    if "frame_stack" in accepted:
+        asked["frame_stack"] = frame_stack
+    elif frame_stack > 1:
+        raise ValueError(
+            f"env.frame_stack={frame_stack}: the vector version of {specification.id} stacks no "
+            "frames; use env.frame_stack=1 or env.vectorization=sync"
+        )
+    return asked
+
+
+def _refuse_clipping(specification: EnvSpec, kwargs: Mapping[str, object]) -> None:
+    """Refuses scores that are none: ale-py's vector version clips rewards unless told not to."""
+    key = "reward_clipping"
+    if key in (accepted_keywords(specification, is_native=True) or ()) and kwargs.get(key, True):
+        raise ValueError(
+            f"env.vectorization=native: {specification.id} clips its rewards, so that scores would "
+            f"be clipped; use env=atari, or +env.kwargs.{key}=false"
+        )

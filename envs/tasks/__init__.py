@@ -1,0 +1,1 @@
+"""Small environments with known optimal scores, registered under `neurl/`."""

@@ -1,0 +1,1 @@
+"""Vector environments that can be saved and restored, in this process or in workers."""

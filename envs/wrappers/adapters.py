@@ -1,0 +1,235 @@
+"""Wrappers that add to what an agent observes or a run records, or bring it into another form.
+
+Those that hide something are in `envs.wrappers.pomdp`. Each returns new arrays and dictionaries at
+every call, whatever the environment below it does.
+"""
+
+import copy
+import time
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.spaces.utils import flatten, flatten_space
+from gymnasium.utils import RecordConstructorArgs
+from gymnasium.vector import VectorEnv
+from gymnasium.wrappers import RecordEpisodeStatistics
+
+from envs.spaces import (
+    check_spaces,
+    flat_space,
+    flatten_observation,
+    is_grid,
+    is_intensity,
+    is_nested,
+)
+
+Environment = gymnasium.Env[Any, Any]
+
+_OBSERVATION = "observation"
+"""Name of what an environment shows, where it becomes a part beside previous inputs."""
+
+
+class FlatObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
+    """Shows a nested Dict or Tuple observation as one Dict without nesting.
+
+    The names of its parts are paths: `goal/position`, and `0`, `1`, ... for the items of a Tuple.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self.observation_space = flat_space(env.observation_space)
+        self._names = tuple(self.observation_space.spaces)
+
+    def observation(self, observation: Any) -> dict[str, Any]:
+        """Takes the observation apart, into copies."""
+        parts = flatten_observation(observation, self._names)
+        return {name: copy.copy(part) for name, part in parts.items()}
+
+
+class ArrayAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
+    """Hands an action without dimensions on as the array that its space holds.
+
+    Picked out of a batch it is a bare number, which such a space refuses or warns of.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+
+    def action(self, action: Any) -> npt.NDArray[Any]:
+        """Makes an array of shape () of a number."""
+        return np.asarray(action)
+
+
+def adapted(env: Environment) -> Environment:
+    """Brings spaces into the forms that agents work with; most need nothing.
+
+    Raises:
+        ValueError: the parts of an observation have names that cannot be used.
+    """
+    if isinstance(env.observation_space, spaces.Dict | spaces.Tuple):
+        try:
+            flat_space(env.observation_space)
+        except ValueError as error:
+            raise ValueError(f"env: {error}") from error
+    if is_nested(env.observation_space):
+        env = FlatObservation(env)
+    arrays = spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary
+    if isinstance(env.action_space, arrays) and env.action_space.shape == ():
+        env = ArrayAction(env)
+    return env
+
+
+class ScaleReward(gymnasium.RewardWrapper[Any, Any], RecordConstructorArgs):
+    """Multiplies rewards by a factor; what is reported of an episode stays raw.
+
+    Args:
+        factor: above 0, so that good stays good.
+    """
+
+    def __init__(self, env: Environment, *, factor: float) -> None:
+        RecordConstructorArgs.__init__(self, factor=factor)
+        super().__init__(env)
+        self._factor = factor
+
+    def reward(self, reward: SupportsFloat) -> float:
+        """Scales one reward."""
+        return float(reward) * self._factor
+
+
+class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Adds the previous action and reward, for agents that must infer their task.
+
+    They are float32 vectors: identifiers one-hot, Box actions as this environment received them. An
+    episode opens with zeros in both places. A Dict observation gets the parts `previous_action` and
+    `previous_reward`; so does an image, a grid or intensities, which become the part `observation`;
+    any other becomes one vector `[observation, action, reward]`.
+
+    Source: Duan et al. (2016), RL^2, arXiv:1611.02779, section 2.2.
+    """
+
+    def __init__(self, env: Environment, *, action: bool, reward: bool) -> None:
+        RecordConstructorArgs.__init__(self, action=action, reward=reward)
+        super().__init__(env)
+        space = env.observation_space
+        check_spaces(space, env.action_space)
+        self._added: dict[str, spaces.Box] = {}
+        if action:
+            low, high = _flat_bounds(env.action_space)
+            low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)  # zeros must fit
+            self._added["previous_action"] = spaces.Box(low, high, dtype=np.float32)
+        if reward:
+            self._added["previous_reward"] = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+        self._has_parts = isinstance(space, spaces.Dict)
+        self._is_part = _loses_meaning_in_a_vector(space)
+        if self._is_part:
+            space = spaces.Dict({_OBSERVATION: space})
+        self.observation_space = (
+            self._space_of_parts(space) if isinstance(space, spaces.Dict) else self._vector(space)
+        )
+
+    def _space_of_parts(self, space: spaces.Dict) -> spaces.Dict:
+        for name in self._added.keys() & space.spaces.keys():
+            raise ValueError(
+                f"env.{name}: the observation has a part of that name already; set env.{name}=false"
+            )
+        return spaces.Dict([*space.spaces.items(), *self._added.items()])
+
+    def _vector(self, space: gymnasium.Space[Any]) -> spaces.Box:
+        parts = [_flat_bounds(space), *((added.low, added.high) for added in self._added.values())]
+        low, high = (np.concatenate(bounds) for bounds in zip(*parts, strict=True))
+        return spaces.Box(low, high, dtype=np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Opens an episode, which has no previous action or reward: zeros."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        zeros = {name: np.zeros(box.shape, np.float32) for name, box in self._added.items()}
+        return self._joined(observation, zeros), info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Steps, then shows what was done and what it brought."""
+        added = {}
+        if "previous_action" in self._added:
+            # Encoded first: an environment may change the action's array in place.
+            added["previous_action"] = _flat(self.env.action_space, action).astype(np.float32)
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if "previous_reward" in self._added:
+            added["previous_reward"] = np.array([reward], np.float32)
+        return self._joined(observation, added), reward, terminated, truncated, info
+
+    def _joined(self, observation: Any, added: dict[str, npt.NDArray[np.float32]]) -> Any:
+        if self._is_part:
+            return {_OBSERVATION: copy.copy(observation)} | added
+        if self._has_parts:
+            return {name: copy.copy(part) for name, part in observation.items()} | added
+        flat = _flat(self.env.observation_space, observation)
+        return np.concatenate([flat, *added.values()], dtype=np.float32, casting="unsafe")
+
+
+def _loses_meaning_in_a_vector(space: gymnasium.Space[Any]) -> bool:
+    """Tell whether an observation is more than a row of numbers: an image, a grid, intensities."""
+    is_array = isinstance(space, spaces.Box | spaces.MultiBinary)
+    is_image = is_array and len(space.shape or ()) > 2
+    return is_image or is_grid(space) or is_intensity(space)
+
+
+def _flat(space: gymnasium.Space[Any], value: Any) -> npt.NDArray[Any]:
+    return np.asarray(flatten(space, value))
+
+
+def _flat_bounds(
+    space: gymnasium.Space[Any],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    flat = flatten_space(space)
+    assert isinstance(flat, spaces.Box)  # true of every space that check_spaces admits
+    with np.errstate(over="ignore"):  # float64 bounds beyond float32 become infinite
+        return flat.low.astype(np.float32), flat.high.astype(np.float32)
+
+
+class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
+    """Reports an episode as the environment gave it: `info["episode"]` has `r`, `l` steps, `t` s.
+
+    Put below the wrappers that change rewards. When one of them ends an episode early, Gymnasium's
+    own wrapper never reports it; this one does so in the `info` of the reset that follows.
+    """
+
+    _is_unreported = False
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Steps and, at an episode's end, reports it."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        self._is_unreported = not (terminated or truncated)
+        return observation, reward, terminated, truncated, info
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reports the episode that a wrapper above cut, unless a new seed abandoned it."""
+        elapsed = round(time.perf_counter() - self.episode_start_time, 6)
+        cut = {"r": self.episode_returns, "l": self.episode_lengths, "t": elapsed}
+        observation, info = super().reset(seed=seed, options=options)
+        if self._is_unreported and seed is None:
+            info = {**info, "episode": cut}
+        self._is_unreported = False
+        return observation, info
+
+
+def raw_statistics(environment: Environment) -> RawEpisodeStatistics | None:
+    """Finds what counts episodes below the user's wrappers; None where nothing does."""
+    layer: Any = environment
+    while isinstance(layer, gymnasium.Wrapper):
+        if isinstance(layer, RawEpisodeStatistics):
+            return layer
+        layer = layer.env
+    return None
+
+
+def counts_raw_returns(environments: VectorEnv[Any, Any, Any]) -> bool:
+    """Tells whether the environments report episodes counted below the user's wrappers."""
+    return bool(getattr(environments.unwrapped, "has_raw_statistics", False))

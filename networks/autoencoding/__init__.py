@@ -1,0 +1,15 @@
+"""Autoencoders, decoders and the auxiliary losses made of them."""
+
+from networks.autoencoding.autoencoder import Encoder
+from networks.autoencoding.decoders import ConvolutionalDecoder, DenseDecoder
+from networks.autoencoding.losses import VAE, AuxiliaryLoss, NextLatent, Reconstruction
+
+__all__ = [
+    "VAE",
+    "AuxiliaryLoss",
+    "ConvolutionalDecoder",
+    "DenseDecoder",
+    "Encoder",
+    "NextLatent",
+    "Reconstruction",
+]

@@ -1,0 +1,138 @@
+"""Autoencoders: an extractor that makes small latents, and what trains it without rewards."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from networks.autoencoding.decoders import DecoderFactory
+from networks.autoencoding.gaussian import divergence, draw, zero_linear
+from networks.autoencoding.reconstruction import ObservationDecoder
+from networks.extractors.structure import Outline, outline_of
+from networks.initialization import initialize
+from networks.inputs import ObservationInput
+from networks.mirror import RowFunction, linear_mirror, mirror_of
+from networks.observations import Observations, Shape
+
+
+class Encoder(nn.Module):
+    """Any extractor, then a linear layer to a latent of chosen size: the features.
+
+    Also of a variational autoencoder, whose mean they are: features are never drawn.
+
+    Args:
+        encoder: an extractor of the same observations.
+        encoder_size: number of its features.
+        gain: of the linear layer's weights.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        encoder_size: int,
+        *,
+        latent_size: int,
+        initialization: str,
+        gain: float,
+    ) -> None:
+        """Add the linear layer."""
+        super().__init__()
+        self.encoder = encoder
+        self.encoder_size, self.output_size = encoder_size, latent_size
+        self.latent = nn.Linear(encoder_size, latent_size)
+        initialize(self.latent, initialization=initialization, gain=gain)
+
+    def forward(self, rows: Observations) -> Float[Tensor, "N Z"]:
+        """Encode rows."""
+        latents: Tensor = self.latent(self.encoder(rows))
+        return latents
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell the layers, the latent last."""
+        return outline_of(self.encoder, shape, part).then(self.output_size)
+
+    def mirror(self) -> RowFunction | None:
+        """Numpy form of `forward`; None when the extractor has none."""
+        encode, latent = mirror_of(self.encoder), linear_mirror(self.latent)
+        return None if encode is None else lambda rows: latent(encode(rows))
+
+
+class Autoencoder(nn.Module):
+    """An encoder and a decoder that are trained together to say again what was observed.
+
+        loss = reconstruction(decode(z), rows) + beta / count KL(N(mu, sigma^2) || N(0, 1))
+
+    Without `variational` z is the latent itself and there is no second term. Reconstruction is a
+    mean over the `count` numbers, truth values and identifiers of an observation; so is the KL,
+    which makes beta = 1 the evidence lower bound, whatever the image's size (of squared errors:
+    with variance 1/2).
+
+    Args:
+        decoder: makes the decoder of each part; None mirrors the encoder.
+        noise: disturbs what the encoder reads, not what is to be said again; 0 for none.
+        variational: draw z from a Gaussian whose mean is the latent.
+        beta: weight of the KL.
+
+    Source: Vincent et al. (2008) for noise; Kingma & Welling (2014), arXiv:1312.6114; Higgins et
+    al. (2017), "beta-VAE".
+    """
+
+    def __init__(
+        self,
+        inputs: ObservationInput,
+        encoder: Encoder,
+        *,
+        decoder: DecoderFactory | None,
+        noise: float,
+        variational: bool,
+        beta: float,
+    ) -> None:
+        """Build the decoder, and the head of log-variances, which starts at variance 1."""
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = ObservationDecoder(
+            inputs,
+            encoder=encoder,
+            further_sizes=(),
+            input_size=encoder.output_size,
+            decoder=decoder,
+        )
+        self.log_variance = (
+            zero_linear(encoder.encoder_size, encoder.output_size) if variational else None
+        )
+        self.noise, self.beta = noise, beta
+
+    def loss(
+        self, rows: Observations, generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """Return the loss on a batch, and what it is made of.
+
+        Args:
+            generator: of noise and latents; None for PyTorch's own.
+        """
+        read = self.decoder.corrupt(rows, self.noise, generator) if self.noise else rows
+        hidden = self.encoder.encoder(read)
+        latents = self.encoder.latent(hidden)
+        metrics: dict[str, Tensor] = {}
+        penalty: Tensor | float = 0.0
+        if self.log_variance is not None:
+            log_variance = self.log_variance(hidden)
+            metrics["kl"] = divergence(latents, log_variance).mean()
+            penalty = self.beta / self.decoder.count * metrics["kl"]
+            latents = draw(latents, log_variance, generator)
+        outputs = self.decoder(latents)
+        metrics["reconstruction"] = self.decoder.loss(outputs, rows).mean()
+        metrics["squared_error"] = self.decoder.squared_error(outputs, rows).mean()
+        loss = metrics["reconstruction"] + penalty
+        return loss, {name: metric.detach() for name, metric in metrics.items()}
+
+    def reconstruct(self, rows: Observations) -> Observations:
+        """Say again what was observed, by the mean latent and without noise, in the rows' units."""
+        return self.decoder.expectation(self.decoder(self.encoder(rows)))
+
+    def pictures(self, rows: Observations) -> dict[str, Tensor]:
+        """Draw the images among an observation's parts, see `ObservationDecoder.pictures`."""
+        return self.decoder.pictures(self.decoder(self.encoder(rows)), rows)
+
+    def squared_error(self, rows: Observations) -> Float[Tensor, " N"]:
+        """Mean squared error of each row's reconstruction."""
+        return self.decoder.squared_error(self.decoder(self.encoder(rows)), rows)

@@ -1,0 +1,211 @@
+"""Decoders: from features back to the rows of one part of an observation.
+
+What their outputs mean is the business of `networks.autoencoding.reconstruction`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from networks.extractors.images import ImageRows, Layout
+from networks.extractors.mlp import ACTIVATION_MODULES, MLP
+from networks.extractors.structure import Map, Outline
+from networks.initialization import initialize
+from networks.observations import Shape
+
+DecoderFactory = Callable[[int, Shape], nn.Module]
+"""`input_size, output_shape -> decoder`, for one part of an observation."""
+
+
+class DenseDecoder(nn.Module):
+    """Fully connected layers, then a linear one to every number of the output.
+
+    Args:
+        input_size: number of features.
+        output_shape: of one row to make.
+        hidden_sizes: widths between; empty is one linear map.
+        gain: of the hidden layers' weights; the output's is 1.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_shape: Sequence[int],
+        *,
+        hidden_sizes: Sequence[int],
+        activation: str,
+        initialization: str,
+        gain: float,
+    ) -> None:
+        """Build and draw the layers."""
+        super().__init__()
+        self.hidden = MLP(
+            (input_size,),
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            layer_norm=False,
+            initialization=initialization,
+            gain=gain,
+        )
+        self.output = nn.Linear(self.hidden.output_size, math.prod(output_shape))
+        initialize(self.output, initialization=initialization, gain=1.0)
+        self.output_shape = tuple(output_shape)
+
+    def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N *O"]:
+        """Map rows of features to rows of the output's shape."""
+        output: Tensor = self.output(self.hidden(features))
+        return output.view(-1, *self.output_shape)
+
+
+class ImageDecoder(nn.Module):
+    """Fully connected layers, then transposed convolutions from map to map, up to the image.
+
+    Args:
+        front: how the encoder reads the rows as an image; they are written the same way.
+        maps: the image, then ever smaller maps, as the encoder makes them.
+        hidden_sizes: widths between the features and the smallest map. Features that are that map
+            already are taken as they are.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_shape: Sequence[int],
+        *,
+        front: ImageRows,
+        maps: Sequence[Map],
+        hidden_sizes: Sequence[int],
+        activation: str,
+    ) -> None:
+        """Build the layers, with PyTorch's own draw of weights."""
+        super().__init__()
+        self.front = front
+        self.output_shape, self._smallest = tuple(output_shape), maps[-1]
+        widths = [input_size, *hidden_sizes, math.prod(self._smallest)]
+        layers: list[nn.Module] = []
+        if len(widths) > 2 or widths[0] != widths[1]:
+            for inputs, outputs in pairwise(widths):
+                layers += [nn.Linear(inputs, outputs), ACTIVATION_MODULES[activation]()]
+        self.dense = nn.Sequential(*layers)
+        steps: list[nn.Module] = []
+        for (channels, *small), (outputs, *large) in pairwise(reversed(maps)):
+            sizes = list(zip(small, large, strict=True))
+            steps += [transposed(channels, outputs, sizes), ACTIVATION_MODULES[activation]()]
+        self.convolutions = nn.Sequential(*steps[:-1])
+
+    def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N *O"]:
+        """Draw an image for each row of features, in the layout of the observations."""
+        dense: Tensor = self.dense(features)
+        maps = dense.unflatten(1, self._smallest)
+        images: Tensor = self.convolutions(maps.contiguous(memory_format=torch.channels_last))
+        if self.front.is_last:
+            # [N, frames * C, H, W] -> [N, frames, H, W, C]
+            images = images.unflatten(1, (self.front.frames, -1)).permute(0, 1, 3, 4, 2)
+        return images.reshape(-1, *self.output_shape)
+
+
+class ConvolutionalDecoder(nn.Module):
+    """A decoder of images whose maps are chosen: each twice as large as the one before.
+
+    Args:
+        filters: of each map on the way, the smallest first.
+        hidden_sizes: widths of fully connected layers before them.
+        layout: where the image has its channels: auto | hwc | chw.
+
+    Raises:
+        ValueError: what is to be decoded is no image.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_shape: Sequence[int],
+        *,
+        filters: Sequence[int],
+        hidden_sizes: Sequence[int],
+        activation: str,
+        layout: Layout,
+    ) -> None:
+        """Lay out the maps and build the layers."""
+        super().__init__()
+        if not filters:
+            raise ValueError("filters: expected one number or more, got none")
+        front = ImageRows(output_shape, layout=layout)
+        maps: list[Map] = [(front.channels, *front.size)]
+        for count in reversed(filters):
+            _, height, width = maps[-1]
+            maps.append((count, math.ceil(height / 2), math.ceil(width / 2)))
+        self.front = front
+        self.decoder = ImageDecoder(
+            input_size,
+            output_shape,
+            front=front,
+            maps=maps,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+        )
+
+    def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N *O"]:
+        """Draw an image for each row of features."""
+        rows: Tensor = self.decoder(features)
+        return rows
+
+
+def going_back(outline: Outline, input_size: int, output_shape: Shape) -> nn.Module:
+    """Build the decoder that goes an encoder's layers backwards.
+
+    Its weights are PyTorch's own draw: what it makes is fitted, no signal has to keep its size.
+    """
+    hidden_sizes = outline.sizes[-2::-1]
+    if outline.front is None:
+        return DenseDecoder(
+            input_size,
+            output_shape,
+            hidden_sizes=hidden_sizes,
+            activation=outline.activation,
+            initialization="default",
+            gain=1.0,
+        )
+    return ImageDecoder(
+        input_size,
+        output_shape,
+        front=outline.front,
+        maps=outline.maps,
+        hidden_sizes=hidden_sizes,
+        activation=outline.activation,
+    )
+
+
+def transposed(
+    channels: int, output_channels: int, sizes: Sequence[tuple[int, int]]
+) -> nn.ConvTranspose2d:
+    """Build the transposed convolution that leads from one map to another of given size.
+
+    The stride is the whole number nearest to after / before, the kernel twice that (3 without a
+    stride) or as large as the output needs; borders are cut until the output fits exactly. So
+    convolutions without padding are undone with their own kernels and strides, and pooling by 2
+    with the 4x4 kernel that is usual for it.
+
+    Args:
+        sizes: before and after, of either axis.
+    """
+    fits = [_fit(before, after) for before, after in sizes]
+    kernel, stride, padding, extra = zip(*fits, strict=True)
+    return nn.ConvTranspose2d(channels, output_channels, kernel, stride, padding, extra)
+
+
+def _fit(before: int, after: int) -> tuple[int, int, int, int]:
+    """Solve after = (before - 1) stride - 2 padding + kernel + extra, with 0 <= extra < stride."""
+    if before == 1:
+        return after, 1, 0, 0
+    stride = max(1, int(after / before + 0.5))
+    rest = after - (before - 1) * stride  # = kernel - 2 padding + extra
+    kernel = max(2 * stride if stride > 1 else 3, rest)
+    if stride == 1 and (kernel - rest) % 2:
+        kernel += 1  # nothing extra can mend an odd difference
+    padding = (kernel - rest + 1) // 2
+    return kernel, stride, padding, rest - kernel + 2 * padding

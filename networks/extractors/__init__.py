@@ -1,0 +1,8 @@
+"""Feature extractors: from rows of observations to features."""
+
+from networks.extractors.cnn import CNN
+from networks.extractors.composite import DictExtractor
+from networks.extractors.impala import ImpalaCNN
+from networks.extractors.mlp import MLP, Flatten
+
+__all__ = ["CNN", "MLP", "DictExtractor", "Flatten", "ImpalaCNN"]

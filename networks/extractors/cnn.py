@@ -1,0 +1,265 @@
+"""Convolutional networks: convolutions with max-pooling or strides, then full connection."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from networks.extractors.images import ImageRows, Layout, Size, Unfit, written
+from networks.extractors.mlp import ACTIVATION_MODULES, MLP
+from networks.extractors.structure import Map, Outline
+from networks.initialization import initialize
+from networks.observations import Shape
+
+_SMALLEST_MAP = 7
+"""Pixels per side that max-pooling leaves at least, 7x7, before full connection."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution, and the max-pooling after it; each number for both axes, height first.
+
+    What a configuration leaves out is PyTorch's own: no stride, no padding, no pooling.
+    """
+
+    filters: int
+    kernel: Size
+    stride: Size = (1, 1)
+    padding: Size = (0, 0)
+    pool: Size = (1, 1)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Convolution":
+        """Read one entry of a configuration; a single number is for both axes, no pooling is 0."""
+        pairs = {key: _pair(value) for key, value in options.items() if key != "filters"}
+        height, width = pairs.get("pool", (1, 1))
+        pairs["pool"] = (max(height, 1), max(width, 1))
+        return cls(filters=options["filters"], **pairs)
+
+    def convolved(self, size: Size) -> Size:
+        """Size of the maps before pooling; not positive where the kernel does not fit.
+
+        (size + 2 padding - kernel) // stride + 1
+        """
+        height, width = (
+            (side + 2 * padding - kernel) // stride + 1
+            for side, kernel, stride, padding in zip(
+                size, self.kernel, self.stride, self.padding, strict=True
+            )
+        )
+        return height, width
+
+    def output(self, size: Size) -> Size:
+        """Size of the maps after pooling, whose last incomplete window is left out."""
+        height, width = self.convolved(size)
+        return height // self.pool[0], width // self.pool[1]
+
+    def __str__(self) -> str:
+        """Write it as a configuration does, without what it may leave out."""
+        words = [f"filters: {self.filters}", f"kernel: {_shortened(self.kernel)}"]
+        for name, usual in (("stride", (1, 1)), ("padding", (0, 0)), ("pool", (1, 1))):
+            pair = getattr(self, name)
+            words += [] if pair == usual else [f"{name}: {_shortened(pair)}"]
+        return f"{{{', '.join(words)}}}"
+
+
+def cascade(size: Size, filters: Sequence[int]) -> list[Convolution]:
+    """Lay out 3x3 convolutions, each with 2x2 max-pooling, until the maps are about 7x7.
+
+    A side is halved as long as 7 pixels remain, each side on its own; an image below 14x14 gets
+    one convolution without pooling.
+
+    Args:
+        filters: of each layer; the last number goes on.
+    """
+    layers: list[Convolution] = []
+    while True:
+        height, width = (2 if side // 2 >= _SMALLEST_MAP else 1 for side in size)
+        is_done = height == width == 1
+        if layers and is_done:
+            return layers
+        layers.append(
+            Convolution(
+                filters=filters[min(len(layers), len(filters) - 1)],
+                kernel=(3, 3),
+                padding=(1, 1),
+                pool=(height, width),
+            )
+        )
+        size = layers[-1].output(size)
+
+
+def check_fit(layers: Sequence[Convolution], size: Size) -> Size:
+    """Return the size of the last maps.
+
+    Raises:
+        Unfit: a kernel or a pool is larger than what it is given.
+    """
+    now = size
+    for index, layer in enumerate(layers):
+        if min(layer.output(now)) < 1:
+            raise Unfit(f"layers[{index}]", _misfit(layers, index, now, size), instead=["cnn"])
+        now = layer.output(now)
+    return now
+
+
+def _misfit(layers: Sequence[Convolution], index: int, now: Size, size: Size) -> str:
+    """Say what does not fit, and which layers would."""
+    layer = layers[index]
+    convolved = layer.convolved(now)
+    if min(convolved) < 1:
+        padded = f" with padding {_shortened(layer.padding)}" if any(layer.padding) else ""
+        problem = f"a kernel of {written(layer.kernel)} does not fit its input of {written(now)}"
+        problem += padded
+    else:
+        problem = (
+            f"a max-pool of {written(layer.pool)} does not fit its input of {written(convolved)}"
+        )
+    fitting = ", ".join(map(str, _fitted(layers, size)))
+    return f"{problem}; what fits images of {written(size)} is layers=[{fitting}]"
+
+
+def _fitted(layers: Sequence[Convolution], size: Size) -> list[Convolution]:
+    """Change layers as little as it takes: pad by half the kernel, leave pooling out."""
+    fitted = []
+    for layer in layers:
+        if min(layer.convolved(size)) < 1:
+            layer = replace(layer, padding=(layer.kernel[0] // 2, layer.kernel[1] // 2))
+        if min(layer.output(size)) < 1:
+            layer = replace(layer, pool=(1, 1))
+        fitted.append(layer)
+        size = layer.output(size)
+    return fitted
+
+
+def _pair(value: int | Sequence[int]) -> Size:
+    if isinstance(value, int):
+        return value, value
+    height, width = value
+    return height, width
+
+
+def _shortened(pair: Size) -> str:
+    """Write one number where both are the same."""
+    return str(pair[0]) if pair[0] == pair[1] else f"[{pair[0]}, {pair[1]}]"
+
+
+_GROUP_SIZE = 8
+"""Filters that `normalization: group` takes together."""
+
+
+class CNN(nn.Module):
+    """A stack of `Conv2d -> [GroupNorm] -> [max-pool] -> activation`, then fully connected layers.
+
+    Pooling comes before the activation, where it costs a quarter; for one that increases the order
+    makes no difference.
+
+    Batch normalisation is not among the choices: its running statistics differ between acting,
+    where log-probabilities of actions are fixed, and learning, where they are compared.
+
+    Args:
+        input_shape: of one observation: an image, or a stack of images, in the layout given.
+        layout: where the channels are, see `networks.extractors.images.ImageRows`.
+        layers: a mapping for each convolution (`Convolution`), or `auto`: the
+            cascade that the image's size asks for.
+        filters: of the layers of `auto`, the last number going on; empty otherwise.
+        normalization: of each layer's maps, per observation: none, `layer` over all filters,
+            `group` over 8 at a time (Wu & He 2018, arXiv:1803.08494).
+        hidden_sizes: widths of the fully connected layers; empty hands on the last maps, flat.
+
+    Raises:
+        Unfit: the observation is no image, or a layer does not fit.
+
+    Source: Mnih et al. (2015), doi:10.1038/nature14236, for images as input of an agent.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        *,
+        layout: Layout,
+        layers: Literal["auto"] | Sequence[Mapping[str, Any]],
+        filters: Sequence[int],
+        activation: str,
+        normalization: Literal["none", "layer", "group"],
+        hidden_sizes: Sequence[int],
+        initialization: str,
+        gain: float,
+    ) -> None:
+        """Build and draw the layers."""
+        super().__init__()
+        self.rows = ImageRows(input_shape, layout=layout)
+        convolutions = _convolutions(layers, filters, self.rows)
+        check_fit(convolutions, self.rows.size)
+        stages: list[nn.Module] = []
+        self._maps: list[Map] = [(self.rows.channels, *self.rows.size)]
+        for index, layer in enumerate(convolutions):
+            channels, height, width = self._maps[-1]
+            norm = _norm(normalization, layer.filters, index)
+            stages.append(_stage(layer, channels, norm, activation))
+            self._maps.append((layer.filters, *layer.output((height, width))))
+        self.layers = nn.Sequential(*stages)
+        self.map_shape = self._maps[-1]
+        """Of the last maps, `[C, H, W]`."""
+        initialize(self.layers, initialization=initialization, gain=gain)
+        self.connected = MLP(
+            self.map_shape,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            layer_norm=normalization != "none",
+            initialization=initialization,
+            gain=gain,
+        )
+        self.output_size = self.connected.output_size
+
+    def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
+        """Map rows of images to rows of features."""
+        features: Tensor = self.connected(self.layers(self.rows(observations)))
+        return features
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell the maps after each layer, and the fully connected layers."""
+        connected = self.connected.outline(self.map_shape, None)
+        return replace(connected, front=self.rows, maps=tuple(self._maps))
+
+
+def activation_module(name: str) -> nn.Module:
+    """Make an activation that overwrites its input where it can: maps are large."""
+    return nn.ReLU(inplace=True) if name == "relu" else ACTIVATION_MODULES[name]()
+
+
+def _convolutions(
+    layers: Literal["auto"] | Sequence[Mapping[str, Any]], filters: Sequence[int], rows: ImageRows
+) -> list[Convolution]:
+    if not isinstance(layers, str):
+        return [Convolution.of(layer) for layer in layers]
+    if not filters:
+        raise Unfit("filters", "layers=auto needs them, as [32, 64, 128]", instead=[])
+    return cascade(rows.size, filters)
+
+
+def _stage(layer: Convolution, channels: int, norm: nn.Module | None, activation: str) -> nn.Module:
+    convolution = nn.Conv2d(
+        channels, layer.filters, layer.kernel, stride=layer.stride, padding=layer.padding
+    )
+    modules: list[nn.Module] = [convolution]
+    modules += [] if norm is None else [norm]
+    modules += [nn.MaxPool2d(layer.pool)] if layer.pool != (1, 1) else []
+    return nn.Sequential(*modules, activation_module(activation))
+
+
+def _norm(normalization: str, filters: int, index: int) -> nn.Module | None:
+    if normalization == "none":
+        return None
+    if normalization == "layer":
+        return nn.GroupNorm(1, filters)
+    if filters % _GROUP_SIZE:
+        raise Unfit(
+            f"layers[{index}]",
+            f"normalization=group takes {_GROUP_SIZE} filters at a time, this layer has {filters}; "
+            f"choose a multiple of {_GROUP_SIZE}, or normalization=layer",
+            instead=[],
+        )
+    return nn.GroupNorm(filters // _GROUP_SIZE, filters)

@@ -1,0 +1,109 @@
+"""Fully connected networks: `h_k = f(W_k h_{k-1} + b_k)`."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from networks.extractors.structure import Outline
+from networks.initialization import initialize
+from networks.mirror import ACTIVATIONS, Array, RowFunction, layer_norm_mirror, linear_mirror
+from networks.observations import Shape
+
+ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
+}
+"""Activations by the names that configurations use."""
+
+
+class Flatten(nn.Module):
+    """The empty extractor: hands each observation on as one flat row."""
+
+    def __init__(self, input_shape: Sequence[int]) -> None:
+        """Remember the width, `prod(input_shape)`."""
+        super().__init__()
+        self.output_size = math.prod(input_shape)
+
+    def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
+        """Flatten all but the rows."""
+        return observations.flatten(1)
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell that there are no layers."""
+        return Outline(sizes=(), activation="relu", front=None, maps=())
+
+    def mirror(self) -> RowFunction:
+        """Numpy form of `forward`."""
+        return lambda observations: observations.reshape(len(observations), -1)
+
+
+class MLP(nn.Module):
+    """A stack of `Linear -> [LayerNorm] -> activation`, one per entry of `hidden_sizes`.
+
+    Args:
+        input_shape: shape of one observation; flattened.
+        hidden_sizes: widths; empty means that the rows pass through unchanged.
+        layer_norm: normalise each layer's units before its activation (Ba et al. 2016).
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        *,
+        hidden_sizes: Sequence[int],
+        activation: str,
+        layer_norm: bool,
+        initialization: str,
+        gain: float,
+    ) -> None:
+        """Build and draw the layers."""
+        super().__init__()
+        sizes = [math.prod(input_shape), *hidden_sizes]
+        self._activation = activation
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(sizes):
+            layers.append(nn.Linear(inputs, outputs))
+            layers += [nn.LayerNorm(outputs)] if layer_norm else []
+            layers.append(ACTIVATION_MODULES[activation]())
+        self.layers = nn.Sequential(*layers)
+        self.hidden_sizes, self.output_size = tuple(hidden_sizes), sizes[-1]
+        initialize(self, initialization=initialization, gain=gain)
+
+    def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
+        """Map rows of observations to rows of features."""
+        features: Tensor = self.layers(observations.flatten(1))
+        return features
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Tell the layers."""
+        return Outline(sizes=self.hidden_sizes, activation=self._activation, front=None, maps=())
+
+    def mirror(self) -> RowFunction | None:
+        """Numpy form of `forward`; None with an activation that numpy lacks."""
+        function = ACTIVATIONS.get(self._activation)
+        if function is None:
+            return None
+        layers: list[RowFunction] = []
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                layers.append(linear_mirror(layer))
+            elif isinstance(layer, nn.LayerNorm):
+                layers.append(layer_norm_mirror(layer))
+            else:
+                layers.append(function)
+
+        def apply(observations: Array) -> Array:
+            hidden = observations.reshape(len(observations), -1)
+            for layer in layers:
+                hidden = layer(hidden)
+            return hidden
+
+        return apply

@@ -1,0 +1,15 @@
+"""Heads: values and actions from a memory's output."""
+
+from networks.heads.distributional import C51ValueHead, QuantileValueHead
+from networks.heads.histograms import HLGaussValueHead, TwoHotValueHead
+from networks.heads.values import HuberValueHead, MSEValueHead, ValueHead
+
+__all__ = [
+    "C51ValueHead",
+    "HLGaussValueHead",
+    "HuberValueHead",
+    "MSEValueHead",
+    "QuantileValueHead",
+    "TwoHotValueHead",
+    "ValueHead",
+]

@@ -1,0 +1,222 @@
+"""Layers that make a value for each action: plain, dueling, noisy, or both."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from networks.extractors.mlp import ACTIVATION_MODULES
+from networks.heads.values import (
+    HIDDEN_GAIN,
+    NoisyFunction,
+    StateLayers,
+    ValueLayers,
+    project_linear,
+)
+from networks.initialization import initialize
+from networks.mirror import ACTIVATIONS, Array, array_of, linear_mirror
+
+
+def squash(noise: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Give standard normal noise the spread that products of two need, `sign(e) sqrt |e|`."""
+    return noise.sign() * noise.abs().sqrt()
+
+
+class NoisyLinear(nn.Linear):
+    """A linear layer, and a second one that noise on its inputs and outputs scales.
+
+        y = W x + b + f(e_out) * (W_sigma (f(e_in) * x) + b_sigma),  f(e) = sign(e) sqrt |e|
+
+    which is a layer with the weights `W + W_sigma * f(e_out) f(e_in)^T`, without ever making them.
+    """
+
+    def __init__(self, input_size: int, output_size: int, *, sigma: float) -> None:
+        """Begin with every `sigma / sqrt(input_size)` (the paper's section 3.2)."""
+        super().__init__(input_size, output_size)
+        first = sigma / math.sqrt(input_size)
+        self.weight_sigma = nn.Parameter(torch.full_like(self.weight, first))
+        self.bias_sigma = nn.Parameter(torch.full_like(self.bias, first))
+        self.noise_size = input_size + output_size
+
+    def forward(
+        self, rows: Float[Tensor, "*N I"], noise: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "*N O"]:
+        """Apply the layer; without noise, its mean."""
+        mean = functional.linear(rows, self.weight, self.bias)
+        if noise is None:
+            return mean
+        of_inputs, of_outputs = squash(noise).split([self.in_features, self.out_features], dim=-1)
+        perturbed = functional.linear(of_inputs * rows, self.weight_sigma, self.bias_sigma)
+        result: Tensor = mean + of_outputs * perturbed
+        return result
+
+    def mirror(self) -> NoisyFunction:
+        """Numpy form of `forward`."""
+        mean, size = linear_mirror(self), self.in_features
+        weight, bias = array_of(self.weight_sigma).T, array_of(self.bias_sigma)
+
+        def apply(rows: Array, noise: Array | None) -> Array:
+            output = mean(rows)
+            if noise is not None:
+                scales = np.sign(noise) * np.sqrt(np.abs(noise))
+                output += scales[..., size:] * (np.dot(scales[..., :size] * rows, weight) + bias)
+            return output
+
+        return apply
+
+
+class NoisyLayers(ValueLayers):
+    """Hidden layers and an output layer like those of a plain head, all of them noisy."""
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        sigma: float,
+        hidden_sizes: Sequence[int],
+        activation: str,
+        initialization: str,
+        gain: float,
+    ) -> None:
+        """Build the layers; `gain` is of the output layer's mean, hidden ones use sqrt(2)."""
+        super().__init__()
+        sizes = [input_size, *hidden_sizes, output_size]
+        layers = [NoisyLinear(*pair, sigma=sigma) for pair in pairwise(sizes)]
+        for layer in layers:
+            is_last = layer is layers[-1]
+            initialize(layer, initialization=initialization, gain=gain if is_last else HIDDEN_GAIN)
+        self.hidden, self.output = nn.ModuleList(layers[:-1]), layers[-1]
+        self.activation, self._activation = ACTIVATION_MODULES[activation](), activation
+        self.output_shape = (output_size,)
+        self._noise_sizes = [layer.noise_size for layer in layers]
+        self.noise_size = sum(self._noise_sizes)
+
+    def forward(
+        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
+    ) -> Float[Tensor, "*N O"]:
+        """Apply all layers, each with its share of the noise."""
+        shares = [None] * len(self._noise_sizes) if noise is None else self._split(noise)
+        for layer, share in zip(self.hidden, shares[:-1], strict=True):
+            summary = self.activation(layer(summary, share))
+        output: Tensor = self.output(summary, shares[-1])
+        return output
+
+    def _split(self, noise: Float[Tensor, "..."]) -> list[Tensor | None]:
+        return list(noise.split(self._noise_sizes, dim=-1))
+
+    def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
+        """Project the mean exactly, and the spread of the noise as if neighbours had the same.
+
+        What is left of independent noise of one spread, in a sum with weights w, has that spread
+        times `sqrt(sum w^2)`.
+        """
+        output, spread = self.output, weights.square().sum(-1).sqrt()
+        project_linear(output.weight, output.bias, weights, bias)
+        shares = weights * spread[:, None]
+        project_linear(output.weight_sigma, output.bias_sigma, shares, torch.zeros_like(bias))
+
+    def mirror(self) -> NoisyFunction | None:
+        """Numpy form of `forward`; None with an activation that numpy lacks."""
+        function = ACTIVATIONS.get(self._activation)
+        if function is None:
+            return None
+        layers = [layer.mirror() for layer in (*self.hidden, self.output)]
+        ends = np.cumsum(self._noise_sizes)[:-1]
+
+        def apply(summary: Array, noise: Array | None) -> Array:
+            shares = [None] * len(layers) if noise is None else np.split(noise, ends, axis=-1)
+            for layer, share in zip(layers[:-1], shares[:-1], strict=True):
+                summary = function(layer(summary, share))
+            output: Array = layers[-1](summary, shares[-1])
+            return output
+
+        return apply
+
+
+class ActionLayers(ValueLayers):
+    """The numbers of one value for each summary and action.
+
+    Dueling layers have a stream for the state and one for the actions, each with hidden layers of
+    its own, and add them up number by number,
+
+        q(s, a) = v(s) + u(s, a) - mean_a' u(s, a')
+
+    Source: Wang et al. (2016), arXiv:1511.06581, eq. 9; of distributions, where the numbers are
+    logits, Hessel et al. (2018), arXiv:1710.02298, section 4.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        width: int,
+        *,
+        num_actions: int,
+        dueling: bool,
+        noisy: bool,
+        noisy_sigma: float,
+        **layers: Any,
+    ) -> None:
+        """Build the layers.
+
+        Args:
+            width: numbers of each value, K.
+            noisy: whether every linear layer here is noisy.
+            noisy_sigma: first spread of the noise, in units of `1 / sqrt(inputs)`.
+        """
+        super().__init__()
+
+        def stream(output_size: int) -> ValueLayers:
+            if noisy:
+                return NoisyLayers(input_size, output_size, sigma=noisy_sigma, **layers)
+            return StateLayers(input_size, output_size, **layers)
+
+        self.actions = stream(num_actions * width)
+        self.state = stream(width) if dueling else None
+        self._table = (num_actions, width)
+        self.output_shape = self._table if width > 1 else (num_actions,)
+        self._own_noise = self.actions.noise_size
+        self.noise_size = self._own_noise + (self.state.noise_size if self.state else 0)
+
+    def forward(
+        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
+    ) -> Float[Tensor, "*N A K"]:
+        """Return the numbers of each action's value."""
+        own = None if noise is None else noise[..., : self._own_noise]
+        output: Tensor = self.actions(summary, own).unflatten(-1, self._table)
+        if self.state is None:
+            return output
+        common: Tensor = self.state(
+            summary, None if noise is None else noise[..., self._own_noise :]
+        )
+        return common[..., None, :] + output - output.mean(-2, keepdim=True)
+
+    def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
+        """Project each stream; only one of them may add the bias, the mean of actions drops it."""
+        self.actions.project(weights, bias)
+        if self.state is not None:
+            self.state.project(weights, bias)
+
+    def mirror(self) -> NoisyFunction | None:
+        """Numpy form of `forward`."""
+        actions, table, size = self.actions.mirror(), self._table, self._own_noise
+        if actions is None:
+            return None
+        own: NoisyFunction = actions
+        state = None if self.state is None else self.state.mirror()
+
+        def apply(summary: Array, noise: Array | None) -> Array:
+            shares = (None, None) if noise is None else (noise[..., :size], noise[..., size:])
+            output = own(summary, shares[0]).reshape(-1, *table)
+            if state is not None:
+                output -= output.mean(-2, keepdims=True)
+                output += state(summary, shares[1])[:, None]
+            return output
+
+        return apply

@@ -1,0 +1,188 @@
+"""Value heads that fit the distribution of returns itself, not its mean alone.
+
+Their targets are distributions: those of one later output, moved by the rewards on the way. So they
+serve where a value bootstraps from one other, and not where targets are returns, single numbers.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from networks.heads.histograms import Support, cross_entropy
+from networks.heads.values import LayersFactory, ValueHead, ValueScale
+from networks.mirror import RowFunction
+
+
+def project(
+    atoms: Float[Tensor, "*N K"], probabilities: Float[Tensor, "*N K"], limits: Float[Tensor, "2"]
+) -> Float[Tensor, "*N K"]:
+    """Share the probability of each atom between the two bins around it.
+
+        m_j = sum_k p_k max(0, 1 - |clip(z'_k) - z_j| / dz)
+
+    Source: Bellemare et al. (2017), arXiv:1707.06887, eq. 7.
+
+    Args:
+        atoms: z', anywhere; beyond the limits they count as those.
+        limits: of the bins z, evenly spaced, as many as there are atoms.
+    """
+    bins = atoms.shape[-1]
+    width = (limits[1] - limits[0]) / (bins - 1)
+    # In units of bins, so that shares add up to one however far out the limits are.
+    places = ((atoms - limits[0]) / width).clamp(0, bins - 1)
+    shares = (1 - (places[..., None] - torch.arange(bins, device=atoms.device)).abs()).clamp(min=0)
+    return (probabilities[..., None] * shares).sum(-2)
+
+
+def quantile_huber(
+    output: Float[Tensor, "*N K"],
+    target: Float[Tensor, "*N J"],
+    levels: Float[Tensor, " K"],
+    *,
+    kappa: float,
+) -> Float[Tensor, "*N"]:
+    """Quantile regression of each output to all targets, quadratic within `kappa` of them.
+
+        sum_i mean_j |tau_i - 1{u_ij < 0}| L(u_ij) / kappa,  u_ij = y_j - theta_i
+        L(u) = u^2 / 2  where |u| <= kappa,  kappa (|u| - kappa / 2)  beyond
+
+    Source: Dabney et al. (2017), arXiv:1710.10044, eqs. 9 and 10; the division, which makes
+    `kappa = 0` its limit `|u|`, is that of Dabney et al. (2018), arXiv:1806.06923, eq. 3.
+
+    Args:
+        levels: tau, the share of targets below each output once it is fitted.
+    """
+    outputs, targets = torch.broadcast_tensors(output[..., :, None], target[..., None, :])
+    with torch.no_grad():
+        weights = torch.where(targets < outputs, 1 - levels[:, None], levels[:, None])
+    if kappa > 0:
+        losses = functional.huber_loss(outputs, targets, reduction="none", delta=kappa) / kappa
+    else:
+        losses = functional.l1_loss(outputs, targets, reduction="none")
+    return (weights * losses).mean(-1).sum(-1)
+
+
+class C51ValueHead(ValueHead):
+    """The probabilities of returns on fixed, evenly spaced atoms (Bellemare et al. 2017).
+
+    Attributes:
+        support: the atoms; given, or learnt from targets.
+    """
+
+    is_scalar = False
+    fits_returns = False
+
+    def __init__(
+        self, layers: LayersFactory, *, bins: int, support: Literal["auto"] | Sequence[float]
+    ) -> None:
+        """Build the layers and the atoms."""
+        super().__init__(layers, bins)
+        self.support = Support(bins=bins, limits=support, is_symlog=False, margin=0.0)
+        self.learns_support = self.support.learns
+
+    def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
+        """Mean of the distribution."""
+        return self.support.mean(output)
+
+    def value_mirror(self) -> RowFunction:
+        """Numpy form of `value`."""
+        return self.support.mean_mirror()
+
+    @torch.no_grad()
+    def target(
+        self,
+        rewards: Float[Tensor, "*N"],
+        discounts: Float[Tensor, "*N"],
+        next_output: Float[Tensor, "*N K"],
+        scale: ValueScale,
+    ) -> Float[Tensor, "*N K"]:
+        """Move every atom, `h(r + d h^-1(z))`, and share its probability between its neighbours.
+
+        Where nothing follows all of it lies about the rewards.
+        """
+        later = discounts[..., None] * scale.inverse(self.support.centres)
+        atoms = scale(rewards[..., None] + later)
+        return project(atoms, next_output.softmax(-1), self.support.limits)
+
+    def loss(
+        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
+    ) -> Float[Tensor, "*N"]:
+        """Cross-entropy to the target's distribution."""
+        return cross_entropy(output, target)
+
+    @torch.no_grad()
+    def error(
+        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
+    ) -> Float[Tensor, "*N"]:
+        """Divergence of the target's distribution from the output's, `KL(target || output)`.
+
+        Source: Hessel et al. (2018), arXiv:1710.02298, section 4.
+        """
+        entropy = -torch.special.xlogy(target, target).sum(-1)
+        divergence: Tensor = cross_entropy(output, target) - entropy
+        return divergence.clamp(min=0)
+
+    def observe(
+        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Learn the support, if it is learnt; count targets outside."""
+        return self.support.observe(returns, valid, self.layers.project)
+
+
+class QuantileValueHead(ValueHead):
+    """Quantiles of the distribution of returns, by quantile regression (Dabney et al. 2017).
+
+    Needs no support: quantiles go where returns are.
+    """
+
+    is_scalar = False
+    fits_returns = False
+    levels: Tensor
+
+    def __init__(self, layers: LayersFactory, *, quantiles: int, kappa: float) -> None:
+        """Build the layers.
+
+        Args:
+            quantiles: how many, K, at the middles of K equal shares: tau_i = (i + 1/2) / K.
+            kappa: error up to which the loss is quadratic; 0 is plain quantile regression.
+        """
+        super().__init__(layers, quantiles)
+        self.kappa = kappa
+        self.register_buffer("levels", (torch.arange(quantiles) + 0.5) / quantiles, False)
+
+    def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
+        """Mean of the quantiles."""
+        return output.mean(-1)
+
+    def value_mirror(self) -> RowFunction:
+        """Numpy form of `value`."""
+        return lambda numbers: numbers.mean(-1)
+
+    @torch.no_grad()
+    def target(
+        self,
+        rewards: Float[Tensor, "*N"],
+        discounts: Float[Tensor, "*N"],
+        next_output: Float[Tensor, "*N K"],
+        scale: ValueScale,
+    ) -> Float[Tensor, "*N K"]:
+        """Move every quantile, `h(r + d h^-1(theta))`."""
+        later = discounts[..., None] * scale.inverse(next_output)
+        return scale(rewards[..., None] + later)
+
+    def loss(
+        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
+    ) -> Float[Tensor, "*N"]:
+        """Quantile Huber loss."""
+        return quantile_huber(output, target, self.levels, kappa=self.kappa)
+
+    @torch.no_grad()
+    def error(
+        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
+    ) -> Float[Tensor, "*N"]:
+        """Size of the error of the mean."""
+        return (target.mean(-1) - self.value(output)).abs()

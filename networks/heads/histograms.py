@@ -1,0 +1,312 @@
+"""Value heads that fit a histogram of values by cross-entropy.
+
+A value is the mean of a softmax over bins; its target is a distribution with that mean. The
+gradient of the logits, `softmax - target`, is bounded whatever the unit of returns.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from networks.heads.values import LayersFactory, ValueHead
+from networks.mirror import Array, RowFunction, array_of
+
+Projection = Callable[[Float[Tensor, "K K"], Float[Tensor, " K"]], None]
+"""Makes `weights @ logits + bias` of logits, from now on: `ValueLayers.project`."""
+
+_HEADROOM = 2.0
+"""First learnt limit in units of the largest return."""
+_OUTSIDE = 8.0
+"""Logits of what a grown support adds lie this far below those of its former ends."""
+_LARGEST = 1e30
+"""What is larger cannot be told from a diverged value."""
+
+
+def symlog(value: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """Squash symmetrically, `sign(v) log(1 + |v|)` (Hafner et al. 2023, arXiv:2301.04104)."""
+    return value.sign() * value.abs().log1p()
+
+
+def symexp(value: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """Invert `symlog`, `sign(v) (exp |v| - 1)`."""
+    return value.sign() * value.abs().expm1()
+
+
+class Support(nn.Module):
+    """Bins side by side between two limits; a softmax over them stands for a value.
+
+    A learnt support is symmetric about zero, so that a new head's value is zero. It begins at twice
+    the largest return of the first trajectory that has one other than zero, and doubles while a
+    return lies beyond it: the unit of returns is known after one trajectory, and their growth in a
+    run is a handful of doublings. It never shrinks. What it has learnt are buffers, which travel in
+    checkpoints.
+
+    Args:
+        bins: number of bins, K.
+        limits: values of the first and the last bin; "auto" learns them.
+        is_symlog: whether bins are evenly spaced in `symlog` of the value instead of in the value.
+        margin: bins next to each limit that a learnt support keeps free of targets.
+    """
+
+    limits: Tensor
+    centres: Tensor
+    is_known: Tensor
+
+    def __init__(
+        self,
+        *,
+        bins: int,
+        limits: Literal["auto"] | Sequence[float],
+        is_symlog: bool,
+        margin: float,
+    ) -> None:
+        """Lay out the bins; a learnt support is from -1 to 1 until it has seen a return."""
+        super().__init__()
+        self.learns = isinstance(limits, str)
+        self.given = torch.tensor([-1.0, 1.0] if isinstance(limits, str) else list(limits))
+        self._bins, self._is_symlog = bins, is_symlog
+        self._share_of_targets = 1 - min(2 * margin / (bins - 1), 0.5)
+        self.register_buffer("limits", self.given.clone())
+        self.register_buffer("centres", self._lay_out(self.given))
+        self.register_buffer("is_known", torch.tensor(not self.learns))
+        self.register_load_state_dict_post_hook(_refuse_other_limits)  # type: ignore[no-untyped-call]
+
+    @property
+    def width(self) -> Float[Tensor, ""]:
+        """Distance between neighbouring bins, where all are equally wide."""
+        return (self.limits[1] - self.limits[0]) / (self._bins - 1)
+
+    def clamp(self, target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        """Move targets outside the support to its nearest limit."""
+        return torch.clamp(target, self.limits[0], self.limits[1])
+
+    def mean(self, logits: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
+        """Expected value of a histogram."""
+        terms = logits.softmax(-1) * self.centres
+        # In pairs from both ends, so that large values of opposite signs cancel exactly.
+        return (terms + terms.flip(-1)).sum(-1) / 2
+
+    def mean_mirror(self) -> RowFunction:
+        """Numpy form of `mean`."""
+        centres = array_of(self.centres)
+
+        def mean(logits: Array) -> Array:
+            terms = np.exp(logits - logits.max(-1, keepdims=True))
+            terms *= centres / terms.sum(-1, keepdims=True)
+            terms += terms[..., ::-1].copy()
+            values: Array = terms.sum(-1) * np.float32(0.5)
+            return values
+
+        return mean
+
+    @torch.no_grad()
+    def observe(
+        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"], project: Projection
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Learn the limits from a trajectory's targets; count what lies outside.
+
+        Args:
+            project: of the layers that make the logits; maps them to wider bins so that values
+                stay.
+        """
+        if self.learns:
+            sizes = torch.where(valid & returns.isfinite(), returns.abs(), 0.0)
+            self._include(min(float(sizes.max()), _LARGEST), project)
+        inside = (returns >= self.limits[0]) & (returns <= self.limits[1])
+        outside = (valid & ~inside).sum() / valid.sum().clamp(min=1)
+        metrics = {"value/outside_support": outside}
+        return metrics | ({"value/support": self.limits[1].clone()} if self.learns else {})
+
+    def _include(self, size: float, project: Projection) -> None:
+        limit = float(self.limits[1])
+        if not self.is_known:
+            if size > 0:
+                self._move(_HEADROOM * size)  # nothing but zeros was learnt: zero stays zero
+                self.is_known.fill_(True)
+            return
+        before = limit
+        while size > limit * self._share_of_targets:
+            limit *= 2
+        if limit > before:
+            project(*self._projection(limit))
+            self._move(limit)
+
+    def _move(self, limit: float) -> None:
+        self.limits.copy_(torch.tensor([-limit, limit]))
+        self.centres.copy_(self._lay_out(self.limits))
+
+    def _lay_out(self, limits: Float[Tensor, "2"]) -> Float[Tensor, " K"]:
+        low, high = (symlog(limits.double()) if self._is_symlog else limits.double()).unbind()
+        # From the middle, so that limits of one size give bins in exact pairs about zero.
+        steps = torch.arange(self._bins, dtype=torch.float64, device=limits.device)
+        steps = (steps - (self._bins - 1) / 2) / (self._bins - 1)
+        points = (low + high) / 2 + steps * (high - low)
+        return (symexp(points) if self._is_symlog else points).float()
+
+    def _projection(self, limit: float) -> tuple[Float[Tensor, "K K"], Float[Tensor, " K"]]:
+        """Return the linear map from logits of the present bins to those of wider ones.
+
+        A distribution is projected to wider bins by sharing each bin's probability between the two
+        new ones around it (Bellemare et al. 2017, arXiv:1707.06887, eq. 7). A linear layer can
+        only move logits: a new bin gets the mean of the old logits, weighted by the shares that it
+        would get of their probabilities, and the log of how much of it was covered.
+        """
+        old = self.centres
+        new = self._lay_out(torch.tensor([-limit, limit], device=old.device))
+        if self._is_symlog:
+            old, new = symlog(old), symlog(new)
+        width = new[1] - new[0]
+        shares = (1 - (old - new[:, None]).abs() / width).clamp(min=0.0)  # [new, old]
+        covered = shares.sum(-1, keepdim=True)
+        nearest = nn.functional.one_hot((old - new[:, None]).abs().argmin(-1), self._bins)
+        weights = torch.where(covered > 0, shares / covered, nearest.to(shares.dtype))
+        return weights, (covered / covered.max()).log().clamp(min=-_OUTSIDE).squeeze(-1)
+
+
+def _refuse_other_limits(support: Support, _: Any) -> None:
+    """Stop where weights that were trained for other limits have been loaded."""
+    found, wanted = support.limits.tolist(), support.given.tolist()
+    if not support.learns and found != wanted:
+        raise ValueError(
+            f"value_head.support: expected {found}, the limits that the loaded weights were "
+            f"trained with, or auto, got {wanted}"
+        )
+
+
+_CUT = 3.0
+"""Deviations of a Gaussian target that a learnt support has room for; the rest is 0.1%."""
+
+
+def two_hot(target: Float[Tensor, "*N"], centres: Float[Tensor, " K"]) -> Float[Tensor, "*N K"]:
+    """Share a target between the two bins around it, so that it is their mean.
+
+        p_k = (c_{k+1} - y) / (c_{k+1} - c_k),  p_{k+1} = 1 - p_k  for  c_k <= y <= c_{k+1}
+
+    Source: Bellemare et al. (2017), arXiv:1707.06887, eq. 7; Schrittwieser et al. (2020),
+    arXiv:1911.08265, appendix F; Hafner et al. (2023), arXiv:2301.04104, eq. 9.
+
+    Args:
+        target: between the first centre and the last.
+        centres: ascending.
+    """
+    share = (target[..., None] - centres[:-1]) / centres.diff()  # of the way to the next centre
+    reached = share.clamp(0.0, 1.0)
+    rising = functional.pad(reached, (1, 0), value=1.0)
+    falling = functional.pad(reached, (0, 1), value=0.0)
+    return rising - falling
+
+
+def gaussian_histogram(
+    target: Float[Tensor, "*N"], edges: Float[Tensor, " E"], deviation: Float[Tensor, ""]
+) -> Float[Tensor, "*N K"]:
+    """Integrate a Gaussian about each target over the bins between edges, `K = E - 1`.
+
+        p_k = (Phi((e_{k+1} - y) / s) - Phi((e_k - y) / s)) / (Phi at the last edge - at the first)
+
+    Source: Imani & White (2018), arXiv:1806.04613; Farebrother et al. (2024), arXiv:2403.03950,
+    eq. 3.5 and appendix A.
+    """
+    cumulated = torch.erf((edges - target[..., None]) / (math.sqrt(2) * deviation))
+    return cumulated.diff(dim=-1) / (cumulated[..., -1:] - cumulated[..., :1])
+
+
+def cross_entropy(
+    logits: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
+) -> Float[Tensor, "*N"]:
+    """Cross-entropy of a distribution, `-sum_k p_k log softmax(logits)_k`."""
+    return -(target * logits.log_softmax(-1)).sum(-1)
+
+
+class TwoHotValueHead(ValueHead):
+    """A histogram fitted to two-hot targets; `symlog` spaces bins for values of any size."""
+
+    is_scalar = False
+
+    def __init__(
+        self,
+        layers: LayersFactory,
+        *,
+        bins: int,
+        support: Literal["auto"] | Sequence[float],
+        symlog: bool,
+    ) -> None:
+        """Build the layers and the bins."""
+        super().__init__(layers, bins)
+        self.support = Support(bins=bins, limits=support, is_symlog=symlog, margin=0.0)
+        self.learns_support = self.support.learns
+
+    def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
+        """Mean of the histogram."""
+        return self.support.mean(output)
+
+    def value_mirror(self) -> RowFunction:
+        """Numpy form of `value`."""
+        return self.support.mean_mirror()
+
+    def loss(
+        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N"]
+    ) -> Float[Tensor, "*N"]:
+        """Cross-entropy to the target shared between two bins."""
+        return cross_entropy(output, two_hot(self.support.clamp(target), self.support.centres))
+
+    def observe(
+        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Learn the support, if it is learnt; count targets outside."""
+        return self.support.observe(returns, valid, self.layers.project)
+
+
+class HLGaussValueHead(ValueHead):
+    """A histogram fitted to Gaussians about the targets (HL-Gauss)."""
+
+    is_scalar = False
+
+    def __init__(
+        self,
+        layers: LayersFactory,
+        *,
+        bins: int,
+        support: Literal["auto"] | Sequence[float],
+        sigma: float,
+    ) -> None:
+        """Build the layers and the bins.
+
+        Args:
+            sigma: deviation of a target in bins.
+        """
+        super().__init__(layers, bins)
+        self.sigma = sigma
+        # A bin reaches half its width beyond its centre.
+        margin = max(_CUT * sigma - 0.5, 0.0)
+        self.support = Support(bins=bins, limits=support, is_symlog=False, margin=margin)
+        self.learns_support = self.support.learns
+
+    def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
+        """Mean of the histogram."""
+        return self.support.mean(output)
+
+    def value_mirror(self) -> RowFunction:
+        """Numpy form of `value`."""
+        return self.support.mean_mirror()
+
+    def loss(
+        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N"]
+    ) -> Float[Tensor, "*N"]:
+        """Cross-entropy to a Gaussian about the target."""
+        centres, width = self.support.centres, self.support.width
+        edges = torch.cat([centres, centres[-1:] + width]) - width / 2
+        return cross_entropy(
+            output, gaussian_histogram(self.support.clamp(target), edges, self.sigma * width)
+        )
+
+    def observe(
+        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Learn the support, if it is learnt; count targets outside."""
+        return self.support.observe(returns, valid, self.layers.project)

@@ -1,0 +1,313 @@
+"""Recurrent layers with exact resets inside the sequence, one fused kernel call per layer.
+
+PyTorch's recurrent kernels know no resets. Here every first observation gets *null steps* of its
+own before it: their features are zero and an extra input, whose weight column is appended at call
+time, forces the gates so that the state becomes exactly zero and no gradient passes. Time per step
+is then that of the plain kernel, whatever the number of environments and resets. A layer's state is
+one tensor, its first H numbers being its output; stacks of layers are `networks.memory.memories`'s.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from networks.initialization import initialize_recurrent
+from networks.mirror import Array, array_of, sigmoid
+
+
+@dataclass(frozen=True)
+class NullSteps:
+    """Where real steps and null steps lie when resets get time steps of their own.
+
+    Every column (environment) of `[T, B]` is stretched to `length = T + n * R` steps, R being the
+    most resets in any column: n null steps before each first observation, pads at the end of
+    columns with fewer resets.
+    """
+
+    length: int
+    rows: Int[Tensor, " TB"]  # row of each real step in the flattened [length * B]
+    flags: Float[Tensor, "L B N"]  # one column per null step of a reset, the last one marks pads
+
+    @staticmethod
+    def plan(is_first: Bool[Tensor, "T B"], null_steps: int) -> "NullSteps | None":
+        """Lay out the stretched batch, or return None where no episode begins inside it."""
+        inner = is_first[1:]
+        resets = functional.pad(inner.long().cumsum(0), (0, 0, 1, 0))  # [T, B]
+        most = int(resets[-1].max())
+        if most == 0:
+            return None
+        steps, batch = is_first.shape
+        length = steps + null_steps * most
+        times = torch.arange(steps, device=is_first.device)[:, None] + null_steps * resets
+        rows = times * batch + torch.arange(batch, device=is_first.device)
+        flags = torch.zeros(length * batch, null_steps + 1, device=is_first.device)
+        openings = rows[1:][inner]
+        for index in range(null_steps):
+            flags[openings - (null_steps - index) * batch, index] = 1.0
+        flags = flags.view(length, batch, -1)
+        ends = steps + null_steps * resets[-1]
+        flags[:, :, -1] = torch.arange(length, device=is_first.device)[:, None] >= ends
+        return NullSteps(length, rows.reshape(-1), flags)
+
+    def stretch(self, steps: Float[Tensor, "T B F"]) -> Float[Tensor, "L B FN"]:
+        """Spread real steps over the stretched batch and append the flags as further inputs."""
+        _, batch, size = steps.shape
+        spread = steps.new_zeros(self.length * batch, size)
+        spread = spread.index_copy(0, self.rows, steps.reshape(-1, size))
+        return torch.cat([spread.view(self.length, batch, size), self.flags.to(steps)], dim=-1)
+
+    def gather(self, outputs: Float[Tensor, "L B H"], steps: int) -> Float[Tensor, "T B H"]:
+        """Pick the real steps' outputs."""
+        size = outputs.shape[-1]
+        return outputs.reshape(-1, size).index_select(0, self.rows).view(steps, -1, size)
+
+
+CellMirror = Callable[[Array, Array], Array]
+"""`inputs [B, F], state [B, S] -> state [B, S]`."""
+
+_FORCE = 1e4
+"""Pre-activation that saturates every gate: sigmoid(-1e4) is exactly 0 and tanh(1e4) exactly 1."""
+_BEYOND = 1e30
+
+
+class FusedLayer(nn.Module, ABC):
+    """A recurrent layer: a fused call over time with resets, a single-step cell and a mirror."""
+
+    kernel: nn.RNNBase
+    null_steps = 1
+    """Null steps that it takes to clear the state."""
+    state_size: int
+
+    def __init__(self, kernel: nn.RNNBase, *, initialization: str, gain: float) -> None:
+        """Take PyTorch's layer for its parameters and draw them."""
+        super().__init__()
+        self.kernel = kernel
+        self.output_size = self.state_size = kernel.hidden_size
+        initialize_recurrent(kernel, initialization=initialization, gain=gain)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Input weights, recurrent weights and their biases: `[G, F], [G, H], [G], [G]`."""
+        return list(self.kernel.all_weights[0])
+
+    @abstractmethod
+    def _columns(self) -> Float[Tensor, "G N"]:
+        """Weight columns of the extra inputs: one per null step of a reset, the last for pads."""
+
+    @abstractmethod
+    def _run(
+        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
+    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
+        """Call the fused kernel; the returned state is that after the last step.
+
+        cuDNN asks for contiguous states, and can go backward only when told that it trains.
+        """
+
+    @abstractmethod
+    def step(
+        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
+    ) -> Float[Tensor, "B S"]:
+        """Advance the state by one step without a reset."""
+
+    @abstractmethod
+    def mirror(self) -> CellMirror:
+        """Numpy form of `step`."""
+
+    def forward(
+        self,
+        features: Float[Tensor, "T B F"],
+        state: Float[Tensor, "B S"],
+        plan: NullSteps | None,
+    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
+        """Read T steps, clearing the state where `plan` says so (None: nowhere)."""
+        weights = self.weights
+        if plan is None:
+            return self._run(features, state, weights)
+        # The columns stay attached to the graph: those that cancel a bias must carry its gradient.
+        weights[0] = torch.cat([weights[0], self._columns()], dim=1)
+        outputs, after = self._run(plan.stretch(features), state, weights)
+        outputs = plan.gather(outputs, len(features))
+        # Pads hold what a layer remembers beside its output; the output is the last real one.
+        return outputs, torch.cat([outputs[-1], after[:, self.output_size :]], dim=-1)
+
+    def _gate_column(self, *gates: float) -> Float[Tensor, " G"]:
+        """Weight column that adds one constant to all units of each gate."""
+        values = self.weights[0].new_tensor(gates)
+        return values.repeat_interleave(self.output_size)
+
+    def _affine_mirrors(self) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+        """Mirrors of `W_x x + b_x` and `W_h h + b_h`."""
+        weight_x, weight_h, bias_x, bias_h = (array_of(weight) for weight in self.weights)
+        weight_x, weight_h = weight_x.T, weight_h.T
+        return (
+            lambda inputs: np.dot(inputs, weight_x) + bias_x,
+            lambda state: np.dot(state, weight_h) + bias_h,
+        )
+
+
+class RNNLayer(FusedLayer):
+    """`h_t = f(W_x x_t + b_x + W_h h_{t-1} + b_h)`, f = tanh or ReLU.
+
+    A null step zeroes a ReLU unit at once. tanh needs two: one drives h to 1, the next adds
+    `-(b_x + b_h + W_h 1)`, which leaves 0 up to rounding (1e-7).
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        nonlinearity: str,
+        initialization: str,
+        gain: float,
+    ) -> None:
+        """Build and draw the layer."""
+        kernel = nn.RNN(input_size, hidden_size, nonlinearity=nonlinearity)
+        super().__init__(kernel, initialization=initialization, gain=gain)
+        self._is_tanh = nonlinearity == "tanh"
+        self.null_steps = 2 if self._is_tanh else 1
+
+    def _columns(self) -> Float[Tensor, "G N"]:
+        nothing = self._gate_column(0.0)
+        if not self._is_tanh:
+            # A ReLU state is unbounded: the force must be beyond any sum that it can make.
+            return torch.stack([self._gate_column(-_BEYOND), nothing], dim=1)
+        _, recurrent, bias_x, bias_h = self.weights
+        cancel = -(bias_x + bias_h + recurrent.sum(1))
+        return torch.stack([self._gate_column(_FORCE), cancel, nothing], dim=1)
+
+    def _run(
+        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
+    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
+        run = torch.rnn_tanh if self._is_tanh else torch.rnn_relu
+        before, training = state[None].contiguous(), torch.is_grad_enabled()
+        outputs, hidden = run(inputs, before, weights, True, 1, 0.0, training, False, False)
+        return outputs, hidden[0]
+
+    def step(
+        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
+    ) -> Float[Tensor, "B S"]:
+        """Advance `h` by one step."""
+        cell = torch.rnn_tanh_cell if self._is_tanh else torch.rnn_relu_cell
+        return cell(inputs, state, *self.weights)
+
+    def mirror(self) -> CellMirror:
+        """Numpy form of `step`."""
+        from_input, from_state = self._affine_mirrors()
+        is_tanh = self._is_tanh
+
+        def cell(inputs: Array, state: Array) -> Array:
+            total = from_input(inputs) + from_state(state)
+            after: Array = np.tanh(total) if is_tanh else np.maximum(total, 0.0)
+            return after
+
+        return cell
+
+
+class GRULayer(FusedLayer):
+    """Gated recurrent unit in PyTorch's form, where the reset gate scales `W_hn h + b_hn`.
+
+        r, z = sigmoid(...);  n = tanh(W_n x + b_n + r * (W_hn h + b_hn));  h' = (1 - z) n + z h
+
+    The null step closes r and z and cancels b_n, so n = 0 and h' = 0.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, initialization: str, gain: float
+    ) -> None:
+        """Build and draw the layer."""
+        kernel = nn.GRU(input_size, hidden_size)
+        super().__init__(kernel, initialization=initialization, gain=gain)
+
+    def _columns(self) -> Float[Tensor, "G N"]:
+        size = self.output_size
+        shut = self._gate_column(-_FORCE, -_FORCE, 0.0)
+        cancel = nn.functional.pad(-self.weights[2][2 * size :], (2 * size, 0))
+        return torch.stack([shut + cancel, torch.zeros_like(shut)], dim=1)
+
+    def _run(
+        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
+    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
+        before, training = state[None].contiguous(), torch.is_grad_enabled()
+        outputs, hidden = torch.gru(inputs, before, weights, True, 1, 0.0, training, False, False)
+        return outputs, hidden[0]
+
+    def step(
+        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
+    ) -> Float[Tensor, "B S"]:
+        """Advance `h` by one step."""
+        return torch.gru_cell(inputs, state, *self.weights)
+
+    def mirror(self) -> CellMirror:
+        """Numpy form of `step`."""
+        from_input, from_state = self._affine_mirrors()
+        size = self.output_size
+
+        def cell(inputs: Array, state: Array) -> Array:
+            entering, returning = from_input(inputs), from_state(state)
+            gates = sigmoid(entering[:, : 2 * size] + returning[:, : 2 * size])
+            reset, update = gates[:, :size], gates[:, size:]
+            new = np.tanh(entering[:, 2 * size :] + reset * returning[:, 2 * size :])
+            result: Array = new + update * (state - new)
+            return result
+
+        return cell
+
+
+class LSTMLayer(FusedLayer):
+    """Long short-term memory; the state is `[h, c]`.
+
+        i, f, o = sigmoid(...);  g = tanh(...);  c' = f c + i g;  h' = o tanh(c')
+
+    The null step closes i, f and o: c' = 0 and h' = 0 exactly. Pads close i and open f, so c stays.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, initialization: str, gain: float
+    ) -> None:
+        """Build and draw the layer."""
+        kernel = nn.LSTM(input_size, hidden_size)
+        super().__init__(kernel, initialization=initialization, gain=gain)
+        self.state_size = 2 * hidden_size
+
+    def _columns(self) -> Float[Tensor, "G N"]:
+        reset = self._gate_column(-_FORCE, -_FORCE, 0.0, -_FORCE)
+        hold = self._gate_column(-_FORCE, _FORCE, 0.0, 0.0)
+        return torch.stack([reset, hold], dim=1)
+
+    def _run(
+        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
+    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
+        before = [part[None].contiguous() for part in state.chunk(2, dim=-1)]
+        training = torch.is_grad_enabled()
+        outputs, hidden, cell = torch.lstm(
+            inputs, before, weights, True, 1, 0.0, training, False, False
+        )
+        return outputs, torch.cat([hidden[0], cell[0]], dim=-1)
+
+    def step(
+        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
+    ) -> Float[Tensor, "B S"]:
+        """Advance `[h, c]` by one step."""
+        before = list(state.chunk(2, dim=-1))
+        return torch.cat(torch.lstm_cell(inputs, before, *self.weights), dim=-1)
+
+    def mirror(self) -> CellMirror:
+        """Numpy form of `step`."""
+        from_input, from_state = self._affine_mirrors()
+        size = self.output_size
+
+        def cell(inputs: Array, state: Array) -> Array:
+            total = from_input(inputs) + from_state(state[:, :size])
+            new = np.tanh(total[:, 2 * size : 3 * size])
+            gates = sigmoid(total)
+            memory = gates[:, size : 2 * size] * state[:, size:] + gates[:, :size] * new
+            return np.concatenate([gates[:, 3 * size :] * np.tanh(memory), memory], axis=1)
+
+        return cell

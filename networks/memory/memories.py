@@ -1,0 +1,302 @@
+"""Memories summarise the past: none, RNN, GRU, LSTM and any cell of the user's.
+
+A memory's state is one tensor `[B, S]`. It alone clears states at episode starts, so acting,
+learning and evaluating cannot differ, and a feed-forward network is the memory with `S = 0`.
+Nothing outside this package knows of hidden and cell states.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+
+from networks.memory.fused import FusedLayer, GRULayer, LSTMLayer, NullSteps, RNNLayer
+from networks.mirror import Array
+
+MemoryMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
+"""`features [B, F], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
+ChosenSteps = Int[Tensor, "L B"] | slice
+"""L steps of each environment, in any order; a slice are the same ones of all."""
+FeaturesAt = Callable[[ChosenSteps | None], Tensor]
+"""`steps -> features [L, B, F]`; of all T steps where it is given None."""
+
+
+def pick_steps(rows: Shaped[Tensor, "T B *X"], steps: ChosenSteps) -> Tensor:
+    """Take chosen steps of each environment, `[L, B, *X]`."""
+    if isinstance(steps, slice):
+        return rows[steps]
+    return rows[steps, torch.arange(rows.shape[1], device=rows.device)]
+
+
+class Memory(nn.Module, ABC):
+    """Summarises the past. Clears an environment's state before it reads a first observation."""
+
+    output_size: int
+    state_size: int
+    """Numbers remembered per environment; 0 when there is nothing to remember."""
+    compilable = False
+    """Whether `torch.compile` may trace `forward` (fused kernels and plain loops gain nothing)."""
+    saturates = False
+    """Whether what `split` calls `state` lies between -1 and 1, and may stick there."""
+
+    def initial_state(self, batch_size: int) -> Float[Tensor, "B S"]:
+        """Return the state before any observation: zeros, on the CPU."""
+        return torch.zeros(batch_size, self.state_size)
+
+    @abstractmethod
+    def forward(
+        self,
+        features: Float[Tensor, "T B F"],
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
+        """Read T steps; return every step's output and the state after the last."""
+
+    def at(
+        self,
+        features: FeaturesAt,
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+        steps: ChosenSteps,
+    ) -> Float[Tensor, "L B H"]:
+        """Return the outputs at chosen steps of each environment.
+
+        Args:
+            features: makes those of chosen steps, or all of them where it is given None.
+        """
+        outputs, _ = self(features(None), state, is_first)
+        return pick_steps(outputs, steps)
+
+    def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
+        """Take states apart for those who watch: `state`, and what is kept beside it."""
+        return {"state": state}
+
+    def unroll(
+        self,
+        features: Float[Tensor, "T B F"],
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+        *,
+        sequence_length: int,
+    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "W B S"], Float[Tensor, "B S"]]:
+        """Read T steps in windows of `sequence_length`; also return each window's initial state."""
+        outputs, states = [], []
+        for chunk, first in zip(
+            features.split(sequence_length), is_first.split(sequence_length), strict=True
+        ):
+            states.append(state)
+            output, state = self(chunk, state, first)
+            outputs.append(output)
+        return torch.cat(outputs), torch.stack(states), state
+
+
+class NoMemory(Memory):
+    """Nothing is remembered: outputs are the features, the state is empty."""
+
+    state_size = 0
+    compilable = True
+
+    def __init__(self, input_size: int) -> None:
+        """Remember the width."""
+        super().__init__()
+        self.output_size = input_size
+
+    def forward(
+        self,
+        features: Float[Tensor, "T B F"],
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+    ) -> tuple[Float[Tensor, "T B F"], Float[Tensor, "B S"]]:
+        """Return the features as they are."""
+        return features, state
+
+    def unroll(
+        self,
+        features: Float[Tensor, "T B F"],
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+        *,
+        sequence_length: int,
+    ) -> tuple[Float[Tensor, "T B F"], Float[Tensor, "W B S"], Float[Tensor, "B S"]]:
+        """Return the features as they are; windows need no walk through time."""
+        windows = features.shape[0] // sequence_length
+        return features, state.new_zeros(windows, *state.shape), state
+
+    def at(
+        self,
+        features: FeaturesAt,
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+        steps: ChosenSteps,
+    ) -> Float[Tensor, "L B F"]:
+        """Return the features of the chosen steps; no others are needed."""
+        return features(steps)
+
+    def mirror(self) -> MemoryMirror:
+        """Numpy form of `forward` at T = 1."""
+        return lambda features, state, is_first: (features, state)
+
+
+class CellMemory(Memory):
+    """Turns a single-step cell of the user's into a memory that owns resets and time.
+
+    Implement `step(inputs [B, F], state [B, S]) -> (output [B, H], state [B, S])`, set
+    `output_size` and `state_size`, and optionally override `initial_state`. The loop over time is
+    plain Python.
+    """
+
+    @abstractmethod
+    def step(
+        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B S"]]:
+        """Read one observation per environment."""
+
+    def forward(
+        self,
+        features: Float[Tensor, "T B F"],
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
+        """Step through time; an environment starts anew from `initial_state`."""
+        initial = self.initial_state(features.shape[1]).to(features)
+        outputs = []
+        for inputs, first in zip(features, is_first, strict=True):
+            state = torch.where(first[:, None], initial, state)
+            output, state = self.step(inputs, state)
+            outputs.append(output)
+        return torch.stack(outputs), state
+
+
+class LayeredMemory(Memory):
+    """A stack of fused recurrent layers; the state is the layers' states side by side."""
+
+    def __init__(self, layers: Sequence[FusedLayer]) -> None:
+        """Stack the layers, the first one reading the features."""
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.output_size = layers[-1].output_size
+        self.state_size = sum(layer.state_size for layer in layers)
+
+    def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
+        """Take apart the layers' outputs, `state`, and an LSTM's cells."""
+        blocks = state.unflatten(-1, (len(self.layers), -1))
+        parts = {"state": blocks[..., : self.output_size], "cell": blocks[..., self.output_size :]}
+        return {name: part.flatten(-2) for name, part in parts.items() if part.shape[-1]}
+
+    def _stack(self) -> list[FusedLayer]:
+        return [layer for layer in self.layers if isinstance(layer, FusedLayer)]
+
+    def forward(
+        self,
+        features: Float[Tensor, "T B F"],
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, "T B"],
+    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
+        """Read T steps in one fused call per layer (T = 1, acting, uses the cells)."""
+        stack = self._stack()
+        states = state.masked_fill(is_first[0][:, None], 0.0).chunk(len(stack), dim=-1)
+        if len(features) == 1:
+            return self._step(features[0], states)
+        plan = NullSteps.plan(is_first, stack[0].null_steps)
+        after = []
+        for layer, before in zip(stack, states, strict=True):
+            features, layer_state = layer(features, before, plan)
+            after.append(layer_state)
+        return features, torch.cat(after, dim=-1)
+
+    def _step(
+        self, inputs: Float[Tensor, "B F"], states: Sequence[Tensor]
+    ) -> tuple[Float[Tensor, "1 B H"], Float[Tensor, "B S"]]:
+        after = []
+        for layer, before in zip(self._stack(), states, strict=True):
+            after.append(layer.step(inputs, before))
+            inputs = after[-1][:, : self.output_size]
+        return inputs[None], torch.cat(after, dim=-1)
+
+    def mirror(self) -> MemoryMirror:
+        """Numpy form of `forward` at T = 1."""
+        cells = [layer.mirror() for layer in self._stack()]
+        size, width = self.output_size, self.state_size // len(cells)
+
+        def apply(features: Array, state: Array, is_first: Array) -> tuple[Array, Array]:
+            after = np.where(is_first[:, None], np.float32(0.0), state)
+            for index, cell in enumerate(cells):
+                block = after[:, index * width : (index + 1) * width]
+                block[...] = cell(features, block)
+                features = block[:, :size]
+            return features, after
+
+        return apply
+
+
+class RNN(LayeredMemory):
+    """Vanilla recurrent network (Elman 1990) of `num_layers` layers, f = tanh or ReLU."""
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        nonlinearity: str,
+        initialization: str,
+        gain: float,
+    ) -> None:
+        """Build and draw the layers."""
+        self.saturates = nonlinearity == "tanh"
+        super().__init__(
+            [
+                RNNLayer(
+                    size,
+                    hidden_size,
+                    nonlinearity=nonlinearity,
+                    initialization=initialization,
+                    gain=gain,
+                )
+                for size in _input_sizes(input_size, hidden_size, num_layers)
+            ]
+        )
+
+
+class _GatedMemory(LayeredMemory):
+    """Layers of one gated kind, each reading the one below."""
+
+    saturates = True
+    _layer: type[GRULayer] | type[LSTMLayer]
+
+    def __init__(
+        self,
+        input_size: int,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        initialization: str,
+        gain: float,
+    ) -> None:
+        """Build and draw the layers."""
+        super().__init__(
+            [
+                self._layer(size, hidden_size, initialization=initialization, gain=gain)
+                for size in _input_sizes(input_size, hidden_size, num_layers)
+            ]
+        )
+
+
+class GRU(_GatedMemory):
+    """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078) in `num_layers` layers."""
+
+    _layer = GRULayer
+
+
+class LSTM(_GatedMemory):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997) in `num_layers` layers."""
+
+    _layer = LSTMLayer
+
+
+def _input_sizes(input_size: int, hidden_size: int, num_layers: int) -> list[int]:
+    """Width that each layer reads."""
+    return [input_size] + [hidden_size] * (num_layers - 1)

@@ -1,0 +1,107 @@
+"""Builds backbones: how observations are read, features extracted, the past remembered."""
+
+import math
+from typing import Any
+
+import gymnasium
+from omegaconf import DictConfig
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from agents.learning.parts import Networks
+from networks.backbone import Backbone
+from networks.inputs import make_input
+from networks.memory.memories import Memory
+from training.building.extractors import build_extractor, make_normalization
+from training.building.instantiation import make, plain
+from training.building.optimizers import frozen_until
+
+
+def build_backbone(config: DictConfig, observation_space: gymnasium.Space[Any]) -> Backbone:
+    """Build the one of an agent that has one."""
+    return _Builder(config, observation_space).build(config.extractor, config.memory, "")
+
+
+def build_backbones(
+    config: DictConfig, observation_space: gymnasium.Space[Any]
+) -> tuple[Backbone, Backbone]:
+    """Build the actor's and the critic's, one and the same with `share_backbone`."""
+    builder, own = _Builder(config, observation_space), config.critic
+    actor = builder.build(config.extractor, config.memory, "")
+    if config.share_backbone:
+        return actor, actor
+    return actor, builder.build(
+        own.extractor or config.extractor,
+        own.memory or config.memory,
+        "critic." if own.extractor else "",
+    )
+
+
+class _Builder:
+    """Builds backbones that share how observations are scaled: there is one truth about them."""
+
+    def __init__(self, config: DictConfig, observation_space: gymnasium.Space[Any]) -> None:
+        self._inputs = make_input(observation_space)
+        learns = config.normalize_observations
+        self._normalization = make_normalization(self._inputs, learns=learns)
+        self._half_precision = config.precision == "bf16"
+
+    def build(self, extractor_config: DictConfig, memory_config: DictConfig, key: str) -> Backbone:
+        """Build one; `key` stands before `extractor` in messages."""
+        inputs = self._inputs
+        own = {k: v for k, v in plain(extractor_config).items() if k != "freeze"}
+        extractor, width = build_extractor(f"{key}extractor", own, inputs.shape, inputs.layout)
+        options = {k: v for k, v in plain(memory_config).items() if k != "sequence_length"}
+        memory = make("memory", options, Memory, width)
+        return Backbone(
+            inputs=inputs,
+            normalization=self._normalization,
+            extractor=extractor,
+            feature_size=width,
+            memory=memory,
+            frozen_until=frozen_until(extractor_config.get("freeze", False)),
+            half_precision=self._half_precision,
+        )
+
+
+def refuse_batch_statistics(networks: Networks) -> None:
+    """Refuse networks that act by running statistics and learn by those of a minibatch.
+
+    The policy that learns would not be the one that acted: probability ratios begin far from 1,
+    advantages are of other values. An extractor that is frozen for ever keeps its statistics.
+
+    Raises:
+        ValueError: one line that names the module and the remedy.
+    """
+    read = networks.backbones
+    frozen = (each.extractor for each in read.values() if math.isinf(each.frozen_until))
+    still = {module for extractor in frozen for module in extractor.modules()}
+    heads = {name: head for name, (head, _) in networks.heads.items()}
+    for part, network in (*read.items(), *heads.items()):
+        for place, module in network.named_modules():
+            if isinstance(module, _BatchNorm) and module not in still:
+                raise ValueError(
+                    f"{part}: {place} is a {type(module).__name__}, which acts by running "
+                    "statistics and learns by those of a minibatch: agents that learn from their "
+                    "own policy's probabilities need LayerNorm or GroupNorm in its place"
+                )
+
+
+def refuse_idle(config: DictConfig, networks: Networks) -> None:
+    """Refuse to freeze what has no weights, and losses that could train nothing else.
+
+    Raises:
+        ValueError: one line that names the key and the remedy.
+    """
+    backbones = networks.backbones.values()
+    if any(True for each in backbones for _ in each.extractor.parameters()):
+        return
+    kind = config.extractor._target_
+    if config.extractor.get("freeze", False):
+        raise ValueError(
+            f"extractor.freeze: {kind} has no weights to freeze; set extractor.freeze=false"
+        )
+    if config.auxiliary:
+        raise ValueError(
+            f"auxiliary: expected none, because {kind} has no weights that they could train; use "
+            "extractor=mlp"
+        )

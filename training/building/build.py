@@ -1,0 +1,146 @@
+"""From a validated configuration to live objects: the one place that reads it to make them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
+from torch import nn
+
+from agents.agent import Agent
+from agents.learning.parts import Networks, still
+from agents.replay.replay import Replay
+from agents.replay.ring import StepLayout
+from conf.checking.steps import steps_per_iteration
+from envs.seeding import environment_seeds
+from envs.wrappers.frame_stack import frame_stacks
+from training.building import on_policy, pqn, q_learning
+from training.building.backbones import refuse_idle
+from training.building.environments import build_environments
+from training.building.instantiation import find, plain
+from training.building.optimizers import optimizer_factory
+from training.evaluation.evaluation import Evaluator
+from training.process.memory import free_memory
+from training.process.threads import drawing
+from training.stream.collect import Collector
+
+
+def refuse_large_replay(agent: Agent, observation_space: gymnasium.Space[Any]) -> None:
+    """Refuse to begin what would run out of memory hours later.
+
+    Raises:
+        ValueError: the replay does not fit; with the largest one that does.
+    """
+    replay = agent.experience()
+    if not isinstance(replay, Replay):
+        return
+    layout = StepLayout.of_spaces(
+        observation_space,
+        frame_stacks(observation_space),
+        action_shape=agent.policy_head.action_shape,
+        action_dtype=agent.policy_head.action_dtype,
+        state_size=agent.actor.memory.state_size,
+    )
+    replay.refuse_too_large(layout, available=free_memory())
+
+
+class Family(Protocol):
+    """How the agents of a kind are built."""
+
+    def build_networks(
+        self,
+        config: DictConfig,
+        observation_space: gymnasium.Space[Any],
+        action_space: gymnasium.Space[Any],
+    ) -> Networks:
+        """Build all networks, drawing their weights from PyTorch's default generator."""
+
+    def build_parts(
+        self,
+        config: DictConfig,
+        networks: Any,
+        observation_space: gymnasium.Space[Any],
+        *,
+        num_envs: int,
+    ) -> dict[str, Any]:
+        """Build what the agent's constructor takes beside networks, optimizer and generator."""
+
+
+_FAMILIES: dict[str, Family] = {"agents.dqn.DQN": q_learning, "agents.pqn.PQN": pqn}
+
+
+def build_agent(
+    config: DictConfig,
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    *,
+    num_envs: int,
+) -> Agent:
+    """Build the configured agent for single environments' spaces, on the configured device."""
+    weights_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
+    family = _FAMILIES.get(config.agent._target_, on_policy)
+    with drawing(int(weights_seed.generate_state(1)[0])):
+        networks = family.build_networks(config, observation_space, action_space)
+    refuse_idle(config, networks)
+    for module in still(networks, config.gradients):
+        module.requires_grad_(False)
+    device = choose_device(config.device)
+    if device.type == "cuda":
+        # Null steps cancel biases: with 10 bits of mantissa a reset would leave 5e-4 behind.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True  # a seed is a run, convolutions included
+    for module in networks.modules():
+        module.to(device)
+    agent: Agent = find("agent", config.agent._target_, Agent)(
+        networks=networks,
+        optimizer=optimizer_factory(config),
+        generator=np.random.default_rng(agent_seed),
+        compile=config.compile,
+        **family.build_parts(config, networks, observation_space, num_envs=num_envs),
+    )
+    return agent.to(device)
+
+
+def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> Collector:
+    """Build what steps the training environments."""
+    return Collector(
+        environments,
+        rollout_length=steps_per_iteration(plain(config)),
+        seeds=environment_seeds(config.seed, environments.num_envs, purpose="train"),
+        life_loss=config.env.life_loss,
+    )
+
+
+def build_evaluator(config: DictConfig) -> Evaluator:
+    """Build what evaluates, with environments of its own."""
+    return Evaluator(
+        build_environments(config, num_envs=config.evaluation.num_envs),
+        seed=config.seed,
+        deterministic=config.evaluation.deterministic,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolve `auto`; refuse a device that this machine lacks.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use device=cpu"
+        )
+    return device
+
+
+def parameter_counts(parts: Mapping[str, Sequence[nn.Parameter]]) -> dict[str, int]:
+    """Count parameters per part, and in total."""
+    counts = {part: sum(p.numel() for p in parameters) for part, parameters in parts.items()}
+    return {"total": sum(counts.values()), **counts}

@@ -1,0 +1,108 @@
+"""Builds the optimizer that a configuration describes: its rule, its groups, what it may train."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from agents.learning.optimizer import Group, Optimizer, RuleFactory
+from agents.learning.schedules import schedule
+from agents.learning.update_rules import SGD, Adam, RAdam, RMSprop, RMSpropTF, TorchRule
+from training.building.instantiation import find, plain
+
+_RULES: dict[str, Any] = {
+    "torch.optim.Adam": partial(Adam, decoupled=False),
+    "torch.optim.AdamW": partial(Adam, decoupled=True),
+    "torch.optim.RAdam": RAdam,
+    "torch.optim.RMSprop": RMSprop,
+    "torch.optim.SGD": SGD,
+    "agents.learning.update_rules.RMSpropTF": RMSpropTF,
+}
+"""Optimizers that we write out; any other class is called as it is."""
+
+_OPTIMIZER_KEYS = {
+    "_target_",
+    "learning_rate",
+    "schedule",
+    "final_learning_rate",
+    "max_grad_norm",
+    "weight_decay",
+    "groups",
+}
+
+
+def frozen_until(freeze: bool | int) -> float:
+    """Turn `extractor.freeze` into environment steps: false is 0, true is for ever."""
+    return (math.inf if freeze else 0.0) if isinstance(freeze, bool) else float(freeze)
+
+
+def optimizer_factory(config: DictConfig) -> Any:
+    """Make what makes an optimizer of an agent's parts."""
+    options = plain(config.optimizer)
+    own = {key: value for key, value in options.items() if key not in _OPTIMIZER_KEYS}
+    limit = options["max_grad_norm"]
+    default = Group(
+        learning_rate=schedule(
+            options["schedule"], options["learning_rate"], options["final_learning_rate"]
+        ),
+        weight_decay=options.get("weight_decay", 0.0),
+        frozen_until=0,
+    )
+    groups = {
+        part: _group(default, options["schedule"], group)
+        for part, group in (options["groups"] or {}).items()
+    }
+    thaws = frozen_until(config.extractor.get("freeze", False))
+    if 0 < thaws < math.inf:
+        extractor = groups.get("extractor", default)
+        groups["extractor"] = replace(extractor, frozen_until=int(thaws))
+    return partial(
+        Optimizer,
+        rule=_rule_factory(options["_target_"], own),
+        default=default,
+        groups=groups,
+        routes=plain(config.gradients),
+        max_grad_norm=float("inf") if limit is None else limit,
+    )
+
+
+def _group(default: Group, kind: str, options: Mapping[str, Any]) -> Group:
+    """What a part has of its own; a learning rate alone follows the optimizer's schedule."""
+    rate = default.learning_rate
+    own = options.get("learning_rate")
+    if "schedule" in options or "final_learning_rate" in options:
+        start = rate(0.0) if own is None else own
+        end = options.get("final_learning_rate", 0.0)
+        rate = schedule(options.get("schedule", kind), start, end)
+    elif own is not None:
+        base, share = default.learning_rate, own / default.learning_rate(0.0)
+        rate = lambda progress: base(progress) * share  # noqa: E731
+    return replace(
+        default, learning_rate=rate, weight_decay=options.get("weight_decay", default.weight_decay)
+    )
+
+
+def _rule_factory(target: str, options: Mapping[str, Any]) -> RuleFactory:
+    written_out = _RULES.get(target)
+    if written_out is not None:
+        return lambda parameters, decay: written_out(parameters, weight_decay=decay, **options)
+
+    found = find("optimizer", target, torch.optim.Optimizer)
+
+    def make_rule(parameters: Tensor, decay: float) -> TorchRule:
+        try:
+            factory = partial(found, **options)
+            return TorchRule(parameters, factory=factory, weight_decay=decay)
+        except (TypeError, ValueError) as error:
+            reason = " ".join(str(error).splitlines()[0].split())
+            raise ValueError(
+                f"optimizer: cannot make {target}: {reason}; keys that it does not take are "
+                f"removed with a tilde: {' '.join(f'~optimizer.{key}' for key in options)}"
+            ) from error
+
+    return make_rule

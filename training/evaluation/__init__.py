@@ -1,0 +1,1 @@
+"""Evaluation, policies restored from runs, videos."""

@@ -1,0 +1,302 @@
+"""Evaluates an agent on environments of its own, without touching anything that training uses."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+
+from agents.agent import Agent
+from envs.seeding import environment_seeds
+from envs.vector.base import reset_with_seeds
+from networks.mirror import Array
+from networks.observations import map_observations
+from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
+
+_MAX_LOST_EPISODES = 100
+"""Episodes that environments may break off in one evaluation, with `env.on_failure=restart`."""
+MAX_EPISODE_STEPS = 27_000
+"""Steps after which an episode that will not end is counted as it stands (30 minutes of Atari)."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Undiscounted raw returns and lengths of episodes.
+
+    Attributes:
+        unfinished: episodes that were cut, at `MAX_EPISODE_STEPS` unless told otherwise.
+        unplayed: episodes asked for that would have followed them in the same environments.
+    """
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    unfinished: int
+    unplayed: int
+
+    @property
+    def return_mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def return_std(self) -> float:
+        """Standard deviation of the returns over episodes."""
+        return float(np.std(self.returns))
+
+    @property
+    def length_mean(self) -> float:
+        """Mean number of steps."""
+        return float(np.mean(self.lengths))
+
+    def scalars(self) -> dict[str, float]:
+        """Means by TensorBoard tag."""
+        return {"evaluation/return": self.return_mean, "evaluation/length": self.length_mean}
+
+    def summary(self) -> dict[str, Any]:
+        """Plain numbers for `summary.json`."""
+        return {
+            "return_mean": self.return_mean,
+            "return_std": self.return_std,
+            "length_mean": self.length_mean,
+            "episodes": len(self.returns),
+            "unfinished": self.unfinished,
+            "returns": list(self.returns),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers."""
+        lists = {"returns": list(self.returns), "lengths": list(self.lengths)}
+        return {**lists, "unfinished": self.unfinished, "unplayed": self.unplayed}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "Evaluation":
+        """Make what was saved again."""
+        lists = tuple(state["returns"]), tuple(state["lengths"])
+        return cls(*lists, state["unfinished"], state["unplayed"])
+
+
+def describe(evaluation: Evaluation) -> str:
+    """Give mean and deviation of the returns, and the number of episodes, in one line."""
+    count = len(evaluation.returns)
+    return (
+        f"{evaluation.return_mean:.2f} +- {evaluation.return_std:.2f} over {count} "
+        f"episode{'' if count == 1 else 's'}{_describe_cuts(evaluation)}"
+    )
+
+
+def describe_score(evaluation: Evaluation) -> str:
+    """Give mean and deviation of the returns in a column, and how many episodes were cut."""
+    score = f"{evaluation.return_mean:9.2f} +- {evaluation.return_std:.2f}"
+    return score + _describe_cuts(evaluation)
+
+
+def _describe_cuts(evaluation: Evaluation) -> str:
+    """Say how many episodes were cut, and the remedy; "" where none was."""
+    if not evaluation.unfinished:
+        return ""
+    unplayed = f", {evaluation.unplayed} more not played" if evaluation.unplayed else ""
+    return (
+        f"; {evaluation.unfinished} cut after {MAX_EPISODE_STEPS:,} steps{unplayed} "
+        "(set env.time_limit)"
+    )
+
+
+def describe_spread(evaluation: Evaluation) -> str:
+    """Give the median, the extremes and the mean length, which a mean alone does not tell."""
+    return (
+        f"median {np.median(evaluation.returns):.2f}, from {min(evaluation.returns):.2f} to "
+        f"{max(evaluation.returns):.2f}; {evaluation.length_mean:.1f} steps per episode"
+    )
+
+
+def evaluate(
+    agent: Agent,
+    environments: VectorEnv[Any, Any, Any],
+    *,
+    episodes: int,
+    seeds: Sequence[int],
+    generator: np.random.Generator,
+    deterministic: bool,
+    watch: "Callable[[Play], None] | None" = None,
+    max_episode_steps: int | None = None,
+) -> Evaluation:
+    """Play `episodes` complete episodes.
+
+    Every environment plays a number of episodes fixed beforehand: counting whichever finish first
+    would favour short ones. One whose episode is cut plays no more, or what never ends would take
+    that long for each episode asked for. Policies that are sampled draw from `generator`.
+
+    Args:
+        watch: called after the reset and after every step, before the next.
+        max_episode_steps: where an episode is cut; None is `MAX_EPISODE_STEPS`.
+    """
+    size = environments.num_envs
+    quota = np.array([(episodes + index) // size for index in range(size)])
+    limit = MAX_EPISODE_STEPS if max_episode_steps is None else max_episode_steps
+    play = Play(environments, seeds, quota, limit)
+    with agent.using(generator):
+        state = agent.initial_state(size)
+        if watch is not None:
+            watch(play)
+        while not play.is_over:
+            observations: Any = map_observations(torch.from_numpy, play.observations)
+            actions, state = agent.act(
+                observations, state, torch.from_numpy(play.is_first), explore=not deterministic
+            )
+            play.step(agent.to_environment(actions))
+            if watch is not None:
+                watch(play)
+    return Evaluation(
+        returns=tuple(episode.episode_return for episode in play.episodes),
+        lengths=tuple(episode.length for episode in play.episodes),
+        unfinished=play.unfinished,
+        unplayed=play.unplayed,
+    )
+
+
+class Play:
+    """The environments of one evaluation and the episodes they have played.
+
+    Attributes:
+        observations: of every environment, an array or arrays by name; copies.
+        is_first: `[B]`, whether they open episodes.
+        episodes: that count, in the order in which they ended.
+        unfinished: how many of them were cut.
+        unplayed: how many would have followed those.
+    """
+
+    def __init__(
+        self,
+        environments: VectorEnv[Any, Any, Any],
+        seeds: Sequence[int],
+        quota: Array,
+        max_episode_steps: int,
+    ) -> None:
+        """Reset the environments; `quota` `[B]` is how many episodes of each one count."""
+        self._environments = environments
+        size = environments.num_envs
+        observations, _ = reset_with_seeds(environments, seeds)
+        self.observations = map_observations(_own, observations)
+        self.is_first = np.ones(size, dtype=bool)
+        self.episodes: list[Episode] = []
+        self.unfinished = self.unplayed = 0
+        self._lost = 0
+        self._left = quota.copy()
+        self._limit = max_episode_steps
+        self._ended = np.zeros(size, dtype=bool)
+        self._counter = EpisodeCounter(environments)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every environment has played its episodes."""
+        return not (self._left > 0).any()
+
+    def step(self, actions: Array) -> None:
+        """Take one step everywhere and keep the episodes that still count."""
+        observations, rewards, terminated, truncated, infos = self._environments.step(actions)
+        if not np.isfinite(rewards).all():
+            wrong = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise InvalidExperience(
+                f"environment {wrong} sent a reward that is not finite ({rewards[wrong]}) in an "
+                f"evaluation, after action {actions[wrong]}; mend the environment or wrap it "
+                "(env.wrappers)"
+            )
+        self.observations = map_observations(_own, observations)
+        self.is_first = self._ended
+        if "restarted" in infos:  # an environment broke: its episode is lost, another one begins
+            self._counter.forget(infos["restarted"])
+            self._refuse_more_losses(int(infos["restarted"].sum()))
+            self.is_first = self.is_first | infos["restarted"]
+        self._ended = terminated | truncated
+        for episode in self._counter.add(rewards, self.is_first, self._ended, infos):
+            self._keep(episode)
+        self._cut()
+
+    def _refuse_more_losses(self, lost: int) -> None:
+        """End an evaluation whose environments break more often than they play to the end."""
+        self._lost += lost
+        if self._lost > _MAX_LOST_EPISODES:
+            raise InvalidExperience(
+                f"environments broke {self._lost} times in one evaluation, which lost as many "
+                "episodes; mend the environment (env.on_failure=stop names the first failure)"
+            )
+
+    def _cut(self) -> None:
+        """Count episodes that have become too long as they stand, each once."""
+        is_cut = (self._counter.lengths >= self._limit) & (self._left > 0)
+        if not is_cut.any():
+            return
+        for episode in self._counter.under_way(np.flatnonzero(is_cut)):
+            self.unfinished += 1
+            self._keep(episode)
+            self.unplayed += int(self._left[episode.environment])
+            self._left[episode.environment] = 0  # it would only be told again
+
+    def _keep(self, episode: Episode) -> None:
+        if self._left[episode.environment] > 0:
+            self._left[episode.environment] -= 1
+            self.episodes.append(episode)
+
+
+def _own(observation: Any) -> Array:
+    """Copy what the environments will overwrite; float64 becomes float32, as in training."""
+    array: Array = np.array(observation)
+    return array.astype(np.float32) if array.dtype == np.float64 else array
+
+
+class Evaluator:
+    """Owns the evaluation's environments and seeds, both apart from training's.
+
+    Attributes:
+        should_abandon: asked before every step; True gives the evaluation up.
+    """
+
+    def __init__(
+        self, environments: VectorEnv[Any, Any, Any], *, seed: int, deterministic: bool
+    ) -> None:
+        """Take the environments; `seed` is the run's."""
+        self._environments = environments
+        self._seed, self._deterministic = seed, deterministic
+        self.should_abandon: Callable[[], bool] = lambda: False
+
+    def __call__(
+        self,
+        agent: Agent,
+        *,
+        episodes: int,
+        index: int,
+        watch: Callable[[Play], None] | None = None,
+    ) -> Evaluation:
+        """Evaluate; each `index` has seeds of its own, so equal calls give equal results.
+
+        Raises:
+            InvalidExperience: a reward was not finite.
+            Abandoned: it was asked to stop.
+        """
+        seeds = environment_seeds(
+            self._seed, self._environments.num_envs, purpose="evaluation", index=index
+        )
+        # Not the environments' own seeds: a policy must not draw what its environment drew.
+        policy_seeds = environment_seeds(self._seed, 2, purpose="evaluation policy", index=index)
+        return evaluate(
+            agent,
+            self._environments,
+            episodes=episodes,
+            seeds=seeds,
+            generator=np.random.default_rng(policy_seeds),
+            deterministic=self._deterministic,
+            watch=partial(self._look, watch),
+        )
+
+    def _look(self, watch: Callable[[Play], None] | None, play: Play) -> None:
+        if self.should_abandon():
+            raise Abandoned
+        if watch is not None:
+            watch(play)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._environments.close()

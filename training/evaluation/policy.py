@@ -1,0 +1,137 @@
+"""A policy to call: an agent, its normalisation, and memory for each environment it acts in."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
+from torch import Tensor
+
+from agents.agent import Agent
+from envs.spaces import flatten_observation, one_line, reads_alike
+from networks.mirror import Array
+from networks.observations import Shape, Shapes, any_part, map_observations
+from training.building.environments import build_environments
+
+
+class Policy:
+    """Maps observations to the environment's actions, remembering one slot per environment.
+
+    Attributes:
+        config: what it was built from.
+        agent: the networks and the rule by which they learn.
+    """
+
+    def __init__(self, config: DictConfig, agent: Agent) -> None:
+        """Start with no slots; the first call makes them."""
+        self.config, self.agent = config, agent
+        self._shapes = agent.actor.inputs.observation_shape
+        self._state: Tensor | None = None
+        self._is_first = np.zeros(0, dtype=bool)
+
+    def predict(self, observation: Any, *, deterministic: bool = True) -> Any:
+        """Choose the action for one observation, or one for each of a batch of environments.
+
+        The memory goes on from call to call. A batch of a new size starts all slots anew.
+
+        Args:
+            observation: an array or a number, or a list of them. With Dict or Tuple observations
+                one mapping or tuple of these, as the environment or a vector environment gives it.
+
+        Raises:
+            ValueError: the observation has other parts or shapes than the policy was built for.
+        """
+        batch, is_single = _batched(observation, self._shapes)
+        size = len(any_part(batch))
+        if self._state is None or len(self._state) != size:
+            self._state = self.agent.initial_state(size)
+            self._is_first = np.ones(size, dtype=bool)
+        actions, self._state = self.agent.act(
+            map_observations(torch.from_numpy, batch),
+            self._state,
+            torch.from_numpy(self._is_first),
+            explore=not deterministic,
+        )
+        self._is_first = np.zeros(size, dtype=bool)
+        chosen = self.agent.to_environment(actions)
+        return self._single(chosen) if is_single else chosen
+
+    def reset(self, mask: Array | None = None) -> None:
+        """Say that the next observations open episodes: everywhere, or where `mask [B]` is True.
+
+        Raises:
+            ValueError: the mask has not one entry per slot.
+        """
+        if mask is None:
+            self._state = None
+            return
+        chosen = np.asarray(mask, dtype=bool)
+        if chosen.shape != self._is_first.shape:
+            raise ValueError(f"expected a mask of shape {self._is_first.shape}, got {chosen.shape}")
+        self._is_first = self._is_first | chosen
+
+    def _single(self, actions: Array) -> Any:
+        """Take the one action of a batch; spaces of arrays without dimensions hold arrays too."""
+        is_number = isinstance(self.agent.policy_head.space, spaces.Discrete)
+        return actions[0] if is_number else np.asarray(actions[0])
+
+    def environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
+        """Make environments that emit what this policy reads: as configured, wrappers included."""
+        return build_environments(self.config, num_envs=num_envs)
+
+
+def other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) -> str | None:
+    """Say in words why an agent does not fit environments; None where it does."""
+    read, emitted = agent.actor.inputs.space, environments.single_observation_space
+    if not reads_alike(read, emitted):
+        return (
+            f"the policy reads observations in {one_line(read)}, the environment emits "
+            f"{one_line(emitted)}"
+        )
+    made, taken = agent.policy_head.space, environments.single_action_space
+    if made != taken:
+        return f"the policy acts in {one_line(made)}, the environment takes {one_line(taken)}"
+    return None
+
+
+def _batched(observation: Any, shapes: Shapes) -> tuple[Array | dict[str, Array], bool]:
+    """Copy an observation or a batch of them into arrays `[B, ...]`; tell whether it was one.
+
+    Raises:
+        ValueError: its parts or shapes are not those expected.
+    """
+    if not isinstance(shapes, dict):
+        return _rows(observation, shapes, "")
+    parts = flatten_observation(observation, shapes)
+    found = {name: _rows(parts[name], shape, f" {name!r}") for name, shape in shapes.items()}
+    kinds = {(len(rows), is_single) for rows, is_single in found.values()}
+    if len(kinds) > 1:
+        given = (
+            f"{name}: {'one' if is_single else f'a batch of {len(rows)}'}"
+            for name, (rows, is_single) in found.items()
+        )
+        raise ValueError(
+            "expected all parts of an observation, or a batch of as many of each, got "
+            + ", ".join(given)
+        )
+    return {name: rows for name, (rows, _) in found.items()}, kinds.pop()[1]
+
+
+def _rows(values: Any, shape: Shape, name: str) -> tuple[Array, bool]:
+    try:
+        rows = np.array(values)  # a copy: what was handed in may be read-only
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"the observation{name} is no array: {error}") from error
+    if rows.dtype.kind not in "biuf":
+        raise ValueError(f"expected an observation{name} of numbers, got {rows.dtype}")
+    is_single = rows.shape == shape
+    if not is_single and (rows.ndim == 0 or rows.shape[1:] != shape):
+        raise ValueError(
+            f"expected an observation{name} of shape {shape} or a batch of them, "
+            f"got shape {rows.shape}"
+        )
+    if rows.dtype == np.float64:
+        rows = rows.astype(np.float32)
+    return np.ascontiguousarray(rows[None] if is_single else rows), is_single

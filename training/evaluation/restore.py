@@ -1,0 +1,103 @@
+"""Brings an agent back from a run directory, executing nothing that is stored there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from agents.agent import Agent
+from conf.checking.refusals import InvalidConfiguration
+from conf.checking.trust import package_problems
+from conf.checking.validation import checked
+from conf.composing.resolution import read_only
+from conf.composing.resumption import stored_configuration
+from training.building.build import build_agent
+from training.building.environments import build_environments
+from training.evaluation.policy import Policy
+from training.process.threads import set_num_threads
+from training.saving.checkpoint import load_checkpoint, part_of
+
+
+def load_agent(
+    run: Path,
+    *,
+    checkpoint: Literal["last", "best"],
+    device: str,
+    trusted_packages: Sequence[str],
+) -> tuple[DictConfig, Agent]:
+    """Build the agent of a run and load its weights.
+
+    The run's configuration is validated like one that was typed, and it cannot declare packages
+    trusted: the caller does.
+
+    Raises:
+        ValueError: the configuration is missing or wrong, or its environment cannot be made.
+        DamagedCheckpoint: the weights are missing or damaged.
+    """
+    own = {"trusted_packages": list(trusted_packages), "device": device, "compile": False}
+    typed, problems = checked({**stored_configuration(run), **own})
+    problems = problems or package_problems(typed["env"]["packages"], trusted_packages)
+    if problems:
+        raise InvalidConfiguration(problems)
+    config = read_only(_settled(typed))
+    tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
+    environments = build_environments(_in_process(config), num_envs=1)
+    try:
+        agent = build_agent(
+            config,
+            environments.single_observation_space,
+            environments.single_action_space,
+            num_envs=config.env.num_envs,
+        )
+    finally:
+        environments.close()
+    try:
+        agent.load_state_dict(part_of(tensors, "agent"))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the weights in {run} are of another network: {reason}") from error
+    return config, agent
+
+
+def _in_process(config: DictConfig) -> DictConfig:
+    """Keep an environment that is made for its spaces alone from starting processes."""
+    if config.env.vectorization != "async":
+        return config
+    changed = OmegaConf.merge(config, {"env": {"vectorization": "sync"}})
+    assert isinstance(changed, DictConfig)
+    return changed
+
+
+def load_policy(
+    run: Path,
+    *,
+    checkpoint: Literal["last", "best"],
+    device: str,
+    trusted_packages: Sequence[str],
+) -> Policy:
+    """Load the policy of a run, ready to be called; errors as `load_agent`."""
+    config, agent = load_agent(
+        run, checkpoint=checkpoint, device=device, trusted_packages=trusted_packages
+    )
+    set_num_threads(config.num_threads, agent)
+    return Policy(config, agent)
+
+
+def _settled(config: dict[str, Any]) -> dict[str, Any]:
+    """Take out of a configuration where weights once came from: they are in a checkpoint now."""
+    _forget(config["extractor"])
+    _forget(config["critic"]["extractor"])
+    return {**config, "init_from": None}
+
+
+def _forget(node: Any) -> None:
+    """Remove weights and pre-training from an extractor's configuration and those inside of it."""
+    if not isinstance(node, dict):
+        return
+    if node.get("weights"):
+        node["weights"] = None
+    if isinstance(node.get("pretrain"), dict):
+        node["pretrain"]["frames"] = 0
+    for child in node.values():
+        _forget(child)

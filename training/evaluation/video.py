@@ -1,0 +1,237 @@
+"""Films an agent in an environment of its own, without touching anything that training uses."""
+
+import time
+import warnings
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig, OmegaConf
+
+from agents.agent import Agent
+from envs.seeding import environment_seeds
+from envs.vector.base import EnvironmentFailure
+from training.building.environments import build_environments
+from training.evaluation.evaluation import Evaluation, Play, evaluate
+from training.evaluation.film import Encoder, Film, Frame, Kind, make_encoder
+from training.process.machine import check_window, draw_in_memory
+from training.stream.episodes import InvalidExperience
+
+RenderMode = Literal["rgb_array", "human"]
+_DEFAULT_RATE = 30.0
+# A film does not go on with another episode where one breaks.
+_FAILING: dict[RenderMode, dict[str, str]] = {"rgb_array": {"on_failure": "stop"}, "human": {}}
+
+
+def build_drawn(
+    config: DictConfig, render_mode: RenderMode, *, key: str
+) -> VectorEnv[Any, Any, Any]:
+    """Make one configured environment that is drawn, wrappers included.
+
+    Args:
+        key: the setting that asked for it, for messages: `evaluation.video=true`.
+
+    Raises:
+        ValueError: the environment cannot be drawn; one line that names the key and the remedy.
+    """
+    name = f"{key}: {config.env.id}"
+    single = _changed(config, {"vectorization": "sync"})
+    plain = build_environments(single, num_envs=1)
+    modes = plain.metadata.get("render_modes", [])
+    plain.close()
+    # Gymnasium shows frames in a window of its own where an environment has none.
+    if "rgb_array" not in modes and render_mode not in modes:
+        offered = f"offers {', '.join(modes)}" if modes else "draws nothing"
+        raise ValueError(f"{name} has no render mode {render_mode}: it {offered}")
+    if render_mode == "rgb_array":
+        draw_in_memory()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that Gymnasium opens that window
+        drawn = build_environments(
+            _changed(single, {"kwargs": {"render_mode": render_mode}, **_FAILING[render_mode]}),
+            num_envs=1,
+        )
+    try:  # what drawing needs may be missing
+        drawn.reset(seed=0)
+        if render_mode == "rgb_array":
+            frame_of(drawn)
+        else:
+            check_window()
+    except (DrawingFailure, EnvironmentFailure) as error:
+        drawn.close()
+        raise ValueError(f"{name} cannot be drawn: {error}") from error
+    except ValueError:
+        drawn.close()
+        raise
+    return drawn
+
+
+class DrawingFailure(RuntimeError):
+    """An environment could not be drawn, or drew what is no frame."""
+
+
+def frame_of(environments: VectorEnv[Any, Any, Any]) -> Frame:
+    """Draw the only environment.
+
+    Raises:
+        DrawingFailure: it raised, or did not return `[H, W, 3]` bytes.
+    """
+    (environment,) = environments.unwrapped.envs  # type: ignore[attr-defined]
+    try:
+        frame = np.array(environment.render())
+    except Exception as error:
+        is_missing = isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError)
+        extra = "; python -m pip install -c constraints.txt -e '.[video]' may help"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DrawingFailure(f"{reason}{extra if is_missing else ''}") from error
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise DrawingFailure(
+            f"a frame is an array of {frame.dtype} of shape {frame.shape}, expected uint8 of shape "
+            "(height, width, 3)"
+        )
+    return frame
+
+
+def frames_per_second(environments: VectorEnv[Any, Any, Any]) -> float:
+    """Tell how many steps make up a second of the environment's own time."""
+    return float(environments.metadata.get("render_fps") or _DEFAULT_RATE)
+
+
+def _changed(config: DictConfig, env: dict[str, Any]) -> DictConfig:
+    changed = OmegaConf.merge(config, {"env": env})
+    assert isinstance(changed, DictConfig)
+    return changed
+
+
+if TYPE_CHECKING:
+    from training.tracking.tracking import NoTensorBoard, TensorBoard
+
+MAX_STEPS = 1_000
+"""Steps after which a film is cut."""
+
+
+class Camera:
+    """Owns an environment that is drawn and its seeds, apart from training's and evaluation's."""
+
+    def __init__(
+        self, environments: VectorEnv[Any, Any, Any], *, seed: int, deterministic: bool
+    ) -> None:
+        """Take the environment, one that gives frames; `seed` is the run's."""
+        self._environments = environments
+        self._seed, self._deterministic = seed, deterministic
+
+    def film(self, agent: Agent, *, index: int, kind: Kind) -> Film:
+        """Film one episode; each `index` has seeds of its own, so equal calls give equal films.
+
+        Raises:
+            DrawingFailure: the environment could not be drawn.
+        """
+        rate = frames_per_second(self._environments)
+        with closing(make_encoder(kind, frames_per_second=rate)) as encoder:
+            evaluation = self._play(agent, encoder, index)
+            return Film(
+                kind=kind,
+                data=encoder.finish(),
+                width=encoder.size[0],
+                height=encoder.size[1],
+                episode_return=evaluation.returns[0],
+                length=evaluation.lengths[0],
+                is_cut=evaluation.unfinished > 0,
+            )
+
+    def _play(self, agent: Agent, encoder: Encoder, index: int) -> Evaluation:
+        steps = 0
+
+        def watch(play: Play) -> None:
+            nonlocal steps
+            if steps % encoder.stride == 0 or play.is_over:  # the end is always seen
+                encoder.add(frame_of(self._environments))
+            steps += 1
+
+        policy_seeds = environment_seeds(self._seed, 2, purpose="video policy", index=index)
+        return evaluate(
+            agent,
+            self._environments,
+            episodes=1,
+            seeds=environment_seeds(self._seed, 1, purpose="video", index=index),
+            generator=np.random.default_rng(policy_seeds),
+            deterministic=self._deterministic,
+            watch=watch,
+            max_episode_steps=MAX_STEPS,
+        )
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._environments.close()
+
+
+def build_camera(config: DictConfig, *, seed: int, deterministic: bool, key: str) -> Camera:
+    """Build what films the configured environment.
+
+    Args:
+        config: of a run.
+        key: the setting that asked for it, for messages: `evaluation.video=true`.
+
+    Raises:
+        ValueError: the environment cannot be drawn; one line that names the key and the remedy.
+    """
+    environments = build_drawn(config, "rgb_array", key=key)
+    return Camera(environments, seed=seed, deterministic=deterministic)
+
+
+class EvaluationFilms:
+    """Shows one episode in TensorBoard at each evaluation of a run.
+
+    What goes wrong with a film must not end training: it is reported as a warning.
+    """
+
+    def __init__(self, camera: Camera) -> None:
+        """Take what films."""
+        self._camera = camera
+
+    def record(
+        self, agent: Agent, tensorboard: "TensorBoard | NoTensorBoard", env_steps: int
+    ) -> None:
+        """Film an episode of the agent as it is after `env_steps`."""
+        try:
+            film = self._camera.film(agent, index=env_steps, kind="gif")
+        except (DrawingFailure, EnvironmentFailure, InvalidExperience, ValueError) as error:
+            warnings.warn(f"no film at {env_steps:,} steps: {error}", RuntimeWarning, stacklevel=2)
+            return
+        tensorboard.film("video/evaluation", film, env_steps, time.time())
+
+    def close(self) -> None:
+        """Close the camera."""
+        self._camera.close()
+
+
+class NoFilms:
+    """Films nothing."""
+
+    def record(
+        self, agent: Agent, tensorboard: "TensorBoard | NoTensorBoard", env_steps: int
+    ) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def build_films(config: DictConfig) -> EvaluationFilms | NoFilms:
+    """Build what films the evaluations of a run, where `evaluation.video` asks for it.
+
+    Raises:
+        ValueError: the environment cannot be drawn; one line that names the key and the remedy.
+    """
+    if not config.evaluation.video:
+        return NoFilms()
+    return EvaluationFilms(
+        build_camera(
+            config,
+            seed=config.seed,
+            deterministic=config.evaluation.deterministic,
+            key="evaluation.video=true",
+        )
+    )

@@ -1,0 +1,115 @@
+"""Looks at a finished run again: its scores, a film, a window."""
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
+
+from envs.vector.base import EnvironmentFailure
+from training.building.environments import build_environments
+from training.evaluation.evaluation import Evaluation, Evaluator, Play
+from training.evaluation.film import Film, Kind, film_kind, outcome
+from training.evaluation.restore import load_agent
+from training.evaluation.video import DrawingFailure, build_camera, build_drawn, frames_per_second
+from training.process.threads import set_num_threads
+from training.runs.refusal import Refusal
+from training.saving.checkpoint import load_checkpoint
+from training.saving.files import replace
+from training.stream.episodes import InvalidExperience
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen of a run; the film, if there is one, and where it is kept."""
+
+    evaluation: Evaluation
+    film: Film | None
+    film_path: Path | None
+
+
+def watch_run(config: DictConfig) -> Watched:
+    """Evaluate the run in `config.run`, show it and film it, as the configuration says.
+
+    Raises:
+        Refusal: there is no such run, or its environment cannot be made or drawn, or broke.
+    """
+    kind = film_kind(config.video)
+    with ExitStack() as stack:
+        try:
+            run_config, agent = load_agent(
+                Path(config.run),
+                checkpoint=config.evaluation.checkpoint,
+                device=config.device,
+                trusted_packages=config.trusted_packages,
+            )
+            film_path = None if kind is None else _film_path(config, kind)
+            seed = run_config.seed if config.seed is None else config.seed
+            environments, watch = _environments(config, run_config)
+            stack.callback(environments.close)
+            deterministic = config.evaluation.deterministic
+            evaluator = Evaluator(environments, seed=seed, deterministic=deterministic)
+            camera = None
+            if kind is not None:
+                camera = build_camera(
+                    run_config, seed=seed, deterministic=deterministic, key=f"video={kind}"
+                )
+                stack.callback(camera.close)
+            set_num_threads(run_config.num_threads, agent)
+        except (ValueError, OSError, RuntimeError) as error:
+            raise Refusal(f"run={config.run}: {error}", 2) from error
+        try:
+            evaluation = evaluator(agent, episodes=config.evaluation.episodes, index=0, watch=watch)
+            if camera is None or kind is None or film_path is None:
+                return Watched(evaluation, None, None)
+            film = camera.film(agent, index=0, kind=kind)
+            film_path.parent.mkdir(exist_ok=True)
+            replace(film_path, film.data)
+            return Watched(evaluation, film, film_path)
+        except (InvalidExperience, EnvironmentFailure, DrawingFailure, OSError) as error:
+            raise Refusal(f"run={config.run}: {error}", 1) from error
+
+
+class Window:
+    """Keeps what is shown at the environment's own pace, and tells of each episode as it ends."""
+
+    def __init__(self, frames_per_second: float) -> None:
+        """Start the clock."""
+        self._seconds = 1.0 / frames_per_second
+        self._next = time.perf_counter()
+        self._told = 0
+
+    def __call__(self, play: Play) -> None:
+        """Wait until the next step is due; many environments have waited by themselves."""
+        for episode in play.episodes[self._told :]:
+            self._told += 1
+            seen = outcome(episode.episode_return, episode.length)
+            print(f"episode {self._told}: {seen}", flush=True)
+        now = time.perf_counter()
+        time.sleep(max(0.0, self._next - now))
+        self._next = max(now, self._next) + self._seconds
+
+
+def _environments(config: DictConfig, run_config: DictConfig) -> tuple[VectorEnv, Window | None]:
+    """Make what is evaluated: side by side, or one in a window."""
+    if config.render_mode is None:
+        return build_environments(run_config, num_envs=config.evaluation.num_envs), None
+    environments = build_drawn(run_config, "human", key="render_mode=human")
+    return environments, Window(frames_per_second(environments))
+
+
+def _film_path(config: DictConfig, kind: Kind) -> Path:
+    """Name the file of a film, in the run's own directory whatever the run holds.
+
+    Raises:
+        ValueError: there is no such place.
+    """
+    name, videos = config.evaluation.checkpoint, Path(config.run) / "videos"
+    _, state = load_checkpoint(Path(config.run) / "checkpoints" / name)
+    steps = state.get("env_steps")
+    if type(steps) is not int or videos.is_symlink():
+        raise ValueError(f"{videos} is a link, or the checkpoint does not tell its step")
+    other = "" if config.seed is None else f"-seed{config.seed}"
+    return videos / f"{name}-{steps}{other}.{kind}"

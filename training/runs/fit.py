@@ -1,0 +1,96 @@
+"""Trains a policy in the caller's process: no run directory, no evaluation, just the loop."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
+
+from training.building.build import build_agent, build_collector, refuse_large_replay
+from training.building.environments import build_environments, wrap_environments
+from training.evaluation.policy import Policy, other_spaces
+from training.pretraining.reconstruction import is_wanted
+from training.pretraining.start import take_weights
+from training.process.threads import set_num_threads
+from training.stream.episodes import EpisodeHistory
+from training.stream.loop import iterations
+
+Source = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]] | None
+
+
+def build_policy(config: DictConfig, env: Source) -> Policy:
+    """Build a policy for the configured environment, or for one of the caller's.
+
+    It is untrained, but for the weights that the configuration names.
+    """
+    environments = _environments(config, env)
+    try:
+        agent = build_agent(
+            config,
+            environments.single_observation_space,
+            environments.single_action_space,
+            num_envs=environments.num_envs,
+        )
+        refuse_large_replay(agent, environments.single_observation_space)
+    finally:
+        if not isinstance(env, gymnasium.Env):
+            environments.close()
+    set_num_threads(config.num_threads, agent)
+    take_weights(config, agent)
+    return Policy(config, agent)
+
+
+def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
+    """Train for at least `env_steps` steps; return the mean return of the last 100 episodes.
+
+    Raises:
+        ValueError: the policy was built for other environments or another number of them, or its
+            extractor is to be pre-trained first.
+    """
+    if is_wanted(policy.config):
+        raise ValueError(
+            "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
+            "pretrain.py makes weights, for extractor.weights=DIRECTORY"
+        )
+    starts = policy.config.agent.get("learning_starts", 0)
+    if env_steps <= starts:
+        raise ValueError(
+            f"env_steps={env_steps}: expected more than agent.learning_starts={starts}, before "
+            "which nothing is learnt; neurl.build(..., 'agent.learning_starts=100') begins earlier"
+        )
+    environments = _environments(policy.config, env)
+    history = EpisodeHistory(window=100)
+    try:
+        if environments.num_envs != policy.config.env.num_envs:
+            raise ValueError(
+                f"the policy was built for env.num_envs={policy.config.env.num_envs}, "
+                f"got {environments.num_envs} environment(s)"
+            )
+        difference = other_spaces(policy.agent, environments)
+        if difference is not None:  # the networks cannot read it, or actions would change meaning
+            raise ValueError(difference)
+        set_num_threads(policy.config.num_threads, policy.agent)  # another may have been built
+        collector = build_collector(policy.config, environments)
+        for iteration in iterations(
+            policy.agent, collector, total_env_steps=env_steps, is_watched=lambda steps: False
+        ):
+            history.extend(iteration.episodes)
+    finally:
+        if not isinstance(env, gymnasium.Env):  # the caller's own stays open
+            environments.close()
+    policy.reset()
+    return history.return_mean
+
+
+def _environments(config: DictConfig, env: Source) -> VectorEnv[Any, Any, Any]:
+    if env is None:
+        return build_environments(config, num_envs=config.env.num_envs)
+    if isinstance(env, gymnasium.Env):
+        return wrap_environments(config, lambda: env, num_envs=1)
+    if not callable(env) or isinstance(env, type):
+        raise ValueError(
+            f"env: expected a gymnasium.Env, or a function that makes one, got {env!r}; "
+            "a registered id is written env.id=..."
+        )
+    return wrap_environments(config, env, num_envs=config.env.num_envs)

@@ -1,0 +1,273 @@
+"""What a run says of itself before it begins: what is trained, where, how large, and by what."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from agents.agent import Agent
+from agents.learning.parts import trained_by
+from networks.autoencoding.autoencoder import Encoder
+from networks.backbone import Backbone
+from networks.extractors.composite import DictExtractor, Joined
+from networks.extractors.images import written
+from networks.heads.greedy import EpsilonGreedyHead
+from networks.heads.values import Head, ValueHead
+from networks.inputs import DictInput
+from networks.memory.memories import Memory
+from networks.observations import Observations, Shape, Shapes
+
+_POOLS = nn.MaxPool2d | nn.AvgPool2d
+_TITLES = ("network", "", "output", "parameters", "receptive field", "stride")
+_COUNTS = 3
+"""The column of numbers."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; numbers as text, empty where there is none.
+
+    Attributes:
+        field: pixels of the image, height and width, that one output sees.
+        stride: pixels between the fields of two neighbours.
+    """
+
+    name: str
+    kind: str
+    output: str
+    parameters: int | None
+    field: str = ""
+    stride: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        """Write every column."""
+        count = "" if self.parameters is None else f"{self.parameters:,}"
+        return (self.name, self.kind, self.output, count, self.field, self.stride)
+
+
+def outline(agent: Agent) -> str:
+    """Write a table of the agent's networks: outputs, parameters, what convolutions see.
+
+    A network without convolutions takes one line for each part.
+    """
+    networks = agent.networks
+    rows = [*_inputs(networks.actor), *_backbone("", networks.actor)]
+    if "policy_head" in networks.heads:
+        rows.append(_head("policy head", networks.policy_head))
+    if not networks.shares_backbone:
+        rows += _critic(networks.actor, networks.backbones["critic"])
+    rows.append(_head("value head", networks.value_head))
+    if len(networks.auxiliary):
+        losses = "loss" if len(networks.auxiliary) == 1 else "losses"
+        rows.append(Row("auxiliary", losses, "", _count(networks.auxiliary)))
+    return _table(rows)
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """Align the columns; titles only where there are fields to explain."""
+    lines = [row.cells() for row in rows]
+    if any(row.field for row in rows):
+        lines.insert(0, _TITLES)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(_aligned(line, widths) for line in lines)
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+    padded[_COUNTS] = cells[_COUNTS].rjust(widths[_COUNTS])
+    return f"  {'  '.join(padded)}".rstrip()
+
+
+def _inputs(backbone: Backbone) -> Iterator[Row]:
+    """Say what is observed, part by part."""
+    inputs = backbone.inputs
+    if not isinstance(inputs, DictInput):
+        yield Row("observation", inputs.kind, written(inputs.shape), None)
+        return
+    for name, shape in inputs.shape.items():
+        yield Row(f"observation {name}", inputs.kind[name], written(shape), None)
+
+
+def _backbone(prefix: str, backbone: Backbone) -> Iterator[Row]:
+    yield from _extractor(f"{prefix}extractor", backbone.extractor, backbone.inputs.shape)
+    memory = backbone.memory
+    yield _part(f"{prefix}memory", memory, str(memory.output_size))
+
+
+def _critic(actor: Backbone, critic: Backbone) -> Iterator[Row]:
+    """Leave out a critic's layers where they are the actor's once more."""
+    rows, others = list(_backbone("critic ", critic)), list(_backbone("critic ", actor))
+    if rows != others:
+        yield from rows
+        return
+    count = sum(_count(part) for part in (critic.extractor, critic.memory))
+    yield Row("critic", "as the actor's", "", count)
+
+
+def _head(name: str, head: nn.Module) -> Row:
+    """Show how many numbers a head makes of a summary, of each action where it values actions."""
+    width = ""
+    if isinstance(head, EpsilonGreedyHead):
+        width = written(head.value_head.layers.output_shape)
+    elif isinstance(head, ValueHead):
+        width = written(head.layers.output_shape)
+    elif isinstance(head, Head):
+        width = str(head.output.out_features)
+    return _part(name, head, width)
+
+
+def _part(name: str, module: nn.Module, output: str) -> Row:
+    return Row(name, type(module).__name__, output, _count(module))
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _extractor(name: str, extractor: nn.Module, shape: Shapes) -> Iterator[Row]:
+    """Show an extractor, what it is made of, and layers if there are convolutions among them."""
+    layers = _layers(extractor, shape)
+    indent = " " * (len(name) - len(name.lstrip()) + 2)
+    named = extractor.extractor if isinstance(extractor, Joined) else extractor
+    yield _part(name, named, layers[-1].output)
+    if isinstance(extractor, DictExtractor) and isinstance(shape, dict):
+        for part, its_shape in shape.items():
+            yield from _extractor(f"{indent}{part}", extractor.parts[part], its_shape)
+    elif isinstance(extractor, Encoder):
+        yield from _extractor(f"{indent}encoder", extractor.encoder, shape)
+        yield replace(layers[-2], name=f"{indent}latent")
+    elif any(layer.field for layer in layers):
+        yield from (replace(layer, name=indent + layer.name) for layer in layers[:-1])
+
+
+@torch.no_grad()
+def _layers(extractor: nn.Module, shape: Shapes) -> list[Row]:
+    """Run a row of zeros through an extractor; return a row for each layer, and one for the end."""
+    found: list[Row] = []
+    see = _Sight()
+    hooks = [
+        layer.register_forward_hook(partial(_note, found, see))
+        for layer in extractor.modules()
+        if not list(layer.children())
+    ]
+    device = next((parameter.device for parameter in extractor.parameters()), None)
+    try:
+        features = extractor(_zeros(shape, device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [*found, Row("", "", written(features.shape[1:]), None)]
+
+
+def _zeros(shape: Shapes, device: torch.device | None) -> Observations:
+    def zeros(each: Shape) -> Tensor:
+        return torch.zeros(1, *each, device=device)
+
+    if isinstance(shape, Mapping):
+        return {name: zeros(each) for name, each in shape.items()}
+    return zeros(shape)
+
+
+class _Sight:
+    """What one output sees, followed through layers one after another.
+
+        field += (kernel - 1) * dilation * stride before;  stride *= its own
+
+    Where a network has branches, the sum is that of all of them.
+    """
+
+    def __init__(self) -> None:
+        """See one pixel."""
+        self.field, self.stride = [1, 1], [1, 1]
+
+    def through(self, layer: Any) -> tuple[str, str]:
+        """Go on through a layer with a kernel; return field and stride, written."""
+        dilations = _pair(getattr(layer, "dilation", 1))
+        for axis, (kernel, stride, dilation) in enumerate(
+            zip(_pair(layer.kernel_size), _pair(layer.stride), dilations, strict=True)
+        ):
+            self.field[axis] += (kernel - 1) * dilation * self.stride[axis]
+            self.stride[axis] *= stride
+        height, width = self.stride
+        return written(self.field), str(height) if height == width else written(self.stride)
+
+
+def _note(found: list[Row], sight: _Sight, layer: nn.Module, arguments: Any, output: Any) -> None:
+    """Write a layer down: convolutions, pools, and whatever else has weights."""
+    if not isinstance(output, Tensor):
+        return
+    row = Row(_name(layer), "", written(output.shape[1:]), _count(layer))
+    if isinstance(layer, nn.Conv2d | _POOLS):
+        field, stride = sight.through(layer)
+        found.append(replace(row, field=field, stride=stride))
+    elif row.parameters:
+        found.append(row)
+
+
+def _name(layer: nn.Module) -> str:
+    if not isinstance(layer, nn.Conv2d | _POOLS):
+        return "connected" if isinstance(layer, nn.Linear) else type(layer).__name__
+    word = {nn.Conv2d: "convolution", nn.MaxPool2d: "max-pool", nn.AvgPool2d: "average-pool"}
+    stride = _pair(layer.stride)
+    strides = "" if stride == (1, 1) else f" / {stride[0] if len(set(stride)) == 1 else stride}"
+    return f"{word[type(layer)]} {written(_pair(layer.kernel_size))}{strides}"
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+_LARGE = 1_500_000
+"""Parameters from which the fused optimizer beats compiled code (NatureCNN, 1.7 million)."""
+
+
+def header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
+    """Say what is trained and where, layer by layer, how large it is, and which losses train it."""
+    parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
+    return (
+        f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
+        f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"
+        f"{outline(agent)}\n"
+        f"parameters: {parts}\n"
+        f"gradients: {_gradients(agent)}"
+        + (_compilation(agent, parameters["total"]) if config.compile else "")
+    )
+
+
+def _compilation(agent: Agent, size: int) -> str:
+    """Say what compiling costs, and where it was measured not to pay."""
+    slow = []
+    if any(isinstance(module, Memory) and not module.compilable for module in agent.modules()):
+        slow.append("a recurrent memory")
+    if size > _LARGE:
+        slow.append("more than 1.5 million parameters")
+    is_slower = slow and agent.device.type == "cpu"
+    return (
+        "\nnotice: compile=true: the first gradient step waits for the compiler, half a minute or "
+        "so; a few seconds once this machine has compiled the same before"
+        + (f". With {' and '.join(slow)} compile=false was measured faster" if is_slower else "")
+    )
+
+
+def _gradients(agent: Agent) -> str:
+    """Write `extractor <- actor, critic; ...`: every module and the losses that train it."""
+    networks = agent.networks
+    frozen = {
+        ("extractor" if networks.shares_backbone else f"{name}.extractor"): _frozen(backbone)
+        for name, backbone in networks.backbones.items()
+    }
+    return "; ".join(
+        f"{module} <- {', '.join(losses) or 'nothing'}{frozen.get(module, '')}"
+        for module, losses in trained_by(networks, agent.optimizer.routes).items()
+    )
+
+
+def _frozen(backbone: Backbone) -> str:
+    if math.isinf(backbone.frozen_until):
+        return " (frozen)"
+    return f" (frozen until {backbone.frozen_until:,.0f} steps)" if backbone.frozen_until else ""

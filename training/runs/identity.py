@@ -1,0 +1,88 @@
+"""What a process must have in common with a run to go on with it bit for bit."""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import torch
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
+
+from conf.composing.resumption import is_changeable, leaves
+from envs.spaces import one_line
+from training.building.instantiation import plain
+
+_LIBRARIES = ("neurl", "torch", "gymnasium", "numpy", "hydra-core")
+_ENGINES = {"box2d": "Box2D", "mujoco": "mujoco", "atari": "ale-py", "minatar": "MinAtar"}
+"""Distributions that simulate environments of Gymnasium's and ours, by these' modules."""
+
+
+def identity(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> dict[str, Any]:
+    """Describe configuration, environment, versions and threads, as plain text and numbers."""
+    return {
+        "configuration": digest(plain(config)),
+        "observation space": one_line(environments.single_observation_space),
+        "action space": one_line(environments.single_action_space),
+        "threads": torch.get_num_threads(),
+        "versions": {**versions(), **environment_versions(config)},
+    }
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say in words, one line each, why what was saved cannot be continued exactly here."""
+    lines = []
+    if saved["configuration"] != now["configuration"]:
+        lines.append("config.yaml: is not the one that the checkpoint was written with")
+    for space in ("observation space", "action space"):
+        if saved[space] != now[space]:
+            lines.append(f"the environment's {space} was {saved[space]}, it is {now[space]} now")
+    if saved["threads"] != now["threads"]:
+        lines.append(f"num_threads: the run has {saved['threads']}, this process {now['threads']}")
+    for name in sorted({*saved["versions"], *now["versions"]}):
+        before, here = (each["versions"].get(name, "none") for each in (saved, now))
+        if before != here:
+            lines.append(f"the run was made with {name} {before}, here is {here}")
+    return lines
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Sum up every value that must not change while a run is resumed."""
+    fixed = {key: value for key, value in leaves(config) if not is_changeable(key)}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}}
+
+
+def environment_versions(config: DictConfig) -> dict[str, str]:
+    """Versions of the distributions that the environment and its wrappers come from."""
+    modules = {str(package).partition(".")[0] for package in config.env.packages}
+    modules |= {str(wrapper["_target_"]).partition(".")[0] for wrapper in config.env.wrappers}
+    entry_point = gymnasium.spec(config.env.id).entry_point if config.env.id else None
+    parts = entry_point.partition(":")[0].split(".") if isinstance(entry_point, str) else []
+    found = {_ENGINES[part]: _version(_ENGINES[part]) for part in parts if part in _ENGINES}
+    modules |= set(parts[:1])
+    for module in modules:
+        for name in _distributions().get(module, []):
+            found[name] = _version(name)
+    return found
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Look once which distributions modules come from: it reads the list of every one's files."""
+    return importlib.metadata.packages_distributions()
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout, not installed
+        return "not installed"

@@ -1,0 +1,117 @@
+"""Where a run stands: its counters, scores and times, and when the next things are due."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from training.evaluation.evaluation import Evaluation
+
+Occasion = Literal["evaluation", "checkpoint", "tracking"]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """How often things happen, in environment steps; 0 is never."""
+
+    evaluation: int
+    checkpoint: int
+    tracking: int
+
+
+class Due:
+    """Says whether a multiple of an interval was reached or passed since it was last marked."""
+
+    def __init__(self, intervals: Intervals) -> None:
+        """Begin at step 0, where nothing is due."""
+        self._intervals = intervals
+        self._reached = {"evaluation": 0, "checkpoint": 0, "tracking": 0}
+
+    def __call__(self, what: Occasion, steps: int) -> bool:
+        """Tell whether it is time."""
+        interval: int = getattr(self._intervals, what)
+        return interval > 0 and steps // interval > self._reached[what]
+
+    def mark(self, what: Occasion, steps: int) -> None:
+        """Say that it was done."""
+        interval: int = getattr(self._intervals, what)
+        self._reached[what] = steps // interval if interval else 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was reached, and by which intervals it is counted."""
+        return {"intervals": asdict(self._intervals), "reached": dict(self._reached)}
+
+    def load_state_dict(self, state: Mapping[str, Any], steps: int) -> None:
+        """Go on; an interval that has changed counts from here."""
+        for what in ("evaluation", "checkpoint", "tracking"):
+            if state["intervals"][what] == getattr(self._intervals, what):
+                self._reached[what] = state["reached"][what]
+            else:
+                self.mark(what, steps)
+
+
+@dataclass
+class Progression:
+    """Everything that `summary.json` reports of a run's course, over all its sessions."""
+
+    env_steps: int = 0
+    updates: int = 0
+    skipped: int = 0
+    restarts: int = 0
+    resumes: int = 0
+    training_seconds: float = 0.0
+    earlier_seconds: float = 0.0
+    evaluation: Evaluation | None = None
+    best: Evaluation | None = None
+    best_env_steps: int = 0
+    pretraining_env_steps: int = 0
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def steps_per_second(self) -> float:
+        """Environment steps per second of collecting and learning."""
+        return self.env_steps / self.training_seconds if self.training_seconds else 0.0
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds of all sessions, evaluations included."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+    def summary(self) -> dict[str, Any]:
+        """Plain numbers for `summary.json`."""
+        best = None if self.best is None else self.best.summary()
+        return {
+            "env_steps": self.env_steps,
+            "pretraining_env_steps": self.pretraining_env_steps,
+            "updates": self.updates,
+            "skipped_updates": self.skipped,
+            "environment_restarts": self.restarts,
+            "resumes": self.resumes,
+            "wall_seconds": self.wall_seconds,
+            "training_seconds": self.training_seconds,
+            "steps_per_second": self.steps_per_second,
+            "phase_seconds": self.phase_seconds,
+            "evaluation": None if self.evaluation is None else self.evaluation.summary(),
+            "best": None if best is None else {**best, "env_steps": self.best_env_steps},
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers."""
+        scores = {"evaluation": self.evaluation, "best": self.best}
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        del state["started"]
+        return {
+            **state,
+            **{name: score and score.state_dict() for name, score in scores.items()},
+            "earlier_seconds": self.wall_seconds,
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "Progression":
+        """Go on from what was saved, in one more session."""
+        scores = {
+            name: None if state[name] is None else Evaluation.from_state_dict(state[name])
+            for name in ("evaluation", "best")
+        }
+        return cls(**{**state, **scores, "resumes": state["resumes"] + 1})

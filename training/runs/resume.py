@@ -1,0 +1,126 @@
+"""What a run is to go on from, and what must be said or refused before it does."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from agents.agent import Agent
+from envs.vector.base import EnvironmentFailure
+from training.runs.identity import differences
+from training.saving.checkpoint import (
+    Checkpoint,
+    DamagedCheckpoint,
+    load_checkpoint,
+    open_checkpoint,
+)
+from training.stream.episodes import InvalidExperience
+
+
+@contextmanager
+def as_written(directory: Path) -> Iterator[None]:
+    """Turn what a checkpoint of another making breaks into a refusal.
+
+    Raises:
+        DamagedCheckpoint: something is missing, or is not what it should be.
+    """
+    try:
+        yield
+    except (EnvironmentFailure, InvalidExperience):  # the environment's own
+        raise
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DamagedCheckpoint(
+            f"resume={directory}: what is stored is not what such a run writes: {reason}"
+        ) from error
+
+
+class SavedRun:
+    """The last checkpoint of a run that goes on.
+
+    Attributes:
+        checkpoint: as `Run` saved it.
+        state: of that.
+        threads: of the process that saved it.
+    """
+
+    def __init__(self, directory: Path, checkpoint: Checkpoint) -> None:
+        """Take what `open_checkpoint` found."""
+        self.directory, self.checkpoint = directory, checkpoint
+        self.state: Mapping[str, Any] = checkpoint.state
+        self.threads = max(1, int(self.state["identity"]["threads"]))
+
+    def refuse(self, now: Mapping[str, Any]) -> None:
+        """Refuse to go on with another network, environment, package version or thread count.
+
+        Raises:
+            ValueError: with every difference, one a line.
+        """
+        with as_written(self.directory):
+            found = differences(self.state["identity"], now)
+        if found:
+            lines = "\n".join(f"resume={self.directory}: {difference}" for difference in found)
+            raise ValueError(
+                f"{lines}\nA run goes on bit for bit only where it was; a new one can start from "
+                f"its weights: init_from={self.directory}"
+            )
+
+    def notices(self, config: DictConfig, agent: Agent, exact: Sequence[bool]) -> list[str]:
+        """Say from where the run goes on, and what will not be as if it had never stopped."""
+        at, before = self.state["env_steps"], self.state["total_env_steps"]
+        lines = [f"goes on from {at:,} steps"]
+        lost = [str(index) for index, is_exact in enumerate(exact) if not is_exact]
+        if lost:
+            which = (
+                "all environments" if len(lost) == len(exact) else f"environments {', '.join(lost)}"
+            )
+            lines.append(
+                f"notice: {which} cannot be restored in the middle of an episode and begin new "
+                "ones; the run goes on correctly, but not as if it had never stopped"
+            )
+        if config.total_env_steps > before:
+            scheduled = [key for key, kind in _schedules(config) if kind != "constant"]
+            changed = f"; schedules end there now: {', '.join(scheduled)}" if scheduled else ""
+            lines.append(
+                f"notice: total_env_steps grows from {before:,} to {config.total_env_steps:,}"
+                + changed
+            )
+        if str(agent.device) != self.state["device"]:
+            lines.append(
+                f"notice: the run was on {self.state['device']} and is on {agent.device} now: "
+                "its numbers will not be the same to the last bit"
+            )
+        return lines
+
+
+def open_run(directory: Path) -> SavedRun:
+    """Open the last checkpoint of a run.
+
+    Raises:
+        DamagedCheckpoint: none is whole.
+    """
+    checkpoints = directory / "checkpoints" / "last"
+    try:
+        return SavedRun(directory, open_checkpoint(checkpoints))
+    except DamagedCheckpoint as error:
+        try:
+            load_checkpoint(checkpoints)
+        except DamagedCheckpoint:
+            raise error from None
+        raise DamagedCheckpoint(
+            f"{error}. Only experience is damaged: init_from={directory} starts a new run from "
+            "the weights"
+        ) from error
+
+
+def _schedules(config: DictConfig) -> list[tuple[str, str]]:
+    """List the keys that say how a number moves over the run."""
+    agent = [(f"agent.{key}", kind) for key, kind in config.agent.items() if "_schedule" in key]
+    moves = {
+        "agent.epsilon": config.agent.get("epsilon") != config.agent.get("final_epsilon"),
+        "agent.importance_exponent": bool(config.agent.get("prioritized")),
+    }
+    agent += [(key, "linear") for key, does in moves.items() if does]
+    return [*agent, ("optimizer.schedule", config.optimizer.schedule)]

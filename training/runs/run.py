@@ -1,0 +1,350 @@
+"""The life of a run: train, watch, evaluate, save, go on, summarise."""
+
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from agents.agent import Agent
+from agents.learning.reports import COUNTS
+from envs.vector.base import EnvironmentFailure
+from training.evaluation.evaluation import Evaluation, Evaluator, describe_score
+from training.evaluation.video import EvaluationFilms, NoFilms
+from training.process.signals import StopRequest, stop_requests
+from training.runs.progression import Due, Intervals, Progression
+from training.saving.archive import Archive
+from training.saving.checkpoint import Checkpoint, part_of
+from training.saving.files import replace, to_json
+from training.stream.collect import Collector
+from training.stream.episodes import Abandoned, EpisodeHistory, InvalidExperience
+from training.stream.loop import Iteration, iterations
+from training.tracking.telemetry import Look, NoRepresentation, Representation
+from training.tracking.tracking import ClippingWatch, NoTensorBoard, Progress, TensorBoard
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+_RETURN_WINDOW = 100
+"""Episodes in the running average of the training return."""
+_MAX_LOST_ITERATIONS = 3
+
+
+class Diverged(RuntimeError):
+    """The networks have left what numbers can hold; their last finite weights are kept."""
+
+
+class Run:
+    """One training run and its directory.
+
+    Leaves `checkpoints/last` and `checkpoints/best`, event files and `summary.json`, which is
+    rewritten at each evaluation and last of all. `checkpoints/last` holds all that the run depends
+    on, from its first step on: `restore` continues it bit for bit.
+
+    Attributes:
+        at: where the run stands.
+        plays_best: whether the agent's weights are those of `checkpoints/best`.
+        stopped_by: the number of the signal that ended `train`; None where it ended by itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        agent: Agent,
+        collector: Collector,
+        evaluator: Evaluator,
+        films: EvaluationFilms | NoFilms,
+        telemetry: Representation | NoRepresentation,
+        directory: Path,
+        tensorboard: TensorBoard | NoTensorBoard,
+        progress: Progress,
+        total_env_steps: int,
+        intervals: Intervals,
+        archive: Archive,
+        evaluation_episodes: int,
+        final_episodes: int,
+        final_checkpoint: Literal["last", "best"],
+        identity: Mapping[str, Any],
+        facts: Mapping[str, Any],
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            identity: what a process must have in common with this one to go on with the run.
+            facts: go into the summary as they are (seed, parameters, versions).
+        """
+        self._agent, self._collector = agent, collector
+        self._evaluator, self._films, self._telemetry = evaluator, films, telemetry
+        self._directory, self._tensorboard, self._progress = directory, tensorboard, progress
+        self._total, self._archive = total_env_steps, archive
+        self._evaluation_episodes, self._final_episodes = evaluation_episodes, final_episodes
+        self._final_checkpoint = final_checkpoint
+        self._identity, self._facts = identity, facts
+        self._history = EpisodeHistory(_RETURN_WINDOW)
+        self._due = Due(intervals)
+        self._unlogged: Iteration | None = None  # the latest, until it is on the curves
+        self._last_look = Look()
+        self._lost_iterations, self._lost_since = 0, 0
+        self._clipping = ClippingWatch(agent.optimizer.max_grad_norm)
+        self.at = Progression()
+        self.plays_best = False
+        self.stopped_by: int | None = None
+
+    @property
+    def saved_env_steps(self) -> int | None:
+        """Where `checkpoints/last` stands; None before there is one."""
+        return self._archive.env_steps
+
+    # ---- training
+
+    def train(self) -> Status:
+        """Train to the end or until asked to stop; return how it went.
+
+        The first SIGINT or SIGTERM finishes the iteration, saves and returns; where that takes too
+        long, the iteration is given up and what was saved before stands. A second one interrupts at
+        once.
+        """
+        status: Status = "failed"
+        self._write_summary("running")
+        try:
+            with stop_requests() as stop:
+                self._collector.should_abandon = stop.is_overdue
+                self._evaluator.should_abandon = stop.is_overdue
+                status = self._train(stop)
+                self.stopped_by = stop.number if status == "interrupted" else None
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        except (InvalidExperience, EnvironmentFailure):
+            # The weights are whole: none of these leaves a step half taken.
+            has_moved = self.at.env_steps > (self.saved_env_steps or 0)
+            if has_moved and not self.plays_best:
+                with suppress(EnvironmentFailure, OSError):  # what happened first is what is told
+                    self._save_last()
+            raise
+        finally:
+            self._progress.close()
+            self._write_summary(status)
+            self._tensorboard.close()
+        return status
+
+    def _train(self, stop: StopRequest) -> Status:
+        try:
+            if self.saved_env_steps is None:
+                self._save_last()  # from now on the run can go on, whatever happens
+            self._look_around()  # what was due when the run was interrupted
+            if stop:
+                return "interrupted"
+            for iteration in iterations(
+                self._agent,
+                self._collector,
+                total_env_steps=self._total,
+                is_watched=self._is_logged,
+            ):
+                self._after(iteration)
+                if stop:
+                    self._save_last()
+                    return "interrupted"
+            self._finish()
+        except Abandoned:
+            return "interrupted"
+        return "finished"
+
+    def _is_logged(self, env_steps: int) -> bool:
+        return env_steps >= self._total or self._due("tracking", env_steps)
+
+    def _after(self, iteration: Iteration) -> None:
+        at = self.at
+        at.env_steps, at.restarts = iteration.env_steps, self._collector.restarts
+        at.updates += int(iteration.metrics.get("update/steps", 1))
+        at.skipped += int(iteration.metrics.get("update/skipped", 0))
+        at.training_seconds += sum(iteration.seconds.values())
+        for phase, seconds in iteration.seconds.items():
+            at.phase_seconds[phase] = at.phase_seconds.get(phase, 0.0) + seconds
+        self._watch_divergence(iteration)
+        self._history.extend(iteration.episodes)
+        self._progress.update(at.env_steps, self._history.return_mean)
+        self._unlogged = iteration
+        # A round without a gradient step has no losses to show: the next one with some does.
+        has_learnt = any(iteration.metrics.get(tag, 1) for tag in COUNTS)
+        if self._due("tracking", at.env_steps) and (has_learnt or not at.updates):
+            self._due.mark("tracking", at.env_steps)
+            self._log()
+        self._look_inside()
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """Evaluate and save where that is due; the end of the run has its own way."""
+        steps, is_best = self.at.env_steps, False
+        if steps >= self._total:
+            return
+        if self._due("evaluation", steps):
+            try:
+                is_best = self._evaluate(self._evaluation_episodes)
+            except Abandoned:
+                self._save_last()  # with the evaluation still due
+                raise
+            self._due.mark("evaluation", steps)
+        # With a new best, so that at most one of them can be newer than the last checkpoint.
+        if (is_best or self._due("checkpoint", steps)) and not self._lost_iterations:
+            self._due.mark("checkpoint", steps)
+            self._save_last()
+
+    def _watch_divergence(self, iteration: Iteration) -> None:
+        """Stop where nothing is learnt any more, because no gradient is finite."""
+        skipped = float(iteration.metrics.get("update/skipped", 0.0))
+        learnt_nothing = skipped > 0 and not float(iteration.metrics.get("update/steps", 1.0))
+        if not learnt_nothing:
+            self._lost_iterations, self._lost_since = 0, iteration.env_steps
+            return
+        self._lost_iterations += 1
+        if self._lost_iterations >= _MAX_LOST_ITERATIONS:
+            raise Diverged(
+                f"no gradient was finite in {self._lost_iterations} updates in a row, from "
+                f"{self._lost_since:,} to {iteration.env_steps:,} steps; checkpoints/last is from "
+                f"before, at {self.saved_env_steps:,} steps. Lower optimizer.learning_rate or "
+                "optimizer.max_grad_norm, or set normalize_rewards=true"
+            )
+
+    # ---- watching
+
+    def _log(self) -> None:
+        if self._unlogged is None:
+            return
+        seconds = self._unlogged.seconds
+        total = sum(seconds.values())
+        values = self._unlogged.numbers() | self._history.report()
+        values |= {f"time/{phase}": spent / total for phase, spent in seconds.items()}
+        values["time/steps_per_second"] = self.at.steps_per_second
+        if self.at.restarts:
+            values["environment/restarts"] = float(self.at.restarts)
+        self._scalars(values)
+        self._clipping.look(values)
+        self._unlogged = None
+
+    def _scalars(self, values: Mapping[str, float]) -> None:
+        self._tensorboard.scalars(values, self.at.env_steps, time.time())
+
+    def _look_inside(self) -> None:
+        """Measure the networks beside each evaluation, while the trajectory is there.
+
+        What was measured at the end is shown when the run has been saved, as all of its end: a run
+        that goes on from there, for longer, must not find it on the curves.
+        """
+        is_last = self.at.env_steps >= self._total
+        trajectory = self._collector.trajectory
+        if trajectory is None or not (is_last or self._due("evaluation", self.at.env_steps)):
+            return
+        look = self._telemetry.look(self._agent, trajectory)
+        if is_last:
+            self._last_look = look
+        else:
+            self._show(look)
+
+    def _show(self, look: Look) -> None:
+        if look.scalars:
+            self._scalars(look.scalars)
+        for tag, picture in look.pictures.items():
+            self._tensorboard.picture(tag, picture, self.at.env_steps)
+
+    def _evaluate(self, episodes: int) -> bool:
+        """Evaluate, report, and keep the weights if none were better; tell whether they are."""
+        at = self.at
+        found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
+        if not self.plays_best:  # earlier weights have their point on the curve already
+            self._scalars(found.scalars())
+        steps = at.best_env_steps if self.plays_best else at.env_steps
+        self._films.record(self._agent, self._tensorboard, steps)
+        self._progress.write(
+            f"{steps:>12,} steps   evaluation {describe_score(found)}   "
+            + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
+        )
+        is_best = self._keep_if_best(found)
+        self._tensorboard.flush()
+        self._write_summary("running")
+        return is_best
+
+    def _keep_if_best(self, found: Evaluation) -> bool:
+        at = self.at
+        is_best = at.best is None or found.return_mean >= at.best.return_mean
+        is_best = is_best and not self.plays_best and not self._lost_iterations
+        if is_best:
+            at.best, at.best_env_steps = found, at.env_steps
+            self._archive.save_best(at)
+        return is_best
+
+    def _finish(self) -> None:
+        self._save_last()
+        self._log()
+        self._show(self._last_look)
+        at, episodes = self.at, self._final_episodes
+        # The best checkpoint is chosen before the long evaluation, which then measures it.
+        if self._final_checkpoint == "best" and at.best is not None:
+            self.plays_best = self._archive.load_best()
+        self._evaluate(episodes)
+        if self.plays_best:
+            at.best = at.evaluation
+        elif at.evaluation and at.best not in (None, at.evaluation):  # of few: luck chose it too
+            at.best = self._archive.evaluate_best(self._evaluator, episodes, at) or at.best
+            self._keep_if_best(at.evaluation)
+
+    def _write_summary(self, status: Status) -> None:
+        content = {
+            "status": status,
+            **self.at.summary(),
+            "evaluation_checkpoint": "best" if self.plays_best else "last",
+            "train_return_mean": self._history.return_mean,
+            **self._facts,
+        }
+        try:
+            replace(self._directory / "summary.json", to_json(content))
+        except OSError as error:  # a full disk must not end training
+            warnings.warn(f"summary.json not written: {error}", RuntimeWarning, stacklevel=2)
+
+    # ---- saving and going on
+
+    def _save_last(self) -> None:
+        """Save everything that the run depends on."""
+        tensors, collector = self._collector.state_dict()
+        tensors = {f"collector.{name}": tensor for name, tensor in tensors.items()}
+        state = {
+            "collector": collector,
+            "progression": self.at.state_dict(),
+            "due": self._due.state_dict(),
+            "history": self._history.state_dict(),
+            "unlogged": self._unlogged and self._unlogged.state_dict(),
+            "look": self._last_look.scalars,
+            "lost": [self._lost_iterations, self._lost_since],
+            "generator": self._agent.generator.bit_generator.state,
+            "tensorboard": self._tensorboard.position(),
+            "total_env_steps": self._total,
+            "device": str(self._agent.device),
+            "identity": self._identity,
+        }
+        must_succeed = self.saved_env_steps is None or self.at.env_steps >= self._total
+        self._archive.save_last(self.at, tensors=tensors, state=state, must_succeed=must_succeed)
+
+    def restore(self, saved: Checkpoint) -> list[bool]:
+        """Go on from `checkpoints/last`; tell which environments are exactly where they were.
+
+        Raises:
+            DamagedCheckpoint: a chunk has changed since it was opened.
+        """
+        tensors, state = saved.tensors, saved.state
+        self._agent.load_state_dict(part_of(tensors, "agent"))
+        experience = self._agent.experience()
+        if experience is not None:
+            experience.load(part_of(tensors, "experience"), state["experience"], saved.chunks)
+        self._agent.generator.bit_generator.state = state["generator"]
+        exact = self._collector.load_state_dict(
+            part_of(tensors, "collector"), state["collector"], seed=self._facts["seed"]
+        )
+        self.at = Progression.from_state_dict(state["progression"])
+        self._due.load_state_dict(state["due"], self.at.env_steps)
+        self._history.load_state_dict(state["history"])
+        unlogged = state["unlogged"]
+        self._unlogged = unlogged and Iteration.from_state_dict(unlogged)
+        self._last_look = Look(state.get("look", {}))  # pictures are not kept
+        self._lost_iterations, self._lost_since = state["lost"]
+        self._archive.go_back(self.at, saved)
+        self._progress.update(self.at.env_steps, self._history.return_mean)
+        return exact

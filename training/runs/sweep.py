@@ -1,0 +1,109 @@
+"""Jobs of a sweep, each in a process of its own: none that breaks or is killed harms another.
+
+Imports no torch: the process of the sweep only waits.
+"""
+
+import json
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from conf.composing.sweeps import OF_ONE_JOB, key_of
+
+_REPORTS = "NEURL_SWEEP_REPORTS"
+"""Environment variable naming the file to which jobs report failures, in whatever process."""
+_INTERRUPTED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
+
+
+@contextmanager
+def failures() -> Iterator[list[str]]:
+    """Collect what the jobs of a sweep report, one line each, once they are all over."""
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "failed"
+        os.environ[_REPORTS] = str(path)
+        try:
+            yield lines
+        finally:
+            del os.environ[_REPORTS]
+            lines += path.read_text().splitlines() if path.exists() else []
+
+
+def run_job(
+    script: Path, words: Sequence[str], run_directory: Path, *, trust: Sequence[str]
+) -> float:
+    """Run one job to its end; return its score, or nan where it failed, which is reported.
+
+    Args:
+        words: the job's own command line.
+        trust: what a command needs besides to open the run.
+
+    Raises:
+        KeyboardInterrupt: the user stopped the job, and so the sweep.
+    """
+    code = _ended([sys.executable, str(script), *words])
+    if code in _INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        _report(f"{run_directory}: {_reason(code)}; {_remedy(run_directory, words, trust)}")
+        return math.nan
+    summary = json.loads((run_directory / "summary.json").read_bytes())
+    return float((summary["evaluation"] or {}).get("return_mean", math.nan))
+
+
+def _ended(command: Sequence[str]) -> int:
+    """Wait for a process, which has time to save when it is stopped; return its exit code."""
+    with subprocess.Popen(command) as process, _forwarded(process):
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # from a terminal it has reached the job as well
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                process.kill()
+                raise
+
+
+@contextmanager
+def _forwarded(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Hand SIGTERM on to a process: who ends a sweep means its jobs."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    try:
+        kept = signal.signal(signal.SIGTERM, forward)
+    except ValueError:  # not the main thread: its owner handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, kept or signal.SIG_DFL)
+
+
+def _reason(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _remedy(run_directory: Path, words: Sequence[str], trust: Sequence[str]) -> str:
+    if any((run_directory / "checkpoints" / "last").glob("manifest*.json")):
+        return shlex.join(["python", "train.py", f"resume={run_directory}", *trust])
+    own = [word for word in words if key_of(word) not in OF_ONE_JOB]
+    return f"python train.py {shlex.join(own)}"
+
+
+def _report(line: str) -> None:
+    path = os.environ.get(_REPORTS)
+    if path is None:  # a launcher that runs jobs elsewhere: its own report must do
+        raise RuntimeError(line)
+    with open(path, "a", encoding="utf-8") as file:  # one short write: jobs may end together
+        file.write(f"{line}\n")

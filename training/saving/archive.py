@@ -1,0 +1,147 @@
+"""The checkpoints of a run: the last ones, with everything, and the best one's weights."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from agents.agent import Agent
+from training.evaluation.evaluation import Evaluation, Evaluator
+from training.runs.progression import Progression
+from training.saving.checkpoint import (
+    Checkpoint,
+    DamagedCheckpoint,
+    load_checkpoint,
+    part_of,
+    roll_back,
+    save_checkpoint,
+)
+from training.saving.files import Entry
+
+_KEPT_BEST = 2
+"""Best checkpoints: the run may go on from before the newest one."""
+
+
+class Archive:
+    """`checkpoints/last` and `checkpoints/best` of one run.
+
+    Attributes:
+        env_steps: where `last` stands; None before there is one.
+    """
+
+    def __init__(self, directory: Path, agent: Agent, *, keep_last: int) -> None:
+        """Take the run's directory and the agent, whose tensors go into every checkpoint.
+
+        Its experience goes into `last` alone: only who goes on with the run needs it.
+        """
+        self._last, self._best = (directory / "checkpoints" / name for name in ("last", "best"))
+        self._agent, self._keep_last = agent, keep_last
+        self._chunks: Mapping[str, Entry] = {}  # of `last`, written or gone on from
+        self.env_steps: int | None = None
+
+    def save_last(
+        self,
+        at: Progression,
+        *,
+        tensors: Mapping[str, Tensor],
+        state: Mapping[str, Any],
+        must_succeed: bool,
+    ) -> None:
+        """Save everything.
+
+        A disk that is full costs the checkpoint, not the run: the next one may fit.
+
+        Raises:
+            OSError: it could not be saved, and there is no other way to go on from here.
+        """
+        experience = self._agent.experience()
+        if experience is not None:
+            kept, numbers = experience.state_dict()
+            tensors = {**tensors, **_named("experience", kept)}
+            state = {**state, "experience": numbers}
+        try:
+            self._chunks = self._save(
+                self._last,
+                at,
+                tensors=tensors,
+                state=state,
+                keep=self._keep_last,
+                chunks={} if experience is None else experience.chunks(),
+                known=self._chunks,
+            )
+        except OSError as error:
+            if must_succeed:
+                raise
+            warnings.warn(f"{error}; training goes on", RuntimeWarning, stacklevel=2)
+        else:
+            self.env_steps = at.env_steps
+
+    def save_best(self, at: Progression) -> None:
+        """Save the weights, which no evaluation so far has surpassed."""
+        assert at.best is not None
+        state = {"evaluation": at.best.state_dict()}
+        try:
+            self._save(self._best, at, tensors={}, state=state, keep=_KEPT_BEST)
+        except OSError as error:
+            warnings.warn(f"{error}; training goes on", RuntimeWarning, stacklevel=2)
+
+    def _save(
+        self,
+        directory: Path,
+        at: Progression,
+        *,
+        tensors: Mapping[str, Tensor],
+        state: Mapping[str, Any],
+        keep: int,
+        **chunks: Any,
+    ) -> Mapping[str, Entry]:
+        return save_checkpoint(
+            directory,
+            tensors={**_named("agent", self._agent.state_dict()), **tensors},
+            state={"env_steps": at.env_steps, "updates": at.updates, **state},
+            step=at.env_steps,
+            keep=keep,
+            **chunks,
+        )
+
+    def load_best(self) -> bool:
+        """Give the agent the best weights; False where they cannot be read."""
+        try:
+            tensors, _ = load_checkpoint(self._best)
+        except DamagedCheckpoint as error:
+            warnings.warn(f"{error}; the last weights are evaluated", RuntimeWarning, stacklevel=2)
+            return False
+        self._agent.load_state_dict(part_of(tensors, "agent"))
+        return True
+
+    def evaluate_best(
+        self, evaluator: Evaluator, episodes: int, at: Progression
+    ) -> Evaluation | None:
+        """Evaluate the best weights; None where they cannot be read. The agent keeps its own."""
+        own = {name: tensor.clone() for name, tensor in self._agent.state_dict().items()}
+        if not self.load_best():
+            return None
+        try:
+            return evaluator(self._agent, episodes=episodes, index=at.env_steps)
+        finally:
+            self._agent.load_state_dict(own)
+
+    def go_back(self, at: Progression, saved: Checkpoint) -> None:
+        """Go on from what `last` held at `at`; take back a best checkpoint of later steps."""
+        self.env_steps, self._chunks = at.env_steps, saved.chunks.entries
+        if at.best is None or roll_back(self._best, at.best_env_steps):
+            return
+        try:
+            _, state = load_checkpoint(self._best)
+        except DamagedCheckpoint:
+            at.best = None
+            return
+        at.best = Evaluation.from_state_dict(state["evaluation"])
+        at.best_env_steps = state["env_steps"]
+
+
+def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put a part's name before its tensors', as `part_of` takes it off again."""
+    return {f"{part}.{name}": tensor for name, tensor in tensors.items()}

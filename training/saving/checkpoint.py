@@ -1,0 +1,352 @@
+"""Checkpoints: pickle-free, checksummed, replaced atomically, with older ones to fall back on.
+
+A checkpoint is a manifest that names its files with sizes and SHA-256 sums, and carries a sum of
+its own. `manifest.json` is the newest; older ones stand beside it as `manifest-<step>.json`. New
+files never overwrite those that a manifest names, and `manifest.json` is replaced last, in one
+rename: whenever the process dies, the directory holds a complete checkpoint. Chunks
+(`training.saving.checkpoint`) are files that several checkpoints share.
+"""
+
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from training.saving.files import (
+    MANIFEST,
+    DamagedCheckpoint,
+    Entry,
+    files_of,
+    manifest_of,
+    manifests,
+    older_manifests,
+    older_name,
+    read_manifest,
+    read_verified,
+    replace,
+    sealed,
+    sync_directory,
+    to_json,
+    verify,
+    write,
+)
+
+Chunk = Callable[[], Mapping[str, Tensor]]
+_FILE = re.compile(r"chunk-[\w-]+\.safetensors")
+
+
+class SavedChunks(Mapping[str, dict[str, Tensor]]):
+    """The chunks of one checkpoint, read and verified whenever one is looked up.
+
+    One of them fits into memory beside what is made of them; all of them may not.
+
+    Attributes:
+        entries: of the files, by the chunks' names.
+    """
+
+    def __init__(self, directory: Path, entries: Mapping[str, Entry]) -> None:
+        """Take what a manifest says of them.
+
+        Raises:
+            DamagedCheckpoint: a file would lie elsewhere.
+        """
+        for entry in entries.values():
+            if not _FILE.fullmatch(entry["file"]):
+                raise DamagedCheckpoint(f"{directory}: no name of a chunk: {entry['file']!r}")
+        self._directory, self.entries = directory, dict(entries)
+
+    def __getitem__(self, name: str) -> dict[str, Tensor]:
+        """Read one; raises `DamagedCheckpoint` where it has changed since `verify`."""
+        entry = self.entries[name]
+        return safetensors.torch.load(read_verified(self._directory / entry["file"], entry))
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names as they were saved."""
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.entries)
+
+    def verify(self) -> None:
+        """Read every byte of all of them, and keep none.
+
+        Raises:
+            DamagedCheckpoint: one is not what was written.
+            OSError: one cannot be read.
+        """
+        for entry in self.entries.values():
+            verify(self._directory / entry["file"], entry)
+
+
+def file_of(name: str) -> str:
+    """Name the file of a chunk, as far as no other has that name.
+
+    Raises:
+        ValueError: the chunk's own name cannot be part of one.
+    """
+    file = f"chunk-{name}.safetensors"
+    if not _FILE.fullmatch(file):
+        raise ValueError(f"a chunk's name has letters, digits, _ and -; got {name!r}")
+    return file
+
+
+def still_there(
+    directory: Path, chunks: Mapping[str, Chunk], known: Mapping[str, Entry]
+) -> dict[str, Entry]:
+    """Return those of the known files that hold one of these chunks, as far as sizes tell."""
+    found = {}
+    for name in chunks.keys() & known.keys():
+        with suppress(OSError):
+            if (directory / known[name]["file"]).stat().st_size == known[name]["bytes"]:
+                found[name] = known[name]
+    return found
+
+
+def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """Encode tensors by name."""
+    # copies, because parameters are views of one vector and shared modules appear twice
+    whole = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    return safetensors.torch.save(whole)
+
+
+def bytes_of(chunk: Chunk) -> int:
+    """Tell how many bytes of numbers a chunk has, without encoding it."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in chunk().values())
+
+
+__all__ = [
+    "MANIFEST",
+    "Checkpoint",
+    "DamagedCheckpoint",
+    "load_checkpoint",
+    "open_checkpoint",
+    "part_of",
+    "roll_back",
+    "save_checkpoint",
+]
+
+Read = TypeVar("Read")
+_DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    SafetensorError,
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint: what was saved, its chunks still on the disk."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    chunks: SavedChunks
+
+
+def save_checkpoint(
+    directory: Path,
+    *,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    step: int,
+    keep: int = 1,
+    chunks: Mapping[str, Chunk] | None = None,
+    known: Mapping[str, Entry] | None = None,
+) -> dict[str, Entry]:
+    """Publish a checkpoint in `directory` as the newest one.
+
+    Args:
+        tensors: by name; saved as safetensors.
+        state: plain numbers, strings, lists and dicts; saved as JSON.
+        step: environment steps, part of the file names.
+        keep: how many checkpoints stay, this one included. Those of later steps go: they are of a
+            course that the run has left.
+        chunks: what else belongs to it, by name; read and written unless it is known.
+        known: the chunks that this process wrote before, or went on from: what was returned when it
+            saved last, or the `entries` of what it opened.
+
+    Returns:
+        The chunks of this checkpoint, known from now on.
+
+    Raises:
+        OSError: it could not be written; the previous checkpoint stands.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    own = {
+        f"tensors-{step}.safetensors": to_safetensors(tensors),
+        f"state-{step}.json": to_json(state),
+    }
+    chunks = chunks or {}
+    there = still_there(directory, chunks, known or {})
+    missing = {name: (file_of(name), chunks[name]) for name in chunks if name not in there}
+    kept = older_manifests(directory, before=step)[: keep - 1]
+    new = _NewFiles(directory)
+    try:
+        # One chunk at a time: together they may not fit into memory.
+        there |= {name: new.write(file, to_safetensors(c())) for name, (file, c) in missing.items()}
+        files = dict(map(_named, (new.write(name, data) for name, data in own.items())))
+        for older, data in kept:
+            replace(directory / older_name(older), data)
+        manifest = manifest_of(step, files, {name: there[name] for name in chunks})
+        replace(directory / MANIFEST, sealed(manifest))
+    except OSError as error:
+        new.remove()
+        size = sum(map(len, own.values())) + sum(bytes_of(chunk) for _, chunk in missing.values())
+        raise OSError(
+            error.errno, f"checkpoint of {size:,} bytes not saved: {error.strerror}", str(directory)
+        ) from error
+    sync_directory(directory)
+    _prune(directory, manifest, [older for older, _ in kept])
+    return dict(manifest.get("chunks", {}))
+
+
+def _named(entry: Entry) -> tuple[str, Entry]:
+    """Take the name of a file out of its entry."""
+    return entry["file"], {key: value for key, value in entry.items() if key != "file"}
+
+
+class _NewFiles:
+    """Files of a checkpoint that is being written, under names that no other file has."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._names: list[str] = []
+
+    def write(self, name: str, data: bytes) -> Entry:
+        """Write a file, wait until it is on disk, and describe it."""
+        free = _free_name(self._directory, name)
+        self._names.append(free)
+        write(self._directory / free, data)
+        return {"file": free, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        for name in self._names:
+            (self._directory / name).unlink(missing_ok=True)
+
+
+def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the newest whole checkpoint's tensors and state, after verifying every byte of them.
+
+    Warns where a newer one is damaged. Chunks are not looked at.
+
+    Raises:
+        DamagedCheckpoint: none is whole.
+    """
+    return _newest_whole(directory, _load)
+
+
+def open_checkpoint(directory: Path) -> Checkpoint:
+    """Open the newest checkpoint that is whole with its chunks, after verifying every byte.
+
+    Warns where a newer one is damaged.
+
+    Raises:
+        DamagedCheckpoint: none is whole.
+    """
+
+    def read(path: Path) -> Checkpoint:
+        tensors, state = _load(path)
+        chunks = SavedChunks(path.parent, read_manifest(path).get("chunks", {}))
+        chunks.verify()
+        return Checkpoint(tensors, state, chunks)
+
+    return _newest_whole(directory, read)
+
+
+def _newest_whole(directory: Path, read: Callable[[Path], Read]) -> Read:
+    """Read one checkpoint after the other until one is whole."""
+    damage: list[DamagedCheckpoint] = []
+    for path in manifests(directory):
+        try:
+            found = _guarded(read, path)
+        except DamagedCheckpoint as error:
+            damage.append(error)
+            continue
+        if damage:
+            warnings.warn(
+                f"{damage[0]}; the one before it is used ({path.name})",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return found
+    rest = f"; none of the {len(damage)} checkpoints there is whole" if damage[1:] else ""
+    raise DamagedCheckpoint(f"{damage[0]}{rest}") from damage[0]
+
+
+def _guarded(read: Callable[[Path], Read], path: Path) -> Read:
+    """Read the checkpoint of a manifest; whatever is wrong with it is damage."""
+    try:
+        return read(path)
+    except DamagedCheckpoint:
+        raise
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name
+        raise DamagedCheckpoint(f"no checkpoint in {path.parent}: {missing} is missing") from error
+    except _DAMAGE as error:
+        raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what the manifest names, but for its chunks."""
+    files = read_manifest(path)["files"]
+    tensors, state = (_verified(path.parent, files, kind) for kind in ("tensors", "state"))
+    return safetensors.torch.load(tensors), json.loads(state)
+
+
+def _verified(directory: Path, files: Mapping[str, Entry], kind: str) -> bytes:
+    """Read the one file of a kind that the manifest names; nothing outside of `directory`."""
+    (name,) = (name for name in files if re.fullmatch(rf"{kind}-[\w-]+\.\w+", name))
+    return read_verified(directory / name, files[name])
+
+
+def part_of(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Select one part's tensors, under the names that it gave them."""
+    prefix = f"{part}."
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def roll_back(directory: Path, step: int) -> bool:
+    """Make the checkpoint of `step` the newest, dropping later ones; False where it is gone."""
+    for manifest, data in older_manifests(directory, before=step + 1):
+        if manifest["step"] == step:
+            replace(directory / MANIFEST, data)
+            sync_directory(directory)
+            return True
+    return False
+
+
+def _prune(directory: Path, newest: Mapping[str, Any], older: Sequence[Mapping[str, Any]]) -> None:
+    """Remove what no manifest names any more."""
+    kept = {MANIFEST, *map(older_name, older)}
+    kept.update(file for manifest in (newest, *older) for file in files_of(manifest))
+    for path in directory.iterdir():
+        if path.name not in kept:
+            path.unlink()
+
+
+def _free_name(directory: Path, name: str) -> str:
+    """Return `name`, or a variant of it that no file has yet."""
+    stem, suffix = os.path.splitext(name)
+    candidate, attempt = name, 1
+    while os.path.lexists(directory / candidate):
+        candidate, attempt = f"{stem}-{attempt}{suffix}", attempt + 1
+    return candidate

@@ -1,0 +1,160 @@
+"""Manifests: the files that a checkpoint consists of, with sizes, sums and a sum of their own."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from conf.composing.stored import read_bytes
+
+
+def to_json(content: Mapping[str, Any]) -> bytes:
+    """Encode plain numbers, strings, lists and dicts; equal content gives equal bytes."""
+    return json.dumps(content, indent=1).encode()
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a new file, through no link that has its name, and wait until it is on disk."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put new content under a name in one rename; readers see the old or the new, never a part."""
+    temporary = path.with_name(f"{path.name}.new")
+    try:
+        if os.path.lexists(temporary):  # of a process that died, or a link to elsewhere
+            temporary.unlink()
+        write(temporary, data)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in a directory are on disk."""
+    if os.name != "posix":  # Windows cannot open directories
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+MANIFEST = "manifest.json"
+_FORMAT = 2
+_OLDER = re.compile(r"manifest-(\d+)\.json")
+_BLOCK = 1 << 20
+
+Entry = Mapping[str, Any]
+"""A file as a manifest has it: `bytes` and `sha256`; of a chunk, `file` too."""
+
+
+class DamagedCheckpoint(ValueError):
+    """A checkpoint is missing, incomplete, or not what was written."""
+
+
+def manifest_of(
+    step: int, files: Mapping[str, Entry], chunks: Mapping[str, Entry]
+) -> dict[str, Any]:
+    """Put a manifest together; it says nothing of chunks where there are none."""
+    manifest = {"format": _FORMAT, "step": step, "files": dict(files)}
+    return {**manifest, "chunks": dict(chunks)} if chunks else manifest
+
+
+def older_name(manifest: Mapping[str, Any]) -> str:
+    """Name a manifest that is not the newest any more."""
+    return f"manifest-{manifest['step']}.json"
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """Encode a manifest together with its own sum."""
+    return to_json({**content, "sha256": hashlib.sha256(to_json(content)).hexdigest()})
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest, every byte of which must be as it was written.
+
+    Raises:
+        DamagedCheckpoint: it is not, or is of another format.
+    """
+    data = read_bytes(path)
+    manifest: dict[str, Any] = json.loads(data)
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    if sealed(content) != data:
+        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one it names")
+    if manifest["format"] != _FORMAT:
+        raise DamagedCheckpoint(
+            f"{path} has format {manifest['format']}, this version reads format {_FORMAT}"
+        )
+    if type(manifest["step"]) is not int:  # it becomes part of names
+        raise DamagedCheckpoint(f"{path} is damaged: its step is {manifest['step']!r}")
+    return manifest
+
+
+def manifests(directory: Path) -> list[Path]:
+    """List where manifests are or should be, the newest first."""
+    older = (path for path in directory.glob("manifest-*.json") if _OLDER.fullmatch(path.name))
+    return [
+        directory / MANIFEST,
+        *sorted(older, key=lambda path: -int(path.stem.partition("-")[2])),
+    ]
+
+
+def older_manifests(directory: Path, *, before: int) -> list[tuple[dict[str, Any], bytes]]:
+    """List readable manifests of earlier steps with their bytes, latest first, once each."""
+    found: dict[int, tuple[dict[str, Any], bytes]] = {}
+    for path in (*directory.glob("manifest-*.json"), directory / MANIFEST):
+        try:
+            manifest, data = read_manifest(path), path.read_bytes()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            continue
+        if manifest["step"] < before:
+            found[manifest["step"]] = manifest, data
+    return [found[step] for step in sorted(found, reverse=True)]
+
+
+def files_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Name the files of a checkpoint, its chunks' among them."""
+    return [*manifest["files"], *(entry["file"] for entry in manifest.get("chunks", {}).values())]
+
+
+def read_verified(path: Path, entry: Entry) -> bytes:
+    """Read a file that must be as it was written.
+
+    Raises:
+        DamagedCheckpoint: it is not.
+        OSError: it cannot be read.
+    """
+    _check_size(path, entry)
+    data = path.read_bytes()
+    _check_sum(path, entry, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def verify(path: Path, entry: Entry) -> None:
+    """Read a file block by block and keep nothing of it; errors as `read_verified`."""
+    _check_size(path, entry)
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            total.update(block)
+    _check_sum(path, entry, total.hexdigest())
+
+
+def _check_size(path: Path, entry: Entry) -> None:
+    # before it is read, which of a pipe or a device may never end
+    if path.stat().st_size != entry["bytes"] or not path.is_file():
+        raise DamagedCheckpoint(f"{path} is damaged: its size is not the one in {MANIFEST}")
+
+
+def _check_sum(path: Path, entry: Entry, found: str) -> None:
+    if found != entry["sha256"]:
+        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")

@@ -1,0 +1,294 @@
+"""Starts training from weights that exist: of a run, of behaviour cloning, of a file."""
+
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from omegaconf import DictConfig
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from agents.agent import Agent
+from networks.autoencoding.autoencoder import Encoder
+from networks.extractors.composite import DictExtractor, Joined
+from networks.observations import Shapes
+from training.building.extractors import inner_configuration, part_configuration
+from training.building.instantiation import plain
+from training.saving.checkpoint import load_checkpoint, part_of
+
+_PLACES = ("checkpoints/last", "pretraining/weights", "weights", "")
+"""Where a directory may keep its checkpoint: a run, what was pre-trained, a checkpoint itself."""
+_PICKLED = b"\x80"
+"""The first byte of a pickle, as torch wrote files before it used archives."""
+
+
+def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
+    """Read every tensor under `source` by its name.
+
+    Args:
+        key: of the configuration that names `source`, for messages.
+        source: a run (its last checkpoint), what `pretrain.py` wrote, a checkpoint's directory, a
+            safetensors file, or a file of `torch.save` that holds tensors only.
+
+    Raises:
+        ValueError: nothing is there, or it is damaged, or it would have to be executed.
+    """
+    if source.is_dir():
+        return _read_directory(key, source)[0]
+    if not source.is_file():
+        raise ValueError(
+            f"{key}={source}: nothing is there; expected a run, a checkpoint or a .safetensors file"
+        )
+    try:
+        is_of_torch = zipfile.is_zipfile(source) or _starts_with(source, _PICKLED)
+        return _read_torch(key, source) if is_of_torch else safetensors.torch.load_file(source)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{key}={source}: cannot be read as a run or a safetensors file: {error}"
+        ) from error
+
+
+def frames_behind(source: Path) -> int:
+    """Tell how many environment steps pre-training took for the weights there; 0 for all else."""
+    try:
+        _, state = _read_directory("", source)
+        if "progression" in state:  # a run
+            return int(state["progression"]["pretraining_env_steps"])
+        return int(state["pretraining"]["env_steps"]) + int(state.get("earlier_env_steps", 0))
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return 0
+
+
+def _read_directory(key: str, source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    for place in _PLACES:
+        if any((source / place).glob("manifest*.json")):
+            return load_checkpoint(source / place)
+    raise ValueError(f"{key}={source}: neither a run nor a checkpoint is there")
+
+
+def _starts_with(path: Path, beginning: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(beginning)) == beginning
+
+
+def _read_torch(key: str, source: Path) -> dict[str, Tensor]:
+    try:
+        return dict(_tensors(torch.load(source, map_location="cpu", weights_only=True)))
+    except Exception as error:  # whatever the file makes the restricted loader stumble over
+        raise ValueError(
+            f"{key}={source}: not loaded, as it holds more than tensors (or is damaged), and "
+            "reading that would run code from it; save the state_dict() alone, best as safetensors"
+        ) from error
+
+
+def _tensors(node: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of nested mappings, their names joined by dots."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(node, Tensor):
+        yield name, node
+
+
+_WRAPPING = re.compile(
+    r"(?:(?:_orig_mod|actor|agent|backbone|critic|encoder|extractor|features_extractor|model|"
+    r"model_state_dict|module|network|pi_features_extractor|policy|state_dict|"
+    r"vf_features_extractor)\.)*"
+)
+"""What may stand before a tensor's name where the extractor was part of something larger."""
+_NORMALIZATIONS = ("normalization", "agent.actor.normalization")
+"""Where pre-training and runs keep the statistics of observations."""
+_LISTED = 6
+"""Names that a report spells out."""
+
+
+def load_weights(config: DictConfig, agent: Agent) -> tuple[list[str], int]:
+    """Give an agent's extractors the weights that the configuration names.
+
+    Actor and critic get the same where the critic's extractor is built like the actor's.
+
+    Returns:
+        A line for each key that names weights, and the environment steps of their pre-training.
+
+    Raises:
+        ValueError: in one line, why weights cannot be taken.
+    """
+    lines, sources = [], set()
+    for key, source, modules in _wanted(config, agent):
+        found = read_tensors(f"{key}.weights", source)
+        if key == "extractor":
+            _take_normalization(agent, found, source)
+        reports = [load_into(key, module, found, source) for module in modules]
+        lines.append(reports[0])
+        sources.add(source.resolve())
+    return lines, sum(map(frames_behind, sources))
+
+
+def _take_normalization(agent: Any, found: Mapping[str, Tensor], source: Path) -> None:
+    """Give an agent the statistics that its extractor's weights were trained behind.
+
+    Raises:
+        ValueError: they were trained on normalised observations and would read raw ones, or the
+            other way round.
+    """
+    if not source.is_dir():
+        return  # a file of somebody else's says nothing of it
+    own = agent.actor.normalization
+    statistics = next(
+        (part for name in _NORMALIZATIONS if (part := part_of(found, name))), dict[str, Tensor]()
+    )
+    if bool(statistics) != bool(own.learns):
+        there = str(bool(statistics)).lower()
+        raise ValueError(
+            f"extractor.weights={source}: trained with normalize_observations={there}, which an "
+            f"extractor does not do without; set normalize_observations={there}"
+        )
+    shapes = {name: tensor.shape for name, tensor in own.state_dict().items()}
+    if {name: tensor.shape for name, tensor in statistics.items()} == shapes:
+        own.load_state_dict(statistics)
+
+
+def load_into(key: str, module: nn.Module, found: Mapping[str, Tensor], source: Path) -> str:
+    """Give a module the tensors of its names, which may stand behind a common prefix.
+
+    Args:
+        key: of the module's configuration; under `critic` a run's critic comes first.
+        source: for messages.
+
+    Raises:
+        ValueError: no tensor has a name of the module's, or one has another shape.
+    """
+    own = module.state_dict()
+    if not own:
+        raise ValueError(f"{key}.weights={source}: {type(module).__name__} has no weights to load")
+    prefix = _prefix(found, own, prefers_critic=key.startswith("critic"))
+    if prefix is None:
+        raise ValueError(
+            f"{key}.weights={source}: none of its {len(found)} tensors has a name of this "
+            f"extractor's, such as {next(iter(own))}"
+        )
+    common = {name: found[prefix + name] for name in own if prefix + name in found}
+    for name, tensor in common.items():
+        if tensor.shape != own[name].shape:
+            raise ValueError(
+                f"{key}.weights={source}: {prefix}{name} has shape {tuple(tensor.shape)} there and "
+                f"{tuple(own[name].shape)} here; choose the extractor that the weights are of"
+            )
+    module.load_state_dict(common, strict=False)
+    rest = _listed([name for name in own if name not in common])
+    return f"{key}: {len(common)} of {len(own)} tensors from {source}{rest}"
+
+
+def _prefix(
+    found: Mapping[str, Tensor], own: Mapping[str, Tensor], *, prefers_critic: bool
+) -> str | None:
+    """Choose the prefix behind which most of a module's names are found; None where none is."""
+    counts: Counter[str] = Counter()
+    for name in found:
+        wrapping = _WRAPPING.match(name)
+        assert wrapping is not None  # it matches nothing as well
+        cuts = [0, *(dot.end() for dot in re.finditer(r"\.", wrapping.group()))]
+        counts.update(name[:cut] for cut in cuts if name[cut:] in own)
+    if not counts:
+        return None
+
+    def suitability(prefix: str) -> tuple[bool, int, int]:
+        words = prefix.split(".")
+        other, mine = ("actor", "critic") if prefers_critic else ("critic", "actor")
+        return other not in words or mine in words, counts[prefix], -len(prefix)
+
+    return max(counts, key=suitability)
+
+
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"; as drawn: {', '.join(names[:_LISTED])}{more}"
+
+
+def _wanted(config: DictConfig, agent: Any) -> Iterator[tuple[str, Path, list[nn.Module]]]:
+    """Yield each key with the weights it names and the modules that are to have them."""
+    own_critic = plain(config.critic.extractor)
+    shape = agent.actor.inputs.shape
+    backbones = agent.networks.backbones
+    alike = [agent.actor] if own_critic else list(backbones.values())
+    extractors = list({id(each.extractor): each.extractor for each in alike}.values())
+    yield from _walk("extractor", plain(config.extractor), extractors, shape)
+    if own_critic:
+        yield from _walk("critic.extractor", own_critic, [backbones["critic"].extractor], shape)
+
+
+def _walk(
+    key: str, options: Mapping[str, Any], modules: Sequence[nn.Module], shape: Shapes
+) -> Iterator[tuple[str, Path, list[nn.Module]]]:
+    """Yield the weights of extractors and of those inside of them, the outer ones first."""
+    inside: list[Any] = [each.extractor if isinstance(each, Joined) else each for each in modules]
+    if options.get("weights"):
+        yield key, Path(options["weights"]), inside
+    first = inside[0]
+    if isinstance(first, DictExtractor):
+        assert isinstance(shape, dict)
+        for name, part in shape.items():
+            where, config = part_configuration(key, options, name)
+            yield from _walk(where, config, [each.parts[name] for each in inside], part)
+    elif isinstance(first, Encoder):
+        yield from _walk_inside(key, options, [each.encoder for each in inside], shape)
+
+
+def _walk_inside(
+    key: str, options: Mapping[str, Any], modules: Sequence[Any], shape: Shapes
+) -> Iterator[tuple[str, Path, list[nn.Module]]]:
+    """Yield the weights of the extractor that an encoder reads, or of those of each part."""
+    if options["encoder"] is not None or not isinstance(shape, dict):
+        where, config = inner_configuration(key, options, shape)
+        yield from _walk(where, config, modules, shape)
+        return
+    for name, part in shape.items():
+        where, config = inner_configuration(key, options, part)
+        yield from _walk(where, config, [each.parts[name] for each in modules], part)
+
+
+_OF_A_RUN = ("optimizer", "preparation", "clock", "target", "reward_scaling")
+"""What an agent keeps of its own course; a warm start takes networks and their normalisation."""
+
+
+def warm_start(agent: Agent, source: Path) -> str:
+    """Give an agent the weights found under `source` by their names; say which there were.
+
+    Args:
+        source: as `training.saving.weights.read_tensors` takes it.
+
+    Raises:
+        ValueError: no weights are there, none has a name of the agent's, or one has another shape.
+    """
+    tensors = read_tensors("init_from", source)
+    found = part_of(tensors, "agent") or tensors
+    own = {k: v for k, v in agent.state_dict().items() if k.partition(".")[0] not in _OF_A_RUN}
+    common = {name: tensor for name, tensor in found.items() if name in own}
+    if not common:
+        raise ValueError(
+            f"init_from={source}: none of its {len(found)} tensors has a name of this agent's, "
+            f"such as {next(iter(own))}"
+        )
+    for name, tensor in common.items():
+        if tensor.shape != own[name].shape:
+            raise ValueError(
+                f"init_from={source}: {name} has shape {tuple(tensor.shape)} there and "
+                f"{tuple(own[name].shape)} here; choose the network that the weights are of"
+            )
+    agent.load_state_dict(common, strict=False)
+    missing = sorted({_part(name) for name in own.keys() - common.keys()})
+    rest = f"; as drawn: {', '.join(missing)}" if missing else ""
+    return f"started from {source}: {len(common)} of {len(own)} tensors{rest}"
+
+
+def _part(name: str) -> str:
+    """Name the part that a tensor belongs to: `actor.memory`, `value_head`."""
+    first, second, *_ = [*name.split("."), ""]
+    return f"{first}.{second}" if first in ("actor", "critic") else first

@@ -1,0 +1,1 @@
+"""Collecting the stream and the one loop that learns from it."""

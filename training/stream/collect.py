@@ -1,0 +1,306 @@
+"""Collects the stream: steps vector environments with an agent into preallocated storage."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from torch import Tensor
+
+from agents.trajectory import Trajectory
+from envs.seeding import environment_seeds
+from envs.vector.base import SlotVectorEnv, reset_with_seeds
+from envs.vector.batch import shown
+from networks.heads.acting import PolicyHead
+from networks.mirror import Array
+from networks.observations import Observations, map_observations
+from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
+from training.stream.storage import Storage
+
+
+class Lives:
+    """Tells which environments lost a life in a step and go on.
+
+    They say how many they have left in `infos["lives"]`, as Atari's do.
+    """
+
+    def __init__(self, num_envs: int, infos: Mapping[str, Any]) -> None:
+        """Take the lives that a reset told.
+
+        Raises:
+            ValueError: it told none.
+        """
+        if "lives" not in infos:
+            raise ValueError(
+                "env.life_loss=true: the environments tell no lives in their info; "
+                "use env.life_loss=false"
+            )
+        self._left = np.zeros(num_envs, np.int64)
+        self.lost(infos)
+
+    def lost(self, infos: Mapping[str, Any]) -> Array:
+        """Take one step of every environment; return where a life was lost, `[B]`."""
+        lives = np.asarray(infos.get("lives", self._left))
+        # Single environments tell a mask besides: who failed told nothing.
+        left = np.where(infos.get("_lives", True), lives, self._left)
+        has_lost = left < self._left
+        self._left = left.astype(np.int64)
+        return np.asarray(has_lost)
+
+    def forget(self, chosen: Array) -> None:
+        """Know nothing of the environments where `chosen [B]` is True: another game began."""
+        self._left[chosen] = 0
+
+    def state_dict(self) -> list[int]:
+        """Return the lives that are left."""
+        return [int(count) for count in self._left]
+
+    def load_state_dict(self, state: Sequence[int]) -> None:
+        """Go on from what was saved."""
+        self._left = np.array(state, np.int64)
+
+
+class Player(Protocol):
+    """What steps environments: an agent, or whoever acts as one does."""
+
+    @property
+    def policy_head(self) -> PolicyHead:
+        """What actions are like."""
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Return the memory before any observation, `[B, S]`."""
+
+    def act(
+        self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Choose one action per environment and advance the memory."""
+
+    def to_environment(self, actions: Tensor) -> Array:
+        """Map the policy's actions to the environment's."""
+
+
+class Collector:
+    """Steps environments with an agent, `rollout_length` steps at a time.
+
+    The environments run with Gymnasium's `NEXT_STEP` autoreset: the step after an episode's end
+    only resets, and is marked by `is_first` on the observation that it leads to. The memory's state
+    and the episodes under way go on from one trajectory to the next.
+
+    Attributes:
+        env_steps: valid steps taken so far, over all environments.
+        episodes: episodes that the latest trajectory finished.
+        seconds: of the latest trajectory, by phase (`environment`, `acting`).
+        trajectory: the latest; None before the first.
+        should_abandon: asked before every step; True gives the trajectory up.
+    """
+
+    def __init__(
+        self,
+        environments: VectorEnv[Any, Any, Any],
+        *,
+        rollout_length: int,
+        seeds: Sequence[int],
+        life_loss: bool = False,
+    ) -> None:
+        """Allocate storage and reset every environment with its seed.
+
+        Args:
+            life_loss: whether a lost life ends an episode of the stream, though the game goes on.
+                The step after it is then marked like one that resets; its reward enters the score
+                alone.
+
+        Raises:
+            ValueError: the environments have no lives.
+        """
+        self.environments = environments
+        self.env_steps = 0
+        self.episodes: list[Episode] = []
+        self.trajectory: Trajectory | None = None
+        self.seconds = {"environment": 0.0, "acting": 0.0}
+        self.should_abandon: Callable[[], bool] = lambda: False
+        first, infos = reset_with_seeds(environments, seeds)
+        num_envs = environments.num_envs
+        self._lives = Lives(num_envs, infos) if life_loss else None
+        self._storage = Storage(rollout_length, first)
+        self._storage.put(-1, first)
+        self._storage.is_first[-1] = True
+        self._ended = np.zeros(num_envs, dtype=bool)  # episodes of the stream
+        self._is_over = self._ended  # those of the environments
+        self._counter = EpisodeCounter(environments)
+        self._state: Tensor | None = None
+        self._is_between = True  # and not in the middle of a trajectory
+
+    @property
+    def restarts(self) -> int:
+        """Environments that failed and were started anew."""
+        unwrapped = self.environments.unwrapped
+        return unwrapped.restarts if isinstance(unwrapped, SlotVectorEnv) else 0
+
+    def collect(self, agent: Player) -> Trajectory:
+        """Take `rollout_length` steps in every environment.
+
+        The trajectory is a view of storage that the next call overwrites.
+
+        Raises:
+            InvalidExperience: a reward or observation was not finite.
+            Abandoned: it was asked to stop.
+        """
+        storage = self._storage
+        self._is_between = False
+        storage.rewind()
+        state = self._state
+        if state is None:
+            state = agent.initial_state(self.environments.num_envs)
+        storage.allocate_actions(agent.policy_head)
+        before = state
+        self.episodes = []
+        self.seconds = {"environment": 0.0, "acting": 0.0}
+        for step in range(storage.length):
+            if self.should_abandon():
+                raise Abandoned
+            state = self._step(agent, step, state)
+        self._state = state
+        trajectory = storage.trajectory(state=before)
+        _refuse_non_finite(trajectory)
+        self.env_steps += storage.valid_steps
+        self._is_between = True
+        self.trajectory = trajectory
+        return trajectory
+
+    def _step(self, agent: Player, step: int, state: Tensor) -> Tensor:
+        storage = self._storage
+        started = time.perf_counter()
+        actions, state = agent.act(
+            storage.observations_at[step], state, storage.is_first_at[step], explore=True
+        )
+        sent = agent.to_environment(actions)
+        acted = time.perf_counter()
+        observations, rewards, terminated, truncated, infos = self.environments.step(sent)
+        stepped = time.perf_counter()
+        storage.action_array[step] = actions.numpy()
+        storage.put(step + 1, observations)
+        storage.reward_array[step] = rewards
+        storage.terminated_array[step] = terminated
+        storage.truncated_array[step] = truncated
+        ended = is_over = terminated | truncated
+        if self._lives is not None:
+            ended = is_over | self._end_lives(step, self._lives.lost(infos) & ~is_over)
+        if "restarted" in infos:
+            self._cut(step, infos["restarted"])
+        # An episode that ended one step earlier opens anew with this step's observation.
+        storage.is_first_array[step + 1] = self._ended
+        self.episodes += self._counter.add(rewards, self._is_over, is_over, infos)
+        self._ended, self._is_over = ended, is_over
+        self.seconds["acting"] += acted - started
+        self.seconds["environment"] += stepped - acted
+        return state
+
+    def _end_lives(self, step: int, has_lost: Array) -> Array:
+        """End episodes of the stream where a life was lost; return where.
+
+        The step after a lost life opens the next episode: like one that resets it is not learnt
+        from, and ends nothing unless the game is over.
+        """
+        self._storage.reward_array[step][self._ended] = 0.0
+        ends = has_lost & ~self._ended
+        self._storage.terminated_array[step] |= ends
+        return ends
+
+    def _cut(self, step: int, restarted: Array) -> None:
+        """Turn the step at which environments failed into the one that resets them.
+
+        The episodes end one step earlier, at the last observation there was: cut, not terminated.
+        """
+        self._counter.forget(restarted & ~self._is_over)
+        if self._lives is not None:
+            self._lives.forget(restarted)
+        if step > 0:
+            self._storage.truncated_array[step - 1] |= restarted & ~self._ended
+        self._ended, self._is_over = self._ended | restarted, self._is_over | restarted
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return all that the next trajectory depends on, as tensors and as plain Python.
+
+        Between trajectories, that is: where collecting broke off, the environments have left the
+        point that all the rest stands at, and will begin anew.
+        """
+        unwrapped = self.environments.unwrapped
+        snapshots = None
+        if isinstance(unwrapped, SlotVectorEnv) and self._is_between:
+            snapshots = unwrapped.snapshot()
+        tensors = {"is_first": self._storage.is_first[-1]}
+        if self._state is not None:
+            tensors["memory"] = self._state
+        return tensors, {
+            "env_steps": self.env_steps,
+            "ended": self._ended.tolist(),
+            "over": self._is_over.tolist(),
+            "lives": None if self._lives is None else self._lives.state_dict(),
+            "episodes": self._counter.state_dict(),
+            "environments": snapshots,
+        }
+
+    def load_state_dict(
+        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, seed: int
+    ) -> list[bool]:
+        """Go on from a saved state; tell which environments are exactly where they were.
+
+        Any other begins a new episode, whose first observation opens the next trajectory: what the
+        stream holds is true, if not what it would have held.
+
+        Args:
+            seed: of the run, from which environments without a saved state are seeded.
+        """
+        environments, storage = self.environments, self._storage
+        unwrapped = environments.unwrapped
+        if isinstance(unwrapped, SlotVectorEnv) and state["environments"] is not None:
+            exact = np.array(unwrapped.restore(state["environments"]))
+            current = unwrapped.current_observations()
+        else:
+            exact = np.zeros(environments.num_envs, dtype=bool)
+            seeds = environment_seeds(
+                seed, environments.num_envs, purpose="resume", index=state["env_steps"]
+            )
+            current, _ = reset_with_seeds(environments, seeds)
+        storage.put(-1, current)
+        storage.is_first[-1] = tensors["is_first"] | torch.from_numpy(~exact)
+        self.env_steps = state["env_steps"]
+        self._ended = np.array(state["ended"]) & exact
+        # Where lives are not looked at, both are the same.
+        self._is_over = np.array(state["over"]) & exact
+        if self._lives is not None:
+            self._lives.load_state_dict(state["lives"])
+            self._lives.forget(~exact)
+        self._counter.load_state_dict(state["episodes"])
+        self._counter.forget(~exact)
+        self._state = tensors["memory"].clone() if "memory" in tensors else None
+        return [bool(is_exact) for is_exact in exact]
+
+
+def _refuse_non_finite(trajectory: Trajectory) -> None:
+    """Refuse what a vector environment that does not look at its numbers may have let through."""
+    _refuse_rows(trajectory, "reward", trajectory.rewards, ahead=0)
+    # An observation's row is one ahead of the step that led to it; the first came with a reset.
+    map_observations(
+        lambda rows: _refuse_rows(trajectory, "observation", rows, ahead=1),
+        trajectory.observations,
+    )
+
+
+def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int) -> None:
+    # A sum is finite only where all are; where it is not, they are looked at one by one.
+    if not rows.is_floating_point() or math.isfinite(rows.sum()) or rows.isfinite().all():
+        return
+    row, environment, *_ = (~rows.isfinite()).nonzero()[0].tolist()
+    step = row - ahead
+    when = "at its reset"
+    if step >= 0:
+        action = trajectory.actions[step, environment].tolist()
+        when = f"at step {step} of the rollout, after action {action}"
+    raise InvalidExperience(
+        f"environment {environment} sent a {name} that is not finite "
+        f"({shown(rows[row, environment].tolist())}) {when}; mend it or wrap it (env.wrappers)"
+    )

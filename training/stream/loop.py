@@ -1,0 +1,76 @@
+"""The one loop of every agent: collect, learn, again."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.agent import Agent
+from training.stream.collect import Collector
+from training.stream.episodes import Episode
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What one round of collecting and learning did.
+
+    Attributes:
+        env_steps: valid steps taken since the beginning, over all environments.
+        metrics: of `learn`, by TensorBoard tag.
+        episodes: that ended while collecting.
+        seconds: by phase: `environment`, `acting`, `update`, `rest`.
+    """
+
+    env_steps: int
+    metrics: dict[str, Tensor]
+    episodes: list[Episode]
+    seconds: dict[str, float]
+
+    def numbers(self) -> dict[str, float]:
+        """Metrics as plain numbers; waits for a GPU that still computes them."""
+        return {tag: float(value) for tag, value in self.metrics.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is still to be logged, as plain numbers."""
+        return {"env_steps": self.env_steps, "metrics": self.numbers(), "seconds": self.seconds}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "Iteration":
+        """Bring back what is still to be logged; its episodes are counted already."""
+        metrics = {
+            tag: torch.tensor(value, dtype=torch.float64) for tag, value in state["metrics"].items()
+        }
+        return cls(state["env_steps"], metrics, [], state["seconds"])
+
+
+def iterations(
+    agent: Agent,
+    collector: Collector,
+    *,
+    total_env_steps: int,
+    is_watched: Callable[[int], bool] = lambda env_steps: True,
+) -> Iterator[Iteration]:
+    """Collect and learn until `total_env_steps` valid steps were taken.
+
+    The agent's schedules see the share of steps taken before each round: the first round learns at
+    the schedule's start, and none at its very end.
+
+    Args:
+        is_watched: whether anybody reads the metrics of the round that ends at a number of steps.
+    """
+    while collector.env_steps < total_env_steps:
+        started = time.perf_counter()
+        agent.reach(collector.env_steps, total_env_steps=total_env_steps)
+        trajectory = collector.collect(agent)
+        collected = time.perf_counter()
+        agent.is_watched = is_watched(collector.env_steps)
+        metrics = agent.learn(trajectory)
+        if agent.device.type == "cuda":  # learn() only queues its work there
+            torch.cuda.synchronize(agent.device)
+        learnt = time.perf_counter()
+        seconds = {**collector.seconds, "update": learnt - collected}
+        seconds["rest"] = learnt - started - sum(seconds.values())
+        yield Iteration(collector.env_steps, metrics, collector.episodes, seconds)

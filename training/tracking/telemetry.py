@@ -1,0 +1,280 @@
+"""What networks make of what they observe, measured where a run is evaluated.
+
+The latest trajectory is read once more, by the weights as they are. Nothing is changed: no weight,
+no statistic, no random number.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from agents.agent import Agent
+from agents.trajectory import Trajectory
+from envs.spaces import one_line
+from networks.autoencoding.losses import AuxiliaryLoss
+from networks.backbone import Backbone
+from networks.observations import map_observations
+
+_DORMANT = 0.025
+"""Part of its layer's mean activation up to which a unit counts as dormant."""
+_LEFT_OUT = 0.01
+"""Part of the singular values' sum that the effective rank leaves out."""
+_SATURATED = 0.99
+_OF_NO_UNIT = (nn.MultiheadAttention, nn.Softmax, nn.LogSoftmax, nn.Softmax2d, nn.Softmin)
+"""Modules beside PyTorch's activations that do not act unit by unit."""
+
+
+def dormant_share(layers: Sequence[Float[Tensor, " K"]]) -> Float[Tensor, ""]:
+    """Share of units that hardly ever react, over several layers.
+
+        s_i = mean |h_i| / mean_k mean |h_k|,   dormant if s_i <= 0.025
+
+    Source: Sokar et al. (2023), arXiv:2302.12902, definitions 3.1 and 3.2.
+
+    Args:
+        layers: mean absolute activation of each unit.
+    """
+    scores = [sizes / (sizes.mean() + 1e-9) for sizes in layers]
+    return (torch.cat(scores) <= _DORMANT).float().mean()
+
+
+def effective_rank(features: Float[Tensor, "N F"]) -> Float[Tensor, ""]:
+    """Count the directions that features make use of; nan where they are not finite.
+
+        min k:  sum_{i <= k} sigma_i / sum_i sigma_i >= 1 - 0.01,   singular values in falling order
+
+    Source: Kumar et al. (2021), arXiv:2010.14498, srank in section 3.
+    """
+    if not features.isfinite().all():
+        return features.new_tensor(torch.nan)
+    wide = features.double()
+    # Eigenvalues of the smaller product: twenty times as fast as singular values.
+    gram = wide.T @ wide if wide.shape[0] > wide.shape[1] else wide @ wide.T
+    values = torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt().flip(0)
+    needed: Tensor = values.cumsum(0) < (1 - _LEFT_OUT) * values.sum()
+    rank: Tensor = needed.sum() + (values.sum() > 0)
+    return rank.float()
+
+
+def mean_norm(rows: Float[Tensor, "*N F"]) -> Float[Tensor, ""]:
+    """Mean Euclidean norm of rows."""
+    norms: Tensor = rows.norm(dim=-1)
+    return norms.mean()
+
+
+def saturation(state: Float[Tensor, "*N S"]) -> Float[Tensor, ""]:
+    """Share of a state's numbers that lie at one of the ends of [-1, 1]."""
+    return (state.abs() > _SATURATED).float().mean()
+
+
+class Activations:
+    """Mean absolute activation of every unit, over batches: maps of an image are one unit each."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._sums: list[Tensor] = []
+        self._counts: list[int] = []
+        self._next = 0
+
+    @contextmanager
+    def watching(self, module: nn.Module) -> Iterator[None]:
+        """Add up what the activation layers of a module put out in one call of it."""
+        self._next = 0
+        hooks = [layer.register_forward_hook(self._add) for layer in _activations_of(module)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _add(self, layer: nn.Module, inputs: object, output: Tensor) -> None:
+        units = 1 if output.dim() > 3 else output.dim() - 1  # [N, C, H, W], or [N, ..., F]
+        others = [axis for axis in range(output.dim()) if axis != units]
+        sizes = output.detach().abs().float().sum(others)
+        count = output.numel() // output.shape[units]
+        # A layer that is called twice is two layers.
+        if self._next == len(self._sums):
+            self._sums.append(sizes)
+            self._counts.append(count)
+        else:
+            self._sums[self._next] += sizes
+            self._counts[self._next] += count
+        self._next += 1
+
+    def means(self) -> list[Float[Tensor, " K"]]:
+        """Return the mean absolute activation of each unit, layer by layer."""
+        return [sizes / count for sizes, count in zip(self._sums, self._counts, strict=True)]
+
+
+def _activations_of(module: nn.Module) -> list[nn.Module]:
+    return [
+        layer
+        for layer in module.modules()
+        if type(layer).__module__ == "torch.nn.modules.activation"
+        and not isinstance(layer, _OF_NO_UNIT)
+    ]
+
+
+_ROWS = 512
+"""Observations that are looked at."""
+_ROWS_AT_ONCE = 64
+_STEPS = 64
+"""Steps through which memories are followed at most, unless there are few environments."""
+_PICTURES = 8
+_PICTURE = "images/reconstruction"
+"""Tag of an observation without parts, said again from the actor's features."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of an agent's networks, by TensorBoard's tags.
+
+    Attributes:
+        pictures: `uint8 [H, W, 3]`.
+    """
+
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    pictures: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+
+
+class Representation:
+    """Measures an agent's networks, and draws what they can say again of what they saw.
+
+    What goes wrong with it must not end training: it is reported as a warning.
+    """
+
+    def look(self, agent: Agent, trajectory: Trajectory) -> Look:
+        """Look at the agent as it is, on the trajectory that it learnt from last."""
+        try:
+            return look_at(agent, trajectory)
+        except Exception as error:  # of networks and losses of the user's, whatever they raise
+            message = f"networks not measured: {one_line(error)}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            return Look()
+
+
+class NoRepresentation:
+    """Measures nothing."""
+
+    def look(self, agent: Agent, trajectory: Trajectory) -> Look:
+        """See nothing."""
+        return Look()
+
+
+def build_telemetry(config: DictConfig) -> Representation | NoRepresentation:
+    """Build what `tracking.representation` asks for; without curves there is nobody to see it."""
+    is_wanted = config.tracking.representation and config.tracking.tensorboard
+    return Representation() if is_wanted else NoRepresentation()
+
+
+@torch.no_grad()
+def look_at(agent: Agent, trajectory: Trajectory) -> Look:
+    """Measure every backbone of an agent and every part's weights."""
+    scalars = {
+        f"weight_norm/{part}": torch.stack([each.norm() for each in parameters]).norm()
+        for part, parameters in agent.parts().items()
+        if parameters
+    }
+    pictures: dict[str, npt.NDArray[np.uint8]] = {}
+    # A network of the user's may draw even where nothing is learnt.
+    with torch.random.fork_rng(devices=[agent.device] if agent.device.type == "cuda" else []):
+        for name, backbone in agent.networks.backbones.items():
+            reading = _Reading(backbone, trajectory, agent.device, is_actor=backbone is agent.actor)
+            scalars |= {f"representation/{name}/{tag}": m for tag, m in reading.measures().items()}
+            pictures |= _pictures(agent, name, reading)
+    return Look({tag: float(value) for tag, value in scalars.items()}, pictures)
+
+
+class _Reading:
+    """One backbone's reading of a part of a trajectory, chosen by its shape alone.
+
+    Without a memory: observations evenly spread over it. With one: its first steps, of environments
+    evenly spread; the actor's memory goes on from where it was, a critic's own begins empty.
+    """
+
+    def __init__(
+        self, backbone: Backbone, trajectory: Trajectory, device: torch.device, *, is_actor: bool
+    ) -> None:
+        self._memory = backbone.memory
+        self._extractor = backbone.extractor
+        steps, num_envs = trajectory.rewards.shape
+        chosen = _spread(steps * num_envs, _ROWS)
+        if self._memory.state_size:
+            envs = _spread(num_envs, _ROWS // min(steps, _STEPS))
+            steps = min(steps, max(_ROWS // len(envs), 1))
+            chosen = (num_envs * torch.arange(steps)[:, None] + envs).flatten()
+            self._is_first = trajectory.is_first[:steps, envs].to(device)
+            initial = self._memory.initial_state(len(envs))
+            self._state = (trajectory.state[envs] if is_actor else initial).to(device)
+        self.rows = backbone.rows(
+            map_observations(
+                lambda part: part.flatten(0, 1)[chosen][None].to(device), trajectory.observations
+            )
+        )
+        self._activations = Activations()
+        features = []
+        for start in range(0, len(chosen), _ROWS_AT_ONCE):
+            with self._activations.watching(self._extractor):
+                some = slice(start, start + _ROWS_AT_ONCE)
+                features.append(backbone.extract(map_observations(lambda p: p[some], self.rows)))  # noqa: B023
+        self.features = torch.cat(features)
+
+    def measures(self) -> dict[str, Tensor]:
+        """Measure the extractor, where there is something to learn in it, and the memory."""
+        measures: dict[str, Tensor] = {}
+        if any(True for _ in self._extractor.parameters()):
+            layers = self._activations.means() or [self.features.abs().mean(0)]
+            measures["dormant_units"] = dormant_share(layers)
+            measures["effective_rank"] = effective_rank(self.features)
+            measures["feature_norm"] = mean_norm(self.features)
+        return measures | (self._measures_of_memory() if self._memory.state_size else {})
+
+    def _measures_of_memory(self) -> dict[str, Tensor]:
+        """Measure the states of the second half of the steps."""
+        steps, num_envs = self._is_first.shape
+        _, before, last = self._memory.unroll(
+            self.features.view(steps, num_envs, -1),
+            self._state,
+            self._is_first,
+            sequence_length=max(1, steps // 8),
+        )
+        states = torch.cat([before, last[None]])
+        parts = self._memory.split(states[len(states) // 2 :])
+        measures = {f"{name}_norm": mean_norm(part) for name, part in parts.items()}
+        if self._memory.saturates:
+            measures["state_saturation"] = saturation(parts["state"])
+        return measures
+
+
+def _spread(count: int, wanted: int) -> Int[Tensor, " n"]:
+    """Number some of `count` things, evenly spread."""
+    number = max(1, min(count, wanted))
+    return torch.linspace(0, count - 1, number, dtype=torch.float64).long()
+
+
+def _pictures(agent: Agent, backbone: str, reading: _Reading) -> dict[str, npt.NDArray[np.uint8]]:
+    """Draw what was observed, above what auxiliary losses reconstruct of it."""
+    if backbone not in agent.auxiliary.by_backbone:
+        return {}
+    losses = agent.auxiliary.by_backbone[backbone]
+    assert isinstance(losses, nn.ModuleDict)
+    chosen = _spread(len(reading.features), _PICTURES).to(reading.features.device)
+    rows = map_observations(lambda part: part[chosen], reading.rows)
+    found = {}
+    for name, loss in losses.items():
+        assert isinstance(loss, AuxiliaryLoss)
+        for part, picture in loss.pictures(rows, reading.features[chosen]).items():
+            usual = ("reconstruction", "actor", "observation")
+            words = zip((name, backbone, part), usual, strict=True)
+            found["/".join([_PICTURE, *(word for word, left in words if word != left)])] = (
+                picture.detach().cpu().numpy()
+            )
+    return found

@@ -1,0 +1,247 @@
+"""Watching a run: TensorBoard event files and a progress bar."""
+
+import math
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
+from tensorboard.plugins.text import metadata as text_metadata
+from tensorboard.util.tensor_util import make_tensor_proto
+from tqdm import tqdm
+
+from conf.composing.choices import Choice
+from networks.mirror import Array
+from training.evaluation.film import Film
+from training.tracking.event_files import EventFile, Position, position
+
+
+def text_value(tag: str, markdown: str) -> Any:
+    """Make a text, which the tab of that name renders as Markdown."""
+    return Summary.Value(
+        tag=tag,
+        metadata=text_metadata.create_summary_metadata(display_name=None, description=None),
+        tensor=make_tensor_proto(markdown.encode()),
+    )
+
+
+def image_value(tag: str, encoded: bytes, width: int, height: int, description: str) -> Any:
+    """Make an image; browsers play an animated GIF."""
+    return Summary.Value(
+        tag=tag,
+        metadata=SummaryMetadata(summary_description=description),
+        image=Summary.Image(encoded_image_string=encoded, width=width, height=height, colorspace=3),
+    )
+
+
+def picture_value(tag: str, pixels: Array) -> Any:
+    """Make a still image of `uint8 [H, W, 3]`."""
+    encoded = BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    height, width, _ = pixels.shape
+    return image_value(tag, encoded.getvalue(), width, height, "")
+
+
+def hparams_value(hyperparameters: Mapping[str, Choice], start: float) -> Any:
+    """Make one row of the hparams tab.
+
+    Nothing is declared about an experiment: of several runs TensorBoard would take the columns of
+    the first. Left alone, it finds the columns of all, which of them differ, and the metrics.
+
+    Args:
+        start: time in seconds since 1970.
+    """
+    session = SessionStartInfo(start_time_secs=start)
+    for key, value in hyperparameters.items():
+        cell = session.hparams[key]
+        if isinstance(value, bool):
+            cell.bool_value = value
+        elif isinstance(value, int | float):
+            cell.number_value = value
+        else:
+            cell.string_value = "null" if value is None else value
+    return Summary.Value(
+        tag=hparams_metadata.SESSION_START_INFO_TAG,
+        metadata=hparams_metadata.create_summary_metadata(
+            HParamsPluginData(session_start_info=session)
+        ),
+        tensor=hparams_metadata.NULL_TENSOR,
+    )
+
+
+_LEAST_LEFT = 1e-4
+"""Share of a gradient that clipping must leave, or Adam's eps exceeds what it divides by: at 3e-5
+PPO learns at half its pace; CartPole keeps 1e-2, Pendulum 1e-3 (all measured)."""
+_CLIPPED_IN_A_ROW = 3
+
+
+class TensorBoard:
+    """Writes one event file; the x-axis is environment steps.
+
+    A full or failing disk must not end training: the first error is reported as a warning and
+    nothing more is written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Open an event file in `directory`, beside those of earlier sessions."""
+        self._directory = directory
+        self._file: EventFile | None = None
+        try:
+            self._file = EventFile(directory)
+        except OSError as error:
+            self._give_up(error)
+
+    def scalars(self, values: Mapping[str, float], env_steps: int, wall_time: float) -> None:
+        """Log one value per tag, all in one record."""
+        points = [
+            Summary.Value(tag=tag, simple_value=value)
+            for tag, value in values.items()
+            if not math.isnan(value)
+        ]
+        self._add(points, env_steps, wall_time)
+
+    def text(self, tag: str, markdown: str, env_steps: int, wall_time: float) -> None:
+        """Log a text, shown as Markdown."""
+        self._add([text_value(tag, markdown)], env_steps, wall_time)
+
+    def film(self, tag: str, film: Film, env_steps: int, wall_time: float) -> None:
+        """Log an animated GIF; it plays in the tab of images."""
+        image = image_value(tag, film.data, film.width, film.height, str(film))
+        self._add([image], env_steps, wall_time)
+
+    def picture(self, tag: str, pixels: Array, step: int) -> None:
+        """Log a picture, `uint8 [H, W, 3]`."""
+        self._add([picture_value(tag, pixels)], step, time.time())
+
+    def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
+        """Log what the run was configured with: its row in the hparams tab."""
+        self._add([hparams_value(values, wall_time)], 0, wall_time)
+
+    def flush(self) -> None:
+        """Put everything logged so far on disk."""
+        self._guarded("synchronize")
+
+    def position(self) -> Position | None:
+        """Put everything on disk, and tell how far every event file of the run goes.
+
+        Store it in a checkpoint: `rewind` goes back to it. After a failure files are
+        told as they stand. None where they cannot be looked at.
+        """
+        self.flush()
+        try:
+            return position(self._directory)
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """Close the file; nothing more is written."""
+        self._guarded("close")
+        self._file = None
+
+    def _add(self, values: Sequence[Any], env_steps: int, wall_time: float) -> None:
+        summary = Summary(value=values)
+        self._guarded("add", Event(wall_time=wall_time, step=env_steps, summary=summary))
+
+    def _guarded(self, method: str, *arguments: object) -> None:
+        if self._file is None:
+            return
+        try:
+            getattr(self._file, method)(*arguments)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # what is not written yet cannot be written now
+                self._file.close()
+        self._file = None
+        warnings.warn(f"TensorBoard logging stopped: {error}", RuntimeWarning, stacklevel=4)
+
+
+class ClippingWatch:
+    """Says once that clipping leaves next to nothing of the gradient, as large rewards do.
+
+    Args:
+        limit: `optimizer.max_grad_norm`, of all parts together.
+    """
+
+    def __init__(self, limit: float) -> None:
+        """Begin with nothing seen."""
+        self._limit, self._in_a_row, self._has_told = limit, 0, False
+
+    def look(self, values: Mapping[str, float]) -> None:
+        """Look at what is logged of an update."""
+        norm = math.hypot(*(v for tag, v in values.items() if tag.startswith("gradient_norm/")))
+        self._in_a_row = self._in_a_row + 1 if norm * _LEAST_LEFT > self._limit else 0
+        if self._in_a_row == _CLIPPED_IN_A_ROW and not self._has_told:
+            self._has_told = True
+            warnings.warn(
+                f"optimizer.max_grad_norm={self._limit:g} scales a gradient of norm {norm:.1e} "
+                "down, the policy's part with the values': next to nothing is learnt; rewards of "
+                "this size want normalize_rewards=true",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+class NoTensorBoard:
+    """Writes nothing."""
+
+    def scalars(self, values: Mapping[str, float], env_steps: int, wall_time: float) -> None:
+        """Ignore the values."""
+
+    def text(self, tag: str, markdown: str, env_steps: int, wall_time: float) -> None:
+        """Ignore the text."""
+
+    def film(self, tag: str, film: Film, env_steps: int, wall_time: float) -> None:
+        """Ignore the film."""
+
+    def picture(self, tag: str, pixels: Array, step: int) -> None:
+        """Ignore the picture."""
+
+    def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
+        """Ignore the values."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def position(self) -> Position | None:
+        """Tell that there is none."""
+        return None
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Progress:
+    """A bar with rate, remaining time and return; off a terminal, only if asked for."""
+
+    def __init__(self, total: int, *, show: bool | Literal["auto"]) -> None:
+        """Start at zero of `total` environment steps."""
+        hidden = not (sys.stderr.isatty() if show == "auto" else show)
+        self._bar = tqdm(
+            total=total, unit=" steps", unit_scale=True, disable=hidden, dynamic_ncols=True
+        )
+
+    def update(self, env_steps: int, return_mean: float | None) -> None:
+        """Move to `env_steps` and show the mean return of recent episodes."""
+        if return_mean is not None:
+            self._bar.set_postfix_str(f"return {return_mean:.1f}", refresh=False)
+        self._bar.update(env_steps - self._bar.n)
+
+    def write(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.write(line, file=sys.stdout)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
