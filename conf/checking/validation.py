@@ -16,7 +16,7 @@ from conf.checking.rules import combination_problems
 from conf.checking.suggestions import did_you_mean, key_hint, translates
 from conf.checking.trust import is_ours, is_trusted, target_problems, trust_problems
 from conf.composing.stored import strange_values
-from conf.schema.registry import OTHER_TARGETS, TARGETS, Anything
+from conf.schema.registry import OTHER_TARGETS, TARGETS, AnyOptions
 from conf.schema.run import GROUPS, ROOTS
 from conf.schema.types import Target, TargetTree, describe, show
 
@@ -251,7 +251,7 @@ class _Walk:
             )
         if not is_trusted(target, self.trusted_packages):
             return value  # likewise
-        return self._mapping(path, value, OTHER_TARGETS.get(group, Anything), is_open=True)
+        return self._mapping(path, value, OTHER_TARGETS.get(group, AnyOptions), is_open=True)
 
     def _mapping(
         self, path: str, value: Any, schema: type, *, is_open: bool = False, group: str = ""

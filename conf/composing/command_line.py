@@ -61,7 +61,7 @@ def launch(
         version_base=VERSION_BASE, config_path=CONFIG_DIRECTORY, config_name=config_name
     )
     try:
-        decorate(_Task(task, job, config_name, _flags(sys.argv[1:])))()
+        decorate(_CheckedTask(task, job, config_name, _flags(sys.argv[1:])))()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -113,7 +113,7 @@ def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> 
     return OmegaConf.select(config, key, default=absent) is not absent
 
 
-class _Task:
+class _CheckedTask:
     """Hands a frozen configuration to a task; a class, for launchers send it to other processes."""
 
     def __init__(

@@ -15,7 +15,7 @@ from conf.schema.types import (
 
 
 @dataclass
-class PPO:
+class PPOOptions:
     """conf/agent/ppo.yaml."""
 
     discount: Fraction
@@ -34,7 +34,7 @@ class PPO:
 
 
 @dataclass
-class A2C:
+class A2COptions:
     """conf/agent/a2c.yaml."""
 
     discount: Fraction
@@ -47,7 +47,7 @@ class A2C:
 
 
 @dataclass
-class EpsilonGreedy:
+class EpsilonGreedyOptions:
     """What agents with action values have in common: now and then they act at random."""
 
     discount: Fraction
@@ -58,7 +58,7 @@ class EpsilonGreedy:
 
 
 @dataclass
-class DQN(EpsilonGreedy):
+class DQNOptions(EpsilonGreedyOptions):
     """conf/agent/dqn.yaml."""
 
     n_step: PositiveCount
@@ -84,7 +84,7 @@ class DQN(EpsilonGreedy):
 
 
 @dataclass
-class PQN(EpsilonGreedy):
+class PQNOptions(EpsilonGreedyOptions):
     """conf/agent/pqn.yaml."""
 
     td_lambda: Fraction

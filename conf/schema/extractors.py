@@ -25,7 +25,7 @@ from conf.schema.types import (
 
 
 @dataclass(kw_only=True)
-class AnyExtractor:
+class ExtractorOptions:
     """What is read of every extractor, a user's own included."""
 
     weights: Path | None = None
@@ -33,12 +33,12 @@ class AnyExtractor:
 
 
 @dataclass(kw_only=True)
-class Flatten(AnyExtractor):
+class FlattenOptions(ExtractorOptions):
     """conf/extractor/flatten.yaml."""
 
 
 @dataclass(kw_only=True)
-class MLP(AnyExtractor):
+class MLPOptions(ExtractorOptions):
     """conf/extractor/mlp.yaml."""
 
     hidden_sizes: list[PositiveCount]
@@ -49,7 +49,7 @@ class MLP(AnyExtractor):
 
 
 @dataclass
-class ConvolutionLayer:
+class ConvolutionOptions:
     """An entry of `layers` in conf/extractor/cnn.yaml; each number for both sides, or one each."""
 
     filters: PositiveCount
@@ -60,11 +60,11 @@ class ConvolutionLayer:
 
 
 @dataclass(kw_only=True)
-class CNN(AnyExtractor):
+class CNNOptions(ExtractorOptions):
     """conf/extractor/cnn.yaml and nature_cnn.yaml."""
 
     layout: ImageLayout
-    layers: Literal["auto"] | list[ConvolutionLayer]
+    layers: Literal["auto"] | list[ConvolutionOptions]
     filters: list[PositiveCount]
     activation: Activation
     normalization: Literal["none", "layer", "group"]
@@ -74,7 +74,7 @@ class CNN(AnyExtractor):
 
 
 @dataclass(kw_only=True)
-class ImpalaCNN(AnyExtractor):
+class ImpalaCNNOptions(ExtractorOptions):
     """conf/extractor/impala_cnn.yaml."""
 
     layout: ImageLayout
@@ -86,7 +86,7 @@ class ImpalaCNN(AnyExtractor):
 
 
 @dataclass(kw_only=True)
-class DictExtractor(AnyExtractor):
+class DictExtractorOptions(ExtractorOptions):
     """conf/extractor/dict.yaml."""
 
     default: Annotated[Free, Target("extractor")]
@@ -98,7 +98,7 @@ class DictExtractor(AnyExtractor):
 
 
 @dataclass
-class Fit:
+class FitOptions:
     """How a network is fitted to collected frames: `extractor.pretrain`, `cloning`."""
 
     frames: Count
@@ -111,21 +111,21 @@ class Fit:
 
 
 @dataclass
-class Pretraining(Fit):
+class PretrainingOptions(FitOptions):
     """`pretrain` of conf/extractor/autoencoder.yaml and vae.yaml."""
 
     source: Path
 
 
 @dataclass
-class Cloning(Fit):
+class CloningOptions(FitOptions):
     """`cloning` of conf/pretrain.yaml."""
 
     deterministic: bool
 
 
 @dataclass(kw_only=True)
-class Autoencoder(AnyExtractor):
+class AutoencoderOptions(ExtractorOptions):
     """conf/extractor/autoencoder.yaml and vae.yaml."""
 
     encoder: Annotated[Free, Target("extractor")] | None
@@ -138,11 +138,11 @@ class Autoencoder(AnyExtractor):
     noise: Fraction
     variational: bool
     beta: NonNegative
-    pretrain: Pretraining
+    pretrain: PretrainingOptions
 
 
 @dataclass
-class DenseDecoder:
+class DenseDecoderOptions:
     """conf/decoder/dense.yaml."""
 
     hidden_sizes: list[PositiveCount]
@@ -152,7 +152,7 @@ class DenseDecoder:
 
 
 @dataclass
-class ConvolutionalDecoder:
+class ConvolutionalDecoderOptions:
     """conf/decoder/convolutional.yaml."""
 
     filters: list[PositiveCount]
@@ -162,7 +162,7 @@ class ConvolutionalDecoder:
 
 
 @dataclass
-class AnyAuxiliary:
+class AuxiliaryOptions:
     """What the agent reads of every auxiliary loss; its other keys go to its constructor."""
 
     weight: NonNegative
@@ -170,7 +170,7 @@ class AnyAuxiliary:
 
 
 @dataclass
-class Reconstruction(AnyAuxiliary):
+class ReconstructionOptions(AuxiliaryOptions):
     """conf/auxiliary/reconstruction.yaml and sac_ae.yaml."""
 
     decoder: Annotated[Free, Target("decoder")] | None
@@ -178,7 +178,7 @@ class Reconstruction(AnyAuxiliary):
 
 
 @dataclass
-class VAE(AnyAuxiliary):
+class VAEOptions(AuxiliaryOptions):
     """conf/auxiliary/vae.yaml."""
 
     decoder: Annotated[Free, Target("decoder")] | None
@@ -187,7 +187,7 @@ class VAE(AnyAuxiliary):
 
 
 @dataclass
-class NextLatent(AnyAuxiliary):
+class NextLatentOptions(AuxiliaryOptions):
     """conf/auxiliary/next_latent.yaml."""
 
     hidden_sizes: list[PositiveCount]

@@ -7,21 +7,21 @@ keys.
 from dataclasses import dataclass
 from typing import Literal
 
-from conf.schema.agents import A2C, DQN, PPO, PQN
+from conf.schema.agents import A2COptions, DQNOptions, PPOOptions, PQNOptions
 from conf.schema.extractors import (
-    CNN,
-    MLP,
-    VAE,
-    AnyAuxiliary,
-    AnyExtractor,
-    Autoencoder,
-    ConvolutionalDecoder,
-    DenseDecoder,
-    DictExtractor,
-    Flatten,
-    ImpalaCNN,
-    NextLatent,
-    Reconstruction,
+    AutoencoderOptions,
+    AuxiliaryOptions,
+    CNNOptions,
+    ConvolutionalDecoderOptions,
+    DenseDecoderOptions,
+    DictExtractorOptions,
+    ExtractorOptions,
+    FlattenOptions,
+    ImpalaCNNOptions,
+    MLPOptions,
+    NextLatentOptions,
+    ReconstructionOptions,
+    VAEOptions,
 )
 from conf.schema.types import (
     Activation,
@@ -37,14 +37,14 @@ from conf.schema.types import (
 
 
 @dataclass
-class AnyMemory:
+class MemoryOptions:
     """What is read of every memory, a user's own included; conf/memory/none.yaml has no more."""
 
     sequence_length: Count
 
 
 @dataclass
-class GatedMemory(AnyMemory):
+class GatedMemoryOptions(MemoryOptions):
     """conf/memory/gru.yaml and lstm.yaml."""
 
     hidden_size: PositiveCount
@@ -54,14 +54,14 @@ class GatedMemory(AnyMemory):
 
 
 @dataclass
-class RNN(GatedMemory):
+class RNNOptions(GatedMemoryOptions):
     """conf/memory/rnn.yaml."""
 
     nonlinearity: Literal["tanh", "relu"]
 
 
 @dataclass
-class PolicyHead:
+class PolicyHeadOptions:
     """`policy_head` of conf/config.yaml."""
 
     hidden_sizes: list[PositiveCount]
@@ -72,7 +72,7 @@ class PolicyHead:
 
 
 @dataclass
-class MSEValueHead:
+class MSEValueHeadOptions:
     """conf/value_head/mse.yaml."""
 
     hidden_sizes: list[PositiveCount]
@@ -82,14 +82,14 @@ class MSEValueHead:
 
 
 @dataclass
-class HuberValueHead(MSEValueHead):
+class HuberValueHeadOptions(MSEValueHeadOptions):
     """conf/value_head/huber.yaml."""
 
     delta: Positive
 
 
 @dataclass
-class HistogramValueHead:
+class HistogramValueHeadOptions:
     """What the value heads with a support have in common; conf/value_head/c51.yaml has no more."""
 
     hidden_sizes: list[PositiveCount]
@@ -101,21 +101,21 @@ class HistogramValueHead:
 
 
 @dataclass
-class TwoHotValueHead(HistogramValueHead):
+class TwoHotValueHeadOptions(HistogramValueHeadOptions):
     """conf/value_head/two_hot.yaml."""
 
     symlog: bool
 
 
 @dataclass
-class HLGaussValueHead(HistogramValueHead):
+class HLGaussValueHeadOptions(HistogramValueHeadOptions):
     """conf/value_head/hl_gauss.yaml."""
 
     sigma: Positive
 
 
 @dataclass
-class QuantileValueHead(MSEValueHead):
+class QuantileValueHeadOptions(MSEValueHeadOptions):
     """conf/value_head/quantile.yaml."""
 
     quantiles: PositiveCount
@@ -123,7 +123,7 @@ class QuantileValueHead(MSEValueHead):
 
 
 @dataclass
-class OptimizerGroup:
+class GroupOptions:
     """What one part of the agent can have of its own; what is left out is the optimizer's."""
 
     learning_rate: NonNegative = 0.0
@@ -133,18 +133,18 @@ class OptimizerGroup:
 
 
 @dataclass
-class AnyOptimizer:
+class OptimizerOptions:
     """What we read of every optimizer; its other keys go to its constructor."""
 
     learning_rate: Positive
     schedule: Schedule
     final_learning_rate: NonNegative
     max_grad_norm: Positive | None
-    groups: dict[Literal["extractor", "memory", "actor", "critic", "auxiliary"], OptimizerGroup]
+    groups: dict[Literal["extractor", "memory", "actor", "critic", "auxiliary"], GroupOptions]
 
 
 @dataclass
-class Adam(AnyOptimizer):
+class AdamOptions(OptimizerOptions):
     """conf/optimizer/adam.yaml, adamw.yaml and radam.yaml."""
 
     betas: tuple[FractionBelowOne, FractionBelowOne]
@@ -153,7 +153,7 @@ class Adam(AnyOptimizer):
 
 
 @dataclass
-class RMSprop(AnyOptimizer):
+class RMSpropOptions(OptimizerOptions):
     """conf/optimizer/rmsprop.yaml."""
 
     alpha: FractionBelowOne
@@ -164,7 +164,7 @@ class RMSprop(AnyOptimizer):
 
 
 @dataclass
-class RMSpropTF(AnyOptimizer):
+class RMSpropTFOptions(OptimizerOptions):
     """conf/optimizer/rmsprop_tf.yaml."""
 
     alpha: FractionBelowOne
@@ -173,7 +173,7 @@ class RMSpropTF(AnyOptimizer):
 
 
 @dataclass
-class SGD(AnyOptimizer):
+class SGDOptions(OptimizerOptions):
     """conf/optimizer/sgd.yaml."""
 
     momentum: NonNegative
@@ -182,97 +182,97 @@ class SGD(AnyOptimizer):
 
 
 @dataclass
-class MaskVelocity:
+class MaskVelocityOptions:
     """conf/pomdp/mask_velocity.yaml."""
 
     dimensions: list[Count] | None
 
 
 @dataclass
-class ScaleReward:
+class ScaleRewardOptions:
     """An entry of `env.wrappers`; there is no file for it."""
 
     factor: Positive
 
 
 @dataclass
-class GridCodes:
+class GridCodesOptions:
     """An entry of `env.wrappers`, in conf/env/minigrid.yaml."""
 
     direction: bool
 
 
 @dataclass
-class GridPixels:
+class GridPixelsOptions:
     """An entry of `env.wrappers`, in conf/env/minigrid_rgb.yaml."""
 
     tile_size: PositiveCount
 
 
 @dataclass
-class Anything:
+class AnyOptions:
     """No key that we read."""
 
 
 # The classes of ours (and torch's optimizers) that each group knows, and the keys they take.
 TARGETS: dict[str, dict[str, type]] = {
     "agent": {
-        "agents.ppo.PPO": PPO,
-        "agents.a2c.A2C": A2C,
-        "agents.dqn.DQN": DQN,
-        "agents.pqn.PQN": PQN,
+        "agents.ppo.PPO": PPOOptions,
+        "agents.a2c.A2C": A2COptions,
+        "agents.dqn.DQN": DQNOptions,
+        "agents.pqn.PQN": PQNOptions,
     },
     "extractor": {
-        "networks.extractors.MLP": MLP,
-        "networks.extractors.Flatten": Flatten,
-        "networks.extractors.CNN": CNN,
-        "networks.extractors.ImpalaCNN": ImpalaCNN,
-        "networks.extractors.DictExtractor": DictExtractor,
-        "networks.autoencoding.Encoder": Autoencoder,
+        "networks.extractors.MLP": MLPOptions,
+        "networks.extractors.Flatten": FlattenOptions,
+        "networks.extractors.CNN": CNNOptions,
+        "networks.extractors.ImpalaCNN": ImpalaCNNOptions,
+        "networks.extractors.DictExtractor": DictExtractorOptions,
+        "networks.autoencoding.Encoder": AutoencoderOptions,
     },
     "decoder": {
-        "networks.autoencoding.DenseDecoder": DenseDecoder,
-        "networks.autoencoding.ConvolutionalDecoder": ConvolutionalDecoder,
+        "networks.autoencoding.DenseDecoder": DenseDecoderOptions,
+        "networks.autoencoding.ConvolutionalDecoder": ConvolutionalDecoderOptions,
     },
     "memory": {
-        "networks.memory.NoMemory": AnyMemory,
-        "networks.memory.RNN": RNN,
-        "networks.memory.GRU": GatedMemory,
-        "networks.memory.LSTM": GatedMemory,
+        "networks.memory.NoMemory": MemoryOptions,
+        "networks.memory.RNN": RNNOptions,
+        "networks.memory.GRU": GatedMemoryOptions,
+        "networks.memory.LSTM": GatedMemoryOptions,
     },
     "value_head": {
-        "networks.heads.MSEValueHead": MSEValueHead,
-        "networks.heads.HuberValueHead": HuberValueHead,
-        "networks.heads.TwoHotValueHead": TwoHotValueHead,
-        "networks.heads.HLGaussValueHead": HLGaussValueHead,
-        "networks.heads.C51ValueHead": HistogramValueHead,
-        "networks.heads.QuantileValueHead": QuantileValueHead,
+        "networks.heads.MSEValueHead": MSEValueHeadOptions,
+        "networks.heads.HuberValueHead": HuberValueHeadOptions,
+        "networks.heads.TwoHotValueHead": TwoHotValueHeadOptions,
+        "networks.heads.HLGaussValueHead": HLGaussValueHeadOptions,
+        "networks.heads.C51ValueHead": HistogramValueHeadOptions,
+        "networks.heads.QuantileValueHead": QuantileValueHeadOptions,
     },
     "auxiliary": {
-        "networks.autoencoding.Reconstruction": Reconstruction,
-        "networks.autoencoding.VAE": VAE,
-        "networks.autoencoding.NextLatent": NextLatent,
+        "networks.autoencoding.Reconstruction": ReconstructionOptions,
+        "networks.autoencoding.VAE": VAEOptions,
+        "networks.autoencoding.NextLatent": NextLatentOptions,
     },
     "optimizer": {
-        "torch.optim.Adam": Adam,
-        "torch.optim.AdamW": Adam,
-        "torch.optim.RAdam": Adam,
-        "torch.optim.RMSprop": RMSprop,
-        "torch.optim.SGD": SGD,
-        "agents.learning.update_rules.RMSpropTF": RMSpropTF,
+        "torch.optim.Adam": AdamOptions,
+        "torch.optim.AdamW": AdamOptions,
+        "torch.optim.RAdam": AdamOptions,
+        "torch.optim.RMSprop": RMSpropOptions,
+        "torch.optim.SGD": SGDOptions,
+        "agents.learning.update_rules.RMSpropTF": RMSpropTFOptions,
     },
-    "pomdp": {"envs.wrappers.MaskVelocity": MaskVelocity},
+    "pomdp": {"envs.wrappers.MaskVelocity": MaskVelocityOptions},
     "wrapper": {
-        "envs.wrappers.ScaleReward": ScaleReward,
-        "envs.wrappers.GridCodes": GridCodes,
-        "envs.wrappers.GridPixels": GridPixels,
+        "envs.wrappers.ScaleReward": ScaleRewardOptions,
+        "envs.wrappers.GridCodes": GridCodesOptions,
+        "envs.wrappers.GridPixels": GridPixelsOptions,
     },
 }
 
 # The keys we read of every other class in the group; the class takes what else it likes.
 OTHER_TARGETS: dict[str, type] = {
-    "auxiliary": AnyAuxiliary,
-    "extractor": AnyExtractor,
-    "memory": AnyMemory,
-    "optimizer": AnyOptimizer,
+    "auxiliary": AuxiliaryOptions,
+    "extractor": ExtractorOptions,
+    "memory": MemoryOptions,
+    "optimizer": OptimizerOptions,
 }

@@ -7,8 +7,8 @@ together in `conf.checking.rules`. A key that is not a field is refused.
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from conf.schema.extractors import Cloning
-from conf.schema.registry import PolicyHead
+from conf.schema.extractors import CloningOptions
+from conf.schema.registry import PolicyHeadOptions
 from conf.schema.types import (
     Count,
     Device,
@@ -24,7 +24,7 @@ from conf.schema.types import (
 
 
 @dataclass
-class Environment:
+class EnvironmentOptions:
     """conf/env/*.yaml."""
 
     id: EnvironmentId
@@ -44,7 +44,7 @@ class Environment:
 
 
 @dataclass
-class Critic:
+class CriticOptions:
     """`critic` of conf/config.yaml; null is built like the actor's."""
 
     extractor: Annotated[Free, Target("extractor")] | None
@@ -52,7 +52,7 @@ class Critic:
 
 
 @dataclass
-class Evaluation:
+class EvaluationOptions:
     """`evaluation` of conf/evaluate.yaml."""
 
     episodes: PositiveCount
@@ -62,7 +62,7 @@ class Evaluation:
 
 
 @dataclass
-class Gradients:
+class GradientsOptions:
     """`gradients` of conf/config.yaml: the losses that train each part."""
 
     extractor: list[Literal["actor", "critic", "auxiliary"]]
@@ -70,7 +70,7 @@ class Gradients:
 
 
 @dataclass
-class PeriodicEvaluation(Evaluation):
+class PeriodicEvaluationOptions(EvaluationOptions):
     """`evaluation` of conf/config.yaml."""
 
     interval: Count
@@ -79,7 +79,7 @@ class PeriodicEvaluation(Evaluation):
 
 
 @dataclass
-class Checkpoint:
+class CheckpointOptions:
     """`checkpoint` of conf/config.yaml."""
 
     interval: Count
@@ -87,7 +87,7 @@ class Checkpoint:
 
 
 @dataclass
-class Tracking:
+class TrackingOptions:
     """conf/tracking/*.yaml."""
 
     tensorboard: bool
@@ -114,20 +114,20 @@ class TrainingRun:
     normalize_observations: bool
     normalize_rewards: bool
     auxiliary: dict[str, Annotated[Free, Target("auxiliary")]]
-    gradients: Gradients
+    gradients: GradientsOptions
     clip_rewards: Positive | None
-    critic: Critic
-    policy_head: PolicyHead
-    evaluation: PeriodicEvaluation
-    checkpoint: Checkpoint
-    env: Environment
+    critic: CriticOptions
+    policy_head: PolicyHeadOptions
+    evaluation: PeriodicEvaluationOptions
+    checkpoint: CheckpointOptions
+    env: EnvironmentOptions
     pomdp: dict[str, Annotated[Free, Target("pomdp")]]
     agent: Annotated[Free, Target("agent")]
     extractor: Annotated[Free, Target("extractor")]
     memory: Annotated[Free, Target("memory")]
     value_head: Annotated[Free, Target("value_head")]
     optimizer: Annotated[Free, Target("optimizer")]
-    tracking: Tracking
+    tracking: TrackingOptions
 
 
 @dataclass
@@ -136,7 +136,7 @@ class PretrainingRun(TrainingRun):
 
     objective: Literal["reconstruction", "behaviour_cloning"]
     source: Path | None
-    cloning: Cloning
+    cloning: CloningOptions
 
 
 @dataclass
@@ -147,7 +147,7 @@ class EvaluationRun:
     seed: Count | None
     video: bool | Literal["gif", "mp4"]
     render_mode: Literal["human"] | None
-    evaluation: Evaluation
+    evaluation: EvaluationOptions
     device: Device
     trusted_packages: list[Module]
 

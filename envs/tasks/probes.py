@@ -22,7 +22,7 @@ Vector = npt.NDArray[np.float32]
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
 
 
-class _Task(gymnasium.Env[Any, Any]):
+class _SmallTask(gymnasium.Env[Any, Any]):
     """Common ground: two kinds of actions, one number to observe, a count of steps."""
 
     def __init__(self, *, continuous: bool) -> None:
@@ -52,7 +52,7 @@ class _Task(gymnasium.Env[Any, Any]):
         return 1.0 if self.np_random.random() < 0.5 else -1.0
 
 
-class ConstantReward(_Task):
+class ConstantReward(_SmallTask):
     """Pays 1 in the only step. Tests that the value loss and the optimiser work.
 
     Optimal return 1, chance 1; the value of the observation is 1.
@@ -63,7 +63,7 @@ class ConstantReward(_Task):
         return _vector(0.0), 1.0, True, False, {}
 
 
-class ObservationReward(_Task):
+class ObservationReward(_SmallTask):
     """Pays what was shown, -1 or +1, in the only step. Tests that values depend on observations.
 
     Optimal return 0 on average, chance 0; the value of an observation is itself.
@@ -78,7 +78,7 @@ class ObservationReward(_Task):
         return _vector(0.0), self._shown, True, False, {}
 
 
-class DelayedReward(_Task):
+class DelayedReward(_SmallTask):
     """Pays 1 in the second of two steps. Tests discounting and bootstrapping.
 
     Optimal return 1, chance 1; the value of the first observation (0) is the discount, that of the
@@ -92,7 +92,7 @@ class DelayedReward(_Task):
         return _vector(1.0), float(is_last), is_last, False, {}
 
 
-class ActionReward(_Task):
+class ActionReward(_SmallTask):
     """Pays the push of the only step. Tests the policy gradient with nothing to observe.
 
     Optimal return 1 (action 1), chance 0.
@@ -114,7 +114,7 @@ class ObservationActionReward(ObservationReward):
         return _vector(0.0), self._push(action) * self._shown, True, False, {}
 
 
-class ContinuousTarget(_Task):
+class ContinuousTarget(_SmallTask):
     """Pays minus the squared distance from action to observation, once. Tests precise control.
 
     Optimal return 0 (the action is the observation, uniform in [-1, 1]), chance -2/3.
@@ -132,7 +132,7 @@ class ContinuousTarget(_Task):
         return _vector(0.0), -((self._push(action) - self._target) ** 2), True, False, {}
 
 
-class Recall(_Task):
+class Recall(_SmallTask):
     """Shows a cue of -1 or +1 at first only and pays the last push times the cue. Tests memory.
 
     Optimal return 1; chance 0, which is also the best that a policy without memory reaches.
@@ -168,7 +168,7 @@ class Recall(_Task):
         return np.int64({0.0: 0, -1.0: 1, 1.0: 2}[cue])
 
 
-class MemoryChain(_Task):
+class MemoryChain(_SmallTask):
     """Shows bits at first and asks for one of them in the end. Tests memory, over any length.
 
     Pays 1 for the right bit, -1 for the other one, 0 before. Optimal return 1; chance 0, which is
@@ -219,7 +219,7 @@ class MemoryChain(_Task):
         return shown
 
 
-class Counting(_Task):
+class Counting(_SmallTask):
     """Shows `[episode, step]` and pays 1 per step. Tests the order of what is collected.
 
     Optimal return and chance are the episode's length.
@@ -268,7 +268,7 @@ class Counting(_Task):
         return _vector(self._episode, self._steps), 1.0, terminated, truncated, {}
 
 
-class Endless(_Task):
+class Endless(_SmallTask):
     """Pays 1 per step, always shows 1, and is cut every `limit` steps. Tests bootstrapping at ends.
 
     Optimal return and chance are `limit`. With discount d and `ending` 'truncated' the value is

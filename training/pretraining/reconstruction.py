@@ -77,7 +77,7 @@ _ROLLOUT = 8
 """Steps that are collected at once."""
 
 
-class Reconstruction(Objective):
+class ReconstructionObjective(Objective):
     """An autoencoder and frames; what it reads is scaled and normalised as agents read it."""
 
     def __init__(
@@ -184,7 +184,7 @@ class ReconstructionTask(Task):
         # As the agent's extractor was drawn: parts of it may have been given weights.
         encoder.load_state_dict(agent.actor.extractor.state_dict())
         self._autoencoder.to(agent.device)
-        self._objective: Reconstruction | None = None
+        self._objective: ReconstructionObjective | None = None
 
     def check(self, environments: VectorEnv[Any, Any, Any]) -> None:
         """Look, before anything is written, whether frames can be collected.
@@ -223,10 +223,10 @@ class ReconstructionTask(Task):
             environments.close()
         return _to_recording(frames)
 
-    def objective(self, recording: Recording) -> Reconstruction:
+    def objective(self, recording: Recording) -> ReconstructionObjective:
         """Put the autoencoder and the frames together."""
         options = self._options
-        self._objective = Reconstruction(
+        self._objective = ReconstructionObjective(
             self._autoencoder,
             self._agent.actor,
             _from_recording(recording),

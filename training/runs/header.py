@@ -29,7 +29,7 @@ _COUNTS = 3
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A line of the table; numbers as text, empty where there is none.
 
     Attributes:
@@ -64,11 +64,11 @@ def outline(agent: Agent) -> str:
     rows.append(_head("value head", networks.value_head))
     if len(networks.auxiliary):
         losses = "loss" if len(networks.auxiliary) == 1 else "losses"
-        rows.append(Row("auxiliary", losses, "", _count(networks.auxiliary)))
+        rows.append(TableRow("auxiliary", losses, "", _count(networks.auxiliary)))
     return _table(rows)
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[TableRow]) -> str:
     """Align the columns; titles only where there are fields to explain."""
     lines = [row.cells() for row in rows]
     if any(row.field for row in rows):
@@ -83,33 +83,33 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     return f"  {'  '.join(padded)}".rstrip()
 
 
-def _inputs(backbone: Backbone) -> Iterator[Row]:
+def _inputs(backbone: Backbone) -> Iterator[TableRow]:
     """Say what is observed, part by part."""
     inputs = backbone.inputs
     if not isinstance(inputs, DictInput):
-        yield Row("observation", inputs.kind, written(inputs.shape), None)
+        yield TableRow("observation", inputs.kind, written(inputs.shape), None)
         return
     for name, shape in inputs.shape.items():
-        yield Row(f"observation {name}", inputs.kind[name], written(shape), None)
+        yield TableRow(f"observation {name}", inputs.kind[name], written(shape), None)
 
 
-def _backbone(prefix: str, backbone: Backbone) -> Iterator[Row]:
+def _backbone(prefix: str, backbone: Backbone) -> Iterator[TableRow]:
     yield from _extractor(f"{prefix}extractor", backbone.extractor, backbone.inputs.shape)
     memory = backbone.memory
     yield _part(f"{prefix}memory", memory, str(memory.output_size))
 
 
-def _critic(actor: Backbone, critic: Backbone) -> Iterator[Row]:
+def _critic(actor: Backbone, critic: Backbone) -> Iterator[TableRow]:
     """Leave out a critic's layers where they are the actor's once more."""
     rows, others = list(_backbone("critic ", critic)), list(_backbone("critic ", actor))
     if rows != others:
         yield from rows
         return
     count = sum(_count(part) for part in (critic.extractor, critic.memory))
-    yield Row("critic", "as the actor's", "", count)
+    yield TableRow("critic", "as the actor's", "", count)
 
 
-def _head(name: str, head: nn.Module) -> Row:
+def _head(name: str, head: nn.Module) -> TableRow:
     """Show how many numbers a head makes of a summary, of each action where it values actions."""
     width = ""
     if isinstance(head, EpsilonGreedyHead):
@@ -121,15 +121,15 @@ def _head(name: str, head: nn.Module) -> Row:
     return _part(name, head, width)
 
 
-def _part(name: str, module: nn.Module, output: str) -> Row:
-    return Row(name, type(module).__name__, output, _count(module))
+def _part(name: str, module: nn.Module, output: str) -> TableRow:
+    return TableRow(name, type(module).__name__, output, _count(module))
 
 
 def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _extractor(name: str, extractor: nn.Module, shape: Shapes) -> Iterator[Row]:
+def _extractor(name: str, extractor: nn.Module, shape: Shapes) -> Iterator[TableRow]:
     """Show an extractor, what it is made of, and layers if there are convolutions among them."""
     layers = _layers(extractor, shape)
     indent = " " * (len(name) - len(name.lstrip()) + 2)
@@ -146,9 +146,9 @@ def _extractor(name: str, extractor: nn.Module, shape: Shapes) -> Iterator[Row]:
 
 
 @torch.no_grad()
-def _layers(extractor: nn.Module, shape: Shapes) -> list[Row]:
+def _layers(extractor: nn.Module, shape: Shapes) -> list[TableRow]:
     """Run a row of zeros through an extractor; return a row for each layer, and one for the end."""
-    found: list[Row] = []
+    found: list[TableRow] = []
     see = _Sight()
     hooks = [
         layer.register_forward_hook(partial(_note, found, see))
@@ -161,7 +161,7 @@ def _layers(extractor: nn.Module, shape: Shapes) -> list[Row]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [*found, Row("", "", written(features.shape[1:]), None)]
+    return [*found, TableRow("", "", written(features.shape[1:]), None)]
 
 
 def _zeros(shape: Shapes, device: torch.device | None) -> Observations:
@@ -197,11 +197,13 @@ class _Sight:
         return written(self.field), str(height) if height == width else written(self.stride)
 
 
-def _note(found: list[Row], sight: _Sight, layer: nn.Module, arguments: Any, output: Any) -> None:
+def _note(
+    found: list[TableRow], sight: _Sight, layer: nn.Module, arguments: Any, output: Any
+) -> None:
     """Write a layer down: convolutions, pools, and whatever else has weights."""
     if not isinstance(output, Tensor):
         return
-    row = Row(_name(layer), "", written(output.shape[1:]), _count(layer))
+    row = TableRow(_name(layer), "", written(output.shape[1:]), _count(layer))
     if isinstance(layer, nn.Conv2d | _POOLS):
         field, stride = sight.through(layer)
         found.append(replace(row, field=field, stride=stride))
