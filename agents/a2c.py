@@ -3,115 +3,86 @@
 One gradient step on every rollout: the policy has not moved since it acted, so nothing is clipped.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.agent import Agent
-from agents.learning.actor_critic import ActorCritic, read
-from agents.learning.on_policy import Preparation, report
-from agents.learning.optimizer import Optimizer, Pace
-from agents.learning.reports import COUNTS
-from agents.learning.schedules import Schedule
+from agents.agent import Agent, Setup
+from agents.learning.gradient_step import Losses
+from agents.learning.parts import Networks
+from agents.learning.rollout_learner import RolloutLearner
+from agents.learning.schedules import schedule
 from agents.learning.sequences import Batch
+from agents.learning.unroll import read_actor_critic
 from agents.mathematics.losses import masked_mean, normalized_advantages
+from agents.mathematics.returns import lambda_returns
 from agents.trajectory import Trajectory
-
-_METRICS = ("loss/policy", "loss/value", "policy/entropy")
-"""Means that a gradient step reports, in its order."""
+from conf.schema.agents import A2COptions
 
 
 class A2C(Agent):
-    """Policy gradient with the advantages of n-step returns or of GAE.
+    """Policy gradient with the advantages of n-step returns (`gae_lambda=1`) or of GAE.
 
-    Args:
-        networks: all of them.
-        preparation: turns trajectories into batches; with `gae_lambda=1` it makes the paper's
-            returns, which reach as far as the rollout does.
-        optimizer: makes the optimizer of the networks' parts.
-        entropy_coefficient: schedule over the run's progress.
+    A_t = G_t - V(o_t)
+    L = mean[-log pi(a_t | o_t) A_t + c_v (V(o_t) - G_t)^2 - c_e H(pi)]
     """
 
-    networks: ActorCritic
+    Options = A2COptions
+    trains: ClassVar = {"actor": ("actor", "policy_head"), "critic": ("critic", "value_head")}
+    learner: RolloutLearner
 
-    def __init__(
-        self,
-        *,
-        networks: ActorCritic,
-        preparation: Preparation,
-        optimizer: Callable[[Mapping[str, Sequence[nn.Parameter]]], Optimizer],
-        generator: np.random.Generator,
-        value_coefficient: float,
-        entropy_coefficient: Schedule,
-        normalize_advantages: bool,
-        compile: bool,
-    ) -> None:
-        """Take the parts and the numbers."""
-        super().__init__(networks=networks, generator=generator, compile=compile)
-        self.critic, self.value_head = networks.critic, networks.value_head
-        self.preparation = preparation
-        self.value_coefficient, self.entropy_coefficient = value_coefficient, entropy_coefficient
-        self.normalize_advantages = normalize_advantages
-        self.optimizer = optimizer(self.parts())
-        self.eval()  # dropout and the like are on in gradient steps only
-
-    def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
-        """Take one gradient step on all of a trajectory."""
-        self.thaw()
-        trajectory = trajectory.to(self.device)
-        batch = self.preparation(trajectory)
-        observed = self.value_head.observe(batch.returns, batch.valid)
-        before = self.optimizer.flat.clone()
-        with self.training_mode():
-            metrics, gradients = self._gradient_step(
-                batch,
-                self.optimizer.pace(self.progress, self.env_steps),
-                self.auxiliary.weights(self.progress).to(self.device),
-                self.now(self.entropy_coefficient),
+    def __init__(self, networks: Networks, options: A2COptions, setup: Setup) -> None:
+        super().__init__(networks, setup)
+        self.options = options
+        self.schedules = {
+            "entropy_coefficient": schedule(
+                options.entropy_coefficient_schedule, options.entropy_coefficient, 0.0
             )
-        self.actor.observe(trajectory.step_observations, trajectory.valid)
-        return observed | report(
-            (*_METRICS, *self.auxiliary.tags, *COUNTS),
-            metrics[None],
-            values=batch.old_values,
-            returns=batch.returns,
-            valid=batch.valid,
-            optimizer=self.optimizer,
-            gradients=gradients,
-            before=before,
-            progress=self.progress,
-        )
-
-    def _step(
-        self,
-        batch: Batch,
-        pace: Pace,
-        auxiliary_weights: Float[Tensor, " A"],
-        entropy_coefficient: Float[Tensor, ""],
-    ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " P"]]:
-        """Take one gradient step: a function of tensors, without a branch on data."""
-        outputs = read(self.networks, batch)
-        advantages = batch.advantages  # of the values before the step: constants to the policy
-        if self.normalize_advantages:
-            advantages = normalized_advantages(advantages, batch.valid)
-        steps = torch.stack(
-            [
-                -outputs.log_probs * advantages,
-                self.value_head.loss(outputs.values, batch.returns),
-                outputs.entropies,
-            ]
-        )
-        terms = masked_mean(steps, batch.valid)
-        policy_loss, value_loss, entropy = terms.unbind()
-        losses = {
-            "actor": policy_loss - entropy_coefficient * entropy,
-            "critic": self.value_coefficient * value_loss,
         }
-        if len(self.auxiliary):
-            losses["auxiliary"] = outputs.auxiliary @ auxiliary_weights
-        active = torch.ones_like(policy_loss, dtype=torch.bool)
-        counts, gradients = self.optimizer.descend(losses, pace, active)
-        return torch.cat([terms.detach(), outputs.auxiliary.detach(), counts]), gradients
+        self.learner = RolloutLearner(networks, setup, num_epochs=1, num_minibatches=None)
+
+    @torch.no_grad()
+    def prepare(self, trajectory: Trajectory) -> tuple[Batch, dict[str, Tensor]]:
+        """Estimate advantages with the weights that acted."""
+        rollout = self.learner.read(trajectory)
+        head, options = self.networks.value_head, self.options
+        values = head.value(head(rollout.critic_summary))  # [T + 1, B]
+        returns = lambda_returns(
+            rollout.rewards,
+            values[1:],
+            trajectory.terminated,
+            trajectory.truncated,
+            discount=options.discount,
+            gae_lambda=options.gae_lambda,
+        )
+        batch = rollout.batch(
+            old_values=values[:-1], advantages=returns - values[:-1], returns=returns
+        )
+        return batch, {}
+
+    def losses(
+        self, batch: Batch, sequences: None, *, entropy_coefficient: Float[Tensor, ""]
+    ) -> Losses:
+        """Compute the losses of a whole rollout."""
+        read, options = read_actor_critic(self.networks, batch), self.options
+        assert batch.advantages is not None
+        advantages = batch.advantages  # of the values before the step: constants to the policy
+        if options.normalize_advantages:
+            advantages = normalized_advantages(advantages, batch.valid)
+        valid = batch.valid
+        actor_loss = policy_loss = masked_mean(-read.log_probs * advantages, valid)
+        entropy = masked_mean(read.entropies, valid)
+        if options.entropy_coefficient:
+            actor_loss = policy_loss - entropy_coefficient * entropy
+        value_loss = masked_mean(self.networks.value_head.loss(read.values, batch.returns), valid)
+        return Losses(
+            {"actor": actor_loss, "critic": options.value_coefficient * value_loss},
+            {
+                "loss/policy": policy_loss.detach(),
+                "loss/value": value_loss.detach(),
+                "policy/entropy": entropy.detach(),
+            },
+            read.readings,
+        )

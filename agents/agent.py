@@ -1,23 +1,28 @@
 """What every agent is: it acts with a memory, learns from trajectories, owns its random numbers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from agents.learning.gradient_step import GradientStep, Losses
 from agents.learning.optimizer import Optimizer
-from agents.learning.parts import Networks
+from agents.learning.parts import Networks, routes
+from agents.learning.replay_learner import ReplayLearner
+from agents.learning.rollout_learner import RolloutLearner
 from agents.learning.schedules import Schedule
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import AuxiliaryLoss
-from networks.memory.memories import Memory
+from networks.heads.greedy import EpsilonGreedyHead
 from networks.mirror import Array, can_mirror
+from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
 from networks.observations import Observations, map_observations
 
 
@@ -82,101 +87,124 @@ def _is_alike(module: nn.Module) -> bool:
     return type(module).__module__.startswith(_OURS) and not isinstance(module, AuxiliaryLoss)
 
 
-Step = TypeVar("Step", bound=Callable[..., object])
-
-
-def compiled(step: Step, *, modules: Iterable[nn.Module]) -> Step:
-    """Return `step` traced by `torch.compile`, compiled at its first call, for fixed shapes.
-
-    Fused recurrent kernels stay as they are: Dynamo cannot trace them, and the number of null steps
-    changes from batch to batch, which must not compile anything anew.
-
-    Args:
-        modules: everything that the step calls, at any depth.
-    """
-    import torch._dynamo
-
-    # Lets autograd.grad be part of the graph: forward, backward, clipping and update become one.
-    if hasattr(torch._dynamo.config, "trace_autograd_ops"):
-        torch._dynamo.config.trace_autograd_ops = True
-    for module in modules:
-        # Bound anew: a copied agent keeps no old wrapper.
-        if isinstance(module, Memory) and not module.compilable:
-            forward = type(module).forward.__get__(module)
-            module.forward = torch.compiler.disable(forward)  # type: ignore[method-assign]
-        if isinstance(module, Optimizer) and not module.compilable:
-            step_of = type(module).step.__get__(module)
-            module.step = torch.compiler.disable(step_of)  # type: ignore[method-assign]
-    # Inductor's own tanh calls a library element by element; written with exp it is vectorised (a
-    # quarter of a small network's gradient step, measured) and stays within 1e-7.
-    traced: Any = torch.compile(step, dynamic=False, options={"cpp.use_decompose_tanh": True})
-    return cast("Step", traced)
-
-
 ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], tuple[Array, Array]]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What an agent is given beside its networks and its own options.
+
+    Attributes:
+        optimizer: makes the optimizer of the networks' parts.
+        gradients: the losses that may train a part, by path, where the agent is to be narrowed.
+        generator: the only source of randomness in acting and learning.
+        compile: trace the gradient step with `torch.compile`.
+        num_envs: environments per trajectory, B.
+        sequence_length: steps of a training sequence, 1 without a memory.
+        reward_scaling: of the rewards that are learnt from.
+        frame_stacks: size of each part of an observation that is a stack of frames.
+    """
+
+    optimizer: Callable[[Networks], Optimizer]
+    gradients: Mapping[str, Sequence[str]]
+    generator: np.random.Generator
+    compile: bool
+    num_envs: int
+    sequence_length: int
+    reward_scaling: RewardScaling | RewardClipping | NoRewardScaling
+    frame_stacks: Mapping[str, int]
 
 
 class Agent(nn.Module, ABC):
     """An actor (backbone and policy head) and a rule by which it learns.
 
+    A concrete agent names its losses in `trains`, computes them in `losses`, and chooses a learner.
     What learning needs to go on exactly is in `state_dict()`, in `generator` or in `experience()`.
 
-    Args:
-        compile: trace the gradient step with `torch.compile`.
-
     Attributes:
-        generator: the only source of randomness in acting and learning.
+        Options: dataclass of the agent's own numbers, and the schema of its YAML.
+        trains: the parts that each of its losses trains, by path (`agents.learning.parts`).
+        acts_by_values: whether it chooses the action of the largest value; else it has a policy
+            and the values of observations.
+        may_stop: whether a loss can end the steps on a rollout.
+        learner: turns trajectories into gradient steps.
+        schedules: numbers that move with the run's progress, given to `losses` by name.
+        epsilon: share of random actions over the run's progress, of agents that act by values.
         env_steps: environment steps taken, set by the loop.
         progress: their share of the run's, set by the loop; schedules read it.
         is_watched: whether anybody reads what `learn` returns, set by the loop; else it may leave
             out all but `update/steps` and `update/skipped`.
     """
 
-    optimizer: Optimizer
+    Options: ClassVar[type]
+    trains: ClassVar[Mapping[str, Sequence[str]]]
+    acts_by_values: ClassVar[bool] = False
+    may_stop = False
+    learner: RolloutLearner | ReplayLearner
+    epsilon: Schedule | None = None
 
-    def __init__(
-        self,
-        *,
-        networks: Networks,
-        generator: np.random.Generator,
-        compile: bool,
-    ) -> None:
-        """Take the networks."""
+    def __init__(self, networks: Networks, setup: Setup) -> None:
         super().__init__()
         self.networks = networks
         self.actor, self.policy_head = networks.actor, networks.policy_head
         self.auxiliary = networks.auxiliary
-        self.generator = generator
+        if not networks.shares_backbone:
+            self.critic = networks.critic
+        if not networks.acts_by_values:
+            self.value_head = networks.value_head
+        self.routes = routes(networks, self.trains, setup.gradients)
+        for part, losses in self.routes.items():
+            if not losses:  # it stays as it is, weight decay included
+                networks.parts()[part].requires_grad_(False)
+        self.optimizer = setup.optimizer(networks)
+        self.generator = setup.generator
+        self.schedules: dict[str, Schedule] = {}
         self.env_steps = 0
         self.progress = 0.0
         self.is_watched = True
-        self._compile = compile
+        self._compile = setup.compile
+        self.gradient_step = GradientStep(self, compile=setup.compile)
         self._mirror: ActorMirror | None = None
         self._mirror_is_current = False
+        self.eval()  # dropout and the like are on in gradient steps only
 
     @abstractmethod
+    def losses(self, *inputs: Any, **scheduled: Any) -> Losses:
+        """Compute the losses of one batch: a function of tensors, without a branch on data."""
+
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Improve from T steps of experience on the CPU; return TensorBoard tags, 0-d tensors."""
-
-    @abstractmethod
-    def _step(self, *arguments: Any, **named: Any) -> Any:
-        """Take one gradient step: a function of tensors, without a branch on data."""
+        for backbone in self.networks.backbones.values():
+            backbone.unfreeze(self.env_steps)
+        self.gradient_step.begin(self.progress, self.env_steps, measures=self.is_watched)
+        return self.learner.learn(self, trajectory)
 
     def experience(self) -> Experience | None:
         """Return what is learnt from again and again; None where experience is used up at once."""
-        return None
+        return self.learner.replay if isinstance(self.learner, ReplayLearner) else None
 
-    @cached_property
-    def _gradient_step(self) -> Callable[..., Any]:
-        """`_step` as learning calls it, compiled or not."""
-        return compiled(self._step, modules=self.modules()) if self._compile else self._step
+    @property
+    def measures(self) -> bool:
+        """Whether `losses` computes metrics; compiled they cost nothing, and there is one step."""
+        return self.is_watched or self._compile
 
-    def reach(self, env_steps: int, *, total_env_steps: int) -> None:
-        """Stand at a point of the run, before acting from there."""
+    def scheduled(self) -> dict[str, Float[Tensor, ""]]:
+        """Return the present values of `schedules`."""
+        return {
+            name: torch.tensor(schedule(self.progress), device=self.device)
+            for name, schedule in self.schedules.items()
+        }
+
+    def update_progress(self, env_steps: int, *, total_env_steps: int) -> None:
+        """Say how much of the run is over, before acting from there."""
         self.env_steps, self.progress = env_steps, env_steps / total_env_steps
+        if self.epsilon is not None:
+            cast("EpsilonGreedyHead", self.policy_head).set_epsilon(self.epsilon(self.progress))
 
-    def adopt(self) -> None:
-        """Make what is derived from the networks anew, after weights came from elsewhere."""
+    def weights_replaced(self) -> None:
+        """Follow weights that came from elsewhere: a target network begins with them."""
+        if isinstance(self.learner, ReplayLearner):
+            self.learner.target_network.update(1.0)
 
     @cached_property
     def _is_alike_in_learning(self) -> bool:
@@ -185,12 +213,7 @@ class Agent(nn.Module, ABC):
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by part, frozen ones too; each belongs to exactly one."""
-        return self.networks.parts()
-
-    def thaw(self) -> None:
-        """Thaw the extractors whose time has come."""
-        for backbone in self.networks.backbones.values():
-            backbone.reach(self.env_steps)
+        return {part: list(m.parameters()) for part, m in self.networks.parts().items()}
 
     @property
     def device(self) -> torch.device:
@@ -261,10 +284,6 @@ class Agent(nn.Module, ABC):
 
         return act
 
-    def now(self, schedule: Schedule) -> Float[Tensor, ""]:
-        """Return a schedule's value at the present progress."""
-        return torch.tensor(schedule(self.progress), device=self.device)
-
     @contextmanager
     def training_mode(self) -> Iterator[None]:
         """Switch dropout and the like on for gradient steps, on the agent's own randomness."""
@@ -283,6 +302,11 @@ class Agent(nn.Module, ABC):
                 yield
             finally:
                 self.eval()
+
+    def set_mode(self, training: bool) -> None:
+        """Switch dropout and the like inside of a gradient step: targets are those of acting."""
+        if not self._is_alike_in_learning:
+            self.train(training)
 
     @contextmanager
     def using(self, generator: np.random.Generator) -> Iterator[None]:
@@ -306,7 +330,7 @@ class Agent(nn.Module, ABC):
 
     def _renew(self) -> None:
         self._mirror, self._mirror_is_current = None, False
-        self.__dict__.pop("_gradient_step", None)
+        self.gradient_step.renew()
         self.__dict__.pop("_is_alike_in_learning", None)
         for module in self.modules():
             if isinstance(module, Optimizer):

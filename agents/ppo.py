@@ -4,180 +4,148 @@ Details follow Huang et al. (2022), "The 37 implementation details of PPO"; thos
 carry a comment.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.agent import Agent
-from agents.learning.actor_critic import ActorCritic, read
-from agents.learning.on_policy import Preparation, report
-from agents.learning.optimizer import Optimizer, Pace
-from agents.learning.reports import COUNTS
-from agents.learning.schedules import Schedule
-from agents.learning.sequences import Batch, minibatches
+from agents.agent import Agent, Setup
+from agents.learning.gradient_step import Losses
+from agents.learning.parts import Networks
+from agents.learning.rollout_learner import RolloutLearner
+from agents.learning.schedules import schedule
+from agents.learning.sequences import Batch
+from agents.learning.unroll import read_actor_critic
 from agents.mathematics.losses import (
     approximate_kl,
     clipped_surrogate,
     masked_mean,
+    means,
     normalized_advantages,
 )
+from agents.mathematics.returns import lambda_returns
 from agents.trajectory import Trajectory
-
-_METRICS = (
-    "loss/policy",
-    "loss/value",
-    "policy/entropy",
-    "policy/approximate_kl",
-    "policy/clip_fraction",
-)
-"""Means that a gradient step reports, in its order."""
+from conf.schema.agents import PPOOptions
 
 
 class PPO(Agent):
     """Clipped surrogate objective, generalised advantages, several epochs over sequences.
 
-    Args:
-        networks: all of them.
-        preparation: turns trajectories into batches.
-        optimizer: makes the optimizer of the networks' parts.
-        clip_range, entropy_coefficient: schedules over the run's progress.
-        value_clip_range: largest counted change of a value per update, of scalar value heads only;
-            None for no clipping.
-        target_kl: learning from a trajectory stops once the policy has moved 1.5 times as far; None
-            for never.
+    A_t = G_t - V(o_t),  rho_t = pi(a_t | o_t) / pi_old(a_t | o_t)
+    L = mean[-min(rho A, clip(rho, 1 - c, 1 + c) A) + c_v (V(o_t) - G_t)^2 - c_e H(pi)]
     """
 
-    networks: ActorCritic
+    Options = PPOOptions
+    trains: ClassVar = {"actor": ("actor", "policy_head"), "critic": ("critic", "value_head")}
+    learner: RolloutLearner
 
-    def __init__(
-        self,
-        *,
-        networks: ActorCritic,
-        preparation: Preparation,
-        optimizer: Callable[[Mapping[str, Sequence[nn.Parameter]]], Optimizer],
-        generator: np.random.Generator,
-        num_epochs: int,
-        num_minibatches: int,
-        clip_range: Schedule,
-        value_clip_range: float | None,
-        value_coefficient: float,
-        entropy_coefficient: Schedule,
-        normalize_advantages: bool,
-        target_kl: float | None,
-        compile: bool,
-    ) -> None:
-        """Take the parts and the numbers."""
-        super().__init__(networks=networks, generator=generator, compile=compile)
-        self.critic, self.value_head = networks.critic, networks.value_head
-        self.preparation = preparation
-        self.num_epochs, self.num_minibatches = num_epochs, num_minibatches
-        self.clip_range, self.entropy_coefficient = clip_range, entropy_coefficient
-        self.value_clip_range, self.value_coefficient = value_clip_range, value_coefficient
-        if value_clip_range is not None and not self.value_head.is_scalar:
+    def __init__(self, networks: Networks, options: PPOOptions, setup: Setup) -> None:
+        super().__init__(networks, setup)
+        self.options = options
+        self.may_stop = options.target_kl is not None
+        if options.value_clip_range is not None and not networks.value_head.is_scalar:
             raise ValueError("agent.value_clip_range: expected null with this value head")
-        self.normalize_advantages, self.target_kl = normalize_advantages, target_kl
-        self.optimizer = optimizer(self.parts())
-        self.eval()  # dropout and the like are on in gradient steps only
-
-    def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
-        """Take `num_epochs * num_minibatches` gradient steps on one trajectory."""
-        self.thaw()
-        trajectory = trajectory.to(self.device)
-        batch = self.preparation(trajectory)
-        observed = self.value_head.observe(batch.returns, batch.valid)
-        before = self.optimizer.flat.clone()
-        constants = (
-            self.optimizer.pace(self.progress, self.env_steps),
-            self.auxiliary.weights(self.progress).to(self.device),
-            self.now(self.clip_range),
-            self.now(self.entropy_coefficient),
-        )
-        active = torch.ones((), dtype=torch.bool, device=self.device)
-        metrics: list[Tensor] = []
-        with self.training_mode():
-            for sequences in self._minibatches(batch.valid.shape[1]):
-                values, gradients, active = self._gradient_step(
-                    batch, sequences.to(self.device), active, *constants
-                )
-                metrics.append(values)
-                if self.target_kl is not None and not active:
-                    break
-        self.actor.observe(trajectory.step_observations, trajectory.valid)
-        return observed | report(
-            (*_METRICS, *self.auxiliary.tags, *COUNTS),
-            torch.stack(metrics),
-            values=batch.old_values,
-            returns=batch.returns,
-            valid=batch.valid,
-            optimizer=self.optimizer,
-            gradients=gradients,
-            before=before,
-            progress=self.progress,
+        self.schedules = {
+            "clip_range": schedule(options.clip_range_schedule, options.clip_range, 0.0),
+            "entropy_coefficient": schedule(
+                options.entropy_coefficient_schedule, options.entropy_coefficient, 0.0
+            ),
+        }
+        self.learner = RolloutLearner(
+            networks,
+            setup,
+            num_epochs=options.num_epochs,
+            num_minibatches=options.num_minibatches,
         )
 
-    def _minibatches(self, num_sequences: int) -> Iterator[Int[Tensor, " M"]]:
-        for _ in range(self.num_epochs):
-            yield from minibatches(num_sequences, self.num_minibatches, self.generator)
+    @torch.no_grad()
+    def prepare(self, trajectory: Trajectory) -> tuple[Batch, dict[str, Tensor]]:
+        """Recompute what acting saw, and estimate advantages."""
+        rollout = self.learner.read(trajectory)
+        head, options = self.networks.value_head, self.options
+        values = head.value(head(rollout.critic_summary))  # [T + 1, B]
+        returns = lambda_returns(
+            rollout.rewards,
+            values[1:],
+            trajectory.terminated,
+            trajectory.truncated,
+            discount=options.discount,
+            gae_lambda=options.gae_lambda,
+        )
+        policy = self.policy_head(rollout.summary)
+        batch = rollout.batch(
+            old_log_probs=policy.log_prob(trajectory.actions),
+            old_values=values[:-1],
+            advantages=returns - values[:-1],
+            returns=returns,
+        )
+        return batch, {}
 
-    def _step(
+    def losses(
         self,
         batch: Batch,
         sequences: Int[Tensor, " M"],
-        active: Bool[Tensor, ""],
-        pace: Pace,
-        auxiliary_weights: Float[Tensor, " A"],
+        *,
         clip_range: Float[Tensor, ""],
         entropy_coefficient: Float[Tensor, ""],
-    ) -> tuple[Float[Tensor, " metrics"], Float[Tensor, " P"], Bool[Tensor, ""]]:
-        """Take one gradient step: a function of tensors, without a branch on data."""
-        terms, auxiliary = self._terms(batch.select(sequences), clip_range)
-        policy_loss, value_loss, entropy, kl, _ = terms.unbind()
-        losses = {
-            "actor": policy_loss - entropy_coefficient * entropy,
-            "critic": self.value_coefficient * value_loss,
-        }
-        if len(self.auxiliary):
-            losses["auxiliary"] = auxiliary @ auxiliary_weights
-        if self.target_kl is not None:
-            # Before the step, as in Spinning Up: what moved too far is not moved further.
-            active = active & ~(kl > 1.5 * self.target_kl)  # nan goes on, to be counted as skipped
-        counts, gradients = self.optimizer.descend(losses, pace, active)
-        return torch.cat([terms.detach(), auxiliary.detach(), counts]), gradients, active
-
-    def _terms(
-        self, batch: Batch, clip_range: Float[Tensor, ""]
-    ) -> tuple[Float[Tensor, " terms"], Float[Tensor, " A"]]:
-        """Means over valid steps, in the order of `_METRICS`; and the auxiliary losses."""
-        outputs = read(self.networks, batch)
-        log_ratio = outputs.log_probs - batch.old_log_probs
+    ) -> Losses:
+        """Compute the losses of a minibatch of sequences."""
+        batch, options = batch.select(sequences), self.options
+        read = read_actor_critic(self.networks, batch)
+        assert batch.old_log_probs is not None and batch.advantages is not None
+        log_ratio = read.log_probs - batch.old_log_probs
         # The action of a step that only resets was ignored: it may be anything, and so its ratio.
         log_ratio = torch.where(batch.valid, log_ratio, 0.0)
         ratio = log_ratio.exp()
-        advantages = batch.advantages
-        if self.normalize_advantages:  # per minibatch, detail 7 of the 37
-            advantages = normalized_advantages(advantages, batch.valid)
-        with torch.no_grad():
-            kl = approximate_kl(log_ratio)
-            is_clipped = ((ratio - 1).abs() > clip_range).to(ratio.dtype)
-        # One mean for all of them: small networks pay per operation, not per number.
-        steps = torch.stack(
-            [
-                clipped_surrogate(ratio, advantages, clip_range),
-                self._value_loss(outputs.values, batch),
-                outputs.entropies,
-                kl,
-                is_clipped,
-            ]
+        advantages, valid = batch.advantages, batch.valid
+        if options.normalize_advantages:  # per minibatch, detail 7 of the 37
+            advantages = normalized_advantages(advantages, valid)
+        actor_loss = policy_loss = masked_mean(
+            clipped_surrogate(ratio, advantages, clip_range), valid
         )
-        return masked_mean(steps, batch.valid), outputs.auxiliary
+        if options.entropy_coefficient:
+            actor_loss = policy_loss - entropy_coefficient * masked_mean(read.entropies, valid)
+        value_loss = masked_mean(self._value_loss(read.values, batch), valid)
+        metrics: dict[str, Tensor] = {}
+        stop = None
+        if self.measures or options.target_kl is not None:
+            kl, metrics = self._metrics(read.entropies, log_ratio, ratio, clip_range, valid)
+            metrics |= {"loss/policy": policy_loss.detach(), "loss/value": value_loss.detach()}
+            if options.target_kl is not None:
+                # Before the step, as in Spinning Up: what moved too far is not moved further. A kl
+                # of nan goes on, to be counted as skipped.
+                stop = kl > 1.5 * options.target_kl
+        return Losses(
+            {"actor": actor_loss, "critic": options.value_coefficient * value_loss},
+            metrics,
+            read.readings,
+            stop=stop,
+        )
+
+    @torch.no_grad()
+    def _metrics(
+        self,
+        entropies: Float[Tensor, "L M"],
+        log_ratio: Float[Tensor, "L M"],
+        ratio: Float[Tensor, "L M"],
+        clip_range: Float[Tensor, ""],
+        valid: Bool[Tensor, "L M"],
+    ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+        """Return how far the policy has moved, and the metrics of the policy."""
+        is_clipped = ((ratio - 1).abs() > clip_range).to(ratio.dtype)
+        entropy, kl, clip_fraction = means(valid, entropies, approximate_kl(log_ratio), is_clipped)
+        return kl, {
+            "policy/entropy": entropy,
+            "policy/approximate_kl": kl,
+            "policy/clip_fraction": clip_fraction,
+        }
 
     def _value_loss(self, outputs: Float[Tensor, "L M *O"], batch: Batch) -> Float[Tensor, "L M"]:
-        losses = self.value_head.loss(outputs, batch.returns)
-        if self.value_clip_range is None:
+        head, limit = self.networks.value_head, self.options.value_clip_range
+        losses = head.loss(outputs, batch.returns)
+        if limit is None:
             return losses
-        change = (outputs - batch.old_values).clamp(-self.value_clip_range, self.value_clip_range)
-        clipped = self.value_head.loss(batch.old_values + change, batch.returns)
+        change = (outputs - batch.old_values).clamp(-limit, limit)
+        clipped = head.loss(batch.old_values + change, batch.returns)
         return torch.maximum(losses, clipped)  # detail 9 of the 37

@@ -60,8 +60,8 @@ class Backbone(nn.Module):
         if math.isinf(frozen_until):
             extractor.requires_grad_(False)
 
-    def reach(self, env_steps: int) -> None:
-        """Thaw the extractor where its time has come."""
+    def unfreeze(self, env_steps: int) -> None:
+        """Let the extractor learn, where so many environment steps were taken."""
         self.is_frozen = env_steps < self.frozen_until
 
     def train(self, mode: bool = True) -> "Backbone":

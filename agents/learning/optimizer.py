@@ -1,6 +1,6 @@
-"""One optimizer for all parts of an agent: flat storage, routed gradients, clipping, gates."""
+"""One optimizer for all parts of an agent: flat storage, clipping, gates."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,12 +54,16 @@ class Optimizer(nn.Module):
         rule: makes the update rule of a group.
         default: how parts without a group of their own move.
         groups: those of single parts.
-        routes: the losses that train a part, by part; a part that is not named is trained by every
-            loss that reaches it.
         max_grad_norm: global gradient norm above which gradients are scaled down; inf for none.
+
+    Attributes:
+        trainable: all parameters, in the order of the flat vector.
+        part_of: the part that each of them belongs to.
+        always: a step that is taken, as `active`.
     """
 
     flat: Tensor
+    always: Tensor
 
     def __init__(
         self,
@@ -68,30 +72,24 @@ class Optimizer(nn.Module):
         rule: RuleFactory,
         default: Group,
         groups: Mapping[str, Group],
-        routes: Mapping[str, Sequence[str]],
         max_grad_norm: float,
     ) -> None:
-        """Pack the parameters and build the rules."""
         super().__init__()
         _check_parts(parts, groups)
-        self.parameters_by_part = {
-            part: [parameter for parameter in parameters if parameter.requires_grad]
-            for part, parameters in parts.items()
-        }
+        rows = [(p, part) for part, own in parts.items() for p in own if p.requires_grad]
+        self.trainable = [parameter for parameter, _ in rows]
+        self.part_of = [part for _, part in rows]
         self.default, self.max_grad_norm = default, max_grad_norm
-        self.routes = {part: frozenset(losses) for part, losses in routes.items()}
         self.register_buffer("flat", self._pack(), persistent=False)
-        self._slices = self._slice_parts()
+        self.register_buffer("always", torch.ones((), dtype=torch.bool), persistent=False)
+        self._slices = self._slice_parts(parts)
         self._own_groups = dict(groups)
         self._groups = self._merge(groups)
+        self._pace_key: tuple[float, ...] | None = None
+        self._pace: Pace | None = None
         self.rules = nn.ModuleList(
             rule(self.flat[where], group.weight_decay) for where, group in self._groups
         )
-
-    @property
-    def trainable(self) -> list[nn.Parameter]:
-        """All parameters, in the order of the flat vector."""
-        return [p for parameters in self.parameters_by_part.values() for p in parameters]
 
     @property
     def compilable(self) -> bool:
@@ -101,6 +99,7 @@ class Optimizer(nn.Module):
     def repack(self) -> None:
         """Pack anew after the parameters were moved to other storage (another device)."""
         self.flat = self._pack()
+        self._pace_key = None
 
     def _pack(self) -> Float[Tensor, " P"]:
         flat = torch.cat([parameter.detach().flatten() for parameter in self.trainable])
@@ -111,10 +110,11 @@ class Optimizer(nn.Module):
             offset += size
         return flat
 
-    def _slice_parts(self) -> dict[str, slice]:
+    def _slice_parts(self, parts: Iterable[str]) -> dict[str, slice]:
         slices, start = {}, 0
-        for part, parameters in self.parameters_by_part.items():
-            stop = start + sum(parameter.numel() for parameter in parameters)
+        for part in parts:
+            own = (p for p, of in zip(self.trainable, self.part_of, strict=True) if of == part)
+            stop = start + sum(parameter.numel() for parameter in own)
             slices[part] = slice(start, stop)
             start = stop
         return slices
@@ -132,78 +132,19 @@ class Optimizer(nn.Module):
     # ---- a gradient step
 
     def pace(self, progress: float, env_steps: int) -> Pace:
-        """Tell how every group moves at a point of the run."""
+        """Return learning rates and freezing of every group; new tensors only where they change."""
         groups = [group for _, group in self._groups]
-        return Pace(
-            rates=self.flat.new_tensor([group.learning_rate(progress) for group in groups]),
-            weights=self.flat.new_tensor(
-                [float(env_steps >= group.frozen_until) for group in groups]
-            ),
-        )
+        rates = [group.learning_rate(progress) for group in groups]
+        weights = [float(env_steps >= group.frozen_until) for group in groups]
+        if self._pace is None or self._pace_key != (*rates, *weights):
+            self._pace_key = (*rates, *weights)
+            self._pace = Pace(self.flat.new_tensor(rates), self.flat.new_tensor(weights))
+        return self._pace
 
-    def descend(
-        self, losses: Mapping[str, Float[Tensor, ""]], pace: Pace, active: Bool[Tensor, ""]
-    ) -> tuple[Float[Tensor, "2"], Float[Tensor, " P"]]:
-        """Move the parameters against the gradients of losses, as `step` does.
-
-        Args:
-            losses: by the names that `routes` knows.
-
-        Returns:
-            1 if the step counted, and 1 if it did not though it was active; and the gradients
-            before clipping, packed.
-        """
-        gradients = self._gradients(losses)
-        with torch.no_grad():
-            counted, packed = self.step(gradients, pace, active)
-            skipped = active.to(counted.dtype) - counted
-            return torch.stack([counted, skipped]), packed
-
-    def _gradients(self, losses: Mapping[str, Float[Tensor, ""]]) -> list[Tensor]:
-        """Sum the gradients of all losses, each in the parts alone that it may train.
-
-        Losses that may train the same parts share a backward pass; usually all of them do.
-        """
-        sums: dict[frozenset[str], Tensor] = {}
-        for name, loss in losses.items():
-            if not loss.requires_grad:
-                continue  # of features that are frozen
-            closed = frozenset(part for part, trained in self.routes.items() if name not in trained)
-            sums[closed] = sums[closed] + loss if closed in sums else loss
-        trainable = self.trainable
-        total: list[Tensor | None] = [None] * len(trainable)
-        for number, (closed, loss) in enumerate(sums.items(), start=1):
-            wanted = self._open(closed) if closed else range(len(trainable))
-            gradients = torch.autograd.grad(
-                loss,
-                [trainable[index] for index in wanted],
-                retain_graph=number < len(sums),
-                allow_unused=True,
-            )
-            for index, gradient in zip(wanted, gradients, strict=True):
-                if gradient is not None:
-                    before = total[index]
-                    total[index] = gradient if before is None else before + gradient
-        # Contiguous, as those of a memory are not where sequences have resets, and are elsewhere:
-        # a compiled update would be compiled for both.
-        return [
-            torch.zeros_like(parameter) if gradient is None else gradient.contiguous()
-            for parameter, gradient in zip(trainable, total, strict=True)
-        ]
-
-    def _open(self, closed: frozenset[str]) -> Sequence[int]:
-        """Number the parameters that do not lie in closed parts."""
-        numbers: list[int] = []
-        start = 0
-        for part, parameters in self.parameters_by_part.items():
-            stop = start + len(parameters)
-            numbers += [] if part in closed else range(start, stop)
-            start = stop
-        return numbers
-
+    @torch.no_grad()
     def step(
         self, gradients: Sequence[Tensor], pace: Pace, active: Bool[Tensor, ""]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, " P"]]:
+    ) -> tuple[Float[Tensor, "2"], Float[Tensor, " P"]]:
         """Clip the gradients to `max_grad_norm` over all parts and move the parameters.
 
         Nothing moves when `active` is False or a gradient is not finite.
@@ -212,7 +153,8 @@ class Optimizer(nn.Module):
             gradients: one per entry of `trainable`.
 
         Returns:
-            1 if the step counted, else 0; and the gradients before clipping, packed.
+            1 if the step counted, and 1 if it did not though it was active; and the gradients
+            before clipping, packed.
         """
         packed = torch.cat([gradient.reshape(-1) for gradient in gradients])
         norm = torch.linalg.vector_norm(packed)
@@ -225,25 +167,32 @@ class Optimizer(nn.Module):
             assert isinstance(rule, UpdateRule)
             own = weight * weights[number] if group.frozen_until else weight
             rule.update(self.flat[where], clipped[where], rates[number], own)
-        return weight, packed
+        return torch.stack([weight, active.to(weight.dtype) - weight]), packed
 
     # ---- telling
 
-    def learning_rates(self, progress: float) -> dict[str, Float[Tensor, ""]]:
-        """Tell the learning rates, as TensorBoard's tags: the base rate, and those of groups."""
-        rates = {"schedule/learning_rate": self.default.learning_rate(progress)}
+    def movement(
+        self, *, gradients: Float[Tensor, " P"], before: Float[Tensor, " P"], progress: float
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Return learning rates, and by part the gradients' norm and how far the weights moved.
+
+        Args:
+            gradients: of the last step, packed.
+            before: the parameters before the first step; `update_ratio/<part>` is the distance
+                since then over their norm.
+        """
+        metrics = {"schedule/learning_rate": self.default.learning_rate(progress)}
         for part, group in self._own_groups.items():
             if group.learning_rate is not self.default.learning_rate:
-                rates[f"schedule/learning_rate/{part}"] = group.learning_rate(progress)
-        return {tag: torch.tensor(rate) for tag, rate in rates.items()}
-
-    def norms(self, packed: Float[Tensor, " P"]) -> dict[str, Float[Tensor, ""]]:
-        """Norm of a packed vector by part; parts without parameters are left out."""
-        return {
-            part: packed[where].norm()
-            for part, where in self._slices.items()
-            if where.stop > where.start
-        }
+                metrics[f"schedule/learning_rate/{part}"] = group.learning_rate(progress)
+        found = {tag: torch.tensor(rate) for tag, rate in metrics.items()}
+        moved = self.flat - before
+        for part, where in self._slices.items():
+            if where.stop > where.start:
+                found[f"gradient_norm/{part}"] = gradients[where].norm()
+                size = before[where].norm().clamp(min=1e-12)
+                found[f"update_ratio/{part}"] = moved[where].norm() / size
+        return found
 
 
 def _check_parts(parts: Mapping[str, Sequence[nn.Parameter]], groups: Mapping[str, Group]) -> None:

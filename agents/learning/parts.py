@@ -1,23 +1,24 @@
-"""The networks of agents that act by the values of actions."""
+"""The networks of an agent and their parts: trained, frozen, printed and measured by path."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.learning.schedules import Schedule
 from networks.autoencoding.losses import AuxiliaryLoss, Reading
 from networks.backbone import Backbone
 from networks.heads.acting import PolicyHead
-from networks.heads.greedy import EpsilonGreedyHead
 from networks.heads.values import ValueHead
+
+AUXILIARY = "auxiliary"
+"""Name of the sum of the auxiliary losses, and of the part that their own parameters make up."""
 
 
 class AuxiliaryLosses(nn.Module):
-    """Losses on features beside those of reinforcement learning, weighed and added up.
+    """Losses on features beside those of reinforcement learning, weighted and summed.
 
         L = sum_k w_k(progress) * sum_b L_k(features of backbone b)
 
@@ -32,7 +33,6 @@ class AuxiliaryLosses(nn.Module):
         losses: Mapping[str, Mapping[str, AuxiliaryLoss]],
         weights: Mapping[str, Schedule],
     ) -> None:
-        """Take the losses."""
         super().__init__()
         self.by_backbone = nn.ModuleDict(
             {backbone: nn.ModuleDict(own) for backbone, own in losses.items()}
@@ -45,23 +45,16 @@ class AuxiliaryLosses(nn.Module):
     def __len__(self) -> int:
         return len(self._weights)
 
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """TensorBoard's names of the losses."""
-        return tuple(f"loss/{name}" for name in self._weights)
+    def weights(self, progress: float) -> list[float]:
+        """Return each loss's weight at this progress."""
+        return [weight(progress) for weight in self._weights.values()]
 
-    def weights(self, progress: float) -> Float[Tensor, " K"]:
-        """Weigh each loss at a point of the run."""
-        return torch.tensor([weight(progress) for weight in self._weights.values()])
-
-    def forward(self, readings: Mapping[str, Reading]) -> Float[Tensor, " K"]:
-        """Return every loss, summed over backbones, unweighted."""
-        return torch.stack(
-            [
-                torch.stack([self._loss(backbone, name)(r) for backbone, r in readings.items()])
-                for name in self._weights
-            ]
-        ).sum(1)
+    def forward(self, readings: Mapping[str, Reading]) -> dict[str, Float[Tensor, ""]]:
+        """Return every loss by name, summed over backbones, unweighted."""
+        return {
+            name: torch.stack([self._loss(b, name)(r) for b, r in readings.items()]).sum()
+            for name in self._weights
+        }
 
     def _loss(self, backbone: str, name: str) -> nn.Module:
         own = self.by_backbone[backbone]
@@ -69,132 +62,120 @@ class AuxiliaryLosses(nn.Module):
         return own[name]
 
 
-class Networks(ABC):
-    """One backbone that acts, perhaps others, heads on top of them, auxiliary losses beside them.
+@dataclass(frozen=True)
+class Networks:
+    """What acts, what tells values, and the losses beside them.
 
     Attributes:
-        actor: reads the stream while acting.
-        policy_head: chooses actions.
-        value_head: tells values.
-        auxiliary: losses on the backbones' features.
+        critic: the actor itself where both use one backbone, as agents with action values do.
+        value_head: part of the policy head where actions are chosen by their values.
     """
 
     actor: Backbone
+    critic: Backbone
     policy_head: PolicyHead
     value_head: ValueHead
     auxiliary: AuxiliaryLosses
 
     @property
-    @abstractmethod
-    def backbones(self) -> dict[str, Backbone]:
-        """The distinct ones by name, `actor` first."""
+    def shares_backbone(self) -> bool:
+        """Whether there is one backbone for everything."""
+        return self.critic is self.actor
 
     @property
-    @abstractmethod
-    def heads(self) -> dict[str, tuple[nn.Module, str]]:
-        """Every head that has parameters of its own, with the loss that trains it."""
+    def backbones(self) -> dict[str, Backbone]:
+        """The distinct ones by name, `actor` first."""
+        return {"actor": self.actor} | ({} if self.shares_backbone else {"critic": self.critic})
+
+    @property
+    def acts_by_values(self) -> bool:
+        """Whether the policy is a choice by action values, without parameters of its own."""
+        return any(module is self.value_head for module in self.policy_head.modules())
 
     def modules(self) -> list[nn.Module]:
         """All of them, those in common once."""
         return [*self.backbones.values(), self.policy_head, self.value_head, self.auxiliary]
 
-    @abstractmethod
-    def losses(self, backbone: str) -> tuple[str, ...]:
-        """Name the losses of reinforcement learning that are computed on a backbone."""
+    def parts(self) -> dict[str, nn.Module]:
+        """Modules by path: `actor.extractor`, `actor.memory`, `policy_head`, ...
 
-    @property
-    def shares_backbone(self) -> bool:
-        """Whether there is one backbone for everything."""
-        return len(self.backbones) == 1
-
-    def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of `extractor, memory, actor, critic, auxiliary`; all backbones' together."""
-        backbones = self.backbones.values()
-        heads = self.heads.values()
+        Each parameter lies in exactly one. What actor and critic share is the actor's.
+        """
+        backbones = self.backbones.items()
+        heads = {} if self.acts_by_values else {"policy_head": self.policy_head}
         return {
-            "extractor": [p for each in backbones for p in each.extractor.parameters()],
-            "memory": [p for each in backbones for p in each.memory.parameters()],
-            "actor": [p for head, loss in heads if loss == "actor" for p in head.parameters()],
-            "critic": [p for head, loss in heads if loss == "critic" for p in head.parameters()],
-            "auxiliary": list(self.auxiliary.parameters()),
+            **{f"{name}.extractor": backbone.extractor for name, backbone in backbones},
+            **{f"{name}.memory": backbone.memory for name, backbone in backbones},
+            **heads,
+            "value_head": self.value_head,
+            AUXILIARY: self.auxiliary,
         }
 
+    def select(self, path: str) -> list[str]:
+        """Return the parts that a path means.
 
-def trained_by(
-    networks: Networks, routes: Mapping[str, Collection[str]]
-) -> dict[str, tuple[str, ...]]:
-    """Tell which losses train each module once nothing is frozen: what is declared and reaches it.
+        `extractor` and `memory` mean those of every backbone, `actor` and `critic` a whole
+        backbone; empty where the path means nothing here.
+        """
+        parts = self.parts()
+        if self.shares_backbone and path.partition(".")[0] == "critic":
+            path = path.replace("critic", "actor", 1)
+        inside = [part for part in parts if f".{path}." in f".{part}."]
+        return [path] if path in parts else inside
+
+
+Routes = dict[str, tuple[str, ...]]
+"""The losses that train a part, by part."""
+
+
+def routes(
+    networks: Networks,
+    trains: Mapping[str, Collection[str]],
+    gradients: Mapping[str, Collection[str]],
+) -> Routes:
+    """Say which losses train each part: those that name it, or those that are configured.
 
     Args:
-        routes: the losses that may train a part, by part.
+        trains: the paths that each loss of the agent names.
+        gradients: losses by path, as configured. `extractor` or `critic` leaves out losses that are
+            not listed; the full path of a part (`critic.extractor`) also opens it to losses that
+            do not name it.
 
-    Returns:
-        losses by module: `actor.extractor`, ..., or `extractor`, ... of a backbone in common.
-        Modules without parameters are left out.
+    Raises:
+        ValueError: a path means no part here, or a loss is not the agent's.
     """
+    names = (*trains, AUXILIARY)
+    if len(networks.auxiliary):
+        trains = {**trains, AUXILIARY: ("extractor", AUXILIARY)}
+    found: dict[str, list[str]] = {part: [] for part in networks.parts()}
+    for loss, paths in trains.items():
+        for part in {part for path in paths for part in networks.select(path)}:
+            found[part].append(loss)
+    for path in sorted(gradients, key=len):
+        unknown = [loss for loss in gradients[path] if loss not in names]
+        if unknown:
+            raise ValueError(
+                f"gradients.{path}: this agent has no loss {unknown[0]!r}, only {', '.join(names)}"
+            )
+        for part in selected(networks, f"gradients.{path}", path):
+            open_to = trains if path == part else found[part]
+            found[part] = [loss for loss in open_to if loss in gradients[path]]
+    return {part: tuple(losses) for part, losses in found.items()}
+
+
+def selected(networks: Networks, key: str, path: str) -> list[str]:
+    """Return the parts that a path of the configuration means; refuse one that means none."""
+    parts = networks.select(path)
+    if not parts:
+        raise ValueError(f"{key}: no such part here; parts are {', '.join(networks.parts())}")
+    return parts
+
+
+def trained_by(networks: Networks, routes: Routes) -> Routes:
+    """Leave out the parts without parameters."""
+    parts = networks.parts()
     return {
-        name: losses
-        for name, (module, losses) in _reached(networks, routes).items()
-        if any(parameter.numel() for parameter in module.parameters())
+        part: losses
+        for part, losses in routes.items()
+        if any(parameter.numel() for parameter in parts[part].parameters())
     }
-
-
-def still(networks: Networks, routes: Mapping[str, Collection[str]]) -> list[nn.Module]:
-    """List the modules that no loss trains: they are to stay as they are, decay included."""
-    return [module for module, losses in _reached(networks, routes).values() if not losses]
-
-
-def _reached(
-    networks: Networks, routes: Mapping[str, Collection[str]]
-) -> dict[str, tuple[nn.Module, tuple[str, ...]]]:
-    auxiliary = ("auxiliary",) if len(networks.auxiliary) else ()
-    reached: dict[str, tuple[nn.Module, tuple[str, ...]]] = {}
-    for name, backbone in networks.backbones.items():
-        prefix = "" if networks.shares_backbone else f"{name}."
-        own = networks.losses(name)
-        for part, losses in {"extractor": (*own, *auxiliary), "memory": own}.items():
-            allowed = tuple(loss for loss in losses if loss in routes.get(part, losses))
-            reached[f"{prefix}{part}"] = getattr(backbone, part), allowed
-    for name, (head, loss) in networks.heads.items():
-        reached[name] = head, (loss,)
-    reached["auxiliary"] = networks.auxiliary, auxiliary
-    return reached
-
-
-Noise = tuple[Tensor | None, Tensor | None, Tensor | None]
-"""Of noisy layers, for one gradient step: the network's, its target's, and the network's once more
-where it chooses for the target."""
-
-
-@dataclass(frozen=True)
-class ActionValues(Networks):
-    """A backbone, the values of actions on top of it, and the policy that chooses by them."""
-
-    actor: Backbone
-    policy_head: EpsilonGreedyHead
-    auxiliary: AuxiliaryLosses
-
-    @property
-    def value_head(self) -> ValueHead:  # type: ignore[override]
-        """The head by whose values the policy chooses."""
-        return self.policy_head.value_head
-
-    @property
-    def backbones(self) -> dict[str, Backbone]:
-        """One."""
-        return {"actor": self.actor}
-
-    @property
-    def heads(self) -> dict[str, tuple[nn.Module, str]]:
-        """The policy has no parameters of its own."""
-        return {"value_head": (self.value_head, "critic")}
-
-    def losses(self, backbone: str) -> tuple[str, ...]:
-        """That of the values."""
-        return ("critic",)
-
-
-def taken(outputs: Tensor, actions: Int[Tensor, "L N"]) -> Tensor:
-    """Take each row's chosen action, `[L, N, A, *K] -> [L, N, *K]`."""
-    index = actions.view(*actions.shape, *[1] * (outputs.ndim - actions.ndim))
-    return outputs.gather(2, index.expand(*actions.shape, 1, *outputs.shape[3:])).squeeze(2)

@@ -46,21 +46,24 @@ class Steps:
 
 @dataclass(frozen=True)
 class Batch(Steps):
-    """A trajectory prepared for an actor-critic, and the states before its sequences.
+    """A rollout cut into sequences, with the states before them and what values are fitted to.
 
     Attributes:
         actor_features, critic_features: of a frozen extractor, which makes the same of an
             observation at every gradient step; None of one that learns.
+        critic_features, critic_state, old_log_probs, advantages: None of agents that act by the
+            values of actions.
+        old_values: before the first gradient step.
     """
 
     actor_features: Float[Tensor, "L N F"] | None
     critic_features: Float[Tensor, "L N F_c"] | None
-    old_log_probs: Float[Tensor, "L N"]
-    old_values: Float[Tensor, "L N"]
-    advantages: Float[Tensor, "L N"]
-    returns: Float[Tensor, "L N"]
     actor_state: Float[Tensor, "1 N S"]
-    critic_state: Float[Tensor, "1 N S_c"]
+    critic_state: Float[Tensor, "1 N S_c"] | None
+    old_log_probs: Float[Tensor, "L N"] | None
+    old_values: Float[Tensor, "L N"]
+    advantages: Float[Tensor, "L N"] | None
+    returns: Float[Tensor, "L N"]
 
 
 def cut(steps: Mapping[str, Any], sequence_length: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What backbones read: trajectories as acting saw them, batches for losses on features."""
+"""Reads trajectories and batches with backbones: summaries, states, features for other losses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,46 +9,89 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.learning.parts import Networks
-from agents.learning.sequences import Sequences, Steps
+from agents.learning.sequences import Batch, Sequences, Steps
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import Reading
 from networks.backbone import Backbone
 
 
-def read_features(
+def read_summary(
     networks: Networks,
     backbone: str,
     steps: Steps,
+    state: Float[Tensor, "N S"],
     *,
-    known: Float[Tensor, "L N F"] | None,
-    readings: dict[str, Reading],
-) -> Float[Tensor, "L N F"]:
-    """Extract a backbone's features; what auxiliary losses need of it goes into `readings`.
+    known: Float[Tensor, "L N F"] | None = None,
+) -> tuple[Float[Tensor, "L N H"], dict[str, Reading]]:
+    """Read sequences with one backbone; also return what auxiliary losses need, by backbone.
 
     Args:
         known: the features, where a frozen extractor made them before.
     """
-    if known is not None and not len(networks.auxiliary):
-        return known
     module = networks.backbones[backbone]
+    features, readings = known, {}
+    if len(networks.auxiliary):
+        readings[backbone] = _read(networks, module, steps, known)
+        features = readings[backbone].features
+    elif features is None:
+        features = module.features(_present(steps.observations))
+    summary, _ = module.memory(features, state, steps.is_first)
+    return summary, readings
+
+
+@dataclass(frozen=True)
+class ActorCriticRead:
+    """What an actor-critic says of a batch.
+
+    Attributes:
+        log_probs: of the batch's actions.
+        values: the value head's raw output.
+    """
+
+    log_probs: Float[Tensor, "L N"]
+    entropies: Float[Tensor, "L N"]
+    values: Float[Tensor, "L N *K"]
+    readings: dict[str, Reading]
+
+
+def read_actor_critic(networks: Networks, batch: Batch) -> ActorCriticRead:
+    """Read a batch with all networks."""
+    summary, readings = read_summary(
+        networks, "actor", batch, batch.actor_state[0], known=batch.actor_features
+    )
+    policy = networks.policy_head(summary)
+    if batch.critic_state is not None:  # of a backbone of its own
+        summary, own = read_summary(
+            networks, "critic", batch, batch.critic_state[0], known=batch.critic_features
+        )
+        readings |= own
+    return ActorCriticRead(
+        log_probs=policy.log_prob(batch.actions),
+        entropies=policy.entropy(),
+        values=networks.value_head(summary),
+        readings=readings,
+    )
+
+
+def _read(
+    networks: Networks, module: Backbone, steps: Steps, known: Float[Tensor, "L N F"] | None
+) -> Reading:
     rows = module.rows(_present(steps.observations))
     features = module.extract(rows).view(*steps.is_first.shape, -1) if known is None else known
-    if len(networks.auxiliary):
-        next_rows = next_features = None
-        if steps.next_observations is not None:
-            with torch.no_grad():
-                next_rows = module.rows(steps.next_observations)
-                next_features = module.extract(next_rows).view(features.shape)
-        readings[backbone] = Reading(
-            rows=rows,
-            features=features,
-            actions=networks.policy_head.encode(steps.actions),
-            is_first=steps.is_first,
-            valid=steps.valid,
-            next_rows=next_rows,
-            next_features=next_features,
-        )
-    return features
+    next_rows = next_features = None
+    if steps.next_observations is not None:
+        with torch.no_grad():
+            next_rows = module.rows(steps.next_observations)
+            next_features = module.extract(next_rows).view(features.shape)
+    return Reading(
+        rows=rows,
+        features=features,
+        actions=networks.policy_head.encode(steps.actions),
+        is_first=steps.is_first,
+        valid=steps.valid,
+        next_rows=next_rows,
+        next_features=next_features,
+    )
 
 
 def _present(observations: Sequences | None) -> Sequences:
@@ -93,7 +136,7 @@ def unroll(
     return Unrolled(features, torch.cat([summary, last]), states, after)
 
 
-def inputs(
+def frozen_inputs(
     networks: Networks, trajectory: Trajectory, features: Mapping[str, Tensor]
 ) -> dict[str, Any]:
     """Choose what gradient steps read: observations, or features that stay what they are.

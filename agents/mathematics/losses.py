@@ -1,7 +1,7 @@
 """Losses and statistics as functions of tensors; every mean is over valid steps only."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -10,6 +10,19 @@ def masked_mean(
 ) -> Float[Tensor, " *K"]:
     """Mean over the valid steps, 0 when there is none; what stands at other steps never matters."""
     return torch.where(valid, values, 0.0).sum((-2, -1)) / valid.sum().clamp(min=1)
+
+
+def means(
+    valid: Bool[Tensor, "L N"], *steps: Float[Tensor, "L N"]
+) -> tuple[Float[Tensor, ""], ...]:
+    """Masked mean of each; small networks pay per operation, so all are one."""
+    return masked_mean(torch.stack(steps), valid).unbind()
+
+
+def select_actions(outputs: Tensor, actions: Int[Tensor, "L N"]) -> Tensor:
+    """Pick each row's action, `[L, N, A, *K] -> [L, N, *K]`."""
+    index = actions.view(*actions.shape, *[1] * (outputs.ndim - actions.ndim))
+    return outputs.gather(2, index.expand(*actions.shape, 1, *outputs.shape[3:])).squeeze(2)
 
 
 def normalized_advantages(
@@ -51,3 +64,25 @@ def explained_variance(
     unexplained = masked_mean((residual - masked_mean(residual, valid)).square(), valid)
     variance = masked_mean((returns - masked_mean(returns, valid)).square(), valid)
     return torch.where(variance > 0, 1 - unexplained / variance, torch.nan)
+
+
+_POSITIONS = ("start", "middle", "end")
+
+
+def errors_by_position(
+    errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"]
+) -> dict[str, Float[Tensor, ""]]:
+    """Average errors over each third of the sequences; nothing where they are too short for that.
+
+    A memory that begins wrong shows errors at the start that fade along the sequence.
+    """
+    if len(valid) < len(_POSITIONS):
+        return {}
+    parts = zip(_POSITIONS, errors.tensor_split(3), valid.tensor_split(3), strict=True)
+    return {f"value/td_error/{where}": masked_mean(own, known) for where, own, known in parts}
+
+
+def largest_value(values: Float[Tensor, "L N A"], valid: Bool[Tensor, "L N"]) -> Float[Tensor, ""]:
+    """Largest value of any action at a valid step; nan where there is none."""
+    found = torch.where(valid[..., None], values, -torch.inf).max()
+    return torch.where(found.isinf(), torch.nan, found)

@@ -14,6 +14,7 @@ from conf.checking.steps import (
     training_sequence_length,
     window_length,
 )
+from conf.schema.registry import by_path
 from conf.schema.types import show
 
 REPLAYING = ("agents.dqn.DQN",)
@@ -47,7 +48,7 @@ def _one_network(config: Config) -> Iterator[str]:
             f"policy_head.hidden_sizes: expected [], because {name} acts by its values; layers of "
             f"theirs are value_head.hidden_sizes, got {show(config['policy_head']['hidden_sizes'])}"
         )
-    for part, losses in config["gradients"].items():
+    for part, losses in by_path(config["gradients"]).items():
         if losses == ["actor"]:
             yield (
                 f"gradients.{part}: expected critic among them, because {name} has no policy loss "
@@ -279,10 +280,11 @@ def _gradients(config: Config) -> Iterator[str]:
     """A loss that trains nothing was not meant."""
     if not config["auxiliary"]:
         return
-    if "auxiliary" not in config["gradients"]["extractor"]:
+    losses = config["gradients"]["extractor"]
+    if losses is not None and "auxiliary" not in losses:
         yield (
             "gradients.extractor: expected auxiliary among them, because auxiliary losses would "
-            f"train nothing else that acts; got {show(config['gradients']['extractor'])}"
+            f"train nothing else that acts; got {show(losses)}"
         )
     if config["extractor"].get("freeze") is True:
         yield "auxiliary: expected none, because extractor.freeze=true leaves them nothing to train"
@@ -336,7 +338,7 @@ def _optimizer(config: Config) -> Iterator[str]:
     optimizer = config["optimizer"]
     if optimizer["schedule"] == "constant" and optimizer["final_learning_rate"] > 0:
         yield "optimizer.final_learning_rate: has no effect without optimizer.schedule=linear"
-    for part, own in (optimizer["groups"] or {}).items():
+    for part, own in by_path(optimizer["groups"] or {}).items():
         kind = own.get("schedule", optimizer["schedule"])
         if kind == "constant" and own.get("final_learning_rate", 0) > 0:
             yield (

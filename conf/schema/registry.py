@@ -4,8 +4,9 @@ Each class here stands for the YAML files it names; `TARGETS` says which `_targe
 keys.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from conf.schema.agents import A2COptions, DQNOptions, PPOOptions, PQNOptions
 from conf.schema.extractors import (
@@ -133,6 +134,25 @@ class GroupOptions:
 
 
 @dataclass
+class BackboneGroupsOptions:
+    """`optimizer.groups.actor` and `optimizer.groups.critic`."""
+
+    extractor: GroupOptions | None = None
+    memory: GroupOptions | None = None
+
+
+@dataclass
+class GroupsOptions(BackboneGroupsOptions):
+    """`optimizer.groups`: options of parts by path; `extractor` and `memory` mean every one."""
+
+    policy_head: GroupOptions | None = None
+    value_head: GroupOptions | None = None
+    auxiliary: GroupOptions | None = None
+    actor: BackboneGroupsOptions | None = None
+    critic: BackboneGroupsOptions | None = None
+
+
+@dataclass
 class OptimizerOptions:
     """What we read of every optimizer; its other keys go to its constructor."""
 
@@ -140,7 +160,23 @@ class OptimizerOptions:
     schedule: Schedule
     final_learning_rate: NonNegative
     max_grad_norm: Positive | None
-    groups: dict[Literal["extractor", "memory", "actor", "critic", "auxiliary"], GroupOptions]
+    groups: GroupsOptions
+
+
+def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten `{critic: {memory: x}, extractor: y}` to `{"critic.memory": x, "extractor": y}`.
+
+    A mapping with options of a group is a leaf, as is what is no mapping; what is null is left out.
+    """
+    options = {option.name for option in fields(GroupOptions)}
+    found: dict[str, Any] = {}
+    for key, node in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(node, Mapping) and not options & node.keys():
+            found |= by_path(node, f"{path}.")
+        elif node is not None:
+            found[path] = node
+    return found
 
 
 @dataclass

@@ -15,6 +15,7 @@ from conf.schema.types import (
     EnvironmentId,
     Free,
     ImageLayout,
+    LossName,
     Module,
     Path,
     Positive,
@@ -62,11 +63,21 @@ class EvaluationOptions:
 
 
 @dataclass
-class GradientsOptions:
-    """`gradients` of conf/config.yaml: the losses that train each part."""
+class BackboneGradientsOptions:
+    """`gradients.actor` and `gradients.critic`; null is as the agent says."""
 
-    extractor: list[Literal["actor", "critic", "auxiliary"]]
-    memory: list[Literal["actor", "critic", "auxiliary"]]
+    extractor: list[LossName] | None = None
+    memory: list[LossName] | None = None
+
+
+@dataclass
+class GradientsOptions(BackboneGradientsOptions):
+    """`gradients` of conf/config.yaml: the losses that may train a part, by path."""
+
+    policy_head: list[LossName] | None = None
+    value_head: list[LossName] | None = None
+    actor: BackboneGradientsOptions | None = None
+    critic: BackboneGradientsOptions | None = None
 
 
 @dataclass

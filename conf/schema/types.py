@@ -94,6 +94,7 @@ FractionBelowOne = Annotated[float, Range(minimum=0, below=1)]
 Module = Annotated[
     str, Text(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "the name of a package", "names of packages")
 ]
+LossName = Annotated[str, Text(r"[a-z_]\w*", "the name of a loss", "names of losses")]
 Path = Annotated[str, Text(r".*\S.*", "a path", "paths")]
 EnvironmentId = Annotated[str, Text(r"[^\s=]+", "a Gymnasium id such as CartPole-v1")]
 Device = Annotated[str, Text(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:<number>")]

@@ -16,18 +16,13 @@ from training.building.instantiation import make, plain
 from training.building.optimizers import frozen_until
 
 
-def build_backbone(config: DictConfig, observation_space: gymnasium.Space[Any]) -> Backbone:
-    """Build the one of an agent that has one."""
-    return _Builder(config, observation_space).build(config.extractor, config.memory, "")
-
-
 def build_backbones(
-    config: DictConfig, observation_space: gymnasium.Space[Any]
+    config: DictConfig, observation_space: gymnasium.Space[Any], *, is_single: bool
 ) -> tuple[Backbone, Backbone]:
-    """Build the actor's and the critic's, one and the same with `share_backbone`."""
+    """Build the actor's and the critic's: one and the same if single, or with `share_backbone`."""
     builder, own = _Builder(config, observation_space), config.critic
     actor = builder.build(config.extractor, config.memory, "")
-    if config.share_backbone:
+    if is_single or config.share_backbone:
         return actor, actor
     return actor, builder.build(
         own.extractor or config.extractor,
@@ -75,7 +70,7 @@ def refuse_batch_statistics(networks: Networks) -> None:
     read = networks.backbones
     frozen = (each.extractor for each in read.values() if math.isinf(each.frozen_until))
     still = {module for extractor in frozen for module in extractor.modules()}
-    heads = {name: head for name, (head, _) in networks.heads.items()}
+    heads = {"policy_head": networks.policy_head, "value_head": networks.value_head}
     for part, network in (*read.items(), *heads.items()):
         for place, module in network.named_modules():
             if isinstance(module, _BatchNorm) and module not in still:

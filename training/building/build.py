@@ -1,7 +1,7 @@
 """From a validated configuration to live objects: the one place that reads it to make them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -10,16 +10,28 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 from torch import nn
 
-from agents.agent import Agent
-from agents.learning.parts import Networks, still
+from agents.agent import Agent, Setup
+from agents.learning.parts import Networks
 from agents.replay.replay import Replay
 from agents.replay.ring import StepLayout
-from conf.checking.steps import steps_per_iteration
+from conf.checking.steps import steps_per_iteration, training_sequence_length
+from conf.schema.registry import by_path
 from envs.seeding import environment_seeds
 from envs.wrappers.frame_stack import frame_stacks
-from training.building import on_policy, pqn, q_learning
-from training.building.backbones import refuse_idle
+from networks.heads.acting import PolicyHead
+from networks.heads.policy import make_policy_head
+from training.building.backbones import (
+    build_backbones,
+    refuse_batch_statistics,
+    refuse_idle,
+)
 from training.building.environments import build_environments
+from training.building.heads import (
+    build_action_values,
+    build_auxiliary,
+    build_reward_scaling,
+    build_state_values,
+)
 from training.building.instantiation import find, plain
 from training.building.optimizers import optimizer_factory
 from training.evaluation.evaluation import Evaluator
@@ -47,31 +59,6 @@ def refuse_large_replay(agent: Agent, observation_space: gymnasium.Space[Any]) -
     replay.refuse_too_large(layout, available=free_memory())
 
 
-class Family(Protocol):
-    """How the agents of a kind are built."""
-
-    def build_networks(
-        self,
-        config: DictConfig,
-        observation_space: gymnasium.Space[Any],
-        action_space: gymnasium.Space[Any],
-    ) -> Networks:
-        """Build all networks, drawing their weights from PyTorch's default generator."""
-
-    def build_parts(
-        self,
-        config: DictConfig,
-        networks: Any,
-        observation_space: gymnasium.Space[Any],
-        *,
-        num_envs: int,
-    ) -> dict[str, Any]:
-        """Build what the agent's constructor takes beside networks, optimizer and generator."""
-
-
-_FAMILIES: dict[str, Family] = {"agents.dqn.DQN": q_learning, "agents.pqn.PQN": pqn}
-
-
 def build_agent(
     config: DictConfig,
     observation_space: gymnasium.Space[Any],
@@ -81,12 +68,10 @@ def build_agent(
 ) -> Agent:
     """Build the configured agent for single environments' spaces, on the configured device."""
     weights_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
-    family = _FAMILIES.get(config.agent._target_, on_policy)
+    kind: Any = find("agent", config.agent._target_, Agent)
     with drawing(int(weights_seed.generate_state(1)[0])):
-        networks = family.build_networks(config, observation_space, action_space)
+        networks = build_networks(config, kind, observation_space, action_space)
     refuse_idle(config, networks)
-    for module in still(networks, config.gradients):
-        module.requires_grad_(False)
     device = choose_device(config.device)
     if device.type == "cuda":
         # Null steps cancel biases: with 10 bits of mantissa a reset would leave 5e-4 behind.
@@ -94,14 +79,43 @@ def build_agent(
         torch.backends.cudnn.deterministic = True  # a seed is a run, convolutions included
     for module in networks.modules():
         module.to(device)
-    agent: Agent = find("agent", config.agent._target_, Agent)(
-        networks=networks,
+    setup = Setup(
         optimizer=optimizer_factory(config),
+        gradients=by_path(plain(config.gradients)),
         generator=np.random.default_rng(agent_seed),
         compile=config.compile,
-        **family.build_parts(config, networks, observation_space, num_envs=num_envs),
+        num_envs=num_envs,
+        sequence_length=training_sequence_length(plain(config)),
+        reward_scaling=build_reward_scaling(config, num_envs=num_envs),
+        frame_stacks=frame_stacks(observation_space),
     )
+    options = {key: value for key, value in plain(config.agent).items() if key != "_target_"}
+    agent: Agent = kind(networks, kind.Options(**options), setup)
     return agent.to(device)
+
+
+def build_networks(
+    config: DictConfig,
+    kind: type[Agent],
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+) -> Networks:
+    """Build what an agent of a kind acts and learns with, drawing from PyTorch's generator."""
+    actor, critic = build_backbones(config, observation_space, is_single=kind.acts_by_values)
+    width = actor.memory.output_size
+    policy_head: PolicyHead
+    if kind.acts_by_values:
+        policy_head = by_values = build_action_values(config, action_space, width)
+        value_head = by_values.value_head
+    else:
+        policy_head = make_policy_head(action_space, width, **plain(config.policy_head))
+        value_head = build_state_values(config, critic.memory.output_size)
+    backbones = {"actor": actor} | ({} if critic is actor else {"critic": critic})
+    auxiliary = build_auxiliary(config, backbones, action_size=policy_head.encoded_size)
+    networks = Networks(actor, critic, policy_head, value_head, auxiliary)
+    if not kind.acts_by_values:
+        refuse_batch_statistics(networks)
+    return networks
 
 
 def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> Collector:

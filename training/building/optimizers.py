@@ -1,7 +1,7 @@
 """Builds the optimizer that a configuration describes: its rule, its groups, what it may train."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,8 +11,10 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from agents.learning.optimizer import Group, Optimizer, RuleFactory
+from agents.learning.parts import Networks, selected
 from agents.learning.schedules import schedule
 from agents.learning.update_rules import SGD, Adam, RAdam, RMSprop, RMSpropTF, TorchRule
+from conf.schema.registry import by_path
 from training.building.instantiation import find, plain
 
 _RULES: dict[str, Any] = {
@@ -41,8 +43,8 @@ def frozen_until(freeze: bool | int) -> float:
     return (math.inf if freeze else 0.0) if isinstance(freeze, bool) else float(freeze)
 
 
-def optimizer_factory(config: DictConfig) -> Any:
-    """Make what makes an optimizer of an agent's parts."""
+def optimizer_factory(config: DictConfig) -> Callable[[Networks], Optimizer]:
+    """Make what makes an optimizer of an agent's networks."""
     options = plain(config.optimizer)
     own = {key: value for key, value in options.items() if key not in _OPTIMIZER_KEYS}
     limit = options["max_grad_norm"]
@@ -53,22 +55,29 @@ def optimizer_factory(config: DictConfig) -> Any:
         weight_decay=options.get("weight_decay", 0.0),
         frozen_until=0,
     )
-    groups = {
-        part: _group(default, options["schedule"], group)
-        for part, group in (options["groups"] or {}).items()
-    }
-    thaws = frozen_until(config.extractor.get("freeze", False))
-    if 0 < thaws < math.inf:
-        extractor = groups.get("extractor", default)
-        groups["extractor"] = replace(extractor, frozen_until=int(thaws))
-    return partial(
-        Optimizer,
-        rule=_rule_factory(options["_target_"], own),
-        default=default,
-        groups=groups,
-        routes=plain(config.gradients),
-        max_grad_norm=float("inf") if limit is None else limit,
-    )
+    configured = by_path(options["groups"] or {})
+
+    def make_optimizer(networks: Networks) -> Optimizer:
+        groups: dict[str, Group] = {}
+        for path in sorted(configured, key=len):  # of two that mean a part, the longer one counts
+            group = _group(default, options["schedule"], configured[path])
+            for part in selected(networks, f"optimizer.groups.{path}", path):
+                groups[part] = group
+        for name, backbone in networks.backbones.items():
+            if 0 < backbone.frozen_until < math.inf:
+                part = f"{name}.extractor"
+                frozen_until = int(backbone.frozen_until)
+                groups[part] = replace(groups.get(part, default), frozen_until=frozen_until)
+        parts = {part: list(module.parameters()) for part, module in networks.parts().items()}
+        return Optimizer(
+            parts,
+            rule=_rule_factory(options["_target_"], own),
+            default=default,
+            groups=groups,
+            max_grad_norm=float("inf") if limit is None else limit,
+        )
+
+    return make_optimizer
 
 
 def _group(default: Group, kind: str, options: Mapping[str, Any]) -> Group:

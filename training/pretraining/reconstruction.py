@@ -260,7 +260,7 @@ class ReconstructionTask(Task):
         if self._config.critic.extractor is None:
             for backbone in agent.networks.backbones.values():
                 backbone.extractor.load_state_dict(encoder)
-        agent.adopt()
+        agent.weights_replaced()
 
 
 def pretrain_extractor(

@@ -50,7 +50,7 @@ def take_weights(config: DictConfig, agent: Agent) -> Start:
                 f"{key}.freeze: an encoder that never learnt would be frozen, as no weights that "
                 f"were given are of it; set {key}.weights=PATH, or {key}.freeze=false"
             )
-    agent.adopt()
+    agent.weights_replaced()
     return start
 
 

@@ -57,7 +57,7 @@ def outline(agent: Agent) -> str:
     """
     networks = agent.networks
     rows = [*_inputs(networks.actor), *_backbone("", networks.actor)]
-    if "policy_head" in networks.heads:
+    if not networks.acts_by_values:
         rows.append(_head("policy head", networks.policy_head))
     if not networks.shares_backbone:
         rows += _critic(networks.actor, networks.backbones["critic"])
@@ -259,13 +259,10 @@ def _compilation(agent: Agent, size: int) -> str:
 def _gradients(agent: Agent) -> str:
     """Write `extractor <- actor, critic; ...`: every module and the losses that train it."""
     networks = agent.networks
-    frozen = {
-        ("extractor" if networks.shares_backbone else f"{name}.extractor"): _frozen(backbone)
-        for name, backbone in networks.backbones.items()
-    }
+    frozen = {f"{name}.extractor": _frozen(each) for name, each in networks.backbones.items()}
     return "; ".join(
         f"{module} <- {', '.join(losses) or 'nothing'}{frozen.get(module, '')}"
-        for module, losses in trained_by(networks, agent.optimizer.routes).items()
+        for module, losses in trained_by(networks, agent.routes).items()
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.agent import Agent
-from agents.learning.reports import COUNTS
+from agents.learning.gradient_step import COUNTS
 from envs.vector.base import EnvironmentFailure
 from training.evaluation.evaluation import Evaluation, Evaluator, describe_score
 from training.evaluation.video import EvaluationFilms, NoFilms

@@ -63,7 +63,7 @@ def iterations(
     """
     while collector.env_steps < total_env_steps:
         started = time.perf_counter()
-        agent.reach(collector.env_steps, total_env_steps=total_env_steps)
+        agent.update_progress(collector.env_steps, total_env_steps=total_env_steps)
         trajectory = collector.collect(agent)
         collected = time.perf_counter()
         agent.is_watched = is_watched(collector.env_steps)

@@ -1,0 +1,252 @@
+"""One gradient step, the same for every agent: losses in, moved parameters and metrics out."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from agents.learning.optimizer import Optimizer, Pace
+from agents.learning.parts import AUXILIARY
+from networks.autoencoding.losses import Reading
+from networks.memory.memories import Memory
+
+if TYPE_CHECKING:
+    from agents.agent import Agent
+
+COUNTS = ("update/steps", "update/skipped")
+"""Gradient steps that counted, and those left out because a gradient was not finite."""
+
+Step = TypeVar("Step", bound=Callable[..., object])
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What an algorithm computes of one batch; all numbers are 0-d.
+
+    Attributes:
+        losses: by the names in `Agent.trains`. Each trains the parts that it names there and no
+            others, whatever its graph reaches.
+        metrics: by TensorBoard tag, without gradient.
+        readings: what auxiliary losses read, by backbone.
+        stop: whether this step and those after it are left out; None for never.
+        priorities: new ones of the windows, where the replay has priorities.
+    """
+
+    losses: dict[str, Float[Tensor, ""]]
+    metrics: dict[str, Float[Tensor, ""]]
+    readings: dict[str, Reading] = field(default_factory=dict)
+    stop: Bool[Tensor, ""] | None = None
+    priorities: Float[Tensor, " N"] | None = None
+
+
+@dataclass(frozen=True)
+class _Result:
+    """Of one step: metrics by tag; `COUNTS`; gradients before clipping, packed."""
+
+    metrics: dict[str, Float[Tensor, ""]]
+    counts: Float[Tensor, "2"]
+    gradients: Float[Tensor, " P"]
+    active: Bool[Tensor, ""]
+    priorities: Float[Tensor, " N"] | None
+
+
+class GradientStep:
+    """Losses -> gradients of the parts that each loss trains -> clipping -> optimizer.
+
+    A step is a function of tensors, without a branch on data, so that it can be compiled. It counts
+    unless a loss says `stop` or a gradient is not finite; then no parameter and no moment moves.
+
+    Args:
+        agent: whose `losses` it takes, for the parts that its `routes` say.
+        compile: trace the step with `torch.compile`.
+    """
+
+    def __init__(self, agent: "Agent", *, compile: bool) -> None:
+        self._agent, self._compile = agent, compile
+        self._networks, self._optimizer = agent.networks, agent.optimizer
+        self._has_auxiliary = len(agent.networks.auxiliary) > 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget what is derived from the networks, after they moved or were copied."""
+        self._step: Callable[..., _Result] | None = None
+        self._frozen: tuple[bool, ...] = ()
+        self._plan: list[tuple[tuple[str, ...], tuple[int, ...]]] | None = None
+        self._weights_key: tuple[float, ...] | None = None
+
+    # ---- a learn() of several steps
+
+    def begin(self, progress: float, env_steps: int, *, measures: bool) -> None:
+        """Prepare the steps of one `learn`.
+
+        Args:
+            measures: whether `report` will be asked for more than counts.
+        """
+        self._progress, self._measures = progress, measures
+        self._pace = self._optimizer.pace(progress, env_steps)
+        weights = self._networks.auxiliary.weights(progress)
+        if tuple(weights) != self._weights_key:
+            self._weights_key = tuple(weights)
+            self._auxiliary_weights = self._optimizer.flat.new_tensor(weights)
+        frozen = tuple(backbone.is_frozen for backbone in self._networks.backbones.values())
+        if frozen != self._frozen:
+            self._frozen, self._plan = frozen, None
+        self._active = self._optimizer.always
+        self._metrics: list[dict[str, Tensor]] = []
+        self._counts: list[Tensor] = []
+        self._before = self._optimizer.flat.clone() if measures else self._optimizer.flat
+
+    def __call__(self, *inputs: Any, **scheduled: Tensor) -> _Result:
+        """Take one gradient step; the arguments are those of `Agent.losses`."""
+        if self._plan is None:
+            self._plan = self._find_plan(inputs, scheduled)
+        if self._step is None:
+            step = self._take
+            self._step = compiled(step, self._agent.modules()) if self._compile else step
+        result = self._step(self._pace, self._auxiliary_weights, self._active, *inputs, **scheduled)
+        self._active, self._gradients_taken = result.active, result.gradients
+        self._counts.append(result.counts)
+        if self._measures:
+            self._metrics.append(result.metrics)
+        return result
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a loss has said `stop`; waits for the device."""
+        return not self._active
+
+    def report(self) -> dict[str, Tensor]:
+        """Return means over the steps by tag, counts as sums, and how the parts moved."""
+        counts = self._counts[0] if len(self._counts) == 1 else torch.stack(self._counts).sum(0)
+        report = dict(zip(COUNTS, counts.unbind(), strict=True))
+        if not self._measures:
+            return report
+        for tag in self._metrics[0]:
+            report[tag] = torch.stack([metrics[tag] for metrics in self._metrics]).mean()
+        return report | self._optimizer.movement(
+            gradients=self._gradients_taken, before=self._before, progress=self._progress
+        )
+
+    # ---- one step
+
+    def _take(
+        self,
+        pace: Pace,
+        auxiliary_weights: Float[Tensor, " K"],
+        active: Bool[Tensor, ""],
+        *inputs: Any,
+        **scheduled: Tensor,
+    ) -> _Result:
+        found = self._agent.losses(*inputs, **scheduled)
+        losses, metrics = self._with_auxiliary(found, auxiliary_weights)
+        if found.stop is not None:
+            active = active & ~found.stop
+        gradients = self._gradients(losses)
+        counts, packed = self._optimizer.step(gradients, pace, active)
+        return _Result(metrics, counts, packed, active, found.priorities)
+
+    def _with_auxiliary(
+        self, found: Losses, weights: Float[Tensor, " K"]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        if not self._has_auxiliary:
+            return found.losses, found.metrics
+        own = self._networks.auxiliary(found.readings)
+        total = torch.stack(list(own.values())) @ weights
+        tags = {f"loss/{name}": loss.detach() for name, loss in own.items()}
+        return {**found.losses, AUXILIARY: total}, {**found.metrics, **tags}
+
+    def _gradients(self, losses: Mapping[str, Float[Tensor, ""]]) -> list[Tensor]:
+        assert self._plan is not None
+        parameters = self._optimizer.trainable
+        found: list[Tensor | None] = [None] * len(parameters)
+        for number, (names, wanted) in enumerate(self._plan, start=1):
+            total = losses[names[0]]
+            for name in names[1:]:
+                total = total + losses[name]
+            gradients = torch.autograd.grad(
+                total, [parameters[i] for i in wanted], retain_graph=number < len(self._plan)
+            )
+            for index, gradient in zip(wanted, gradients, strict=True):
+                before = found[index]
+                found[index] = gradient if before is None else before + gradient
+        # Contiguous, as those of a memory are not where sequences have resets, and are elsewhere:
+        # a compiled update would be compiled for both.
+        return [
+            torch.zeros_like(parameter) if gradient is None else gradient.contiguous()
+            for parameter, gradient in zip(parameters, found, strict=True)
+        ]
+
+    def _find_plan(
+        self, inputs: Sequence[Any], scheduled: Mapping[str, Tensor]
+    ) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
+        """Say which losses share a backward pass, and the parameters that each pass is for.
+
+        Losses that reach nothing but what they train share one: that is the common case. The graph
+        does not depend on data, so it is looked at once.
+        """
+        agent, is_training = self._agent, self._agent.training
+        with torch.random.fork_rng(), torch.enable_grad():
+            agent.train(False)  # no statistics of a batch normalisation may move
+            found = agent.losses(*inputs, **scheduled)
+            losses, _ = self._with_auxiliary(found, self._auxiliary_weights)
+            agent.train(is_training)
+        numbers = {id(p): number for number, p in enumerate(self._optimizer.trainable)}
+        part_of = self._optimizer.part_of
+        groups: dict[frozenset[int] | None, tuple[list[str], set[int]]] = {}
+        for name, loss in losses.items():
+            reached = {numbers[p] for p in _leaves(loss) if p in numbers}
+            trained = {n for n in reached if name in agent.routes[part_of[n]]}
+            allowed = frozenset(n for n, part in enumerate(part_of) if name in agent.routes[part])
+            if trained:
+                names, wanted = groups.setdefault(
+                    None if trained == reached else allowed, ([], set())
+                )
+                names.append(name)
+                wanted |= trained
+        return [(tuple(names), tuple(sorted(wanted))) for names, wanted in groups.values()]
+
+
+def _leaves(loss: Tensor) -> set[int]:
+    """Return the ids of the parameters that a loss is computed from."""
+    waiting, seen, found = [loss.grad_fn], set(), set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            found.add(id(variable))
+        waiting += [following for following, _ in node.next_functions]
+    return found
+
+
+def compiled(step: Step, modules: Iterable[nn.Module]) -> Step:
+    """Return `step` traced by `torch.compile`, compiled at its first call, for fixed shapes.
+
+    Fused recurrent kernels stay as they are: Dynamo cannot trace them, and the number of null steps
+    changes from batch to batch, which must not compile anything anew.
+
+    Args:
+        modules: everything that the step calls, at any depth.
+    """
+    import torch._dynamo
+
+    # Lets autograd.grad be part of the graph: forward, backward, clipping and update become one.
+    if hasattr(torch._dynamo.config, "trace_autograd_ops"):
+        torch._dynamo.config.trace_autograd_ops = True
+    for module in modules:
+        # Bound anew: a copied agent keeps no old wrapper.
+        if isinstance(module, Memory) and not module.compilable:
+            forward = type(module).forward.__get__(module)
+            module.forward = torch.compiler.disable(forward)  # type: ignore[method-assign]
+        if isinstance(module, Optimizer) and not module.compilable:
+            step_of = type(module).step.__get__(module)
+            module.step = torch.compiler.disable(step_of)  # type: ignore[method-assign]
+    # Inductor's own tanh calls a library element by element; written with exp it is vectorised (a
+    # quarter of a small network's gradient step, measured) and stays within 1e-7.
+    traced: Any = torch.compile(step, dynamic=False, options={"cpp.use_decompose_tanh": True})
+    return cast("Step", traced)

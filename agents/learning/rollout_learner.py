@@ -1,0 +1,147 @@
+"""Learning from each rollout at once: what PPO, A2C and PQN share."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from agents.learning.parts import Networks
+from agents.learning.sequences import Batch, cut, minibatches
+from agents.learning.unroll import frozen_inputs, unroll
+from agents.mathematics.losses import explained_variance, masked_mean
+from agents.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from agents.agent import Setup
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A trajectory as the networks read it, before the first gradient step.
+
+    Attributes:
+        rewards: scaled.
+        summary: what the actor's memory made of every step.
+        critic_summary: the critic's, of the observation after the last step too.
+        steps: what a batch holds of every step, `[T, B, ...]` by name.
+        states: the memories' states before each sequence, `[W, B, S]` by name.
+    """
+
+    trajectory: Trajectory
+    rewards: Float[Tensor, "T B"]
+    summary: Float[Tensor, "T B H"]
+    critic_summary: Float[Tensor, "T1 B H_c"]
+    steps: dict[str, Any]
+    states: dict[str, Tensor | None]
+    sequence_length: int
+
+    def batch(self, **steps: Float[Tensor, "T B"]) -> Batch:
+        """Cut everything into sequences; `steps` are what the algorithm adds."""
+        rows = {"old_log_probs": None, "advantages": None, **self.steps, **steps}
+        states: dict[str, Any] = {
+            name: None if state is None else state.flatten(0, 1)[None]
+            for name, state in self.states.items()
+        }
+        return Batch(**cut(rows, self.sequence_length), **states)
+
+
+class RolloutLearner(nn.Module):
+    """Prepares rollouts and passes over them in minibatches of sequences.
+
+    Holds what goes on from one rollout to the next: a separate critic's memory and the scale of
+    rewards.
+
+    Args:
+        num_epochs: passes over a rollout.
+        num_minibatches: gradient steps per pass; None for one step on the rollout as it is.
+    """
+
+    critic_state: Tensor
+
+    def __init__(
+        self,
+        networks: Networks,
+        setup: "Setup",
+        *,
+        num_epochs: int,
+        num_minibatches: int | None,
+    ) -> None:
+        super().__init__()
+        self._networks = networks
+        self.reward_scaling = setup.reward_scaling
+        self.sequence_length = setup.sequence_length
+        self.num_epochs, self.num_minibatches = num_epochs, num_minibatches
+        initial = networks.critic.memory.initial_state(setup.num_envs).detach().clone()
+        self.register_buffer("critic_state", initial)
+
+    def learn(self, agent: Any, trajectory: Trajectory) -> dict[str, Tensor]:
+        """Take all gradient steps on a rollout, and report.
+
+        Args:
+            agent: one that also has `prepare(trajectory) -> (batch, metrics)`; its
+                `losses(batch, sequences, ...)` are of some of the batch's sequences.
+        """
+        trajectory = trajectory.to(agent.device)
+        batch, metrics = agent.prepare(trajectory)
+        metrics |= agent.networks.value_head.observe(batch.returns, batch.valid)
+        step, inputs = agent.gradient_step, agent.scheduled()
+        with agent.training_mode():
+            for sequences in self._minibatches(batch.valid.shape[1], agent):
+                step(batch, sequences, **inputs)
+                if agent.may_stop and step.is_stopped:
+                    break
+        agent.actor.observe(trajectory.step_observations, trajectory.valid)
+        report: dict[str, Tensor] = step.report()
+        if agent.is_watched:
+            values, returns, valid = batch.old_values, batch.returns, batch.valid
+            report["value/mean"] = masked_mean(values, valid)
+            report["value/explained_variance"] = explained_variance(values, returns, valid)
+        return {**metrics, **report}
+
+    def _minibatches(self, count: int, agent: Any) -> Iterator[Int[Tensor, " M"] | None]:
+        if self.num_minibatches is None:
+            yield None
+            return
+        for _ in range(self.num_epochs):
+            for sequences in minibatches(count, self.num_minibatches, agent.generator):
+                yield sequences.to(agent.device)
+
+    @torch.no_grad()
+    def read(self, trajectory: Trajectory) -> Rollout:
+        """Unroll the networks with the weights that acted, and scale the rewards."""
+        networks, length = self._networks, self.sequence_length
+        state = trajectory.state if networks.shares_backbone else self.critic_state
+        critic = unroll(networks.critic, trajectory, state, sequence_length=length)
+        critic_states: Tensor | None = critic.states
+        features = {"actor": critic.features}
+        summary, actor_states = critic.summary[:-1], critic.states
+        if networks.shares_backbone:
+            critic_states = None
+        else:
+            # It goes on from before observations[T], which the next trajectory reads first.
+            self.critic_state.copy_(critic.after)
+            own = networks.actor.features(trajectory.step_observations)
+            summary, actor_states, _ = networks.actor.memory.unroll(
+                own, trajectory.state, trajectory.is_first[:-1], sequence_length=length
+            )
+            features = {"actor": own, "critic": critic.features}
+        valid, first = trajectory.valid, trajectory.is_first
+        self.reward_scaling.observe(trajectory.rewards, first[0], trajectory.ended, valid)
+        return Rollout(
+            trajectory=trajectory,
+            rewards=self.reward_scaling(trajectory.rewards),
+            summary=summary,
+            critic_summary=critic.summary,
+            steps={
+                "is_first": first[:-1],
+                "actions": trajectory.actions,
+                "valid": valid,
+                "critic_features": None,
+                **frozen_inputs(networks, trajectory, features),
+            },
+            states={"actor_state": actor_states, "critic_state": critic_states},
+            sequence_length=length,
+        )
