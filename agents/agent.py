@@ -287,10 +287,12 @@ class Agent(nn.Module, ABC):
     @contextmanager
     def training_mode(self) -> Iterator[None]:
         """Switch dropout and the like on for gradient steps, on the agent's own randomness."""
-        seed, device = int(self.generator.integers(2**63)), self.device
+        # Drawn in any case: a network with dropout leaves all other draws as they are.
+        seed = int(self.generator.integers(2**63))
         if self._is_alike_in_learning:
             yield
             return
+        device = self.device
         on_cuda = device.type == "cuda"
         with torch.random.fork_rng(devices=[device] if on_cuda else []):
             torch.default_generator.manual_seed(seed)

@@ -65,18 +65,21 @@ class DQN(Agent):
             options.epsilon, options.final_epsilon, options.epsilon_fraction
         )
         self.scale = Rescaling(eps=_SLOPE) if options.value_rescaling else NoScale()
-        copied = {"backbone": networks.actor, "value_head": networks.value_head}
+        copied = (networks.actor, networks.value_head)
         self.learner = ReplayLearner(networks, options, setup, copied=copied)
 
-    def losses(self, window: Trajectory, weights: Float[Tensor, " N"], noise: Noise) -> Losses:
-        """Compute the loss of replayed windows, each weighted by `weights`."""
+    def losses(
+        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
+    ) -> Losses:
+        """Compute the loss of replayed windows, weighted where the replay has priorities."""
         head, learner = self.networks.value_head, self.learner
         state, bootstrap, following = self._following(window, noise)
         target = head.target(bootstrap.rewards, bootstrap.discounts, following, self.scale)
-        steps = learner.steps(window, needs_next=self.auxiliary.needs_next)
+        steps = learner.steps(window)
         summary, readings = read_summary(self.networks, "actor", steps, state)
         output = select_actions(head(summary, noise[0]), steps.actions)
-        loss = masked_mean(head.loss(output, target) * weights, steps.valid)
+        losses = head.loss(output, target)
+        loss = masked_mean(losses if weights is None else losses * weights, steps.valid)
         metrics, priorities = {"loss/value": loss.detach()}, None
         with torch.no_grad():
             if self.measures or learner.replay.uses_priorities:
@@ -121,7 +124,10 @@ class DQN(Agent):
                 bootstrap.steps_from(learnt.start),
             )
             choosing = head(summary, noise[2])
-        following = select_actions(outputs, head.value(choosing).argmax(-1))
+        if head.is_scalar and choosing is outputs:
+            following = outputs.amax(-1)
+        else:
+            following = select_actions(outputs, head.value(choosing).argmax(-1))
         self.set_mode(training)
         return state, bootstrap, following
 
@@ -136,7 +142,7 @@ class DQN(Agent):
 
     @torch.no_grad()
     def observe_targets(
-        self, window: Trajectory, weights: Float[Tensor, " N"], noise: Noise
+        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> dict[str, Float[Tensor, ""]]:
         """Let the heads learn the range of their targets, before a gradient step on them."""
         head = self.networks.value_head
@@ -144,7 +150,8 @@ class DQN(Agent):
         values = self.scale.inverse(head.value(following))
         targets = self.scale(bootstrap.rewards + bootstrap.discounts * values)
         valid = window.valid[self.learner.learnt]
-        self.learner.target_head.observe(targets, valid)
+        _, target_head = self.learner.target_network.copies
+        target_head.observe(targets, valid)
         return head.observe(targets, valid)
 
     @torch.no_grad()

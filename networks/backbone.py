@@ -73,10 +73,10 @@ class Backbone(nn.Module):
 
     def rows(self, observations: Stream) -> Observations:
         """Scale and normalise: what the extractor reads, `[T * B, *O]`."""
-        rows: Observations = self.normalization(
-            self.inputs(map_observations(lambda part: part.flatten(0, 1), observations))
+        rows: Observations = self.inputs(
+            map_observations(lambda part: part.flatten(0, 1), observations)
         )
-        return rows
+        return self.normalization(rows) if self.normalization.learns else rows
 
     def extract(self, rows: Observations) -> Float[Tensor, "N F"]:
         """Make features of rows, without a gradient where the extractor is frozen."""

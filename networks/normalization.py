@@ -117,6 +117,9 @@ class DictNormalization(Parts):
 class NoRewardScaling(nn.Module):
     """Hands rewards on unchanged."""
 
+    learns = False
+    """Whether `observe` does anything."""
+
     def observe(self, rewards: Tensor, is_first: Tensor, ended: Tensor, valid: Tensor) -> None:
         """Do nothing."""
 
@@ -130,6 +133,8 @@ class RewardClipping(nn.Module):
 
     Source: Mnih et al. (2015), "Human-level control through deep reinforcement learning", methods.
     """
+
+    learns = False
 
     def __init__(self, *, limit: float) -> None:
         super().__init__()
@@ -155,6 +160,7 @@ class RewardScaling(nn.Module):
     """
 
     accumulator: Tensor
+    learns = True
 
     def __init__(self, *, num_envs: int, discount: float) -> None:
         """Start with empty accumulators, one per environment."""

@@ -44,12 +44,12 @@ class Losses:
 
 @dataclass(frozen=True)
 class _Result:
-    """Of one step: metrics by tag; `COUNTS`; gradients before clipping, packed."""
+    """Of one step: metrics by tag, whether it counted, gradients before clipping, packed."""
 
     metrics: dict[str, Float[Tensor, ""]]
-    counts: Float[Tensor, "2"]
+    counts: Bool[Tensor, ""]
     gradients: Float[Tensor, " P"]
-    active: Bool[Tensor, ""]
+    active: Bool[Tensor, ""] | None
     priorities: Float[Tensor, " N"] | None
 
 
@@ -94,9 +94,10 @@ class GradientStep:
         frozen = tuple(backbone.is_frozen for backbone in self._networks.backbones.values())
         if frozen != self._frozen:
             self._frozen, self._plan = frozen, None
-        self._active = self._optimizer.always
+        self._active: Tensor | None = None
         self._metrics: list[dict[str, Tensor]] = []
         self._counts: list[Tensor] = []
+        self._actives: list[Tensor] = []
         self._before = self._optimizer.flat.clone() if measures else self._optimizer.flat
 
     def __call__(self, *inputs: Any, **scheduled: Tensor) -> _Result:
@@ -109,6 +110,8 @@ class GradientStep:
         result = self._step(self._pace, self._auxiliary_weights, self._active, *inputs, **scheduled)
         self._active, self._gradients_taken = result.active, result.gradients
         self._counts.append(result.counts)
+        if result.active is not None:
+            self._actives.append(result.active)
         if self._measures:
             self._metrics.append(result.metrics)
         return result
@@ -116,12 +119,13 @@ class GradientStep:
     @property
     def is_stopped(self) -> bool:
         """Whether a loss has said `stop`; waits for the device."""
-        return not self._active
+        return self._active is not None and not self._active
 
     def report(self) -> dict[str, Tensor]:
         """Return means over the steps by tag, counts as sums, and how the parts moved."""
-        counts = self._counts[0] if len(self._counts) == 1 else torch.stack(self._counts).sum(0)
-        report = dict(zip(COUNTS, counts.unbind(), strict=True))
+        counts = torch.stack(self._counts)
+        skipped = ~counts if self._active is None else torch.stack(self._actives) & ~counts
+        report = dict(zip(COUNTS, (counts.sum().float(), skipped.sum().float()), strict=True))
         if not self._measures:
             return report
         for tag in self._metrics[0]:
@@ -136,14 +140,14 @@ class GradientStep:
         self,
         pace: Pace,
         auxiliary_weights: Float[Tensor, " K"],
-        active: Bool[Tensor, ""],
+        active: Bool[Tensor, ""] | None,
         *inputs: Any,
         **scheduled: Tensor,
     ) -> _Result:
         found = self._agent.losses(*inputs, **scheduled)
         losses, metrics = self._with_auxiliary(found, auxiliary_weights)
         if found.stop is not None:
-            active = active & ~found.stop
+            active = ~found.stop if active is None else active & ~found.stop
         gradients = self._gradients(losses)
         counts, packed = self._optimizer.step(gradients, pace, active)
         return _Result(metrics, counts, packed, active, found.priorities)

@@ -32,12 +32,12 @@ class Pace:
     """How the groups of parts move in one gradient step, one entry each.
 
     Attributes:
-        rates: learning rates.
-        weights: 1, or 0 for a group that is frozen.
+        rates: learning rates, 0-d.
+        weights: 0-d, 1 or 0 for a group that is frozen; None for one that never is.
     """
 
-    rates: Float[Tensor, " G"]
-    weights: Float[Tensor, " G"]
+    rates: tuple[Float[Tensor, ""], ...]
+    weights: tuple[Float[Tensor, ""] | None, ...]
 
 
 class Optimizer(nn.Module):
@@ -59,11 +59,9 @@ class Optimizer(nn.Module):
     Attributes:
         trainable: all parameters, in the order of the flat vector.
         part_of: the part that each of them belongs to.
-        always: a step that is taken, as `active`.
     """
 
     flat: Tensor
-    always: Tensor
 
     def __init__(
         self,
@@ -81,20 +79,20 @@ class Optimizer(nn.Module):
         self.part_of = [part for _, part in rows]
         self.default, self.max_grad_norm = default, max_grad_norm
         self.register_buffer("flat", self._pack(), persistent=False)
-        self.register_buffer("always", torch.ones((), dtype=torch.bool), persistent=False)
         self._slices = self._slice_parts(parts)
         self._own_groups = dict(groups)
         self._groups = self._merge(groups)
         self._pace_key: tuple[float, ...] | None = None
         self._pace: Pace | None = None
-        self.rules = nn.ModuleList(
+        self._update_rules = [
             rule(self.flat[where], group.weight_decay) for where, group in self._groups
-        )
+        ]
+        self.rules = nn.ModuleList(self._update_rules)
 
     @property
     def compilable(self) -> bool:
         """Whether `torch.compile` can trace `step`."""
-        return not any(isinstance(rule, TorchRule) for rule in self.rules)
+        return not any(isinstance(rule, TorchRule) for rule in self._update_rules)
 
     def repack(self) -> None:
         """Pack anew after the parameters were moved to other storage (another device)."""
@@ -138,36 +136,48 @@ class Optimizer(nn.Module):
         weights = [float(env_steps >= group.frozen_until) for group in groups]
         if self._pace is None or self._pace_key != (*rates, *weights):
             self._pace_key = (*rates, *weights)
-            self._pace = Pace(self.flat.new_tensor(rates), self.flat.new_tensor(weights))
+            frozen = [group.frozen_until > 0 for group in groups]
+            self._pace = Pace(
+                tuple(self.flat.new_tensor(rates).unbind()),
+                tuple(
+                    self.flat.new_tensor(weight) if is_frozen else None
+                    for weight, is_frozen in zip(weights, frozen, strict=True)
+                ),
+            )
         return self._pace
 
     @torch.no_grad()
     def step(
-        self, gradients: Sequence[Tensor], pace: Pace, active: Bool[Tensor, ""]
-    ) -> tuple[Float[Tensor, "2"], Float[Tensor, " P"]]:
+        self, gradients: Sequence[Tensor], pace: Pace, active: Bool[Tensor, ""] | None
+    ) -> tuple[Bool[Tensor, ""], Float[Tensor, " P"]]:
         """Clip the gradients to `max_grad_norm` over all parts and move the parameters.
 
         Nothing moves when `active` is False or a gradient is not finite.
 
         Args:
             gradients: one per entry of `trainable`.
+            active: None for True.
 
         Returns:
-            1 if the step counted, and 1 if it did not though it was active; and the gradients
-            before clipping, packed.
+            Whether the step counted; and the gradients before clipping, packed.
         """
         packed = torch.cat([gradient.reshape(-1) for gradient in gradients])
         norm = torch.linalg.vector_norm(packed)
-        counts = active & (norm < torch.inf)  # neither is nan
+        counts = norm < torch.inf  # nan is not either
+        if active is not None:
+            counts = counts & active
         weight = counts.to(packed.dtype)
-        scale = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-        clipped = packed * scale
-        rates, weights = pace.rates.unbind(), pace.weights.unbind()
-        for number, (rule, (where, group)) in enumerate(zip(self.rules, self._groups, strict=True)):
-            assert isinstance(rule, UpdateRule)
-            own = weight * weights[number] if group.frozen_until else weight
-            rule.update(self.flat[where], clipped[where], rates[number], own)
-        return torch.stack([weight, active.to(weight.dtype) - weight]), packed
+        clipped = packed
+        if self.max_grad_norm < torch.inf:
+            clipped = packed * (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        if len(self._update_rules) == 1 and pace.weights[0] is None:
+            self._update_rules[0].update(self.flat, clipped, pace.rates[0], weight)
+            return counts, packed
+        groups = zip(self._update_rules, self._groups, pace.rates, pace.weights, strict=True)
+        for rule, (where, _), rate, own in groups:
+            taken = weight if own is None else weight * own
+            rule.update(self.flat[where], clipped[where], rate, taken)
+        return counts, packed
 
     # ---- telling
 

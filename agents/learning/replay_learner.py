@@ -2,9 +2,10 @@
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -17,7 +18,6 @@ from agents.replay.replay import Replay
 from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from agents.trajectory import Trajectory
 from networks.backbone import Backbone
-from networks.heads.values import ValueHead
 from networks.memory.memories import ChosenSteps
 from networks.observations import map_observations
 
@@ -33,7 +33,7 @@ class ReplayLearner(nn.Module):
 
     Args:
         options: of the agent; numbers named as in `conf.schema.agents.DQNOptions`.
-        copied: modules that the target network is a copy of, by name.
+        copied: modules that the target network is a copy of.
 
     Attributes:
         learnt: the steps of a window that are learnt from.
@@ -41,13 +41,15 @@ class ReplayLearner(nn.Module):
     """
 
     def __init__(
-        self, networks: Networks, options: Any, setup: "Setup", *, copied: Mapping[str, nn.Module]
+        self, networks: Networks, options: Any, setup: "Setup", *, copied: Sequence[nn.Module]
     ) -> None:
         super().__init__()
         length, state_size = setup.sequence_length, networks.actor.memory.state_size
         self._batch_size, self._burn_in = options.batch_size, options.burn_in
         self._max_share, self._polyak_rate = options.priority_max_share, options.polyak_rate
         self.learnt = slice(options.burn_in, options.burn_in + length)
+        self._following = slice(options.burn_in + 1, options.burn_in + length + 1)
+        self._auxiliary = networks.auxiliary
         self._stride = 1 if length == 1 and not state_size else options.sequence_stride
         self.keeps_state = options.stored_state and state_size > 0
         self.replay = Replay(
@@ -85,19 +87,17 @@ class ReplayLearner(nn.Module):
         is_read = self.keeps_state or agent.actor.normalization.learns
         seen = trajectory.to(agent.device) if is_read else trajectory
         self.replay.add(trajectory, self._states(agent.actor, seen))
-        valid, first, device = trajectory.valid, trajectory.is_first[0], agent.device
-        self.reward_scaling.observe(
-            trajectory.rewards.to(device),
-            first.to(device),
-            trajectory.ended.to(device),
-            valid.to(device),
-        )
-        steps = int(valid.sum())
+        if self.reward_scaling.learns:
+            own = trajectory.to(agent.device)
+            self.reward_scaling.observe(own.rewards, own.is_first[0], own.ended, own.valid)
+        resets = np.count_nonzero(trajectory.is_first[1:].numpy())
+        steps = trajectory.rewards.numel() - resets
         due, copies = self.clock.advance(steps, is_ready=self.replay.num_windows > 0)
         if copies:  # between blocks of gradient steps, never inside of one
             self.target_network.update(1.0)
         metrics = self._improve(agent, due) if due else self._no_counts
-        agent.actor.observe(seen.step_observations, seen.valid)
+        if agent.actor.normalization.learns:
+            agent.actor.observe(seen.step_observations, seen.valid)
         return metrics
 
     def _states(self, actor: Backbone, trajectory: Trajectory) -> Float[Tensor, "K B S"] | None:
@@ -119,7 +119,8 @@ class ReplayLearner(nn.Module):
                 sample = self.replay.sample(
                     self._batch_size, agent.generator, importance_exponent=beta
                 )
-                window, weights = sample.window.to(device), sample.weights.to(device)
+                window, weights = sample.window.to(device), sample.weights
+                weights = None if weights is None else weights.to(device)
                 inputs = (window, weights, agent.noise())
                 if agent.networks.value_head.learns_support or (agent.is_watched and not number):
                     observed = agent.observe_targets(*inputs)
@@ -134,8 +135,8 @@ class ReplayLearner(nn.Module):
         report |= observed | agent.measure(window, sample.state_after)
         report["replay/size"] = torch.tensor(float(self.replay.num_steps))
         report["replay/age"] = sample.age
-        report["replay/importance_weight_min"] = sample.weights.min()
-        if result.priorities is not None:
+        if result.priorities is not None and weights is not None:
+            report["replay/importance_weight_min"] = weights.min()
             report["schedule/importance_exponent"] = torch.tensor(beta)
             report["replay/priority_mean"] = result.priorities.mean()
             report["replay/priority_max"] = result.priorities.max()
@@ -143,21 +144,14 @@ class ReplayLearner(nn.Module):
 
     # ---- reading windows
 
-    @property
-    def target_head(self) -> ValueHead:
-        """The target network's value head."""
-        head = self.target_network.get_submodule("value_head")
-        assert isinstance(head, ValueHead)
-        return head
-
     def target_values(
         self, window: Trajectory, steps: ChosenSteps, noise: Tensor | None
     ) -> Float[Tensor, "L N A *K"]:
         """Return the target network's raw outputs at chosen steps of the windows."""
-        backbone = self.target_network.get_submodule("backbone")
-        assert isinstance(backbone, Backbone)
+        backbone, head = self.target_network.copies
         summary = backbone.at(window.observations, window.state, window.is_first, steps)
-        return self.target_head.forward(summary, noise)
+        output: Tensor = head(summary, noise)
+        return output
 
     def burn_in_state(self, backbone: Backbone, window: Trajectory) -> Float[Tensor, "N S"]:
         """Return the memory before the steps that are learnt from, without a gradient.
@@ -175,27 +169,31 @@ class ReplayLearner(nn.Module):
             )
         return state
 
-    def steps(self, window: Trajectory, *, needs_next: bool) -> Steps:
+    def steps(self, window: Trajectory) -> Steps:
         """Cut out of windows what is learnt from."""
-        learnt = self.learnt
-        following = slice(learnt.start + 1, learnt.stop + 1)
-        observations = window.observations
+        learnt, following = self.learnt, self._following
+        observations, auxiliary = window.observations, self._auxiliary
+        next_observations = None
+        if auxiliary.needs_next:
+            next_observations = map_observations(lambda part: part[following], observations)
+        # Windows of a single step begin with a valid one.
+        has_resets = learnt.stop - learnt.start > 1 or len(auxiliary) > 0
         return Steps(
             observations=map_observations(lambda part: part[learnt], observations),
-            next_observations=(
-                map_observations(lambda part: part[following], observations) if needs_next else None
-            ),
+            next_observations=next_observations,
             is_first=window.is_first[learnt],
             actions=window.actions[learnt],
-            valid=~window.is_first[following],
+            valid=~window.is_first[following] if has_resets else None,
         )
 
     def priorities(
-        self, errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"]
+        self, errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"] | None
     ) -> Float[Tensor, " N"] | None:
         """Return new priorities of windows; None where the replay has none."""
         if not self.replay.uses_priorities:
             return None
+        if valid is None:
+            valid = torch.ones_like(errors, dtype=torch.bool)
         return sequence_priorities(errors, valid, max_share=self._max_share)
 
 
@@ -210,35 +208,34 @@ class UpdateClock(nn.Module):
 
     There are `replay_ratio` gradient steps for each environment step. Fractions are carried over,
     whatever the number of environments, and nothing is made up for: steps taken before learning
-    started are not counted. Its counts travel in checkpoints, so that a run that goes on takes the
-    steps that it would have taken.
+    started are not counted. Its counts travel in checkpoints, so that a resumed run takes the steps
+    that it would have taken.
 
     Args:
         learning_starts: environment steps before the first gradient step.
         replay_ratio: gradient steps per environment step.
         target_update_interval: environment steps between copies; None where there are none.
-    """
 
-    counts: Tensor
+    Attributes:
+        env_steps: taken so far.
+        updates: gradient steps taken so far.
+    """
 
     def __init__(
         self, *, learning_starts: int, replay_ratio: float, target_update_interval: int | None
     ) -> None:
-        """Start at nothing."""
         super().__init__()
         self._learning_starts, self._ratio = learning_starts, replay_ratio
         self._interval = target_update_interval
-        # Environment steps so far and before learning started; gradient steps.
-        self.register_buffer("counts", torch.zeros(3, dtype=torch.int64))
+        self.env_steps, self._start, self.updates = 0, 0, 0
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "UpdateClock":
-        """Stay in CPU memory: whoever asks is there, and would wait for a GPU."""
-        return self
+    def get_extra_state(self) -> Tensor:
+        """Return what is counted, as a checkpoint holds it."""
+        return torch.tensor([self.env_steps, self._start, self.updates])
 
-    @property
-    def updates(self) -> int:
-        """Gradient steps taken so far."""
-        return int(self.counts[2])
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from a checkpoint."""
+        self.env_steps, self._start, self.updates = state.tolist()
 
     def advance(self, env_steps: int, *, is_ready: bool) -> tuple[int, bool]:
         """Count environment steps; return the gradient steps due and whether to copy before them.
@@ -249,37 +246,41 @@ class UpdateClock(nn.Module):
         Args:
             is_ready: whether there is anything to learn from yet.
         """
-        before, base, updates = self.counts.tolist()
-        taken = before + env_steps
-        if taken < self._learning_starts or not is_ready:
-            base = taken
+        before, self.env_steps = self.env_steps, self.env_steps + env_steps
+        if self.env_steps < self._learning_starts or not is_ready:
+            self._start = self.env_steps
         # Against 3 * 0.1 < 0.3 and the like.
-        due = math.floor((taken - base) * self._ratio + 1e-6)
-        due = max(due, updates)
-        self.counts.copy_(torch.tensor([taken, base, due]))
+        total = math.floor((self.env_steps - self._start) * self._ratio + 1e-6)
+        due = max(total - self.updates, 0)
+        self.updates += due
         every = self._interval
-        return due - updates, every is not None and taken // every > before // every
+        return due, every is not None and self.env_steps // every > before // every
 
 
 class TargetNetwork(nn.Module):
-    """A copy of modules that takes no gradient and is moved towards them by `update` alone.
+    """Copies of modules that take no gradient and are moved towards them by `update` alone.
 
     Args:
-        modules: by name; the copies are attributes of the same names.
+        originals: modules that are copied.
         shared: modules inside that are not copied but one and the same: how inputs are scaled.
 
+    Attributes:
+        copies: in the order of the originals.
+
     Source: Mnih et al. (2015), "Human-level control through deep reinforcement learning"; Lillicrap
-    et al. (2016), arXiv:1509.02971, section 3, for the slow form.
+    et al. (2016), arXiv:1509.02971, section 3, for polyak averaging.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], *, shared: Iterable[nn.Module]) -> None:
-        """Copy the modules as they are."""
+    def __init__(self, originals: Sequence[nn.Module], *, shared: Iterable[nn.Module]) -> None:
         super().__init__()
-        self._originals = dict(modules)  # in a dictionary, so that they are no part of this one
         memo = {id(module): module for module in shared}
-        for name, module in copy.deepcopy(self._originals, memo).items():
-            self.add_module(name, module)
-        for own, _ in self._parameters_in_pairs():
+        copies = copy.deepcopy(tuple(originals), memo)
+        self._modules.update({str(number): module for number, module in enumerate(copies)})
+        self.copies: tuple[Any, ...] = copies
+        # In plain tuples, so that the originals are no part of this module.
+        self._parameters_in_pairs = _pairs(nn.Module.parameters, copies, originals)
+        self._buffers_in_pairs = _pairs(nn.Module.buffers, copies, originals)
+        for own, _ in self._parameters_in_pairs:
             own.requires_grad_(False)
         self.eval()
 
@@ -292,33 +293,30 @@ class TargetNetwork(nn.Module):
         """Move towards the originals, `own <- own + rate * (original - own)`; 1 copies.
 
         What is no parameter (statistics of a batch normalisation, the limits of a histogram) is
-        copied: it has no slow form.
+        copied.
         """
-        parameters = list(self._parameters_in_pairs())
-        if parameters:
-            own, originals = map(list, zip(*parameters, strict=True))
+        if self._parameters_in_pairs:
+            own, originals = map(list, zip(*self._parameters_in_pairs, strict=True))
             if rate == 1:
                 torch._foreach_copy_(own, originals)
             else:
                 torch._foreach_lerp_(own, originals, rate)
-        for buffer, original in self._buffers_in_pairs():
+        for buffer, original in self._buffers_in_pairs:
             buffer.copy_(original)
 
-    def _parameters_in_pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for name, original in self._originals.items():
-            own = self.get_submodule(name).parameters()
-            yield from _distinct(own, original.parameters())
 
-    def _buffers_in_pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for name, original in self._originals.items():
-            yield from _distinct(self.get_submodule(name).buffers(), original.buffers())
-
-
-def _distinct(
-    own: Iterable[Tensor], originals: Iterable[Tensor]
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _pairs(
+    tensors_of: Callable[[nn.Module], Iterable[Tensor]],
+    copies: Iterable[nn.Module],
+    originals: Iterable[nn.Module],
+) -> list[tuple[Tensor, Tensor]]:
     """Pair tensors, leaving out those that both have in common."""
-    return (pair for pair in zip(own, originals, strict=True) if pair[0] is not pair[1])
+    return [
+        (own, original)
+        for module, other in zip(copies, originals, strict=True)
+        for own, original in zip(tensors_of(module), tensors_of(other), strict=True)
+        if own is not original
+    ]
 
 
 @torch.no_grad()

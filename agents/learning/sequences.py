@@ -23,14 +23,14 @@ class Steps:
         observations: what was observed; None where all features are known and nothing else reads.
         next_observations: what each step led to, where something learns from that; else None.
         actions: the policy's own.
-        valid: False on steps that only reset.
+        valid: False on steps that only reset; None where there is none of them, and nobody asks.
     """
 
     observations: Sequences | None
     next_observations: Sequences | None
     is_first: Bool[Tensor, "L N"]
     actions: Shaped[Tensor, "L N *A"]
-    valid: Bool[Tensor, "L N"]
+    valid: Bool[Tensor, "L N"] | None
 
     def select(self: Selectable, sequences: Int[Tensor, " M"]) -> Selectable:
         """Pick sequences; time stays whole."""
@@ -56,6 +56,7 @@ class Batch(Steps):
         old_values: before the first gradient step.
     """
 
+    valid: Bool[Tensor, "L N"]
     actor_features: Float[Tensor, "L N F"] | None
     critic_features: Float[Tensor, "L N F_c"] | None
     actor_state: Float[Tensor, "1 N S"]

@@ -76,6 +76,7 @@ def read_actor_critic(networks: Networks, batch: Batch) -> ActorCriticRead:
 def _read(
     networks: Networks, module: Backbone, steps: Steps, known: Float[Tensor, "L N F"] | None
 ) -> Reading:
+    assert steps.valid is not None
     rows = module.rows(_present(steps.observations))
     features = module.extract(rows).view(*steps.is_first.shape, -1) if known is None else known
     next_rows = next_features = None

@@ -6,14 +6,20 @@ from torch import Tensor
 
 
 def masked_mean(
-    values: Float[Tensor, "*K L N"], valid: Bool[Tensor, "L N"]
+    values: Float[Tensor, "*K L N"], valid: Bool[Tensor, "L N"] | None
 ) -> Float[Tensor, " *K"]:
-    """Mean over the valid steps, 0 when there is none; what stands at other steps never matters."""
+    """Mean over the valid steps, 0 when there is none; what stands at other steps never matters.
+
+    Args:
+        valid: None where all steps are.
+    """
+    if valid is None:
+        return values.mean((-2, -1))
     return torch.where(valid, values, 0.0).sum((-2, -1)) / valid.sum().clamp(min=1)
 
 
 def means(
-    valid: Bool[Tensor, "L N"], *steps: Float[Tensor, "L N"]
+    valid: Bool[Tensor, "L N"] | None, *steps: Float[Tensor, "L N"]
 ) -> tuple[Float[Tensor, ""], ...]:
     """Masked mean of each; small networks pay per operation, so all are one."""
     return masked_mean(torch.stack(steps), valid).unbind()
@@ -21,6 +27,8 @@ def means(
 
 def select_actions(outputs: Tensor, actions: Int[Tensor, "L N"]) -> Tensor:
     """Pick each row's action, `[L, N, A, *K] -> [L, N, *K]`."""
+    if outputs.ndim == 3:
+        return outputs.gather(2, actions[..., None]).squeeze(2)
     index = actions.view(*actions.shape, *[1] * (outputs.ndim - actions.ndim))
     return outputs.gather(2, index.expand(*actions.shape, 1, *outputs.shape[3:])).squeeze(2)
 
@@ -70,13 +78,13 @@ _POSITIONS = ("start", "middle", "end")
 
 
 def errors_by_position(
-    errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"]
+    errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"] | None
 ) -> dict[str, Float[Tensor, ""]]:
     """Average errors over each third of the sequences; nothing where they are too short for that.
 
     A memory that begins wrong shows errors at the start that fade along the sequence.
     """
-    if len(valid) < len(_POSITIONS):
+    if valid is None or len(valid) < len(_POSITIONS):
         return {}
     parts = zip(_POSITIONS, errors.tensor_split(3), valid.tensor_split(3), strict=True)
     return {f"value/td_error/{where}": masked_mean(own, known) for where, own, known in parts}

@@ -31,19 +31,24 @@ class Sample:
     Attributes:
         window: time-major, `[W, N]`, with W + 1 observations. Its `state` is the one that was kept
             before each window, zeros where none is kept.
-        weights: importance weights, of which the largest is 1; all 1 when drawn uniformly.
+        weights: importance weights, of which the largest is 1; None when drawn uniformly.
         starts: int64 `[N]`, `step * num_envs + environment` of each window's start in the order of
             collection; `Replay.update` knows the windows by them, however late it is called.
-        age: mean number of environment steps since the windows' starts, over all environments.
+        newest: number of the next step, counted as `starts` are.
         state_after: the state that was kept `state_horizon` steps after each window's start; NaN
             where that is not yet known. None where none is kept there.
     """
 
     window: Trajectory
-    weights: Float[Tensor, " N"]
+    weights: Float[Tensor, " N"] | None
     starts: Array
-    age: Float[Tensor, ""]
+    newest: int
     state_after: Float[Tensor, "N S"] | None
+
+    @property
+    def age(self) -> Float[Tensor, ""]:
+        """Mean number of environment steps since the windows' starts, over all environments."""
+        return torch.tensor(self.newest - float(self.starts.mean()))
 
 
 class Replay:
@@ -258,17 +263,17 @@ class Replay:
         if stride > 1:
             starts = numbers + numbers // num_envs * ((stride - 1) * num_envs)
         rows = (starts + self._offsets) % ring.size  # [W + 1, N]
+        records, stacks = ring.gather(rows), self._stacks
         observations = {
-            name: ring.observed(name, rows)
+            name: ring.observed(name, rows, records)
             for name in ring.frames
-            if name not in self._stacks.sizes
+            if name not in stacks.sizes
         }
-        observations |= self._stacks.rebuild(ring, rows)
-        window = as_trajectory(
-            ring.gather(rows), as_observations(observations), self._states(ring, numbers)
-        )
-        age = torch.tensor(self._cursor * num_envs - float(starts.mean()))
-        return Sample(window, weights, starts, age, self._states_after(ring, numbers))
+        if stacks.sizes:
+            observations |= stacks.rebuild(ring, rows)
+        window = as_trajectory(records, as_observations(observations), self._states(ring, numbers))
+        after = self._states_after(ring, numbers)
+        return Sample(window, weights, starts, self._cursor * num_envs, after)
 
     def _states(self, ring: Ring, numbers: Array) -> Tensor:
         if not self._keeps_state:

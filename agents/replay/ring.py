@@ -15,6 +15,10 @@ from networks.observations import Observations, Shape, map_observations
 
 WHOLE = ""
 """Name of an observation that has no parts."""
+_SMALL = 256
+"""Bytes up to which a part of an observation lies in the record with all else of its step."""
+_PART = "observations."
+"""What stands before a part's name in the record."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,19 @@ class StepLayout:
         return StepLayout(parts, Column(action_shape, stored_action(action_dtype)), state_size)
 
     @property
+    def packed(self) -> list[str]:
+        """The parts of an observation that lie in the record; others have an array of their own."""
+        return [name for name, part in self.parts.items() if part.bytes <= _SMALL]
+
+    @property
     def record(self) -> np.dtype:
-        """All that a step holds beside what was observed, packed so that one gather reads it."""
+        """All that a step holds but for large observations, packed so that one gather reads it."""
+        small = [
+            (_PART + name, self.parts[name].dtype, self.parts[name].shape) for name in self.packed
+        ]
         return np.dtype(
             [
+                *small,
                 ("rewards", np.float32),
                 ("actions", self.action.dtype, self.action.shape),
                 ("is_first", np.bool_),
@@ -95,7 +108,8 @@ class StepLayout:
     @property
     def step_bytes(self) -> int:
         """Bytes of a step, kept states apart."""
-        return self.record.itemsize + sum(part.bytes for part in self.parts.values())
+        large = (part.bytes for name, part in self.parts.items() if name not in self.packed)
+        return self.record.itemsize + sum(large)
 
 
 def arrays_of(observations: Observations) -> dict[str, Array]:
@@ -166,7 +180,8 @@ class Ring:
 
     Attributes:
         fields: views `[R, B, ...]` of the packed records, by name.
-        frames: what was observed, `[R, B, ...]` by part; of stacks the newest frame.
+        frames: what was observed, `[R, B, ...]` by part; of stacks the newest frame. Small parts
+            are views of the records too.
         states: memory before every `stride`-th step, `[R / stride, B, S]`.
     """
 
@@ -184,12 +199,20 @@ class Ring:
         self.num_rows, self.num_envs, self.stride = num_rows, num_envs, stride
         records = np.empty((num_rows, num_envs), layout.record)
         self._records = records.reshape(-1)
-        self.fields: dict[str, Array] = {name: records[name] for name in layout.record.names or ()}
+        self._packed = {name: _PART + name for name in layout.packed}
+        names = [name for name in layout.record.names or () if not name.startswith(_PART)]
+        self.fields: dict[str, Array] = {name: records[name] for name in names}
         self.frames = {
-            name: np.empty((num_rows, num_envs, *part.shape), part.dtype)
+            name: records[self._packed[name]]
+            if name in self._packed
+            else np.empty((num_rows, num_envs, *part.shape), part.dtype)
             for name, part in layout.parts.items()
         }
-        self._flat = {name: rows.reshape(-1, *rows.shape[2:]) for name, rows in self.frames.items()}
+        self._large = {
+            name: rows.reshape(-1, *rows.shape[2:])
+            for name, rows in self.frames.items()
+            if name not in self._packed
+        }
         num_states = num_rows // stride if keeps_state else 0
         self.states = np.empty((num_states, num_envs, layout.state_size), np.float32)
         self._flat_states = self.states.reshape(num_states * num_envs, layout.state_size)
@@ -202,7 +225,7 @@ class Ring:
     @property
     def allocated_bytes(self) -> int:
         """Of all arrays, whether written yet or not."""
-        arrays = (self._records, self.states, *self.frames.values())
+        arrays = (self._records, self.states, *self._large.values())
         return sum(array.nbytes for array in arrays)
 
     def write(
@@ -247,10 +270,16 @@ class Ring:
         records: Array = self._records.take(rows)
         return records
 
-    def observed(self, name: str, rows: Array) -> Array:
-        """Read what was observed, `[*N, ...]`, in rows `[*N]`."""
-        found: Array = self._flat[name].take(rows, axis=0)
-        return found
+    def observed(self, name: str, rows: Array, records: Array | None = None) -> Array:
+        """Read what was observed, `[*N, ...]`, in rows `[*N]`.
+
+        Args:
+            records: those of the rows, where they were gathered before.
+        """
+        if name in self._packed:
+            records = self.gather(rows) if records is None else records
+            return records[self._packed[name]]
+        return self._large[name].take(rows, axis=0)
 
     def is_first_at(self, steps: Array) -> Array:
         """Tell whether the observations of absolute steps `[N]` open an episode, `[N, B]`."""

@@ -136,8 +136,8 @@ class Sampler(ABC):
     @abstractmethod
     def draw(
         self, count: int, generator: np.random.Generator, *, importance_exponent: float
-    ) -> tuple[Array, Tensor]:
-        """Draw numbers `[N]` of windows, with replacement; return importance weights `[N]` too."""
+    ) -> tuple[Array, Tensor | None]:
+        """Draw numbers `[N]` of windows, with replacement, and their importance weights `[N]`."""
 
     @abstractmethod
     def update(self, numbers: Array, priorities: Array) -> None:
@@ -192,8 +192,8 @@ class UniformSampler(Sampler):
 
     def draw(
         self, count: int, generator: np.random.Generator, *, importance_exponent: float
-    ) -> tuple[Array, Tensor]:
-        """Draw numbers `[N]` of windows, with replacement; all weights are 1."""
+    ) -> tuple[Array, None]:
+        """Draw numbers `[N]` of windows, with replacement; none is weighted."""
         numbers = generator.integers(self.first, self.end, size=count)
         for _ in range(_MAX_ROUNDS):  # those that cannot be drawn are few, as a rule
             is_drawable = self._drawable.take(numbers % self._capacity)
@@ -205,7 +205,7 @@ class UniformSampler(Sampler):
             every = np.arange(self.first, self.end)
             every = every[self._drawable.take(every % self._capacity)]
             numbers = every[generator.integers(len(every), size=count)]
-        return numbers, torch.ones(count)
+        return numbers, None
 
     def update(self, numbers: Array, priorities: Array) -> None:
         """Know no priorities."""

@@ -79,8 +79,10 @@ class MLP(nn.Module):
 
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
         """Map rows of observations to rows of features."""
-        features: Tensor = self.layers(observations.flatten(1))
-        return features
+        hidden = observations if observations.ndim == 2 else observations.flatten(1)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
         """Tell the layers."""

@@ -101,7 +101,10 @@ class Head(nn.Module):
 
     def linear(self, summary: Float[Tensor, "*N H"]) -> Float[Tensor, "*N O"]:
         """Apply all layers; rows may have any leading shape of one dimension or more."""
-        rows: Tensor = self.output(self.hidden(summary.flatten(0, -2)))
+        if not self.hidden.hidden_sizes:
+            rows: Tensor = self.output(summary)
+            return rows
+        rows = self.output(self.hidden(summary.flatten(0, -2)))
         return rows.view(*summary.shape[:-1], -1)
 
     def linear_mirror(self) -> RowFunction | None:
