@@ -186,7 +186,7 @@ class Agent(nn.Module, ABC):
     @property
     def measures(self) -> bool:
         """Whether `losses` computes metrics; compiled they cost nothing, and there is one step."""
-        return self.is_watched or self._compile
+        return self._compile or self.is_watched
 
     def scheduled(self) -> dict[str, Float[Tensor, ""]]:
         """Return the present values of `schedules`."""
@@ -240,13 +240,16 @@ class Agent(nn.Module, ABC):
         noise = self.policy_head.noise(self.generator, len(is_first)) if explore else None
         if not self._mirror_is_current:
             self._mirror, self._mirror_is_current = self._build_mirror(), True
-        if self._mirror is not None:
-            arrays = map_observations(Tensor.numpy, observations)
-            actions, after = self._mirror(arrays, state.numpy(), is_first.numpy(), noise)
-            if after.base is not None:  # a view of the state before: step by step, all would live
-                after = after.copy()
-            return torch.from_numpy(actions), torch.from_numpy(after)
-        return self._act_in_torch(observations, state, is_first, noise)
+        if self._mirror is None:
+            return self._act_in_torch(observations, state, is_first, noise)
+        before = state.numpy()
+        arrays = map_observations(Tensor.numpy, observations)
+        actions, after = self._mirror(arrays, before, is_first.numpy(), noise)
+        if after is before:
+            return torch.from_numpy(actions), state
+        if after.base is not None:  # a view of the state before: step by step, all would live
+            after = after.copy()
+        return torch.from_numpy(actions), torch.from_numpy(after)
 
     def to_environment(self, actions: Tensor) -> Array:
         """Map the policy's actions to the environment's, as an array."""

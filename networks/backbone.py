@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from networks.inputs import ObservationInput
 from networks.memory.memories import ChosenSteps, Memory, pick_steps
-from networks.mirror import Array, mirror_of
+from networks.mirror import Array, chained, mirror_of
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Observations, any_part, map_observations
 
@@ -140,12 +140,12 @@ class Backbone(nn.Module):
         if inputs is None or normalize is None or extract is None or memory is None:
             return None
 
+        features = chained(inputs, normalize, extract)
+
         def apply(
             observations: Array | dict[str, Array], state: Array, is_first: Array
         ) -> tuple[Array, Array]:
-            output: tuple[Array, Array] = memory(
-                extract(normalize(inputs(observations))), state, is_first
-            )
+            output: tuple[Array, Array] = memory(features(observations), state, is_first)
             return output
 
         return apply

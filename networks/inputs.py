@@ -27,6 +27,7 @@ MAX_DIMENSIONS = 4
 _AS_IT_IS = torch.preserve_format
 Identifiers = spaces.Discrete[Any] | spaces.MultiDiscrete[Any]
 Kind = Literal["numbers", "intensities", "booleans", "identifiers"]
+_FLOAT32 = np.dtype(np.float32)
 KnownLayout = Literal["hwc"] | None
 """Where an image of the rows has its channels, as far as the space says so."""
 
@@ -60,6 +61,8 @@ class BoxInput(nn.Module):
     def mirror(self) -> RowFunction:
         """Numpy form of `forward`."""
         shape, largest = self.shape, np.float32(255.0)
+        if self.kind == "numbers" and shape == self.observation_shape:
+            return lambda rows: rows if rows.dtype is _FLOAT32 else rows.astype(np.float32)
         if self.kind == "intensities":
             return lambda rows: np.divide(rows.reshape(-1, *shape), largest, dtype=np.float32)
         return lambda rows: rows.reshape(-1, *shape).astype(np.float32, copy=False)

@@ -40,19 +40,43 @@ def can_mirror(module: nn.Module) -> bool:
     return all(p.device.type == "cpu" and p.dtype == torch.float32 for p in module.parameters())
 
 
-def linear_mirror(layer: nn.Linear) -> RowFunction:
-    """Mirror `x W^T + b`."""
-    weight = array_of(layer.weight).T
-    if layer.bias is None:
-        return lambda rows: np.dot(rows, weight)
-    bias = array_of(layer.bias)
+def unchanged(rows: Any) -> Any:
+    """Mirror of what hands its input on; `chained` leaves it out."""
+    return rows
 
-    def apply(rows: Array) -> Array:
+
+def chained(*functions: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Call functions one after another."""
+    kept = [function for function in functions if function is not unchanged]
+    if not kept:
+        return unchanged
+    if len(kept) == 1:
+        return kept[0]
+
+    def apply(rows: Any) -> Any:
+        for function in kept:
+            rows = function(rows)
+        return rows
+
+    return apply
+
+
+def linear_mirror(layer: nn.Linear, activation: RowFunction = unchanged) -> RowFunction:
+    """Mirror `f(x W^T + b)`."""
+    weight = array_of(layer.weight).T
+    bias = np.zeros(1, np.float32) if layer.bias is None else array_of(layer.bias)
+
+    def linear(rows: Array) -> Array:
         output: Array = np.dot(rows, weight)
         output += bias
         return output
 
-    return apply
+    def apply(rows: Array) -> Array:
+        output: Array = np.dot(rows, weight)
+        output += bias
+        return activation(output)
+
+    return linear if activation is unchanged else apply
 
 
 def layer_norm_mirror(layer: nn.LayerNorm) -> RowFunction:

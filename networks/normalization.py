@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from networks.mirror import Array, RowFunction, array_of
+from networks.mirror import Array, RowFunction, array_of, unchanged
 from networks.observations import Observations, Parts
 
 _CLIP = 10.0
@@ -35,7 +35,7 @@ class NoNormalization(nn.Module):
 
     def mirror(self) -> RowFunction:
         """Numpy form of `forward`."""
-        return lambda inputs: inputs
+        return unchanged
 
 
 class RunningNormalization(nn.Module):

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from networks.extractors.structure import Outline
 from networks.initialization import initialize
-from networks.mirror import ACTIVATIONS, Array, RowFunction, layer_norm_mirror, linear_mirror
+from networks.mirror import (
+    ACTIVATIONS,
+    Array,
+    RowFunction,
+    chained,
+    layer_norm_mirror,
+    linear_mirror,
+)
 from networks.observations import Shape
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
@@ -43,6 +50,10 @@ class Flatten(nn.Module):
     def mirror(self) -> RowFunction:
         """Numpy form of `forward`."""
         return lambda observations: observations.reshape(len(observations), -1)
+
+
+def _flat(rows: Array) -> Array:
+    return rows if rows.ndim == 2 else rows.reshape(len(rows), -1)
 
 
 class MLP(nn.Module):
@@ -94,18 +105,10 @@ class MLP(nn.Module):
         if function is None:
             return None
         layers: list[RowFunction] = []
-        for layer in self.layers:
+        for layer, following in pairwise([*self.layers, self.layers]):
             if isinstance(layer, nn.Linear):
-                layers.append(linear_mirror(layer))
+                is_last = not isinstance(following, nn.LayerNorm)
+                layers.append(linear_mirror(layer, function) if is_last else linear_mirror(layer))
             elif isinstance(layer, nn.LayerNorm):
-                layers.append(layer_norm_mirror(layer))
-            else:
-                layers.append(function)
-
-        def apply(observations: Array) -> Array:
-            hidden = observations.reshape(len(observations), -1)
-            for layer in layers:
-                hidden = layer(hidden)
-            return hidden
-
-        return apply
+                layers += [layer_norm_mirror(layer), function]
+        return chained(_flat, *layers)

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from networks.extractors.mlp import MLP
 from networks.initialization import initialize
-from networks.mirror import Array, RowFunction, linear_mirror, mirror_of
+from networks.mirror import Array, RowFunction, chained, linear_mirror, mirror_of
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Head(nn.Module):
     def linear_mirror(self) -> RowFunction | None:
         """Numpy form of `linear`."""
         hidden, output = mirror_of(self.hidden), linear_mirror(self.output)
-        return None if hidden is None else lambda summary: output(hidden(summary))
+        return None if hidden is None else chained(hidden, output)
 
 
 class ValueLayers(nn.Module, ABC):
