@@ -84,20 +84,20 @@ class Backbone(nn.Module):
         if self.is_frozen and torch.is_grad_enabled():
             with torch.no_grad():
                 return self.extract(rows)
-        if self.half_precision:
-            with torch.autocast(any_part(rows).device.type, torch.bfloat16):
-                features: Tensor = self.extractor(rows)
-        else:
+        if not self.half_precision:
+            features: Tensor = self.extractor(rows)
+            return features
+        with torch.autocast(any_part(rows).device.type, torch.bfloat16):
             features = self.extractor(rows)
         return features.float()
 
     def features(self, observations: Stream) -> Float[Tensor, "T B F"]:
         """Extract every observation's features; rows only, no time."""
         steps, batch = any_part(observations).shape[:2]
-        if torch.is_grad_enabled():
-            return self.extract(self.rows(observations)).view(steps, batch, -1)
-        chunks = [self.extract(self.rows(chunk)) for chunk in _chunks(observations)]
-        features = chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+        if torch.is_grad_enabled() or _size(observations) <= _CHUNK:
+            features = self.extract(self.rows(observations))
+        else:
+            features = torch.cat([self.extract(self.rows(each)) for each in _chunks(observations)])
         return features.view(steps, batch, -1)
 
     def forward(
@@ -151,13 +151,16 @@ class Backbone(nn.Module):
         return apply
 
 
+def _size(observations: Stream) -> int:
+    """Count the numbers of all parts."""
+    if isinstance(observations, dict):
+        return sum(part.numel() for part in observations.values())
+    return observations.numel()
+
+
 def _chunks(observations: Stream) -> Iterator[Stream]:
     """Cut a stream in time, so that no chunk holds more than `_CHUNK` numbers (or one step)."""
-    parts = observations.values() if isinstance(observations, dict) else (observations,)
     steps = any_part(observations).shape[0]
-    size = max(1, _CHUNK * steps // max(1, sum(part.numel() for part in parts)))
-    if size >= steps:
-        yield observations
-        return
+    size = max(1, _CHUNK * steps // _size(observations))
     for start in range(0, steps, size):
         yield map_observations(lambda part: part[start : start + size], observations)  # noqa: B023

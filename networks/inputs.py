@@ -48,11 +48,15 @@ class BoxInput(nn.Module):
         self.kind: Kind = _kind(space)
         self.observation_shape: tuple[int, ...] = space.shape
         self.shape: tuple[int, ...] = space.shape or (1,)
+        # What is a row of numbers already only has to be cast.
+        self._is_ready = self.kind != "intensities" and len(space.shape) == 1
         # Whoever reads images wants them so in memory: cast and moved in one pass, not in two.
         self._memory = torch.channels_last if _is_channels_first(self.shape) else _AS_IT_IS
 
     def forward(self, observations: Tensor) -> Float[Tensor, "N *O"]:
         """Cast rows to float32."""
+        if self._is_ready and observations.dtype == torch.float32:
+            return observations
         rows = observations.reshape(-1, *self.shape)
         if self.kind == "intensities":  # in place: half the time of x / 255 (measured)
             return rows.to(torch.float32, memory_format=self._memory, copy=True).div_(255.0)

@@ -13,8 +13,8 @@ def masked_mean(
     Args:
         valid: None where all steps are.
     """
-    if valid is None:
-        return values.mean((-2, -1))
+    if valid is None:  # divided last: a mean's gradient divides every element (measured)
+        return values.sum((-2, -1)) / (values.shape[-2] * values.shape[-1])
     return torch.where(valid, values, 0.0).sum((-2, -1)) / valid.sum().clamp(min=1)
 
 

@@ -189,7 +189,8 @@ class ActionLayers(ValueLayers):
     ) -> Float[Tensor, "*N A K"]:
         """Return the numbers of each action's value."""
         own = None if noise is None else noise[..., : self._own_noise]
-        output: Tensor = self.actions(summary, own).unflatten(-1, self._table)
+        output: Tensor = self.actions(summary, own)
+        output = output.view(*output.shape[:-1], *self._table)
         if self.state is None:
             return output
         common: Tensor = self.state(
