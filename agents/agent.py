@@ -1,5 +1,6 @@
 """What every agent is: it acts with a memory, learns from trajectories, owns its random numbers."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from agents.trajectory import Trajectory
 from networks.autoencoding.losses import AuxiliaryLoss
 from networks.heads.greedy import EpsilonGreedyHead
 from networks.mirror import Array, can_mirror
-from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
+from networks.normalization import RewardClipping, RewardScaling
 from networks.observations import Observations, map_observations
 
 
@@ -101,7 +102,7 @@ class Setup:
         compile: trace the gradient step with `torch.compile`.
         num_envs: environments per trajectory, B.
         sequence_length: steps of a training sequence, 1 without a memory.
-        reward_scaling: of the rewards that are learnt from.
+        reward_scaling: of the rewards that are learnt from; None for none.
         frame_stacks: size of each part of an observation that is a stack of frames.
     """
 
@@ -111,7 +112,7 @@ class Setup:
     compile: bool
     num_envs: int
     sequence_length: int
-    reward_scaling: RewardScaling | RewardClipping | NoRewardScaling
+    reward_scaling: RewardScaling | RewardClipping | None
     frame_stacks: Mapping[str, int]
 
 
@@ -156,6 +157,8 @@ class Agent(nn.Module, ABC):
         for part, losses in self.routes.items():
             if not losses:  # it stays as it is, weight decay included
                 networks.parts()[part].requires_grad_(False)
+        backbones = networks.backbones.values()
+        self._frozen_for_a_while = tuple(b for b in backbones if 0 < b.frozen_until < math.inf)
         self.optimizer = setup.optimizer(networks)
         self.generator = setup.generator
         self.schedules: dict[str, Schedule] = {}
@@ -174,8 +177,9 @@ class Agent(nn.Module, ABC):
 
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
         """Improve from T steps of experience on the CPU; return TensorBoard tags, 0-d tensors."""
-        for backbone in self.networks.backbones.values():
-            backbone.unfreeze(self.env_steps)
+        for backbone in self._frozen_for_a_while:
+            if backbone.is_frozen and backbone.unfreeze(self.env_steps):
+                self.gradient_step.renew()
         self.gradient_step.begin(self.progress, self.env_steps, measures=self.is_watched)
         return self.learner.learn(self, trajectory)
 

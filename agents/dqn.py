@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
@@ -28,8 +28,8 @@ from agents.mathematics.losses import (
 from agents.mathematics.returns import Bootstrap, n_step_bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import DQNOptions
-from networks.heads.values import NoScale, Rescaling
-from networks.observations import map_observations
+from networks.heads.values import Rescaling
+from networks.memory.memories import pick_steps
 
 Noise = tuple[Tensor | None, Tensor | None, Tensor | None]
 """Of noisy layers, for one gradient step: the network's, its target's, and the network's once more
@@ -64,7 +64,8 @@ class DQN(Agent):
         self.epsilon = exploration_schedule(
             options.epsilon, options.final_epsilon, options.epsilon_fraction
         )
-        self.scale = Rescaling(eps=_SLOPE) if options.value_rescaling else NoScale()
+        self.scale = Rescaling(eps=_SLOPE) if options.value_rescaling else None
+        self._noise_size = networks.value_head.noise_size
         copied = (networks.actor, networks.value_head)
         self.learner = ReplayLearner(networks, options, setup, copied=copied)
 
@@ -81,15 +82,10 @@ class DQN(Agent):
         losses = head.loss(output, target)
         loss = masked_mean(losses if weights is None else losses * weights, steps.valid)
         metrics, priorities = {"loss/value": loss.detach()}, None
-        with torch.no_grad():
-            if self.measures or learner.replay.uses_priorities:
-                errors = head.error(output, target)
-                priorities = learner.priorities(errors, steps.valid)
-            if self.measures:
-                values = self.scale.inverse(head.value(output))
-                value, error = means(steps.valid, values, errors)
-                metrics |= {"value/mean": value, "value/td_error": error}
-                metrics |= errors_by_position(errors, steps.valid)
+        if learner.replay.uses_priorities:
+            priorities = learner.priorities(head.error(output, target), steps.valid)
+        if self.measures:
+            metrics |= self._metrics(output.detach(), target, steps.valid)
         return Losses({"critic": loss}, metrics, readings, priorities=priorities)
 
     @torch.no_grad()
@@ -102,12 +98,13 @@ class DQN(Agent):
             The network's memory before the steps that are learnt from; the rewards of each step and
             where its episode goes on; the target network's output for the action chosen there.
         """
-        training, learnt = self.training, self.learner.learnt
+        training, learner, head = self.training, self.learner, self.networks.value_head
+        learnt, scaling, state = learner.learnt, learner.reward_scaling, window.state
         self.set_mode(False)
-        head = self.networks.value_head
-        state = self.learner.burn_in_state(self.actor, window)
+        if learnt.start:
+            state = learner.burn_in_state(self.actor, window)
         bootstrap = n_step_bootstrap(
-            self.learner.reward_scaling(window.rewards),
+            window.rewards if scaling is None else scaling(window.rewards),
             window.terminated,
             window.truncated,
             first=learnt.start,
@@ -115,25 +112,34 @@ class DQN(Agent):
             n_step=self.options.n_step,
             discount=self.options.discount,
         )
-        outputs = choosing = self.learner.target_values(window, bootstrap.steps, noise[1])
+        outputs = learner.target_values(window, bootstrap.steps, noise[1])
         if self.options.double_q:
+            rest = slice(learnt.start, None)
             summary = self.actor.at(
-                map_observations(lambda part: part[learnt.start :], window.observations),
+                pick_steps(window.observations, rest),
                 state,
-                window.is_first[learnt.start :],
+                window.is_first[rest],
                 bootstrap.steps_from(learnt.start),
             )
-            choosing = head(summary, noise[2])
-        if head.is_scalar and choosing is outputs:
+            best = head.value(head(summary, noise[2])).argmax(-1)
+            following = select_actions(outputs, best)
+        elif head.is_scalar:
             following = outputs.amax(-1)
         else:
-            following = select_actions(outputs, head.value(choosing).argmax(-1))
+            following = select_actions(outputs, head.value(outputs).argmax(-1))
         self.set_mode(training)
         return state, bootstrap, following
 
+    def _returns(self, output: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Return the values of raw outputs in units of return."""
+        values = self.networks.value_head.value(output)
+        return values if self.scale is None else self.scale.inverse(values)
+
+    # ---- what a replay learner asks for
+
     def noise(self) -> Noise:
         """Draw what noisy layers need in a gradient step."""
-        size = self.networks.value_head.noise_size
+        size = self._noise_size
         if not size:
             return None, None, None
         drawn = self.generator.standard_normal((3, size), dtype=np.float32)
@@ -145,14 +151,25 @@ class DQN(Agent):
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> dict[str, Float[Tensor, ""]]:
         """Let the heads learn the range of their targets, before a gradient step on them."""
-        head = self.networks.value_head
         _, bootstrap, following = self._following(window, noise)
-        values = self.scale.inverse(head.value(following))
-        targets = self.scale(bootstrap.rewards + bootstrap.discounts * values)
+        targets = bootstrap.rewards + bootstrap.discounts * self._returns(following)
+        targets = targets if self.scale is None else self.scale(targets)
         valid = window.valid[self.learner.learnt]
         _, target_head = self.learner.target_network.copies
         target_head.observe(targets, valid)
-        return head.observe(targets, valid)
+        return self.networks.value_head.observe(targets, valid)
+
+    @torch.no_grad()
+    def _metrics(
+        self,
+        output: Float[Tensor, "L N *K"],
+        target: Float[Tensor, "..."],
+        valid: Bool[Tensor, "L N"] | None,
+    ) -> dict[str, Float[Tensor, ""]]:
+        errors = self.networks.value_head.error(output, target)
+        value, error = means(valid, self._returns(output), errors)
+        own = {"value/mean": value, "value/td_error": error}
+        return own | errors_by_position(errors, valid)
 
     @torch.no_grad()
     def measure(
@@ -165,15 +182,14 @@ class DQN(Agent):
             `replay/state_staleness`, where a memory was kept at the end of what is learnt from: how
             far the present network's memory is from it, in units of its norm.
         """
-        learnt, head = self.learner.learnt, self.networks.value_head
+        learnt, learner = self.learner.learnt, self.learner
+        state = learner.burn_in_state(self.actor, window) if learnt.start else window.state
         summary, after = self.actor(
-            map_observations(lambda part: part[learnt], window.observations),
-            self.learner.burn_in_state(self.actor, window),
-            window.is_first[learnt],
+            pick_steps(window.observations, learnt), state, window.is_first[learnt]
         )
         valid, actions = window.valid[learnt], window.actions[learnt]
-        values = self.scale.inverse(head.value(head(summary)))
-        targets = self.scale.inverse(head.value(self.learner.target_values(window, learnt, None)))
+        values = self._returns(self.networks.value_head(summary))
+        targets = self._returns(learner.target_values(window, learnt, None))
         gaps = (select_actions(values, actions) - select_actions(targets, actions)).abs()
         metrics = {
             "value/max": largest_value(values, valid),

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from networks.inputs import ObservationInput
-from networks.memory.memories import ChosenSteps, Memory, pick_steps
+from networks.memory.memories import ChosenSteps, Memory
 from networks.mirror import Array, chained, mirror_of
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Observations, any_part, map_observations
@@ -60,9 +60,10 @@ class Backbone(nn.Module):
         if math.isinf(frozen_until):
             extractor.requires_grad_(False)
 
-    def unfreeze(self, env_steps: int) -> None:
-        """Let the extractor learn, where so many environment steps were taken."""
+    def unfreeze(self, env_steps: int) -> bool:
+        """Let the extractor learn once its time has come; tell whether it does."""
         self.is_frozen = env_steps < self.frozen_until
+        return not self.is_frozen
 
     def train(self, mode: bool = True) -> "Backbone":
         """Switch dropout and the like on or off; in a frozen extractor they stay off."""
@@ -94,7 +95,7 @@ class Backbone(nn.Module):
     def features(self, observations: Stream) -> Float[Tensor, "T B F"]:
         """Extract every observation's features; rows only, no time."""
         steps, batch = any_part(observations).shape[:2]
-        if torch.is_grad_enabled() or _size(observations) <= _CHUNK:
+        if steps == 1 or torch.is_grad_enabled() or _size(observations) <= _CHUNK:
             features = self.extract(self.rows(observations))
         else:
             features = torch.cat([self.extract(self.rows(each)) for each in _chunks(observations)])
@@ -115,15 +116,7 @@ class Backbone(nn.Module):
         steps: ChosenSteps,
     ) -> Float[Tensor, "L B H"]:
         """Read T steps; return the summaries at chosen ones, extracting no more than it takes."""
-
-        def features(chosen: ChosenSteps | None) -> Tensor:
-            if chosen is None:
-                return self.features(observations)
-            return self.features(
-                map_observations(lambda part: pick_steps(part, chosen), observations)
-            )
-
-        return self.memory.at(features, state, is_first, steps)
+        return self.memory.at(self.features, observations, state, is_first, steps)
 
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Move the normalisation by the observations at which a real step was taken."""

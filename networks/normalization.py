@@ -114,20 +114,6 @@ class DictNormalization(Parts):
             part.update(inputs[name])
 
 
-class NoRewardScaling(nn.Module):
-    """Hands rewards on unchanged."""
-
-    learns = False
-    """Whether `observe` does anything."""
-
-    def observe(self, rewards: Tensor, is_first: Tensor, ended: Tensor, valid: Tensor) -> None:
-        """Do nothing."""
-
-    def forward(self, rewards: Tensor) -> Tensor:
-        """Return the rewards."""
-        return rewards
-
-
 class RewardClipping(nn.Module):
     """Cuts rewards to +-limit: one learning rate for games whose scores differ by magnitudes.
 
@@ -135,6 +121,7 @@ class RewardClipping(nn.Module):
     """
 
     learns = False
+    """Whether `observe` does anything."""
 
     def __init__(self, *, limit: float) -> None:
         super().__init__()

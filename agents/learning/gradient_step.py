@@ -71,11 +71,10 @@ class GradientStep:
         self.renew()
 
     def renew(self) -> None:
-        """Forget what is derived from the networks, after they moved or were copied."""
+        """Forget what is derived from the networks, after they moved, were copied or unfrozen."""
         self._step: Callable[..., _Result] | None = None
-        self._frozen: tuple[bool, ...] = ()
         self._plan: list[tuple[tuple[str, ...], tuple[int, ...]]] | None = None
-        self._weights_key: tuple[float, ...] | None = None
+        self._auxiliary_weights: Tensor | None = None
 
     # ---- a learn() of several steps
 
@@ -87,13 +86,9 @@ class GradientStep:
         """
         self._progress, self._measures = progress, measures
         self._pace = self._optimizer.pace(progress, env_steps)
-        weights = self._networks.auxiliary.weights(progress)
-        if tuple(weights) != self._weights_key:
-            self._weights_key = tuple(weights)
+        if self._has_auxiliary:
+            weights = self._networks.auxiliary.weights(progress)
             self._auxiliary_weights = self._optimizer.flat.new_tensor(weights)
-        frozen = tuple(backbone.is_frozen for backbone in self._networks.backbones.values())
-        if frozen != self._frozen:
-            self._frozen, self._plan = frozen, None
         self._active: Tensor | None = None
         self._metrics: list[dict[str, Tensor]] = []
         self._counts: list[Tensor] = []
@@ -139,7 +134,7 @@ class GradientStep:
     def _take(
         self,
         pace: Pace,
-        auxiliary_weights: Float[Tensor, " K"],
+        auxiliary_weights: Float[Tensor, " K"] | None,
         active: Bool[Tensor, ""] | None,
         *inputs: Any,
         **scheduled: Tensor,
@@ -153,9 +148,9 @@ class GradientStep:
         return _Result(metrics, counts, packed, active, found.priorities)
 
     def _with_auxiliary(
-        self, found: Losses, weights: Float[Tensor, " K"]
+        self, found: Losses, weights: Float[Tensor, " K"] | None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        if not self._has_auxiliary:
+        if weights is None:
             return found.losses, found.metrics
         own = self._networks.auxiliary(found.readings)
         total = torch.stack(list(own.values())) @ weights

@@ -18,8 +18,7 @@ from agents.replay.replay import Replay
 from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from agents.trajectory import Trajectory
 from networks.backbone import Backbone
-from networks.memory.memories import ChosenSteps
-from networks.observations import map_observations
+from networks.memory.memories import ChosenSteps, pick_steps
 
 if TYPE_CHECKING:
     from agents.agent import Setup
@@ -45,7 +44,7 @@ class ReplayLearner(nn.Module):
     ) -> None:
         super().__init__()
         length, state_size = setup.sequence_length, networks.actor.memory.state_size
-        self._batch_size, self._burn_in = options.batch_size, options.burn_in
+        self._batch_size = options.batch_size
         self._max_share, self._polyak_rate = options.priority_max_share, options.polyak_rate
         self.learnt = slice(options.burn_in, options.burn_in + length)
         self._following = slice(options.burn_in + 1, options.burn_in + length + 1)
@@ -86,8 +85,9 @@ class ReplayLearner(nn.Module):
         # To a GPU goes what is read there: not every image that replay has to keep.
         is_read = self.keeps_state or agent.actor.normalization.learns
         seen = trajectory.to(agent.device) if is_read else trajectory
-        self.replay.add(trajectory, self._states(agent.actor, seen))
-        if self.reward_scaling.learns:
+        states = self._states(agent.actor, seen) if self.keeps_state else None
+        self.replay.add(trajectory, states)
+        if self.reward_scaling is not None and self.reward_scaling.learns:
             own = trajectory.to(agent.device)
             self.reward_scaling.observe(own.rewards, own.is_first[0], own.ended, own.valid)
         resets = np.count_nonzero(trajectory.is_first[1:].numpy())
@@ -100,9 +100,7 @@ class ReplayLearner(nn.Module):
             agent.actor.observe(seen.step_observations, seen.valid)
         return metrics
 
-    def _states(self, actor: Backbone, trajectory: Trajectory) -> Float[Tensor, "K B S"] | None:
-        if not self.keeps_state:
-            return None
+    def _states(self, actor: Backbone, trajectory: Trajectory) -> Float[Tensor, "K B S"]:
         return states_on_stride(
             actor, trajectory, first_step=self.replay.cursor, stride=self._stride
         ).cpu()
@@ -158,14 +156,10 @@ class ReplayLearner(nn.Module):
 
         Source: Kapturowski et al. (2019), section 3.
         """
-        if not self._burn_in:
-            return window.state
-        steps = slice(0, self._burn_in)
+        steps = slice(0, self.learnt.start)
         with torch.no_grad():
             _, state = backbone.forward(
-                map_observations(lambda part: part[steps], window.observations),
-                window.state,
-                window.is_first[steps],
+                pick_steps(window.observations, steps), window.state, window.is_first[steps]
             )
         return state
 
@@ -175,11 +169,11 @@ class ReplayLearner(nn.Module):
         observations, auxiliary = window.observations, self._auxiliary
         next_observations = None
         if auxiliary.needs_next:
-            next_observations = map_observations(lambda part: part[following], observations)
+            next_observations = pick_steps(observations, following)
         # Windows of a single step begin with a valid one.
         has_resets = learnt.stop - learnt.start > 1 or len(auxiliary) > 0
         return Steps(
-            observations=map_observations(lambda part: part[learnt], observations),
+            observations=pick_steps(observations, learnt),
             next_observations=next_observations,
             is_first=window.is_first[learnt],
             actions=window.actions[learnt],

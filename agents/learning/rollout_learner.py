@@ -129,10 +129,13 @@ class RolloutLearner(nn.Module):
             )
             features = {"actor": own, "critic": critic.features}
         valid, first = trajectory.valid, trajectory.is_first
-        self.reward_scaling.observe(trajectory.rewards, first[0], trajectory.ended, valid)
+        rewards, scaling = trajectory.rewards, self.reward_scaling
+        if scaling is not None:
+            scaling.observe(rewards, first[0], trajectory.ended, valid)
+            rewards = scaling(rewards)
         return Rollout(
             trajectory=trajectory,
-            rewards=self.reward_scaling(trajectory.rewards),
+            rewards=rewards,
             summary=summary,
             critic_summary=critic.summary,
             steps={

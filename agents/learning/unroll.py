@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.learning.parts import Networks
-from agents.learning.sequences import Batch, Sequences, Steps
+from agents.learning.sequences import Batch, Steps
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import Reading
 from networks.backbone import Backbone
@@ -34,7 +34,8 @@ def read_summary(
         readings[backbone] = _read(networks, module, steps, known)
         features = readings[backbone].features
     elif features is None:
-        features = module.features(_present(steps.observations))
+        assert steps.observations is not None  # left out only where features are known
+        features = module.features(steps.observations)
     summary, _ = module.memory(features, state, steps.is_first)
     return summary, readings
 
@@ -76,8 +77,8 @@ def read_actor_critic(networks: Networks, batch: Batch) -> ActorCriticRead:
 def _read(
     networks: Networks, module: Backbone, steps: Steps, known: Float[Tensor, "L N F"] | None
 ) -> Reading:
-    assert steps.valid is not None
-    rows = module.rows(_present(steps.observations))
+    assert steps.valid is not None and steps.observations is not None
+    rows = module.rows(steps.observations)
     features = module.extract(rows).view(*steps.is_first.shape, -1) if known is None else known
     next_rows = next_features = None
     if steps.next_observations is not None:
@@ -93,11 +94,6 @@ def _read(
         next_rows=next_rows,
         next_features=next_features,
     )
-
-
-def _present(observations: Sequences | None) -> Sequences:
-    assert observations is not None  # left out only where nothing reads them
-    return observations
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from networks.heads.histograms import Support, cross_entropy
-from networks.heads.values import LayersFactory, ValueHead, ValueScale
+from networks.heads.values import LayersFactory, Rescaling, ValueHead
 from networks.mirror import RowFunction
 
 
@@ -98,14 +98,16 @@ class C51ValueHead(ValueHead):
         rewards: Float[Tensor, "*N"],
         discounts: Float[Tensor, "*N"],
         next_output: Float[Tensor, "*N K"],
-        scale: ValueScale,
+        scale: Rescaling | None,
     ) -> Float[Tensor, "*N K"]:
         """Move every atom, `h(r + d h^-1(z))`, and share its probability between its neighbours.
 
         Where nothing follows all of it lies about the rewards.
         """
-        later = discounts[..., None] * scale.inverse(self.support.centres)
-        atoms = scale(rewards[..., None] + later)
+        centres = self.support.centres
+        later = discounts[..., None] * (centres if scale is None else scale.inverse(centres))
+        atoms = rewards[..., None] + later
+        atoms = atoms if scale is None else scale(atoms)
         return project(atoms, next_output.softmax(-1), self.support.limits)
 
     def loss(
@@ -168,11 +170,14 @@ class QuantileValueHead(ValueHead):
         rewards: Float[Tensor, "*N"],
         discounts: Float[Tensor, "*N"],
         next_output: Float[Tensor, "*N K"],
-        scale: ValueScale,
+        scale: Rescaling | None,
     ) -> Float[Tensor, "*N K"]:
         """Move every quantile, `h(r + d h^-1(theta))`."""
-        later = discounts[..., None] * scale.inverse(next_output)
-        return scale(rewards[..., None] + later)
+        later = discounts[..., None] * (
+            next_output if scale is None else scale.inverse(next_output)
+        )
+        targets = rewards[..., None] + later
+        return targets if scale is None else scale(targets)
 
     def loss(
         self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]

@@ -19,19 +19,6 @@ from networks.initialization import initialize
 from networks.mirror import Array, RowFunction, chained, linear_mirror, mirror_of
 
 
-@dataclass(frozen=True)
-class NoScale:
-    """Values as they are, in units of return."""
-
-    def __call__(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Return the value."""
-        return value
-
-    def inverse(self, scaled: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Return the value."""
-        return scaled
-
-
 @dataclass(frozen=True, kw_only=True)
 class Rescaling:
     """Nearly linear about zero, like a square root far out.
@@ -61,9 +48,6 @@ class Rescaling:
         # The fraction, without the difference of two numbers near one: eps is small.
         root = 2 * shifted / (torch.sqrt(1 + 4 * self.eps * shifted) + 1)
         return scaled.sign() * (root.square() - 1)
-
-
-ValueScale = NoScale | Rescaling
 
 
 HIDDEN_GAIN = math.sqrt(2)
@@ -99,8 +83,10 @@ class Head(nn.Module):
         self.output = nn.Linear(self.hidden.output_size, output_size)
         initialize(self.output, initialization=initialization, gain=gain)
 
-    def linear(self, summary: Float[Tensor, "*N H"]) -> Float[Tensor, "*N O"]:
-        """Apply all layers; rows may have any leading shape of one dimension or more."""
+    def linear(
+        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "*N O"]:
+        """Apply all layers, which take no noise; rows may have any leading shape but none."""
         if not self.hidden.hidden_sizes:
             rows: Tensor = self.output(summary)
             return rows
@@ -166,11 +152,7 @@ class StateLayers(Head, ValueLayers):
         super().__init__(input_size, output_size, **layers)
         self.output_shape = (output_size,)
 
-    def forward(
-        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
-    ) -> Float[Tensor, "*N O"]:
-        """Apply the layers, which take no noise."""
-        return self.linear(summary)
+    forward = Head.linear
 
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
         """Project the output layer, each group of K outputs alike."""
@@ -246,7 +228,7 @@ class ValueHead(nn.Module, ABC):
         rewards: Float[Tensor, "*N"],
         discounts: Float[Tensor, "*N"],
         next_output: Float[Tensor, "..."],
-        scale: ValueScale,
+        scale: Rescaling | None,
     ) -> Float[Tensor, "..."]:
         """Return what to fit to rewards and the value after them, `h(r + d h^-1(v'))`.
 
@@ -255,9 +237,12 @@ class ValueHead(nn.Module, ABC):
             discounts: of what comes after them; 0 where the episode terminated.
             next_output: raw output `[*N]` or `[*N, K]` of what comes after, of this head or of one
                 with the same support.
-            scale: h, in which values are fitted.
+            scale: h, in which values are fitted; None where they are as they are.
         """
-        return scale(rewards + discounts * scale.inverse(self.value(next_output)))
+        value = self.value(next_output)
+        if scale is None:
+            return rewards + discounts * value
+        return scale(rewards + discounts * scale.inverse(value))
 
     @abstractmethod
     def loss(

@@ -7,25 +7,29 @@ Nothing outside this package knows of hidden and cell states.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from networks.memory.fused import FusedLayer, GRULayer, LSTMLayer, NullSteps, RNNLayer
 from networks.mirror import Array
+from networks.observations import Observations
 
 MemoryMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
 """`features [B, F], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
 ChosenSteps = Int[Tensor, "L B"] | slice
 """L steps of each environment, in any order; a slice are the same ones of all."""
-FeaturesAt = Callable[[ChosenSteps | None], Tensor]
-"""`steps -> features [L, B, F]`; of all T steps where it is given None."""
+FeaturesOf = Callable[[Observations], Tensor]
+"""`observations [T, B, *O] -> features [T, B, F]`."""
 
 
-def pick_steps(rows: Shaped[Tensor, "T B *X"], steps: ChosenSteps) -> Tensor:
-    """Take chosen steps of each environment, `[L, B, *X]`."""
+def pick_steps(rows: Any, steps: ChosenSteps) -> Any:
+    """Take chosen steps of each environment, `[T, B, *X] -> [L, B, *X]`, of a tensor or of each."""
+    if isinstance(rows, dict):
+        return {name: pick_steps(part, steps) for name, part in rows.items()}
     if isinstance(steps, slice):
         return rows[steps]
     return rows[steps, torch.arange(rows.shape[1], device=rows.device)]
@@ -57,18 +61,16 @@ class Memory(nn.Module, ABC):
 
     def at(
         self,
-        features: FeaturesAt,
+        features: FeaturesOf,
+        observations: Observations,
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, "T B"],
         steps: ChosenSteps,
     ) -> Float[Tensor, "L B H"]:
-        """Return the outputs at chosen steps of each environment.
-
-        Args:
-            features: makes those of chosen steps, or all of them where it is given None.
-        """
-        outputs, _ = self(features(None), state, is_first)
-        return pick_steps(outputs, steps)
+        """Read T steps; return the outputs at chosen ones of each environment."""
+        outputs, _ = self(features(observations), state, is_first)
+        chosen: Tensor = pick_steps(outputs, steps)
+        return chosen
 
     def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
         """Take states apart for those who watch: `state`, and what is kept beside it."""
@@ -127,13 +129,14 @@ class NoMemory(Memory):
 
     def at(
         self,
-        features: FeaturesAt,
+        features: FeaturesOf,
+        observations: Observations,
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, "T B"],
         steps: ChosenSteps,
     ) -> Float[Tensor, "L B F"]:
         """Return the features of the chosen steps; no others are needed."""
-        return features(steps)
+        return features(pick_steps(observations, steps))
 
     def mirror(self) -> MemoryMirror:
         """Numpy form of `forward` at T = 1."""

@@ -16,19 +16,19 @@ from networks.extractors.structure import Unmirrored
 from networks.heads.action_values import ActionLayers
 from networks.heads.greedy import EpsilonGreedyHead, make_action_values
 from networks.heads.values import StateLayers, ValueHead, ValueLayers
-from networks.normalization import NoRewardScaling, RewardClipping, RewardScaling
+from networks.normalization import RewardClipping, RewardScaling
 from training.building.instantiation import make, plain, unmirrored, with_factories
 
 
 def build_reward_scaling(
     config: DictConfig, *, num_envs: int
-) -> RewardScaling | RewardClipping | NoRewardScaling:
+) -> RewardScaling | RewardClipping | None:
     """Build what `normalize_rewards` or `clip_rewards` asks for."""
     if config.normalize_rewards:
         return RewardScaling(num_envs=num_envs, discount=config.agent.discount)
     if config.clip_rewards is not None:
         return RewardClipping(limit=config.clip_rewards)
-    return NoRewardScaling()
+    return None
 
 
 _OF_THE_AGENT = ("weight", "weight_schedule")
