@@ -24,8 +24,6 @@ def mark_cuts(ring: Ring, newest: int, is_first: Array, *, first_step: int) -> A
     Returns:
         Environments `[N]` whose step before `newest` became one that resets.
     """
-    if not is_first[:2].any():  # as nearly always
-        return np.empty(0, np.int64)
     here, last, before = ((newest - back) % ring.num_rows for back in range(3))
     terminated, truncated = ring.fields["terminated"], ring.fields["truncated"]
     began = is_first[0] & ~ring.fields["is_first"][here]
@@ -122,7 +120,9 @@ class FrameStacks:
             goes_on &= ~ring.gather(place)["refilled"]
             back.append(back[-1] + goes_on)
         places = (rows[..., None] - np.stack(back[::-1], -1) * ring.num_envs) % ring.size
-        return {name: ring.observed(name, places[..., -size:]) for name, size in self.sizes.items()}
+        return {
+            name: ring.frames_at(name, places[..., -size:]) for name, size in self.sizes.items()
+        }
 
 
 def _alike(stacks: Array, others: Array) -> Array:

@@ -15,7 +15,6 @@ from agents.replay.ring import (
     Ring,
     StepLayout,
     arrays_of,
-    as_observations,
     as_trajectory,
     refuse_too_large,
 )
@@ -69,6 +68,9 @@ class Replay:
             without parts.
         keeps_state: whether the memory's states are kept.
 
+    Attributes:
+        uses_priorities: whether `update` changes anything.
+
     Raises:
         ValueError: the buffer is too small for a window.
 
@@ -103,7 +105,7 @@ class Replay:
         self._valid_step = valid_step
         self._state_horizon, self._keeps_state = state_horizon, keeps_state
         self._stacks = FrameStacks(frame_stacks)
-        self._sampler = sampler
+        self._sampler, self.uses_priorities = sampler, sampler.uses_priorities
         self._state_size = 0
         self._ring: Ring | None = None
         # The first step: before it lie the frames that its stack is made of.
@@ -125,11 +127,6 @@ class Replay:
     def num_windows(self) -> int:
         """How many windows can be drawn."""
         return self._sampler.num_windows
-
-    @property
-    def uses_priorities(self) -> bool:
-        """Whether `update` changes anything."""
-        return self._sampler.uses_priorities
 
     @property
     def _num_rows(self) -> int:
@@ -187,16 +184,16 @@ class Replay:
                 f"than the {num_steps} that are collected at once (agent.train_frequency); use "
                 f"agent.buffer_size={-(-num_steps // self._stride) * each} or more"
             )
-        parts = arrays_of(trajectory.observations)
-        ring, step = self._ring, self._cursor
+        parts, is_first = arrays_of(trajectory.observations), trajectory.is_first.numpy()
+        ring, step, stacks, refilled = self._ring, self._cursor, self._stacks, None
         if ring is None:
-            ring = self._allocate(StepLayout.of(trajectory, self._stacks.sizes))
-            self._stacks.begin(ring, step, parts)
-        else:
-            is_first = trajectory.is_first.numpy()
+            ring = self._allocate(StepLayout.of(trajectory, stacks.sizes))
+            stacks.begin(ring, step, parts)
+        elif is_first[:2].any():
             self._retract(mark_cuts(ring, step, is_first, first_step=self._origin))
-        refilled = self._stacks.refilled(ring, step, parts)
-        ring.write(step, trajectory, self._stacks.newest(parts), refilled)
+        if stacks.sizes:
+            refilled, parts = stacks.refilled(ring, step, parts), stacks.newest(parts)
+        ring.write(step, trajectory, parts, refilled)
         if self._keeps_state:
             first, end = (-(-each // self._stride) for each in (step, step + num_steps))
             assert states is not None and len(states) == end - first, "one for each on the stride"
@@ -227,17 +224,16 @@ class Replay:
 
     def _advance(self, ring: Ring) -> None:
         """Tell the sampler which windows there are now."""
-        sampler, stride = self._sampler, self._stride
+        sampler, stride, num_envs = self._sampler, self._stride, self._num_envs
         first = -(-self._oldest // stride)
         end = max(first, (self._cursor - self._window_length) // stride + 1)
-        known = sampler.end // self._num_envs
-        new = np.arange(max(known, first), end)
-        if self._valid_step is not None:
-            after = new * stride + self._valid_step + 1
-            is_drawable = ~ring.is_first_at(after).reshape(-1)
+        known = max(sampler.end // num_envs, first)
+        if self._valid_step is None:
+            is_drawable = np.ones((end - known) * num_envs, np.bool_)
         else:
-            is_drawable = np.ones(len(new) * self._num_envs, np.bool_)
-        sampler.advance(first * self._num_envs, end * self._num_envs, is_drawable)
+            after = np.arange(known, end) * stride + self._valid_step + 1
+            is_drawable = ~ring.fields["is_first"].take(after % ring.num_rows, axis=0).reshape(-1)
+        sampler.advance(first * num_envs, end * num_envs, is_drawable)
 
     def sample(
         self, batch_size: int, generator: np.random.Generator, *, importance_exponent: float
@@ -263,26 +259,21 @@ class Replay:
         if stride > 1:
             starts = numbers + numbers // num_envs * ((stride - 1) * num_envs)
         rows = (starts + self._offsets) % ring.size  # [W + 1, N]
-        records, stacks = ring.gather(rows), self._stacks
-        observations = {
-            name: ring.observed(name, rows, records)
-            for name in ring.frames
-            if name not in stacks.sizes
-        }
+        records, stacks, after = ring.gather(rows), self._stacks, None
+        parts = ring.observed(rows, records, but=stacks.sizes)
         if stacks.sizes:
-            observations |= stacks.rebuild(ring, rows)
-        window = as_trajectory(records, as_observations(observations), self._states(ring, numbers))
-        after = self._states_after(ring, numbers)
+            parts |= stacks.rebuild(ring, rows)
+        if self._keeps_state:
+            state = torch.from_numpy(ring.states_at(numbers))
+            after = self._states_after(ring, numbers)
+        else:
+            state = torch.zeros(batch_size, self._state_size)
+        window = as_trajectory(records, parts, state)
         return Sample(window, weights, starts, self._cursor * num_envs, after)
-
-    def _states(self, ring: Ring, numbers: Array) -> Tensor:
-        if not self._keeps_state:
-            return torch.zeros(len(numbers), self._state_size)
-        return torch.from_numpy(ring.states_at(numbers))
 
     def _states_after(self, ring: Ring, numbers: Array) -> Tensor | None:
         strides, remainder = divmod(self._state_horizon, self._stride)
-        if not self._keeps_state or remainder or not self._state_size:
+        if remainder or not self._state_size:
             return None
         later = numbers + strides * self._num_envs
         states = ring.states_at(later)

@@ -1,17 +1,18 @@
 """A ring of steps: the stream's latest rows, each stored once, in preallocated arrays."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import Space, spaces
+from torch import Tensor
 
 from agents.trajectory import Trajectory
 from networks.mirror import Array
-from networks.observations import Observations, Shape, map_observations
+from networks.observations import Observations, Shape
 
 WHOLE = ""
 """Name of an observation that has no parts."""
@@ -114,8 +115,9 @@ class StepLayout:
 
 def arrays_of(observations: Observations) -> dict[str, Array]:
     """View observations as arrays by name."""
-    arrays = map_observations(lambda part: part.numpy(), observations)
-    return arrays if isinstance(arrays, dict) else {WHOLE: arrays}
+    if isinstance(observations, Tensor):
+        return {WHOLE: observations.numpy()}
+    return {name: part.numpy() for name, part in observations.items()}
 
 
 def stored_action(dtype: torch.dtype) -> np.dtype:
@@ -162,13 +164,14 @@ STEP_FIELDS = ("rewards", "actions", "terminated", "truncated")
 """What a step has beside what it reads: the newest observation has none of it yet."""
 
 
-def stretches(first: int, count: int, period: int) -> Iterator[tuple[slice, slice]]:
-    """Yield where `count` numbers from `first` on lie in a ring, and which of them those are."""
+def stretches(first: int, count: int, period: int) -> list[tuple[slice, slice]]:
+    """Say where `count` numbers from `first` on lie in a ring, and which of them those are."""
     slot = first % period
     head = min(count, period - slot)
-    yield slice(slot, slot + head), slice(0, head)
+    found = [(slice(slot, slot + head), slice(0, head))]
     if head < count:
-        yield slice(0, count - head), slice(head, count)
+        found.append((slice(0, count - head), slice(head, count)))
+    return found
 
 
 class Ring:
@@ -179,6 +182,7 @@ class Ring:
     nothing: the operating system hands it out page by page.
 
     Attributes:
+        size: rows of all environments together, R B.
         fields: views `[R, B, ...]` of the packed records, by name.
         frames: what was observed, `[R, B, ...]` by part; of stacks the newest frame. Small parts
             are views of the records too.
@@ -197,30 +201,25 @@ class Ring:
         """Allocate; `stride` divides `num_rows`."""
         self.layout = layout
         self.num_rows, self.num_envs, self.stride = num_rows, num_envs, stride
+        self.size = num_rows * num_envs
         records = np.empty((num_rows, num_envs), layout.record)
         self._records = records.reshape(-1)
-        self._packed = {name: _PART + name for name in layout.packed}
         names = [name for name in layout.record.names or () if not name.startswith(_PART)]
         self.fields: dict[str, Array] = {name: records[name] for name in names}
         self.frames = {
-            name: records[self._packed[name]]
-            if name in self._packed
+            name: records[_PART + name]
+            if name in layout.packed
             else np.empty((num_rows, num_envs, *part.shape), part.dtype)
             for name, part in layout.parts.items()
         }
         self._large = {
             name: rows.reshape(-1, *rows.shape[2:])
             for name, rows in self.frames.items()
-            if name not in self._packed
+            if name not in layout.packed
         }
         num_states = num_rows // stride if keeps_state else 0
         self.states = np.empty((num_states, num_envs, layout.state_size), np.float32)
         self._flat_states = self.states.reshape(num_states * num_envs, layout.state_size)
-
-    @property
-    def size(self) -> int:
-        """Rows of all environments together, R B."""
-        return self.num_rows * self.num_envs
 
     @property
     def allocated_bytes(self) -> int:
@@ -237,20 +236,16 @@ class Ring:
             frames: `[T + 1, B, ...]` by part.
             refilled: `[T + 1, B]`; None where there are no stacks.
         """
-        fields = self.fields
-        rewards, actions = trajectory.rewards.numpy(), trajectory.actions.numpy()
-        terminated, truncated = trajectory.terminated.numpy(), trajectory.truncated.numpy()
+        rows = {name: getattr(trajectory, name).numpy() for name in STEP_FIELDS}
+        for slots, taken in stretches(step, len(rows["rewards"]), self.num_rows):
+            for name, field in rows.items():
+                self.fields[name][slots] = field[taken]
         is_first = trajectory.is_first.numpy()
-        for slots, taken in stretches(step, len(rewards), self.num_rows):
-            fields["rewards"][slots] = rewards[taken]
-            fields["actions"][slots] = actions[taken]
-            fields["terminated"][slots] = terminated[taken]
-            fields["truncated"][slots] = truncated[taken]
         for slots, taken in stretches(step, len(is_first), self.num_rows):
-            fields["is_first"][slots] = is_first[taken]
-            fields["refilled"][slots] = False if refilled is None else refilled[taken]
-            for name, rows in frames.items():
-                self.frames[name][slots] = rows[taken]
+            self.fields["is_first"][slots] = is_first[taken]
+            self.fields["refilled"][slots] = False if refilled is None else refilled[taken]
+            for name, frame in frames.items():
+                self.frames[name][slots] = frame[taken]
 
     def keep(self, first: int, states: Array) -> None:
         """Keep states `[K, B, S]` before the steps `first * stride`, `(first + 1) * stride`, ..."""
@@ -270,31 +265,36 @@ class Ring:
         records: Array = self._records.take(rows)
         return records
 
-    def observed(self, name: str, rows: Array, records: Array | None = None) -> Array:
-        """Read what was observed, `[*N, ...]`, in rows `[*N]`.
+    def observed(self, rows: Array, records: Array, *, but: Container[str]) -> dict[str, Array]:
+        """Read what was observed, `[*N, ...]` by part, in rows `[*N]`.
 
         Args:
-            records: those of the rows, where they were gathered before.
+            records: those of the rows.
+            but: parts that are left out.
         """
-        if name in self._packed:
-            records = self.gather(rows) if records is None else records
-            return records[self._packed[name]]
-        return self._large[name].take(rows, axis=0)
+        found: dict[str, Array] = {}
+        for name in self.frames:
+            if name not in but:
+                large = self._large.get(name)
+                part = records[_PART + name] if large is None else large.take(rows, axis=0)
+                found[name] = part
+        return found
 
-    def is_first_at(self, steps: Array) -> Array:
-        """Tell whether the observations of absolute steps `[N]` open an episode, `[N, B]`."""
-        found: Array = self.fields["is_first"][steps % self.num_rows]
+    def frames_at(self, name: str, rows: Array) -> Array:
+        """Read one part of what was observed, `[*N, ...]`, in rows `[*N]`."""
+        large = self._large.get(name)
+        found: Array = (
+            self.gather(rows)[_PART + name] if large is None else large.take(rows, axis=0)
+        )
         return found
 
 
-def as_observations(parts: Mapping[str, Array]) -> Observations:
-    """Undo the naming of an observation without parts."""
-    tensors = {name: torch.from_numpy(part) for name, part in parts.items()}
-    return tensors.get(WHOLE, tensors)
-
-
-def as_trajectory(records: Any, observations: Observations, state: torch.Tensor) -> Trajectory:
-    """View records `[W + 1, N]` as a trajectory of W steps."""
+def as_trajectory(records: Any, parts: Mapping[str, Array], state: torch.Tensor) -> Trajectory:
+    """View records `[W + 1, N]` as a trajectory of W steps, with observations by part."""
+    tensors: dict[str, Tensor] = {}
+    for name, part in parts.items():
+        tensors[name] = torch.from_numpy(part)
+    observations: Observations = tensors.get(WHOLE, tensors)
     steps = records[:-1]
     actions = steps["actions"]
     if actions.dtype == np.int32:
