@@ -100,7 +100,8 @@ class DQN(Agent):
         """
         training, learner, head = self.training, self.learner, self.networks.value_head
         learnt, scaling, state = learner.learnt, learner.reward_scaling, window.state
-        self.set_mode(False)
+        if training:
+            self.set_mode(False)
         if learnt.start:
             state = learner.burn_in_state(self.actor, window)
         bootstrap = n_step_bootstrap(
@@ -127,7 +128,8 @@ class DQN(Agent):
             following = outputs.amax(-1)
         else:
             following = select_actions(outputs, head.value(outputs).argmax(-1))
-        self.set_mode(training)
+        if training:
+            self.set_mode(True)
         return state, bootstrap, following
 
     def _returns(self, output: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -74,9 +74,11 @@ class Backbone(nn.Module):
 
     def rows(self, observations: Stream) -> Observations:
         """Scale and normalise: what the extractor reads, `[T * B, *O]`."""
-        rows: Observations = self.inputs(
-            map_observations(lambda part: part.flatten(0, 1), observations)
-        )
+        if isinstance(observations, dict):
+            flat: Observations = {name: p.flatten(0, 1) for name, p in observations.items()}
+        else:
+            flat = observations.flatten(0, 1)
+        rows: Observations = self.inputs(flat)
         return self.normalization(rows) if self.normalization.learns else rows
 
     def extract(self, rows: Observations) -> Float[Tensor, "N F"]:

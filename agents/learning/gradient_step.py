@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 COUNTS = ("update/steps", "update/skipped")
 """Gradient steps that counted, and those left out because a gradient was not finite."""
 
+_Pass = tuple[tuple[str, ...], tuple[int, ...], list[nn.Parameter]]
+"""A backward pass: the losses that share it, and its parameters, by number and as such."""
+
 Step = TypeVar("Step", bound=Callable[..., object])
 
 
@@ -73,7 +76,7 @@ class GradientStep:
     def renew(self) -> None:
         """Forget what is derived from the networks, after they moved, were copied or unfrozen."""
         self._step: Callable[..., _Result] | None = None
-        self._plan: list[tuple[tuple[str, ...], tuple[int, ...]]] | None = None
+        self._plan: list[_Pass] | None = None
         self._auxiliary_weights: Tensor | None = None
 
     # ---- a learn() of several steps
@@ -140,7 +143,9 @@ class GradientStep:
         **scheduled: Tensor,
     ) -> _Result:
         found = self._agent.losses(*inputs, **scheduled)
-        losses, metrics = self._with_auxiliary(found, auxiliary_weights)
+        losses, metrics = found.losses, found.metrics
+        if auxiliary_weights is not None:
+            losses, metrics = self._with_auxiliary(found, auxiliary_weights)
         if found.stop is not None:
             active = ~found.stop if active is None else active & ~found.stop
         gradients = self._gradients(losses)
@@ -148,39 +153,32 @@ class GradientStep:
         return _Result(metrics, counts, packed, active, found.priorities)
 
     def _with_auxiliary(
-        self, found: Losses, weights: Float[Tensor, " K"] | None
+        self, found: Losses, weights: Float[Tensor, " K"]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        if weights is None:
-            return found.losses, found.metrics
         own = self._networks.auxiliary(found.readings)
         total = torch.stack(list(own.values())) @ weights
         tags = {f"loss/{name}": loss.detach() for name, loss in own.items()}
         return {**found.losses, AUXILIARY: total}, {**found.metrics, **tags}
 
-    def _gradients(self, losses: Mapping[str, Float[Tensor, ""]]) -> list[Tensor]:
+    def _gradients(self, losses: Mapping[str, Float[Tensor, ""]]) -> list[Any]:
         assert self._plan is not None
-        parameters = self._optimizer.trainable
-        found: list[Tensor | None] = [None] * len(parameters)
-        for number, (names, wanted) in enumerate(self._plan, start=1):
+        found = self._nothing.copy()
+        for number, (names, wanted, parameters) in enumerate(self._plan, start=1):
             total = losses[names[0]]
             for name in names[1:]:
                 total = total + losses[name]
-            gradients = torch.autograd.grad(
-                total, [parameters[i] for i in wanted], retain_graph=number < len(self._plan)
-            )
+            retain = number < len(self._plan)
+            gradients = torch.autograd.grad(total, parameters, retain_graph=retain)
             for index, gradient in zip(wanted, gradients, strict=True):
                 before = found[index]
-                found[index] = gradient if before is None else before + gradient
-        # Contiguous, as those of a memory are not where sequences have resets, and are elsewhere:
-        # a compiled update would be compiled for both.
-        return [
-            torch.zeros_like(parameter) if gradient is None else gradient.contiguous()
-            for parameter, gradient in zip(parameters, found, strict=True)
-        ]
+                # Contiguous, as those of a memory are not where sequences have resets, and are
+                # elsewhere: a compiled update would be compiled for both.
+                found[index] = gradient.contiguous() if before is None else before + gradient
+        for index in self._unreached:
+            found[index] = torch.zeros_like(self._optimizer.trainable[index])
+        return found
 
-    def _find_plan(
-        self, inputs: Sequence[Any], scheduled: Mapping[str, Tensor]
-    ) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
+    def _find_plan(self, inputs: Sequence[Any], scheduled: Mapping[str, Tensor]) -> list[_Pass]:
         """Say which losses share a backward pass, and the parameters that each pass is for.
 
         Losses that reach nothing but what they train share one: that is the common case. The graph
@@ -190,7 +188,9 @@ class GradientStep:
         with torch.random.fork_rng(), torch.enable_grad():
             agent.train(False)  # no statistics of a batch normalisation may move
             found = agent.losses(*inputs, **scheduled)
-            losses, _ = self._with_auxiliary(found, self._auxiliary_weights)
+            losses, weights = found.losses, self._auxiliary_weights
+            if weights is not None:
+                losses, _ = self._with_auxiliary(found, weights)
             agent.train(is_training)
         numbers = {id(p): number for number, p in enumerate(self._optimizer.trainable)}
         part_of = self._optimizer.part_of
@@ -205,7 +205,13 @@ class GradientStep:
                 )
                 names.append(name)
                 wanted |= trained
-        return [(tuple(names), tuple(sorted(wanted))) for names, wanted in groups.values()]
+        every = self._optimizer.trainable
+        self._nothing: list[Any] = [None] * len(every)
+        self._unreached = set(range(len(every))).difference(*(w for _, w in groups.values()))
+        return [
+            (tuple(names), tuple(sorted(wanted)), [every[number] for number in sorted(wanted)])
+            for names, wanted in groups.values()
+        ]
 
 
 def _leaves(loss: Tensor) -> set[int]:

@@ -82,7 +82,7 @@ class Optimizer(nn.Module):
         self._slices = self._slice_parts(parts)
         self._own_groups = dict(groups)
         self._groups = self._merge(groups)
-        self._pace_key: tuple[float, ...] | None = None
+        self._pace_key: list[float] = []
         self._pace: Pace | None = None
         self._update_rules = [
             rule(self.flat[where], group.weight_decay) for where, group in self._groups
@@ -97,7 +97,7 @@ class Optimizer(nn.Module):
     def repack(self) -> None:
         """Pack anew after the parameters were moved to other storage (another device)."""
         self.flat = self._pack()
-        self._pace_key = None
+        self._pace = None
 
     def _pack(self) -> Float[Tensor, " P"]:
         flat = torch.cat([parameter.detach().flatten() for parameter in self.trainable])
@@ -131,17 +131,18 @@ class Optimizer(nn.Module):
 
     def pace(self, progress: float, env_steps: int) -> Pace:
         """Return learning rates and freezing of every group; new tensors only where they change."""
-        groups = [group for _, group in self._groups]
-        rates = [group.learning_rate(progress) for group in groups]
-        weights = [float(env_steps >= group.frozen_until) for group in groups]
-        if self._pace is None or self._pace_key != (*rates, *weights):
-            self._pace_key = (*rates, *weights)
-            frozen = [group.frozen_until > 0 for group in groups]
+        key: list[float] = []
+        for _, group in self._groups:
+            key += [group.learning_rate(progress), float(env_steps >= group.frozen_until)]
+        if self._pace is None or self._pace_key != key:
+            self._pace_key = key
+            numbers = self.flat.new_tensor(key).view(-1, 2)
+            frozen = (group.frozen_until > 0 for _, group in self._groups)
             self._pace = Pace(
-                tuple(self.flat.new_tensor(rates).unbind()),
+                tuple(numbers[:, 0].unbind()),
                 tuple(
-                    self.flat.new_tensor(weight) if is_frozen else None
-                    for weight, is_frozen in zip(weights, frozen, strict=True)
+                    weight if can_freeze else None
+                    for weight, can_freeze in zip(numbers[:, 1].unbind(), frozen, strict=True)
                 ),
             )
         return self._pace
@@ -161,7 +162,7 @@ class Optimizer(nn.Module):
         Returns:
             Whether the step counted; and the gradients before clipping, packed.
         """
-        packed = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        packed = torch.cat(list(map(Tensor.flatten, gradients)))
         norm = torch.linalg.vector_norm(packed)
         counts = norm < torch.inf  # nan is not either
         if active is not None:

@@ -38,6 +38,7 @@ class AuxiliaryLosses(nn.Module):
             {backbone: nn.ModuleDict(own) for backbone, own in losses.items()}
         )
         self._weights = dict(weights)
+        self.is_empty = not weights
         modules = [loss for own in losses.values() for loss in own.values()]
         self.needs_next = any(loss.needs_next for loss in modules)
         """Whether some loss reads what a step led to."""

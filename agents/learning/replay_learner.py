@@ -106,11 +106,8 @@ class ReplayLearner(nn.Module):
         ).cpu()
 
     def _improve(self, agent: Any, due: int) -> dict[str, Tensor]:
-        beta, step, device = (
-            self.importance_exponent(agent.progress),
-            agent.gradient_step,
-            agent.device,
-        )
+        beta = self.importance_exponent(agent.progress) if self.replay.uses_priorities else 0.0
+        step, device = agent.gradient_step, agent.device
         observed: dict[str, Tensor] = {}
         with agent.training_mode():
             for number in range(due):
@@ -171,7 +168,7 @@ class ReplayLearner(nn.Module):
         if auxiliary.needs_next:
             next_observations = pick_steps(observations, following)
         # Windows of a single step begin with a valid one.
-        has_resets = learnt.stop - learnt.start > 1 or len(auxiliary) > 0
+        has_resets = learnt.stop - learnt.start > 1 or not auxiliary.is_empty
         return Steps(
             observations=pick_steps(observations, learnt),
             next_observations=next_observations,

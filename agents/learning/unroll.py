@@ -28,9 +28,9 @@ def read_summary(
     Args:
         known: the features, where a frozen extractor made them before.
     """
-    module = networks.backbones[backbone]
+    module: Backbone = getattr(networks, backbone)
     features, readings = known, {}
-    if len(networks.auxiliary):
+    if not networks.auxiliary.is_empty:
         readings[backbone] = _read(networks, module, steps, known)
         features = readings[backbone].features
     elif features is None:

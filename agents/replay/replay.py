@@ -232,7 +232,7 @@ class Replay:
             is_drawable = np.ones((end - known) * num_envs, np.bool_)
         else:
             after = np.arange(known, end) * stride + self._valid_step + 1
-            is_drawable = ~ring.fields["is_first"].take(after % ring.num_rows, axis=0).reshape(-1)
+            is_drawable = ~ring.fields["is_first"][after % ring.num_rows].reshape(-1)
         sampler.advance(first * num_envs, end * num_envs, is_drawable)
 
     def sample(

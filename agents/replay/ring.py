@@ -236,11 +236,10 @@ class Ring:
             frames: `[T + 1, B, ...]` by part.
             refilled: `[T + 1, B]`; None where there are no stacks.
         """
-        rows = {name: getattr(trajectory, name).numpy() for name in STEP_FIELDS}
-        for slots, taken in stretches(step, len(rows["rewards"]), self.num_rows):
-            for name, field in rows.items():
-                self.fields[name][slots] = field[taken]
         is_first = trajectory.is_first.numpy()
+        for slots, taken in stretches(step, len(is_first) - 1, self.num_rows):
+            for name in STEP_FIELDS:
+                self.fields[name][slots] = getattr(trajectory, name).numpy()[taken]
         for slots, taken in stretches(step, len(is_first), self.num_rows):
             self.fields["is_first"][slots] = is_first[taken]
             self.fields["refilled"][slots] = False if refilled is None else refilled[taken]
@@ -282,11 +281,10 @@ class Ring:
 
     def frames_at(self, name: str, rows: Array) -> Array:
         """Read one part of what was observed, `[*N, ...]`, in rows `[*N]`."""
-        large = self._large.get(name)
-        found: Array = (
-            self.gather(rows)[_PART + name] if large is None else large.take(rows, axis=0)
-        )
-        return found
+        if name in self._large:
+            found: Array = self._large[name].take(rows, axis=0)
+            return found
+        return self.gather(rows)[_PART + name]  # a take of a field would copy all of it first
 
 
 def as_trajectory(records: Any, parts: Mapping[str, Array], state: torch.Tensor) -> Trajectory:
