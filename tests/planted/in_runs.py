@@ -8,8 +8,8 @@ FAULTS = [
         "training/test_collect.py",
         (
             "an episode opens one step early",
-            "storage.is_first_array[step + 1] = self._ended",
-            "storage.is_first_array[step + 1] = ended",
+            "row.next_is_first[...] = self._ended",
+            "row.next_is_first[...] = ended",
         ),
         (
             "a failure terminates an episode",
@@ -46,7 +46,7 @@ FAULTS = [
         ),
         (
             "steps of a lost episode count in the next score",
-            "self._counter.forget(restarted & ~self._is_over)",
+            "self._counter.forget(restarted)",
             "self._counter.forget(restarted & False)",
         ),
         (
@@ -70,13 +70,13 @@ FAULTS = [
         "training/test_episodes.py",
         (
             "episodes are one step longer for their reset",
-            "self._lengths -= was_reset",
-            "self._lengths -= 0 * was_reset",
+            "self._begins[ended] = self._steps + 1",
+            "self._begins[ended] = self._steps",
         ),
         (
             "returns run on into the next episode",
-            "self._returns[ended] = 0.0\n            self._lengths",
-            "self._returns[ended] *= 1.0\n            self._lengths",
+            "self._returns[ended] = 0.0\n            self._begins",
+            "self._returns[ended] *= 1.0\n            self._begins",
         ),
     ),
     *plant(
