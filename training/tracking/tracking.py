@@ -222,6 +222,9 @@ class NoTensorBoard:
         """Do nothing."""
 
 
+_BETWEEN_BARS = 0.2  # seconds
+
+
 class Progress:
     """A bar with rate, remaining time and return; off a terminal, only if asked for."""
 
@@ -231,12 +234,20 @@ class Progress:
         self._bar = tqdm(
             total=total, unit=" steps", unit_scale=True, disable=hidden, dynamic_ncols=True
         )
+        self._due_at = math.inf if hidden else 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether anybody would see a difference: five times a second, never where it is hidden."""
+        return time.monotonic() >= self._due_at
 
     def update(self, env_steps: int, return_mean: float | None) -> None:
         """Move to `env_steps` and show the mean return of recent episodes."""
         if return_mean is not None:
             self._bar.set_postfix_str(f"return {return_mean:.1f}", refresh=False)
         self._bar.update(env_steps - self._bar.n)
+        if not self._bar.disable:
+            self._due_at = time.monotonic() + _BETWEEN_BARS
 
     def write(self, line: str) -> None:
         """Print a line above the bar."""
