@@ -263,7 +263,6 @@ class Run:
             + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
         )
         is_best = self._keep_if_best(found)
-        self._tensorboard.flush()
         self._write_summary("running")
         return is_best
 
@@ -301,7 +300,8 @@ class Run:
             **self._facts,
         }
         try:
-            replace(self._directory / "summary.json", to_json(content))
+            path = self._directory / "summary.json"
+            replace(path, to_json(content), wait=status != "running")
         except OSError as error:  # a full disk must not end training
             warnings.warn(f"summary.json not written: {error}", RuntimeWarning, stacklevel=2)
 

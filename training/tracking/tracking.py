@@ -126,17 +126,13 @@ class TensorBoard:
         """Log what the run was configured with: its row in the hparams tab."""
         self._add([hparams_value(values, wall_time)], 0, wall_time)
 
-    def flush(self) -> None:
-        """Put everything logged so far on disk."""
-        self._guarded("synchronize")
-
     def position(self) -> Position | None:
         """Put everything on disk, and tell how far every event file of the run goes.
 
         Store it in a checkpoint: `rewind` goes back to it. After a failure files are
         told as they stand. None where they cannot be looked at.
         """
-        self.flush()
+        self._guarded("synchronize")
         try:
             return position(self._directory)
         except OSError:
@@ -210,9 +206,6 @@ class NoTensorBoard:
 
     def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
         """Ignore the values."""
-
-    def flush(self) -> None:
-        """Do nothing."""
 
     def position(self) -> Position | None:
         """Tell that there is none."""
