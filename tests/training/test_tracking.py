@@ -275,6 +275,20 @@ def test_the_bar_is_for_terminals(capsys) -> None:
     assert captured.err == ""
 
 
+def test_the_bar_is_due_a_few_times_a_second_and_never_where_it_is_hidden(monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("training.tracking.tracking.time.monotonic", lambda: now[0])
+    assert not Progress(100, show=False).is_due
+    bar = Progress(100, show=True)
+    assert bar.is_due
+    bar.update(1, None)
+    now[0] += 0.1
+    assert not bar.is_due
+    now[0] += 0.2
+    assert bar.is_due
+    bar.close()
+
+
 def test_the_bar_shows_rate_and_return(capsys) -> None:
     bar = Progress(100, show=True)
     bar.update(50, None)
