@@ -13,8 +13,8 @@ FAULTS = [
         ),
         (
             "a failure terminates an episode",
-            "self._storage.truncated_array[step - 1] |= restarted & ~self._ended",
-            "self._storage.terminated_array[step - 1] |= restarted & ~self._ended",
+            ".rows[step - 1].truncated[restarted & ~self._ended] = True",
+            ".rows[step - 1].terminated[restarted & ~self._ended] = True",
         ),
         (
             "the step that opens a life ends an episode too",
@@ -24,8 +24,8 @@ FAULTS = [
         ),
         (
             "the step between two lives is paid",
-            "self._storage.reward_array[step][self._ended] = 0.0",
-            "self._storage.reward_array[step][self._ended] *= 1.0",
+            "row.reward[self._ended] = 0.0",
+            "row.reward[self._ended] *= 1.0",
             "training/test_lives.py",
         ),
         (
@@ -51,8 +51,8 @@ FAULTS = [
         ),
         (
             "a lost life is a truncation",
-            "self._storage.terminated_array[step] |= ends",
-            "self._storage.truncated_array[step] |= ends",
+            "row.terminated[ends] = True",
+            "row.truncated[ends] = True",
             "training/test_lives.py",
         ),
     ),

@@ -44,14 +44,11 @@ class Due:
         """Tell whether it is time."""
         return steps >= self._next[what]
 
-    def mark(self, what: Occasion, steps: int) -> None:
+    def mark(self, what: str, steps: int) -> None:
         """Say that it was done."""
-        self._mark(what, steps)
-        self._look_ahead()
-
-    def _mark(self, what: str, steps: int) -> None:
         interval = self._intervals[what]
         self._reached[what] = steps // interval if interval else 0
+        self._look_ahead()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was reached, and by which intervals it is counted."""
@@ -63,7 +60,7 @@ class Due:
             if state["intervals"][what] == interval:
                 self._reached[what] = state["reached"][what]
             else:
-                self._mark(what, steps)
+                self.mark(what, steps)
         self._look_ahead()
 
 

@@ -17,7 +17,7 @@ from networks.heads.acting import PolicyHead
 from networks.mirror import Array
 from networks.observations import Observations, map_observations
 from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
-from training.stream.storage import Storage, put
+from training.stream.storage import Row, Storage, put
 
 
 class Lives:
@@ -176,7 +176,7 @@ class Collector:
             ended = is_over = terminated | truncated
             self.episodes += counter.add(rewards, is_over, infos)
             if self._lives is not None:
-                ended = is_over | self._end_lives(step, self._lives.lost(infos) & ~is_over)
+                ended = is_over | self._end_lives(row, self._lives.lost(infos) & ~is_over)
             if "restarted" in infos:
                 self._cut(step, infos["restarted"])
             # An episode that ended one step earlier opens anew with this step's observation.
@@ -192,15 +192,15 @@ class Collector:
         self.trajectory = trajectory
         return trajectory
 
-    def _end_lives(self, step: int, has_lost: Array) -> Array:
+    def _end_lives(self, row: Row, has_lost: Array) -> Array:
         """End episodes of the stream where a life was lost; return where.
 
         The step after a lost life opens the next episode: like one that resets it is not learnt
         from, and ends nothing unless the game is over.
         """
-        self._storage.reward_array[step][self._ended] = 0.0
+        row.reward[self._ended] = 0.0
         ends = has_lost & ~self._ended
-        self._storage.terminated_array[step] |= ends
+        row.terminated[ends] = True
         return ends
 
     def _cut(self, step: int, restarted: Array) -> None:
@@ -212,7 +212,7 @@ class Collector:
         if self._lives is not None:
             self._lives.forget(restarted)
         if step > 0:
-            self._storage.truncated_array[step - 1] |= restarted & ~self._ended
+            self._storage.rows[step - 1].truncated[restarted & ~self._ended] = True
         self._ended, self._is_over = self._ended | restarted, self._is_over | restarted
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

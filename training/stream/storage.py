@@ -31,12 +31,10 @@ class Storage:
 
     Attributes:
         rows: of every step; none before `allocate_actions`.
-        reward_array, terminated_array, truncated_array: numpy views.
     """
 
     def __init__(self, length: int, first: Any) -> None:
         """Allocate `length` steps of environments that emit batches such as `first`."""
-        self.length = length
 
         def allocate(batch: Any) -> Tensor:
             array = np.asarray(batch)
@@ -50,17 +48,13 @@ class Storage:
         self.terminated = torch.zeros(size, dtype=torch.bool)
         self.truncated = torch.zeros(size, dtype=torch.bool)
         self.actions = torch.zeros(0)
-        self.reward_array = self.rewards.numpy()
-        self.terminated_array = self.terminated.numpy()
-        self.truncated_array = self.truncated.numpy()
         self.rows: list[Row] = []
         parts = self.observations
         arrays = [t.numpy() for t in (parts.values() if isinstance(parts, dict) else [parts])]
         self._seams = [(each[0], each[-1]) for each in (self.is_first.numpy(), *arrays)]
         self._resets = self.is_first.numpy()[1:]
-        self._numbers = [
-            array.reshape(-1) for array in (self.reward_array, *arrays) if array.dtype.kind == "f"
-        ]
+        numbers = (self.rewards.numpy(), *arrays)
+        self._flat = [array.reshape(-1) for array in numbers if array.dtype.kind == "f"]
 
     def _views(self, row: int) -> Array | dict[str, Array]:
         return map_observations(lambda part: part[row].numpy(), self.observations)
@@ -85,14 +79,14 @@ class Storage:
             Row(
                 observations=map_observations(torch.from_numpy, self._views(step)),
                 is_first=self.is_first[step],
-                action=self.actions.numpy()[step],
-                reward=self.reward_array[step],
-                terminated=self.terminated_array[step],
-                truncated=self.truncated_array[step],
+                action=self.actions[step].numpy(),
+                reward=self.rewards[step].numpy(),
+                terminated=self.terminated[step].numpy(),
+                truncated=self.truncated[step].numpy(),
                 next_is_first=self._resets[step],
                 next_observations=self._views(step + 1),
             )
-            for step in range(self.length)
+            for step in range(len(self.rewards))
         ]
 
     @property
@@ -104,7 +98,7 @@ class Storage:
     def is_finite(self) -> bool:
         """Tell, quickly, that every number is; False where only a look at each can say."""
         # A sum of squares is finite only where all are, and vdot warns of no overflow.
-        return all(math.isfinite(np.vdot(numbers, numbers)) for numbers in self._numbers)
+        return all(math.isfinite(np.vdot(numbers, numbers)) for numbers in self._flat)
 
     def trajectory(self, *, state: Tensor) -> Trajectory:
         """View it as a trajectory, with the memory's state before its first observation."""
