@@ -185,7 +185,7 @@ class Play:
         self.episodes: list[Episode] = []
         self.unfinished = self.unplayed = 0
         self._lost = 0
-        self._left = quota.tolist()
+        self._left: list[int] = quota.tolist()
         self._limit = max_episode_steps
         self._steps = 0
         self._ended = np.zeros(size, dtype=bool)
@@ -194,7 +194,7 @@ class Play:
     @property
     def is_over(self) -> bool:
         """Whether every environment has played its episodes."""
-        return not any(self._left)
+        return max(self._left) <= 0
 
     def step(self, actions: Array) -> None:
         """Take one step everywhere and keep the episodes that still count."""
