@@ -123,10 +123,9 @@ def log(iteration: Iteration, history: EpisodeHistory) -> dict[str, float]:
 
 def measure_solve(work: Solve, *, seed: int) -> Solved:
     """Train on the preset until an evaluation reaches the threshold, evaluations not timed."""
-    preset = "cartpole_no_velocity" if work.hide_velocity else "cartpole"
     config, agent, collector = build(
         [
-            f"experiment={preset}",
+            f"experiment={work.preset}",
             f"total_env_steps={work.budget}",
             f"evaluation.num_envs={work.episodes}",
         ],

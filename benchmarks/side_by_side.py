@@ -6,11 +6,14 @@ Free of torch, so that the harness neither warms a cache for a worker nor compet
 """
 
 import argparse
+import atexit
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,10 +25,15 @@ ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPEN
 
 
 class Workers:
-    """Starts one process per measurement: our interpreter for ours, the peers' for theirs."""
+    """Starts one process per measurement: our interpreter for ours, the peers' for theirs.
+
+    What `torch.compile` keeps lies in a cache for each work, which is empty at first.
+    """
 
     def __init__(self, *, peers_python: Path) -> None:
         self._peers_python = peers_python
+        self._caches = Path(tempfile.mkdtemp(prefix="neurl-benchmarks-"))
+        atexit.register(shutil.rmtree, self._caches, ignore_errors=True)
 
     def run(self, side: str, *arguments: str | int) -> dict[str, Any]:
         """Do one piece of work in a fresh process and read the JSON on its last line."""
@@ -34,11 +42,12 @@ class Workers:
             python, module = self._peers_python, f"benchmarks.peers.{side.replace('-', '_')}"
         words = [str(argument) for argument in arguments]
         command = [str(python), "-m", module, *words]
+        cache = str(self._caches / words[1])
         print(f"  {side}: {' '.join(words)}", file=sys.stderr, flush=True)
         finished = subprocess.run(
             command,
             cwd=ROOT,
-            env=os.environ | ONE_THREAD,
+            env=os.environ | ONE_THREAD | {"TORCHINDUCTOR_CACHE_DIR": cache},
             capture_output=True,
             text=True,
             check=False,

@@ -21,8 +21,7 @@ def _on_policy(work: Throughput) -> list[str]:
         f"compile={str(work.compiled).lower()}",
     ]
     if work.images:
-        precision = "bf16" if work.half_precision else "float32"
-        return [*common, *_PONG, "share_backbone=true", f"precision={precision}"]
+        return [*common, *_PONG, "share_backbone=true", _precision(work)]
     layers = f"[{work.hidden_size},{work.hidden_size}]"
     network = [f"extractor.hidden_sizes={layers}", "extractor.activation=tanh"]
     if work.memory_size:
@@ -58,5 +57,10 @@ def _replaying(work: Replaying) -> list[str]:
         f"agent.final_epsilon={work.epsilon}",
         f"optimizer.learning_rate={work.learning_rate}",
         "optimizer.max_grad_norm=10",
+        _precision(work),
         f"compile={str(work.compiled).lower()}",
     ]
+
+
+def _precision(work: Throughput | Replaying) -> str:
+    return f"precision={'bf16' if work.half_precision else 'float32'}"

@@ -47,6 +47,7 @@ class Replaying:
     hidden_size: int = 64  # of each of two ReLU layers
     compiled: bool = False  # ours alone
     images: bool = False  # Pong, four frames of 84 x 84, NatureCNN
+    half_precision: bool = False  # ours alone: features in bfloat16
 
     @property
     def steps_per_iteration(self) -> int:
@@ -58,8 +59,10 @@ class Replaying:
 class Solve:
     """Until the mean of an evaluation reaches the threshold, or the budget is spent."""
 
-    hide_velocity: bool  # an LSTM each for actor and critic then; else MLPs that see everything
-    budget: int = 100_000  # environment steps; learning rate and clip range fall to 0 over it
+    preset: str  # ours; peers read the same numbers where rl-baselines3-zoo has them
+    hide_velocity: bool = False  # an LSTM each for actor and critic then; else they see everything
+    from_replay: bool = False  # DQN; else PPO
+    budget: int = 100_000  # environment steps, over which schedules run
     evaluation_interval: int = 2_560  # environment steps; evaluations are not timed
     episodes: int = 10
     threshold: float = 475.0
@@ -75,15 +78,21 @@ THROUGHPUT: dict[str, Throughput | Replaying] = {
         images=True, native=True, learning_rate=2.5e-4, half_precision=True
     ),
     "recurrent-ppo-shared": Throughput(memory_size=128, shared_memory=True),
+    "recurrent-ppo-compiled": Throughput(memory_size=128, shared_memory=True, compiled=True),
     "recurrent-ppo-sequences": Throughput(memory_size=128, shared_memory=True, sequence_length=16),
     "recurrent-ppo-separate": Throughput(memory_size=128),
     "recurrent-ppo-shared-64": Throughput(memory_size=128, shared_memory=True, num_envs=64),
     "dqn": Replaying(),
     "dqn-compiled": Replaying(compiled=True),
     "dqn-images": IMAGES,
+    "dqn-images-bf16": replace(IMAGES, half_precision=True),
     "dqn-images-compiled": replace(IMAGES, compiled=True),
 }
-SOLVE = {"ppo": Solve(hide_velocity=False), "recurrent-ppo": Solve(hide_velocity=True)}
+SOLVE = {
+    "ppo": Solve("cartpole"),
+    "recurrent-ppo": Solve("cartpole_no_velocity", hide_velocity=True),
+    "dqn": Solve("cartpole_dqn", from_replay=True, budget=50_000),
+}
 
 PEERS = {
     "stable-baselines3": (

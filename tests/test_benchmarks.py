@@ -1,5 +1,6 @@
 """The benchmarks run, and do the work they say; no figure is checked here."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from benchmarks.throughput import (
     resets_table,
     sizes_table,
 )
+from benchmarks.whole_runs import RUNS, costs_table, train
 from benchmarks.words import throughput_overrides
 from benchmarks.work import PEERS, SOLVE, THROUGHPUT, Measurement, Replaying, Throughput
 
@@ -66,6 +68,7 @@ def test_work_with_a_replay_is_built_as_it_is_described(work: Replaying) -> None
     assert (config.agent.batch_size, agent.batch_size) == (work.batch_size, work.batch_size)
     assert config.agent.epsilon == config.agent.final_epsilon == work.epsilon
     trained = sum(p.numel() for part in agent.parts().values() for p in part)
+    assert config.precision == ("bf16" if work.half_precision else "float32")
     assert trained == (1_687_206 if work.images else 320 + 4160 + 130)  # stable-baselines3's
 
 
@@ -192,7 +195,46 @@ def test_a_disturbed_round_does_not_count_in_the_best() -> None:
 
 def test_sizes_are_shown_for_every_side() -> None:
     sides = {"ours": results(1), "skrl": [RESULT | {"parameters": 12}]}
-    assert "| ppo | 300 (9,155) | 300 (12) | 0.0 |" in sizes_table({"ppo": sides})
+    assert "| ppo | 300 (9,155) | 300 (12) | 0.0 | - |" in sizes_table({"ppo": sides})
+
+
+def test_compiling_with_an_empty_cache_is_told_apart() -> None:
+    seconds = [RESULT | {"compile_seconds": number} for number in (30.0, 3.0, 2.0, 4.0)]
+    assert sizes_table({"ppo-compiled": {"ours": seconds}}).endswith("| 30.0 | 3.0 |")
+
+
+def test_a_work_begins_with_an_empty_cache_and_finds_it_again(monkeypatch) -> None:
+    caches = []
+
+    def run(command: list[str], *, env: dict[str, str], **options: Any) -> Any:
+        caches.append(Path(env["TORCHINDUCTOR_CACHE_DIR"]))
+        caches[-1].mkdir(exist_ok=True)
+        return subprocess.CompletedProcess(command, 0, stdout="{}\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    workers = Workers(peers_python=Path())
+    for work in ("dqn-compiled", "ppo-compiled", "dqn-compiled"):
+        assert workers.run("ours", "throughput", work) == {}
+    other, first, again = caches[1], caches[0], caches[2]
+    assert first == again != other
+    assert Workers(peers_python=Path()).run("ours", "throughput", "dqn-compiled") == {}
+    assert caches[3] != first
+
+
+def test_what_is_not_training_is_told_apart() -> None:
+    def runs(beside: float) -> list[dict[str, float]]:
+        return [{"process": 12.0, "training": training, "beside": beside} for training in (8, 10)]
+
+    table = costs_table({"everything": runs(2.0), "nothing": runs(1.1)})
+    assert "| everything | 12.00 | 9.00 | 2.00 | 0.90 | 10.1% |" in table
+    assert "| nothing | 12.00 | 9.00 | 1.10 | 0.00 | 0.0% |" in table
+
+
+def test_a_whole_run_is_timed() -> None:
+    small = ["total_env_steps=1_024", "agent.rollout_length=32", "evaluation.final_episodes=1"]
+    seconds = train([*small, "evaluation.num_envs=1", *RUNS["nothing"]])
+    assert 0 < seconds["training"] < seconds["process"]
+    assert 0 < seconds["beside"] < seconds["process"] - seconds["training"]
 
 
 def test_tables_show_shares_costs_and_seeds() -> None:

@@ -1,4 +1,4 @@
-"""stable-baselines3's PPO and DQN, sb3-contrib's RecurrentPPO; PPO's time to solve as well."""
+"""stable-baselines3's PPO and DQN, sb3-contrib's RecurrentPPO; their time to solve as well."""
 
 import time
 from collections.abc import Callable
@@ -189,8 +189,26 @@ def linear(initial: float) -> Callable[[float], float]:
     return lambda remaining: remaining * initial
 
 
-def solve_model(work: Solve, environments: VecEnv, seed: int) -> PPO | RecurrentPPO:
+def solve_model(work: Solve, environments: VecEnv, seed: int) -> DQN | PPO | RecurrentPPO:
     """Build the peer's agent with rl-baselines3-zoo's numbers: CartPole-v1, CartPoleNoVel-v1."""
+    if work.from_replay:
+        return DQN(
+            "MlpPolicy",
+            environments,
+            learning_rate=2.3e-3,
+            batch_size=64,
+            buffer_size=100_000,
+            learning_starts=1_000,
+            gamma=0.99,
+            target_update_interval=10,
+            train_freq=256,
+            gradient_steps=128,
+            exploration_fraction=0.16,
+            exploration_final_eps=0.04,
+            policy_kwargs={"net_arch": [256, 256]},
+            seed=seed,
+            device="cpu",
+        )
     common: dict[str, Any] = {
         "n_steps": 32,
         "batch_size": 256,
@@ -218,7 +236,8 @@ def solve_model(work: Solve, environments: VecEnv, seed: int) -> PPO | Recurrent
 def measure_solve(work: Solve, *, seed: int) -> Solved:
     """Train until an evaluation reaches the threshold; normalised where the zoo does."""
     hide = work.hide_velocity
-    environments = make_environments(num_envs=8, hide_velocity=hide, seed=seed)
+    num_envs = 1 if work.from_replay else 8
+    environments = make_environments(num_envs=num_envs, hide_velocity=hide, seed=seed)
     evaluation = make_environments(
         num_envs=work.episodes, hide_velocity=hide, seed=EVALUATION_SEED + seed * work.episodes
     )

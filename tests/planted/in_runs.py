@@ -8,13 +8,13 @@ FAULTS = [
         "training/test_collect.py",
         (
             "an episode opens one step early",
-            "storage.is_first_array[step + 1] = self._ended",
-            "storage.is_first_array[step + 1] = ended",
+            "row.next_is_first[...] = self._ended",
+            "row.next_is_first[...] = ended",
         ),
         (
             "a failure terminates an episode",
-            "self._storage.truncated_array[step - 1] |= restarted & ~self._ended",
-            "self._storage.terminated_array[step - 1] |= restarted & ~self._ended",
+            ".rows[step - 1].truncated[restarted & ~self._ended] = True",
+            ".rows[step - 1].terminated[restarted & ~self._ended] = True",
         ),
         (
             "the step that opens a life ends an episode too",
@@ -24,8 +24,8 @@ FAULTS = [
         ),
         (
             "the step between two lives is paid",
-            "self._storage.reward_array[step][self._ended] = 0.0",
-            "self._storage.reward_array[step][self._ended] *= 1.0",
+            "row.reward[self._ended] = 0.0",
+            "row.reward[self._ended] *= 1.0",
             "training/test_lives.py",
         ),
         (
@@ -46,13 +46,13 @@ FAULTS = [
         ),
         (
             "steps of a lost episode count in the next score",
-            "self._counter.forget(restarted & ~self._is_over)",
+            "self._counter.forget(restarted)",
             "self._counter.forget(restarted & False)",
         ),
         (
             "a lost life is a truncation",
-            "self._storage.terminated_array[step] |= ends",
-            "self._storage.truncated_array[step] |= ends",
+            "row.terminated[ends] = True",
+            "row.truncated[ends] = True",
             "training/test_lives.py",
         ),
     ),
@@ -70,13 +70,13 @@ FAULTS = [
         "training/test_episodes.py",
         (
             "episodes are one step longer for their reset",
-            "self._lengths -= was_reset",
-            "self._lengths -= 0 * was_reset",
+            "self._begins[ended] = self._steps + 1",
+            "self._begins[ended] = self._steps",
         ),
         (
             "returns run on into the next episode",
-            "self._returns[ended] = 0.0\n            self._lengths",
-            "self._returns[ended] *= 1.0\n            self._lengths",
+            "self._returns[ended] = 0.0\n            self._begins",
+            "self._returns[ended] *= 1.0\n            self._begins",
         ),
     ),
     *plant(

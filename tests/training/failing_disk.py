@@ -49,12 +49,12 @@ class Disk:
         return watched
 
     def _writing(self, original: Callable[..., None]) -> Callable[..., None]:
-        def write(path: Path, data: bytes) -> None:
+        def write(path: Path, data: bytes, **options: Any) -> None:
             try:
                 self._reach(f"write {path.name}")
             except BaseException:
                 path.write_bytes(data[: len(data) // 2])
                 raise
-            original(path, data)
+            original(path, data, **options)
 
         return write

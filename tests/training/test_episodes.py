@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from training.stream.collect import Collector
-from training.stream.episodes import Episode, EpisodeHistory
+from training.stream.episodes import Episode, EpisodeCounter, EpisodeHistory
 
 LIMIT_4 = "{_target_: gymnasium.wrappers.TimeLimit, max_episode_steps: 4}"
 CLIPPED = "{_target_: gymnasium.wrappers.ClipReward, min_reward: 0.0, max_reward: 0.1}"
@@ -93,3 +93,23 @@ def test_history_reports_what_is_new_and_averages_the_latest() -> None:
     assert history.report() == {"episode/return": 3.0, "episode/length": 20.0}
     assert history.report() == {}
     assert history.return_mean == 4.0
+
+
+def test_episodes_go_on_from_what_was_saved_and_begin_where_they_are_forgotten(vectorized) -> None:
+    environments = vectorized(*(gymnasium.make("CartPole-v1") for _ in range(3)))
+    nobody, second = np.zeros(3, dtype=bool), np.array([False, True, False])
+    counter = EpisodeCounter(environments)
+    for rewards, ended in ((1.0, nobody), (2.0, second)):
+        (*episodes,) = counter.add(np.full(3, rewards), ended, {})
+    assert episodes == [Episode(1, 3.0, 2)]
+    again = EpisodeCounter(environments)
+    again.load_state_dict(counter.state_dict())
+    again.forget(np.array([False, False, True]))
+    # The second environment only resets, the third opens an episode with this step.
+    again.add(np.array([1.0, 0.0, 5.0]), nobody, {})
+    assert again.lengths.tolist() == [3, 0, 1]
+    assert again.add(np.ones(3), ~nobody, {}) == [
+        Episode(0, 5.0, 4),
+        Episode(1, 1.0, 1),
+        Episode(2, 6.0, 2),
+    ]

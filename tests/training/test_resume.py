@@ -177,15 +177,15 @@ def test_a_signal_while_collecting_slowly_gives_the_rollout_up(
     """An environment may take longer for a rollout than a user waits."""
     with monkeypatch.context() as patch:
         patch.setattr("training.process.signals._PATIENCE", -1.0)
-        step, calls = training.stream.collect.Collector._step, []
+        put, calls = training.stream.collect.put, []
 
-        def stop(collector: Any, *arguments: Any) -> Any:
+        def stop(*arguments: Any) -> None:  # called in every step of collecting
             calls.append(1)
             if len(calls) == 100:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return step(collector, *arguments)
+            put(*arguments)
 
-        patch.setattr(training.stream.collect.Collector, "_step", stop)
+        patch.setattr(training.stream.collect, "put", stop)
         with pytest.raises(Refusal, match="saved at") as caught:
             train(*RUN, directory=tmp_path / "run")
     assert caught.value.exit_code == 143

@@ -141,10 +141,9 @@ def points(directory: Path) -> list[tuple[int, str, float]]:
     ]
 
 
-def test_points_are_on_disk_after_a_flush(tmp_path: Path) -> None:
+def test_points_outlive_the_process_at_once(tmp_path: Path) -> None:
     tensorboard = TensorBoard(tmp_path)
     tensorboard.scalars({"a": 1.0, "unknown": math.nan}, 5, 1.0)
-    tensorboard.flush()
     assert points(tmp_path) == [(5, "a", 1.0)]  # no point where there is no number
     tensorboard.scalars({"a": 2.0}, 2**40, 2.0)
     tensorboard.close()
@@ -164,7 +163,6 @@ def log_everything(tensorboard: TensorBoard | NoTensorBoard) -> None:
     tensorboard.film("f", FILM, 1, 1.0)
     tensorboard.hyperparameters({"seed": 1}, 1.0)
     tensorboard.position()
-    tensorboard.flush()
 
 
 @pytest.mark.parametrize("method", ["add", "synchronize", "close"])
@@ -275,6 +273,20 @@ def test_the_bar_is_for_terminals(capsys) -> None:
     captured = capsys.readouterr()
     assert captured.out == "a line of its own\n"
     assert captured.err == ""
+
+
+def test_the_bar_is_due_a_few_times_a_second_and_never_where_it_is_hidden(monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("training.tracking.tracking.time.monotonic", lambda: now[0])
+    assert not Progress(100, show=False).is_due
+    bar = Progress(100, show=True)
+    assert bar.is_due
+    bar.update(1, None)
+    now[0] += 0.1
+    assert not bar.is_due
+    now[0] += 0.2
+    assert bar.is_due
+    bar.close()
 
 
 def test_the_bar_shows_rate_and_return(capsys) -> None:

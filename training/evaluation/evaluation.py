@@ -1,5 +1,6 @@
 """Evaluates an agent on environments of its own, without touching anything that training uses."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -184,36 +185,42 @@ class Play:
         self.episodes: list[Episode] = []
         self.unfinished = self.unplayed = 0
         self._lost = 0
-        self._left = quota.copy()
+        self._left: list[int] = quota.tolist()
         self._limit = max_episode_steps
+        self._steps = 0
         self._ended = np.zeros(size, dtype=bool)
         self._counter = EpisodeCounter(environments)
 
     @property
     def is_over(self) -> bool:
         """Whether every environment has played its episodes."""
-        return not (self._left > 0).any()
+        return max(self._left) <= 0
 
     def step(self, actions: Array) -> None:
         """Take one step everywhere and keep the episodes that still count."""
         observations, rewards, terminated, truncated, infos = self._environments.step(actions)
-        if not np.isfinite(rewards).all():
-            wrong = int(np.flatnonzero(~np.isfinite(rewards))[0])
+        if not math.isfinite(np.vdot(rewards, rewards)):  # which warns of no overflow
+            self._refuse_non_finite(rewards, actions)
+        self.observations = map_observations(_own, observations)
+        self.is_first = self._ended
+        self._ended = terminated | truncated
+        self._steps += 1
+        for episode in self._counter.add(rewards, self._ended, infos):
+            self._keep(episode)
+        if "restarted" in infos:  # an environment broke: its episode is lost, another one begins
+            self._counter.forget(infos["restarted"])
+            self._refuse_more_losses(int(infos["restarted"].sum()))
+            self.is_first = self.is_first | infos["restarted"]
+        if self._steps >= self._limit:
+            self._cut()
+
+    def _refuse_non_finite(self, rewards: Array, actions: Array) -> None:
+        for wrong in np.flatnonzero(~np.isfinite(rewards)):
             raise InvalidExperience(
                 f"environment {wrong} sent a reward that is not finite ({rewards[wrong]}) in an "
                 f"evaluation, after action {actions[wrong]}; mend the environment or wrap it "
                 "(env.wrappers)"
             )
-        self.observations = map_observations(_own, observations)
-        self.is_first = self._ended
-        if "restarted" in infos:  # an environment broke: its episode is lost, another one begins
-            self._counter.forget(infos["restarted"])
-            self._refuse_more_losses(int(infos["restarted"].sum()))
-            self.is_first = self.is_first | infos["restarted"]
-        self._ended = terminated | truncated
-        for episode in self._counter.add(rewards, self.is_first, self._ended, infos):
-            self._keep(episode)
-        self._cut()
 
     def _refuse_more_losses(self, lost: int) -> None:
         """End an evaluation whose environments break more often than they play to the end."""
@@ -226,13 +233,11 @@ class Play:
 
     def _cut(self) -> None:
         """Count episodes that have become too long as they stand, each once."""
-        is_cut = (self._counter.lengths >= self._limit) & (self._left > 0)
-        if not is_cut.any():
-            return
+        is_cut = (self._counter.lengths >= self._limit) & (np.array(self._left) > 0)
         for episode in self._counter.under_way(np.flatnonzero(is_cut)):
             self.unfinished += 1
             self._keep(episode)
-            self.unplayed += int(self._left[episode.environment])
+            self.unplayed += self._left[episode.environment]
             self._left[episode.environment] = 0  # it would only be told again
 
     def _keep(self, episode: Episode) -> None:

@@ -1,5 +1,6 @@
 """Where a run stands: its counters, scores and times, and when the next things are due."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -20,34 +21,47 @@ class Intervals:
 
 
 class Due:
-    """Says whether a multiple of an interval was reached or passed since it was last marked."""
+    """Says whether a multiple of an interval was reached or passed since it was last marked.
+
+    Attributes:
+        next: steps before which nothing is due.
+    """
 
     def __init__(self, intervals: Intervals) -> None:
         """Begin at step 0, where nothing is due."""
-        self._intervals = intervals
-        self._reached = {"evaluation": 0, "checkpoint": 0, "tracking": 0}
+        self._intervals: dict[str, int] = asdict(intervals)
+        self._reached = dict.fromkeys(self._intervals, 0)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        self._next = {
+            what: (self._reached[what] + 1) * interval if interval else math.inf
+            for what, interval in self._intervals.items()
+        }
+        self.next = min(self._next.values())
 
     def __call__(self, what: Occasion, steps: int) -> bool:
         """Tell whether it is time."""
-        interval: int = getattr(self._intervals, what)
-        return interval > 0 and steps // interval > self._reached[what]
+        return steps >= self._next[what]
 
-    def mark(self, what: Occasion, steps: int) -> None:
+    def mark(self, what: str, steps: int) -> None:
         """Say that it was done."""
-        interval: int = getattr(self._intervals, what)
+        interval = self._intervals[what]
         self._reached[what] = steps // interval if interval else 0
+        self._look_ahead()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was reached, and by which intervals it is counted."""
-        return {"intervals": asdict(self._intervals), "reached": dict(self._reached)}
+        return {"intervals": dict(self._intervals), "reached": dict(self._reached)}
 
     def load_state_dict(self, state: Mapping[str, Any], steps: int) -> None:
         """Go on; an interval that has changed counts from here."""
-        for what in ("evaluation", "checkpoint", "tracking"):
-            if state["intervals"][what] == getattr(self._intervals, what):
+        for what, interval in self._intervals.items():
+            if state["intervals"][what] == interval:
                 self._reached[what] = state["reached"][what]
             else:
                 self.mark(what, steps)
+        self._look_ahead()
 
 
 @dataclass

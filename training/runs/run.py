@@ -27,6 +27,8 @@ Status = Literal["running", "finished", "interrupted", "failed"]
 _RETURN_WINDOW = 100
 """Episodes in the running average of the training return."""
 _MAX_LOST_ITERATIONS = 3
+_COUNTED = tuple(zip(COUNTS, (1, 0), strict=True))
+"""Gradient steps taken and skipped; who does not report them takes one an iteration."""
 
 
 class Diverged(RuntimeError):
@@ -122,6 +124,7 @@ class Run:
                     self._save_last()
             raise
         finally:
+            self._progress.update(self.at.env_steps, self._history.return_mean)
             self._progress.close()
             self._write_summary(status)
             self._tensorboard.close()
@@ -154,19 +157,25 @@ class Run:
 
     def _after(self, iteration: Iteration) -> None:
         at = self.at
-        at.env_steps, at.restarts = iteration.env_steps, self._collector.restarts
-        at.updates += int(iteration.metrics.get("update/steps", 1))
-        at.skipped += int(iteration.metrics.get("update/skipped", 0))
-        at.training_seconds += sum(iteration.seconds.values())
+        at.env_steps = iteration.env_steps
+        taken, skipped = (int(iteration.metrics.get(tag, usual)) for tag, usual in _COUNTED)
+        at.updates += taken
+        at.skipped += skipped
         for phase, seconds in iteration.seconds.items():
+            at.training_seconds += seconds
             at.phase_seconds[phase] = at.phase_seconds.get(phase, 0.0) + seconds
-        self._watch_divergence(iteration)
+        if skipped and not taken:
+            self._lose()
+        else:
+            self._lost_iterations, self._lost_since = 0, at.env_steps
         self._history.extend(iteration.episodes)
-        self._progress.update(at.env_steps, self._history.return_mean)
         self._unlogged = iteration
+        if self._progress.is_due:
+            self._progress.update(at.env_steps, self._history.return_mean)
+        if at.env_steps < self._due.next and at.env_steps < self._total:
+            return
         # A round without a gradient step has no losses to show: the next one with some does.
-        has_learnt = any(iteration.metrics.get(tag, 1) for tag in COUNTS)
-        if self._due("tracking", at.env_steps) and (has_learnt or not at.updates):
+        if self._due("tracking", at.env_steps) and (taken or skipped or not at.updates):
             self._due.mark("tracking", at.env_steps)
             self._log()
         self._look_inside()
@@ -189,18 +198,13 @@ class Run:
             self._due.mark("checkpoint", steps)
             self._save_last()
 
-    def _watch_divergence(self, iteration: Iteration) -> None:
+    def _lose(self) -> None:
         """Stop where nothing is learnt any more, because no gradient is finite."""
-        skipped = float(iteration.metrics.get("update/skipped", 0.0))
-        learnt_nothing = skipped > 0 and not float(iteration.metrics.get("update/steps", 1.0))
-        if not learnt_nothing:
-            self._lost_iterations, self._lost_since = 0, iteration.env_steps
-            return
         self._lost_iterations += 1
         if self._lost_iterations >= _MAX_LOST_ITERATIONS:
             raise Diverged(
                 f"no gradient was finite in {self._lost_iterations} updates in a row, from "
-                f"{self._lost_since:,} to {iteration.env_steps:,} steps; checkpoints/last is from "
+                f"{self._lost_since:,} to {self.at.env_steps:,} steps; checkpoints/last is from "
                 f"before, at {self.saved_env_steps:,} steps. Lower optimizer.learning_rate or "
                 "optimizer.max_grad_norm, or set normalize_rewards=true"
             )
@@ -215,8 +219,8 @@ class Run:
         values = self._unlogged.numbers() | self._history.report()
         values |= {f"time/{phase}": spent / total for phase, spent in seconds.items()}
         values["time/steps_per_second"] = self.at.steps_per_second
-        if self.at.restarts:
-            values["environment/restarts"] = float(self.at.restarts)
+        if self._collector.restarts:
+            values["environment/restarts"] = float(self._collector.restarts)
         self._scalars(values)
         self._clipping.look(values)
         self._unlogged = None
@@ -259,7 +263,6 @@ class Run:
             + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
         )
         is_best = self._keep_if_best(found)
-        self._tensorboard.flush()
         self._write_summary("running")
         return is_best
 
@@ -288,6 +291,7 @@ class Run:
             self._keep_if_best(at.evaluation)
 
     def _write_summary(self, status: Status) -> None:
+        self.at.restarts = self._collector.restarts
         content = {
             "status": status,
             **self.at.summary(),
@@ -296,7 +300,8 @@ class Run:
             **self._facts,
         }
         try:
-            replace(self._directory / "summary.json", to_json(content))
+            path = self._directory / "summary.json"
+            replace(path, to_json(content), wait=status != "running")
         except OSError as error:  # a full disk must not end training
             warnings.warn(f"summary.json not written: {error}", RuntimeWarning, stacklevel=2)
 
@@ -304,6 +309,7 @@ class Run:
 
     def _save_last(self) -> None:
         """Save everything that the run depends on."""
+        self.at.restarts = self._collector.restarts
         tensors, collector = self._collector.state_dict()
         tensors = {f"collector.{name}": tensor for name, tensor in tensors.items()}
         state = {

@@ -37,7 +37,6 @@ from training.saving.files import (
     replace,
     sealed,
     sync_directory,
-    to_json,
     verify,
     write,
 )
@@ -192,7 +191,7 @@ def save_checkpoint(
     directory.mkdir(parents=True, exist_ok=True)
     own = {
         f"tensors-{step}.safetensors": to_safetensors(tensors),
-        f"state-{step}.json": to_json(state),
+        f"state-{step}.json": json.dumps(state).encode(),
     }
     chunks = chunks or {}
     there = still_there(directory, chunks, known or {})
@@ -204,7 +203,7 @@ def save_checkpoint(
         there |= {name: new.write(file, to_safetensors(c())) for name, (file, c) in missing.items()}
         files = dict(map(_named, (new.write(name, data) for name, data in own.items())))
         for older, data in kept:
-            replace(directory / older_name(older), data)
+            replace(directory / older_name(older), data, wait=False)  # the newest does not need it
         manifest = manifest_of(step, files, {name: there[name] for name in chunks})
         replace(directory / MANIFEST, sealed(manifest))
     except OSError as error:

@@ -12,25 +12,31 @@ from conf.composing.stored import read_bytes
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:
-    """Encode plain numbers, strings, lists and dicts; equal content gives equal bytes."""
+    """Encode plain numbers, strings, lists and dicts, to be read; equal content, equal bytes."""
     return json.dumps(content, indent=1).encode()
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a new file, through no link that has its name, and wait until it is on disk."""
+def write(path: Path, data: bytes, *, wait: bool = True) -> None:
+    """Write a new file, through no link that has its name; wait until it is on disk."""
     with path.open("xb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if wait:
+            file.flush()
+            os.fsync(file.fileno())
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Put new content under a name in one rename; readers see the old or the new, never a part."""
+def replace(path: Path, data: bytes, *, wait: bool = True) -> None:
+    """Put new content under a name in one rename; readers see the old or the new, never a part.
+
+    Args:
+        wait: until it is on disk. Else it survives this process; if the machine dies within seconds
+            of it, it may be lost.
+    """
     temporary = path.with_name(f"{path.name}.new")
     try:
         if os.path.lexists(temporary):  # of a process that died, or a link to elsewhere
             temporary.unlink()
-        write(temporary, data)
+        write(temporary, data, wait=wait)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)

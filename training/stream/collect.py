@@ -1,6 +1,5 @@
 """Collects the stream: steps vector environments with an agent into preallocated storage."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from networks.heads.acting import PolicyHead
 from networks.mirror import Array
 from networks.observations import Observations, map_observations
 from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
-from training.stream.storage import Storage
+from training.stream.storage import Row, Storage, put
 
 
 class Lives:
@@ -125,8 +124,7 @@ class Collector:
         num_envs = environments.num_envs
         self._lives = Lives(num_envs, infos) if life_loss else None
         self._storage = Storage(rollout_length, first)
-        self._storage.put(-1, first)
-        self._storage.is_first[-1] = True
+        self._storage.open(first, is_first=True)
         self._ended = np.zeros(num_envs, dtype=bool)  # episodes of the stream
         self._is_over = self._ended  # those of the environments
         self._counter = EpisodeCounter(environments)
@@ -148,65 +146,61 @@ class Collector:
             InvalidExperience: a reward or observation was not finite.
             Abandoned: it was asked to stop.
         """
-        storage = self._storage
+        storage, environments, counter = self._storage, self.environments, self._counter
+        clock = time.perf_counter
         self._is_between = False
         storage.rewind()
+        storage.allocate_actions(agent.policy_head)
         state = self._state
         if state is None:
-            state = agent.initial_state(self.environments.num_envs)
-        storage.allocate_actions(agent.policy_head)
+            state = agent.initial_state(environments.num_envs)
         before = state
         self.episodes = []
-        self.seconds = {"environment": 0.0, "acting": 0.0}
-        for step in range(storage.length):
+        acting = stepping = 0.0
+        for step, row in enumerate(storage.rows):
             if self.should_abandon():
                 raise Abandoned
-            state = self._step(agent, step, state)
+            started = clock()
+            actions, state = agent.act(row.observations, state, row.is_first, explore=True)
+            sent = agent.to_environment(actions)
+            acted = clock()
+            observations, rewards, terminated, truncated, infos = environments.step(sent)
+            stepped = clock()
+            acting += acted - started
+            stepping += stepped - acted
+            row.action[...] = actions.numpy()
+            put(row.next_observations, observations)
+            row.reward[...] = rewards
+            row.terminated[...] = terminated
+            row.truncated[...] = truncated
+            ended = is_over = terminated | truncated
+            self.episodes += counter.add(rewards, is_over, infos)
+            if self._lives is not None:
+                ended = is_over | self._end_lives(row, self._lives.lost(infos) & ~is_over)
+            if "restarted" in infos:
+                self._cut(step, infos["restarted"])
+            # An episode that ended one step earlier opens anew with this step's observation.
+            row.next_is_first[...] = self._ended
+            self._ended, self._is_over = ended, is_over
         self._state = state
+        self.seconds = {"environment": stepping, "acting": acting}
         trajectory = storage.trajectory(state=before)
-        _refuse_non_finite(trajectory)
+        if not storage.is_finite:
+            _refuse_non_finite(trajectory)
         self.env_steps += storage.valid_steps
         self._is_between = True
         self.trajectory = trajectory
         return trajectory
 
-    def _step(self, agent: Player, step: int, state: Tensor) -> Tensor:
-        storage = self._storage
-        started = time.perf_counter()
-        actions, state = agent.act(
-            storage.observations_at[step], state, storage.is_first_at[step], explore=True
-        )
-        sent = agent.to_environment(actions)
-        acted = time.perf_counter()
-        observations, rewards, terminated, truncated, infos = self.environments.step(sent)
-        stepped = time.perf_counter()
-        storage.action_array[step] = actions.numpy()
-        storage.put(step + 1, observations)
-        storage.reward_array[step] = rewards
-        storage.terminated_array[step] = terminated
-        storage.truncated_array[step] = truncated
-        ended = is_over = terminated | truncated
-        if self._lives is not None:
-            ended = is_over | self._end_lives(step, self._lives.lost(infos) & ~is_over)
-        if "restarted" in infos:
-            self._cut(step, infos["restarted"])
-        # An episode that ended one step earlier opens anew with this step's observation.
-        storage.is_first_array[step + 1] = self._ended
-        self.episodes += self._counter.add(rewards, self._is_over, is_over, infos)
-        self._ended, self._is_over = ended, is_over
-        self.seconds["acting"] += acted - started
-        self.seconds["environment"] += stepped - acted
-        return state
-
-    def _end_lives(self, step: int, has_lost: Array) -> Array:
+    def _end_lives(self, row: Row, has_lost: Array) -> Array:
         """End episodes of the stream where a life was lost; return where.
 
         The step after a lost life opens the next episode: like one that resets it is not learnt
         from, and ends nothing unless the game is over.
         """
-        self._storage.reward_array[step][self._ended] = 0.0
+        row.reward[self._ended] = 0.0
         ends = has_lost & ~self._ended
-        self._storage.terminated_array[step] |= ends
+        row.terminated[ends] = True
         return ends
 
     def _cut(self, step: int, restarted: Array) -> None:
@@ -214,11 +208,11 @@ class Collector:
 
         The episodes end one step earlier, at the last observation there was: cut, not terminated.
         """
-        self._counter.forget(restarted & ~self._is_over)
+        self._counter.forget(restarted)
         if self._lives is not None:
             self._lives.forget(restarted)
         if step > 0:
-            self._storage.truncated_array[step - 1] |= restarted & ~self._ended
+            self._storage.rows[step - 1].truncated[restarted & ~self._ended] = True
         self._ended, self._is_over = self._ended | restarted, self._is_over | restarted
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -265,8 +259,7 @@ class Collector:
                 seed, environments.num_envs, purpose="resume", index=state["env_steps"]
             )
             current, _ = reset_with_seeds(environments, seeds)
-        storage.put(-1, current)
-        storage.is_first[-1] = tensors["is_first"] | torch.from_numpy(~exact)
+        storage.open(current, tensors["is_first"] | torch.from_numpy(~exact))
         self.env_steps = state["env_steps"]
         self._ended = np.array(state["ended"]) & exact
         # Where lives are not looked at, both are the same.
@@ -291,8 +284,7 @@ def _refuse_non_finite(trajectory: Trajectory) -> None:
 
 
 def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int) -> None:
-    # A sum is finite only where all are; where it is not, they are looked at one by one.
-    if not rows.is_floating_point() or math.isfinite(rows.sum()) or rows.isfinite().all():
+    if not rows.is_floating_point() or rows.isfinite().all():
         return
     row, environment, *_ = (~rows.isfinite()).nonzero()[0].tolist()
     step = row - ahead

@@ -37,59 +37,54 @@ class EpisodeCounter:
     def __init__(self, environments: VectorEnv[Any, Any, Any]) -> None:
         """Start with nothing counted."""
         self._returns = np.zeros(environments.num_envs, np.float64)
-        self._lengths = np.zeros(environments.num_envs, np.int64)
+        self._steps = 0  # of each environment, those that only reset among them
+        self._begins = np.zeros(environments.num_envs, np.int64)  # `_steps` before each episode
         unwrapped: Any = environments.unwrapped
         self._beneath = unwrapped if counts_raw_returns(environments) else None
 
-    def add(
-        self, rewards: Array, was_reset: Array, ended: Array, infos: dict[str, Any]
-    ) -> list[Episode]:
+    def add(self, rewards: Array, ended: Array, infos: dict[str, Any]) -> Sequence[Episode]:
         """Take one step of every environment; return the episodes that it finished.
 
-        Args:
-            was_reset: the step only reset the environment: no step of an episode, reward 0.
+        The step after an episode's end only resets: it belongs to none, and its reward is 0.
         """
         self._returns += rewards
-        self._lengths += 1
-        self._lengths -= was_reset
-        episodes: list[Episode] = []
-        has_ended = ended.any()
-        if self._beneath is not None:
+        self._steps += 1
+        episodes: Sequence[Episode] = ()
+        if self._beneath is not None and "episode" in infos:
             # The user's wrappers may change rewards: what was counted below them stands, and is
             # told one step late where a wrapper cut the episode.
-            if "episode" in infos:
-                told = infos["episode"]
-                episodes = _episodes(np.flatnonzero(infos["_episode"]), told["r"], told["l"])
-        elif has_ended:
-            episodes = _episodes(np.flatnonzero(ended), self._returns, self._lengths)
-        if has_ended:
+            told = infos["episode"]
+            episodes = _episodes(np.flatnonzero(infos["_episode"]), told["r"], told["l"])
+        if np.count_nonzero(ended):  # in a tenth of the time that any() takes
+            if self._beneath is None:
+                episodes = _episodes(np.flatnonzero(ended), self._returns, self.lengths)
             self._returns[ended] = 0.0
-            self._lengths[ended] = 0
+            self._begins[ended] = self._steps + 1
         return episodes
 
     def forget(self, chosen: Array) -> None:
         """Drop the episodes under way where `chosen [B]` is True: nobody will see their end."""
         self._returns[chosen] = 0.0
-        self._lengths[chosen] = 0
+        self._begins[chosen] = self._steps
 
     def state_dict(self) -> dict[str, list[float]]:
-        """Return the returns and lengths under way."""
-        return {"returns": self._returns.tolist(), "lengths": self._lengths.tolist()}
+        """Return the returns and lengths under way; -1 before a step that only resets."""
+        return {"returns": self._returns.tolist(), "lengths": self.lengths.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
         """Go on counting from what was saved."""
         self._returns[:] = state["returns"]
-        self._lengths[:] = state["lengths"]
+        self._begins = self._steps - np.array(state["lengths"], np.int64)
 
     @property
     def lengths(self) -> Array:
         """Steps `[B]` of the episodes under way, as the agent sees them."""
-        return self._lengths
+        return self._steps - self._begins
 
     def under_way(self, environments: Array) -> list[Episode]:
         """Return the episodes of some environments so far, as raw as finished ones are."""
         if self._beneath is None:
-            return _episodes(environments, self._returns, self._lengths)
+            return _episodes(environments, self._returns, self.lengths)
         counted = self._beneath.raw_episodes(environments.tolist())
         return [Episode(index, *episode) for index, episode in counted.items()]
 
@@ -105,7 +100,7 @@ class EpisodeHistory:
     def _forget(self) -> None:
         self._count, self._return_sum, self._length_sum = 0, 0.0, 0
 
-    def extend(self, episodes: list[Episode]) -> None:
+    def extend(self, episodes: Sequence[Episode]) -> None:
         """Remember finished episodes."""
         self._window.extend(episodes)
         for episode in episodes:

@@ -61,6 +61,7 @@ def iterations(
     Args:
         is_watched: whether anybody reads the metrics of the round that ends at a number of steps.
     """
+    on_cuda = agent.device.type == "cuda"
     while collector.env_steps < total_env_steps:
         started = time.perf_counter()
         agent.update_progress(collector.env_steps, total_env_steps=total_env_steps)
@@ -68,7 +69,7 @@ def iterations(
         collected = time.perf_counter()
         agent.is_watched = is_watched(collector.env_steps)
         metrics = agent.learn(trajectory)
-        if agent.device.type == "cuda":  # learn() only queues its work there
+        if on_cuda:  # learn() only queues its work there
             torch.cuda.synchronize(agent.device)
         learnt = time.perf_counter()
         seconds = {**collector.seconds, "update": learnt - collected}

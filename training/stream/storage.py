@@ -1,6 +1,7 @@
 """Preallocated storage for one trajectory, with the views that make writing it cheap."""
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,73 +13,92 @@ from networks.mirror import Array
 from networks.observations import Observations, any_part, map_observations
 
 
+class Row(NamedTuple):
+    """One step: the tensors that its action is chosen from, the arrays that it is written to."""
+
+    observations: Observations
+    is_first: Tensor
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_is_first: Array
+    next_observations: Array | dict[str, Array]
+
+
 class Storage:
     """One trajectory's tensors, and views of them: indexing a tensor costs microseconds.
 
     Attributes:
-        observations_at: what was observed at each step, ready for acting.
-        action_array, reward_array, terminated_array, truncated_array, is_first_array: numpy views.
+        rows: of every step; none before `allocate_actions`.
     """
 
     def __init__(self, length: int, first: Any) -> None:
         """Allocate `length` steps of environments that emit batches such as `first`."""
-        self.length = length
 
         def allocate(batch: Any) -> Tensor:
             array = np.asarray(batch)
             return torch.zeros(length + 1, *array.shape, dtype=storage_dtype(array.dtype))
 
         self.observations: Observations = map_observations(allocate, first)
-        parts = self.observations
-        if isinstance(parts, dict):
-            self.observations_at: list[Observations] = [
-                {name: part[step] for name, part in parts.items()} for step in range(length + 1)
-            ]
-        else:
-            self.observations_at = list(parts.unbind())
-        num_envs = any_part(parts).shape[1]
-        self._arrays: Any = map_observations(lambda part: part.numpy(), parts)
+        num_envs = any_part(self.observations).shape[1]
         size = (length, num_envs)
         self.is_first = torch.zeros(length + 1, num_envs, dtype=torch.bool)
         self.rewards = torch.zeros(size)
         self.terminated = torch.zeros(size, dtype=torch.bool)
         self.truncated = torch.zeros(size, dtype=torch.bool)
         self.actions = torch.zeros(0)
-        self.is_first_at = self.is_first.unbind()
-        self.action_array: Array = self.actions.numpy()
-        self.is_first_array = self.is_first.numpy()
-        self.reward_array = self.rewards.numpy()
-        self.terminated_array = self.terminated.numpy()
-        self.truncated_array = self.truncated.numpy()
+        self.rows: list[Row] = []
+        parts = self.observations
+        arrays = [t.numpy() for t in (parts.values() if isinstance(parts, dict) else [parts])]
+        self._seams = [(each[0], each[-1]) for each in (self.is_first.numpy(), *arrays)]
+        self._resets = self.is_first.numpy()[1:]
+        numbers = (self.rewards.numpy(), *arrays)
+        self._flat = [array.reshape(-1) for array in numbers if array.dtype.kind == "f"]
 
-    def put(self, row: int, observations: Any) -> None:
-        """Copy a batch of observations, which its environments will overwrite."""
-        arrays = self._arrays
-        if isinstance(arrays, dict):
-            for name, array in arrays.items():
-                array[row] = observations[name]
-        else:
-            arrays[row] = observations
+    def _views(self, row: int) -> Array | dict[str, Array]:
+        return map_observations(lambda part: part[row].numpy(), self.observations)
+
+    def open(self, observations: Any, is_first: Any) -> None:
+        """Begin the next trajectory with these observations, not with those of the last step."""
+        put(self._views(-1), observations)
+        self.is_first[-1] = is_first
 
     def rewind(self) -> None:
         """Begin with the observation that the last trajectory ended on."""
-        arrays = self._arrays
-        for array in arrays.values() if isinstance(arrays, dict) else (arrays,):
-            array[0] = array[-1]
-        self.is_first[0] = self.is_first[-1]
+        for first, last in self._seams:
+            first[...] = last
 
     def allocate_actions(self, head: PolicyHead) -> None:
         """Allocate actions as the policy makes them, once."""
         size = (*self.rewards.shape, *head.action_shape)
-        if self.actions.shape != size or self.actions.dtype != head.action_dtype:
-            self.actions = torch.zeros(size, dtype=head.action_dtype)
-            self.action_array = self.actions.numpy()
+        if self.rows and self.actions.shape == size and self.actions.dtype == head.action_dtype:
+            return
+        self.actions = torch.zeros(size, dtype=head.action_dtype)
+        self.rows = [
+            Row(
+                observations=map_observations(torch.from_numpy, self._views(step)),
+                is_first=self.is_first[step],
+                action=self.actions[step].numpy(),
+                reward=self.rewards[step].numpy(),
+                terminated=self.terminated[step].numpy(),
+                truncated=self.truncated[step].numpy(),
+                next_is_first=self._resets[step],
+                next_observations=self._views(step + 1),
+            )
+            for step in range(len(self.rewards))
+        ]
 
     @property
     def valid_steps(self) -> int:
         """Count the steps that do more than reset."""
-        is_first = self.is_first_array[1:]
-        return int(is_first.size - np.count_nonzero(is_first))
+        return self._resets.size - int(np.count_nonzero(self._resets))
+
+    @property
+    def is_finite(self) -> bool:
+        """Tell, quickly, that every number is; False where only a look at each can say."""
+        # A sum of squares is finite only where all are, and vdot warns of no overflow.
+        return all(math.isfinite(np.vdot(numbers, numbers)) for numbers in self._flat)
 
     def trajectory(self, *, state: Tensor) -> Trajectory:
         """View it as a trajectory, with the memory's state before its first observation."""
@@ -91,6 +111,15 @@ class Storage:
             truncated=self.truncated,
             state=state,
         )
+
+
+def put(row: Array | dict[str, Array], observations: Any) -> None:
+    """Copy a batch of observations, which its environments will overwrite."""
+    if isinstance(row, dict):
+        for name, part in row.items():
+            part[...] = observations[name]
+    else:
+        row[...] = observations
 
 
 def storage_dtype(dtype: Any) -> torch.dtype:

@@ -126,17 +126,13 @@ class TensorBoard:
         """Log what the run was configured with: its row in the hparams tab."""
         self._add([hparams_value(values, wall_time)], 0, wall_time)
 
-    def flush(self) -> None:
-        """Put everything logged so far on disk."""
-        self._guarded("synchronize")
-
     def position(self) -> Position | None:
         """Put everything on disk, and tell how far every event file of the run goes.
 
         Store it in a checkpoint: `rewind` goes back to it. After a failure files are
         told as they stand. None where they cannot be looked at.
         """
-        self.flush()
+        self._guarded("synchronize")
         try:
             return position(self._directory)
         except OSError:
@@ -211,15 +207,15 @@ class NoTensorBoard:
     def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
         """Ignore the values."""
 
-    def flush(self) -> None:
-        """Do nothing."""
-
     def position(self) -> Position | None:
         """Tell that there is none."""
         return None
 
     def close(self) -> None:
         """Do nothing."""
+
+
+_BETWEEN_BARS = 0.2  # seconds
 
 
 class Progress:
@@ -231,12 +227,20 @@ class Progress:
         self._bar = tqdm(
             total=total, unit=" steps", unit_scale=True, disable=hidden, dynamic_ncols=True
         )
+        self._due_at = math.inf if hidden else 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether anybody would see a difference: five times a second, never where it is hidden."""
+        return time.monotonic() >= self._due_at
 
     def update(self, env_steps: int, return_mean: float | None) -> None:
         """Move to `env_steps` and show the mean return of recent episodes."""
         if return_mean is not None:
             self._bar.set_postfix_str(f"return {return_mean:.1f}", refresh=False)
         self._bar.update(env_steps - self._bar.n)
+        if not self._bar.disable:
+            self._due_at = time.monotonic() + _BETWEEN_BARS
 
     def write(self, line: str) -> None:
         """Print a line above the bar."""
