@@ -5,8 +5,9 @@ Builders and rules ask here, so that both mean the same.
 
 from typing import Any
 
+from conf.schema.memories import remembers
+
 Config = dict[str, Any]
-NO_MEMORY = "networks.memory.NoMemory"
 
 
 def steps_per_iteration(config: Config) -> int:
@@ -51,8 +52,7 @@ def window_length(config: Config) -> int:
 
 def replay_stride(config: Config) -> int:
     """Return the steps between the starts of replayed windows: 1 for single steps."""
-    has_no_memory = config["memory"]["_target_"] == NO_MEMORY
-    if has_no_memory and training_sequence_length(config) == 1:
+    if not remembers(config["memory"]) and training_sequence_length(config) == 1:
         return 1
     stride: int = config["agent"]["sequence_stride"]
     return stride

@@ -7,7 +7,7 @@ under that name (`training.building.instantiation`). Of ours, only the classes o
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from conf.schema.registry import TARGETS
@@ -97,13 +97,18 @@ def _untrusted(target: str) -> str:
     return f"{target!r} is not a class of a trusted package ({', '.join(TRUSTED_PACKAGES)}){remedy}"
 
 
-def trust_problems(trusted_packages: Any) -> list[str]:
+def trusted_names(config: Mapping[str, Any]) -> list[str]:
+    """Return the packages that the user vouches for, before it is known what stands there."""
+    names = config.get("trusted_packages")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def trust_problems(names: Sequence[str]) -> list[str]:
     """Refuse to trust the standard library: `os.system` is in it."""
-    names = trusted_packages if isinstance(trusted_packages, list) else []
     return [
         f"trusted_packages: {name!r} belongs to Python's standard library; name one of your own"
         for name in names
-        if isinstance(name, str) and name.partition(".")[0] in sys.stdlib_module_names
+        if name.partition(".")[0] in sys.stdlib_module_names
     ]
 
 

@@ -8,15 +8,22 @@ import math
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from conf.checking.rules import combination_problems
 from conf.checking.suggestions import did_you_mean, key_hint, translates
-from conf.checking.trust import is_ours, is_trusted, target_problems, trust_problems
+from conf.checking.trust import (
+    is_ours,
+    is_trusted,
+    target_problems,
+    trust_problems,
+    trusted_names,
+)
 from conf.composing.stored import strange_values
-from conf.schema.registry import OTHER_TARGETS, TARGETS, AnyOptions
+from conf.schema.registry import OTHER_TARGETS, TARGETS, AnyOptions, options_of
 from conf.schema.run import GROUPS, ROOTS
 from conf.schema.types import Target, TargetTree, describe, show
 
@@ -39,15 +46,12 @@ def checked(
     strange = list(strange_values(config))
     if strange:
         return config, strange
-    packages = config.get("trusted_packages")
-    trusted = (
-        [name for name in packages if isinstance(name, str)] if isinstance(packages, list) else []
-    )
+    trusted = trusted_names(config)
     walk = _Walk(trusted)
     typed = walk.value("", config, ROOTS[config_name])
     told = {problem.partition(":")[0] for problem in walk.problems}
     named = [p for p in target_problems(config, trusted) if p.partition(":")[0] not in told]
-    found = trust_problems(packages) + named + walk.problems
+    found = trust_problems(trusted) + named + walk.problems
     for key, hint in walk.unknown.items():
         # What other options have is no answer where a word means another key of what is chosen.
         own = "" if translates(key, walk.known) else hint
@@ -57,13 +61,20 @@ def checked(
     return typed, found
 
 
+_WITH_OPTIONS = ("agent", "value_head")
+"""Groups of which a user's own class is imported for its options dataclass; agents need one."""
+_NO_OPTIONS = (
+    "has no attribute Options, a dataclass of the keys it takes; for a subclass of DQN it extends "
+    "conf.schema.agents.DQNOptions"
+)
+
+
 @cache
-def _fields(schema: type) -> dict[str, tuple[Any, bool]]:
-    """Return the type of each key of a mapping, and whether it may be left out."""
+def _fields(schema: type) -> dict[str, tuple[Any, Any]]:
+    """Return the type of each key of a mapping, and its default or MISSING."""
     hints = get_type_hints(schema, include_extras=True)
-    return {
-        field.name: (hints[field.name], field.default is not MISSING) for field in fields(schema)
-    }
+    made = {f.name: f.default_factory() for f in fields(schema) if callable(f.default_factory)}
+    return {f.name: (hints[f.name], made.get(f.name, f.default)) for f in fields(schema)}
 
 
 def _choice(path: str, group: str) -> str:
@@ -226,7 +237,7 @@ class _Walk:
         return typed
 
     def _target(self, path: str, value: Any, group: str, *, plus: str = "") -> Any:
-        """Check a mapping by the class it is for; a class of the user's own takes any keys."""
+        """Check a mapping by the class it is for; most classes of the user's own take any keys."""
         if not isinstance(value, dict):
             return self._refuse(path, value, dict)
         target = value.get("_target_", MISSING_VALUE)
@@ -239,19 +250,31 @@ class _Walk:
             return self._report(
                 f"{path}._target_", f"missing; expected the dotted name of a class{choice}", value
             )
-        if not isinstance(target, str):
+        is_named = isinstance(target, str) and (
+            is_ours(target) or is_trusted(target, self.trusted_packages)
+        )
+        if not is_named:
             return value  # reported with every other `_target_`
-        if target in TARGETS[group]:
-            return self._mapping(path, value, TARGETS[group][target], group=group)
-        if is_ours(target):
-            hint = did_you_mean(target, TARGETS[group])
-            expected = f"one of {', '.join(TARGETS[group])} or a class of your own"
-            return self._report(
-                f"{path}._target_", f"expected {expected}, got {show(target)}{hint}", value
-            )
-        if not is_trusted(target, self.trusted_packages):
-            return value  # likewise
-        return self._mapping(path, value, OTHER_TARGETS.get(group, AnyOptions), is_open=True)
+        options, problem = self._options(target, group)
+        if problem:
+            return self._report(f"{path}._target_", problem, value)
+        known = options or OTHER_TARGETS.get(group, AnyOptions)
+        return self._mapping(path, value, known, is_open=options is None, group=group)
+
+    def _options(self, target: str, group: str) -> tuple[type | None, str]:
+        """Return the options dataclass of a class, and what is wrong with naming it here."""
+        is_known = target in TARGETS[group]
+        if is_ours(target) and not is_known:
+            expected = f"expected one of {', '.join(TARGETS[group])} or a class of your own"
+            return None, f"{expected}, got {show(target)}{did_you_mean(target, TARGETS[group])}"
+        if not is_known and group not in _WITH_OPTIONS:
+            return None, ""
+        try:
+            options = options_of(target, self.trusted_packages)
+            _fields(options or AnyOptions)  # reads the annotations
+        except Exception as error:
+            return None, f"cannot use {target}: {error!r}"
+        return options, f"{target} {_NO_OPTIONS}" if options is None and group == "agent" else ""
 
     def _mapping(
         self, path: str, value: Any, schema: type, *, is_open: bool = False, group: str = ""
@@ -268,7 +291,9 @@ class _Walk:
                 typed[key] = item
                 if key != "_target_" and not is_open:
                     self.unknown[f"{prefix}{key}"] = _owners(group, key)
-        for name, (expected, is_optional) in _fields(schema).items():
-            if name not in value and not is_optional:
+        for name, (expected, default) in _fields(schema).items():
+            if name not in value and default is MISSING:
                 self._report(f"{prefix}{name}", f"missing; expected {describe(expected)}", None)
+            elif name not in value and group in _WITH_OPTIONS:
+                typed[name] = deepcopy(default)  # in a user's own class alone
         return typed

@@ -79,6 +79,14 @@ class PeriodicEvaluationOptions(EvaluationOptions):
 
 
 @dataclass
+class TaskOptions:
+    """`task` of conf/config.yaml and conf/task/*.yaml, which set other keys too."""
+
+    name: str | None
+    solved_at: float | None
+
+
+@dataclass
 class CheckpointOptions:
     """`checkpoint` of conf/config.yaml."""
 
@@ -117,6 +125,7 @@ class TrainingRun:
     gradients: GradientsOptions
     clip_rewards: Positive | None
     critic: CriticOptions
+    task: TaskOptions
     policy_head: PolicyHeadOptions
     evaluation: PeriodicEvaluationOptions
     checkpoint: CheckpointOptions
@@ -180,5 +189,6 @@ GROUPS = (
     "auxiliary",
     "optimizer",
     "tracking",
+    "task",
     "experiment",
 )

@@ -81,6 +81,18 @@ class TargetTree:
     group: str
 
 
+class Misfit(str):
+    """A broken rule about a number, told in one line; `fit` is the nearest number that keeps it."""
+
+    fit: int
+
+    def __new__(cls, problem: str, fit: int) -> "Misfit":
+        """Attach the number to the text."""
+        misfit = super().__new__(cls, problem)
+        misfit.fit = fit
+        return misfit
+
+
 Count = Annotated[int, Range(minimum=0)]
 PositiveCount = Annotated[int, Range(minimum=1)]
 NonNegative = Annotated[float, Range(minimum=0)]
