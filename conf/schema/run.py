@@ -104,10 +104,11 @@ class TrackingOptions:
     interval: PositiveCount
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainingRun:
-    """conf/config.yaml, composed."""
+    """conf/config.yaml, composed; runs of before there were tasks have none."""
 
+    task: TaskOptions | None = None
     seed: Count
     total_env_steps: PositiveCount
     device: Device
@@ -125,7 +126,6 @@ class TrainingRun:
     gradients: GradientsOptions
     clip_rewards: Positive | None
     critic: CriticOptions
-    task: TaskOptions
     policy_head: PolicyHeadOptions
     evaluation: PeriodicEvaluationOptions
     checkpoint: CheckpointOptions
@@ -139,7 +139,7 @@ class TrainingRun:
     tracking: TrackingOptions
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PretrainingRun(TrainingRun):
     """conf/pretrain.yaml, composed."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from conf.checking.validation import checked
 from conf.composing.command_line import InvalidConfiguration, check, load
 from conf.composing.composer import Composer
 from conf.composing.resumption import leaves
@@ -146,6 +147,12 @@ def test_an_experiment_goes_to_another_task() -> None:
 )
 def test_another_environment_is_no_longer_the_task(words: tuple[str, ...]) -> None:
     assert given(*words)[0].task == {"name": None, "solved_at": None}
+
+
+def test_a_run_of_before_there_were_tasks_can_be_read() -> None:
+    stored = OmegaConf.to_container(load([]))
+    del stored["task"]  # type: ignore[arg-type]
+    assert checked(stored) == (stored, [])  # type: ignore[arg-type]
 
 
 def test_how_a_task_is_run_is_not_what_it_is() -> None:
