@@ -54,13 +54,12 @@ def _freezing(config: Config) -> Iterator[str]:
     """Extractors are one part of the optimizer, which thaws as a whole."""
     own, freeze = config["critic"]["extractor"], config["extractor"].get("freeze", False)
     own_freeze = freeze if own is None else own.get("freeze", False)
-    if own_freeze != freeze:
-        times = [value for value in (own_freeze, freeze) if not isinstance(value, bool)]
-        if times:
-            yield (
-                f"critic.extractor.freeze: expected {show(freeze)} as in extractor.freeze, because "
-                f"all extractors thaw together; got {show(own_freeze)}"
-            )
+    is_timed = not (isinstance(own_freeze, bool) and isinstance(freeze, bool))
+    if own_freeze != freeze and is_timed:
+        yield (
+            f"critic.extractor.freeze: expected {show(freeze)} as in extractor.freeze, because all "
+            f"extractors thaw together; got {show(own_freeze)}"
+        )
 
 
 def _gradients(config: Config) -> Iterator[str]:

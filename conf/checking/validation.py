@@ -24,15 +24,10 @@ from conf.checking.trust import (
 )
 from conf.composing.stored import strange_values
 from conf.schema.registry import OTHER_TARGETS, TARGETS, AnyOptions, options_of
-from conf.schema.run import GROUPS, ROOTS
+from conf.schema.run import ROOTS
 from conf.schema.types import Target, TargetTree, describe, show
 
 MISSING_VALUE = "???"
-
-
-def problems(config: dict[str, Any], config_name: str = "config") -> list[str]:
-    """List everything that is wrong with a composed and resolved configuration, one line each."""
-    return checked(config, config_name)[1]
 
 
 def checked(
@@ -63,10 +58,7 @@ def checked(
 
 _WITH_OPTIONS = ("agent", "value_head")
 """Groups of which a user's own class is imported for its options dataclass; agents need one."""
-_NO_OPTIONS = (
-    "has no attribute Options, a dataclass of the keys it takes; for a subclass of DQN it extends "
-    "conf.schema.agents.DQNOptions"
-)
+_NO_OPTIONS = "needs an attribute Options, a dataclass of its keys; see docs/configuration.md"
 
 
 @cache
@@ -112,9 +104,8 @@ class _Walk:
         if origin is Annotated:
             return self._annotated(path, value, arguments[0], arguments[1])
         if origin is Literal:
-            return (
-                value if self._is_choice(value, arguments) else self._refuse(path, value, expected)
-            )
+            is_choice = any(type(value) is type(one) and value == one for one in arguments)
+            return value if is_choice else self._refuse(path, value, expected)
         if origin in (list, tuple):
             return self._sequence(path, value, expected)
         if origin is dict:
@@ -137,10 +128,6 @@ class _Walk:
         yield self.problems
         self.problems = kept
 
-    @staticmethod
-    def _is_choice(value: Any, choices: tuple[Any, ...]) -> bool:
-        return any(type(value) is type(choice) and value == choice for choice in choices)
-
     def _scalar(self, path: str, value: Any, expected: type) -> Any:
         """Accept 1e5 for an integer, 1 for a number; true is neither, and nothing is infinite."""
         is_number = (
@@ -162,21 +149,17 @@ class _Walk:
         expected = Annotated[base, constraint]
         with self._attempt() as failed:
             typed = self._scalar(path, value, base)
-        return (
-            typed
-            if not failed and constraint.allows(typed)
-            else self._refuse(path, value, expected)
-        )
+        is_valid = not failed and constraint.allows(typed)
+        return typed if is_valid else self._refuse(path, value, expected)
 
     def _union(self, path: str, value: Any, expected: Any) -> Any:
         options = [option for option in get_args(expected) if option is not type(None)]
         if value is None and len(options) < len(get_args(expected)):
             return None
-        if len(options) == 1 and isinstance(value, dict | list):
-            return self.value(path, value, options[0])
         lists = [option for option in options if get_origin(option) in (list, tuple)]
-        if len(lists) == 1 and isinstance(value, list):
-            return self.value(path, value, lists[0])
+        fitting = lists if isinstance(value, list) and lists else options
+        if len(fitting) == 1 and isinstance(value, dict | list):
+            return self.value(path, value, fitting[0])
         target = options[0] if len(options) == 1 else None
         if (
             get_origin(target) is Annotated
@@ -196,10 +179,8 @@ class _Walk:
         arguments = get_args(expected)
         is_tuple = get_origin(expected) is tuple
         if not isinstance(value, list) or (is_tuple and len(value) != len(arguments)):
-            is_list = isinstance(value, list | dict)
-            hint = (
-                "" if is_list or is_tuple else f"; a list is written [{str(value).strip('()[]')}]"
-            )
+            is_one = not isinstance(value, list | dict) and not is_tuple
+            hint = f"; a list is written [{str(value).strip('()[]')}]" if is_one else ""
             return self._refuse(path, value, expected, hint)
         return [
             self.value(f"{path}[{index}]", item, arguments[0]) for index, item in enumerate(value)
@@ -229,11 +210,10 @@ class _Walk:
             below = list(item.values()) if isinstance(item, dict) else []
             is_branch = bool(below) and all(isinstance(each, dict) for each in below)
             where = f"{path}.{key}"
-            typed[key] = (
-                self._targets(where, item, group)
-                if is_branch
-                else self._target(where, item, group, plus="+")
-            )
+            if is_branch:
+                typed[key] = self._targets(where, item, group)
+            else:
+                typed[key] = self._target(where, item, group, plus="+")
         return typed
 
     def _target(self, path: str, value: Any, group: str, *, plus: str = "") -> Any:
@@ -242,11 +222,8 @@ class _Walk:
             return self._refuse(path, value, dict)
         target = value.get("_target_", MISSING_VALUE)
         if target == MISSING_VALUE:
-            choice = (
-                f"; choose one first with {plus}{_choice(path, group)}=..."
-                if group in GROUPS[2:]
-                else ""
-            )
+            choice = f"; choose one first with {plus}{_choice(path, group)}=..."
+            choice = choice if group not in ("pomdp", "wrapper") else ""
             return self._report(
                 f"{path}._target_", f"missing; expected the dotted name of a class{choice}", value
             )

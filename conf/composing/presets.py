@@ -15,9 +15,9 @@ from typing import Any
 
 from conf.composing.composer import Composer
 from conf.composing.resumption import leaves, lies_under
+from conf.schema.run import PRESETS
 from conf.schema.types import Misfit
 
-_PRESETS = ("experiment", "task")
 _OF_A_TASK = ("env.id", "env.kwargs", "env.time_limit", "env.wrappers", "pomdp")
 """Keys whose values make it another task than the one that was chosen."""
 _ABSENT = object()
@@ -64,7 +64,7 @@ class _Presets:
         chosen = composer.options(overrides)
         self.names = {
             group: f"{group}={chosen[group]}"
-            for group in _PRESETS
+            for group in PRESETS
             if isinstance(chosen.get(group), str)
         }
         self.given: dict[str, tuple[str, str]] = {}  # by key

@@ -201,8 +201,8 @@ def _rollout_problems(config: Config) -> Iterator[str]:
 
 def _divides_not(key: str, number: int, whole: int, of: str, rest: str = "") -> Misfit:
     near = _divisors_near(number, whole)
-    choices = " or ".join(map(str, near))
-    return Misfit(f"{key}: {number} does not divide {of}; choose {choices}{rest}", near[0])
+    choice = " or ".join(map(str, near)) + rest
+    return Misfit(f"{key}: {number} does not divide {of}; choose {choice}", near[0])
 
 
 def _divisors_near(number: int, whole: int) -> list[int]:

@@ -283,6 +283,8 @@ TARGETS: dict[str, dict[str, type]] = {
     },
 }
 
+KNOWN = {target: options for group in TARGETS.values() for target, options in group.items()}
+
 # What we read of every other class in the group. Beside these keys the class takes what it likes,
 # but an agent only what its own options dataclass has.
 OTHER_TARGETS: dict[str, type] = {
@@ -303,12 +305,10 @@ def options_of(target: str, trusted_packages: Sequence[str] = ()) -> Any:
     Raises:
         Exception: whatever importing that package raises.
     """
-    for group in TARGETS.values():
-        if target in group:
-            return group[target]
-    if not any(target.startswith(f"{package}.") for package in trusted_packages):
-        return None
+    is_own = any(target.startswith(f"{package}.") for package in trusted_packages)
+    if target in KNOWN or not is_own:
+        return KNOWN.get(target)
     module, _, name = target.rpartition(".")
     options = getattr(getattr(importlib.import_module(module), name), "Options", None)
-    is_own = isinstance(options, type) and "__dataclass_fields__" in vars(options)
-    return options if is_own else None
+    is_dataclass = isinstance(options, type) and "__dataclass_fields__" in vars(options)
+    return options if is_dataclass else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from conf.schema.extractors import CloningOptions
-from conf.schema.registry import PolicyHeadOptions
+from conf.schema.registry import TARGETS, PolicyHeadOptions
 from conf.schema.types import (
     Count,
     Device,
@@ -169,6 +169,9 @@ class Comparison:
     format: Literal["text", "markdown", "csv"]
 
 
+PRESETS = ("experiment", "task")
+"""Groups that set the keys of others; the first chooses an option of the second."""
+
 # The primary configuration of each entry point.
 ROOTS: dict[str, type] = {
     "config": TrainingRun,
@@ -177,18 +180,5 @@ ROOTS: dict[str, type] = {
     "compare": Comparison,
 }
 
-# The folders of conf/, one choice each (pomdp: several).
-GROUPS = (
-    "env",
-    "pomdp",
-    "agent",
-    "extractor",
-    "decoder",
-    "memory",
-    "value_head",
-    "auxiliary",
-    "optimizer",
-    "tracking",
-    "task",
-    "experiment",
-)
+# The folders of conf/, one choice each (pomdp, auxiliary: several).
+GROUPS = ("env", *(group for group in TARGETS if group != "wrapper"), "tracking", *PRESETS)

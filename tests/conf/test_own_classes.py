@@ -147,11 +147,11 @@ def test_an_agent_with_nothing_of_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "line"),
     [
-        ("mine.Bare", "agent._target_: mine.Bare has no attribute Options, a dataclass of the"),
-        ("mine.Undecorated", "agent._target_: mine.Undecorated has no attribute Options"),
+        ("mine.Bare", "agent._target_: mine.Bare needs an attribute Options, a dataclass of"),
+        ("mine.Undecorated", "agent._target_: mine.Undecorated needs an attribute Options"),
         ("mine.Nothing", "agent._target_: cannot use mine.Nothing: AttributeError"),
         ("mine.away.Agent", "agent._target_: cannot use mine.away.Agent: ModuleNotFoundError"),
-        ("torch.nn.Linear", "agent._target_: torch.nn.Linear has no attribute Options"),
+        ("torch.nn.Linear", "agent._target_: torch.nn.Linear needs an attribute Options"),
     ],
 )
 def test_a_class_without_options_is_refused_in_words(target: str, line: str) -> None:

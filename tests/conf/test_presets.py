@@ -72,8 +72,7 @@ SWAPS = [f"experiment={name}" for name in PRESETS] + [f"task={name}" for name in
 def test_every_preset_takes_an_option_of_every_group(number: int) -> None:
     """With another preset, another one; all with all are `make test-grid`'s."""
     chosen = {group: named[number % len(named)] for group, named in OPTIONS.items()}
-    for group, option in chosen.items():
-        assert_taken(f"experiment={PRESETS[number]}", **{group: option})
+    assert_taken(f"experiment={PRESETS[number]}", **chosen)
 
 
 @pytest.mark.parametrize("preset", SWAPS)
