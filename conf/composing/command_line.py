@@ -249,10 +249,7 @@ def _one(
         return typed, problems
 
     try:
-        if any(key_of(word) == "resume" for word in overrides):  # it has its own configuration
-            run = Settled(list(overrides), *inspect(overrides), notices=[])
-        else:
-            run = settled(composer, overrides, inspect)
+        run = settled(composer, overrides, inspect)
         if run.typed.get("resume") is not None:
             resume = run.typed["resume"]
             if run.problems:

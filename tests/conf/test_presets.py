@@ -154,6 +154,15 @@ def test_a_run_of_before_there_were_tasks_can_be_read() -> None:
     assert checked(stored) == (stored, [])  # type: ignore[arg-type]
 
 
+def test_the_words_of_a_run_whose_preset_gave_way_may_be_repeated(tmp_path: Path) -> None:
+    words = ("experiment=atari_pong", "env.id=Atari/Breakout-v0", "memory=gru", "env.num_envs=2")
+    begun, said = given(*words)
+    assert said
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(begun))
+    resumed, _ = given(*words, f"resume={tmp_path}")
+    assert {**resumed, "run_dir": "", "resume": None} == {**begun, "run_dir": ""}
+
+
 def test_how_a_task_is_run_is_not_what_it_is() -> None:
     config, said = given("experiment=lunarlander", "env.num_envs=2", "task.solved_at=250")
     assert config.task == {"name": "lunarlander", "solved_at": 250.0}
