@@ -87,6 +87,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         losses.InverseModel = snippet("autoencoders.md", "InverseModel")  # type: ignore[attr-defined]
         patch.setitem(sys.modules, "my_package.networks", networks)
         patch.setitem(sys.modules, "my_package.losses", losses)
+        agents = types.ModuleType("agents")
+        agents.MyDQN = snippet("configuration.md", "MyDQN")  # type: ignore[attr-defined]
+        patch.setitem(sys.modules, "my_package.agents", agents)
         for name, space in made.items():
             gymnasium.register(f"{name}-v0", lambda space=space: Mine(space))
         yield place

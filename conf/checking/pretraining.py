@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-Config = dict[str, Any]
-_AUTOENCODER = "networks.autoencoding.Encoder"
+from conf.checking.steps import Config
+from conf.schema.extractors import ExtractorOptions
+from conf.schema.registry import options_of
+
 RANDOM = "random"
 """The source of frames that is no run."""
 
@@ -29,7 +31,7 @@ def frames_wanted(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """
     extractor = config["extractor"]
     options: Mapping[str, Any] | None = extractor.get("pretrain")
-    if extractor["_target_"] != _AUTOENCODER or not options or not options["frames"]:
+    if not _is_autoencoder(extractor) or not options or not options["frames"]:
         return None
     if config.get("objective") == "behaviour_cloning":
         return None
@@ -59,6 +61,10 @@ def missing_sources(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _is_autoencoder(extractor: Mapping[str, Any]) -> bool:
+    return (options_of(extractor["_target_"]) or ExtractorOptions).is_autoencoder
+
+
 def _extractors(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield from _nodes("extractor", config["extractor"])
     yield from _nodes("critic.extractor", (config.get("critic") or {}).get("extractor"))
@@ -79,7 +85,7 @@ def _misplaced(config: Config) -> Iterator[str]:
         options = node.get("pretrain")
         if not isinstance(options, Mapping):
             continue
-        if node["_target_"] != _AUTOENCODER:
+        if not _is_autoencoder(node):
             yield (
                 f"{key}.pretrain: {node['_target_']} is no autoencoder's encoder; as one: "
                 "extractor=autoencoder with it as extractor.encoder"

@@ -5,15 +5,15 @@ Builders and rules ask here, so that both mean the same.
 
 from typing import Any
 
+from conf.schema.memories import remembers
+
 Config = dict[str, Any]
-NO_MEMORY = "networks.memory.NoMemory"
 
 
 def steps_per_iteration(config: Config) -> int:
     """Return how many steps every environment takes between two updates."""
     agent = config["agent"]
-    steps: int = agent["rollout_length"] if "rollout_length" in agent else agent["train_frequency"]
-    return steps
+    return int(agent["rollout_length"] if "rollout_length" in agent else agent["train_frequency"])
 
 
 def sequence_lengths(config: Config) -> dict[str, int]:
@@ -45,21 +45,18 @@ def window_length(config: Config) -> int:
     the observation behind them: `W = burn_in + L + n_step - 1`.
     """
     agent = config["agent"]
-    length: int = agent["burn_in"] + training_sequence_length(config) + agent["n_step"] - 1
-    return length
+    return int(agent["burn_in"] + training_sequence_length(config) + agent["n_step"] - 1)
 
 
 def replay_stride(config: Config) -> int:
     """Return the steps between the starts of replayed windows: 1 for single steps."""
-    has_no_memory = config["memory"]["_target_"] == NO_MEMORY
-    if has_no_memory and training_sequence_length(config) == 1:
+    if not remembers(config["memory"]) and training_sequence_length(config) == 1:
         return 1
-    stride: int = config["agent"]["sequence_stride"]
-    return stride
+    return int(config["agent"]["sequence_stride"])
 
 
 def replayed_steps(config: Config) -> int:
     """Return how many steps of each environment a replay holds: whole strides."""
     stride = replay_stride(config)
-    held: int = config["agent"]["buffer_size"] // config["env"]["num_envs"]
-    return held // stride * stride
+    held = config["agent"]["buffer_size"] // config["env"]["num_envs"]
+    return int(held // stride * stride)

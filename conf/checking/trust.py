@@ -7,10 +7,10 @@ under that name (`training.building.instantiation`). Of ours, only the classes o
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from conf.schema.registry import TARGETS
+from conf.schema.registry import KNOWN
 from conf.schema.types import show
 
 OUR_PACKAGES = ("agents", "networks", "envs", "training")
@@ -26,7 +26,6 @@ _KNOWN_PACKAGES = (
     "popgym",
 )
 """Modules that register environments, which anybody's run may import."""
-_OF_OURS = frozenset(target for group in TARGETS.values() for target in group)
 _CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
 _WRITING = ("RecordVideo",)
 """Classes of Gymnasium's that write wherever they are told to."""
@@ -43,7 +42,7 @@ def is_trusted(target: str, trusted_packages: Sequence[str]) -> bool:
     Anything may be named in the packages the user vouches for.
     """
     if is_ours(target):
-        return target in _OF_OURS
+        return target in KNOWN
     if not all(part.isidentifier() for part in target.split(".")):
         return False
     if any(target.startswith(f"{package}.") for package in trusted_packages):
@@ -88,22 +87,24 @@ def target_problems(config: Any, trusted_packages: Sequence[str]) -> list[str]:
 def _untrusted(target: str) -> str:
     """Explain a refusal, and the way out where there is one."""
     package = target.partition(".")[0]
-    is_user_package = package not in sys.stdlib_module_names and not any(
-        trusted.partition(".")[0] == package for trusted in TRUSTED_PACKAGES
-    )
-    remedy = (
-        f"; a package of your own needs trusted_packages=[{package}]" if is_user_package else ""
-    )
+    known = {*sys.stdlib_module_names, *(name.partition(".")[0] for name in TRUSTED_PACKAGES)}
+    remedy = f"; a package of your own needs trusted_packages=[{package}]"
+    remedy = "" if package in known else remedy
     return f"{target!r} is not a class of a trusted package ({', '.join(TRUSTED_PACKAGES)}){remedy}"
 
 
-def trust_problems(trusted_packages: Any) -> list[str]:
+def trusted_names(config: Mapping[str, Any]) -> list[str]:
+    """Return the packages that the user vouches for, before it is known what stands there."""
+    names = config.get("trusted_packages")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def trust_problems(names: Sequence[str]) -> list[str]:
     """Refuse to trust the standard library: `os.system` is in it."""
-    names = trusted_packages if isinstance(trusted_packages, list) else []
     return [
         f"trusted_packages: {name!r} belongs to Python's standard library; name one of your own"
         for name in names
-        if isinstance(name, str) and name.partition(".")[0] in sys.stdlib_module_names
+        if name.partition(".")[0] in sys.stdlib_module_names
     ]
 
 

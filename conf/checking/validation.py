@@ -8,24 +8,26 @@ import math
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from conf.checking.rules import combination_problems
 from conf.checking.suggestions import did_you_mean, key_hint, translates
-from conf.checking.trust import is_ours, is_trusted, target_problems, trust_problems
+from conf.checking.trust import (
+    is_ours,
+    is_trusted,
+    target_problems,
+    trust_problems,
+    trusted_names,
+)
 from conf.composing.stored import strange_values
-from conf.schema.registry import OTHER_TARGETS, TARGETS, AnyOptions
-from conf.schema.run import GROUPS, ROOTS
+from conf.schema.registry import OTHER_TARGETS, TARGETS, AnyOptions, options_of
+from conf.schema.run import ROOTS
 from conf.schema.types import Target, TargetTree, describe, show
 
 MISSING_VALUE = "???"
-
-
-def problems(config: dict[str, Any], config_name: str = "config") -> list[str]:
-    """List everything that is wrong with a composed and resolved configuration, one line each."""
-    return checked(config, config_name)[1]
 
 
 def checked(
@@ -39,15 +41,12 @@ def checked(
     strange = list(strange_values(config))
     if strange:
         return config, strange
-    packages = config.get("trusted_packages")
-    trusted = (
-        [name for name in packages if isinstance(name, str)] if isinstance(packages, list) else []
-    )
+    trusted = trusted_names(config)
     walk = _Walk(trusted)
     typed = walk.value("", config, ROOTS[config_name])
     told = {problem.partition(":")[0] for problem in walk.problems}
     named = [p for p in target_problems(config, trusted) if p.partition(":")[0] not in told]
-    found = trust_problems(packages) + named + walk.problems
+    found = trust_problems(trusted) + named + walk.problems
     for key, hint in walk.unknown.items():
         # What other options have is no answer where a word means another key of what is chosen.
         own = "" if translates(key, walk.known) else hint
@@ -57,13 +56,17 @@ def checked(
     return typed, found
 
 
+_WITH_OPTIONS = ("agent", "value_head")
+"""Groups of which a user's own class is imported for its options dataclass; agents need one."""
+_NO_OPTIONS = "needs an attribute Options, a dataclass of its keys; see docs/configuration.md"
+
+
 @cache
-def _fields(schema: type) -> dict[str, tuple[Any, bool]]:
-    """Return the type of each key of a mapping, and whether it may be left out."""
+def _fields(schema: type) -> dict[str, tuple[Any, Any]]:
+    """Return the type of each key of a mapping, and its default or MISSING."""
     hints = get_type_hints(schema, include_extras=True)
-    return {
-        field.name: (hints[field.name], field.default is not MISSING) for field in fields(schema)
-    }
+    made = {f.name: f.default_factory() for f in fields(schema) if callable(f.default_factory)}
+    return {f.name: (hints[f.name], made.get(f.name, f.default)) for f in fields(schema)}
 
 
 def _choice(path: str, group: str) -> str:
@@ -101,9 +104,8 @@ class _Walk:
         if origin is Annotated:
             return self._annotated(path, value, arguments[0], arguments[1])
         if origin is Literal:
-            return (
-                value if self._is_choice(value, arguments) else self._refuse(path, value, expected)
-            )
+            is_choice = any(type(value) is type(one) and value == one for one in arguments)
+            return value if is_choice else self._refuse(path, value, expected)
         if origin in (list, tuple):
             return self._sequence(path, value, expected)
         if origin is dict:
@@ -126,10 +128,6 @@ class _Walk:
         yield self.problems
         self.problems = kept
 
-    @staticmethod
-    def _is_choice(value: Any, choices: tuple[Any, ...]) -> bool:
-        return any(type(value) is type(choice) and value == choice for choice in choices)
-
     def _scalar(self, path: str, value: Any, expected: type) -> Any:
         """Accept 1e5 for an integer, 1 for a number; true is neither, and nothing is infinite."""
         is_number = (
@@ -151,21 +149,17 @@ class _Walk:
         expected = Annotated[base, constraint]
         with self._attempt() as failed:
             typed = self._scalar(path, value, base)
-        return (
-            typed
-            if not failed and constraint.allows(typed)
-            else self._refuse(path, value, expected)
-        )
+        is_valid = not failed and constraint.allows(typed)
+        return typed if is_valid else self._refuse(path, value, expected)
 
     def _union(self, path: str, value: Any, expected: Any) -> Any:
         options = [option for option in get_args(expected) if option is not type(None)]
         if value is None and len(options) < len(get_args(expected)):
             return None
-        if len(options) == 1 and isinstance(value, dict | list):
-            return self.value(path, value, options[0])
         lists = [option for option in options if get_origin(option) in (list, tuple)]
-        if len(lists) == 1 and isinstance(value, list):
-            return self.value(path, value, lists[0])
+        fitting = lists if isinstance(value, list) and lists else options
+        if len(fitting) == 1 and isinstance(value, dict | list):
+            return self.value(path, value, fitting[0])
         target = options[0] if len(options) == 1 else None
         if (
             get_origin(target) is Annotated
@@ -185,10 +179,8 @@ class _Walk:
         arguments = get_args(expected)
         is_tuple = get_origin(expected) is tuple
         if not isinstance(value, list) or (is_tuple and len(value) != len(arguments)):
-            is_list = isinstance(value, list | dict)
-            hint = (
-                "" if is_list or is_tuple else f"; a list is written [{str(value).strip('()[]')}]"
-            )
+            is_one = not isinstance(value, list | dict) and not is_tuple
+            hint = f"; a list is written [{str(value).strip('()[]')}]" if is_one else ""
             return self._refuse(path, value, expected, hint)
         return [
             self.value(f"{path}[{index}]", item, arguments[0]) for index, item in enumerate(value)
@@ -218,40 +210,48 @@ class _Walk:
             below = list(item.values()) if isinstance(item, dict) else []
             is_branch = bool(below) and all(isinstance(each, dict) for each in below)
             where = f"{path}.{key}"
-            typed[key] = (
-                self._targets(where, item, group)
-                if is_branch
-                else self._target(where, item, group, plus="+")
-            )
+            if is_branch:
+                typed[key] = self._targets(where, item, group)
+            else:
+                typed[key] = self._target(where, item, group, plus="+")
         return typed
 
     def _target(self, path: str, value: Any, group: str, *, plus: str = "") -> Any:
-        """Check a mapping by the class it is for; a class of the user's own takes any keys."""
+        """Check a mapping by the class it is for; most classes of the user's own take any keys."""
         if not isinstance(value, dict):
             return self._refuse(path, value, dict)
         target = value.get("_target_", MISSING_VALUE)
         if target == MISSING_VALUE:
-            choice = (
-                f"; choose one first with {plus}{_choice(path, group)}=..."
-                if group in GROUPS[2:]
-                else ""
-            )
+            choice = f"; choose one first with {plus}{_choice(path, group)}=..."
+            choice = choice if group not in ("pomdp", "wrapper") else ""
             return self._report(
                 f"{path}._target_", f"missing; expected the dotted name of a class{choice}", value
             )
-        if not isinstance(target, str):
+        is_named = isinstance(target, str) and (
+            is_ours(target) or is_trusted(target, self.trusted_packages)
+        )
+        if not is_named:
             return value  # reported with every other `_target_`
-        if target in TARGETS[group]:
-            return self._mapping(path, value, TARGETS[group][target], group=group)
-        if is_ours(target):
-            hint = did_you_mean(target, TARGETS[group])
-            expected = f"one of {', '.join(TARGETS[group])} or a class of your own"
-            return self._report(
-                f"{path}._target_", f"expected {expected}, got {show(target)}{hint}", value
-            )
-        if not is_trusted(target, self.trusted_packages):
-            return value  # likewise
-        return self._mapping(path, value, OTHER_TARGETS.get(group, AnyOptions), is_open=True)
+        options, problem = self._options(target, group)
+        if problem:
+            return self._report(f"{path}._target_", problem, value)
+        known = options or OTHER_TARGETS.get(group, AnyOptions)
+        return self._mapping(path, value, known, is_open=options is None, group=group)
+
+    def _options(self, target: str, group: str) -> tuple[type | None, str]:
+        """Return the options dataclass of a class, and what is wrong with naming it here."""
+        is_known = target in TARGETS[group]
+        if is_ours(target) and not is_known:
+            expected = f"expected one of {', '.join(TARGETS[group])} or a class of your own"
+            return None, f"{expected}, got {show(target)}{did_you_mean(target, TARGETS[group])}"
+        if not is_known and group not in _WITH_OPTIONS:
+            return None, ""
+        try:
+            options = options_of(target, self.trusted_packages)
+            _fields(options or AnyOptions)  # reads the annotations
+        except Exception as error:
+            return None, f"cannot use {target}: {error!r}"
+        return options, f"{target} {_NO_OPTIONS}" if options is None and group == "agent" else ""
 
     def _mapping(
         self, path: str, value: Any, schema: type, *, is_open: bool = False, group: str = ""
@@ -268,7 +268,9 @@ class _Walk:
                 typed[key] = item
                 if key != "_target_" and not is_open:
                     self.unknown[f"{prefix}{key}"] = _owners(group, key)
-        for name, (expected, is_optional) in _fields(schema).items():
-            if name not in value and not is_optional:
+        for name, (expected, default) in _fields(schema).items():
+            if name not in value and default is MISSING:
                 self._report(f"{prefix}{name}", f"missing; expected {describe(expected)}", None)
+            elif name not in value and group in _WITH_OPTIONS:
+                typed[name] = deepcopy(default)  # in a user's own class alone
         return typed

@@ -24,13 +24,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.checking.pretraining import missing_sources
 from conf.checking.refusals import InvalidConfiguration, flag_problem
-from conf.checking.trust import package_problems, target_problems
+from conf.checking.trust import package_problems, target_problems, targets, trusted_names
 from conf.checking.validation import checked
 from conf.composing.composer import CONFIG_DIRECTORY, VERSION_BASE, Composer
 from conf.composing.presets import Settled, settled
 from conf.composing.resolution import frozen, hydra_configuration, inspected, read_only
 from conf.composing.resumption import known_to_the_run, links, resumed, stored_configuration
 from conf.composing.sweeps import command_line, compose_jobs, fitting_words, key_of, optional
+from conf.schema.registry import options_of
 
 __all__ = ["InvalidConfiguration", "check", "compose", "frozen", "launch", "load"]
 
@@ -211,6 +212,7 @@ def _composed(
     runs, lacking, notices = compose_jobs(
         composer, jobs, lambda words, number: _one(composer, words, config_name, number)
     )
+    lacking |= {key_of(word) for run in runs for word in run.words if word.startswith("++")}
     problems += [problem for run in runs for problem in run.problems]
     configs = [read_only(run.typed) for run in runs]
     problems += _shared_directories(configs) if not problems else []
@@ -239,15 +241,15 @@ def _one(
     composer: Composer, overrides: Sequence[str], config_name: str, job_number: int | None
 ) -> Settled:
     """Compose and check one run; a job of a sweep has a number."""
+    optional_words: set[str] = set()
 
     def inspect(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-        return _inspected(composer, words, config_name, job_number)
+        typed, problems, invented = _inspected(composer, words, config_name, job_number)
+        optional_words.update(invented)
+        return typed, problems
 
     try:
-        if any(key_of(word) == "resume" for word in overrides):  # it has its own configuration
-            run = Settled(list(overrides), *inspect(overrides), notices=[])
-        else:
-            run = settled(composer, overrides, inspect)
+        run = settled(composer, overrides, inspect)
         if run.typed.get("resume") is not None:
             resume = run.typed["resume"]
             if run.problems:
@@ -260,12 +262,14 @@ def _one(
                 run.problems += missing_sources(run.typed)
     except InvalidConfiguration as refusal:
         return Settled(list(overrides), {}, refusal.problems, [])
+    run.words = [optional(word) if word in optional_words else word for word in run.words]
     return run
 
 
 def _inspected(
     composer: Composer, words: Sequence[str], config_name: str, job_number: int | None
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Compose and check words; the last are those whose key no YAML file has, but its class."""
     config, problems, invented = composer.compose(words)
     plugins = OmegaConf.to_container(config.hydra, resolve=False)
     problems += [f"hydra.{problem}" for problem in target_problems(plugins, _HYDRA_PLUGINS)]
@@ -276,7 +280,15 @@ def _inspected(
     with hydra_configuration(config):
         typed, found = inspected(config, config_name)
     problems += found
-    return typed, problems + _needs_plus(invented, problems)
+    declared = [line for line in invented if _is_declared(line.partition("=")[0], typed)]
+    unknown = [line for line in invented if line not in declared]
+    return typed, problems + _needs_plus(unknown, problems), declared
+
+
+def _is_declared(key: str, typed: dict[str, Any]) -> bool:
+    """Tell whether a key is of a class whose keys are known; one that it lacks is told as such."""
+    target = dict(targets(typed)).get(f"{key.rpartition('.')[0]}._target_")
+    return isinstance(target, str) and options_of(target, trusted_names(typed)) is not None
 
 
 def _resumed(

@@ -156,9 +156,8 @@ class Composer:
         """Compose the options that are chosen, without what is set; interpolations stay."""
         lines, _ = self._choose(self.parse(overrides))
         if lines not in self._plain:
-            plain = OmegaConf.to_container(self._loaded[lines])
-            assert isinstance(plain, dict)
-            self._plain[lines] = {str(key): value for key, value in plain.items()}
+            plain: Any = OmegaConf.to_container(self._loaded[lines])
+            self._plain[lines] = plain
         return self._plain[lines]
 
     def options(self, overrides: Sequence[str]) -> dict[str, Any]:

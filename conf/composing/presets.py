@@ -1,9 +1,10 @@
-"""Lets a preset give way to what is typed beside it: `experiment=minatar_breakout extractor=mlp`.
+"""Lets presets give way to what is typed beside them: `experiment=minatar_breakout extractor=mlp`.
 
 A preset's values are of the options that it chooses. Where another option is typed, a value stays
 if both options have its key with the same default, as it means the same there; others are left
-out. So is a value that may not stand beside what is typed, and numbers of sequences and steps that
-nobody typed are lowered to what fits. The words that say so are added to those typed.
+out. So is a value that may not stand beside what is typed, and a number of steps, sequences or
+minibatches that nobody typed is set to the nearest that fits. The words that say so are added to
+those typed. A task is a preset too, over which an experiment stands.
 """
 
 import json
@@ -12,11 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conf.checking.rules import DIVIDES_NOT, fitting
 from conf.composing.composer import Composer
-from conf.composing.resumption import lies_under
+from conf.composing.resumption import leaves, lies_under
+from conf.schema.run import PRESETS
+from conf.schema.types import Misfit
 
-_PRESET = "experiment"
+_OF_A_TASK = ("env.id", "env.kwargs", "env.time_limit", "env.wrappers", "pomdp")
+"""Keys whose values make it another task than the one that was chosen."""
 _ABSENT = object()
 _ROUNDS = 8  # what gives way may lead to something else that has to
 Inspect = Callable[[Sequence[str]], tuple[dict[str, Any], list[str]]]
@@ -38,104 +41,136 @@ class Settled:
 
 
 def settled(composer: Composer, overrides: Sequence[str], inspect: Inspect) -> Settled:
-    """Compose one run; its preset and its defaults give way to what is typed.
+    """Compose one run; its presets and its defaults give way to what is typed.
 
     Args:
         inspect: composes and checks words; returns the configuration, and what is wrong with it.
     """
-    preset = _Preset(composer, overrides, inspect)
-    run = asked = preset.run()
+    presets = _Presets(composer, overrides, inspect)
+    run = asked = presets.run()
     for _ in range(_ROUNDS):
-        if not (run.problems and preset.concede(run)):
+        if not (run.problems and presets.concede(run)):
             break
-        run = preset.run()
+        run = presets.run()
     return asked if run.problems else run  # what is refused is told of the values asked for
 
 
-class _Preset:
-    """A preset, what is typed beside it, and what gave way so far: words with their notices."""
+class _Presets:
+    """Presets, what is typed beside them, and what gave way so far: words with their notices."""
 
     def __init__(self, composer: Composer, overrides: Sequence[str], inspect: Inspect) -> None:
         self.composer, self.overrides, self.inspect = composer, list(overrides), inspect
         self.typed, self.typed_options, self.hydra = composer.typed(overrides)
-        name = composer.options(overrides).get(_PRESET)
-        self.name = f"{_PRESET}={name}" if isinstance(name, str) else None
-        self.options: dict[str, str] = {}
-        self.values: dict[str, tuple[str, str]] = {}  # by key
+        chosen = composer.options(overrides)
+        self.names = {
+            group: f"{group}={chosen[group]}"
+            for group in PRESETS
+            if isinstance(chosen.get(group), str)
+        }
+        self.given: dict[str, tuple[str, str]] = {}  # by key
 
     def run(self) -> Settled:
         """Compose and check what is typed with what gave way."""
-        chosen = [*self.overrides, *self.options]
-        values = self._swapped(chosen) | self.values
-        words = [*chosen, *(word for word, _ in values.values())]
-        notices = [*self.options.values(), *(notice for _, notice in values.values())]
-        return Settled(words, *self.inspect(words), list(dict.fromkeys(notices)))
+        words = [*self.overrides, *(word for word, _ in self.given.values())]
+        given = self._swapped(words) | self.given
+        words = [*self.overrides, *(word for word, _ in given.values())]
+        notices = list(dict.fromkeys(notice for _, notice in given.values() if notice))
+        return Settled(words, *self.inspect(words), notices)
 
     def concede(self, run: Settled) -> bool:
         """Let what is wrong give way to what is typed; tell whether anything did."""
-        before = dict(self.options), dict(self.values)
-        alone = self.inspect([*self.hydra, self.name] if self.name else self.hydra)[1]
-        own = {_parts(line)[0] for line in alone}  # wrong whatever is typed
-        for key, reason in map(_parts, run.problems):
-            if key not in own and not self._is_typed(key):
-                self._give_way(key, reason, run)
-        return before != (self.options, self.values)
+        before = dict(self.given)
+        alone = [[*self.hydra, name] for name in self.names.values()] or [self.hydra]
+        own = {_key(line) for words in alone for line in self.inspect(words)[1]}  # wrong anyway
+        for problem in run.problems:
+            if _key(problem) not in own and not self._is_typed(_key(problem)):
+                self._give_way(_key(problem), problem, run)
+        return before != self.given
 
-    def _give_way(self, key: str, reason: str, run: Settled) -> None:
-        notice = f"{self.name}: left out {key}: {reason}"
-        now, usual = self.composer.options(run.words), self.composer.options(self.hydra)
-        if DIVIDES_NOT in reason:
-            number, why = fitting(run.typed)[key], reason.partition("; choose")[0]
-            self.values[key] = (f"{key}={number}", f"{key}={number}, as {why}")
+    def _give_way(self, key: str, problem: str, run: Settled) -> None:
+        """Set a number to what fits, or leave out what an experiment says."""
+        now, reason = self.composer.options(run.words), problem.partition(": ")[2]
+        notice = f"{self.names.get('experiment')}: left out {key}: {reason}"
+        if isinstance(problem, Misfit):
+            word = f"{key}={problem.fit}"
+            self.given[key] = (word, f"{word}, as {reason.partition('; choose')[0]}")
         elif key in now:
+            usual = self.composer.options([*self.hydra, *_task(now)])
             option = usual.get(key, [])  # [] of groups of which several may be chosen
             if key not in self.typed_options and now[key] != option:
-                self.options[written(key, option)] = notice
+                self.given[key] = (written(key, option), notice)
         else:
             place = max((p for p in map(_place, now) if lies_under(key, [p])), key=len, default="")
-            default = _at(self._plain(place, now), key)
+            default = _at(self._plain(place, now, _task(now)), key)
             if _at(self.composer.chosen(run.words), key) not in (_ABSENT, default):
-                self.values[key] = (written(key, default), notice)
+                self.given[key] = (written(key, default), notice)
 
     def _swapped(self, words: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Leave out what the preset says of options that another one is chosen in place of."""
-        if self.name is None:
-            return {}
-        now, before = self.composer.options(words), self.composer.options([*self.hydra, self.name])
-        config = self.composer.chosen(words)
+        """Leave out what presets say of options that other ones are chosen in place of."""
+        now = self.composer.options(words)
         found: dict[str, tuple[str, str]] = {}
-        for group in (group for group, option in now.items() if isinstance(option, str)):
-            if group == _PRESET or now[group] == before.get(group, now[group]):
-                continue
-            place = _place(group)
-            own, old = self._plain(place, now), self._plain(place, before)
-            keys = {}
-            for key in (f"{place}.{name}" for name in _at(config, place)):
-                value = _at(own, key)
-                means_the_same = value is not _ABSENT and value == _at(old, key)
-                if value != _at(config, key) and not means_the_same and not self._is_typed(key):
-                    keys[key] = written(key, value)
-            notice = (
-                f"{self.name}: left out {', '.join(keys)}, made for "
-                f"{written(group, before[group])}, as {group}={now[group]} is chosen"
-            )
-            found |= {key: (word, notice) for key, word in keys.items()}
+        for preset, name in self.names.items():
+            before = self.composer.options([*self.hydra, name])
+            swapped = [group for group in before if now.get(group) != before[group]]
+            if preset == "task":
+                swapped = [g for g in ("env", "pomdp") if g in swapped and g in self.typed_options]
+                found |= self._untitled(swapped)
+            for group in swapped:
+                if isinstance(now.get(group), str):
+                    found |= self._made_for(preset, group, words, before)
         return found
 
-    def _plain(self, place: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Compose the options for a place, and for what it is in, without the preset."""
+    def _made_for(
+        self, preset: str, group: str, words: Sequence[str], before: Mapping[str, Any]
+    ) -> dict[str, tuple[str, str]]:
+        """Leave out what a preset says of an option that another one is chosen in place of."""
+        now, config = self.composer.options(words), self.composer.chosen(words)
+        place = "" if group == "task" else _place(group)
+        own, old = (
+            self._plain(place, options, _task(options) if preset == "experiment" else [])
+            for options in (now, before)
+        )
+        if place:
+            keys = [f"{place}.{name}" for name in _at(config, place)]
+        else:  # a task says of everything what tells it from the other one
+            differing = (key for key, value in leaves(own) if value != _at(old, key))
+            keys = [key for key in differing if not lies_under(key, ["hydra"])]
+        out = {}
+        for key in keys:
+            value = _at(own, key)
+            means_the_same = value is not _ABSENT and value == _at(old, key)
+            if value != _at(config, key) and not means_the_same and not self._is_typed(key):
+                out[key] = written(key, value)
+        notice = (
+            f"{self.names[preset]}: left out {', '.join(out)}, made for "
+            f"{written(group, before[group])}, as {group}={now[group]} is chosen"
+        )
+        return {key: (word, notice) for key, word in out.items()}
+
+    def _untitled(self, swapped: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Leave out a task's name and score, unsaid, where what is typed makes it another one."""
+        is_another = swapped or any(lies_under(key, _OF_A_TASK) for key in self.typed)
+        keys = [key for key in ("task.name", "task.solved_at") if not self._is_typed(key)]
+        return {key: (f"{key}=null", "") for key in keys if is_another}
+
+    def _plain(self, place: str, options: Mapping[str, Any], task: Sequence[str]) -> dict[str, Any]:
+        """Compose the options for a place, and for what it is in, with nothing but a task."""
         around = {g: option for g, option in options.items() if lies_under(place, [_place(g)])}
         words = [written(g, option) for g, option in around.items() if option is not None]
-        return self.composer.chosen([*self.hydra, *words])
+        return self.composer.chosen([*self.hydra, *task, *words])
 
     def _is_typed(self, key: str) -> bool:
         return lies_under(key, self.typed) or any(lies_under(each, [key]) for each in self.typed)
 
 
-def _parts(problem: str) -> tuple[str, str]:
-    """Split a problem into the key that it is about and what is said."""
-    where, _, reason = problem.partition(": ")
-    return where.partition("[")[0], reason
+def _key(problem: str) -> str:
+    """Return the key that a problem is about."""
+    return problem.partition(": ")[0].partition("[")[0]
+
+
+def _task(options: Mapping[str, Any]) -> list[str]:
+    """Write the word that chooses the same task."""
+    return [f"task={options['task']}"] if isinstance(options.get("task"), str) else []
 
 
 def _place(group: str) -> str:

@@ -40,9 +40,8 @@ def inspected(config: DictConfig, config_name: str) -> tuple[dict[str, Any], lis
     typed, problems = checked(resolved, config_name)
     problems = [problem for problem in problems if problem.partition(":")[0] not in unresolved]
     if problems or len(unresolved) > 1:
-        unresolved.pop(
-            "run_dir", None
-        )  # made of other keys: what is wrong with them is told already
+        # It is made of other keys: what is wrong with them is told already.
+        unresolved.pop("run_dir", None)
     return typed, problems + [f"{path}: {reason}" for path, reason in unresolved.items()]
 
 

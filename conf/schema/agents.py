@@ -1,40 +1,56 @@
-"""The keys of each algorithm: conf/agent/*.yaml."""
+"""The keys of each algorithm, conf/agent/*.yaml, and the rules that tie them to others."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
+from conf.checking.steps import (
+    Config,
+    replay_stride,
+    replayed_steps,
+    sequence_lengths,
+    steps_per_iteration,
+    training_sequence_length,
+    window_length,
+)
+from conf.schema.memories import remembers
 from conf.schema.types import (
     Count,
     Fraction,
+    Misfit,
     NonNegative,
     Positive,
     PositiveCount,
     PositiveFraction,
     ReplayRatio,
     Schedule,
+    by_path,
+    show,
 )
 
 
 @dataclass
-class PPOOptions:
-    """conf/agent/ppo.yaml."""
+class AgentOptions:
+    """What is known of every agent, a user's own included.
 
-    discount: Fraction
-    gae_lambda: Fraction
-    rollout_length: PositiveCount
-    num_epochs: PositiveCount
-    num_minibatches: PositiveCount
-    clip_range: Positive
-    clip_range_schedule: Schedule
-    value_clip_range: Positive | None
-    value_coefficient: NonNegative
-    entropy_coefficient: NonNegative
-    entropy_coefficient_schedule: Schedule
-    normalize_advantages: bool
-    target_kl: Positive | None
+    Attributes:
+        learns_from: the returns of its latest rollout, or targets of what a replay kept.
+    """
+
+    learns_from: ClassVar[Literal["rollout", "replay"]] = "rollout"
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """List the rules that a typed configuration breaks, one line each."""
+        if "rollout_length" in config["agent"]:
+            yield from _rollout_problems(config)
+        elif "train_frequency" not in config["agent"]:
+            yield "agent: expected the steps between two updates: rollout_length or train_frequency"
 
 
 @dataclass
-class A2COptions:
+class A2COptions(AgentOptions):
     """conf/agent/a2c.yaml."""
 
     discount: Fraction
@@ -47,7 +63,19 @@ class A2COptions:
 
 
 @dataclass
-class EpsilonGreedyOptions:
+class PPOOptions(A2COptions):
+    """conf/agent/ppo.yaml."""
+
+    num_epochs: PositiveCount
+    num_minibatches: PositiveCount
+    clip_range: Positive
+    clip_range_schedule: Schedule
+    value_clip_range: Positive | None
+    target_kl: Positive | None
+
+
+@dataclass
+class EpsilonGreedyOptions(AgentOptions):
     """What agents with action values have in common: now and then they act at random."""
 
     discount: Fraction
@@ -56,10 +84,40 @@ class EpsilonGreedyOptions:
     final_epsilon: Fraction
     epsilon_fraction: Fraction
 
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Add the rules of one network that acts by its values."""
+        yield from super().problems(config)
+        agent, name = config["agent"], config["agent"]["_target_"].rpartition(".")[2]
+        if agent["final_epsilon"] > agent["epsilon"]:
+            yield (
+                "agent.final_epsilon: expected at most agent.epsilon, from which it falls: "
+                f"{agent['final_epsilon']:g} > {agent['epsilon']:g}"
+            )
+        if config.get("objective") == "behaviour_cloning":
+            yield (
+                "agent: expected one with a policy to be taught (agent=ppo), as "
+                f"{name} has values of actions"
+            )
+        if sizes := config["policy_head"]["hidden_sizes"]:
+            yield (
+                f"policy_head.hidden_sizes: expected [], because {name} acts by its values; layers "
+                f"of theirs are value_head.hidden_sizes, got {show(sizes)}"
+            )
+        for part, losses in by_path(config["gradients"]).items():
+            if losses == ["actor"]:
+                yield (
+                    f"gradients.{part}: expected critic among them, because {name} has no policy "
+                    f"loss that could train it; [] trains nothing, got {show(losses)}"
+                )
+        yield from _one_network(config, name)
+
 
 @dataclass
 class DQNOptions(EpsilonGreedyOptions):
     """conf/agent/dqn.yaml."""
+
+    learns_from: ClassVar[Literal["rollout", "replay"]] = "replay"
 
     n_step: PositiveCount
     double_q: bool
@@ -82,6 +140,19 @@ class DQNOptions(EpsilonGreedyOptions):
     stored_state: bool
     sequence_stride: PositiveCount
 
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Add the rules of a replay."""
+        yield from super().problems(config)
+        burn_in, before = config["agent"]["burn_in"], [*_stride(config)]
+        if burn_in and not remembers(config["memory"]):
+            before.append(
+                "agent.burn_in: expected 0, because memory=none leaves nothing to bring up to "
+                f"date; got {burn_in}"
+            )
+        yield from before or _capacity(config)
+        yield from _beginning(config)
+
 
 @dataclass
 class PQNOptions(EpsilonGreedyOptions):
@@ -91,3 +162,119 @@ class PQNOptions(EpsilonGreedyOptions):
     rollout_length: PositiveCount
     num_epochs: PositiveCount
     num_minibatches: PositiveCount
+
+
+def _one_network(config: Config, name: str) -> Iterator[str]:
+    if config["share_backbone"]:
+        yield (f"share_backbone: expected false, because {name} has one network, nothing to share")
+    for part, own in config["critic"].items():
+        if own is not None:
+            yield (
+                f"critic.{part}: expected null, because {name} has one network, which acts and "
+                f"is fitted; {part}=... chooses its {part}, got {show(own['_target_'])}"
+            )
+
+
+def _rollout_problems(config: Config) -> Iterator[str]:
+    """Minibatches are of whole sequences, sequences of whole rollouts."""
+    agent, num_envs, lengths = config["agent"], config["env"]["num_envs"], sequence_lengths(config)
+    rollout_length, longest = agent["rollout_length"], max(lengths.values())
+    uneven = [key for key, length in lengths.items() if rollout_length % length]
+    for key in uneven:
+        of = f"agent.rollout_length {rollout_length}"
+        rest = ", or 0 for the whole rollout"
+        yield _divides_not(key, lengths[key], rollout_length, of, rest)
+    if len({length for length in lengths.values() if length > 1}) > 1:
+        actor, critic = lengths.values()
+        yield Misfit(
+            f"critic.memory.sequence_length: expected {actor} as in memory.sequence_length, "
+            f"got {critic}",
+            actor,
+        )
+    num_sequences = rollout_length // longest * num_envs
+    if not uneven and num_sequences % agent.get("num_minibatches", 1):
+        of = (
+            f"{num_sequences} sequences (agent.rollout_length {rollout_length} / "
+            f"sequence_length {longest} x env.num_envs {num_envs})"
+        )
+        yield _divides_not("agent.num_minibatches", agent["num_minibatches"], num_sequences, of)
+
+
+def _divides_not(key: str, number: int, whole: int, of: str, rest: str = "") -> Misfit:
+    near = _divisors_near(number, whole)
+    choice = " or ".join(map(str, near)) + rest
+    return Misfit(f"{key}: {number} does not divide {of}; choose {choice}", near[0])
+
+
+def _divisors_near(number: int, whole: int) -> list[int]:
+    """Return the divisors of `whole` on both sides of a number that is none."""
+    divisors = [divisor for divisor in range(1, whole + 1) if whole % divisor == 0]
+    below = [divisor for divisor in divisors if divisor < number][-1:]
+    return below + [divisor for divisor in divisors if divisor > number][:1]
+
+
+def _stride(config: Config) -> Iterator[str]:
+    """The memory's state is known where collecting paused; inside it is computed again."""
+    stride, frequency = replay_stride(config), steps_per_iteration(config)
+    if stride % frequency and frequency % stride:
+        below = stride // frequency * frequency
+        near = [below, below + frequency] if below else _divisors_near(stride, frequency)
+        yield Misfit(
+            f"agent.sequence_stride: {stride} neither divides agent.train_frequency {frequency} "
+            f"nor is a multiple of it; choose {near[0]} or {near[1]}",
+            near[0],
+        )
+
+
+def _capacity(config: Config) -> Iterator[str]:
+    """Some window must lie within the ring wherever its newest step is."""
+    agent, num_envs = config["agent"], config["env"]["num_envs"]
+    stride, held = replay_stride(config), replayed_steps(config)
+    needed, brought = window_length(config) + stride - 1, steps_per_iteration(config)
+    if held < max(needed, brought):
+        least = math.ceil(max(needed, brought) / stride) * stride * num_envs
+        rest = f" + {stride - 1} up to a start" if stride > 1 else ""
+        why = f"agent.train_frequency {brought} brings at once"
+        if held < needed:
+            why = f"a window needs: {_window(config)}{rest} = {needed}"
+        yield Misfit(
+            f"agent.buffer_size: {agent['buffer_size']} / env.num_envs {num_envs} holds {held} "
+            f"steps of each environment, fewer than {why}; choose at least {least}",
+            least,
+        )
+    elif agent["batch_size"] > (windows := held // stride * num_envs):
+        what = "steps" if stride == 1 else f"sequences, {stride} steps apart"
+        yield Misfit(
+            f"agent.batch_size: {agent['batch_size']} is more than agent.buffer_size "
+            f"{agent['buffer_size']} holds: {windows} {what}",
+            windows,
+        )
+
+
+def _window(config: Config) -> str:
+    agent, length = config["agent"], training_sequence_length(config)
+    burn_in, n_step = agent["burn_in"], agent["n_step"]
+    return f"agent.burn_in {burn_in} + sequence {length} + agent.n_step {n_step} - 1"
+
+
+def _beginning(config: Config) -> Iterator[str]:
+    """Learning begins while the run lasts, with a window to draw."""
+    agent, num_envs = config["agent"], config["env"]["num_envs"]
+    starts = agent["learning_starts"]
+    size, total = agent["buffer_size"], config["total_env_steps"]
+    if starts > size:
+        yield f"agent.learning_starts: expected at most agent.buffer_size {size}, got {starts}"
+    if starts >= total:
+        yield (
+            f"agent.learning_starts: expected less than total_env_steps {total}, or nothing is "
+            f"learnt, got {starts}"
+        )
+    frequency, window = steps_per_iteration(config), window_length(config)
+    first = math.ceil(max(starts, 1) / (frequency * num_envs)) * frequency
+    if first < window:
+        yield Misfit(
+            f"agent.learning_starts: {starts} leaves {first} steps of each of env.num_envs "
+            f"{num_envs} at the first update, fewer than a window: {_window(config)} = {window}; "
+            f"choose at least {window * num_envs}",
+            window * num_envs,
+        )

@@ -4,7 +4,7 @@ As `conf.schema.registry`, which says what `_target_` takes which keys.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from conf.schema.types import (
     Activation,
@@ -25,8 +25,20 @@ from conf.schema.types import (
 
 
 @dataclass(kw_only=True)
+class LayersOptions:
+    """Fully connected layers, the last of which `gain` is of."""
+
+    hidden_sizes: list[PositiveCount]
+    activation: Activation
+    initialization: Initialization
+    gain: Positive
+
+
+@dataclass(kw_only=True)
 class ExtractorOptions:
     """What is read of every extractor, a user's own included."""
+
+    is_autoencoder: ClassVar[bool] = False
 
     weights: Path | None = None
     freeze: bool | PositiveCount = False
@@ -38,14 +50,10 @@ class FlattenOptions(ExtractorOptions):
 
 
 @dataclass(kw_only=True)
-class MLPOptions(ExtractorOptions):
+class MLPOptions(LayersOptions, ExtractorOptions):
     """conf/extractor/mlp.yaml."""
 
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
     layer_norm: bool
-    initialization: Initialization
-    gain: Positive
 
 
 @dataclass
@@ -60,17 +68,13 @@ class ConvolutionOptions:
 
 
 @dataclass(kw_only=True)
-class CNNOptions(ExtractorOptions):
+class CNNOptions(LayersOptions, ExtractorOptions):
     """conf/extractor/cnn.yaml and nature_cnn.yaml."""
 
     layout: ImageLayout
     layers: Literal["auto"] | list[ConvolutionOptions]
     filters: list[PositiveCount]
-    activation: Activation
     normalization: Literal["none", "layer", "group"]
-    hidden_sizes: list[PositiveCount]
-    initialization: Initialization
-    gain: Positive
 
 
 @dataclass(kw_only=True)
@@ -86,15 +90,11 @@ class ImpalaCNNOptions(ExtractorOptions):
 
 
 @dataclass(kw_only=True)
-class DictExtractorOptions(ExtractorOptions):
+class DictExtractorOptions(LayersOptions, ExtractorOptions):
     """conf/extractor/dict.yaml."""
 
     default: Annotated[Free, Target("extractor")]
     keys: Annotated[Free, TargetTree("extractor")]
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    initialization: Initialization
-    gain: Positive
 
 
 @dataclass
@@ -128,6 +128,8 @@ class CloningOptions(FitOptions):
 class AutoencoderOptions(ExtractorOptions):
     """conf/extractor/autoencoder.yaml and vae.yaml."""
 
+    is_autoencoder: ClassVar[bool] = True
+
     encoder: Annotated[Free, Target("extractor")] | None
     image_encoder: Annotated[Free, Target("extractor")]
     vector_encoder: Annotated[Free, Target("extractor")]
@@ -142,13 +144,8 @@ class AutoencoderOptions(ExtractorOptions):
 
 
 @dataclass
-class DenseDecoderOptions:
+class DenseDecoderOptions(LayersOptions):
     """conf/decoder/dense.yaml."""
-
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    initialization: Initialization
-    gain: Positive
 
 
 @dataclass

@@ -1,14 +1,14 @@
-"""The keys of networks, optimizers and masks; those of agents are in `conf.schema.agents`.
+"""The keys of heads, optimizers and masks, and for every group which `_target_` takes which keys.
 
-Each class here stands for the YAML files it names; `TARGETS` says which `_target_` takes which
-keys.
+Each class stands for the YAML files it names. `options_of` finds the keys of any class.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
-from conf.schema.agents import A2COptions, DQNOptions, PPOOptions, PQNOptions
+from conf.schema.agents import A2COptions, AgentOptions, DQNOptions, PPOOptions, PQNOptions
 from conf.schema.extractors import (
     AutoencoderOptions,
     AuxiliaryOptions,
@@ -19,67 +19,53 @@ from conf.schema.extractors import (
     ExtractorOptions,
     FlattenOptions,
     ImpalaCNNOptions,
+    LayersOptions,
     MLPOptions,
     NextLatentOptions,
     ReconstructionOptions,
     VAEOptions,
 )
+from conf.schema.memories import MEMORIES, MemoryOptions
 from conf.schema.types import (
-    Activation,
     Bins,
     Count,
     FractionBelowOne,
-    Initialization,
     NonNegative,
     Positive,
     PositiveCount,
     Schedule,
+    by_path,
 )
 
 
 @dataclass
-class MemoryOptions:
-    """What is read of every memory, a user's own included; conf/memory/none.yaml has no more."""
-
-    sequence_length: Count
-
-
-@dataclass
-class GatedMemoryOptions(MemoryOptions):
-    """conf/memory/gru.yaml and lstm.yaml."""
-
-    hidden_size: PositiveCount
-    num_layers: PositiveCount
-    initialization: Initialization
-    gain: Positive
-
-
-@dataclass
-class RNNOptions(GatedMemoryOptions):
-    """conf/memory/rnn.yaml."""
-
-    nonlinearity: Literal["tanh", "relu"]
-
-
-@dataclass
-class PolicyHeadOptions:
+class PolicyHeadOptions(LayersOptions):
     """`policy_head` of conf/config.yaml."""
 
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    initialization: Initialization
-    gain: Positive
     initial_log_std: float
 
 
 @dataclass
-class MSEValueHeadOptions:
-    """conf/value_head/mse.yaml."""
+class ValueHeadOptions:
+    """What is known of every value head, a user's own included.
 
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    initialization: Initialization
-    gain: Positive
+    Attributes:
+        is_scalar: it makes one number, which can be clipped.
+        fits_returns: its targets are numbers; else distributions, made from one later output.
+    """
+
+    is_scalar: ClassVar[bool] = True
+    fits_returns: ClassVar[bool] = True
+
+    @classmethod
+    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
+        """List the rules that a typed configuration breaks, one line each."""
+        yield from ()
+
+
+@dataclass
+class MSEValueHeadOptions(LayersOptions, ValueHeadOptions):
+    """conf/value_head/mse.yaml."""
 
 
 @dataclass
@@ -90,15 +76,31 @@ class HuberValueHeadOptions(MSEValueHeadOptions):
 
 
 @dataclass
-class HistogramValueHeadOptions:
-    """What the value heads with a support have in common; conf/value_head/c51.yaml has no more."""
+class HistogramValueHeadOptions(MSEValueHeadOptions):
+    """What the value heads with a support have in common."""
 
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    initialization: Initialization
+    is_scalar: ClassVar[bool] = False
+
     gain: NonNegative
     bins: Bins
     support: Literal["auto"] | tuple[float, float]
+
+    @classmethod
+    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
+        """List the rules that a typed configuration breaks, one line each."""
+        support = config["value_head"]["support"]
+        if support != "auto" and support[0] >= support[1]:
+            yield (
+                "value_head.support: expected the lowest and the highest value, in this order, got "
+                f"{support}"
+            )
+
+
+@dataclass
+class C51ValueHeadOptions(HistogramValueHeadOptions):
+    """conf/value_head/c51.yaml."""
+
+    fits_returns: ClassVar[bool] = False
 
 
 @dataclass
@@ -118,6 +120,9 @@ class HLGaussValueHeadOptions(HistogramValueHeadOptions):
 @dataclass
 class QuantileValueHeadOptions(MSEValueHeadOptions):
     """conf/value_head/quantile.yaml."""
+
+    is_scalar: ClassVar[bool] = False
+    fits_returns: ClassVar[bool] = False
 
     quantiles: PositiveCount
     kappa: NonNegative
@@ -162,21 +167,16 @@ class OptimizerOptions:
     max_grad_norm: Positive | None
     groups: GroupsOptions
 
-
-def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten `{critic: {memory: x}, extractor: y}` to `{"critic.memory": x, "extractor": y}`.
-
-    A mapping with options of a group is a leaf, as is what is no mapping; what is null is left out.
-    """
-    options = {option.name for option in fields(GroupOptions)}
-    found: dict[str, Any] = {}
-    for key, node in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(node, Mapping) and not options & node.keys():
-            found |= by_path(node, f"{path}.")
-        elif node is not None:
-            found[path] = node
-    return found
+    @classmethod
+    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
+        """List the rules that a typed configuration breaks, one line each."""
+        optimizer = config["optimizer"]
+        groups = by_path(optimizer["groups"])
+        parts = {f"optimizer.groups.{part}": own for part, own in groups.items()}
+        for key, own in {"optimizer": optimizer, **parts}.items():
+            is_constant = own.get("schedule", optimizer["schedule"]) == "constant"
+            if is_constant and own.get("final_learning_rate", 0) > 0:
+                yield f"{key}.final_learning_rate: has no effect without {key}.schedule=linear"
 
 
 @dataclass
@@ -185,17 +185,6 @@ class AdamOptions(OptimizerOptions):
 
     betas: tuple[FractionBelowOne, FractionBelowOne]
     eps: Positive
-    weight_decay: NonNegative
-
-
-@dataclass
-class RMSpropOptions(OptimizerOptions):
-    """conf/optimizer/rmsprop.yaml."""
-
-    alpha: FractionBelowOne
-    eps: Positive
-    momentum: NonNegative
-    centered: bool
     weight_decay: NonNegative
 
 
@@ -209,12 +198,27 @@ class RMSpropTFOptions(OptimizerOptions):
 
 
 @dataclass
+class RMSpropOptions(RMSpropTFOptions):
+    """conf/optimizer/rmsprop.yaml."""
+
+    momentum: NonNegative
+    centered: bool
+
+
+@dataclass
 class SGDOptions(OptimizerOptions):
     """conf/optimizer/sgd.yaml."""
 
     momentum: NonNegative
     nesterov: bool
     weight_decay: NonNegative
+
+    @classmethod
+    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
+        """Add the rule of Nesterov's momentum."""
+        yield from super().problems(config)
+        if config["optimizer"]["nesterov"] and config["optimizer"]["momentum"] == 0:
+            yield "optimizer.nesterov: expected optimizer.momentum > 0 with it, got 0"
 
 
 @dataclass
@@ -270,18 +274,13 @@ TARGETS: dict[str, dict[str, type]] = {
         "networks.autoencoding.DenseDecoder": DenseDecoderOptions,
         "networks.autoencoding.ConvolutionalDecoder": ConvolutionalDecoderOptions,
     },
-    "memory": {
-        "networks.memory.NoMemory": MemoryOptions,
-        "networks.memory.RNN": RNNOptions,
-        "networks.memory.GRU": GatedMemoryOptions,
-        "networks.memory.LSTM": GatedMemoryOptions,
-    },
+    "memory": dict(MEMORIES),
     "value_head": {
         "networks.heads.MSEValueHead": MSEValueHeadOptions,
         "networks.heads.HuberValueHead": HuberValueHeadOptions,
         "networks.heads.TwoHotValueHead": TwoHotValueHeadOptions,
         "networks.heads.HLGaussValueHead": HLGaussValueHeadOptions,
-        "networks.heads.C51ValueHead": HistogramValueHeadOptions,
+        "networks.heads.C51ValueHead": C51ValueHeadOptions,
         "networks.heads.QuantileValueHead": QuantileValueHeadOptions,
     },
     "auxiliary": {
@@ -305,10 +304,32 @@ TARGETS: dict[str, dict[str, type]] = {
     },
 }
 
-# The keys we read of every other class in the group; the class takes what else it likes.
+KNOWN = {target: options for group in TARGETS.values() for target, options in group.items()}
+
+# What we read of every other class in the group. Beside these keys the class takes what it likes,
+# but an agent only what its own options dataclass has.
 OTHER_TARGETS: dict[str, type] = {
+    "agent": AgentOptions,
+    "value_head": ValueHeadOptions,
     "auxiliary": AuxiliaryOptions,
     "extractor": ExtractorOptions,
     "memory": MemoryOptions,
     "optimizer": OptimizerOptions,
 }
+
+
+def options_of(target: str, trusted_packages: Sequence[str] = ()) -> Any:
+    """Return the options dataclass of a class, None where it has none.
+
+    Of a class in a package that the user trusts it is the class's attribute `Options`.
+
+    Raises:
+        Exception: whatever importing that package raises.
+    """
+    is_own = any(target.startswith(f"{package}.") for package in trusted_packages)
+    if target in KNOWN or not is_own:
+        return KNOWN.get(target)
+    module, _, name = target.rpartition(".")
+    options = getattr(getattr(importlib.import_module(module), name), "Options", None)
+    is_dataclass = isinstance(options, type) and "__dataclass_fields__" in vars(options)
+    return options if is_dataclass else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from conf.schema.extractors import CloningOptions
-from conf.schema.registry import PolicyHeadOptions
+from conf.schema.registry import TARGETS, PolicyHeadOptions
 from conf.schema.types import (
     Count,
     Device,
@@ -90,6 +90,14 @@ class PeriodicEvaluationOptions(EvaluationOptions):
 
 
 @dataclass
+class TaskOptions:
+    """`task` of conf/config.yaml and conf/task/*.yaml, which set other keys too."""
+
+    name: str | None
+    solved_at: float | None
+
+
+@dataclass
 class CheckpointOptions:
     """`checkpoint` of conf/config.yaml."""
 
@@ -107,10 +115,11 @@ class TrackingOptions:
     interval: PositiveCount
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainingRun:
-    """conf/config.yaml, composed."""
+    """conf/config.yaml, composed; runs of before there were tasks have none."""
 
+    task: TaskOptions | None = None
     seed: Count
     total_env_steps: PositiveCount
     device: Device
@@ -141,7 +150,7 @@ class TrainingRun:
     tracking: TrackingOptions
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PretrainingRun(TrainingRun):
     """conf/pretrain.yaml, composed."""
 
@@ -171,6 +180,9 @@ class Comparison:
     format: Literal["text", "markdown", "csv"]
 
 
+PRESETS = ("experiment", "task")
+"""Groups that set the keys of others; the first chooses an option of the second."""
+
 # The primary configuration of each entry point.
 ROOTS: dict[str, type] = {
     "config": TrainingRun,
@@ -179,17 +191,5 @@ ROOTS: dict[str, type] = {
     "compare": Comparison,
 }
 
-# The folders of conf/, one choice each (pomdp: several).
-GROUPS = (
-    "env",
-    "pomdp",
-    "agent",
-    "extractor",
-    "decoder",
-    "memory",
-    "value_head",
-    "auxiliary",
-    "optimizer",
-    "tracking",
-    "experiment",
-)
+# The folders of conf/, one choice each (pomdp, auxiliary: several).
+GROUPS = ("env", *(group for group in TARGETS if group != "wrapper"), "tracking", *PRESETS)

@@ -5,6 +5,7 @@ Checking them is the work of `conf.checking.validation`.
 
 import re
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -81,6 +82,18 @@ class TargetTree:
     group: str
 
 
+class Misfit(str):
+    """A broken rule about a number, told in one line; `fit` is the nearest number that keeps it."""
+
+    fit: int
+
+    def __new__(cls, problem: str, fit: int) -> "Misfit":
+        """Attach the number to the text."""
+        misfit = super().__new__(cls, problem)
+        misfit.fit = fit
+        return misfit
+
+
 Count = Annotated[int, Range(minimum=0)]
 PositiveCount = Annotated[int, Range(minimum=1)]
 NonNegative = Annotated[float, Range(minimum=0)]
@@ -132,3 +145,20 @@ def describe(expected: Any, *, plural: bool = False) -> str:
         return f"{noun}s" if plural else f"{'an' if expected is int else 'a'} {noun}"
     mapping = "mappings" if plural else "a mapping"
     return "null" if expected is type(None) else _NAMES.get(origin or expected, mapping)
+
+
+def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten `{critic: {memory: x}, extractor: y}` to `{"critic.memory": x, "extractor": y}`.
+
+    A mapping that holds a single number or word is a leaf, as is a list; null is left out.
+    """
+    found: dict[str, Any] = {}
+    for key, node in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(node, Mapping) and all(
+            n is None or isinstance(n, Mapping | list) for n in node.values()
+        ):
+            found |= by_path(node, f"{path}.")
+        elif node is not None:
+            found[path] = node
+    return found

@@ -88,8 +88,8 @@ def test_other_targets_name_groups() -> None:
     assert OTHER_TARGETS.keys() <= TARGETS.keys()
 
 
-# Experiments are deltas only: what they mean stands where the default does.
-DEFAULTS = [file for file in FILES if file.parent.name != "experiment"]
+# Tasks and experiments are deltas only: what they mean stands where the default does.
+DEFAULTS = [file for file in FILES if file.parent.name not in ("task", "experiment")]
 
 
 @pytest.mark.parametrize("file", DEFAULTS, ids=lambda file: str(file.relative_to(CONF)))

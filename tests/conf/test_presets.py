@@ -1,25 +1,31 @@
 """A preset gives way to what is typed beside it, and says so; what is refused was typed."""
 
 import functools
+import re
 import warnings
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from conf.checking.validation import checked
 from conf.composing.command_line import InvalidConfiguration, check, load
 from conf.composing.composer import Composer
+from conf.composing.resumption import leaves
 
-PRESETS = sorted(
-    file.stem
-    for file in (Path(__file__).resolve().parents[2] / "conf" / "experiment").glob("*.yaml")
-)
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+PRESETS, TASKS = options("experiment"), options("task")
+MEMORIES, AGENTS = options("memory"), ["ppo", "dqn", "a2c", "pqn"]
 OPTIONS = {
-    "extractor": ("flatten", "impala_cnn", "nature_cnn", "mlp", "vae"),
+    "extractor": options("extractor"),
     "value_head": ("mse", "hl_gauss"),
     "optimizer": ("sgd", "adamw"),
-    "memory": ("none", "lstm"),
-    "agent": ("a2c", "ppo", "dqn", "pqn"),
 }
 
 
@@ -46,25 +52,121 @@ def given(*words: str) -> tuple[DictConfig, list[str]]:
     return config, [str(warning.message) for warning in caught]
 
 
-def assert_taken(preset: str, group: str, option: str) -> None:
-    config, _ = given(f"experiment={preset}", f"{group}={option}")
-    assert config[group].keys() == own(group, option).keys(), (preset, option)
-    assert config[group]._target_ == own(group, option)["_target_"]
+def assert_taken(preset: str, **chosen: str) -> None:
+    """Every option that is typed is the one that is run, and has its keys alone."""
+    config, _ = given(preset, *(f"{group}={option}" for group, option in chosen.items()))
+    for group, option in chosen.items():
+        assert config[group].keys() == own(group, option).keys(), (preset, option)
+        assert config[group]._target_ == own(group, option)["_target_"]
+
+
+def acting(preset: str) -> list[str]:
+    """Return the agents that can act: values are of actions that can be counted."""
+    return ["ppo", "a2c"] if preset.endswith("pendulum") else AGENTS
+
+
+SWAPS = [f"experiment={name}" for name in PRESETS] + [f"task={name}" for name in TASKS]
 
 
 @pytest.mark.parametrize("number", range(len(PRESETS)))
 def test_every_preset_takes_an_option_of_every_group(number: int) -> None:
     """With another preset, another one; all with all are `make test-grid`'s."""
-    for group, options in OPTIONS.items():
-        assert_taken(PRESETS[number], group, options[number % len(options)])
+    chosen = {group: named[number % len(named)] for group, named in OPTIONS.items()}
+    assert_taken(f"experiment={PRESETS[number]}", **chosen)
+
+
+@pytest.mark.parametrize("preset", SWAPS)
+def test_every_preset_takes_every_memory_and_every_agent(preset: str) -> None:
+    """In pairs that hold each of them; all with all are `make test-grid`'s."""
+    agents = acting(preset)
+    for number, memory in enumerate(MEMORIES):
+        assert_taken(preset, agent=agents[(number + len(preset)) % len(agents)], memory=memory)
 
 
 @pytest.mark.grid
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", SWAPS)
 def test_every_preset_takes_every_option(preset: str) -> None:
-    for group, options in OPTIONS.items():
-        for option in options:
-            assert_taken(preset, group, option)
+    for memory in MEMORIES:
+        assert_taken(preset, memory=memory)
+        for agent in acting(preset):
+            assert_taken(preset, agent=agent, memory=memory)
+    for group, named in OPTIONS.items():
+        for option in named:
+            assert_taken(preset, **{group: option})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_experiment_is_a_task_and_what_differs(preset: str) -> None:
+    text = (CONF / "experiment" / f"{preset}.yaml").read_text()
+    first = re.search(r"\ndefaults:\n  - (.*)\n", text)
+    assert first
+    assert first[1].startswith("override /task: ") or first[1] in PRESETS
+    said = OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{preset}.yaml"))
+    del said["defaults"]  # type: ignore[arg-type]
+    words = [f"{group}={option}" for group, option in re.findall(r"override /(.*): (.*)\n", text)]
+    without = dict(leaves(_composer("config", None).chosen(words)))
+    repeated = [key for key, value in leaves(said) if without.get(key, "none") == value]
+    assert [key for key in repeated if not key.startswith("extractor.encoder.")] == []
+
+
+def test_a_task_is_solved_by_any_agent() -> None:
+    config, said = given("task=cartpole_no_velocity", "agent=dqn", "memory=gru")
+    assert config.task == {"name": "cartpole_no_velocity", "solved_at": 475.0}
+    assert (config.env.id, list(config.pomdp)) == ("CartPole-v1", ["mask_velocity"])
+    assert config.agent == own("agent", "dqn")
+    assert said == []
+    assert given()[0].task == {"name": None, "solved_at": None}
+
+
+def test_an_experiment_goes_to_another_task() -> None:
+    """What it says of its own task is left out, what it says of agent and networks stays."""
+    config, said = given("experiment=cartpole_dqn", "task=lunarlander")
+    assert config.task == {"name": "lunarlander", "solved_at": 200.0}
+    assert (config.env.id, config.env.num_envs) == ("LunarLander-v3", 1)
+    assert (config.total_env_steps, config.evaluation.interval) == (1_000_000, 100_000)
+    assert config.agent == given("experiment=cartpole_dqn")[0].agent
+    assert said == [
+        "experiment=cartpole_dqn: left out total_env_steps, evaluation.interval, made for "
+        "task=cartpole, as task=lunarlander is chosen"
+    ]
+    atari = given("experiment=cartpole", "task=atari_pong")[0]
+    assert atari.env == given("task=atari_pong")[0].env
+    assert given("experiment=r2d2", "task=cartpole", "extractor=mlp")[0].env.num_envs == 16
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("task=cartpole", "env=pendulum"),
+        ("task=lunarlander", "+env.kwargs.gravity=-5.0"),
+        ("experiment=cartpole_no_velocity", "pomdp=[]"),
+        ("experiment=cartpole_no_velocity", "~pomdp.mask_velocity"),
+        ("experiment=atari_pong", "env.id=Atari/Breakout-v0"),
+    ],
+)
+def test_another_environment_is_no_longer_the_task(words: tuple[str, ...]) -> None:
+    assert given(*words)[0].task == {"name": None, "solved_at": None}
+
+
+def test_a_run_of_before_there_were_tasks_can_be_read() -> None:
+    stored = OmegaConf.to_container(load([]))
+    del stored["task"]  # type: ignore[arg-type]
+    assert checked(stored) == (stored, [])  # type: ignore[arg-type]
+
+
+def test_the_words_of_a_run_whose_preset_gave_way_may_be_repeated(tmp_path: Path) -> None:
+    words = ("experiment=atari_pong", "env.id=Atari/Breakout-v0", "memory=gru", "env.num_envs=2")
+    begun, said = given(*words)
+    assert said
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(begun))
+    resumed, _ = given(*words, f"resume={tmp_path}")
+    assert {**resumed, "run_dir": "", "resume": None} == {**begun, "run_dir": ""}
+
+
+def test_how_a_task_is_run_is_not_what_it_is() -> None:
+    config, said = given("experiment=lunarlander", "env.num_envs=2", "task.solved_at=250")
+    assert config.task == {"name": "lunarlander", "solved_at": 250.0}
+    assert said == []
 
 
 def test_what_two_options_mean_alike_stays() -> None:
@@ -128,6 +230,21 @@ def test_minibatches_and_sequences_are_cut_to_what_fits() -> None:
     assert (config.memory.sequence_length, len(said)) == (5, 1)
     config, said = given("memory=lstm", "env.num_envs=2")
     assert (config.agent.num_minibatches, len(said)) == (2, 1)
+
+
+def test_numbers_of_a_replay_are_set_to_what_fits() -> None:
+    config, said = given("agent=dqn", "memory=gru", "env.num_envs=64")
+    assert config.agent.learning_starts == 2_048
+    assert said == [
+        "agent.learning_starts=2048, as 1000 leaves 16 steps of each of env.num_envs 64 at the "
+        "first update, fewer than a window: agent.burn_in 0 + sequence 32 + agent.n_step 1 - 1 = 32"
+    ]
+    agent = given("experiment=r2d2", "agent.train_frequency=7")[0].agent
+    assert (agent.train_frequency, agent.sequence_stride) == (7, 35)
+    agent = given("experiment=cartpole_c51", "memory=lstm", "env.num_envs=400")[0].agent
+    assert (agent.buffer_size, agent.batch_size) == (20_000, 128)
+    with pytest.raises(InvalidConfiguration, match=r"1000 / env\.num_envs 400 holds 2 steps"):
+        load(["experiment=cartpole_c51", "env.num_envs=400", "agent.buffer_size=1_000"])
 
 
 def test_a_preset_with_a_fault_of_its_own_is_refused(

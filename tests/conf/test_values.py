@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from conf.checking.validation import problems
+from conf.checking.validation import checked
 from conf.composing.command_line import InvalidConfiguration, load
 
 
@@ -82,10 +82,10 @@ def test_result_is_read_only() -> None:
 
 def test_problems_of_a_plain_dictionary() -> None:
     config: Any = OmegaConf.to_container(load([]))
-    assert problems(config) == []
+    assert checked(config)[1] == []
     config["agent"]["clip_range"] = float("nan")
     del config["checkpoint"]["interval"]
-    assert problems(config) == [
+    assert checked(config)[1] == [
         "checkpoint.interval: missing; expected an integer >= 0",
         "agent.clip_range: expected a number > 0, got nan",
     ]

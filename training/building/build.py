@@ -15,7 +15,7 @@ from agents.learning.parts import Networks
 from agents.replay.replay import Replay
 from agents.replay.ring import StepLayout
 from conf.checking.steps import steps_per_iteration, training_sequence_length
-from conf.schema.registry import by_path
+from conf.schema.types import by_path
 from envs.seeding import environment_seeds
 from envs.wrappers.frame_stack import frame_stacks
 from networks.heads.acting import PolicyHead

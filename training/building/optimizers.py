@@ -14,7 +14,7 @@ from agents.learning.optimizer import Group, Optimizer, RuleFactory
 from agents.learning.parts import Networks, selected
 from agents.learning.schedules import schedule
 from agents.learning.update_rules import SGD, Adam, RAdam, RMSprop, RMSpropTF, TorchRule
-from conf.schema.registry import by_path
+from conf.schema.types import by_path
 from training.building.instantiation import find, plain
 
 _RULES: dict[str, Any] = {
