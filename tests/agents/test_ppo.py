@@ -1,5 +1,6 @@
 """PPO's updates: their signs, when they stop, what they skip, and what must not matter."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -164,7 +165,7 @@ def test_every_pass_is_a_partition_of_its_own(build, spy_on_steps) -> None:
     spy = spy_on_steps(run.agent)
     for _ in range(2):
         learn_once(run)
-    drawn = [call.sequences.tolist() for call in spy.calls]
+    drawn = [call.inputs[1].tolist() for call in spy.calls]
     passes = [drawn[first : first + 3] for first in range(0, 12, 3)]
     for parts in passes:
         assert sorted(number for part in parts for number in part) == list(range(36))
@@ -179,29 +180,31 @@ def test_without_target_kl_every_step_counts(build, spy_on_steps) -> None:
     assert metrics["update/skipped"].item() == 0
 
 
-def test_steps_that_are_not_finite_are_skipped_and_counted(build, monkeypatch) -> None:
+def test_steps_that_are_not_finite_are_skipped_and_counted(
+    build, monkeypatch, spy_on_steps
+) -> None:
     run = build("memory=lstm", "agent.num_epochs=3", "optimizer.weight_decay=0.1")
     agent, loss, calls = run.agent, run.agent.value_head.loss, []
 
     def poisoned(output, target):
-        calls.append(len(calls) in (2, 5))
+        calls.append(len(calls) in (3, 6))
         return loss(output, target) * (float("nan") if calls[-1] else 1.0)
 
     monkeypatch.setattr(agent.value_head, "loss", poisoned)
-    gradient_step, moved = agent._gradient_step, []
+    states: list[list[torch.Tensor]] = []
 
-    def note(*arguments):
-        before = weights_of(agent), *(b.clone() for b in agent.optimizer.rules.buffers())
-        result = gradient_step(*arguments)
-        after = agent.optimizer.flat, *agent.optimizer.rules.buffers()
-        moved.append([not torch.equal(*pair) for pair in zip(before, after, strict=True)])
-        return result
+    def note(*_, **__) -> None:
+        moving = agent.optimizer.flat, *agent.optimizer.rules.buffers()
+        states.append([tensor.clone() for tensor in moving])
 
-    agent._gradient_step = note
+    spy = spy_on_steps(agent, note)
     metrics = learn_once(run)
-    assert len(calls) == 9
-    for was_poisoned, changes in zip(calls, moved, strict=True):
-        assert changes == [not was_poisoned] * 4  # parameters, both moments, the count
+    note()
+    assert len(calls) - 1 == 9  # and the look at what each loss reaches
+    for was_poisoned, (before, after) in zip(calls[1:], itertools.pairwise(states), strict=True):
+        moved = [not torch.equal(*pair) for pair in zip(before, after, strict=True)]
+        assert moved == [not was_poisoned] * 4  # parameters, both moments, the count
+    assert [call.counted for call in spy.calls] == [not was for was in calls[1:]]
     assert metrics["update/skipped"].item() == 2
     assert metrics["update/steps"].item() == 7
     assert weights_of(agent).isfinite().all()
