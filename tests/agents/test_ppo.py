@@ -144,6 +144,7 @@ def test_target_kl_stops_before_the_step_that_went_too_far(build, spy_on_steps) 
     assert 1 < len(counted) < 30
     assert counted == [True] * (len(counted) - 1) + [False]
     assert metrics["update/steps"].item() == len(counted) - 1
+    assert metrics["update/skipped"].item() == 0  # it was left out, not broken
     assert run.agent.optimizer.rules[0].count.item() == len(counted) - 1
 
 
@@ -208,6 +209,40 @@ def test_steps_that_are_not_finite_are_skipped_and_counted(
     assert metrics["update/skipped"].item() == 2
     assert metrics["update/steps"].item() == 7
     assert weights_of(agent).isfinite().all()
+
+
+def test_metrics_are_means_over_the_minibatches(build, spy_on_steps) -> None:
+    run = build("optimizer.learning_rate=0.05", "policy_head.gain=1.0")
+    agent, found, ratios = run.agent, [], []
+
+    @torch.no_grad()
+    def measure(batch, sequences, *, clip_range, entropy_coefficient) -> None:
+        chosen = batch.select(sequences)
+        summary, _ = agent.actor(chosen.observations, chosen.actor_state[0], chosen.is_first)
+        policy, valid = agent.policy_head(summary), chosen.valid
+        log_ratio = (policy.log_prob(chosen.actions) - chosen.old_log_probs)[valid]
+        ratio = log_ratio.exp()
+        is_clipped = (ratio < 1 - clip_range) | (ratio > 1 + clip_range)
+        ratios.append(ratio)
+        found.append(
+            {
+                "policy/entropy": policy.entropy()[valid].mean().item(),
+                "policy/approximate_kl": (ratio - 1 - log_ratio).mean().item(),
+                "policy/clip_fraction": is_clipped.float().mean().item(),
+            }
+        )
+
+    spy = spy_on_steps(agent, measure)
+    metrics = learn_once(run)
+    assert torch.cat(ratios).min() < 0.8
+    assert torch.cat(ratios).max() > 1.2
+    for tag in found[0]:
+        expected = [minibatch[tag] for minibatch in found]
+        assert len(set(expected)) > 1
+        assert metrics[tag].item() == pytest.approx(sum(expected) / 6, rel=1e-4), tag
+    for tag in ("loss/policy", "loss/value"):
+        expected = [call.result.metrics[tag].item() for call in spy.calls]
+        assert metrics[tag].item() == pytest.approx(sum(expected) / 6, rel=1e-4), tag
 
 
 # Schedules
