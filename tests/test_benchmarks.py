@@ -49,10 +49,10 @@ def test_work_is_built_as_it_is_described(work: Throughput) -> None:
     assert config.agent.rollout_length == work.rollout_length
     states = 2 * work.memory_size  # an LSTM's hidden and cell state
     assert agent.actor.memory.state_size == states
-    assert agent.critic.memory.state_size == states
+    assert agent.networks.critic.memory.state_size == states
     if work.memory_size:
-        assert agent.preparation.sequence_length == (work.sequence_length or work.rollout_length)
-        assert (agent.critic is agent.actor) == work.shared_memory
+        assert agent.learner.sequence_length == (work.sequence_length or work.rollout_length)
+        assert agent.networks.shares_backbone == work.shared_memory
         assert not torch.any(collector.collect(agent).observations[..., [1, 3]])
 
 
