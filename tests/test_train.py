@@ -187,7 +187,12 @@ def test_a_run_leaves_what_is_promised(first: Path) -> None:
     tags = {
         value.tag for event in EventFileLoader(str(events)).Load() for value in event.summary.value
     }
-    assert {"episode/return", "evaluation/return", "loss/policy", "gradient_norm/policy_head"} <= tags
+    assert {
+        "episode/return",
+        "evaluation/return",
+        "loss/policy",
+        "gradient_norm/policy_head",
+    } <= tags
 
 
 def test_summary_is_the_contract(first: Path) -> None:
