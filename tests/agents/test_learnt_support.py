@@ -1,4 +1,4 @@
-"""A support that is learnt from targets: who shows them, and that the target network has the same."""
+"""A support that is learnt from targets: who shows them; the target network has the same one."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ def limits(head: torch.nn.Module) -> list[float]:
 
 
 @pytest.mark.parametrize("rescaling", ["false", "true"])
-def test_network_and_target_network_learn_the_same_support_from_targets(build, rescaling: str) -> None:
+def test_both_networks_learn_the_same_support_from_targets(build, rescaling: str) -> None:
     """A reward of 1 at a discount of 0: targets are h(1), and the support twice as wide."""
     run = build(
         "agent=dqn", "value_head=c51", "agent.target_update_interval=1000000", "agent.discount=0",

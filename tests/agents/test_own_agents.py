@@ -231,7 +231,7 @@ def test_an_agent_from_outside_trains_resumes_and_is_refused_in_words(tmp_path: 
     assert done.returncode == 0, done.stderr
     config = OmegaConf.load(run_dir / "config.yaml")
     assert (config.agent.baseline, config.agent.rollout_length) == (0.5, 16)
-    resumed = train(f"resume={run_dir}", "total_env_steps=400")
+    resumed = train(f"resume={run_dir}", "total_env_steps=400", "trusted_packages=[toys]")
     assert resumed.returncode == 0, resumed.stderr
     summary = OmegaConf.load(run_dir / "summary.json")
     assert summary.status == "finished"
