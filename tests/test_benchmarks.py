@@ -63,7 +63,8 @@ def test_work_with_a_replay_is_built_as_it_is_described(work: Replaying) -> None
     )
     assert (collector.environments.num_envs, config.agent.train_frequency) == (1, 4)
     assert config.agent.replay_ratio * work.steps_per_iteration == 1  # an update every four steps
-    assert (config.agent.batch_size, agent.batch_size) == (work.batch_size, work.batch_size)
+    batch_sizes = (config.agent.batch_size, agent.options.batch_size)
+    assert batch_sizes == (work.batch_size, work.batch_size)
     assert config.agent.epsilon == config.agent.final_epsilon == work.epsilon
     trained = sum(p.numel() for part in agent.parts().values() for p in part)
     assert trained == (1_687_206 if work.images else 320 + 4160 + 130)  # stable-baselines3's
