@@ -20,18 +20,22 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture
-def build_run() -> Iterator[Callable[[Sequence[str]], Any]]:
-    """Builds what a command line asks for: `config, environments, agent, collector`."""
+def build_run() -> Iterator[Callable[..., Any]]:
+    """Builds what a command line asks for: `config, environments, agent, collector`.
+
+    With `environments` it is built for these, in place of those that the words name.
+    """
     from conf.composing.command_line import load
     from training.building.build import build_agent, build_collector
     from training.building.environments import build_environments
 
     made = []
 
-    def build(words: Sequence[str]) -> SimpleNamespace:
+    def build(words: Sequence[str], *, environments: Any = None) -> SimpleNamespace:
         config = load(words)
-        environments = build_environments(config, num_envs=config.env.num_envs)
-        made.append(environments)
+        if environments is None:
+            environments = build_environments(config, num_envs=config.env.num_envs)
+            made.append(environments)
         agent = build_agent(
             config,
             environments.single_observation_space,

@@ -234,7 +234,7 @@ def _by_part(combination: Combination) -> str | None:
         return None
     if observations in IMAGES and combination.get("vectors") != "plain":
         return None
-    return r"^extractor: networks\.composite\.DictExtractor reads Dict .*; use extractor=\w+$"
+    return r"^extractor: networks\.extractors\.DictExtractor reads Dict .*; use extractor=\w+$"
 
 
 def _of_no_image(combination: Combination) -> str | None:

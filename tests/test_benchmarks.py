@@ -51,10 +51,10 @@ def test_work_is_built_as_it_is_described(work: Throughput) -> None:
     assert config.agent.rollout_length == work.rollout_length
     states = 2 * work.memory_size  # an LSTM's hidden and cell state
     assert agent.actor.memory.state_size == states
-    assert agent.critic.memory.state_size == states
+    assert agent.networks.critic.memory.state_size == states
     if work.memory_size:
-        assert agent.preparation.sequence_length == (work.sequence_length or work.rollout_length)
-        assert (agent.critic is agent.actor) == work.shared_memory
+        assert agent.learner.sequence_length == (work.sequence_length or work.rollout_length)
+        assert agent.networks.shares_backbone == work.shared_memory
         assert not torch.any(collector.collect(agent).observations[..., [1, 3]])
 
 
@@ -65,7 +65,8 @@ def test_work_with_a_replay_is_built_as_it_is_described(work: Replaying) -> None
     )
     assert (collector.environments.num_envs, config.agent.train_frequency) == (1, 4)
     assert config.agent.replay_ratio * work.steps_per_iteration == 1  # an update every four steps
-    assert (config.agent.batch_size, agent.batch_size) == (work.batch_size, work.batch_size)
+    batch_sizes = (config.agent.batch_size, agent.options.batch_size)
+    assert batch_sizes == (work.batch_size, work.batch_size)
     assert config.agent.epsilon == config.agent.final_epsilon == work.epsilon
     trained = sum(p.numel() for part in agent.parts().values() for p in part)
     assert config.precision == ("bf16" if work.half_precision else "float32")

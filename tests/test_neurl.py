@@ -246,7 +246,7 @@ def test_no_finished_episode_is_no_mean() -> None:
 
 def test_building_is_what_the_command_line_says() -> None:
     policy = neurl.build(*SMALL, "memory=gru", "memory.hidden_size=7", "agent.discount=0.5")
-    assert policy.agent.preparation.discount == 0.5
+    assert policy.agent.options.discount == 0.5
     assert policy.agent.actor.memory.state_size == 7
     same = neurl.build(*SMALL, "memory=gru", "memory.hidden_size=7", "agent.discount=0.5")
     assert torch.equal(policy.agent.optimizer.flat, same.agent.optimizer.flat)

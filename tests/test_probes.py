@@ -113,15 +113,15 @@ def learner(agent: str) -> Learn:
 def values(policy: neurl.Policy, observations: Sequence[float]) -> list[float]:
     """V of each observation as an episode's first; that of the best action, of actions' values."""
     agent = policy.agent
-    backbone = agent.networks.backbones.get("critic", agent.actor)
+    backbone, head = agent.networks.critic, agent.networks.value_head
     rows = torch.tensor(observations)[None, :, None]  # [T=1, B, 1]
     size = len(observations)
     with torch.no_grad():
         summary, _ = backbone(
             rows, backbone.memory.initial_state(size), torch.ones(1, size, dtype=torch.bool)
         )
-        found = agent.value_head.value(agent.value_head(summary))[0]
-        found = agent.target.scale.inverse(found) if isinstance(agent, DQN) else found
+        found = head.value(head(summary))[0]
+        found = agent.scale.inverse(found) if isinstance(agent, DQN) else found
         return (found if found.ndim == 1 else found.amax(-1)).tolist()
 
 
@@ -240,7 +240,7 @@ def test_histograms_follow_values_out_of_their_support(learn: Learn, head: str) 
     words = ["agent.discount=0.7", "agent.gae_lambda=0.5", "optimizer.learning_rate=0.1"]
     policy = learn("Endless", f"value_head={head}", *words)
     assert values(policy, [1.0]) == pytest.approx([1 / 0.3], abs=0.15)
-    low, high = policy.agent.value_head.support.limits.tolist()
+    low, high = policy.agent.networks.value_head.support.limits.tolist()
     assert -low == high
     assert 1 / 0.3 < high < 8  # begun at 2 to 3: of rewards of 1 and values of 0
 

@@ -187,7 +187,12 @@ def test_a_run_leaves_what_is_promised(first: Path) -> None:
     tags = {
         value.tag for event in EventFileLoader(str(events)).Load() for value in event.summary.value
     }
-    assert {"episode/return", "evaluation/return", "loss/policy", "gradient_norm/actor"} <= tags
+    assert {
+        "episode/return",
+        "evaluation/return",
+        "loss/policy",
+        "gradient_norm/policy_head",
+    } <= tags
 
 
 def test_summary_is_the_contract(first: Path) -> None:
@@ -396,7 +401,8 @@ def test_a_users_own_parts_work_from_end_to_end(shell, monkeypatch) -> None:
     ]
     shell("train.py", *words, *(word for word in SMALL if "hidden_sizes" not in word))
     run = shell.directory / "runs" / "mine"
-    assert summary_of(run)["parameters"]["memory"] == 2 * (6 * 5 + 5)
+    parameters = summary_of(run)["parameters"]
+    assert parameters["actor.memory"] == parameters["critic.memory"] == 6 * 5 + 5
     evaluated = ["run=runs/mine", "evaluation.episodes=2"]
     shell("evaluate.py", *evaluated, "trusted_packages=[my_package]")
     lines = shell.refused("evaluate.py", *evaluated, problems=2)

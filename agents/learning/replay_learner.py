@@ -90,7 +90,7 @@ class ReplayLearner(nn.Module):
         if self.reward_scaling is not None and self.reward_scaling.learns:
             own = trajectory.to(agent.device)
             self.reward_scaling.observe(own.rewards, own.is_first[0], own.ended, own.valid)
-        resets = np.count_nonzero(trajectory.is_first[1:].numpy())
+        resets = int(np.count_nonzero(trajectory.is_first[1:].numpy()))
         steps = trajectory.rewards.numel() - resets
         due, copies = self.clock.advance(steps, is_ready=self.replay.num_windows > 0)
         if copies:  # between blocks of gradient steps, never inside of one

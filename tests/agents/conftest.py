@@ -1,34 +1,18 @@
 """Agents, environments and trajectories in few words."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
-import numpy as np
 import pytest
 import torch
 from gymnasium.vector import SyncVectorEnv
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.a2c import A2C
-from agents.learning.actor_critic import ActorCritic
-from agents.learning.on_policy import Preparation
-from agents.learning.optimizer import Group, Optimizer
-from agents.learning.parts import AuxiliaryLosses
-from agents.learning.schedules import schedule
-from agents.learning.sequences import Batch
-from agents.learning.update_rules import Adam
-from agents.ppo import PPO
 from agents.trajectory import Trajectory
-from networks.backbone import Backbone
-from networks.extractors.mlp import Flatten
-from networks.heads.policy import make_policy_head
-from networks.heads.values import MSEValueHead, StateLayers
-from networks.inputs import make_input
-from networks.memory.memories import CellMemory, Memory
-from networks.normalization import NoNormalization, NoRewardScaling
+from networks.memory.memories import CellMemory
+from networks.observations import map_observations
 
 SMALL = [
     "device=cpu",
@@ -46,7 +30,6 @@ SMALL_DQN = [
     "agent.learning_starts=24",
 ]
 OF_EPOCHS = ("num_epochs", "num_minibatches")
-OF_PPO_ALONE = (*OF_EPOCHS, "clip_range", "value_clip_range", "target_kl")
 
 
 def defaults_for(overrides: Sequence[str]) -> list[str]:
@@ -71,9 +54,15 @@ def defaults_for(overrides: Sequence[str]) -> list[str]:
 def build(build_run: Callable[..., Any]) -> Callable[..., Any]:
     """Builds what a command line asks for, small: `config, environments, agent, collector`.
 
-    CartPole of at most 7 steps, so that episodes begin and end within every rollout.
+    CartPole of at most 7 steps, so that episodes begin and end within every rollout. Of words for
+    one key the last counts.
     """
-    return lambda *overrides: build_run([*defaults_for(overrides), *overrides])
+
+    def build(*overrides: str, **given: Any) -> SimpleNamespace:
+        words = {word.partition("=")[0]: word for word in overrides}
+        return build_run([*defaults_for(overrides), *words.values()], **given)
+
+    return build
 
 
 class CountingMemory(CellMemory):
@@ -99,91 +88,27 @@ class CountingMemory(CellMemory):
         return torch.cat([inputs, state], dim=-1), state + 1
 
 
-def build_around(
-    kind: type[PPO] | type[A2C],
-    memories: Sequence[Memory],
-    inputs: nn.Module,
-    action_space: gymnasium.Space[Any],
-    **changes: Any,
-) -> PPO | A2C:
-    """Builds an agent around memories (one: shared; two: actor's and critic's), without layers."""
-    normalization = changes.pop("normalization", NoNormalization())
-    backbones = [
-        Backbone(
-            inputs=inputs,
-            normalization=normalization,
-            extractor=(extractor := Flatten(inputs.shape)),
-            feature_size=extractor.output_size,
-            memory=memory,
-            frozen_until=0.0,
-            half_precision=False,
-        )
-        for memory in memories
-    ]
-    layers: dict[str, Any] = {
-        "hidden_sizes": [],
-        "activation": "tanh",
-        "initialization": "orthogonal",
-        "gain": 0.1,
-    }
-    torch.manual_seed(0)
-    networks = ActorCritic(
-        backbones[0],
-        backbones[-1],
-        make_policy_head(action_space, memories[0].output_size, **layers, initial_log_std=0.0),
-        MSEValueHead(partial(StateLayers, memories[-1].output_size, **layers)),
-        AuxiliaryLosses({}, {}),
-    )
-    of_the_returns: dict[str, Any] = {
-        "reward_scaling": NoRewardScaling(),
-        "num_envs": 3,
-        "sequence_length": 4,
-        "discount": 0.9,
-        "gae_lambda": 0.8,
-    }
-    of_the_returns |= {key: changes.pop(key) for key in of_the_returns.keys() & changes.keys()}
-    options: dict[str, Any] = {
-        "networks": networks,
-        "preparation": Preparation(networks, **of_the_returns),
-        "optimizer": lambda parts: Optimizer(
-            parts,
-            rule=lambda parameters, decay: Adam(
-                parameters, betas=(0.9, 0.999), eps=1e-5, weight_decay=decay, decoupled=False
-            ),
-            default=Group(schedule("constant", 1e-3, 0.0), weight_decay=0.0, frozen_until=0),
-            groups={},
-            routes={},
-            max_grad_norm=0.5,
-        ),
-        "generator": np.random.default_rng(0),
-        "num_epochs": 2,
-        "num_minibatches": 3,
-        "clip_range": schedule("constant", 0.2, 0.0),
-        "value_clip_range": None,
-        "value_coefficient": 0.5,
-        "entropy_coefficient": schedule("constant", 0.0, 0.0),
-        "normalize_advantages": True,
-        "target_kl": None,
-        "compile": False,
-    }
-    if kind is not PPO:
-        options = {key: value for key, value in options.items() if key not in OF_PPO_ALONE}
-    return kind(**{**options, **changes})
+class Forgetful(CellMemory):
+    """Hands on what it reads; its state is empty of meaning, and cleared at each step."""
+
+    state_size = 1
+
+    def __init__(self, input_size: int) -> None:
+        super().__init__()
+        self.output_size = input_size
+
+    def step(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return inputs, torch.zeros_like(state)
 
 
-def build_ppo(
-    memories: Sequence[Memory],
-    observation_space: gymnasium.Space[Any],
-    action_space: gymnasium.Space[Any],
-    **changes: Any,
-) -> PPO:
-    """Builds PPO around given memories, for what its environments emit."""
-    return build_around(PPO, memories, make_input(observation_space), action_space, **changes)
-
-
-def prepared(agent: PPO | A2C, trajectory: Trajectory) -> Batch:
-    """The batch that the agent learns from, as it prepares it."""
-    return agent.preparation(trajectory)
+FORGETFUL = ["memory._target_=tests.agents.conftest.Forgetful", "trusted_packages=[tests]"]
+COUNTING = [
+    "extractor=flatten",
+    "memory._target_=tests.agents.conftest.CountingMemory",
+    "trusted_packages=[tests]",
+    "env.id=neurl/Counting-v0",
+]
+"""Words for an agent whose memory, or memories, count; without layers before them."""
 
 
 def counting_environments(ending: str) -> SyncVectorEnv:
@@ -228,50 +153,79 @@ def make_trajectory(
 
 
 class StepSpy:
-    """Stands in for an agent's gradient step and keeps its arguments and results."""
+    """Stands in for an agent's gradient step, takes it, and keeps what goes in and comes out.
 
-    def __init__(self, agent: PPO) -> None:
+    Args:
+        before: called with the step's arguments before each.
+    """
+
+    def __init__(self, agent: Any, before: Callable[..., object] | None = None) -> None:
         self.calls: list[Any] = []
-        self._step = agent._gradient_step
-        agent._gradient_step = self
+        self.agent, self.step, self.before = agent, agent.gradient_step, before
+        agent.gradient_step = self
 
-    def __call__(
-        self, batch, sequences, active, pace, auxiliary_weights, clip_range, entropy_coefficient
-    ):
-        result = self._step(
-            batch, sequences, active, pace, auxiliary_weights, clip_range, entropy_coefficient
-        )
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.step, name)
+
+    def __call__(self, *inputs: Any, **scheduled: Tensor) -> Any:
+        if self.before is not None:
+            self.before(*inputs, **scheduled)
+        pace = self.agent.optimizer.pace(self.agent.progress, self.agent.env_steps)
+        result = self.step(*inputs, **scheduled)
         self.calls.append(
             SimpleNamespace(
-                batch=batch,
-                sequences=sequences,
+                inputs=inputs,
+                scheduled=scheduled,
+                **{name: value.item() for name, value in scheduled.items()},
                 learning_rate=pace.rates[0].item(),
-                clip_range=clip_range.item(),
-                entropy_coefficient=entropy_coefficient.item(),
-                counted=bool(result[0][-2]),
+                counted=bool(result.counts),
+                result=result,
             )
         )
         return result
 
 
-@pytest.fixture
-def counting_memory() -> type[CountingMemory]:
-    return CountingMemory
+@torch.no_grad()
+def act_in_torch(
+    agent: Any, observations: Any, state: Tensor, is_first: Tensor, *, explore: bool
+) -> tuple[Tensor, Tensor]:
+    """Choose actions as `Agent.act` does, without a numpy form of anything."""
+    noise = agent.policy_head.noise(agent.generator, len(is_first)) if explore else None
+    stream = map_observations(lambda part: part[None], observations)
+    summary, after = agent.actor(stream, state, is_first[None])
+    policy = agent.policy_head(summary[0])
+    return policy.mode() if noise is None else policy.sample(torch.from_numpy(noise)), after
 
 
-@pytest.fixture(name="build_ppo")
-def build_ppo_fixture() -> Callable[..., PPO]:
-    return build_ppo
+def has_mirror(agent: Any) -> bool:
+    """Whether all of what acts has a numpy form."""
+    return agent.actor.mirror() is not None and agent.policy_head.mirror() is not None
 
 
-@pytest.fixture(name="build_around")
-def build_around_fixture() -> Callable[..., PPO | A2C]:
-    return build_around
+NO_NOISE = (None, None, None)
 
 
-@pytest.fixture(name="prepared")
-def prepared_fixture() -> Callable[..., Batch]:
-    return prepared
+def targets_of(agent: Any, window: Trajectory, noise: Any = NO_NOISE) -> Tensor:
+    """What DQN's values of windows are fitted to, as its losses make it."""
+    head, kept = agent.networks.value_head, []
+    target = head.target
+
+    def note(*arguments: Any) -> Tensor:
+        kept.append(target(*arguments))
+        return kept[0]
+
+    head.target = note
+    agent.losses(window, None, noise)
+    del head.target
+    (found,) = kept
+    return found
+
+
+def gradients_of(agent: Any, result: Any) -> list[Tensor]:
+    """Gradients of a step before clipping, one for each of `optimizer.trainable`."""
+    parameters = agent.optimizer.trainable
+    parts = result.gradients.split([parameter.numel() for parameter in parameters])
+    return [part.view_as(p) for part, p in zip(parts, parameters, strict=True)]
 
 
 @pytest.fixture(params=["terminated", "truncated", "both"])
@@ -287,5 +241,5 @@ def trajectory() -> Callable[..., Trajectory]:
 
 
 @pytest.fixture
-def spy_on_steps() -> Callable[[PPO], StepSpy]:
+def spy_on_steps() -> type[StepSpy]:
     return StepSpy

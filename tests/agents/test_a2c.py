@@ -2,7 +2,6 @@
 
 import copy
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -17,26 +16,6 @@ def learn_once(run) -> dict[str, torch.Tensor]:
 
 def weights_of(agent) -> torch.Tensor:
     return agent.optimizer.flat.clone()
-
-
-class DescentSpy:
-    """Stands in for an optimizer's descent and keeps what it was given and what it did."""
-
-    def __init__(self, agent) -> None:
-        self.calls: list[SimpleNamespace] = []
-        self._descend = agent.optimizer.descend
-        agent.optimizer.descend = self
-
-    def __call__(self, losses, pace, active):
-        counts, gradients = self._descend(losses, pace, active)
-        self.calls.append(
-            SimpleNamespace(
-                learning_rate=pace.rates[0].item(),
-                counts=counts.tolist(),
-                gradients=gradients.clone(),
-            )
-        )
-        return counts, gradients
 
 
 # Equivalence
@@ -56,29 +35,31 @@ SAME = {"agent.gae_lambda": "1.0", "agent.normalize_advantages": "false"}
 
 
 @pytest.mark.parametrize("words", SETTINGS.values(), ids=SETTINGS)
-def test_one_step_of_ppo_without_clipping_is_the_same(build, words: list[str]) -> None:
+def test_one_step_of_ppo_without_clipping_is_the_same(
+    build, spy_on_steps, words: list[str]
+) -> None:
     given = {word.partition("=")[0] for word in words}
     common = [*words, *(f"{key}={value}" for key, value in SAME.items() if key not in given)]
     a2c = build("agent=a2c", "agent.discount=0.9", *common)
     ppo = build(*ONE_STEP, "agent.discount=0.9", *common)
     assert torch.equal(weights_of(a2c.agent), weights_of(ppo.agent))
-    spies = DescentSpy(a2c.agent), DescentSpy(ppo.agent)
+    spies = spy_on_steps(a2c.agent), spy_on_steps(ppo.agent)
     for _ in range(3):  # of a common experience, into which memories carry what was learnt
         trajectory = a2c.collector.collect(a2c.agent)
         for agent in (a2c.agent, ppo.agent):
             agent.learn(copy.deepcopy(trajectory))
-        found, expected = (spy.calls[-1].gradients for spy in spies)
+        found, expected = (spy.calls[-1].result.gradients for spy in spies)
         assert found.norm() > 1e-3
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
         torch.testing.assert_close(weights_of(a2c.agent), weights_of(ppo.agent), rtol=0, atol=1e-6)
-        assert [spy.calls[-1].counts for spy in spies] == [[1.0, 0.0]] * 2
+        assert all(spy.calls[-1].counted for spy in spies)
     assert len(spies[0].calls) == 3
 
 
 # Returns
 
 
-def test_returns_reach_as_far_as_the_rollout(build, trajectory, prepared) -> None:
+def test_returns_reach_as_far_as_the_rollout(build, trajectory) -> None:
     """Lambda 1, discount 0.5: r_t + 0.5 r_{t+1} + ... + the value that the rollout ends on."""
     run = build(
         "agent=a2c",
@@ -98,7 +79,7 @@ def test_returns_reach_as_far_as_the_rollout(build, trajectory, prepared) -> Non
         state, first = torch.zeros(1, 0), torch.zeros(1, 1, dtype=torch.bool)
         summary, _ = agent.critic(torch.full((1, 1, 1), 0.7), state, first)
         last = agent.value_head(summary).item()
-    batch = prepared(agent, stream)
+    batch, _ = agent.prepare(stream)
     returns = batch.returns.view(3, 2)  # sequences of one step, window by window
     # 16 + last / 2;  4 + that / 2;  1 + that / 2
     expected = [1 + (4 + (16 + last / 2) / 2) / 2, 4 + (16 + last / 2) / 2, 16 + last / 2]
@@ -158,7 +139,9 @@ def test_the_entropy_bonus_alone_raises_entropy(build, trajectory, coefficient, 
 # Steps
 
 
-def test_every_rollout_is_one_step_at_the_schedules_of_the_steps_before_it(build) -> None:
+def test_every_rollout_is_one_step_at_the_schedules_of_the_steps_before_it(
+    build, spy_on_steps
+) -> None:
     run = build(
         "agent=a2c",
         "optimizer.learning_rate=0.01",
@@ -167,41 +150,26 @@ def test_every_rollout_is_one_step_at_the_schedules_of_the_steps_before_it(build
         "agent.entropy_coefficient=0.1",
         "agent.entropy_coefficient_schedule=linear",
     )
-    spy, total, before, rounds = DescentSpy(run.agent), 200, 0, 0
-    coefficients: list[float] = []
-    gradient_step = run.agent._gradient_step
-
-    def note(batch, pace, auxiliary_weights, entropy_coefficient):
-        coefficients.append(entropy_coefficient.item())
-        return gradient_step(batch, pace, auxiliary_weights, entropy_coefficient)
-
-    run.agent._gradient_step = note
+    spy, total, before, rounds = spy_on_steps(run.agent), 200, 0, 0
     for iteration in iterations(run.agent, run.collector, total_env_steps=total):
         rounds += 1
-        assert len(spy.calls) == len(coefficients) == rounds
+        assert len(spy.calls) == rounds
         rate = 0.01 - before / total * 0.008
         assert spy.calls[-1].learning_rate == pytest.approx(rate)
         assert iteration.metrics["schedule/learning_rate"].item() == pytest.approx(rate)
-        assert coefficients[-1] == pytest.approx(0.1 * (1 - before / total))
+        assert spy.calls[-1].entropy_coefficient == pytest.approx(0.1 * (1 - before / total))
         assert iteration.metrics["update/steps"].item() == 1
         before = iteration.env_steps
     assert rounds > 5
     assert run.agent.optimizer.rules[0].count.item() == rounds
 
 
-def test_all_sequences_are_in_the_step(build, prepared) -> None:
+def test_all_sequences_are_in_the_step(build, spy_on_steps) -> None:
     run = build("agent=a2c", "memory=gru", "memory.sequence_length=4")
-    seen: list[Any] = []
-    gradient_step = run.agent._gradient_step
-
-    def note(batch, *rest):
-        seen.append(batch)
-        return gradient_step(batch, *rest)
-
-    run.agent._gradient_step = note
-    trajectory = run.collector.collect(run.agent)
+    spy, trajectory = spy_on_steps(run.agent), run.collector.collect(run.agent)
     run.agent.learn(trajectory)
-    (batch,) = seen
+    (call,) = spy.calls
+    batch, _ = call.inputs
     assert torch.equal(batch.actions, to_sequences(trajectory.actions, 4))
     assert batch.actor_state.shape == (1, 9, 5)
 

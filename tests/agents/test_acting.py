@@ -1,12 +1,14 @@
 """Acting: mirrors act as PyTorch does, with the weights of the moment, on one generator's noise."""
 
 import copy
+import functools
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.agents.conftest import act_in_torch, has_mirror
 from training.evaluation.evaluation import evaluate
 
 RUNS = {
@@ -32,15 +34,14 @@ def run(request, build) -> SimpleNamespace:
 
 def play(run, act, steps: int = 50) -> tuple[torch.Tensor, torch.Tensor]:
     """Actions and states of an agent that acts through `act`, in environments begun anew."""
-    environments, random = run.environments, np.random.default_rng(7)
+    environments, run.agent.generator = run.environments, np.random.default_rng(7)
     observations, _ = environments.reset(seed=[1, 2, 3])
     is_first, ended = np.ones(3, bool), np.zeros(3, bool)
     state, actions, states = run.agent.initial_state(3), [], []
     opened = 0
     for _ in range(steps):
         seen = torch.from_numpy(np.array(observations))
-        noise = run.agent.policy_head.noise(random, 3)
-        chosen, state = act(seen, state, torch.from_numpy(is_first), noise)
+        chosen, state = act(seen, state, torch.from_numpy(is_first), explore=True)
         actions.append(chosen)
         states.append(state)
         sent = run.agent.to_environment(chosen)
@@ -52,16 +53,9 @@ def play(run, act, steps: int = 50) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_mirror_acts_like_torch_through_resets(run) -> None:
-    agent = run.agent
-    mirror = agent._build_mirror()
-    assert mirror is not None
-
-    def act_in_numpy(observations, state, is_first, noise):
-        arrays = (observations.numpy(), state.numpy(), is_first.numpy(), noise)
-        return tuple(torch.from_numpy(array) for array in mirror(*arrays))
-
-    actions, states = play(run, act_in_numpy)
-    expected_actions, expected_states = play(run, agent._act_in_torch)
+    assert has_mirror(run.agent)
+    actions, states = play(run, run.agent.act)
+    expected_actions, expected_states = play(run, functools.partial(act_in_torch, run.agent))
     assert actions.dtype == expected_actions.dtype
     torch.testing.assert_close(actions, expected_actions, rtol=0, atol=1e-5)
     torch.testing.assert_close(states, expected_states, rtol=0, atol=1e-5)
@@ -76,7 +70,7 @@ def look(run) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def assert_acts_with_current_weights(agent, seen) -> None:
     found = agent.act(*seen, explore=False)
-    expected = agent._act_in_torch(*seen, None)
+    expected = act_in_torch(agent, *seen, explore=False)
     for tensor, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(tensor, reference, rtol=0, atol=1e-5)
 
@@ -104,7 +98,7 @@ def test_acting_follows_training_loading_and_moving(run, build) -> None:
 
 def test_networks_without_mirror_act_in_torch(build) -> None:
     run = build("memory=lstm", "extractor.activation=gelu")
-    assert run.agent._build_mirror() is None
+    assert not has_mirror(run.agent)
     assert run.agent.act(*look(run), explore=True)[0].shape == (3,)
 
 

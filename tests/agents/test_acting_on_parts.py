@@ -13,6 +13,7 @@ from torch import Tensor
 from agents.agent import Agent
 from conf.composing.command_line import load
 from networks.observations import map_observations
+from tests.agents.conftest import act_in_torch, has_mirror
 from training.building.build import build_agent
 from training.evaluation.policy import Policy
 
@@ -79,19 +80,18 @@ def stream(steps: int, size: int) -> dict[str, Tensor]:
 def test_mirror_acts_on_parts_like_torch(extractor, actions) -> None:
     agent = build("memory=gru", "memory.hidden_size=5", *extractor, actions=actions)
     agent.actor.observe(stream(20, 3), torch.ones(20, 3, dtype=torch.bool))
-    mirror, random = agent._build_mirror(), np.random.default_rng(0)
-    assert mirror is not None
+    assert has_mirror(agent)
     state = expected_state = agent.initial_state(3)
     seen = set()
     for step, parts in enumerate(observations(10, 3)):
-        is_first, noise = torch.tensor([step == 0, step % 3 == 0, False]), None
-        if step % 2:
-            noise = agent.policy_head.noise(random, 3)
-        arrays = map_observations(Tensor.numpy, parts)
-        found, after = mirror(arrays, state.numpy(), is_first.numpy(), noise)
-        expected, expected_state = agent._act_in_torch(parts, expected_state, is_first, noise)
-        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-5)
-        state = torch.from_numpy(after)
+        is_first, explore = torch.tensor([step == 0, step % 3 == 0, False]), step % 2 == 1
+        with agent.using(np.random.default_rng(step)):
+            found, state = agent.act(parts, state, is_first, explore=explore)
+        with agent.using(np.random.default_rng(step)):
+            expected, expected_state = act_in_torch(
+                agent, parts, expected_state, is_first, explore=explore
+            )
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
         torch.testing.assert_close(state, expected_state, rtol=0, atol=1e-5)
         sent = agent.to_environment(expected)
         assert all(actions.contains(action) for action in sent)
@@ -106,7 +106,7 @@ def test_an_agent_acts_on_parts_with_and_without_a_mirror() -> None:
         actions, state = agent.act(
             parts, agent.initial_state(3), torch.ones(3, dtype=torch.bool), explore=True
         )
-        assert (agent._mirror is not None) == (activation == "tanh")
+        assert has_mirror(agent) == (activation == "tanh")
         assert actions.shape == (3, 4)
         assert state.shape == (3, 0)
 

@@ -1,12 +1,11 @@
 """What auxiliary losses weigh: each its own weight, by the run's progress, on every backbone."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from networks.autoencoding.losses import AuxiliaryLoss, Reading, Source
+from tests.agents.conftest import gradients_of
 
 
 class Constant(AuxiliaryLoss):
@@ -55,20 +54,22 @@ WORDS = [
     ids=lambda part: " ".join(part) if isinstance(part, list) else "",
 )
 def test_losses_are_weighed_by_progress_and_added_up_over_backbones(
-    build, words: list[str], backbones: int, progress: float
+    build, spy_on_steps, words: list[str], backbones: int, progress: float
 ) -> None:
-    """0.5 (1 - progress) * 3 and 2 * 6, for each backbone."""
+    """The gradients of the levels: 0.5 (1 - progress) and 2 * 2, for each backbone."""
     run = build(*words, *WORDS)
-    agent, descend, found = run.agent, run.agent.optimizer.descend, []
-
-    def note(losses: dict[str, Tensor], *rest: Any) -> Any:
-        found.append(losses["auxiliary"].item())
-        return descend(losses, *rest)
-
-    agent.optimizer.descend = note
-    while not found:
+    agent, spy = run.agent, spy_on_steps(run.agent)
+    while not spy.calls:
         agent.progress = progress
         metrics = agent.learn(run.collector.collect(agent))
-    expected = backbones * (0.5 * (1 - progress) * 3 + 2.0 * 6)
-    assert found[0] == pytest.approx(expected)
+    levels = {id(p): name for name, p in agent.named_parameters() if name.endswith(".level")}
+    found = gradients_of(agent, spy.calls[0].result)
+    by_loss = {"one": [], "two": []}
+    for parameter, gradient in zip(agent.optimizer.trainable, found, strict=True):
+        if id(parameter) in levels:
+            by_loss[levels[id(parameter)].split(".")[-2]].append(gradient.item())
+    assert by_loss == {
+        "one": pytest.approx([0.5 * (1 - progress)] * backbones),
+        "two": pytest.approx([2.0 * 2] * backbones),
+    }
     assert metrics["loss/one"].item() == pytest.approx(3 * backbones, rel=0.1)

@@ -115,7 +115,6 @@ def foreign(parameters: list[nn.Parameter], factory: Any) -> Optimizer:
         rule=lambda vector, decay: TorchRule(vector, factory=factory, weight_decay=decay),
         default=Group(schedule("constant", 0.01, 0.0), weight_decay=0.0, frozen_until=0),
         groups={},
-        routes={},
         max_grad_norm=1.0,
     )
 
@@ -128,8 +127,8 @@ def network() -> nn.Linear:
 def descend(module: nn.Module, optimizer: Optimizer, first: int, last: int) -> None:
     for step in range(first, last):
         rows = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
-        losses = {"actor": module(rows).square().mean()}
-        optimizer.descend(losses, optimizer.pace(0.0, 0), torch.tensor(True))
+        gradients = torch.autograd.grad(module(rows).square().mean(), list(module.parameters()))
+        optimizer.step(gradients, optimizer.pace(0.0, 0), None)
 
 
 @pytest.mark.parametrize("factory", FOREIGN.values(), ids=FOREIGN)

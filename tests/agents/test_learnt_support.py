@@ -1,9 +1,7 @@
-"""A support that is learnt from targets: who shows them, and that the slow copy has the same."""
+"""A support that is learnt from targets: who shows them; the target network has the same one."""
 
 import pytest
 import torch
-
-from agents.learning.on_policy import Preparation
 
 
 def limits(head: torch.nn.Module) -> list[float]:
@@ -11,21 +9,21 @@ def limits(head: torch.nn.Module) -> list[float]:
 
 
 @pytest.mark.parametrize("rescaling", ["false", "true"])
-def test_network_and_copy_learn_the_same_support_from_targets(build, rescaling: str) -> None:
+def test_both_networks_learn_the_same_support_from_targets(build, rescaling: str) -> None:
     """A reward of 1 at a discount of 0: targets are h(1), and the support twice as wide."""
     run = build(
         "agent=dqn", "value_head=c51", "agent.target_update_interval=1000000", "agent.discount=0",
         f"agent.value_rescaling={rescaling}",
     )  # fmt: skip
     agent = run.agent
-    copy = agent.target.network.get_submodule("value_head")
-    assert limits(copy) == limits(agent.value_head) == [-1, 1]
-    while not agent.clock.updates:
+    _, copy = agent.learner.target_network.copies
+    assert limits(copy) == limits(agent.networks.value_head) == [-1, 1]
+    while not agent.learner.clock.updates:
         metrics = agent.learn(run.collector.collect(agent))
     largest = 1.0 if rescaling == "false" else 2**0.5 - 1 + 1e-3
-    assert limits(agent.value_head) == pytest.approx([-2 * largest, 2 * largest])
-    assert limits(copy) == limits(agent.value_head)
-    assert torch.equal(copy.support.centres, agent.value_head.support.centres)
+    assert limits(agent.networks.value_head) == pytest.approx([-2 * largest, 2 * largest])
+    assert limits(copy) == limits(agent.networks.value_head)
+    assert torch.equal(copy.support.centres, agent.networks.value_head.support.centres)
     assert copy.support.is_known
     assert metrics["value/support"].item() == pytest.approx(2 * largest)
 
@@ -35,11 +33,7 @@ def test_returns_are_shown_before_they_are_learnt(build, kind: str) -> None:
     run = build(f"agent={kind}", "value_head=hl_gauss", "value_head.sigma=0.1")
     agent = run.agent
     trajectory = run.collector.collect(agent)
-    if kind == "pqn":
-        batch = agent._prepare(trajectory)[0]
-    else:
-        assert isinstance(agent.preparation, Preparation)
-        batch = agent.preparation(trajectory)
+    batch, _ = agent.prepare(trajectory)
     largest = batch.returns[batch.valid].abs().max().item()
     metrics = agent.learn(trajectory)
     assert metrics["value/support"].item() == pytest.approx(2 * largest, rel=1e-5)

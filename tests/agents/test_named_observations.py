@@ -1,6 +1,7 @@
 """Observations by name: whatever holds of one tensor holds of a dictionary of its parts."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import gymnasium
@@ -8,18 +9,17 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from omegaconf import DictConfig
 from torch import Tensor
 
-from agents.a2c import A2C
-from agents.ppo import PPO
+from agents.agent import Agent
 from agents.trajectory import Trajectory
-from networks.inputs import BoxInput, make_input
-from networks.memory.memories import GRU, LSTM, Memory, NoMemory
-from networks.normalization import RunningNormalization
+from conf.composing.command_line import load
+from networks.inputs import BoxInput
+from tests.agents.conftest import defaults_for, has_mirror
+from training.building.build import build_agent
 
 WHOLE = spaces.Box(-np.inf, np.inf, (5,))
-OPTIONS: dict[str, Any] = {"hidden_size": 4, "num_layers": 1}
-DRAWN: dict[str, Any] = {"initialization": "default", "gain": 1.0}
 ACTIONS: list[gymnasium.Space[Any]] = [spaces.Discrete(3), spaces.Box(-1.0, 1.0, (2,))]
 
 
@@ -55,39 +55,29 @@ def split(rows: Tensor) -> dict[str, Tensor]:
     return {"camera": camera.unsqueeze(-1), "speed": speed.squeeze(-1), "goal/place": place}
 
 
-def lstm() -> Memory:
-    torch.manual_seed(0)
-    return LSTM(5, **OPTIONS, **DRAWN)
+MEMORIES = {
+    "none": [],
+    "lstm": ["memory=lstm", "memory.sequence_length=4"],
+    "shared gru": ["memory=gru", "memory.sequence_length=4", "share_backbone=true"],
+}
 
 
-def gru() -> Memory:
-    torch.manual_seed(0)
-    return GRU(5, **OPTIONS, **DRAWN)
-
-
-def none() -> Memory:
-    return NoMemory(5)
-
-
-MEMORIES = {"none": [none, none], "lstm": [lstm, lstm], "shared gru": [gru]}
+@cache
+def configuration(*words: str) -> DictConfig:
+    words = ("extractor=flatten", "normalize_observations=true", *words)
+    return load([*defaults_for(words), *words])
 
 
 @pytest.fixture(params=MEMORIES)
-def pair(request, build_around) -> Callable[..., list[PPO | A2C]]:
+def pair(request) -> Callable[..., list[Agent]]:
     """Builds an agent that reads tensors and its twin that reads the parts."""
 
-    def build(kind: type, inputs: Joined, actions=ACTIONS[0], **changes: Any):
-        return [
-            build_around(
-                kind,
-                [make() for make in MEMORIES[request.param]],
-                each,
-                actions,
-                normalization=RunningNormalization((5,)),
-                **changes,
-            )
-            for each in (make_input(WHOLE), inputs)
-        ]
+    def build(kind: str, inputs: Joined, actions=ACTIONS[0]) -> list[Agent]:
+        config = configuration(f"agent={kind}", *MEMORIES[request.param])
+        agents = [build_agent(config, WHOLE, actions, num_envs=3) for _ in range(2)]
+        for backbone in agents[1].networks.backbones.values():
+            backbone.inputs = inputs
+        return agents
 
     return build
 
@@ -115,7 +105,7 @@ def streams(make: Callable[..., Trajectory], agent, seed: int) -> list[Trajector
 
 
 @pytest.mark.parametrize("actions", ACTIONS, ids=["discrete", "box"])
-@pytest.mark.parametrize("kind", [PPO, A2C])
+@pytest.mark.parametrize("kind", ["ppo", "a2c"])
 def test_learning_from_parts_is_learning_from_the_whole(pair, trajectory, kind, actions) -> None:
     agents = pair(kind, Joined(), actions)
     before = agents[0].optimizer.flat.clone()
@@ -135,8 +125,8 @@ def test_learning_from_parts_is_learning_from_the_whole(pair, trajectory, kind, 
 
 @pytest.mark.parametrize("inputs", [Joined(), JoinedInTorch()], ids=["numpy", "torch"])
 def test_acting_on_parts_is_acting_on_the_whole(pair, inputs) -> None:
-    agents = pair(PPO, inputs)
-    assert (agents[1]._build_mirror() is None) == isinstance(inputs, JoinedInTorch)
+    agents = pair("ppo", inputs)
+    assert has_mirror(agents[1]) != isinstance(inputs, JoinedInTorch)
     states = [agent.initial_state(3) for agent in agents]
     rows = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(0))
     taken = set()
@@ -150,8 +140,9 @@ def test_acting_on_parts_is_acting_on_the_whole(pair, inputs) -> None:
     assert len(taken) > 1
 
 
-def test_every_part_is_cut_and_chosen_alike(pair, trajectory, prepared) -> None:
-    agent = pair(PPO, Joined())[1]
+@pytest.mark.parametrize("pair", ["lstm"], indirect=True)
+def test_every_part_is_cut_and_chosen_alike(pair, trajectory) -> None:
+    agent = pair("ppo", Joined())[1]
     whole, stream = streams(trajectory, agent, 0)
     steps, after = stream.step_observations, stream.next_observations
     assert torch.equal(Joined()({k: v[-1] for k, v in after.items()}), whole.observations[-1])
@@ -160,7 +151,7 @@ def test_every_part_is_cut_and_chosen_alike(pair, trajectory, prepared) -> None:
         "speed": (12, 3),
         "goal/place": (12, 3, 2),
     }
-    chosen = prepared(agent, stream).select(torch.tensor([4, 0]))  # of windows of 4 steps
+    chosen = agent.prepare(stream)[0].select(torch.tensor([4, 0]))  # of windows of 4 steps
     assert torch.equal(chosen.observations["speed"][:, 0], whole.observations[4:8, 1, 2])
     assert torch.equal(chosen.observations["goal/place"][:, 1], whole.observations[:4, 0, 3:])
     assert chosen.observations["camera"].shape == (4, 2, 2, 1)

@@ -21,16 +21,16 @@ def note(head: nn.Module, calls: list[tuple[bool, Tensor | None]]) -> None:
 
 def test_network_copy_and_choice_have_noise_of_their_own_in_every_step(build) -> None:
     run = build(*WORDS)
-    agent, step = run.agent, run.agent._gradient_step
+    agent, losses = run.agent, run.agent.losses
     agent.is_watched = False  # who measures asks for values without noise
     steps: list[list[tuple[str, Tensor]]] = []
 
     def noting(*arguments: Any) -> Any:
         calls: list[list[tuple[bool, Tensor | None]]] = [[], []]
-        heads = agent.value_head, agent.target.network.get_submodule("value_head")
+        heads = agent.networks.value_head, agent.learner.target_network.copies[1]
         for head, own in zip(heads, calls, strict=True):
             note(head, own)
-        result = step(*arguments)
+        result = losses(*arguments)
         for head in heads:
             del head.forward
         names = {True: "learns", False: "chooses"}
@@ -39,9 +39,10 @@ def test_network_copy_and_choice_have_noise_of_their_own_in_every_step(build) ->
         steps.append(found)
         return result
 
-    agent._gradient_step = noting
-    while len(steps) < 4:
+    agent.losses = noting
+    while len(steps) < 5:
         agent.learn(run.collector.collect(agent))
+    del steps[0]  # the look at what the loss reaches, on the inputs of the first step
     for found in steps:
         assert sorted(name for name, _ in found) == ["chooses", "learns", "values"]
     noises = [noise for found in steps for _, noise in found]

@@ -48,7 +48,8 @@ def test_steps_before_learning_starts_are_not_made_up_for() -> None:
 
 def test_learning_starts_with_the_step_that_is_named(build) -> None:
     """The round that reaches it takes its gradient steps, neither the one before nor after."""
-    clock = build("agent=dqn", "agent.learning_starts=512", "agent.replay_ratio=0.5").agent.clock
+    words = ["agent=dqn", "agent.learning_starts=512", "agent.replay_ratio=0.5"]
+    clock = build(*words).agent.learner.clock
     found = []
     for _ in range(3):
         clock.advance(256, is_ready=True)
@@ -58,7 +59,8 @@ def test_learning_starts_with_the_step_that_is_named(build) -> None:
 
 def test_rounding_costs_no_gradient_step(build) -> None:
     assert math.floor(100 * 0.29) == 28  # of 29
-    clock = build("agent=dqn", "agent.learning_starts=0", "agent.replay_ratio=0.29").agent.clock
+    words = ["agent=dqn", "agent.learning_starts=0", "agent.replay_ratio=0.29"]
+    clock = build(*words).agent.learner.clock
     clock.advance(100, is_ready=True)
     assert clock.updates == 29
 

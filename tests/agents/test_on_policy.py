@@ -132,19 +132,18 @@ def test_the_value_of_a_cut_observation_matters(build) -> None:
 
 
 @of_actor_critics
-def test_the_value_s_loss_has_its_coefficient(build) -> None:
+def test_the_value_s_loss_has_its_coefficient(build, spy_on_steps) -> None:
     found = {}
     for coefficient in (0.25, 2.0):
         run = build(f"agent.value_coefficient={coefficient}")
-        descend, losses = run.agent.optimizer.descend, []
+        agent, losses = run.agent, []
 
-        def note(given, *rest, descend=descend, losses=losses):
-            losses.append({name: loss.item() for name, loss in given.items()})
-            return descend(given, *rest)
+        def note(*inputs: Any, agent=agent, losses=losses, **scheduled: torch.Tensor) -> None:
+            losses.append(agent.losses(*inputs, **scheduled).losses)
 
-        run.agent.optimizer.descend = note
+        spy_on_steps(agent, note)
         learn_once(run)
-        found[coefficient] = losses[0]
+        found[coefficient] = {name: loss.item() for name, loss in losses[0].items()}
     assert found[2.0]["critic"] == pytest.approx(8 * found[0.25]["critic"])
     assert found[2.0]["actor"] == found[0.25]["actor"]
 
@@ -157,17 +156,20 @@ def test_the_value_s_loss_has_its_coefficient(build) -> None:
 @pytest.mark.parametrize("memory", ["none", "lstm"])
 def test_every_parameter_is_in_exactly_one_part(build, shared: bool, memory: str) -> None:
     agent = build(f"share_backbone={str(shared).lower()}", f"memory={memory}").agent
-    parts = agent.optimizer.parameters_by_part
+    parts = agent.parts()
     listed = [id(parameter) for parameters in parts.values() for parameter in parameters]
-    assert list(parts) == ["extractor", "memory", "actor", "critic", "auxiliary"]
+    backbones = ["actor"] if shared else ["actor", "critic"]
+    extractors, memories = (
+        [f"{backbone}.{kind}" for backbone in backbones] for kind in ("extractor", "memory")
+    )
+    assert list(parts) == [*extractors, *memories, "policy_head", "value_head", "auxiliary"]
     assert len(listed) == len(set(listed))
     assert set(listed) == {id(parameter) for parameter in agent.parameters()}
-    assert bool(parts["memory"]) == (memory == "lstm")
-    assert (agent.actor is agent.critic) == agent.networks.shares_backbone == shared
-    assert (agent.actor.memory is agent.critic.memory) == shared
-    assert (agent.actor.extractor is agent.critic.extractor) == shared
-    metrics_parts = {"extractor", "actor", "critic"} | ({"memory"} if memory == "lstm" else set())
-    assert set(agent.optimizer.norms(weights_of(agent))) == metrics_parts
+    networks = agent.networks
+    assert (networks.actor is networks.critic) == networks.shares_backbone == shared
+    filled = [*extractors, *(memories if memory == "lstm" else []), "policy_head", "value_head"]
+    assert [part for part, parameters in parts.items() if parameters] == filled
+    assert list(dict.fromkeys(agent.optimizer.part_of)) == filled
 
 
 @of_actor_critics
@@ -178,6 +180,6 @@ def test_every_part_is_trained_and_reported(build) -> None:
     learn_once(run)
     for parameter, kept in zip(run.agent.parameters(), before, strict=True):
         assert not torch.equal(parameter, kept)
-    for part in ("extractor", "memory", "actor", "critic"):
-        assert metrics[f"gradient_norm/{part}"] > 0
+    for part, parameters in run.agent.parts().items():
+        assert not parameters or metrics[f"gradient_norm/{part}"] > 0
     assert all(value.shape == () and not value.requires_grad for value in metrics.values())

@@ -118,7 +118,6 @@ def build(
     max_grad_norm: float = math.inf,
     weight_decay: float = 0.0,
     groups: dict[str, dict[str, Any]] | None = None,
-    routes: dict[str, list[str]] | None = None,
 ) -> Optimizer:
     default = Group(schedule("linear", LEARNING_RATE, 0.0), weight_decay, frozen_until=0)
     return Optimizer(
@@ -126,7 +125,6 @@ def build(
         rule=lambda parameters, decay: make_rule(name, parameters, decay),
         default=default,
         groups={part: replace(default, **own) for part, own in (groups or {}).items()},
-        routes=routes or {},
         max_grad_norm=max_grad_norm,
     )
 
@@ -181,10 +179,13 @@ def test_norms_are_per_part_and_from_before_clipping() -> None:
     found = gradients_of(module)
     _, packed = step(optimizer, found)
     assert torch.equal(packed, torch.cat([gradient.flatten() for gradient in found]))
-    norms = optimizer.norms(packed)
-    assert list(norms) == ["extractor", "actor"]  # the empty memory has none
-    torch.testing.assert_close(norms["extractor"], nn.utils.get_total_norm(found[:2]))
-    torch.testing.assert_close(norms["actor"], nn.utils.get_total_norm(found[2:]))
+    movement = optimizer.movement(gradients=packed, before=optimizer.flat, progress=0.0)
+    norms = {tag: norm for tag, norm in movement.items() if tag.startswith("gradient_norm/")}
+    expected = {"extractor": found[:2], "actor": found[2:]}  # the empty memory has none
+    assert norms == {
+        f"gradient_norm/{part}": pytest.approx(nn.utils.get_total_norm(own).item())
+        for part, own in expected.items()
+    }
 
 
 def test_groups_have_rates_and_decays_of_their_own() -> None:
@@ -195,7 +196,8 @@ def test_groups_have_rates_and_decays_of_their_own() -> None:
     optimizer = build(parts_of(module), weight_decay=0.1, groups=groups)
     found = gradients_of(module)
     optimizer.step(found, optimizer.pace(0.5, 0), torch.tensor(True))
-    rates = {tag: round(rate.item(), 6) for tag, rate in optimizer.learning_rates(0.5).items()}
+    told = optimizer.movement(gradients=optimizer.flat, before=optimizer.flat, progress=0.5)
+    rates = {tag: round(rate.item(), 6) for tag, rate in told.items() if tag.startswith("schedule")}
     assert rates == {"schedule/learning_rate": 0.005, "schedule/learning_rate/actor": 0.015}
     for index, (parameter, kept) in enumerate(zip(module.parameters(), before, strict=True)):
         rate, decay = (0.005, 0.1) if index < 2 else (0.015, 0.0)

@@ -1,5 +1,6 @@
 """PPO's updates: their signs, when they stop, what they skip, and what must not matter."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -143,6 +144,7 @@ def test_target_kl_stops_before_the_step_that_went_too_far(build, spy_on_steps) 
     assert 1 < len(counted) < 30
     assert counted == [True] * (len(counted) - 1) + [False]
     assert metrics["update/steps"].item() == len(counted) - 1
+    assert metrics["update/skipped"].item() == 0  # it was left out, not broken
     assert run.agent.optimizer.rules[0].count.item() == len(counted) - 1
 
 
@@ -164,7 +166,7 @@ def test_every_pass_is_a_partition_of_its_own(build, spy_on_steps) -> None:
     spy = spy_on_steps(run.agent)
     for _ in range(2):
         learn_once(run)
-    drawn = [call.sequences.tolist() for call in spy.calls]
+    drawn = [call.inputs[1].tolist() for call in spy.calls]
     passes = [drawn[first : first + 3] for first in range(0, 12, 3)]
     for parts in passes:
         assert sorted(number for part in parts for number in part) == list(range(36))
@@ -179,32 +181,68 @@ def test_without_target_kl_every_step_counts(build, spy_on_steps) -> None:
     assert metrics["update/skipped"].item() == 0
 
 
-def test_steps_that_are_not_finite_are_skipped_and_counted(build, monkeypatch) -> None:
+def test_steps_that_are_not_finite_are_skipped_and_counted(
+    build, monkeypatch, spy_on_steps
+) -> None:
     run = build("memory=lstm", "agent.num_epochs=3", "optimizer.weight_decay=0.1")
     agent, loss, calls = run.agent, run.agent.value_head.loss, []
 
     def poisoned(output, target):
-        calls.append(len(calls) in (2, 5))
+        calls.append(len(calls) in (3, 6))
         return loss(output, target) * (float("nan") if calls[-1] else 1.0)
 
     monkeypatch.setattr(agent.value_head, "loss", poisoned)
-    gradient_step, moved = agent._gradient_step, []
+    states: list[list[torch.Tensor]] = []
 
-    def note(*arguments):
-        before = weights_of(agent), *(b.clone() for b in agent.optimizer.rules.buffers())
-        result = gradient_step(*arguments)
-        after = agent.optimizer.flat, *agent.optimizer.rules.buffers()
-        moved.append([not torch.equal(*pair) for pair in zip(before, after, strict=True)])
-        return result
+    def note(*_, **__) -> None:
+        moving = agent.optimizer.flat, *agent.optimizer.rules.buffers()
+        states.append([tensor.clone() for tensor in moving])
 
-    agent._gradient_step = note
+    spy = spy_on_steps(agent, note)
     metrics = learn_once(run)
-    assert len(calls) == 9
-    for was_poisoned, changes in zip(calls, moved, strict=True):
-        assert changes == [not was_poisoned] * 4  # parameters, both moments, the count
+    note()
+    assert len(calls) - 1 == 9  # and the look at what each loss reaches
+    for was_poisoned, (before, after) in zip(calls[1:], itertools.pairwise(states), strict=True):
+        moved = [not torch.equal(*pair) for pair in zip(before, after, strict=True)]
+        assert moved == [not was_poisoned] * 4  # parameters, both moments, the count
+    assert [call.counted for call in spy.calls] == [not was for was in calls[1:]]
     assert metrics["update/skipped"].item() == 2
     assert metrics["update/steps"].item() == 7
     assert weights_of(agent).isfinite().all()
+
+
+def test_metrics_are_means_over_the_minibatches(build, spy_on_steps) -> None:
+    run = build("optimizer.learning_rate=0.05", "policy_head.gain=1.0")
+    agent, found, ratios = run.agent, [], []
+
+    @torch.no_grad()
+    def measure(batch, sequences, *, clip_range, entropy_coefficient) -> None:
+        chosen = batch.select(sequences)
+        summary, _ = agent.actor(chosen.observations, chosen.actor_state[0], chosen.is_first)
+        policy, valid = agent.policy_head(summary), chosen.valid
+        log_ratio = (policy.log_prob(chosen.actions) - chosen.old_log_probs)[valid]
+        ratio = log_ratio.exp()
+        is_clipped = (ratio < 1 - clip_range) | (ratio > 1 + clip_range)
+        ratios.append(ratio)
+        found.append(
+            {
+                "policy/entropy": policy.entropy()[valid].mean().item(),
+                "policy/approximate_kl": (ratio - 1 - log_ratio).mean().item(),
+                "policy/clip_fraction": is_clipped.float().mean().item(),
+            }
+        )
+
+    spy = spy_on_steps(agent, measure)
+    metrics = learn_once(run)
+    assert torch.cat(ratios).min() < 0.8
+    assert torch.cat(ratios).max() > 1.2
+    for tag in found[0]:
+        expected = [minibatch[tag] for minibatch in found]
+        assert len(set(expected)) > 1
+        assert metrics[tag].item() == pytest.approx(sum(expected) / 6, rel=1e-4), tag
+    for tag in ("loss/policy", "loss/value"):
+        expected = [call.result.metrics[tag].item() for call in spy.calls]
+        assert metrics[tag].item() == pytest.approx(sum(expected) / 6, rel=1e-4), tag
 
 
 # Schedules

@@ -9,9 +9,6 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
-from networks.memory.memories import NoMemory
-from training.stream.collect import Collector
-
 SPACES = {
     "start": spaces.Discrete(3, start=5),
     "negative_start": spaces.Discrete(2, start=-1),
@@ -44,12 +41,11 @@ class Recorder(gymnasium.Env[Any, Any]):
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-def test_environments_receive_the_image_of_what_is_stored(space, build_ppo, prepared) -> None:
+def test_environments_receive_the_image_of_what_is_stored(space, build) -> None:
     recorders = [Recorder(space) for _ in range(3)]
     environments = SyncVectorEnv([lambda one=one: one for one in recorders])
-    agent = build_ppo([NoMemory(1)], Recorder.observation_space, space, sequence_length=1)
-    collector = Collector(environments, rollout_length=40, seeds=[1, 2, 3])
-    trajectory = collector.collect(agent)
+    run = build("extractor=flatten", "agent.rollout_length=40", environments=environments)
+    agent, trajectory = run.agent, run.collector.collect(run.agent)
     stored, valid = trajectory.actions, trajectory.valid
     for environment, recorder in enumerate(recorders):
         kept = stored[:, environment][valid[:, environment]].numpy()
@@ -61,7 +57,7 @@ def test_environments_receive_the_image_of_what_is_stored(space, build_ppo, prep
     else:
         assert (stored.abs() > 1).any()  # drawn beyond the bounds, and kept so
 
-    batch = prepared(agent, trajectory)
+    batch, _ = agent.prepare(trajectory)
     with torch.no_grad():
         log_probs = agent.policy_head(trajectory.observations[:-1]).log_prob(stored)
     torch.testing.assert_close(batch.old_log_probs.flatten(), log_probs.flatten())

@@ -30,7 +30,7 @@ class ActingSpy:
 
     def __init__(self, agent) -> None:
         self.agent, self._act = agent, agent.act
-        self.critic_state = agent.critic.memory.initial_state(3)
+        self.critic_state = agent.networks.critic.memory.initial_state(3)
         self.log_probs: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
         agent.act = self
@@ -65,45 +65,38 @@ def run(request, build) -> SimpleNamespace:
     )
 
 
-def test_ratio_is_one_before_the_first_step(run) -> None:
+def test_ratio_is_one_before_the_first_step(run, spy_on_steps) -> None:
     agent, acting = run.agent, ActingSpy(run.agent)
-    gradient_step = agent._gradient_step
+    length = agent.learner.sequence_length
     checked, rollouts = [], []
 
-    def check_first(batch, sequences, *rest):
-        if len(checked) < len(rollouts):
-            log_probs, values = (
-                to_sequences(noted, agent.preparation.sequence_length)[:, sequences]
-                for noted in acting.take()
-            )
-            chosen = batch.select(sequences)
-            with torch.no_grad():
-                summary, _ = agent.actor(
-                    chosen.observations, chosen.actor_state[0], chosen.is_first
+    def check_first(batch, sequences, **_) -> None:
+        if len(checked) == len(rollouts):
+            return
+        log_probs, values = (to_sequences(noted, length)[:, sequences] for noted in acting.take())
+        chosen = batch.select(sequences)
+        with torch.no_grad():
+            summary, _ = agent.actor(chosen.observations, chosen.actor_state[0], chosen.is_first)
+            new = agent.policy_head(summary).log_prob(chosen.actions)
+            if not agent.networks.shares_backbone:
+                summary, _ = agent.critic(
+                    chosen.observations, chosen.critic_state[0], chosen.is_first
                 )
-                new = agent.policy_head(summary).log_prob(chosen.actions)
-                if not agent.networks.shares_backbone:
-                    summary, _ = agent.critic(
-                        chosen.observations, chosen.critic_state[0], chosen.is_first
-                    )
-            for found in (new, chosen.old_log_probs):
-                ratio = (found - log_probs).exp()
-                torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=0, atol=1e-5)
-            for found in (agent.value_head(summary), chosen.old_values):
-                torch.testing.assert_close(found, values, rtol=0, atol=1e-5)
-            checked.append(len(sequences))
-        return gradient_step(batch, sequences, *rest)
+        for found in (new, chosen.old_log_probs):
+            ratio = (found - log_probs).exp()
+            torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=0, atol=1e-5)
+        for found in (agent.value_head(summary), chosen.old_values):
+            torch.testing.assert_close(found, values, rtol=0, atol=1e-5)
+        checked.append(len(sequences))
 
-    agent._gradient_step = check_first
+    spy_on_steps(agent, check_first)
     for rollout in range(3):
         rollouts.append(rollout)
         agent.learn(run.collector.collect(agent))
-    assert (
-        checked == [12 // agent.preparation.sequence_length * 3] * 3
-    )  # every sequence, in every rollout
+    assert checked == [12 // length * 3] * 3  # every sequence, in every rollout
 
 
-def test_advantages_are_returns_of_the_values_noted_minus_these_values(run, prepared) -> None:
+def test_advantages_are_returns_of_the_values_noted_minus_these_values(run) -> None:
     agent, acting = run.agent, ActingSpy(run.agent)
     agent.learn(run.collector.collect(agent))  # states are carried into the second rollout
     acting.take()
@@ -113,12 +106,13 @@ def test_advantages_are_returns_of_the_values_noted_minus_these_values(run, prep
         state = acting.critic_state
         if agent.networks.shares_backbone:
             state = run.collector._state
-        summary, _ = agent.critic(trajectory.observations[-1:], state, trajectory.is_first[-1:])
+        critic = agent.networks.critic
+        summary, _ = critic(trajectory.observations[-1:], state, trajectory.is_first[-1:])
         next_values = torch.cat([values[1:], agent.value_head(summary)])
-    batch = prepared(agent, trajectory)
+    batch, _ = agent.prepare(trajectory)
     rewards = trajectory.rewards
     if run.config.normalize_rewards:
-        rewards = (rewards * agent.preparation.reward_scaling.statistics.scale).clamp(-10, 10)
+        rewards = (rewards * agent.learner.reward_scaling.statistics.scale).clamp(-10, 10)
     returns = lambda_returns(
         rewards,
         next_values,
@@ -128,8 +122,7 @@ def test_advantages_are_returns_of_the_values_noted_minus_these_values(run, prep
         gae_lambda=run.config.agent.gae_lambda,
     )
     expected = [
-        to_sequences(part, agent.preparation.sequence_length)
-        for part in (returns, returns - values)
+        to_sequences(part, agent.learner.sequence_length) for part in (returns, returns - values)
     ]
     torch.testing.assert_close([batch.returns, batch.advantages], expected, rtol=0, atol=1e-4)
 
@@ -144,7 +137,7 @@ def test_first_update_reports_no_change_of_policy(build) -> None:
 
 
 @pytest.mark.parametrize("shared", ["true", "false"])
-def test_first_update_values_what_it_recomputed(build, prepared, shared: str) -> None:
+def test_first_update_values_what_it_recomputed(build, shared: str) -> None:
     """Each memory from its own state: the first loss is that of the values before it."""
     run = build(
         "memory=lstm", f"share_backbone={shared}", "memory.sequence_length=4",
@@ -152,24 +145,20 @@ def test_first_update_values_what_it_recomputed(build, prepared, shared: str) ->
     )  # fmt: skip
     run.agent.learn(run.collector.collect(run.agent))  # states are carried into the next one
     trajectory = run.collector.collect(run.agent)
-    batch = prepared(copy.deepcopy(run.agent), trajectory)
+    batch, _ = copy.deepcopy(run.agent).prepare(trajectory)
     errors = (batch.old_values - batch.returns).square()[batch.valid]
     metrics = run.agent.learn(trajectory)
     assert metrics["loss/value"].item() == pytest.approx(errors.mean().item(), rel=1e-5)
 
 
-def test_statistics_move_at_the_end_of_learning_by_valid_observations_only(build) -> None:
+def test_statistics_move_at_the_end_of_learning_by_valid_observations_only(
+    build, spy_on_steps
+) -> None:
     run = build("normalize_observations=true", "env.id=neurl/Counting-v0")
     normalization = run.agent.actor.normalization
     assert normalization is run.agent.critic.normalization
     seen, counts = [], []
-    gradient_step = run.agent._gradient_step
-
-    def note(*arguments):
-        counts.append(normalization.count.item())
-        return gradient_step(*arguments)
-
-    run.agent._gradient_step = note
+    spy_on_steps(run.agent, lambda *_, **__: counts.append(normalization.count.item()))
     for _ in range(3):
         trajectory = run.collector.collect(run.agent)
         before = sum(map(len, seen))

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.learning.sequences import to_sequences
-from agents.pqn import PQN, Rollout
+from agents.learning.sequences import Batch, to_sequences
+from agents.pqn import PQN
 from agents.trajectory import Trajectory
-from networks.memory.memories import CellMemory
+from tests.agents.conftest import COUNTING, FORGETFUL
 
 DISCOUNT, LAMBDA = 0.9, 0.7
 ONE_STEP = ["agent.num_epochs=1", "agent.num_minibatches=1"]
@@ -21,8 +21,8 @@ def build(build):
     return lambda *words: build("agent=pqn", *words)
 
 
-def prepared(agent: PQN, trajectory: Trajectory) -> Rollout:
-    return agent._prepare(trajectory)[0]
+def prepared(agent: PQN, trajectory: Trajectory) -> Batch:
+    return agent.prepare(trajectory)[0]
 
 
 def learn_once(run) -> dict[str, Tensor]:
@@ -53,7 +53,7 @@ class ActingSpy:
     @torch.no_grad()
     def read(self, observations, state, is_first) -> Tensor:
         summary, _ = self.agent.actor(observations[None], state, is_first[None])
-        head = self.agent.value_head
+        head = self.agent.networks.value_head
         return head.value(head(summary[0]))
 
 
@@ -115,7 +115,7 @@ def test_returns_are_those_of_the_values_that_acting_had(build, case: str, endin
         trajectory = run.collector.collect(run.agent)
         last = spy.read(trajectory.observations[-1], spy.state, trajectory.is_first[-1])
         values = torch.stack([*spy.values, last])
-        length = run.agent.sequence_length
+        length = run.agent.learner.sequence_length
         rollout = prepared(run.agent, trajectory)
         found = rollout.returns.unflatten(1, (-1, 3)).transpose(0, 1).reshape(12, 3)
         assert rollout.returns.shape == (length, 12 // length * 3)
@@ -142,22 +142,17 @@ def test_lambda_zero_is_one_step_q_learning(build) -> None:
     trajectory = run.collector.collect(run.agent)
     with torch.no_grad():
         summary, _ = run.agent.actor(trajectory.observations, trajectory.state, trajectory.is_first)
-        best = run.agent.value_head(summary)[1:].amax(-1)
+        best = run.agent.networks.value_head(summary)[1:].amax(-1)
     expected = trajectory.rewards + DISCOUNT * best * ~trajectory.terminated
     found = prepared(run.agent, trajectory).returns.view(12, 3)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     assert trajectory.terminated.any()
 
 
-def test_returns_stay_what_they_were_while_the_network_moves(build) -> None:
+def test_returns_stay_what_they_were_while_the_network_moves(build, spy_on_steps) -> None:
     run = build("optimizer.learning_rate=0.01")
-    seen, step = [], run.agent._gradient_step
-
-    def note(rollout, *rest):
-        seen.append(rollout.returns.clone())
-        return step(rollout, *rest)
-
-    run.agent._gradient_step = note
+    seen: list[Tensor] = []
+    spy_on_steps(run.agent, lambda batch, _: seen.append(batch.returns.clone()))
     learn_once(run)
     assert len(seen) == 2 * 3
     assert all(torch.equal(returns, seen[0]) for returns in seen)
@@ -167,7 +162,7 @@ def test_rewards_are_scaled_for_learning_alone(build) -> None:
     run = build("normalize_rewards=true", "agent.discount=0.5")
     trajectory = run.collector.collect(run.agent)
     prepared(run.agent, trajectory)
-    scale = run.agent.reward_scaling.statistics.scale.item()
+    scale = run.agent.learner.reward_scaling.statistics.scale.item()
     assert scale != pytest.approx(1, abs=0.05)
     assert trajectory.rewards[trajectory.valid].unique().tolist() == [1.0]
     clipped = build("clip_rewards=0.25", "agent.td_lambda=0", "agent.discount=0")
@@ -185,7 +180,7 @@ def test_a_single_step_moves_towards_the_returns_of_the_actions_taken(build, tra
         "optimizer.momentum=0", "optimizer.learning_rate=0.1", "optimizer.max_grad_norm=null",
         "agent.rollout_length=2", "env.num_envs=2",
     )  # fmt: skip
-    output = run.agent.value_head.layers.actions.output
+    output = run.agent.networks.value_head.layers.actions.output
     with torch.no_grad():
         output.weight.zero_()
         output.bias.copy_(torch.arange(len(output.bias)).float())
@@ -213,8 +208,8 @@ def test_the_order_of_a_full_batch_does_not_matter(build, words) -> None:
         rollout = prepared(run.agent, trajectory)
         sequences = torch.arange(rollout.valid.shape[1])
         chosen = sequences if order == 1 else sequences.flip(0)
-        weights = run.agent.auxiliary.weights(0.0)
-        run.agent._gradient_step(rollout, chosen, run.agent.optimizer.pace(0.0, 0), weights)
+        run.agent.gradient_step.begin(0.0, 0, measures=False)
+        run.agent.gradient_step(rollout, chosen)
         learnt.append(weights_of(run.agent))
     torch.testing.assert_close(*learnt, rtol=0, atol=1e-6)
 
@@ -231,26 +226,10 @@ def test_the_first_step_of_sequences_is_that_of_whole_rollouts(build, memory: st
         torch.testing.assert_close(each, losses[0], rtol=1e-5, atol=1e-6)
 
 
-OWN_MEMORY = ["trusted_packages=[tests]", "memory.sequence_length=1"]
-
-
-class Forgetful(CellMemory):
-    """Hands on what it reads, and clears its state at each step."""
-
-    state_size = 1
-
-    def __init__(self, input_size: int) -> None:
-        super().__init__()
-        self.output_size = input_size
-
-    def step(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        return inputs, torch.zeros_like(state)
-
-
 def test_a_memory_that_is_cleared_at_each_step_equals_none(build) -> None:
     """Sequences of one step both: the same minibatches."""
     learnt = []
-    for words in ([], [*OWN_MEMORY, "memory._target_=tests.agents.test_pqn.Forgetful"]):
+    for words in ([], [*FORGETFUL, "memory.sequence_length=1"]):
         run = build(*words)
         for _ in range(3):
             learn_once(run)
@@ -258,16 +237,11 @@ def test_a_memory_that_is_cleared_at_each_step_equals_none(build) -> None:
     assert torch.equal(*learnt)
 
 
-def test_every_pass_is_a_partition_of_the_sequences(build) -> None:
+def test_every_pass_is_a_partition_of_the_sequences(build, spy_on_steps) -> None:
     run = build("memory=gru", "memory.sequence_length=4")
-    drawn, step = [], run.agent._gradient_step
-
-    def note(rollout, sequences, *rest):
-        drawn.append(sequences.tolist())
-        return step(rollout, sequences, *rest)
-
-    run.agent._gradient_step = note
+    spy = spy_on_steps(run.agent)
     learn_once(run)
+    drawn = [call.inputs[1].tolist() for call in spy.calls]
     assert len(drawn) == 2 * 3
     for half in (drawn[:3], drawn[3:]):
         assert sorted(number for part in half for number in part) == list(range(9))
@@ -279,11 +253,7 @@ def test_every_pass_is_a_partition_of_the_sequences(build) -> None:
 )
 def test_the_memory_counts_steps_as_the_environments_do(build, length: int, ending: str) -> None:
     """In acting, the unroll, the observation after it and both passes, across rollouts."""
-    run = build(
-        "env.id=neurl/Counting-v0", "+env.kwargs.lengths=[3,5,2,1,1,9]",
-        f"+env.kwargs.ending={ending}", "extractor=flatten", "trusted_packages=[tests]",
-        "memory._target_=tests.agents.conftest.CountingMemory", f"memory.sequence_length={length}",
-    )  # fmt: skip
+    run = build(*counted(ending), *COUNTING, f"memory.sequence_length={length}")
     memory = run.agent.actor.memory
     for _ in range(4):
         trajectory = run.collector.collect(run.agent)
@@ -292,8 +262,9 @@ def test_the_memory_counts_steps_as_the_environments_do(build, length: int, endi
         first = first[::length].flatten()
         shown = trajectory.observations[:-1:length, :, 1].flatten()
         assert torch.equal(state[~first, 0], shown[~first])
-    # Acting, the unroll (twice: it is looked at here) and one observation more, two passes.
-    assert memory.steps == 4 * (36 + 2 * (36 + 3) + 2 * 36)
+    # Acting, the unroll (twice: it is looked at here) and one observation more, two passes; and
+    # one minibatch, whose loss is looked at before the first step.
+    assert memory.steps == 4 * (36 + 2 * (36 + 3) + 2 * 36) + 12
     assert memory.disagreements == []
 
 
@@ -320,9 +291,13 @@ def test_every_parameter_is_in_one_part_that_is_trained_and_reported(build) -> N
     for parameter, kept in zip(agent.parameters(), before, strict=True):
         assert not torch.equal(parameter, kept)
     parts = {name: {id(p) for p in part} for name, part in agent.parts().items()}
-    assert {name for name, part in parts.items() if part} == {"extractor", "memory", "critic"}
+    assert {name for name, part in parts.items() if part} == {
+        "actor.extractor",
+        "actor.memory",
+        "value_head",
+    }
     assert sum(map(len, parts.values())) == len(before)
-    for part in ("extractor", "memory", "critic"):
+    for part in ("actor.extractor", "actor.memory", "value_head"):
         assert metrics[f"gradient_norm/{part}"] > 0
         assert metrics[f"update_ratio/{part}"] > 0
     assert all(value.shape == () and not value.requires_grad for value in metrics.values())
@@ -349,14 +324,14 @@ def test_frozen_features_are_computed_once(build, monkeypatch, memory: str) -> N
 
 def test_learning_on_kept_features_is_learning_on_observations(build) -> None:
     runs = [build("extractor.freeze=true", "memory=gru", "memory.sequence_length=4") for _ in "ab"]
-    prepare = runs[1].agent._prepare
+    prepare = runs[1].agent.prepare
 
-    def with_observations(trajectory: Trajectory) -> tuple[Rollout, Tensor]:
-        rollout, highest = prepare(trajectory)
+    def with_observations(trajectory: Trajectory) -> tuple[Batch, dict[str, Tensor]]:
+        batch, metrics = prepare(trajectory)
         cut = to_sequences(trajectory.step_observations, 4)
-        return dataclasses.replace(rollout, observations=cut, actor_features=None), highest
+        return dataclasses.replace(batch, observations=cut, actor_features=None), metrics
 
-    runs[1].agent._prepare = with_observations
+    runs[1].agent.prepare = with_observations
     for run in runs:
         for _ in range(2):
             learn_once(run)
@@ -369,7 +344,7 @@ def test_auxiliary_losses_train_features_and_no_memory(build, routes: str) -> No
     """Rewards and values of 0 leave nothing to learn but from the auxiliary loss."""
     words = ["auxiliary=next_latent", "auxiliary.next_latent.hidden_sizes=[5]", "memory=gru"]
     run = build(*words, f"gradients.extractor={routes}")
-    torch.nn.init.zeros_(run.agent.value_head.layers.actions.output.weight)
+    torch.nn.init.zeros_(run.agent.networks.value_head.layers.actions.output.weight)
     trajectory = run.collector.collect(run.agent)
     trajectory.rewards.zero_()
     before = {name: p.detach().clone() for name, p in run.agent.named_parameters()}
@@ -397,7 +372,7 @@ def test_epsilon_falls_with_environment_steps_and_acts(build) -> None:
     run = build("agent.epsilon=0.8", "agent.final_epsilon=0.2", "agent.epsilon_fraction=0.5")
     head, found = run.agent.policy_head, []
     for steps in (0, 25, 50, 75, 100):
-        run.agent.reach(steps, total_env_steps=100)
+        run.agent.update_progress(steps, total_env_steps=100)
         found.append(head.epsilon.item())
         assert learn_once(run)["schedule/epsilon"].item() == found[-1]
     assert found == pytest.approx([0.8, 0.5, 0.2, 0.2, 0.2])

@@ -71,13 +71,13 @@ def equal(one: Sample, other: Sample) -> bool:
             window.terminated,
             window.truncated,
             window.state,
-            sample.weights,
+            *([] if sample.weights is None else [sample.weights]),
             sample.age,
             torch.from_numpy(sample.starts),
             *([] if sample.state_after is None else [sample.state_after.nan_to_num(-1)]),
         ]
 
-    return all(map(torch.equal, tensors(one), tensors(other)))
+    return all(torch.equal(*pair) for pair in zip(tensors(one), tensors(other), strict=True))
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -98,10 +98,10 @@ def test_frequencies_and_weights_are_those_of_the_formula(batch_size: int) -> No
     np.testing.assert_allclose(fully.weights.numpy(), expected / expected.max(), rtol=1e-5)
 
 
-def test_uniform_weights_are_one() -> None:
+def test_uniform_draws_have_no_weights() -> None:
     replay, _ = filled(UniformSampler())
     sample = replay.sample(7, np.random.default_rng(1), importance_exponent=0.4)
-    assert torch.equal(sample.weights, torch.ones(7))
+    assert sample.weights is None
 
 
 def test_new_windows_have_the_largest_priority_there_was() -> None:

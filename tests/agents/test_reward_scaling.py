@@ -37,15 +37,10 @@ def streams(make) -> list[Trajectory]:
     return [first, second]
 
 
-def statistics(agent):
-    holder = getattr(agent, "preparation", None) or getattr(agent, "target", agent)
-    return holder.reward_scaling
-
-
 @pytest.mark.parametrize("words", AGENTS.values(), ids=AGENTS)
 def test_returns_end_with_episodes_and_begin_with_them(build, trajectory, words) -> None:
     agent = build(*words, *WORDS).agent
-    scaling = statistics(agent)
+    scaling = agent.learner.reward_scaling
     first, second = streams(trajectory)
     agent.learn(first)
     # 1, .5 * 1 + 2, (reset), 4;  2, .5 * 2 + 4, (reset), 6
@@ -68,10 +63,10 @@ def test_a_rollout_is_scaled_by_its_own_statistics_too(build, trajectory, kind: 
     """Values of 0 leave the scaled rewards; advantages are theirs, not those of raw rewards."""
     agent = build(*AGENTS[kind], *WORDS).agent
     with torch.no_grad():
-        for parameter in agent.value_head.parameters():
+        for parameter in agent.networks.value_head.parameters():
             parameter.zero_()
     first, _ = streams(trajectory)
-    batch = agent._prepare(first)[0] if kind == "pqn" else agent.preparation(first)
+    batch, _ = agent.prepare(first)
     deviation = torch.tensor([1.0, 2.5, 4.0, 2.0, 5.0, 6.0]).std(correction=0)
     expected = (first.rewards / deviation)[first.valid]
     found = [batch.returns] if kind == "pqn" else [batch.returns, batch.advantages]

@@ -4,11 +4,15 @@
 one to nine steps, so they begin and end at every place of rollouts and sequences.
 """
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from agents.learning.sequences import to_sequences
+from tests.agents.conftest import COUNTING
 from training.evaluation.evaluation import evaluate
 from training.stream.collect import Collector
 
@@ -18,29 +22,40 @@ OFFSETS = (0, 100, 200)
 
 
 @pytest.fixture(params=["shared", "separate"])
-def memories(request, counting_memory):
-    number = 1 if request.param == "shared" else 2
-    return [counting_memory() for _ in range(number)]
+def sharing(request) -> str:
+    return request.param
 
 
 @pytest.fixture
-def collector(counting) -> Collector:
-    return Collector(counting, rollout_length=ROLLOUT, seeds=[1, 2, 3])
+def run(request, counting, sharing: str, build) -> SimpleNamespace:
+    length = getattr(request, "param", 4)
+    shares = f"share_backbone={str(sharing == 'shared').lower()}"
+    return build(*COUNTING, f"memory.sequence_length={length}", shares, environments=counting)
 
 
 @pytest.fixture
-def agent(request, counting, memories, build_ppo):
-    return build_ppo(
-        memories,
-        counting.single_observation_space,
-        counting.single_action_space,
-        sequence_length=getattr(request, "param", 4),
-    )
+def agent(run):
+    return run.agent
+
+
+@pytest.fixture
+def collector(run) -> Collector:
+    return run.collector
+
+
+@pytest.fixture
+def memories(agent) -> list[Any]:
+    return [backbone.memory for backbone in agent.networks.backbones.values()]
 
 
 def assert_counts_before(state, observations, is_first) -> None:
     """The state counts the steps up to these observations, unless they open an episode."""
     assert torch.equal(state[~is_first], observations[..., 1:][~is_first])
+
+
+def states_of(batch) -> list[torch.Tensor]:
+    """Before each sequence, of every memory."""
+    return [state for state in (batch.actor_state, batch.critic_state) if state is not None]
 
 
 def test_collected_steps_belong_together(agent, collector) -> None:
@@ -73,49 +88,49 @@ def test_acting_counts_across_rollouts(agent, collector, memories) -> None:
     assert memories[0].disagreements == []
 
 
-@pytest.mark.parametrize(
-    "agent", [1, 2, 4, 12], indirect=True, ids=lambda length: f"length{length}"
-)
-def test_states_are_those_before_each_sequence(agent, collector, prepared) -> None:
+@pytest.mark.parametrize("run", [1, 2, 4, 12], indirect=True, ids=lambda length: f"length{length}")
+def test_states_are_those_before_each_sequence(agent, collector) -> None:
     for _ in range(4):
         trajectory = collector.collect(agent)
-        batch = prepared(agent, trajectory)
-        for state in (batch.actor_state, batch.critic_state):
-            assert state.shape == (1, ROLLOUT // agent.preparation.sequence_length * 3, 1)
+        batch, _ = agent.prepare(trajectory)
+        for state in states_of(batch):
+            assert state.shape == (1, ROLLOUT // agent.learner.sequence_length * 3, 1)
             assert_counts_before(state[0], batch.observations[0], batch.is_first[0])
 
 
-@pytest.mark.parametrize("agent", [1, 4, 12], indirect=True, ids=lambda length: f"length{length}")
+@pytest.mark.parametrize("run", [1, 4, 12], indirect=True, ids=lambda length: f"length{length}")
 def test_minibatches_count_like_the_environments(agent, collector, memories, spy_on_steps) -> None:
     spy = spy_on_steps(agent)
     for _ in range(4):
         agent.learn(collector.collect(agent))
         for call in spy.calls:  # now: the next rollout overwrites this one
-            chosen = call.batch.select(call.sequences)
-            for state in (chosen.actor_state[0], chosen.critic_state[0]):
-                assert_counts_before(state, chosen.observations[0], chosen.is_first[0])
+            batch, sequences = call.inputs
+            chosen = batch.select(sequences)
+            for state in states_of(chosen):
+                assert_counts_before(state[0], chosen.observations[0], chosen.is_first[0])
         spy.calls.clear()
-    # Acting, the unroll, the last value, and every sequence in each of two passes.
+    # Acting, the unroll, the last value, and every sequence in each of two passes; and one
+    # minibatch of three more, whose losses are looked at before the first step.
     rows = {"actor": ROLLOUT * 3, "unroll": ROLLOUT * 3, "passes": 2 * ROLLOUT * 3}
     if len(memories) == 1:
-        assert memories[0].steps == 4 * (sum(rows.values()) + 3)
+        assert memories[0].steps == 4 * (sum(rows.values()) + 3) + ROLLOUT
     else:
-        assert memories[0].steps == 4 * sum(rows.values())
-        assert memories[1].steps == 4 * (rows["unroll"] + 3 + rows["passes"])
+        assert memories[0].steps == 4 * sum(rows.values()) + ROLLOUT
+        assert memories[1].steps == 4 * (rows["unroll"] + 3 + rows["passes"]) + ROLLOUT
     for memory in memories:
         assert memory.disagreements == []
 
 
-@pytest.mark.parametrize("memories", ["separate"], indirect=True)
+@pytest.mark.parametrize("sharing", ["separate"], indirect=True)
 def test_critic_goes_on_from_before_the_next_rollout(agent, collector) -> None:
     for _ in range(5):
         trajectory = collector.collect(agent)
         agent.learn(trajectory)
         assert_counts_before(
-            agent.preparation.critic_state, trajectory.observations[-1], trajectory.is_first[-1]
+            agent.learner.critic_state, trajectory.observations[-1], trajectory.is_first[-1]
         )
-        assert not agent.preparation.critic_state.requires_grad
-    assert "preparation.critic_state" in agent.state_dict()
+        assert not agent.learner.critic_state.requires_grad
+    assert "learner.critic_state" in agent.state_dict()
 
 
 def test_sequences_in_minibatches_are_windows_of_one_environment(
@@ -126,9 +141,10 @@ def test_sequences_in_minibatches_are_windows_of_one_environment(
     agent.learn(trajectory)
     assert len(spy.calls) == 2 * 3
     for half in (spy.calls[:3], spy.calls[3:]):
-        assert sorted(torch.cat([call.sequences for call in half]).tolist()) == list(range(9))
+        assert sorted(torch.cat([call.inputs[1] for call in half]).tolist()) == list(range(9))
     for call in spy.calls:
-        sequences = call.batch.select(call.sequences)
+        batch, chosen = call.inputs
+        sequences = batch.select(chosen)
         for observations, is_first in zip(
             sequences.observations.unbind(1), sequences.is_first.unbind(1), strict=True
         ):
@@ -138,8 +154,8 @@ def test_sequences_in_minibatches_are_windows_of_one_environment(
             assert (step[~goes_on][:, 0] == 1).all()  # the very next episode
     # All parts of the batch are cut alike.
     cut = to_sequences(trajectory.rewards, 4)
-    assert cut.shape == spy.calls[0].batch.returns.shape
-    assert torch.equal(to_sequences(trajectory.valid, 4), spy.calls[0].batch.valid)
+    assert cut.shape == batch.returns.shape
+    assert torch.equal(to_sequences(trajectory.valid, 4), batch.valid)
 
 
 def test_carried_states_hold_no_graph(agent, collector) -> None:

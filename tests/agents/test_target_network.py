@@ -1,11 +1,11 @@
-"""The slow copy: what it has of its own, what it shares, how it follows."""
+"""The target network: what it has of its own, what it shares, how it follows."""
 
 import copy
 
 import torch
 from torch import nn
 
-from agents.learning.targets import TargetNetwork
+from agents.learning.replay_learner import TargetNetwork
 
 
 def network() -> tuple[nn.Sequential, nn.BatchNorm1d]:
@@ -22,7 +22,7 @@ def disturb(module: nn.Module) -> None:
 
 def test_nothing_is_shared_but_what_is_said_to_be() -> None:
     module, inputs = network()
-    target = TargetNetwork({"net": module}, shared=[inputs])
+    target = TargetNetwork([module], shared=[inputs])
     own = {t.data_ptr() for t in target.state_dict().values()}
     common = own & {t.data_ptr() for t in module.state_dict().values()}
     assert common == {t.data_ptr() for t in inputs.state_dict().values()}
@@ -33,22 +33,22 @@ def test_nothing_is_shared_but_what_is_said_to_be() -> None:
 
 def test_a_hard_update_makes_every_tensor_equal() -> None:
     module, inputs = network()
-    target = TargetNetwork({"net": module}, shared=[inputs])
+    target = TargetNetwork([module], shared=[inputs])
     disturb(module)
-    target.follow(1.0)
+    target.update(1.0)
     for name, tensor in module.state_dict().items():
-        assert torch.equal(target.state_dict()[f"net.{name}"], tensor), name
+        assert torch.equal(target.copies[0].state_dict()[name], tensor), name
 
 
 def test_a_soft_update_goes_part_of_the_way_and_copies_statistics() -> None:
     module, inputs = network()
-    target = TargetNetwork({"net": module}, shared=[inputs])
+    target = TargetNetwork([module], shared=[inputs])
     before = module[1].weight.detach().clone()
     disturb(module)
-    target.follow(0.25)
-    slow = target.get_submodule("net")
-    torch.testing.assert_close(slow[1].weight, before + 0.25)
-    assert torch.equal(slow[2].running_mean, module[2].running_mean)
+    target.update(0.25)
+    (own,) = target.copies
+    torch.testing.assert_close(own[1].weight, before + 0.25)
+    assert torch.equal(own[2].running_mean, module[2].running_mean)
 
 
 def test_a_copied_pair_follows_itself_alone() -> None:
@@ -56,17 +56,17 @@ def test_a_copied_pair_follows_itself_alone() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.net, inputs = network()
-            self.target = TargetNetwork({"net": self.net}, shared=[inputs])
+            self.target = TargetNetwork([self.net], shared=[inputs])
 
     first = Pair()
     second = copy.deepcopy(first)
     disturb(second.net)
-    second.target.follow(1.0)
-    assert torch.equal(second.target.get_submodule("net")[1].weight, second.net[1].weight)
-    assert not torch.equal(first.target.get_submodule("net")[1].weight, second.net[1].weight)
+    second.target.update(1.0)
+    assert torch.equal(second.target.copies[0][1].weight, second.net[1].weight)
+    assert not torch.equal(first.target.copies[0][1].weight, second.net[1].weight)
 
 
 def test_it_never_trains() -> None:
     module, inputs = network()
-    target = TargetNetwork({"net": module}, shared=[inputs]).train()
-    assert not target.get_submodule("net")[2].training
+    target = TargetNetwork([module], shared=[inputs]).train()
+    assert not target.copies[0][2].training

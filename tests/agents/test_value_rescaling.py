@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.agents.conftest import targets_of
+
 
 def squashed(value: torch.Tensor) -> torch.Tensor:
     return value.sign() * ((value.abs() + 1).sqrt() - 1) + 1e-3 * value
@@ -21,13 +23,14 @@ def test_targets_are_squashed_and_what_follows_is_not(build, head: str, rescalin
     agent = run.agent
     for _ in range(4):
         agent.learn(run.collector.collect(agent))
-    window = agent.replay.sample(64, np.random.default_rng(0), importance_exponent=1.0).window
-    output = agent.target.network.get_submodule("value_head").layers.actions.output
+    replay, (_, copied) = agent.learner.replay, agent.learner.target_network.copies
+    window = replay.sample(64, np.random.default_rng(0), importance_exponent=1.0).window
+    output = copied.layers.actions.output
     scale = squashed if rescaling == "true" else lambda value: value
     with torch.no_grad():
         output.weight.zero_()
         output.bias.fill_(scale(torch.tensor(8.0)).item())
-    found = agent.target(window, window.state, (None, None, None))
+    found = targets_of(agent, window)
     ends = window.terminated
     expected = scale(window.rewards + 0.5 * 8.0 * ~ends)
     assert 0 < ends.sum() < ends.numel()

@@ -104,7 +104,7 @@ WRONG = [
         "env.wrappers=[{_target_: envs.wrappers.adapters.ScaleRewards, factor: 1}]",
         "did you mean envs.wrappers.ScaleReward?",
     ),
-    ("optimizer.groups={memry:{learning_rate:1}}", "did you mean memory?"),
+    ("optimizer.groups={memry:{learning_rate:1}}", "did you mean optimizer.groups.memory?"),
     ("+optimizer.groups.memory.lr=1", "it is optimizer.groups.memory.learning_rate"),
     ("optimizer.groups.memory.learning_rate=1", "+optimizer.groups.memory.learning_rate=1"),
     ("env.kwargs.gravity=9", "add it with a plus: +env.kwargs.gravity=9"),

@@ -154,31 +154,6 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/building/q_learning.py",
-        "training/test_build.py",
-        (
-            "value rescaling is never built",
-            "Rescaling(eps=_SLOPE) if agent.value_rescaling else NoScale()",
-            "NoScale()",
-            "agents/test_value_rescaling.py",
-        ),
-        (
-            "states are stored though none were asked for",
-            "keeps_state=agent.stored_state and state_size > 0",
-            "keeps_state=state_size > 0",
-        ),
-        (
-            "importance weights stay where they began",
-            "exploration_schedule(agent.importance_exponent, 1.0, 1.0)",
-            "exploration_schedule(agent.importance_exponent, agent.importance_exponent, 1.0)",
-        ),
-        (
-            "single steps that only reset are drawn",
-            "valid_step=windows.burn_in if windows.sequence_length == 1 else None",
-            "valid_step=None",
-        ),
-    ),
-    *plant(
         "training/building/heads.py",
         "training/test_build.py",
         (
@@ -201,8 +176,8 @@ FAULTS = [
         "agents/test_ppo.py::test_every_round_learns_at_the_schedules_of_the_steps_before_it",
         (
             "schedules stand still",
-            "agent.reach(collector.env_steps, total_env_steps=total_env_steps)",
-            "agent.reach(0, total_env_steps=total_env_steps)",
+            "agent.update_progress(collector.env_steps, total_env_steps=total_env_steps)",
+            "agent.update_progress(0, total_env_steps=total_env_steps)",
         ),
     ),
     *plant(

@@ -36,15 +36,15 @@ def test_states_are_stored_where_that_is_asked_for(build) -> None:
         )
         for _ in range(6):
             run.agent.learn(run.collector.collect(run.agent))
-        window = run.agent.replay.sample(
-            32, np.random.default_rng(0), importance_exponent=1.0
-        ).window
+        replay = run.agent.learner.replay
+        window = replay.sample(32, np.random.default_rng(0), importance_exponent=1.0).window
         assert bool(window.state.any()) == (asked == "true")
 
 
 def test_importance_weights_undo_all_of_the_bias_in_the_end(build) -> None:
-    agent = build("agent=dqn", "agent.prioritized=true", "agent.importance_exponent=0.25").agent
-    found = [agent.importance_exponent(progress) for progress in (0.0, 0.5, 1.0)]
+    words = ["agent=dqn", "agent.prioritized=true", "agent.importance_exponent=0.25"]
+    learner = build(*words).agent.learner
+    found = [learner.importance_exponent(progress) for progress in (0.0, 0.5, 1.0)]
     assert found == pytest.approx([0.25, 0.625, 1.0])
 
 
@@ -55,7 +55,8 @@ def test_single_steps_that_only_reset_are_not_drawn(build) -> None:
     )  # fmt: skip
     for _ in range(8):
         run.agent.learn(run.collector.collect(run.agent))
-    window = run.agent.replay.sample(200, np.random.default_rng(0), importance_exponent=1.0).window
+    replay = run.agent.learner.replay
+    window = replay.sample(200, np.random.default_rng(0), importance_exponent=1.0).window
     assert window.valid[0].all()
     assert not window.valid[1].all()
 
@@ -72,8 +73,7 @@ def test_rewards_are_scaled_by_the_return_that_is_learnt(build, kind: str) -> No
     )
     for _ in range(4):
         run.agent.learn(run.collector.collect(run.agent))
-    holder = {"dqn": "target", "pqn": None}.get(kind, "preparation")
-    owner = run.agent if holder is None else getattr(run.agent, holder)
     steps = run.collector.env_steps // 2
     expected = sum(0.5**step for step in range(min(steps, 60)))
-    assert owner.reward_scaling.accumulator.tolist() == pytest.approx([expected] * 2)
+    scaling = run.agent.learner.reward_scaling
+    assert scaling.accumulator.tolist() == pytest.approx([expected] * 2)

@@ -191,17 +191,17 @@ def test_the_memory_is_told_where_episodes_begin(actor, counting) -> None:
 
 
 def test_only_gradient_steps_are_in_training_mode(build) -> None:
-    run = build("env.id=neurl/Counting-v0")
+    run = build("env.id=neurl/Counting-v0", "extractor.activation=gelu")  # acts in torch
     run.agent.actor.extractor.layers.append(torch.nn.Dropout(0.0))  # else modes mean nothing
     modes = []
     run.agent.actor.extractor.register_forward_hook(
         lambda module, inputs, output: modes.append((module.training, torch.is_grad_enabled()))
     )
-    run.agent._mirror_is_current, run.agent._mirror = True, None  # act in torch, for the hook
     evaluator(run)(run.agent, episodes=2, index=0)
     assert set(modes) == {(False, False)}
-    trajectory = run.collector.collect(run.agent)
-    run.agent.learn(trajectory)
+    run.agent.learn(run.collector.collect(run.agent))
+    modes.clear()  # of a look at what each loss reaches, before the first step
+    run.agent.learn(run.collector.collect(run.agent))
     assert set(modes) == {(False, False), (True, True)}
 
 

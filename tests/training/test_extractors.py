@@ -163,7 +163,7 @@ def test_items_of_a_tuple_have_numbers_for_names() -> None:
 @pytest.mark.parametrize(
     ("words", "shape", "message"),
     [
-        (["extractor=dict"], (4,), r"extractor: networks\.composite\.DictExtractor reads Dict"),
+        (["extractor=dict"], (4,), r"extractor: networks\.extractors\.DictExtractor reads Dict"),
         (
             ["extractor=dict", "+extractor@extractor.keys.goal.positon=mlp"],
             SHAPES,
@@ -178,7 +178,7 @@ def test_items_of_a_tuple_have_numbers_for_names() -> None:
         (
             ["extractor=dict", "+extractor@extractor.keys.speed=dict"],
             SHAPES,
-            r"extractor\.keys\.speed: networks\.composite\.DictExtractor reads Dict",
+            r"extractor\.keys\.speed: networks\.extractors\.DictExtractor reads Dict",
         ),
         (
             ["extractor=dict", "+extractor.keys.speed={_target_: torch.nn.Linear, in_features: 9}"],
@@ -285,8 +285,8 @@ def test_extractors_of_vectors_read_images_flat(name: str) -> None:
         (
             ["extractor=cnn"],
             OF_PARTS,
-            r"^extractor: networks\.cnn\.CNN reads images, and this observation has the parts "
-            r"arm/camera, map, speed; give the image one of its own: "
+            r"^extractor: networks\.extractors\.CNN reads images, and this observation has the "
+            r"parts arm/camera, map, speed; give the image one of its own: "
             r"extractor=dict \+extractor@extractor\.keys\.arm\.camera=cnn$",
         ),
     ],

@@ -71,7 +71,9 @@ KINDS = {
 def test_every_class_of_ours_is_found_where_its_name_says(group: str) -> None:
     for target in TARGETS[group]:
         found = find(group, target, KINDS[group])
-        assert f"{found.__module__}.{found.__qualname__}" == target
+        package, _, name = target.rpartition(".")  # or the module itself
+        assert found.__qualname__ == name
+        assert f"{found.__module__}.".startswith(f"{package}.")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ REFUSED = {
     "own_package.instance": "is no",
     "own_package.Net.Inner": "cannot make",
     "own_package.Linear": r"defined elsewhere; name it torch\.nn\.modules\.linear\.Linear",
-    "own_package.MLP": r"defined elsewhere; name it networks\.mlp\.MLP",
+    "own_package.MLP": r"defined elsewhere; name it networks\.extractors\.mlp\.MLP",
     "no_package_of_this_name.Net": "No module named",
 }
 

@@ -158,10 +158,13 @@ def test_effective_values_are_the_written_ones(train) -> None:
         "num_minibatches",
         "normalize_advantages",
     ):
-        holder = agent.preparation if name in ("discount", "gae_lambda") else agent
-        assert getattr(holder, name) == written[name], name
-    assert agent.clip_range(0.0) == agent.clip_range(1.0) == 0.3
-    assert [agent.entropy_coefficient(at) for at in (0.0, 0.5, 1.0)] == [0.01, 0.005, 0.0]
+        assert getattr(agent.options, name) == written[name], name
+    learner = agent.learner
+    assert learner.num_epochs == written.num_epochs
+    assert learner.num_minibatches == written.num_minibatches
+    clip_range, entropy = (agent.schedules[name] for name in ("clip_range", "entropy_coefficient"))
+    assert clip_range(0.0) == clip_range(1.0) == 0.3
+    assert [entropy(at) for at in (0.0, 0.5, 1.0)] == [0.01, 0.005, 0.0]
     assert [agent.optimizer.default.learning_rate(at) for at in (0.0, 1.0)] == [0.02, 0.01]
     assert agent.optimizer.max_grad_norm == 0.9
     (rule,) = agent.optimizer.rules

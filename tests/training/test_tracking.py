@@ -14,10 +14,12 @@ from training.evaluation.film import Film
 from training.tracking.event_files import EventFile
 from training.tracking.tracking import NoTensorBoard, Progress, TensorBoard
 
+BACKBONES = [f"{of}.{part}" for of in ("actor", "critic") for part in ("extractor", "memory")]
+PARTS = [*BACKBONES, "policy_head", "value_head"]
 OF_AN_EVALUATION = {
     "evaluation/return",
     "evaluation/length",
-    *(f"weight_norm/{part}" for part in ("extractor", "memory", "actor", "critic")),
+    *(f"weight_norm/{part}" for part in PARTS),
     *(
         f"representation/{backbone}/{measure}"
         for backbone in ("actor", "critic")
@@ -41,11 +43,7 @@ TAGS = {
     "policy/clip_fraction",
     "value/mean",
     "value/explained_variance",
-    "gradient_norm/extractor",
-    "gradient_norm/memory",
-    "gradient_norm/actor",
-    "gradient_norm/critic",
-    *(f"update_ratio/{part}" for part in ("extractor", "memory", "actor", "critic")),
+    *(f"{what}/{part}" for what in ("gradient_norm", "update_ratio") for part in PARTS),
     "schedule/learning_rate",
     "update/steps",
     "update/skipped",

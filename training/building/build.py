@@ -91,7 +91,7 @@ def build_agent(
     )
     options = {key: value for key, value in plain(config.agent).items() if key != "_target_"}
     agent: Agent = kind(networks, kind.Options(**options), setup)
-    return agent.to(device)
+    return agent.to(device).eval()
 
 
 def build_networks(

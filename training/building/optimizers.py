@@ -58,17 +58,19 @@ def optimizer_factory(config: DictConfig) -> Callable[[Networks], Optimizer]:
     configured = by_path(options["groups"] or {})
 
     def make_optimizer(networks: Networks) -> Optimizer:
+        parts = {part: list(module.parameters()) for part, module in networks.parts().items()}
         groups: dict[str, Group] = {}
         for path in sorted(configured, key=len):  # of two that mean a part, the longer one counts
             group = _group(default, options["schedule"], configured[path])
-            for part in selected(networks, f"optimizer.groups.{path}", path):
+            meant = selected(networks, f"optimizer.groups.{path}", path)
+            # An actor without a memory is no reason to refuse `memory`, which is the critic's.
+            for part in [part for part in meant if parts[part]] or meant:
                 groups[part] = group
         for name, backbone in networks.backbones.items():
             if 0 < backbone.frozen_until < math.inf:
                 part = f"{name}.extractor"
                 frozen_until = int(backbone.frozen_until)
                 groups[part] = replace(groups.get(part, default), frozen_until=frozen_until)
-        parts = {part: list(module.parameters()) for part, module in networks.parts().items()}
         return Optimizer(
             parts,
             rule=_rule_factory(options["_target_"], own),

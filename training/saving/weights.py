@@ -254,7 +254,7 @@ def _walk_inside(
         yield from _walk(where, config, [each.parts[name] for each in modules], part)
 
 
-_OF_A_RUN = ("optimizer", "preparation", "clock", "target", "reward_scaling")
+_OF_A_RUN = ("optimizer", "learner")
 """What an agent keeps of its own course; a warm start takes networks and their normalisation."""
 
 
