@@ -18,7 +18,6 @@ from omegaconf import OmegaConf
 import conf.schema.registry
 from agents.agent import Setup
 from agents.learning.parts import routes
-from networks.normalization import NoRewardScaling
 from tests.agents import own_agents
 from tests.agents.conftest import StepSpy
 from tests.agents.own_agents import Reinforce, ReinforceOptions, ScaledDQN, Steering
@@ -62,7 +61,7 @@ def steering(build, **gradients: list[str]) -> SimpleNamespace:
         compile=False,
         num_envs=3,
         sequence_length=4,
-        reward_scaling=NoRewardScaling(),
+        reward_scaling=None,
         frame_stacks={},
     )
     options = ReinforceOptions(discount=0.0, rollout_length=12)

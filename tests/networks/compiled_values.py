@@ -16,10 +16,8 @@ from networks.heads.histograms import HLGaussValueHead, TwoHotValueHead
 from networks.heads.values import (
     HuberValueHead,
     MSEValueHead,
-    NoScale,
     Rescaling,
     ValueHead,
-    ValueScale,
 )
 
 ROWS, ACTIONS = 12, 3
@@ -48,7 +46,7 @@ def layers(*, dueling: bool, noisy: bool) -> Any:
     )
 
 
-def learn(head: ValueHead, scale: ValueScale, data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def learn(head: ValueHead, scale: Rescaling | None, data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """One step of Q-learning: loss, error and gradients."""
     summary, noise, actions, rewards, discounts = data
     with torch.no_grad():
@@ -67,7 +65,7 @@ def take(output: Tensor, actions: Tensor) -> Tensor:
     return output.gather(1, index).squeeze(1)
 
 
-def compare(head: ValueHead, scale: ValueScale, backend: str) -> None:
+def compare(head: ValueHead, scale: Rescaling | None, backend: str) -> None:
     """Trace a step whole."""
     generator = torch.Generator().manual_seed(0)
     data = (
@@ -89,7 +87,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch._dynamo.config.trace_autograd_ops = True
     for make in HEADS:
-        compare(make(layers(dueling=False, noisy=False)), NoScale(), "eager")
+        compare(make(layers(dueling=False, noisy=False)), None, "eager")
         compare(make(layers(dueling=True, noisy=True)), Rescaling(eps=1e-3), "eager")
     c51 = HEADS[-2](layers(dueling=True, noisy=True))
     compare(c51, Rescaling(eps=1e-3), "inductor")

@@ -17,7 +17,6 @@ from networks.heads.histograms import HLGaussValueHead, TwoHotValueHead
 from networks.heads.values import (
     HuberValueHead,
     MSEValueHead,
-    NoScale,
     Rescaling,
     StateLayers,
     ValueHead,
@@ -164,7 +163,7 @@ def test_one_action_without_duel_is_a_state() -> None:
 # Targets and errors
 
 
-@pytest.mark.parametrize("scale", [NoScale(), Rescaling(eps=1e-2)], ids=str)
+@pytest.mark.parametrize("scale", [None, Rescaling(eps=1e-2)], ids=str)
 @pytest.mark.parametrize("kind", ["mse", "huber", "two_hot", "symlog", "hl_gauss"])
 def test_a_target_is_the_reward_and_what_is_left_of_the_value_after(kind, scale) -> None:
     made = head(kind, False, False, [])
@@ -173,10 +172,10 @@ def test_a_target_is_the_reward_and_what_is_left_of_the_value_after(kind, scale)
         later = made(torch.randn(3, 5))[:, 0]
         values = made.value(later)
     found = made.target(rewards, discounts, later, scale)
-    for row in range(3):
-        after = scale.inverse(values[row])
-        torch.testing.assert_close(found[row], scale(rewards[row] + discounts[row] * after))
-    torch.testing.assert_close(found[1], scale(torch.tensor(-2.0)))  # the end: the reward alone
+    forward = scale or (lambda value: value)
+    after = values if scale is None else scale.inverse(values)
+    torch.testing.assert_close(found, forward(rewards + discounts * after))
+    torch.testing.assert_close(found[1], forward(torch.tensor(-2.0)))  # the end: the reward alone
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -185,8 +184,8 @@ def test_an_error_is_never_negative_and_zero_where_the_target_is_met(kind) -> No
     with torch.no_grad():
         outputs = made(torch.randn(2, 7, 5))[..., 0, :] if not made.is_scalar else torch.randn(2, 7)
         nothing, everything = torch.zeros(2, 7), torch.ones(2, 7)
-        met = made.target(nothing, everything, outputs, NoScale())
-        missed = made.target(everything / 3, everything, outputs, NoScale())
+        met = made.target(nothing, everything, outputs, None)
+        missed = made.target(everything / 3, everything, outputs, None)
     torch.testing.assert_close(made.error(outputs, met), nothing, rtol=0, atol=2e-6)
     error = made.error(outputs, missed)
     assert error.shape == (2, 7)

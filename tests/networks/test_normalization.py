@@ -8,7 +8,6 @@ import torch
 
 from networks.normalization import (
     NoNormalization,
-    NoRewardScaling,
     RewardClipping,
     RewardScaling,
     RunningNormalization,
@@ -144,11 +143,6 @@ def test_scaled_rewards_are_cut_at_ten_and_not_shifted() -> None:
     scaling = RewardScaling(num_envs=1, discount=0.0)
     found = scaled(scaling, torch.tensor([[0.0], [0.0], [1e-9]]), nothing[:3], ~nothing[:3])
     assert found.isfinite().all()
-
-
-def test_no_reward_scaling_hands_on() -> None:
-    rewards = torch.randn(3, 2)
-    assert NoRewardScaling()(rewards) is rewards
 
 
 def test_rewards_are_cut_on_both_sides_and_small_ones_stay() -> None:

@@ -1,17 +1,11 @@
-"""Scales of values: what they are by hand, and that they can be undone."""
+"""Rescaled values: what they are by hand, and that they can be undone."""
 
 import math
 
 import pytest
 import torch
 
-from networks.heads.values import NoScale, Rescaling
-
-
-def test_no_scale_leaves_values_alone() -> None:
-    values = torch.tensor([-3.0, 0.0, 1e9])
-    assert NoScale()(values) is values
-    assert NoScale().inverse(values) is values
+from networks.heads.values import Rescaling
 
 
 def test_rescaling_by_hand() -> None:

@@ -172,8 +172,8 @@ FAULTS = [
         "agents/test_noise.py",
         (
             "DQN writes weighted errors as priorities",
-            "learner.priorities(errors, steps.valid)",
-            "learner.priorities(errors if weights is None else errors * weights, steps.valid)",
+            "learner.priorities(head.error(output, target), steps.valid)",
+            "learner.priorities(head.error(output, target) * (1 if weights is None else weights), steps.valid)",
             "agents/test_dqn.py::test_priorities_are_errors_without_weights_and_change_what_is_drawn",
         ),
         (
@@ -190,8 +190,8 @@ FAULTS = [
         ),
         (
             "dropout is off in what DQN learns",
-            "self.set_mode(training)",
-            "self.set_mode(False)",
+            "            self.set_mode(True)\n",
+            "            self.set_mode(False)\n",
             "agents/test_modes.py",
         ),
         (
@@ -211,8 +211,8 @@ FAULTS = [
         ),
         (
             "the target has the noise of the network",
-            "self.learner.target_values(window, bootstrap.steps, noise[1])",
-            "self.learner.target_values(window, bootstrap.steps, noise[0])",
+            "learner.target_values(window, bootstrap.steps, noise[1])",
+            "learner.target_values(window, bootstrap.steps, noise[0])",
         ),
         (
             "the network chooses without noise",
@@ -221,8 +221,8 @@ FAULTS = [
         ),
         (
             "burnt-in memories are thrown away",
-            "state = self.learner.burn_in_state(self.actor, window)\n        bootstrap",
-            "state = window.state\n        bootstrap",
+            "        if learnt.start:\n            state = learner",
+            "        if False:\n            state = learner",
             "agents/test_dqn.py::test_memories_count_like_the_environments_from_wherever_a_window_starts",
         ),
         (
@@ -233,26 +233,26 @@ FAULTS = [
         ),
         (
             "a learnt support sees values that are not rescaled",
-            "targets = self.scale(bootstrap.rewards + bootstrap.discounts * values)",
-            "targets = bootstrap.rewards + bootstrap.discounts * values",
+            "targets = targets if self.scale is None else self.scale(targets)",
+            "targets = targets + 0",
             "agents/test_learnt_support.py",
         ),
         (
             "DQN learns raw rewards",
-            "self.learner.reward_scaling(window.rewards)",
+            "window.rewards if scaling is None else scaling(window.rewards)",
             "window.rewards",
             "agents/test_dqn.py::test_rewards_are_scaled_when_sampled_and_raw_in_replay",
         ),
         (
             "double Q-learning values by the network that chose",
-            "select_actions(outputs, head.value(choosing).argmax(-1))",
-            "select_actions(choosing, head.value(choosing).argmax(-1))",
+            "following = select_actions(outputs, best)",
+            "following = select_actions(head(summary, noise[2]), best)",
             "agents/test_dqn.py::test_a_double_target_is_chosen_by_one_network_and_valued_by_the_other",
         ),
         (
             "double Q-learning chooses with the memory before the burn-in",
-            "state,\n                window.is_first[learnt.start :]",
-            "window.state,\n                window.is_first[learnt.start :]",
+            "state,\n                window.is_first[rest]",
+            "window.state,\n                window.is_first[rest]",
             "agents/test_dqn.py::test_memories_count_like_the_environments_from_wherever_a_window_starts",
         ),
         (
@@ -269,8 +269,8 @@ FAULTS = [
         ),
         (
             "value rescaling is never built",
-            "Rescaling(eps=_SLOPE) if options.value_rescaling else NoScale()",
-            "NoScale()",
+            "Rescaling(eps=_SLOPE) if options.value_rescaling else None",
+            "None",
             "agents/test_value_rescaling.py",
         ),
     ),
@@ -342,6 +342,12 @@ FAULTS = [
             "self.generator = kept",
             "self.generator = generator",
             "agents/test_acting.py::test_borrowed_generator_is_given_back_even_after_an_error",
+        ),
+        (
+            "what unfroze is trained as if it were frozen",
+            "unfreeze(self.env_steps):\n                self.gradient_step.renew()",
+            "unfreeze(self.env_steps):\n                pass",
+            "agents/test_movement.py::test_an_extractor_unfreezes_at_its_step_as_if_it_began_there",
         ),
         (
             "nothing unfreezes",

@@ -150,13 +150,13 @@ FAULTS = [
         "networks/test_action_values.py::test_a_target_is_the_reward_and_what_is_left_of_the_value_after agents/test_value_rescaling.py",
         (
             "targets take a rescaled value for a value",
-            "scale(rewards + discounts * scale.inverse(self.value(next_output)))",
-            "scale(rewards + discounts * self.value(next_output))",
+            "scale(rewards + discounts * scale.inverse(value))",
+            "scale(rewards + discounts * value)",
         ),
         (
             "targets are not rescaled",
-            "return scale(rewards + discounts * scale.inverse(self.value(next_output)))",
-            "return rewards + discounts * scale.inverse(self.value(next_output))",
+            "return scale(rewards + discounts * scale.inverse(value))",
+            "return rewards + discounts * scale.inverse(value)",
         ),
         (
             "Huber's loss is quadratic within 1, whatever delta says",
@@ -189,13 +189,13 @@ FAULTS = [
         ),
         (
             "C51's target takes rescaled atoms for values",
-            "discounts[..., None] * scale.inverse(self.support.centres)",
-            "discounts[..., None] * self.support.centres",
+            "centres if scale is None else scale.inverse(centres)",
+            "centres",
         ),
         (
             "quantiles' target takes rescaled ones for values",
-            "discounts[..., None] * scale.inverse(next_output)",
-            "discounts[..., None] * next_output",
+            "next_output if scale is None else scale.inverse(next_output)",
+            "next_output",
         ),
         (
             "C51's atoms beyond the limits are lost",

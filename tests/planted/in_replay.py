@@ -108,8 +108,8 @@ FAULTS = [
         ),
         (
             "windows that only reset are drawn",
-            "after = new * stride + self._valid_step + 1",
-            "after = new * stride + self._valid_step",
+            "* stride + self._valid_step + 1",
+            "* stride + self._valid_step",
         ),
         (
             "windows of another environment are drawn no more after a cut",
@@ -123,8 +123,8 @@ FAULTS = [
         "agents/test_replay.py",
         (
             "what wraps around the ring is its beginning again",
-            "yield slice(0, count - head), slice(head, count)",
-            "yield slice(0, count - head), slice(0, count - head)",
+            "slice(0, count - head), slice(head, count)",
+            "slice(0, count - head), slice(0, count - head)",
         ),
     ),
     *plant(
