@@ -17,7 +17,7 @@ from networks.heads.acting import PolicyHead
 from networks.mirror import Array
 from networks.observations import Observations, map_observations
 from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
-from training.stream.storage import Row, Storage, put
+from training.stream.storage import StepRow, Storage, put
 
 
 class Lives:
@@ -192,7 +192,7 @@ class Collector:
         self.trajectory = trajectory
         return trajectory
 
-    def _end_lives(self, row: Row, has_lost: Array) -> Array:
+    def _end_lives(self, row: StepRow, has_lost: Array) -> Array:
         """End episodes of the stream where a life was lost; return where.
 
         The step after a lost life opens the next episode: like one that resets it is not learnt

@@ -13,7 +13,7 @@ from networks.mirror import Array
 from networks.observations import Observations, any_part, map_observations
 
 
-class Row(NamedTuple):
+class StepRow(NamedTuple):
     """One step: the tensors that its action is chosen from, the arrays that it is written to."""
 
     observations: Observations
@@ -48,7 +48,7 @@ class Storage:
         self.terminated = torch.zeros(size, dtype=torch.bool)
         self.truncated = torch.zeros(size, dtype=torch.bool)
         self.actions = torch.zeros(0)
-        self.rows: list[Row] = []
+        self.rows: list[StepRow] = []
         parts = self.observations
         arrays = [t.numpy() for t in (parts.values() if isinstance(parts, dict) else [parts])]
         self._seams = [(each[0], each[-1]) for each in (self.is_first.numpy(), *arrays)]
@@ -76,7 +76,7 @@ class Storage:
             return
         self.actions = torch.zeros(size, dtype=head.action_dtype)
         self.rows = [
-            Row(
+            StepRow(
                 observations=map_observations(torch.from_numpy, self._views(step)),
                 is_first=self.is_first[step],
                 action=self.actions[step].numpy(),
