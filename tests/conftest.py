@@ -1,5 +1,7 @@
 """Executes the annotations of the mathematics under test: shapes and types are checked."""
 
+import copy
+import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,20 +21,27 @@ jaxtyping.install_import_hook(["agents", "networks"], "beartype.beartype")
 torch.set_num_threads(1)
 
 
+@functools.lru_cache(maxsize=64)
+def composed(words: tuple[str, ...]) -> Any:
+    """Composing takes longer than most of what is tested."""
+    from conf.composing.command_line import load
+
+    return load(words)
+
+
 @pytest.fixture
 def build_run() -> Iterator[Callable[..., Any]]:
     """Builds what a command line asks for: `config, environments, agent, collector`.
 
     With `environments` it is built for these, in place of those that the words name.
     """
-    from conf.composing.command_line import load
     from training.building.build import build_agent, build_collector
     from training.building.environments import build_environments
 
     made = []
 
     def build(words: Sequence[str], *, environments: Any = None) -> SimpleNamespace:
-        config = load(words)
+        config = copy.deepcopy(composed(tuple(words)))
         if environments is None:
             environments = build_environments(config, num_envs=config.env.num_envs)
             made.append(environments)

@@ -59,9 +59,11 @@ def test_losses_are_weighed_by_progress_and_added_up_over_backbones(
     """The gradients of the levels: 0.5 (1 - progress) and 2 * 2, for each backbone."""
     run = build(*words, *WORDS)
     agent, spy = run.agent, spy_on_steps(run.agent)
-    while not spy.calls:
-        agent.progress = progress
-        metrics = agent.learn(run.collector.collect(agent))
+    for each in (0.25, progress):  # of one round nothing is kept for the next
+        spy.calls.clear()
+        while not spy.calls:
+            agent.progress = each
+            metrics = agent.learn(run.collector.collect(agent))
     levels = {id(p): name for name, p in agent.named_parameters() if name.endswith(".level")}
     found = gradients_of(agent, spy.calls[0].result)
     by_loss = {"one": [], "two": []}
