@@ -127,7 +127,9 @@ class Backbone(nn.Module):
             self.normalization.update(rows)
 
     def mirror(self) -> BackboneMirror | None:
-        """Numpy form of `forward` at T = 1, in float32; None when some part has none."""
+        """Numpy form of `forward` at T = 1; None when some part has none."""
+        if self.half_precision:
+            return None  # acting rounds as learning does
         inputs, normalize = mirror_of(self.inputs), mirror_of(self.normalization)
         extract, memory = mirror_of(self.extractor), mirror_of(self.memory)
         if inputs is None or normalize is None or extract is None or memory is None:

@@ -121,7 +121,8 @@ def values(policy: neurl.Policy, observations: Sequence[float]) -> list[float]:
             rows, backbone.memory.initial_state(size), torch.ones(1, size, dtype=torch.bool)
         )
         found = head.value(head(summary))[0]
-        found = agent.scale.inverse(found) if isinstance(agent, DQN) else found
+        if isinstance(agent, DQN) and agent.scale is not None:
+            found = agent.scale.inverse(found)
         return (found if found.ndim == 1 else found.amax(-1)).tolist()
 
 
