@@ -221,9 +221,9 @@ def _with_nothing_to_train(combination: Combination) -> str | None:
     if combination.get("extractor") != "flatten":
         return None
     if freeze != "false":
-        return r"^extractor\.freeze: networks\.mlp\.Flatten has no weights to freeze"
+        return r"^extractor\.freeze: networks\.extractors\.Flatten has no weights to freeze"
     if has_losses:
-        return r"^auxiliary: expected none, because networks\.mlp\.Flatten has no weights"
+        return r"^auxiliary: expected none, because networks\.extractors\.Flatten has no weights"
     return None
 
 
