@@ -247,7 +247,10 @@ class Agent(nn.Module, ABC):
         if self._mirror is None:
             return self._act_in_torch(observations, state, is_first, noise)
         before = state.numpy()
-        arrays = map_observations(Tensor.numpy, observations)
+        if isinstance(observations, Tensor):
+            arrays: Any = observations.numpy()
+        else:
+            arrays = {name: part.numpy() for name, part in observations.items()}
         actions, after = self._mirror(arrays, before, is_first.numpy(), noise)
         if after is before:
             return torch.from_numpy(actions), state

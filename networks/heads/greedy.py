@@ -18,7 +18,7 @@ from networks.mirror import Array
 MOST_JOINT_ACTIONS = 4096
 """Choices made at once are one action here; a layer with a value for each should not be larger."""
 
-_NOBODY = np.zeros(0, np.int64)
+_NOBODY, _FIRST = np.zeros(0, np.int64), np.zeros(1, np.int64)
 _DECISIVE = np.float32(1e30)
 """Added to the value of an action, it is the largest."""
 
@@ -70,7 +70,8 @@ class EpsilonGreedyHead(PolicyHead):
 
     def set_epsilon(self, value: float) -> None:
         """Explore with this probability from now on."""
-        self.epsilon.fill_(value)
+        if self.epsilon.item() != np.float32(value):  # it rarely changes once it has fallen
+            self.epsilon.fill_(value)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Greedy:
         """Return how each row's action is chosen."""
@@ -80,9 +81,10 @@ class EpsilonGreedyHead(PolicyHead):
         """Draw `[B, A + noise_size]`: which action is decided on, if any is; the layers' noise."""
         noise_size, num_actions = self._noise_size, self.num_actions
         epsilon, exploring = self.epsilon.item(), _NOBODY
-        if epsilon > 0:
-            explores = generator.random(batch_size) < epsilon
-            exploring = np.flatnonzero(explores) if explores.any() else _NOBODY
+        if epsilon > 0 and batch_size == 1:  # the same draw, without arrays of one
+            exploring = _FIRST if generator.random() < epsilon else _NOBODY
+        elif epsilon > 0:
+            exploring = np.flatnonzero(generator.random(batch_size) < epsilon)
         if not (len(exploring) or noise_size):
             return None  # as most of the time
         noise = np.zeros((batch_size, num_actions + noise_size), np.float32)
