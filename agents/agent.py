@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from agents.learning.gradient_step import GradientStep, Losses
 from agents.learning.optimizer import Optimizer
 from agents.learning.parts import Networks, routes
-from agents.learning.replay_learner import ReplayLearner
+from agents.learning.replay_learner import ReplayLearner, TargetNetwork
 from agents.learning.rollout_learner import RolloutLearner
 from agents.learning.schedules import Schedule
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import AuxiliaryLoss
 from networks.heads.greedy import EpsilonGreedyHead
+from networks.memory.memories import Memory
 from networks.mirror import Array, can_mirror
 from networks.normalization import RewardClipping, RewardScaling
 from networks.observations import Observations, map_observations
@@ -68,14 +69,6 @@ _ALWAYS_ALIKE = (
     nn.Tanh, nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.Sigmoid,
 )  # fmt: skip
 _OURS = ("agents.", "networks.")
-
-
-def is_alike_in_learning(module: nn.Module) -> bool:
-    """Tell whether neither dropout nor drawn numbers make learning differ from acting.
-
-    What is not known to be so is taken to differ: a class of the user's may do anything.
-    """
-    return all(map(_is_alike, module.modules()))
 
 
 def _is_alike(module: nn.Module) -> bool:
@@ -211,9 +204,13 @@ class Agent(nn.Module, ABC):
             self.learner.target_network.update(1.0)
 
     @cached_property
-    def _is_alike_in_learning(self) -> bool:
-        """Whether switching modes, which visits every module, can be spared."""
-        return is_alike_in_learning(self)
+    def is_alike_in_learning(self) -> bool:
+        """Whether neither dropout nor drawn numbers make learning differ from acting.
+
+        Then switching modes, which visits every module, is spared. What is not known to be alike is
+        taken to differ: a class of the user's may do anything.
+        """
+        return all(map(_is_alike, self.modules()))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by part, frozen ones too; each belongs to exactly one."""
@@ -299,7 +296,7 @@ class Agent(nn.Module, ABC):
         """Switch dropout and the like on for gradient steps, on the agent's own randomness."""
         # Drawn in any case: a network with dropout leaves all other draws as they are.
         seed = int(self.generator.integers(2**63))
-        if self._is_alike_in_learning:
+        if self.is_alike_in_learning:
             yield
             return
         device = self.device
@@ -317,7 +314,7 @@ class Agent(nn.Module, ABC):
 
     def set_mode(self, training: bool) -> None:
         """Switch dropout and the like inside of a gradient step: targets are those of acting."""
-        if not self._is_alike_in_learning:
+        if not self.is_alike_in_learning:
             self.train(training)
 
     @contextmanager
@@ -343,7 +340,13 @@ class Agent(nn.Module, ABC):
     def _renew(self) -> None:
         self._mirror, self._mirror_is_current = None, False
         self.gradient_step.renew()
-        self.__dict__.pop("_is_alike_in_learning", None)
+        self.__dict__.pop("is_alike_in_learning", None)
         for module in self.modules():
+            # Compiling has bound some calls to the module that was compiled, which a copy is not.
             if isinstance(module, Optimizer):
+                module.__dict__.pop("step", None)
                 module.repack()
+            elif isinstance(module, Memory):
+                module.__dict__.pop("forward", None)
+            elif isinstance(module, TargetNetwork):
+                module.renew()

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 COUNTS = ("update/steps", "update/skipped")
 """Gradient steps that counted, and those left out because a gradient was not finite."""
 
-_Pass = tuple[tuple[str, ...], tuple[int, ...], list[nn.Parameter]]
-"""A backward pass: the losses that share it, and its parameters, by number and as such."""
-
 Step = TypeVar("Step", bound=Callable[..., object])
 
 
@@ -56,6 +53,21 @@ class _Result:
     priorities: Float[Tensor, " N"] | None
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """How gradients are computed.
+
+    Attributes:
+        passes: the losses that share a backward pass, and its parameters by number and as such.
+        allow_unused: whether a loss may not reach a parameter of its pass.
+        is_complete: whether every trainable parameter gets a gradient.
+    """
+
+    passes: list[tuple[tuple[str, ...], list[int], list[nn.Parameter]]]
+    allow_unused: bool
+    is_complete: bool
+
+
 class GradientStep:
     """Losses -> gradients of the parts that each loss trains -> clipping -> optimizer.
 
@@ -76,7 +88,7 @@ class GradientStep:
     def renew(self) -> None:
         """Forget what is derived from the networks, after they moved, were copied or unfrozen."""
         self._step: Callable[..., _Result] | None = None
-        self._plan: list[_Pass] | None = None
+        self._plan: _Plan | None = None
         self._auxiliary_weights: Tensor | None = None
 
     # ---- a learn() of several steps
@@ -92,7 +104,10 @@ class GradientStep:
         if self._has_auxiliary:
             weights = self._networks.auxiliary.weights(progress)
             self._auxiliary_weights = self._optimizer.flat.new_tensor(weights)
+        # A tensor from the first step on, where a loss may end them: one compiled step, not two.
         self._active: Tensor | None = None
+        if self._agent.may_stop:
+            self._active = torch.ones((), dtype=torch.bool, device=self._optimizer.flat.device)
         self._metrics: list[dict[str, Tensor]] = []
         self._counts: list[Tensor] = []
         self._actives: list[Tensor] = []
@@ -100,8 +115,8 @@ class GradientStep:
 
     def __call__(self, *inputs: Any, **scheduled: Tensor) -> _Result:
         """Take one gradient step; the arguments are those of `Agent.losses`."""
-        if self._plan is None:
-            self._plan = self._find_plan(inputs, scheduled)
+        if self._plan is None and self._compile:
+            self._look_ahead(inputs, scheduled)
         if self._step is None:
             step = self._take
             self._step = compiled(step, self._agent.modules()) if self._compile else step
@@ -142,76 +157,93 @@ class GradientStep:
         *inputs: Any,
         **scheduled: Tensor,
     ) -> _Result:
-        found = self._agent.losses(*inputs, **scheduled)
-        losses, metrics = found.losses, found.metrics
-        if auxiliary_weights is not None:
-            losses, metrics = self._with_auxiliary(found, auxiliary_weights)
+        losses, metrics, found = self._losses(inputs, scheduled, auxiliary_weights)
+        if self._plan is None:
+            self._plan = self._plan_of(losses)
         if found.stop is not None:
             active = ~found.stop if active is None else active & ~found.stop
         gradients = self._gradients(losses)
         counts, packed = self._optimizer.step(gradients, pace, active)
         return _Result(metrics, counts, packed, active, found.priorities)
 
-    def _with_auxiliary(
-        self, found: Losses, weights: Float[Tensor, " K"]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _losses(
+        self,
+        inputs: Sequence[Any],
+        scheduled: Mapping[str, Tensor],
+        weights: Float[Tensor, " K"] | None,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Losses]:
+        """Return the losses, auxiliary ones as one, their metrics, and what the algorithm said."""
+        found = self._agent.losses(*inputs, **scheduled)
+        if weights is None:
+            return found.losses, found.metrics, found
         own = self._networks.auxiliary(found.readings)
         total = torch.stack(list(own.values())) @ weights
         tags = {f"loss/{name}": loss.detach() for name, loss in own.items()}
-        return {**found.losses, AUXILIARY: total}, {**found.metrics, **tags}
+        return {**found.losses, AUXILIARY: total}, {**found.metrics, **tags}, found
 
-    def _gradients(self, losses: Mapping[str, Float[Tensor, ""]]) -> list[Any]:
-        assert self._plan is not None
-        found = self._nothing.copy()
-        for number, (names, wanted, parameters) in enumerate(self._plan, start=1):
+    def _gradients(self, losses: Mapping[str, Float[Tensor, ""]]) -> list[Tensor]:
+        plan = self._plan
+        assert plan is not None
+        found: list[Any] = [None] * len(self._optimizer.trainable)
+        for number, (names, wanted, parameters) in enumerate(plan.passes, start=1):
             total = losses[names[0]]
             for name in names[1:]:
                 total = total + losses[name]
-            retain = number < len(self._plan)
-            gradients = torch.autograd.grad(total, parameters, retain_graph=retain)
+            gradients = torch.autograd.grad(
+                total,
+                parameters,
+                retain_graph=number < len(plan.passes),
+                allow_unused=plan.allow_unused,
+            )
             for index, gradient in zip(wanted, gradients, strict=True):
                 before = found[index]
+                if gradient is None:
+                    continue
                 # Contiguous, as those of a memory are not where sequences have resets, and are
                 # elsewhere: a compiled update would be compiled for both.
                 found[index] = gradient.contiguous() if before is None else before + gradient
-        for index in self._unreached:
-            found[index] = torch.zeros_like(self._optimizer.trainable[index])
-        return found
+        if plan.is_complete:
+            return found
+        rows = zip(found, self._optimizer.trainable, strict=True)
+        return [torch.zeros_like(p) if gradient is None else gradient for gradient, p in rows]
 
-    def _find_plan(self, inputs: Sequence[Any], scheduled: Mapping[str, Tensor]) -> list[_Pass]:
+    def _look_ahead(self, inputs: Sequence[Any], scheduled: Mapping[str, Tensor]) -> None:
+        """Find the plan before the step is compiled, and leave no trace of it."""
+        agent, device = self._agent, self._agent.device
+        buffers = [(each, each.clone()) for each in agent.buffers()]
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            losses, _, _ = self._losses(inputs, scheduled, self._auxiliary_weights)
+            self._plan = self._plan_of(losses)
+        for buffer, before in buffers:  # such as the statistics of a batch normalisation
+            buffer.copy_(before)
+
+    def _plan_of(self, losses: Mapping[str, Float[Tensor, ""]]) -> _Plan:
         """Say which losses share a backward pass, and the parameters that each pass is for.
 
-        Losses that reach nothing but what they train share one: that is the common case. The graph
-        does not depend on data, so it is looked at once.
+        Losses that reach nothing but what they train share one: that is the common case. Which
+        parameters a loss reaches does not depend on data, so its graph is looked at once. Where
+        modules may do anything (skip a layer at random), all that it trains is asked for.
         """
-        agent, is_training = self._agent, self._agent.training
-        with torch.random.fork_rng(), torch.enable_grad():
-            agent.train(False)  # no statistics of a batch normalisation may move
-            found = agent.losses(*inputs, **scheduled)
-            losses, weights = found.losses, self._auxiliary_weights
-            if weights is not None:
-                losses, _ = self._with_auxiliary(found, weights)
-            agent.train(is_training)
-        numbers = {id(p): number for number, p in enumerate(self._optimizer.trainable)}
-        part_of = self._optimizer.part_of
-        groups: dict[frozenset[int] | None, tuple[list[str], set[int]]] = {}
+        agent, is_sure = self._agent, self._agent.is_alike_in_learning
+        every, part_of = self._optimizer.trainable, self._optimizer.part_of
+        numbers = {id(parameter): number for number, parameter in enumerate(every)}
+        groups: dict[frozenset[int], tuple[list[str], set[int]]] = {}
         for name, loss in losses.items():
-            reached = {numbers[p] for p in _leaves(loss) if p in numbers}
-            trained = {n for n in reached if name in agent.routes[part_of[n]]}
+            reached = {numbers[each] for each in _leaves(loss) if each in numbers}
             allowed = frozenset(n for n, part in enumerate(part_of) if name in agent.routes[part])
+            trained = reached & allowed
             if trained:
-                names, wanted = groups.setdefault(
-                    None if trained == reached else allowed, ([], set())
-                )
+                shared = frozenset() if trained == reached else allowed
+                names, wanted = groups.setdefault(shared, ([], set()))
                 names.append(name)
-                wanted |= trained
-        every = self._optimizer.trainable
-        self._nothing: list[Any] = [None] * len(every)
-        self._unreached = set(range(len(every))).difference(*(w for _, w in groups.values()))
-        return [
-            (tuple(names), tuple(sorted(wanted)), [every[number] for number in sorted(wanted)])
+                wanted |= trained if is_sure else allowed
+        passes = [
+            (tuple(names), sorted(wanted), [every[number] for number in sorted(wanted)])
             for names, wanted in groups.values()
         ]
+        asked_for = {number for _, wanted, _ in passes for number in wanted}
+        return _Plan(passes, not is_sure, is_sure and len(asked_for) == len(every))
 
 
 def _leaves(loss: Tensor) -> set[int]:

@@ -75,6 +75,8 @@ class Optimizer(nn.Module):
         super().__init__()
         _check_parts(parts, groups)
         rows = [(p, part) for part, own in parts.items() for p in own if p.requires_grad]
+        if not rows:
+            raise ValueError("gradients: nothing is left to train")
         self.trainable = [parameter for parameter, _ in rows]
         self.part_of = [part for _, part in rows]
         self.default, self.max_grad_norm = default, max_grad_norm

@@ -48,7 +48,9 @@ class ReplayLearner(nn.Module):
         self._max_share, self._polyak_rate = options.priority_max_share, options.polyak_rate
         self.learnt = slice(options.burn_in, options.burn_in + length)
         self._following = slice(options.burn_in + 1, options.burn_in + length + 1)
-        self._auxiliary = networks.auxiliary
+        self._needs_next = networks.auxiliary.needs_next
+        # Windows of a single step begin with a valid one.
+        self._has_resets = length > 1 or not networks.auxiliary.is_empty
         self._stride = 1 if length == 1 and not state_size else options.sequence_stride
         self.keeps_state = options.stored_state and state_size > 0
         self.replay = Replay(
@@ -88,11 +90,11 @@ class ReplayLearner(nn.Module):
         states = self._states(agent.actor, seen) if self.keeps_state else None
         self.replay.add(trajectory, states)
         if self.reward_scaling is not None and self.reward_scaling.learns:
-            own = trajectory.to(agent.device)
-            self.reward_scaling.observe(own.rewards, own.is_first[0], own.ended, own.valid)
+            steps = trajectory.rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid
+            self.reward_scaling.observe(*(each.to(agent.device) for each in steps))
         resets = int(np.count_nonzero(trajectory.is_first[1:].numpy()))
-        steps = trajectory.rewards.numel() - resets
-        due, copies = self.clock.advance(steps, is_ready=self.replay.num_windows > 0)
+        taken = trajectory.rewards.numel() - resets
+        due, copies = self.clock.advance(taken, is_ready=self.replay.num_windows > 0)
         if copies:  # between blocks of gradient steps, never inside of one
             self.target_network.update(1.0)
         metrics = self._improve(agent, due) if due else self._no_counts
@@ -162,19 +164,13 @@ class ReplayLearner(nn.Module):
 
     def steps(self, window: Trajectory) -> Steps:
         """Cut out of windows what is learnt from."""
-        learnt, following = self.learnt, self._following
-        observations, auxiliary = window.observations, self._auxiliary
-        next_observations = None
-        if auxiliary.needs_next:
-            next_observations = pick_steps(observations, following)
-        # Windows of a single step begin with a valid one.
-        has_resets = learnt.stop - learnt.start > 1 or not auxiliary.is_empty
+        learnt, following, observations = self.learnt, self._following, window.observations
         return Steps(
             observations=pick_steps(observations, learnt),
-            next_observations=next_observations,
+            next_observations=pick_steps(observations, following) if self._needs_next else None,
             is_first=window.is_first[learnt],
             actions=window.actions[learnt],
-            valid=~window.is_first[following] if has_resets else None,
+            valid=~window.is_first[following] if self._has_resets else None,
         )
 
     def priorities(
@@ -268,12 +264,16 @@ class TargetNetwork(nn.Module):
         copies = copy.deepcopy(tuple(originals), memo)
         self._modules.update({str(number): module for number, module in enumerate(copies)})
         self.copies: tuple[Any, ...] = copies
-        # In plain tuples, so that the originals are no part of this module.
-        self._parameters_in_pairs = _pairs(nn.Module.parameters, copies, originals)
-        self._buffers_in_pairs = _pairs(nn.Module.buffers, copies, originals)
+        self._originals = tuple(originals)  # in a plain tuple: they are no part of this module
+        self.renew()
         for own, _ in self._parameters_in_pairs:
             own.requires_grad_(False)
         self.eval()
+
+    def renew(self) -> None:
+        """Pair the tensors anew, after modules were moved or copied."""
+        self._parameters_in_pairs = _pairs(nn.Module.parameters, self.copies, self._originals)
+        self._buffers_in_pairs = _pairs(nn.Module.buffers, self.copies, self._originals)
 
     def train(self, mode: bool = True) -> "TargetNetwork":
         """Stay as in acting: targets are no place for dropout."""

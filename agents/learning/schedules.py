@@ -1,4 +1,4 @@
-"""How exploration fades over a run."""
+"""Schedules: numbers that move with the run's progress."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,9 @@
-"""Rectified Adam as a tensor function, beside the rules of `agents.learning.update_rules`."""
+"""Optimizers as tensor functions: whole gradient steps can be compiled and gated.
+
+Each rule moves one flat parameter vector in place, with the arithmetic of the `torch.optim` class
+it is named after where there is one (the tests hold them together). `weight` is 1, or 0 for a step
+that must change nothing: parameters, moments and step count stay, and no branch on data is needed.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

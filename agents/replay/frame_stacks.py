@@ -117,7 +117,7 @@ class FrameStacks:
         back = [np.zeros(rows.shape, np.int64)]
         for _ in range(self.history):
             place = (rows - back[-1] * ring.num_envs) % ring.size
-            goes_on &= ~ring.gather(place)["refilled"]
+            goes_on &= ~ring.fields["refilled"][place // ring.num_envs, place % ring.num_envs]
             back.append(back[-1] + goes_on)
         places = (rows[..., None] - np.stack(back[::-1], -1) * ring.num_envs) % ring.size
         return {

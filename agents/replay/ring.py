@@ -202,24 +202,34 @@ class Ring:
         self.layout = layout
         self.num_rows, self.num_envs, self.stride = num_rows, num_envs, stride
         self.size = num_rows * num_envs
-        records = np.empty((num_rows, num_envs), layout.record)
-        self._records = records.reshape(-1)
-        names = [name for name in layout.record.names or () if not name.startswith(_PART)]
-        self.fields: dict[str, Array] = {name: records[name] for name in names}
-        self.frames = {
-            name: records[_PART + name]
-            if name in layout.packed
-            else np.empty((num_rows, num_envs, *part.shape), part.dtype)
+        self._packed = np.empty((num_rows, num_envs), layout.record)
+        self._unpacked = {
+            name: np.empty((num_rows, num_envs, *part.shape), part.dtype)
             for name, part in layout.parts.items()
-        }
-        self._large = {
-            name: rows.reshape(-1, *rows.shape[2:])
-            for name, rows in self.frames.items()
             if name not in layout.packed
         }
         num_states = num_rows // stride if keeps_state else 0
         self.states = np.empty((num_states, num_envs, layout.state_size), np.float32)
-        self._flat_states = self.states.reshape(num_states * num_envs, layout.state_size)
+        self._view()
+
+    def _view(self) -> None:
+        """Make all views of the arrays."""
+        packed, unpacked = self._packed, self._unpacked
+        self._records = packed.reshape(-1)
+        names = [name for name in packed.dtype.names or () if not name.startswith(_PART)]
+        self.fields: dict[str, Array] = {name: packed[name] for name in names}
+        self.frames: dict[str, Array] = {
+            name: unpacked[name] if name in unpacked else packed[_PART + name]
+            for name in self.layout.parts
+        }
+        self._large = {name: rows.reshape(-1, *rows.shape[2:]) for name, rows in unpacked.items()}
+        count = len(self.states) * self.num_envs
+        self._flat_states = self.states.reshape(count, self.layout.state_size)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy: what were views of one array would be arrays of their own."""
+        self.__dict__.update(state)
+        self._view()
 
     @property
     def allocated_bytes(self) -> int:

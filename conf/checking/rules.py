@@ -130,7 +130,8 @@ def _value_head(config: Config) -> Iterator[str]:
         )
     if agent.learns_from == "rollout" and not head.fits_returns:
         name, fitted = (config[p]["_target_"].rpartition(".")[2] for p in ("agent", "value_head"))
-        fitted = fitted.removesuffix("ValueHead").lower()
+        if fitted.endswith("ValueHead"):  # of ours: as it is chosen
+            fitted = fitted.removesuffix("ValueHead").lower()
         yield (
             f"value_head: expected mse, huber, two_hot or hl_gauss, because agent={name.lower()} "
             f"fits values to returns, which are numbers; got {fitted}, which is fitted to "

@@ -147,8 +147,14 @@ def test_evaluation_leaves_no_trace(build, deterministic: bool) -> None:
         assert torch.equal(value, before[name]), name
 
 
-def test_a_deep_copy_acts_and_learns_apart(build) -> None:
-    run = build("memory=lstm")
+@pytest.mark.parametrize(
+    "words",
+    [["memory=lstm"], ["agent=dqn"], ["agent=dqn", "memory=gru", "agent.sequence_length=4"]],
+)
+def test_a_deep_copy_acts_and_learns_apart(build, words) -> None:
+    run = build(*words)
+    while run.collector.env_steps < 48:
+        run.agent.learn(run.collector.collect(run.agent))
     run.agent.learn(run.collector.collect(run.agent))  # the mirror exists by now
     copied = copy.deepcopy(run.agent)
     before = {name: tensor.clone() for name, tensor in run.agent.state_dict().items()}

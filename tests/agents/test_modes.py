@@ -92,3 +92,39 @@ def test_training_mode_is_left_after_an_error_too(build, monkeypatch) -> None:
     with pytest.raises(InterruptedError):
         run.agent.learn(trajectory)
     assert not any(module.training for module in run.agent.modules())
+
+
+class Whimsical(nn.Module):
+    """Noise of its own in learning alone, and a layer that is skipped at random."""
+
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.output_size = 4
+        self.layer = nn.Linear(input_shape[0], 4)
+        self.sigma = nn.Parameter(torch.full((4,), 0.5))
+        self.skipped = nn.Linear(4, 4)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        features = self.layer(rows)
+        if not self.training:
+            return self.skipped(features)
+        self.calls += 1
+        features = features + self.sigma * torch.randn(4)
+        return features if torch.rand(()) < 0.5 else self.skipped(features)
+
+
+@EVERY_AGENT
+def test_what_takes_part_in_learning_alone_is_trained_and_may_be_skipped(build, words) -> None:
+    own = ["extractor._target_=tests.agents.test_modes.Whimsical", "trusted_packages=[tests]"]
+    run = build(*words, "extractor=flatten", *own)
+    extractor = run.agent.actor.extractor
+    before = {name: p.detach().clone() for name, p in extractor.named_parameters()}
+    steps = 0
+    for _ in range(6):
+        metrics = run.agent.learn(run.collector.collect(run.agent))
+        steps += int(metrics["update/steps"])
+    for name, parameter in extractor.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+    # Looking at the graph beforehand leaves no trace in what modules count.
+    assert extractor.calls == steps

@@ -262,9 +262,8 @@ def test_the_memory_counts_steps_as_the_environments_do(build, length: int, endi
         first = first[::length].flatten()
         shown = trajectory.observations[:-1:length, :, 1].flatten()
         assert torch.equal(state[~first, 0], shown[~first])
-    # Acting, the unroll (twice: it is looked at here) and one observation more, two passes; and
-    # one minibatch, whose loss is looked at before the first step.
-    assert memory.steps == 4 * (36 + 2 * (36 + 3) + 2 * 36) + 12
+    # Acting, the unroll (twice: it is looked at here) and one observation more, two passes.
+    assert memory.steps == 4 * (36 + 2 * (36 + 3) + 2 * 36)
     assert memory.disagreements == []
 
 

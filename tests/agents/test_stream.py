@@ -109,14 +109,13 @@ def test_minibatches_count_like_the_environments(agent, collector, memories, spy
             for state in states_of(chosen):
                 assert_counts_before(state[0], chosen.observations[0], chosen.is_first[0])
         spy.calls.clear()
-    # Acting, the unroll, the last value, and every sequence in each of two passes; and one
-    # minibatch of three more, whose losses are looked at before the first step.
+    # Acting, the unroll, the last value, and every sequence in each of two passes.
     rows = {"actor": ROLLOUT * 3, "unroll": ROLLOUT * 3, "passes": 2 * ROLLOUT * 3}
     if len(memories) == 1:
-        assert memories[0].steps == 4 * (sum(rows.values()) + 3) + ROLLOUT
+        assert memories[0].steps == 4 * (sum(rows.values()) + 3)
     else:
-        assert memories[0].steps == 4 * sum(rows.values()) + ROLLOUT
-        assert memories[1].steps == 4 * (rows["unroll"] + 3 + rows["passes"]) + ROLLOUT
+        assert memories[0].steps == 4 * sum(rows.values())
+        assert memories[1].steps == 4 * (rows["unroll"] + 3 + rows["passes"])
     for memory in memories:
         assert memory.disagreements == []
 

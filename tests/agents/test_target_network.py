@@ -70,3 +70,13 @@ def test_it_never_trains() -> None:
     module, inputs = network()
     target = TargetNetwork([module], shared=[inputs]).train()
     assert not target.copies[0][2].training
+
+
+def test_statistics_are_followed_after_the_modules_have_moved() -> None:
+    module, inputs = network()
+    both = nn.ModuleList([module, target := TargetNetwork([module], shared=[inputs])])
+    both.to(torch.float64).to(torch.float32)
+    target.renew()
+    disturb(module)
+    target.update(0.5)
+    assert torch.equal(target.copies[0][2].running_mean, module[2].running_mean)

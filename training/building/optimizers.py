@@ -67,7 +67,8 @@ def optimizer_factory(config: DictConfig) -> Callable[[Networks], Optimizer]:
             for part in [part for part in meant if parts[part]] or meant:
                 groups[part] = group
         for name, backbone in networks.backbones.items():
-            if 0 < backbone.frozen_until < math.inf:
+            can_train = any(p.requires_grad for p in backbone.extractor.parameters())
+            if can_train and 0 < backbone.frozen_until < math.inf:
                 part = f"{name}.extractor"
                 frozen_until = int(backbone.frozen_until)
                 groups[part] = replace(groups.get(part, default), frozen_until=frozen_until)
