@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def compare(config: DictConfig) -> int:
-    """Print one table for each environment, return the number of runs in them."""
+    """Print one table per environment; return the number of runs."""
     from analysis.comparison import compare as compared
     from analysis.runs import find_runs
     from analysis.tables import write

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def evaluate(config: DictConfig) -> float:
-    """Evaluate one run on fresh environments, print its scores, return the mean return."""
+    """Evaluate one run in new environments, print its scores, return the mean return."""
     from training.evaluation.film import check_encoder, film_kind
     from training.process.machine import check_display
     from training.runs.refusal import Refusal
 
     try:
-        try:  # told before torch is imported
+        try:  # reported before torch is imported
             check_run(Path(config.run))
             check_encoder(film_kind(config.video))
             check_display(config.render_mode)
@@ -45,7 +45,7 @@ def evaluate(config: DictConfig) -> float:
 
 
 def check_run(run: Path) -> None:
-    """Refuse what is no run's directory.
+    """Refuse a path that is not a run directory.
 
     Raises:
         ValueError: it has no configuration.

@@ -1,7 +1,7 @@
 """Refuses to build a wheel that could be published; editable installs pass.
 
 The top-level names (`agents`, `envs`, `networks`, ...) are generic: a wheel of them would overwrite
-another distribution's packages without a word, and uninstalling it would delete theirs.
+another distribution's packages silently, and uninstalling it would delete theirs.
 """
 
 import sys
@@ -14,8 +14,8 @@ class EditableOnly(BuildHookInterface):
     """Stops every wheel build whose version is not "editable"."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Exit with the remedy: pip shows these lines, and no traceback."""
-        del build_data  # the hook's signature; nothing is changed
+        """Exit with the remedy: pip shows these lines without a traceback."""
+        del build_data  # the hook's signature; unused
         if version != "editable":
             sys.exit(
                 "NeuRL is an application and is not packaged as a wheel: its top-level names are"

@@ -1,4 +1,4 @@
-"""The Python door: the same YAML and the same words as the command line.
+"""The Python interface: the same YAML and overrides as the command line.
 
 policy = neurl.load("runs/.../20260101-120000-seed0")
 action = policy.predict(observation)
@@ -27,7 +27,7 @@ from training.runs.fit import build_policy, teach
 __all__ = ["Policy", "build", "fit", "load"]
 
 Environment = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]]
-"""One environment, or a function that makes as many as `env.num_envs` says."""
+"""One environment, or a function that makes each of `env.num_envs`."""
 
 
 def load(
@@ -55,11 +55,11 @@ def load(
 def build(*overrides: str, env: Environment | None = None) -> Policy:
     """Build an untrained policy from overrides, for the configured environment or for `env`.
 
-    A single environment means `env.num_envs=1`, and `agent.num_minibatches=1` (for agents that have
-    minibatches) unless you say more.
+    A single environment means `env.num_envs=1`, and `agent.num_minibatches=1` (for agents with
+    minibatches), unless overridden.
 
     Raises:
-        ValueError: with every problem of the overrides, one a line.
+        ValueError: with every problem of the overrides, one per line.
     """
     if not all(isinstance(override, str) for override in overrides):
         raise ValueError(f"expected words such as 'memory=gru', got {overrides!r}")
@@ -75,7 +75,7 @@ def fit(policy: Policy, env: Environment | None = None, *, env_steps: int) -> fl
     """Train a policy for at least `env_steps` more steps, in this process, without a run directory.
 
     Returns:
-        Mean return of the last 100 episodes; None when none ended.
+        Mean return of the last 100 episodes; None if none ended.
     """
     if not isinstance(policy, Policy):
         raise ValueError(f"policy: expected what neurl.build or neurl.load returns, got {policy!r}")

@@ -1,8 +1,8 @@
-"""Notices another distribution's `agents`, `envs`, ... standing before ours.
+"""Detects another distribution's `agents`, `envs`, ... that shadow ours.
 
 NeuRL runs from its checkout under generic top-level names, which other distributions use too. Entry
-points call `check_imports` before anything else of ours is imported; it loads none of the packages.
-Its own name begins with the project's, so that nothing stands before it.
+points call `check_imports` before they import our packages; it loads none of them.
+Its own name starts with the project's, so that nothing shadows it.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ PACKAGES = ("agents", "analysis", "conf", "envs", "networks", "training")
 
 
 def check_imports(root: Path) -> None:
-    """End the process, exit code 2, where a package would not be imported from `root`."""
+    """End the process with exit code 2 if a package would not be imported from `root`."""
     message = shadowed(root)
     if message is not None:
         print(message, file=sys.stderr)
@@ -23,7 +23,7 @@ def check_imports(root: Path) -> None:
 
 
 def shadowed(root: Path) -> str | None:
-    """Tell, in one line, which of our packages Python would take from elsewhere, and the remedy."""
+    """Say in one line which packages of ours are shadowed or missing, with the remedy, or None."""
     root = root.resolve()
     places = {name: _location(name) for name in PACKAGES}
     foreign = {name: place for name, place in places.items() if place not in (None, root / name)}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pretrain(config: DictConfig) -> float:
-    """Pre-train into a directory of its own; return the least held-out loss."""
+    """Pre-train into a new directory; return the smallest held-out loss."""
     from training.building.environments import build_environments
     from training.process.machine import refuse_missing_device
     from training.runs.directory import discard
@@ -27,7 +27,7 @@ def pretrain(config: DictConfig) -> float:
         try:
             refuse_missing_device(config.device)
             environments = build_environments(config, num_envs=1)
-        except ValueError as error:  # told before torch is imported
+        except ValueError as error:  # reported before torch is imported
             raise Refusal(str(error), 2) from error
 
         from training.pretraining.session import pretrain_alone

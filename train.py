@@ -1,4 +1,4 @@
-"""Trains an agent: `python train.py [group=option] [key=value] ...`; `--help` tells more."""
+"""Trains an agent: `python train.py [group=option] [key=value] ...`; see `--help`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def train(config: DictConfig) -> float:
         except ValueError as error:
             raise Refusal(str(error), 2) from error
 
-        # Only now: importing torch takes a second, which a wrong environment need not wait for.
+        # Imported late: torch takes a second, and a wrong environment is refused before that.
         from training.runs.session import train_run
 
         return train_run(config, environments)
@@ -56,7 +56,7 @@ def train(config: DictConfig) -> float:
 
 
 def train_job(config: DictConfig, words: list[str]) -> float:
-    """Train one job of a sweep in a process of its own, from its own command line."""
+    """Train one job of a sweep in a separate process, from its command line."""
     from training.runs.sweep import run_job
 
     trust = trust_words(config.env.packages, config.trusted_packages)
@@ -64,7 +64,7 @@ def train_job(config: DictConfig, words: list[str]) -> float:
 
 
 def main() -> None:
-    """Train what the command line asks for, and tell which jobs of a sweep failed."""
+    """Train the run or sweep of the command line, and report failed jobs of a sweep."""
     from training.runs.sweep import failures
 
     with failures() as failed:

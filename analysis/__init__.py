@@ -1,1 +1,1 @@
-"""Analysis: reads what runs left behind and compares them; trains nothing and loads no weights."""
+"""Analysis: reads the records of runs and compares them; trains nothing and loads no weights."""

@@ -9,9 +9,9 @@ from analysis.statistics import mean, standard_deviation
 from conf.composing.choices import Choice
 
 ABSENT = "-"
-"""Stands where a run has no such key."""
+"""Value of a key that a run does not have."""
 
-# What is not a choice: where a run lies, how it was watched, and what groups average over.
+# Not choices: a run's directory, its logging, and what groups average over.
 _NO_CHOICES = (
     "seed",
     "run_dir",
@@ -22,10 +22,10 @@ _NO_CHOICES = (
     "evaluation.video",
 )
 _WHO = ("agent", "extractor", "memory")
-# Mappings of the user's own keys: a key that one run lacks is a difference. Elsewhere it is none:
-# another class has other keys, an earlier version had fewer.
+# Mappings with keys of the user: a key that one run lacks is a difference. Elsewhere it is not,
+# because another class has other keys and an earlier version had fewer.
 _OPEN = ("env.kwargs.", "optimizer.groups.", "pomdp.")
-# The same for every memory that keeps nothing, and what every other one differs in.
+# The same for every class without memory, and different for every other one.
 _MEANINGLESS = {"NoMemory": "sequence_length"}
 
 
@@ -36,10 +36,10 @@ class Row:
     Attributes:
         configuration: of one of them.
         score: mean over seeds; None before any run has finished.
-        score_deviation: over seeds; None for a single one.
-        seeds: how many finished runs the score is of.
-        env_steps: mean over the runs, as are the columns after it; pre-training included.
-        status: how many runs are in which state.
+        score_deviation: standard deviation over seeds; None for a single one.
+        seeds: number of finished runs in the score.
+        env_steps: mean over the runs, like the columns after it; pre-training included.
+        status: number of runs by status.
     """
 
     configuration: Mapping[str, Choice]
@@ -60,7 +60,7 @@ class Table:
     Attributes:
         choices: keys of the configuration in which they differ.
         rows: best score first.
-        notes: what to bear in mind when reading it.
+        notes: caveats for the reader.
     """
 
     environment: str
@@ -70,7 +70,7 @@ class Table:
 
 
 def compare(runs: Iterable[RunRecord]) -> list[Table]:
-    """Compare runs, those in different environments apart."""
+    """Compare runs, separately for each environment."""
     by_environment: dict[str, list[RunRecord]] = defaultdict(list)
     for run in runs:
         by_environment[run.environment].append(run)
@@ -78,13 +78,13 @@ def compare(runs: Iterable[RunRecord]) -> list[Table]:
 
 
 def differing_choices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Name the keys of the configuration that tell the runs apart, in its order."""
+    """List the keys in which the runs differ, in the configuration's order."""
     keys = dict.fromkeys(key for run in runs for key in run.choices)
     return tuple(key for key in keys if _is_choice(key) and len(_values(key, runs)) > 1)
 
 
 def _values(key: str, runs: Sequence[RunRecord]) -> set[tuple[str, Choice]]:
-    """Collect the values of a key, those of runs for which it means something."""
+    """Collect a key's values in the runs that have it."""
     parent, _, leaf = key.rpartition(".")
     values = set()
     for run in runs:
@@ -121,10 +121,10 @@ def _table(environment: str, runs: Sequence[RunRecord]) -> Table:
 
 
 def _one_per_seed(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[int, RunRecord]]:
-    """Keep one run of each seed, as the same run twice is no second sample: the furthest, latest.
+    """Keep one run per seed, the furthest and latest: a repeated run is no second sample.
 
     Returns:
-        The runs that count, and among them those of repeated seeds.
+        The runs that count, and those among them with repeated seeds.
     """
     ranked = sorted(
         runs, key=lambda run: (run.status == "finished", run.env_steps, run.directory.name)

@@ -1,4 +1,4 @@
-"""Finds runs on disk and reads their records. Nothing that is stored there is executed."""
+"""Finds runs on disk and reads their records. No stored code is executed."""
 
 import glob
 import math
@@ -15,21 +15,21 @@ _RECORDS = ("config.yaml", "summary.json")
 
 
 class Damaged(ValueError):
-    """A directory holds part of a run, or something else under a run's names."""
+    """A directory holds an incomplete run, or other files with a run's names."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is compared of one run.
+    """The data of one run for comparison.
 
     Attributes:
-        environment: its id, and what is hidden of it.
-        choices: every value of its configuration, by the key of the command line.
-        budget: env steps the run is configured for, and those of pre-training.
+        environment: its id, and what is hidden in it.
+        choices: every value of its configuration, by command-line key.
+        budget: configured environment steps, including those of pre-training.
         score: mean return of the final evaluation; None before it.
-        env_steps: those of pre-training included.
-        pretraining_env_steps: how many of them were taken before there was an agent.
-        training_seconds: collecting and learning alone.
+        env_steps: including those of pre-training.
+        pretraining_env_steps: those of pre-training.
+        training_seconds: of collecting and learning only.
         parameters: of all networks.
     """
 
@@ -48,17 +48,16 @@ class RunRecord:
 
 
 def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
-    """Read every run at and below the places.
+    """Read every run in the places and below.
 
     Args:
-        places: directories, or patterns for them such as `runs/**`.
+        places: directories, or patterns such as `runs/**`.
 
     Returns:
-        The runs in the order of their paths, and a line for each place or directory that had to be
-        skipped.
+        The runs in the order of their paths, and a line for each skipped place or directory.
     """
     found = {place: _expanded(place) for place in places}
-    # Where there is nothing anywhere, who asked says so.
+    # If there are no runs at all, the caller says so.
     nowhere = [place for place, paths in found.items() if not paths] if any(found.values()) else []
     runs, skipped = [], [f"skipped {place}: no such directory" for place in nowhere]
     for directory in _run_directories({Path(path) for paths in found.values() for path in paths}):
@@ -73,7 +72,7 @@ def read_run(directory: Path) -> RunRecord:
     """Read one run.
 
     Raises:
-        Damaged: a record is missing or is not what a run writes.
+        Damaged: a record is missing or invalid.
     """
     config = _mapping(directory / "config.yaml", read_yaml)
     for line in strange_values(config):
@@ -103,17 +102,17 @@ def read_run(directory: Path) -> RunRecord:
 
 
 def _run_directories(roots: Iterable[Path]) -> Iterator[Path]:
-    """Yield directories with a record of a run, each once; what lies inside of runs is theirs."""
+    """Yield directories with a run's record, each once, without those inside a run."""
     seen: set[Path] = set()
     for root in sorted(roots):
         if seen.intersection(root.parents):
-            continue  # below what was searched already
+            continue  # below a directory already searched
         seen.add(root)
         for folder, folders, files in os.walk(root):
             if set(_RECORDS) & set(files):
                 if "summary.json" in files or "pretraining" not in folders:
                     yield Path(folder)
-                folders.clear()  # with weights alone it is no run, and holds none
+                folders.clear()  # weights alone are not a run, and contain none
             folders[:] = sorted(name for name in folders if not name.startswith("."))
 
 

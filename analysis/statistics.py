@@ -10,11 +10,11 @@ def mean(values: Sequence[float]) -> float:
 
 
 def standard_deviation(values: Sequence[float]) -> float | None:
-    """Estimate the standard deviation of what the values are a sample of.
+    """Sample standard deviation.
 
         s = sqrt(sum((x - mean)^2) / (n - 1))
 
-    None for a single value, which tells nothing of it.
+    None for a single value.
     """
     if len(values) < 2:
         return None

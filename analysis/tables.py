@@ -31,7 +31,7 @@ _CSV_MEASURES: dict[str, Callable[[Row], object]] = {
 
 
 def write(tables: Sequence[Table], style: Format) -> str:
-    """Write tables for a reader, or for a program: CSV is one table and has no notes."""
+    """Write tables as text or Markdown, or as CSV: one table without notes."""
     if style == "csv":
         return _csv(tables)
     draw = _text if style == "text" else _markdown
@@ -46,7 +46,7 @@ def _titled(table: Table, draw: Callable[[Cells, int], str]) -> str:
 
 
 def _cells(table: Table) -> Cells:
-    """Lay out a table as words, the heads first; left of the score are the choices."""
+    """Return a table's cells, headers first, with the choices left of the score."""
     has_status = any("," in row.status or "finished" not in row.status for row in table.rows)
     heads = [*table.choices, "score", *_MEASURES, *(["status"] if has_status else [])]
     rows = [
@@ -62,7 +62,7 @@ def _cells(table: Table) -> Cells:
 
 
 def _scores(table: Table) -> list[str]:
-    """Write mean +- deviation so that the points of both stand in columns."""
+    """Write mean +- deviation with aligned decimal points."""
     pairs = [(_fixed(row.score), _fixed(row.score_deviation)) for row in table.rows]
     width = max(len(deviation) for _, deviation in pairs)
     return [
@@ -78,14 +78,14 @@ def _fixed(number: float | None) -> str:
 
 
 def _typed(value: Choice) -> int | float | str:
-    """Write a value as one would type it; numbers stay numbers."""
+    """Write a value as on the command line; numbers stay numbers."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else value
 
 
 def _word(value: Choice) -> str:
-    """Write a value for a reader, with thousands told apart."""
+    """Write a value for a reader, with thousands separators."""
     typed = _typed(value)
     if isinstance(typed, int):
         return f"{typed:,}"

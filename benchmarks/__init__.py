@@ -1,1 +1,1 @@
-"""Measures this library beside its peers: throughput, memory, time to solve."""
+"""Compares this library with its peers: throughput, memory, time to solve."""

@@ -1,11 +1,11 @@
-"""Trains rows of the published scores and prints ours beside published score and bar.
+"""Trains rows of the published scores and prints our scores beside published score and bar.
 
     make learning ARGS="L1 L14"
     python -m benchmarks.learning L1 L14 --seeds 1 2 3 --jobs 2
     python -m benchmarks.learning --list
-    python -m benchmarks.learning all --no-train       # the table of what has been trained so far
+    python -m benchmarks.learning all --no-train       # the table of existing runs
 
-Every run is the command a user types, on the CPU, where a seed always gives the same run. Finished
+Every run is a user's command, on the CPU, where a seed always gives the same run. Finished
 runs of the same configuration are not repeated: a later call completes a table.
 """
 
@@ -32,11 +32,11 @@ SEEDS = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Run:
-    """A row, or its control, with one seed."""
+    """A row or its control, with one seed."""
 
     name: str
     seed: int
-    words: tuple[str, ...]  # the command line, but for the run's directory
+    words: tuple[str, ...]  # the command line, without the run's directory
     folder: Path  # of all the row's runs, with any seed and any configuration
 
     def __str__(self) -> str:
@@ -45,15 +45,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run reached."""
+    """The scores of a finished run."""
 
     final: float  # mean return of the final evaluation
     best: float  # of the best evaluation
-    seconds: float  # of training, evaluations left out
+    seconds: float  # of training, without evaluations
 
 
 def planned(name: str, seeds: Sequence[int], folder: Path) -> tuple[list[Run], list[Run]]:
-    """List the runs of a row, and those of its control where it has one."""
+    """List the runs of a row and of its control, if it has one."""
     row = ROWS[name]
     words = (f"experiment={row.experiment}", "device=cpu")
     runs = [Run(name, seed, (*words, f"seed={seed}"), folder / name) for seed in seeds]
@@ -66,7 +66,7 @@ def planned(name: str, seeds: Sequence[int], folder: Path) -> tuple[list[Run], l
 
 
 def outcome(run: Run) -> Outcome | None:
-    """Read the newest finished run of exactly this configuration; None where there is none."""
+    """Read the newest finished run of exactly this configuration; None if there is none."""
     wanted = None
     for path in sorted(run.folder.glob(f"*-seed{run.seed}/summary.json"), reverse=True):
         summary = json.loads(path.read_text(encoding="utf-8"))
@@ -83,13 +83,13 @@ def outcome(run: Run) -> Outcome | None:
 
 
 def comparable(config: Any) -> dict[str, Any]:
-    """Everything that a run depends on: all but where it is kept."""
+    """Everything that a run depends on: the configuration without its directory."""
     content: Any = OmegaConf.to_container(config)
     return {key: value for key, value in content.items() if key != "run_dir"}
 
 
 def train(run: Run) -> bool:
-    """Train in a process of its own and a new directory; whether it ran to its end."""
+    """Train in a separate process and a new directory; return whether it finished."""
     run.folder.mkdir(parents=True, exist_ok=True)
     directory = run.folder / f"{datetime.now():%Y%m%d-%H%M%S}-seed{run.seed}"
     log = directory.with_suffix(".txt")
@@ -109,20 +109,20 @@ def train(run: Run) -> bool:
 
 
 def train_missing(runs: Sequence[Run], *, jobs: int) -> bool:
-    """Train what is not there yet, `jobs` runs at a time; whether all of it ran to its end."""
+    """Train the missing runs, `jobs` at a time; return whether all finished."""
     missing = [run for run in runs if outcome(run) is None]
     with ThreadPoolExecutor(jobs) as pool:
         training = [pool.submit(train, run) for run in missing]
         try:
             ended_well = [one.result() for one in training]
-        except KeyboardInterrupt:  # the processes got it as well: they save and end
+        except KeyboardInterrupt:  # the processes get it too: they save and end
             pool.shutdown(wait=True, cancel_futures=True)
             sys.exit(130)
     return all(ended_well)
 
 
 def learning_table(rows: dict[str, tuple[list[Outcome | None], list[Outcome | None]]]) -> str:
-    """Show a row's outcomes, by seed, and its control's beside what was published."""
+    """Show a row's scores by seed, and its control's, beside the published score."""
     cells = []
     for name, (outcomes, controls) in rows.items():
         row, done = ROWS[name], [one for one in outcomes if one is not None]
@@ -143,7 +143,7 @@ DESCRIPTION = ["row", "what", "task", "steps", "published", "bar"]
 
 
 def described(name: str) -> list[str]:
-    """Say what a row is, in `DESCRIPTION`'s columns."""
+    """Describe a row, in `DESCRIPTION`'s columns."""
     row = ROWS[name]
     bar = f">= {row.bar:g}"
     if row.best_bar is not None:
@@ -152,7 +152,7 @@ def described(name: str) -> list[str]:
 
 
 def judge(row: Row, outcomes: Sequence[Outcome | None], controls: Sequence[Outcome | None]) -> str:
-    """Say whether a row passes; a row with a control needs that to stay low as well."""
+    """Say whether a row passes; its control, if any, must stay low as well."""
     done = [one for one in outcomes if one is not None]
     if not done:
         return "not run"
@@ -179,12 +179,12 @@ def scores(values: Sequence[float]) -> str:
 
 
 def score(value: float) -> str:
-    """Show four digits: returns are of any size."""
+    """Show four digits: returns have any scale."""
     return f"{value:.4g}"
 
 
 def say(line: str) -> None:
-    """Tell how it goes, apart from the table."""
+    """Print progress, separate from the table."""
     print(f"  {line}", file=sys.stderr, flush=True)
 
 
@@ -211,7 +211,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Train what is missing and print Markdown."""
+    """Train the missing runs and print Markdown."""
     given = arguments()
     if given.list:
         rows = [

@@ -1,6 +1,6 @@
-"""Our worker: the library driven as `train.py` drives it, timed from outside.
+"""Our worker: uses the library as `train.py` does, timed from outside.
 
-Does one piece of work and prints one JSON line:
+Runs one workload and prints one JSON line:
 
     python -m benchmarks.ours throughput ppo --iterations 20 --warmup 3 --seed 1
     python -m benchmarks.ours solve recurrent-ppo --seed 1
@@ -43,12 +43,12 @@ from training.stream.episodes import EpisodeHistory
 from training.stream.loop import Iteration, iterations
 
 EPISODE_LENGTH = 30  # mean, of the episodes in `resets`
-WATCHED_STEPS = 1_000  # of the environment, between metrics of updates; what runs do by default
+WATCHED_STEPS = 1_000  # environment steps between logged metrics; the default of runs
 UPDATES = 10  # timed in `resets`, of each kind
 
 
 def build(overrides: list[str], *, seed: int) -> tuple[DictConfig, Agent, Collector]:
-    """Compose the configuration and build what it describes, on the CPU."""
+    """Compose the configuration and build its objects, on the CPU."""
     config = load([*overrides, f"seed={seed}", "device=cpu"])
     num_envs = config.env.num_envs
     environments = build_environments(config, num_envs=num_envs)
@@ -66,7 +66,7 @@ def measure_throughput(
 ) -> Measurement:
     """Train for `warmup + rollouts` rollouts and time the last ones, statistics included.
 
-    With a replay, a rollout is what is collected between two updates; those before learning starts
+    With a replay buffer, a rollout is the steps between two updates; those before learning starts
     come first, and are not counted.
     """
     _, agent, collector = build(throughput_overrides(work), seed=seed)
@@ -103,7 +103,7 @@ def measure_throughput(
 
 
 def every(steps: int) -> Callable[[int], bool]:
-    """Watch as runs do: the first iteration that ends beyond each multiple of so many steps."""
+    """Log like runs: the first iteration that ends past each multiple of this many steps."""
     watched = -1
 
     def is_watched(env_steps: int) -> bool:
@@ -116,13 +116,13 @@ def every(steps: int) -> Callable[[int], bool]:
 
 
 def log(iteration: Iteration, history: EpisodeHistory) -> dict[str, float]:
-    """Turn a rollout's metrics into numbers, as the peers do after every one."""
+    """Convert a rollout's metrics to numbers, as the peers do after every rollout."""
     history.extend(iteration.episodes)
     return {tag: float(value) for tag, value in iteration.metrics.items()} | history.report()
 
 
 def measure_solve(work: Solve, *, seed: int) -> Solved:
-    """Train on the preset until an evaluation reaches the threshold, evaluations not timed."""
+    """Train the preset until an evaluation reaches the threshold; evaluations are not timed."""
     config, agent, collector = build(
         [
             f"experiment={work.preset}",
@@ -150,7 +150,7 @@ def measure_solve(work: Solve, *, seed: int) -> Solved:
 
 
 def measure_resets(memory: str, *, seed: int) -> Resets:
-    """Time the same update on rollouts with and without episode ends, in turn."""
+    """Time the same update on rollouts with and without episode ends, alternating."""
     work = THROUGHPUT["recurrent-ppo-shared"]
     overrides = throughput_overrides(work)
     overrides[overrides.index("memory=lstm")] = f"memory={memory}"
@@ -192,7 +192,7 @@ def with_ends(
 
 
 def main() -> None:
-    """Do the work that the command line names."""
+    """Run the workload that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     throughput = kinds.add_parser("throughput")

@@ -1,6 +1,6 @@
-"""Published scores to reach or beat: rows of data, none of them ours.
+"""Published scores to reach or exceed: rows of data, none of them ours.
 
-A row is run from a preset, `conf/experiment/<experiment>.yaml`. It passes when the mean over its
+A row runs a preset, `conf/experiment/<experiment>.yaml`. It passes if the mean over its
 seeds of the final evaluation reaches `bar`. Sources: rl-baselines3-zoo (`benchmark.md`), SLM-Lab
 v5 (`docs/BENCHMARKS.md`), CleanRL (its documentation), sb3-contrib (its documentation), POPGym
 (Morad et al. 2023), recurrent-ppo-truncated-bptt (MarcoMeter), MinAtar (Young & Tian 2019), bsuite
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One task at one budget, and what others reached there."""
+    """One task with a budget, and its published score."""
 
     experiment: str
     what: str  # the algorithm and the network
@@ -21,8 +21,8 @@ class Row:
     published: str  # with its source
     bar: float  # of the mean over seeds of the final evaluation
     best_bar: float | None = None  # of every seed's best evaluation
-    control: str | None = None  # an override that takes away what the row is about
-    control_bar: float | None = None  # at most: above it the task did not need what it is about
+    control: str | None = None  # an override that removes the row's feature
+    control_bar: float | None = None  # maximum: above it the task does not need the feature
     episodes: int = 100  # of the final evaluation
 
 

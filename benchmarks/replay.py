@@ -1,8 +1,8 @@
-"""What drawing from a replay costs beside copying as many bytes, and what a step takes of memory.
+"""Time to sample from a replay buffer against copying the same bytes, and memory per step.
 
     python -m benchmarks.replay
 
-Draws and copies are measured in turn, on one thread; what is shown are medians.
+Sampling and copying alternate, on one thread; medians are shown.
 """
 
 import argparse
@@ -25,14 +25,14 @@ BATCH, LENGTH = 32, 80  # sequences
 SINGLE = 64  # steps of CartPole
 WINDOWS = 1_000_000
 PAGE = 4096  # bytes
-SCALARS = 4 + 3  # of each step: a reward, three flags
+SCALARS = 4 + 3  # of each step: reward and three flags
 ACTION = 8
 
 
 def trajectory(
     steps: int, shape: Shape, dtype: torch.dtype, generator: np.random.Generator, *, stack: int = 0
 ) -> Trajectory:
-    """Make steps of one environment without an end; of stacks all frames are alike."""
+    """Make steps of one environment without episode ends; all frames of a stack are equal."""
     frames = generator.integers(0, 255, (1 if stack else steps + 1, 1, *shape))
     observations = torch.from_numpy(frames).to(dtype)
     if stack:
@@ -50,7 +50,7 @@ def trajectory(
 
 
 def make(buffer_size: int, sampler: Sampler, *, window_length: int = 1, stack: int = 0) -> Replay:
-    """Build a replay of one environment."""
+    """Build a replay buffer of one environment."""
     return Replay(
         buffer_size=buffer_size,
         num_envs=1,
@@ -65,7 +65,7 @@ def make(buffer_size: int, sampler: Sampler, *, window_length: int = 1, stack: i
 
 
 def in_turn(*actions: Callable[[], object], rounds: int) -> list[float]:
-    """Time actions one after another, round after round; seconds of each, medians."""
+    """Time functions in turn, round after round; return each one's median seconds."""
     taken: list[list[float]] = [[] for _ in actions]
     for _ in range(rounds):
         for action, seconds in zip(actions, taken, strict=True):
@@ -76,7 +76,7 @@ def in_turn(*actions: Callable[[], object], rounds: int) -> list[float]:
 
 
 def measure_sequences(steps: int, rounds: int, *, stack: int = 0) -> str:
-    """Draw sequences of images, and copy as many bytes."""
+    """Sample sequences of images, and copy the same number of bytes."""
     generator = np.random.default_rng(0)
     replay = make(steps, UniformSampler(), window_length=LENGTH, stack=stack)
     for _ in range(steps // 100):
@@ -99,7 +99,7 @@ def measure_sequences(steps: int, rounds: int, *, stack: int = 0) -> str:
 
 
 def measure_single_steps(rounds: int) -> str:
-    """Draw single steps of four numbers, and add four of them."""
+    """Sample single steps of four numbers, and add four steps."""
     generator = np.random.default_rng(0)
     replay = make(100_000, UniformSampler())
     for _ in range(100):
@@ -116,7 +116,7 @@ def measure_single_steps(rounds: int) -> str:
 
 
 def measure_priorities(rounds: int) -> str:
-    """Draw and update 32 windows among a million."""
+    """Sample 32 windows of a million by priority, and update their priorities."""
     generator = np.random.default_rng(0)
     sampler = PrioritizedSampler(priority_exponent=0.6)
     sampler.allocate(WINDOWS, 0)
@@ -134,12 +134,12 @@ def measure_priorities(rounds: int) -> str:
 
 
 def resident() -> int:
-    """Bytes of memory that this process takes."""
+    """Resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
 def measure_memory(steps: int) -> str:
-    """Fill a replay with single frames, and compare what it takes with what it holds."""
+    """Fill a replay buffer with single frames, and compare its memory with its data."""
     generator = np.random.default_rng(0)
     piece = trajectory(100, FRAME, torch.uint8, generator, stack=4)
     replay = make(steps, PrioritizedSampler(priority_exponent=0.6), stack=4)

@@ -1,6 +1,6 @@
-"""Runs workers of two interpreters in turn, and says on what machine; measures nothing itself.
+"""Runs workers of two interpreters in turn, and describes the machine; measures nothing itself.
 
-A side is `ours`, or a peer by the name of its package.
+A side is `ours`, or a peer's package name.
 
 Free of torch, so that the harness neither warms a cache for a worker nor competes with it.
 """
@@ -25,9 +25,9 @@ ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPEN
 
 
 class Workers:
-    """Starts one process per measurement: our interpreter for ours, the peers' for theirs.
+    """Starts one process per measurement, in our interpreter or in the peers'.
 
-    What `torch.compile` keeps lies in a cache for each work, which is empty at first.
+    Each workload has its own cache of `torch.compile`, empty at first.
     """
 
     def __init__(self, *, peers_python: Path) -> None:
@@ -36,7 +36,7 @@ class Workers:
         atexit.register(shutil.rmtree, self._caches, ignore_errors=True)
 
     def run(self, side: str, *arguments: str | int) -> dict[str, Any]:
-        """Do one piece of work in a fresh process and read the JSON on its last line."""
+        """Run one workload in a new process and read the JSON on its last line."""
         python, module = Path(sys.executable), "benchmarks.ours"
         if side != "ours":
             python, module = self._peers_python, f"benchmarks.peers.{side.replace('-', '_')}"
@@ -59,13 +59,13 @@ class Workers:
 
 
 def in_turn(sides: Sequence[str], round_number: int) -> list[str]:
-    """Let the sides take turns at going first: a machine slows down and recovers."""
+    """Let the sides take turns to go first: a machine slows down and recovers."""
     first = round_number % len(sides)
     return [*sides[first:], *sides[:first]]
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
-    """Give the arguments that every benchmark takes."""
+    """Build the arguments of every benchmark."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -80,13 +80,13 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def require_peers(python: Path) -> None:
-    """End in words where the peers are not installed."""
+    """End with a message if the peers are not installed."""
     if not python.exists():
         sys.exit(f"There is no {python}: run 'make peers', or name one with --peers-python")
 
 
 def machine() -> str:
-    """Describe processor, versions and commit, without which a figure says little."""
+    """Describe processor, versions and commit."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=ROOT,
@@ -106,13 +106,13 @@ def machine() -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Write a Markdown table: a name first, numbers after it."""
+    """Write a Markdown table: names in the first column, numbers after it."""
     rule = ["---", *("---:" for _ in header[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
 
 
 def save(path: Path | None, measurements: object) -> None:
-    """Keep the raw measurements, where asked to."""
+    """Save the raw measurements, if requested."""
     if path is not None:
         text = json.dumps({"machine": machine(), "measurements": measurements}, indent=2)
         path.write_text(text + "\n", encoding="utf-8")

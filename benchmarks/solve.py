@@ -1,10 +1,10 @@
-"""Steps and seconds until CartPole is solved, beside stable-baselines3 and sb3-contrib.
+"""Steps and seconds to solve CartPole, against stable-baselines3 and sb3-contrib.
 
     make solve
     python -m benchmarks.solve --peers-python PYTHON --work ppo --seeds 1 2 3 4 5
 
-Both sides train with rl-baselines3-zoo's hyper-parameters on one thread, in turn, and are evaluated
-alike: every 2,560 environment steps, 10 episodes, deterministic, statistics frozen, not timed.
+Both sides train with rl-baselines3-zoo's hyper-parameters on one thread, in turn, with the same
+evaluation: every 2,560 environment steps, 10 episodes, deterministic, statistics frozen, not timed.
 """
 
 from statistics import median
@@ -36,7 +36,7 @@ def measure(workers: Workers, work: str, seeds: list[int]) -> dict[str, dict[str
 
 
 def solve_table(work: str, measured: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """Show every seed, then the medians; an unsolved seed counts as never."""
+    """Show every seed, then the medians; an unsolved seed counts as infinite."""
     results = {
         seed: {side: Solved(**result) for side, result in sides.items()}
         for seed, sides in measured.items()
@@ -73,7 +73,7 @@ def duration(seconds: float) -> str:
 
 
 def main() -> None:
-    """Measure what is asked for and print Markdown."""
+    """Run the requested measurements and print Markdown."""
     parser = argument_parser(__doc__)
     parser.add_argument("--work", nargs="+", choices=SOLVE, default=list(SOLVE), metavar="WORK")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])

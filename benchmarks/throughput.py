@@ -1,11 +1,11 @@
-"""Environment steps per second, learning included, beside stable-baselines3, skrl and SheepRL.
+"""Environment steps per second with learning, against stable-baselines3, skrl and SheepRL.
 
     make bench
     python -m benchmarks.throughput --peers-python PYTHON --work ppo resets --rounds 5
 
-All sides do the same work on one thread, each measurement in a process of its own, in turn.
-Imports, set-up, warm-up and compilation are left out; environment, acting, update and episode
-statistics are in.
+All sides do the same work on one thread, each measurement in its own process, in turn.
+Imports, set-up, warm-up and compilation are excluded; environment, acting, update and episode
+statistics are included.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,8 +23,8 @@ from benchmarks.side_by_side import (
 )
 from benchmarks.work import MEMORIES, PEERS, Measurement
 
-# A row of the comparison: what is done by ours, by the peers that can, and for how many iterations:
-# rollouts or, with a replay, the steps between two updates.
+# A row of the comparison: our workload, the peers', and the number of iterations:
+# rollouts or, with a replay buffer, the steps between two updates.
 COMPARISONS = {
     "ppo": ("ppo", "ppo", 30),
     "ppo-compiled": ("ppo-compiled", "ppo", 30),
@@ -44,17 +44,17 @@ COMPARISONS = {
 # Rollouts with 8 and with 64 environments: the same number of environment steps.
 SCALING = {"recurrent-ppo-shared": 24, "recurrent-ppo-shared-64": 3}
 ALONE = ("recurrent-scaling", "resets")
-WARMUP = 3  # iterations; with a replay, those before learning starts as well
+WARMUP = 3  # iterations; with a replay buffer, also those before learning starts
 PHASES = ("environment", "acting", "update", "rest")
 
 Sides = dict[str, list[dict[str, Any]]]
-"""A row's measurements by side: `ours`, then every peer that can do the work."""
+"""A row's measurements by side: `ours`, then every peer that supports the workload."""
 
 
 def compare(
     workers: Workers, names: Iterable[str], peers: Sequence[str], rounds: int
 ) -> dict[str, Sides]:
-    """Measure all sides in turn, round after round over all rows."""
+    """Measure all sides in turn, in rounds over all rows."""
     measured: dict[str, Sides] = {}
     for number in range(rounds):
         for name in names:
@@ -71,14 +71,14 @@ def compare(
 def throughput(
     workers: Workers, side: str, work: str, *, iterations: int, seed: int
 ) -> dict[str, Any]:
-    """Have one worker measure one piece of work."""
+    """Measure one workload with one worker."""
     return workers.run(
         side, "throughput", work, "--iterations", iterations, "--warmup", WARMUP, "--seed", seed
     )
 
 
 def measure_scaling(workers: Workers, rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Measure ours with 8 and with 64 environments, in turn."""
+    """Measure ours with 8 and with 64 environments, alternating."""
     measured: dict[str, list[dict[str, Any]]] = {work: [] for work in SCALING}
     for number in range(rounds):
         for work, iterations in SCALING.items():
@@ -97,9 +97,9 @@ def measure_resets(workers: Workers, rounds: int) -> dict[str, list[dict[str, An
 
 
 def comparison_table(measured: dict[str, Sides]) -> str:
-    """Show medians; ratios are medians over the rounds, each of measurements of one round.
+    """Show medians; a ratio is taken within a round, and its median over rounds is shown.
 
-    The last column compares each side's best round: disturbance only ever slows one down.
+    The last column compares each side's best round: disturbance only slows a side down.
     """
     peers = peers_in(measured)
     rows = []
@@ -121,7 +121,7 @@ def comparison_table(measured: dict[str, Sides]) -> str:
 
 
 def against_the_fastest(ratios: dict[str, list[float]]) -> str:
-    """Name the peer that comes closest, and the ratio to it."""
+    """Return the fastest peer, and our ratio to it."""
     if not ratios:
         return "-"
     fastest = min(ratios, key=lambda peer: median(ratios[peer]))
@@ -130,7 +130,7 @@ def against_the_fastest(ratios: dict[str, list[float]]) -> str:
 
 
 def best_against_best(rates: dict[str, list[float]]) -> str:
-    """Divide our best round by the best of any peer."""
+    """Divide our best round by the best round of any peer."""
     best = {side: max(rounds) for side, rounds in rates.items()}
     ours = best.pop("ours")
     if not best:
@@ -140,9 +140,9 @@ def best_against_best(rates: dict[str, list[float]]) -> str:
 
 
 def sizes_table(measured: dict[str, Sides]) -> str:
-    """Show peak memory and the number of trained parameters, and what compiling costs.
+    """Show peak memory, the number of trained parameters, and compilation time.
 
-    The first round compiles with an empty cache, those after it find there what it left.
+    The first round compiles with an empty cache, later ones with a warm cache.
     """
     peers = peers_in(measured)
     rows = []
@@ -167,7 +167,7 @@ def peers_in(measured: dict[str, Sides]) -> list[str]:
 
 
 def breakdown_table(measured: dict[str, Sequence[dict[str, Any]]]) -> str:
-    """Show where our time goes: shares of each phase, and microseconds per environment step."""
+    """Show our time by phase: its share, and microseconds per environment step."""
     rows = []
     for name, results in measured.items():
         ours = parsed(results)
@@ -193,7 +193,7 @@ def scaling_table(measured: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def resets_table(measured: dict[str, list[dict[str, Any]]]) -> str:
-    """Show the update's time with an episode end every 30 steps against the same without any."""
+    """Show the update's time with an episode end every 30 steps, against none."""
     rows = [
         [
             memory,
@@ -212,7 +212,7 @@ def parsed(results: Sequence[dict[str, Any]]) -> list[Measurement]:
 
 
 def main() -> None:
-    """Measure what is asked for and print Markdown."""
+    """Run the requested measurements and print Markdown."""
     parser = argument_parser(__doc__)
     choices = [*COMPARISONS, *ALONE]
     parser.add_argument("--work", nargs="+", choices=choices, default=choices, metavar="WORK")

@@ -1,11 +1,11 @@
-"""What `python train.py` takes from the command to the prompt, and what is not training in it.
+"""Total time of `python train.py`, and the part that is not training.
 
     python -m benchmarks.whole_runs
     python -m benchmarks.whole_runs --words experiment=cartpole_dqn --rounds 5
 
-Ours alone, on one thread. The same run is trained whole and with parts left out, in turn; seconds
-beside training are what `summary.json` has of the one less of the other, so that a part's cost does
-not drown in how long training took.
+Only ours, on one thread. The same run is trained in full and with parts left out, in turn. Seconds
+beside training are total minus training seconds of `summary.json`, so that the variation of
+training time does not hide a part's cost.
 """
 
 import argparse
@@ -30,13 +30,13 @@ RUNS = {
     "curves": [NO_EVALUATIONS, NO_CHECKPOINTS],
     "nothing": [NO_EVALUATIONS, NO_CHECKPOINTS, NO_CURVES],
 }
-"""What is left in beside training and the evaluation at the end, which all have."""
+"""The parts that run beside training and the final evaluation, which all have."""
 
 Seconds = dict[str, float]
 
 
 def train(words: Sequence[str]) -> Seconds:
-    """Train in a process of its own; return seconds in all, of training, and beside it."""
+    """Train in a separate process; return seconds in total, of training, and beside it."""
     with tempfile.TemporaryDirectory() as directory:
         run = Path(directory) / "run"
         command = [sys.executable, "train.py", *words, f"run_dir={run}", "device=cpu"]
@@ -51,7 +51,7 @@ def train(words: Sequence[str]) -> Seconds:
 
 
 def measure(words: Sequence[str], rounds: int) -> dict[str, list[Seconds]]:
-    """Train every kind of run in turn, round after round."""
+    """Train every kind of run in turn, in rounds."""
     measured: dict[str, list[Seconds]] = {kind: [] for kind in RUNS}
     for number in range(rounds):
         for kind in in_turn(list(RUNS), number):
@@ -61,7 +61,7 @@ def measure(words: Sequence[str], rounds: int) -> dict[str, list[Seconds]]:
 
 
 def costs_table(measured: dict[str, list[Seconds]]) -> str:
-    """Show what each part costs beside training; medians over the rounds, each of one seed."""
+    """Show each part's cost beside training; medians over rounds, each with one seed."""
     bare = measured["nothing"]
     rows = []
     for kind, runs in measured.items():
@@ -74,7 +74,7 @@ def costs_table(measured: dict[str, list[Seconds]]) -> str:
 
 
 def main() -> None:
-    """Measure what is asked for and print Markdown."""
+    """Run the requested measurements and print Markdown."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

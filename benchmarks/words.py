@@ -1,13 +1,13 @@
-"""The measured work in our configuration's words."""
+"""The workloads as overrides of our configuration."""
 
 from benchmarks.work import Replaying, Throughput
 
-# Pong as the peers have it; one after another or in ale-py's own form makes no difference to them.
+# Pong as in the peers; for them sync and ale-py's own vector form make no difference.
 _PONG = ["env=atari", "extractor=nature_cnn", "clip_rewards=1.0"]
 
 
 def throughput_overrides(work: Throughput | Replaying) -> list[str]:
-    """Say the work in our configuration's words."""
+    """Write the workload as overrides of our configuration."""
     return _replaying(work) if isinstance(work, Replaying) else _on_policy(work)
 
 

@@ -1,6 +1,6 @@
-"""The work that is measured, in numbers that every side reads; imports none of the libraries.
+"""The workloads, as settings that every side reads; imports none of the libraries.
 
-Workers run in interpreters of their own: they share this file and the JSON they print, no more.
+Workers run in separate interpreters: they share only this file and the JSON they print.
 """
 
 import json
@@ -10,21 +10,21 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Throughput:
-    """PPO on CartPole-v1 or on Atari's Pong, learning included; the numbers of every side."""
+    """PPO on CartPole-v1 or Atari Pong, with learning; the settings of every side."""
 
     num_envs: int = 8
     rollout_length: int = 128
     num_epochs: int = 4
     num_minibatches: int = 4
     learning_rate: float = 3e-4
-    hidden_size: int = 64  # of each of two tanh layers, actor and critic apart
-    memory_size: int = 0  # LSTM units; 0 = no memory and nothing hidden from the agent
-    shared_memory: bool = False  # one LSTM read by actor and critic
+    hidden_size: int = 64  # of each of two tanh layers, separate for actor and critic
+    memory_size: int = 0  # LSTM units; 0: no memory, and velocities visible
+    shared_memory: bool = False  # one LSTM shared by actor and critic
     sequence_length: int = 0  # steps of backpropagation through time; 0: the whole rollout
-    compiled: bool = False  # ours alone
-    native: bool = False  # ours alone: the environment's own vector form instead of one by one
+    compiled: bool = False  # only ours
+    native: bool = False  # only ours: the environment's own vector form instead of sync
     images: bool = False  # Pong, four frames of 84 x 84, one NatureCNN for actor and critic
-    half_precision: bool = False  # ours alone: features in bfloat16
+    half_precision: bool = False  # only ours: features in bfloat16
 
     @property
     def steps_per_iteration(self) -> int:
@@ -34,20 +34,20 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Replaying:
-    """DQN on CartPole-v1 or on Atari's Pong, learning included; the numbers of every side."""
+    """DQN on CartPole-v1 or Atari Pong, with learning; the settings of every side."""
 
     num_envs: int = 1
-    train_frequency: int = 4  # environment steps, after which there is one gradient step
+    train_frequency: int = 4  # environment steps per gradient step
     batch_size: int = 64
     buffer_size: int = 100_000
-    learning_starts: int = 1_000  # environment steps; what comes before is not measured
+    learning_starts: int = 1_000  # environment steps; steps before are not measured
     target_update_interval: int = 1_000  # environment steps
-    epsilon: float = 0.05  # all the time
+    epsilon: float = 0.05  # constant
     learning_rate: float = 1e-3
     hidden_size: int = 64  # of each of two ReLU layers
-    compiled: bool = False  # ours alone
+    compiled: bool = False  # only ours
     images: bool = False  # Pong, four frames of 84 x 84, NatureCNN
-    half_precision: bool = False  # ours alone: features in bfloat16
+    half_precision: bool = False  # only ours: features in bfloat16
 
     @property
     def steps_per_iteration(self) -> int:
@@ -57,10 +57,10 @@ class Replaying:
 
 @dataclass(frozen=True)
 class Solve:
-    """Until the mean of an evaluation reaches the threshold, or the budget is spent."""
+    """Training until an evaluation's mean reaches the threshold, or the budget is spent."""
 
-    preset: str  # ours; peers read the same numbers where rl-baselines3-zoo has them
-    hide_velocity: bool = False  # an LSTM each for actor and critic then; else they see everything
+    preset: str  # ours; peers have the same numbers, from rl-baselines3-zoo
+    hide_velocity: bool = False  # then with separate LSTMs for actor and critic
     from_replay: bool = False  # DQN; else PPO
     budget: int = 100_000  # environment steps, over which schedules run
     evaluation_interval: int = 2_560  # environment steps; evaluations are not timed
@@ -106,33 +106,33 @@ PEERS = {
     "skrl": ("ppo",),
     "sheeprl": ("ppo", "recurrent-ppo-shared", "recurrent-ppo-sequences"),
 }
-"""What each library can do of that, by the name of its package."""
+"""The workloads that each library supports, by package name."""
 
 MEMORIES = ("lstm", "gru", "rnn")
 
-VELOCITIES = (1, 3)  # CartPole's, zeroed wherever memory is measured
+VELOCITIES = (1, 3)  # CartPole's, zeroed in workloads with memory
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One worker's throughput, in steady state: imports, set-up and warm-up are left out."""
+    """One worker's throughput in steady state: imports, set-up and warm-up are excluded."""
 
     env_steps: int
     seconds: float
     peak_memory_mib: float  # of the whole process, imports included
     phases: dict[str, float]  # seconds by phase; they add up to `seconds`
-    parameters: int  # trained, of all networks: the same work is done by networks of the same size
+    parameters: int  # trained, of all networks: equal on all sides
     compile_seconds: float = 0.0
 
     @property
     def steps_per_second(self) -> float:
-        """Divide environment steps by the time they took, learning included."""
+        """Environment steps per second, with learning."""
         return self.env_steps / self.seconds
 
 
 @dataclass(frozen=True)
 class Solved:
-    """How one seed fared; steps and seconds are None where the budget was spent first."""
+    """The result of one seed; steps and seconds are None if the budget was spent first."""
 
     env_steps: int | None
     seconds: float | None
@@ -140,32 +140,32 @@ class Solved:
 
     @property
     def env_steps_or_never(self) -> float:
-        """Count the steps to the first evaluation that reached the threshold."""
+        """Steps to the first evaluation that reached the threshold; infinite if none did."""
         return float("inf") if self.env_steps is None else self.env_steps
 
     @property
     def seconds_or_never(self) -> float:
-        """Take the training time until then."""
+        """Training time until then; infinite if it never was."""
         return float("inf") if self.seconds is None else self.seconds
 
 
 @dataclass(frozen=True)
 class Resets:
-    """Seconds that one update takes, on rollouts that differ only in their episode ends."""
+    """Seconds of one update, on rollouts that differ only in their episode ends."""
 
     with_resets: float
     without_resets: float
 
 
 def report(result: Measurement | Solved | Resets) -> None:
-    """Print what the harness reads: one JSON object, on the last line."""
+    """Print the result for the harness: one JSON object on the last line."""
     print(json.dumps(asdict(result)), flush=True)
 
 
 def peak_memory_mib() -> float:
-    """Read the largest resident size this process has had.
+    """Read this process's peak resident set size.
 
-    From /proc where there is one: `getrusage` counts what the parent had before `exec` as well.
+    From /proc if there is one: `getrusage` also counts the parent's memory before `exec`.
     """
     status = Path("/proc/self/status")
     if status.exists():

@@ -1,8 +1,8 @@
-"""SheepRL's `ppo` and `ppo_recurrent`, driven by its own command line.
+"""SheepRL's `ppo` and `ppo_recurrent`, run by its own command line.
 
 Its algorithms are one function each, from the configuration to the last checkpoint. Each calls a
-`train` of its own module for the gradient steps of an iteration: a clock around that is all that is
-changed.
+`train` of its own module for the gradient steps of an iteration: a clock around that is the only
+change.
 """
 
 import os
@@ -19,7 +19,7 @@ from benchmarks.work import Measurement, Throughput
 
 
 def overrides(work: Throughput) -> list[str]:
-    """Say the work in SheepRL's words; what it does not name stays at SheepRL's presets."""
+    """Write the workload as SheepRL's overrides; the rest stays at SheepRL's presets."""
     common = [
         "env.sync_env=true",
         f"env.num_envs={work.num_envs}",
@@ -83,7 +83,7 @@ def measure_throughput(work: Throughput, *, iterations: int, warmup: int, seed: 
 
 
 def run_cli(words: list[str]) -> None:
-    """Run SheepRL's command line in a folder of its own: it writes logs wherever it is."""
+    """Run SheepRL's command line in its own folder: it writes logs into the current one."""
     sys.argv[1:] = words
     before = os.getcwd()
     with TemporaryDirectory() as folder:

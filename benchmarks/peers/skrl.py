@@ -1,7 +1,7 @@
-"""skrl's PPO, with models as its documentation writes them.
+"""skrl's PPO, with models as in its documentation.
 
-Its recurrent PPO leaves the network to the user, resets inside sequences included; how fast that is
-would be ours to say, so it is not measured.
+In its recurrent PPO the user writes the network, resets inside sequences included. Its speed would
+be that of our network, so it is not measured.
 """
 
 from typing import Any
@@ -58,13 +58,13 @@ class Value(DeterministicMixin, Model):
 
 
 def build(work: Throughput) -> tuple[Any, PPO]:
-    """Build environments and agent with skrl's defaults, but for what the work names."""
+    """Build environments and agent with skrl's defaults, except for the workload's settings."""
     environments = wrap_env(
         gymnasium.make_vec(
             "CartPole-v1",
             num_envs=work.num_envs,
             vectorization_mode="sync",
-            # In the other mode it would spend steps, and train, on transitions that only reset.
+            # In the other mode it would count, and train on, reset steps.
             vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
         )
     )
@@ -82,7 +82,7 @@ def build(work: Throughput) -> tuple[Any, PPO]:
         "learning_epochs": work.num_epochs,
         "mini_batches": work.num_minibatches,
         "learning_rate": work.learning_rate,
-        "value_clip": 0.0,  # 0: none, as on all sides
+        "value_clip": 0.0,  # 0: none, as in all libraries
         "experiment": {"write_interval": 0, "checkpoint_interval": 0},  # 0: never
     }
     memory = RandomMemory(memory_size=work.rollout_length, num_envs=work.num_envs, device="cpu")

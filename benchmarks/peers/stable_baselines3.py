@@ -23,7 +23,7 @@ from torch import nn
 from benchmarks.peers.worker import Clock, run
 from benchmarks.work import VELOCITIES, Measurement, Replaying, Solve, Solved, Throughput
 
-EVALUATION_SEED = 1_000_000  # apart from every training seed
+EVALUATION_SEED = 1_000_000  # different from every training seed
 
 
 class HideVelocity(gymnasium.ObservationWrapper[Any, Any, Any]):
@@ -40,7 +40,7 @@ class HideVelocity(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 class Evaluation(BaseCallback):
-    """Evaluates between an update and the next rollout, clock stopped; ends when solved."""
+    """Evaluates between update and rollout, with the clock stopped; ends when solved."""
 
     def __init__(self, *, work: Solve, environments: VecEnv) -> None:
         super().__init__()
@@ -78,17 +78,17 @@ class Evaluation(BaseCallback):
 
 
 def make_environments(*, num_envs: int, hide_velocity: bool, seed: int) -> VecEnv:
-    """Make CartPoles in one process, monitored: peers count returns there."""
+    """Make CartPole environments in one process, with the monitor that counts returns."""
     wrapper = HideVelocity if hide_velocity else None
     return make_vec_env("CartPole-v1", n_envs=num_envs, seed=seed, wrapper_class=wrapper)
 
 
 def make_games(*, num_envs: int, seed: int) -> VecEnv:
-    """Make Pongs in one process with the peer's own preprocessing; its policy reads channels."""
+    """Make Pong environments in one process with the peer's own preprocessing, channels first."""
     import ale_py
 
     gymnasium.register_envs(ale_py)
-    # No sticky actions and no skipped frames but the wrapper's.
+    # No sticky actions, and only the wrapper's frame skip.
     keywords = {"repeat_action_probability": 0.0, "frameskip": 1}
     wrapping = {"terminal_on_life_loss": False}
     games = make_atari_env(
@@ -112,7 +112,7 @@ def images_model(work: Throughput, seed: int) -> PPO:
 
 
 def throughput_model(work: Throughput, seed: int) -> PPO | RecurrentPPO:
-    """Build the peer's agent with its defaults, but for what the work names."""
+    """Build the peer's agent with its defaults, except for the workload's settings."""
     if work.images:
         return images_model(work, seed)
     environments = make_environments(
@@ -141,7 +141,7 @@ def throughput_model(work: Throughput, seed: int) -> PPO | RecurrentPPO:
 
 
 def replaying_model(work: Replaying, seed: int) -> DQN:
-    """Build the peer's DQN with its defaults, but for what the work names."""
+    """Build the peer's DQN with its defaults, except for the workload's settings."""
     make = make_games if work.images else partial(make_environments, hide_velocity=False)
     network = {} if work.images else {"net_arch": [work.hidden_size, work.hidden_size]}
     return DQN(
@@ -167,12 +167,12 @@ def measure_throughput(
 ) -> Measurement:
     """Train for `warmup + iterations` rollouts and time the last ones.
 
-    With a replay, a rollout is what is collected between two updates, once learning has started.
+    With a replay buffer, a rollout is the steps between two updates, once learning has started.
     """
     model: DQN | PPO | RecurrentPPO
     if isinstance(work, Replaying):
         model, steps_before = replaying_model(work, seed), work.learning_starts
-        network = model.q_net  # its target's weights are not trained
+        network = model.q_net  # the target network is not trained
     else:
         model, steps_before = throughput_model(work, seed), 0
         network = model.policy
@@ -185,12 +185,12 @@ def measure_throughput(
 
 
 def linear(initial: float) -> Callable[[float], float]:
-    """Fall to 0 with what remains of the budget, the zoo's `lin_` schedule."""
+    """Decay linearly to 0 over the budget, the zoo's `lin_` schedule."""
     return lambda remaining: remaining * initial
 
 
 def solve_model(work: Solve, environments: VecEnv, seed: int) -> DQN | PPO | RecurrentPPO:
-    """Build the peer's agent with rl-baselines3-zoo's numbers: CartPole-v1, CartPoleNoVel-v1."""
+    """Build the peer's agent with rl-baselines3-zoo's settings: CartPole-v1, CartPoleNoVel-v1."""
     if work.from_replay:
         return DQN(
             "MlpPolicy",

@@ -1,4 +1,4 @@
-"""What the peers' workers share: a clock around their update, and the command line."""
+"""Shared by the peers' workers: a clock around their update, and the command line."""
 
 import argparse
 import time
@@ -25,17 +25,17 @@ Result = TypeVar("Result")
 
 
 class Clock:
-    """Times a library from outside, by its one function that does all the gradient steps.
+    """Times a library from outside, around the one function with all its gradient steps.
 
-    An iteration lasts from the end of one update to the end of the next: whatever a library does
-    between updates is in, wherever it does it.
+    An iteration lasts from the end of one update to the end of the next, so it includes
+    everything a library does between updates.
     """
 
     def __init__(self) -> None:
-        self._updates: list[tuple[float, float]] = []  # when each began and ended
+        self._updates: list[tuple[float, float]] = []  # start and end of each
 
     def around(self, update: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-        """Return the same function, timed."""
+        """Wrap the function in the clock."""
 
         @wraps(update)
         def timed(*positional: Arguments.args, **named: Arguments.kwargs) -> Result:
@@ -57,7 +57,7 @@ class Clock:
         """Measure the last `iterations`, from the end of the warm-up's last update.
 
         Raises:
-            RuntimeError: the library made another number of updates than it was asked for.
+            RuntimeError: the library made another number of updates than requested.
         """
         if warmup < 1 or len(self._updates) != warmup + iterations:
             raise RuntimeError(
@@ -79,12 +79,12 @@ def run(
     measure_throughput: Callable[..., Measurement],
     measure_solve: Callable[..., Solved] | None = None,
 ) -> None:
-    """Do the work that the command line names, on one thread.
+    """Run the workload that the command line names, on one thread.
 
     Args:
         measure_throughput: `(work, *, iterations, warmup, seed)`; times the `iterations` that come
             after `warmup` others.
-        measure_solve: `(work, *, seed)`; None where time to solve is not measured.
+        measure_solve: `(work, *, seed)`; None if time to solve is not measured.
     """
     parser = argparse.ArgumentParser()
     kinds = parser.add_subparsers(dest="kind", required=True)

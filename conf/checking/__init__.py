@@ -1,1 +1,1 @@
-"""What a configuration must fulfil before anything is built from it."""
+"""The checks of a configuration before anything is built from it."""

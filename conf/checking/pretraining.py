@@ -1,4 +1,4 @@
-"""Rules of pre-training: what may be pre-trained, from what, and what it excludes."""
+"""Rules of pre-training: what can be pre-trained, on which data, and what it excludes."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from conf.schema.extractors import ExtractorOptions
 from conf.schema.registry import options_of
 
 RANDOM = "random"
-"""The source of frames that is no run."""
+"""The source of frames that is not a run."""
 
 
 def pretraining_problems(config: Config) -> Iterator[str]:
@@ -25,9 +25,9 @@ def pretraining_problems(config: Config) -> Iterator[str]:
 
 
 def frames_wanted(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return `extractor.pretrain` where there is pre-training before the agent's; None elsewhere.
+    """Return `extractor.pretrain` if the agent's training has pre-training; None otherwise.
 
-    There is none of an extractor that weights are named for, nor in behaviour cloning.
+    There is none with `weights` of the extractor, nor in behaviour cloning.
     """
     extractor = config["extractor"]
     options: Mapping[str, Any] | None = extractor.get("pretrain")
@@ -40,7 +40,7 @@ def frames_wanted(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def sources(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each key that names weights or a run to learn from, with what it names."""
+    """Yield each key that names weights or a source run, with its value."""
     for key in ("init_from", "source"):
         if isinstance(config.get(key), str):
             yield key, config[key]
@@ -53,7 +53,7 @@ def sources(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def missing_sources(config: Mapping[str, Any]) -> list[str]:
-    """Report sources that are not there, before anything is loaded that could read them."""
+    """Report missing sources, before anything heavy is imported."""
     return [
         f"{key}: there is no {path}; expected a run, a checkpoint or a .safetensors file"
         for key, path in sources(config)
@@ -71,7 +71,7 @@ def _extractors(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, A
 
 
 def _nodes(key: str, node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield an extractor's configuration and those inside of it, with their keys."""
+    """Yield an extractor's configuration and those inside it, with their keys."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield key, node
@@ -80,7 +80,7 @@ def _nodes(key: str, node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _misplaced(config: Config) -> Iterator[str]:
-    """Pre-training is the whole extractor's, and only an autoencoder's encoder has any."""
+    """Only the whole extractor can be pre-trained, and only an autoencoder's encoder."""
     for key, node in _extractors(config):
         options = node.get("pretrain")
         if not isinstance(options, Mapping):
@@ -107,7 +107,7 @@ def _batches(key: str, options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _never_learnt(config: Config) -> Iterator[str]:
-    """Refuse to freeze an autoencoder's encoder as it was drawn."""
+    """Refuse to freeze an autoencoder's encoder with random weights."""
     extractor = config["extractor"]
     has_weights = extractor.get("weights") or config["init_from"]
     if "pretrain" in extractor and extractor.get("freeze") and not has_weights:
@@ -119,7 +119,7 @@ def _never_learnt(config: Config) -> Iterator[str]:
 
 
 def _alone(config: Config) -> Iterator[str]:
-    """Check what `pretrain.py` is asked for."""
+    """Check the configuration of `pretrain.py`."""
     if config["objective"] == "reconstruction":
         if frames_wanted(config) is None:
             hint = "" if "pretrain" in config["extractor"] else ", with extractor=autoencoder"

@@ -1,4 +1,4 @@
-"""What is wrong with the words of a command line, before a configuration is composed from them."""
+"""Errors in the overrides of a command line, before a configuration is composed."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ from conf.checking.suggestions import VOCABULARY, did_you_mean
 from conf.schema.run import GROUPS
 from conf.schema.types import show
 
-_SEVERAL = ("pomdp", "auxiliary")  # groups of which several options may be chosen
+_SEVERAL = ("pomdp", "auxiliary")  # groups that allow several options
 _GYMNASIUM_ID = re.compile(r"[\w./:-]+-v\d+")
 
 
@@ -28,7 +28,7 @@ class InvalidConfiguration(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """Flatten what Hydra, OmegaConf or YAML say to one line, without the places they searched."""
+    """Shorten a message of Hydra, OmegaConf or YAML to one line, without search paths."""
     parts = [str(error)] if str(error) else []
     if isinstance(error.__cause__, OmegaConfBaseException):
         parts.append(str(error.__cause__).partition("\n")[0])
@@ -39,7 +39,7 @@ def one_line(error: BaseException) -> str:
 
 
 def syntax_problem(text: str) -> str:
-    """Explain a word that is not key=value."""
+    """Explain an argument that is not key=value."""
     key, equals, value = text.partition("=")
     is_key = re.fullmatch(r"[+~]{0,2}[\w/@$-]+(\.[\w/@$-]+)*", key) is not None
     if not equals:
@@ -55,7 +55,7 @@ def syntax_problem(text: str) -> str:
 
 
 def flag_problem(flag: str) -> str:
-    """Explain a flag that does not exist; other programs set values with flags."""
+    """Explain an unknown flag; other programs set values with flags."""
     name, _, value = flag.lstrip("-").partition("=")
     name = name.replace("-", "_")
     key = "env.id" if name == "env" else VOCABULARY.get(name, name)
@@ -63,7 +63,7 @@ def flag_problem(flag: str) -> str:
 
 
 def repeated_keys(parsed: Sequence[Override]) -> list[str]:
-    """Refuse a key that is given twice: Hydra would take the last without a word."""
+    """Refuse a key that is given twice: Hydra would silently take the last."""
     keys = [override.get_key_element().lstrip("+~") for override in parsed]
     repeated = [key for key, count in Counter(keys).items() if count > 1]
     return [
@@ -74,7 +74,7 @@ def repeated_keys(parsed: Sequence[Override]) -> list[str]:
 
 
 def sweep_problems(parsed: Sequence[Override]) -> list[str]:
-    """Refuse several values where one run was asked for."""
+    """Refuse several values for a single run."""
     problems = []
     for override in (override for override in parsed if override.is_sweep_override()):
         key, _, values = (override.input_line or "").partition("=")
@@ -85,7 +85,7 @@ def sweep_problems(parsed: Sequence[Override]) -> list[str]:
 
 
 def directory_problems(parsed: Sequence[Override]) -> list[str]:
-    """Keep one source for the directory of a run."""
+    """Allow only one source for the run directory."""
     replaced = {"hydra.run.dir", "hydra.sweep.subdir", "hydra.job.chdir"}
     return [
         f"{o.key_or_group}: derived from run_dir, which is the key to set"
@@ -95,7 +95,7 @@ def directory_problems(parsed: Sequence[Override]) -> list[str]:
 
 
 def sweeper_problems(parsed: Sequence[Override]) -> list[str]:
-    """Refuse a sweep's values in a word of their own, at which Hydra's basic sweeper breaks."""
+    """Refuse `hydra.sweeper.params` as an override, which breaks Hydra's basic sweeper."""
     if any(o.key_or_group == "hydra/sweeper" for o in parsed):
         return []
     return [
@@ -106,11 +106,11 @@ def sweeper_problems(parsed: Sequence[Override]) -> list[str]:
 
 
 _EXTRAS = {"hydra/launcher/joblib": "pip install -e '.[sweep]'"}
-"""Options of Hydra's own groups that come with an extra of this project."""
+"""Options of Hydra's groups that need an extra of this project."""
 
 
 def _missing_plugin(group: str, value: Any, repository: IConfigRepository) -> list[str]:
-    """Say how a plugin of Hydra's is installed."""
+    """Say how to install a Hydra plugin."""
     option = f"{group}/{value}"
     if option not in _EXTRAS or repository.config_exists(option):
         return []
@@ -118,7 +118,7 @@ def _missing_plugin(group: str, value: Any, repository: IConfigRepository) -> li
 
 
 def choice_problems(override: Override, repository: IConfigRepository) -> list[str]:
-    """Check the option that is chosen for a group."""
+    """Check the option chosen for a group."""
     group, value = override.key_or_group, override.value()
     if override.is_delete() or override.is_hydra_override():
         return _missing_plugin(group, value, repository)

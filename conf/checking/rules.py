@@ -1,4 +1,4 @@
-"""Rules that tie several parts together; those of one part stand beside its options dataclass."""
+"""Rules across several parts; those of one part are with its options dataclass."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +8,7 @@ from conf.checking.steps import Config
 from conf.schema.registry import OTHER_TARGETS, options_of
 from conf.schema.types import show
 
-# What Gymnasium calls some settings that have a key of their own here.
+# Gymnasium's names of settings that have their own key here.
 _KEYWORDS_WITH_A_KEY = {
     "id": "env.id",
     "max_episode_steps": "env.time_limit",
@@ -35,7 +35,7 @@ def combination_problems(config: Config) -> list[str]:
 
 
 def _options(config: Config, part: str) -> Any:
-    """Return the options dataclass of a part, with what all of its kind have."""
+    """Return a part's options dataclass, with the keys that all of its kind have."""
     known: Any = OTHER_TARGETS[part]
     own = options_of(config[part]["_target_"], config["trusted_packages"]) or known
     return own if issubclass(own, known) else type(own.__name__, (own, known), {})
@@ -51,7 +51,7 @@ def _sharing(config: Config) -> Iterator[str]:
 
 
 def _freezing(config: Config) -> Iterator[str]:
-    """Extractors are one part of the optimizer, which thaws as a whole."""
+    """The optimizer's part `extractor` is unfrozen as a whole."""
     own, freeze = config["critic"]["extractor"], config["extractor"].get("freeze", False)
     own_freeze = freeze if own is None else own.get("freeze", False)
     is_timed = not (isinstance(own_freeze, bool) and isinstance(freeze, bool))
@@ -63,7 +63,7 @@ def _freezing(config: Config) -> Iterator[str]:
 
 
 def _gradients(config: Config) -> Iterator[str]:
-    """A loss that trains nothing was not meant."""
+    """Refuse a loss that trains nothing."""
     if not config["auxiliary"]:
         return
     losses = config["gradients"]["extractor"]
@@ -77,7 +77,7 @@ def _gradients(config: Config) -> Iterator[str]:
 
 
 def _native_environments(config: Config) -> Iterator[str]:
-    """A native vector environment cannot be changed from the inside, environment by environment."""
+    """Refuse changes to the single environments inside a native vector environment."""
     env = config["env"]
     if env["vectorization"] != "native":
         return

@@ -1,6 +1,6 @@
-"""How many steps of an environment are collected, learnt from and kept at once.
+"""Numbers of steps per environment that are collected, trained on and stored.
 
-Builders and rules ask here, so that both mean the same.
+Builders and rules share these, so that they agree.
 """
 
 from typing import Any
@@ -11,15 +11,15 @@ Config = dict[str, Any]
 
 
 def steps_per_iteration(config: Config) -> int:
-    """Return how many steps every environment takes between two updates."""
+    """Return the steps of each environment between two updates."""
     agent = config["agent"]
     return int(agent["rollout_length"] if "rollout_length" in agent else agent["train_frequency"])
 
 
 def sequence_lengths(config: Config) -> dict[str, int]:
-    """Return the steps of a sequence by the key that says them; a 0 stands for the agent's own.
+    """Return sequence lengths by their key; 0 is replaced by the agent's own.
 
-    That is a whole rollout, or `agent.sequence_length` where there is a replay.
+    That is the whole rollout, or `agent.sequence_length` with a replay buffer.
     """
     agent, critic_memory = config["agent"], config["critic"]["memory"]
     lengths = {"memory.sequence_length": config["memory"]["sequence_length"]}
@@ -30,19 +30,19 @@ def sequence_lengths(config: Config) -> dict[str, int]:
 
 
 def training_sequence_length(config: Config) -> int:
-    """Return how many steps of one environment make up a sequence of a (mini)batch.
+    """Return the length of a (mini)batch's sequences.
 
-    Actor and critic are trained on the same sequences: where one of them has no memory, on the
+    Actor and critic are trained on the same sequences: if one of them has no memory, on the
     other's.
     """
     return max(sequence_lengths(config).values())
 
 
 def window_length(config: Config) -> int:
-    """Return the steps of what a replay draws: W of them read W + 1 observations.
+    """Return the steps W of a replayed window, which has W + 1 observations.
 
-    The last of `burn_in + L` steps has `n_step` rewards, its own the first, and its target reads
-    the observation behind them: `W = burn_in + L + n_step - 1`.
+    The target of the last of `burn_in + L` steps sums `n_step` rewards, starting with its own, and
+    reads the observation after them: `W = burn_in + L + n_step - 1`.
     """
     agent = config["agent"]
     return int(agent["burn_in"] + training_sequence_length(config) + agent["n_step"] - 1)
@@ -56,7 +56,7 @@ def replay_stride(config: Config) -> int:
 
 
 def replayed_steps(config: Config) -> int:
-    """Return how many steps of each environment a replay holds: whole strides."""
+    """Return the steps of each environment in the replay buffer: whole strides."""
     stride = replay_stride(config)
     held = config["agent"]["buffer_size"] // config["env"]["num_envs"]
     return int(held // stride * stride)

@@ -1,4 +1,4 @@
-"""Guesses at what was meant: the nearest word, or our word for another library's."""
+"""Suggestions: the nearest word, or our name for another library's."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -140,10 +140,10 @@ ELSEWHERE = {
     "num_atoms": "value_head.bins",
 }
 
-# What a word means where agents have a replay; elsewhere it is the one above.
+# Names for agents with a replay buffer; for other agents those above.
 OF_REPLAY = {"batch_size": "agent.batch_size", "n_steps": "agent.n_step"}
 
-# What a name alone does not say.
+# Notes beside a name.
 NOTES = {
     "batch_size": "batch_size = agent.rollout_length x env.num_envs / agent.num_minibatches; "
     "of dqn: agent.batch_size",
@@ -178,9 +178,9 @@ VOCABULARY = {**ELSEWHERE, **CLEANRL, **STABLE_BASELINES3}
 
 
 def nearest(word: str, words: Collection[str], cutoff: float = 0.66) -> str | None:
-    """Find the word that was probably meant, whatever its case; None when nothing is close.
+    """Find the closest word, ignoring case; None if nothing is close.
 
-    A cutoff of 0.66 lets a swap in a word of three letters pass; 1 would be the same word.
+    A cutoff of 0.66 accepts a swap in a word of three letters; 1 is the same word.
     """
     by_lower = {candidate.lower(): candidate for candidate in sorted(words)}
     matches = get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff)
@@ -188,16 +188,16 @@ def nearest(word: str, words: Collection[str], cutoff: float = 0.66) -> str | No
 
 
 def did_you_mean(word: str, words: Collection[str]) -> str:
-    """Write the end of a message, empty when nothing is close: `; did you mean lstm?`."""
+    """Return the end of a message, empty if nothing is close: `; did you mean lstm?`."""
     match = nearest(word, words)
     return f"; did you mean {match}?" if match else ""
 
 
 def key_hint(key: str, known: Collection[str]) -> str:
-    """Write the end of a message about an unknown key, empty when nothing is known about it.
+    """Return the end of a message about an unknown key, empty if there is no hint.
 
     Args:
-        key: the path that was written: `agent.clip_rang`.
+        key: the path that was given: `agent.clip_rang`.
         known: every path that exists.
     """
     parent, dot, leaf = key.rpartition(".")
@@ -220,7 +220,7 @@ def key_hint(key: str, known: Collection[str]) -> str:
 
 
 def translates(key: str, known: Collection[str]) -> bool:
-    """Tell whether an unknown key is a word of another library's for a key that exists."""
+    """Tell whether an unknown key is another library's name for an existing key."""
     word = _word(key.rpartition(".")[2])
     meanings = (VOCABULARY.get(word), OF_REPLAY.get(word))
     return any(ours in known and not f".{ours}".endswith(f".{word}") for ours in meanings if ours)
@@ -231,7 +231,7 @@ def _word(leaf: str) -> str:
 
 
 def _translation(word: str, parent: str, known: Collection[str]) -> str:
-    """Name our word for another library's."""
+    """Return our name for another library's."""
     if OF_REPLAY.get(word) in known:
         return f"; in this project it is {OF_REPLAY[word]}"
     ours = VOCABULARY[word]

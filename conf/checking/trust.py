@@ -1,7 +1,7 @@
-"""Which classes a configuration may name: `_target_` runs code, only trusted packages may.
+"""Classes that a configuration may name: `_target_` runs code, so only trusted packages.
 
-Twice: here by the name alone, before anything is imported, and when a class is made, by what stands
-under that name (`training.building.instantiation`). Of ours, only the classes of
+Checked twice: here by name, before anything is imported, and by the object of that name when a
+class is instantiated (`training.building.instantiation`). Of our classes, only those of
 `conf.schema.registry` are meant to be named.
 """
 
@@ -25,10 +25,10 @@ _KNOWN_PACKAGES = (
     "minigrid",
     "popgym",
 )
-"""Modules that register environments, which anybody's run may import."""
+"""Modules that register environments, which any run may import."""
 _CLASS = re.compile(r"([a-z_]\w*\.)*[A-Z]\w*")
 _WRITING = ("RecordVideo",)
-"""Classes of Gymnasium's that write wherever they are told to."""
+"""Gymnasium classes that write to any given path."""
 
 
 def is_ours(target: str) -> bool:
@@ -37,9 +37,9 @@ def is_ours(target: str) -> bool:
 
 
 def is_trusted(target: str, trusted_packages: Sequence[str]) -> bool:
-    """Tell whether the module of a class may be imported, to see whether it is one.
+    """Tell whether the module of a class may be imported, to check the class.
 
-    Anything may be named in the packages the user vouches for.
+    Any name in the user's trusted packages is accepted.
     """
     if is_ours(target):
         return target in KNOWN
@@ -54,7 +54,7 @@ def is_trusted(target: str, trusted_packages: Sequence[str]) -> bool:
 
 
 def package_of(target: str) -> str:
-    """Return the trusted package that a class lies in, or else the first word of its name."""
+    """Return a class's trusted package, or else the first component of its name."""
     inside = (package for package in TRUSTED_PACKAGES if target.startswith(f"{package}."))
     return next(inside, target.partition(".")[0])
 
@@ -85,7 +85,7 @@ def target_problems(config: Any, trusted_packages: Sequence[str]) -> list[str]:
 
 
 def _untrusted(target: str) -> str:
-    """Explain a refusal, and the way out where there is one."""
+    """Explain a refusal, and the remedy if there is one."""
     package = target.partition(".")[0]
     known = {*sys.stdlib_module_names, *(name.partition(".")[0] for name in TRUSTED_PACKAGES)}
     remedy = f"; a package of your own needs trusted_packages=[{package}]"
@@ -94,7 +94,7 @@ def _untrusted(target: str) -> str:
 
 
 def trusted_names(config: Mapping[str, Any]) -> list[str]:
-    """Return the packages that the user vouches for, before it is known what stands there."""
+    """Return the user's trusted packages, before that value is checked."""
     names = config.get("trusted_packages")
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
@@ -109,14 +109,14 @@ def trust_problems(names: Sequence[str]) -> list[str]:
 
 
 def trust_words(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
-    """Say what a command needs to open a run that names such packages: nothing, or one word."""
+    """Return the override that a command needs to open a run with these packages, if any."""
     names = {p.partition(".")[0] for p in packages if p not in _KNOWN_PACKAGES}
     needed = sorted(names | {*trusted_packages})
     return [f"trusted_packages=[{','.join(needed)}]"] if needed else []
 
 
 def package_problems(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
-    """Keep a stored configuration from importing whatever it names: importing executes."""
+    """Refuse packages that a stored configuration names: importing them executes code."""
     names = [(package, package.partition(".")[0]) for package in packages]
     return [
         f"env.packages: the run imports {package}; if you trust it: trusted_packages=[{name}]"

@@ -1,7 +1,7 @@
 """Compares a composed configuration with `conf.schema.run`, leaf by leaf.
 
-Every problem is found, each told in one line: where, what is expected, what was given, and the
-nearest valid word. Rules between keys are `conf.checking.rules`' work.
+Every problem is reported in one line: the key, the expected and the given value, and the
+nearest valid word. Rules between keys are in `conf.checking.rules`.
 """
 
 import math
@@ -33,10 +33,10 @@ MISSING_VALUE = "???"
 def checked(
     config: dict[str, Any], config_name: str = "config"
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the configuration typed (1e5 becomes 100000), and everything that is wrong with it.
+    """Return the typed configuration (1e5 becomes 100000), and all its problems.
 
-    What is returned without a problem is plain data in which OmegaConf finds nothing to resolve: a
-    value is resolved once, before it is checked.
+    Without problems the result is plain data without interpolations: a value is resolved once,
+    before it is checked.
     """
     strange = list(strange_values(config))
     if strange:
@@ -48,7 +48,7 @@ def checked(
     named = [p for p in target_problems(config, trusted) if p.partition(":")[0] not in told]
     found = trust_problems(trusted) + named + walk.problems
     for key, hint in walk.unknown.items():
-        # What other options have is no answer where a word means another key of what is chosen.
+        # No hint to other options if the name means another key of the chosen one.
         own = "" if translates(key, walk.known) else hint
         found.append(f"{key}: unknown key{own or key_hint(key, walk.known)}")
     if not found and config_name in ("config", "pretrain"):
@@ -57,7 +57,7 @@ def checked(
 
 
 _WITH_OPTIONS = ("agent", "value_head")
-"""Groups of which a user's own class is imported for its options dataclass; agents need one."""
+"""Groups whose user classes are imported for their options dataclass; agents need one."""
 _NO_OPTIONS = "needs an attribute Options, a dataclass of its keys; see docs/configuration.md"
 
 
@@ -70,12 +70,12 @@ def _fields(schema: type) -> dict[str, tuple[Any, Any]]:
 
 
 def _choice(path: str, group: str) -> str:
-    """Write how an option of a group is chosen for a place: `extractor@critic.extractor`."""
+    """Return how a group is chosen for a place: `extractor@critic.extractor`."""
     return group if path == group else f"{group}@{path}"
 
 
 def _owners(group: str, key: str) -> str:
-    """Name the classes of a group that have a key: keys differ from option to option."""
+    """List the classes of a group that have a key: keys differ between options."""
     known = TARGETS.get(group, {})
     owners = [
         target.rpartition(".")[2] for target, schema in known.items() if key in _fields(schema)
@@ -84,13 +84,13 @@ def _owners(group: str, key: str) -> str:
 
 
 class _Walk:
-    """One walk over a configuration; collects its problems and its keys, known and unknown."""
+    """One pass over a configuration; collects its problems and its keys, known and unknown."""
 
     def __init__(self, trusted_packages: list[str]) -> None:
         self.trusted_packages = trusted_packages
         self.problems: list[str] = []
         self.known: list[str] = []
-        self.unknown: dict[str, str] = {}  # with what is known about them
+        self.unknown: dict[str, str] = {}  # with a hint for each
 
     def value(self, path: str, value: Any, expected: Any) -> Any:
         """Check one value against its type and return it typed."""
@@ -123,7 +123,7 @@ class _Walk:
 
     @contextmanager
     def _attempt(self) -> Iterator[list[str]]:
-        """Collect problems apart, for a type that is one of several."""
+        """Collect problems separately, for one type of several."""
         kept, self.problems = self.problems, []
         yield self.problems
         self.problems = kept
@@ -202,7 +202,7 @@ class _Walk:
         return typed
 
     def _targets(self, path: str, value: Any, group: str) -> Any:
-        """Check a tree of mappings; on each way down, the first that holds other things ends it."""
+        """Check a tree of mappings; each path ends at the first mapping with other values."""
         if not isinstance(value, dict):
             return self._refuse(path, value, dict)
         typed = {}
@@ -217,7 +217,7 @@ class _Walk:
         return typed
 
     def _target(self, path: str, value: Any, group: str, *, plus: str = "") -> Any:
-        """Check a mapping by the class it is for; most classes of the user's own take any keys."""
+        """Check a mapping by its class; most user classes take any keys."""
         if not isinstance(value, dict):
             return self._refuse(path, value, dict)
         target = value.get("_target_", MISSING_VALUE)
@@ -239,7 +239,7 @@ class _Walk:
         return self._mapping(path, value, known, is_open=options is None, group=group)
 
     def _options(self, target: str, group: str) -> tuple[type | None, str]:
-        """Return the options dataclass of a class, and what is wrong with naming it here."""
+        """Return the options dataclass of a class, and the problems of naming it here."""
         is_known = target in TARGETS[group]
         if is_ours(target) and not is_known:
             expected = f"expected one of {', '.join(TARGETS[group])} or a class of your own"
@@ -272,5 +272,5 @@ class _Walk:
             if name not in value and default is MISSING:
                 self._report(f"{prefix}{name}", f"missing; expected {describe(expected)}", None)
             elif name not in value and group in _WITH_OPTIONS:
-                typed[name] = deepcopy(default)  # in a user's own class alone
+                typed[name] = deepcopy(default)  # only in a user's class
         return typed

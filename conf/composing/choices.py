@@ -1,4 +1,4 @@
-"""A configuration as a flat table: a row for each value, named as on a command line.
+"""A configuration as a flat table: a row for each value, named as on the command line.
 
 The hparams tab and the comparison of runs show these rows.
 """
@@ -15,8 +15,8 @@ Choice = bool | int | float | str | None
 def choices(config: Mapping[str, Any]) -> dict[str, Choice]:
     """Flatten a plain configuration: `{"agent.clip_range": 0.2, "memory": "LSTM", ...}`.
 
-    What a `_target_` chooses has a row of its own with the name of the class, the short one where
-    it is no user's own; lists are written as text.
+    A `_target_` has its own row with the class's name, short unless it is a user's class; lists are
+    written as text.
     """
     return dict(_rows(config, ""))
 

@@ -1,7 +1,7 @@
-"""The door to the configuration: for entry points (`launch`), for Python (`load`).
+"""Entry to the configuration: for entry points (`launch`), for Python (`load`).
 
-A command line that cannot be run is refused before torch or an environment is imported and before a
-directory is made: one line for each problem on stderr, exit code 2.
+An invalid command line is refused before torch or an environment is imported and before a
+directory is created: one line for each problem on stderr, exit code 2.
 """
 
 import argparse
@@ -38,7 +38,7 @@ __all__ = ["InvalidConfiguration", "check", "compose", "frozen", "launch", "load
 EXIT_CODE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _KEPT = ("checkpoints", "pretraining")
-"""Where a run keeps what cannot be made again in no time."""
+"""Paths of a run that must not be overwritten."""
 _HYDRA_PLUGINS = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins")
 
 
@@ -47,14 +47,14 @@ def launch(
     config_name: str = "config",
     job: Callable[[DictConfig, list[str]], Any] | None = None,
 ) -> None:
-    """Check the command line, then have Hydra run the task, once or for each job of a sweep.
+    """Check the command line, then run the task with Hydra, once or for each job of a sweep.
 
-    The task gets a resolved, typed and read-only configuration. Import torch inside of it: by then
-    the command line is known to be good.
+    The task gets a resolved, typed and read-only configuration. Import torch inside it: by then
+    the command line is valid.
 
     Args:
-        job: what runs a job of a sweep in place of the task; it gets the job's own command line
-            too, which asks for that single run.
+        job: runs a job of a sweep instead of the task; it also gets the command line of that
+            single run.
     """
     warnings.formatwarning = _one_line_warning
     sys.argv[1:] = check(sys.argv[1:], config_name)
@@ -69,11 +69,11 @@ def launch(
 
 
 def check(argv: Sequence[str], config_name: str = "config") -> list[str]:
-    """Refuse a command line that cannot be run, whether it asks for a run, a sweep or `--cfg`.
+    """Refuse an invalid command line, for a run, a sweep or `--cfg`.
 
     Returns:
-        The same command line with its flags first, as Hydra wants it, and with the words by which
-        a preset gives way, each with a warning that says why.
+        The same command line with its flags first, as Hydra needs it, and with the overrides that
+        adjust a preset, each with a warning that says why.
     """
     with _refusals():
         flags = _flags(argv)
@@ -85,9 +85,9 @@ def check(argv: Sequence[str], config_name: str = "config") -> list[str]:
 
 
 def compose(argv: Sequence[str], config_name: str = "config") -> DictConfig:
-    """Return what a command line asks for, resolved, typed and read-only; of a sweep, the first.
+    """Return a command line's configuration, resolved, typed and read-only; of a sweep, the first.
 
-    Every job of a sweep is checked. A command line that cannot be run ends the process.
+    Every job of a sweep is checked. An invalid command line ends the process.
     """
     with _refusals():
         (config, *_), _, notices = _composed(_flags(argv), config_name)
@@ -99,7 +99,7 @@ def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
     """Return the configuration of one run, resolved, typed and read-only.
 
     Raises:
-        InvalidConfiguration: with every problem that was found.
+        InvalidConfiguration: with every problem.
     """
     run = _one(Composer(config_name, None), overrides, config_name, None)
     config = _sound(run)
@@ -108,14 +108,14 @@ def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
 
 
 def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> bool:
-    """Tell whether what the overrides choose has a key, whether or not it can be run as it is."""
+    """Tell whether the chosen options have a key, even if the configuration is invalid."""
     config, _, _ = Composer(config_name, None).compose(overrides)
     absent = object()
     return OmegaConf.select(config, key, default=absent) is not absent
 
 
 class _CheckedTask:
-    """Hands a frozen configuration to a task; a class, for launchers send it to other processes."""
+    """Passes a frozen configuration to a task; a class, as launchers send it to other processes."""
 
     def __init__(
         self,
@@ -133,15 +133,15 @@ class _CheckedTask:
         is_job = hydra.mode == RunMode.MULTIRUN
         if config.get("resume") is None and not is_job:
             return self.task(frozen(config, self.config_name))
-        # What Hydra composed is not what is run: presets give way, and runs that go on have their
-        # own configuration.
+        # Hydra's composition is not the final one: presets are adjusted, and resumed runs have
+        # their own configuration.
         composer = Composer(self.config_file or self.config_name, self.config_directory)
         words = [*hydra.overrides.hydra, *hydra.overrides.task]
         run = _one(composer, words, self.config_name, hydra.job.num if is_job else None)
         if run.problems and is_job:
             words = fitting_words(run, words)
             run = _one(composer, words, self.config_name, hydra.job.num)
-        if "run_dir" in config and run.typed.get("resume") is None:  # else of what goes on
+        if "run_dir" in config and run.typed.get("resume") is None:  # otherwise of the resumed run
             run.typed["run_dir"] = config.run_dir
         if not is_job or self.job is None:
             return self.task(_sound(run))
@@ -150,13 +150,13 @@ class _CheckedTask:
 
 
 def _one_line_warning(message: Warning | str, *place: Any, **line: Any) -> str:
-    """Write a warning for who trains, not for who programs: without the place in the code."""
+    """Write a warning for users: without its place in the code."""
     return f"warning: {message}\n"
 
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """End the process on a configuration that cannot be run."""
+    """End the process on an invalid configuration."""
     try:
         yield
     except InvalidConfiguration as refusal:
@@ -165,7 +165,7 @@ def _refusals() -> Iterator[None]:
 
 
 def _flags(argv: Sequence[str]) -> argparse.Namespace:
-    """Read Hydra's flags; what is not a flag is an override."""
+    """Read Hydra's flags; other arguments are overrides."""
     parser = get_args_parser()
     parser.usage = argparse.SUPPRESS  # its errors are one line then
     flags, unknown = parser.parse_known_intermixed_args(list(argv))
@@ -190,10 +190,10 @@ def _flags(argv: Sequence[str]) -> argparse.Namespace:
 def _composed(
     flags: argparse.Namespace, config_name: str
 ) -> tuple[list[DictConfig], list[str], list[str]]:
-    """Compose and check every run that a command line asks for.
+    """Compose and check every run of a command line.
 
     Returns:
-        The configurations, the words that Hydra composes them from, and what has to be said.
+        The configurations, the overrides for Hydra, and notices to print.
     """
     composer = Composer(flags.config_name or config_name, flags.config_dir)
     parsed = composer.parse(flags.overrides)
@@ -225,7 +225,7 @@ def _sound(run: Settled) -> DictConfig:
     """Return the configuration of a run.
 
     Raises:
-        InvalidConfiguration: with all that is wrong with it.
+        InvalidConfiguration: with all its problems.
     """
     if run.problems:
         raise InvalidConfiguration(run.problems)
@@ -269,7 +269,7 @@ def _one(
 def _inspected(
     composer: Composer, words: Sequence[str], config_name: str, job_number: int | None
 ) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Compose and check words; the last are those whose key no YAML file has, but its class."""
+    """Compose and check overrides; the last are keys that only the class has, not the YAML."""
     config, problems, invented = composer.compose(words)
     plugins = OmegaConf.to_container(config.hydra, resolve=False)
     problems += [f"hydra.{problem}" for problem in target_problems(plugins, _HYDRA_PLUGINS)]
@@ -286,7 +286,7 @@ def _inspected(
 
 
 def _is_declared(key: str, typed: dict[str, Any]) -> bool:
-    """Tell whether a key is of a class whose keys are known; one that it lacks is told as such."""
+    """Tell whether a key belongs to a class with known keys; an unknown one is reported so."""
     target = dict(targets(typed)).get(f"{key.rpartition('.')[0]}._target_")
     return isinstance(target, str) and options_of(target, trusted_names(typed)) is not None
 
@@ -294,12 +294,12 @@ def _is_declared(key: str, typed: dict[str, Any]) -> bool:
 def _resumed(
     composer: Composer, given: dict[str, Any], overrides: Sequence[str], config_name: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """Put the configuration of the run that goes on in the place of a new one."""
+    """Replace a new configuration by that of the run to resume."""
     try:
         stored = stored_configuration(Path(given["resume"]), config_name)
     except ValueError as error:
         raise InvalidConfiguration([f"resume: {error}"]) from error
-    # The run cannot vouch for packages; who goes on with it can.
+    # The run cannot declare trusted packages; the user who resumes it can.
     stored["trusted_packages"] = given["trusted_packages"]
     before, problems = checked(stored, config_name)
     if not problems:
@@ -313,12 +313,12 @@ def _resumed(
     said = [o.package or o.key_or_group for o in composer.parse(overrides)]
     merged, problems = resumed(before, given, usual, said)
     problems += links(Path(given["resume"]))
-    # What changes must fit what stays, or nobody could open the run again.
+    # Changed values must fit the others, or the run could not be opened again.
     return merged, problems or checked(merged, config_name)[1]
 
 
 def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:
-    """Explain keys that did not exist, in a mapping that takes any, so that none was unknown."""
+    """Explain new keys, in a mapping that accepts any, which need a plus."""
     paths = [re.split(r"[:\[]", p)[0].removesuffix("._target_") + "." for p in problems]
     lines = []
     for line in invented:
@@ -329,7 +329,7 @@ def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:
 
 
 def _occupied(typed: dict[str, Any]) -> list[str]:
-    """Refuse a directory that keeps a run, as nothing is ever overwritten, or cannot be made."""
+    """Refuse a directory that has a run, which is never overwritten, or cannot be created."""
     run_dir = typed.get("run_dir")
     if not isinstance(run_dir, str):
         return []

@@ -1,9 +1,8 @@
-"""Composes the configuration that a list of overrides asks for, as Hydra would.
+"""Composes the configuration of a list of overrides, as Hydra would.
 
 Hydra stops at its first error and leaves values unchecked. Here the chosen groups are composed
-first, then the values are set one by one, so that every problem is told. This is the one module
-that leans on Hydra's internals (1.3); that it composes what Hydra hands to the entry points is
-tested.
+first, then the values are set one by one, so that every problem is reported. Only this module
+depends on Hydra's internals (1.3). A test checks that it composes the same as Hydra.
 """
 
 import os
@@ -45,23 +44,23 @@ from conf.schema.types import show
 
 
 def environment_name(env_id: str, pomdp: Mapping[str, Any] | None) -> str:
-    """Name an environment and what is hidden of it for a path: `ALE/Pong-v5` is `ALE-Pong-v5`."""
+    """Name an environment and its pomdp for a path: `ALE/Pong-v5` is `ALE-Pong-v5`."""
     return re.sub(r"[^\w.+-]+", "-", "-".join([str(env_id), *(pomdp or {})]))
 
 
 def job_suffix() -> str:
-    """Number the jobs of a sweep: two may start within the same second. Empty for a single run."""
+    """Number a sweep's jobs, as two may start in the same second. Empty for a single run."""
     is_job = HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
     return f"-job{HydraConfig.get().job.num}" if is_job else ""
 
 
 def run_directory(resume: str | None, run_dir: str) -> str:
-    """Choose where Hydra works: in the directory of the run that goes on, or in a new one."""
+    """Choose Hydra's directory: that of the run to resume, or a new one."""
     return run_dir if resume is None else resume
 
 
 def output_folder(resume: str | None) -> str | None:
-    """Name the folder of Hydra's own files; a run that goes on keeps those of its beginning."""
+    """Name the folder of Hydra's files; a resumed run keeps its first ones."""
     return ".hydra" if resume is None else None
 
 
@@ -93,7 +92,7 @@ class Composer:
 
         Args:
             config_name: the primary configuration, without .yaml.
-            config_directory: of the user's, searched before ours.
+            config_directory: the user's, searched before ours.
         """
         version.setbase(VERSION_BASE)
         setup_globals()
@@ -114,7 +113,7 @@ class Composer:
         self._repositories: dict[str, IConfigRepository] = {}
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
-        """Read key=value words; refuse what is not one, and the same key twice."""
+        """Parse key=value overrides; refuse anything else, and repeated keys."""
         parsed: list[Override] = []
         problems = []
         for text in overrides:
@@ -134,11 +133,11 @@ class Composer:
         """Compose one configuration, its `hydra` node included.
 
         Returns:
-            The configuration, what could not be set, and the keys that were set but did not exist.
-            Those are in the configuration, for validation to say whether they may be.
+            The configuration, the values that could not be set, and the new keys that were set.
+            New keys are in the configuration; validation decides whether they are allowed.
 
         Raises:
-            InvalidConfiguration: when there is no configuration at all: groups or words that cannot
+            InvalidConfiguration: if nothing can be composed: groups or overrides that cannot
             be read.
         """
         parsed = self.parse(overrides)
@@ -153,7 +152,7 @@ class Composer:
         return config, problems, invented
 
     def chosen(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """Compose the options that are chosen, without what is set; interpolations stay."""
+        """Compose the chosen options, without values that are set; interpolations stay."""
         lines, _ = self._choose(self.parse(overrides))
         if lines not in self._plain:
             plain: Any = OmegaConf.to_container(self._loaded[lines])
@@ -161,12 +160,12 @@ class Composer:
         return self._plain[lines]
 
     def options(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """Return what is chosen for each group of ours: `{"extractor": "mlp", "pomdp": []}`."""
+        """Return the chosen option of each of our groups: `{"extractor": "mlp", "pomdp": []}`."""
         choices = self.chosen(overrides)["hydra"]["runtime"]["choices"]
         return {group: option for group, option in choices.items() if "/" not in group}
 
     def typed(self, overrides: Sequence[str]) -> tuple[set[str], set[str], list[str]]:
-        """Return the keys of what is set, the groups that are chosen, and the words for Hydra."""
+        """Return the keys that are set, the groups that are chosen, and the overrides for Hydra."""
         parsed = self.parse(overrides)
         hydra = [o.input_line or "" for o in parsed if o.is_hydra_override()]
         values = {o.key_or_group for o in self._choose(parsed)[1]}
@@ -174,13 +173,13 @@ class Composer:
         return values, groups, hydra
 
     def hydra_settings(self, parsed: Sequence[Override]) -> DictConfig:
-        """Return the `hydra` node, which says whether this is a sweep; leaves out swept values."""
+        """Return the `hydra` node, which tells whether this is a sweep; without swept values."""
         lines, _ = self._choose([o for o in parsed if not o.is_sweep_override()])
         node: DictConfig = self._loaded[lines].hydra
         return node
 
     def jobs(self, overrides: Sequence[str]) -> list[list[str]]:
-        """List the overrides of every job of a sweep; of an interval, take both ends."""
+        """List the overrides of every job of a sweep; an interval gives its two ends."""
         discrete = []
         for override in self.parser.parse_overrides(list(overrides)):
             line, value = override.input_line or "", override.value()
@@ -191,9 +190,9 @@ class Composer:
         return [job for batch in batches for job in batch]
 
     def _choose(self, parsed: Sequence[Override]) -> tuple[tuple[str, ...], list[Override]]:
-        """Compose the chosen groups and Hydra's settings, kept by their words, the first returned.
+        """Compose the chosen groups and Hydra's settings, cached by their overrides.
 
-        The second are the values that are left to set.
+        Also returns the values that are left to set.
         """
         repository = self._repository(parsed)
         chosen: list[Override] = []
@@ -244,7 +243,7 @@ class Composer:
         return repository
 
     def _set(self, config: DictConfig, override: Override, invented: list[str]) -> list[str]:
-        """Set one value the way Hydra would; return why it cannot be."""
+        """Set one value as Hydra would; return the problem if it cannot be set."""
         key = override.key_or_group
         exists = _exists(config, key)
         if override.is_delete() and not exists:
@@ -267,7 +266,7 @@ class Composer:
 
 
 def _addition_hint(problem: str, chosen: Sequence[Override]) -> str:
-    """Write the end of a message about a choice for a place that is not there yet."""
+    """Return the end of a message about a choice for a place that does not exist yet."""
     for override in chosen:
         place = override.package or ""
         if ".keys." in place and f"{override.get_key_element()}'" in problem:
@@ -279,4 +278,4 @@ def _exists(config: DictConfig, key: str) -> bool:
     try:
         return OmegaConf.select(config, key, throw_on_missing=False) is not None
     except OmegaConfBaseException:
-        return True  # an interpolation or ??? stands there
+        return True  # an interpolation or ???

@@ -1,10 +1,10 @@
-"""Lets presets give way to what is typed beside them: `experiment=minatar_breakout extractor=mlp`.
+"""Adjusts presets to the user's overrides: `experiment=minatar_breakout extractor=mlp`.
 
-A preset's values are of the options that it chooses. Where another option is typed, a value stays
-if both options have its key with the same default, as it means the same there; others are left
-out. So is a value that may not stand beside what is typed, and a number of steps, sequences or
-minibatches that nobody typed is set to the nearest that fits. The words that say so are added to
-those typed. A task is a preset too, over which an experiment stands.
+A preset's values belong to the options that it chooses. If the user chooses another option, a value
+stays if both options have its key with the same default, because it means the same there. Others
+are left out, and so is a value that conflicts with the user's overrides. A number of steps,
+sequences or minibatches that the user did not set becomes the nearest that fits. These changes are
+overrides, added to the user's. A task is a preset too; an experiment takes precedence over it.
 """
 
 import json
@@ -19,19 +19,19 @@ from conf.schema.run import PRESETS
 from conf.schema.types import Misfit
 
 _OF_A_TASK = ("env.id", "env.kwargs", "env.time_limit", "env.wrappers", "pomdp")
-"""Keys whose values make it another task than the one that was chosen."""
+"""Keys whose values make it another task than the chosen one."""
 _ABSENT = object()
-_ROUNDS = 8  # what gives way may lead to something else that has to
+_ROUNDS = 8  # one change may require another
 Inspect = Callable[[Sequence[str]], tuple[dict[str, Any], list[str]]]
 
 
 @dataclass
 class Settled:
-    """What is run.
+    """The final overrides of a run.
 
     Attributes:
-        words: those typed, and those added that let a preset give way.
-        notices: a line for each reason why something gave way.
+        words: the user's overrides, and those that adjust a preset.
+        notices: a line for each adjustment.
     """
 
     words: list[str]
@@ -41,10 +41,10 @@ class Settled:
 
 
 def settled(composer: Composer, overrides: Sequence[str], inspect: Inspect) -> Settled:
-    """Compose one run; its presets and its defaults give way to what is typed.
+    """Compose one run; the user's overrides take precedence over presets and defaults.
 
     Args:
-        inspect: composes and checks words; returns the configuration, and what is wrong with it.
+        inspect: composes and checks overrides; returns the configuration and its problems.
     """
     presets = _Presets(composer, overrides, inspect)
     run = asked = presets.run()
@@ -52,11 +52,11 @@ def settled(composer: Composer, overrides: Sequence[str], inspect: Inspect) -> S
         if not (run.problems and presets.concede(run)):
             break
         run = presets.run()
-    return asked if run.problems else run  # what is refused is told of the values asked for
+    return asked if run.problems else run  # problems are reported for the requested values
 
 
 class _Presets:
-    """Presets, what is typed beside them, and what gave way so far: words with their notices."""
+    """Presets, the user's overrides, and the adjustments so far with their notices."""
 
     def __init__(self, composer: Composer, overrides: Sequence[str], inspect: Inspect) -> None:
         self.composer, self.overrides, self.inspect = composer, list(overrides), inspect
@@ -70,7 +70,7 @@ class _Presets:
         self.given: dict[str, tuple[str, str]] = {}  # by key
 
     def run(self) -> Settled:
-        """Compose and check what is typed with what gave way."""
+        """Compose and check the user's overrides with the adjustments."""
         words = [*self.overrides, *(word for word, _ in self.given.values())]
         given = self._swapped(words) | self.given
         words = [*self.overrides, *(word for word, _ in given.values())]
@@ -78,17 +78,17 @@ class _Presets:
         return Settled(words, *self.inspect(words), notices)
 
     def concede(self, run: Settled) -> bool:
-        """Let what is wrong give way to what is typed; tell whether anything did."""
+        """Adjust what has problems; tell whether anything changed."""
         before = dict(self.given)
         alone = [[*self.hydra, name] for name in self.names.values()] or [self.hydra]
-        own = {_key(line) for words in alone for line in self.inspect(words)[1]}  # wrong anyway
+        own = {_key(line) for words in alone for line in self.inspect(words)[1]}  # invalid anyway
         for problem in run.problems:
             if _key(problem) not in own and not self._is_typed(_key(problem)):
                 self._give_way(_key(problem), problem, run)
         return before != self.given
 
     def _give_way(self, key: str, problem: str, run: Settled) -> None:
-        """Set a number to what fits, or leave out what an experiment says."""
+        """Set a number to the nearest that fits, or leave out an experiment's value."""
         now, reason = self.composer.options(run.words), problem.partition(": ")[2]
         notice = f"{self.names.get('experiment')}: left out {key}: {reason}"
         if isinstance(problem, Misfit):
@@ -96,7 +96,7 @@ class _Presets:
             self.given[key] = (word, f"{word}, as {reason.partition('; choose')[0]}")
         elif key in now:
             usual = self.composer.options([*self.hydra, *_task(now)])
-            option = usual.get(key, [])  # [] of groups of which several may be chosen
+            option = usual.get(key, [])  # [] for groups that allow several options
             if key not in self.typed_options and now[key] != option:
                 self.given[key] = (written(key, option), notice)
         else:
@@ -106,7 +106,7 @@ class _Presets:
                 self.given[key] = (written(key, default), notice)
 
     def _swapped(self, words: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Leave out what presets say of options that other ones are chosen in place of."""
+        """Leave out presets' values for options that the user replaced."""
         now = self.composer.options(words)
         found: dict[str, tuple[str, str]] = {}
         for preset, name in self.names.items():
@@ -123,7 +123,7 @@ class _Presets:
     def _made_for(
         self, preset: str, group: str, words: Sequence[str], before: Mapping[str, Any]
     ) -> dict[str, tuple[str, str]]:
-        """Leave out what a preset says of an option that another one is chosen in place of."""
+        """Leave out a preset's values for an option that the user replaced."""
         now, config = self.composer.options(words), self.composer.chosen(words)
         place = "" if group == "task" else _place(group)
         own, old = (
@@ -132,7 +132,7 @@ class _Presets:
         )
         if place:
             keys = [f"{place}.{name}" for name in _at(config, place)]
-        else:  # a task says of everything what tells it from the other one
+        else:  # every key in which the two tasks differ
             differing = (key for key, value in leaves(own) if value != _at(old, key))
             keys = [key for key in differing if not lies_under(key, ["hydra"])]
         out = {}
@@ -148,13 +148,13 @@ class _Presets:
         return {key: (word, notice) for key, word in out.items()}
 
     def _untitled(self, swapped: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Leave out a task's name and score, unsaid, where what is typed makes it another one."""
+        """Silently leave out a task's name and threshold if the overrides make it another task."""
         is_another = swapped or any(lies_under(key, _OF_A_TASK) for key in self.typed)
         keys = [key for key in ("task.name", "task.solved_at") if not self._is_typed(key)]
         return {key: (f"{key}=null", "") for key in keys if is_another}
 
     def _plain(self, place: str, options: Mapping[str, Any], task: Sequence[str]) -> dict[str, Any]:
-        """Compose the options for a place, and for what it is in, with nothing but a task."""
+        """Compose the options for a place, and for its parents, with only a task."""
         around = {g: option for g, option in options.items() if lies_under(place, [_place(g)])}
         words = [written(g, option) for g, option in around.items() if option is not None]
         return self.composer.chosen([*self.hydra, *task, *words])
@@ -164,17 +164,17 @@ class _Presets:
 
 
 def _key(problem: str) -> str:
-    """Return the key that a problem is about."""
+    """Return the key of a problem."""
     return problem.partition(": ")[0].partition("[")[0]
 
 
 def _task(options: Mapping[str, Any]) -> list[str]:
-    """Write the word that chooses the same task."""
+    """Return the override that chooses the same task."""
     return [f"task={options['task']}"] if isinstance(options.get("task"), str) else []
 
 
 def _place(group: str) -> str:
-    """Say where the options of a group stand: `extractor@critic.extractor`."""
+    """Return the place of a group's options: `extractor@critic.extractor`."""
     return group.rpartition("@")[2]
 
 
@@ -185,7 +185,7 @@ def _at(node: Any, key: str) -> Any:
 
 
 def written(key: str, value: Any) -> str:
-    """Write the word that sets a key, or that removes it."""
+    """Return the override that sets a key, or removes it."""
     return f"~{key}" if value is _ABSENT else f"{key}={_written(value)}"
 
 
@@ -197,7 +197,7 @@ def _written(value: Any) -> str:
     if not isinstance(value, str):
         return json.dumps(value)
     is_plain = re.fullmatch(r"(?!(null|true|false|nan|inf)$)[a-z_]\w*|\$\{.*\}", value, re.I)
-    # Hydra reads a backslash as one, except before a quote.
+    # Hydra keeps a backslash, except before a quote.
     return value if is_plain else "'" + re.sub(r"(\\*)('|$)", _escaped, value) + "'"
 
 

@@ -1,4 +1,4 @@
-"""Turns a composed configuration into the one that is run: resolved, checked, typed, read-only."""
+"""Finalises a composed configuration: resolved, checked, typed, read-only."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ def frozen(config: DictConfig, config_name: str = "config") -> DictConfig:
     """Resolve a composed configuration, check it, and return it typed and read-only.
 
     Raises:
-        InvalidConfiguration: with every problem that was found.
+        InvalidConfiguration: with every problem.
     """
     typed, problems = inspected(config, config_name)
     if problems:
@@ -25,14 +25,14 @@ def frozen(config: DictConfig, config_name: str = "config") -> DictConfig:
 
 
 def read_only(typed: dict[str, Any]) -> DictConfig:
-    """Wrap a checked configuration so that nothing can change it; nothing in it is resolved."""
+    """Wrap a checked configuration as read-only, without resolving anything."""
     config = OmegaConf.create(typed)
     OmegaConf.set_readonly(config, True)
     return config
 
 
 def inspected(config: DictConfig, config_name: str) -> tuple[dict[str, Any], list[str]]:
-    """Return a configuration resolved and typed, without `hydra`, and all that is wrong with it."""
+    """Return a configuration, resolved and typed, without `hydra`, and all its problems."""
     unresolved: dict[str, str] = {}
     resolved = {
         key: _item(config, key, key, unresolved) for key in map(str, config) if key != "hydra"
@@ -40,14 +40,14 @@ def inspected(config: DictConfig, config_name: str) -> tuple[dict[str, Any], lis
     typed, problems = checked(resolved, config_name)
     problems = [problem for problem in problems if problem.partition(":")[0] not in unresolved]
     if problems or len(unresolved) > 1:
-        # It is made of other keys: what is wrong with them is told already.
+        # It is computed from other keys, whose problems are reported already.
         unresolved.pop("run_dir", None)
     return typed, problems + [f"{path}: {reason}" for path, reason in unresolved.items()]
 
 
 @contextmanager
 def hydra_configuration(config: DictConfig) -> Iterator[None]:
-    """Let ${hydra:...} read from this configuration, as it does within a job."""
+    """Let ${hydra:...} read from this configuration, as in a job."""
     instance = HydraConfig.instance()
     outer = instance.cfg
     instance.set_config(config)
@@ -58,7 +58,7 @@ def hydra_configuration(config: DictConfig) -> Iterator[None]:
 
 
 def _item(node: DictConfig | ListConfig, key: Any, path: str, unresolved: dict[str, str]) -> Any:
-    """Resolve one item and all below it; what cannot be resolved is noted and becomes None."""
+    """Resolve an item and all below it; unresolvable values are reported and become None."""
     if OmegaConf.is_missing(node, key):
         return MISSING_VALUE
     try:

@@ -1,7 +1,7 @@
-"""What a command line with `resume=RUN_DIR` asks for: a run's configuration, a little changed.
+"""The configuration of `resume=RUN_DIR`: the run's own, with few allowed changes.
 
-A run goes on bit for bit only with the configuration it was begun with. Words that repeat it are
-welcome, words that would change it are refused, but for a few that leave the course alone.
+A run can be resumed bit for bit only with its own configuration. Overrides that repeat it are
+accepted. Overrides that would change it are refused, except a few that do not affect training.
 """
 
 import os
@@ -17,7 +17,7 @@ from conf.schema.types import show
 
 _CHANGEABLE = ("total_env_steps", "evaluation", "device")
 _SESSION = ("resume", "run_dir", "trusted_packages", "tracking.progress")
-"""Keys of a process, not of a run."""
+"""Keys of a session, not of a run."""
 _MISSING = object()
 
 
@@ -27,13 +27,13 @@ def is_changeable(key: str) -> bool:
 
 
 def stored_configuration(run: Path, config_name: str = "config") -> dict[str, Any]:
-    """Read the configuration that a run left, as plain data and unchecked.
+    """Read a run's stored configuration, as plain data and unchecked.
 
     Args:
-        config_name: what a run of this kind is composed from.
+        config_name: the primary configuration of this kind of run.
 
     Raises:
-        ValueError: there is none, or it cannot be read, or is of another kind of run.
+        ValueError: there is none, it cannot be read, or it is of another kind of run.
     """
     path = run / "config.yaml"
     try:
@@ -52,12 +52,12 @@ def stored_configuration(run: Path, config_name: str = "config") -> dict[str, An
 
 
 def links(run: Path) -> list[str]:
-    """Report what would have a session write elsewhere than in the run's own directory."""
+    """Report links that would make a session write outside the run's directory."""
     for folder, folders, files in os.walk(run):
         for path in (Path(folder, name) for name in (*folders, *files)):
             try:
                 found = path.lstat()
-            except FileNotFoundError:  # pruned by a process that trains here
+            except FileNotFoundError:  # removed by a process that trains here
                 continue
             is_own = stat.S_ISREG(found.st_mode) and found.st_nlink <= 1
             if not is_own and not stat.S_ISDIR(found.st_mode):
@@ -75,13 +75,13 @@ def resumed(
     default: dict[str, Any],
     said: Sequence[str],
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the configuration to go on with, and every word that would change the run's course.
+    """Return the configuration to resume with, and every override that would change the run.
 
     Args:
-        stored: of the run, typed.
-        given: what the command line alone composes to, typed.
-        default: what an empty command line composes to, typed.
-        said: keys that the command line sets; they count even where they repeat a default.
+        stored: the run's, typed.
+        given: composed from the command line alone, typed.
+        default: composed from an empty command line, typed.
+        said: keys that the command line sets; they count even if they repeat a default.
     """
     before, asked, usual = dict(leaves(stored)), dict(leaves(given)), dict(leaves(default))
     run = given["resume"]
@@ -98,7 +98,7 @@ def resumed(
             node = node.setdefault(parent, {})
         node[last] = changes[key]
     other = [k for k, v in changes.items() if not is_changeable(k) and before.get(k, _MISSING) != v]
-    # Another class has other keys: that it is another class says it all.
+    # Another class has other keys: reporting the class suffices.
     classes = [key.removesuffix("._target_") for key in other if key.endswith("._target_")]
     problems = [
         f"{key}: {show(changes[key])} was asked for, the run in {run} has "
@@ -116,14 +116,14 @@ def resumed(
             f"total_env_steps: expected at least {stored_total}, which the run in {run} has, "
             f"got {total}"
         )
-    # What belongs to this session alone: the run itself must not vouch for packages.
+    # Only of this session: the run itself must not declare trusted packages.
     merged["run_dir"] = merged["resume"] = run
     merged["trusted_packages"] = given["trusted_packages"]
     return merged, problems
 
 
 def known_to_the_run(problems: Sequence[str], run: str, config_name: str) -> list[str]:
-    """Say of keys that the defaults do not know, but the run that goes on does, that they stay."""
+    """Explain that keys unknown to the defaults, but known to the run, are kept."""
     try:
         own = dict(leaves(stored_configuration(Path(run), config_name)))
     except ValueError:
@@ -138,12 +138,12 @@ def known_to_the_run(problems: Sequence[str], run: str, config_name: str) -> lis
 
 
 def lies_under(key: str, places: Iterable[str]) -> bool:
-    """Tell whether a key is one of some places, or stands below one."""
+    """Tell whether a key equals one of some places, or is below one."""
     return any(key == place or key.startswith(f"{place}.") for place in places)
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of a configuration with its key; lists and empty mappings are values."""
+    """Yield every value of a configuration with its key; lists and empty mappings are leaves."""
     if not isinstance(node, Mapping) or not node:
         yield path, node
         return

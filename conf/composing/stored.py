@@ -1,7 +1,7 @@
-"""Reads the records of a run directory as plain data, within limits.
+"""Reads the records of a run directory as plain data, with size limits.
 
-A run may be anybody's. What it holds is never resolved, expanded or made into objects: YAML without
-tags, anchors and aliases, JSON, and of both only so much.
+A run may be untrusted. Its content is never resolved, expanded or turned into objects: only JSON
+and YAML without tags, anchors and aliases, both up to a limit.
 """
 
 import json
@@ -15,22 +15,22 @@ import yaml
 from conf.schema.types import show
 
 try:
-    from yaml import CSafeLoader as SafeLoader  # ten times as fast, where it was built
+    from yaml import CSafeLoader as SafeLoader  # ten times faster, if available
 except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
 MAX_BYTES = 2**24
 MAX_NODES = 100_000
 MAX_DEPTH = 50
-"""Of YAML: a configuration has some 200 nodes, ten levels deep."""
+"""Limits of YAML: a configuration has some 200 nodes, ten levels deep."""
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a file of text, numbers, truth values and null in lists and mappings.
+    """Read a file of text, numbers, booleans and null in lists and mappings.
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError, ValueError: it cannot be read, or holds more than that.
+        OSError, ValueError: it cannot be read, or contains anything else.
     """
     text = read_bytes(path).decode()
     try:
@@ -49,7 +49,7 @@ def read_json(path: Path) -> Any:
 
 
 def strange_values(node: Any, path: str = "") -> Iterator[str]:
-    """Yield a line for each value that is no plain data, or that would be resolved again."""
+    """Yield a line for each value that is not plain data, or contains an interpolation."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from strange_values(value, f"{path}.{key}" if path else str(key))
@@ -65,7 +65,7 @@ def strange_values(node: Any, path: str = "") -> Iterator[str]:
 
 
 class _Loader(SafeLoader):
-    """Makes keys text, as in a composed configuration, and refuses one that is there twice."""
+    """Converts keys to text, as in a composed configuration, and refuses repeated keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         made = {str(key): value for key, value in super().construct_mapping(node, True).items()}
@@ -75,7 +75,7 @@ class _Loader(SafeLoader):
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file of up to 16 MiB, and neither pipes nor devices; errors as `read_yaml`."""
+    """Read a file of up to 16 MiB, never a pipe or device; errors as `read_yaml`."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path.name} is no file")
     with path.open("rb") as file:
@@ -86,7 +86,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _refuse_expansion(text: str) -> None:
-    """Look through the events of a YAML text, before anything is built from them."""
+    """Check the events of a YAML text before anything is built from them."""
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=SafeLoader)):
         if getattr(event, "anchor", None) is not None:  # an alias has one too

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: what each of them runs, and the command line that asks for it alone."""
+"""The jobs of a sweep: the configuration of each, and its own command line."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ from conf.composing.composer import Composer
 from conf.composing.presets import Settled, written
 
 _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
-"""Words that say how jobs are begun, of which a job has no need."""
+"""Overrides about launching jobs, which a job does not need."""
 
 
 OF_ONE_JOB = ("run_dir", "hydra.output_subdir", "hydra.mode", "hydra.job.num")
-"""Keys that say where a run is kept, and that it is one; one that repeats it is kept elsewhere."""
+"""Keys of a run's directory and single run; a repeated run has another directory."""
 
 
 def compose_jobs(
@@ -19,10 +19,10 @@ def compose_jobs(
     jobs: Sequence[list[str]],
     compose: Callable[[Sequence[str], int], Settled],
 ) -> tuple[list[Settled], set[str], list[str]]:
-    """Compose and check the jobs of a sweep; a value goes to those that have a key for it.
+    """Compose and check the jobs of a sweep; a value applies to those that have its key.
 
     Returns:
-        The jobs, the keys that some of them lack, and what has to be said of that.
+        The jobs, the keys that some of them lack, and notices to print.
     """
     runs = [compose(words, number) for number, words in enumerate(jobs)]
     unknown = [_unknown(run, words) for run, words in zip(runs, jobs, strict=True)]
@@ -42,12 +42,12 @@ def compose_jobs(
 
 
 def optional(word: str) -> str:
-    """Write a word that some jobs have no key for: with two plusses Hydra takes it all the same."""
+    """Mark an override whose key some jobs lack: with two plus signs Hydra accepts it."""
     return f"++{word.lstrip('+')}"
 
 
 def fitting_words(run: Settled, words: Sequence[str]) -> list[str]:
-    """Leave out of a job's words the optional ones that it has no key for."""
+    """Drop optional overrides whose key a job lacks."""
     lacking = {word for word in _unknown(run, words) if word.startswith("++")}
     return [word for word in words if word not in lacking]
 
@@ -55,7 +55,7 @@ def fitting_words(run: Settled, words: Sequence[str]) -> list[str]:
 def command_line(
     flags: Mapping[str, str | None], words: Sequence[str], typed: Mapping[str, Any], number: int
 ) -> list[str]:
-    """Write the command line of a job, which is a single run whatever its files say."""
+    """Return the command line of a job as a single run, whatever its files say."""
     here = [f"{flag}={value}" for flag, value in flags.items() if value is not None]
     own = {"hydra.mode": "RUN", "hydra.job.num": number}
     if typed.get("resume") is None:
@@ -65,11 +65,11 @@ def command_line(
 
 
 def key_of(word: str) -> str:
-    """Return the key that a word sets."""
+    """Return the key that an override sets."""
     return word.partition("=")[0].lstrip("+~")
 
 
 def _unknown(run: Settled, words: Sequence[str]) -> set[str]:
-    """Return the words that set keys which what is chosen does not have."""
+    """Return the overrides of keys that the chosen options do not have."""
     keys = {line.partition(": unknown key")[0] for line in run.problems}
     return {word for word in words if key_of(word) in keys}

@@ -1,4 +1,4 @@
-"""The keys of each algorithm, conf/agent/*.yaml, and the rules that tie them to others."""
+"""The keys of each algorithm, conf/agent/*.yaml, and their rules with other keys."""
 
 import math
 from collections.abc import Iterator
@@ -32,10 +32,10 @@ from conf.schema.types import (
 
 @dataclass
 class AgentOptions:
-    """What is known of every agent, a user's own included.
+    """Keys of every agent, a user's own included.
 
     Attributes:
-        learns_from: the returns of its latest rollout, or targets of what a replay kept.
+        learns_from: the returns of its latest rollout, or targets from a replay buffer.
     """
 
     learns_from: ClassVar[Literal["rollout", "replay"]] = "rollout"
@@ -76,7 +76,7 @@ class PPOOptions(A2COptions):
 
 @dataclass
 class EpsilonGreedyOptions(AgentOptions):
-    """What agents with action values have in common: now and then they act at random."""
+    """Keys of epsilon-greedy agents."""
 
     discount: Fraction
     dueling: bool
@@ -86,7 +86,7 @@ class EpsilonGreedyOptions(AgentOptions):
 
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rules of one network that acts by its values."""
+        """Add the rules of value-based agents."""
         yield from super().problems(config)
         agent, name = config["agent"], config["agent"]["_target_"].rpartition(".")[2]
         if agent["final_epsilon"] > agent["epsilon"]:
@@ -142,7 +142,7 @@ class DQNOptions(EpsilonGreedyOptions):
 
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rules of a replay."""
+        """Add the rules of a replay buffer."""
         yield from super().problems(config)
         burn_in, before = config["agent"]["burn_in"], [*_stride(config)]
         if burn_in and not remembers(config["memory"]):
@@ -176,7 +176,7 @@ def _one_network(config: Config, name: str) -> Iterator[str]:
 
 
 def _rollout_problems(config: Config) -> Iterator[str]:
-    """Minibatches are of whole sequences, sequences of whole rollouts."""
+    """Minibatches divide the sequences, sequences divide the rollout."""
     agent, num_envs, lengths = config["agent"], config["env"]["num_envs"], sequence_lengths(config)
     rollout_length, longest = agent["rollout_length"], max(lengths.values())
     uneven = [key for key, length in lengths.items() if rollout_length % length]
@@ -207,14 +207,14 @@ def _divides_not(key: str, number: int, whole: int, of: str, rest: str = "") -> 
 
 
 def _divisors_near(number: int, whole: int) -> list[int]:
-    """Return the divisors of `whole` on both sides of a number that is none."""
+    """Return the divisors of `whole` next to a number that is not one."""
     divisors = [divisor for divisor in range(1, whole + 1) if whole % divisor == 0]
     below = [divisor for divisor in divisors if divisor < number][-1:]
     return below + [divisor for divisor in divisors if divisor > number][:1]
 
 
 def _stride(config: Config) -> Iterator[str]:
-    """The memory's state is known where collecting paused; inside it is computed again."""
+    """States are known between collected stretches; inside one they are recomputed."""
     stride, frequency = replay_stride(config), steps_per_iteration(config)
     if stride % frequency and frequency % stride:
         below = stride // frequency * frequency
@@ -227,7 +227,7 @@ def _stride(config: Config) -> Iterator[str]:
 
 
 def _capacity(config: Config) -> Iterator[str]:
-    """Some window must lie within the ring wherever its newest step is."""
+    """A window must fit into the ring, wherever its newest step is."""
     agent, num_envs = config["agent"], config["env"]["num_envs"]
     stride, held = replay_stride(config), replayed_steps(config)
     needed, brought = window_length(config) + stride - 1, steps_per_iteration(config)
@@ -258,7 +258,7 @@ def _window(config: Config) -> str:
 
 
 def _beginning(config: Config) -> Iterator[str]:
-    """Learning begins while the run lasts, with a window to draw."""
+    """Learning must start before the run ends, with at least one window to sample."""
     agent, num_envs = config["agent"], config["env"]["num_envs"]
     starts = agent["learning_starts"]
     size, total = agent["buffer_size"], config["total_env_steps"]

@@ -1,6 +1,6 @@
-"""The keys of what makes features: extractors, decoders, auxiliary losses.
+"""The keys of extractors, decoders and auxiliary losses.
 
-As `conf.schema.registry`, which says what `_target_` takes which keys.
+`conf.schema.registry` maps each `_target_` to these classes.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from conf.schema.types import (
 
 @dataclass(kw_only=True)
 class LayersOptions:
-    """Fully connected layers, the last of which `gain` is of."""
+    """Fully connected layers; `gain` applies to the last one."""
 
     hidden_sizes: list[PositiveCount]
     activation: Activation
@@ -36,7 +36,7 @@ class LayersOptions:
 
 @dataclass(kw_only=True)
 class ExtractorOptions:
-    """What is read of every extractor, a user's own included."""
+    """Keys of every extractor, a user's own included."""
 
     is_autoencoder: ClassVar[bool] = False
 
@@ -58,7 +58,7 @@ class MLPOptions(LayersOptions, ExtractorOptions):
 
 @dataclass
 class ConvolutionOptions:
-    """An entry of `layers` in conf/extractor/cnn.yaml; each number for both sides, or one each."""
+    """An entry of `layers` in conf/extractor/cnn.yaml; a number for both sides, or one for each."""
 
     filters: PositiveCount
     kernel: PositiveCount | tuple[PositiveCount, PositiveCount]
@@ -160,7 +160,7 @@ class ConvolutionalDecoderOptions:
 
 @dataclass
 class AuxiliaryOptions:
-    """What the agent reads of every auxiliary loss; its other keys go to its constructor."""
+    """Keys of every auxiliary loss that the agent reads; others go to its constructor."""
 
     weight: NonNegative
     weight_schedule: Schedule

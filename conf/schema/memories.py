@@ -9,7 +9,7 @@ from conf.schema.types import Count, Initialization, Positive, PositiveCount
 
 @dataclass
 class MemoryOptions:
-    """What is read of every memory, a user's own included."""
+    """Keys of every memory, a user's own included."""
 
     remembers: ClassVar[bool] = True
 
@@ -49,5 +49,5 @@ MEMORIES: dict[str, type[MemoryOptions]] = {
 
 
 def remembers(memory: Mapping[str, Any]) -> bool:
-    """Tell whether there is a state to keep; a user's own memory has one."""
+    """Tell whether a memory has a state; a user's own memory has one."""
     return MEMORIES.get(memory["_target_"], MemoryOptions).remembers

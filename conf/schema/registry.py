@@ -1,6 +1,6 @@
-"""The keys of heads, optimizers and masks, and for every group which `_target_` takes which keys.
+"""The keys of heads, optimizers and masks, and the keys of each `_target_` by group.
 
-Each class stands for the YAML files it names. `options_of` finds the keys of any class.
+Each class describes the YAML files it names. `options_of` finds the keys of any class.
 """
 
 import importlib
@@ -47,11 +47,11 @@ class PolicyHeadOptions(LayersOptions):
 
 @dataclass
 class ValueHeadOptions:
-    """What is known of every value head, a user's own included.
+    """Keys of every value head, a user's own included.
 
     Attributes:
-        is_scalar: it makes one number, which can be clipped.
-        fits_returns: its targets are numbers; else distributions, made from one later output.
+        is_scalar: its output is one number, which can be clipped.
+        fits_returns: its targets are numbers; otherwise distributions, from one later output.
     """
 
     is_scalar: ClassVar[bool] = True
@@ -77,7 +77,7 @@ class HuberValueHeadOptions(MSEValueHeadOptions):
 
 @dataclass
 class HistogramValueHeadOptions(MSEValueHeadOptions):
-    """What the value heads with a support have in common."""
+    """Keys of value heads with a support."""
 
     is_scalar: ClassVar[bool] = False
 
@@ -130,7 +130,7 @@ class QuantileValueHeadOptions(MSEValueHeadOptions):
 
 @dataclass
 class GroupOptions:
-    """What one part of the agent can have of its own; what is left out is the optimizer's."""
+    """Options of one part of the agent; missing ones are the optimizer's."""
 
     learning_rate: NonNegative = 0.0
     schedule: Schedule = "constant"
@@ -159,7 +159,7 @@ class GroupsOptions(BackboneGroupsOptions):
 
 @dataclass
 class OptimizerOptions:
-    """What we read of every optimizer; its other keys go to its constructor."""
+    """Keys of every optimizer that we read; others go to its constructor."""
 
     learning_rate: Positive
     schedule: Schedule
@@ -215,7 +215,7 @@ class SGDOptions(OptimizerOptions):
 
     @classmethod
     def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """Add the rule of Nesterov's momentum."""
+        """Add the rule of Nesterov momentum."""
         yield from super().problems(config)
         if config["optimizer"]["nesterov"] and config["optimizer"]["momentum"] == 0:
             yield "optimizer.nesterov: expected optimizer.momentum > 0 with it, got 0"
@@ -251,10 +251,10 @@ class GridPixelsOptions:
 
 @dataclass
 class AnyOptions:
-    """No key that we read."""
+    """No keys of ours."""
 
 
-# The classes of ours (and torch's optimizers) that each group knows, and the keys they take.
+# Our classes (and torch's optimizers) by group, and their keys.
 TARGETS: dict[str, dict[str, type]] = {
     "agent": {
         "agents.ppo.PPO": PPOOptions,
@@ -306,8 +306,8 @@ TARGETS: dict[str, dict[str, type]] = {
 
 KNOWN = {target: options for group in TARGETS.values() for target, options in group.items()}
 
-# What we read of every other class in the group. Beside these keys the class takes what it likes,
-# but an agent only what its own options dataclass has.
+# Keys that we read of every other class in the group. The class may take any other keys,
+# but an agent only those of its options dataclass.
 OTHER_TARGETS: dict[str, type] = {
     "agent": AgentOptions,
     "value_head": ValueHeadOptions,
@@ -319,12 +319,12 @@ OTHER_TARGETS: dict[str, type] = {
 
 
 def options_of(target: str, trusted_packages: Sequence[str] = ()) -> Any:
-    """Return the options dataclass of a class, None where it has none.
+    """Return the options dataclass of a class; None if it has none.
 
-    Of a class in a package that the user trusts it is the class's attribute `Options`.
+    For a class in a trusted package it is the class's attribute `Options`.
 
     Raises:
-        Exception: whatever importing that package raises.
+        Exception: any error of importing that package.
     """
     is_own = any(target.startswith(f"{package}.") for package in trusted_packages)
     if target in KNOWN or not is_own:

@@ -1,7 +1,7 @@
-"""What a composed configuration may hold: the type, range and choices of every leaf.
+"""The schema of a composed configuration: type, range and choices of every leaf.
 
-Only the shape is said here. Defaults live in the YAML files alone, rules that tie several keys
-together in `conf.checking.rules`. A key that is not a field is refused.
+Defaults are only in the YAML files, rules across several keys in `conf.checking.rules`. A key that
+is not a field is refused.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class EvaluationOptions:
 
 @dataclass
 class BackboneGradientsOptions:
-    """`gradients.actor` and `gradients.critic`; null is as the agent says."""
+    """`gradients.actor` and `gradients.critic`; null: the agent's default."""
 
     extractor: list[LossName] | None = None
     memory: list[LossName] | None = None
@@ -72,7 +72,7 @@ class BackboneGradientsOptions:
 
 @dataclass
 class GradientsOptions(BackboneGradientsOptions):
-    """`gradients` of conf/config.yaml: the losses that may train a part, by path."""
+    """`gradients` of conf/config.yaml: the losses that train a part, by path."""
 
     policy_head: list[LossName] | None = None
     value_head: list[LossName] | None = None
@@ -117,7 +117,7 @@ class TrackingOptions:
 
 @dataclass(kw_only=True)
 class TrainingRun:
-    """conf/config.yaml, composed; runs of before there were tasks have none."""
+    """conf/config.yaml, composed; older runs have no `task`."""
 
     task: TaskOptions | None = None
     seed: Count

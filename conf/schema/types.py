@@ -1,6 +1,6 @@
-"""The types a configuration's leaves can have, and their names in messages.
+"""The types of a configuration's leaves, and their names in messages.
 
-Checking them is the work of `conf.checking.validation`.
+`conf.checking.validation` checks them.
 """
 
 import re
@@ -19,7 +19,7 @@ def show(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number; None is no bound."""
+    """Bounds of a number; None means unbounded."""
 
     minimum: float | None = None
     above: float | None = None
@@ -27,7 +27,7 @@ class Range:
     below: float | None = None
 
     def allows(self, number: float) -> bool:
-        """Tell whether the number lies within every bound."""
+        """Tell whether the number is within the bounds."""
         return (
             (self.minimum is None or number >= self.minimum)
             and (self.above is None or number > self.above)
@@ -36,18 +36,18 @@ class Range:
         )
 
     def __str__(self) -> str:
-        """Write the bounds as a reader of a message expects them: `>= 0 and < 1`."""
+        """Write the bounds for a message: `>= 0 and < 1`."""
         bounds = ((">=", self.minimum), (">", self.above), ("<=", self.maximum), ("<", self.below))
         return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text that matches a pattern as a whole.
+    """A text that matches a whole pattern.
 
     Attributes:
-        meaning: what the message says is expected: "a Gymnasium id such as CartPole-v1".
-        plural: the same of several.
+        meaning: the expected text in a message: "a Gymnasium id such as CartPole-v1".
+        plural: the same for several.
     """
 
     pattern: str
@@ -61,10 +61,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Target:
-    """A mapping whose `_target_` names the class it is for.
+    """A mapping whose `_target_` names a class.
 
     Attributes:
-        group: which classes of ours may stand here, and what their keys are:
+        group: our classes that are allowed here, with their keys:
         `schema.TARGETS[group]`.
     """
 
@@ -73,17 +73,17 @@ class Target:
 
 @dataclass(frozen=True)
 class TargetTree:
-    """Names, nested to any depth, whose innermost mappings each stand for a `Target`.
+    """Names, nested to any depth, whose innermost mappings are each a `Target`.
 
     Attributes:
-        group: as of `Target`.
+        group: as in `Target`.
     """
 
     group: str
 
 
 class Misfit(str):
-    """A broken rule about a number, told in one line; `fit` is the nearest number that keeps it."""
+    """A broken rule about a number, in one line; `fit` is the nearest number that satisfies it."""
 
     fit: int
 
@@ -122,7 +122,7 @@ _NAMES = {bool: "true or false", str: "text", dict: "a mapping"}
 
 
 def describe(expected: Any, *, plural: bool = False) -> str:
-    """Say in words what a type of the schema accepts: `a number > 0`."""
+    """Describe what a type of the schema accepts: `a number > 0`."""
     origin, arguments = get_origin(expected), get_args(expected)
     if origin is Annotated:
         constraint = arguments[1]
@@ -150,7 +150,7 @@ def describe(expected: Any, *, plural: bool = False) -> str:
 def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten `{critic: {memory: x}, extractor: y}` to `{"critic.memory": x, "extractor": y}`.
 
-    A mapping that holds a single number or word is a leaf, as is a list; null is left out.
+    A mapping with a number or word among its values is a leaf, as is a list; null is left out.
     """
     found: dict[str, Any] = {}
     for key, node in tree.items():

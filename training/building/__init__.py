@@ -1,1 +1,1 @@
-"""From a checked configuration to live objects."""
+"""Builds objects from a checked configuration."""

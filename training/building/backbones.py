@@ -1,4 +1,4 @@
-"""Builds backbones: how observations are read, features extracted, the past remembered."""
+"""Builds backbones: inputs, extractor and memory."""
 
 import math
 from typing import Any
@@ -19,7 +19,7 @@ from training.building.optimizers import frozen_until
 def build_backbones(
     config: DictConfig, observation_space: gymnasium.Space[Any], *, is_single: bool
 ) -> tuple[Backbone, Backbone]:
-    """Build the actor's and the critic's: one and the same if single, or with `share_backbone`."""
+    """Build the actor's and the critic's: the same one if single, or with `share_backbone`."""
     builder, own = _Builder(config, observation_space), config.critic
     actor = builder.build(config.extractor, config.memory, "")
     if is_single or config.share_backbone:
@@ -32,7 +32,7 @@ def build_backbones(
 
 
 class _Builder:
-    """Builds backbones that share how observations are scaled: there is one truth about them."""
+    """Builds backbones that share the scaling of observations."""
 
     def __init__(self, config: DictConfig, observation_space: gymnasium.Space[Any]) -> None:
         self._inputs = make_input(observation_space)
@@ -41,7 +41,7 @@ class _Builder:
         self._half_precision = config.precision == "bf16"
 
     def build(self, extractor_config: DictConfig, memory_config: DictConfig, key: str) -> Backbone:
-        """Build one; `key` stands before `extractor` in messages."""
+        """Build one; `key` precedes `extractor` in messages."""
         inputs = self._inputs
         own = {k: v for k, v in plain(extractor_config).items() if k != "freeze"}
         extractor, width = build_extractor(f"{key}extractor", own, inputs.shape, inputs.layout)
@@ -59,10 +59,10 @@ class _Builder:
 
 
 def refuse_batch_statistics(networks: Networks) -> None:
-    """Refuse networks that act by running statistics and learn by those of a minibatch.
+    """Refuse networks that act with running statistics and learn with minibatch statistics.
 
-    The policy that learns would not be the one that acted: probability ratios begin far from 1,
-    advantages are of other values. An extractor that is frozen for ever keeps its statistics.
+    The learning policy would differ from the acting one: probability ratios start far from 1, and
+    advantages use other values. An extractor that is always frozen keeps its statistics.
 
     Raises:
         ValueError: one line that names the module and the remedy.
@@ -82,7 +82,7 @@ def refuse_batch_statistics(networks: Networks) -> None:
 
 
 def refuse_idle(config: DictConfig, networks: Networks) -> None:
-    """Refuse to freeze what has no weights, and losses that could train nothing else.
+    """Refuse to freeze an extractor without weights, and losses that have nothing to train.
 
     Raises:
         ValueError: one line that names the key and the remedy.

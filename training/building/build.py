@@ -1,4 +1,4 @@
-"""From a validated configuration to live objects: the one place that reads it to make them."""
+"""Builds agents, collectors and evaluators from a validated configuration."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,10 +41,10 @@ from training.stream.collect import Collector
 
 
 def refuse_large_replay(agent: Agent, observation_space: gymnasium.Space[Any]) -> None:
-    """Refuse to begin what would run out of memory hours later.
+    """Refuse a replay buffer that would run out of memory hours later.
 
     Raises:
-        ValueError: the replay does not fit; with the largest one that does.
+        ValueError: it does not fit; the message has the largest size that does.
     """
     replay = agent.experience()
     if not isinstance(replay, Replay):
@@ -74,9 +74,9 @@ def build_agent(
     refuse_idle(config, networks)
     device = choose_device(config.device)
     if device.type == "cuda":
-        # Null steps cancel biases: with 10 bits of mantissa a reset would leave 5e-4 behind.
+        # Null steps cancel biases: with a 10-bit mantissa a reset would leave an error of 5e-4.
         torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True  # a seed is a run, convolutions included
+        torch.backends.cudnn.deterministic = True  # the same seed gives the same run
     for module in networks.modules():
         module.to(device)
     setup = Setup(
@@ -100,7 +100,7 @@ def build_networks(
     observation_space: gymnasium.Space[Any],
     action_space: gymnasium.Space[Any],
 ) -> Networks:
-    """Build what an agent of a kind acts and learns with, drawing from PyTorch's generator."""
+    """Build an agent's networks, with weights from PyTorch's generator."""
     actor, critic = build_backbones(config, observation_space, is_single=kind.acts_by_values)
     width = actor.memory.output_size
     policy_head: PolicyHead
@@ -119,7 +119,7 @@ def build_networks(
 
 
 def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> Collector:
-    """Build what steps the training environments."""
+    """Build the collector of the training environments."""
     return Collector(
         environments,
         rollout_length=steps_per_iteration(plain(config)),
@@ -129,7 +129,7 @@ def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) 
 
 
 def build_evaluator(config: DictConfig) -> Evaluator:
-    """Build what evaluates, with environments of its own."""
+    """Build the evaluator, with its own environments."""
     return Evaluator(
         build_environments(config, num_envs=config.evaluation.num_envs),
         seed=config.seed,
@@ -138,7 +138,7 @@ def build_evaluator(config: DictConfig) -> Evaluator:
 
 
 def choose_device(name: str) -> torch.device:
-    """Resolve `auto`; refuse a device that this machine lacks.
+    """Resolve `auto`; refuse a device that is not available.
 
     Raises:
         ValueError: there is no such device.
@@ -155,6 +155,6 @@ def choose_device(name: str) -> torch.device:
 
 
 def parameter_counts(parts: Mapping[str, Sequence[nn.Parameter]]) -> dict[str, int]:
-    """Count parameters per part, and in total."""
+    """Count parameters by part and in total."""
     counts = {part: sum(p.numel() for p in parameters) for part, parameters in parts.items()}
     return {"total": sum(counts.values()), **counts}

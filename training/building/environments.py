@@ -1,4 +1,4 @@
-"""Environments from the configuration. Imports no torch: a wrong environment is refused at once."""
+"""Builds environments. Imports no torch, so a wrong environment is refused at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,9 @@ from envs.making.make import make_environments, vectorize
 from training.building.instantiation import make_partial, plain
 
 _OF_REGISTERED = ("id", "kwargs", "packages", "time_limit")
-"""Keys of the group `env` that say how a registered environment is made."""
+"""Keys of the group `env` for making a registered environment."""
 _OF_THE_AGENT = ("image_layout", "life_loss")
-"""Keys of the group `env` that say how its stream is read, which environments need not know."""
+"""Keys of the group `env` for collecting, which environments do not need."""
 
 
 def build_environments(config: DictConfig, *, num_envs: int) -> VectorEnv[Any, Any, Any]:
@@ -28,7 +28,7 @@ def build_environments(config: DictConfig, *, num_envs: int) -> VectorEnv[Any, A
 def wrap_environments(
     config: DictConfig, make: Callable[[], gymnasium.Env[Any, Any]], *, num_envs: int
 ) -> VectorEnv[Any, Any, Any]:
-    """Wrap environments of the caller's as the configuration says.
+    """Wrap the caller's environments as configured.
 
     Raises:
         ValueError: one line that names the key of the configuration and the remedy.

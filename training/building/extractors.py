@@ -1,4 +1,4 @@
-"""Builds the autoencoder that an extractor's configuration describes, for its pre-training."""
+"""Builds extractors, and the autoencoder for an extractor's pre-training."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,20 +19,20 @@ from networks.observations import Shape, Shapes, map_observations
 from training.building.instantiation import find, make, plain, unmirrored, with_factories
 
 _BY_PART = "networks.extractors.DictExtractor"
-"""The one extractor that gives each part of an observation an extractor of its own."""
+"""The extractor with an extractor for each part of an observation."""
 _AROUND_ANOTHER = "networks.autoencoding.Encoder"
-"""The one extractor that adds a layer to another one."""
+"""The extractor that adds a layer to another extractor."""
 _OF_TRAINING = ("weights", "freeze", "pretrain")
-"""Options of every extractor that are no business of its class."""
+"""Options of every extractor that its class does not get."""
 
 Layouts = str | None | Mapping[str, str | None]
-"""Where images have their channels, as far as a space says so, by part if there are parts."""
+"""Where images have their channels, if the space says so; by part if there are parts."""
 
 
 def make_normalization(
     inputs: ObservationInput, *, learns: bool
 ) -> RunningNormalization | DictNormalization | NoNormalization:
-    """Make the normalisation of those inputs that are numbers."""
+    """Build the normalisation of numeric inputs."""
     if isinstance(inputs, DictInput):
         kinds = inputs.kind
         if not (learns and "numbers" in kinds.values()):
@@ -50,18 +50,18 @@ def make_normalization(
 def build_extractor(
     key: str, config: DictConfig | dict[str, Any], shape: Shapes, layout: Layouts = None
 ) -> tuple[nn.Module, int]:
-    """Make an extractor for observations of `shape`, and tell how many features it gives.
+    """Build an extractor for observations of `shape`; return it and its number of features.
 
-    A class that says `reads_parts = True` gets the parts of a Dict by name. Any other but the
-    extractor by parts reads them as one vector.
+    A class with `reads_parts = True` gets the parts of a Dict by name. Any other, except the
+    extractor by parts, reads them as one vector.
 
     Args:
         key: where its configuration stands, for messages.
-        layout: where images have their channels, where the space says so: it wins over what is
-            configured.
+        layout: where images have their channels, if the space says so; overrides the
+            configuration.
 
     Raises:
-        ValueError: it cannot be made, or cannot read such observations.
+        ValueError: it cannot be built, or cannot read such observations.
     """
     options = plain(config)
     if options["_target_"] == _AROUND_ANOTHER:
@@ -117,26 +117,26 @@ def _construct(key: str, options: dict[str, Any], shape: Shapes, layout: Layouts
 
 
 def _misfit(key: str, error: Unfit) -> str:
-    """Write which option does not fit, and the extractors that would, as words to type."""
+    """Describe the option that does not fit, and the override that does."""
     where = f"{key}.{error.option}" if error.option else key
     place = _place(key)
-    other = "or use" if error.option else "use"  # an option has a remedy of its own
+    other = "or use" if error.option else "use"  # an option has its own remedy
     instead = "".join(f"; {other} {place}={name}" for name in error.instead)
     return f"{where}: {error.reason}{instead}"
 
 
 def _place(key: str) -> str:
-    """Write how an extractor is chosen there."""
+    """Return the override that chooses an extractor there."""
     return key if key == "extractor" else f"extractor@{key}"
 
 
 def _reads_images(options: Mapping[str, Any]) -> bool:
-    """Tell whether an extractor asks where images have their channels."""
+    """Tell whether a class is an image extractor: it has an option `layout`."""
     return "layout" in options
 
 
 def _needs_parts(key: str, target: str, shapes: dict[str, Shape]) -> str:
-    """Explain that an image is read from one part, and how to say which."""
+    """Explain that an image is read from one part, and how to choose it."""
     parts = f"{key}: {target} reads images, and this observation has the parts {', '.join(shapes)}"
     image = next((name for name, shape in shapes.items() if _is_image(shape)), None)
     if image is None:
@@ -146,7 +146,7 @@ def _needs_parts(key: str, target: str, shapes: dict[str, Shape]) -> str:
 
 
 def _is_image(shape: Shape) -> bool:
-    """Tell whether rows can be read as an image, once it is said where its channels are."""
+    """Tell whether a shape can be an image in one of the layouts."""
     try:
         ImageRows(shape, layout="auto")
     except Unfit as error:
@@ -185,7 +185,7 @@ def _build_by_part(
 def part_configuration(
     key: str, options: Mapping[str, Any], name: str
 ) -> tuple[str, dict[str, Any]]:
-    """Return where the configuration of one part's extractor stands, and that configuration."""
+    """Return the key and the configuration of one part's extractor."""
     own = dict(_leaves(options["keys"]))
     if name in own:
         return _path(key, name), own[name]
@@ -195,10 +195,10 @@ def part_configuration(
 def inner_configuration(
     key: str, options: Mapping[str, Any], shape: Shapes
 ) -> tuple[str, dict[str, Any]]:
-    """Return where the configuration of an encoder's own extractor stands, and that configuration.
+    """Return the key and the configuration of an encoder's inner extractor.
 
     Args:
-        shape: of all observations where `encoder` is chosen, else of one part.
+        shape: of all observations if `encoder` is chosen, else of one part.
     """
     name = "encoder"
     if options[name] is None:
@@ -209,7 +209,7 @@ def inner_configuration(
 def _build_encoder(
     key: str, options: Mapping[str, Any], shape: Shapes, layout: Layouts
 ) -> tuple[Encoder, int]:
-    if options.get("freeze"):  # left out of a whole extractor's
+    if options.get("freeze"):  # left out in a whole extractor's
         raise ValueError(
             f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
         )
@@ -222,7 +222,7 @@ def _build_encoder(
 def _build_inner(
     key: str, options: Mapping[str, Any], shape: Shapes, layout: Layouts
 ) -> tuple[nn.Module, int]:
-    """Build the extractor that is chosen, or the one that each part's shape asks for."""
+    """Build the chosen extractor, or one by the shape of each part."""
     if options["encoder"] is not None or not isinstance(shape, dict):
         where, config = inner_configuration(key, options, shape)
         return build_extractor(where, config, shape, layout)
@@ -234,7 +234,7 @@ def _build_inner(
 
 
 def _side_by_side(extractors: Mapping[str, nn.Module], total: int) -> DictExtractor:
-    """Put the features of parts together, without layers in common."""
+    """Concatenate the features of parts, without shared layers."""
     return DictExtractor(
         extractors,
         total,
@@ -250,7 +250,7 @@ def _path(key: str, name: str) -> str:
 
 
 def _leaves(tree: Mapping[Any, Any], name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the configurations of a nested mapping by the names of their parts."""
+    """Yield the configurations of a nested mapping by part."""
     for key, node in tree.items():
         path = f"{name}/{key}" if name else str(key)
         yield from [(path, node)] if "_target_" in node else _leaves(node, path)
@@ -258,14 +258,14 @@ def _leaves(tree: Mapping[Any, Any], name: str = "") -> Iterator[tuple[str, dict
 
 @torch.no_grad()
 def _output_size(key: str, extractor: Any, shape: Shapes) -> int:
-    """Look how many features an extractor makes of zeros; it may say so itself as well.
+    """Infer the number of features from zeros; `output_size` must agree, if there is one.
 
     Raises:
-        ValueError: it cannot read an observation, or does not give one row of features for it.
+        ValueError: it cannot read an observation, or does not return one row of features.
     """
     kind = type(extractor).__name__
     try:
-        extractor.eval()  # zeros must not reach running statistics
+        extractor.eval()  # zeros must not change running statistics
         features = extractor(map_observations(lambda part: torch.zeros(2, *part), shape))
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -285,19 +285,19 @@ def _output_size(key: str, extractor: Any, shape: Shapes) -> int:
 
 
 _OPTIONS = ("decoder", "noise", "variational", "beta")
-"""Keys of the extractor that only its pre-training reads."""
+"""Keys of the extractor that only pre-training reads."""
 
 
 def build_autoencoder(
     key: str, config: DictConfig | dict[str, Any], inputs: ObservationInput, encoder: Encoder
 ) -> Autoencoder:
-    """Put a decoder behind an encoder.
+    """Build an autoencoder: the encoder and a decoder.
 
     Args:
-        key: where the configuration stands, for messages.
+        key: of the configuration, for messages.
 
     Raises:
-        ValueError: such observations, or what this encoder makes of them, cannot be decoded.
+        ValueError: such observations, or this encoder's features, cannot be decoded.
     """
     options = plain(config)
     own = with_factories(key, {name: options[name] for name in _OPTIONS}, nn.Module)

@@ -1,4 +1,4 @@
-"""Makes the heads of values that a configuration describes."""
+"""Builds value heads, reward scaling and auxiliary losses."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,7 +23,7 @@ from training.building.instantiation import make, plain, unmirrored, with_factor
 def build_reward_scaling(
     config: DictConfig, *, num_envs: int
 ) -> RewardScaling | RewardClipping | None:
-    """Build what `normalize_rewards` or `clip_rewards` asks for."""
+    """Build the reward scaling of `normalize_rewards` or `clip_rewards`."""
     if config.normalize_rewards:
         return RewardScaling(num_envs=num_envs, discount=config.agent.discount)
     if config.clip_rewards is not None:
@@ -32,16 +32,16 @@ def build_reward_scaling(
 
 
 _OF_THE_AGENT = ("weight", "weight_schedule")
-"""Keys of each loss that say what the agent makes of it."""
+"""Keys of each loss that the agent reads."""
 
 
 def build_auxiliary(
     config: DictConfig, backbones: Mapping[str, Backbone], *, action_size: int
 ) -> AuxiliaryLosses:
-    """Make each loss once for every distinct backbone.
+    """Build each loss once for every distinct backbone.
 
     Raises:
-        ValueError: a loss cannot be made for this extractor, or is none.
+        ValueError: a loss cannot be built for this extractor, or is not a loss.
     """
     options: dict[str, dict[str, Any]] = plain(config.auxiliary)
     return AuxiliaryLosses(
@@ -79,17 +79,17 @@ _OF_THE_LAYERS = ("hidden_sizes", "activation", "initialization", "gain")
 
 
 def build_state_values(config: DictConfig, input_size: int) -> ValueHead:
-    """Build the configured head of a value for each summary."""
+    """Build the configured head for state values."""
     return _build_value_head(config, partial(StateLayers, input_size))
 
 
 def build_action_values(
     config: DictConfig, space: gymnasium.Space[Any], input_size: int
 ) -> EpsilonGreedyHead:
-    """Build what acts by the configured values of actions; `agent` says which layers they have.
+    """Build the epsilon-greedy head of action values, with the layers that `agent` chooses.
 
     Raises:
-        ValueError: actions of the space cannot have a value each.
+        ValueError: the action space does not allow a value for each action.
     """
     agent = config.agent
 
@@ -108,7 +108,7 @@ def build_action_values(
 
 
 def _build_value_head(config: DictConfig, layers: Callable[..., ValueLayers]) -> ValueHead:
-    """Give the layers what is theirs of `value_head`, and the head the rest."""
+    """Build the layers from their keys in `value_head`, and the head from the rest."""
     options = plain(config.value_head)
     of_the_layers = {name: options.pop(name) for name in _OF_THE_LAYERS}
     head: ValueHead = make("value_head", options, ValueHead, partial(layers, **of_the_layers))

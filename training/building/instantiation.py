@@ -1,8 +1,8 @@
-"""Makes what a configuration names by `_target_`, and says in one line what could not be made.
+"""Instantiates classes named by `_target_`; errors are one line.
 
-Whose configuration it is does not matter: only classes are called, of the kind that the place is
-for, that are defined where their name says. An attribute of a trusted module may be anything that
-it imports.
+A configuration need not be trusted: only classes are called, which are subclasses of the expected
+kind and defined in the module of their name. An attribute of a trusted module could be anything
+that it imports.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from conf.checking.trust import TRUSTED_PACKAGES, package_of
 
 
 def plain(config: Any) -> Any:
-    """Turn a node of a checked configuration, in which nothing is to resolve, into plain Python."""
+    """Convert a checked, resolved configuration node into plain Python."""
     return OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
 
 
@@ -25,11 +25,11 @@ def find(key: str, target: str, kind: type) -> Callable[..., Any]:
     """Import a class.
 
     Args:
-        key: where it is named, for the message.
+        key: that names it, for the message.
         kind: what it must be a subclass of.
 
     Raises:
-        ValueError: there is no such class, or it is of another kind, or defined elsewhere.
+        ValueError: there is no such class, it is of another kind, or it is defined elsewhere.
     """
     module, _, name = target.rpartition(".")
     try:
@@ -40,7 +40,7 @@ def find(key: str, target: str, kind: type) -> Callable[..., Any]:
         raise ValueError(f"{key}: {target} is no {_name(kind)}")
     package = package_of(target)
     is_own = f"{found.__module__}.".startswith(f"{package}.")
-    # In a package of the user's a class may have several names, and be made by a function.
+    # In a user's package a class may have several names, or be created by a function.
     if not is_own or (package in TRUSTED_PACKAGES and found.__qualname__ != name):
         raise ValueError(
             f"{key}: {target} is defined elsewhere; name it {found.__module__}.{found.__qualname__}"
@@ -52,7 +52,7 @@ def make(key: str, config: DictConfig | dict[str, Any], kind: type, *arguments: 
     """Call the class `config._target_` with `arguments` and the node's other keys.
 
     Args:
-        key: where the node stands, for the message.
+        key: of the node, for the message.
         kind: as of `find`.
 
     Raises:
@@ -74,7 +74,7 @@ def make_partial(key: str, config: DictConfig | dict[str, Any], kind: type) -> A
 
 
 def _filled(key: str, value: Any, kind: type) -> Any:
-    """Make the classes that are named inside of a class's options."""
+    """Instantiate the classes named inside a class's options."""
     if isinstance(value, list):
         return [_filled(f"{key}[{index}]", item, kind) for index, item in enumerate(value)]
     if not isinstance(value, dict):
@@ -85,16 +85,16 @@ def _filled(key: str, value: Any, kind: type) -> Any:
 
 
 def _held_by(kind: type) -> type:
-    """Say what may be named inside: spaces in wrappers and spaces, modules in all else."""
+    """Return the kind that may be named inside: spaces in wrappers and spaces, else modules."""
     if issubclass(kind, gymnasium.Wrapper | gymnasium.Space):
         return gymnasium.Space
-    from torch import nn  # environments are made without it
+    from torch import nn  # environments are built without it
 
     return nn.Module
 
 
 def with_factories(key: str, options: dict[str, Any], kind: type) -> dict[str, Any]:
-    """Turn what names a class inside of options (a decoder) into something to be called later."""
+    """Turn nested options that name a class (a decoder) into factories."""
     return {
         name: make_partial(f"{key}.{name}", value, kind)
         if isinstance(value, dict) and "_target_" in value
@@ -104,12 +104,12 @@ def with_factories(key: str, options: dict[str, Any], kind: type) -> dict[str, A
 
 
 def unmirrored(key: str, error: BaseException | None) -> str:
-    """Say which decoder to choose where an extractor's layers are not known."""
+    """Say which decoder to choose if an extractor's layers are unknown."""
     return f"{key}: {error}; choose a decoder: decoder@{key}.decoder=dense"
 
 
 def _name(kind: type) -> str:
-    """Name a class as it is imported: torch.nn.Module, not where it is written."""
+    """Name a class as it is imported: torch.nn.Module, not the module that defines it."""
     return f"torch.nn.{kind.__name__}" if kind.__module__.startswith("torch.nn.") else kind.__name__
 
 

@@ -1,4 +1,4 @@
-"""Builds the optimizer that a configuration describes: its rule, its groups, what it may train."""
+"""Builds the optimizer: its rule, its parameter groups, the losses that train them."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ _RULES: dict[str, Any] = {
     "torch.optim.SGD": SGD,
     "agents.learning.update_rules.RMSpropTF": RMSpropTF,
 }
-"""Optimizers that we write out; any other class is called as it is."""
+"""Optimizers with our own implementation; any other class is used as it is."""
 
 _OPTIMIZER_KEYS = {
     "_target_",
@@ -39,12 +39,12 @@ _OPTIMIZER_KEYS = {
 
 
 def frozen_until(freeze: bool | int) -> float:
-    """Turn `extractor.freeze` into environment steps: false is 0, true is for ever."""
+    """Turn `extractor.freeze` into environment steps: false is 0, true is infinity."""
     return (math.inf if freeze else 0.0) if isinstance(freeze, bool) else float(freeze)
 
 
 def optimizer_factory(config: DictConfig) -> Callable[[Networks], Optimizer]:
-    """Make what makes an optimizer of an agent's networks."""
+    """Return a function that builds the optimizer of an agent's networks."""
     options = plain(config.optimizer)
     own = {key: value for key, value in options.items() if key not in _OPTIMIZER_KEYS}
     limit = options["max_grad_norm"]
@@ -60,10 +60,10 @@ def optimizer_factory(config: DictConfig) -> Callable[[Networks], Optimizer]:
     def make_optimizer(networks: Networks) -> Optimizer:
         parts = {part: list(module.parameters()) for part, module in networks.parts().items()}
         groups: dict[str, Group] = {}
-        for path in sorted(configured, key=len):  # of two that mean a part, the longer one counts
+        for path in sorted(configured, key=len):  # of two paths for a part, the longer one counts
             group = _group(default, options["schedule"], configured[path])
             meant = selected(networks, f"optimizer.groups.{path}", path)
-            # An actor without a memory is no reason to refuse `memory`, which is the critic's.
+            # `memory` is valid for the critic's even if the actor has none.
             for part in [part for part in meant if parts[part]] or meant:
                 groups[part] = group
         for name, backbone in networks.backbones.items():
@@ -84,7 +84,7 @@ def optimizer_factory(config: DictConfig) -> Callable[[Networks], Optimizer]:
 
 
 def _group(default: Group, kind: str, options: Mapping[str, Any]) -> Group:
-    """What a part has of its own; a learning rate alone follows the optimizer's schedule."""
+    """A part's own options; a learning rate alone follows the optimizer's schedule."""
     rate = default.learning_rate
     own = options.get("learning_rate")
     if "schedule" in options or "final_learning_rate" in options:

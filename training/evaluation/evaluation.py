@@ -1,4 +1,4 @@
-"""Evaluates an agent on environments of its own, without touching anything that training uses."""
+"""Evaluates an agent in separate environments, without changing any state of training."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +18,9 @@ from networks.observations import map_observations
 from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
 
 _MAX_LOST_EPISODES = 100
-"""Episodes that environments may break off in one evaluation, with `env.on_failure=restart`."""
+"""Failed episodes allowed in one evaluation, with `env.on_failure=restart`."""
 MAX_EPISODE_STEPS = 27_000
-"""Steps after which an episode that will not end is counted as it stands (30 minutes of Atari)."""
+"""Steps after which an unfinished episode is cut and counted (30 minutes of Atari)."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Evaluation:
     """Undiscounted raw returns and lengths of episodes.
 
     Attributes:
-        unfinished: episodes that were cut, at `MAX_EPISODE_STEPS` unless told otherwise.
-        unplayed: episodes asked for that would have followed them in the same environments.
+        unfinished: episodes that were cut, by default at `MAX_EPISODE_STEPS`.
+        unplayed: requested episodes that would have followed them in the same environments.
     """
 
     returns: tuple[float, ...]
@@ -74,13 +74,13 @@ class Evaluation:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Evaluation":
-        """Make what was saved again."""
+        """Restore from a saved state."""
         lists = tuple(state["returns"]), tuple(state["lengths"])
         return cls(*lists, state["unfinished"], state["unplayed"])
 
 
 def describe(evaluation: Evaluation) -> str:
-    """Give mean and deviation of the returns, and the number of episodes, in one line."""
+    """Describe mean and deviation of the returns, and the number of episodes, in one line."""
     count = len(evaluation.returns)
     return (
         f"{evaluation.return_mean:.2f} +- {evaluation.return_std:.2f} over {count} "
@@ -89,13 +89,13 @@ def describe(evaluation: Evaluation) -> str:
 
 
 def describe_score(evaluation: Evaluation) -> str:
-    """Give mean and deviation of the returns in a column, and how many episodes were cut."""
+    """Describe mean and deviation of the returns, aligned, and how many episodes were cut."""
     score = f"{evaluation.return_mean:9.2f} +- {evaluation.return_std:.2f}"
     return score + _describe_cuts(evaluation)
 
 
 def _describe_cuts(evaluation: Evaluation) -> str:
-    """Say how many episodes were cut, and the remedy; "" where none was."""
+    """Say how many episodes were cut, and the remedy; "" if none was."""
     if not evaluation.unfinished:
         return ""
     unplayed = f", {evaluation.unplayed} more not played" if evaluation.unplayed else ""
@@ -106,7 +106,7 @@ def _describe_cuts(evaluation: Evaluation) -> str:
 
 
 def describe_spread(evaluation: Evaluation) -> str:
-    """Give the median, the extremes and the mean length, which a mean alone does not tell."""
+    """Describe the median, the extremes and the mean length."""
     return (
         f"median {np.median(evaluation.returns):.2f}, from {min(evaluation.returns):.2f} to "
         f"{max(evaluation.returns):.2f}; {evaluation.length_mean:.1f} steps per episode"
@@ -126,13 +126,13 @@ def evaluate(
 ) -> Evaluation:
     """Play `episodes` complete episodes.
 
-    Every environment plays a number of episodes fixed beforehand: counting whichever finish first
-    would favour short ones. One whose episode is cut plays no more, or what never ends would take
-    that long for each episode asked for. Policies that are sampled draw from `generator`.
+    Every environment plays a number of episodes fixed beforehand: counting those that finish first
+    would favour short ones. After a cut episode an environment plays no more, as each further
+    episode could take as long. Stochastic policies sample from `generator`.
 
     Args:
         watch: called after the reset and after every step, before the next.
-        max_episode_steps: where an episode is cut; None is `MAX_EPISODE_STEPS`.
+        max_episode_steps: steps after which an episode is cut; None is `MAX_EPISODE_STEPS`.
     """
     size = environments.num_envs
     quota = np.array([(episodes + index) // size for index in range(size)])
@@ -159,14 +159,14 @@ def evaluate(
 
 
 class Play:
-    """The environments of one evaluation and the episodes they have played.
+    """The environments of one evaluation and their finished episodes.
 
     Attributes:
-        observations: of every environment, an array or arrays by name; copies.
-        is_first: `[B]`, whether they open episodes.
-        episodes: that count, in the order in which they ended.
+        observations: of all environments, an array or arrays by name; copies.
+        is_first: `[B]`, whether they are the first of an episode.
+        episodes: that count, in the order of their ends.
         unfinished: how many of them were cut.
-        unplayed: how many would have followed those.
+        unplayed: how many would have followed the cut ones.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Play:
         return max(self._left) <= 0
 
     def step(self, actions: Array) -> None:
-        """Take one step everywhere and keep the episodes that still count."""
+        """Step all environments and keep the episodes that count."""
         observations, rewards, terminated, truncated, infos = self._environments.step(actions)
         if not math.isfinite(np.vdot(rewards, rewards)):  # which warns of no overflow
             self._refuse_non_finite(rewards, actions)
@@ -207,7 +207,7 @@ class Play:
         self._steps += 1
         for episode in self._counter.add(rewards, self._ended, infos):
             self._keep(episode)
-        if "restarted" in infos:  # an environment broke: its episode is lost, another one begins
+        if "restarted" in infos:  # an environment failed: its episode is lost, another one starts
             self._counter.forget(infos["restarted"])
             self._refuse_more_losses(int(infos["restarted"].sum()))
             self.is_first = self.is_first | infos["restarted"]
@@ -223,7 +223,7 @@ class Play:
             )
 
     def _refuse_more_losses(self, lost: int) -> None:
-        """End an evaluation whose environments break more often than they play to the end."""
+        """End an evaluation whose environments fail too often."""
         self._lost += lost
         if self._lost > _MAX_LOST_EPISODES:
             raise InvalidExperience(
@@ -232,13 +232,13 @@ class Play:
             )
 
     def _cut(self) -> None:
-        """Count episodes that have become too long as they stand, each once."""
+        """Cut and count episodes that are too long, each once."""
         is_cut = (self._counter.lengths >= self._limit) & (np.array(self._left) > 0)
         for episode in self._counter.under_way(np.flatnonzero(is_cut)):
             self.unfinished += 1
             self._keep(episode)
             self.unplayed += self._left[episode.environment]
-            self._left[episode.environment] = 0  # it would only be told again
+            self._left[episode.environment] = 0  # it would be reported again
 
     def _keep(self, episode: Episode) -> None:
         if self._left[episode.environment] > 0:
@@ -247,16 +247,16 @@ class Play:
 
 
 def _own(observation: Any) -> Array:
-    """Copy what the environments will overwrite; float64 becomes float32, as in training."""
+    """Copy observations, which environments overwrite; float64 becomes float32, as in training."""
     array: Array = np.array(observation)
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 class Evaluator:
-    """Owns the evaluation's environments and seeds, both apart from training's.
+    """Owns the evaluation's environments and seeds, separate from training's.
 
     Attributes:
-        should_abandon: asked before every step; True gives the evaluation up.
+        should_abandon: called before every step; True abandons the evaluation.
     """
 
     def __init__(
@@ -275,16 +275,16 @@ class Evaluator:
         index: int,
         watch: Callable[[Play], None] | None = None,
     ) -> Evaluation:
-        """Evaluate; each `index` has seeds of its own, so equal calls give equal results.
+        """Evaluate; each `index` has its own seeds, so equal calls give equal results.
 
         Raises:
             InvalidExperience: a reward was not finite.
-            Abandoned: it was asked to stop.
+            Abandoned: `should_abandon` returned True.
         """
         seeds = environment_seeds(
             self._seed, self._environments.num_envs, purpose="evaluation", index=index
         )
-        # Not the environments' own seeds: a policy must not draw what its environment drew.
+        # Not the environments' seeds: the policy must not draw the same numbers as its environment.
         policy_seeds = environment_seeds(self._seed, 2, purpose="evaluation policy", index=index)
         return evaluate(
             agent,

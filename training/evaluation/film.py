@@ -1,6 +1,6 @@
-"""Films: frames of an episode, encoded as they come. What is filmed is the work of `video`.
+"""Video encoders: frames of an episode, encoded as they arrive; `video` records them.
 
-Imports nothing heavy: whether a film can be encoded is known before anything starts.
+Imports nothing heavy, so that a missing encoder is reported before anything starts.
 """
 
 import importlib.util
@@ -19,19 +19,19 @@ Kind = Literal["gif", "mp4"]
 Frame = npt.NDArray[np.uint8]  # [H, W, 3]
 
 _MAX_GIF_RATE = 30.0
-"""Frames per second; browsers slow down what is faster than 50, and files grow."""
+"""Frames per second; browsers slow down GIFs faster than 50, and files grow."""
 _MAX_GIF_SIDE = 400
 """Pixels; larger frames are scaled down."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """An encoded episode.
+    """An encoded video of an episode.
 
     Attributes:
-        episode_return: undiscounted and raw, of what is seen.
+        episode_return: undiscounted and raw, of the recorded steps.
         length: steps of the environment.
-        is_cut: whether the episode went on.
+        is_cut: whether the video ends before the episode.
     """
 
     kind: Kind
@@ -43,18 +43,18 @@ class Film:
     is_cut: bool
 
     def __str__(self) -> str:
-        """Say in a line what is seen."""
+        """Describe the video in a line."""
         cut = ", cut there" if self.is_cut else ""
         return f"{outcome(self.episode_return, self.length)}{cut}"
 
 
 def outcome(episode_return: float, length: int) -> str:
-    """Tell how an episode went."""
+    """Describe an episode's outcome."""
     return f"return {episode_return:.2f} in {length:,} step{'' if length == 1 else 's'}"
 
 
 class GifEncoder:
-    """Encodes a GIF, scaled and thinned out to a sane size, at the speed of the original."""
+    """Encodes a GIF at the original speed, with limited size and frame rate."""
 
     def __init__(self, *, frames_per_second: float) -> None:
         """Take the rate at which frames will be added."""
@@ -64,7 +64,7 @@ class GifEncoder:
         self.size = (0, 0)
 
     def add(self, frame: Frame) -> None:
-        """Append a frame. It is reduced to 256 colours at once: films need not fit memory raw."""
+        """Append a frame, reduced to 256 colours at once: raw videos may not fit into memory."""
         from PIL import Image
 
         image = Image.fromarray(frame)
@@ -74,7 +74,7 @@ class GifEncoder:
 
     def finish(self) -> bytes:
         """Return the file."""
-        # GIFs count hundredths of seconds: rounding the sum keeps the speed, rounding each does not
+        # GIF delays are in 1/100 s: rounding the sum keeps the speed, rounding each does not
         ends = [round(100 * self._seconds * number) for number in range(len(self._images) + 1)]
         shown = [10 * (end - begin) for begin, end in pairwise(ends)]
         file = io.BytesIO()
@@ -88,7 +88,7 @@ class GifEncoder:
 
 
 class Mp4Encoder:
-    """Encodes H.264 at the frames' own size and rate, with the ffmpeg of the extra `video`."""
+    """Encodes H.264 at the original size and rate, with the ffmpeg of the extra `video`."""
 
     stride = 1
 
@@ -104,7 +104,7 @@ class Mp4Encoder:
         """Append a frame."""
         import imageio_ffmpeg
 
-        height, width = (side - side % 2 for side in frame.shape[:2])  # H.264 has no odd sides
+        height, width = (side - side % 2 for side in frame.shape[:2])  # H.264 needs even sides
         if self._writer is None:
             self.size = (width, height)
             self._writer = imageio_ffmpeg.write_frames(
@@ -119,7 +119,7 @@ class Mp4Encoder:
         return self._path.read_bytes()
 
     def close(self) -> None:
-        """End ffmpeg and remove its file, whether it was finished or not."""
+        """End ffmpeg and remove its file, finished or not."""
         if self._writer is not None:
             self._writer.close()
         self._directory.cleanup()
@@ -129,20 +129,20 @@ Encoder = GifEncoder | Mp4Encoder
 
 
 def make_encoder(kind: Kind, *, frames_per_second: float) -> Encoder:
-    """Make what encodes films of a kind."""
+    """Build the encoder of a kind of video."""
     make = GifEncoder if kind == "gif" else Mp4Encoder
     return make(frames_per_second=frames_per_second)
 
 
 def film_kind(video: bool | Kind) -> Kind | None:
-    """Read the key `video`; true is a GIF, which needs nothing that is not there."""
+    """Read the key `video`; true is a GIF, which needs no extra."""
     if isinstance(video, bool):
         return "gif" if video else None
     return video
 
 
 def check_encoder(kind: Kind | None) -> None:
-    """Refuse films that nothing here can encode.
+    """Refuse a kind of video without an installed encoder.
 
     Raises:
         ValueError: the extra is not installed; names the remedy.

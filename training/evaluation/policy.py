@@ -1,4 +1,4 @@
-"""A policy to call: an agent, its normalisation, and memory for each environment it acts in."""
+"""A callable policy: an agent, its normalisation, and a memory state for each environment."""
 
 from typing import Any
 
@@ -17,15 +17,15 @@ from training.building.environments import build_environments
 
 
 class Policy:
-    """Maps observations to the environment's actions, remembering one slot per environment.
+    """Maps observations to the environment's actions, with a memory state per environment.
 
     Attributes:
-        config: what it was built from.
-        agent: the networks and the rule by which they learn.
+        config: that it was built from.
+        agent: the networks and their learning algorithm.
     """
 
     def __init__(self, config: DictConfig, agent: Agent) -> None:
-        """Start with no slots; the first call makes them."""
+        """Start without memory states; the first call creates them."""
         self.config, self.agent = config, agent
         self._shapes = agent.actor.inputs.observation_shape
         self._state: Tensor | None = None
@@ -34,7 +34,7 @@ class Policy:
     def predict(self, observation: Any, *, deterministic: bool = True) -> Any:
         """Choose the action for one observation, or one for each of a batch of environments.
 
-        The memory goes on from call to call. A batch of a new size starts all slots anew.
+        Memory states carry over between calls. A batch of another size resets all of them.
 
         Args:
             observation: an array or a number, or a list of them. With Dict or Tuple observations
@@ -59,10 +59,10 @@ class Policy:
         return self._single(chosen) if is_single else chosen
 
     def reset(self, mask: Array | None = None) -> None:
-        """Say that the next observations open episodes: everywhere, or where `mask [B]` is True.
+        """Reset the memory before the next observations: everywhere, or where `mask [B]` is True.
 
         Raises:
-            ValueError: the mask has not one entry per slot.
+            ValueError: the mask does not have one entry per environment.
         """
         if mask is None:
             self._state = None
@@ -73,17 +73,17 @@ class Policy:
         self._is_first = self._is_first | chosen
 
     def _single(self, actions: Array) -> Any:
-        """Take the one action of a batch; spaces of arrays without dimensions hold arrays too."""
+        """Return the one action of a batch; zero-dimensional spaces hold arrays too."""
         is_number = isinstance(self.agent.policy_head.space, spaces.Discrete)
         return actions[0] if is_number else np.asarray(actions[0])
 
     def environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
-        """Make environments that emit what this policy reads: as configured, wrappers included."""
+        """Make environments for this policy: as configured, wrappers included."""
         return build_environments(self.config, num_envs=num_envs)
 
 
 def other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) -> str | None:
-    """Say in words why an agent does not fit environments; None where it does."""
+    """Describe why an agent does not fit environments; None if it does."""
     read, emitted = agent.actor.inputs.space, environments.single_observation_space
     if not reads_alike(read, emitted):
         return (
@@ -97,10 +97,10 @@ def other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) -> str | 
 
 
 def _batched(observation: Any, shapes: Shapes) -> tuple[Array | dict[str, Array], bool]:
-    """Copy an observation or a batch of them into arrays `[B, ...]`; tell whether it was one.
+    """Copy one observation or a batch into arrays `[B, ...]`; tell whether it was one.
 
     Raises:
-        ValueError: its parts or shapes are not those expected.
+        ValueError: its parts or shapes are not as expected.
     """
     if not isinstance(shapes, dict):
         return _rows(observation, shapes, "")
@@ -121,7 +121,7 @@ def _batched(observation: Any, shapes: Shapes) -> tuple[Array | dict[str, Array]
 
 def _rows(values: Any, shape: Shape, name: str) -> tuple[Array, bool]:
     try:
-        rows = np.array(values)  # a copy: what was handed in may be read-only
+        rows = np.array(values)  # a copy: the argument may be read-only
     except ValueError as error:  # lists of different lengths
         raise ValueError(f"the observation{name} is no array: {error}") from error
     if rows.dtype.kind not in "biuf":

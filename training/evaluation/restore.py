@@ -1,4 +1,4 @@
-"""Brings an agent back from a run directory, executing nothing that is stored there."""
+"""Loads an agent from a run directory without executing stored code."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +28,8 @@ def load_agent(
 ) -> tuple[DictConfig, Agent]:
     """Build the agent of a run and load its weights.
 
-    The run's configuration is validated like one that was typed, and it cannot declare packages
-    trusted: the caller does.
+    The run's configuration is validated like a command line. It cannot declare packages
+    trusted: only the caller can.
 
     Raises:
         ValueError: the configuration is missing or wrong, or its environment cannot be made.
@@ -61,7 +61,7 @@ def load_agent(
 
 
 def _in_process(config: DictConfig) -> DictConfig:
-    """Keep an environment that is made for its spaces alone from starting processes."""
+    """Make an environment, needed for its spaces alone, without processes."""
     if config.env.vectorization != "async":
         return config
     changed = OmegaConf.merge(config, {"env": {"vectorization": "sync"}})
@@ -76,7 +76,7 @@ def load_policy(
     device: str,
     trusted_packages: Sequence[str],
 ) -> Policy:
-    """Load the policy of a run, ready to be called; errors as `load_agent`."""
+    """Load a run's policy; errors as `load_agent`."""
     config, agent = load_agent(
         run, checkpoint=checkpoint, device=device, trusted_packages=trusted_packages
     )
@@ -85,14 +85,14 @@ def load_policy(
 
 
 def _settled(config: dict[str, Any]) -> dict[str, Any]:
-    """Take out of a configuration where weights once came from: they are in a checkpoint now."""
+    """Remove sources of weights from a configuration: the weights are in the checkpoint."""
     _forget(config["extractor"])
     _forget(config["critic"]["extractor"])
     return {**config, "init_from": None}
 
 
 def _forget(node: Any) -> None:
-    """Remove weights and pre-training from an extractor's configuration and those inside of it."""
+    """Remove weights and pre-training from an extractor's configuration and those inside it."""
     if not isinstance(node, dict):
         return
     if node.get("weights"):

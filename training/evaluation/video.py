@@ -1,4 +1,4 @@
-"""Films an agent in an environment of its own, without touching anything that training uses."""
+"""Records videos in a separate environment, without changing any state of training."""
 
 import time
 import warnings
@@ -21,14 +21,14 @@ from training.stream.episodes import InvalidExperience
 
 RenderMode = Literal["rgb_array", "human"]
 _DEFAULT_RATE = 30.0
-# A film does not go on with another episode where one breaks.
+# A video does not continue with another episode after a failure.
 _FAILING: dict[RenderMode, dict[str, str]] = {"rgb_array": {"on_failure": "stop"}, "human": {}}
 
 
 def build_drawn(
     config: DictConfig, render_mode: RenderMode, *, key: str
 ) -> VectorEnv[Any, Any, Any]:
-    """Make one configured environment that is drawn, wrappers included.
+    """Make one configured environment that can render, wrappers included.
 
     Args:
         key: the setting that asked for it, for messages: `evaluation.video=true`.
@@ -41,19 +41,19 @@ def build_drawn(
     plain = build_environments(single, num_envs=1)
     modes = plain.metadata.get("render_modes", [])
     plain.close()
-    # Gymnasium shows frames in a window of its own where an environment has none.
+    # Gymnasium shows frames in its own window if an environment has none.
     if "rgb_array" not in modes and render_mode not in modes:
         offered = f"offers {', '.join(modes)}" if modes else "draws nothing"
         raise ValueError(f"{name} has no render mode {render_mode}: it {offered}")
     if render_mode == "rgb_array":
         draw_in_memory()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that Gymnasium opens that window
+        warnings.simplefilter("ignore")  # Gymnasium's warning about that window
         drawn = build_environments(
             _changed(single, {"kwargs": {"render_mode": render_mode}, **_FAILING[render_mode]}),
             num_envs=1,
         )
-    try:  # what drawing needs may be missing
+    try:  # a rendering package may be missing
         drawn.reset(seed=0)
         if render_mode == "rgb_array":
             frame_of(drawn)
@@ -69,11 +69,11 @@ def build_drawn(
 
 
 class DrawingFailure(RuntimeError):
-    """An environment could not be drawn, or drew what is no frame."""
+    """An environment could not render, or rendered something else than a frame."""
 
 
 def frame_of(environments: VectorEnv[Any, Any, Any]) -> Frame:
-    """Draw the only environment.
+    """Render the only environment.
 
     Raises:
         DrawingFailure: it raised, or did not return `[H, W, 3]` bytes.
@@ -95,7 +95,7 @@ def frame_of(environments: VectorEnv[Any, Any, Any]) -> Frame:
 
 
 def frames_per_second(environments: VectorEnv[Any, Any, Any]) -> float:
-    """Tell how many steps make up a second of the environment's own time."""
+    """Return the steps per second of the environment's own time."""
     return float(environments.metadata.get("render_fps") or _DEFAULT_RATE)
 
 
@@ -109,11 +109,11 @@ if TYPE_CHECKING:
     from training.tracking.tracking import NoTensorBoard, TensorBoard
 
 MAX_STEPS = 1_000
-"""Steps after which a film is cut."""
+"""Steps after which a video is cut."""
 
 
 class Camera:
-    """Owns an environment that is drawn and its seeds, apart from training's and evaluation's."""
+    """Owns a rendered environment and its seeds, separate from training's and evaluation's."""
 
     def __init__(
         self, environments: VectorEnv[Any, Any, Any], *, seed: int, deterministic: bool
@@ -123,10 +123,10 @@ class Camera:
         self._seed, self._deterministic = seed, deterministic
 
     def film(self, agent: Agent, *, index: int, kind: Kind) -> Film:
-        """Film one episode; each `index` has seeds of its own, so equal calls give equal films.
+        """Record one episode; each `index` has its own seeds, so equal calls give equal videos.
 
         Raises:
-            DrawingFailure: the environment could not be drawn.
+            DrawingFailure: the environment could not render.
         """
         rate = frames_per_second(self._environments)
         with closing(make_encoder(kind, frames_per_second=rate)) as encoder:
@@ -146,7 +146,7 @@ class Camera:
 
         def watch(play: Play) -> None:
             nonlocal steps
-            if steps % encoder.stride == 0 or play.is_over:  # the end is always seen
+            if steps % encoder.stride == 0 or play.is_over:  # the last frame is always included
                 encoder.add(frame_of(self._environments))
             steps += 1
 
@@ -168,7 +168,7 @@ class Camera:
 
 
 def build_camera(config: DictConfig, *, seed: int, deterministic: bool, key: str) -> Camera:
-    """Build what films the configured environment.
+    """Build the camera of the configured environment.
 
     Args:
         config: of a run.
@@ -184,17 +184,17 @@ def build_camera(config: DictConfig, *, seed: int, deterministic: bool, key: str
 class EvaluationFilms:
     """Shows one episode in TensorBoard at each evaluation of a run.
 
-    What goes wrong with a film must not end training: it is reported as a warning.
+    A failure must not end training: it is reported as a warning.
     """
 
     def __init__(self, camera: Camera) -> None:
-        """Take what films."""
+        """Use this camera."""
         self._camera = camera
 
     def record(
         self, agent: Agent, tensorboard: "TensorBoard | NoTensorBoard", env_steps: int
     ) -> None:
-        """Film an episode of the agent as it is after `env_steps`."""
+        """Record an episode with the agent's weights after `env_steps`."""
         try:
             film = self._camera.film(agent, index=env_steps, kind="gif")
         except (DrawingFailure, EnvironmentFailure, InvalidExperience, ValueError) as error:
@@ -208,7 +208,7 @@ class EvaluationFilms:
 
 
 class NoFilms:
-    """Films nothing."""
+    """Records nothing."""
 
     def record(
         self, agent: Agent, tensorboard: "TensorBoard | NoTensorBoard", env_steps: int
@@ -220,7 +220,7 @@ class NoFilms:
 
 
 def build_films(config: DictConfig) -> EvaluationFilms | NoFilms:
-    """Build what films the evaluations of a run, where `evaluation.video` asks for it.
+    """Build the recorder of a run's evaluations, if `evaluation.video` is set.
 
     Raises:
         ValueError: the environment cannot be drawn; one line that names the key and the remedy.

@@ -1,4 +1,4 @@
-"""Looks at a finished run again: its scores, a film, a window."""
+"""Evaluates a finished run: its scores, a video, a window."""
 
 import time
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ from training.stream.episodes import InvalidExperience
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen of a run; the film, if there is one, and where it is kept."""
+    """The evaluation of a run, and its video and path, if there is one."""
 
     evaluation: Evaluation
     film: Film | None
@@ -31,10 +31,10 @@ class Watched:
 
 
 def watch_run(config: DictConfig) -> Watched:
-    """Evaluate the run in `config.run`, show it and film it, as the configuration says.
+    """Evaluate the run in `config.run`, show it and record it, as configured.
 
     Raises:
-        Refusal: there is no such run, or its environment cannot be made or drawn, or broke.
+        Refusal: there is no such run, or its environment cannot be made, cannot render, or failed.
     """
     kind = film_kind(config.video)
     with ExitStack() as stack:
@@ -73,16 +73,15 @@ def watch_run(config: DictConfig) -> Watched:
 
 
 class Window:
-    """Keeps what is shown at the environment's own pace, and tells of each episode as it ends."""
+    """Shows the environment at its own frame rate, and prints a line for each episode."""
 
     def __init__(self, frames_per_second: float) -> None:
-        """Start the clock."""
         self._seconds = 1.0 / frames_per_second
         self._next = time.perf_counter()
         self._told = 0
 
     def __call__(self, play: Play) -> None:
-        """Wait until the next step is due; many environments have waited by themselves."""
+        """Wait until the next step is due; many environments wait by themselves."""
         for episode in play.episodes[self._told :]:
             self._told += 1
             seen = outcome(episode.episode_return, episode.length)
@@ -93,7 +92,7 @@ class Window:
 
 
 def _environments(config: DictConfig, run_config: DictConfig) -> tuple[VectorEnv, Window | None]:
-    """Make what is evaluated: side by side, or one in a window."""
+    """Make the environments: several in parallel, or one in a window."""
     if config.render_mode is None:
         return build_environments(run_config, num_envs=config.evaluation.num_envs), None
     environments = build_drawn(run_config, "human", key="render_mode=human")
@@ -101,7 +100,7 @@ def _environments(config: DictConfig, run_config: DictConfig) -> tuple[VectorEnv
 
 
 def _film_path(config: DictConfig, kind: Kind) -> Path:
-    """Name the file of a film, in the run's own directory whatever the run holds.
+    """Name the file of a video, always inside the run's own directory.
 
     Raises:
         ValueError: there is no such place.

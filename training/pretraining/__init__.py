@@ -1,1 +1,1 @@
-"""Pre-training: frames are collected, a network is fitted to them, an agent starts from it."""
+"""Pre-training: collect frames, fit a network to them, start an agent from it."""

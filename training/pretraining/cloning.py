@@ -1,4 +1,4 @@
-"""What behaviour cloning learns from: a run's policy at work in environments of its own."""
+"""Behaviour cloning of a run's policy, acting in separate environments."""
 
 from collections.abc import Callable, Mapping
 from math import ceil
@@ -29,14 +29,14 @@ from training.stream.collect import Collector, Player
 from training.tracking.tracking import NoTensorBoard, TensorBoard
 
 _MEASURED = 1024
-"""Steps that are measured at once, about."""
+"""Approximate number of steps measured at once."""
 
 
 class Cloning(Objective):
-    """An agent's actor, and sequences of what a policy saw and did.
+    """An agent's actor, and sequences of a policy's observations and actions.
 
-    Each sequence begins with the memory that the actor itself would have there: it is computed anew
-    after every epoch, by reading the whole stream with the weights of that time.
+    Each sequence starts with the memory state that the actor itself would have there. It is
+    recomputed after every epoch, by reading the whole stream with the current weights.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Cloning(Objective):
         held_out: float,
         seed: int,
     ) -> None:
-        """Cut the demonstration into sequences and hold some stretches of time out.
+        """Cut the demonstration into sequences and hold out some contiguous stretches.
 
         Args:
-            batch_size: steps of which the gradient is taken at once, in whole sequences.
+            batch_size: steps per gradient step, in whole sequences.
             held_out: share of the sequences.
 
         Raises:
-            ValueError: it is too short for that.
+            ValueError: the demonstration is too short.
         """
         self.module = nn.ModuleDict({"actor": agent.actor, "policy_head": agent.policy_head})
         self._actor, self._head = agent.actor, agent.policy_head
@@ -80,7 +80,7 @@ class Cloning(Objective):
         self._states = torch.zeros(0)
 
     def _observe(self, demonstration: Trajectory) -> None:
-        """Give the normalisation of observations its statistics, from what is learnt from."""
+        """Set the observation statistics from the training data."""
         is_learnt = torch.zeros(len(self._learnt) + len(self._held), dtype=torch.bool)
         is_learnt[self._learnt] = True
         by_window = is_learnt.view(-1, demonstration.valid.shape[1])  # [W, B]
@@ -88,10 +88,10 @@ class Cloning(Objective):
         self._actor.observe(self._stream.step_observations, self._stream.valid & learnt)
 
     def refresh(self) -> None:
-        """Walk through the stream for the memory before each sequence."""
+        """Recompute the memory state before each sequence."""
         stream, memory = self._stream, self._actor.memory
         first = memory.initial_state(stream.valid.shape[1]).to(stream.valid.device)
-        if memory.state_size == 0:  # nothing to walk for
+        if memory.state_size == 0:  # no states to compute
             self._states = first.new_zeros(self.size + len(self._held), 0)
             return
         features = self._actor.features(stream.step_observations)
@@ -101,12 +101,12 @@ class Cloning(Objective):
         self._states = states.flatten(0, 1)  # [W, B, S] -> [N, S]
 
     def loss(self, items: Int[Tensor, " M"]) -> Float[Tensor, ""]:
-        """Cross-entropy with the actions that were taken."""
+        """Negative log-likelihood of the actions taken."""
         actions, valid, distribution = self._read(self._learnt[items])
         return -masked_mean(distribution.log_prob(actions), valid)
 
     def measure(self) -> dict[str, float]:
-        """Measure cross-entropy, and how often (or how far from it) the mode is what was done."""
+        """Measure the loss, and the accuracy (or squared error) of the mode."""
         totals: dict[str, float] = {}
         steps = 0
         for items in self._held.split(max(1, _MEASURED // self._length)):
@@ -125,7 +125,7 @@ class Cloning(Objective):
         return {name: total / max(1, steps) for name, total in totals.items()}
 
     def _read(self, items: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """Return actions, validity and the policy of some sequences, `[L, M]` each."""
+        """Return actions, validity and policy of some sequences, `[L, M]` each."""
         chosen = items.to(self._states.device)
 
         def pick(part: Tensor) -> Tensor:
@@ -138,12 +138,12 @@ class Cloning(Objective):
 
 
 def rollout_length(frames: int, num_envs: int, sequence_length: int) -> int:
-    """Return how many steps of every environment make `frames` at least, in whole sequences."""
+    """Return the steps per environment for at least `frames`, in whole sequences."""
     return ceil(frames / num_envs / sequence_length) * sequence_length
 
 
 def to_tensors(demonstration: Trajectory) -> dict[str, Tensor]:
-    """Name a demonstration's tensors, to be recorded."""
+    """Convert a demonstration to named tensors."""
     parts = demonstration.observations
     named = parts if isinstance(parts, dict) else {"": parts}
     observations = {f"observations.{name}": part for name, part in named.items()}
@@ -152,14 +152,14 @@ def to_tensors(demonstration: Trajectory) -> dict[str, Tensor]:
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> Trajectory:
-    """Make a demonstration of what was recorded."""
+    """Convert named tensors to a demonstration."""
     observations = part_of(tensors, "observations")
     fields: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
     return Trajectory(observations=observations.get("", observations), **fields)
 
 
 def _stretches(demonstration: Trajectory, sequence_length: int) -> Int[Tensor, " N"]:
-    """Number the stretches of time that sequences belong to, each of one environment."""
+    """Number the contiguous stretches of the sequences, each of one environment."""
     steps, num_envs = demonstration.valid.shape
     windows = steps // sequence_length
     each = ceil(windows * num_envs / STRETCHES)
@@ -170,19 +170,19 @@ def _stretches(demonstration: Trajectory, sequence_length: int) -> Int[Tensor, "
 
 
 _COPIES = 2
-"""The stream, and the sequences that are cut from it."""
+"""The stream, and the sequences cut from it."""
 
 
 class CloningTask(Task):
-    """An agent's actor, and the run whose actions it learns."""
+    """Trains an agent's actor on the actions of a run."""
 
     def __init__(self, config: DictConfig, agent: Agent) -> None:
-        """Take the agent."""
+        """Clone into this agent."""
         self._config, self._agent = config, agent
         self._length = training_sequence_length(plain(config))
 
     def check(self, environments: VectorEnv[Any, Any, Any]) -> None:
-        """Look, before anything is written, whether the source can act here, and frames fit.
+        """Check, before anything is written, that the source can act here and frames fit.
 
         Raises:
             ValueError: in one line, why not.
@@ -197,7 +197,7 @@ class CloningTask(Task):
         return make_player("source", config.source, config, head, environments, is_greedy=is_greedy)
 
     def collect(self, should_abandon: Callable[[], bool]) -> Recording:
-        """Let the source act, all environments for as many steps."""
+        """Let the source act, for the same number of steps in all environments."""
         config, options = self._config, self._config.cloning
         environments = build_environments(config, num_envs=config.env.num_envs)
         try:
@@ -215,7 +215,7 @@ class CloningTask(Task):
         return to_tensors(demonstration), {"env_steps": collector.env_steps}
 
     def objective(self, recording: Recording) -> Cloning:
-        """Put the actor and the demonstration together."""
+        """Build the objective from the actor and the demonstration."""
         options = self._config.cloning
         return Cloning(
             self._agent,
@@ -227,7 +227,7 @@ class CloningTask(Task):
         )
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the actor as an agent names it, and the critic as far as it is built alike."""
+        """Return the actor by the agent's names, and the critic's parts that are built alike."""
         agent: Any = self._agent
         shared = ["critic."] if self._config.share_backbone else []
         names = ("actor.", "policy_head.", *shared)
@@ -242,4 +242,4 @@ class CloningTask(Task):
         return weights
 
     def show(self, tensorboard: TensorBoard | NoTensorBoard, step: int) -> None:
-        """Draw nothing."""
+        """Show no images."""

@@ -1,7 +1,7 @@
-"""Fits a network to recorded data: epochs, an early stop by what is held out, the best weights.
+"""Fits a network to recorded data: epochs, early stopping on held-out data, best weights.
 
-Randomness is derived from seed and epoch, so that nothing but weights, moments and counters must be
-kept to go on exactly where an epoch ended.
+Randomness is derived from seed and epoch, so only weights, moments and counters must be saved to
+resume exactly after an epoch.
 """
 
 import math
@@ -20,20 +20,20 @@ from envs.seeding import environment_seeds
 from training.saving.checkpoint import part_of
 
 HELD_OUT_LOSS = "held_out_loss"
-"""The measure by which weights are the best."""
+"""The measure that selects the best weights."""
 
 
 class Unfitted(RuntimeError):
-    """The loss is no number any more."""
+    """The loss is not finite."""
 
 
 class Objective(ABC):
-    """A network, the data that it is fitted to, and how well it fits.
+    """A network, its data, and its loss.
 
     Attributes:
-        module: what is fitted; all its parameters are.
-        size: how many items there are to learn from; they are drawn by their number.
-        items_per_batch: of which the gradient is taken at once.
+        module: the network; all its parameters are trained.
+        size: number of training items; they are sampled by index.
+        items_per_batch: items per gradient step.
     """
 
     module: nn.Module
@@ -46,20 +46,20 @@ class Objective(ABC):
 
     @abstractmethod
     def measure(self) -> dict[str, float]:
-        """Measure what is held out, `held_out_loss` among others."""
+        """Measure on held-out data, `held_out_loss` among others."""
 
     def refresh(self) -> None:
-        """Compute anew what depends on the weights and stands for an epoch."""
+        """Recompute what depends on the weights, once per epoch."""
         return
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When fitting ends, and how fast it goes.
+    """When fitting ends, and its learning rate.
 
     Attributes:
-        epochs: passes over the data at most.
-        patience: passes without a better `held_out_loss` after which it ends.
+        epochs: maximum number of passes over the data.
+        patience: passes without a smaller `held_out_loss` after which it ends.
     """
 
     epochs: int
@@ -71,14 +71,14 @@ class Fitting:
     """Adam on an objective, epoch by epoch.
 
     Attributes:
-        epoch: passes made.
-        best_epoch: after which `held_out_loss` was lowest; 0 is before the first.
+        epoch: finished passes.
+        best_epoch: with the smallest `held_out_loss`; 0 is before the first.
         measures: of the latest epoch; `loss` is the mean over its batches.
         best_measures: of the best epoch.
     """
 
     def __init__(self, objective: Objective, limits: Limits, *, seed: int) -> None:
-        """Begin before the first epoch; nothing is measured yet."""
+        """Start before the first epoch; nothing is measured yet."""
         self._objective, self._limits, self._seed = objective, limits, seed
         self._optimizer = torch.optim.Adam(
             objective.module.parameters(), lr=limits.learning_rate, foreach=False
@@ -90,19 +90,19 @@ class Fitting:
 
     @property
     def is_over(self) -> bool:
-        """Whether all epochs were made, or too many without getting better."""
+        """Whether all epochs are done, or patience is exhausted."""
         return self.epoch >= self._limits.epochs or (
             self.epoch - self.best_epoch >= self._limits.patience
         )
 
     def epochs(self, watch: Callable[[], None]) -> Iterator[None]:
-        """Measure the beginning, then make epoch after epoch; yields after each.
+        """Measure the initial weights, then train epoch by epoch; yields after each.
 
         Args:
-            watch: called before every batch; what it raises ends the epoch, whose work is lost.
+            watch: called before every batch; an exception from it discards the epoch.
 
         Raises:
-            Unfitted: the loss is no number.
+            Unfitted: the loss is not finite.
         """
         if not self.measures:
             self._measure(loss=math.nan)
@@ -114,11 +114,11 @@ class Fitting:
             yield
 
     def load_best(self) -> None:
-        """Give the module the best weights."""
+        """Load the best weights into the module."""
         self._objective.module.load_state_dict(self._best)
 
     def _pass(self, watch: Callable[[], None]) -> float:
-        """Take a gradient step on every batch, in an order of this epoch's own."""
+        """Take a gradient step on every batch, in a new order for each epoch."""
         objective = self._objective
         with self._randomness("order") as generator:
             order = torch.from_numpy(generator.permutation(objective.size))
@@ -151,7 +151,7 @@ class Fitting:
 
     @contextmanager
     def _randomness(self, purpose: str) -> Iterator[np.random.Generator]:
-        """Give an epoch random numbers of its own; measuring always has the same ones."""
+        """Seed each epoch differently; measuring always has the same seed."""
         index = self.epoch if purpose == "order" else 0
         seeds = environment_seeds(self._seed, 2, purpose=f"pretraining {purpose}", index=index)
         device = next(self._objective.module.parameters()).device
@@ -160,7 +160,7 @@ class Fitting:
             yield np.random.default_rng(seeds)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return all that the next epoch depends on, as tensors and as plain Python."""
+        """Return everything that the next epoch depends on, as tensors and plain Python."""
         tensors = {f"now.{k}": v for k, v in self._objective.module.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
         for index, moments in self._optimizer.state_dict()["state"].items():
@@ -173,7 +173,7 @@ class Fitting:
         }
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Go on from what was saved."""
+        """Resume from a saved state."""
         self._objective.module.load_state_dict(part_of(tensors, "now"))
         self._best = part_of(tensors, "best")
         moments: dict[int, dict[str, Tensor]] = {}
@@ -190,5 +190,5 @@ class Fitting:
 
 
 def _plain(measures: Mapping[str, float]) -> dict[str, float]:
-    """Leave out what is no number: JSON has no word for it."""
+    """Leave out values that are not finite, which JSON cannot store."""
     return {name: value for name, value in measures.items() if math.isfinite(value)}

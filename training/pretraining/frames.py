@@ -1,7 +1,7 @@
-"""Collects what pre-training learns from: each observation once, never one of a step that resets.
+"""Collects observations for pre-training: each once, without reset steps.
 
-Which of them belong to one stretch of time is told, so that what is held out is no neighbour of
-what is learnt from.
+Each has the number of its contiguous stretch, so that held-out observations are not neighbours of
+training observations.
 """
 
 from collections.abc import Callable
@@ -22,18 +22,18 @@ from training.stream.collect import Collector, Player
 from training.stream.storage import storage_dtype
 
 STRETCHES = 64
-"""Pieces of the stream at least, of which some are held out."""
+"""Minimum number of stretches, of which some are held out."""
 _SHARE_OF_MEMORY = 0.5
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Observations at which a real step was taken, in the order of the stream.
+    """Observations at valid steps, in the order of the stream.
 
     Attributes:
         observations: raw, in the environment's dtype; a tensor, or tensors by name.
-        stretches: number of the stretch of time that each belongs to; none spans two episodes.
-        env_steps: taken to collect them.
+        stretches: each observation's contiguous stretch, by number; none spans two episodes.
+        env_steps: environment steps taken to collect them.
     """
 
     observations: Shaped[Tensor, "N *O"] | dict[str, Shaped[Tensor, "N ..."]]
@@ -46,10 +46,9 @@ class Frames:
 
 
 class Stretches:
-    """Numbers stretches of time: a new one at each first observation, and after `length` steps."""
+    """Numbers stretches of steps: a new one at each first observation and after `length` steps."""
 
     def __init__(self, num_envs: int, length: int) -> None:
-        """Begin before any step."""
         self._length = length
         self._current = np.full(num_envs, -1)
         self._age = np.full(num_envs, length)
@@ -71,10 +70,10 @@ class Stretches:
 def collect_frames(
     player: Player, collector: Collector, *, count: int, watch: Callable[[int], None]
 ) -> Frames:
-    """Step the environments until `count` observations were read.
+    """Step the environments until `count` observations are collected.
 
     Args:
-        watch: called with the number of frames so far; what it raises ends the collecting.
+        watch: called with the number of frames so far; an exception from it ends collecting.
     """
     stretches = Stretches(collector.environments.num_envs, ceil(count / STRETCHES))
     observations: Observations | None = None
@@ -115,7 +114,7 @@ def _write(target: Observations, rows: slice, fresh: Observations) -> None:
 def hold_out(
     stretches: Int[Tensor, " N"], share: float, seed: int
 ) -> tuple[Int[Tensor, " M"], Int[Tensor, " K"]]:
-    """Draw whole stretches until their rows reach a share; return the other rows, and theirs.
+    """Draw whole stretches up to a share; return the training rows and the held-out rows.
 
     Args:
         seed: of the run.
@@ -138,10 +137,10 @@ def hold_out(
 def refuse_too_many(
     key: str, space: gymnasium.Space[object], count: int, *, copies: int = 1
 ) -> None:
-    """Refuse frames of which as many copies would take more than half of the free memory.
+    """Refuse frames if this many copies would take more than half of the free memory.
 
     Raises:
-        ValueError: with the bytes they need and the number that fits.
+        ValueError: with the bytes needed and the number that fits.
     """
     free, each = free_memory(), copies * bytes_per_frame(space)
     if free is not None and each * count > _SHARE_OF_MEMORY * free:
@@ -154,7 +153,7 @@ def refuse_too_many(
 
 
 def bytes_per_frame(space: gymnasium.Space[object]) -> int:
-    """Tell how large one observation is as it is stored."""
+    """Return the stored size of one observation."""
     if isinstance(space, spaces.Dict):
         return sum(map(bytes_per_frame, space.spaces.values()))
     assert space.shape is not None and space.dtype is not None  # checked with the environment

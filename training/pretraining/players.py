@@ -1,4 +1,4 @@
-"""Who acts where no agent learns: at random, or as a run's policy does."""
+"""Behaviour policies for data collection: uniform random, or a finished run's policy."""
 
 from pathlib import Path
 from typing import Any
@@ -19,24 +19,24 @@ from training.evaluation.restore import load_agent
 from training.stream.collect import Player
 
 RANDOM = "random"
-"""The source of frames that is no run."""
+"""The source of frames that is not a run."""
 
 
 class UniformPlayer:
-    """Draws every action with the same probability, in the policy's own action space."""
+    """Samples actions uniformly, in the policy's own action space."""
 
     def __init__(self, policy_head: PolicyHead, generator: np.random.Generator) -> None:
-        """Take the head, whose space is acted in but whose weights are not read."""
+        """Act in the head's action space; its weights are not used."""
         self.policy_head, self._generator = policy_head, generator
 
     def initial_state(self, batch_size: int) -> Tensor:
-        """Remember nothing."""
+        """Return an empty state."""
         return torch.zeros(batch_size, 0)
 
     def act(
         self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
     ) -> tuple[Tensor, Tensor]:
-        """Draw actions, whatever is observed."""
+        """Sample actions, independent of observations."""
         actions = self.policy_head.uniform(self._generator, len(is_first))
         return torch.from_numpy(actions), state
 
@@ -46,16 +46,16 @@ class UniformPlayer:
 
 
 class Demonstrator:
-    """Plays an agent's policy on random numbers of its own; greedily if told."""
+    """Acts with an agent's policy and a separate generator; optionally greedy."""
 
     def __init__(self, agent: Agent, generator: np.random.Generator, *, is_greedy: bool) -> None:
-        """Take the agent."""
+        """Act with this agent."""
         self.policy_head = agent.policy_head
         self._agent, self._is_greedy = agent, is_greedy
         agent.generator = generator
 
     def initial_state(self, batch_size: int) -> Tensor:
-        """Return the agent's memory before any observation."""
+        """Return the agent's initial memory state."""
         return self._agent.initial_state(batch_size)
 
     def act(
@@ -80,16 +80,16 @@ def make_player(
     *,
     is_greedy: bool,
 ) -> Player:
-    """Make who collects: a uniformly random agent, or the policy of the run that `source` names.
+    """Build the behaviour policy: uniformly random, or the policy of the run `source`.
 
     Args:
-        key: of the configuration that names the source, for messages.
-        policy_head: of the agent that is to learn.
+        key: that names the source, for messages.
+        policy_head: of the agent to be trained.
 
     Raises:
-        ValueError: there is no such run, or it reads or does something else.
+        ValueError: there is no such run, or it has other spaces.
     """
-    # Not the environments' own seeds: a policy must not draw what its environment drew.
+    # Not the environments' seeds: the policy must not draw the same numbers as its environment.
     seeds = environment_seeds(config.seed, 2, purpose="pretraining policy")
     generator = np.random.default_rng(seeds)
     if source == RANDOM:

@@ -1,4 +1,4 @@
-"""Pre-trains an extractor as the encoder of an autoencoder, on frames that somebody collects."""
+"""Pre-trains an extractor as the encoder of an autoencoder, on collected frames."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -36,14 +36,14 @@ from training.stream.collect import Collector
 from training.tracking.tracking import NoTensorBoard, Progress, TensorBoard
 
 MAX_COLUMNS = 2048
-"""Widest rows whose components are computed: the time grows with the third power."""
+"""Maximum row size for PCA: its time grows with the third power."""
 Batches = Callable[[], Iterator[Float[Tensor, "N D"]]]
-"""Goes through some rows, in pieces."""
+"""Iterates over rows, in pieces."""
 
 
 @torch.no_grad()
 def component_error(learnt: Batches, held_out: Batches, size: int) -> float:
-    """Mean squared distance of rows from what `size` components of other rows make of them.
+    """Mean squared error of PCA with `size` components, fitted to other rows.
 
         C = mean (x - m)(x - m)^T,  W its `size` leading eigenvectors
         error = mean |(x - m) - W W^T (x - m)|^2,  a sum over columns
@@ -58,7 +58,7 @@ def component_error(learnt: Batches, held_out: Batches, size: int) -> float:
         products = products.to(wide) + wide.T @ wide
     mean = total / count
     covariance = products / count - torch.outer(mean, mean)
-    _, vectors = torch.linalg.eigh(covariance)  # in ascending order of what they explain
+    _, vectors = torch.linalg.eigh(covariance)  # in ascending order of eigenvalues
     basis = vectors[:, -size:]
     squares, measured = 0.0, 0
     for rows in held_out():
@@ -70,15 +70,15 @@ def component_error(learnt: Batches, held_out: Batches, size: int) -> float:
 
 KEY = "extractor.pretrain"
 _MEASURED = 1024
-"""Frames that are measured at once."""
+"""Frames measured at once."""
 _SHOWN = 8
-"""Frames that are drawn."""
+"""Frames shown as images."""
 _ROLLOUT = 8
-"""Steps that are collected at once."""
+"""Steps collected at once."""
 
 
 class ReconstructionObjective(Objective):
-    """An autoencoder and frames; what it reads is scaled and normalised as agents read it."""
+    """An autoencoder and frames; its inputs are scaled and normalised like the agent's."""
 
     def __init__(
         self,
@@ -90,10 +90,10 @@ class ReconstructionObjective(Objective):
         held_out: float,
         seed: int,
     ) -> None:
-        """Hold some stretches of time out; normalisation learns from the others.
+        """Hold out some contiguous stretches; normalisation statistics come from the others.
 
         Args:
-            backbone: of the agent; it scales, and its normalisation is given its statistics.
+            backbone: of the agent; scales inputs, and its normalisation gets the statistics.
         """
         self.module = self._autoencoder = autoencoder
         self._backbone, self._frames = backbone, frames
@@ -106,12 +106,12 @@ class ReconstructionObjective(Objective):
         self._principal = self._component_error()
 
     def loss(self, items: Int[Tensor, " M"]) -> Float[Tensor, ""]:
-        """Error of saying again what was observed, and of what else the autoencoder adds."""
+        """Reconstruction loss, plus the autoencoder's other losses."""
         loss, _ = self._autoencoder.loss(self._rows(self._learnt[items]))
         return loss
 
     def measure(self) -> dict[str, float]:
-        """Measure loss and squared error; that of principal components beside it."""
+        """Measure loss and squared error, and the squared error of PCA."""
         losses, squares = 0.0, 0.0
         for chosen in self._held.split(_MEASURED):
             rows = self._rows(chosen)
@@ -122,7 +122,7 @@ class ReconstructionObjective(Objective):
 
     @torch.no_grad()
     def pictures(self) -> dict[str, Tensor]:
-        """Draw some of the frames that are held out, and what becomes of them."""
+        """Show some held-out frames above their reconstructions."""
         places = torch.linspace(0, len(self._held) - 1, min(_SHOWN, len(self._held)))
         return self._autoencoder.pictures(self._rows(self._held[places.long()]))
 
@@ -138,7 +138,7 @@ class ReconstructionObjective(Objective):
         return rows
 
     def _component_error(self) -> dict[str, float]:
-        """Fit principal components of the latent's size, whose error counts parts alike too."""
+        """Compute the error of PCA with the latent's size, with parts weighted equally too."""
         width = self._wide(self._learnt[:1]).shape[1]
         size = self._autoencoder.encoder.output_size
         if width > MAX_COLUMNS:
@@ -152,7 +152,7 @@ class ReconstructionObjective(Objective):
         return {"pca_squared_error": error}
 
     def _wide(self, chosen: Tensor) -> Float[Tensor, "N D"]:
-        """Lay out rows so that a sum over columns is the mean over parts of means over columns."""
+        """Scale columns so that a sum over them is the mean over parts of means over columns."""
         rows = self._rows(chosen)
         parts = list(rows.values()) if isinstance(rows, dict) else [rows]
         flat = [part.flatten(1) for part in parts]
@@ -160,10 +160,10 @@ class ReconstructionObjective(Objective):
 
 
 class ReconstructionTask(Task):
-    """The autoencoder that an agent's extractor is the encoder of."""
+    """The autoencoder around an agent's extractor."""
 
     def __init__(self, config: DictConfig, agent: Agent) -> None:
-        """Build it, with weights of its own, so that what cannot be decoded is refused at once.
+        """Build it, with separate weights, so that a missing decoder is refused at once.
 
         Raises:
             ValueError: in one line, why the extractor cannot be pre-trained.
@@ -181,13 +181,13 @@ class ReconstructionTask(Task):
                     "extractor=autoencoder"
                 )
             self._autoencoder = build_autoencoder("extractor", own, inputs, encoder)
-        # As the agent's extractor was drawn: parts of it may have been given weights.
+        # Start from the agent's weights: parts of them may have been loaded.
         encoder.load_state_dict(agent.actor.extractor.state_dict())
         self._autoencoder.to(agent.device)
         self._objective: ReconstructionObjective | None = None
 
     def check(self, environments: VectorEnv[Any, Any, Any]) -> None:
-        """Look, before anything is written, whether frames can be collected.
+        """Check, before anything is written, that frames can be collected.
 
         Raises:
             ValueError: they would not fit into memory, or their source cannot be used.
@@ -200,7 +200,7 @@ class ReconstructionTask(Task):
         )
 
     def collect(self, should_abandon: Callable[[], bool]) -> Recording:
-        """Let the random agent, or a run's policy, collect frames."""
+        """Collect frames with the random agent or a run's policy."""
         config, options = self._config, self._options
         environments = build_environments(config, num_envs=config.env.num_envs)
         try:
@@ -224,7 +224,7 @@ class ReconstructionTask(Task):
         return _to_recording(frames)
 
     def objective(self, recording: Recording) -> ReconstructionObjective:
-        """Put the autoencoder and the frames together."""
+        """Build the objective from the autoencoder and the frames."""
         options = self._options
         self._objective = ReconstructionObjective(
             self._autoencoder,
@@ -237,14 +237,14 @@ class ReconstructionTask(Task):
         return self._objective
 
     def weights(self) -> dict[str, Tensor]:
-        """Return encoder and decoder, and the normalisation that they were trained behind."""
+        """Return encoder, decoder, and the normalisation they were trained with."""
         normalization = self._agent.actor.normalization.state_dict()
         return self._autoencoder.state_dict() | {
             f"normalization.{name}": tensor for name, tensor in normalization.items()
         }
 
     def show(self, tensorboard: TensorBoard | NoTensorBoard, step: int) -> None:
-        """Draw what becomes of images that were held out."""
+        """Show reconstructions of held-out images."""
         assert self._objective is not None
         pictures = self._objective.pictures()
         for name, picture in pictures.items():
@@ -252,7 +252,7 @@ class ReconstructionTask(Task):
             tensorboard.picture(f"images/reconstruction{part}", picture.cpu().numpy(), step)
 
     def give(self, pretrained: Pretrained) -> None:
-        """Give the agent's extractors the encoder, the critic's if it is built alike."""
+        """Load the encoder into the agent's extractors, the critic's if it is built alike."""
         agent: Any = self._agent
         agent.actor.normalization.load_state_dict(part_of(pretrained.tensors, "normalization"))
         encoder = part_of(pretrained.tensors, "encoder")
@@ -272,10 +272,10 @@ def pretrain_extractor(
     identity: Mapping[str, Any],
     saved: SavedPretraining | None,
 ) -> int:
-    """Pre-train an agent's extractor, or take what was pre-trained in this directory before.
+    """Pre-train an agent's extractor, or load the pre-training of this directory.
 
     Returns:
-        Environment steps that collecting took.
+        Environment steps of collecting.
 
     Raises:
         Interrupted: the user asked to stop.

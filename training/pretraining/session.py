@@ -1,4 +1,4 @@
-"""One session of `pretrain.py`: builds what is pre-trained, pre-trains it, and reports."""
+"""One session of `pretrain.py`: builds the network, pre-trains it, and reports."""
 
 import shlex
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ from training.stream.episodes import InvalidExperience
 
 
 def pretrain_alone(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> float:
-    """Pre-train into `config.run_dir`; return the least held-out loss.
+    """Pre-train into `config.run_dir`; return the smallest held-out loss.
 
     Args:
-        environments: asked for their spaces alone; closed at the end.
+        environments: used for their spaces alone; closed at the end.
 
     Raises:
-        Refusal: it could not start, broke, or was interrupted.
+        Refusal: it could not start, failed, or was interrupted.
     """
     directory = Path(config.run_dir)
     with ExitStack() as stack:
@@ -60,7 +60,7 @@ def _pretrain(
     with as_written(directory):
         begun = begun_pretraining(config, directory)
     if config.resume is None and any(directory.glob("*/*/manifest*.json")):
-        # Looked at before, but another process may have worked here in between.
+        # Checked before, but another process may have worked here in between.
         raise ValueError(f"run_dir: {directory} holds a run already; choose another")
     agent = build_session_agent(config, environments, begun)
     own = identity(config, environments)
@@ -104,7 +104,7 @@ def _header(config: DictConfig, agent: Agent) -> str:
 
 
 def _report(config: DictConfig, pretrained: Pretrained, directory: Path) -> str:
-    """Lay out the closing table: how well, and how to go on."""
+    """Write the closing table: the result, and the next command."""
     key = "extractor.weights" if config.objective == "reconstruction" else "init_from"
     trust = trust_words(config.env.packages, config.trusted_packages)
     rows = {

@@ -1,8 +1,8 @@
-"""Pre-training: collect frames, fit a network to them, keep its best weights; go on if interrupted.
+"""Pre-training: collect frames, fit a network to them, save its best weights; resumable.
 
-pretraining/frames     what was collected, until it is not needed any more
+pretraining/frames     the collected frames, until they are no longer needed
 pretraining/progress   weights, moments and counters after the latest epochs
-pretraining/weights    the best weights and what is known of them; then the rest goes
+pretraining/weights    the best weights and their facts; the rest is then removed
 """
 
 import math
@@ -29,19 +29,19 @@ from training.stream.episodes import Abandoned
 from training.tracking.tracking import NoTensorBoard, TensorBoard
 
 _PIECE = 64 * 2**20
-"""Bytes of one piece, about: as much is held twice while it is written or read."""
+"""Approximate bytes of one piece: memory holds it twice while it is written or read."""
 
 
 def save_recording(
     directory: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
 ) -> None:
-    """Write tensors, along their first dimension in pieces.
+    """Write tensors in pieces along their first dimension.
 
     Args:
-        state: plain numbers and text, kept beside them.
+        state: plain numbers and text, saved with them.
 
     Raises:
-        OSError: it could not be written; nothing of it is left.
+        OSError: it could not be written; no part of it is left.
     """
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     count = max(1, ceil(size / _PIECE))
@@ -61,7 +61,7 @@ def save_recording(
 
 
 def load_recording(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Read a recording; None where there is no whole one."""
+    """Read a recording; None if there is no intact one."""
     try:
         piece, state = load_checkpoint(_piece(directory, 0))
         whole = {
@@ -85,30 +85,30 @@ def _piece(directory: Path, index: int) -> Path:
 
 
 Recording = tuple[dict[str, Tensor], dict[str, Any]]
-"""Named tensors, and plain numbers beside them; `env_steps` among these."""
+"""Named tensors and plain numbers, `env_steps` among these."""
 _KEPT = 2
-"""Epochs whose progress stays on disk, in case the newest is damaged."""
+"""Epochs of progress to keep on disk, in case the newest is damaged."""
 
 
 class Interrupted(Exception):
-    """The user asked to stop; what was saved stands."""
+    """The user asked to stop; saved progress remains."""
 
     def __init__(self, number: int) -> None:
-        """Take the number of the signal."""
+        """Record the signal's number."""
         super().__init__(f"interrupted by signal {number}")
         self.number = number
 
     def message(self, directory: Path) -> str:
-        """Say where it goes on."""
+        """Say how to resume."""
         return f"interrupted in pre-training; go on: resume={directory}"
 
 
 class Task(ABC):
-    """What is pre-trained, and what for."""
+    """What is pre-trained, and on which data."""
 
     @abstractmethod
     def check(self, environments: VectorEnv[Any, Any, Any]) -> None:
-        """Look, before anything is written, whether it can be collected.
+        """Check, before anything is written, that the data can be collected.
 
         Raises:
             ValueError: in one line, why not.
@@ -116,7 +116,7 @@ class Task(ABC):
 
     @abstractmethod
     def collect(self, should_abandon: Callable[[], bool]) -> Recording:
-        """Collect what is learnt from.
+        """Collect the data.
 
         Raises:
             Abandoned: it was asked to stop.
@@ -124,24 +124,24 @@ class Task(ABC):
 
     @abstractmethod
     def objective(self, recording: Recording) -> Objective:
-        """Build the network and its loss on what was collected."""
+        """Build the network and its loss on the collected data."""
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
-        """Return what the network's weights are stored as."""
+        """Return the network's weights as they are stored."""
 
     @abstractmethod
     def show(self, tensorboard: TensorBoard | NoTensorBoard, step: int) -> None:
-        """Draw what the network makes of what is held out."""
+        """Show the network's output on held-out data."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What pre-training came to.
+    """The result of pre-training.
 
     Attributes:
-        tensors: as the task stores its weights.
-        facts: `env_steps` that collecting took, `epochs`, `measures`, ...
+        tensors: the weights as the task stores them.
+        facts: `env_steps` of collecting, `epochs`, `measures`, ...
     """
 
     tensors: Mapping[str, Tensor]
@@ -153,7 +153,7 @@ class Pretrained:
         return int(self.facts["env_steps"])
 
     def __str__(self) -> str:
-        """Write it in one line: what it learnt from, and how well."""
+        """Describe it in one line: its data and result."""
         facts = self.facts
         return (
             f"{facts['frames']:,} frames: {_listed(facts['measures'])} (epoch "
@@ -162,7 +162,7 @@ class Pretrained:
 
 
 class SavedPretraining:
-    """What pre-training goes on from: its latest progress, or its end.
+    """What pre-training resumes from: its latest progress, or its result.
 
     Attributes:
         tensors, state: as `Pretraining` saved them.
@@ -173,15 +173,15 @@ class SavedPretraining:
     def __init__(
         self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, is_over: bool
     ) -> None:
-        """Take what `load_checkpoint` read."""
+        """Wrap the result of `load_checkpoint`."""
         self.tensors, self.state, self.is_over = tensors, state, is_over
         self.threads = max(1, int(state["identity"]["threads"]))
 
     def refuse(self, directory: Path, now: Mapping[str, Any]) -> None:
-        """Refuse to go on with another network, environment, package version or thread count.
+        """Refuse to resume with another network, environment, package version or thread count.
 
         Raises:
-            ValueError: with every difference, one a line.
+            ValueError: with every difference, one per line.
         """
         with as_written(directory):
             found = differences(self.state["identity"], now)
@@ -196,7 +196,6 @@ class Files:
     """The directory `pretraining` of a run, or of `pretrain.py`."""
 
     def __init__(self, directory: Path) -> None:
-        """Take the run's directory."""
         root = directory / "pretraining"
         self.root = root
         self.frames, self.progress, self.weights = (
@@ -204,10 +203,10 @@ class Files:
         )
 
     def saved(self) -> SavedPretraining | None:
-        """Read the weights, or else the latest progress; None where there is neither.
+        """Read the weights, or else the latest progress; None if there is neither.
 
         Raises:
-            DamagedCheckpoint: the weights are there and damaged.
+            DamagedCheckpoint: the weights are damaged.
         """
         if any(self.weights.glob("manifest*.json")):
             return SavedPretraining(*load_checkpoint(self.weights), is_over=True)
@@ -220,7 +219,7 @@ class Files:
             return None
 
     def clear(self, *, keep_frames: bool) -> None:
-        """Remove what is of use to unfinished pre-training alone."""
+        """Remove files that only unfinished pre-training needs."""
         shutil.rmtree(self.progress, ignore_errors=True)
         if not keep_frames:
             shutil.rmtree(self.frames, ignore_errors=True)
@@ -244,19 +243,19 @@ class Pretraining:
 
         Args:
             options: `frames`, `batch_size`, `epochs`, `patience`, `learning_rate`, ...
-            facts: kept beside the weights as they are; `identity` among them.
-            saved: where it goes on from; None where it begins.
+            facts: saved with the weights; `identity` among them.
+            saved: what to resume from; None for a new one.
         """
         self._task, self._options, self._files = task, options, Files(directory)
         self._tensorboard, self._seed, self._facts = tensorboard, seed, facts
         self._saved = saved
 
     def run(self) -> Pretrained:
-        """Pre-train to the end, or read what has come to its end before.
+        """Pre-train to the end, or read a finished result.
 
         Raises:
             Interrupted: a first SIGINT or SIGTERM; at most one epoch's work is lost.
-            Unfitted: the loss is no number.
+            Unfitted: the loss is not finite.
             OSError: the weights could not be written.
         """
         if self._saved is not None and self._saved.is_over:
@@ -291,7 +290,7 @@ class Pretraining:
         return self._finish(fitting, recording[1])
 
     def _recording(self, stop: StopRequest) -> Recording:
-        """Read what was collected, or collect it."""
+        """Read the collected data, or collect it."""
         known = load_recording(self._files.frames) if self._saved is not None else None
         if known is not None:
             return known
@@ -304,7 +303,7 @@ class Pretraining:
         )
         try:
             save_recording(self._files.frames, *recording)
-        except OSError as error:  # a full disk must not end it: they can be collected again
+        except OSError as error:  # a full disk must not end it: frames can be collected again
             warnings.warn(f"frames not kept: {error}", RuntimeWarning, stacklevel=2)
         return recording
 

@@ -1,4 +1,4 @@
-"""What an agent starts from: weights that exist, and what is pre-trained for it."""
+"""An agent's initial weights: existing ones, and pre-training."""
 
 import math
 from dataclasses import dataclass, field
@@ -18,11 +18,11 @@ from training.saving.weights import frames_behind, load_weights, warm_start
 
 @dataclass
 class Start:
-    """How an agent came to its first weights.
+    """Where an agent's initial weights come from.
 
     Attributes:
         notices: lines to print.
-        env_steps: of the pre-training behind the weights, to be counted where runs are compared.
+        env_steps: of the weights' pre-training, counted when runs are compared.
     """
 
     notices: list[str] = field(default_factory=list)
@@ -30,10 +30,10 @@ class Start:
 
 
 def take_weights(config: DictConfig, agent: Agent) -> Start:
-    """Give a new agent the weights that its configuration names.
+    """Load into a new agent the weights that its configuration names.
 
     Raises:
-        ValueError: in one line, why they cannot be taken.
+        ValueError: in one line, why they cannot be loaded.
     """
     start = Start()
     drawn = _frozen_encoders(config, agent)
@@ -57,7 +57,7 @@ def take_weights(config: DictConfig, agent: Agent) -> Start:
 def _frozen_encoders(
     config: DictConfig, agent: Agent
 ) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
-    """List the encoders that will never be trained, as they were drawn, by their keys."""
+    """List the keys of encoders that are frozen with random weights."""
     found: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {}
     for name, backbone in agent.networks.backbones.items():
         is_own = name == "critic" and config.critic.extractor is not None
@@ -71,9 +71,9 @@ def _frozen_encoders(
 
 
 def begun_pretraining(config: DictConfig, directory: Path) -> SavedPretraining | None:
-    """Read the pre-training that a run goes on with; None where there is none.
+    """Read the pre-training that a run resumes; None if there is none.
 
     Raises:
-        DamagedCheckpoint: it is over, and its weights are damaged.
+        DamagedCheckpoint: it is finished, and its weights are damaged.
     """
     return None if config.resume is None else Files(directory).saved()

@@ -1,4 +1,4 @@
-"""Displays: which machine has none, told without importing torch or an environment."""
+"""Checks for GPUs and displays, without importing torch or an environment."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ _DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, Windows' Linux,
 
 
 def refuse_missing_device(name: str) -> None:
-    """Refuse a GPU on a Linux machine without any GPU driver; torch has the last word elsewhere.
+    """Refuse a GPU on a Linux machine without any GPU driver; elsewhere torch decides.
 
     Raises:
         ValueError: there is no such device.
@@ -23,7 +23,7 @@ _REMEDY = "film an episode instead with video=true"
 
 
 def check_display(render_mode: str | None) -> None:
-    """Refuse a window on a Linux machine without a display; elsewhere there is one.
+    """Refuse a window on a Linux machine without a display; elsewhere assume one.
 
     Raises:
         ValueError: there is none; names the remedy.
@@ -33,10 +33,10 @@ def check_display(render_mode: str | None) -> None:
 
 
 def check_window() -> None:
-    """Refuse a window that nobody sees: SDL draws into memory where it cannot reach a display.
+    """Refuse an invisible window: SDL renders into memory if it cannot reach a display.
 
     Raises:
-        ValueError: it does so now, and was not told to.
+        ValueError: SDL does so now, and was not asked to.
     """
     pygame = sys.modules.get("pygame")
     if pygame is None or os.environ.get("SDL_VIDEODRIVER") or not pygame.display.get_init():
@@ -49,9 +49,9 @@ def check_window() -> None:
 
 
 def draw_in_memory() -> None:
-    """Have SDL look for neither display nor sound where frames are all that is wanted.
+    """Keep SDL from opening a display or sound device when only frames are needed.
 
-    It complains on stderr about what a server lacks. Call before an environment is made.
+    It prints errors on servers without them. Call before an environment is made.
     """
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     if not _has_display():

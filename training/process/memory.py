@@ -1,4 +1,4 @@
-"""How much memory there is to take."""
+"""Free memory of this process, and glibc's settings for keeping it."""
 
 import ctypes
 import sys
@@ -34,9 +34,9 @@ _MEMINFO = Path("/proc/meminfo")
 
 
 def free_memory() -> int | None:
-    """Say how many bytes this process can still take; None where the system does not tell.
+    """Return how many bytes this process can still allocate; None if unknown.
 
-    What a container may take counts, where its limit is the narrower one.
+    A container's limit counts if it is lower.
     """
     found = [_free_in_machine(), _free_in_container()]
     return min((size for size in found if size is not None), default=None)
@@ -68,6 +68,6 @@ def _free_in_container() -> int | None:
             counts = dict(line.split() for line in (_CGROUP / statistics).read_text().splitlines())
         except (OSError, ValueError):
             continue
-        # The page cache is given up before anything else.
+        # The kernel reclaims the page cache first.
         return None if most == "max" else max(0, int(most) - taken + int(counts.get(cache, 0)))
     return None

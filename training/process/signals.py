@@ -1,4 +1,4 @@
-"""Stop signals: the first asks to finish what is under way, a second one interrupts at once."""
+"""Stop signals: the first asks to finish the current work, a second interrupts at once."""
 
 import signal
 import time
@@ -8,32 +8,31 @@ from types import FrameType
 from typing import Any
 
 _PATIENCE = 4.0
-"""Seconds after a stop signal in which the iteration or evaluation under way may still end."""
+"""Seconds after a stop signal in which the current iteration or evaluation may finish."""
 
 
 class StopRequest:
     """Whether, by which signal and when the run was asked to stop."""
 
     def __init__(self) -> None:
-        """Begin unasked."""
         self.number: int | None = None
         self._asked_at = 0.0
 
     def ask(self, number: int) -> None:
-        """Take the signal's number."""
+        """Record the signal's number."""
         self.number, self._asked_at = number, time.monotonic()
 
     def __bool__(self) -> bool:
         return self.number is not None
 
     def is_overdue(self) -> bool:
-        """Tell whether what is under way has had its time and must be given up."""
+        """Tell whether the current work has exceeded its time and must be abandoned."""
         return self.number is not None and time.monotonic() - self._asked_at > _PATIENCE
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Keep the first SIGINT or SIGTERM for the loop to see; later ones act as usual."""
+    """Record the first SIGINT or SIGTERM for the loop; later ones act as usual."""
     request = StopRequest()
     kept: dict[int, Any] = {}
 
@@ -46,7 +45,7 @@ def stop_requests() -> Iterator[StopRequest]:
         restore()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Ignored by whoever began the process, or handled by what is not Python: theirs to keep.
+        # Ignored by the parent process, or handled outside Python: leave it.
         if signal.getsignal(number) in (signal.SIG_IGN, None):
             continue
         try:

@@ -9,15 +9,15 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 _SMALL_NETWORK = 500_000
-"""Parameters up to which one thread beats several: waking them costs more than they save."""
+"""Parameters up to which one thread is faster: waking several costs more than they save."""
 
 
 @contextmanager
 def drawing(seed: int) -> Iterator[None]:
-    """Draw weights from PyTorch's default generator, the same ones on every number of threads.
+    """Draw weights from PyTorch's default generator, the same for any number of threads.
 
-    An orthogonal draw is a QR decomposition, whose last bits depend on the number of threads: it is
-    one here. Generator and number are afterwards what they were.
+    Orthogonal initialization is a QR decomposition, whose last bits depend on the number of
+    threads: here it is one. Generator and number of threads are restored afterwards.
     """
     count = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -32,7 +32,7 @@ def drawing(seed: int) -> Iterator[None]:
 def set_num_threads(setting: int | str, network: nn.Module) -> None:
     """Give PyTorch `setting` threads; `auto` is one for small networks, every core for large ones.
 
-    Numpy acts on a handful of rows: its linear algebra always gets one thread, because several
+    Numpy acts on few rows: its linear algebra always gets one thread, because several
     would wait for each other at every step (measured: 80 times slower beside another busy process).
     """
     if setting == "auto":

@@ -1,4 +1,4 @@
-"""Run directories: one process at a time, and none left behind by a run that never began."""
+"""Run directories: one process at a time, removed if the run never began."""
 
 import math
 import os
@@ -26,9 +26,9 @@ _NO_PARAMETERS = ("run_dir", "resume", "trusted_packages")
 
 
 def command() -> str | None:
-    """Write the command that repeats this run in a directory of its own; of a sweep, its one job.
+    """Return the command that repeats this run in a new directory; in a sweep, this job alone.
 
-    None where no command line started it.
+    None if no command line started it.
     """
     if not HydraConfig.initialized():
         return None
@@ -49,10 +49,10 @@ def begin_records(
     saved: Mapping[str, Any] | None,
     versions: Mapping[str, str],
 ) -> TensorBoard | NoTensorBoard:
-    """Write the configuration, and open the curves where the run stands: at its start or later.
+    """Write the configuration, and open TensorBoard at the run's current step.
 
     Args:
-        saved: what the run goes on from, which tells how far the curves went; None for a new one.
+        saved: the checkpoint state to resume from, with the curves' position; None for a new run.
     """
     stored = {**plain(config), "resume": None, "run_dir": str(directory)}
     replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
@@ -71,7 +71,7 @@ def introduce(
     config: Mapping[str, Any],
     versions: Mapping[str, str],
 ) -> None:
-    """Tell TensorBoard what a run was begun with: its command, versions and hyper-parameters."""
+    """Log the run's command, versions and hyper-parameters to TensorBoard."""
     now = time.time()
     line = command() or "# begun from Python; config.yaml holds the whole configuration"
     rows = "\n".join(f"| {name} | {version} |" for name, version in versions.items())
@@ -83,7 +83,7 @@ def introduce(
 
 try:
     import fcntl
-except ImportError:  # Windows: directories are not guarded there
+except ImportError:  # Windows: directories are not locked there
     fcntl = None  # type: ignore[assignment]
 
 
@@ -93,10 +93,10 @@ class Occupied(ValueError):
 
 @contextmanager
 def claimed(run_directory: Path) -> Iterator[None]:
-    """Hold a run directory; the system lets go of it when the process ends, however it does.
+    """Lock a run directory; the system releases it however the process ends.
 
     Raises:
-        Occupied: another process holds it.
+        Occupied: another process has locked it.
     """
     if fcntl is None:
         yield
@@ -116,18 +116,18 @@ def claimed(run_directory: Path) -> Iterator[None]:
 
 
 def finished(run_directory: Path, *, total_env_steps: int) -> tuple[int, float] | None:
-    """Return steps and score of a run that has taken all its steps; None where some are left."""
+    """Return steps and score of a finished run; None if steps are left."""
     try:
         summary = read_json(run_directory / "summary.json")
         steps, evaluation = int(summary["env_steps"]), summary["evaluation"] or {}
         is_over = summary["status"] == "finished" and steps >= total_env_steps
         return (steps, float(evaluation.get("return_mean", math.nan))) if is_over else None
     except (OverflowError, OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None  # the checkpoints know
+        return None  # the checkpoints decide
 
 
 def discard(run_directory: Path) -> None:
-    """Remove the directory of a run that never began, unless it holds more or is in use."""
+    """Remove the directory of a run that never began, unless it holds other files or is in use."""
     if not run_directory.is_dir() or any(p.name != ".hydra" for p in run_directory.glob("*")):
         return
     with suppress(Occupied, OSError), claimed(run_directory):

@@ -20,9 +20,9 @@ Source = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]] | None
 
 
 def build_policy(config: DictConfig, env: Source) -> Policy:
-    """Build a policy for the configured environment, or for one of the caller's.
+    """Build a policy for the configured environment, or for the caller's.
 
-    It is untrained, but for the weights that the configuration names.
+    It is untrained, except for weights that the configuration names.
     """
     environments = _environments(config, env)
     try:

@@ -1,4 +1,4 @@
-"""What a run says of itself before it begins: what is trained, where, how large, and by what."""
+"""The header of a run: what is trained, where, how large, and by which losses."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +30,11 @@ _COUNTS = 3
 
 @dataclass(frozen=True)
 class TableRow:
-    """A line of the table; numbers as text, empty where there is none.
+    """A line of the table; empty text for missing numbers.
 
     Attributes:
-        field: pixels of the image, height and width, that one output sees.
-        stride: pixels between the fields of two neighbours.
+        field: receptive field of one output, height and width in pixels.
+        stride: pixels between the receptive fields of two neighbouring outputs.
     """
 
     name: str
@@ -45,13 +45,13 @@ class TableRow:
     stride: str = ""
 
     def cells(self) -> tuple[str, ...]:
-        """Write every column."""
+        """Return the text of every column."""
         count = "" if self.parameters is None else f"{self.parameters:,}"
         return (self.name, self.kind, self.output, count, self.field, self.stride)
 
 
 def outline(agent: Agent) -> str:
-    """Write a table of the agent's networks: outputs, parameters, what convolutions see.
+    """Write a table of the agent's networks: outputs, parameters, receptive fields.
 
     A network without convolutions takes one line for each part.
     """
@@ -69,7 +69,7 @@ def outline(agent: Agent) -> str:
 
 
 def _table(rows: Sequence[TableRow]) -> str:
-    """Align the columns; titles only where there are fields to explain."""
+    """Align the columns; with titles only if there are receptive fields."""
     lines = [row.cells() for row in rows]
     if any(row.field for row in rows):
         lines.insert(0, _TITLES)
@@ -84,7 +84,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _inputs(backbone: Backbone) -> Iterator[TableRow]:
-    """Say what is observed, part by part."""
+    """List the observation's parts."""
     inputs = backbone.inputs
     if not isinstance(inputs, DictInput):
         yield TableRow("observation", inputs.kind, written(inputs.shape), None)
@@ -100,7 +100,7 @@ def _backbone(prefix: str, backbone: Backbone) -> Iterator[TableRow]:
 
 
 def _critic(actor: Backbone, critic: Backbone) -> Iterator[TableRow]:
-    """Leave out a critic's layers where they are the actor's once more."""
+    """Leave out a critic's layers if they equal the actor's."""
     rows, others = list(_backbone("critic ", critic)), list(_backbone("critic ", actor))
     if rows != others:
         yield from rows
@@ -110,7 +110,7 @@ def _critic(actor: Backbone, critic: Backbone) -> Iterator[TableRow]:
 
 
 def _head(name: str, head: nn.Module) -> TableRow:
-    """Show how many numbers a head makes of a summary, of each action where it values actions."""
+    """Show a head's output size, for action values that of each action."""
     width = ""
     if isinstance(head, EpsilonGreedyHead):
         width = written(head.value_head.layers.output_shape)
@@ -130,7 +130,7 @@ def _count(module: nn.Module) -> int:
 
 
 def _extractor(name: str, extractor: nn.Module, shape: Shapes) -> Iterator[TableRow]:
-    """Show an extractor, what it is made of, and layers if there are convolutions among them."""
+    """Show an extractor, its inner extractors, and its layers if there are convolutions."""
     layers = _layers(extractor, shape)
     indent = " " * (len(name) - len(name.lstrip()) + 2)
     named = extractor.extractor if isinstance(extractor, Joined) else extractor
@@ -147,7 +147,7 @@ def _extractor(name: str, extractor: nn.Module, shape: Shapes) -> Iterator[Table
 
 @torch.no_grad()
 def _layers(extractor: nn.Module, shape: Shapes) -> list[TableRow]:
-    """Run a row of zeros through an extractor; return a row for each layer, and one for the end."""
+    """Run zeros through an extractor; return a row for each layer, and one for the output."""
     found: list[TableRow] = []
     see = _Sight()
     hooks = [
@@ -174,19 +174,19 @@ def _zeros(shape: Shapes, device: torch.device | None) -> Observations:
 
 
 class _Sight:
-    """What one output sees, followed through layers one after another.
+    """Receptive field of one output, through successive layers.
 
         field += (kernel - 1) * dilation * stride before;  stride *= its own
 
-    Where a network has branches, the sum is that of all of them.
+    In a network with branches, the sum runs over all of them.
     """
 
     def __init__(self) -> None:
-        """See one pixel."""
+        """Start at one pixel."""
         self.field, self.stride = [1, 1], [1, 1]
 
     def through(self, layer: Any) -> tuple[str, str]:
-        """Go on through a layer with a kernel; return field and stride, written."""
+        """Pass through a layer with a kernel; return field and stride as text."""
         dilations = _pair(getattr(layer, "dilation", 1))
         for axis, (kernel, stride, dilation) in enumerate(
             zip(_pair(layer.kernel_size), _pair(layer.stride), dilations, strict=True)
@@ -200,7 +200,7 @@ class _Sight:
 def _note(
     found: list[TableRow], sight: _Sight, layer: nn.Module, arguments: Any, output: Any
 ) -> None:
-    """Write a layer down: convolutions, pools, and whatever else has weights."""
+    """Record a layer: convolutions, pooling, and any other layer with weights."""
     if not isinstance(output, Tensor):
         return
     row = TableRow(_name(layer), "", written(output.shape[1:]), _count(layer))
@@ -225,11 +225,11 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 _LARGE = 1_500_000
-"""Parameters from which the fused optimizer beats compiled code (NatureCNN, 1.7 million)."""
+"""Parameters from which the fused optimizer is faster than compiled code (NatureCNN: 1.7M)."""
 
 
 def header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
-    """Say what is trained and where, layer by layer, how large it is, and which losses train it."""
+    """Describe what is trained and where, layer by layer, its size and the losses that train it."""
     parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
     return (
         f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
@@ -242,7 +242,7 @@ def header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> s
 
 
 def _compilation(agent: Agent, size: int) -> str:
-    """Say what compiling costs, and where it was measured not to pay."""
+    """Warn of the compilation time, and of networks that are slower compiled (measured)."""
     slow = []
     if any(isinstance(module, Memory) and not module.compilable for module in agent.modules()):
         slow.append("a recurrent memory")
@@ -257,7 +257,7 @@ def _compilation(agent: Agent, size: int) -> str:
 
 
 def _gradients(agent: Agent) -> str:
-    """Write `extractor <- actor, critic; ...`: every module and the losses that train it."""
+    """Write `extractor <- actor, critic; ...`: each part and the losses that train it."""
     networks = agent.networks
     frozen = {f"{name}.extractor": _frozen(each) for name, each in networks.backbones.items()}
     return "; ".join(

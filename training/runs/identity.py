@@ -1,4 +1,4 @@
-"""What a process must have in common with a run to go on with it bit for bit."""
+"""What must be equal to resume a run bit for bit."""
 
 import functools
 import hashlib
@@ -19,7 +19,7 @@ from training.building.instantiation import plain
 
 _LIBRARIES = ("neurl", "torch", "gymnasium", "numpy", "hydra-core")
 _ENGINES = {"box2d": "Box2D", "mujoco": "mujoco", "atari": "ale-py", "minatar": "MinAtar"}
-"""Distributions that simulate environments of Gymnasium's and ours, by these' modules."""
+"""Distributions that simulate Gymnasium's environments and ours, by the environment's module."""
 
 
 def identity(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def identity(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> dict
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say in words, one line each, why what was saved cannot be continued exactly here."""
+    """List, one line each, why a saved run cannot be resumed exactly here."""
     lines = []
     if saved["configuration"] != now["configuration"]:
         lines.append("config.yaml: is not the one that the checkpoint was written with")
@@ -51,13 +51,13 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def digest(config: Mapping[str, Any]) -> str:
-    """Sum up every value that must not change while a run is resumed."""
+    """Hash every value that must not change when a run is resumed."""
     fixed = {key: value for key, value in leaves(config) if not is_changeable(key)}
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Versions of the packages that results depend on."""
     return {"python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}}
 
 
@@ -77,7 +77,7 @@ def environment_versions(config: DictConfig) -> dict[str, str]:
 
 @functools.cache
 def _distributions() -> Mapping[str, list[str]]:
-    """Look once which distributions modules come from: it reads the list of every one's files."""
+    """Map modules to distributions, once: it reads every distribution's file list."""
     return importlib.metadata.packages_distributions()
 
 

@@ -1,4 +1,4 @@
-"""Where a run stands: its counters, scores and times, and when the next things are due."""
+"""A run's progress: its counters, scores and times, and when the next events are due."""
 
 import math
 import time
@@ -13,7 +13,7 @@ Occasion = Literal["evaluation", "checkpoint", "tracking"]
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often things happen, in environment steps; 0 is never."""
+    """Intervals of evaluations and checkpoints, in environment steps; 0 is never."""
 
     evaluation: int
     checkpoint: int
@@ -21,14 +21,14 @@ class Intervals:
 
 
 class Due:
-    """Says whether a multiple of an interval was reached or passed since it was last marked.
+    """Tells whether a multiple of an interval was reached or passed since the last mark.
 
     Attributes:
         next: steps before which nothing is due.
     """
 
     def __init__(self, intervals: Intervals) -> None:
-        """Begin at step 0, where nothing is due."""
+        """Start at step 0, where nothing is due."""
         self._intervals: dict[str, int] = asdict(intervals)
         self._reached = dict.fromkeys(self._intervals, 0)
         self._look_ahead()
@@ -45,17 +45,17 @@ class Due:
         return steps >= self._next[what]
 
     def mark(self, what: str, steps: int) -> None:
-        """Say that it was done."""
+        """Mark it as done."""
         interval = self._intervals[what]
         self._reached[what] = steps // interval if interval else 0
         self._look_ahead()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was reached, and by which intervals it is counted."""
+        """Return the steps reached and the intervals."""
         return {"intervals": dict(self._intervals), "reached": dict(self._reached)}
 
     def load_state_dict(self, state: Mapping[str, Any], steps: int) -> None:
-        """Go on; an interval that has changed counts from here."""
+        """Resume; a changed interval counts from here."""
         for what, interval in self._intervals.items():
             if state["intervals"][what] == interval:
                 self._reached[what] = state["reached"][what]
@@ -66,7 +66,7 @@ class Due:
 
 @dataclass
 class Progression:
-    """Everything that `summary.json` reports of a run's course, over all its sessions."""
+    """Everything that `summary.json` reports about a run, over all its sessions."""
 
     env_steps: int = 0
     updates: int = 0
@@ -123,7 +123,7 @@ class Progression:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Progression":
-        """Go on from what was saved, in one more session."""
+        """Resume from a saved state, in a new session."""
         scores = {
             name: None if state[name] is None else Evaluation.from_state_dict(state[name])
             for name in ("evaluation", "best")

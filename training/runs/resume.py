@@ -1,4 +1,4 @@
-"""What a run is to go on from, and what must be said or refused before it does."""
+"""The checkpoint that a run resumes from, and the checks and notices before it does."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,10 +21,10 @@ from training.stream.episodes import InvalidExperience
 
 @contextmanager
 def as_written(directory: Path) -> Iterator[None]:
-    """Turn what a checkpoint of another making breaks into a refusal.
+    """Turn errors from an incompatible checkpoint into `DamagedCheckpoint`.
 
     Raises:
-        DamagedCheckpoint: something is missing, or is not what it should be.
+        DamagedCheckpoint: something is missing or invalid.
     """
     try:
         yield
@@ -38,25 +38,25 @@ def as_written(directory: Path) -> Iterator[None]:
 
 
 class SavedRun:
-    """The last checkpoint of a run that goes on.
+    """The last checkpoint of a run that is resumed.
 
     Attributes:
         checkpoint: as `Run` saved it.
-        state: of that.
+        state: of the checkpoint.
         threads: of the process that saved it.
     """
 
     def __init__(self, directory: Path, checkpoint: Checkpoint) -> None:
-        """Take what `open_checkpoint` found."""
+        """Wrap the result of `open_checkpoint`."""
         self.directory, self.checkpoint = directory, checkpoint
         self.state: Mapping[str, Any] = checkpoint.state
         self.threads = max(1, int(self.state["identity"]["threads"]))
 
     def refuse(self, now: Mapping[str, Any]) -> None:
-        """Refuse to go on with another network, environment, package version or thread count.
+        """Refuse to resume with another network, environment, package version or thread count.
 
         Raises:
-            ValueError: with every difference, one a line.
+            ValueError: with every difference, one per line.
         """
         with as_written(self.directory):
             found = differences(self.state["identity"], now)
@@ -68,7 +68,7 @@ class SavedRun:
             )
 
     def notices(self, config: DictConfig, agent: Agent, exact: Sequence[bool]) -> list[str]:
-        """Say from where the run goes on, and what will not be as if it had never stopped."""
+        """Say where the run resumes, and what will differ from an uninterrupted run."""
         at, before = self.state["env_steps"], self.state["total_env_steps"]
         lines = [f"goes on from {at:,} steps"]
         lost = [str(index) for index, is_exact in enumerate(exact) if not is_exact]
@@ -99,7 +99,7 @@ def open_run(directory: Path) -> SavedRun:
     """Open the last checkpoint of a run.
 
     Raises:
-        DamagedCheckpoint: none is whole.
+        DamagedCheckpoint: none is intact.
     """
     checkpoints = directory / "checkpoints" / "last"
     try:
@@ -116,7 +116,7 @@ def open_run(directory: Path) -> SavedRun:
 
 
 def _schedules(config: DictConfig) -> list[tuple[str, str]]:
-    """List the keys that say how a number moves over the run."""
+    """List the keys of schedules over the run."""
     agent = [(f"agent.{key}", kind) for key, kind in config.agent.items() if "_schedule" in key]
     moves = {
         "agent.epsilon": config.agent.get("epsilon") != config.agent.get("final_epsilon"),

@@ -1,4 +1,4 @@
-"""The life of a run: train, watch, evaluate, save, go on, summarise."""
+"""The life of a run: train, log, evaluate, save, resume, summarise."""
 
 import time
 import warnings
@@ -28,24 +28,24 @@ _RETURN_WINDOW = 100
 """Episodes in the running average of the training return."""
 _MAX_LOST_ITERATIONS = 3
 _COUNTED = tuple(zip(COUNTS, (1, 0), strict=True))
-"""Gradient steps taken and skipped; who does not report them takes one an iteration."""
+"""Tags of gradient steps taken and skipped; without them, one step per iteration."""
 
 
 class Diverged(RuntimeError):
-    """The networks have left what numbers can hold; their last finite weights are kept."""
+    """The networks diverged; the last finite weights are kept."""
 
 
 class Run:
     """One training run and its directory.
 
     Leaves `checkpoints/last` and `checkpoints/best`, event files and `summary.json`, which is
-    rewritten at each evaluation and last of all. `checkpoints/last` holds all that the run depends
-    on, from its first step on: `restore` continues it bit for bit.
+    rewritten at each evaluation and at the end. `checkpoints/last` holds everything that the run
+    depends on: `restore` resumes it bit for bit.
 
     Attributes:
-        at: where the run stands.
+        at: the run's progress.
         plays_best: whether the agent's weights are those of `checkpoints/best`.
-        stopped_by: the number of the signal that ended `train`; None where it ended by itself.
+        stopped_by: the number of the signal that ended `train`; None if it ended by itself.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Run:
         """Take the parts.
 
         Args:
-            identity: what a process must have in common with this one to go on with the run.
-            facts: go into the summary as they are (seed, parameters, versions).
+            identity: what must be equal to resume the run.
+            facts: copied into the summary (seed, parameters, versions).
         """
         self._agent, self._collector = agent, collector
         self._evaluator, self._films, self._telemetry = evaluator, films, telemetry
@@ -83,7 +83,7 @@ class Run:
         self._identity, self._facts = identity, facts
         self._history = EpisodeHistory(_RETURN_WINDOW)
         self._due = Due(intervals)
-        self._unlogged: Iteration | None = None  # the latest, until it is on the curves
+        self._unlogged: Iteration | None = None  # the latest, until it is logged
         self._last_look = Look()
         self._lost_iterations, self._lost_since = 0, 0
         self._clipping = ClippingWatch(agent.optimizer.max_grad_norm)
@@ -93,17 +93,17 @@ class Run:
 
     @property
     def saved_env_steps(self) -> int | None:
-        """Where `checkpoints/last` stands; None before there is one."""
+        """Environment steps of `checkpoints/last`; None before there is one."""
         return self._archive.env_steps
 
     # ---- training
 
     def train(self) -> Status:
-        """Train to the end or until asked to stop; return how it went.
+        """Train to the end or until asked to stop; return the outcome.
 
-        The first SIGINT or SIGTERM finishes the iteration, saves and returns; where that takes too
-        long, the iteration is given up and what was saved before stands. A second one interrupts at
-        once.
+        The first SIGINT or SIGTERM finishes the iteration, saves and returns. If that takes too
+        long, the iteration is abandoned and the last checkpoint stands. A second signal interrupts
+        at once.
         """
         status: Status = "failed"
         self._write_summary("running")
@@ -117,10 +117,10 @@ class Run:
             status = "interrupted"
             raise
         except (InvalidExperience, EnvironmentFailure):
-            # The weights are whole: none of these leaves a step half taken.
+            # The weights are consistent: none of these interrupts a gradient step.
             has_moved = self.at.env_steps > (self.saved_env_steps or 0)
             if has_moved and not self.plays_best:
-                with suppress(EnvironmentFailure, OSError):  # what happened first is what is told
+                with suppress(EnvironmentFailure, OSError):  # the first error is reported
                     self._save_last()
             raise
         finally:
@@ -133,7 +133,7 @@ class Run:
     def _train(self, stop: StopRequest) -> Status:
         try:
             if self.saved_env_steps is None:
-                self._save_last()  # from now on the run can go on, whatever happens
+                self._save_last()  # from now on the run can be resumed
             self._look_around()  # what was due when the run was interrupted
             if stop:
                 return "interrupted"
@@ -174,7 +174,7 @@ class Run:
             self._progress.update(at.env_steps, self._history.return_mean)
         if at.env_steps < self._due.next and at.env_steps < self._total:
             return
-        # A round without a gradient step has no losses to show: the next one with some does.
+        # An iteration without a gradient step has no losses: the next one with losses is logged.
         if self._due("tracking", at.env_steps) and (taken or skipped or not at.updates):
             self._due.mark("tracking", at.env_steps)
             self._log()
@@ -182,7 +182,7 @@ class Run:
         self._look_around()
 
     def _look_around(self) -> None:
-        """Evaluate and save where that is due; the end of the run has its own way."""
+        """Evaluate and save if due; the end of the run is handled separately."""
         steps, is_best = self.at.env_steps, False
         if steps >= self._total:
             return
@@ -199,7 +199,7 @@ class Run:
             self._save_last()
 
     def _lose(self) -> None:
-        """Stop where nothing is learnt any more, because no gradient is finite."""
+        """Stop if nothing is learnt any more, because no gradient is finite."""
         self._lost_iterations += 1
         if self._lost_iterations >= _MAX_LOST_ITERATIONS:
             raise Diverged(
@@ -209,7 +209,7 @@ class Run:
                 "optimizer.max_grad_norm, or set normalize_rewards=true"
             )
 
-    # ---- watching
+    # ---- evaluation
 
     def _log(self) -> None:
         if self._unlogged is None:
@@ -229,10 +229,10 @@ class Run:
         self._tensorboard.scalars(values, self.at.env_steps, time.time())
 
     def _look_inside(self) -> None:
-        """Measure the networks beside each evaluation, while the trajectory is there.
+        """Log diagnostics of the networks with each evaluation, from the latest trajectory.
 
-        What was measured at the end is shown when the run has been saved, as all of its end: a run
-        that goes on from there, for longer, must not find it on the curves.
+        At the end they are logged after the run is saved: a run resumed from there with more
+        steps must not have them on its curves.
         """
         is_last = self.at.env_steps >= self._total
         trajectory = self._collector.trajectory
@@ -251,10 +251,10 @@ class Run:
             self._tensorboard.picture(tag, picture, self.at.env_steps)
 
     def _evaluate(self, episodes: int) -> bool:
-        """Evaluate, report, and keep the weights if none were better; tell whether they are."""
+        """Evaluate, report, and save the weights if they are the best; tell whether they are."""
         at = self.at
         found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
-        if not self.plays_best:  # earlier weights have their point on the curve already
+        if not self.plays_best:  # earlier weights have their point already
             self._scalars(found.scalars())
         steps = at.best_env_steps if self.plays_best else at.env_steps
         self._films.record(self._agent, self._tensorboard, steps)
@@ -286,7 +286,7 @@ class Run:
         self._evaluate(episodes)
         if self.plays_best:
             at.best = at.evaluation
-        elif at.evaluation and at.best not in (None, at.evaluation):  # of few: luck chose it too
+        elif at.evaluation and at.best not in (None, at.evaluation):  # chosen by luck too
             at.best = self._archive.evaluate_best(self._evaluator, episodes, at) or at.best
             self._keep_if_best(at.evaluation)
 
@@ -305,7 +305,7 @@ class Run:
         except OSError as error:  # a full disk must not end training
             warnings.warn(f"summary.json not written: {error}", RuntimeWarning, stacklevel=2)
 
-    # ---- saving and going on
+    # ---- saving and resuming
 
     def _save_last(self) -> None:
         """Save everything that the run depends on."""
@@ -330,7 +330,7 @@ class Run:
         self._archive.save_last(self.at, tensors=tensors, state=state, must_succeed=must_succeed)
 
     def restore(self, saved: Checkpoint) -> list[bool]:
-        """Go on from `checkpoints/last`; tell which environments are exactly where they were.
+        """Resume from `checkpoints/last`; tell which environments are restored exactly.
 
         Raises:
             DamagedCheckpoint: a chunk has changed since it was opened.
@@ -349,7 +349,7 @@ class Run:
         self._history.load_state_dict(state["history"])
         unlogged = state["unlogged"]
         self._unlogged = unlogged and Iteration.from_state_dict(unlogged)
-        self._last_look = Look(state.get("look", {}))  # pictures are not kept
+        self._last_look = Look(state.get("look", {}))  # images are not saved
         self._lost_iterations, self._lost_since = state["lost"]
         self._archive.go_back(self.at, saved)
         self._progress.update(self.at.env_steps, self._history.return_mean)

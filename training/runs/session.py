@@ -1,4 +1,4 @@
-"""One training session: builds a run from its configuration, trains it, and reports."""
+"""One training session: builds a run from its configuration, trains it and reports."""
 
 import math
 import shlex
@@ -83,7 +83,7 @@ def _build_run(
     environments: VectorEnv[Any, Any, Any],
     stack: ExitStack,
 ) -> Run:
-    """Build everything; `stack` closes what is open when it is left."""
+    """Build everything; `stack` closes it on exit."""
     directory = Path(config.run_dir)
     evaluator = build_evaluator(config)
     stack.callback(evaluator.close)
@@ -150,17 +150,17 @@ def _build_run(
 def _earlier(
     config: DictConfig, directory: Path
 ) -> tuple[SavedRun | None, SavedPretraining | None]:
-    """Read what a run goes on from: its training, or else its pre-training, or else nothing.
+    """Read what a run resumes from: its training, its pre-training, or nothing.
 
     Raises:
-        ValueError: a new run would be trained over another, or no checkpoint is whole.
+        ValueError: a new run would overwrite another, or no checkpoint is intact.
     """
     saved = _saved(config, directory)
     begun = None if saved is not None else begun_pretraining(config, directory)
     if config.resume is not None and saved is None and begun is None:
         print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
     if config.resume is None and any(directory.glob("*/*/manifest*.json")):
-        # Looked at before, but another process may have trained here in between.
+        # Checked before, but another process may have trained here in between.
         raise ValueError(f"run_dir: {directory} holds a run already; choose another")
     return saved, begun
 
@@ -178,7 +178,7 @@ def build_session_agent(
     environments: VectorEnv[Any, Any, Any],
     saved: SavedRun | SavedPretraining | None,
 ) -> Agent:
-    """Build the agent of a session, and give the process the threads that it computes with."""
+    """Build the agent of a session, and set the process's number of threads."""
     agent = build_agent(
         config,
         environments.single_observation_space,
@@ -186,16 +186,16 @@ def build_session_agent(
         num_envs=config.env.num_envs,
     )
     refuse_large_replay(agent, environments.single_observation_space)
-    # A run goes on with the number of threads it has: sums in another order are other numbers.
+    # A resumed run keeps its number of threads: sums in another order differ.
     set_num_threads(config.num_threads if saved is None else saved.threads, agent)
     return agent
 
 
 def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
-    """Read what the run is to go on from; None where it begins, or begins anew.
+    """Read the checkpoint to resume from; None for a run that starts, or starts again.
 
     Raises:
-        DamagedCheckpoint: no checkpoint is whole.
+        DamagedCheckpoint: no checkpoint is intact.
     """
     checkpoints = directory / "checkpoints" / "last"
     if config.resume is None:
@@ -211,10 +211,10 @@ def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
 
 
 def _report(run: Run, status: Status, directory: Path, trust: Sequence[str]) -> str:
-    """Lay out the closing table: the score and where things are.
+    """Write the closing table: the score and the paths.
 
     Args:
-        trust: what commands need that open the run.
+        trust: the override that commands need to open the run.
     """
     at = run.at
     rows = {"status": f"{status} after {at.env_steps:,} steps, {at.updates:,} updates"}

@@ -1,6 +1,6 @@
-"""Jobs of a sweep, each in a process of its own: none that breaks or is killed harms another.
+"""Jobs of a sweep, each in its own process: one that fails does not affect the others.
 
-Imports no torch: the process of the sweep only waits.
+Imports no torch: the sweep's process only waits.
 """
 
 import json
@@ -19,13 +19,13 @@ from types import FrameType
 from conf.composing.sweeps import OF_ONE_JOB, key_of
 
 _REPORTS = "NEURL_SWEEP_REPORTS"
-"""Environment variable naming the file to which jobs report failures, in whatever process."""
+"""Environment variable with the file to which jobs report failures, from any process."""
 _INTERRUPTED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 
 
 @contextmanager
 def failures() -> Iterator[list[str]]:
-    """Collect what the jobs of a sweep report, one line each, once they are all over."""
+    """Collect the failures that jobs of a sweep report, one line each, at the end."""
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "failed"
@@ -40,11 +40,11 @@ def failures() -> Iterator[list[str]]:
 def run_job(
     script: Path, words: Sequence[str], run_directory: Path, *, trust: Sequence[str]
 ) -> float:
-    """Run one job to its end; return its score, or nan where it failed, which is reported.
+    """Run one job to its end; return its score, or nan if it failed, which is reported.
 
     Args:
-        words: the job's own command line.
-        trust: what a command needs besides to open the run.
+        words: the job's command line.
+        trust: the override that commands need to open the run.
 
     Raises:
         KeyboardInterrupt: the user stopped the job, and so the sweep.
@@ -60,11 +60,11 @@ def run_job(
 
 
 def _ended(command: Sequence[str]) -> int:
-    """Wait for a process, which has time to save when it is stopped; return its exit code."""
+    """Wait for a process, with time to save if stopped; return its exit code."""
     with subprocess.Popen(command) as process, _forwarded(process):
         try:
             return process.wait()
-        except KeyboardInterrupt:  # from a terminal it has reached the job as well
+        except KeyboardInterrupt:  # a terminal sends it to the job too
             try:
                 return process.wait()
             except KeyboardInterrupt:
@@ -74,7 +74,7 @@ def _ended(command: Sequence[str]) -> int:
 
 @contextmanager
 def _forwarded(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Hand SIGTERM on to a process: who ends a sweep means its jobs."""
+    """Forward SIGTERM to a process: stopping a sweep stops its jobs."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         process.send_signal(number)
@@ -103,7 +103,7 @@ def _remedy(run_directory: Path, words: Sequence[str], trust: Sequence[str]) -> 
 
 def _report(line: str) -> None:
     path = os.environ.get(_REPORTS)
-    if path is None:  # a launcher that runs jobs elsewhere: its own report must do
+    if path is None:  # a launcher that runs jobs elsewhere: it reports by itself
         raise RuntimeError(line)
     with open(path, "a", encoding="utf-8") as file:  # one short write: jobs may end together
         file.write(f"{line}\n")

@@ -21,24 +21,24 @@ from training.saving.checkpoint import (
 from training.saving.files import Entry
 
 _KEPT_BEST = 2
-"""Best checkpoints: the run may go on from before the newest one."""
+"""Best checkpoints to keep: the run may be resumed from before the newest one."""
 
 
 class Archive:
     """`checkpoints/last` and `checkpoints/best` of one run.
 
     Attributes:
-        env_steps: where `last` stands; None before there is one.
+        env_steps: of `last`; None before there is one.
     """
 
     def __init__(self, directory: Path, agent: Agent, *, keep_last: int) -> None:
-        """Take the run's directory and the agent, whose tensors go into every checkpoint.
+        """Save the agent's tensors into every checkpoint of the run's directory.
 
-        Its experience goes into `last` alone: only who goes on with the run needs it.
+        Its experience goes into `last` alone: only a resumed run needs it.
         """
         self._last, self._best = (directory / "checkpoints" / name for name in ("last", "best"))
         self._agent, self._keep_last = agent, keep_last
-        self._chunks: Mapping[str, Entry] = {}  # of `last`, written or gone on from
+        self._chunks: Mapping[str, Entry] = {}  # of `last`, written or resumed from
         self.env_steps: int | None = None
 
     def save_last(
@@ -51,10 +51,10 @@ class Archive:
     ) -> None:
         """Save everything.
 
-        A disk that is full costs the checkpoint, not the run: the next one may fit.
+        A full disk costs the checkpoint, not the run: the next one may fit.
 
         Raises:
-            OSError: it could not be saved, and there is no other way to go on from here.
+            OSError: it could not be saved, and no checkpoint to resume from exists.
         """
         experience = self._agent.experience()
         if experience is not None:
@@ -79,7 +79,7 @@ class Archive:
             self.env_steps = at.env_steps
 
     def save_best(self, at: Progression) -> None:
-        """Save the weights, which no evaluation so far has surpassed."""
+        """Save the weights of the best evaluation so far."""
         assert at.best is not None
         state = {"evaluation": at.best.state_dict()}
         try:
@@ -107,7 +107,7 @@ class Archive:
         )
 
     def load_best(self) -> bool:
-        """Give the agent the best weights; False where they cannot be read."""
+        """Load the best weights into the agent; False if they cannot be read."""
         try:
             tensors, _ = load_checkpoint(self._best)
         except DamagedCheckpoint as error:
@@ -119,7 +119,7 @@ class Archive:
     def evaluate_best(
         self, evaluator: Evaluator, episodes: int, at: Progression
     ) -> Evaluation | None:
-        """Evaluate the best weights; None where they cannot be read. The agent keeps its own."""
+        """Evaluate the best weights; None if they cannot be read. The agent keeps its own."""
         own = {name: tensor.clone() for name, tensor in self._agent.state_dict().items()}
         if not self.load_best():
             return None
@@ -129,7 +129,7 @@ class Archive:
             self._agent.load_state_dict(own)
 
     def go_back(self, at: Progression, saved: Checkpoint) -> None:
-        """Go on from what `last` held at `at`; take back a best checkpoint of later steps."""
+        """Resume from `last` at `at`; discard a best checkpoint of later steps."""
         self.env_steps, self._chunks = at.env_steps, saved.chunks.entries
         if at.best is None or roll_back(self._best, at.best_env_steps):
             return
@@ -143,5 +143,5 @@ class Archive:
 
 
 def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put a part's name before its tensors', as `part_of` takes it off again."""
+    """Prefix tensor names with their part's name; `part_of` removes it."""
     return {f"{part}.{name}": tensor for name, tensor in tensors.items()}

@@ -1,7 +1,7 @@
-"""Checkpoints: pickle-free, checksummed, replaced atomically, with older ones to fall back on.
+"""Checkpoints: pickle-free, checksummed, replaced atomically, with older ones as fallback.
 
-A checkpoint is a manifest that names its files with sizes and SHA-256 sums, and carries a sum of
-its own. `manifest.json` is the newest; older ones stand beside it as `manifest-<step>.json`. New
+A checkpoint is a manifest that lists its files with sizes and SHA-256 sums, and has a checksum of
+its own. `manifest.json` is the newest; older ones are `manifest-<step>.json`. New
 files never overwrite those that a manifest names, and `manifest.json` is replaced last, in one
 rename: whenever the process dies, the directory holds a complete checkpoint. Chunks
 (`training.saving.checkpoint`) are files that several checkpoints share.
@@ -46,19 +46,19 @@ _FILE = re.compile(r"chunk-[\w-]+\.safetensors")
 
 
 class SavedChunks(Mapping[str, dict[str, Tensor]]):
-    """The chunks of one checkpoint, read and verified whenever one is looked up.
+    """The chunks of one checkpoint, each read and verified on access.
 
-    One of them fits into memory beside what is made of them; all of them may not.
+    One chunk fits into memory beside the replay buffer; all of them may not.
 
     Attributes:
-        entries: of the files, by the chunks' names.
+        entries: manifest entries of the files, by chunk name.
     """
 
     def __init__(self, directory: Path, entries: Mapping[str, Entry]) -> None:
-        """Take what a manifest says of them.
+        """Read a manifest's entries.
 
         Raises:
-            DamagedCheckpoint: a file would lie elsewhere.
+            DamagedCheckpoint: a file would be outside the directory.
         """
         for entry in entries.values():
             if not _FILE.fullmatch(entry["file"]):
@@ -66,12 +66,12 @@ class SavedChunks(Mapping[str, dict[str, Tensor]]):
         self._directory, self.entries = directory, dict(entries)
 
     def __getitem__(self, name: str) -> dict[str, Tensor]:
-        """Read one; raises `DamagedCheckpoint` where it has changed since `verify`."""
+        """Read a chunk; raises `DamagedCheckpoint` if it has changed since `verify`."""
         entry = self.entries[name]
         return safetensors.torch.load(read_verified(self._directory / entry["file"], entry))
 
     def __iter__(self) -> Iterator[str]:
-        """Go through the names as they were saved."""
+        """Iterate over the names in the order saved."""
         return iter(self.entries)
 
     def __len__(self) -> int:
@@ -79,21 +79,21 @@ class SavedChunks(Mapping[str, dict[str, Tensor]]):
         return len(self.entries)
 
     def verify(self) -> None:
-        """Read every byte of all of them, and keep none.
+        """Read and check every byte, without keeping any.
 
         Raises:
-            DamagedCheckpoint: one is not what was written.
-            OSError: one cannot be read.
+            DamagedCheckpoint: a chunk is not as it was written.
+            OSError: a chunk cannot be read.
         """
         for entry in self.entries.values():
             verify(self._directory / entry["file"], entry)
 
 
 def file_of(name: str) -> str:
-    """Name the file of a chunk, as far as no other has that name.
+    """Name the file of a chunk, before making the name unique.
 
     Raises:
-        ValueError: the chunk's own name cannot be part of one.
+        ValueError: the chunk's name cannot be part of a file name.
     """
     file = f"chunk-{name}.safetensors"
     if not _FILE.fullmatch(file):
@@ -104,7 +104,7 @@ def file_of(name: str) -> str:
 def still_there(
     directory: Path, chunks: Mapping[str, Chunk], known: Mapping[str, Entry]
 ) -> dict[str, Entry]:
-    """Return those of the known files that hold one of these chunks, as far as sizes tell."""
+    """Return the known files that hold one of these chunks, judged by size."""
     found = {}
     for name in chunks.keys() & known.keys():
         with suppress(OSError):
@@ -124,7 +124,7 @@ def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def bytes_of(chunk: Chunk) -> int:
-    """Tell how many bytes of numbers a chunk has, without encoding it."""
+    """Return the bytes of a chunk's tensors, without encoding it."""
     return sum(tensor.numel() * tensor.element_size() for tensor in chunk().values())
 
 
@@ -153,7 +153,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint: what was saved, its chunks still on the disk."""
+    """A complete checkpoint; its chunks are still on disk."""
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
@@ -176,14 +176,14 @@ def save_checkpoint(
         tensors: by name; saved as safetensors.
         state: plain numbers, strings, lists and dicts; saved as JSON.
         step: environment steps, part of the file names.
-        keep: how many checkpoints stay, this one included. Those of later steps go: they are of a
-            course that the run has left.
-        chunks: what else belongs to it, by name; read and written unless it is known.
-        known: the chunks that this process wrote before, or went on from: what was returned when it
-            saved last, or the `entries` of what it opened.
+        keep: how many checkpoints to keep, this one included. Those of later steps are removed:
+            the run has gone back before them.
+        chunks: by name; read and written unless known.
+        known: the chunks that this process wrote, or resumed from: the result of the last call, or
+            the `entries` of the checkpoint it opened.
 
     Returns:
-        The chunks of this checkpoint, known from now on.
+        The chunks of this checkpoint, to pass as `known` next.
 
     Raises:
         OSError: it could not be written; the previous checkpoint stands.
@@ -218,12 +218,12 @@ def save_checkpoint(
 
 
 def _named(entry: Entry) -> tuple[str, Entry]:
-    """Take the name of a file out of its entry."""
+    """Split an entry into file name and the rest."""
     return entry["file"], {key: value for key, value in entry.items() if key != "file"}
 
 
 class _NewFiles:
-    """Files of a checkpoint that is being written, under names that no other file has."""
+    """Files of a checkpoint that is being written, under new names."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -237,15 +237,15 @@ class _NewFiles:
         return {"file": free, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
     def remove(self) -> None:
-        """Leave nothing behind."""
+        """Remove all of them."""
         for name in self._names:
             (self._directory / name).unlink(missing_ok=True)
 
 
 def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the newest whole checkpoint's tensors and state, after verifying every byte of them.
+    """Read the newest intact checkpoint's tensors and state, after verifying every byte.
 
-    Warns where a newer one is damaged. Chunks are not looked at.
+    Warns if a newer one is damaged. Chunks are not read.
 
     Raises:
         DamagedCheckpoint: none is whole.
@@ -254,9 +254,9 @@ def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
-    """Open the newest checkpoint that is whole with its chunks, after verifying every byte.
+    """Open the newest checkpoint that is intact with its chunks, after verifying every byte.
 
-    Warns where a newer one is damaged.
+    Warns if a newer one is damaged.
 
     Raises:
         DamagedCheckpoint: none is whole.
@@ -272,7 +272,7 @@ def open_checkpoint(directory: Path) -> Checkpoint:
 
 
 def _newest_whole(directory: Path, read: Callable[[Path], Read]) -> Read:
-    """Read one checkpoint after the other until one is whole."""
+    """Read checkpoints, newest first, until one is intact."""
     damage: list[DamagedCheckpoint] = []
     for path in manifests(directory):
         try:
@@ -292,7 +292,7 @@ def _newest_whole(directory: Path, read: Callable[[Path], Read]) -> Read:
 
 
 def _guarded(read: Callable[[Path], Read], path: Path) -> Read:
-    """Read the checkpoint of a manifest; whatever is wrong with it is damage."""
+    """Read the checkpoint of a manifest; any error means damage."""
     try:
         return read(path)
     except DamagedCheckpoint:
@@ -305,26 +305,26 @@ def _guarded(read: Callable[[Path], Read], path: Path) -> Read:
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what the manifest names, but for its chunks."""
+    """Read what the manifest lists, except chunks."""
     files = read_manifest(path)["files"]
     tensors, state = (_verified(path.parent, files, kind) for kind in ("tensors", "state"))
     return safetensors.torch.load(tensors), json.loads(state)
 
 
 def _verified(directory: Path, files: Mapping[str, Entry], kind: str) -> bytes:
-    """Read the one file of a kind that the manifest names; nothing outside of `directory`."""
+    """Read the one file of a kind that the manifest lists, only inside `directory`."""
     (name,) = (name for name in files if re.fullmatch(rf"{kind}-[\w-]+\.\w+", name))
     return read_verified(directory / name, files[name])
 
 
 def part_of(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """Select one part's tensors, under the names that it gave them."""
+    """Select one part's tensors, without the part's prefix."""
     prefix = f"{part}."
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def roll_back(directory: Path, step: int) -> bool:
-    """Make the checkpoint of `step` the newest, dropping later ones; False where it is gone."""
+    """Make the checkpoint of `step` the newest, dropping later ones; False if it is gone."""
     for manifest, data in older_manifests(directory, before=step + 1):
         if manifest["step"] == step:
             replace(directory / MANIFEST, data)
@@ -334,7 +334,7 @@ def roll_back(directory: Path, step: int) -> bool:
 
 
 def _prune(directory: Path, newest: Mapping[str, Any], older: Sequence[Mapping[str, Any]]) -> None:
-    """Remove what no manifest names any more."""
+    """Remove files that no manifest lists any more."""
     kept = {MANIFEST, *map(older_name, older)}
     kept.update(file for manifest in (newest, *older) for file in files_of(manifest))
     for path in directory.iterdir():

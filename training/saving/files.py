@@ -1,4 +1,4 @@
-"""Manifests: the files that a checkpoint consists of, with sizes, sums and a sum of their own."""
+"""Manifests: the files of a checkpoint with sizes and checksums, and a checksum of its own."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from conf.composing.stored import read_bytes
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:
-    """Encode plain numbers, strings, lists and dicts, to be read; equal content, equal bytes."""
+    """Encode numbers, strings, lists and dicts, readably; equal content gives equal bytes."""
     return json.dumps(content, indent=1).encode()
 
 
 def write(path: Path, data: bytes, *, wait: bool = True) -> None:
-    """Write a new file, through no link that has its name; wait until it is on disk."""
+    """Write a new file, never through a link of that name; wait until it is on disk."""
     with path.open("xb") as file:
         file.write(data)
         if wait:
@@ -26,15 +26,15 @@ def write(path: Path, data: bytes, *, wait: bool = True) -> None:
 
 
 def replace(path: Path, data: bytes, *, wait: bool = True) -> None:
-    """Put new content under a name in one rename; readers see the old or the new, never a part.
+    """Replace a file's content in one rename; readers see the old or the new, never a part.
 
     Args:
-        wait: until it is on disk. Else it survives this process; if the machine dies within seconds
-            of it, it may be lost.
+        wait: until it is on disk. Otherwise it survives this process, but may be lost if the
+            machine fails within seconds.
     """
     temporary = path.with_name(f"{path.name}.new")
     try:
-        if os.path.lexists(temporary):  # of a process that died, or a link to elsewhere
+        if os.path.lexists(temporary):  # left by a process that died, or a link
             temporary.unlink()
         write(temporary, data, wait=wait)
         os.replace(temporary, path)
@@ -44,7 +44,7 @@ def replace(path: Path, data: bytes, *, wait: bool = True) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Wait until the names in a directory are on disk."""
+    """Wait until a directory's entries are on disk."""
     if os.name != "posix":  # Windows cannot open directories
         return
     descriptor = os.open(directory, os.O_RDONLY)
@@ -60,7 +60,7 @@ _OLDER = re.compile(r"manifest-(\d+)\.json")
 _BLOCK = 1 << 20
 
 Entry = Mapping[str, Any]
-"""A file as a manifest has it: `bytes` and `sha256`; of a chunk, `file` too."""
+"""A manifest's entry of a file: `bytes` and `sha256`; for a chunk, also `file`."""
 
 
 class DamagedCheckpoint(ValueError):
@@ -70,26 +70,26 @@ class DamagedCheckpoint(ValueError):
 def manifest_of(
     step: int, files: Mapping[str, Entry], chunks: Mapping[str, Entry]
 ) -> dict[str, Any]:
-    """Put a manifest together; it says nothing of chunks where there are none."""
+    """Build a manifest; without chunks it has no such key."""
     manifest = {"format": _FORMAT, "step": step, "files": dict(files)}
     return {**manifest, "chunks": dict(chunks)} if chunks else manifest
 
 
 def older_name(manifest: Mapping[str, Any]) -> str:
-    """Name a manifest that is not the newest any more."""
+    """Name a manifest that is no longer the newest."""
     return f"manifest-{manifest['step']}.json"
 
 
 def sealed(content: Mapping[str, Any]) -> bytes:
-    """Encode a manifest together with its own sum."""
+    """Encode a manifest with its own checksum."""
     return to_json({**content, "sha256": hashlib.sha256(to_json(content)).hexdigest()})
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest, every byte of which must be as it was written.
+    """Read a manifest and verify its checksum.
 
     Raises:
-        DamagedCheckpoint: it is not, or is of another format.
+        DamagedCheckpoint: it is damaged or of another format.
     """
     data = read_bytes(path)
     manifest: dict[str, Any] = json.loads(data)
@@ -106,7 +106,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def manifests(directory: Path) -> list[Path]:
-    """List where manifests are or should be, the newest first."""
+    """List the paths of manifests, newest first; the newest may be missing."""
     older = (path for path in directory.glob("manifest-*.json") if _OLDER.fullmatch(path.name))
     return [
         directory / MANIFEST,
@@ -128,15 +128,15 @@ def older_manifests(directory: Path, *, before: int) -> list[tuple[dict[str, Any
 
 
 def files_of(manifest: Mapping[str, Any]) -> list[str]:
-    """Name the files of a checkpoint, its chunks' among them."""
+    """Name the files of a checkpoint, chunks included."""
     return [*manifest["files"], *(entry["file"] for entry in manifest.get("chunks", {}).values())]
 
 
 def read_verified(path: Path, entry: Entry) -> bytes:
-    """Read a file that must be as it was written.
+    """Read a file and verify its checksum.
 
     Raises:
-        DamagedCheckpoint: it is not.
+        DamagedCheckpoint: it is not as it was written.
         OSError: it cannot be read.
     """
     _check_size(path, entry)
@@ -146,7 +146,7 @@ def read_verified(path: Path, entry: Entry) -> bytes:
 
 
 def verify(path: Path, entry: Entry) -> None:
-    """Read a file block by block and keep nothing of it; errors as `read_verified`."""
+    """Verify a file block by block without keeping it; errors as `read_verified`."""
     _check_size(path, entry)
     total = hashlib.sha256()
     with path.open("rb") as file:
@@ -156,7 +156,7 @@ def verify(path: Path, entry: Entry) -> None:
 
 
 def _check_size(path: Path, entry: Entry) -> None:
-    # before it is read, which of a pipe or a device may never end
+    # before reading: a pipe or a device may never end
     if path.stat().st_size != entry["bytes"] or not path.is_file():
         raise DamagedCheckpoint(f"{path} is damaged: its size is not the one in {MANIFEST}")
 

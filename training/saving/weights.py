@@ -1,4 +1,4 @@
-"""Starts training from weights that exist: of a run, of behaviour cloning, of a file."""
+"""Initial weights from a run, from behaviour cloning, or from a file."""
 
 import re
 import zipfile
@@ -22,21 +22,21 @@ from training.building.instantiation import plain
 from training.saving.checkpoint import load_checkpoint, part_of
 
 _PLACES = ("checkpoints/last", "pretraining/weights", "weights", "")
-"""Where a directory may keep its checkpoint: a run, what was pre-trained, a checkpoint itself."""
+"""Where a directory may have its checkpoint: a run, a pre-training, a checkpoint itself."""
 _PICKLED = b"\x80"
-"""The first byte of a pickle, as torch wrote files before it used archives."""
+"""The first byte of a pickle, torch's file format before archives."""
 
 
 def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
     """Read every tensor under `source` by its name.
 
     Args:
-        key: of the configuration that names `source`, for messages.
-        source: a run (its last checkpoint), what `pretrain.py` wrote, a checkpoint's directory, a
+        key: the configuration's key that names `source`, for messages.
+        source: a run (its last checkpoint), a `pretrain.py` directory, a checkpoint directory, a
             safetensors file, or a file of `torch.save` that holds tensors only.
 
     Raises:
-        ValueError: nothing is there, or it is damaged, or it would have to be executed.
+        ValueError: it is missing or damaged, or reading it would execute code.
     """
     if source.is_dir():
         return _read_directory(key, source)[0]
@@ -54,7 +54,7 @@ def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
 
 
 def frames_behind(source: Path) -> int:
-    """Tell how many environment steps pre-training took for the weights there; 0 for all else."""
+    """Return the environment steps of the weights' pre-training; 0 for other weights."""
     try:
         _, state = _read_directory("", source)
         if "progression" in state:  # a run
@@ -79,7 +79,7 @@ def _starts_with(path: Path, beginning: bytes) -> bool:
 def _read_torch(key: str, source: Path) -> dict[str, Tensor]:
     try:
         return dict(_tensors(torch.load(source, map_location="cpu", weights_only=True)))
-    except Exception as error:  # whatever the file makes the restricted loader stumble over
+    except Exception as error:  # any error of the restricted loader
         raise ValueError(
             f"{key}={source}: not loaded, as it holds more than tensors (or is damaged), and "
             "reading that would run code from it; save the state_dict() alone, best as safetensors"
@@ -100,23 +100,23 @@ _WRAPPING = re.compile(
     r"model_state_dict|module|network|pi_features_extractor|policy|state_dict|"
     r"vf_features_extractor)\.)*"
 )
-"""What may stand before a tensor's name where the extractor was part of something larger."""
+"""Prefixes of tensor names from models that contain the extractor."""
 _NORMALIZATIONS = ("normalization", "agent.actor.normalization")
-"""Where pre-training and runs keep the statistics of observations."""
+"""Prefixes of the observation statistics in pre-training and runs."""
 _LISTED = 6
-"""Names that a report spells out."""
+"""How many names a report lists."""
 
 
 def load_weights(config: DictConfig, agent: Agent) -> tuple[list[str], int]:
-    """Give an agent's extractors the weights that the configuration names.
+    """Load into an agent's extractors the weights that the configuration names.
 
-    Actor and critic get the same where the critic's extractor is built like the actor's.
+    Actor and critic get the same weights if their extractors are built alike.
 
     Returns:
         A line for each key that names weights, and the environment steps of their pre-training.
 
     Raises:
-        ValueError: in one line, why weights cannot be taken.
+        ValueError: in one line, why weights cannot be loaded.
     """
     lines, sources = [], set()
     for key, source, modules in _wanted(config, agent):
@@ -130,14 +130,14 @@ def load_weights(config: DictConfig, agent: Agent) -> tuple[list[str], int]:
 
 
 def _take_normalization(agent: Any, found: Mapping[str, Tensor], source: Path) -> None:
-    """Give an agent the statistics that its extractor's weights were trained behind.
+    """Load the observation statistics that the extractor's weights were trained with.
 
     Raises:
-        ValueError: they were trained on normalised observations and would read raw ones, or the
-            other way round.
+        ValueError: they were trained on normalised observations and would read raw ones, or vice
+            versa.
     """
     if not source.is_dir():
-        return  # a file of somebody else's says nothing of it
+        return  # a foreign file does not say
     own = agent.actor.normalization
     statistics = next(
         (part for name in _NORMALIZATIONS if (part := part_of(found, name))), dict[str, Tensor]()
@@ -154,14 +154,14 @@ def _take_normalization(agent: Any, found: Mapping[str, Tensor], source: Path) -
 
 
 def load_into(key: str, module: nn.Module, found: Mapping[str, Tensor], source: Path) -> str:
-    """Give a module the tensors of its names, which may stand behind a common prefix.
+    """Load tensors into a module by name; the names may have a common prefix.
 
     Args:
-        key: of the module's configuration; under `critic` a run's critic comes first.
+        key: of the module's configuration; under `critic` a run's critic is preferred.
         source: for messages.
 
     Raises:
-        ValueError: no tensor has a name of the module's, or one has another shape.
+        ValueError: no tensor name matches, or one has another shape.
     """
     own = module.state_dict()
     if not own:
@@ -187,7 +187,7 @@ def load_into(key: str, module: nn.Module, found: Mapping[str, Tensor], source: 
 def _prefix(
     found: Mapping[str, Tensor], own: Mapping[str, Tensor], *, prefers_critic: bool
 ) -> str | None:
-    """Choose the prefix behind which most of a module's names are found; None where none is."""
+    """Choose the prefix with the most matching names; None if there is no match."""
     counts: Counter[str] = Counter()
     for name in found:
         wrapping = _WRAPPING.match(name)
@@ -213,7 +213,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _wanted(config: DictConfig, agent: Any) -> Iterator[tuple[str, Path, list[nn.Module]]]:
-    """Yield each key with the weights it names and the modules that are to have them."""
+    """Yield each key with the weights it names and the modules to load them into."""
     own_critic = plain(config.critic.extractor)
     shape = agent.actor.inputs.shape
     backbones = agent.networks.backbones
@@ -227,7 +227,7 @@ def _wanted(config: DictConfig, agent: Any) -> Iterator[tuple[str, Path, list[nn
 def _walk(
     key: str, options: Mapping[str, Any], modules: Sequence[nn.Module], shape: Shapes
 ) -> Iterator[tuple[str, Path, list[nn.Module]]]:
-    """Yield the weights of extractors and of those inside of them, the outer ones first."""
+    """Yield the weights of extractors and of those inside them, outer ones first."""
     inside: list[Any] = [each.extractor if isinstance(each, Joined) else each for each in modules]
     if options.get("weights"):
         yield key, Path(options["weights"]), inside
@@ -244,7 +244,7 @@ def _walk(
 def _walk_inside(
     key: str, options: Mapping[str, Any], modules: Sequence[Any], shape: Shapes
 ) -> Iterator[tuple[str, Path, list[nn.Module]]]:
-    """Yield the weights of the extractor that an encoder reads, or of those of each part."""
+    """Yield the weights of an encoder's inner extractor, or of each part's extractor."""
     if options["encoder"] is not None or not isinstance(shape, dict):
         where, config = inner_configuration(key, options, shape)
         yield from _walk(where, config, modules, shape)
@@ -255,11 +255,11 @@ def _walk_inside(
 
 
 _OF_A_RUN = ("optimizer", "learner")
-"""What an agent keeps of its own course; a warm start takes networks and their normalisation."""
+"""State of training, which a warm start leaves out: it loads networks and normalisation."""
 
 
 def warm_start(agent: Agent, source: Path) -> str:
-    """Give an agent the weights found under `source` by their names; say which there were.
+    """Load weights into an agent by name; say which there were.
 
     Args:
         source: as `training.saving.weights.read_tensors` takes it.

@@ -21,16 +21,16 @@ from training.stream.storage import StepRow, Storage, put
 
 
 class Lives:
-    """Tells which environments lost a life in a step and go on.
+    """Detects environments that lost a life in a step while the game continues.
 
-    They say how many they have left in `infos["lives"]`, as Atari's do.
+    Environments report remaining lives in `infos["lives"]`, as Atari does.
     """
 
     def __init__(self, num_envs: int, infos: Mapping[str, Any]) -> None:
-        """Take the lives that a reset told.
+        """Read the lives reported by a reset.
 
         Raises:
-            ValueError: it told none.
+            ValueError: it reported none.
         """
         if "lives" not in infos:
             raise ValueError(
@@ -41,20 +41,20 @@ class Lives:
         self.lost(infos)
 
     def lost(self, infos: Mapping[str, Any]) -> Array:
-        """Take one step of every environment; return where a life was lost, `[B]`."""
+        """Read one step of every environment; return where a life was lost, `[B]`."""
         lives = np.asarray(infos.get("lives", self._left))
-        # Single environments tell a mask besides: who failed told nothing.
+        # Single environments also give a mask: a failed one reports nothing.
         left = np.where(infos.get("_lives", True), lives, self._left)
         has_lost = left < self._left
         self._left = left.astype(np.int64)
         return np.asarray(has_lost)
 
     def forget(self, chosen: Array) -> None:
-        """Know nothing of the environments where `chosen [B]` is True: another game began."""
+        """Reset the environments where `chosen [B]` is True: another game started."""
         self._left[chosen] = 0
 
     def state_dict(self) -> list[int]:
-        """Return the lives that are left."""
+        """Return the remaining lives."""
         return [int(count) for count in self._left]
 
     def load_state_dict(self, state: Sequence[int]) -> None:
@@ -63,19 +63,19 @@ class Lives:
 
 
 class Player(Protocol):
-    """What steps environments: an agent, or whoever acts as one does."""
+    """What acts in environments: an agent, or a behaviour policy."""
 
     @property
     def policy_head(self) -> PolicyHead:
-        """What actions are like."""
+        """The head that defines the action space."""
 
     def initial_state(self, batch_size: int) -> Tensor:
-        """Return the memory before any observation, `[B, S]`."""
+        """Return the memory's initial state, `[B, S]`."""
 
     def act(
         self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
     ) -> tuple[Tensor, Tensor]:
-        """Choose one action per environment and advance the memory."""
+        """Choose one action per environment and update the memory's state."""
 
     def to_environment(self, actions: Tensor) -> Array:
         """Map the policy's actions to the environment's."""
@@ -86,14 +86,14 @@ class Collector:
 
     The environments run with Gymnasium's `NEXT_STEP` autoreset: the step after an episode's end
     only resets, and is marked by `is_first` on the observation that it leads to. The memory's state
-    and the episodes under way go on from one trajectory to the next.
+    and running episodes carry over from one trajectory to the next.
 
     Attributes:
         env_steps: valid steps taken so far, over all environments.
         episodes: episodes that the latest trajectory finished.
         seconds: of the latest trajectory, by phase (`environment`, `acting`).
         trajectory: the latest; None before the first.
-        should_abandon: asked before every step; True gives the trajectory up.
+        should_abandon: called before every step; True abandons the trajectory.
     """
 
     def __init__(
@@ -107,9 +107,9 @@ class Collector:
         """Allocate storage and reset every environment with its seed.
 
         Args:
-            life_loss: whether a lost life ends an episode of the stream, though the game goes on.
-                The step after it is then marked like one that resets; its reward enters the score
-                alone.
+            life_loss: whether a lost life ends an episode of the stream while the game continues.
+                The step after it is then marked like a reset step; its reward only enters the
+                score.
 
         Raises:
             ValueError: the environments have no lives.
@@ -133,7 +133,7 @@ class Collector:
 
     @property
     def restarts(self) -> int:
-        """Environments that failed and were started anew."""
+        """Number of environments that failed and were restarted."""
         unwrapped = self.environments.unwrapped
         return unwrapped.restarts if isinstance(unwrapped, SlotVectorEnv) else 0
 
@@ -144,7 +144,7 @@ class Collector:
 
         Raises:
             InvalidExperience: a reward or observation was not finite.
-            Abandoned: it was asked to stop.
+            Abandoned: `should_abandon` returned True.
         """
         storage, environments, counter = self._storage, self.environments, self._counter
         clock = time.perf_counter
@@ -179,7 +179,7 @@ class Collector:
                 ended = is_over | self._end_lives(row, self._lives.lost(infos) & ~is_over)
             if "restarted" in infos:
                 self._cut(step, infos["restarted"])
-            # An episode that ended one step earlier opens anew with this step's observation.
+            # After an episode's end, this step's observation starts the next episode.
             row.next_is_first[...] = self._ended
             self._ended, self._is_over = ended, is_over
         self._state = state
@@ -193,9 +193,9 @@ class Collector:
         return trajectory
 
     def _end_lives(self, row: StepRow, has_lost: Array) -> Array:
-        """End episodes of the stream where a life was lost; return where.
+        """End episodes of the stream at a lost life; return where.
 
-        The step after a lost life opens the next episode: like one that resets it is not learnt
+        The step after a lost life starts the next episode. Like a reset step it is not learnt
         from, and ends nothing unless the game is over.
         """
         row.reward[self._ended] = 0.0
@@ -204,9 +204,9 @@ class Collector:
         return ends
 
     def _cut(self, step: int, restarted: Array) -> None:
-        """Turn the step at which environments failed into the one that resets them.
+        """Turn the step at which environments failed into their reset step.
 
-        The episodes end one step earlier, at the last observation there was: cut, not terminated.
+        The episodes end one step earlier, at their last observation: truncated, not terminated.
         """
         self._counter.forget(restarted)
         if self._lives is not None:
@@ -216,10 +216,10 @@ class Collector:
         self._ended, self._is_over = self._ended | restarted, self._is_over | restarted
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return all that the next trajectory depends on, as tensors and as plain Python.
+        """Return everything that the next trajectory depends on, as tensors and plain Python.
 
-        Between trajectories, that is: where collecting broke off, the environments have left the
-        point that all the rest stands at, and will begin anew.
+        Call it between trajectories: if collecting was interrupted, the environments are ahead of
+        everything else, and will restart.
         """
         unwrapped = self.environments.unwrapped
         snapshots = None
@@ -240,13 +240,13 @@ class Collector:
     def load_state_dict(
         self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, seed: int
     ) -> list[bool]:
-        """Go on from a saved state; tell which environments are exactly where they were.
+        """Resume from a saved state; tell which environments are restored exactly.
 
-        Any other begins a new episode, whose first observation opens the next trajectory: what the
-        stream holds is true, if not what it would have held.
+        Any other starts a new episode, whose first observation opens the next trajectory. The
+        stream stays valid, but differs from an uninterrupted run.
 
         Args:
-            seed: of the run, from which environments without a saved state are seeded.
+            seed: of the run; seeds environments without a saved state.
         """
         environments, storage = self.environments, self._storage
         unwrapped = environments.unwrapped
@@ -262,7 +262,7 @@ class Collector:
         storage.open(current, tensors["is_first"] | torch.from_numpy(~exact))
         self.env_steps = state["env_steps"]
         self._ended = np.array(state["ended"]) & exact
-        # Where lives are not looked at, both are the same.
+        # Without `life_loss` both are the same.
         self._is_over = np.array(state["over"]) & exact
         if self._lives is not None:
             self._lives.load_state_dict(state["lives"])
@@ -274,7 +274,7 @@ class Collector:
 
 
 def _refuse_non_finite(trajectory: Trajectory) -> None:
-    """Refuse what a vector environment that does not look at its numbers may have let through."""
+    """Refuse non-finite values from a vector environment that does not check them."""
     _refuse_rows(trajectory, "reward", trajectory.rewards, ahead=0)
     # An observation's row is one ahead of the step that led to it; the first came with a reset.
     map_observations(

@@ -12,15 +12,15 @@ from networks.mirror import Array
 
 
 class InvalidExperience(RuntimeError):
-    """An environment sent a number that must not reach a network or a score."""
+    """An environment sent a value that is not finite."""
 
 
 class Abandoned(Exception):
-    """Playing was asked to stop in the middle; what was played since it began is lost."""
+    """Playing was asked to stop in the middle; the steps since its start are lost."""
 
 
 class Episode(NamedTuple):
-    """A finished episode: which environment, its undiscounted raw return and its steps."""
+    """A finished episode: its environment, undiscounted raw return and number of steps."""
 
     environment: int
     episode_return: float
@@ -35,27 +35,26 @@ class EpisodeCounter:
     """Adds up each environment's rewards until its episode ends."""
 
     def __init__(self, environments: VectorEnv[Any, Any, Any]) -> None:
-        """Start with nothing counted."""
         self._returns = np.zeros(environments.num_envs, np.float64)
-        self._steps = 0  # of each environment, those that only reset among them
+        self._steps = 0  # of each environment, reset steps included
         self._begins = np.zeros(environments.num_envs, np.int64)  # `_steps` before each episode
         unwrapped: Any = environments.unwrapped
         self._beneath = unwrapped if counts_raw_returns(environments) else None
 
     def add(self, rewards: Array, ended: Array, infos: dict[str, Any]) -> Sequence[Episode]:
-        """Take one step of every environment; return the episodes that it finished.
+        """Add one step of every environment; return the finished episodes.
 
-        The step after an episode's end only resets: it belongs to none, and its reward is 0.
+        The step after an episode's end only resets: it belongs to no episode, and its reward is 0.
         """
         self._returns += rewards
         self._steps += 1
         episodes: Sequence[Episode] = ()
         if self._beneath is not None and "episode" in infos:
-            # The user's wrappers may change rewards: what was counted below them stands, and is
-            # told one step late where a wrapper cut the episode.
+            # The user's wrappers may change rewards: the count below them is right. It arrives
+            # one step late if a wrapper truncated the episode.
             told = infos["episode"]
             episodes = _episodes(np.flatnonzero(infos["_episode"]), told["r"], told["l"])
-        if np.count_nonzero(ended):  # in a tenth of the time that any() takes
+        if np.count_nonzero(ended):  # ten times faster than any()
             if self._beneath is None:
                 episodes = _episodes(np.flatnonzero(ended), self._returns, self.lengths)
             self._returns[ended] = 0.0
@@ -63,26 +62,26 @@ class EpisodeCounter:
         return episodes
 
     def forget(self, chosen: Array) -> None:
-        """Drop the episodes under way where `chosen [B]` is True: nobody will see their end."""
+        """Drop the running episodes where `chosen [B]` is True: their end will not be seen."""
         self._returns[chosen] = 0.0
         self._begins[chosen] = self._steps
 
     def state_dict(self) -> dict[str, list[float]]:
-        """Return the returns and lengths under way; -1 before a step that only resets."""
+        """Return the returns and lengths of running episodes; length -1 before a reset step."""
         return {"returns": self._returns.tolist(), "lengths": self.lengths.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
-        """Go on counting from what was saved."""
+        """Resume counting from a saved state."""
         self._returns[:] = state["returns"]
         self._begins = self._steps - np.array(state["lengths"], np.int64)
 
     @property
     def lengths(self) -> Array:
-        """Steps `[B]` of the episodes under way, as the agent sees them."""
+        """Steps `[B]` of the running episodes, as the agent sees them."""
         return self._steps - self._begins
 
     def under_way(self, environments: Array) -> list[Episode]:
-        """Return the episodes of some environments so far, as raw as finished ones are."""
+        """Return some environments' running episodes, with raw returns like finished ones."""
         if self._beneath is None:
             return _episodes(environments, self._returns, self.lengths)
         counted = self._beneath.raw_episodes(environments.tolist())
@@ -90,7 +89,7 @@ class EpisodeCounter:
 
 
 class EpisodeHistory:
-    """The latest episodes: sums of all since the last report, and a window for averages."""
+    """The latest episodes: sums since the last report, and a window for averages."""
 
     def __init__(self, window: int) -> None:
         """Average over the last `window` episodes."""
@@ -101,7 +100,7 @@ class EpisodeHistory:
         self._count, self._return_sum, self._length_sum = 0, 0.0, 0
 
     def extend(self, episodes: Sequence[Episode]) -> None:
-        """Remember finished episodes."""
+        """Add finished episodes."""
         self._window.extend(episodes)
         for episode in episodes:
             self._count += 1
@@ -123,7 +122,7 @@ class EpisodeHistory:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what was saved."""
+        """Resume from a saved state."""
         self._window.clear()
         self._window.extend(Episode(*episode) for episode in state["window"])
         self._count, self._return_sum, self._length_sum = state["sums"]

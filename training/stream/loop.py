@@ -1,4 +1,4 @@
-"""The one loop of every agent: collect, learn, again."""
+"""The training loop of every agent: collect, learn, repeat."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,10 +15,10 @@ from training.stream.episodes import Episode
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one round of collecting and learning did.
+    """The result of one round of collecting and learning.
 
     Attributes:
-        env_steps: valid steps taken since the beginning, over all environments.
+        env_steps: valid steps since the start, over all environments.
         metrics: of `learn`, by TensorBoard tag.
         episodes: that ended while collecting.
         seconds: by phase: `environment`, `acting`, `update`, `rest`.
@@ -30,7 +30,7 @@ class Iteration:
     seconds: dict[str, float]
 
     def numbers(self) -> dict[str, float]:
-        """Metrics as plain numbers; waits for a GPU that still computes them."""
+        """Metrics as plain numbers; waits for the GPU."""
         return {tag: float(value) for tag, value in self.metrics.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class Iteration:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Iteration":
-        """Bring back what is still to be logged; its episodes are counted already."""
+        """Restore what is still to be logged; its episodes are counted already."""
         metrics = {
             tag: torch.tensor(value, dtype=torch.float64) for tag, value in state["metrics"].items()
         }
@@ -55,11 +55,11 @@ def iterations(
 ) -> Iterator[Iteration]:
     """Collect and learn until `total_env_steps` valid steps were taken.
 
-    The agent's schedules see the share of steps taken before each round: the first round learns at
-    the schedule's start, and none at its very end.
+    The agent's schedules use the share of steps taken before each round: the first round learns at
+    the schedule's start, and no round at its end.
 
     Args:
-        is_watched: whether anybody reads the metrics of the round that ends at a number of steps.
+        is_watched: whether the metrics of the round that ends at a number of steps are read.
     """
     on_cuda = agent.device.type == "cuda"
     while collector.env_steps < total_env_steps:
@@ -69,7 +69,7 @@ def iterations(
         collected = time.perf_counter()
         agent.is_watched = is_watched(collector.env_steps)
         metrics = agent.learn(trajectory)
-        if on_cuda:  # learn() only queues its work there
+        if on_cuda:  # learn() is asynchronous there
             torch.cuda.synchronize(agent.device)
         learnt = time.perf_counter()
         seconds = {**collector.seconds, "update": learnt - collected}

@@ -14,7 +14,7 @@ from networks.observations import Observations, any_part, map_observations
 
 
 class StepRow(NamedTuple):
-    """One step: the tensors that its action is chosen from, the arrays that it is written to."""
+    """One step: the tensors that the policy reads, the arrays that the step is written to."""
 
     observations: Observations
     is_first: Tensor
@@ -60,17 +60,17 @@ class Storage:
         return map_observations(lambda part: part[row].numpy(), self.observations)
 
     def open(self, observations: Any, is_first: Any) -> None:
-        """Begin the next trajectory with these observations, not with those of the last step."""
+        """Start the next trajectory with these observations, not with those of the last step."""
         put(self._views(-1), observations)
         self.is_first[-1] = is_first
 
     def rewind(self) -> None:
-        """Begin with the observation that the last trajectory ended on."""
+        """Start with the last trajectory's final observation."""
         for first, last in self._seams:
             first[...] = last
 
     def allocate_actions(self, head: PolicyHead) -> None:
-        """Allocate actions as the policy makes them, once."""
+        """Allocate actions in the policy's shape and dtype, once."""
         size = (*self.rewards.shape, *head.action_shape)
         if self.rows and self.actions.shape == size and self.actions.dtype == head.action_dtype:
             return
@@ -91,17 +91,17 @@ class Storage:
 
     @property
     def valid_steps(self) -> int:
-        """Count the steps that do more than reset."""
+        """Count the steps, reset steps excluded."""
         return self._resets.size - int(np.count_nonzero(self._resets))
 
     @property
     def is_finite(self) -> bool:
-        """Tell, quickly, that every number is; False where only a look at each can say."""
-        # A sum of squares is finite only where all are, and vdot warns of no overflow.
+        """Quick check that all values are finite; False only means that each must be checked."""
+        # A sum of squares is finite only if all are, and vdot gives no overflow warning.
         return all(math.isfinite(np.vdot(numbers, numbers)) for numbers in self._flat)
 
     def trajectory(self, *, state: Tensor) -> Trajectory:
-        """View it as a trajectory, with the memory's state before its first observation."""
+        """View it as a trajectory, with the memory's initial state."""
         return Trajectory(
             observations=self.observations,
             is_first=self.is_first,
@@ -123,6 +123,6 @@ def put(row: Array | dict[str, Array], observations: Any) -> None:
 
 
 def storage_dtype(dtype: Any) -> torch.dtype:
-    """Keep the environment's own dtype, but no float64: networks compute in float32."""
+    """Keep the environment's dtype, except float64: networks compute in float32."""
     stored: torch.dtype = torch.from_numpy(np.zeros((), dtype)).dtype
     return torch.float32 if stored == torch.float64 else stored

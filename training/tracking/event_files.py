@@ -1,7 +1,7 @@
-"""TensorBoard's event files on disk: written record by record, and rewound when a run is resumed.
+"""TensorBoard's event files: written record by record, and rewound when a run is resumed.
 
 A run has one file for each session. TensorBoard reads them in the order of their names, and drops
-what it has read when a later file has earlier steps.
+points when a later file has earlier steps.
 """
 
 import os
@@ -19,10 +19,10 @@ Position = dict[str, int]
 
 
 class EventFile:
-    """The file of one session. Written in the caller's thread, so that errors are the caller's."""
+    """The file of one session, written in the caller's thread, so that the caller gets errors."""
 
     def __init__(self, directory: Path) -> None:
-        """Create a file that comes after those of earlier sessions, whatever the clock says."""
+        """Create a file that sorts after those of earlier sessions, whatever the clock says."""
         newest = max(map(_time_of, event_files(directory)), default=0)
         name = f"events.out.tfevents.{max(int(time.time()), newest + 1):010d}"
         path = directory / f"{name}.{socket.gethostname()}.{os.getpid()}.0"
@@ -31,12 +31,12 @@ class EventFile:
         self.add(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, event: Any) -> None:
-        """Append an event; it survives the process."""
+        """Append an event; it survives the end of the process."""
         self._records.write(event.SerializeToString())
         self._file.flush()
 
     def synchronize(self) -> None:
-        """Put the file on disk; it survives the machine."""
+        """Flush the file to disk; it survives a machine failure."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -50,18 +50,18 @@ def event_files(directory: Path) -> list[Path]:
 
 
 def position(directory: Path) -> Position:
-    """Tell how far each event file of a run goes."""
+    """Return the size of each event file of a run."""
     return {path.name: path.stat().st_size for path in event_files(directory)}
 
 
 def rewind(directory: Path, target: Position | None) -> None:
-    """Take back what was logged after a checkpoint, so that a resumed run repeats no point.
+    """Remove points logged after a checkpoint, so that a resumed run repeats none.
 
-    Event files that have grown since are cut, those of later sessions deleted. Nothing is changed
-    where the position is not known (None). Call before `TensorBoard` is made.
+    Event files that have grown since are truncated, those of later sessions deleted. An unknown
+    position (None) changes nothing. Call before `TensorBoard` is created.
 
     Raises:
-        OSError: a file cannot be cut or deleted.
+        OSError: a file cannot be truncated or deleted.
     """
     if target is None:
         return

@@ -1,7 +1,7 @@
-"""What networks make of what they observe, measured where a run is evaluated.
+"""Diagnostics of the networks' representations, at each evaluation.
 
-The latest trajectory is read once more, by the weights as they are. Nothing is changed: no weight,
-no statistic, no random number.
+The networks read the latest trajectory again with the current weights. Nothing is changed: no
+weight, no statistic, no random number.
 """
 
 import warnings
@@ -24,16 +24,16 @@ from networks.backbone import Backbone
 from networks.observations import map_observations
 
 _DORMANT = 0.025
-"""Part of its layer's mean activation up to which a unit counts as dormant."""
+"""Share of its layer's mean activation up to which a unit is dormant."""
 _LEFT_OUT = 0.01
-"""Part of the singular values' sum that the effective rank leaves out."""
+"""Share of the singular values' sum that the effective rank leaves out."""
 _SATURATED = 0.99
 _OF_NO_UNIT = (nn.MultiheadAttention, nn.Softmax, nn.LogSoftmax, nn.Softmax2d, nn.Softmin)
-"""Modules beside PyTorch's activations that do not act unit by unit."""
+"""Modules among PyTorch's activations that do not act unit by unit."""
 
 
 def dormant_share(layers: Sequence[Float[Tensor, " K"]]) -> Float[Tensor, ""]:
-    """Share of units that hardly ever react, over several layers.
+    """Share of dormant units over several layers.
 
         s_i = mean |h_i| / mean_k mean |h_k|,   dormant if s_i <= 0.025
 
@@ -47,7 +47,7 @@ def dormant_share(layers: Sequence[Float[Tensor, " K"]]) -> Float[Tensor, ""]:
 
 
 def effective_rank(features: Float[Tensor, "N F"]) -> Float[Tensor, ""]:
-    """Count the directions that features make use of; nan where they are not finite.
+    """Effective rank of features; nan if they are not finite.
 
         min k:  sum_{i <= k} sigma_i / sum_i sigma_i >= 1 - 0.01,   singular values in falling order
 
@@ -56,7 +56,7 @@ def effective_rank(features: Float[Tensor, "N F"]) -> Float[Tensor, ""]:
     if not features.isfinite().all():
         return features.new_tensor(torch.nan)
     wide = features.double()
-    # Eigenvalues of the smaller product: twenty times as fast as singular values.
+    # Eigenvalues of the smaller product: twenty times faster than singular values.
     gram = wide.T @ wide if wide.shape[0] > wide.shape[1] else wide @ wide.T
     values = torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt().flip(0)
     needed: Tensor = values.cumsum(0) < (1 - _LEFT_OUT) * values.sum()
@@ -71,22 +71,21 @@ def mean_norm(rows: Float[Tensor, "*N F"]) -> Float[Tensor, ""]:
 
 
 def saturation(state: Float[Tensor, "*N S"]) -> Float[Tensor, ""]:
-    """Share of a state's numbers that lie at one of the ends of [-1, 1]."""
+    """Share of a state's entries at one of the ends of [-1, 1]."""
     return (state.abs() > _SATURATED).float().mean()
 
 
 class Activations:
-    """Mean absolute activation of every unit, over batches: maps of an image are one unit each."""
+    """Mean absolute activation of each unit, over batches; a feature map is one unit."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self._sums: list[Tensor] = []
         self._counts: list[int] = []
         self._next = 0
 
     @contextmanager
     def watching(self, module: nn.Module) -> Iterator[None]:
-        """Add up what the activation layers of a module put out in one call of it."""
+        """Add up the outputs of a module's activation layers during one call."""
         self._next = 0
         hooks = [layer.register_forward_hook(self._add) for layer in _activations_of(module)]
         try:
@@ -100,7 +99,7 @@ class Activations:
         others = [axis for axis in range(output.dim()) if axis != units]
         sizes = output.detach().abs().float().sum(others)
         count = output.numel() // output.shape[units]
-        # A layer that is called twice is two layers.
+        # A layer that is called twice counts as two layers.
         if self._next == len(self._sums):
             self._sums.append(sizes)
             self._counts.append(count)
@@ -124,18 +123,18 @@ def _activations_of(module: nn.Module) -> list[nn.Module]:
 
 
 _ROWS = 512
-"""Observations that are looked at."""
+"""Maximum number of observations measured."""
 _ROWS_AT_ONCE = 64
 _STEPS = 64
-"""Steps through which memories are followed at most, unless there are few environments."""
+"""Maximum number of steps for memories, unless there are few environments."""
 _PICTURES = 8
 _PICTURE = "images/reconstruction"
-"""Tag of an observation without parts, said again from the actor's features."""
+"""Tag of an observation without parts, reconstructed from the actor's features."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of an agent's networks, by TensorBoard's tags.
+    """The diagnostics of an agent's networks, by TensorBoard tag.
 
     Attributes:
         pictures: `uint8 [H, W, 3]`.
@@ -146,16 +145,16 @@ class Look:
 
 
 class Representation:
-    """Measures an agent's networks, and draws what they can say again of what they saw.
+    """Measures an agent's networks, and shows their reconstructions.
 
-    What goes wrong with it must not end training: it is reported as a warning.
+    A failure must not end training: it is reported as a warning.
     """
 
     def look(self, agent: Agent, trajectory: Trajectory) -> Look:
-        """Look at the agent as it is, on the trajectory that it learnt from last."""
+        """Measure the agent on the trajectory that it learnt from last."""
         try:
             return look_at(agent, trajectory)
-        except Exception as error:  # of networks and losses of the user's, whatever they raise
+        except Exception as error:  # the user's networks and losses may raise anything
             message = f"networks not measured: {one_line(error)}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             return Look()
@@ -165,12 +164,12 @@ class NoRepresentation:
     """Measures nothing."""
 
     def look(self, agent: Agent, trajectory: Trajectory) -> Look:
-        """See nothing."""
+        """Return nothing."""
         return Look()
 
 
 def build_telemetry(config: DictConfig) -> Representation | NoRepresentation:
-    """Build what `tracking.representation` asks for; without curves there is nobody to see it."""
+    """Build the diagnostics of `tracking.representation`; none without TensorBoard."""
     is_wanted = config.tracking.representation and config.tracking.tensorboard
     return Representation() if is_wanted else NoRepresentation()
 
@@ -184,7 +183,7 @@ def look_at(agent: Agent, trajectory: Trajectory) -> Look:
         if parameters
     }
     pictures: dict[str, npt.NDArray[np.uint8]] = {}
-    # A network of the user's may draw even where nothing is learnt.
+    # A user's network may draw random numbers even in evaluation mode.
     with torch.random.fork_rng(devices=[agent.device] if agent.device.type == "cuda" else []):
         for name, backbone in agent.networks.backbones.items():
             reading = _Reading(backbone, trajectory, agent.device, is_actor=backbone is agent.actor)
@@ -194,10 +193,10 @@ def look_at(agent: Agent, trajectory: Trajectory) -> Look:
 
 
 class _Reading:
-    """One backbone's reading of a part of a trajectory, chosen by its shape alone.
+    """One backbone's pass over a part of a trajectory, chosen by its shape alone.
 
-    Without a memory: observations evenly spread over it. With one: its first steps, of environments
-    evenly spread; the actor's memory goes on from where it was, a critic's own begins empty.
+    Without a memory: observations evenly spread over it. With one: the first steps of evenly
+    spread environments; the actor starts from its stored state, a critic's own memory empty.
     """
 
     def __init__(
@@ -228,7 +227,7 @@ class _Reading:
         self.features = torch.cat(features)
 
     def measures(self) -> dict[str, Tensor]:
-        """Measure the extractor, where there is something to learn in it, and the memory."""
+        """Measure the memory, and the extractor if it has parameters."""
         measures: dict[str, Tensor] = {}
         if any(True for _ in self._extractor.parameters()):
             layers = self._activations.means() or [self.features.abs().mean(0)]
@@ -238,7 +237,7 @@ class _Reading:
         return measures | (self._measures_of_memory() if self._memory.state_size else {})
 
     def _measures_of_memory(self) -> dict[str, Tensor]:
-        """Measure the states of the second half of the steps."""
+        """Measure the states in the second half of the steps."""
         steps, num_envs = self._is_first.shape
         _, before, last = self._memory.unroll(
             self.features.view(steps, num_envs, -1),
@@ -255,13 +254,13 @@ class _Reading:
 
 
 def _spread(count: int, wanted: int) -> Int[Tensor, " n"]:
-    """Number some of `count` things, evenly spread."""
+    """Choose evenly spread indices below `count`."""
     number = max(1, min(count, wanted))
     return torch.linspace(0, count - 1, number, dtype=torch.float64).long()
 
 
 def _pictures(agent: Agent, backbone: str, reading: _Reading) -> dict[str, npt.NDArray[np.uint8]]:
-    """Draw what was observed, above what auxiliary losses reconstruct of it."""
+    """Show observations above their reconstructions by auxiliary losses."""
     if backbone not in agent.auxiliary.by_backbone:
         return {}
     losses = agent.auxiliary.by_backbone[backbone]

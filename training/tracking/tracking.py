@@ -1,4 +1,4 @@
-"""Watching a run: TensorBoard event files and a progress bar."""
+"""Logging of a run: TensorBoard event files and a progress bar."""
 
 import math
 import sys
@@ -26,7 +26,7 @@ from training.tracking.event_files import EventFile, Position, position
 
 
 def text_value(tag: str, markdown: str) -> Any:
-    """Make a text, which the tab of that name renders as Markdown."""
+    """Encode a text, shown as Markdown."""
     return Summary.Value(
         tag=tag,
         metadata=text_metadata.create_summary_metadata(display_name=None, description=None),
@@ -35,7 +35,7 @@ def text_value(tag: str, markdown: str) -> Any:
 
 
 def image_value(tag: str, encoded: bytes, width: int, height: int, description: str) -> Any:
-    """Make an image; browsers play an animated GIF."""
+    """Encode an image; browsers play an animated GIF."""
     return Summary.Value(
         tag=tag,
         metadata=SummaryMetadata(summary_description=description),
@@ -44,7 +44,7 @@ def image_value(tag: str, encoded: bytes, width: int, height: int, description: 
 
 
 def picture_value(tag: str, pixels: Array) -> Any:
-    """Make a still image of `uint8 [H, W, 3]`."""
+    """Encode a still image of `uint8 [H, W, 3]`."""
     encoded = BytesIO()
     Image.fromarray(pixels).save(encoded, "PNG")
     height, width, _ = pixels.shape
@@ -52,10 +52,10 @@ def picture_value(tag: str, pixels: Array) -> Any:
 
 
 def hparams_value(hyperparameters: Mapping[str, Choice], start: float) -> Any:
-    """Make one row of the hparams tab.
+    """Encode one row of the HParams tab.
 
-    Nothing is declared about an experiment: of several runs TensorBoard would take the columns of
-    the first. Left alone, it finds the columns of all, which of them differ, and the metrics.
+    No experiment is declared: with several runs TensorBoard would use the columns of the first.
+    Without it, TensorBoard finds the columns of all, which of them differ, and the metrics.
 
     Args:
         start: time in seconds since 1970.
@@ -79,15 +79,15 @@ def hparams_value(hyperparameters: Mapping[str, Choice], start: float) -> Any:
 
 
 _LEAST_LEFT = 1e-4
-"""Share of a gradient that clipping must leave, or Adam's eps exceeds what it divides by: at 3e-5
-PPO learns at half its pace; CartPole keeps 1e-2, Pendulum 1e-3 (all measured)."""
+"""Share of the gradient that clipping must leave, or Adam's eps dominates the denominator: at 3e-5
+PPO learns at half its speed; CartPole keeps 1e-2, Pendulum 1e-3 (all measured)."""
 _CLIPPED_IN_A_ROW = 3
 
 
 class TensorBoard:
     """Writes one event file; the x-axis is environment steps.
 
-    A full or failing disk must not end training: the first error is reported as a warning and
+    A full or failing disk must not end training: the first error is reported as a warning, and
     nothing more is written.
     """
 
@@ -114,23 +114,23 @@ class TensorBoard:
         self._add([text_value(tag, markdown)], env_steps, wall_time)
 
     def film(self, tag: str, film: Film, env_steps: int, wall_time: float) -> None:
-        """Log an animated GIF; it plays in the tab of images."""
+        """Log an animated GIF; it plays in the Images tab."""
         image = image_value(tag, film.data, film.width, film.height, str(film))
         self._add([image], env_steps, wall_time)
 
     def picture(self, tag: str, pixels: Array, step: int) -> None:
-        """Log a picture, `uint8 [H, W, 3]`."""
+        """Log an image, `uint8 [H, W, 3]`."""
         self._add([picture_value(tag, pixels)], step, time.time())
 
     def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
-        """Log what the run was configured with: its row in the hparams tab."""
+        """Log the configuration: the run's row in the HParams tab."""
         self._add([hparams_value(values, wall_time)], 0, wall_time)
 
     def position(self) -> Position | None:
-        """Put everything on disk, and tell how far every event file of the run goes.
+        """Flush everything to disk, and return the size of every event file of the run.
 
-        Store it in a checkpoint: `rewind` goes back to it. After a failure files are
-        told as they stand. None where they cannot be looked at.
+        Store it in a checkpoint: `rewind` goes back to it. After a failure the sizes are
+        those on disk. None if they cannot be read.
         """
         self._guarded("synchronize")
         try:
@@ -157,25 +157,24 @@ class TensorBoard:
 
     def _give_up(self, error: OSError) -> None:
         if self._file is not None:
-            with suppress(OSError):  # what is not written yet cannot be written now
+            with suppress(OSError):  # buffered events cannot be written now
                 self._file.close()
         self._file = None
         warnings.warn(f"TensorBoard logging stopped: {error}", RuntimeWarning, stacklevel=4)
 
 
 class ClippingWatch:
-    """Says once that clipping leaves next to nothing of the gradient, as large rewards do.
+    """Warns once if clipping leaves almost nothing of the gradient, as with large rewards.
 
     Args:
-        limit: `optimizer.max_grad_norm`, of all parts together.
+        limit: `optimizer.max_grad_norm`, the global norm.
     """
 
     def __init__(self, limit: float) -> None:
-        """Begin with nothing seen."""
         self._limit, self._in_a_row, self._has_told = limit, 0, False
 
     def look(self, values: Mapping[str, float]) -> None:
-        """Look at what is logged of an update."""
+        """Check the logged values of an update."""
         norm = math.hypot(*(v for tag, v in values.items() if tag.startswith("gradient_norm/")))
         self._in_a_row = self._in_a_row + 1 if norm * _LEAST_LEFT > self._limit else 0
         if self._in_a_row == _CLIPPED_IN_A_ROW and not self._has_told:
@@ -199,16 +198,16 @@ class NoTensorBoard:
         """Ignore the text."""
 
     def film(self, tag: str, film: Film, env_steps: int, wall_time: float) -> None:
-        """Ignore the film."""
+        """Ignore the GIF."""
 
     def picture(self, tag: str, pixels: Array, step: int) -> None:
-        """Ignore the picture."""
+        """Ignore the image."""
 
     def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
         """Ignore the values."""
 
     def position(self) -> Position | None:
-        """Tell that there is none."""
+        """Return None."""
         return None
 
     def close(self) -> None:
@@ -219,7 +218,7 @@ _BETWEEN_BARS = 0.2  # seconds
 
 
 class Progress:
-    """A bar with rate, remaining time and return; off a terminal, only if asked for."""
+    """A bar with rate, remaining time and return; by default only on a terminal."""
 
     def __init__(self, total: int, *, show: bool | Literal["auto"]) -> None:
         """Start at zero of `total` environment steps."""
@@ -231,11 +230,11 @@ class Progress:
 
     @property
     def is_due(self) -> bool:
-        """Whether anybody would see a difference: five times a second, never where it is hidden."""
+        """Whether to redraw: five times a second, never if hidden."""
         return time.monotonic() >= self._due_at
 
     def update(self, env_steps: int, return_mean: float | None) -> None:
-        """Move to `env_steps` and show the mean return of recent episodes."""
+        """Advance to `env_steps` and show the mean return of recent episodes."""
         if return_mean is not None:
             self._bar.set_postfix_str(f"return {return_mean:.1f}", refresh=False)
         self._bar.update(env_steps - self._bar.n)
@@ -247,5 +246,5 @@ class Progress:
         self._bar.write(line, file=sys.stdout)
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar; it stays visible."""
         self._bar.close()
