@@ -186,7 +186,7 @@ class GradientStep:
         """
         agent, is_training = self._agent, self._agent.training
         with torch.random.fork_rng(), torch.enable_grad():
-            agent.train(False)  # batch normalisation must not update its statistics
+            agent.train(False)  # no statistics of batch normalisation may change
             found = agent.losses(*inputs, **scheduled)
             losses, weights = found.losses, self._auxiliary_weights
             if weights is not None:
