@@ -178,7 +178,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         Raises:
             EnvironmentFailure: names the environment, its seed, step and action.
         """
-        own = np.array(actions)  # a copy: environments may write into what they get
+        own = np.array(actions)  # a copy, as environments may modify their actions
         if own.shape != self._action_shape or own.dtype != self._action_dtype:
             own = self._converted(own)
         self._journal.add(own)
