@@ -1,1 +1,1 @@
-"""Agents: the stream's data, the mathematics of returns and losses, and one file per algorithm."""
+"""Agents: trajectories, returns and losses, learning, replay, and one file per algorithm."""

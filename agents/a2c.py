@@ -1,6 +1,6 @@
 """Advantage actor-critic (Mnih et al. 2016, arXiv:1602.01783), synchronous, with any memory.
 
-One gradient step on every rollout: the policy has not moved since it acted, so nothing is clipped.
+One gradient step per rollout. It is on-policy, so nothing is clipped.
 """
 
 from typing import ClassVar
@@ -45,7 +45,7 @@ class A2C(Agent):
 
     @torch.no_grad()
     def prepare(self, trajectory: Trajectory) -> tuple[Batch, dict[str, Tensor]]:
-        """Estimate advantages with the weights that acted."""
+        """Compute returns and advantages before the gradient step."""
         rollout = self.learner.read(trajectory)
         head, options = self.networks.value_head, self.options
         values = head.value(head(rollout.critic_summary))  # [T + 1, B]
@@ -65,10 +65,10 @@ class A2C(Agent):
     def losses(
         self, batch: Batch, sequences: None, *, entropy_coefficient: Float[Tensor, ""]
     ) -> Losses:
-        """Compute the losses of a whole rollout."""
+        """Compute the losses of one rollout."""
         read, options = read_actor_critic(self.networks, batch), self.options
         assert batch.advantages is not None
-        advantages = batch.advantages  # of the values before the step: constants to the policy
+        advantages = batch.advantages  # from the values before the step: no gradient
         if options.normalize_advantages:
             advantages = normalized_advantages(advantages, batch.valid)
         valid = batch.valid

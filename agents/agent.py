@@ -1,4 +1,4 @@
-"""What every agent is: it acts with a memory, learns from trajectories, owns its random numbers."""
+"""Base class of agents: acting with a memory, learning from trajectories, random numbers."""
 
 import math
 from abc import ABC, abstractmethod
@@ -30,21 +30,21 @@ from networks.observations import Observations, map_observations
 
 @runtime_checkable
 class Experience(Protocol):
-    """Experience that grows to a size which no checkpoint could hold anew each time.
+    """Experience too large to be written in full with every checkpoint.
 
-    Most of it lies in chunks: stretches that never change once they are full. A checkpoint writes a
-    chunk once and names it from then on, so its cost is that of what is new.
+    It consists of chunks that never change once full. Each chunk is written once, and later
+    checkpoints refer to it by name. A checkpoint therefore costs as much as the new experience.
     """
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the small part that changes all the time: tensors, and what JSON can hold."""
+        """Return the small part that changes at every step: tensors and JSON values."""
         ...
 
     def chunks(self) -> Mapping[str, Callable[[], Mapping[str, Tensor]]]:
-        """Return the chunks that are held now, by name, each as what reads its tensors.
+        """Return the current chunks: name to a function that reads the chunk's tensors.
 
-        A name (letters, digits, `_` and `-`) stands for the same content for ever; the newest
-        chunk, not full yet, has one that says where it ends.
+        A name (letters, digits, `_` and `-`) always means the same content. The name of the
+        newest chunk, which is not full yet, says where it ends.
         """
         ...
 
@@ -54,10 +54,10 @@ class Experience(Protocol):
         state: Mapping[str, Any],
         chunks: Mapping[str, dict[str, Tensor]],
     ) -> None:
-        """Become what was saved.
+        """Restore a saved state.
 
         Args:
-            chunks: read from the disk whenever one is looked up; go through them one at a time.
+            chunks: each lookup reads from the disk; access them one at a time.
         """
         ...
 
@@ -73,11 +73,11 @@ _OURS = ("agents.", "networks.")
 
 def _is_alike(module: nn.Module) -> bool:
     if isinstance(module, nn.RNNBase):
-        # On a GPU their gradient is only there in training mode.
+        # On a GPU they have gradients in training mode only.
         return not module.dropout and all(p.device.type == "cpu" for p in module.parameters())
     if type(module) in _ALWAYS_ALIKE:
         return True
-    # None of ours reads its mode; auxiliary losses may draw.
+    # No module of this project depends on its mode, but auxiliary losses may sample.
     return type(module).__module__.startswith(_OURS) and not isinstance(module, AuxiliaryLoss)
 
 
@@ -86,17 +86,17 @@ ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], t
 
 @dataclass(frozen=True)
 class Setup:
-    """What an agent is given beside its networks and its own options.
+    """Arguments of an agent besides its networks and options.
 
     Attributes:
         optimizer: makes the optimizer of the networks' parts.
-        gradients: the losses that may train a part, by path, where the agent is to be narrowed.
+        gradients: overrides of the losses that train a part, by the part's path.
         generator: the only source of randomness in acting and learning.
         compile: trace the gradient step with `torch.compile`.
         num_envs: environments per trajectory, B.
         sequence_length: steps of a training sequence, 1 without a memory.
-        reward_scaling: of the rewards that are learnt from; None for none.
-        frame_stacks: size of each part of an observation that is a stack of frames.
+        reward_scaling: applied to rewards before learning; None for none.
+        frame_stacks: number of frames of each part of an observation that is a frame stack.
     """
 
     optimizer: Callable[[Networks], Optimizer]
@@ -110,24 +110,23 @@ class Setup:
 
 
 class Agent(nn.Module, ABC):
-    """An actor (backbone and policy head) and a rule by which it learns.
+    """An actor (backbone and policy head) and its learning algorithm.
 
-    A concrete agent names its losses in `trains`, computes them in `losses`, and chooses a learner.
-    What learning needs to go on exactly is in `state_dict()`, in `generator` or in `experience()`.
+    A subclass names its losses in `trains`, computes them in `losses` and chooses a learner.
+    `state_dict()`, `generator` and `experience()` hold everything that an exact resume needs.
 
     Attributes:
-        Options: dataclass of the agent's own numbers, and the schema of its YAML.
-        trains: the parts that each of its losses trains, by path (`agents.learning.parts`).
-        acts_by_values: whether it chooses the action of the largest value; else it has a policy
-            and the values of observations.
-        may_stop: whether a loss can end the steps on a rollout.
+        Options: dataclass of the agent's options, which is the schema of its YAML.
+        trains: the parts that each loss trains, by path (`agents.learning.parts`).
+        acts_by_values: whether it acts by action values; else it has a policy and state values.
+        may_stop: whether a loss can end the updates on a rollout early.
         learner: turns trajectories into gradient steps.
-        schedules: numbers that move with the run's progress, given to `losses` by name.
-        epsilon: share of random actions over the run's progress, of agents that act by values.
-        env_steps: environment steps taken, set by the loop.
-        progress: their share of the run's, set by the loop; schedules read it.
-        is_watched: whether anybody reads what `learn` returns, set by the loop; else it may leave
-            out all but `update/steps` and `update/skipped`.
+        schedules: coefficients that depend on progress, passed to `losses` by name.
+        epsilon: probability of a random action by progress, for agents that act by values.
+        env_steps: environment steps taken, set by the training loop.
+        progress: `env_steps / total_env_steps`, set by the training loop and read by schedules.
+        is_watched: whether the metrics of `learn` are used, set by the training loop. If not,
+            `learn` may return only `update/steps` and `update/skipped`.
     """
 
     Options: ClassVar[type]
@@ -148,7 +147,7 @@ class Agent(nn.Module, ABC):
             self.value_head = networks.value_head
         self.routes = routes(networks, self.trains, setup.gradients)
         for part, losses in self.routes.items():
-            if not losses:  # it stays as it is, weight decay included
+            if not losses:  # frozen: no weight decay either
                 networks.parts()[part].requires_grad_(False)
         backbones = networks.backbones.values()
         self._frozen_for_a_while = tuple(b for b in backbones if 0 < b.frozen_until < math.inf)
@@ -162,14 +161,14 @@ class Agent(nn.Module, ABC):
         self.gradient_step = GradientStep(self, compile=setup.compile)
         self._mirror: ActorMirror | None = None
         self._mirror_is_current = False
-        self.eval()  # dropout and the like are on in gradient steps only
+        self.eval()  # training mode (dropout) in gradient steps only
 
     @abstractmethod
     def losses(self, *inputs: Any, **scheduled: Any) -> Losses:
-        """Compute the losses of one batch: a function of tensors, without a branch on data."""
+        """Compute the losses of one batch, without data-dependent control flow."""
 
     def learn(self, trajectory: Trajectory) -> dict[str, Tensor]:
-        """Improve from T steps of experience on the CPU; return TensorBoard tags, 0-d tensors."""
+        """Learn from a trajectory on the CPU; return metrics by TensorBoard tag, 0-d tensors."""
         for backbone in self._frozen_for_a_while:
             if backbone.is_frozen and backbone.unfreeze(self.env_steps):
                 self.gradient_step.renew()
@@ -177,52 +176,52 @@ class Agent(nn.Module, ABC):
         return self.learner.learn(self, trajectory)
 
     def experience(self) -> Experience | None:
-        """Return what is learnt from again and again; None where experience is used up at once."""
+        """Return the replay buffer; None for on-policy agents."""
         return self.learner.replay if isinstance(self.learner, ReplayLearner) else None
 
     @property
     def measures(self) -> bool:
-        """Whether `losses` computes metrics; compiled they cost nothing, and there is one step."""
+        """Whether `losses` computes metrics; always in a compiled step, where they cost nothing."""
         return self._compile or self.is_watched
 
     def scheduled(self) -> dict[str, Float[Tensor, ""]]:
-        """Return the present values of `schedules`."""
+        """Return the current values of `schedules`."""
         return {
             name: torch.tensor(schedule(self.progress), device=self.device)
             for name, schedule in self.schedules.items()
         }
 
     def update_progress(self, env_steps: int, *, total_env_steps: int) -> None:
-        """Say how much of the run is over, before acting from there."""
+        """Update progress and epsilon for the current environment step."""
         self.env_steps, self.progress = env_steps, env_steps / total_env_steps
         if self.epsilon is not None:
             cast("EpsilonGreedyHead", self.policy_head).set_epsilon(self.epsilon(self.progress))
 
     def weights_replaced(self) -> None:
-        """Follow weights that came from elsewhere: a target network begins with them."""
+        """Sync the target network after weights were loaded."""
         if isinstance(self.learner, ReplayLearner):
             self.learner.target_network.update(1.0)
 
     @cached_property
     def is_alike_in_learning(self) -> bool:
-        """Whether neither dropout nor drawn numbers make learning differ from acting.
+        """Whether training mode and evaluation mode compute the same, without dropout or sampling.
 
-        Then switching modes, which visits every module, is spared. What is not known to be alike is
-        taken to differ: a class of the user's may do anything.
+        Then switching modes, which visits every module, is skipped. Unknown classes, such as a
+        user's own, are assumed to differ.
         """
         return all(map(_is_alike, self.modules()))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by part, frozen ones too; each belongs to exactly one."""
+        """Parameters by part, including frozen ones; each belongs to exactly one part."""
         return {part: list(m.parameters()) for part, m in self.networks.parts().items()}
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters lie."""
+        """Device of the parameters."""
         return self.optimizer.flat.device
 
     def initial_state(self, batch_size: int) -> Float[Tensor, "B S"]:
-        """Return the actor's memory before any observation, on the CPU beside the environments."""
+        """Return the actor's initial memory state, on the CPU."""
         return self.actor.memory.initial_state(batch_size).detach().cpu().clone()
 
     def act(
@@ -251,15 +250,15 @@ class Agent(nn.Module, ABC):
         actions, after = self._mirror(arrays, before, is_first.numpy(), noise)
         if after is before:
             return torch.from_numpy(actions), state
-        if after.base is not None:  # a view of the state before: step by step, all would live
+        if after.base is not None:  # a view would keep every earlier state alive
             after = after.copy()
         return torch.from_numpy(actions), torch.from_numpy(after)
 
     def to_environment(self, actions: Tensor) -> Array:
-        """Map the policy's actions to the environment's, as an array."""
+        """Convert the policy's actions to environment actions."""
         return self.policy_head.to_environment(actions.numpy())
 
-    @torch.no_grad()  # and no inference mode: states go into learning later
+    @torch.no_grad()  # not inference_mode: learning uses the states later
     def _act_in_torch(
         self, observations: Observations, state: Tensor, is_first: Tensor, noise: Array | None
     ) -> tuple[Tensor, Tensor]:
@@ -293,8 +292,8 @@ class Agent(nn.Module, ABC):
 
     @contextmanager
     def training_mode(self) -> Iterator[None]:
-        """Switch dropout and the like on for gradient steps, on the agent's own randomness."""
-        # Drawn in any case: a network with dropout leaves all other draws as they are.
+        """Enable training mode (dropout) for gradient steps, seeded by the agent's generator."""
+        # Always drawn, so that dropout does not change any other random number.
         seed = int(self.generator.integers(2**63))
         if self.is_alike_in_learning:
             yield
@@ -303,7 +302,7 @@ class Agent(nn.Module, ABC):
         on_cuda = device.type == "cuda"
         with torch.random.fork_rng(devices=[device] if on_cuda else []):
             torch.default_generator.manual_seed(seed)
-            if on_cuda:  # which draws there with a generator of its own
+            if on_cuda:  # CUDA has its own generator
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
             self.train()
@@ -313,13 +312,13 @@ class Agent(nn.Module, ABC):
                 self.eval()
 
     def set_mode(self, training: bool) -> None:
-        """Switch dropout and the like inside of a gradient step: targets are those of acting."""
+        """Switch the mode inside a gradient step: targets are computed in evaluation mode."""
         if not self.is_alike_in_learning:
             self.train(training)
 
     @contextmanager
     def using(self, generator: np.random.Generator) -> Iterator[None]:
-        """Draw from another generator for a while, so that evaluation never disturbs training."""
+        """Use another generator temporarily, so that evaluation does not change training."""
         kept, self.generator = self.generator, generator
         try:
             yield
@@ -327,12 +326,12 @@ class Agent(nn.Module, ABC):
             self.generator = kept
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Become a copy (`copy.deepcopy`) that shares no storage with its original."""
+        """Restore a copy (`copy.deepcopy`) that shares no storage with the original."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._renew()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Agent":
-        """Move tensors (`to`, `float`, ...); what points at the old storage is made anew."""
+        """Move tensors (`to`, `float`, ...) and rebuild what refers to the old storage."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._renew()
         return self

@@ -1,8 +1,8 @@
-"""Deep Q-learning (Mnih et al. 2015), each of its variants a part, with any memory.
+"""Deep Q-learning (Mnih et al. 2015) and its variants, with any memory.
 
-Double Q-learning and n-step returns belong to the target, dueling and noisy networks are layers,
-C51 and quantile regression are value heads, priorities are the replay's, DRQN and R2D2 are
-memories. Rainbow (Hessel et al. 2018, arXiv:1710.02298) is all of it at once.
+Double Q-learning and n-step returns change the target. Dueling and noisy networks are layers of the
+value head. C51 and quantile regression are value heads. Prioritised replay is a sampler of the
+replay. DRQN and R2D2 add a memory. Rainbow (Hessel et al. 2018, arXiv:1710.02298) combines them.
 """
 
 from typing import ClassVar
@@ -32,24 +32,24 @@ from networks.heads.values import Rescaling
 from networks.memory.memories import pick_steps
 
 Noise = tuple[Tensor | None, Tensor | None, Tensor | None]
-"""Of noisy layers, for one gradient step: the network's, its target's, and the network's once more
-where it chooses for the target."""
+"""Noise of noisy layers in one gradient step: for the online network, for the target network, and
+for the online network's action selection in double Q-learning."""
 
-_SLOPE = 1e-3  # of rescaled values far out (Kapturowski et al. 2019, appendix)
+_SLOPE = 1e-3  # eps of value rescaling (Kapturowski et al. 2019, appendix)
 
 
 class DQN(Agent):
-    """Learns the values of actions from replayed windows of its stream, and acts by them.
+    """Learns action values from replayed sequences and acts epsilon-greedily.
 
         G_t = r_t + d r_{t+1} + ... + d^n Q'(o_{t+n}, argmax_a Q(o_{t+n}, a))
         L = mean[(Q(o_t, a_t) - G_t)^2]
 
-    Q' is the target network; Q, which chooses, is the target network as well or, with `double_q`,
-    the network itself (van Hasselt et al. 2016, arXiv:1509.06461). What Q' says of a whole
-    distribution, the value head makes a distribution of.
+    Q' is the target network. With `double_q` the online network Q selects the action (van Hasselt
+    et al. 2016, arXiv:1509.06461), otherwise the target network does. Distributional value heads
+    fit the distribution that Q' predicts.
 
-    Both begin a window with the memory that acting had there: the target network is an earlier
-    state of what acted, and a memory that began empty would know nothing of the episode so far.
+    Both networks start a window from the memory state stored while acting: a zero state would know
+    nothing of the episode so far.
     """
 
     Options = DQNOptions
@@ -72,7 +72,7 @@ class DQN(Agent):
     def losses(
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> Losses:
-        """Compute the loss of replayed windows, weighted where the replay has priorities."""
+        """Compute the loss of replayed windows, importance-weighted with prioritised replay."""
         head, learner = self.networks.value_head, self.learner
         state, bootstrap, following = self._following(window, noise)
         target = head.target(bootstrap.rewards, bootstrap.discounts, following, self.scale)
@@ -92,11 +92,11 @@ class DQN(Agent):
     def _following(
         self, window: Trajectory, noise: Noise
     ) -> tuple[Float[Tensor, "N S"], Bootstrap, Float[Tensor, "L N *K"]]:
-        """Return what targets are made of.
+        """Return the inputs of the targets.
 
         Returns:
-            The network's memory before the steps that are learnt from; the rewards of each step and
-            where its episode goes on; the target network's output for the action chosen there.
+            The online network's memory state before the learnt steps; the n-step rewards, discounts
+            and bootstrap steps; the target network's output for the action selected there.
         """
         training, learner, head = self.training, self.learner, self.networks.value_head
         learnt, scaling, state = learner.learnt, learner.reward_scaling, window.state
@@ -133,14 +133,14 @@ class DQN(Agent):
         return state, bootstrap, following
 
     def _returns(self, output: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Return the values of raw outputs in units of return."""
+        """Return the values of raw outputs, in units of return."""
         values = self.networks.value_head.value(output)
         return values if self.scale is None else self.scale.inverse(values)
 
-    # ---- what a replay learner asks for
+    # ---- called by the replay learner
 
     def noise(self) -> Noise:
-        """Draw what noisy layers need in a gradient step."""
+        """Draw the noise of noisy layers for a gradient step."""
         size = self._noise_size
         if not size:
             return None, None, None
@@ -152,7 +152,7 @@ class DQN(Agent):
     def observe_targets(
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> dict[str, Float[Tensor, ""]]:
-        """Let the heads learn the range of their targets, before a gradient step on them."""
+        """Update the value heads' support from the targets, before a gradient step on them."""
         _, bootstrap, following = self._following(window, noise)
         targets = bootstrap.rewards + bootstrap.discounts * self._returns(following)
         targets = targets if self.scale is None else self.scale(targets)
@@ -177,12 +177,13 @@ class DQN(Agent):
     def measure(
         self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
     ) -> dict[str, Float[Tensor, ""]]:
-        """Measure the networks on windows.
+        """Compute metrics on windows.
 
         Returns:
-            `value/max`; `value/target_gap`, the mean distance to the target network's values; and
-            `replay/state_staleness`, where a memory was kept at the end of what is learnt from: how
-            far the present network's memory is from it, in units of its norm.
+            `value/max`; `value/target_gap`, the mean absolute difference to the target network's
+            values; and, if a state is stored at the end of the learnt steps,
+            `replay/state_staleness`, the distance of the current network's state from the stored
+            one, relative to the norm of the stored one.
         """
         learnt, learner = self.learner.learnt, self.learner
         state = learner.burn_in_state(self.actor, window) if learnt.start else window.state
@@ -201,5 +202,5 @@ class DQN(Agent):
         if state_after is not None:
             kept = state_after.to(after.device)
             distance = (after - kept).norm(dim=-1) / kept.norm(dim=-1).clamp(min=1e-6)
-            metrics["replay/state_staleness"] = distance.nanmean()  # nan: not yet known
+            metrics["replay/state_staleness"] = distance.nanmean()  # nan: not stored yet
         return metrics

@@ -1,7 +1,6 @@
 """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347), with any memory.
 
-Details follow Huang et al. (2022), "The 37 implementation details of PPO"; those that matter here
-carry a comment.
+Details follow Huang et al. (2022), "The 37 implementation details of PPO"; comments name them.
 """
 
 from typing import ClassVar
@@ -61,7 +60,7 @@ class PPO(Agent):
 
     @torch.no_grad()
     def prepare(self, trajectory: Trajectory) -> tuple[Batch, dict[str, Tensor]]:
-        """Recompute what acting saw, and estimate advantages."""
+        """Compute old log-probabilities, returns and advantages before the gradient steps."""
         rollout = self.learner.read(trajectory)
         head, options = self.networks.value_head, self.options
         values = head.value(head(rollout.critic_summary))  # [T + 1, B]
@@ -95,7 +94,7 @@ class PPO(Agent):
         read = read_actor_critic(self.networks, batch)
         assert batch.old_log_probs is not None and batch.advantages is not None
         log_ratio = read.log_probs - batch.old_log_probs
-        # The action of a step that only resets was ignored: it may be anything, and so its ratio.
+        # The action of a reset step was ignored, so its ratio may be anything.
         log_ratio = torch.where(batch.valid, log_ratio, 0.0)
         ratio = log_ratio.exp()
         advantages, valid = batch.advantages, batch.valid
@@ -113,8 +112,8 @@ class PPO(Agent):
             kl, metrics = self._metrics(read.entropies, log_ratio, ratio, clip_range, valid)
             metrics |= {"loss/policy": policy_loss.detach(), "loss/value": value_loss.detach()}
             if options.target_kl is not None:
-                # Before the step, as in Spinning Up: what moved too far is not moved further. A kl
-                # of nan goes on, to be counted as skipped.
+                # Checked before the step, as in Spinning Up: no update beyond the limit. A nan does
+                # not stop; its step is counted as skipped.
                 stop = kl > 1.5 * options.target_kl
         return Losses(
             {"actor": actor_loss, "critic": options.value_coefficient * value_loss},
@@ -132,7 +131,7 @@ class PPO(Agent):
         clip_range: Float[Tensor, ""],
         valid: Bool[Tensor, "L M"],
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """Return how far the policy has moved, and the metrics of the policy."""
+        """Return the KL estimate and the policy's metrics."""
         is_clipped = ((ratio - 1).abs() > clip_range).to(ratio.dtype)
         entropy, kl, clip_fraction = means(valid, entropies, approximate_kl(log_ratio), is_clipped)
         return kl, {

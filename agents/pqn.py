@@ -1,7 +1,7 @@
 """Parallelised Q-learning (Gallici et al. 2025, arXiv:2407.04811), with any memory.
 
-Many environments in place of a replay, a normalised network in place of a target network: with
-layer normalisation the values that a network learns from are its own, of a moment ago.
+Many environments replace the replay buffer. Layer normalisation replaces the target network:
+targets are the network's own values, computed before the gradient steps.
 """
 
 from typing import ClassVar
@@ -29,12 +29,12 @@ from conf.schema.agents import PQNOptions
 
 
 class PQN(Agent):
-    """Q(lambda) on rollouts of many environments: several epochs, fixed returns.
+    """Q(lambda) on rollouts of many environments, with several epochs on fixed returns.
 
         G_t = r_t + d_t ((1 - l_t) max_a Q(o_{t+1}, a) + l_t G_{t+1})
         L = mean[(Q(o_t, a_t) - G_t)^2]
 
-    Nothing is cut where an action was not greedy. Termination zeroes d, truncation l.
+    Traces are not cut at non-greedy actions. Termination sets d_t to 0, truncation l_t.
 
     Source: Peng & Williams (1996); Daley & Amato (2019), arXiv:1810.09967, for the recursion.
     """
@@ -60,7 +60,7 @@ class PQN(Agent):
 
     @torch.no_grad()
     def prepare(self, trajectory: Trajectory) -> tuple[Batch, dict[str, Tensor]]:
-        """Value a trajectory with the weights that acted."""
+        """Compute returns before the gradient steps."""
         rollout = self.learner.read(trajectory)
         head, options = self.networks.value_head, self.options
         values = head.value(head(rollout.critic_summary))  # [T + 1, B, A]

@@ -1,4 +1,4 @@
-"""The stream: what environments and memories produced, time-major; nothing of any algorithm's."""
+"""Trajectories: collected experience, time-major, the same for every algorithm."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,19 +15,18 @@ class Trajectory:
     """T steps of B environments, time-major.
 
     Step t reads `observations[t]` and leads to `observations[t + 1]`. Environments reset in the
-    step *after* an episode's end, so the final observation of an episode is an ordinary element of
-    the stream and its value is `values[t + 1]`; the step that only resets is not `valid`.
-    Collection reuses its storage: a trajectory stands until the next one is collected.
+    step *after* an episode's end. The final observation of an episode is therefore an ordinary
+    element, with the value `values[t + 1]`, and the reset step is not `valid`. Collecting the next
+    trajectory overwrites the storage of this one.
 
     Attributes:
-        observations: what was observed, raw, in the environment's dtype; a tensor, or tensors by
-            name.
-        is_first: `observations[t]` opens an episode.
-        actions: the policy's own: unclipped, 0-based, in units of the bounds.
+        observations: raw observations in the environment's dtype; a tensor, or tensors by name.
+        is_first: `observations[t]` is the first of an episode.
+        actions: the policy's actions: unclipped, 0-based, in units of the bounds.
         rewards: raw rewards.
-        terminated: `observations[t + 1]` is absorbing, its value is zero.
-        truncated: the episode was cut at `observations[t + 1]`, its value stands.
-        state: the actor's memory before `observations[0]`.
+        terminated: `observations[t + 1]` is terminal, its value is zero.
+        truncated: the episode was truncated at `observations[t + 1]`, which is bootstrapped from.
+        state: the actor's memory state before `observations[0]`.
     """
 
     observations: Shaped[Tensor, "T1 B *O"] | dict[str, Shaped[Tensor, "T1 B ..."]]
@@ -40,26 +39,26 @@ class Trajectory:
 
     @property
     def step_observations(self) -> Observations:
-        """What each of the T steps read."""
+        """Observations before each of the T steps."""
         return map_observations(lambda rows: rows[:-1], self.observations)
 
     @property
     def next_observations(self) -> Observations:
-        """What each of the T steps led to."""
+        """Observations after each of the T steps."""
         return map_observations(lambda rows: rows[1:], self.observations)
 
     @property
     def valid(self) -> Bool[Tensor, "T B"]:
-        """False on the step that only resets: its action was ignored, it counts nowhere."""
+        """False on reset steps, whose action was ignored: they count nowhere."""
         return ~self.is_first[1:]
 
     @property
     def ended(self) -> Bool[Tensor, "T B"]:
-        """True where step t ended an episode, for whatever reason."""
+        """True where step t terminated or truncated an episode."""
         return self.terminated | self.truncated
 
     def to(self, device: torch.device) -> "Trajectory":
-        """Move every tensor; the trajectory itself where it already lies there."""
+        """Move every tensor; returns itself if it is already on the device."""
         if self.rewards.device == device:
             return self
         moved: dict[str, Any] = {

@@ -1,12 +1,12 @@
-"""Environments: how they are made, seeded and wrapped, and small tasks of our own.
+"""Environments: construction, seeding, wrappers, vectorisation, and small tasks.
 
 Importing this package registers the tasks of `envs.tasks` with Gymnasium under `neurl/`, by name.
-Their module is loaded by the first one that is made.
+Their module is imported when the first task is made.
 """
 
 from gymnasium.envs.registration import register, registry
 
-# The classes of `envs.tasks.probes` and their default arguments, which stand nowhere else.
+# The classes of `envs.tasks.probes` and their default arguments, which are defined only here.
 _TASKS: dict[str, dict[str, object]] = {
     "ConstantReward": {"continuous": False},
     "ObservationReward": {"continuous": False},

@@ -1,30 +1,29 @@
-"""Derives the seeds of environments from the seed of a run, never from global random state."""
+"""Derives the seeds of environments from the seed of a run."""
 
 import zlib
 
 import numpy as np
 
-# Simulators written in C take a signed 32-bit seed.
+# Simulators in C take signed 32-bit seeds.
 _SEED_BITS = 31
 
 
 def environment_seeds(seed: int, num_envs: int, purpose: str, index: int = 0) -> list[int]:
-    """Gives every environment a seed of its own.
+    """Returns one seed per environment.
 
-    The seed of environment `i` depends on `(seed, purpose, index, i)` only: it is the same on every
-    machine and in every process, and the number of environments does not change it.
+    The seed of environment `i` depends only on `(seed, purpose, index, i)`: not on the machine, the
+    process or the number of environments.
 
     Args:
         seed: of the run, at least 0.
-        num_envs: how many seeds.
-        purpose: what the environments are for, as 'train' or 'evaluation'; each has a stream of its
-            own.
-        index: tells apart repeated uses of one purpose.
+        num_envs: number of seeds.
+        purpose: use of the environments, such as 'train' or 'evaluation', with separate seeds.
+        index: distinguishes repeated uses of one purpose.
 
     Returns:
         `num_envs` different numbers in `[0, 2**31)`.
     """
-    # crc32 because hash() of a string differs between processes.
+    # crc32, because hash() of a string differs between processes.
     purpose_key = zlib.crc32(purpose.encode())
     seeds: list[int] = []
     for environment in range(num_envs):

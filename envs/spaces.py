@@ -1,6 +1,6 @@
-"""Says which observation and action spaces the agents understand, and takes nested ones apart.
+"""Supported observation and action spaces, and flattening of nested observations.
 
-Encodes nothing: networks do.
+Encoding is left to the networks.
 """
 
 import math
@@ -11,12 +11,12 @@ import numpy as np
 from gymnasium import Space, spaces
 
 MAX_ONE_HOT = 10_000
-"""Most values of an identifier (or of several together), which is encoded one-hot."""
+"""Largest one-hot size of identifiers."""
 
 MAX_GRID = 1_000_000
-"""Most numbers that a grid of identifiers may become."""
+"""Largest encoded size of a grid of identifiers."""
 MAX_DIMENSIONS = 4
-"""Of a Box: a stack of images has as many, frames first."""
+"""Most dimensions of a Box: those of a stack of images, frames first."""
 
 _PARTS = (
     f"Box of at most {MAX_DIMENSIONS} dimensions (a vector, an image, a stack of either), "
@@ -27,14 +27,14 @@ _ACTIONS = "Discrete, MultiDiscrete, MultiBinary or Box with a floating dtype"
 
 
 def check_spaces(observation_space: Space[Any], action_space: Space[Any]) -> None:
-    """Refuses spaces that no agent can handle, before any network is built.
+    """Refuses unsupported spaces before networks are built.
 
     Args:
-        observation_space: that of one environment, not the batched one; `is_nested` no longer.
+        observation_space: of one environment, not batched and not nested.
         action_space: likewise.
 
     Raises:
-        ValueError: names the space, what is supported and what to do about it.
+        ValueError: names the space, the supported ones and the fix.
     """
     if is_nested(observation_space):
         raise ValueError(
@@ -43,7 +43,7 @@ def check_spaces(observation_space: Space[Any], action_space: Space[Any]) -> Non
         )
     if isinstance(observation_space, spaces.Dict):
         for key in observation_space.spaces:
-            _check_key(key, forbidden=".")  # names may be paths by now
+            _check_key(key, forbidden=".")  # names may be paths
     for name, part in _leaves(observation_space):
         _check_part(name, part)
     if not _is_supported_action(action_space):
@@ -54,16 +54,16 @@ def check_spaces(observation_space: Space[Any], action_space: Space[Any]) -> Non
 
 
 def is_nested(space: Space[Any]) -> bool:
-    """Tell whether a space is a Tuple, or a Dict of which a part has parts again."""
+    """Whether a space is a Tuple, or a Dict that contains a Dict or Tuple."""
     if isinstance(space, spaces.Dict):
         return any(isinstance(part, spaces.Dict | spaces.Tuple) for part in space.spaces.values())
     return isinstance(space, spaces.Tuple)
 
 
 def is_grid(space: Space[Any]) -> bool:
-    """Tell whether identifiers make an image: the same choices at every position, per channel.
+    """Whether identifiers form an image: equal numbers of values at every position, per channel.
 
-    `(H, W)` has one channel, `(H, W, C)` several, `(frames, H, W, C)` is a stack of such.
+    `(H, W)` has one channel, `(H, W, C)` several, `(frames, H, W, C)` is a frame stack.
     """
     if not isinstance(space, spaces.MultiDiscrete) or not 2 <= len(space.shape) <= MAX_DIMENSIONS:
         return False
@@ -73,37 +73,36 @@ def is_grid(space: Space[Any]) -> bool:
 
 
 def is_intensity(space: Space[Any]) -> bool:
-    """Tell whether numbers run from 0 to 255 everywhere, as those of pixels and bytes do."""
+    """Whether all bounds are 0 and 255, as those of pixels and bytes."""
     if not isinstance(space, spaces.Box):
         return False
     return bool((space.low == 0).all() and (space.high == 255).all())
 
 
 def flat_space(space: Space[Any]) -> spaces.Dict:
-    """Join the names of nested parts to paths, `goal/position`; items of a Tuple are numbered.
+    """Flatten a nested space: names become paths, `goal/position`, and Tuple items are numbered.
 
-    The parts keep the order of the space.
+    The parts keep their order.
 
     Raises:
-        ValueError: a key of a Dict is no text or would be mistaken for a path, or there are no
-            parts where there should be.
+        ValueError: a Dict's key is not a string or looks like a path, or a Dict or Tuple is empty.
     """
     for nested in _dicts(space):
         for key in nested.spaces:
             _check_key(key, forbidden="/.")
     leaves = dict(_leaves(space))
     for name, part in leaves.items():
-        if isinstance(part, spaces.Dict | spaces.Tuple):  # an empty one
+        if isinstance(part, spaces.Dict | spaces.Tuple):  # empty
             _check_part(name, part)
     return spaces.Dict(list(leaves.items()))
 
 
 def flatten_observation(observation: Any, names: Collection[str]) -> dict[str, Any]:
-    """Take a nested observation apart, of one environment or of a batch.
+    """Flatten a nested observation of one environment or of a batch.
 
     Args:
-        observation: mappings and sequences as in the nested space; one that is flat already passes.
-        names: of the parts, as `flat_space` writes them.
+        observation: mappings and sequences as in the nested space; flat ones are allowed.
+        names: of the parts, as in `flat_space`.
 
     Raises:
         ValueError: a part is missing.
@@ -118,9 +117,9 @@ def flatten_observation(observation: Any, names: Collection[str]) -> dict[str, A
 
 
 def reads_alike(space: Space[Any], other: Space[Any]) -> bool:
-    """Tell whether a network for observations of one space reads those of the other: as numbers.
+    """Whether a network for observations of one space can read those of the other.
 
-    The bounds of numbers do not matter to it, their shape does; those of intensities do.
+    Bounds of numbers may differ, shapes may not. Bounds of intensities may not differ.
     """
     mine, others = (dict(_leaves(each)) for each in (space, other))
     return mine.keys() == others.keys() and all(
@@ -132,7 +131,7 @@ def reads_alike(space: Space[Any], other: Space[Any]) -> bool:
 
 
 def one_line(value: object) -> str:
-    """Write a space, or a message, in one line: the bounds of large boxes print as many."""
+    """Format a space or a message in one line: bounds of large boxes print as many lines."""
     return " ".join(str(value).split())
 
 
@@ -145,7 +144,7 @@ def _children(space: Space[Any]) -> Mapping[Any, Space[Any]]:
 
 
 def _leaves(space: Space[Any], name: str = "") -> Iterator[tuple[str, Space[Any]]]:
-    """Yield every part that has none itself, with its path: "" for a space that is one part."""
+    """Yield every leaf with its path, "" for a space without parts."""
     children = _children(space)
     if not children:
         yield name, space
@@ -194,7 +193,7 @@ def _is_box(space: Space[Any]) -> bool:
 
 
 def _one_hot_size(space: Space[Any]) -> tuple[int, int]:
-    """How many columns identifiers take, and at how many positions; no columns for what is none."""
+    """Columns per position of identifiers, and positions; 0 columns for other spaces."""
     if isinstance(space, spaces.Discrete):
         return int(space.n), 1
     if not isinstance(space, spaces.MultiDiscrete):
@@ -206,7 +205,7 @@ def _one_hot_size(space: Space[Any]) -> tuple[int, int]:
 
 
 def _channels(sizes: Any) -> Any:
-    """What the first position of a grid has, by channel."""
+    """Values of a grid's first position, by channel."""
     return sizes.reshape(-1)[:1] if sizes.ndim == 2 else sizes.reshape(-1, sizes.shape[-1])[0]
 
 

@@ -1,4 +1,4 @@
-"""A backbone reads a stream of observations: input scaling, normalisation, extractor, memory."""
+"""Backbones: input scaling, normalisation, extractor and memory."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -19,23 +19,23 @@ Stream = Shaped[Tensor, "T B *O"] | dict[str, Shaped[Tensor, "T B ..."]]
 """T steps of B environments' observations, or of each of their parts."""
 
 _CHUNK = 2**22
-"""Numbers that an extractor reads at once where no gradient is needed: what it makes of them stays
-in the processor's cache, or near, and memory does not grow with the length of a rollout."""
+"""Numbers that an extractor reads at once when no gradient is needed. Activations then stay in or
+near the processor's cache, and memory does not grow with the rollout length."""
 
 
 class Backbone(nn.Module):
     """`observations -> inputs -> normalization -> extractor -> memory`.
 
-    The actor's and the critic's backbone share `inputs` and `normalization` (there is one truth
-    about what the environment emits) and may be one and the same object.
+    The actor's and the critic's backbone share `inputs` and `normalization`, and may be the same
+    object.
 
     Args:
-        feature_size: number of features that the extractor makes.
-        frozen_until: environment steps before which the extractor is frozen; inf is for ever.
-        half_precision: compute features in bfloat16 (memory and heads always take float32).
+        feature_size: number of the extractor's features.
+        frozen_until: environment steps before which the extractor is frozen; inf for the whole run.
+        half_precision: compute features in bfloat16 (memory and heads always use float32).
 
     Attributes:
-        is_frozen: whether no gradient reaches the extractor now, and nothing else changes it.
+        is_frozen: whether the extractor is frozen now: no gradient and no other change.
     """
 
     def __init__(
@@ -49,7 +49,6 @@ class Backbone(nn.Module):
         frozen_until: float,
         half_precision: bool,
     ) -> None:
-        """Compose the parts."""
         super().__init__()
         self.inputs = inputs
         self.normalization = normalization
@@ -61,19 +60,19 @@ class Backbone(nn.Module):
             extractor.requires_grad_(False)
 
     def unfreeze(self, env_steps: int) -> bool:
-        """Let the extractor learn once its time has come; tell whether it does."""
+        """Unfreeze the extractor once `frozen_until` is reached; return whether it is unfrozen."""
         self.is_frozen = env_steps < self.frozen_until
         return not self.is_frozen
 
     def train(self, mode: bool = True) -> "Backbone":
-        """Switch dropout and the like on or off; in a frozen extractor they stay off."""
+        """Set training or evaluation mode; a frozen extractor stays in evaluation mode."""
         super().train(mode)
         if self.is_frozen:
             self.extractor.eval()
         return self
 
     def rows(self, observations: Stream) -> Observations:
-        """Scale and normalise: what the extractor reads, `[T * B, *O]`."""
+        """Scale and normalise observations to the extractor's input, `[T * B, *O]`."""
         if isinstance(observations, dict):
             flat: Observations = {name: p.flatten(0, 1) for name, p in observations.items()}
         else:
@@ -82,8 +81,8 @@ class Backbone(nn.Module):
         return self.normalization(rows) if self.normalization.learns else rows
 
     def extract(self, rows: Observations) -> Float[Tensor, "N F"]:
-        """Make features of rows, without a gradient where the extractor is frozen."""
-        # Contexts are entered where they change something: they cost as much as a small layer.
+        """Extract features of rows, without gradient if the extractor is frozen."""
+        # Contexts are entered only where needed: they cost as much as a small layer.
         if self.is_frozen and torch.is_grad_enabled():
             with torch.no_grad():
                 return self.extract(rows)
@@ -95,7 +94,7 @@ class Backbone(nn.Module):
         return features.float()
 
     def features(self, observations: Stream) -> Float[Tensor, "T B F"]:
-        """Extract every observation's features; rows only, no time."""
+        """Extract the features of every observation, without the memory."""
         steps, batch = any_part(observations).shape[:2]
         if steps == 1 or torch.is_grad_enabled() or _size(observations) <= _CHUNK:
             features = self.extract(self.rows(observations))
@@ -106,7 +105,7 @@ class Backbone(nn.Module):
     def forward(
         self, observations: Stream, state: Float[Tensor, "B S"], is_first: Bool[Tensor, "T B"]
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
-        """Read T steps of B environments; return each summary and the state after the last step."""
+        """Process T steps of B environments; return the summaries and the state after the last."""
         output: tuple[Tensor, Tensor] = self.memory(self.features(observations), state, is_first)
         return output
 
@@ -117,11 +116,11 @@ class Backbone(nn.Module):
         is_first: Bool[Tensor, "T B"],
         steps: ChosenSteps,
     ) -> Float[Tensor, "L B H"]:
-        """Read T steps; return the summaries at chosen ones, extracting no more than it takes."""
+        """Process T steps; return the summaries at chosen steps, extracting only what is needed."""
         return self.memory.at(self.features, observations, state, is_first, steps)
 
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
-        """Move the normalisation by the observations at which a real step was taken."""
+        """Update the normalisation statistics with the observations of valid steps."""
         if self.normalization.learns:
             rows = self.inputs(map_observations(lambda part: part[valid], observations))
             self.normalization.update(rows)
@@ -129,7 +128,7 @@ class Backbone(nn.Module):
     def mirror(self) -> BackboneMirror | None:
         """Numpy form of `forward` at T = 1; None when some part has none."""
         if self.half_precision:
-            return None  # acting rounds as learning does
+            return None  # acting must round as learning does
         inputs, normalize = mirror_of(self.inputs), mirror_of(self.normalization)
         extract, memory = mirror_of(self.extractor), mirror_of(self.memory)
         if inputs is None or normalize is None or extract is None or memory is None:
@@ -147,14 +146,14 @@ class Backbone(nn.Module):
 
 
 def _size(observations: Stream) -> int:
-    """Count the numbers of all parts."""
+    """Number of elements of all parts."""
     if isinstance(observations, dict):
         return sum(part.numel() for part in observations.values())
     return observations.numel()
 
 
 def _chunks(observations: Stream) -> Iterator[Stream]:
-    """Cut a stream in time, so that no chunk holds more than `_CHUNK` numbers (or one step)."""
+    """Split observations in time into chunks of at most `_CHUNK` numbers (or one step)."""
     steps = any_part(observations).shape[0]
     size = max(1, _CHUNK * steps // _size(observations))
     for start in range(0, steps, size):

@@ -1,4 +1,4 @@
-"""Weight initialisation by name, the same words for every part of a network."""
+"""Weight initialisation by name, for every part of a network."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -11,22 +11,21 @@ Initialization = Literal["orthogonal", "xavier_uniform", "kaiming_uniform", "def
 _WEIGHTS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "orthogonal": lambda weight, gain: nn.init.orthogonal_(weight, gain),
     "xavier_uniform": lambda weight, gain: nn.init.xavier_uniform_(weight, gain),
-    # kaiming_uniform_ takes a negative slope instead of a gain: gain^2 = 2 / (1 + slope^2) is
-    # inverted by scaling after the fact, so that `gain` means the same for every name.
+    # kaiming_uniform_ takes a slope instead of a gain, gain^2 = 2 / (1 + slope^2). The weights are
+    # scaled afterwards, so that `gain` means the same for every name.
     "kaiming_uniform": lambda weight, gain: nn.init.kaiming_uniform_(weight, 1.0).mul_(gain),
 }
 
 
 @torch.no_grad()
 def initialize(module: nn.Module, *, initialization: str, gain: float) -> None:
-    """Draw the weights of every linear layer and convolution in `module`, with zero biases.
+    """Initialise the weights of every linear layer and convolution in `module`, with zero biases.
 
-    `default` leaves PyTorch's own draw untouched. With `orthogonal`, `W W^T = gain^2 I` (or
-    `W^T W`, whichever is smaller); a convolution's `W` has a row for each filter,
-    `[out, in * height * width]`.
+    `default` keeps PyTorch's initialisation. With `orthogonal`, `W W^T = gain^2 I` (or `W^T W`,
+    whichever is smaller); a convolution's `W` has one row per filter, `[out, in * height * width]`.
 
-    Source: Saxe et al. (2014), arXiv:1312.6120; the gains sqrt(2), 0.01 and 1 for hidden, policy
-    and value layers are those of Andrychowicz et al. (2021), arXiv:2006.05990.
+    Source: Saxe et al. (2014), arXiv:1312.6120; gains sqrt(2), 0.01 and 1 for hidden, policy and
+    value layers from Andrychowicz et al. (2021), arXiv:2006.05990.
     """
     if initialization == "default":
         return
@@ -39,11 +38,11 @@ def initialize(module: nn.Module, *, initialization: str, gain: float) -> None:
 
 @torch.no_grad()
 def initialize_recurrent(layer: nn.RNNBase, *, initialization: str, gain: float) -> None:
-    """Draw a recurrent layer's weights gate by gate, with zero biases.
+    """Initialise a recurrent layer's weights, with zero biases.
 
-    Each gate has a square recurrent matrix of its own, so an orthogonal draw must treat the stacked
-    `[gates * H, F]` matrices one gate at a time. Input weights use `gain`, recurrent ones 1, which
-    keeps the norm of the state from step to step.
+    Orthogonal initialisation needs the square recurrent matrix of each gate. The stacked
+    `[gates * H, F]` matrices are therefore initialised one gate at a time. Input weights use
+    `gain`, recurrent ones 1, which preserves the norm of the state.
     """
     if initialization == "default":
         return

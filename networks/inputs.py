@@ -1,7 +1,6 @@
-"""Observations to network inputs, scaled by meaning: intensities by 255, identifiers one-hot.
+"""Input scaling of observations: intensities divided by 255, identifiers one-hot.
 
-Rows keep the environment's own layout: where an image has its channels is the business of those
-who read images (`networks.extractors.images`).
+Rows keep the environment's layout; `networks.extractors.images` handles the position of channels.
 """
 
 import math
@@ -18,39 +17,39 @@ from networks.mirror import Array, RowFunction, array_of
 from networks.observations import Parts
 
 MAX_ONE_HOT = 10_000
-"""Widest row that identifiers are encoded in, or widest position of a grid of them."""
+"""Largest one-hot size of identifiers, or of one position of a grid of them."""
 MAX_GRID = 1_000_000
-"""Most numbers that a grid of identifiers may become."""
+"""Largest encoded size of a grid of identifiers."""
 MAX_DIMENSIONS = 4
-"""Of a Box: a stack of images has as many, frames first."""
+"""Most dimensions of a Box: those of a stack of images, frames first."""
 
 _AS_IT_IS = torch.preserve_format
 Identifiers = spaces.Discrete[Any] | spaces.MultiDiscrete[Any]
 Kind = Literal["numbers", "intensities", "booleans", "identifiers"]
 _FLOAT32 = np.dtype(np.float32)
 KnownLayout = Literal["hwc"] | None
-"""Where an image of the rows has its channels, as far as the space says so."""
+"""Position of an image's channels, if the space determines it."""
 
 
 class BoxInput(nn.Module):
-    """Numbers, intensities or truth values: cast to float32; intensities divided by 255, once.
+    """Numbers, intensities or booleans: cast to float32; intensities are divided by 255.
 
-    A Box from 0 to 255 everywhere holds intensities, whatever its dtype. A Box of truth values and
-    MultiBinary are booleans. Everything else is numbers, the only kind that is ever normalised.
+    A Box with all bounds 0 and 255 holds intensities, whatever its dtype. A boolean Box and
+    MultiBinary hold booleans. Everything else is numbers, the only kind that is normalised.
     """
 
     layout: KnownLayout = None
 
     def __init__(self, space: spaces.Box | spaces.MultiBinary) -> None:
-        """Look what the space holds; scalars become vectors of one."""
+        """Determine the kind from the space; scalars become vectors of size 1."""
         super().__init__()
         self.space = space
         self.kind: Kind = _kind(space)
         self.observation_shape: tuple[int, ...] = space.shape
         self.shape: tuple[int, ...] = space.shape or (1,)
-        # What is a row of numbers already only has to be cast.
+        # Rows of numbers only need a cast.
         self._is_ready = self.kind != "intensities" and len(space.shape) == 1
-        # Whoever reads images wants them so in memory: cast and moved in one pass, not in two.
+        # Image extractors need channels-last memory: cast and reorder in one pass.
         self._memory = torch.channels_last if _is_channels_first(self.shape) else _AS_IT_IS
 
     def forward(self, observations: Tensor) -> Float[Tensor, "N *O"]:
@@ -58,7 +57,7 @@ class BoxInput(nn.Module):
         if self._is_ready and observations.dtype == torch.float32:
             return observations
         rows = observations.reshape(-1, *self.shape)
-        if self.kind == "intensities":  # in place: half the time of x / 255 (measured)
+        if self.kind == "intensities":  # in place, in half the time of x / 255 (measured)
             return rows.to(torch.float32, memory_format=self._memory, copy=True).div_(255.0)
         return rows.to(torch.float32, memory_format=self._memory)
 
@@ -73,13 +72,13 @@ class BoxInput(nn.Module):
 
 
 class OneHotInput(nn.Module):
-    """Identifiers, one or several, each counted from a start of its own: one-hot, side by side.
+    """One or several identifiers, each with its own start: concatenated one-hot encodings.
 
-    A grid of them (`is_grid`) keeps its positions, and each position's channels lie side by side in
-    the last axis: `(H, W, K)`, or `(frames, H, W, K)`. All others become one row, `(K,)`.
+    A grid (`is_grid`) keeps its positions, and the encodings of a position's channels are
+    concatenated in the last axis: `(H, W, K)`, or `(frames, H, W, K)`. Others become a row, `(K,)`.
 
     Attributes:
-        groups: how many columns of the last axis belong to each identifier, in order.
+        groups: number of columns of each identifier in the last axis, in order.
     """
 
     kind: Kind = "identifiers"
@@ -87,7 +86,6 @@ class OneHotInput(nn.Module):
     offsets: Tensor
 
     def __init__(self, space: Identifiers) -> None:
-        """Lay out the columns, those of one identifier after those of another."""
         super().__init__()
         counts, starts = (np.ravel(each).astype(np.int64) for each in _codes(space))
         positions = _positions(space)
@@ -97,26 +95,26 @@ class OneHotInput(nn.Module):
         self.shape: tuple[int, ...] = (*positions, int(counts.sum()))
         self.groups: tuple[int, ...] = tuple(counts.tolist())
         self._counts = counts
-        # Known from the space, so no checkpoint holds them.
+        # Determined by the space, so not saved in checkpoints.
         self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
         self.register_buffer(
             "offsets", torch.from_numpy(np.cumsum(counts) - counts), persistent=False
         )
 
     def forward(self, observations: Tensor) -> Float[Tensor, "N *K"]:
-        """One-hot rows."""
+        """Encode one-hot."""
         codes = observations.reshape(-1, len(self._counts)).long() - self.starts
         rows = torch.zeros(len(codes), self.shape[-1], device=codes.device)
         return rows.scatter_(1, codes + self.offsets, 1.0).view(-1, *self.shape)
 
     def mirror(self) -> RowFunction:
-        """Numpy form of `forward`; it refuses what is outside of the space."""
+        """Numpy form of `forward`; raises an error for values outside the space."""
         starts, offsets = array_of(self.starts), array_of(self.offsets)
         counts, shape, space = self._counts.astype(np.uint64), self.shape, self.space
 
         def apply(rows: Array) -> Array:
             codes = rows.reshape(-1, len(counts)).astype(np.int64, copy=False) - starts
-            # A negative number is a huge one without its sign.
+            # Negative codes become huge unsigned numbers.
             is_wrong = codes.view(np.uint64) >= counts
             if is_wrong.any():
                 wrong = rows.reshape(-1, len(counts))[is_wrong.any(1)][0].tolist()
@@ -132,11 +130,10 @@ PartInput = BoxInput | OneHotInput
 
 
 class DictInput(Parts):
-    """Several parts by name, each scaled by its own meaning."""
+    """Parts by name, each with its own scaling."""
 
     def __init__(self, space: gymnasium.Space[Any]) -> None:
-        """Choose the input of every part."""
-        # Not in the annotation: beartype refuses Gymnasium's class, which is a `typing.Mapping`.
+        # Not annotated as such: beartype refuses Gymnasium's class, which is a `typing.Mapping`.
         assert isinstance(space, spaces.Dict)
         inputs = {name: _part_input(part) for name, part in space.spaces.items()}
         super().__init__(inputs)
@@ -152,10 +149,10 @@ ObservationInput = PartInput | DictInput
 
 
 def make_input(space: gymnasium.Space[Any]) -> ObservationInput:
-    """Choose the input scaling for an observation space.
+    """Make the input scaling of an observation space.
 
     Raises:
-        ValueError: the space is none that a network here can read.
+        ValueError: the observation space is not supported.
     """
     if isinstance(space, spaces.Dict) and space.spaces:
         return DictInput(space)
@@ -163,9 +160,9 @@ def make_input(space: gymnasium.Space[Any]) -> ObservationInput:
 
 
 def is_grid(space: gymnasium.Space[Any]) -> bool:
-    """Tell whether identifiers make an image: the same choices at every position, per channel.
+    """Whether identifiers form an image: equal numbers of values at every position, per channel.
 
-    `(H, W)` has one channel, `(H, W, C)` several, `(frames, H, W, C)` is a stack of such.
+    `(H, W)` has one channel, `(H, W, C)` several, `(frames, H, W, C)` is a frame stack.
     """
     if not isinstance(space, spaces.MultiDiscrete) or not 2 <= len(space.shape) <= MAX_DIMENSIONS:
         return False
@@ -199,12 +196,12 @@ def _kind(space: spaces.Box | spaces.MultiBinary) -> Kind:
 
 
 def _is_channels_first(shape: tuple[int, ...]) -> bool:
-    """Tell whether rows look like images whose channels, fewer than pixels, come first."""
+    """Whether rows look like channels-first images, with fewer channels than pixels per side."""
     return len(shape) == 3 and shape[0] < min(shape[1:])
 
 
 def _codes(space: Identifiers) -> tuple[Any, Any]:
-    """How many values each identifier has, and its first: of a grid, those of one position."""
+    """Number of values and start of each identifier; for a grid, those of one position."""
     if isinstance(space, spaces.Discrete):
         return space.n, space.start
     if is_grid(space):
@@ -213,12 +210,12 @@ def _codes(space: Identifiers) -> tuple[Any, Any]:
 
 
 def _positions(space: Identifiers) -> tuple[int, ...]:
-    """Shape of a grid without its channels; () of what is none."""
+    """Shape of a grid without its channels; () if it is not a grid."""
     if isinstance(space, spaces.Discrete) or not is_grid(space):
         return ()
     return space.shape if len(space.shape) == 2 else space.shape[:-1]
 
 
 def _channels(sizes: Array) -> Array:
-    """What the first position of a grid has, by channel."""
+    """Values of a grid's first position, by channel."""
     return sizes.reshape(-1)[:1] if sizes.ndim == 2 else sizes.reshape(-1, sizes.shape[-1])[0]

@@ -1,13 +1,12 @@
-"""Numpy mirrors: the cheap way to act.
+"""Numpy mirrors: fast inference of small networks for acting.
 
-Acting with a small network on a handful of environments costs PyTorch tens of microseconds of
-bookkeeping per layer, several times the arithmetic. A module that can be written in a few numpy
-lines offers `mirror()`: a function on arrays that reads the *same memory* as the module's
-parameters, so it needs no synchronisation while the weights train in place. Modules without one act
-in PyTorch.
+With a small network and few environments, PyTorch's overhead is tens of microseconds per layer,
+several times the arithmetic. A module that takes a few lines of numpy has `mirror()`: a function on
+arrays that reads the *same memory* as the module's parameters, so that it needs no synchronisation
+when weights are updated in place. Modules without a mirror act in PyTorch.
 
-Mirrors hold views of parameter storage. Whoever re-points that storage (moving a module to another
-device, packing its parameters) must build them anew; `Agent` does so.
+Mirrors are views of parameter storage. If that storage is replaced (by moving a module to another
+device, or packing its parameters), they must be rebuilt; `Agent` does so.
 """
 
 from collections.abc import Callable
@@ -20,33 +19,33 @@ from torch import Tensor, nn
 
 Array = NDArray[Any]
 RowFunction = Callable[[Array], Array]
-"""Rows in, rows out: `[N, *I] -> [N, O]`."""
+"""`rows [N, *I] -> rows [N, O]`."""
 
 
 def mirror_of(module: nn.Module) -> Any | None:
-    """Return the module's numpy mirror, or None where it has none (then it acts in PyTorch)."""
+    """Return the module's numpy mirror; None if it has none."""
     build = getattr(module, "mirror", None)
     return build() if callable(build) else None
 
 
 def array_of(tensor: Tensor) -> Array:
-    """View a CPU tensor's memory as an array, detached from autograd."""
+    """View a CPU tensor as an array, detached from autograd."""
     array: Array = tensor.detach().numpy()
     return array
 
 
 def can_mirror(module: nn.Module) -> bool:
-    """Tell whether every parameter lies in CPU memory as float32, where numpy can read it."""
+    """Whether every parameter is float32 in CPU memory."""
     return all(p.device.type == "cpu" and p.dtype == torch.float32 for p in module.parameters())
 
 
 def unchanged(rows: Any) -> Any:
-    """Mirror of what hands its input on; `chained` leaves it out."""
+    """Identity; `chained` skips it."""
     return rows
 
 
 def chained(*functions: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Call functions one after another."""
+    """Compose functions, the first one first."""
     kept = [function for function in functions if function is not unchanged]
     if not kept:
         return unchanged
@@ -62,7 +61,7 @@ def chained(*functions: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def linear_mirror(layer: nn.Linear, activation: RowFunction = unchanged) -> RowFunction:
-    """Mirror `f(x W^T + b)`."""
+    """Mirror of `f(x W^T + b)`."""
     weight = array_of(layer.weight).T
     bias = np.zeros(1, np.float32) if layer.bias is None else array_of(layer.bias)
 
@@ -80,9 +79,9 @@ def linear_mirror(layer: nn.Linear, activation: RowFunction = unchanged) -> RowF
 
 
 def layer_norm_mirror(layer: nn.LayerNorm) -> RowFunction:
-    """Mirror `(x - mean(x)) / sqrt(var(x) + eps) * weight + bias` of each row."""
+    """Mirror of `(x - mean(x)) / sqrt(var(x) + eps) * weight + bias` per row."""
     weight, bias, eps = array_of(layer.weight), array_of(layer.bias), np.float32(layer.eps)
-    mean = np.full((weight.size, 1), 1 / weight.size, np.float32)  # as a product: the fastest
+    mean = np.full((weight.size, 1), 1 / weight.size, np.float32)  # a product: the fastest mean
 
     def apply(rows: Array) -> Array:
         centred: Array = rows - np.dot(rows, mean)
@@ -95,7 +94,7 @@ def layer_norm_mirror(layer: nn.LayerNorm) -> RowFunction:
 
 
 def sigmoid(values: Array) -> Array:
-    """Logistic function, through tanh because exp overflows for large negative inputs."""
+    """Logistic function, by tanh because exp overflows for large negative inputs."""
     result: Array = np.tanh(values * np.float32(0.5))
     result += 1.0
     result *= 0.5
@@ -114,4 +113,4 @@ ACTIVATIONS: dict[str, RowFunction] = {
     "elu": lambda values: np.where(values > 0, values, np.expm1(np.minimum(values, 0.0))),
     "leaky_relu": lambda values: np.maximum(values, np.float32(0.01) * values),
 }
-"""Activations in numpy; the others (GELU needs erf) act in PyTorch. May overwrite their input."""
+"""Activations in numpy, which may overwrite their input. Others (GELU needs erf) use PyTorch."""

@@ -1,8 +1,8 @@
-"""Running statistics: observations to zero mean and unit variance, rewards to unit return scale.
+"""Running normalisation of observations, and scaling of rewards.
 
-Statistics are buffers: they travel in checkpoints. The agent alone moves them, once per
-trajectory: those of observations at the end of `learn`, so that what is recomputed at its start
-sees the numbers that acting saw; those of rewards before it scales the trajectory's.
+Statistics are buffers, saved in checkpoints. The agent updates them once per trajectory: those of
+observations at the end of `learn`, so that learning recomputes with the statistics of acting; those
+of rewards before it scales the trajectory's rewards.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,22 +16,22 @@ from networks.mirror import Array, RowFunction, array_of, unchanged
 from networks.observations import Observations, Parts
 
 _CLIP = 10.0
-"""Bound of normalised inputs and rewards in deviations (OpenAI Baselines' VecNormalize)."""
+"""Clip range of normalised inputs and rewards (OpenAI Baselines' VecNormalize)."""
 _EPSILON = 1e-8
 
 
 class NoNormalization(nn.Module):
-    """Hands inputs on unchanged."""
+    """No normalisation."""
 
     learns = False
-    """Whether `update` does anything."""
+    """Whether `update` has an effect."""
 
     def forward(self, inputs: Observations) -> Observations:
-        """Return the inputs."""
+        """Return the inputs unchanged."""
         return inputs
 
     def update(self, inputs: Observations) -> None:
-        """Ignore the batch."""
+        """Do nothing."""
 
     def mirror(self) -> RowFunction:
         """Numpy form of `forward`."""
@@ -39,10 +39,10 @@ class NoNormalization(nn.Module):
 
 
 class RunningNormalization(nn.Module):
-    """Standardise each input dimension by statistics of everything seen: `(x - mean) / sqrt(var)`.
+    """Standardise each input dimension by running statistics: `(x - mean) / sqrt(var)`.
 
-    Mean and variance are kept in float64 (a float32 count stops growing at 2^24) and merged batch
-    by batch. A constant dimension has no variance to divide by and comes out as 0.
+    Mean and variance are in float64 (a float32 count stops growing at 2^24) and merged batch by
+    batch. A constant dimension becomes 0.
 
     Source: Chan, Golub & LeVeque (1983), parallel variance.
     """
@@ -55,22 +55,22 @@ class RunningNormalization(nn.Module):
     scale: Tensor
 
     def __init__(self, shape: Sequence[int]) -> None:
-        """Start as the identity: mean 0, variance 1, nothing counted."""
+        """Start as the identity: mean 0, variance 1, count 0."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(tuple(shape), dtype=torch.float64))
         self.register_buffer("variance", torch.ones(tuple(shape), dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        # The float32 pair that is applied, so that acting and learning round alike.
+        # Applied in float32, so that acting and learning round alike.
         self.register_buffer("offset", torch.zeros(tuple(shape)))
         self.register_buffer("scale", torch.ones(tuple(shape)))
 
     def forward(self, inputs: Float[Tensor, "N *I"]) -> Float[Tensor, "N *I"]:
-        """Standardise and cut to +-10."""
+        """Standardise and clip to +-10."""
         return ((inputs - self.offset) * self.scale).clamp(-_CLIP, _CLIP)
 
     @torch.no_grad()
     def update(self, inputs: Float[Tensor, "N *I"]) -> None:
-        """Merge a batch of raw inputs into the statistics; an empty batch changes nothing."""
+        """Merge a batch of raw inputs into the statistics; an empty batch has no effect."""
         size = inputs.shape[0]
         if size == 0:
             return
@@ -99,12 +99,11 @@ class RunningNormalization(nn.Module):
 
 
 class DictNormalization(Parts):
-    """Standardise those parts of an observation that are numbers; the others pass."""
+    """Normalise the parts of an observation that are numbers; others are unchanged."""
 
     learns = True
 
     def __init__(self, parts: Mapping[str, RunningNormalization | NoNormalization]) -> None:
-        """Take what each part gets."""
         super().__init__(parts)
         self._learning = {name: part for name, part in parts.items() if part.learns}
 
@@ -115,13 +114,13 @@ class DictNormalization(Parts):
 
 
 class RewardClipping(nn.Module):
-    """Cuts rewards to +-limit: one learning rate for games whose scores differ by magnitudes.
+    """Clips rewards to +-limit, so that one learning rate suits games of different score scales.
 
     Source: Mnih et al. (2015), "Human-level control through deep reinforcement learning", methods.
     """
 
     learns = False
-    """Whether `observe` does anything."""
+    """Whether `observe` has an effect."""
 
     def __init__(self, *, limit: float) -> None:
         super().__init__()
@@ -131,17 +130,17 @@ class RewardClipping(nn.Module):
         """Do nothing."""
 
     def forward(self, rewards: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-        """Cut the rewards."""
+        """Clip rewards."""
         return rewards.clamp(-self._limit, self._limit)
 
 
 class RewardScaling(nn.Module):
     """Divide rewards by the running standard deviation of the discounted return.
 
-        R_t = discount * R_{t-1} + r_t, cut to 0 after every episode's end; r_t / sqrt(Var[R])
+        R_t = discount * R_{t-1} + r_t, reset to 0 after every episode's end; r_t / sqrt(Var[R])
 
-    Unlike the usual wrapper it is cut at truncations too, and steps that only reset an environment
-    neither decay the accumulator nor count.
+        Unlike in the usual wrapper, R is reset at truncations too, and reset steps neither decay it
+        nor count.
 
     Source: Engstrom et al. (2020), arXiv:2005.12729, section 3.
     """
@@ -150,7 +149,6 @@ class RewardScaling(nn.Module):
     learns = True
 
     def __init__(self, *, num_envs: int, discount: float) -> None:
-        """Start with empty accumulators, one per environment."""
         super().__init__()
         self.discount = discount
         self.statistics = RunningNormalization(())
@@ -164,10 +162,10 @@ class RewardScaling(nn.Module):
         ended: Bool[Tensor, "T B"],
         valid: Bool[Tensor, "T B"],
     ) -> None:
-        """Advance the statistics by a trajectory.
+        """Update the statistics with a trajectory.
 
         Args:
-            is_first: where it opens with a new episode; the return so far is forgotten there.
+            is_first: where the trajectory starts with a new episode; R is reset there.
         """
         accumulator = self.accumulator.masked_fill(is_first, 0.0)
         rows = []
@@ -179,5 +177,5 @@ class RewardScaling(nn.Module):
         self.statistics.update(torch.stack(rows)[valid])
 
     def forward(self, rewards: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-        """Scale rewards by the statistics as they are, and cut them to +-10."""
+        """Scale rewards by the current statistics and clip them to +-10."""
         return (rewards * self.statistics.scale).clamp(-_CLIP, _CLIP)

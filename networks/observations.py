@@ -1,7 +1,6 @@
-"""Observations are one tensor, or a flat dictionary of tensors by name; this is all that differs.
+"""Observations: one tensor, or a flat dictionary of tensors by name.
 
-Nested spaces are flattened by the environment (`envs`), so that a name such as `goal/position` is a
-key like any other here.
+`envs` flattens nested observation spaces, so that names may be paths such as `goal/position`.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from networks.mirror import Array, RowFunction, mirror_of
 Observations = Tensor | dict[str, Tensor]
 Shape = tuple[int, ...]
 Shapes = Shape | dict[str, Shape]
-"""Shape of one observation, or of each of its parts."""
+"""Shape of one observation, or of its parts by name."""
 PartsFunction = Callable[[dict[str, Array]], dict[str, Array]]
 T = TypeVar("T")
 U = TypeVar("U")
@@ -23,26 +22,25 @@ U = TypeVar("U")
 def map_observations(
     function: Callable[[T], U], observations: T | dict[str, T]
 ) -> U | dict[str, U]:
-    """Apply a function to the tensor (or array), or to each one of the dictionary."""
+    """Apply a function to the tensor (or array), or to each one in the dictionary."""
     if isinstance(observations, dict):
         return {name: function(part) for name, part in observations.items()}
     return function(observations)
 
 
 def any_part(observations: T | dict[str, T]) -> T:
-    """Return the tensor, or one of the dictionary: what holds of all can be read off any."""
+    """Return the tensor, or any one in the dictionary, for properties that all parts share."""
     if isinstance(observations, dict):
         return next(iter(observations.values()))
     return observations
 
 
 class Parts(nn.Module):
-    """A module for each part of an observation, in an order that observations cannot change."""
+    """One module per part of an observation, in fixed order."""
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
-        """Take the modules by name."""
         super().__init__()
-        # A bare name could be that of an attribute which every module has: `type`, `training`.
+        # With a slash, because a bare name may be an attribute of every module: `type`, `training`.
         self.by_path = nn.ModuleDict({f"/{name}": module for name, module in modules.items()})
         self._paths = {name: f"/{name}" for name in modules}
 
@@ -50,11 +48,11 @@ class Parts(nn.Module):
         return self.by_path[self._paths[name]]
 
     def forward(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Apply each module to the part of its name."""
+        """Apply each module to its part."""
         return {name: self.by_path[path](parts[name]) for name, path in self._paths.items()}
 
     def mirror(self) -> PartsFunction | None:
-        """Numpy form of `forward`; None when some module has none."""
+        """Numpy form of `forward`; None if a module has none."""
         functions: dict[str, RowFunction] = {}
         for name in self._paths:
             function = mirror_of(self[name])

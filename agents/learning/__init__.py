@@ -1,1 +1,1 @@
-"""What agents learn with: gradient steps, optimizers, targets, sequences."""
+"""Learning: gradient steps, optimizers, schedules, replay and rollout learners."""

@@ -1,4 +1,4 @@
-"""One gradient step, the same for every agent: losses in, moved parameters and metrics out."""
+"""The gradient step of every agent: from losses to updated parameters and metrics."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from agents.agent import Agent
 
 COUNTS = ("update/steps", "update/skipped")
-"""Gradient steps that counted, and those left out because a gradient was not finite."""
+"""Gradient steps taken, and gradient steps skipped because a gradient was not finite."""
 
 Step = TypeVar("Step", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
 class Losses:
-    """What an algorithm computes of one batch; all numbers are 0-d.
+    """The losses of one batch and its metrics; all numbers are 0-d.
 
     Attributes:
-        losses: by the names in `Agent.trains`. Each trains the parts that it names there and no
-            others, whatever its graph reaches.
+        losses: by the names in `Agent.trains`. Each loss trains only the parts named there, even if
+            its graph reaches others.
         metrics: by TensorBoard tag, without gradient.
-        readings: what auxiliary losses read, by backbone.
-        stop: whether this step and those after it are left out; None for never.
-        priorities: new ones of the windows, where the replay has priorities.
+        readings: inputs of auxiliary losses, by backbone.
+        stop: whether to skip this step and all later ones; None for never.
+        priorities: new priorities of the windows, with prioritised replay.
     """
 
     losses: dict[str, Float[Tensor, ""]]
@@ -44,7 +44,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class _Result:
-    """Of one step: metrics by tag, whether it counted, gradients before clipping, packed."""
+    """Result of one step; `gradients` are packed and before clipping."""
 
     metrics: dict[str, Float[Tensor, ""]]
     counts: Bool[Tensor, ""]
@@ -71,11 +71,11 @@ class _Plan:
 class GradientStep:
     """Losses -> gradients of the parts that each loss trains -> clipping -> optimizer.
 
-    A step is a function of tensors, without a branch on data, so that it can be compiled. It counts
-    unless a loss says `stop` or a gradient is not finite; then no parameter and no moment moves.
+    A step has no data-dependent control flow, so that it can be compiled. With `stop` or a
+    gradient that is not finite, the step changes neither parameters nor optimizer state.
 
     Args:
-        agent: whose `losses` it takes, for the parts that its `routes` say.
+        agent: computes the losses; its `routes` say which losses train a part.
         compile: trace the step with `torch.compile`.
     """
 
@@ -86,18 +86,18 @@ class GradientStep:
         self.renew()
 
     def renew(self) -> None:
-        """Forget what is derived from the networks, after they moved, were copied or unfrozen."""
+        """Reset cached state after the networks were moved, copied or unfrozen."""
         self._step: Callable[..., _Result] | None = None
         self._plan: _Plan | None = None
         self._auxiliary_weights: Tensor | None = None
 
-    # ---- a learn() of several steps
+    # ---- the steps of one learn()
 
     def begin(self, progress: float, env_steps: int, *, measures: bool) -> None:
         """Prepare the steps of one `learn`.
 
         Args:
-            measures: whether `report` will be asked for more than counts.
+            measures: whether `report` returns metrics, not only counts.
         """
         self._progress, self._measures = progress, measures
         self._pace = self._optimizer.pace(progress, env_steps)
@@ -131,11 +131,11 @@ class GradientStep:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a loss has said `stop`; waits for the device."""
+        """Whether a loss has set `stop`; synchronises with the device."""
         return self._active is not None and not self._active
 
     def report(self) -> dict[str, Tensor]:
-        """Return means over the steps by tag, counts as sums, and how the parts moved."""
+        """Return metrics by tag: means over the steps, counts as sums, and `Optimizer.movement`."""
         counts = torch.stack(self._counts)
         skipped = ~counts if self._active is None else torch.stack(self._actives) & ~counts
         report = dict(zip(COUNTS, (counts.sum().float(), skipped.sum().float()), strict=True))
@@ -199,8 +199,8 @@ class GradientStep:
                 before = found[index]
                 if gradient is None:
                     continue
-                # Contiguous, as those of a memory are not where sequences have resets, and are
-                # elsewhere: a compiled update would be compiled for both.
+                # A memory's gradients are contiguous only in sequences without resets. Without
+                # this, a compiled update would be compiled for both cases.
                 found[index] = gradient.contiguous() if before is None else before + gradient
         if plan.is_complete:
             return found
@@ -208,7 +208,7 @@ class GradientStep:
         return [torch.zeros_like(p) if gradient is None else gradient for gradient, p in rows]
 
     def _look_ahead(self, inputs: Sequence[Any], scheduled: Mapping[str, Tensor]) -> None:
-        """Find the plan before the step is compiled, and leave no trace of it."""
+        """Find the plan before the step is compiled, without a change to statistics or draws."""
         agent, device = self._agent, self._agent.device
         buffers = [(each, each.clone()) for each in agent.buffers()]
         devices = [device] if device.type == "cuda" else []
@@ -219,11 +219,11 @@ class GradientStep:
             buffer.copy_(before)
 
     def _plan_of(self, losses: Mapping[str, Float[Tensor, ""]]) -> _Plan:
-        """Say which losses share a backward pass, and the parameters that each pass is for.
+        """Group losses into backward passes.
 
-        Losses that reach nothing but what they train share one: that is the common case. Which
-        parameters a loss reaches does not depend on data, so its graph is looked at once. Where
-        modules may do anything (skip a layer at random), all that it trains is asked for.
+        Losses that reach only what they train share one pass, which is the common case. Which
+        parameters a loss reaches does not depend on data, so its graph is inspected once. Modules
+        that may skip a layer at random are asked for the gradients of all their parameters.
         """
         agent, is_sure = self._agent, self._agent.is_alike_in_learning
         every, part_of = self._optimizer.trainable, self._optimizer.part_of
@@ -247,7 +247,7 @@ class GradientStep:
 
 
 def _leaves(loss: Tensor) -> set[int]:
-    """Return the ids of the parameters that a loss is computed from."""
+    """Return the ids of the parameters in a loss's graph."""
     waiting, seen, found = [loss.grad_fn], set(), set()
     while waiting:
         node = waiting.pop()
@@ -262,28 +262,28 @@ def _leaves(loss: Tensor) -> set[int]:
 
 
 def compiled(step: Step, modules: Iterable[nn.Module]) -> Step:
-    """Return `step` traced by `torch.compile`, compiled at its first call, for fixed shapes.
+    """Return `step` compiled by `torch.compile` at its first call, for fixed shapes.
 
-    Fused recurrent kernels stay as they are: Dynamo cannot trace them, and the number of null steps
-    changes from batch to batch, which must not compile anything anew.
+    Fused recurrent kernels are not compiled: Dynamo cannot trace them, and the number of null steps
+    changes from batch to batch, which must not trigger recompilation.
 
     Args:
-        modules: everything that the step calls, at any depth.
+        modules: all modules that the step calls, at any depth.
     """
     import torch._dynamo
 
-    # Lets autograd.grad be part of the graph: forward, backward, clipping and update become one.
+    # Makes autograd.grad part of the graph: forward, backward, clipping and update are one.
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):
         torch._dynamo.config.trace_autograd_ops = True
     for module in modules:
-        # Bound anew: a copied agent keeps no old wrapper.
+        # Bound to this module: a copied agent must not keep the original's wrapper.
         if isinstance(module, Memory) and not module.compilable:
             forward = type(module).forward.__get__(module)
             module.forward = torch.compiler.disable(forward)  # type: ignore[method-assign]
         if isinstance(module, Optimizer) and not module.compilable:
             step_of = type(module).step.__get__(module)
             module.step = torch.compiler.disable(step_of)  # type: ignore[method-assign]
-    # Inductor's own tanh calls a library element by element; written with exp it is vectorised (a
-    # quarter of a small network's gradient step, measured) and stays within 1e-7.
+    # Inductor's own tanh is a library call per element. Written with exp it is vectorised, which
+    # saves a quarter of a small network's gradient step (measured), with errors within 1e-7.
     traced: Any = torch.compile(step, dynamic=False, options={"cpp.use_decompose_tanh": True})
     return cast("Step", traced)

@@ -1,4 +1,4 @@
-"""One optimizer for all parts of an agent: flat storage, clipping, gates."""
+"""One optimizer for all parts of an agent: flat storage, gradient clipping, freezing."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from agents.learning.schedules import Schedule
 from agents.learning.update_rules import TorchRule, UpdateRule
 
 RuleFactory = Callable[[Tensor, float], UpdateRule]
-"""`parameters [P], weight_decay -> rule` for one group."""
+"""`parameters [P], weight_decay -> update rule` of one group."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """How parts move; parts with the same options move together.
+    """Optimizer options of a parameter group.
 
     Attributes:
-        frozen_until: environment steps before which nothing of it moves: no weight, no moment.
+        frozen_until: environment steps before which neither weights nor moments are updated.
     """
 
     learning_rate: Schedule
@@ -29,11 +29,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Pace:
-    """How the groups of parts move in one gradient step, one entry each.
+    """Learning rates and freezing of every group in one gradient step.
 
     Attributes:
         rates: learning rates, 0-d.
-        weights: 0-d, 1 or 0 for a group that is frozen; None for one that never is.
+        weights: 0-d, 1, or 0 while the group is frozen; None for a group that is never frozen.
     """
 
     rates: tuple[Float[Tensor, ""], ...]
@@ -41,24 +41,23 @@ class Pace:
 
 
 class Optimizer(nn.Module):
-    """Moves the parameters of several parts, all of them views of one flat vector.
+    """Updates the parameters of several parts, which are views of one flat vector.
 
-    Small networks have a dozen small tensors, and an optimizer that visits each spends its time on
-    bookkeeping. Packed into one vector (part after part), clipping and the update are a few
-    operations whatever the number of layers. Parts with options of their own form further groups:
-    slices of the same vector.
+    Small networks have many small tensors, and visiting each one is mostly overhead. On one vector
+    (part after part), clipping and the update take a few operations, whatever the number of layers.
+    Parts with their own options form further groups: slices of the same vector.
 
     Args:
-        parts: parameters by part; each parameter belongs to exactly one part. Those that take no
-            gradient (`requires_grad` is False) are left alone.
+        parts: parameters by part; each parameter belongs to exactly one part. Those without
+            `requires_grad` are left out.
         rule: makes the update rule of a group.
-        default: how parts without a group of their own move.
-        groups: those of single parts.
-        max_grad_norm: global gradient norm above which gradients are scaled down; inf for none.
+        default: group of all other parts.
+        groups: groups of single parts, by part.
+        max_grad_norm: global gradient norm above which gradients are clipped; inf for none.
 
     Attributes:
         trainable: all parameters, in the order of the flat vector.
-        part_of: the part that each of them belongs to.
+        part_of: the part of each of them.
     """
 
     flat: Tensor
@@ -97,7 +96,7 @@ class Optimizer(nn.Module):
         return not any(isinstance(rule, TorchRule) for rule in self._update_rules)
 
     def repack(self) -> None:
-        """Pack anew after the parameters were moved to other storage (another device)."""
+        """Rebuild the flat vector after the parameters were moved (to another device)."""
         self.flat = self._pack()
         self._pace = None
 
@@ -120,7 +119,7 @@ class Optimizer(nn.Module):
         return slices
 
     def _merge(self, groups: Mapping[str, Group]) -> list[tuple[slice, Group]]:
-        """Join neighbouring parts of equal options, so that the usual case is one group."""
+        """Merge neighbouring parts with equal options, so that the usual case is one group."""
         merged: list[tuple[slice, Group]] = []
         for part, where in self._slices.items():
             group = groups.get(part, self.default)
@@ -132,7 +131,7 @@ class Optimizer(nn.Module):
     # ---- a gradient step
 
     def pace(self, progress: float, env_steps: int) -> Pace:
-        """Return learning rates and freezing of every group; new tensors only where they change."""
+        """Return learning rates and freezing of every group; new tensors only when they change."""
         key: list[float] = []
         for _, group in self._groups:
             key += [group.learning_rate(progress), float(env_steps >= group.frozen_until)]
@@ -153,20 +152,20 @@ class Optimizer(nn.Module):
     def step(
         self, gradients: Sequence[Tensor], pace: Pace, active: Bool[Tensor, ""] | None
     ) -> tuple[Bool[Tensor, ""], Float[Tensor, " P"]]:
-        """Clip the gradients to `max_grad_norm` over all parts and move the parameters.
+        """Clip the global gradient norm to `max_grad_norm` and update the parameters.
 
-        Nothing moves when `active` is False or a gradient is not finite.
+        Nothing is updated when `active` is False or a gradient is not finite.
 
         Args:
             gradients: one per entry of `trainable`.
             active: None for True.
 
         Returns:
-            Whether the step counted; and the gradients before clipping, packed.
+            Whether the step was taken, and the packed gradients before clipping.
         """
         packed = torch.cat(list(map(Tensor.flatten, gradients)))
         norm = torch.linalg.vector_norm(packed)
-        counts = norm < torch.inf  # nan is not either
+        counts = norm < torch.inf  # False for nan
         if active is not None:
             counts = counts & active
         weight = counts.to(packed.dtype)
@@ -182,17 +181,17 @@ class Optimizer(nn.Module):
             rule.update(self.flat[where], clipped[where], rate, taken)
         return counts, packed
 
-    # ---- telling
+    # ---- metrics
 
     def movement(
         self, *, gradients: Float[Tensor, " P"], before: Float[Tensor, " P"], progress: float
     ) -> dict[str, Float[Tensor, ""]]:
-        """Return learning rates, and by part the gradients' norm and how far the weights moved.
+        """Return learning rates and, by part, gradient norms and update ratios.
 
         Args:
             gradients: of the last step, packed.
-            before: the parameters before the first step; `update_ratio/<part>` is the distance
-                since then over their norm.
+            before: the parameters before the first step; `update_ratio/<part>` is the norm of the
+                change since then, relative to theirs.
         """
         metrics = {"schedule/learning_rate": self.default.learning_rate(progress)}
         for part, group in self._own_groups.items():

@@ -1,4 +1,4 @@
-"""The networks of an agent and their parts: trained, frozen, printed and measured by path."""
+"""The networks of an agent and their parts, which are addressed by path."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from networks.heads.acting import PolicyHead
 from networks.heads.values import ValueHead
 
 AUXILIARY = "auxiliary"
-"""Name of the sum of the auxiliary losses, and of the part that their own parameters make up."""
+"""Name of the summed auxiliary losses, and of the part that holds their own parameters."""
 
 
 class AuxiliaryLosses(nn.Module):
-    """Losses on features beside those of reinforcement learning, weighted and summed.
+    """Weighted sum of auxiliary losses on features.
 
         L = sum_k w_k(progress) * sum_b L_k(features of backbone b)
 
     Args:
-        losses: by backbone (`actor`, and `critic` where it is another one), then by name; each
-            backbone has the same names.
-        weights: by name, over the run's progress.
+        losses: by backbone (`actor`, and `critic` if it is separate), then by name; every backbone
+            has the same names.
+        weights: schedules by name.
     """
 
     def __init__(
@@ -41,17 +41,17 @@ class AuxiliaryLosses(nn.Module):
         self.is_empty = not weights
         modules = [loss for own in losses.values() for loss in own.values()]
         self.needs_next = any(loss.needs_next for loss in modules)
-        """Whether some loss reads what a step led to."""
+        """Whether any loss reads next observations."""
 
     def __len__(self) -> int:
         return len(self._weights)
 
     def weights(self, progress: float) -> list[float]:
-        """Return each loss's weight at this progress."""
+        """Return the weight of each loss at this progress."""
         return [weight(progress) for weight in self._weights.values()]
 
     def forward(self, readings: Mapping[str, Reading]) -> dict[str, Float[Tensor, ""]]:
-        """Return every loss by name, summed over backbones, unweighted."""
+        """Return the unweighted losses by name, summed over backbones."""
         return {
             name: torch.stack([self._loss(b, name)(r) for b, r in readings.items()]).sum()
             for name in self._weights
@@ -65,11 +65,11 @@ class AuxiliaryLosses(nn.Module):
 
 @dataclass(frozen=True)
 class Networks:
-    """What acts, what tells values, and the losses beside them.
+    """Backbones, heads and auxiliary losses of an agent.
 
     Attributes:
-        critic: the actor itself where both use one backbone, as agents with action values do.
-        value_head: part of the policy head where actions are chosen by their values.
+        critic: the actor itself if both share a backbone, as in agents with action values.
+        value_head: part of the policy head if the agent acts by action values.
     """
 
     actor: Backbone
@@ -80,27 +80,27 @@ class Networks:
 
     @property
     def shares_backbone(self) -> bool:
-        """Whether there is one backbone for everything."""
+        """Whether actor and critic are one backbone."""
         return self.critic is self.actor
 
     @property
     def backbones(self) -> dict[str, Backbone]:
-        """The distinct ones by name, `actor` first."""
+        """Distinct backbones by name, `actor` first."""
         return {"actor": self.actor} | ({} if self.shares_backbone else {"critic": self.critic})
 
     @property
     def acts_by_values(self) -> bool:
-        """Whether the policy is a choice by action values, without parameters of its own."""
+        """Whether the policy is greedy in action values and has no parameters of its own."""
         return any(module is self.value_head for module in self.policy_head.modules())
 
     def modules(self) -> list[nn.Module]:
-        """All of them, those in common once."""
+        """All modules, shared ones once."""
         return [*self.backbones.values(), self.policy_head, self.value_head, self.auxiliary]
 
     def parts(self) -> dict[str, nn.Module]:
         """Modules by path: `actor.extractor`, `actor.memory`, `policy_head`, ...
 
-        Each parameter lies in exactly one. What actor and critic share is the actor's.
+        Each parameter belongs to exactly one. What actor and critic share belongs to the actor.
         """
         backbones = self.backbones.items()
         heads = {} if self.acts_by_values else {"policy_head": self.policy_head}
@@ -113,10 +113,10 @@ class Networks:
         }
 
     def select(self, path: str) -> list[str]:
-        """Return the parts that a path means.
+        """Return the parts that a path selects.
 
-        `extractor` and `memory` mean those of every backbone, `actor` and `critic` a whole
-        backbone; empty where the path means nothing here.
+        `extractor` and `memory` select those of every backbone, `actor` and `critic` a whole
+        backbone. Empty if the path matches nothing.
         """
         parts = self.parts()
         if self.shares_backbone and path.partition(".")[0] == "critic":
@@ -126,7 +126,7 @@ class Networks:
 
 
 Routes = dict[str, tuple[str, ...]]
-"""The losses that train a part, by part."""
+"""Names of the losses that train each part."""
 
 
 def routes(
@@ -134,16 +134,16 @@ def routes(
     trains: Mapping[str, Collection[str]],
     gradients: Mapping[str, Collection[str]],
 ) -> Routes:
-    """Say which losses train each part: those that name it, or those that are configured.
+    """Return the losses that train each part: those that name it, or the configured ones.
 
     Args:
         trains: the paths that each loss of the agent names.
-        gradients: losses by path, as configured. `extractor` or `critic` leaves out losses that are
-            not listed; the full path of a part (`critic.extractor`) also opens it to losses that
-            do not name it.
+        gradients: configured losses by path. A path such as `extractor` or `critic` drops the
+            losses that are not listed. The full path of a part (`critic.extractor`) also adds
+            losses that do not name it.
 
     Raises:
-        ValueError: a path means no part here, or a loss is not the agent's.
+        ValueError: a path matches no part, or the agent has no such loss.
     """
     names = (*trains, AUXILIARY)
     if len(networks.auxiliary):
@@ -165,7 +165,7 @@ def routes(
 
 
 def selected(networks: Networks, key: str, path: str) -> list[str]:
-    """Return the parts that a path of the configuration means; refuse one that means none."""
+    """Return the parts that a configured path selects; raises a ValueError if none."""
     parts = networks.select(path)
     if not parts:
         raise ValueError(f"{key}: no such part here; parts are {', '.join(networks.parts())}")
@@ -173,7 +173,7 @@ def selected(networks: Networks, key: str, path: str) -> list[str]:
 
 
 def trained_by(networks: Networks, routes: Routes) -> Routes:
-    """Leave out the parts without parameters."""
+    """Drop the parts without parameters."""
     parts = networks.parts()
     return {
         part: losses

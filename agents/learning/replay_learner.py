@@ -1,4 +1,4 @@
-"""Learning from replay: adding, when steps are due, drawing, target networks. DQN and its kin."""
+"""Learning from replay, for agents such as DQN: update schedule, sampling, target networks."""
 
 import copy
 import math
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 
 class ReplayLearner(nn.Module):
-    """Keeps the stream in a replay, and takes the gradient steps that are due on what it draws.
+    """Stores trajectories in a replay and takes gradient steps on sampled windows.
 
-    A drawn window is `burn_in + L + n_step - 1` steps long: the first only bring the memory up to
-    date, the next L are learnt from, and targets read the rest.
+    A window is `burn_in + L + n_step - 1` steps long. The first `burn_in` only update the memory
+    state, the next L are learnt from, and the rest is for the targets.
 
     Args:
-        options: of the agent; numbers named as in `conf.schema.agents.DQNOptions`.
-        copied: modules that the target network is a copy of.
+        options: of the agent, with the names of `conf.schema.agents.DQNOptions`.
+        copied: modules that the target network copies.
 
     Attributes:
         learnt: the steps of a window that are learnt from.
-        keeps_state: whether a window begins with the memory that acting had there.
+        keeps_state: whether a window starts from the memory state stored while acting.
     """
 
     def __init__(
@@ -71,20 +71,20 @@ class ReplayLearner(nn.Module):
             target_update_interval=copies,
         )
         self.reward_scaling = setup.reward_scaling
-        # (N P)^-beta: the bias that is left is undone by the end (Schaul et al. 2016, section 3.4).
+        # Annealed to 1, full correction (Schaul et al. 2016, section 3.4).
         self.importance_exponent = exploration_schedule(options.importance_exponent, 1.0, 1.0)
         inputs = (networks.actor.inputs, networks.actor.normalization)
         self.target_network = TargetNetwork(copied, shared=inputs)
         self._no_counts = {tag: torch.zeros(()) for tag in COUNTS}
 
     def learn(self, agent: Any, trajectory: Trajectory) -> dict[str, Tensor]:
-        """Add a trajectory, and take the gradient steps that are due.
+        """Add a trajectory and take the gradient steps that are due.
 
         Args:
-            agent: one that also has `noise()`, `observe_targets(window, weights, noise)` and
+            agent: also has `noise()`, `observe_targets(window, weights, noise)` and
                 `measure(window, state_after)`; its losses are `losses(window, weights, noise)`.
         """
-        # To a GPU goes what is read there: not every image that replay has to keep.
+        # Only what the networks read is moved to a GPU: the replay keeps images on the CPU.
         is_read = self.keeps_state or agent.actor.normalization.learns
         seen = trajectory.to(agent.device) if is_read else trajectory
         states = self._states(agent.actor, seen) if self.keeps_state else None
@@ -95,7 +95,7 @@ class ReplayLearner(nn.Module):
         resets = int(np.count_nonzero(trajectory.is_first[1:].numpy()))
         taken = trajectory.rewards.numel() - resets
         due, copies = self.clock.advance(taken, is_ready=self.replay.num_windows > 0)
-        if copies:  # between blocks of gradient steps, never inside of one
+        if copies:  # between blocks of gradient steps, never within one
             self.target_network.update(1.0)
         metrics = self._improve(agent, due) if due else self._no_counts
         if agent.actor.normalization.learns:
@@ -151,7 +151,7 @@ class ReplayLearner(nn.Module):
         return output
 
     def burn_in_state(self, backbone: Backbone, window: Trajectory) -> Float[Tensor, "N S"]:
-        """Return the memory before the steps that are learnt from, without a gradient.
+        """Return the memory state before the learnt steps, without gradient.
 
         Source: Kapturowski et al. (2019), section 3.
         """
@@ -163,7 +163,7 @@ class ReplayLearner(nn.Module):
         return state
 
     def steps(self, window: Trajectory) -> Steps:
-        """Cut out of windows what is learnt from."""
+        """Select the learnt steps of windows."""
         learnt, following, observations = self.learnt, self._following, window.observations
         return Steps(
             observations=pick_steps(observations, learnt),
@@ -176,7 +176,7 @@ class ReplayLearner(nn.Module):
     def priorities(
         self, errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"] | None
     ) -> Float[Tensor, " N"] | None:
-        """Return new priorities of windows; None where the replay has none."""
+        """Return new priorities of windows; None without prioritised replay."""
         if not self.replay.uses_priorities:
             return None
         if valid is None:
@@ -191,21 +191,20 @@ def _sampler(options: Any) -> Sampler:
 
 
 class UpdateClock(nn.Module):
-    """Says what is due after environment steps: gradient steps, copies of the target network.
+    """Counts environment steps and says when gradient steps and target updates are due.
 
-    There are `replay_ratio` gradient steps for each environment step. Fractions are carried over,
-    whatever the number of environments, and nothing is made up for: steps taken before learning
-    started are not counted. Its counts travel in checkpoints, so that a resumed run takes the steps
-    that it would have taken.
+    There are `replay_ratio` gradient steps per environment step; fractions are carried over.
+    Environment steps before learning started are not made up for. The counts are saved in
+    checkpoints, so that a resumed run takes the same steps.
 
     Args:
         learning_starts: environment steps before the first gradient step.
         replay_ratio: gradient steps per environment step.
-        target_update_interval: environment steps between copies; None where there are none.
+        target_update_interval: environment steps between target updates; None for none.
 
     Attributes:
-        env_steps: taken so far.
-        updates: gradient steps taken so far.
+        env_steps: environment steps so far.
+        updates: gradient steps so far.
     """
 
     def __init__(
@@ -217,26 +216,26 @@ class UpdateClock(nn.Module):
         self.env_steps, self._start, self.updates = 0, 0, 0
 
     def get_extra_state(self) -> Tensor:
-        """Return what is counted, as a checkpoint holds it."""
+        """Return the counts for a checkpoint."""
         return torch.tensor([self.env_steps, self._start, self.updates])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on from a checkpoint."""
+        """Restore the counts from a checkpoint."""
         self.env_steps, self._start, self.updates = state.tolist()
 
     def advance(self, env_steps: int, *, is_ready: bool) -> tuple[int, bool]:
         """Count environment steps; return the gradient steps due and whether to copy before them.
 
-        A copy is due where a multiple of the interval was reached. Several reached at once are one
-        copy: the network has not changed in between.
+        A copy to the target network is due when a multiple of the interval is reached. Several
+        multiples at once are one copy: the network has not changed in between.
 
         Args:
-            is_ready: whether there is anything to learn from yet.
+            is_ready: whether the replay can be sampled.
         """
         before, self.env_steps = self.env_steps, self.env_steps + env_steps
         if self.env_steps < self._learning_starts or not is_ready:
             self._start = self.env_steps
-        # Against 3 * 0.1 < 0.3 and the like.
+        # Against rounding, as in 3 * 0.1.
         total = math.floor((self.env_steps - self._start) * self._ratio + 1e-6)
         due = max(total - self.updates, 0)
         self.updates += due
@@ -245,14 +244,14 @@ class UpdateClock(nn.Module):
 
 
 class TargetNetwork(nn.Module):
-    """Copies of modules that take no gradient and are moved towards them by `update` alone.
+    """Copies of modules without gradients, changed only by `update`.
 
     Args:
-        originals: modules that are copied.
-        shared: modules inside that are not copied but one and the same: how inputs are scaled.
+        originals: modules to copy.
+        shared: submodules that are not copied but shared, such as input normalisation.
 
     Attributes:
-        copies: in the order of the originals.
+        copies: the copies, in the order of the originals.
 
     Source: Mnih et al. (2015), "Human-level control through deep reinforcement learning"; Lillicrap
     et al. (2016), arXiv:1509.02971, section 3, for polyak averaging.
@@ -264,7 +263,9 @@ class TargetNetwork(nn.Module):
         copies = copy.deepcopy(tuple(originals), memo)
         self._modules.update({str(number): module for number, module in enumerate(copies)})
         self.copies: tuple[Any, ...] = copies
-        self._originals = tuple(originals)  # in a plain tuple: they are no part of this module
+        self._originals = tuple(
+            originals
+        )  # in a plain tuple, so that they do not become submodules
         self.renew()
         for own, _ in self._parameters_in_pairs:
             own.requires_grad_(False)
@@ -276,15 +277,14 @@ class TargetNetwork(nn.Module):
         self._buffers_in_pairs = _pairs(nn.Module.buffers, self.copies, self._originals)
 
     def train(self, mode: bool = True) -> "TargetNetwork":
-        """Stay as in acting: targets are no place for dropout."""
+        """Stay in evaluation mode: targets are computed without dropout."""
         return super().train(False)
 
     @torch.no_grad()
     def update(self, rate: float) -> None:
-        """Move towards the originals, `own <- own + rate * (original - own)`; 1 copies.
+        """Polyak update, `own <- own + rate * (original - own)`; rate 1 copies.
 
-        What is no parameter (statistics of a batch normalisation, the limits of a histogram) is
-        copied.
+        Buffers (batch normalisation statistics, the limits of a histogram) are copied.
         """
         if self._parameters_in_pairs:
             own, originals = map(list, zip(*self._parameters_in_pairs, strict=True))
@@ -301,7 +301,7 @@ def _pairs(
     copies: Iterable[nn.Module],
     originals: Iterable[nn.Module],
 ) -> list[tuple[Tensor, Tensor]]:
-    """Pair tensors, leaving out those that both have in common."""
+    """Pair tensors of copies and originals, without the shared ones."""
     return [
         (own, original)
         for module, other in zip(copies, originals, strict=True)
@@ -314,13 +314,12 @@ def _pairs(
 def states_on_stride(
     backbone: Backbone, trajectory: Trajectory, *, first_step: int, stride: int
 ) -> Float[Tensor, "K B S"]:
-    """Return the memory before those steps of a trajectory that lie on a stride.
+    """Return the memory states before every `stride`-th step of a trajectory.
 
-    The weights have not moved since it was collected: reading it once more makes the states that
-    acting had.
+    The weights have not changed since it was collected, so recomputing gives the states of acting.
 
     Args:
-        first_step: number of the trajectory's first step, counted from the beginning.
+        first_step: number of the trajectory's first step, counted from the start of the run.
         stride: divides the length of trajectories, or is a multiple of it.
     """
     length = len(trajectory.rewards)
@@ -340,11 +339,11 @@ def states_on_stride(
 def sequence_priorities(
     errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"], *, max_share: float
 ) -> Float[Tensor, " N"]:
-    """Weigh the largest error of a sequence and their mean, over valid steps.
+    """Priority of a sequence: weighted sum of its largest and its mean error, over valid steps.
 
         p = share * max_t |delta_t| + (1 - share) * mean_t |delta_t|
 
-    A single step's is its error. What is not finite counts as nothing: it is not drawn again.
+    The priority of a single step is its error. Errors that are not finite count as 0.
 
     Source: Kapturowski et al. (2019), "Recurrent experience replay", section 2.3; Schaul et al.
     (2016), arXiv:1511.05952.

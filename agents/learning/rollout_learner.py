@@ -1,4 +1,4 @@
-"""Learning from each rollout at once: what PPO, A2C and PQN share."""
+"""Learning from rollouts, shared by PPO, A2C and PQN."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rollout:
-    """A trajectory as the networks read it, before the first gradient step.
+    """A trajectory and the networks' outputs on it, before the first gradient step.
 
     Attributes:
         rewards: scaled.
-        summary: what the actor's memory made of every step.
-        critic_summary: the critic's, of the observation after the last step too.
-        steps: what a batch holds of every step, `[T, B, ...]` by name.
-        states: the memories' states before each sequence, `[W, B, S]` by name.
+        summary: the actor's memory output of every step.
+        critic_summary: the critic's, including the observation after the last step.
+        steps: tensors of every step for batches, `[T, B, ...]` by name.
+        states: memory states before each sequence, `[W, B, S]` by name.
     """
 
     trajectory: Trajectory
@@ -39,7 +39,7 @@ class Rollout:
     sequence_length: int
 
     def batch(self, **steps: Float[Tensor, "T B"]) -> Batch:
-        """Cut everything into sequences; `steps` are what the algorithm adds."""
+        """Cut everything into sequences; `steps` are the algorithm's own tensors."""
         rows = {"old_log_probs": None, "advantages": None, **self.steps, **steps}
         states: dict[str, Any] = {
             name: None if state is None else state.flatten(0, 1)[None]
@@ -49,14 +49,14 @@ class Rollout:
 
 
 class RolloutLearner(nn.Module):
-    """Prepares rollouts and passes over them in minibatches of sequences.
+    """Trains on rollouts in minibatches of sequences.
 
-    Holds what goes on from one rollout to the next: a separate critic's memory and the scale of
-    rewards.
+    Keeps what carries over between rollouts: the memory state of a separate critic and the reward
+    scaling.
 
     Args:
         num_epochs: passes over a rollout.
-        num_minibatches: gradient steps per pass; None for one step on the rollout as it is.
+        num_minibatches: gradient steps per pass; None for one step on the whole rollout.
     """
 
     critic_state: Tensor
@@ -78,11 +78,11 @@ class RolloutLearner(nn.Module):
         self.register_buffer("critic_state", initial)
 
     def learn(self, agent: Any, trajectory: Trajectory) -> dict[str, Tensor]:
-        """Take all gradient steps on a rollout, and report.
+        """Take all gradient steps on a rollout and return metrics.
 
         Args:
-            agent: one that also has `prepare(trajectory) -> (batch, metrics)`; its
-                `losses(batch, sequences, ...)` are of some of the batch's sequences.
+            agent: also has `prepare(trajectory) -> (batch, metrics)`; its
+                `losses(batch, sequences, ...)` are of the given sequences of the batch.
         """
         trajectory = trajectory.to(agent.device)
         batch, metrics = agent.prepare(trajectory)
@@ -111,7 +111,7 @@ class RolloutLearner(nn.Module):
 
     @torch.no_grad()
     def read(self, trajectory: Trajectory) -> Rollout:
-        """Unroll the networks with the weights that acted, and scale the rewards."""
+        """Unroll the networks before the first gradient step, and scale the rewards."""
         networks, length = self._networks, self.sequence_length
         state = trajectory.state if networks.shares_backbone else self.critic_state
         critic = unroll(networks.critic, trajectory, state, sequence_length=length)
@@ -121,7 +121,7 @@ class RolloutLearner(nn.Module):
         if networks.shares_backbone:
             critic_states = None
         else:
-            # It goes on from before observations[T], which the next trajectory reads first.
+            # The state before observations[T], which the next trajectory reads first.
             self.critic_state.copy_(critic.after)
             own = networks.actor.features(trajectory.step_observations)
             summary, actor_states, _ = networks.actor.memory.unroll(

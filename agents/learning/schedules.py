@@ -1,13 +1,13 @@
-"""Schedules: numbers that move with the run's progress."""
+"""Schedules of coefficients and exploration."""
 
 from collections.abc import Callable
 
 Schedule = Callable[[float], float]
-"""Progress in [0, 1], the share of `total_env_steps` taken, to a value."""
+"""Maps progress in [0, 1], `env_steps / total_env_steps`, to a value."""
 
 
 def schedule(kind: str, start: float, end: float) -> Schedule:
-    """Return `start` for ever (`constant`) or `start + progress * (end - start)` (`linear`)."""
+    """Return `start` (`constant`) or `start + progress * (end - start)` (`linear`)."""
     if kind == "constant":
         return lambda progress: start
     if kind == "linear":
@@ -16,7 +16,7 @@ def schedule(kind: str, start: float, end: float) -> Schedule:
 
 
 def exploration_schedule(start: float, end: float, fraction: float) -> Schedule:
-    """Fall linearly from `start` to `end` over the first `fraction` of the run, and stay there.
+    """Decay linearly from `start` to `end` over the first `fraction` of the run, then constant.
 
         epsilon(progress) = start + min(progress / fraction, 1) * (end - start)
 

@@ -1,4 +1,4 @@
-"""Cuts a trajectory into sequences that can be shuffled, each with its own initial state."""
+"""Cuts trajectories into sequences that can be shuffled, each with its initial memory state."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -17,13 +17,13 @@ Sequences = Shaped[Tensor, "L N *O"] | dict[str, Shaped[Tensor, "L N ..."]]
 
 @dataclass(frozen=True)
 class Steps:
-    """L steps of N sequences, what every batch holds.
+    """L steps of N sequences.
 
     Attributes:
-        observations: what was observed; None where all features are known and nothing else reads.
-        next_observations: what each step led to, where something learns from that; else None.
-        actions: the policy's own.
-        valid: False on steps that only reset; None where there is none of them, and nobody asks.
+        observations: None if all features are precomputed and no auxiliary loss reads them.
+        next_observations: observations after each step; None if no loss reads them.
+        actions: the policy's actions.
+        valid: False on reset steps; None if there are none.
     """
 
     observations: Sequences | None
@@ -33,7 +33,7 @@ class Steps:
     valid: Bool[Tensor, "L N"] | None
 
     def select(self: Selectable, sequences: Int[Tensor, " M"]) -> Selectable:
-        """Pick sequences; time stays whole."""
+        """Select sequences with all their steps."""
 
         def pick(part: Tensor | None) -> Tensor | None:
             return None if part is None else part.index_select(1, sequences)
@@ -46,14 +46,14 @@ class Steps:
 
 @dataclass(frozen=True)
 class Batch(Steps):
-    """A rollout cut into sequences, with the states before them and what values are fitted to.
+    """A rollout cut into sequences, with their initial memory states and the returns.
 
     Attributes:
-        actor_features, critic_features: of a frozen extractor, which makes the same of an
-            observation at every gradient step; None of one that learns.
-        critic_features, critic_state, old_log_probs, advantages: None of agents that act by the
-            values of actions.
-        old_values: before the first gradient step.
+        actor_features, critic_features: precomputed features of a frozen extractor; None if the
+            extractor learns.
+        critic_features, critic_state, old_log_probs, advantages: None for agents that act by
+            action values.
+        old_values: values before the first gradient step.
     """
 
     valid: Bool[Tensor, "L N"]
@@ -68,7 +68,7 @@ class Batch(Steps):
 
 
 def cut(steps: Mapping[str, Any], sequence_length: int) -> dict[str, Any]:
-    """Cut tensors `[T, B, ...]` by name, or dictionaries of them, as `to_sequences` does."""
+    """Apply `to_sequences` to tensors `[T, B, ...]` by name, or dictionaries of them."""
     return {
         name: None
         if part is None
@@ -97,10 +97,10 @@ def to_sequences(steps: Shaped[Tensor, "T B *X"], sequence_length: int) -> Shape
 def minibatches(
     num_sequences: int, num_minibatches: int, generator: np.random.Generator
 ) -> Iterator[Int[Tensor, " N"]]:
-    """Yield a random partition of the indices, in parts whose sizes differ by 1 at most.
+    """Yield a random partition of the indices into parts whose sizes differ by at most 1.
 
     Raises:
-        ValueError: there are fewer sequences than parts.
+        ValueError: there are fewer sequences than minibatches.
     """
     if not 0 < num_minibatches <= num_sequences:
         raise ValueError(

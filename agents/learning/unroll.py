@@ -1,4 +1,4 @@
-"""Reads trajectories and batches with backbones: summaries, states, features for other losses."""
+"""Applies backbones to trajectories and batches: summaries, states, auxiliary loss inputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ def read_summary(
     *,
     known: Float[Tensor, "L N F"] | None = None,
 ) -> tuple[Float[Tensor, "L N H"], dict[str, Reading]]:
-    """Read sequences with one backbone; also return what auxiliary losses need, by backbone.
+    """Apply one backbone to sequences; also return the auxiliary losses' inputs, by backbone.
 
     Args:
-        known: the features, where a frozen extractor made them before.
+        known: precomputed features of a frozen extractor.
     """
     module: Backbone = getattr(networks, backbone)
     features, readings = known, {}
@@ -34,7 +34,7 @@ def read_summary(
         readings[backbone] = _read(networks, module, steps, known)
         features = readings[backbone].features
     elif features is None:
-        assert steps.observations is not None  # left out only where features are known
+        assert steps.observations is not None  # None only with precomputed features
         features = module.features(steps.observations)
     summary, _ = module.memory(features, state, steps.is_first)
     return summary, readings
@@ -42,11 +42,11 @@ def read_summary(
 
 @dataclass(frozen=True)
 class ActorCriticRead:
-    """What an actor-critic says of a batch.
+    """Outputs of an actor-critic on a batch.
 
     Attributes:
-        log_probs: of the batch's actions.
-        values: the value head's raw output.
+        log_probs: log-probabilities of the batch's actions.
+        values: raw outputs of the value head.
     """
 
     log_probs: Float[Tensor, "L N"]
@@ -56,12 +56,12 @@ class ActorCriticRead:
 
 
 def read_actor_critic(networks: Networks, batch: Batch) -> ActorCriticRead:
-    """Read a batch with all networks."""
+    """Apply all networks to a batch."""
     summary, readings = read_summary(
         networks, "actor", batch, batch.actor_state[0], known=batch.actor_features
     )
     policy = networks.policy_head(summary)
-    if batch.critic_state is not None:  # of a backbone of its own
+    if batch.critic_state is not None:  # a separate critic
         summary, own = read_summary(
             networks, "critic", batch, batch.critic_state[0], known=batch.critic_features
         )
@@ -98,11 +98,11 @@ def _read(
 
 @dataclass(frozen=True)
 class Unrolled:
-    """A trajectory as one backbone reads it, the observation after the last step included.
+    """Outputs of one backbone on a trajectory, including the observation after the last step.
 
     Attributes:
-        states: of the memory before each sequence.
-        after: the state before `observations[T]`, which the next trajectory reads first.
+        states: memory states before each sequence.
+        after: memory state before `observations[T]`, which the next trajectory reads first.
     """
 
     features: Float[Tensor, "T1 B F"]
@@ -119,11 +119,11 @@ def unroll(
     *,
     sequence_length: int,
 ) -> Unrolled:
-    """Read a trajectory with the present parameters.
+    """Apply a backbone to a trajectory with the current parameters.
 
     Args:
-        state: of the memory before `observations[0]`.
-        sequence_length: steps between the states that are kept.
+        state: memory state before `observations[0]`.
+        sequence_length: steps between returned states.
     """
     features = backbone.features(trajectory.observations)
     summary, states, after = backbone.memory.unroll(
@@ -136,14 +136,14 @@ def unroll(
 def frozen_inputs(
     networks: Networks, trajectory: Trajectory, features: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    """Choose what gradient steps read: observations, or features that stay what they are.
+    """Choose the inputs of gradient steps: observations, or features of frozen extractors.
 
     Args:
-        features: of every step's observation `[T, B, F]`, or of more, by backbone.
+        features: at least the T steps' features `[T, B, F]`, by backbone.
 
     Returns:
-        `observations`, `next_observations` and `<backbone>_features`; None where gradient steps do
-        without.
+        `observations`, `next_observations` and `<backbone>_features`; None if gradient steps do not
+        need them.
     """
     backbones, auxiliary = networks.backbones, networks.auxiliary
     is_known = all(backbone.is_frozen for backbone in backbones.values())

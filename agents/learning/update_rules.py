@@ -18,12 +18,12 @@ Scalar = Float[Tensor, ""]
 
 
 class UpdateRule(nn.Module, ABC):
-    """State of one optimizer over one flat vector; the state tensors are buffers."""
+    """Update rule and state of an optimizer on one flat vector; the state tensors are buffers."""
 
     def update(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Move `parameters` in place; gradients may be anything where the weight is 0."""
+        """Update `parameters` in place; weight 0 changes nothing, even with nan gradients."""
         # masked, because 0 * nan is nan
         kept = gradients.masked_fill(weight == 0, 0.0)
         self._move(parameters, kept, learning_rate, weight)
@@ -32,11 +32,11 @@ class UpdateRule(nn.Module, ABC):
     def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Move `parameters` in place by finite gradients, which are zero where the weight is."""
+        """Update `parameters` in place; gradients are finite, and zero if the weight is."""
 
 
 def _zeros(parameters: Vector, needed: bool) -> Tensor:
-    """State for every parameter, or none where the options make no use of it."""
+    """State for every parameter; empty if the options do not use it."""
     return torch.zeros_like(parameters) if needed else parameters.new_zeros(0)
 
 
@@ -56,7 +56,6 @@ class Adam(UpdateRule):
         weight_decay: float,
         decoupled: bool,
     ) -> None:
-        """Start with zero moments."""
         super().__init__()
         self.betas, self.eps = tuple(betas), eps
         self.weight_decay, self.decoupled = weight_decay, decoupled
@@ -67,12 +66,12 @@ class Adam(UpdateRule):
     def update(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Move along `m / (sqrt(v) + eps)` with bias-corrected moments m and v."""
+        """Step along `m / (sqrt(v) + eps)` with bias-corrected moments m and v."""
         if torch.compiler.is_compiling() or parameters.dtype != torch.float32:
             super().update(parameters, gradients, learning_rate, weight)
             return
         self.count.add_(weight)
-        # PyTorch's own kernel: a tenth of the time of the operations that it stands for.
+        # PyTorch's fused kernel takes a tenth of the time of the separate operations.
         update = torch._fused_adamw_ if self.decoupled else torch._fused_adam_
         update(
             [parameters],
@@ -88,13 +87,12 @@ class Adam(UpdateRule):
             eps=self.eps,
             amsgrad=False,
             maximize=False,
-            found_inf=1 - weight,  # 1 leaves everything as it is
+            found_inf=1 - weight,  # 1 skips the step
         )
 
     def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Move by operations that a compiler makes one of."""
         if self.weight_decay and self.decoupled:
             parameters.mul_(1 - weight * learning_rate * self.weight_decay)
         elif self.weight_decay:
@@ -103,7 +101,7 @@ class Adam(UpdateRule):
         self.count.add_(weight)
         self.first.lerp_(gradients, (1 - beta1) * weight)
         self.second.lerp_(gradients.square(), (1 - beta2) * weight)
-        # Before the first step that counts, 0 / 0 is avoided by correcting as for step 1.
+        # Count 1 before the first step that counts, to avoid 0 / 0.
         count = self.count.clamp(min=1.0)
         scale = learning_rate * weight / (1 - beta1**count)
         deviation = self.second.sqrt().mul_((1 - beta2**count).rsqrt()).add_(self.eps)
@@ -127,7 +125,6 @@ class RMSprop(UpdateRule):
         centered: bool,
         weight_decay: float,
     ) -> None:
-        """Start with zero moments."""
         super().__init__()
         self.alpha, self.eps, self.momentum = alpha, eps, momentum
         self.centered, self.weight_decay = centered, weight_decay
@@ -138,7 +135,7 @@ class RMSprop(UpdateRule):
     def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Move along `g / (sqrt(E[g^2]) + eps)`."""
+        """Step along `g / (sqrt(E[g^2]) + eps)`."""
         if self.weight_decay:
             gradients = gradients + self.weight_decay * parameters
         self.square.lerp_(gradients.square(), (1 - self.alpha) * weight)
@@ -154,10 +151,10 @@ class RMSprop(UpdateRule):
 
 
 class RMSpropTF(UpdateRule):
-    """RMSprop in TensorFlow's form: eps inside of the root, the running square starts at 1.
+    """RMSprop in TensorFlow's form: eps inside the root, and the running square starts at 1.
 
-    Early steps are smaller than in PyTorch's form, where they are of the size of the learning rate
-    whatever the gradient.
+    Early steps are smaller than in PyTorch's form, where they have the size of the learning rate
+    for any gradient.
     """
 
     square: Tensor
@@ -165,7 +162,6 @@ class RMSpropTF(UpdateRule):
     def __init__(
         self, parameters: Vector, *, alpha: float, eps: float, weight_decay: float
     ) -> None:
-        """Start as if gradients had been 1."""
         super().__init__()
         self.alpha, self.eps, self.weight_decay = alpha, eps, weight_decay
         self.register_buffer("square", torch.ones_like(parameters))
@@ -173,7 +169,7 @@ class RMSpropTF(UpdateRule):
     def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Move along `g / sqrt(E[g^2] + eps)`."""
+        """Step along `g / sqrt(E[g^2] + eps)`."""
         if self.weight_decay:
             gradients = gradients + self.weight_decay * parameters
         self.square.lerp_(gradients.square(), (1 - self.alpha) * weight)
@@ -188,7 +184,6 @@ class SGD(UpdateRule):
     def __init__(
         self, parameters: Vector, *, momentum: float, nesterov: bool, weight_decay: float
     ) -> None:
-        """Start at rest."""
         super().__init__()
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
         self.register_buffer("velocity", _zeros(parameters, momentum > 0))
@@ -196,7 +191,6 @@ class SGD(UpdateRule):
     def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Move along the gradient or the velocity."""
         direction = gradients
         if self.weight_decay:
             direction = direction + self.weight_decay * parameters
@@ -209,24 +203,23 @@ class SGD(UpdateRule):
 
 
 class TorchRule(UpdateRule):
-    """Any other optimizer class, handed the flat vector as its only parameter.
+    """Wraps any other optimizer class; the flat vector is its only parameter.
 
-    Not compilable, and meant for optimizers that work element by element. What it keeps is in
-    `state_dict()` as plain tensors: `state.*`, `number.*` for what it keeps as Python numbers, and
-    `option.*` for options that it has changed itself.
+    Not compilable, and meant for elementwise optimizers. `state_dict()` holds the state as plain
+    tensors: `state.*`, `number.*` for state that is Python numbers, and `option.*` for options that
+    the optimizer has changed.
     """
 
     def __init__(self, parameters: Vector, *, factory: Any, weight_decay: float) -> None:
         """Build the optimizer; `factory(params, lr=..., weight_decay=...)` as in `torch.optim`."""
         super().__init__()
         options = {"weight_decay": weight_decay} if weight_decay else {}
-        self.optimizer = factory([parameters], lr=1.0, **options)  # the rate comes with each step
+        self.optimizer = factory([parameters], lr=1.0, **options)  # set at each step
         self._options = _numbers(self.optimizer.param_groups[0])
 
     def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Step, unless the step must not count."""
         if weight.item() == 0:
             return
         group = self.optimizer.param_groups[0]
@@ -272,7 +265,7 @@ class TorchRule(UpdateRule):
             if kind in found:
                 value = state_dict[key].clone()
                 found[kind][name] = value if kind == "state" else value.item()
-            else:  # of another optimizer
+            else:  # saved by another optimizer
                 unexpected_keys.append(key)
         state = found["state"] | found["number"]
         group = self.optimizer.state_dict()["param_groups"][0]
@@ -289,19 +282,18 @@ def _numbers(options: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 _ADAPTIVE_FROM = 5.0
-"""Length of the average from which its variance is tractable: torch.optim.RAdam's, the paper's 4
-made safer."""
+"""Value of rho_t above which steps are adaptive: 5 as in torch.optim.RAdam (4 in the paper)."""
 
 
 class RAdam(UpdateRule):
-    """Adam whose first steps are plain momentum, until enough squares are averaged to divide by.
+    """Rectified Adam: plain momentum until the average of squared gradients is reliable.
 
         rho_inf = 2 / (1 - beta_2) - 1
         rho_t = rho_inf - 2 t beta_2^t / (1 - beta_2^t)
         r_t = sqrt((rho_t - 4)(rho_t - 2) rho_inf / ((rho_inf - 4)(rho_inf - 2) rho_t))
 
-    With m and v corrected for their bias, the step is `r_t m / sqrt(v)` where `rho_t > 5`, and `m`
-    before: no warm-up of the learning rate is needed.
+    With bias-corrected m and v, the step is `r_t m / sqrt(v)` where `rho_t > 5`, and `m` before.
+    No learning rate warm-up is needed.
 
     Source: Liu et al. (2020), arXiv:1908.03265, algorithm 2.
     """
@@ -313,7 +305,6 @@ class RAdam(UpdateRule):
     def __init__(
         self, parameters: Vector, *, betas: Sequence[float], eps: float, weight_decay: float
     ) -> None:
-        """Start with zero moments."""
         super().__init__()
         self.betas, self.eps, self.weight_decay = tuple(betas), eps, weight_decay
         self.register_buffer("first", torch.zeros_like(parameters))
@@ -323,28 +314,28 @@ class RAdam(UpdateRule):
     def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        """Move along `m`, or along `r_t m / sqrt(v)`."""
+        """Step along `m`, or along `r_t m / sqrt(v)`."""
         if self.weight_decay:
             gradients = gradients + self.weight_decay * parameters
         beta1, beta2 = self.betas
         self.count.add_(weight)
         self.first.lerp_(gradients, (1 - beta1) * weight)
         self.second.lerp_(gradients.square(), (1 - beta2) * weight)
-        # Before the first step that counts, 0 / 0 is avoided by correcting as for step 1. In double
-        # precision, because rho_t is a small difference of large numbers at first.
+        # Count 1 before the first step that counts, to avoid 0 / 0. In double precision, because
+        # rho_t is at first a small difference of large numbers.
         count = self.count.clamp(min=1.0).double()
         rate = (learning_rate * weight / (1 - beta1**count)).to(parameters.dtype)
         deviation = self.second.sqrt().add_(self.eps)
         parameters.sub_(self.first * rate * self._adaptation(deviation, count))
 
     def _adaptation(self, deviation: Vector, count: Float[Tensor, ""]) -> Float[Tensor, " P"]:
-        """Return what multiplies the first moment: `r_t sqrt(1 - beta_2^t) / deviation`, or 1."""
+        """Return the factor of the first moment: `r_t sqrt(1 - beta_2^t) / deviation`, or 1."""
         beta2 = self.betas[1]
         bias = 1 - beta2**count
         longest = 2 / (1 - beta2) - 1
         length = longest - 2 * count * (1 - bias) / bias
         is_adaptive = length > _ADAPTIVE_FROM
-        safe = length.clamp(min=_ADAPTIVE_FROM)  # no root of a negative number on the other side
+        safe = length.clamp(min=_ADAPTIVE_FROM)  # no root of a negative number
         ratio = (safe - 4) * (safe - 2) * longest / ((longest - 4) * (longest - 2) * safe)
         scale = (ratio * bias).sqrt().to(deviation.dtype)
         return torch.where(is_adaptive, scale / deviation, 1.0)

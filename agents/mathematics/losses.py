@@ -1,4 +1,4 @@
-"""Losses and statistics as functions of tensors; every mean is over valid steps only."""
+"""Losses and statistics; every mean is over valid steps only."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,10 +8,10 @@ from torch import Tensor
 def masked_mean(
     values: Float[Tensor, "*K L N"], valid: Bool[Tensor, "L N"] | None
 ) -> Float[Tensor, " *K"]:
-    """Mean over the valid steps, 0 when there is none; what stands at other steps never matters.
+    """Mean over the valid steps, 0 when there is none; other entries are ignored, even nan.
 
     Args:
-        valid: None where all steps are.
+        valid: None if all steps are valid.
     """
     if valid is None:  # divided last: a mean's gradient divides every element (measured)
         return values.sum((-2, -1)) / (values.shape[-2] * values.shape[-1])
@@ -21,7 +21,7 @@ def masked_mean(
 def means(
     valid: Bool[Tensor, "L N"] | None, *steps: Float[Tensor, "L N"]
 ) -> tuple[Float[Tensor, ""], ...]:
-    """Masked mean of each; small networks pay per operation, so all are one."""
+    """Masked mean of each argument, in one operation because small networks pay per operation."""
     return masked_mean(torch.stack(steps), valid).unbind()
 
 
@@ -36,7 +36,7 @@ def select_actions(outputs: Tensor, actions: Int[Tensor, "L N"]) -> Tensor:
 def normalized_advantages(
     advantages: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"]
 ) -> Float[Tensor, "L N"]:
-    """Shift and scale to mean 0 and deviation 1 over valid steps; a single step comes out as 0."""
+    """Normalise to mean 0 and standard deviation 1 over valid steps; a single step becomes 0."""
     centred = advantages - masked_mean(advantages, valid)
     deviation = masked_mean(centred.square(), valid).sqrt()
     return centred / (deviation + 1e-8)
@@ -54,7 +54,7 @@ def clipped_surrogate(
 
 
 def approximate_kl(log_ratio: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """Estimate KL(old || new) per step without bias and never below zero, `(rho - 1) - log rho`.
+    """Unbiased, non-negative estimate of KL(old || new) per step, `(rho - 1) - log rho`.
 
     Source: Schulman (2020), joschu.net/blog/kl-approx.html, estimator k3.
     """
@@ -64,9 +64,9 @@ def approximate_kl(log_ratio: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
 def explained_variance(
     values: Float[Tensor, "L N"], returns: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"]
 ) -> Float[Tensor, ""]:
-    """Share of the returns' variance that values explain: 1 is perfect, 0 a constant, < 0 worse.
+    """Explained variance of the returns: 1 is perfect, 0 a constant, < 0 worse.
 
-    1 - Var[returns - values] / Var[returns]; nan when the returns do not vary
+    1 - Var[returns - values] / Var[returns]; nan when the returns are constant
     """
     residual = returns - values
     unexplained = masked_mean((residual - masked_mean(residual, valid)).square(), valid)
@@ -80,9 +80,9 @@ _POSITIONS = ("start", "middle", "end")
 def errors_by_position(
     errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"] | None
 ) -> dict[str, Float[Tensor, ""]]:
-    """Average errors over each third of the sequences; nothing where they are too short for that.
+    """Mean error of each third of the sequences; empty for sequences shorter than three steps.
 
-    A memory that begins wrong shows errors at the start that fade along the sequence.
+    A wrong initial memory state shows as large errors at the start of the sequences.
     """
     if valid is None or len(valid) < len(_POSITIONS):
         return {}

@@ -1,4 +1,4 @@
-"""Targets of action values: n-step returns inside of windows."""
+"""Returns: lambda returns of rollouts, and n-step returns of replayed windows."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,13 @@ def lambda_returns(
     discount: float,
     gae_lambda: float,
 ) -> Float[Tensor, "T B"]:
-    """Mix n-step returns of every length, from the last step back.
+    """Compute lambda returns, backwards from the last step.
 
         G_t = r_t + d_t * ((1 - l_t) * v_{t+1} + l_t * G_{t+1})
 
-    Termination zeroes the discount d_t; truncation zeroes lambda l_t, so the final observation's
-    value stands in for what was cut. `G - v` is the generalised advantage; lambda 0 gives TD(0),
-    lambda 1 Monte-Carlo.
+    Termination sets the discount d_t to 0. Truncation sets lambda l_t to 0, so the return
+    bootstraps from the final observation. `G - v` is the generalised advantage (GAE). Lambda 0
+    gives TD(0), lambda 1 Monte-Carlo returns.
 
     Args:
         next_values: `v_{t+1}`, the value of the observation that each step leads to.
@@ -44,8 +44,8 @@ def _linear_recurrence(
 ) -> Float[Tensor, "T B"]:
     """Solve `G_t = c_t + f_t * G_{t+1}` with `G_T = 0`, in log2(T) steps instead of T.
 
-    After the step with shift s, `G_t = c_t + f_t * G_{t+s}`: each step puts the equation of t + s
-    into that of t. Factors are at most 1, so nothing grows.
+    After the step with shift s, `G_t = c_t + f_t * G_{t+s}`: each step substitutes the equation of
+    t + s into that of t. Factors are at most 1, so nothing overflows.
 
     Source: Hillis & Steele (1986); Blelloch (1990), section 1.4.
     """
@@ -62,14 +62,14 @@ def _linear_recurrence(
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """What L steps of N windows earned, and where they go on from.
+    """N-step rewards of L steps of N windows, and the observations they bootstrap from.
 
         G_t = rewards + discounts * v(observations[steps])
 
     Attributes:
-        rewards: summed and discounted, up to the end of the episode at most.
-        discounts: of the value that follows; 0 where the episode was terminated.
-        steps: which observation of the window that value is of.
+        rewards: discounted sums, up to the end of the episode at most.
+        discounts: of the bootstrap value; 0 where the episode terminated.
+        steps: index in the window of the observation that is bootstrapped from.
     """
 
     rewards: Float[Tensor, "L N"]
@@ -77,7 +77,7 @@ class Bootstrap:
     steps: ChosenSteps
 
     def steps_from(self, first: int) -> ChosenSteps:
-        """Count the steps from another observation than the window's first."""
+        """Return `steps` relative to the window's observation `first`."""
         if isinstance(self.steps, slice):
             return slice(self.steps.start - first, self.steps.stop - first)
         return self.steps - first
@@ -93,16 +93,16 @@ def n_step_bootstrap(
     n_step: int,
     discount: float,
 ) -> Bootstrap:
-    """Sum the rewards of up to `n_step` steps, fewer where the episode ends before.
+    """Sum the rewards of up to `n_step` steps, fewer where the episode ends earlier.
 
         k = min(n, steps to the end);  rewards_t = sum_{i < k} discount^i r_{t + i}
         discounts_t = discount^k, or 0 if step t + k - 1 terminated
 
-    Termination leaves nothing to come; a truncated episode goes on from its final observation,
-    which is `observations[t + k]` like any other.
+    A terminated episode does not bootstrap. A truncated one bootstraps from its final
+    observation, `observations[t + k]`.
 
     Args:
-        first, length: the steps `first ... first + length - 1` of each window are those returned.
+        first, length: returns are computed for the steps `first ... first + length - 1`.
 
     Source: Sutton & Barto (2018), section 7.1; Watkins (1989).
     """

@@ -1,1 +1,1 @@
-"""Replay: the stream is stored once and drawn in windows."""
+"""Replay buffer: stores trajectories and samples windows of consecutive steps."""

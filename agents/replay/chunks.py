@@ -1,4 +1,4 @@
-"""A ring in pieces that are written once: what was saved of it need not be saved again."""
+"""Splits a ring into chunks for checkpoints; a complete chunk is saved only once."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,26 +13,26 @@ from networks.mirror import Array
 Chunk = dict[str, Tensor]
 
 _CHUNKS = 64
-"""About as many make a ring, more where they would be large."""
+"""Approximate number of chunks of a ring; more if they would be large."""
 _LARGE = 1 << 24
-"""Bytes. The newest piece is saved again and again while it grows, and no larger than this."""
+"""Bytes that a chunk takes at most: the newest one is saved again with every checkpoint."""
 _UNSETTLED = 2
-"""Steps whose ends what comes next may still change: an environment may have begun anew."""
+"""Newest steps whose end flags may still change, because an environment may have restarted."""
 _OBSERVATIONS = "observations"
 
 
 def chunks_of(
     ring: Ring, *, first: int, first_step: int, newest: int
 ) -> dict[str, Callable[[], Chunk]]:
-    """Name the pieces that hold the rows from `first` to `newest`, and tell how to read each.
+    """Return the chunks that hold the rows from `first` to `newest`: name to a read function.
 
-    A piece is a fixed stretch of rows. `steps-<row>-<row>` is complete: whatever has that name once
-    will never change, but that rows which the ring has overwritten since are missing at its
-    front. The newest ones have names that they never have again.
+    A chunk is a fixed range of rows. `steps-<row>-<row>` is complete and never changes, except that
+    rows which the ring has overwritten since are missing at its front. The names of incomplete
+    chunks are never used again.
 
     Args:
-        first: the oldest row that is needed.
-        first_step: the first row of all that is a step.
+        first: the oldest row needed.
+        first_step: the first row ever that is a step.
         newest: the row without a step.
     """
     most = _LARGE * ring.num_rows // ring.allocated_bytes  # rows
@@ -52,7 +52,7 @@ def _read(ring: Ring, rows: range, *, first_step: int, newest: int) -> Chunk:
     for name, field in ring.fields.items():
         chunk[name] = _stretch(field, rows)
         if rows.stop > newest and name in STEP_FIELDS:
-            chunk[name][-1] = 0  # which is not there yet
+            chunk[name][-1] = 0  # not known yet
     for name, frames in ring.frames.items():
         chunk[_key(name)] = _stretch(frames, rows)
     numbers = _kept(ring, rows, first_step=first_step, newest=newest)
@@ -62,7 +62,7 @@ def _read(ring: Ring, rows: range, *, first_step: int, newest: int) -> Chunk:
 
 
 def _stretch(array: Array, rows: range) -> Tensor:
-    """Copy rows, out of a ring of as many as the array has."""
+    """Copy rows from a ring array."""
     slots = [array[each] for each, _ in stretches(rows.start, len(rows), len(array))]
     return torch.from_numpy(np.concatenate(slots))
 
@@ -70,10 +70,10 @@ def _stretch(array: Array, rows: range) -> Tensor:
 def restore(
     ring: Ring, chunks: Mapping[str, Chunk], *, first: int, first_step: int, newest: int
 ) -> None:
-    """Write the rows from `first` to `newest` back; each piece is asked for once.
+    """Restore the rows from `first` to `newest`; each chunk is looked up once.
 
     Raises:
-        ValueError: some are missing.
+        ValueError: rows are missing.
     """
     missing = newest + 1 - first
     for name in chunks:
@@ -90,7 +90,7 @@ def restore(
         if "states" in chunk:
             saved = _kept(ring, range(start, rows.stop), first_step=first_step, newest=newest)
             numbers = _kept(ring, rows, first_step=first_step, newest=newest)
-            kept = chunk["states"].numpy()  # up to the same end, as far back as it goes
+            kept = chunk["states"].numpy()  # ends at the same step, may start later
             ring.keep(numbers.start, kept[len(kept) - (saved.stop - numbers.start) :])
         missing -= len(rows)
     if missing:
@@ -98,7 +98,7 @@ def restore(
 
 
 def layout_of(chunk: Mapping[str, Tensor], *, state_size: int) -> StepLayout:
-    """Read off a piece what steps consist of."""
+    """Return the step layout of a chunk."""
     names = [key for key in chunk if key.partition(".")[0] == _OBSERVATIONS]
     parts = {key.partition(".")[2]: _column(chunk[key]) for key in names}
     return StepLayout(parts, _column(chunk["actions"]), state_size)
@@ -113,6 +113,6 @@ def _key(part: str) -> str:
 
 
 def _kept(ring: Ring, rows: range, *, first_step: int, newest: int) -> range:
-    """Number the states that are kept before the steps among rows: k is before `k * stride`."""
+    """Numbers of the states stored for these rows: state k is before step `k * stride`."""
     first, end = max(rows.start, first_step), min(rows.stop, newest)
     return range(-(-first // ring.stride), -(-end // ring.stride))

@@ -1,4 +1,4 @@
-"""Stacks of frames in a replay: only their newest frame is stored, the rest is rebuilt."""
+"""Frame stacks in a replay: only the newest frame is stored, stacks are rebuilt."""
 
 from collections.abc import Mapping
 
@@ -9,25 +9,26 @@ from networks.mirror import Array
 
 
 def mark_cuts(ring: Ring, newest: int, is_first: Array, *, first_step: int) -> Array:
-    """Make it true that every first observation t + 1 has an end at step t - 1.
+    """Truncate episodes whose end was never reported.
 
-    Where an environment began anew in place of the newest observation (a resume that was not
-    exact), the step before led to what nobody has seen: it becomes the one that resets, ends
-    nothing, and the one before it is truncated. Where it began anew in the step that comes (a
-    failure), the step before is truncated.
+    Afterwards every first observation t + 1 has an episode end at step t - 1. There are two cases.
+    If an environment restarted in place of the newest observation (a resume that was not exact),
+    the observation after the previous step was never seen. That step becomes the reset step,
+    without end flags, and the step before it is truncated. If the environment restarts in the
+    coming step (a failure), the previous step is truncated.
 
     Args:
-        newest: the ring's newest row, in whose place comes what the trajectory begins with.
-        is_first: the trajectory's, `[T + 1, B]`.
-        first_step: the first row of all that is a step.
+        newest: the ring's newest row, which the trajectory's first observation replaces.
+        is_first: of the trajectory, `[T + 1, B]`.
+        first_step: the first row ever that is a step.
 
     Returns:
-        Environments `[N]` whose step before `newest` became one that resets.
+        Environments `[N]` whose step before `newest` became a reset step.
     """
     here, last, before = ((newest - back) % ring.num_rows for back in range(3))
     terminated, truncated = ring.fields["terminated"], ring.fields["truncated"]
     began = is_first[0] & ~ring.fields["is_first"][here]
-    if newest == first_step:  # nothing has been added yet but this observation
+    if newest == first_step:  # the ring holds only this observation
         return np.empty(0, np.int64)
     terminated[last] &= ~began
     truncated[last] &= ~began
@@ -38,29 +39,28 @@ def mark_cuts(ring: Ring, newest: int, is_first: Array, *, first_step: int) -> A
 
 
 class FrameStacks:
-    """Takes stacks apart and rebuilds them exactly as the environment emitted them.
+    """Splits frame stacks and rebuilds them exactly as the environment emitted them.
 
-    A stack `[size, *frame]`, oldest first, either goes on from the one before it or is filled with
-    its newest frame. Which one it is the stacks themselves tell, and a bit beside them keeps:
-    episodes may begin without a new stack, as after a lost life.
+    A stack `[size, *frame]`, oldest first, either shifts the previous stack by one frame or repeats
+    its newest frame. Which one is found by comparing stacks, and stored as one bit per step. It
+    does not follow from `is_first`: an episode may start without a new stack, as after a lost life.
 
     Attributes:
-        history: rows before an observation that it may be made of.
+        history: number of earlier rows that a stack may need.
     """
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
-        """Take the size of each part that is a stack."""
         self.sizes = dict(sizes)
         self.history = max(self.sizes.values(), default=1) - 1
 
     def newest(self, parts: Mapping[str, Array]) -> dict[str, Array]:
-        """Replace stacks `[T, B, size, *frame]` by their newest frames `[T, B, *frame]`."""
+        """Replace stacks `[T, B, size, *frame]` with their newest frames `[T, B, *frame]`."""
         return {
             name: rows[:, :, -1] if name in self.sizes else rows for name, rows in parts.items()
         }
 
     def begin(self, ring: Ring, step: int, parts: Mapping[str, Array]) -> None:
-        """Write the frames that the stacks at `step`, the first of all, are made of."""
+        """Write the frames of the stacks at `step`, the first step ever."""
         if not self.sizes:
             return
         before = slice(step - self.history, step + 1)
@@ -71,14 +71,13 @@ class FrameStacks:
                 ring.frames[name][step - back] = parts[name][0, :, size - 1 - back]
 
     def refilled(self, ring: Ring, step: int, parts: Mapping[str, Array]) -> Array | None:
-        """Tell where stacks are filled with their newest frame, `[T + 1, B]`; None without stacks.
+        """Where stacks repeat their newest frame, `[T + 1, B]`; None without stacks.
 
         Args:
-            step: of the first of the stacks `[T + 1, B, size, *frame]`, which the ring holds as the
-                newest row.
+            step: of the first of the stacks `[T + 1, B, size, *frame]`, the ring's newest row.
 
         Raises:
-            ValueError: they are no stacks.
+            ValueError: a part is not a frame stack.
         """
         if not self.sizes:
             return None
@@ -106,13 +105,13 @@ class FrameStacks:
                 )
 
     def rebuild(self, ring: Ring, rows: Array) -> dict[str, Array]:
-        """Read the stacked parts `[W, N, size, *frame]` of rows `step * B + environment`, `[W, N]`.
+        """Rebuild the stacks `[W, N, size, *frame]` of rows `step * B + environment`, `[W, N]`.
 
         The rows of the `history` steps before them must be in the ring.
         """
         if not self.sizes:
             return {}
-        # How many rows each frame of a stack lies back: one more each, down to the filled stack.
+        # Row offset of each frame of a stack: one more per frame, up to the refilled stack.
         goes_on = np.ones(rows.shape, np.int64)
         back = [np.zeros(rows.shape, np.int64)]
         for _ in range(self.history):
@@ -126,7 +125,7 @@ class FrameStacks:
 
 
 def _alike(stacks: Array, others: Array) -> Array:
-    """Tell which stacks `[T, B, ...]` are equal, `[T, B]`; bit for bit, NaN included."""
+    """Which stacks `[T, B, ...]` are equal, `[T, B]`; NaN equals NaN."""
     is_same = (stacks == others) | ((stacks != stacks) & (others != others))
     alike: Array = is_same.reshape(*stacks.shape[:2], -1).all(-1)
     return alike

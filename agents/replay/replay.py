@@ -1,4 +1,4 @@
-"""Replay: the stream is stored once, and drawn in windows of the type that collection yields."""
+"""Replay buffer: stores each step once and samples windows as trajectories."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ class Sample:
     """N windows of W steps.
 
     Attributes:
-        window: time-major, `[W, N]`, with W + 1 observations. Its `state` is the one that was kept
-            before each window, zeros where none is kept.
-        weights: importance weights, of which the largest is 1; None when drawn uniformly.
-        starts: int64 `[N]`, `step * num_envs + environment` of each window's start in the order of
-            collection; `Replay.update` knows the windows by them, however late it is called.
-        newest: number of the next step, counted as `starts` are.
-        state_after: the state that was kept `state_horizon` steps after each window's start; NaN
-            where that is not yet known. None where none is kept there.
+        window: time-major, `[W, N]`, with W + 1 observations. Its `state` is the one stored before
+            each window, zeros if states are not stored.
+        weights: importance weights with a maximum of 1; None with uniform sampling.
+        starts: int64 `[N]`, `step * num_envs + environment` of each window's start, with steps
+            counted from the start of the run. They identify windows in `Replay.update`.
+        newest: number of the next step, counted as in `starts`.
+        state_after: the state stored `state_horizon` steps after each window's start; NaN where it
+            is not known yet. None if no state is stored there.
     """
 
     window: Trajectory
@@ -51,28 +51,29 @@ class Sample:
 
 
 class Replay:
-    """The latest `buffer_size` environment steps of B environments, as one ring in time.
+    """The latest `buffer_size` environment steps of B environments, in a ring buffer.
 
-    Observations, actions, rewards, ends and the memory's states lie in CPU memory, each once and in
-    its own dtype; of stacks of frames only the newest frame. It is allocated when the first
-    trajectory arrives. A window is W consecutive steps of one environment: it never reaches over
-    the newest step to the oldest, nor to what was not written yet, and may span episodes.
+    Observations, actions, rewards, end flags and memory states are in CPU memory, each once and in
+    its own dtype. Only the newest frame of a frame stack is stored. Memory is allocated when the
+    first trajectory arrives. A window is W consecutive steps of one environment. It may span
+    episodes, but never wraps from the newest step to the oldest nor includes unwritten steps.
 
     Args:
-        buffer_size: environment steps, over all environments.
+        buffer_size: environment steps, summed over environments.
         window_length: W, `burn_in + sequence_length + n_step - 1`.
-        stride: windows start at its multiples, where states are kept; 1 is anywhere.
-        valid_step: step of a window that never only resets, counted from its start; None for any.
-        state_horizon: steps after a window's start of the second state that a sample holds.
-        frame_stacks: size of each part of an observation that is a stack; "" is an observation
-            without parts.
-        keeps_state: whether the memory's states are kept.
+        stride: windows start at multiples of it, where states are stored; 1 means at every step.
+        valid_step: step of a window, counted from its start, that is never a reset step; None for
+            no such condition.
+        state_horizon: steps from a window's start to `Sample.state_after`.
+        frame_stacks: number of frames of each part of an observation that is a frame stack; the
+            name "" means an observation without parts.
+        keeps_state: whether memory states are stored.
 
     Attributes:
-        uses_priorities: whether `update` changes anything.
+        uses_priorities: whether sampling is prioritised; otherwise `update` does nothing.
 
     Raises:
-        ValueError: the buffer is too small for a window.
+        ValueError: the buffer is smaller than a window.
 
     Source: Kapturowski et al. (2019), "Recurrent experience replay in distributed reinforcement
     learning", section 3 (stored states, burn-in).
@@ -108,29 +109,29 @@ class Replay:
         self._sampler, self.uses_priorities = sampler, sampler.uses_priorities
         self._state_size = 0
         self._ring: Ring | None = None
-        # The first step: before it lie the frames that its stack is made of.
+        # The first step: the rows before it hold the frames of its stack.
         self._origin = -(-self._stacks.history // stride) * stride
         self._cursor = self._origin
         self._offsets = (np.arange(window_length + 1) * num_envs)[:, None]
 
     @property
     def cursor(self) -> int:
-        """Number of the step that comes next; states are kept before multiples of the stride."""
+        """Number of the next step; states are stored before multiples of the stride."""
         return self._cursor
 
     @property
     def num_steps(self) -> int:
-        """Environment steps that are held, over all environments."""
+        """Environment steps stored, summed over environments."""
         return (self._cursor - self._oldest) * self._num_envs
 
     @property
     def num_windows(self) -> int:
-        """How many windows can be drawn."""
+        """Number of windows that can be sampled."""
         return self._sampler.num_windows
 
     @property
     def _num_rows(self) -> int:
-        """Beside the steps that are kept the newest observation, and the oldest one's stack."""
+        """Rows for the stored steps, the newest observation, and the frames of the oldest stack."""
         rows = self._capacity + 1 + self._stacks.history
         return -(-rows // self._stride) * self._stride
 
@@ -139,21 +140,21 @@ class Replay:
         return max(self._origin, self._cursor - self._capacity)
 
     def predicted_bytes(self, layout: StepLayout) -> int:
-        """Say how much memory steps of this layout will take, once the ring is full."""
+        """Return the memory in bytes that the full ring takes with this layout."""
         rows = self._num_rows * self._num_envs
         state_bytes = 4 * layout.state_size if self._keeps_state else 0
         each = state_bytes + self._sampler.window_bytes
         return rows * layout.step_bytes + int(rows // self._stride * each)
 
     def refuse_too_large(self, layout: StepLayout, *, available: int | None) -> None:
-        """Refuse to take more memory than there is, before any is allocated.
+        """Refuse a replay that does not fit into memory, before it is allocated.
 
         Args:
-            layout: of the steps that will come (`StepLayout.of_spaces`).
-            available: bytes of memory that are free; None where that is not known.
+            layout: of the steps (`StepLayout.of_spaces`).
+            available: free memory in bytes; None if unknown.
 
         Raises:
-            ValueError: with the estimate and the largest `buffer_size` that fits.
+            ValueError: it does not fit; names the estimate and the largest `buffer_size` that fits.
         """
         refuse_too_large(
             buffer_size=self._buffer_size,
@@ -163,18 +164,18 @@ class Replay:
         )
 
     def add(self, trajectory: Trajectory, states: Float[Tensor, "K B S"] | None) -> None:
-        """Append a trajectory, which begins where the last one ended.
+        """Append a trajectory, which starts where the last one ended.
 
-        An environment that began anew in between, which nothing announced, is marked as cut: its
-        last episode ends truncated one step earlier, with the last observation that is known to
-        belong to it, and the step that led to what was never seen becomes the one that resets.
+        If an environment restarted in between, the end of its episode was never reported. The
+        episode is then truncated one step earlier, at the last observation known to belong to it,
+        and the step whose next observation was never seen becomes the reset step.
 
         Args:
-            states: memory before those of its steps that lie on the stride, counted from `cursor`;
-                None where none is kept.
+            states: memory states before the steps that are multiples of the stride, counted from
+                `cursor`; None if states are not stored.
 
         Raises:
-            ValueError: it has more steps than there is room for, or stacks that are none.
+            ValueError: the trajectory is longer than the buffer, or a part is not a frame stack.
         """
         num_steps = len(trajectory.rewards)
         if num_steps > self._capacity:
@@ -215,15 +216,15 @@ class Replay:
         return self._ring
 
     def _retract(self, environments: Array) -> None:
-        """Draw no more the windows of the last step, which became one that only resets."""
+        """Exclude the windows whose valid step is the last step, which became a reset step."""
         if self._valid_step is None or self._window_length != self._valid_step + 1:
-            return  # the windows that read it as their valid step are not known yet
+            return  # the sampler does not have these windows yet
         number, remainder = divmod(self._cursor - self._window_length, self._stride)
         if len(environments) and not remainder:
             self._sampler.retract(number * self._num_envs + environments)
 
     def _advance(self, ring: Ring) -> None:
-        """Tell the sampler which windows there are now."""
+        """Update the sampler's range of windows."""
         sampler, stride, num_envs = self._sampler, self._stride, self._num_envs
         first = -(-self._oldest // stride)
         end = max(first, (self._cursor - self._window_length) // stride + 1)
@@ -238,13 +239,13 @@ class Replay:
     def sample(
         self, batch_size: int, generator: np.random.Generator, *, importance_exponent: float
     ) -> Sample:
-        """Draw windows, with replacement.
+        """Sample windows with replacement.
 
         Args:
-            importance_exponent: how much of the bias of prioritised drawing the weights undo.
+            importance_exponent: beta of the importance weights; 1 corrects the bias fully.
 
         Raises:
-            ValueError: there is none yet.
+            ValueError: there is no window yet.
         """
         ring, num_envs, stride = self._ring, self._num_envs, self._stride
         if ring is None or not self._sampler.num_windows:
@@ -254,7 +255,7 @@ class Replay:
         numbers, weights = self._sampler.draw(
             batch_size, generator, importance_exponent=importance_exponent
         )
-        # Windows are numbered as steps are, but for those between two multiples of the stride.
+        # Windows are numbered like steps, without those between multiples of the stride.
         starts = numbers
         if stride > 1:
             starts = numbers + numbers // num_envs * ((stride - 1) * num_envs)
@@ -281,16 +282,16 @@ class Replay:
         return torch.from_numpy(states)
 
     def update(self, starts: Array, priorities: Float[Tensor, " N"]) -> None:
-        """Take new priorities of windows, by `Sample.starts`.
+        """Update the priorities of windows, given by `Sample.starts`.
 
-        Ignored for windows that are no longer held and for priorities that are not finite.
+        Windows that were overwritten and priorities that are not finite are ignored.
         """
         steps, environments = np.divmod(starts, self._num_envs)
         numbers = steps // self._stride * self._num_envs + environments
         self._sampler.update(numbers, priorities.numpy())
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what is not in `chunks`, as tensors and as plain Python: it is small."""
+        """Return the small state that is not in `chunks`, as tensors and JSON values."""
         state = {"cursor": self._cursor, "state_size": self._state_size}
         if self._ring is None:
             return {}, state
@@ -298,24 +299,24 @@ class Replay:
         return tensors, {**state, "sampler": sampler}
 
     def chunks(self) -> dict[str, Callable[[], Chunk]]:
-        """Name the pieces of the stream that are held; each is read when it is called.
+        """Return the stored chunks: name to a function that reads the chunk.
 
-        Most of them are `steps-<...>`: of such a name a checkpoint that has it needs no second
-        copy. What is read is a copy, to be saved before the next `add`.
+        Chunks named `steps-<...>` are complete: a checkpoint that has one need not save it again.
+        The functions return copies and must be called before the next `add`.
         """
         return {} if self._ring is None else chunks_of(self._ring, **self._rows)
 
     def load(
         self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], chunks: Mapping[str, Chunk]
     ) -> None:
-        """Go on from a saved state, exactly.
+        """Restore a saved state exactly.
 
         Args:
-            chunks: at least those that `chunks` named as the state was saved. They are asked for
-                one after another, so that they need not be in memory together.
+            chunks: at least those of `chunks` when the state was saved. They are read one at a
+                time, so that they need not be in memory together.
 
         Raises:
-            ValueError: some are missing.
+            ValueError: chunks are missing.
         """
         self._cursor, self._state_size = state["cursor"], state["state_size"]
         if self._cursor == self._origin:
@@ -330,6 +331,6 @@ class Replay:
 
     @property
     def _rows(self) -> dict[str, int]:
-        """The rows that the ring is made of: the oldest, the first that is a step, the newest."""
+        """Bounds of the ring's rows: the oldest, the first that is a step, the newest."""
         first = self._oldest - self._stacks.history
         return {"first": first, "first_step": self._origin, "newest": self._cursor}

@@ -1,4 +1,4 @@
-"""A ring of steps: the stream's latest rows, each stored once, in preallocated arrays."""
+"""Ring buffer of steps in preallocated arrays."""
 
 import math
 from collections.abc import Container, Mapping
@@ -17,33 +17,33 @@ from networks.observations import Observations, Shape
 WHOLE = ""
 """Name of an observation that has no parts."""
 _SMALL = 256
-"""Bytes up to which a part of an observation lies in the record with all else of its step."""
+"""Bytes up to which a part of an observation is stored in the step's record."""
 _PART = "observations."
-"""What stands before a part's name in the record."""
+"""Prefix of observation parts in the record's field names."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Shape and dtype of what a step holds of one kind."""
+    """Shape and dtype of one field of a step."""
 
     shape: Shape
     dtype: np.dtype
 
     @property
     def bytes(self) -> int:
-        """Size of one."""
+        """Bytes per step."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class StepLayout:
-    """The columns of a stream of experience.
+    """The fields of a stored step.
 
     Attributes:
-        parts: of an observation by name, of a stack its newest frame alone; an observation without
-            parts has the name "".
-        action: as it is stored; integers take 4 bytes, as no space has 2^31 actions.
-        state_size: of a memory's state.
+        parts: parts of an observation by name, with a single frame of frame stacks; an observation
+            without parts has the name "".
+        action: as stored; integers take 4 bytes, as no space has 2^31 actions.
+        state_size: size of a memory state.
     """
 
     parts: Mapping[str, Column]
@@ -52,7 +52,7 @@ class StepLayout:
 
     @staticmethod
     def of(trajectory: Trajectory, frame_stacks: Mapping[str, int]) -> "StepLayout":
-        """Read it off what arrives."""
+        """Return the layout of a trajectory."""
         parts = {
             name: Column(rows.shape[2 + (name in frame_stacks) :], rows.dtype)
             for name, rows in arrays_of(trajectory.observations).items()
@@ -73,7 +73,7 @@ class StepLayout:
         action_dtype: torch.dtype,
         state_size: int,
     ) -> "StepLayout":
-        """Foresee it: one environment's space, the policy's own actions, the memory's size."""
+        """Return the layout for an observation space, the policy's actions and a state size."""
         space = observation_space
         leaves = space.spaces if isinstance(space, spaces.Dict) else {WHOLE: space}
         parts = {}
@@ -84,12 +84,12 @@ class StepLayout:
 
     @property
     def packed(self) -> list[str]:
-        """The parts of an observation that lie in the record; others have an array of their own."""
+        """Observation parts stored in the record; the others have separate arrays."""
         return [name for name, part in self.parts.items() if part.bytes <= _SMALL]
 
     @property
     def record(self) -> np.dtype:
-        """All that a step holds but for large observations, packed so that one gather reads it."""
+        """Dtype of a step without large observations, packed so that one gather reads it."""
         small = [
             (_PART + name, self.parts[name].dtype, self.parts[name].shape) for name in self.packed
         ]
@@ -101,27 +101,27 @@ class StepLayout:
                 ("is_first", np.bool_),
                 ("terminated", np.bool_),
                 ("truncated", np.bool_),
-                ("refilled", np.bool_),  # a stack that consists of its newest frame alone
+                ("refilled", np.bool_),  # the frame stack repeats its newest frame
             ],
             align=True,
         )
 
     @property
     def step_bytes(self) -> int:
-        """Bytes of a step, kept states apart."""
+        """Bytes per step without memory states."""
         large = (part.bytes for name, part in self.parts.items() if name not in self.packed)
         return self.record.itemsize + sum(large)
 
 
 def arrays_of(observations: Observations) -> dict[str, Array]:
-    """View observations as arrays by name."""
+    """View observations as numpy arrays by name."""
     if isinstance(observations, Tensor):
         return {WHOLE: observations.numpy()}
     return {name: part.numpy() for name, part in observations.items()}
 
 
 def stored_action(dtype: torch.dtype) -> np.dtype:
-    """Say as what actions of a dtype are stored."""
+    """Return the dtype in which actions are stored."""
     if dtype.is_floating_point:
         return np.dtype(torch.zeros((), dtype=dtype).numpy().dtype)
     return np.dtype(np.int32)
@@ -133,21 +133,21 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 def refuse_too_large(
     *, buffer_size: int, needed: int, step_bytes: int, available: int | None
 ) -> None:
-    """Refuse a replay that does not fit.
+    """Refuse a replay that does not fit into memory.
 
     Args:
-        buffer_size: environment steps, over all environments.
-        needed: bytes that they take, once all are there.
-        step_bytes: of one.
-        available: bytes of memory that are free; None where that is not known.
+        buffer_size: environment steps, summed over environments.
+        needed: bytes of the full replay.
+        step_bytes: bytes per step.
+        available: free memory in bytes; None if unknown.
 
     Raises:
-        ValueError: it takes more than that; with the largest `buffer_size` that fits.
+        ValueError: it does not fit; names the largest `buffer_size` that does.
     """
     if available is None or needed <= available:
         return
     fits = available * buffer_size // needed
-    fits -= fits % 10 ** max(0, len(str(fits)) - 2)  # two figures
+    fits -= fits % 10 ** max(0, len(str(fits)) - 2)  # two significant digits
     raise ValueError(
         f"agent.buffer_size={buffer_size} takes {in_words(needed)} ({step_bytes:,} bytes for each "
         f"step), and {in_words(available)} of memory are free; use agent.buffer_size={fits} or less"
@@ -155,17 +155,17 @@ def refuse_too_large(
 
 
 def in_words(size: int) -> str:
-    """Write a number of bytes with three figures."""
+    """Format a number of bytes with three significant digits."""
     power = min((len(str(size)) - 1) // 3, len(_UNITS) - 1)
     return f"{size / 1000**power:.3g} {_UNITS[power]}"
 
 
 STEP_FIELDS = ("rewards", "actions", "terminated", "truncated")
-"""What a step has beside what it reads: the newest observation has none of it yet."""
+"""Fields that the newest row, an observation without a step, does not have yet."""
 
 
 def stretches(first: int, count: int, period: int) -> list[tuple[slice, slice]]:
-    """Say where `count` numbers from `first` on lie in a ring, and which of them those are."""
+    """Split `count` numbers from `first` on into `(ring slots, source slice)` pairs."""
     slot = first % period
     head = min(count, period - slot)
     found = [(slice(slot, slot + head), slice(0, head))]
@@ -177,16 +177,16 @@ def stretches(first: int, count: int, period: int) -> list[tuple[slice, slice]]:
 class Ring:
     """The latest `num_rows` rows of `num_envs` environments; row t lies in slot `t % num_rows`.
 
-    A row is a step with the observation that it reads; the newest row is an observation without a
-    step yet. Memory states are kept every `stride` steps. Memory that was never written costs
-    nothing: the operating system hands it out page by page.
+    A row is a step with the observation before it; the newest row is an observation without a step.
+    Memory states are stored every `stride` steps. Rows that were never written take no memory: the
+    operating system allocates pages on first use.
 
     Attributes:
-        size: rows of all environments together, R B.
+        size: rows summed over environments, R B.
         fields: views `[R, B, ...]` of the packed records, by name.
-        frames: what was observed, `[R, B, ...]` by part; of stacks the newest frame. Small parts
-            are views of the records too.
-        states: memory before every `stride`-th step, `[R / stride, B, S]`.
+        frames: observations `[R, B, ...]` by part, with the newest frame of frame stacks. Small
+            parts are views of the records too.
+        states: memory states before every `stride`-th step, `[R / stride, B, S]`.
     """
 
     def __init__(
@@ -233,18 +233,18 @@ class Ring:
 
     @property
     def allocated_bytes(self) -> int:
-        """Of all arrays, whether written yet or not."""
+        """Bytes of all arrays, written or not."""
         arrays = (self._records, self.states, *self._large.values())
         return sum(array.nbytes for array in arrays)
 
     def write(
         self, step: int, trajectory: Trajectory, frames: Mapping[str, Array], refilled: Array | None
     ) -> None:
-        """Write T steps from `step` on and the observation after them.
+        """Write T steps from `step` on, and the observation after them.
 
         Args:
             frames: `[T + 1, B, ...]` by part.
-            refilled: `[T + 1, B]`; None where there are no stacks.
+            refilled: `[T + 1, B]`; None without frame stacks.
         """
         is_first = trajectory.is_first.numpy()
         for slots, taken in stretches(step, len(is_first) - 1, self.num_rows):
@@ -257,15 +257,12 @@ class Ring:
                 self.frames[name][slots] = frame[taken]
 
     def keep(self, first: int, states: Array) -> None:
-        """Keep states `[K, B, S]` before the steps `first * stride`, `(first + 1) * stride`, ..."""
+        """Store states `[K, B, S]` before steps `first * stride`, `(first + 1) * stride`, ..."""
         for slots, taken in stretches(first, len(states), len(self.states)):
             self.states[slots] = states[taken]
 
     def states_at(self, numbers: Array) -> Array:
-        """Read kept states `[N, S]`: number `k * B + b` is that of environment b at `k * stride`.
-
-        A copy.
-        """
+        """Copy states `[N, S]`: number `k * B + b` is environment b's before step `k * stride`."""
         states: Array = self._flat_states.take(numbers % len(self._flat_states), axis=0)
         return states
 
@@ -275,11 +272,11 @@ class Ring:
         return records
 
     def observed(self, rows: Array, records: Array, *, but: Container[str]) -> dict[str, Array]:
-        """Read what was observed, `[*N, ...]` by part, in rows `[*N]`.
+        """Read observations `[*N, ...]` of rows `[*N]` by part.
 
         Args:
-            records: those of the rows.
-            but: parts that are left out.
+            records: of the rows.
+            but: parts to leave out.
         """
         found: dict[str, Array] = {}
         for name in self.frames:
@@ -290,11 +287,11 @@ class Ring:
         return found
 
     def frames_at(self, name: str, rows: Array) -> Array:
-        """Read one part of what was observed, `[*N, ...]`, in rows `[*N]`."""
+        """Read one part of the observations `[*N, ...]` of rows `[*N]`."""
         if name in self._large:
             found: Array = self._large[name].take(rows, axis=0)
             return found
-        return self.gather(rows)[_PART + name]  # a take of a field would copy all of it first
+        return self.gather(rows)[_PART + name]  # take on a field would copy the whole field first
 
 
 def as_trajectory(records: Any, parts: Mapping[str, Array], state: torch.Tensor) -> Trajectory:

@@ -1,4 +1,4 @@
-"""Which windows of a replay are drawn: all alike, or by how much there is to learn from them."""
+"""Uniform and prioritised sampling of replay windows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,20 +15,19 @@ _FAN_OUT = 32  # measured: of powers of two the fastest for a million leaves
 
 
 class SumTree:
-    """Numbers >= 0 in `capacity` leaves, and above them the sums of every 32.
+    """Sum tree of `capacity` leaves >= 0, with 32 children per node.
 
-    Sums are always taken anew from what is below them: no error builds up, and equal leaves make
-    an equal tree, whatever became of them before.
+    Sums are always recomputed from their children. Rounding errors do not accumulate, and equal
+    leaves make an equal tree, whatever their history.
 
     Attributes:
-        leaves: float32, `[capacity]`; all 0 at first.
-        leaf_bytes: memory that a leaf takes, with its share of what is above it.
+        leaves: float32, `[capacity]`; initially 0.
+        leaf_bytes: memory per leaf, with its share of the inner nodes.
     """
 
     leaf_bytes = 4 + 8 / (_FAN_OUT - 1)
 
     def __init__(self, capacity: int) -> None:
-        """Allocate."""
         count = -(-capacity // _FAN_OUT)
         self._levels = [np.zeros((count, _FAN_OUT), np.float32)]  # from the leaves up
         while count > 1:
@@ -43,11 +42,11 @@ class SumTree:
         return float(self._levels[-1].sum(dtype=np.float64))
 
     def count(self, slots: slice) -> int:
-        """Count the leaves above 0 in a stretch."""
+        """Count the leaves above 0 in a slice."""
         return int(np.count_nonzero(self.leaves[slots]))
 
     def fill(self, slots: slice, values: Array | float) -> None:
-        """Set the leaves of a stretch, which is not empty."""
+        """Set the leaves of a slice, which must not be empty."""
         self.leaves[slots] = values
         first, last = slots.start, slots.stop - 1
         for level, above in zip(self._levels, self._flat[1:], strict=False):
@@ -55,14 +54,14 @@ class SumTree:
             above[first : last + 1] = level[first : last + 1].sum(1, dtype=np.float64)
 
     def set(self, slots: Array, values: Array) -> None:
-        """Set leaves `[N]`; of several values for one leaf the last counts."""
+        """Set leaves `[N]`; for a repeated leaf the last value counts."""
         self.leaves[slots] = values
         for level, above in zip(self._levels, self._flat[1:], strict=False):
             slots = slots // _FAN_OUT
             above[slots] = level.take(slots, axis=0).sum(1, dtype=np.float64)
 
     def find(self, fractions: Array) -> tuple[Array, Array]:
-        """Find the leaves at which the running sum passes fractions of the total; no empty ones.
+        """Find the leaves where the cumulative sum passes fractions of the total; never empty ones.
 
         Args:
             fractions: `[N]` in [0, 1).
@@ -76,7 +75,7 @@ class SumTree:
         for level in reversed(self._levels):
             values = level.take(slots, axis=0)
             sums = values.cumsum(1, dtype=np.float64)
-            # Rounding may have pushed the rest to the end, where leaves may be empty.
+            # Rounding may have moved the rest past the last leaf that is not empty.
             np.minimum(rest, np.nextafter(sums[:, -1], 0.0), out=rest)
             child = (sums > rest[:, None]).argmax(1)
             places = np.arange(0, values.size, _FAN_OUT) + child
@@ -87,21 +86,21 @@ class SumTree:
         return slots, found
 
 
-_EPSILON = 1e-6  # of priorities: nothing is never drawn again (Schaul et al. 2016, section 3.3)
+_EPSILON = 1e-6  # added to priorities, so that none is 0 (Schaul et al. 2016, section 3.3)
 _MAX_ROUNDS = 16
 
 
 class Sampler(ABC):
-    """Knows which windows can be drawn, by number.
+    """Samples windows by number.
 
-    Windows are numbered in the order in which they come to be, without end, and a number's slot is
-    that modulo the capacity. From `first` to `end` they can be drawn but for some.
+    Windows are numbered in the order of their creation; the slot of a number is the number modulo
+    the capacity. Windows from `first` to `end` are known, and most of them can be drawn.
 
     Attributes:
-        first, end: the windows that are known.
-        num_windows: how many of them can be drawn.
-        window_bytes: memory that a window's place takes.
-        uses_priorities: whether `update` changes anything.
+        first, end: range of the known windows.
+        num_windows: number of windows that can be drawn.
+        window_bytes: memory per window.
+        uses_priorities: whether `update` has an effect.
     """
 
     window_bytes: ClassVar[float]
@@ -112,15 +111,15 @@ class Sampler(ABC):
     _capacity = 0
 
     def allocate(self, capacity: int, first: int) -> None:
-        """Begin with no windows; `first` will be the number of the first."""
+        """Start without windows; `first` is the number of the first one to come."""
         self._capacity, self.first, self.end = capacity, first, first
         self._allocate()
 
     def advance(self, first: int, end: int, is_drawable: Array) -> None:
-        """Forget windows before `first`, and take those up to `end`.
+        """Remove windows before `first` and add those up to `end`.
 
         Args:
-            is_drawable: bool, of the last windows that are taken.
+            is_drawable: bool, for the last windows up to `end`, which are the new ones.
         """
         forgotten = min(first, self.end) - self.first
         if forgotten > 0:
@@ -131,7 +130,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def retract(self, numbers: Array) -> None:
-        """Never draw these windows, which were taken."""
+        """Exclude known windows from sampling."""
 
     @abstractmethod
     def draw(
@@ -141,31 +140,31 @@ class Sampler(ABC):
 
     @abstractmethod
     def update(self, numbers: Array, priorities: Array) -> None:
-        """Take new priorities of windows; those of forgotten ones are ignored."""
+        """Update priorities of windows; removed windows are ignored."""
 
     @abstractmethod
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what the stream does not tell, as tensors and as plain Python."""
+        """Return the state that the stored steps do not imply, as tensors and JSON values."""
 
     @abstractmethod
     def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Go on from a saved state; the windows have been taken."""
+        """Restore a saved state, after `advance` has added the windows."""
 
     @abstractmethod
     def _allocate(self) -> None:
-        """Make room for `_capacity` windows, none of which can be drawn."""
+        """Allocate `_capacity` windows, none of which can be drawn."""
 
     @abstractmethod
     def _clear(self, first: int, count: int) -> None:
-        """Draw none of these windows any more."""
+        """Exclude these windows from sampling."""
 
     @abstractmethod
     def _take(self, first: int, is_drawable: Array) -> None:
-        """Draw from these windows too."""
+        """Add these windows."""
 
 
 class UniformSampler(Sampler):
-    """Draws all windows alike."""
+    """Draws windows uniformly."""
 
     window_bytes = 1.0
     uses_priorities = False
@@ -185,7 +184,7 @@ class UniformSampler(Sampler):
         self.num_windows += int(np.count_nonzero(is_drawable))
 
     def retract(self, numbers: Array) -> None:
-        """Never draw these windows, which were taken."""
+        """Exclude known windows from sampling."""
         slots = numbers % self._capacity
         self.num_windows -= int(np.count_nonzero(self._drawable[slots]))
         self._drawable[slots] = False
@@ -193,9 +192,9 @@ class UniformSampler(Sampler):
     def draw(
         self, count: int, generator: np.random.Generator, *, importance_exponent: float
     ) -> tuple[Array, None]:
-        """Draw numbers `[N]` of windows, with replacement; none is weighted."""
+        """Draw numbers `[N]` of windows, with replacement, without weights."""
         numbers = generator.integers(self.first, self.end, size=count)
-        for _ in range(_MAX_ROUNDS):  # those that cannot be drawn are few, as a rule
+        for _ in range(_MAX_ROUNDS):  # usually few cannot be drawn
             is_drawable = self._drawable.take(numbers % self._capacity)
             if is_drawable.all():
                 break
@@ -208,27 +207,27 @@ class UniformSampler(Sampler):
         return numbers, None
 
     def update(self, numbers: Array, priorities: Array) -> None:
-        """Know no priorities."""
+        """Do nothing."""
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return nothing: the stream tells which windows there are."""
+        """Return nothing: the stored steps imply the windows."""
         return {}, {}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Have nothing to take."""
+        """Do nothing."""
 
 
 class PrioritizedSampler(Sampler):
     """Draws window i with probability `P(i) = p_i^a / sum_k p_k^a`, p its latest priority.
 
-    New windows get the largest priority there was so far, so that each is seen soon. A batch is
-    stratified: one window of each of N ranges of equal probability. Its weights
-    `(N P(i))^-b / max_j (N P(j))^-b` undo the bias, b = 1 fully.
+    New windows get the largest priority so far, so that each is drawn soon. A batch is stratified:
+    one window from each of N ranges of equal probability. The importance weights
+    `(N P(i))^-b / max_j (N P(j))^-b` correct the bias, fully if b = 1.
 
     Source: Schaul et al. (2016), "Prioritized experience replay", arXiv:1511.05952, section 3.3.
 
     Args:
-        priority_exponent: a; 0 is uniform.
+        priority_exponent: a; 0 samples uniformly.
     """
 
     window_bytes = SumTree.leaf_bytes
@@ -257,7 +256,7 @@ class PrioritizedSampler(Sampler):
         return (priorities + _EPSILON) ** self._exponent
 
     def retract(self, numbers: Array) -> None:
-        """Never draw these windows, which were taken."""
+        """Exclude known windows from sampling."""
         slots = numbers % self._capacity
         self.num_windows -= int(np.count_nonzero(self._tree.leaves[slots]))
         self._tree.set(slots, np.zeros(len(slots)))
@@ -265,7 +264,7 @@ class PrioritizedSampler(Sampler):
     def draw(
         self, count: int, generator: np.random.Generator, *, importance_exponent: float
     ) -> tuple[Array, Tensor]:
-        """Draw numbers `[N]` of windows; the weights `[N]` have 1 as their largest."""
+        """Draw numbers `[N]` of windows and importance weights `[N]` with a maximum of 1."""
         fractions = (np.arange(count) + generator.random(count)) / count
         slots, leaves = self._tree.find(fractions)
         numbers = self.first + (slots - self.first) % self._capacity
@@ -273,10 +272,10 @@ class PrioritizedSampler(Sampler):
         return numbers, torch.from_numpy(weights.astype(np.float32))
 
     def update(self, numbers: Array, priorities: Array) -> None:
-        """Take new priorities `[N]`, at least 0 each; the last one of a number counts.
+        """Update priorities `[N]`, each >= 0; for a repeated number the last one counts.
 
-        Ignores those of windows that were forgotten, whatever is in their place now, and what is
-        not finite.
+        Windows that were removed, even if their slot is used again, and priorities that are not
+        finite are ignored.
         """
         slots = numbers % self._capacity
         is_known = (numbers >= self.first) & (self._tree.leaves.take(slots) > 0)
@@ -289,13 +288,13 @@ class PrioritizedSampler(Sampler):
         self._tree.set(slots, self._leaf(priorities))
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the known windows' priorities in their order, and the largest there was."""
+        """Return the priorities of the known windows in order, and the largest priority so far."""
         slots = np.arange(self.first, self.end) % self._capacity
         leaves = torch.from_numpy(self._tree.leaves.take(slots))
         return {"priorities": leaves}, {"largest": self._largest}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Go on from a saved state; the windows have been taken."""
+        """Restore a saved state, after `advance` has added the windows."""
         self._largest = state["largest"]
         leaves = tensors["priorities"].numpy()
         for slots, taken in stretches(self.first, len(leaves), self._capacity):

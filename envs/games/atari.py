@@ -1,7 +1,7 @@
-"""Atari games as agents have seen them since Mnih et al. (2015): grey, small, four frames a step.
+"""Atari games with the preprocessing of Mnih et al. (2015): greyscale, resized, frame skip.
 
-Importing this module registers every game of ale-py as `Atari/<Game>-v0`, stepped one by one
-(`AtariGame`) or in ale-py's own C++ threads (`envs.games.atari_native`); both show the same.
+Importing this module registers every game of ale-py as `Atari/<Game>-v0`, as a single environment
+(`AtariGame`) and in ale-py's C++ threads (`envs.games.atari_native`), with equal observations.
 """
 
 from typing import Any
@@ -32,22 +32,22 @@ for _id in [known for known in registry if known.startswith("ALE/")]:
 class AtariGame(gymnasium.Env[Frame, np.int64]):
     """One game: grey frames `[size, size]`, raw scores as rewards.
 
-    An action is repeated for some frames, of which the last two are merged: what flickers in every
-    other frame is seen. A game opens with FIRE, where that starts it, and a random number of frames
-    in which nothing is done. All that is random comes from `np_random`, so that an episode can be
-    played again.
+    An action is repeated for some frames. The last two are merged, so that objects that flicker in
+    every other frame are visible. An episode starts with FIRE, in games that have it, and a random
+    number of no-op frames. All random numbers come from `np_random`, so that an episode can be
+    replayed.
 
-    `info["lives"]` tells how many lives are left.
+    `info["lives"]` is the number of lives left.
 
     Args:
         game: name of the ROM, as ale-py writes it.
         frame_skip: frames for which an action is repeated.
-        sticky_actions: probability, in each frame, that the action before is repeated once more.
-        max_noops: a game opens with less than so many frames without an action.
-        fire_on_reset: whether FIRE is pressed for one frame where the game has such an action.
-        all_actions: all 18 actions of the joystick, instead of those that do something.
-        size: pixels of an observation's side.
-        num_threads: of the native form alone.
+        sticky_actions: probability, in each frame, that the previous action is repeated.
+        max_noops: an episode starts with fewer than this number of no-op frames.
+        fire_on_reset: whether FIRE is pressed for one frame, if the game has this action.
+        all_actions: all 18 actions, instead of the game's minimal action set.
+        size: side of an observation in pixels.
+        num_threads: of the native vector version only.
 
     Source: Mnih et al. (2015), "Human-level control through deep reinforcement learning", methods;
     Machado et al. (2018), arXiv:1709.06009, section 4 (sticky actions).
@@ -87,7 +87,7 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Frame, dict[str, Any]]:
-        """Starts a game."""
+        """Starts an episode."""
         super().reset(seed=seed)
         emulator = self._emulator
         emulator.reset_game()
@@ -102,7 +102,7 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
         return self._shrunk(emulator.getScreenGrayscale()), self._info()
 
     def step(self, action: np.int64) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
-        """Repeats the action; a game that ends cuts that short."""
+        """Repeats the action until the game ends."""
         emulator, wanted = self._emulator, self._actions[action]
         reward, is_over = 0.0, False
         before: Any = None
@@ -120,7 +120,7 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
         return self._shrunk(merged), reward, is_over, False, self._info()
 
     def _shrunk(self, frame: Any) -> Frame:
-        """Averages over areas, as ale-py's native form does."""
+        """Resizes by area interpolation, as ale-py's native version does."""
         grey: Matrix = (self._rows @ (frame.astype(np.float32) @ self._columns)).round()
         return grey.astype(np.uint8)
 
@@ -128,13 +128,13 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
         return {"lives": self._emulator.lives()}
 
     def render(self) -> Frame:
-        """Draws the screen in colour, as large as the game has it."""
+        """Returns the screen in colour and original size."""
         screen: Frame = self._emulator.getScreenRGB()
         return screen
 
 
 def _switched_on(game: str) -> Any:
-    """Makes an emulator that draws no random numbers itself, as no state of its own is saved."""
+    """Makes an emulator without randomness of its own, as its state is not saved."""
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner for every environment
     emulator = ale_py.ALEInterface()
     emulator.setInt("random_seed", 0)
@@ -145,7 +145,7 @@ def _switched_on(game: str) -> Any:
 
 
 def area_weights(source: int, target: int) -> Matrix:
-    """Returns `[target, source]`: how much of each old pixel lies in each new one; rows sum to 1.
+    """Returns `[target, source]`: weight of each old pixel in each new one; rows sum to 1.
 
     Source: OpenCV, `INTER_AREA`.
     """

@@ -1,4 +1,4 @@
-"""Atari games in ale-py's own vector form: emulated and shrunk in C++ threads."""
+"""Atari games in ale-py's vector version: emulated and resized in C++ threads."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,17 +19,17 @@ _NEVER = 2**30  # frames
 
 
 class AtariGames(AtariVectorEnv):
-    """Several games of one kind; observations are those of `envs.games.atari.AtariGame`, stacked.
+    """Several environments of one game, with the observations of `AtariGame`, stacked.
 
-    ale-py fills the stack of a new game with black; here its first frame fills it, as in every
-    other stack of this project.
+    ale-py fills the stack of a new episode with black frames. Here the first frame fills it, as in
+    every other frame stack of this project.
 
     Attributes:
-        takes_seeds: each game has a seed of its own.
+        takes_seeds: each environment has its own seed.
 
     Args:
-        max_episode_steps: after which a game is truncated; None is never.
-        frame_stack: newest frames that are shown at once; with 1 they are not stacked.
+        max_episode_steps: steps after which an episode is truncated; None for never.
+        frame_stack: number of stacked frames; 1 does not stack.
     """
 
     takes_seeds = True
@@ -61,7 +61,7 @@ class AtariGames(AtariVectorEnv):
             stack_num=frame_stack,
             frameskip=frame_skip,
             noop_max=max_noops,
-            reward_clipping=False,  # a score is a score; agents clip what they learn from
+            reward_clipping=False,  # rewards are raw scores; agents clip them for learning
             use_fire_reset=fire_on_reset,
         )
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -77,7 +77,7 @@ class AtariGames(AtariVectorEnv):
     def reset(  # type: ignore[override]
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Frames, dict[str, Any]]:
-        """Starts every game; a single seed stands for `seed`, `seed + 1`, ..."""
+        """Starts every episode; a single seed means `seed`, `seed + 1`, ..."""
         each = seed if seed is None or isinstance(seed, int) else np.array(seed)
         observations: Any
         observations, infos = super().reset(seed=each, options=options)
@@ -86,7 +86,7 @@ class AtariGames(AtariVectorEnv):
         return self._filled(observations), infos
 
     def step(self, actions: Array) -> tuple[Frames, Array, Array, Array, dict[str, Any]]:
-        """Steps every game or, where it has ended, starts another."""
+        """Steps every environment or, where the episode has ended, resets it."""
         observations, rewards, terminated, truncated, infos = super().step(actions)
         self._ages += 1
         self._ages[self._ended] = 0
@@ -94,7 +94,7 @@ class AtariGames(AtariVectorEnv):
         return self._filled(observations), rewards, terminated, truncated, infos
 
     def _filled(self, observations: Frames) -> Frames:
-        """Lets the first frame of a game stand for those that there were not yet."""
+        """Fills missing frames of a new episode with its first frame."""
         if self._frame_stack == 1:
             return observations[:, 0]
         for index in np.flatnonzero(self._ages < self._frame_stack - 1):

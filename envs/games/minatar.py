@@ -1,7 +1,7 @@
-"""MinAtar's five games, reproducible.
+"""MinAtar's five games, made reproducible.
 
 Importing this module registers `MinAtar/<Game>-v0`, as MinAtar itself does on demand. (Its `-v1`
-are the same games with `use_minimal_action_set=true`, of which Gymnasium says that `-v0` is old.)
+are the same games with `use_minimal_action_set=true`; Gymnasium warns that `-v0` is outdated.)
 """
 
 from typing import Any
@@ -12,16 +12,16 @@ import numpy.typing as npt
 from gymnasium.envs.registration import register, registry
 from minatar.gym import BaseEnv
 
-_CELL = 16  # pixels of a cell's side, where a game is drawn
+_CELL = 16  # side of a rendered cell in pixels
 _GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
 
 
 class MinAtarGame(BaseEnv):
-    """A game as MinAtar makes it, whose episodes depend on the seed alone.
+    """A MinAtar game whose episodes depend only on the seed.
 
-    MinAtar's own lets the last action of an episode stick in the first step of the next one, even
-    with a new seed, and does not seed the generator that Gymnasium gives every environment. What it
-    draws are fractions, a pixel for each cell.
+    In MinAtar's own class, the last action of an episode can stick in the first step of the next
+    one, even with a new seed. It does not seed Gymnasium's `np_random`. It renders fractions, with
+    one pixel per cell.
     """
 
     metadata = {**BaseEnv.metadata, "render_fps": 10}  # noqa: RUF012 (as Gymnasium has it)
@@ -36,7 +36,7 @@ class MinAtarGame(BaseEnv):
         return observation, info
 
     def render(self) -> Any:
-        """Draws the cells, each in the colour of what is in it."""
+        """Returns the image, each cell in the colour of its content."""
         drawn = super().render()
         if self.render_mode != "rgb_array":
             return drawn
@@ -45,5 +45,5 @@ class MinAtarGame(BaseEnv):
 
 for _game in _GAMES:
     _id = f"MinAtar/{_game.title().replace('_', '')}-v0"
-    registry.pop(_id, None)  # MinAtar's own, where somebody asked for it
+    registry.pop(_id, None)  # MinAtar's own registration, if there is one
     register(id=_id, entry_point="envs.games.minatar:MinAtarGame", kwargs={"game": _game})

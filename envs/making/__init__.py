@@ -1,1 +1,1 @@
-"""Makes the environments that a configuration names."""
+"""Makes environments from a configuration."""

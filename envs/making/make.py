@@ -1,7 +1,6 @@
 """Makes the environments of a run from the configuration's groups `env` and `pomdp`.
 
-Neither seeds nor steps them: who asks for them resets them (`envs.seeding`) and must call
-`close()`, which Gymnasium leaves to the owner.
+It neither seeds nor steps them: the caller resets them (`envs.seeding`) and must call `close()`.
 """
 
 import functools
@@ -26,7 +25,7 @@ Environments = VectorEnv[Any, Any, Any]
 Vectorization = Literal["sync", "async", "native"]
 
 _ADAPTING: Layer = ("env", adapted)
-"""The layer that nobody asked for: does nothing where spaces are as agents have them."""
+"""A layer that is always added; does nothing if the spaces are supported as they are."""
 
 
 def make_environments(
@@ -45,33 +44,33 @@ def make_environments(
     wrappers: Sequence[Wrap],
     pomdp: Sequence[Wrap],
 ) -> Environments:
-    """Makes environments that step together and restart in the step after an end (`NEXT_STEP`).
+    """Makes a vector environment that resets in the step after an episode's end (`NEXT_STEP`).
 
-    From the inside out: the environment with its time limit, statistics of raw returns (only below
-    `wrappers`, which may change rewards), `wrappers`, `pomdp`, the flattening of nested
-    observations, the frame stack, previous action and reward. Observations are buffers that the
-    next step overwrites: copy what you keep.
+    Layers, innermost first: the environment with its time limit, statistics of raw returns (only
+    with `wrappers`, which may change rewards), `wrappers`, `pomdp`, the flattening of nested
+    observations, the frame stack, previous action and reward. The next step overwrites
+    observations: copy them to keep them.
 
     Args:
-        id: a name in Gymnasium's registry.
-        kwargs: what the environment's constructor takes.
+        id: an id in Gymnasium's registry.
+        kwargs: keyword arguments of the environment.
         packages: modules to import first, because they register ids.
-        num_envs: how many step together.
-        vectorization: 'sync' steps one after another in this process, 'async' each in a process of
-            its own; 'native' is the environment's own vector version, which admits nothing that
-            wraps single environments.
-        on_failure: of an environment; see `envs.vector.base.SlotVectorEnv`.
-        step_timeout: seconds after which a process ('async') counts as lost; None is never.
-        time_limit: steps after which an episode is truncated; None leaves the environment's own.
-        frame_stack: how many of the last observations are shown; 1 adds nothing. A native form must
-            stack them itself.
-        previous_action: whether the last action is appended to the observation.
-        previous_reward: whether the last reward is.
-        wrappers: the user's own, each called with an environment.
-        pomdp: likewise, those that hide something.
+        num_envs: number of environments.
+        vectorization: 'sync' steps them one after another in this process, 'async' each in its own
+            process; 'native' is the environment's own vector version, which cannot have wrappers of
+            single environments.
+        on_failure: what to do when an environment fails; see `envs.vector.base.SlotVectorEnv`.
+        step_timeout: seconds after which a process ('async') counts as lost; None for never.
+        time_limit: steps after which an episode is truncated; None keeps the environment's own.
+        frame_stack: number of stacked observations; 1 does not stack. A native version must stack
+            them itself.
+        previous_action: whether to append the previous action to the observation.
+        previous_reward: whether to append the previous reward.
+        wrappers: the user's wrappers, each called with an environment.
+        pomdp: likewise, wrappers that hide part of the observation.
 
     Raises:
-        ValueError: one line that names the key of the configuration and the remedy.
+        ValueError: one line that names the configuration key and the fix.
     """
     if vectorization not in get_args(Vectorization):
         expected = ", ".join(get_args(Vectorization))
@@ -109,7 +108,7 @@ def _layers(
     previous_action: bool,
     previous_reward: bool,
 ) -> list[Layer]:
-    """Lists what goes around each environment, inside out, with the key that asked for it."""
+    """Lists the layers around each environment, innermost first, with their configuration keys."""
     layers: list[Layer] = []
     if wrappers:
         layers.append(("env.wrappers", RawEpisodeStatistics))
@@ -138,12 +137,11 @@ def vectorize(
     wrappers: Sequence[Wrap],
     pomdp: Sequence[Wrap],
 ) -> SlotVectorEnv:
-    """Steps the caller's environments side by side, wrapped as `make_environments` wraps its own.
+    """Makes a vector environment from `make`, with the layers of `make_environments`.
 
     Args:
-        make: called once for each, and again where one is made anew; for 'async' something that
-            can be imported.
-        vectorization: 'native' is 'sync' here, as they have no vector version of their own.
+        make: called for each environment, and again after a failure; importable for 'async'.
+        vectorization: 'native' means 'sync' here, as there is no native vector version.
 
     Raises:
         ValueError: as `make_environments`.
@@ -183,7 +181,7 @@ def _make_vector(
         if vectorization == "sync":
             return SequentialVectorEnv(makers, on_failure=on_failure)
         return WorkerVectorEnv(makers, on_failure=on_failure, step_timeout=step_timeout)
-    except RuntimeError as error:  # spaces that differ, processes that cannot start
+    except RuntimeError as error:  # different spaces, or processes that cannot start
         raise ValueError(f"{name}: {one_line(error)}") from error
 
 

@@ -1,7 +1,6 @@
-"""Makes environments in the vector form that is their own, which nothing can be put around.
+"""Makes native vector environments, which cannot have wrappers of single environments.
 
-What wraps single environments otherwise, a time limit and a stack of frames, such a form takes as a
-keyword or does not have.
+A time limit and a frame stack are keyword arguments of the native version, or not available.
 """
 
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ def make_native(
     time_limit: int | None,
     frame_stack: int,
 ) -> Environments:
-    """Makes the environment's own vector version or nothing: `make_vec` alone chooses itself."""
+    """Makes the native vector version or raises, where `make_vec` would choose another version."""
     if specification.vector_entry_point is None:
         raise ValueError(
             f"env.vectorization=native: {specification.id} has no vector version of its own; "
@@ -64,7 +63,7 @@ def make_native(
 def _keywords_of_native(
     specification: EnvSpec, time_limit: int | None, frame_stack: int
 ) -> dict[str, Any]:
-    """Hands to a native form what goes around single environments; refuses what it lacks."""
+    """Returns time limit and frame stack as keyword arguments; refuses those not available."""
     accepted = accepted_keywords(specification, is_native=True) or ()
     asked: dict[str, Any] = {}
     if time_limit is not None:
@@ -85,7 +84,7 @@ def _keywords_of_native(
 
 
 def _refuse_clipping(specification: EnvSpec, kwargs: Mapping[str, object]) -> None:
-    """Refuses scores that are none: ale-py's vector version clips rewards unless told not to."""
+    """Refuses clipped scores: ale-py's vector version clips rewards by default."""
     key = "reward_clipping"
     if key in (accepted_keywords(specification, is_native=True) or ()) and kwargs.get(key, True):
         raise ValueError(

@@ -1,6 +1,6 @@
-"""Finds what Gymnasium has registered under an id, and says in one line why there is nothing.
+"""Finds environments in Gymnasium's registry, with helpful errors.
 
-Every refusal is a `ValueError` that names the configuration's key and the remedy.
+Every error is a one-line `ValueError` that names the configuration key and the fix.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 
 from envs.spaces import one_line
 
-# Beginnings of ids for which there is a preset, and what it calls them.
+# Prefixes of ids that have a preset, and the preset's names.
 _PRESETS = {
     "ALE/": ("atari", "Atari/"),
     "Atari/": ("atari", "Atari/"),
@@ -21,11 +21,11 @@ _PRESETS = {
     "MiniGrid-": ("minigrid", "MiniGrid-"),
     "BabyAI-": ("minigrid", "BabyAI-"),
 }
-# Likewise of ids that a popular package registers, and the package's module.
+# Prefixes of ids that popular packages register, and the package's module.
 _PACKAGES = {"popgym-": "popgym", "bsuite/": "shimmy", "dm_control/": "shimmy"}
-# Modules that an extra of this project installs.
+# Modules that extras of this project install.
 _EXTRAS = {"ale_py": "atari", "minatar": "minatar", "minigrid": "minigrid", "popgym": "popgym"}
-# Arguments of gymnasium.make and make_vec that are not the environment's own.
+# Arguments of gymnasium.make and make_vec that are not the environment's.
 _OUR_KEYS = {
     "id": "env.id",
     "max_episode_steps": "env.time_limit",
@@ -36,10 +36,10 @@ _OUR_KEYS = {
 
 
 def import_packages(packages: Sequence[str]) -> None:
-    """Imports the modules that register environments of their own.
+    """Imports modules that register environments.
 
     Raises:
-        ValueError: one of them cannot be imported.
+        ValueError: a module cannot be imported.
     """
     for package in packages:
         try:
@@ -52,10 +52,10 @@ def import_packages(packages: Sequence[str]) -> None:
 
 
 def find_specification(id: str) -> EnvSpec:
-    """Looks an id up in Gymnasium's registry.
+    """Looks up an id in Gymnasium's registry.
 
     Raises:
-        ValueError: it is not there; names the nearest ones and the package to import.
+        ValueError: the id is not registered; names similar ids and the package to import.
     """
     imported, _, name = id.rpartition(":")
     if imported:
@@ -79,7 +79,7 @@ def check_keywords(
     """Refuses keyword arguments that the environment does not take.
 
     Raises:
-        ValueError: names `env.kwargs.<key>` and what is accepted, or the key of ours that is meant.
+        ValueError: names `env.kwargs.<key>` and the accepted ones, or the right configuration key.
     """
     for key in kwargs:
         if key in _OUR_KEYS:
@@ -96,14 +96,14 @@ def check_keywords(
 
 
 def accepted_keywords(specification: EnvSpec, *, is_native: bool) -> list[str] | None:
-    """Names the keyword arguments an environment takes; None when it takes any or does not tell."""
+    """Lists the keyword arguments of an environment; None if it takes any, or if unknown."""
     entry_point = specification.vector_entry_point if is_native else specification.entry_point
     if entry_point is None:
         return None
     try:
         creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
         parameters = inspect.signature(creator).parameters.values()
-    except Exception:  # making the environment will say what is wrong
+    except Exception:  # making the environment will raise the error
         return None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
@@ -112,7 +112,7 @@ def accepted_keywords(specification: EnvSpec, *, is_native: bool) -> list[str] |
 
 
 def install_hint(error: BaseException) -> str:
-    """Says how to install the module that an import missed; empty for other errors."""
+    """Says how to install the module of a failed import; empty for other errors."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"; `{_pip_install(error.name)}` may help"
     return ""
@@ -125,7 +125,7 @@ def _nearest_ids(id: str) -> list[str]:
 
 
 def _source_hint(id: str) -> str:
-    """Says what registers an id: a preset, a known package, or one of the user's."""
+    """Says what registers an id: a preset, a known package, or the user's package."""
     for prefix, (preset, ours) in _PRESETS.items():
         name = id.removeprefix(prefix)
         if name != id:

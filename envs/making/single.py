@@ -1,6 +1,6 @@
-"""Makes one environment with all that goes around it, in whichever process it is to be stepped.
+"""Makes one environment with its wrappers, in the process that steps it.
 
-Everything here is found by name, so that a worker process can import it.
+Everything here can be imported by name, as worker processes require.
 """
 
 import copy
@@ -19,20 +19,20 @@ from envs.wrappers.grids import is_minigrid
 
 Environment = gymnasium.Env[Any, Any]
 Wrap = Callable[[Environment], Environment]
-Layer = tuple[str, Wrap]  # the key of the configuration that asked for it, and what it does
+Layer = tuple[str, Wrap]  # configuration key and wrapper
 
 
 def make_layered(
     make: Callable[[int], Environment], layers: Sequence[Layer], name: str, index: int
 ) -> Environment:
-    """Makes an environment and puts layers around it, inside out.
+    """Makes an environment and wraps it in layers, innermost first.
 
     Args:
-        name: what a message about its spaces begins with.
-        index: its place among those that step together.
+        name: start of messages about its spaces.
+        index: of the environment in the vector environment.
 
     Raises:
-        ValueError: one line that names the key of the configuration and the remedy.
+        ValueError: one line that names the configuration key and the fix.
     """
     environment = make(index)
     try:
@@ -50,7 +50,7 @@ def make_layered(
 
 
 def _refuse_raw_grids(environment: Environment, name: str) -> None:
-    """Refuses codes and a mission as MiniGrid shows them: they would be taken for numbers."""
+    """Refuses MiniGrid's raw observations, whose codes would be read as numbers."""
     space = environment.observation_space
     if isinstance(space, spaces.Dict) and "mission" in space.spaces and is_minigrid(environment):
         raise ValueError(
@@ -68,8 +68,8 @@ def make_registered(
 ) -> Environment:
     """Makes a registered environment; `packages` are imported first."""
     import_packages(packages)
-    # Gymnasium's checks cost time in every step: what an environment returns is checked of the
-    # first one only, that it is reset before it is stepped is certain here.
+    # Gymnasium's checks cost time in every step. Only the first environment's returns are checked,
+    # and the order of reset and step is always right here.
     specification = dataclasses.replace(specification, order_enforce=False)
     environment: Environment = create(
         specification,
@@ -85,7 +85,7 @@ def make_registered(
 
 
 def make_own(make: Callable[[], Environment], index: int) -> Environment:
-    """Makes an environment of the caller's."""
+    """Calls the caller's `make`."""
     return make()
 
 
@@ -94,12 +94,12 @@ def create(
     kwargs: Mapping[str, object],
     how: Callable[[dict[str, Any]], Any],
 ) -> Any:
-    """Calls `how` with a copy of the arguments and turns whatever it raises into a refusal."""
+    """Calls `how` with a copy of the arguments and raises any error as a `ValueError`."""
     try:
         return how(copy.deepcopy(dict(kwargs)))
     except Exception as error:
         is_about_kwargs = isinstance(error, TypeError)
-        # Gymnasium raises TypeErrors anew, with more words; the cause is what the author wrote.
+        # Gymnasium wraps TypeErrors; the cause has the original message.
         cause = (error.__cause__ if is_about_kwargs else None) or error
         given = f" with env.kwargs={dict(kwargs)}" if kwargs or is_about_kwargs else ""
         raise ValueError(
@@ -118,7 +118,7 @@ def _wrapped(environment: Environment, key: str, wrap: Wrap) -> Environment:
         return wrapped
     except Exception as error:
         message = one_line(error)
-        # Our own wrappers name their key themselves.
+        # This project's wrappers name their configuration key themselves.
         if isinstance(error, ValueError) and message.startswith(("env.", "env:", "pomdp.")):
             raise
         raise ValueError(

@@ -1,10 +1,9 @@
 """Small environments whose optimal values are known by arithmetic.
 
-Each isolates one thing that an agent can get wrong. They are registered as `neurl/<class>-v0` in
-`envs/__init__.py`, which holds the default arguments. Where a task takes `continuous`, actions are
-either Discrete(2) or a Box in [-1, 1]; both stand for a push in [-1, 1] (action 0 is -1, action 1
-is +1), so that the optimal and the chance return are the same for both. Chance means uniformly
-random actions.
+Each isolates one possible fault of an agent. They are registered as `neurl/<class>-v0` in
+`envs/__init__.py`, which holds the default arguments. With the argument `continuous`, actions are
+a Box in [-1, 1], otherwise Discrete(2). Both mean a push in [-1, 1] (action 0 is -1, action 1 is
++1), so that optimal and chance returns are the same. Chance means uniformly random actions.
 
 Source: the probe environments of Jones (2021), "Debugging reinforcement learning systems".
 """
@@ -23,7 +22,7 @@ Step = tuple[Any, float, bool, bool, dict[str, Any]]
 
 
 class _SmallTask(gymnasium.Env[Any, Any]):
-    """Common ground: two kinds of actions, one number to observe, a count of steps."""
+    """Base class: two kinds of actions, one observed number, a step counter."""
 
     def __init__(self, *, continuous: bool) -> None:
         self.action_space = (
@@ -35,7 +34,7 @@ class _SmallTask(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Opens an episode; there are no options."""
+        """Starts an episode; options are ignored."""
         super().reset(seed=seed)
         self._steps = 0
         return self._opening(), {}
@@ -53,18 +52,18 @@ class _SmallTask(gymnasium.Env[Any, Any]):
 
 
 class ConstantReward(_SmallTask):
-    """Pays 1 in the only step. Tests that the value loss and the optimiser work.
+    """Rewards 1 in the only step. Tests the value loss and the optimizer.
 
     Optimal return 1, chance 1; the value of the observation is 1.
     """
 
     def step(self, action: Any) -> Step:
-        """Pays 1 and terminates."""
+        """Rewards 1 and terminates."""
         return _vector(0.0), 1.0, True, False, {}
 
 
 class ObservationReward(_SmallTask):
-    """Pays what was shown, -1 or +1, in the only step. Tests that values depend on observations.
+    """Rewards the observation, -1 or +1, in the only step. Tests that values depend on it.
 
     Optimal return 0 on average, chance 0; the value of an observation is itself.
     """
@@ -74,48 +73,48 @@ class ObservationReward(_SmallTask):
         return _vector(self._shown)
 
     def step(self, action: Any) -> Step:
-        """Pays what was shown and terminates."""
+        """Rewards the observation and terminates."""
         return _vector(0.0), self._shown, True, False, {}
 
 
 class DelayedReward(_SmallTask):
-    """Pays 1 in the second of two steps. Tests discounting and bootstrapping.
+    """Rewards 1 in the second of two steps. Tests discounting and bootstrapping.
 
     Optimal return 1, chance 1; the value of the first observation (0) is the discount, that of the
     second (1) is 1.
     """
 
     def step(self, action: Any) -> Step:
-        """Shows 1, then pays and terminates."""
+        """Shows 1, then rewards and terminates."""
         self._steps += 1
         is_last = self._steps == 2
         return _vector(1.0), float(is_last), is_last, False, {}
 
 
 class ActionReward(_SmallTask):
-    """Pays the push of the only step. Tests the policy gradient with nothing to observe.
+    """Rewards the push in the only step. Tests the policy gradient with constant observations.
 
     Optimal return 1 (action 1), chance 0.
     """
 
     def step(self, action: Any) -> Step:
-        """Pays the push and terminates."""
+        """Rewards the push and terminates."""
         return _vector(0.0), self._push(action), True, False, {}
 
 
 class ObservationActionReward(ObservationReward):
-    """Pays the push times what was shown, -1 or +1. Tests that policies depend on observations.
+    """Rewards push times observation, -1 or +1. Tests that policies depend on observations.
 
-    Optimal return 1 (push where the observation points), chance 0.
+    Optimal return 1 (the push equals the observation), chance 0.
     """
 
     def step(self, action: Any) -> Step:
-        """Pays for pushing where the observation pointed, and terminates."""
+        """Rewards push times observation and terminates."""
         return _vector(0.0), self._push(action) * self._shown, True, False, {}
 
 
 class ContinuousTarget(_SmallTask):
-    """Pays minus the squared distance from action to observation, once. Tests precise control.
+    """Rewards minus the squared distance of action and observation. Tests precise control.
 
     Optimal return 0 (the action is the observation, uniform in [-1, 1]), chance -2/3.
     """
@@ -128,18 +127,18 @@ class ContinuousTarget(_SmallTask):
         return _vector(self._target)
 
     def step(self, action: Any) -> Step:
-        """Pays for closeness and terminates."""
+        """Rewards minus the squared distance and terminates."""
         return _vector(0.0), -((self._push(action) - self._target) ** 2), True, False, {}
 
 
 class Recall(_SmallTask):
-    """Shows a cue of -1 or +1 at first only and pays the last push times the cue. Tests memory.
+    """Shows a cue of -1 or +1 once and rewards the last push times the cue. Tests memory.
 
     Optimal return 1; chance 0, which is also the best that a policy without memory reaches.
 
     Args:
-        length: steps of an episode, at least 2; the cue must be kept in mind for `length - 1`.
-        discrete_observation: Discrete(3), with 0 blank and 1 and 2 the cues -1 and +1, not a Box.
+        length: steps of an episode, at least 2; the cue must be remembered for `length - 1` steps.
+        discrete_observation: Discrete(3) instead of a Box: 0 is blank, 1 and 2 are the cues.
     """
 
     def __init__(self, *, length: int, continuous: bool, discrete_observation: bool) -> None:
@@ -156,7 +155,7 @@ class Recall(_SmallTask):
         return self._shown(self._cue)
 
     def step(self, action: Any) -> Step:
-        """Shows nothing; the last step pays and terminates."""
+        """Shows nothing; the last step rewards and terminates."""
         self._steps += 1
         is_last = self._steps == self._length
         reward = self._push(action) * self._cue if is_last else 0.0
@@ -169,21 +168,21 @@ class Recall(_SmallTask):
 
 
 class MemoryChain(_SmallTask):
-    """Shows bits at first and asks for one of them in the end. Tests memory, over any length.
+    """Shows bits at first and asks for one of them at the end. Tests memory over any length.
 
-    Pays 1 for the right bit, -1 for the other one, 0 before. Optimal return 1; chance 0, which is
-    also the best that a policy without memory reaches.
+    Rewards 1 for the right bit, -1 for the wrong one, 0 before. Optimal return 1; chance 0, which
+    is also the best that a policy without memory reaches.
 
-    An observation is `[1, 2 + num_bits]`: what is left of the episode, from 1 down to 0; in the
-    step that counts, which bit is asked for; at first, the bits, each -1 or +1.
+    An observation is `[1, 2 + num_bits]`: the remaining time, from 1 down to 0; in the last step,
+    the index of the requested bit; at first, the bits, each -1 or +1.
 
-    Source: `memory_len` and `memory_size` of bsuite (Osband et al. 2020, arXiv:1908.03568), its
-    class of the same name, step by step: what is shown at first is shown a second time, and an
-    episode takes `memory_length + 1` steps.
+    Source: `memory_len` and `memory_size` of bsuite (Osband et al. 2020, arXiv:1908.03568), class
+    `MemoryChain`, step by step: the first observation is shown twice, and an episode takes
+    `memory_length + 1` steps.
 
     Args:
-        memory_length: observations from the bits to the one that an answer is given to, at least 1.
-        num_bits: to be remembered, at least 1; `memory_len` has one.
+        memory_length: observations from the bits to the question, at least 1.
+        num_bits: number of bits, at least 1; `memory_len` has one.
     """
 
     def __init__(self, *, memory_length: int, num_bits: int) -> None:
@@ -202,7 +201,7 @@ class MemoryChain(_SmallTask):
         return self._shown(0)
 
     def step(self, action: Any) -> Step:
-        """Shows the next observation, the first one once more; the last step pays."""
+        """Shows the next observation, at first the first one again; the last step rewards."""
         shown = self._shown(self._steps)
         self._steps += 1
         if self._steps <= self._length:
@@ -220,14 +219,14 @@ class MemoryChain(_SmallTask):
 
 
 class Counting(_SmallTask):
-    """Shows `[episode, step]` and pays 1 per step. Tests the order of what is collected.
+    """Shows `[episode, step]` and rewards 1 per step. Tests the order of collected steps.
 
     Optimal return and chance are the episode's length.
 
     Args:
-        lengths: steps of episodes 0, 1, ...; repeated in turn.
-        ending: which flags the last step of an episode raises.
-        offset: number of the first episode after a reset with a seed; tells environments apart.
+        lengths: steps of episodes 0, 1, ..., repeated cyclically.
+        ending: the flags set by the last step of an episode.
+        offset: number of the first episode after a reset with a seed; distinguishes environments.
     """
 
     def __init__(
@@ -245,16 +244,16 @@ class Counting(_SmallTask):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Vector, dict[str, Any]]:
-        """Opens the next episode; with a seed, the first one again."""
+        """Starts the next episode; with a seed, the first one again."""
         self._episode = self._offset if seed is not None else self._episode + 1
         return super().reset(seed=seed)
 
     def state_dict(self) -> dict[str, int]:
-        """Returns what outlives an episode, so that a run can be resumed."""
+        """Returns the state that persists across episodes, so that a run can be resumed."""
         return {"episode": self._episode}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on counting from there."""
+        """Restores the state."""
         self._episode = state["episode"]
 
     def _opening(self) -> Vector:
@@ -269,14 +268,14 @@ class Counting(_SmallTask):
 
 
 class Endless(_SmallTask):
-    """Pays 1 per step, always shows 1, and is cut every `limit` steps. Tests bootstrapping at ends.
+    """Rewards 1 per step, shows 1, and ends after `limit` steps. Tests bootstrapping at ends.
 
     Optimal return and chance are `limit`. With discount d and `ending` 'truncated' the value is
-    1 / (1 - d), as if the episode went on. When 'terminated' it is the mean of (1 - d^n) / (1 - d)
-    over the n = 1..limit steps to go, which the observation does not tell apart.
+    1 / (1 - d), as if the episode continued. With 'terminated' it is the mean of
+    (1 - d^n) / (1 - d) over the n = 1..limit remaining steps, which look the same to the agent.
 
     Args:
-        limit: steps of an episode; None never ends one.
+        limit: steps of an episode; None for endless episodes.
     """
 
     def __init__(self, *, limit: int | None, ending: Ending, continuous: bool) -> None:
@@ -290,7 +289,7 @@ class Endless(_SmallTask):
         return _vector(1.0)
 
     def step(self, action: Any) -> Step:
-        """Pays 1."""
+        """Rewards 1."""
         self._steps += 1
         is_last = self._steps == self._limit
         terminated, truncated = (is_last and flag for flag in self._flags)

@@ -1,7 +1,7 @@
-"""Environments that step together: what is the same in this process and in worker processes.
+"""Base class of vector environments in this process and in worker processes.
 
-`envs.vector.sequential` and `envs.vector.workers` have the difference. Vector environments that are
-not made of single ones (Gymnasium's native forms) are used as they are.
+Subclasses are in `envs.vector.sequential` and `envs.vector.workers`. Native vector environments,
+which do not consist of single ones, are used as they are.
 """
 
 import copy
@@ -32,18 +32,18 @@ Failures = dict[int, BaseException]
 Episode = tuple[Snapshot, Array]  # and its actions
 
 _MAX_FAILURES = 3
-"""Failures of one environment in a row, without a good step in between, that end the run."""
+"""Consecutive failures of one environment, without a good step in between, that end the run."""
 
 _log = logging.getLogger(__name__)
 
 
 class EnvironmentFailure(RuntimeError):
-    """An environment raised, died, hung or sent what does not fit its spaces."""
+    """An environment raised, died, hung or returned data that does not fit its spaces."""
 
 
 @dataclasses.dataclass
 class _History:
-    """The seeds of one environment: the first, the present, and how many it had in between."""
+    """Seeds of one environment: the first one, the current one, and the number of new seeds."""
 
     first_seed: int = 0
     seed: int = 0
@@ -54,26 +54,26 @@ class _History:
 class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
     """Steps environments together; resets each in the step after its end (`NEXT_STEP`).
 
-    Observations are buffers (an array, or a dictionary of arrays for a Dict space) that the next
-    step overwrites: copy what you keep.
+    The next step overwrites observations (an array, or a dictionary of arrays for a Dict space):
+    copy them to keep them.
 
-    An environment that fails ends the run with `EnvironmentFailure` (`on_failure='stop'`), or is
-    made anew with a seed that it never had (`'restart'`). The step that failed is then the reset
-    step of its next episode: reward 0, both flags False, the first observation;
-    `infos["restarted"]` is the mask of such environments, and is there in no other step.
+    If an environment fails, the run ends with `EnvironmentFailure` (`on_failure='stop'`), or the
+    environment is made again with a new seed (`'restart'`). The failed step then becomes the reset
+    step of the next episode: reward 0, both flags False, the first observation.
+    `infos["restarted"]` is the mask of restarted environments, present in such steps only.
 
     Attributes:
-        has_raw_statistics: whether episodes are counted below the user's wrappers.
+        has_raw_statistics: whether raw episode statistics are recorded below the user's wrappers.
     """
 
     def __init__(
         self, description: Description, num_envs: int, *, buffer: Any, on_failure: OnFailure
     ) -> None:
-        """Lays the observations into a buffer, of `observation_bytes`."""
+        """Places observations in a buffer of `observation_bytes`."""
         self.num_envs = num_envs
         self.metadata = {**description.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.render_mode = description.render_mode
-        # Copies: who samples from them must not touch the environments' own generators.
+        # Copies, because sampling from them must not advance the environments' generators.
         self.single_observation_space, self.single_action_space = copy.deepcopy(description.spaces)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -84,7 +84,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         self._journal = Journal(num_envs, action_shape, self._action_dtype)
         self._nobody = np.zeros(num_envs, np.bool_)
         self._nobody.flags.writeable = False
-        self._ended = self._nobody  # those that reset in the next step
+        self._ended = self._nobody  # environments that reset in the next step
         self._is_begun = False
         self._is_restarting = on_failure == "restart"
         self._failing: dict[int, int] = {}  # failures since the last good step
@@ -102,34 +102,34 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
 
     @abstractmethod
     def _remake(self, index: int, seed: int) -> BaseException | None:
-        """Makes an environment anew and resets it; returns what went wrong."""
+        """Makes an environment again and resets it; returns the error, if any."""
 
     @abstractmethod
     def _snapshots(self) -> list[Snapshot | None]:
-        """Asks every slot for its snapshot; None of a lost one, as its next step will tell."""
+        """Returns every slot's snapshot; None for a lost worker, which its next step reports."""
 
     @abstractmethod
     def _can_replay(self) -> bool:
-        """Tells whether playing an episode again restores environments of this kind."""
+        """Whether replaying an episode restores these environments."""
 
     @abstractmethod
     def _replay(self, episodes: Mapping[int, Episode]) -> set[int]:
-        """Plays episodes again; returns where they came out as they were."""
+        """Replays episodes; returns the environments that were restored exactly."""
 
     @abstractmethod
     def raw_episodes(self, indices: Iterable[int]) -> dict[int, tuple[float, int]]:
-        """Returns raw returns and lengths so far, of environments counted below the wrappers.
+        """Returns raw returns and lengths of unfinished episodes, recorded below the wrappers.
 
-        A worker that is found dead is left out, as its next step will tell.
+        A dead worker is left out; its next step reports it.
         """
 
     @property
     def restarts(self) -> int:
-        """How often environments were made anew because they failed."""
+        """Number of restarts after failures."""
         return sum(history.restarts for history in self._histories)
 
     def current_observations(self) -> Observations:
-        """Returns the buffers: what the environments showed last."""
+        """Returns the buffers with the latest observations."""
         return self._batch.observations
 
     def reset(
@@ -138,12 +138,12 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observations, dict[str, Any]]:
-        """Starts an episode everywhere.
+        """Starts an episode in every environment.
 
         Args:
-            seed: one for each; a single number stands for `seed`, `seed + 1`, ...; where it is
-                None, an environment goes on with the random numbers it has (at first: with any).
-            options: there are none.
+            seed: one per environment; a single number means `seed`, `seed + 1`, ...; with None, an
+                environment keeps its random generators (at first: unseeded).
+            options: ignored.
         """
         if options:
             raise ValueError(f"reset: expected no options, got {options}")
@@ -173,12 +173,12 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         return seed
 
     def step(self, actions: Any) -> Stepped:
-        """Steps every environment or, where an episode ended, resets it: the action is ignored.
+        """Steps every environment; where the episode has ended, resets it and ignores the action.
 
         Raises:
             EnvironmentFailure: names the environment, its seed, step and action.
         """
-        own = np.array(actions)  # a copy: environments may write into what they get
+        own = np.array(actions)  # a copy, as environments may modify their actions
         if own.shape != self._action_shape or own.dtype != self._action_dtype:
             own = self._converted(own)
         self._journal.add(own)
@@ -210,7 +210,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         outcomes: tuple[Array, Array, Array],
         infos: dict[str, Any],
     ) -> None:
-        """Deals with what failed in a step, and sees to it that nothing of the step is left."""
+        """Handles failures of a step and removes the step's outcomes."""
         failures = {**self._violations(), **failures}
         was_reset = self._ended
         for index in set(self._failing) - failures.keys():
@@ -234,7 +234,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         return {index: ValueError(text) for index, text in self._batch.violations().items()}
 
     def _restart(self, index: int, cause: BaseException | None, doing: str) -> None:
-        """Makes an environment anew, until that works; or says what happened and stops."""
+        """Restarts an environment until that succeeds, or raises."""
         history = self._histories[index]
         while cause is not None:
             where = f"seed {history.seed}"
@@ -252,7 +252,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
             doing = "reset"
 
     def _begin_anew(self, index: int) -> BaseException | None:
-        """Makes an environment anew with a seed that it never had; returns what went wrong."""
+        """Makes an environment again with a new seed; returns the error, if any."""
         history = self._histories[index]
         history.new_seeds += 1
         (history.seed,) = environment_seeds(
@@ -262,9 +262,9 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         return self._remake(index, history.seed) or self._violations().get(index)
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """Says, for each environment and as JSON can hold it, how to play its episode again.
+        """Returns JSON values for each environment, from which its episode can be replayed.
 
-        A worker that is found dead is left to the next step to report.
+        A dead worker is reported by the next step.
         """
         return [
             {
@@ -278,11 +278,11 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         ]
 
     def restore(self, snapshots: Sequence[Mapping[str, Any]]) -> list[bool]:
-        """Brings every environment to where it was, by playing its episode again.
+        """Restores every environment by replaying its episode.
 
         Returns:
-            Whether each is exactly as it was. One that is not has started a new episode, with a
-            seed that depends on the snapshot alone.
+            Whether each was restored exactly. The others start a new episode, with a seed that
+            depends only on the snapshot.
         """
         if len(snapshots) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} snapshots, got {len(snapshots)}")
@@ -307,14 +307,14 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         return [index in exact for index in range(self.num_envs)]
 
     def _add(self, infos: dict[str, Any], info: Any, index: int) -> None:
-        """Takes what one environment told besides into the infos of all, as far as that goes."""
+        """Adds one environment's info to the infos, as far as possible."""
         if not isinstance(info, dict):
             return
-        if "restarted" in info:  # a word of ours
+        if "restarted" in info:  # reserved key
             info = {key: value for key, value in info.items() if key != "restarted"}
         try:
             self._add_info(infos, info, index)
-        except Exception:  # of another kind or shape than what another environment told
+        except Exception:  # type or shape differs from that of another environment
             for key, value in info.items():
                 try:
                     self._add_info(infos, {key: value}, index)
@@ -323,7 +323,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
 
 
 def _withdraw(infos: dict[str, Any], index: int) -> None:
-    """Marks everything that one environment told as not there."""
+    """Marks all infos of one environment as missing."""
     for key, value in infos.items():
         if isinstance(value, dict):
             _withdraw(value, index)
@@ -335,19 +335,18 @@ Started = tuple[Any, dict[str, Any]]  # observations and infos
 
 
 def reset_with_seeds(environments: VectorEnv[Any, Any, Any], seeds: Sequence[int]) -> Started:
-    """Starts every environment anew from its seed.
+    """Resets every environment with its seed.
 
     Spaces are seeded too, as environments and wrappers may sample from them. A native vector
-    environment has one random generator for all its environments and takes the first seed, unless
-    it says that it `takes_seeds`.
+    environment has one random generator and takes the first seed, unless it has `takes_seeds`.
     """
     unwrapped = environments.unwrapped
     environments.action_space.seed(seeds[0])
-    if isinstance(unwrapped, SyncVectorEnv):  # somebody's own
+    if isinstance(unwrapped, SyncVectorEnv):  # not from this project
         for environment, seed in zip(unwrapped.envs, seeds, strict=True):
             environment.action_space.seed(seed)
     takes_seeds = getattr(unwrapped, "takes_seeds", False)
     if takes_seeds or isinstance(unwrapped, SlotVectorEnv | SyncVectorEnv):
-        reset_all: Any = environments.reset  # typed for one seed, takes one for each too
+        reset_all: Any = environments.reset  # typed for one seed, but takes one per environment
         return cast("Started", reset_all(seed=list(seeds)))
     return environments.reset(seed=seeds[0])

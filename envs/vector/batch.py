@@ -1,7 +1,7 @@
-"""The arrays that environments write a step into, and what may be written there.
+"""Observation buffers of vector environments, and their checks.
 
-A row is checked when it is written (shape and dtype), the batch as a whole once per step (numbers
-that are not finite, codes out of range): what reaches an agent fits its space.
+Shape and dtype of a row are checked when it is written. Values (not finite, codes out of range) are
+checked once per step for the whole batch. Observations therefore always fit their space.
 """
 
 import math
@@ -14,27 +14,27 @@ from gymnasium import Space, spaces
 
 Array = npt.NDArray[Any]
 Observations = Array | dict[str, Array]
-Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]  # shape and dtype of arrays, by name
+Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]  # shape and dtype by name
 Write = Callable[[Any], None]
 
 _ALIGNMENT = 64  # bytes: a cache line
 _NUMBERS = (float, int)
-# Networks compute in float32: a number beyond it is as good as infinite.
+# Networks compute in float32, where larger numbers are infinite.
 LARGEST = float(np.finfo(np.float32).max)
-# A sum of squares below the bound proves, without a look at each, that no number is.
+# A sum of squares below the bound proves that no number is beyond it.
 _BOUNDS = {4: np.float32(np.inf), 8: np.float64(LARGEST) ** 2}  # by bytes of the dtype
 
 
 class ObservationBatch:
-    """The observations of all environments: an array, or one for each part of a Dict.
+    """Observations of all environments: an array, or one for each part of a Dict.
 
     Attributes:
-        observations: the array `[B, *O]`, or a dictionary of them by name.
-        is_sound: tells, quickly, that all is well; False where only `violations` can say.
+        observations: the array `[B, *O]`, or a dictionary of arrays by name.
+        is_sound: fast check: True if all values are valid; if False, `violations` decides.
     """
 
     def __init__(self, space: Space[Any], num_envs: int, buffer: Any) -> None:
-        """Lay the arrays into `buffer`, of at least `observation_bytes`."""
+        """Place the arrays in `buffer`, of at least `observation_bytes`."""
         self._space = space
         self._arrays = arrays_in(buffer, _layout(space, num_envs))
         is_dict = isinstance(space, spaces.Dict)
@@ -46,11 +46,11 @@ class ObservationBatch:
         self.is_sound = quick[0] if len(quick) == 1 else lambda: all(check() for check in quick)
 
     def row(self, index: int) -> list[Array]:
-        """Returns one environment's part of every array."""
+        """Returns one environment's row of every array."""
         return [array[index, ...] for array in self._arrays.values()]
 
     def writer(self, index: int) -> Write:
-        """Makes the function that checks one environment's observation and writes its row."""
+        """Returns the function that checks one environment's observation and writes its row."""
         if not isinstance(self._space, spaces.Dict):
             return _array_writer(self._arrays[""][index, ...], name="the observation")
         writers = {
@@ -68,7 +68,7 @@ class ObservationBatch:
         return write
 
     def violations(self) -> dict[int, str]:
-        """Says by environment what is wrong with an observation; empty when nothing is."""
+        """Returns error messages by environment; empty if all observations are valid."""
         wrong: dict[int, str] = {}
         for name, exact in self._exact.items():
             label = f"the observation's {name!r}" if name else "the observation"
@@ -78,7 +78,7 @@ class ObservationBatch:
 
 
 def observation_bytes(space: Space[Any], num_envs: int) -> int:
-    """Counts the bytes of a batch of observations."""
+    """Size of a batch of observations in bytes."""
     return layout_bytes(_layout(space, num_envs))
 
 
@@ -92,24 +92,24 @@ def _layout(space: Space[Any], num_envs: int) -> Layout:
 
 
 def array_kind(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Returns shape and dtype of a space whose elements are arrays or numbers.
+    """Returns shape and dtype of a space of arrays or numbers.
 
     Raises:
-        ValueError: they are not.
+        ValueError: the space is of another kind.
     """
     kinds = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
     if not isinstance(space, kinds):
         raise ValueError(f"{space} is not a space of arrays")
-    return space.shape or (), np.dtype(space.dtype.str)  # the one numpy compares at once
+    return space.shape or (), np.dtype(space.dtype.str)  # the dtype that numpy compares fastest
 
 
 def layout_bytes(layout: Layout) -> int:
-    """Counts the bytes of a buffer that holds all the arrays."""
+    """Size of a buffer for all arrays in bytes."""
     return sum(_padded_bytes(shape, dtype) for shape, dtype in layout.values())
 
 
 def arrays_in(buffer: Any, layout: Layout) -> dict[str, Array]:
-    """Finds the arrays in a buffer, one after another."""
+    """Returns the arrays in a buffer."""
     arrays: dict[str, Array] = {}
     offset = 0
     for name, (shape, dtype) in layout.items():
@@ -133,7 +133,7 @@ def _array_writer(row: Array, *, name: str) -> Write:
 
         return write_number
 
-    array_type = np.ndarray  # local names: this runs in every step of every environment
+    array_type = np.ndarray  # local variable, as this runs in every step of every environment
 
     def write(value: Any) -> None:
         if type(value) is array_type and value.dtype == dtype and value.shape == shape:
@@ -145,11 +145,11 @@ def _array_writer(row: Array, *, name: str) -> Write:
 
 
 def _fitted(value: Any, row: Array, name: str) -> Array:
-    """Converts what means the same in the row's dtype; a float is never cut to an integer."""
+    """Converts a value to the row's dtype if lossless in meaning; never a float to an integer."""
     array = _array_of(value)
     sources = {"f": "fiub", "i": "iub", "u": "iub", "b": "b"}[row.dtype.kind]
     if array.shape == row.shape and array.dtype.kind in sources:
-        with np.errstate(over="ignore"):  # too large for the dtype: infinite, refused below
+        with np.errstate(over="ignore"):  # overflow to infinity is refused below
             fitted = array.astype(row.dtype)
         if row.dtype.kind == "f" or np.array_equal(fitted, array):
             return fitted
@@ -159,7 +159,7 @@ def _fitted(value: Any, row: Array, name: str) -> Array:
 def _array_of(value: Any) -> Array:
     try:
         return np.asarray(value)
-    except (TypeError, ValueError):  # lists of different lengths, and worse
+    except (TypeError, ValueError):  # such as lists of different lengths
         return np.empty((), np.object_)
 
 
@@ -169,16 +169,16 @@ def _kind(value: Any, array: Array) -> str:
 
 
 def shown(value: Any) -> str:
-    """Writes a value in a line, shortened."""
+    """Formats a value in one short line."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def as_number(reward: Any) -> float:
-    """Reads a reward.
+    """Converts a reward to a float.
 
     Raises:
-        ValueError: it is not one number, in whatever form.
+        ValueError: it is not a single number.
     """
     array = reward if isinstance(reward, _NUMBERS) else _array_of(reward)
     if isinstance(array, np.ndarray):
@@ -192,7 +192,7 @@ def as_number(reward: Any) -> float:
 
 
 def not_finite(number: float) -> str:
-    """Says how a number is not finite, in float32 too."""
+    """Describes a number that is not finite, or too large for float32."""
     return f"not finite{' in float32' if math.isfinite(number) else ''} ({number})"
 
 
@@ -212,12 +212,12 @@ def _check(space: Space[Any], array: Array) -> _Check | None:
 def _finite_check(array: Array) -> _Check:
     flat = array.reshape(-1)
     bound: Any = _BOUNDS.get(array.dtype.itemsize)
-    dot = np.vdot  # it warns of no overflow
+    dot = np.vdot  # does not warn of overflow
 
     def quick() -> bool:
         return bool(dot(flat, flat) < bound)
 
-    def is_finite() -> bool:  # float16 overflows too soon for sums of squares
+    def is_finite() -> bool:  # for float16, whose sums of squares overflow
         return bool(np.isfinite(flat).all())
 
     def exact() -> dict[int, str]:
@@ -240,12 +240,12 @@ def _not_finite(array: Array) -> npt.NDArray[np.bool_]:
 
 
 def _code_check(array: Array, start: Any, count: Any) -> _Check:
-    """Codes are `start <= code < start + count`, each entry by its own."""
+    """Checks `start <= code < start + count` elementwise."""
     unsigned = np.dtype(f"u{array.dtype.itemsize}")
     first = np.asarray(start).astype(array.dtype)
     largest = (np.asarray(count) - 1).astype(unsigned)
     shifted = np.empty_like(array)
-    # Negative numbers become huge ones: one comparison sees both ends.
+    # Negative numbers become huge unsigned ones: one comparison checks both bounds.
     seen = shifted.view(unsigned)
 
     def quick() -> bool:

@@ -1,7 +1,7 @@
-"""Finds out, by trying, whether an environment can be brought back by playing its episode again.
+"""Tests whether replaying an episode restores an environment.
 
-It cannot where something besides what is recorded lives on from episode to episode: a generator
-inside a simulator, a counter, global random state.
+It does not if anything that is not recorded persists across episodes: a generator inside a
+simulator, a counter, global random state.
 """
 
 import copy
@@ -16,16 +16,16 @@ from envs.vector.batch import ObservationBatch, observation_bytes
 from envs.vector.slot import Make, Slot
 from envs.vector.snapshot import RECORDED_STEPS, Clock
 
-_SECONDS = 2.0  # that the steps of a trial take at most, but for the few it cannot do without
-_EPISODE_STEPS = 500  # of an episode that does not end by itself
+_SECONDS = 2.0  # time limit of a trial, apart from the minimum of steps
+_EPISODE_STEPS = 500  # limit of an episode that does not end
 _COMPARED_STEPS = 25  # before and after a reset
 
 
 def can_be_restored(make: Make) -> bool:
-    """Tells whether an episode played again, in an environment made anew, goes on identically.
+    """Whether an episode that is replayed in a new environment continues identically.
 
-    Makes two environments. One plays two episodes and the beginning of a third, which the other
-    plays again; from there both go on, across a reset, and must agree in every bit.
+    Makes two environments. One plays two episodes and the start of a third one, which the other
+    replays. From there both continue, across a reset, and must agree bit for bit.
     """
     trials: list[_Trial] = []
     try:
@@ -33,9 +33,9 @@ def can_be_restored(make: Make) -> bool:
         trials += [_Trial(make)]
         one, other = trials
         if one.slot.environment.unwrapped is other.slot.environment.unwrapped:
-            return False  # there is but one, which cannot be made anew
+            return False  # always the same object, which cannot be made again
         return _agree(one, other)
-    except (Exception, SystemExit):  # whatever is wrong with it, it is not to be relied on
+    except (Exception, SystemExit):  # any error means that it cannot be restored
         return False
     finally:
         for trial in trials:
@@ -43,7 +43,7 @@ def can_be_restored(make: Make) -> bool:
 
 
 class _Trial:
-    """An environment to try with, and a row of its own for its observations."""
+    """An environment to test, with its own observation buffer."""
 
     def __init__(self, make: Make) -> None:
         self.clock = Clock()
@@ -53,14 +53,14 @@ class _Trial:
         self.slot.join(self._batch, 0, self.clock)
 
     def step(self, action: Any) -> tuple[Any, ...]:
-        """Steps; returns all that can be compared (times in infos cannot)."""
+        """Steps; returns everything comparable (infos may contain times)."""
         self.clock.steps += 1
-        # Copied, because an environment may write into what it gets.
+        # Copied, because an environment may modify the action.
         outcome = self.slot.step(copy.deepcopy(action))[:3]
         return (*outcome, *(row.tobytes() for row in self._batch.row(0)))
 
     def play(self, chance: Callable[[], Any], steps: int, until: float) -> list[Any]:
-        """Takes at least one step, up to the end of the episode; returns the actions."""
+        """Takes at least one step, at most to the end of the episode; returns the actions."""
         played: list[Any] = []
         while not played or (len(played) < steps and time.monotonic() < until):
             played.append(chance())
@@ -70,7 +70,7 @@ class _Trial:
         return played
 
     def goes_on_like(self, other: "_Trial", chance: Callable[[], Any], until: float) -> bool:
-        """Tells whether both do the same from here on, across ends and a reset."""
+        """Whether both behave identically from here on, across ends and a reset."""
         for _ in range(_COMPARED_STEPS):
             action = chance()
             if self.step(action) != other.step(action):
@@ -91,10 +91,10 @@ def _agree(one: _Trial, other: _Trial) -> bool:
     for _ in range(2):
         one.play(actions.sample, _EPISODE_STEPS, begun + 0.4 * _SECONDS)
         one.slot.abandon()
-    one.clock.steps += RECORDED_STEPS  # so that the reset is recorded, whatever came before
+    one.clock.steps += RECORDED_STEPS  # so that the reset is recorded
     one.step(actions.sample())  # resets
     played = one.play(actions.sample, _COMPARED_STEPS, begun + 0.6 * _SECONDS)
-    snapshot = json.loads(json.dumps(one.slot.snapshot()))  # as it comes out of a file
+    snapshot = json.loads(json.dumps(one.slot.snapshot()))  # as read from a file
     return (
         other.slot.restore(snapshot, copy.deepcopy(played))
         and one.goes_on_like(other, actions.sample, begun + 0.8 * _SECONDS)

@@ -1,4 +1,4 @@
-"""Starts worker processes and talks to them, without ever waiting for one that will not answer."""
+"""Starts worker processes and communicates with them, with timeouts."""
 
 import contextlib
 import multiprocessing
@@ -16,7 +16,7 @@ from envs.vector.serving import CLOSE, DONE, FAILED, TOKEN
 from envs.vector.slot import RemoteFailure, RemoteTraceback
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-"""Never fork: the copy of a process whose torch has threads can wait for them for ever."""
+"""Never fork: the copy of a process with torch threads can deadlock."""
 
 # Read when numpy is imported, so they are set while a worker (or the fork server) starts.
 _ONE_THREAD = {
@@ -26,34 +26,34 @@ _ONE_THREAD = {
 
 
 class WorkerLost(RuntimeError):
-    """A worker process died or did not answer in time; it is dead now."""
+    """A worker process died, or was killed because it did not answer in time."""
 
 
 class Deadline:
-    """A point in time, some seconds from now; None is never."""
+    """A deadline some seconds from now; None for no deadline."""
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def left(self) -> float | None:
-        """Returns how many seconds are left, at least 0."""
+        """Returns the seconds left, at least 0."""
         return None if self._end is None else max(0.0, self._end - time.monotonic())
 
 
 class Worker:
-    """One worker process, seen from the training process.
+    """The training process's handle of a worker process.
 
     Attributes:
-        pid: the system's number of the process.
-        is_lost: whether it is dead.
+        pid: process id.
+        is_lost: whether the process is dead.
     """
 
     def __init__(self, target: Callable[..., None], arguments: tuple[Any, ...], index: int) -> None:
-        """Starts the process, which answers question 0 when it has made its environment.
+        """Starts the process, which answers question 0 once its environment is made.
 
         Args:
-            target: what runs there, given its end of the pipe, the index and the arguments.
+            target: runs in the process, with its end of the pipe, the index and the arguments.
         """
         context: Any = multiprocessing.get_context(START_METHOD)
         self.is_lost = False
@@ -71,14 +71,14 @@ class Worker:
             theirs.close()
         self.pid = self._process.pid
         self._poller: Any = None
-        if hasattr(select, "poll"):  # Connection.poll takes ten times as long
+        if hasattr(select, "poll"):  # ten times as fast as Connection.poll
             self._poller = select.poll()
             self._poller.register(self._connection.fileno(), select.POLLIN)
 
     def ask(self, token: bytes, argument: Any) -> None:
         """Sends a question and, unless it is None, its argument.
 
-        What goes wrong here shows when the answer is read.
+        Errors are reported when the answer is read.
         """
         with contextlib.suppress(OSError):
             self._connection.send_bytes(token)
@@ -90,7 +90,7 @@ class Worker:
 
         Raises:
             RemoteFailure: the environment raised.
-            WorkerLost: there is no answer.
+            WorkerLost: no answer.
         """
         try:
             kind, told = self._read(number, deadline)
@@ -112,7 +112,7 @@ class Worker:
                 raise WorkerLost(f"no answer within {deadline.seconds:g} s (env.step_timeout)")
             kind, answered = TOKEN.unpack(self._connection.recv_bytes())
             told = None if kind == DONE else self._told()
-            if answered == number:  # or one that nobody waited for, as after Ctrl-C
+            if answered == number:  # skips stale answers, as after Ctrl-C
                 return kind, told
 
     def _has_answer(self, seconds: float) -> bool:
@@ -125,7 +125,7 @@ class Worker:
             return self._connection.recv()
         except (EOFError, OSError):
             raise
-        except Exception:  # an object that only its own process can build
+        except Exception:  # an object that cannot be unpickled here
             return None
 
     def _fate(self) -> str:
@@ -139,39 +139,38 @@ class Worker:
         return f"its process ended with exit code {code}"
 
     def ask_to_close(self) -> None:
-        """Sends the last question, which has no answer: the process ends."""
+        """Tells the process to end; there is no answer."""
         self.ask(TOKEN.pack(CLOSE, 0), None)
 
     def end(self, deadline: Deadline) -> None:
-        """Waits for the process to end, and kills it if that takes too long."""
+        """Waits for the process to end; kills it after the deadline."""
         if not self.is_lost:
             self._process.join(deadline.left())
         self.kill()
 
     def kill(self) -> None:
-        """Ends the process at once; whatever it would still say is never read."""
+        """Kills the process; its remaining answers are not read."""
         self.is_lost = True
         if self._connection.closed:
             return
         self._connection.close()
         self._process.kill()
         self._process.join(1.0)
-        with contextlib.suppress(ValueError):  # still there: the system does not let go of it
+        with contextlib.suppress(ValueError):  # the process still exists
             self._process.close()
 
 
 def is_importable(*values: Any) -> bool:
-    """Tells whether a worker can do without the script that the user runs."""
+    """Whether a worker can import these values without the user's main script."""
     return b"__main__" not in bytes(ForkingPickler.dumps(values))
 
 
 @contextlib.contextmanager
 def _starting(*, needs_main: bool) -> Iterator[None]:
-    """Arranges what a new process is born with: one thread, deaf to Ctrl-C, no main script.
+    """Sets what a new process inherits: one thread, Ctrl-C ignored, no main script.
 
-    Python has every worker run the main script again, for what is defined there. Where nothing is
-    needed of it, that costs seconds and repeats what a script without `if __name__ == "__main__"`
-    does.
+    By default, Python runs the main script again in every worker, for definitions in it. If none
+    are needed, that costs seconds, and a script without `if __name__ == "__main__"` runs twice.
     """
     multiprocessing.get_context(START_METHOD).set_forkserver_preload(["envs.vector.serving"])
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Steps environments of this process one after another, faster than Gymnasium's own does."""
+"""Vector environment in this process, faster than Gymnasium's `SyncVectorEnv`."""
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,13 +22,13 @@ from envs.vector.slot import (
 
 
 class SequentialVectorEnv(SlotVectorEnv):
-    """Steps environments of this process, one after another."""
+    """Steps environments one after another in this process."""
 
     def __init__(self, makers: Sequence[Make], *, on_failure: OnFailure) -> None:
         """Makes the environments.
 
         Raises:
-            RuntimeError: their spaces differ.
+            RuntimeError: the environments' spaces differ.
         """
         self._makers = makers
         self._slots: list[Slot] = []
@@ -92,7 +92,7 @@ class SequentialVectorEnv(SlotVectorEnv):
         return [slot.snapshot() for slot in self._slots]
 
     def raw_episodes(self, indices: Iterable[int]) -> dict[int, tuple[float, int]]:
-        """Returns raw returns and lengths so far."""
+        """Returns raw returns and lengths of unfinished episodes."""
         return {index: self._slots[index].raw_episode() for index in indices}
 
     def _can_replay(self) -> bool:
@@ -101,16 +101,16 @@ class SequentialVectorEnv(SlotVectorEnv):
     def _replay(self, episodes: Mapping[int, Episode]) -> set[int]:
         exact = set()
         for index, (snapshot, actions) in episodes.items():
-            with contextlib.suppress(*FAILURES):  # then it is not as it was
+            with contextlib.suppress(*FAILURES):  # then it was not restored
                 if self._slots[index].restore(snapshot, actions):
                     exact.add(index)
         return exact
 
     def render(self) -> tuple[Any, ...]:
-        """Draws every environment, in its own mode."""
+        """Renders every environment, in its render mode."""
         return tuple(environment.render() for environment in self.envs)
 
     def close_extras(self) -> None:
-        """Closes every environment, whatever one of them does."""
+        """Closes every environment, even if one raises."""
         for slot in self._slots:
             slot.close()

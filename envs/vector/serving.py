@@ -1,7 +1,7 @@
-"""Runs in a worker process: one slot, which does what the training process asks over a pipe.
+"""Worker process: one slot that answers questions of the training process over a pipe.
 
-Numbers travel through shared memory. A question is a token, its number and sometimes an argument;
-so is an answer. Imports nothing heavy: neither torch nor hydra, unless the environment does.
+Numbers are in shared memory. Questions and answers are a token, a number and sometimes an object.
+Imports neither torch nor hydra, unless the environment does.
 """
 
 import contextlib
@@ -34,14 +34,14 @@ from envs.vector.slot import (
 )
 from envs.vector.snapshot import Clock
 
-TOKEN = struct.Struct("<BQ")  # a question or kind of answer, and the question's number
-MAKE, STEP, BEGIN, REMAKE, SNAPSHOT, RESTORE, TRY, RAW_EPISODE, CLOSE = range(9)  # 0 is never sent
+TOKEN = struct.Struct("<BQ")  # question or kind of answer, and number of the question
+MAKE, STEP, BEGIN, REMAKE, SNAPSHOT, RESTORE, TRY, RAW_EPISODE, CLOSE = range(9)  # 0 is unused
 WITH_ARGUMENT = {BEGIN, RESTORE}
 DONE, TOLD, FAILED = range(3)  # an object follows TOLD and FAILED
 
 
 def exchange_layout(action_space: gymnasium.Space[Any], num_envs: int) -> Layout:
-    """Lays out what is shared besides observations."""
+    """Returns the layout of shared memory apart from observations."""
     shape, dtype = array_kind(action_space)
     return {
         "actions": ((num_envs, *shape), dtype),
@@ -59,11 +59,11 @@ def serve(
     buffers: tuple[Any, Any],
     num_envs: int,
 ) -> None:
-    """Makes an environment and answers questions until there are no more.
+    """Makes an environment and answers questions until it is closed.
 
     Args:
-        spaces: the environment must have the same.
-        buffers: shared memory for observations and for the rest.
+        spaces: the expected spaces.
+        buffers: shared memory of observations, and of everything else.
     """
     _belong_to_parent()
     worker = _Worker(connection, index)
@@ -74,13 +74,13 @@ def serve(
         worker.answer_failure(0, error)
         return
     worker.answer(0, None)
-    with contextlib.suppress(EOFError, OSError):  # the training process is gone
+    with contextlib.suppress(EOFError, OSError):  # the training process has ended
         worker.serve()
     worker.slot.close()
 
 
 def scout(connection: Connection, index: int, make: Make) -> None:
-    """Makes an environment to describe it: shared memory is laid out before the workers start."""
+    """Describes an environment, so that shared memory can be allocated before workers start."""
     _belong_to_parent()
     worker = _Worker(connection, index)
     try:
@@ -95,7 +95,7 @@ def scout(connection: Connection, index: int, make: Make) -> None:
 
 
 class _Worker:
-    """A slot, its part of the shared memory, and the pipe."""
+    """A slot, its shared memory, and the pipe."""
 
     def __init__(self, connection: Connection, index: int) -> None:
         self._connection = connection
@@ -113,7 +113,7 @@ class _Worker:
         self._terminated, self._truncated = shared["terminated"], shared["truncated"]
 
     def serve(self) -> None:
-        """Answers until it is asked to close."""
+        """Answers questions until it is closed."""
         while True:
             question, number = TOKEN.unpack(self._connection.recv_bytes())
             if question == CLOSE:
@@ -128,7 +128,7 @@ class _Worker:
 
     def _step(self) -> dict[str, Any] | None:
         self._clock.steps += 1
-        (action,) = self._actions.copy()  # the environment's own, to keep or to change
+        (action,) = self._actions.copy()  # a copy that the environment may keep or modify
         index = self._index
         (
             self._rewards[index],
@@ -155,19 +155,19 @@ class _Worker:
         return _that_travels(self.slot.begin(seed)) or None
 
     def answer(self, number: int, told: Any) -> None:
-        """Says that it is done, and what there is to tell."""
+        """Sends that a question is done, with an object if there is one."""
         self._connection.send_bytes(TOKEN.pack(DONE if told is None else TOLD, number))
         if told is not None:
             self._connection.send(told)
 
     def answer_failure(self, number: int, error: BaseException) -> None:
-        """Says what went wrong."""
+        """Sends an error."""
         self._connection.send_bytes(TOKEN.pack(FAILED, number))
         self._connection.send((in_one_line(error), f"\n{traceback.format_exc()}"))
 
 
 def _that_travels(info: Any) -> Any:
-    """Leaves out of an info what cannot be sent to another process."""
+    """Drops entries of an info that cannot be sent to another process."""
     try:
         ForkingPickler.dumps(info)
     except Exception:
@@ -186,8 +186,8 @@ def _travels(*values: Any) -> bool:
 
 
 def _use_one_thread() -> None:
-    """Keeps one worker per core from becoming many threads per core."""
-    if os.environ.get("OMP_NUM_THREADS") != "1":  # somebody else's fork server
+    """Limits the process to one thread, as there may be one worker per core."""
+    if os.environ.get("OMP_NUM_THREADS") != "1":  # a fork server that was started elsewhere
         from threadpoolctl import threadpool_limits
 
         threadpool_limits(1)
@@ -196,18 +196,18 @@ def _use_one_thread() -> None:
 
 
 def _belong_to_parent() -> None:
-    """Leaves signals to the training process, and sees to it that a worker does not outlive it.
+    """Ignores signals, and ends the worker when the training process ends.
 
-    One that waits for questions notices its end by itself; one in the midst of a step does not.
+    A worker that waits for questions notices that end by itself; one in a step does not.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group: one decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group
         signal.signal(number, signal.SIG_IGN)
     parent = parent_process()
     if parent is None:
         return
     if sys.platform == "linux":
-        # The kernel sends SIGIO, which kills, when the other end of the pipe is gone: not even an
-        # environment that never lets Python run again is left behind.
+        # The kernel sends SIGIO, which kills the process, when the other end of the pipe closes.
+        # This works even if the environment never returns to Python.
         import fcntl
 
         fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())

@@ -1,6 +1,6 @@
-"""One place among environments that step together: an environment that always goes on.
+"""A slot of a vector environment: one environment that resets itself.
 
-The same code runs in the training process and in worker processes, so both behave alike.
+The same code runs in the training process and in worker processes.
 """
 
 import contextlib
@@ -26,15 +26,15 @@ Spaces = tuple[Space[Any], Space[Any]]  # of observations and of actions
 
 
 FAILURES = (Exception, SystemExit)
-"""What an environment may raise without taking the process with it."""
+"""Exceptions of an environment that are handled as its failure."""
 
 
 class RemoteTraceback(Exception):
-    """The traceback of another process, as text."""
+    """Traceback of another process, as text."""
 
 
 class RemoteFailure(Exception):
-    """An exception of another process; its text is that of `in_one_line`."""
+    """Exception of another process, with the text of `in_one_line`."""
 
 
 _LEAST = -LARGEST
@@ -42,7 +42,7 @@ _LEAST = -LARGEST
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What is the same of all environments that step together."""
+    """What all environments of a vector environment have in common."""
 
     spaces: Spaces
     metadata: dict[str, Any]
@@ -51,10 +51,10 @@ class Description:
 
 
 class Slot:
-    """Steps one environment, resets it in the step after an end, and can make it again.
+    """Steps one environment, resets it in the step after an episode's end, and can make it again.
 
     Attributes:
-        environment: with its wrappers.
+        environment: the environment with its wrappers.
         is_over: whether the episode has ended, so that the next step resets.
     """
 
@@ -71,30 +71,30 @@ class Slot:
         self._seed: int | None = None
         self._return = 0.0
         self.is_over = False
-        # Of the recorded reset: what it found, whether it had the seed, and when it was.
+        # The recorded reset: memories before it, whether it was seeded, and its step.
         self._found: dict[str, Any] = {}
         self._was_seeded = False
         self._recorded_at = 0
 
     def join(self, batch: ObservationBatch, index: int, clock: Clock) -> None:
-        """Says which row of a batch the observations go to, and who counts the steps."""
+        """Sets the batch row for observations, and the step counter."""
         self._row, self._write = batch.row(index), batch.writer(index)
         self._clock = clock
 
     def remake(self) -> None:
-        """Makes the environment anew, unless it is."""
+        """Makes the environment again, unless it is new."""
         if self._is_untouched:
             return
         self.close()
         self._take(self._make())
 
     def begin(self, seed: int | None, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Starts from a seed (None: goes on with the generators there are); returns the info.
+        """Resets with a seed (None: with the current generators); returns the info.
 
         Spaces are seeded too, as environments and wrappers may sample from them.
 
         Args:
-            found: memories to set first, as the reset of a snapshot found them.
+            found: memories to restore first, from before the reset of a snapshot.
         """
         if seed is not None:
             self._seed = seed
@@ -103,7 +103,7 @@ class Slot:
                 layer.observation_space.seed(seed)
         self._memories.find()
         if found is None and seed is not None:
-            found = self._as_made  # generators that no seed reaches: a wrapper's own
+            found = self._as_made  # for generators that are not seeded, such as a wrapper's
         if found is not None:
             self._memories.write(found)
         self._record(was_seeded=seed is not None)
@@ -125,7 +125,7 @@ class Slot:
         return info
 
     def step(self, action: Any) -> Outcome:
-        """Steps or, after an end, resets. The observation goes into its row."""
+        """Steps or, after an episode's end, resets; writes the observation into its row."""
         if self.is_over:
             if self._clock.steps - self._recorded_at >= RECORDED_STEPS:
                 self._record(was_seeded=False)
@@ -135,7 +135,7 @@ class Slot:
         if type(reward) is not float:
             reward = as_number(reward)
         total = self._return + reward
-        if not _LEAST <= total <= LARGEST:  # which also says whether the reward is finite
+        if not _LEAST <= total <= LARGEST:  # also checks that the reward is finite
             raise ValueError(f"the reward is {not_finite(reward)}")
         self._return = total
         if terminated or truncated:
@@ -144,9 +144,9 @@ class Slot:
         return reward, False, False, info
 
     def snapshot(self) -> Snapshot:
-        """Says in plain numbers and texts what to play again, and what must come out.
+        """Returns JSON values: the recorded reset, and the expected result of a replay.
 
-        The steps since the recorded reset are to be played; their actions are kept elsewhere.
+        The steps since the recorded reset are to be replayed; the journal has their actions.
         """
         self._memories.find()
         observation = 0
@@ -164,7 +164,7 @@ class Slot:
         }
 
     def restore(self, snapshot: Snapshot, actions: Sequence[Any] | Array) -> bool:
-        """Plays the steps of a snapshot again; tells whether all came out as it says."""
+        """Replays the steps of a snapshot; returns whether the result is as expected."""
         self.remake()
         found = decoded(snapshot["found"])
         if snapshot["was_seeded"]:
@@ -174,13 +174,13 @@ class Slot:
             self.begin(None, found)
         for action in actions:
             self.step(action)
-        self._recorded_at -= len(actions)  # the clock stood still
+        self._recorded_at -= len(actions)  # the clock did not advance in the replay
         outcome = ("steps", "is_over", "return", "observation", "memories")
         again = self.snapshot()
         return all(again[name] == snapshot[name] for name in outcome)
 
     def raw_episode(self) -> tuple[float, int]:
-        """Returns the raw return and length so far of an episode counted below the wrappers."""
+        """Returns raw return and length of the unfinished episode, recorded below the wrappers."""
         statistics = raw_statistics(self.environment)
         assert statistics is not None
         return float(statistics.episode_returns), int(statistics.episode_lengths)
@@ -190,13 +190,13 @@ class Slot:
         self.is_over = True
 
     def close(self) -> None:
-        """Closes the environment, whatever it says to that."""
+        """Closes the environment, ignoring its errors."""
         with contextlib.suppress(*FAILURES):
             self.environment.close()
 
 
 def _own_spaces(environment: Environment) -> None:
-    """Gives an environment spaces of its own: a class's or a module's are shared, and draw."""
+    """Copies the spaces: those of a class or a module are shared, with their random state."""
     bare = environment.unwrapped
     for name in ("action_space", "observation_space"):
         space = inspect.getattr_static(bare, name, None)
@@ -208,7 +208,7 @@ def _own_spaces(environment: Environment) -> None:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Names an exception, whether it has a message or not."""
+    """Formats an exception in one line."""
     if isinstance(error, RemoteFailure):
         return str(error)
     message = " ".join(str(error).split())
@@ -216,7 +216,7 @@ def in_one_line(error: BaseException) -> str:
 
 
 def check_same_spaces(expected: Spaces, found: Spaces, index: int) -> None:
-    """Refuses an environment that does not fit the batch.
+    """Refuses an environment whose spaces differ from the others'.
 
     Raises:
         RuntimeError: names what differs.
@@ -229,7 +229,7 @@ def check_same_spaces(expected: Spaces, found: Spaces, index: int) -> None:
 
 
 def describe(environment: Environment) -> Description:
-    """Says what a vector environment has to know of those it is made of."""
+    """Returns the description of an environment."""
     return Description(
         spaces=spaces_of(environment),
         metadata=dict(environment.metadata),

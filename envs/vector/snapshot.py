@@ -1,7 +1,7 @@
-"""What must be kept of an environment so that its episode can be played again to where it stands.
+"""Records what is needed to replay an environment's current episode.
 
-An environment's own state is out of reach. Its random generators are not: with their states before
-the last reset and the actions since, the same episode follows.
+An environment's state cannot be saved in general, but its random generators can. Their states
+before the last reset, and the actions since, reproduce the episode.
 """
 
 import base64
@@ -22,21 +22,21 @@ Environment = gymnasium.Env[Any, Any]
 States = dict[str, Any]  # by path from the outermost wrapper
 
 MAX_LOGGED_STEPS = 100_000
-"""Steps that are kept for being played again; a longer episode cannot be restored."""
+"""Actions kept for replaying; a longer episode cannot be restored."""
 
 RECORDED_STEPS = 200
-"""Resets sooner than so many steps after a recorded one are not recorded: it takes microseconds."""
+"""Steps after a recorded reset in which further ones are not recorded: recording takes time."""
 
 _MIN_ROWS = 1024
-_MAX_OBJECTS = 20_000  # looked at in search of random generators
-_MAX_LENGTH = 256  # of lists and dictionaries that are searched: longer ones hold data
+_MAX_OBJECTS = 20_000  # limit of the search for random generators
+_MAX_LENGTH = 256  # longer lists and dictionaries are not searched: they hold data
 _NUMPY_GENERATOR = np.random.Generator
 _GENERATORS = (_NUMPY_GENERATOR, np.random.RandomState, random.Random)
 _LEAVES = (str, bytes, int, float, complex, np.ndarray, np.generic, type, types.ModuleType)
 
 
 def layers(environment: Environment) -> Iterator[Environment]:
-    """Goes through the wrappers to the environment itself, from the outside in."""
+    """Yields the wrappers and the environment, outermost first."""
     while isinstance(environment, gymnasium.Wrapper):
         yield environment
         environment = environment.env
@@ -44,11 +44,11 @@ def layers(environment: Environment) -> Iterator[Environment]:
 
 
 class Memories:
-    """What outlives an environment's episodes: random generators and what layers say themselves.
+    """State that persists across episodes: random generators, and `state_dict()` of layers.
 
-    Generators are found in the attributes of the environment, its wrappers and all they refer to.
-    A layer (environment or wrapper) that remembers more from episode to episode can offer
-    `state_dict()` and `load_state_dict(state)`, with a state that JSON can hold.
+    Generators are found in the attributes of the environment, its wrappers and all objects they
+    refer to. A layer (environment or wrapper) with further state across episodes can have
+    `state_dict()` and `load_state_dict(state)`, with JSON values.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -61,7 +61,7 @@ class Memories:
         self.find()
 
     def find(self) -> None:
-        """Looks for generators anew: some appear with the first reset."""
+        """Searches for generators again: some are created by the first reset."""
         self._holders = list(_generators_in(self._environment))
 
     def read(self) -> States:
@@ -75,7 +75,7 @@ class Memories:
         return states
 
     def write(self, states: Mapping[str, Any]) -> None:
-        """Sets what `read` gave, as far as there is a place for it."""
+        """Restores the states of `read`, as far as they exist."""
         for path, holder, key in self._holders:
             if states.get(path) is not None:
                 _set_state(holder[key], states[path])
@@ -85,7 +85,7 @@ class Memories:
 
 
 def _plain(state: Any) -> Any:
-    """Copies a state that JSON can hold; None stands for any other."""
+    """Copies a JSON state; None if it is not JSON."""
     try:
         return json.loads(json.dumps(state))
     except (TypeError, ValueError):
@@ -93,7 +93,7 @@ def _plain(state: Any) -> Any:
 
 
 def _generators_in(root: object) -> Iterator[tuple[str, Any, Any]]:
-    """Finds each generator once, nearest first: its path, and the container and key it is at."""
+    """Yields each generator once, nearest first: its path, its container and its key."""
     seen = {id(root)}
     waiting = deque([("", root)])
     budget = _MAX_OBJECTS
@@ -113,7 +113,7 @@ def _generators_in(root: object) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _contents(owner: Any) -> list[tuple[str, Any, Any]]:
-    """Lists what an object refers to: a name, and a container and key that hold it."""
+    """Lists an object's references: a name, the container and the key."""
     if isinstance(owner, dict):
         held: Any = owner
     elif isinstance(owner, list | tuple | deque):
@@ -163,7 +163,7 @@ def _set_state(generator: Any, state: Any) -> None:
 
 
 def encoded(value: Any) -> Any:
-    """Writes states and arrays as JSON can hold them; exact."""
+    """Converts states and arrays to JSON values, exactly."""
     if isinstance(value, np.ndarray):
         data = base64.b64encode(value.tobytes()).decode()  # bytes do not depend on strides
         return {"__array__": data, "dtype": value.dtype.str, "shape": list(value.shape)}
@@ -175,7 +175,7 @@ def encoded(value: Any) -> Any:
 
 
 def decoded(value: Any) -> Any:
-    """Reads what `encoded` wrote; tuples come back as lists."""
+    """Inverse of `encoded`; tuples become lists."""
     if isinstance(value, dict) and "__array__" in value:
         flat = np.frombuffer(base64.b64decode(value["__array__"]), np.dtype(value["dtype"]))
         return flat.reshape(value["shape"]).copy()
@@ -185,14 +185,14 @@ def decoded(value: Any) -> Any:
 
 
 class Clock:
-    """Counts the steps of environments that step together."""
+    """Step counter of a vector environment."""
 
     def __init__(self) -> None:
         self.steps = 0
 
 
 class Journal:
-    """The latest actions of all environments, as many as may have to be played again.
+    """The latest actions of all environments, as many as a replay may need.
 
     Attributes:
         clock: counts the actions of one environment.
@@ -202,11 +202,11 @@ class Journal:
         self.clock = Clock()
         self._kind = action_shape, dtype  # of one environment's action
         self._rows: deque[npt.NDArray[Any]] = deque(maxlen=MAX_LOGGED_STEPS)
-        self._crowd = _MIN_ROWS  # rows at which those are dropped that nobody needs any more
-        self._starts = np.zeros(num_envs, np.int64)  # the steps at which episodes began
+        self._crowd = _MIN_ROWS  # number of rows at which unneeded ones are dropped
+        self._starts = np.zeros(num_envs, np.int64)  # steps at which episodes started
 
     def add(self, actions: npt.NDArray[Any]) -> None:
-        """Writes down the actions of a step; numbers cannot be changed by who gets them later."""
+        """Records the actions of a step; copies those that environments might modify."""
         self._rows.append(actions if actions.ndim == 1 else actions.copy())
         self.clock.steps += 1
         if len(self._rows) > self._crowd:
@@ -216,15 +216,15 @@ class Journal:
             self._crowd = max(_MIN_ROWS, 2 * needed)
 
     def restart(self, environments: Any) -> None:
-        """Begins the episodes of these environments (an index or a mask) with the next action."""
+        """Starts the episodes of these environments (an index or a mask) with the next action."""
         self._starts[environments] = self.clock.steps
 
     def episode_steps(self, index: int) -> int:
-        """Counts the steps of an environment's episode."""
+        """Returns the length so far of an environment's episode."""
         return self.clock.steps - int(self._starts[index])
 
     def latest(self, index: int, count: int) -> npt.NDArray[Any] | None:
-        """Returns an environment's latest actions; None when that many are not kept."""
+        """Returns an environment's latest actions; None if fewer are kept."""
         if count > len(self._rows):
             return None
         first = len(self._rows) - count
@@ -232,7 +232,7 @@ class Journal:
         return np.array(rows, self._kind[1]).reshape(count, *self._kind[0])
 
     def replace(self, latest: Mapping[int, npt.NDArray[Any]], episode_steps: Sequence[int]) -> None:
-        """Takes up the latest actions of some environments; those of the others do not matter."""
+        """Restores the latest actions of some environments; those of others do not matter."""
         length = max((len(actions) for actions in latest.values()), default=0)
         rows = np.zeros((length, len(episode_steps), *self._kind[0]), self._kind[1])
         for index, actions in latest.items():

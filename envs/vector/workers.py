@@ -1,6 +1,6 @@
-"""Steps environments side by side, each in a process of its own.
+"""Vector environment with one worker process per environment.
 
-Pays for environments that take longer than about 0.1 ms for a step, if there are cores for them.
+Faster for environments that take more than about 0.1 ms per step, if there are enough cores.
 """
 
 import multiprocessing
@@ -28,8 +28,8 @@ from envs.vector.serving import (
 )
 from envs.vector.slot import Description, Make, RemoteFailure, Snapshot
 
-_MAKE_SECONDS = 300.0  # for making an environment, where steps have a limit
-_CLOSE_SECONDS = 2.0  # for closing all of them, before their processes are killed
+_MAKE_SECONDS = 300.0  # for making an environment, if there is a step timeout
+_CLOSE_SECONDS = 2.0  # for closing all environments, before processes are killed
 
 Answers = dict[int, Any]
 
@@ -37,9 +37,9 @@ Answers = dict[int, Any]
 class WorkerVectorEnv(SlotVectorEnv):
     """Steps environments in worker processes.
 
-    A worker that dies is noticed at once, one that hangs after `step_timeout` seconds; either is a
+    A worker that dies is noticed at once, one that hangs after `step_timeout` seconds. Either is a
     failure of its environment, which then gets a new process. Actions, observations, rewards and
-    flags are shared memory without a name, which nothing can leave behind.
+    flags are in anonymous shared memory, which is always freed.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class WorkerVectorEnv(SlotVectorEnv):
         """Starts the processes.
 
         Args:
-            makers: one for each environment, of things that a worker can import.
-            step_timeout: seconds that a step or a reset may take; None waits for ever.
+            makers: one per environment, importable in a worker.
+            step_timeout: most seconds of a step or a reset; None for no limit.
 
         Raises:
             ValueError: a maker cannot be sent to another process.
@@ -58,7 +58,7 @@ class WorkerVectorEnv(SlotVectorEnv):
         refuse_unsendable(makers[0])
         self._step_timeout = step_timeout
         self._workers: list[Worker] = []
-        # Not left to the end of the process, which would wait for workers that hang.
+        # Otherwise the process would wait for hanging workers at its end.
         self._finalizer = Finalize(self, _kill, (self._workers,), exitpriority=100)
         num_envs = len(makers)
         description = self._describe(makers[0])
@@ -80,7 +80,7 @@ class WorkerVectorEnv(SlotVectorEnv):
             raise
 
     def _describe(self, make: Make) -> Description:
-        """Makes an environment in a process that ends again: none of it ever runs in this one."""
+        """Describes an environment in a temporary process: none ever runs in this one."""
         worker = Worker(scout, (make,), 0)
         try:
             description: Description = _made(worker, 0, self._making())
@@ -105,7 +105,7 @@ class WorkerVectorEnv(SlotVectorEnv):
     def _ask(
         self, question: int, arguments: Mapping[int, Any], deadline: Deadline
     ) -> tuple[Answers, Failures]:
-        """Asks workers, all at once, and collects every answer before one is looked at."""
+        """Asks workers in parallel, and collects all answers before any is processed."""
         self._number += 1
         token = TOKEN.pack(question, self._number)
         for index, argument in arguments.items():
@@ -148,7 +148,7 @@ class WorkerVectorEnv(SlotVectorEnv):
         return self._shared["terminated"].copy(), self._shared["truncated"].copy(), failures
 
     def _remake(self, index: int, seed: int) -> BaseException | None:
-        """Makes an environment anew, in a new process where the old one is dead."""
+        """Makes an environment again, in a new process if the old one is dead."""
         try:
             if self._workers[index].is_lost:
                 self._workers[index] = self._started(index)
@@ -158,7 +158,7 @@ class WorkerVectorEnv(SlotVectorEnv):
                 _, failures = self._ask(REMAKE, {index: None}, self._making())
             if not failures:
                 _, failures = self._ask(BEGIN, {index: (seed,)}, Deadline(self._step_timeout))
-        except (RemoteFailure, RuntimeError) as error:  # WorkerLost, or it cannot be started
+        except (RemoteFailure, RuntimeError) as error:  # WorkerLost, or the process cannot start
             return error
         return failures.get(index)
 
@@ -168,7 +168,7 @@ class WorkerVectorEnv(SlotVectorEnv):
         return [answers.get(index) for index in arguments]
 
     def raw_episodes(self, indices: Iterable[int]) -> dict[int, tuple[float, int]]:
-        """Asks for raw returns and lengths so far."""
+        """Returns raw returns and lengths of unfinished episodes."""
         return self._ask(RAW_EPISODE, dict.fromkeys(indices), Deadline(self._step_timeout))[0]
 
     def _can_replay(self) -> bool:
@@ -185,7 +185,7 @@ class WorkerVectorEnv(SlotVectorEnv):
         return {index for index, is_exact in answers.items() if is_exact}
 
     def close_extras(self) -> None:
-        """Closes every environment, or kills its process; takes a few seconds at most."""
+        """Closes every environment, or kills its process, within a few seconds."""
         for worker in self._workers:
             worker.ask_to_close()
         deadline = Deadline(_CLOSE_SECONDS)
@@ -195,17 +195,17 @@ class WorkerVectorEnv(SlotVectorEnv):
 
 
 def _made(worker: Worker, index: int, deadline: Deadline) -> Any:
-    """Waits for a worker to have made its environment; returns what it tells.
+    """Waits until a worker has made its environment; returns its answer.
 
     Raises:
-        ValueError: it said so.
-        RuntimeError: it said so or anything else.
+        ValueError: the worker raised it.
+        RuntimeError: the worker raised it or any other error.
     """
     try:
         return worker.answer(0, deadline)
     except (RemoteFailure, WorkerLost) as error:
         kind, _, text = str(error).partition(": ")
-        for known in (ValueError, RuntimeError):  # as if it had been made in this process
+        for known in (ValueError, RuntimeError):  # as if raised in this process
             if isinstance(error, RemoteFailure) and kind == known.__name__:
                 raise known(text) from error
         raise RuntimeError(f"environment {index} cannot be made: {error}") from error
@@ -217,10 +217,10 @@ def _kill(workers: list[Worker]) -> None:
 
 
 def refuse_unsendable(make: Make) -> None:
-    """Refuses what cannot be sent to a worker process.
+    """Refuses a maker that cannot be sent to a worker process.
 
     Raises:
-        ValueError: names it and the remedy.
+        ValueError: names the maker and the fix.
     """
     try:
         ForkingPickler.dumps(make)

@@ -1,7 +1,7 @@
-"""Wrappers that add to what an agent observes or a run records, or bring it into another form.
+"""Wrappers that convert or extend observations, actions and rewards, or record statistics.
 
-Those that hide something are in `envs.wrappers.pomdp`. Each returns new arrays and dictionaries at
-every call, whatever the environment below it does.
+Wrappers that hide something are in `envs.wrappers.pomdp`. All return new arrays and dictionaries at
+every call.
 """
 
 import copy
@@ -29,11 +29,11 @@ from envs.spaces import (
 Environment = gymnasium.Env[Any, Any]
 
 _OBSERVATION = "observation"
-"""Name of what an environment shows, where it becomes a part beside previous inputs."""
+"""Name of the environment's observation as a part beside previous inputs."""
 
 
 class FlatObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Shows a nested Dict or Tuple observation as one Dict without nesting.
+    """Flattens a nested Dict or Tuple observation to one Dict.
 
     The names of its parts are paths: `goal/position`, and `0`, `1`, ... for the items of a Tuple.
     """
@@ -45,15 +45,15 @@ class FlatObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstru
         self._names = tuple(self.observation_space.spaces)
 
     def observation(self, observation: Any) -> dict[str, Any]:
-        """Takes the observation apart, into copies."""
+        """Returns the flattened observation, with copies of its parts."""
         parts = flatten_observation(observation, self._names)
         return {name: copy.copy(part) for name, part in parts.items()}
 
 
 class ArrayAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Hands an action without dimensions on as the array that its space holds.
+    """Converts a scalar action to an array, for spaces of shape ().
 
-    Picked out of a batch it is a bare number, which such a space refuses or warns of.
+    An element of a batch is a number, which such a space refuses or warns of.
     """
 
     def __init__(self, env: Environment) -> None:
@@ -61,15 +61,15 @@ class ArrayAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArgs)
         super().__init__(env)
 
     def action(self, action: Any) -> npt.NDArray[Any]:
-        """Makes an array of shape () of a number."""
+        """Returns an array of shape ()."""
         return np.asarray(action)
 
 
 def adapted(env: Environment) -> Environment:
-    """Brings spaces into the forms that agents work with; most need nothing.
+    """Adapts an environment's spaces to those that agents support, if necessary.
 
     Raises:
-        ValueError: the parts of an observation have names that cannot be used.
+        ValueError: names of observation parts cannot be used.
     """
     if isinstance(env.observation_space, spaces.Dict | spaces.Tuple):
         try:
@@ -85,10 +85,10 @@ def adapted(env: Environment) -> Environment:
 
 
 class ScaleReward(gymnasium.RewardWrapper[Any, Any], RecordConstructorArgs):
-    """Multiplies rewards by a factor; what is reported of an episode stays raw.
+    """Multiplies rewards by a factor; reported episode returns stay raw.
 
     Args:
-        factor: above 0, so that good stays good.
+        factor: greater than 0.
     """
 
     def __init__(self, env: Environment, *, factor: float) -> None:
@@ -102,12 +102,12 @@ class ScaleReward(gymnasium.RewardWrapper[Any, Any], RecordConstructorArgs):
 
 
 class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Adds the previous action and reward, for agents that must infer their task.
+    """Adds the previous action and reward to observations, for agents that must infer their task.
 
-    They are float32 vectors: identifiers one-hot, Box actions as this environment received them. An
-    episode opens with zeros in both places. A Dict observation gets the parts `previous_action` and
-    `previous_reward`; so does an image, a grid or intensities, which become the part `observation`;
-    any other becomes one vector `[observation, action, reward]`.
+    They are float32 vectors: identifiers one-hot, Box actions as this environment received them.
+    Both are zeros at the start of an episode. A Dict observation gets the parts `previous_action`
+    and `previous_reward`. An image, a grid or intensities become the part `observation` of such a
+    Dict. Any other observation becomes one vector `[observation, action, reward]`.
 
     Source: Duan et al. (2016), RL^2, arXiv:1611.02779, section 2.2.
     """
@@ -120,7 +120,7 @@ class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
         self._added: dict[str, spaces.Box] = {}
         if action:
             low, high = _flat_bounds(env.action_space)
-            low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)  # zeros must fit
+            low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)  # must include zero
             self._added["previous_action"] = spaces.Box(low, high, dtype=np.float32)
         if reward:
             self._added["previous_reward"] = spaces.Box(-np.inf, np.inf, (1,), np.float32)
@@ -147,16 +147,16 @@ class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Opens an episode, which has no previous action or reward: zeros."""
+        """Starts an episode, with zeros as previous action and reward."""
         observation, info = self.env.reset(seed=seed, options=options)
         zeros = {name: np.zeros(box.shape, np.float32) for name, box in self._added.items()}
         return self._joined(observation, zeros), info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Steps, then shows what was done and what it brought."""
+        """Steps, and adds the action and the reward."""
         added = {}
         if "previous_action" in self._added:
-            # Encoded first: an environment may change the action's array in place.
+            # Encoded first, because an environment may modify the action in place.
             added["previous_action"] = _flat(self.env.action_space, action).astype(np.float32)
         observation, reward, terminated, truncated, info = self.env.step(action)
         if "previous_reward" in self._added:
@@ -173,7 +173,7 @@ class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
 
 
 def _loses_meaning_in_a_vector(space: gymnasium.Space[Any]) -> bool:
-    """Tell whether an observation is more than a row of numbers: an image, a grid, intensities."""
+    """Whether an observation is an image, a grid or intensities, not just a row of numbers."""
     is_array = isinstance(space, spaces.Box | spaces.MultiBinary)
     is_image = is_array and len(space.shape or ()) > 2
     return is_image or is_grid(space) or is_intensity(space)
@@ -187,22 +187,22 @@ def _flat_bounds(
     space: gymnasium.Space[Any],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     flat = flatten_space(space)
-    assert isinstance(flat, spaces.Box)  # true of every space that check_spaces admits
+    assert isinstance(flat, spaces.Box)  # true for all spaces that check_spaces accepts
     with np.errstate(over="ignore"):  # float64 bounds beyond float32 become infinite
         return flat.low.astype(np.float32), flat.high.astype(np.float32)
 
 
 class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
-    """Reports an episode as the environment gave it: `info["episode"]` has `r`, `l` steps, `t` s.
+    """Reports raw episode statistics: `info["episode"]` has return `r`, steps `l`, seconds `t`.
 
-    Put below the wrappers that change rewards. When one of them ends an episode early, Gymnasium's
-    own wrapper never reports it; this one does so in the `info` of the reset that follows.
+    It is placed below wrappers that change rewards. If one of them ends an episode early,
+    Gymnasium's wrapper never reports it; this one does, in the `info` of the next reset.
     """
 
     _is_unreported = False
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Steps and, at an episode's end, reports it."""
+        """Steps and reports the episode at its end."""
         observation, reward, terminated, truncated, info = super().step(action)
         self._is_unreported = not (terminated or truncated)
         return observation, reward, terminated, truncated, info
@@ -210,7 +210,7 @@ class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reports the episode that a wrapper above cut, unless a new seed abandoned it."""
+        """Reports an episode that an outer wrapper ended, unless there is a new seed."""
         elapsed = round(time.perf_counter() - self.episode_start_time, 6)
         cut = {"r": self.episode_returns, "l": self.episode_lengths, "t": elapsed}
         observation, info = super().reset(seed=seed, options=options)
@@ -221,7 +221,7 @@ class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
 
 
 def raw_statistics(environment: Environment) -> RawEpisodeStatistics | None:
-    """Finds what counts episodes below the user's wrappers; None where nothing does."""
+    """Returns the wrapper that records raw statistics below the user's wrappers; None without."""
     layer: Any = environment
     while isinstance(layer, gymnasium.Wrapper):
         if isinstance(layer, RawEpisodeStatistics):
@@ -231,5 +231,5 @@ def raw_statistics(environment: Environment) -> RawEpisodeStatistics | None:
 
 
 def counts_raw_returns(environments: VectorEnv[Any, Any, Any]) -> bool:
-    """Tells whether the environments report episodes counted below the user's wrappers."""
+    """Whether the environments report raw statistics, recorded below the user's wrappers."""
     return bool(getattr(environments.unwrapped, "has_raw_statistics", False))

@@ -1,4 +1,4 @@
-"""Shows the newest observations at once, oldest first."""
+"""Frame stacking."""
 
 import copy
 from collections.abc import Mapping
@@ -19,14 +19,13 @@ _MARK = "frame_stack"
 
 
 def frame_stacks(observation_space: gymnasium.Space[Any]) -> dict[str, int]:
-    """Tell which parts of an observation are stacks of frames, and of how many.
+    """Return the parts of an observation that are frame stacks, with their numbers of frames.
 
-    Every one of such a part's observations is the one before it without its oldest frame and with a
-    new one, or begins anew filled with one frame. A wrapper that makes anything else of a stack has
-    an `observation_space` of its own, which is not marked.
+    Each stack is the previous one without its oldest frame and with a new one, or repeats one
+    frame. A wrapper that changes a stack has its own `observation_space`, which is not marked.
 
     Args:
-        observation_space: of one environment. One without parts has the name "".
+        observation_space: of one environment. Without parts, the name is "".
     """
     parts: Mapping[str, gymnasium.Space[Any]] = {"": observation_space}
     if isinstance(observation_space, spaces.Dict):
@@ -35,22 +34,22 @@ def frame_stacks(observation_space: gymnasium.Space[Any]) -> dict[str, int]:
 
 
 def mark_stack(space: Frames, size: int) -> Frames:
-    """Have a space say that its first axis is a stack of frames; copies of it say so too."""
+    """Mark a space's first axis as a frame stack; copies keep the mark."""
     vars(space)[_MARK] = size
     return space
 
 
 class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Shows the last `size` observations as `[size, *frame]`, oldest first.
+    """Stacks the last `size` observations to `[size, *frame]`, oldest first.
 
-    Vectors, images and grids of codes can be stacked; a grid `(H, W)` gets an axis for its one
-    channel, `[size, H, W, 1]`. Of a Dict observation every such part is, the others pass. An
-    episode's first observation fills the stack. Unlike Gymnasium's `FrameStackObservation` this
-    copies every frame, so that an environment which reuses one array for all its observations is
-    stacked correctly too.
+    Vectors, images and grids of codes can be stacked; a grid `(H, W)` gets a channel axis,
+    `[size, H, W, 1]`. All such parts of a Dict observation are stacked, others are unchanged. An
+    episode's first observation fills the stack. Unlike Gymnasium's `FrameStackObservation`, this
+    copies every frame, so that environments which reuse one array for all observations are stacked
+    correctly too.
 
     Raises:
-        ValueError: there is nothing that can be stacked.
+        ValueError: nothing can be stacked.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], *, size: int) -> None:
@@ -75,7 +74,7 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Fills the stack with the first observation: nothing of the last episode remains."""
+        """Fills the stack with the first observation of the episode."""
         observation, info = self.env.reset(seed=seed, options=options)
         for name, frames in self._frames.items():
             frames[:] = self._newest(observation, name)

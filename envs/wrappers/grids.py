@@ -1,8 +1,7 @@
-"""MiniGrid's observations in forms that networks understand: codes one-hot, or drawn.
+"""Wrappers that convert MiniGrid's observations to codes or images.
 
-An observation of MiniGrid is a dictionary of a view, a direction and a mission in words. The view
-is no picture: its three channels hold the codes of object, colour and state, which mean nothing as
-numbers.
+A MiniGrid observation is a dictionary of a view, a direction and a mission in words. The view is
+not an image: its three channels are codes of object, colour and state, which are not numbers.
 """
 
 import importlib
@@ -20,15 +19,14 @@ _CHANNELS = ("OBJECT_TO_IDX", "COLOR_TO_IDX", "STATE_TO_IDX")
 
 
 class GridCodes(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Shows what the agent sees as a grid of codes `[width, height, 3]`, a `MultiDiscrete`.
+    """Returns the agent's view as a grid of codes `[width, height, 3]`, a `MultiDiscrete`.
 
     Args:
-        direction: whether the direction that the agent faces is shown too; the observation then
-            has the parts `image` and `direction`.
+        direction: whether to add the direction that the agent faces; the observation then has the
+            parts `image` and `direction`.
 
     Raises:
-        ValueError: the environment is none of MiniGrid's, or another wrapper made something else of
-            its view.
+        ValueError: the environment is not from MiniGrid, or another wrapper has changed its view.
     """
 
     def __init__(self, env: Environment, *, direction: bool) -> None:
@@ -47,7 +45,7 @@ class GridCodes(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorAr
             self.observation_space = spaces.Dict({"image": image, "direction": facing})
 
     def observation(self, observation: Any) -> Any:
-        """Keeps the codes, in an array of their own."""
+        """Returns a copy of the codes."""
         codes: npt.NDArray[np.uint8] = np.array(observation["image"], np.uint8)
         if self._shows_direction:
             return {"image": codes, "direction": np.int64(observation["direction"])}
@@ -55,13 +53,13 @@ class GridCodes(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorAr
 
 
 class GridPixels(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Shows what the agent sees as a picture in colour, `[height, width, 3]`.
+    """Returns the agent's view as a colour image, `[height, width, 3]`.
 
     Args:
-        tile_size: pixels of a cell's side.
+        tile_size: side of a cell in pixels.
 
     Raises:
-        ValueError: the environment is none of MiniGrid's.
+        ValueError: the environment is not from MiniGrid.
     """
 
     def __init__(self, env: Environment, *, tile_size: int) -> None:
@@ -73,16 +71,16 @@ class GridPixels(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorA
         self.observation_space = spaces.Box(0, 255, shape, np.uint8)
 
     def observation(self, observation: Any) -> npt.NDArray[np.uint8]:
-        """Draws the view."""
+        """Renders the view."""
         draw = self.unwrapped.get_frame  # type: ignore[attr-defined]
         return np.array(draw(tile_size=self._tile_size, agent_pov=True), np.uint8)
 
 
 def _view(env: Environment, wrapper: str) -> spaces.Box:
-    """Finds the space of the view.
+    """Returns the space of the view.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such space.
     """
     space = env.observation_space
     view = space.spaces.get("image") if isinstance(space, spaces.Dict) else None
@@ -94,5 +92,5 @@ def _view(env: Environment, wrapper: str) -> spaces.Box:
 
 
 def is_minigrid(env: Environment) -> bool:
-    """Tells whether an environment is one of MiniGrid's, without importing it."""
+    """Whether an environment is from MiniGrid, without importing MiniGrid."""
     return any(kind.__name__ == "MiniGridEnv" for kind in type(env.unwrapped).__mro__)

@@ -1,4 +1,4 @@
-"""Wrappers that hide part of an observation, so that acting well takes memory."""
+"""Wrappers that make environments partially observable."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from gymnasium.utils import RecordConstructorArgs
 
 from envs.spaces import one_line
 
-# Where the velocities are, by the environment's name without its version.
+# Indices of the velocities, by the environment's name without version.
 _VELOCITIES: dict[str, tuple[int, ...]] = {
     "Acrobot": (4, 5),
     "CartPole": (1, 3),
@@ -24,17 +24,17 @@ _VELOCITIES: dict[str, tuple[int, ...]] = {
 
 
 class MaskVelocity(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Zeroes the velocities: where things are going must be remembered from where they were.
+    """Sets velocities to zero: they must be inferred from previous positions.
 
     The vector keeps its size, so the same network fits with and without the mask.
 
     Args:
-        dimensions: indices to zero; null takes the known ones of the environment's id.
+        dimensions: indices to set to zero; null for the known ones of the environment's id.
 
     Raises:
         ValueError: the environment is not known, or the indices do not fit its observation.
 
-    Source: the zoo of stable-baselines3, `MaskVelocityWrapper`.
+        Source: RL Baselines3 Zoo, `MaskVelocityWrapper`.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], *, dimensions: Sequence[int] | None) -> None:
@@ -54,7 +54,7 @@ class MaskVelocity(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructo
         self.observation_space = spaces.Box(low, high, dtype=space.dtype.type)
 
     def observation(self, observation: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Hides in a copy: the environment may go on from the array it returned."""
+        """Masks a copy, as the environment may still use its array."""
         masked = np.array(observation)
         masked[self._hidden] = 0
         return masked

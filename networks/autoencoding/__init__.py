@@ -1,4 +1,4 @@
-"""Autoencoders, decoders and the auxiliary losses made of them."""
+"""Autoencoders, decoders and auxiliary losses."""
 
 from networks.autoencoding.autoencoder import Encoder
 from networks.autoencoding.decoders import ConvolutionalDecoder, DenseDecoder

@@ -1,4 +1,4 @@
-"""Autoencoders: an extractor that makes small latents, and what trains it without rewards."""
+"""Autoencoders: encoders as feature extractors, and their training without rewards."""
 
 import torch
 from jaxtyping import Float
@@ -15,14 +15,14 @@ from networks.observations import Observations, Shape
 
 
 class Encoder(nn.Module):
-    """Any extractor, then a linear layer to a latent of chosen size: the features.
+    """An extractor and a linear layer to a latent, whose values are the features.
 
-    Also of a variational autoencoder, whose mean they are: features are never drawn.
+    In a variational autoencoder the features are the mean of the latent: they are never sampled.
 
     Args:
-        encoder: an extractor of the same observations.
+        encoder: extractor of the observations.
         encoder_size: number of its features.
-        gain: of the linear layer's weights.
+        gain: initialisation gain of the linear layer.
     """
 
     def __init__(
@@ -34,7 +34,6 @@ class Encoder(nn.Module):
         initialization: str,
         gain: float,
     ) -> None:
-        """Add the linear layer."""
         super().__init__()
         self.encoder = encoder
         self.encoder_size, self.output_size = encoder_size, latent_size
@@ -47,7 +46,7 @@ class Encoder(nn.Module):
         return latents
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
-        """Tell the layers, the latent last."""
+        """Return the layers, the latent last."""
         return outline_of(self.encoder, shape, part).then(self.output_size)
 
     def mirror(self) -> RowFunction | None:
@@ -57,19 +56,19 @@ class Encoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """An encoder and a decoder that are trained together to say again what was observed.
+    """An encoder and a decoder, trained together to reconstruct observations.
 
         loss = reconstruction(decode(z), rows) + beta / count KL(N(mu, sigma^2) || N(0, 1))
 
-    Without `variational` z is the latent itself and there is no second term. Reconstruction is a
-    mean over the `count` numbers, truth values and identifiers of an observation; so is the KL,
-    which makes beta = 1 the evidence lower bound, whatever the image's size (of squared errors:
-    with variance 1/2).
+    Without `variational`, z is the latent itself and there is no second term. The reconstruction
+    error is a mean over the `count` numbers, booleans and identifiers of an observation. The KL is
+    divided by `count` too, so that beta = 1 is the evidence lower bound for every image size (for
+    squared errors, with variance 1/2).
 
     Args:
         decoder: makes the decoder of each part; None mirrors the encoder.
-        noise: disturbs what the encoder reads, not what is to be said again; 0 for none.
-        variational: draw z from a Gaussian whose mean is the latent.
+        noise: corrupts the encoder's input but not the target; 0 for none.
+        variational: sample z from a Gaussian whose mean is the latent.
         beta: weight of the KL.
 
     Source: Vincent et al. (2008) for noise; Kingma & Welling (2014), arXiv:1312.6114; Higgins et
@@ -86,7 +85,6 @@ class Autoencoder(nn.Module):
         variational: bool,
         beta: float,
     ) -> None:
-        """Build the decoder, and the head of log-variances, which starts at variance 1."""
         super().__init__()
         self.encoder = encoder
         self.decoder = ObservationDecoder(
@@ -104,10 +102,10 @@ class Autoencoder(nn.Module):
     def loss(
         self, rows: Observations, generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-        """Return the loss on a batch, and what it is made of.
+        """Return the loss on a batch and its terms.
 
         Args:
-            generator: of noise and latents; None for PyTorch's own.
+            generator: of noise and latents; None for PyTorch's default.
         """
         read = self.decoder.corrupt(rows, self.noise, generator) if self.noise else rows
         hidden = self.encoder.encoder(read)
@@ -126,11 +124,11 @@ class Autoencoder(nn.Module):
         return loss, {name: metric.detach() for name, metric in metrics.items()}
 
     def reconstruct(self, rows: Observations) -> Observations:
-        """Say again what was observed, by the mean latent and without noise, in the rows' units."""
+        """Reconstruct rows from the mean latent, without noise, in the units of the rows."""
         return self.decoder.expectation(self.decoder(self.encoder(rows)))
 
     def pictures(self, rows: Observations) -> dict[str, Tensor]:
-        """Draw the images among an observation's parts, see `ObservationDecoder.pictures`."""
+        """Draw image parts and their reconstructions, see `ObservationDecoder.pictures`."""
         return self.decoder.pictures(self.decoder(self.encoder(rows)), rows)
 
     def squared_error(self, rows: Observations) -> Float[Tensor, " N"]:

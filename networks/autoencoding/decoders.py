@@ -1,6 +1,6 @@
-"""Decoders: from features back to the rows of one part of an observation.
+"""Decoders: from features to the rows of one part of an observation.
 
-What their outputs mean is the business of `networks.autoencoding.reconstruction`.
+`networks.autoencoding.reconstruction` interprets their outputs.
 """
 
 import math
@@ -22,13 +22,13 @@ DecoderFactory = Callable[[int, Shape], nn.Module]
 
 
 class DenseDecoder(nn.Module):
-    """Fully connected layers, then a linear one to every number of the output.
+    """Fully connected layers, then a linear layer to the output.
 
     Args:
         input_size: number of features.
-        output_shape: of one row to make.
-        hidden_sizes: widths between; empty is one linear map.
-        gain: of the hidden layers' weights; the output's is 1.
+        output_shape: shape of one decoded row.
+        hidden_sizes: widths of the hidden layers; empty for a single linear layer.
+        gain: initialisation gain of the hidden layers; the output layer's is 1.
     """
 
     def __init__(
@@ -41,7 +41,6 @@ class DenseDecoder(nn.Module):
         initialization: str,
         gain: float,
     ) -> None:
-        """Build and draw the layers."""
         super().__init__()
         self.hidden = MLP(
             (input_size,),
@@ -62,13 +61,13 @@ class DenseDecoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """Fully connected layers, then transposed convolutions from map to map, up to the image.
+    """Fully connected layers, then transposed convolutions up to the image.
 
     Args:
-        front: how the encoder reads the rows as an image; they are written the same way.
-        maps: the image, then ever smaller maps, as the encoder makes them.
-        hidden_sizes: widths between the features and the smallest map. Features that are that map
-            already are taken as they are.
+        front: the encoder's conversion of rows to images; its layout is also that of the output.
+        maps: shape of the image, then of the encoder's feature maps.
+        hidden_sizes: widths between the features and the smallest map. If both have the same size,
+            the features are used as the map.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class ImageDecoder(nn.Module):
         hidden_sizes: Sequence[int],
         activation: str,
     ) -> None:
-        """Build the layers, with PyTorch's own draw of weights."""
+        """Build the layers with PyTorch's default initialisation."""
         super().__init__()
         self.front = front
         self.output_shape, self._smallest = tuple(output_shape), maps[-1]
@@ -98,7 +97,7 @@ class ImageDecoder(nn.Module):
         self.convolutions = nn.Sequential(*steps[:-1])
 
     def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N *O"]:
-        """Draw an image for each row of features, in the layout of the observations."""
+        """Decode an image from each row of features, in the layout of the observations."""
         dense: Tensor = self.dense(features)
         maps = dense.unflatten(1, self._smallest)
         images: Tensor = self.convolutions(maps.contiguous(memory_format=torch.channels_last))
@@ -109,15 +108,15 @@ class ImageDecoder(nn.Module):
 
 
 class ConvolutionalDecoder(nn.Module):
-    """A decoder of images whose maps are chosen: each twice as large as the one before.
+    """Decoder of images with configured feature maps, each twice as large as the one before.
 
     Args:
-        filters: of each map on the way, the smallest first.
-        hidden_sizes: widths of fully connected layers before them.
-        layout: where the image has its channels: auto | hwc | chw.
+        filters: of each map, the smallest map first.
+        hidden_sizes: widths of the fully connected layers before them.
+        layout: position of the image's channels: auto | hwc | chw.
 
     Raises:
-        ValueError: what is to be decoded is no image.
+        ValueError: the output is not an image.
     """
 
     def __init__(
@@ -130,7 +129,6 @@ class ConvolutionalDecoder(nn.Module):
         activation: str,
         layout: Layout,
     ) -> None:
-        """Lay out the maps and build the layers."""
         super().__init__()
         if not filters:
             raise ValueError("filters: expected one number or more, got none")
@@ -150,15 +148,15 @@ class ConvolutionalDecoder(nn.Module):
         )
 
     def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N *O"]:
-        """Draw an image for each row of features."""
+        """Decode an image from each row of features."""
         rows: Tensor = self.decoder(features)
         return rows
 
 
 def going_back(outline: Outline, input_size: int, output_shape: Shape) -> nn.Module:
-    """Build the decoder that goes an encoder's layers backwards.
+    """Build the decoder that mirrors an encoder's layers.
 
-    Its weights are PyTorch's own draw: what it makes is fitted, no signal has to keep its size.
+    Its weights have PyTorch's default initialisation.
     """
     hidden_sizes = outline.sizes[-2::-1]
     if outline.front is None:
@@ -183,15 +181,14 @@ def going_back(outline: Outline, input_size: int, output_shape: Shape) -> nn.Mod
 def transposed(
     channels: int, output_channels: int, sizes: Sequence[tuple[int, int]]
 ) -> nn.ConvTranspose2d:
-    """Build the transposed convolution that leads from one map to another of given size.
+    """Build a transposed convolution between two map sizes.
 
-    The stride is the whole number nearest to after / before, the kernel twice that (3 without a
-    stride) or as large as the output needs; borders are cut until the output fits exactly. So
-    convolutions without padding are undone with their own kernels and strides, and pooling by 2
-    with the 4x4 kernel that is usual for it.
+    The stride is after / before, rounded. The kernel is twice the stride (3 for stride 1), or
+    larger if the output needs it. Padding makes the size exact. Convolutions without padding thus
+    get their own kernels and strides, and 2x2 pooling gets the usual 4x4 kernel.
 
     Args:
-        sizes: before and after, of either axis.
+        sizes: before and after, for each axis.
     """
     fits = [_fit(before, after) for before, after in sizes]
     kernel, stride, padding, extra = zip(*fits, strict=True)
@@ -206,6 +203,6 @@ def _fit(before: int, after: int) -> tuple[int, int, int, int]:
     rest = after - (before - 1) * stride  # = kernel - 2 padding + extra
     kernel = max(2 * stride if stride > 1 else 3, rest)
     if stride == 1 and (kernel - rest) % 2:
-        kernel += 1  # nothing extra can mend an odd difference
+        kernel += 1  # output padding cannot correct an odd difference
     padding = (kernel - rest + 1) // 2
     return kernel, stride, padding, rest - kernel + 2 * padding

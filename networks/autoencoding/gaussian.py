@@ -1,4 +1,4 @@
-"""Gaussian latents of variational autoencoders: drawing one, and how much it tells."""
+"""Gaussian latents of variational autoencoders: sampling and KL divergence."""
 
 import torch
 from jaxtyping import Float
@@ -10,10 +10,10 @@ def draw(
     log_variance: Float[Tensor, "N Z"],
     generator: torch.Generator | None,
 ) -> Float[Tensor, "N Z"]:
-    """Draw latents `mu + sigma e` with e standard normal, so that gradients reach mu and sigma.
+    """Sample latents `mu + sigma e`, e standard normal: gradients reach mu and sigma.
 
     Args:
-        generator: None for PyTorch's own, which agents seed.
+        generator: None for PyTorch's default, which agents seed.
 
     Source: Kingma & Welling (2014), arXiv:1312.6114, section 2.4.
     """
@@ -25,7 +25,7 @@ def draw(
 def divergence(
     mean: Float[Tensor, "N Z"], log_variance: Float[Tensor, "N Z"]
 ) -> Float[Tensor, " N"]:
-    """KL(N(mu, sigma^2) || N(0, 1)) in nats, summed over the latent's dimensions.
+    """KL(N(mu, sigma^2) || N(0, 1)) in nats, summed over latent dimensions.
 
         1/2 sum (mu^2 + sigma^2 - 1 - log sigma^2)
 
@@ -35,7 +35,7 @@ def divergence(
 
 
 def zero_linear(input_size: int, output_size: int) -> nn.Linear:
-    """Make a linear layer that gives 0 until it is trained."""
+    """Make a linear layer with all parameters 0."""
     layer = nn.Linear(input_size, output_size)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -1,7 +1,7 @@
-"""Losses on features beside those of reinforcement learning: their interface, and three of them.
+"""Auxiliary losses on features: their interface and three implementations.
 
-An agent knows no such loss by name. It hands what an extractor read to each of them and adds what
-comes back, weighted, to its own losses.
+Agents do not depend on particular losses: they pass the extractor's inputs and features to each
+one and add the weighted results to their own losses.
 """
 
 from abc import ABC, abstractmethod
@@ -23,16 +23,16 @@ from networks.observations import Observations
 
 @dataclass(frozen=True)
 class Source:
-    """The extractor that a loss is built for, to be looked at only, and what surrounds it.
+    """The extractor that a loss is built for, and its inputs and sizes. Read-only.
 
-    A loss must not keep the extractor as a module of its own: its parameters would be trained
-    twice. It tells the sizes and layers that a decoder mirrors.
+    A decoder may mirror the extractor's layers. A loss must not keep the extractor as a submodule:
+    its parameters would be trained twice.
 
     Attributes:
-        inputs: what the observations mean, part by part.
-        extractor: the one whose features the loss will be given.
+        inputs: input scaling of the observations, by part.
+        extractor: its features are the loss's input.
         feature_size: number of its features, F.
-        action_size: numbers in an encoded action, A.
+        action_size: size of an encoded action, A.
     """
 
     inputs: ObservationInput
@@ -43,21 +43,21 @@ class Source:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an extractor read in one batch of N sequences of L steps, and what it made of it.
+    """Inputs and outputs of an extractor on a batch of N sequences of L steps.
 
     Attributes:
-        rows: scaled and normalised observations as the extractor was given them, those of all
-            steps one after another (`features.flatten(0, 1)` are theirs); without gradient.
-        features: what the extractor made of them, with its gradient.
-        actions: the policy's own at these steps, as numbers (`PolicyHead.encode`).
-        is_first: the observation opens an episode.
-        valid: False on steps that only reset: their observation is the final one of an episode,
-            their action was ignored, and what follows belongs to another episode.
-        next_rows, next_features: of the observations that the steps lead to, without gradient; only
-            where the loss says `needs_next`. Those of valid steps are of the same episode.
+        rows: scaled and normalised observations, the extractor's inputs, in the order of
+            `features.flatten(0, 1)`; without gradient.
+        features: the extractor's outputs, with gradient.
+        actions: the policy's actions, encoded (`PolicyHead.encode`).
+        is_first: the observation is the first of an episode.
+        valid: False on reset steps: their observation is the final one of an episode, their action
+            was ignored, and the next observation belongs to another episode.
+        next_rows, next_features: of the next observations, without gradient; only if the loss sets
+            `needs_next`. At valid steps they belong to the same episode.
     """
 
-    rows: Observations  # [L * N, *O], or of each part
+    rows: Observations  # [L * N, *O], or by part
     features: Float[Tensor, "L N F"]
     actions: Float[Tensor, "L N A"]
     is_first: Bool[Tensor, "L N"]
@@ -67,38 +67,38 @@ class Reading:
 
 
 class AuxiliaryLoss(nn.Module, ABC):
-    """A loss on features; its constructor takes a `Source`, then keyword-only options.
+    """A loss on features; the constructor takes a `Source`, then keyword-only options.
 
-    Its own parameters make up the part `auxiliary`. Random numbers come from PyTorch's default
-    generator, which the agent seeds for each of its updates.
+    Its own parameters belong to the part `auxiliary`. Random numbers come from PyTorch's default
+    generator, which the agent seeds for each update.
     """
 
     needs_next: ClassVar[bool] = False
-    """Whether `Reading.next_rows` and `next_features` are to be given."""
+    """Whether the loss reads `Reading.next_rows` and `next_features`."""
 
     @abstractmethod
     def forward(self, reading: Reading) -> Float[Tensor, ""]:
-        """Return the mean over valid steps, a function of tensors without a branch on data."""
+        """Return the mean over valid steps, without data-dependent control flow."""
 
     def pictures(self, rows: Observations, features: Float[Tensor, "N F"]) -> dict[str, Tensor]:
-        """Draw what the loss makes of images among the rows, `uint8 [H, W, 3]` by part."""
+        """Draw the loss's outputs for image parts, `uint8 [H, W, 3]` by part."""
         return {}
 
 
 def mean_of_valid(losses: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"]) -> Float[Tensor, ""]:
-    """Average over valid steps; what stands at the others, even nan, changes nothing."""
+    """Mean over valid steps; other entries are ignored, even nan."""
     kept = losses.masked_fill(~valid, 0.0)
     return kept.sum() / valid.sum().clamp(min=1)
 
 
 class Reconstruction(AuxiliaryLoss):
-    """Say again what was observed, from the features: a decoder beside the agent.
+    """Reconstructs observations from features.
 
         reconstruction(decode(f), rows) + latent_decay / 2 |f|^2
 
     Args:
         decoder: makes the decoder of each part; None mirrors the extractor.
-        latent_decay: weight of the features' squares, which keeps them small.
+        latent_decay: weight of the L2 penalty on features.
 
     Source: Yarats et al. (2021), arXiv:1910.01741, eq. 4.
     """
@@ -106,7 +106,6 @@ class Reconstruction(AuxiliaryLoss):
     def __init__(
         self, source: Source, *, decoder: DecoderFactory | None, latent_decay: float
     ) -> None:
-        """Build the decoder."""
         super().__init__()
         self.decoder = ObservationDecoder(
             source.inputs,
@@ -125,21 +124,21 @@ class Reconstruction(AuxiliaryLoss):
         return mean_of_valid(losses.view(reading.valid.shape), reading.valid)
 
     def pictures(self, rows: Observations, features: Float[Tensor, "N F"]) -> dict[str, Tensor]:
-        """Draw observations above what they are decoded to."""
+        """Draw observations above their reconstructions."""
         return self.decoder.pictures(self.decoder(features), rows)
 
 
 class VAE(AuxiliaryLoss):
-    """Say again what was observed, from a latent drawn by the features: a bottleneck that is noisy.
+    """Reconstructs observations from a Gaussian latent, whose parameters depend on the features.
 
         mu, log sigma^2 = heads(f)
         reconstruction(decode(mu + sigma e), rows) + beta / count KL(N(mu, sigma^2) || N(0, 1))
 
-    The features themselves are never drawn: what the agent reads stays deterministic.
+    The features themselves are not sampled: the agent's input stays deterministic.
 
     Args:
         decoder: makes the decoder of each part; None mirrors the extractor.
-        latent_size: dimensions of the latent.
+        latent_size: dimension of the latent.
         beta: weight of the KL; 1 is the evidence lower bound (see `Autoencoder`).
 
     Source: Kingma & Welling (2014), arXiv:1312.6114; Higgins et al. (2017), "beta-VAE".
@@ -148,7 +147,6 @@ class VAE(AuxiliaryLoss):
     def __init__(
         self, source: Source, *, decoder: DecoderFactory | None, latent_size: int, beta: float
     ) -> None:
-        """Build heads and decoder; the variance starts at 1."""
         super().__init__()
         self.mean = nn.Linear(source.feature_size, latent_size)
         self.log_variance = zero_linear(source.feature_size, latent_size)
@@ -171,31 +169,30 @@ class VAE(AuxiliaryLoss):
         return mean_of_valid(losses.view(reading.valid.shape), reading.valid)
 
     def pictures(self, rows: Observations, features: Float[Tensor, "N F"]) -> dict[str, Tensor]:
-        """Draw observations above what the mean of their latents is decoded to."""
+        """Draw observations above the reconstructions from their mean latents."""
         return self.decoder.pictures(self.decoder(self.mean(features.float())), rows)
 
 
 class NextLatent(AuxiliaryLoss):
-    """Predict the features of the observation to come from features and action.
+    """Predicts the features of the next observation from features and action.
 
         1 - cos(p(f_t, a_t), z_{t+1}),   z = (f - mean(f)) / std(f) over the valid steps of a batch
 
-    The target takes no gradient, and it is standardised: of features that are the same everywhere,
-    which would be predicted at no cost, z is 0 and so is its cosine with anything. The loss of a
-    collapsed representation is 1, as high as that of knowing nothing.
+    The target has no gradient and is standardised. Collapsed features, which are equal everywhere,
+    have z = 0, whose cosine with anything is 0. Their loss is 1, as high as without any prediction.
 
     Args:
-        hidden_sizes: widths between features and prediction.
+        hidden_sizes: widths of the predictor's hidden layers.
 
-    Source: Schwarzer et al. (2021), arXiv:2007.05929 (SPR), of one step and without a projection;
-    Grill et al. (2020), arXiv:2006.07733, for stopped gradients; standardising is batch
+    Source: Schwarzer et al. (2021), arXiv:2007.05929 (SPR), with one step and without projection;
+    Grill et al. (2020), arXiv:2006.07733, for the stopped gradient. Standardising is batch
     normalisation without parameters.
     """
 
     needs_next = True
 
     def __init__(self, source: Source, *, hidden_sizes: Sequence[int], activation: str) -> None:
-        """Build the predictor, with PyTorch's own draw of weights."""
+        """Build the predictor with PyTorch's default initialisation."""
         super().__init__()
         self.predictor = DenseDecoder(
             source.feature_size + source.action_size,
@@ -207,12 +204,12 @@ class NextLatent(AuxiliaryLoss):
         )
 
     def forward(self, reading: Reading) -> Float[Tensor, ""]:
-        """Mean over valid steps: what follows the others belongs to another episode."""
-        assert reading.next_features is not None  # as `needs_next` asks
+        """Mean over valid steps: after other steps another episode starts."""
+        assert reading.next_features is not None  # because of `needs_next`
         known = torch.cat([reading.features.float(), reading.actions.float()], dim=-1)
         predicted = self.predictor(known.flatten(0, 1)).view_as(reading.features)
         targets = _standardized(reading.next_features.detach().float(), reading.valid)
-        # What is shorter than the clamp are rounding errors: standardised rows are about sqrt(F).
+        # Rows shorter than eps are rounding errors: standardised rows have norms of about sqrt(F).
         directions = functional.normalize(targets, dim=-1, eps=0.1)
         losses = 1.0 - (functional.normalize(predicted, dim=-1) * directions).sum(-1)
         return mean_of_valid(losses, reading.valid)
@@ -221,9 +218,10 @@ class NextLatent(AuxiliaryLoss):
 def _standardized(
     features: Float[Tensor, "L N F"], valid: Bool[Tensor, "L N"]
 ) -> Float[Tensor, "L N F"]:
-    """Give every feature mean 0 and variance 1 over the valid steps; a constant one becomes 0.
+    """Standardise every feature to mean 0 and variance 1 over valid steps.
 
-    What varies by less than a thousandth of its size counts as constant, more or less.
+    A constant feature becomes 0, and so does, roughly, one whose standard deviation is below a
+    thousandth of its magnitude.
     """
     weights = (valid / valid.sum().clamp(min=1))[..., None]
     kept = features.masked_fill(~valid[..., None], 0.0)

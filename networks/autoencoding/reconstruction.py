@@ -1,4 +1,4 @@
-"""Reconstructs whole observations from features: a decoder and a meaning for each part."""
+"""Reconstructs observations from features, with a decoder and an output meaning per part."""
 
 import colorsys
 import math
@@ -21,13 +21,12 @@ Rows = Float[Tensor, "N *O"]
 
 @dataclass(frozen=True)
 class Meaning:
-    """How a decoder's output says what a part of an observation was.
+    """How a decoder's output represents a part of an observation.
 
     Attributes:
         kind: numbers | intensities | booleans | identifiers, as in `networks.inputs`.
-        shape: of the part's rows, and of the decoder's output.
-        groups: numbers of columns in the last axis that belong to one identifier each; empty of
-            other kinds.
+        shape: of the part's rows and of the decoder's output.
+        groups: number of columns of each identifier in the last axis; empty for other kinds.
     """
 
     kind: str
@@ -36,24 +35,24 @@ class Meaning:
 
     @staticmethod
     def of(part: PartInput) -> "Meaning":
-        """Read the meaning off an input."""
+        """Return the meaning of an input's rows."""
         groups: tuple[int, ...] = getattr(part, "groups", ())
         return Meaning(kind=part.kind, shape=part.shape, groups=groups)
 
     @property
     def count(self) -> int:
-        """How many things are told: numbers, truth values or identifiers."""
+        """Number of reconstructed numbers, booleans or identifiers."""
         positions = math.prod(self.shape[:-1]) * len(self.groups)
         return positions if self.kind == "identifiers" else math.prod(self.shape)
 
     def loss(self, output: Rows, rows: Rows) -> Float[Tensor, " N"]:
-        """Mean error of each row, against what was observed.
+        """Mean error of each row.
 
             numbers, intensities:  (y - x)^2
             booleans:              -x log s(y) - (1 - x) log(1 - s(y)), s the logistic function
-            identifiers:           -log softmax(y)_x, of each one's own columns
+            identifiers:           -log softmax(y)_x, over the identifier's columns
 
-        In float32, whatever the decoder computed in.
+        Computed in float32, whatever the decoder's dtype.
         """
         output = output.float()
         if self.kind == "identifiers":
@@ -65,9 +64,9 @@ class Meaning:
         return errors.flatten(1).mean(1)
 
     def expectation(self, output: Rows) -> Rows:
-        """Say what the observation was expected to be, in the units of its rows.
+        """Return the expected observation in the units of its rows.
 
-        Of truth values and identifiers these are probabilities.
+        For booleans and identifiers these are probabilities.
         """
         output = output.float()
         if self.kind == "identifiers":
@@ -75,16 +74,16 @@ class Meaning:
         return output.sigmoid() if self.kind == "booleans" else output
 
     def squared_error(self, output: Rows, rows: Rows) -> Float[Tensor, " N"]:
-        """Mean over a row's columns of (expectation - row)^2: comparable with any linear map."""
+        """Mean of (expectation - row)^2 over a row's columns, comparable with any linear map."""
         return (self.expectation(output) - rows).square().flatten(1).mean(1)
 
     def corrupt(self, rows: Rows, noise: float, generator: torch.Generator | None) -> Rows:
-        """Disturb rows: add Gaussian noise to numbers, flip truth values, blank identifiers.
+        """Corrupt rows: add Gaussian noise to numbers, flip booleans, blank identifiers.
 
         Args:
-            noise: standard deviation, in units of the rows; or probability of a flip, or that
-                nothing is known of an identifier (all of its columns read 0).
-            generator: of random numbers; None for PyTorch's own, which agents seed.
+            noise: standard deviation in units of the rows; for booleans the probability of a flip,
+                for identifiers the probability that all columns are set to 0.
+            generator: None for PyTorch's default, which agents seed.
 
         Source: Vincent et al. (2008), "Extracting and composing robust features with denoising
         autoencoders".
@@ -103,7 +102,7 @@ class Meaning:
         return rows + noise * drawn.to(rows)
 
     def _log_probabilities(self, output: Rows) -> Rows:
-        """Normalise each identifier's own columns; their places stay."""
+        """Log-softmax over the columns of each identifier, in the same places."""
         first = self.groups[0]
         if all(count == first for count in self.groups):
             table = output.unflatten(-1, (len(self.groups), first))
@@ -115,13 +114,13 @@ class Meaning:
 def _uniform(
     shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None
 ) -> Float[Tensor, "..."]:
-    """Draw from [0, 1), where the generator lives, for where `like` does."""
+    """Sample from [0, 1) on the generator's device, moved to the device of `like`."""
     device = like.device if generator is None else generator.device
     return torch.rand(shape, generator=generator, device=device).to(like.device)
 
 
 _SMALLEST = 64
-"""Pixels in height from which an image is drawn as it is; smaller ones are magnified."""
+"""Height in pixels below which images are magnified."""
 
 
 def picture(
@@ -130,9 +129,9 @@ def picture(
     rows: Float[Tensor, "N *O"],
     expected: Float[Tensor, "N *O"],
 ) -> UInt8[Tensor, "H W 3"]:
-    """Draw observations side by side, below each what was expected in its place."""
+    """Draw observations side by side, above their expectations."""
     originals, copies = (_colours(meaning, front, each.detach().cpu()) for each in (rows, expected))
-    if meaning.kind == "numbers":  # any range; both by that of the observations
+    if meaning.kind == "numbers":  # both scaled by the range of the observations
         low, high = originals.min(), originals.max()
         width = (high - low).clamp(min=1e-8)
         originals, copies = (originals - low) / width, (copies - low) / width
@@ -149,7 +148,7 @@ def _colours(
     images: Tensor = front(rows.float())
     newest: Tensor = images[:, -(front.channels // front.frames) :]
     if meaning.kind == "identifiers":
-        # Expected colour of each identifier, and the mean of a position's identifiers.
+        # Expected colour of each identifier, averaged over the identifiers of a position.
         palette = torch.cat([_palette(count) for count in meaning.groups])
         return torch.einsum("nkhw,kc->nchw", newest, palette) / len(meaning.groups)
     if meaning.kind == "booleans":
@@ -160,30 +159,30 @@ def _colours(
 
 
 def _palette(count: int) -> Float[Tensor, "K 3"]:
-    """Black, then colours as far apart as can be."""
+    """Black, then colours that are as different as possible."""
     hues = [index / max(count - 1, 1) for index in range(count - 1)]
     return torch.tensor([(0.0, 0.0, 0.0), *(colorsys.hsv_to_rgb(hue, 0.8, 1.0) for hue in hues)])
 
 
 _WHOLE = "observation"
-"""What the only part of an observation without parts is called here."""
+"""Name of an observation without parts."""
 RowsByPart = dict[str, Float[Tensor, "N ..."]]
 
 
 class ObservationDecoder(nn.Module):
     """Decodes every part of an observation from the same features.
 
-    Parts count alike in a loss, however many numbers each consists of: a goal's position is not
-    drowned by an image.
+    All parts have the same weight in a loss, whatever their size: an image does not outweigh a
+    goal's position.
 
     Args:
-        encoder: looked at only; where no decoder is given, its layers are gone backwards.
+        encoder: not kept; without a given decoder, its layers are mirrored.
         further_sizes: widths of layers after the encoder, whose output is decoded.
-        input_size: numbers that are decoded.
+        input_size: number of decoded features.
         decoder: makes the decoder of each part; None mirrors the encoder.
 
     Attributes:
-        count: how many numbers, truth values and identifiers an observation tells.
+        count: number of numbers, booleans and identifiers in an observation.
 
     Raises:
         ValueError: a part cannot be decoded.
@@ -198,7 +197,6 @@ class ObservationDecoder(nn.Module):
         input_size: int,
         decoder: DecoderFactory | None,
     ) -> None:
-        """Build a decoder for each part."""
         super().__init__()
         self._has_parts = isinstance(inputs, DictInput)
         parts = inputs.inputs if isinstance(inputs, DictInput) else {_WHOLE: inputs}
@@ -215,9 +213,9 @@ class ObservationDecoder(nn.Module):
         self.decoders = Parts({name: build(name, part.shape) for name, part in parts.items()})
 
     def forward(self, features: Float[Tensor, "N F"]) -> RowsByPart:
-        """Decode every part; `loss`, `expectation` and `squared_error` say what the outputs mean.
+        """Decode every part; `loss`, `expectation` and `squared_error` interpret the outputs.
 
-        In float32: features may come from an extractor that computes in less.
+        In float32, as features may come from an extractor in lower precision.
         """
         outputs: RowsByPart = self.decoders({name: features.float() for name in self.meanings})
         return outputs
@@ -233,14 +231,14 @@ class ObservationDecoder(nn.Module):
         return self._mean(lambda name, it: it.squared_error(outputs[name], targets[name]))
 
     def expectation(self, outputs: RowsByPart) -> Observations:
-        """Say what the observations were expected to be, in the form and units of the rows."""
+        """Return the expected observations in the units of the rows."""
         expected = {name: it.expectation(outputs[name]) for name, it in self.meanings.items()}
         return expected if self._has_parts else expected[_WHOLE]
 
     def corrupt(
         self, rows: Observations, noise: float, generator: torch.Generator | None
     ) -> Observations:
-        """Disturb every part as `Meaning.corrupt` does."""
+        """Apply `Meaning.corrupt` to every part."""
         named = self._named(rows)
         disturbed = {
             name: it.corrupt(named[name], noise, generator) for name, it in self.meanings.items()
@@ -249,9 +247,9 @@ class ObservationDecoder(nn.Module):
 
     @torch.no_grad()
     def pictures(self, outputs: RowsByPart, rows: Observations) -> dict[str, Tensor]:
-        """Draw each part that is an image, `uint8 [H, W, 3]`: the rows above what they became.
+        """Draw the image parts above their reconstructions, `uint8 [H, W, 3]` by name.
 
-        By name; that of an observation without parts is `observation`. Vectors are left out.
+        An observation without parts has the name `observation`. Vectors are left out.
         """
         named = self._named(rows)
         drawn = {}
@@ -271,7 +269,7 @@ class ObservationDecoder(nn.Module):
 
 
 def _front(part: PartInput) -> ImageRows | None:
-    """Find out how rows are read as an image, where nobody says it; None of what is none."""
+    """Infer the conversion of rows to images; None for rows that are not images."""
     if len(part.shape) < 3:
         return None
     try:
@@ -282,10 +280,10 @@ def _front(part: PartInput) -> ImageRows | None:
 
 @torch.no_grad()
 def _built(decoder: DecoderFactory, input_size: int, name: str, shape: Shape) -> nn.Module:
-    """Make a decoder of somebody's choice, and see that it decodes.
+    """Build a given decoder and check its output shape.
 
     Raises:
-        ValueError: it cannot be made for such rows, or makes others.
+        ValueError: it cannot be built for such rows, or its output has another shape.
     """
     try:
         made = decoder(input_size, shape)

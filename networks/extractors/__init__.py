@@ -1,4 +1,4 @@
-"""Feature extractors: from rows of observations to features."""
+"""Feature extractors: MLPs, CNNs and extractors of Dict observations."""
 
 from networks.extractors.cnn import CNN
 from networks.extractors.composite import DictExtractor

@@ -1,4 +1,4 @@
-"""Convolutional networks: convolutions with max-pooling or strides, then full connection."""
+"""Convolutional networks: convolutions with max-pooling or strides, then dense layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +14,14 @@ from networks.initialization import initialize
 from networks.observations import Shape
 
 _SMALLEST_MAP = 7
-"""Pixels per side that max-pooling leaves at least, 7x7, before full connection."""
+"""Smallest side in pixels of the maps after max-pooling: at least 7x7 before dense layers."""
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution, and the max-pooling after it; each number for both axes, height first.
+    """A convolution and the max-pooling after it; numbers are pairs, height first.
 
-    What a configuration leaves out is PyTorch's own: no stride, no padding, no pooling.
+    The defaults are PyTorch's: no stride, no padding, no pooling.
     """
 
     filters: int
@@ -32,14 +32,14 @@ class Convolution:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Convolution":
-        """Read one entry of a configuration; a single number is for both axes, no pooling is 0."""
+        """Parse a configured layer; a single number applies to both axes, pooling 0 is none."""
         pairs = {key: _pair(value) for key, value in options.items() if key != "filters"}
         height, width = pairs.get("pool", (1, 1))
         pairs["pool"] = (max(height, 1), max(width, 1))
         return cls(filters=options["filters"], **pairs)
 
     def convolved(self, size: Size) -> Size:
-        """Size of the maps before pooling; not positive where the kernel does not fit.
+        """Size of the maps before pooling; not positive if the kernel does not fit.
 
         (size + 2 padding - kernel) // stride + 1
         """
@@ -52,12 +52,12 @@ class Convolution:
         return height, width
 
     def output(self, size: Size) -> Size:
-        """Size of the maps after pooling, whose last incomplete window is left out."""
+        """Size of the maps after pooling, without incomplete windows."""
         height, width = self.convolved(size)
         return height // self.pool[0], width // self.pool[1]
 
     def __str__(self) -> str:
-        """Write it as a configuration does, without what it may leave out."""
+        """Format as in a configuration, without defaults."""
         words = [f"filters: {self.filters}", f"kernel: {_shortened(self.kernel)}"]
         for name, usual in (("stride", (1, 1)), ("padding", (0, 0)), ("pool", (1, 1))):
             pair = getattr(self, name)
@@ -66,13 +66,13 @@ class Convolution:
 
 
 def cascade(size: Size, filters: Sequence[int]) -> list[Convolution]:
-    """Lay out 3x3 convolutions, each with 2x2 max-pooling, until the maps are about 7x7.
+    """Return 3x3 convolutions with 2x2 max-pooling down to maps of about 7x7.
 
-    A side is halved as long as 7 pixels remain, each side on its own; an image below 14x14 gets
-    one convolution without pooling.
+    Each side is halved as long as 7 pixels remain. An image below 14x14 gets one convolution
+    without pooling.
 
     Args:
-        filters: of each layer; the last number goes on.
+        filters: of each layer; the last number is repeated.
     """
     layers: list[Convolution] = []
     while True:
@@ -95,7 +95,7 @@ def check_fit(layers: Sequence[Convolution], size: Size) -> Size:
     """Return the size of the last maps.
 
     Raises:
-        Unfit: a kernel or a pool is larger than what it is given.
+        Unfit: a kernel or a pooling window is larger than its input.
     """
     now = size
     for index, layer in enumerate(layers):
@@ -106,7 +106,7 @@ def check_fit(layers: Sequence[Convolution], size: Size) -> Size:
 
 
 def _misfit(layers: Sequence[Convolution], index: int, now: Size, size: Size) -> str:
-    """Say what does not fit, and which layers would."""
+    """Describe what does not fit, and the layers that would."""
     layer = layers[index]
     convolved = layer.convolved(now)
     if min(convolved) < 1:
@@ -122,7 +122,7 @@ def _misfit(layers: Sequence[Convolution], index: int, now: Size, size: Size) ->
 
 
 def _fitted(layers: Sequence[Convolution], size: Size) -> list[Convolution]:
-    """Change layers as little as it takes: pad by half the kernel, leave pooling out."""
+    """Make layers fit with the fewest changes: pad by half the kernel, remove pooling."""
     fitted = []
     for layer in layers:
         if min(layer.convolved(size)) < 1:
@@ -142,37 +142,37 @@ def _pair(value: int | Sequence[int]) -> Size:
 
 
 def _shortened(pair: Size) -> str:
-    """Write one number where both are the same."""
+    """Format a pair, as one number if both are equal."""
     return str(pair[0]) if pair[0] == pair[1] else f"[{pair[0]}, {pair[1]}]"
 
 
 _GROUP_SIZE = 8
-"""Filters that `normalization: group` takes together."""
+"""Filters per group of `normalization: group`."""
 
 
 class CNN(nn.Module):
     """A stack of `Conv2d -> [GroupNorm] -> [max-pool] -> activation`, then fully connected layers.
 
-    Pooling comes before the activation, where it costs a quarter; for one that increases the order
-    makes no difference.
+    Pooling comes before the activation, which then costs a quarter; for increasing activations the
+    order makes no difference.
 
-    Batch normalisation is not among the choices: its running statistics differ between acting,
-    where log-probabilities of actions are fixed, and learning, where they are compared.
+    Batch normalisation is not offered: its running statistics would change log-probabilities
+    between acting and learning.
 
     Args:
-        input_shape: of one observation: an image, or a stack of images, in the layout given.
-        layout: where the channels are, see `networks.extractors.images.ImageRows`.
-        layers: a mapping for each convolution (`Convolution`), or `auto`: the
-            cascade that the image's size asks for.
-        filters: of the layers of `auto`, the last number going on; empty otherwise.
+        input_shape: of one observation: an image or a frame stack.
+        layout: position of the channels, see `networks.extractors.images.ImageRows`.
+        layers: a mapping for each convolution (`Convolution`), or `auto`: chosen by `cascade` from
+            the image's size.
+        filters: of the layers of `auto`, the last number repeated; empty otherwise.
         normalization: of each layer's maps, per observation: none, `layer` over all filters,
-            `group` over 8 at a time (Wu & He 2018, arXiv:1803.08494).
-        hidden_sizes: widths of the fully connected layers; empty hands on the last maps, flat.
+            `group` over groups of 8 (Wu & He 2018, arXiv:1803.08494).
+        hidden_sizes: widths of the fully connected layers; empty returns the flattened maps.
 
     Raises:
-        Unfit: the observation is no image, or a layer does not fit.
+        Unfit: the observation is not an image, or a layer does not fit.
 
-    Source: Mnih et al. (2015), doi:10.1038/nature14236, for images as input of an agent.
+        Source: Mnih et al. (2015), doi:10.1038/nature14236.
     """
 
     def __init__(
@@ -188,7 +188,6 @@ class CNN(nn.Module):
         initialization: str,
         gain: float,
     ) -> None:
-        """Build and draw the layers."""
         super().__init__()
         self.rows = ImageRows(input_shape, layout=layout)
         convolutions = _convolutions(layers, filters, self.rows)
@@ -202,7 +201,7 @@ class CNN(nn.Module):
             self._maps.append((layer.filters, *layer.output((height, width))))
         self.layers = nn.Sequential(*stages)
         self.map_shape = self._maps[-1]
-        """Of the last maps, `[C, H, W]`."""
+        """Shape of the last feature maps, `[C, H, W]`."""
         initialize(self.layers, initialization=initialization, gain=gain)
         self.connected = MLP(
             self.map_shape,
@@ -215,18 +214,18 @@ class CNN(nn.Module):
         self.output_size = self.connected.output_size
 
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
-        """Map rows of images to rows of features."""
+        """Extract features of images."""
         features: Tensor = self.connected(self.layers(self.rows(observations)))
         return features
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
-        """Tell the maps after each layer, and the fully connected layers."""
+        """Return the maps after each layer, and the fully connected layers."""
         connected = self.connected.outline(self.map_shape, None)
         return replace(connected, front=self.rows, maps=tuple(self._maps))
 
 
 def activation_module(name: str) -> nn.Module:
-    """Make an activation that overwrites its input where it can: maps are large."""
+    """Make an activation, in place if possible because maps are large."""
     return nn.ReLU(inplace=True) if name == "relu" else ACTIVATION_MODULES[name]()
 
 

@@ -1,4 +1,4 @@
-"""Extractors of observations that have parts: side by side as one vector, or each part its own."""
+"""Extractors of Dict observations: on the concatenated parts, or one per part."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,25 +14,24 @@ from networks.observations import Parts, Shape
 
 RowParts = dict[str, Float[Tensor, "N ..."]]
 DictFunction = Callable[[dict[str, Array]], Array]
-"""Rows of each part in, rows out."""
+"""`rows by part -> rows`."""
 
 
 class Joined(nn.Module):
-    """Lets an extractor of vectors read an observation's parts side by side."""
+    """Applies an extractor to the concatenated parts of an observation."""
 
     def __init__(self, extractor: nn.Module) -> None:
-        """Take an extractor of vectors as long as all parts together."""
         super().__init__()
         self.extractor = extractor
 
     def forward(self, parts: RowParts) -> Float[Tensor, "N F"]:
-        """Join the rows of all parts and extract."""
+        """Concatenate the parts and extract features."""
         joined = torch.cat([part.flatten(1) for part in parts.values()], dim=1)
         features: Tensor = self.extractor(joined)
         return features
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
-        """Tell the layers, which are the same for all parts."""
+        """Return the layers, which are the same for all parts."""
         return outline_of(self.extractor, shape, None)
 
     def mirror(self) -> DictFunction | None:
@@ -42,12 +41,12 @@ class Joined(nn.Module):
 
 
 class DictExtractor(nn.Module):
-    """An extractor for each part; their features side by side go through layers in common.
+    """One extractor per part; their concatenated features go through common layers.
 
     Args:
-        extractors: by the name of the part.
-        input_size: number of features that they make together.
-        hidden_sizes: widths of the layers in common; empty hands on the features themselves.
+        extractors: by part.
+        input_size: total number of their features.
+        hidden_sizes: widths of the common layers; empty returns the concatenated features.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class DictExtractor(nn.Module):
         initialization: str,
         gain: float,
     ) -> None:
-        """Build and draw the layers in common."""
         super().__init__()
         self.parts = Parts(extractors)
         self.fusion = MLP(
@@ -74,13 +72,13 @@ class DictExtractor(nn.Module):
         self.output_size = self.fusion.output_size
 
     def forward(self, parts: RowParts) -> Float[Tensor, "N F"]:
-        """Extract each part's features and fuse them."""
+        """Extract each part's features and combine them."""
         features: Tensor = self.fusion(torch.cat(list(self.parts(parts).values()), dim=1))
         return features
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
-        """Tell the part's layers, then those in common."""
-        assert part is not None  # it reads nothing but parts
+        """Return the part's layers, then the common ones."""
+        assert part is not None  # it reads Dict observations only
         return outline_of(self.parts[part], shape, None).then(*self.fusion.hidden_sizes)
 
     def mirror(self) -> DictFunction | None:
@@ -92,5 +90,5 @@ class DictExtractor(nn.Module):
 
 
 def _joined(parts: dict[str, Array]) -> Array:
-    """Put rows side by side: `[N, ...]` each, `[N, F]` together."""
+    """Flatten and concatenate rows: `[N, ...]` each to `[N, F]`."""
     return np.concatenate([part.reshape(len(part), -1) for part in parts.values()], axis=1)

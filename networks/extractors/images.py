@@ -1,8 +1,7 @@
-"""From rows in the environment's layout to images `[N, C, H, W]`, and what is no image.
+"""Conversion of rows in the environment's layout to images `[N, C, H, W]`.
 
-Only extractors of images come here. Where an image has its channels is a fact about the
-environment; guessing it wrong would train on transposed garbage, so that a shape which reads both
-ways, or neither, is refused.
+The position of the channels depends on the environment. A wrong guess would train on transposed
+images, so ambiguous shapes are refused.
 """
 
 from collections.abc import Sequence
@@ -17,44 +16,43 @@ Size = tuple[int, int]
 """Height and width."""
 
 MIN_SIZE = 5
-"""Pixels per side below which an image is refused."""
+"""Smallest side of an image in pixels."""
 
 
 class Unfit(ValueError):
-    """An option that does not fit what it is to read.
+    """An extractor option that does not fit the observation.
 
     Attributes:
-        option: which, as in the configuration below the extractor: `layers[1]`; "" for none.
+        option: its key below the extractor's, such as `layers[1]`; "" for none.
         reason: what is wrong, and what would fit.
-        instead: the names of extractors that would fit.
+        instead: names of extractors that would fit.
     """
 
     def __init__(self, option: str, reason: str, *, instead: Sequence[str]) -> None:
-        """Write the line as far as it is known here: not where the extractor's options stand."""
+        """Compose the message, which does not include the path of the extractor's options."""
         self.option, self.reason, self.instead = option, reason, tuple(instead)
         super().__init__(f"{option}: {reason}" if option else reason)
 
 
 class ImageRows(nn.Module):
-    """The front of an image extractor: rows of images as `[N, C, H, W]` in channels-last memory.
+    """Converts rows to images `[N, C, H, W]` in channels-last memory.
 
-    The channels of a stack's frames become the channels of one image, oldest frame first. Rows in
-    `hwc` are in that memory already: nothing is copied.
+    The channels of all frames of a stack become the channels of one image, oldest frame first. Rows
+    in `hwc` are not copied.
 
     Args:
-        input_shape: `(H, W)` for a grey image, with channels for others, frames first in a stack.
-        layout: `hwc`, `chw`, or `auto`: the one in which there are fewer channels than pixels.
+        input_shape: `(H, W)` for a grey image, with channels otherwise; frames first in a stack.
+        layout: `hwc`, `chw`, or `auto`: the one with fewer channels than pixels per side.
 
     Attributes:
-        channels: how many, frames times those of one.
+        channels: number of channels of all frames.
         size: height and width.
 
     Raises:
-        Unfit: it is no image, too small, or reads both ways.
+        Unfit: the shape is not an image, too small, or ambiguous.
     """
 
     def __init__(self, input_shape: Sequence[int], *, layout: Layout) -> None:
-        """Find the axes."""
         super().__init__()
         shape = tuple(input_shape)
         if not 2 <= len(shape) <= 4:
@@ -73,7 +71,7 @@ class ImageRows(nn.Module):
             )
 
     def forward(self, rows: Float[Tensor, "N *O"]) -> Float[Tensor, "N C H W"]:
-        """Bring frames and channels to the front, in memory to the back."""
+        """Move frames and channels first, in channels-last memory."""
         if not self.is_last:
             images = rows.reshape(len(rows), self.channels, *self.size)
         elif rows.ndim == 5:  # [N, frames, H, W, C]
@@ -84,12 +82,12 @@ class ImageRows(nn.Module):
 
 
 def written(size: Sequence[int]) -> str:
-    """Write a size as `height x width`, without blanks."""
+    """Format a size as `HxW`."""
     return "x".join(map(str, size))
 
 
 def _is_channels_last(shape: Sequence[int], layout: Layout) -> bool:
-    """Tell where the channels are, of the last three axes."""
+    """Whether the channels are the last of the last three axes."""
     if layout != "auto":
         return layout == "hwc"
     first, middle, last = shape[-3:]
@@ -115,5 +113,5 @@ def _axes(shape: Sequence[int], *, is_last: bool) -> list[int]:
 
 
 def _doubt(shape: Sequence[int], layout: Layout) -> str:
-    """Ask whether a layout that was given is the right one."""
+    """Mention the layout in a message, unless it is `auto`."""
     return f" (with layout {layout})" if len(shape) > 2 and layout != "auto" else ""

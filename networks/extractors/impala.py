@@ -1,4 +1,4 @@
-"""The residual network of IMPALA: deeper than plain stacks, for images of many kinds."""
+"""The residual network of IMPALA."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,17 +18,17 @@ from networks.observations import Shape
 class ImpalaCNN(nn.Module):
     """Sections of `3x3 convolution -> 3x3 max-pool of stride 2 -> residual blocks`, then an MLP.
 
-    Every section halves the maps, rounding up, so that any image fits.
+    Every section halves the maps, rounding up, so any image fits.
 
     Args:
-        input_shape: of one observation: an image, or a stack of images, in the layout given.
-        layout: where the channels are, see `networks.extractors.images.ImageRows`.
+        input_shape: of one observation: an image or a frame stack.
+        layout: position of the channels, see `networks.extractors.images.ImageRows`.
         filters: of each section.
-        num_blocks: residual blocks of a section.
+        num_blocks: residual blocks per section.
         hidden_sizes: widths of the fully connected layers.
 
     Raises:
-        Unfit: the observation is no image.
+        Unfit: the observation is not an image.
 
     Source: Espeholt et al. (2018), arXiv:1802.01561, figure 3, right.
     """
@@ -44,7 +44,6 @@ class ImpalaCNN(nn.Module):
         initialization: str,
         gain: float,
     ) -> None:
-        """Build and draw the layers."""
         super().__init__()
         self.rows = ImageRows(input_shape, layout=layout)
         self._maps: list[Map] = [(self.rows.channels, *self.rows.size)]
@@ -57,7 +56,7 @@ class ImpalaCNN(nn.Module):
             self._maps.append((count, -(-height // 2), -(-width // 2)))
         self.layers = nn.Sequential(*layers, activation_module("relu"))
         self.map_shape = self._maps[-1]
-        """Of the last maps, `[C, H, W]`."""
+        """Shape of the last feature maps, `[C, H, W]`."""
         initialize(self.layers, initialization=initialization, gain=gain)
         self.connected = MLP(
             self.map_shape,
@@ -70,12 +69,12 @@ class ImpalaCNN(nn.Module):
         self.output_size = self.connected.output_size
 
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
-        """Map rows of images to rows of features."""
+        """Extract features of images."""
         features: Tensor = self.connected(self.layers(self.rows(observations)))
         return features
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
-        """Tell the maps after each section, and the fully connected layers."""
+        """Return the maps after each section, and the fully connected layers."""
         connected = self.connected.outline(self.map_shape, None)
         return replace(connected, front=self.rows, maps=tuple(self._maps))
 
@@ -84,13 +83,12 @@ class ResidualBlock(nn.Module):
     """`x + conv(relu(conv(relu(x))))`, both convolutions 3x3."""
 
     def __init__(self, filters: int) -> None:
-        """Build two convolutions that keep the size."""
         super().__init__()
         self.first = nn.Conv2d(filters, filters, 3, padding=1)
         self.second = nn.Conv2d(filters, filters, 3, padding=1)
 
     def forward(self, maps: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
-        """Add what the convolutions make of the maps."""
+        """Apply the block."""
         hidden = self.first(functional.relu(maps))
         residual: Tensor = self.second(functional.relu_(hidden))
         return maps + residual

@@ -32,19 +32,18 @@ ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
 
 
 class Flatten(nn.Module):
-    """The empty extractor: hands each observation on as one flat row."""
+    """Extractor without layers: flattens each observation."""
 
     def __init__(self, input_shape: Sequence[int]) -> None:
-        """Remember the width, `prod(input_shape)`."""
         super().__init__()
         self.output_size = math.prod(input_shape)
 
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
-        """Flatten all but the rows."""
+        """Flatten each row."""
         return observations.flatten(1)
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
-        """Tell that there are no layers."""
+        """Return no layers."""
         return Outline(sizes=(), activation="relu", front=None, maps=())
 
     def mirror(self) -> RowFunction:
@@ -61,7 +60,7 @@ class MLP(nn.Module):
 
     Args:
         input_shape: shape of one observation; flattened.
-        hidden_sizes: widths; empty means that the rows pass through unchanged.
+        hidden_sizes: widths; empty for the identity.
         layer_norm: normalise each layer's units before its activation (Ba et al. 2016).
     """
 
@@ -75,7 +74,6 @@ class MLP(nn.Module):
         initialization: str,
         gain: float,
     ) -> None:
-        """Build and draw the layers."""
         super().__init__()
         sizes = [math.prod(input_shape), *hidden_sizes]
         self._activation = activation
@@ -89,18 +87,18 @@ class MLP(nn.Module):
         initialize(self, initialization=initialization, gain=gain)
 
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
-        """Map rows of observations to rows of features."""
+        """Extract features of rows."""
         hidden = observations if observations.ndim == 2 else observations.flatten(1)
         for layer in self.layers:
             hidden = layer(hidden)
         return hidden
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
-        """Tell the layers."""
+        """Return the layers."""
         return Outline(sizes=self.hidden_sizes, activation=self._activation, front=None, maps=())
 
     def mirror(self) -> RowFunction | None:
-        """Numpy form of `forward`; None with an activation that numpy lacks."""
+        """Numpy form of `forward`; None if numpy lacks the activation."""
         function = ACTIVATIONS.get(self._activation)
         if function is None:
             return None

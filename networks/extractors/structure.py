@@ -1,4 +1,4 @@
-"""Outlines: the layers of an extractor, as far as a decoder must know them to go back."""
+"""Outlines: the layers of an extractor, for decoders that mirror them."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,14 +14,13 @@ Map = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Outline:
-    """What an extractor makes of one part of an observation on the way to its features.
+    """The layers of an extractor for one part of an observation.
 
     Attributes:
-        sizes: widths of the fully connected layers in order; the last makes the features, where
-            there is one.
+        sizes: widths of the fully connected layers in order; the last, if any, is the features'.
         activation: between the layers.
-        front: how the rows are read as an image; None of a vector.
-        maps: the image as it is read, then what each stage of convolutions leaves of it.
+        front: conversion of rows to images; None for vectors.
+        maps: shape of the image, then of the maps after each convolutional stage.
     """
 
     sizes: tuple[int, ...]
@@ -35,18 +34,18 @@ class Outline:
 
 
 class Unmirrored(ValueError):
-    """An extractor whose layers are not known, so that only a decoder of one's choice will do."""
+    """The extractor's layers are unknown, so a decoder must be configured."""
 
 
 def outline_of(extractor: nn.Module, shape: Shape, part: str | None) -> Outline:
-    """Ask an extractor for its outline, `extractor.outline(shape, part)`.
+    """Return an extractor's outline, `extractor.outline(shape, part)`.
 
     Args:
         shape: of the part's rows.
-        part: its name in a Dict observation; None of an observation without parts.
+        part: its name in a Dict observation; None for an observation without parts.
 
     Raises:
-        Unmirrored: it is a class of the user's that offers none.
+        Unmirrored: the extractor, a user's class, has no `outline`.
     """
     offered: Any = getattr(extractor, "outline", None)
     if not callable(offered):

@@ -1,4 +1,4 @@
-"""Heads: values and actions from a memory's output."""
+"""Policy and value heads."""
 
 from networks.heads.distributional import C51ValueHead, QuantileValueHead
 from networks.heads.histograms import HLGaussValueHead, TwoHotValueHead

@@ -1,4 +1,4 @@
-"""What a head offers so that an agent can act with it, whatever it chooses actions by."""
+"""Interface of heads that an agent can act with."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,16 +14,16 @@ from networks.heads.distributions import Choice
 from networks.mirror import Array
 
 HeadMirror = Callable[[Array, Array | None], Array]
-"""`summary [B, H], noise or None -> actions [B, *A]`; None asks for the mode."""
+"""`summary [B, H], noise or None -> actions [B, *A]`; without noise the mode."""
 
 
 class PolicyHead(nn.Module, ABC):
-    """Maps summaries to a choice among the policy's own actions (unclipped, 0-based).
+    """Maps summaries to the policy's actions (unclipped, 0-based).
 
     Attributes:
         space: the environment's action space.
-        action_shape, action_dtype: of one action of the policy's.
-        encoded_size: numbers in an action as other networks read it.
+        action_shape, action_dtype: of one of the policy's actions.
+        encoded_size: size of an encoded action.
     """
 
     space: gymnasium.Space[Any]
@@ -33,23 +33,23 @@ class PolicyHead(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, summary: Float[Tensor, "*N H"]) -> Choice:
-        """Return how each row's action is chosen."""
+        """Return the action distribution of each row."""
 
     @abstractmethod
     def noise(self, generator: np.random.Generator, batch_size: int) -> Array | None:
-        """Draw what `sample` needs for a batch, `[B, ...]` float32; None: take the mode."""
+        """Draw the noise for `sample`, `[B, ...]` float32; None means to take the mode."""
 
     @abstractmethod
     def uniform(self, generator: np.random.Generator, batch_size: int) -> Array:
-        """Draw actions `[B, *A]` of which none is preferred, whatever the weights."""
+        """Draw uniformly random actions `[B, *A]`, independent of the weights."""
 
     @abstractmethod
     def to_environment(self, actions: Array) -> Array:
-        """Map the policy's actions to the environment's."""
+        """Convert the policy's actions to environment actions."""
 
     @abstractmethod
     def encode(self, actions: Shaped[Tensor, "..."]) -> Float[Tensor, "... E"]:
-        """Write the policy's actions `[*N, *A]` as numbers for a network, `[*N, E]`."""
+        """Encode the policy's actions `[*N, *A]` as network inputs `[*N, E]`."""
 
     @abstractmethod
     def mirror(self) -> HeadMirror | None:
@@ -57,5 +57,5 @@ class PolicyHead(nn.Module, ABC):
 
 
 def one_hot(codes: Int[Tensor, "..."], count: int) -> Float[Tensor, "... K"]:
-    """Compare with every code: unlike `functional.one_hot` it is compiled without a break."""
+    """One-hot encoding that compiles without a graph break, unlike `functional.one_hot`."""
     return (codes[..., None] == torch.arange(count, device=codes.device)).float()

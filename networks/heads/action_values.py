@@ -1,4 +1,4 @@
-"""Layers that make a value for each action: plain, dueling, noisy, or both."""
+"""Layers of action values: plain, dueling, noisy, or both."""
 
 import math
 from collections.abc import Sequence
@@ -24,20 +24,20 @@ from networks.mirror import ACTIVATIONS, Array, array_of, linear_mirror
 
 
 def squash(noise: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Give standard normal noise the spread that products of two need, `sign(e) sqrt |e|`."""
+    """Scale factorised standard normal noise, `f(e) = sign(e) sqrt |e|`."""
     return noise.sign() * noise.abs().sqrt()
 
 
 class NoisyLinear(nn.Linear):
-    """A linear layer, and a second one that noise on its inputs and outputs scales.
+    """Linear layer with factorised Gaussian noise.
 
         y = W x + b + f(e_out) * (W_sigma (f(e_in) * x) + b_sigma),  f(e) = sign(e) sqrt |e|
 
-    which is a layer with the weights `W + W_sigma * f(e_out) f(e_in)^T`, without ever making them.
+    This equals a layer with weights `W + W_sigma * f(e_out) f(e_in)^T`, which are never computed.
     """
 
     def __init__(self, input_size: int, output_size: int, *, sigma: float) -> None:
-        """Begin with every `sigma / sqrt(input_size)` (the paper's section 3.2)."""
+        """Initialise noise weights with `sigma / sqrt(input_size)` (the paper's section 3.2)."""
         super().__init__(input_size, output_size)
         first = sigma / math.sqrt(input_size)
         self.weight_sigma = nn.Parameter(torch.full_like(self.weight, first))
@@ -47,7 +47,7 @@ class NoisyLinear(nn.Linear):
     def forward(
         self, rows: Float[Tensor, "*N I"], noise: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, "*N O"]:
-        """Apply the layer; without noise, its mean."""
+        """Apply the layer; without noise, its mean weights."""
         mean = functional.linear(rows, self.weight, self.bias)
         if noise is None:
             return mean
@@ -72,7 +72,7 @@ class NoisyLinear(nn.Linear):
 
 
 class NoisyLayers(ValueLayers):
-    """Hidden layers and an output layer like those of a plain head, all of them noisy."""
+    """The layers of a plain head, all of them noisy."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class NoisyLayers(ValueLayers):
         initialization: str,
         gain: float,
     ) -> None:
-        """Build the layers; `gain` is of the output layer's mean, hidden ones use sqrt(2)."""
+        """Build the layers; `gain` is the output layer's, hidden layers use sqrt(2)."""
         super().__init__()
         sizes = [input_size, *hidden_sizes, output_size]
         layers = [NoisyLinear(*pair, sigma=sigma) for pair in pairwise(sizes)]
@@ -101,7 +101,7 @@ class NoisyLayers(ValueLayers):
     def forward(
         self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
     ) -> Float[Tensor, "*N O"]:
-        """Apply all layers, each with its share of the noise."""
+        """Apply all layers, each with its part of the noise."""
         shares = [None] * len(self._noise_sizes) if noise is None else self._split(noise)
         for layer, share in zip(self.hidden, shares[:-1], strict=True):
             summary = self.activation(layer(summary, share))
@@ -112,10 +112,10 @@ class NoisyLayers(ValueLayers):
         return list(noise.split(self._noise_sizes, dim=-1))
 
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
-        """Project the mean exactly, and the spread of the noise as if neighbours had the same.
+        """Project the mean exactly, and noise scales as if neighbours had equal ones.
 
-        What is left of independent noise of one spread, in a sum with weights w, has that spread
-        times `sqrt(sum w^2)`.
+        A sum with weights w of independent noise of equal scale has that scale times
+        `sqrt(sum w^2)`.
         """
         output, spread = self.output, weights.square().sum(-1).sqrt()
         project_linear(output.weight, output.bias, weights, bias)
@@ -123,7 +123,7 @@ class NoisyLayers(ValueLayers):
         project_linear(output.weight_sigma, output.bias_sigma, shares, torch.zeros_like(bias))
 
     def mirror(self) -> NoisyFunction | None:
-        """Numpy form of `forward`; None with an activation that numpy lacks."""
+        """Numpy form of `forward`; None if numpy lacks the activation."""
         function = ACTIVATIONS.get(self._activation)
         if function is None:
             return None
@@ -141,15 +141,15 @@ class NoisyLayers(ValueLayers):
 
 
 class ActionLayers(ValueLayers):
-    """The numbers of one value for each summary and action.
+    """K outputs for each summary and action.
 
-    Dueling layers have a stream for the state and one for the actions, each with hidden layers of
-    its own, and add them up number by number,
+    Dueling layers have a state stream and an action stream with separate hidden layers, combined
+    elementwise:
 
         q(s, a) = v(s) + u(s, a) - mean_a' u(s, a')
 
-    Source: Wang et al. (2016), arXiv:1511.06581, eq. 9; of distributions, where the numbers are
-    logits, Hessel et al. (2018), arXiv:1710.02298, section 4.
+    Source: Wang et al. (2016), arXiv:1511.06581, eq. 9; for distributions, on logits, Hessel et al.
+    (2018), arXiv:1710.02298, section 4.
     """
 
     def __init__(
@@ -166,9 +166,9 @@ class ActionLayers(ValueLayers):
         """Build the layers.
 
         Args:
-            width: numbers of each value, K.
-            noisy: whether every linear layer here is noisy.
-            noisy_sigma: first spread of the noise, in units of `1 / sqrt(inputs)`.
+            width: outputs per value, K.
+            noisy: whether all linear layers are noisy.
+            noisy_sigma: initial noise scale, in units of `1 / sqrt(inputs)`.
         """
         super().__init__()
 
@@ -187,7 +187,7 @@ class ActionLayers(ValueLayers):
     def forward(
         self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
     ) -> Float[Tensor, "*N A K"]:
-        """Return the numbers of each action's value."""
+        """Return the outputs of each action."""
         own = None if noise is None else noise[..., : self._own_noise]
         output: Tensor = self.actions(summary, own)
         output = output.view(*output.shape[:-1], *self._table)
@@ -199,7 +199,7 @@ class ActionLayers(ValueLayers):
         return common[..., None, :] + output - output.mean(-2, keepdim=True)
 
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
-        """Project each stream; only one of them may add the bias, the mean of actions drops it."""
+        """Project both streams; the mean over actions cancels the action stream's bias."""
         self.actions.project(weights, bias)
         if self.state is not None:
             self.state.project(weights, bias)

@@ -1,7 +1,7 @@
-"""Value heads that fit the distribution of returns itself, not its mean alone.
+"""Distributional value heads, which fit the distribution of returns and not only its mean.
 
-Their targets are distributions: those of one later output, moved by the rewards on the way. So they
-serve where a value bootstraps from one other, and not where targets are returns, single numbers.
+Their targets are distributions, computed from the rewards and one later output. They therefore do
+not work with agents whose targets are returns, single numbers.
 """
 
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ from networks.mirror import RowFunction
 def project(
     atoms: Float[Tensor, "*N K"], probabilities: Float[Tensor, "*N K"], limits: Float[Tensor, "2"]
 ) -> Float[Tensor, "*N K"]:
-    """Share the probability of each atom between the two bins around it.
+    """Project atoms onto the support: each probability is split between the two nearest bins.
 
         m_j = sum_k p_k max(0, 1 - |clip(z'_k) - z_j| / dz)
 
     Source: Bellemare et al. (2017), arXiv:1707.06887, eq. 7.
 
     Args:
-        atoms: z', anywhere; beyond the limits they count as those.
-        limits: of the bins z, evenly spaced, as many as there are atoms.
+        atoms: z', clipped to the limits.
+        limits: of the evenly spaced bins z, as many as atoms.
     """
     bins = atoms.shape[-1]
     width = (limits[1] - limits[0]) / (bins - 1)
-    # In units of bins, so that shares add up to one however far out the limits are.
+    # In units of bins, so that the shares sum to one for any limits.
     places = ((atoms - limits[0]) / width).clamp(0, bins - 1)
     shares = (1 - (places[..., None] - torch.arange(bins, device=atoms.device)).abs()).clamp(min=0)
     return (probabilities[..., None] * shares).sum(-2)
@@ -45,16 +45,16 @@ def quantile_huber(
     *,
     kappa: float,
 ) -> Float[Tensor, "*N"]:
-    """Quantile regression of each output to all targets, quadratic within `kappa` of them.
+    """Quantile Huber loss of each output against all targets.
 
         sum_i mean_j |tau_i - 1{u_ij < 0}| L(u_ij) / kappa,  u_ij = y_j - theta_i
         L(u) = u^2 / 2  where |u| <= kappa,  kappa (|u| - kappa / 2)  beyond
 
-    Source: Dabney et al. (2017), arXiv:1710.10044, eqs. 9 and 10; the division, which makes
-    `kappa = 0` its limit `|u|`, is that of Dabney et al. (2018), arXiv:1806.06923, eq. 3.
+    Source: Dabney et al. (2017), arXiv:1710.10044, eqs. 9 and 10; the division by kappa, with the
+    limit `|u|` for `kappa = 0`, is from Dabney et al. (2018), arXiv:1806.06923, eq. 3.
 
     Args:
-        levels: tau, the share of targets below each output once it is fitted.
+        levels: tau, the quantile level of each output.
     """
     outputs, targets = torch.broadcast_tensors(output[..., :, None], target[..., None, :])
     with torch.no_grad():
@@ -67,10 +67,10 @@ def quantile_huber(
 
 
 class C51ValueHead(ValueHead):
-    """The probabilities of returns on fixed, evenly spaced atoms (Bellemare et al. 2017).
+    """Probabilities of returns on evenly spaced atoms (Bellemare et al. 2017).
 
     Attributes:
-        support: the atoms; given, or learnt from targets.
+        support: the atoms; configured, or learnt from targets.
     """
 
     is_scalar = False
@@ -79,7 +79,6 @@ class C51ValueHead(ValueHead):
     def __init__(
         self, layers: LayersFactory, *, bins: int, support: Literal["auto"] | Sequence[float]
     ) -> None:
-        """Build the layers and the atoms."""
         super().__init__(layers, bins)
         self.support = Support(bins=bins, limits=support, is_symlog=False, margin=0.0)
         self.learns_support = self.support.learns
@@ -100,9 +99,9 @@ class C51ValueHead(ValueHead):
         next_output: Float[Tensor, "*N K"],
         scale: Rescaling | None,
     ) -> Float[Tensor, "*N K"]:
-        """Move every atom, `h(r + d h^-1(z))`, and share its probability between its neighbours.
+        """Map every atom to `h(r + d h^-1(z))` and project its probability onto the support.
 
-        Where nothing follows all of it lies about the rewards.
+        After termination, d = 0, all probability is at the rewards.
         """
         centres = self.support.centres
         later = discounts[..., None] * (centres if scale is None else scale.inverse(centres))
@@ -113,14 +112,14 @@ class C51ValueHead(ValueHead):
     def loss(
         self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
     ) -> Float[Tensor, "*N"]:
-        """Cross-entropy to the target's distribution."""
+        """Cross-entropy against the target distribution."""
         return cross_entropy(output, target)
 
     @torch.no_grad()
     def error(
         self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
     ) -> Float[Tensor, "*N"]:
-        """Divergence of the target's distribution from the output's, `KL(target || output)`.
+        """KL divergence of the target from the output, `KL(target || output)`.
 
         Source: Hessel et al. (2018), arXiv:1710.02298, section 4.
         """
@@ -131,14 +130,14 @@ class C51ValueHead(ValueHead):
     def observe(
         self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Learn the support, if it is learnt; count targets outside."""
+        """Update a learnt support; return the share of targets outside."""
         return self.support.observe(returns, valid, self.layers.project)
 
 
 class QuantileValueHead(ValueHead):
     """Quantiles of the distribution of returns, by quantile regression (Dabney et al. 2017).
 
-    Needs no support: quantiles go where returns are.
+    Needs no support.
     """
 
     is_scalar = False
@@ -149,8 +148,8 @@ class QuantileValueHead(ValueHead):
         """Build the layers.
 
         Args:
-            quantiles: how many, K, at the middles of K equal shares: tau_i = (i + 1/2) / K.
-            kappa: error up to which the loss is quadratic; 0 is plain quantile regression.
+            quantiles: number of quantiles, K, at the levels tau_i = (i + 1/2) / K.
+            kappa: error up to which the loss is quadratic; 0 for plain quantile regression.
         """
         super().__init__(layers, quantiles)
         self.kappa = kappa
@@ -172,7 +171,7 @@ class QuantileValueHead(ValueHead):
         next_output: Float[Tensor, "*N K"],
         scale: Rescaling | None,
     ) -> Float[Tensor, "*N K"]:
-        """Move every quantile, `h(r + d h^-1(theta))`."""
+        """Map every quantile to `h(r + d h^-1(theta))`."""
         later = discounts[..., None] * (
             next_output if scale is None else scale.inverse(next_output)
         )
@@ -189,5 +188,5 @@ class QuantileValueHead(ValueHead):
     def error(
         self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
     ) -> Float[Tensor, "*N"]:
-        """Size of the error of the mean."""
+        """Absolute error of the mean."""
         return (target.mean(-1) - self.value(output)).abs()

@@ -1,8 +1,8 @@
-"""Light action distributions: what a policy needs of them and nothing more.
+"""Lightweight action distributions.
 
-`torch.distributions` spends more time on broadcasting and validation than small policies on
-arithmetic. Samples are functions of noise drawn by the caller, so that acting in numpy and in
-PyTorch gives the same actions and every random number has one owner.
+In `torch.distributions`, broadcasting and validation take longer than the arithmetic of small
+policies. Samples are functions of noise drawn by the caller, so that acting in numpy and in PyTorch
+gives the same actions and all random numbers come from one generator.
 """
 
 import math
@@ -16,25 +16,24 @@ from torch.nn import functional
 _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 
 IMPOSSIBLE = -1e30
-"""Logit of what cannot be chosen; an infinite one would turn gradients into NaN (0 * inf)."""
+"""Logit of padding; an infinite one would make gradients NaN (0 * inf)."""
 
 
 @runtime_checkable
 class Choice(Protocol):
-    """What acting needs of a distribution over actions."""
+    """Interface of action distributions for acting."""
 
     def mode(self) -> Shaped[Tensor, "..."]:
         """Most probable action."""
 
     def sample(self, noise: Float[Tensor, "..."]) -> Shaped[Tensor, "..."]:
-        """Draw an action by means of noise."""
+        """Sample an action, given noise."""
 
 
 class Categorical:
     """Probabilities `softmax(logits)` over actions 0 .. K - 1."""
 
     def __init__(self, logits: Float[Tensor, "*N K"]) -> None:
-        """Normalise the logits."""
         self.log_probabilities = functional.log_softmax(logits, dim=-1)
 
     def log_prob(self, actions: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:
@@ -50,7 +49,7 @@ class Categorical:
         return self.log_probabilities.argmax(-1)
 
     def sample(self, noise: Float[Tensor, "*N K"]) -> Int[Tensor, "*N"]:
-        """Perturb the logits by standard Gumbel noise and take the largest.
+        """Add standard Gumbel noise to the logits and take the largest.
 
         Source: Gumbel (1954); Maddison et al. (2014), arXiv:1411.0030, section 2.
         """
@@ -58,26 +57,25 @@ class Categorical:
 
 
 class MultiCategorical:
-    """D independent choices, each out of K; shorter ones are padded with `IMPOSSIBLE` logits."""
+    """D independent categorical distributions over K options, padded with `IMPOSSIBLE` logits."""
 
     def __init__(self, logits: Float[Tensor, "*N D K"]) -> None:
-        """Normalise the logits of each choice."""
         self._choices = Categorical(logits)
 
     def log_prob(self, actions: Int[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
-        """Log-probability of each action, summed over its choices."""
+        """Log-probability of each action, summed over choices."""
         return self._choices.log_prob(actions).sum(-1)
 
     def entropy(self) -> Float[Tensor, "*N"]:
-        """Entropy in nats, the sum of the choices'."""
+        """Entropy in nats, summed over choices."""
         return self._choices.entropy().sum(-1)
 
     def mode(self) -> Int[Tensor, "*N D"]:
-        """Most probable action: of each choice the most probable option."""
+        """Most probable action: the most probable option of each choice."""
         return self._choices.mode()
 
     def sample(self, noise: Float[Tensor, "*N D K"]) -> Int[Tensor, "*N D"]:
-        """Perturb the logits by standard Gumbel noise and take the largest of each choice."""
+        """Add standard Gumbel noise to the logits and take the largest of each choice."""
         return self._choices.sample(noise)
 
 
@@ -85,20 +83,19 @@ class Bernoulli:
     """D independent bits; bit d is 1 with probability `sigmoid(logits_d)`."""
 
     def __init__(self, logits: Float[Tensor, "*N D"]) -> None:
-        """Keep the logits."""
         self.logits = logits
 
     def log_prob(self, actions: Int[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
-        """Log-probability of each action, summed over its bits.
+        """Log-probability of each action, summed over bits.
 
-        log sigmoid(l) of a 1, log(1 - sigmoid(l)) = log sigmoid(-l) of a 0
+        log sigmoid(l) for a 1, log(1 - sigmoid(l)) = log sigmoid(-l) for a 0
         """
         return functional.logsigmoid(torch.where(actions > 0, self.logits, -self.logits)).sum(-1)
 
     def entropy(self) -> Float[Tensor, "*N"]:
-        """Entropy in nats, the sum of the bits'.
+        """Entropy in nats, summed over bits.
 
-        log(1 + e^-|l|) + |l| sigmoid(-|l|): even in l, and exact where a bit is nearly certain
+        log(1 + e^-|l|) + |l| sigmoid(-|l|): even in l, and exact for nearly certain bits
         """
         size = self.logits.abs()
         return (functional.softplus(-size) + size * torch.sigmoid(-size)).sum(-1)
@@ -108,7 +105,7 @@ class Bernoulli:
         return (self.logits > 0).long()
 
     def sample(self, noise: Float[Tensor, "*N D"]) -> Int[Tensor, "*N D"]:
-        """Perturb the logits by standard logistic noise e: P(l + e > 0) = sigmoid(l)."""
+        """Add standard logistic noise e to the logits: P(l + e > 0) = sigmoid(l)."""
         return (self.logits + noise > 0).long()
 
 
@@ -116,12 +113,12 @@ class DiagonalGaussian:
     """Independent normal distributions, one per action dimension."""
 
     def __init__(self, mean: Float[Tensor, "*N A"], log_std: Float[Tensor, " A"]) -> None:
-        """Take means per row and standard deviations shared by all rows."""
+        """Set means per row and standard deviations shared by all rows."""
         self.mean = mean
         self.log_std = log_std
 
     def log_prob(self, actions: Float[Tensor, "*N A"]) -> Float[Tensor, "*N"]:
-        """Log-density of each action, summed over its dimensions."""
+        """Log-density of each action, summed over dimensions."""
         standardized = (actions - self.mean) * torch.exp(-self.log_std)
         return (-0.5 * standardized.square() - self.log_std - _LOG_SQRT_TAU).sum(-1)
 

@@ -1,4 +1,4 @@
-"""Acting by values: the action that is worth most, and now and then any of them."""
+"""Epsilon-greedy policies over action values."""
 
 import math
 from collections.abc import Callable
@@ -16,50 +16,50 @@ from networks.heads.values import ValueHead
 from networks.mirror import Array
 
 MOST_JOINT_ACTIONS = 4096
-"""Choices made at once are one action here; a layer with a value for each should not be larger."""
+"""Largest number of actions, counting each combination of choices as one: one output each."""
 
 _NOBODY, _FIRST = np.zeros(0, np.int64), np.zeros(1, np.int64)
 _DECISIVE = np.float32(1e30)
-"""Added to the value of an action, it is the largest."""
+"""Added to an action's value to make it the largest."""
 
 
 class Greedy:
-    """The action of the largest value; noise may decide otherwise."""
+    """Greedy action selection; noise may select another action."""
 
     def __init__(self, head: ValueHead, summary: Float[Tensor, "*N H"], num_actions: int) -> None:
-        """Keep what values are computed of, once it is known with which noise."""
+        """Store the inputs of the values, which are computed once the noise is known."""
         self._head, self._summary, self._num_actions = head, summary, num_actions
 
     def values(self, noise: Float[Tensor, "..."] | None) -> Float[Tensor, "*N A"]:
-        """Return the value of each action, with the layers' noise or their mean weights."""
+        """Return action values, with the layers' noise or with mean weights."""
         return self._head.value(self._head(self._summary, noise))
 
     def mode(self) -> Int[Tensor, "*N"]:
-        """Take the best action by the mean weights."""
+        """Select the greedy action, with mean weights."""
         return self.values(None).argmax(-1)
 
     def sample(self, noise: Float[Tensor, "*N M"]) -> Int[Tensor, "*N"]:
-        """Take the best action by noisy weights, or the one that the noise has decided on."""
+        """Select the greedy action, with noisy weights, or the random action in the noise."""
         decided, of_layers = noise.tensor_split([self._num_actions], dim=-1)
         return (self.values(of_layers) + decided).argmax(-1)
 
 
 class EpsilonGreedyHead(PolicyHead):
-    """Takes the action of the largest value, and one at random with probability epsilon.
+    """Epsilon-greedy policy: a random action with probability epsilon, else the greedy one.
 
-    Several choices at once are a single action here, of as many as there are combinations.
+    Each combination of several choices counts as one action.
 
     Attributes:
-        value_head: of the values of actions.
+        value_head: of action values.
         num_actions: A.
-        epsilon: probability of a random action, of which the best may be one; a buffer, so that it
-            travels with the weights. Everything is random until it is set.
+        epsilon: probability of a uniformly random action, the greedy one included. A buffer, saved
+            with the weights. All actions are random until it is set.
     """
 
     epsilon: Tensor
 
     def __init__(self, space: gymnasium.Space[Any], value_head: ValueHead) -> None:
-        """Take the head that values the actions of the space, as `joint_actions` counts them."""
+        """Use a value head with one value for each of `joint_actions(space)`."""
         super().__init__()
         self.space, self.value_head = space, value_head
         self._sent = _what_is_sent(space)
@@ -69,16 +69,16 @@ class EpsilonGreedyHead(PolicyHead):
         self.register_buffer("epsilon", torch.tensor(1.0))
 
     def set_epsilon(self, value: float) -> None:
-        """Explore with this probability from now on."""
+        """Set the probability of a random action."""
         if self.epsilon.item() != np.float32(value):  # it rarely changes once it has fallen
             self.epsilon.fill_(value)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Greedy:
-        """Return how each row's action is chosen."""
+        """Return the greedy choice of each row."""
         return Greedy(self.value_head, summary, self.num_actions)
 
     def noise(self, generator: np.random.Generator, batch_size: int) -> Array | None:
-        """Draw `[B, A + noise_size]`: which action is decided on, if any is; the layers' noise."""
+        """Draw `[B, A + noise_size]`: the random action, if any, and the layers' noise."""
         noise_size, num_actions = self._noise_size, self.num_actions
         epsilon, exploring = self.epsilon.item(), _NOBODY
         if epsilon > 0 and batch_size == 1:  # the same draw, without arrays of one
@@ -86,7 +86,7 @@ class EpsilonGreedyHead(PolicyHead):
         elif epsilon > 0:
             exploring = np.flatnonzero(generator.random(batch_size) < epsilon)
         if not (len(exploring) or noise_size):
-            return None  # as most of the time
+            return None  # the usual case
         noise = np.zeros((batch_size, num_actions + noise_size), np.float32)
         if len(exploring):
             noise[exploring, generator.integers(num_actions, size=len(exploring))] = _DECISIVE
@@ -96,11 +96,11 @@ class EpsilonGreedyHead(PolicyHead):
         return noise
 
     def uniform(self, generator: np.random.Generator, batch_size: int) -> Array:
-        """Draw every action with the same probability."""
+        """Draw uniformly random actions."""
         return generator.integers(self.num_actions, size=batch_size)
 
     def to_environment(self, actions: Array) -> Array:
-        """Look up what the environment calls the actions; always a copy."""
+        """Convert to the environment's actions; always a copy."""
         sent: Array = self._sent[actions]
         return sent
 
@@ -129,10 +129,10 @@ class EpsilonGreedyHead(PolicyHead):
 
 
 def joint_actions(space: gymnasium.Space[Any]) -> int:
-    """Count the actions of a space, every combination of choices as one.
+    """Number of actions of a space, counting every combination of choices as one.
 
     Raises:
-        ValueError: they cannot be counted, or are too many for a value each.
+        ValueError: the space is not discrete, or has too many actions.
     """
     if isinstance(space, spaces.Discrete):
         return int(space.n)
@@ -154,30 +154,30 @@ def joint_actions(space: gymnasium.Space[Any]) -> int:
 def make_action_values(
     space: gymnasium.Space[Any], make_value_head: Callable[[int], ValueHead]
 ) -> EpsilonGreedyHead:
-    """Make a head that acts in a space by values.
+    """Make an epsilon-greedy head for an action space.
 
     Args:
-        make_value_head: makes the head of the values of so many actions.
+        make_value_head: `number of actions -> value head`.
 
     Raises:
-        ValueError: actions of the space cannot have a value each.
+        ValueError: the space is not discrete, or has too many actions.
     """
     return EpsilonGreedyHead(space, make_value_head(joint_actions(space)))
 
 
 def _counts(space: spaces.MultiDiscrete[Any] | spaces.MultiBinary) -> Array:
-    """Options of each choice, flat."""
+    """Number of options of each choice, flat."""
     if isinstance(space, spaces.MultiBinary):
         return np.full(math.prod(space.shape), 2)
     return space.nvec.ravel().astype(np.int64)
 
 
 def _what_is_sent(space: gymnasium.Space[Any]) -> Array:
-    """List the environment's actions `[A, *space.shape]`, the last choice changing fastest."""
+    """List the environment's actions `[A, *space.shape]`; the last choice changes fastest."""
     numbers = np.arange(joint_actions(space))
     if isinstance(space, spaces.Discrete):
         return (numbers + int(space.start)).astype(space.dtype)
-    assert isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary)  # the others are refused
+    assert isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary)  # others were refused
     choices = np.stack(np.unravel_index(numbers, tuple(_counts(space))), axis=-1)
     starts = space.start.ravel() if isinstance(space, spaces.MultiDiscrete) else 0
     return (choices + starts).astype(space.dtype).reshape(-1, *space.shape)

@@ -1,7 +1,7 @@
-"""Value heads that fit a histogram of values by cross-entropy.
+"""Value heads that fit a histogram by cross-entropy.
 
-A value is the mean of a softmax over bins; its target is a distribution with that mean. The
-gradient of the logits, `softmax - target`, is bounded whatever the unit of returns.
+A value is the mean of a softmax over bins. Its target is a distribution whose mean is the return.
+The gradient of the logits, `softmax - target`, is bounded for any scale of returns.
 """
 
 import math
@@ -18,40 +18,39 @@ from networks.heads.values import LayersFactory, ValueHead
 from networks.mirror import Array, RowFunction, array_of
 
 Projection = Callable[[Float[Tensor, "K K"], Float[Tensor, " K"]], None]
-"""Makes `weights @ logits + bias` of logits, from now on: `ValueLayers.project`."""
+"""`weights, bias -> None`: changes layers to output `weights @ logits + bias`."""
 
 _HEADROOM = 2.0
-"""First learnt limit in units of the largest return."""
+"""Initial learnt limit, relative to the largest return."""
 _OUTSIDE = 8.0
-"""Logits of what a grown support adds lie this far below those of its former ends."""
+"""Difference by which logits of added bins are below those of the former outermost bins."""
 _LARGEST = 1e30
-"""What is larger cannot be told from a diverged value."""
+"""Limit of a learnt support: larger values mean divergence."""
 
 
 def symlog(value: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """Squash symmetrically, `sign(v) log(1 + |v|)` (Hafner et al. 2023, arXiv:2301.04104)."""
+    """`sign(v) log(1 + |v|)` (Hafner et al. 2023, arXiv:2301.04104)."""
     return value.sign() * value.abs().log1p()
 
 
 def symexp(value: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """Invert `symlog`, `sign(v) (exp |v| - 1)`."""
+    """Inverse of `symlog`, `sign(v) (exp |v| - 1)`."""
     return value.sign() * value.abs().expm1()
 
 
 class Support(nn.Module):
-    """Bins side by side between two limits; a softmax over them stands for a value.
+    """Bins between two limits; a softmax over them represents a value.
 
-    A learnt support is symmetric about zero, so that a new head's value is zero. It begins at twice
-    the largest return of the first trajectory that has one other than zero, and doubles while a
-    return lies beyond it: the unit of returns is known after one trajectory, and their growth in a
-    run is a handful of doublings. It never shrinks. What it has learnt are buffers, which travel in
+    A learnt support is symmetric about zero, so that a new head's value is zero. Its limit starts
+    at twice the largest absolute return of the first trajectory with a return other than zero, and
+    is doubled while a return lies outside. It never shrinks. The limits are buffers, saved in
     checkpoints.
 
     Args:
         bins: number of bins, K.
         limits: values of the first and the last bin; "auto" learns them.
-        is_symlog: whether bins are evenly spaced in `symlog` of the value instead of in the value.
-        margin: bins next to each limit that a learnt support keeps free of targets.
+        is_symlog: whether bins are evenly spaced in `symlog(value)` instead of in the value.
+        margin: number of bins at each limit that a learnt support keeps free of targets.
     """
 
     limits: Tensor
@@ -66,7 +65,7 @@ class Support(nn.Module):
         is_symlog: bool,
         margin: float,
     ) -> None:
-        """Lay out the bins; a learnt support is from -1 to 1 until it has seen a return."""
+        """Create the bins; a learnt support is [-1, 1] until the first return."""
         super().__init__()
         self.learns = isinstance(limits, str)
         self.given = torch.tensor([-1.0, 1.0] if isinstance(limits, str) else list(limits))
@@ -79,17 +78,17 @@ class Support(nn.Module):
 
     @property
     def width(self) -> Float[Tensor, ""]:
-        """Distance between neighbouring bins, where all are equally wide."""
+        """Distance between neighbouring bins, for evenly spaced bins."""
         return (self.limits[1] - self.limits[0]) / (self._bins - 1)
 
     def clamp(self, target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-        """Move targets outside the support to its nearest limit."""
+        """Clip targets to the support."""
         return torch.clamp(target, self.limits[0], self.limits[1])
 
     def mean(self, logits: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
         """Expected value of a histogram."""
         terms = logits.softmax(-1) * self.centres
-        # In pairs from both ends, so that large values of opposite signs cancel exactly.
+        # Summed in pairs from both ends, so that large values of opposite sign cancel exactly.
         return (terms + terms.flip(-1)).sum(-1) / 2
 
     def mean_mirror(self) -> RowFunction:
@@ -109,11 +108,11 @@ class Support(nn.Module):
     def observe(
         self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"], project: Projection
     ) -> dict[str, Float[Tensor, ""]]:
-        """Learn the limits from a trajectory's targets; count what lies outside.
+        """Update the limits from targets; return the share of targets outside.
 
         Args:
-            project: of the layers that make the logits; maps them to wider bins so that values
-                stay.
+            project: `ValueLayers.project` of the layers before the logits; maps them to wider bins
+                so that values are preserved.
         """
         if self.learns:
             sizes = torch.where(valid & returns.isfinite(), returns.abs(), 0.0)
@@ -127,7 +126,7 @@ class Support(nn.Module):
         limit = float(self.limits[1])
         if not self.is_known:
             if size > 0:
-                self._move(_HEADROOM * size)  # nothing but zeros was learnt: zero stays zero
+                self._move(_HEADROOM * size)  # only zeros were learnt, and zero stays zero
                 self.is_known.fill_(True)
             return
         before = limit
@@ -143,19 +142,19 @@ class Support(nn.Module):
 
     def _lay_out(self, limits: Float[Tensor, "2"]) -> Float[Tensor, " K"]:
         low, high = (symlog(limits.double()) if self._is_symlog else limits.double()).unbind()
-        # From the middle, so that limits of one size give bins in exact pairs about zero.
+        # From the middle, so that symmetric limits give bins in exact pairs about zero.
         steps = torch.arange(self._bins, dtype=torch.float64, device=limits.device)
         steps = (steps - (self._bins - 1) / 2) / (self._bins - 1)
         points = (low + high) / 2 + steps * (high - low)
         return (symexp(points) if self._is_symlog else points).float()
 
     def _projection(self, limit: float) -> tuple[Float[Tensor, "K K"], Float[Tensor, " K"]]:
-        """Return the linear map from logits of the present bins to those of wider ones.
+        """Return the linear map from logits of the current bins to logits of wider bins.
 
-        A distribution is projected to wider bins by sharing each bin's probability between the two
-        new ones around it (Bellemare et al. 2017, arXiv:1707.06887, eq. 7). A linear layer can
-        only move logits: a new bin gets the mean of the old logits, weighted by the shares that it
-        would get of their probabilities, and the log of how much of it was covered.
+        The projection of a distribution splits each bin's probability between the two nearest new
+        bins (Bellemare et al. 2017, arXiv:1707.06887, eq. 7). A linear map of logits approximates
+        it: a new bin gets the mean of the old logits, weighted by its shares of their
+        probabilities, plus the log of the sum of these shares.
         """
         old = self.centres
         new = self._lay_out(torch.tensor([-limit, limit], device=old.device))
@@ -170,7 +169,7 @@ class Support(nn.Module):
 
 
 def _refuse_other_limits(support: Support, _: Any) -> None:
-    """Stop where weights that were trained for other limits have been loaded."""
+    """Refuse loaded weights that were trained with other limits."""
     found, wanted = support.limits.tolist(), support.given.tolist()
     if not support.learns and found != wanted:
         raise ValueError(
@@ -180,11 +179,11 @@ def _refuse_other_limits(support: Support, _: Any) -> None:
 
 
 _CUT = 3.0
-"""Deviations of a Gaussian target that a learnt support has room for; the rest is 0.1%."""
+"""Standard deviations of a Gaussian target that a learnt support covers; 0.1% lies beyond."""
 
 
 def two_hot(target: Float[Tensor, "*N"], centres: Float[Tensor, " K"]) -> Float[Tensor, "*N K"]:
-    """Share a target between the two bins around it, so that it is their mean.
+    """Two-hot encoding: split a target between the two nearest bins, so that it is their mean.
 
         p_k = (c_{k+1} - y) / (c_{k+1} - c_k),  p_{k+1} = 1 - p_k  for  c_k <= y <= c_{k+1}
 
@@ -192,8 +191,8 @@ def two_hot(target: Float[Tensor, "*N"], centres: Float[Tensor, " K"]) -> Float[
     arXiv:1911.08265, appendix F; Hafner et al. (2023), arXiv:2301.04104, eq. 9.
 
     Args:
-        target: between the first centre and the last.
-        centres: ascending.
+        target: between the first and the last centre.
+        centres: bin centres, ascending.
     """
     share = (target[..., None] - centres[:-1]) / centres.diff()  # of the way to the next centre
     reached = share.clamp(0.0, 1.0)
@@ -205,7 +204,7 @@ def two_hot(target: Float[Tensor, "*N"], centres: Float[Tensor, " K"]) -> Float[
 def gaussian_histogram(
     target: Float[Tensor, "*N"], edges: Float[Tensor, " E"], deviation: Float[Tensor, ""]
 ) -> Float[Tensor, "*N K"]:
-    """Integrate a Gaussian about each target over the bins between edges, `K = E - 1`.
+    """Integrate a Gaussian centred at each target over the bins, `K = E - 1`.
 
         p_k = (Phi((e_{k+1} - y) / s) - Phi((e_k - y) / s)) / (Phi at the last edge - at the first)
 
@@ -224,7 +223,7 @@ def cross_entropy(
 
 
 class TwoHotValueHead(ValueHead):
-    """A histogram fitted to two-hot targets; `symlog` spaces bins for values of any size."""
+    """Histogram fitted to two-hot targets; `symlog` spacing suits values of any scale."""
 
     is_scalar = False
 
@@ -236,7 +235,6 @@ class TwoHotValueHead(ValueHead):
         support: Literal["auto"] | Sequence[float],
         symlog: bool,
     ) -> None:
-        """Build the layers and the bins."""
         super().__init__(layers, bins)
         self.support = Support(bins=bins, limits=support, is_symlog=symlog, margin=0.0)
         self.learns_support = self.support.learns
@@ -252,18 +250,18 @@ class TwoHotValueHead(ValueHead):
     def loss(
         self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N"]
     ) -> Float[Tensor, "*N"]:
-        """Cross-entropy to the target shared between two bins."""
+        """Cross-entropy against the two-hot target."""
         return cross_entropy(output, two_hot(self.support.clamp(target), self.support.centres))
 
     def observe(
         self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Learn the support, if it is learnt; count targets outside."""
+        """Update a learnt support; return the share of targets outside."""
         return self.support.observe(returns, valid, self.layers.project)
 
 
 class HLGaussValueHead(ValueHead):
-    """A histogram fitted to Gaussians about the targets (HL-Gauss)."""
+    """Histogram fitted to Gaussians centred at the targets (HL-Gauss)."""
 
     is_scalar = False
 
@@ -278,11 +276,11 @@ class HLGaussValueHead(ValueHead):
         """Build the layers and the bins.
 
         Args:
-            sigma: deviation of a target in bins.
+            sigma: standard deviation of the target, in bins.
         """
         super().__init__(layers, bins)
         self.sigma = sigma
-        # A bin reaches half its width beyond its centre.
+        # A bin extends half its width beyond its centre.
         margin = max(_CUT * sigma - 0.5, 0.0)
         self.support = Support(bins=bins, limits=support, is_symlog=False, margin=margin)
         self.learns_support = self.support.learns
@@ -298,7 +296,7 @@ class HLGaussValueHead(ValueHead):
     def loss(
         self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N"]
     ) -> Float[Tensor, "*N"]:
-        """Cross-entropy to a Gaussian about the target."""
+        """Cross-entropy against the Gaussian target."""
         centres, width = self.support.centres, self.support.width
         edges = torch.cat([centres, centres[-1:] + width]) - width / 2
         return cross_entropy(
@@ -308,5 +306,5 @@ class HLGaussValueHead(ValueHead):
     def observe(
         self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Learn the support, if it is learnt; count targets outside."""
+        """Update a learnt support; return the share of targets outside."""
         return self.support.observe(returns, valid, self.layers.project)

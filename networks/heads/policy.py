@@ -1,9 +1,8 @@
-"""Policy heads turn summaries into distributions over actions.
+"""Policy heads: from summaries to distributions over actions.
 
-`make_policy_head`, and `networks.heads.greedy` for the values of actions, alone look at an action
-space.
-A policy's own actions are flat rows, whatever the environment calls them: `to_environment` alone
-knows starts, shapes, bounds and dtypes.
+Only `make_policy_head`, and `networks.heads.greedy` for action values, depend on the action space.
+The policy's actions are flat rows. `to_environment` converts them to the starts, shapes, bounds and
+dtypes of the environment's action space.
 """
 
 import math
@@ -33,22 +32,22 @@ from networks.mirror import Array, array_of
 
 _TINY = np.finfo(np.float32).tiny
 _LARGEST = float(np.finfo(np.float32).max)
-"""Bounds from here on are how some environments write that there are none."""
+"""Bounds from here on count as unbounded, as some environments use the largest float."""
 
 
 class DistributionHead(Head, PolicyHead):
-    """A policy that is a distribution, whose numbers the layers make."""
+    """A policy head whose layers compute the parameters of a distribution."""
 
     @abstractmethod
     def forward(self, summary: Float[Tensor, "*N H"]) -> Distribution:
-        """Return the distribution of each row's action."""
+        """Return the action distribution of each row."""
 
     @abstractmethod
     def choice(self) -> HeadMirror:
-        """Numpy form of mode and sampling, on the rows that `linear` gives."""
+        """Numpy form of mode and sampling, on the rows of `linear`."""
 
     def uniform(self, generator: np.random.Generator, batch_size: int) -> Array:
-        """Let noise alone decide: no logit is larger than another."""
+        """Draw uniformly random actions: noise with equal logits."""
         noise = self.noise(generator, batch_size)
         return self.choice()(np.zeros((batch_size, self.output.out_features), np.float32), noise)
 
@@ -62,32 +61,31 @@ class DistributionHead(Head, PolicyHead):
 
 
 def _gumbel_noise(generator: np.random.Generator, size: tuple[int, ...]) -> Array:
-    """Standard Gumbel: `-log E` with E standard exponential."""
+    """Standard Gumbel noise: `-log E` with E standard exponential."""
     noise = generator.standard_exponential(size, dtype=np.float32)
     np.maximum(noise, _TINY, out=noise)
     return np.negative(np.log(noise, out=noise), out=noise)
 
 
 class CategoricalHead(DistributionHead):
-    """One of K actions; the environment counts them from `start`."""
+    """One of K actions; the environment's actions start at `start`."""
 
     def __init__(self, space: spaces.Discrete[Any], input_size: int, **layers: Any) -> None:
-        """Build the layers for the space."""
         super().__init__(input_size, int(space.n), **layers)
         self.space, self.start = space, int(space.start)
         self.action_shape, self.action_dtype = (), torch.int64
         self.encoded_size = int(space.n)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Categorical:
-        """Return the distribution of each row's action."""
+        """Return the action distribution of each row."""
         return Categorical(self.linear(summary))
 
     def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
-        """Standard Gumbel, one number per action."""
+        """Standard Gumbel noise, one number per action."""
         return _gumbel_noise(generator, (batch_size, self.output.out_features))
 
     def to_environment(self, actions: Array) -> Array:
-        """Count from the space's `start`."""
+        """Add the space's `start`."""
         counted = actions + self.start if self.start else actions
         return counted.astype(self.space.dtype, copy=False)
 
@@ -96,7 +94,7 @@ class CategoricalHead(DistributionHead):
         return one_hot(actions, self.encoded_size)
 
     def choice(self) -> HeadMirror:
-        """Take the largest logit, perturbed or not."""
+        """Numpy form of mode and sampling."""
 
         def choose(logits: Array, noise: Array | None) -> Array:
             actions: Array = (logits if noise is None else logits + noise).argmax(-1)
@@ -106,10 +104,10 @@ class CategoricalHead(DistributionHead):
 
 
 class MultiCategoricalHead(DistributionHead):
-    """D choices at once, independent given the summary; the environment gives them any shape.
+    """D independent choices, given the summary; their shape in the environment is arbitrary.
 
-    One linear layer makes the logits of all choices side by side. Where choices have different
-    numbers of options they are padded, so that one softmax does for all.
+    One linear layer computes the logits of all choices. Choices with fewer options are padded, so
+    that one softmax is enough.
     """
 
     space: spaces.MultiDiscrete[Any]
@@ -117,7 +115,6 @@ class MultiCategoricalHead(DistributionHead):
     columns: Tensor
 
     def __init__(self, space: spaces.MultiDiscrete[Any], input_size: int, **layers: Any) -> None:
-        """Build the layers for the space."""
         counts = space.nvec.ravel().astype(np.int64)
         super().__init__(input_size, int(counts.sum()), **layers)
         self.space, self.starts = space, space.start.ravel().astype(np.int64)
@@ -125,8 +122,8 @@ class MultiCategoricalHead(DistributionHead):
         self.encoded_size = int(counts.sum())
         self._table = (len(counts), int(counts.max()))  # D, K
         self._is_ragged = bool((counts < counts.max()).any())
-        # The column of each logit in the flattened table, and for each of its cells the logit; the
-        # last one, out of range, is the padding.
+        # The column of each logit in the flattened table, and the logit of each cell; the index
+        # after the last logit is the padding.
         is_option = np.arange(self._table[1]) < counts[:, None]  # [D, K]
         self._columns = np.flatnonzero(is_option)
         places = np.full(is_option.size, counts.sum())
@@ -135,7 +132,7 @@ class MultiCategoricalHead(DistributionHead):
         self.register_buffer("columns", torch.from_numpy(self._columns), persistent=False)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> MultiCategorical:
-        """Return the distribution of each row's action."""
+        """Return the action distribution of each row."""
         logits = self.linear(summary)
         if self._is_ragged:
             padded = functional.pad(logits, (0, 1), value=IMPOSSIBLE)
@@ -143,21 +140,21 @@ class MultiCategoricalHead(DistributionHead):
         return MultiCategorical(logits.unflatten(-1, self._table))
 
     def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
-        """Standard Gumbel, one number per cell of the padded table."""
+        """Standard Gumbel noise, one number per cell of the padded table."""
         return _gumbel_noise(generator, (batch_size, *self._table))
 
     def to_environment(self, actions: Array) -> Array:
-        """Count each choice from its start, in the space's shape; always a copy."""
+        """Add the start of each choice, in the space's shape; always a copy."""
         counted = (actions + self.starts).reshape(len(actions), *self.space.shape)
         return counted.astype(self.space.dtype, copy=False)
 
     def encode(self, actions: Int[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
-        """One-hot of each choice, side by side, without the padding."""
+        """Concatenated one-hot encodings of the choices, without padding."""
         table = one_hot(actions, self._table[1]).flatten(-2)
         return table.index_select(-1, self.columns) if self._is_ragged else table
 
     def choice(self) -> HeadMirror:
-        """Take the largest logit of each choice, perturbed or not."""
+        """Numpy form of mode and sampling."""
         table, columns, is_ragged = self._table, self._columns, self._is_ragged
 
         def choose(logits: Array, noise: Array | None) -> Array:
@@ -173,28 +170,27 @@ class MultiCategoricalHead(DistributionHead):
 
 
 class BernoulliHead(DistributionHead):
-    """D bits at once, independent given the summary; the environment gives them any shape."""
+    """D independent bits, given the summary; their shape in the environment is arbitrary."""
 
     space: spaces.MultiBinary
 
     def __init__(self, space: spaces.MultiBinary, input_size: int, **layers: Any) -> None:
-        """Build the layers for the space."""
         super().__init__(input_size, math.prod(space.shape), **layers)
         self.space = space
         self.action_shape, self.action_dtype = (math.prod(space.shape),), torch.int64
         self.encoded_size = math.prod(space.shape)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Bernoulli:
-        """Return the distribution of each row's action."""
+        """Return the action distribution of each row."""
         return Bernoulli(self.linear(summary))
 
     def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
-        """Standard logistic, one number per bit."""
+        """Standard logistic noise, one number per bit."""
         size = (batch_size, self.output.out_features)
         return generator.logistic(size=size).astype(np.float32)
 
     def to_environment(self, actions: Array) -> Array:
-        """Give the bits the space's shape and dtype."""
+        """Convert to the space's shape and dtype."""
         return actions.reshape(len(actions), *self.space.shape).astype(self.space.dtype)
 
     def encode(self, actions: Int[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
@@ -202,7 +198,7 @@ class BernoulliHead(DistributionHead):
         return actions.float()
 
     def choice(self) -> HeadMirror:
-        """Set the bits whose logit, perturbed or not, is positive."""
+        """Numpy form of mode and sampling."""
 
         def choose(logits: Array, noise: Array | None) -> Array:
             actions: Array = (logits if noise is None else logits + noise) > 0
@@ -212,11 +208,11 @@ class BernoulliHead(DistributionHead):
 
 
 class GaussianHead(DistributionHead):
-    """Real actions from a diagonal Gaussian; its deviations are parameters, whatever the state.
+    """Diagonal Gaussian over continuous actions, with state-independent standard deviations.
 
-    The policy works in units of the bounds: -1 and 1 are `low` and `high`, beyond them the
-    environment receives the bound while the policy keeps the action it drew. Dimensions without two
-    finite bounds are handed on as they are, cut at the one that there may be.
+    The policy acts in units of the bounds: -1 and 1 are `low` and `high`. Actions beyond them are
+    clipped for the environment, but not for learning. Dimensions without two finite bounds are not
+    scaled, and are clipped to the one bound, if any.
 
     Attributes:
         is_bounded: `[A]`, which dimensions have two finite bounds.
@@ -227,7 +223,6 @@ class GaussianHead(DistributionHead):
     def __init__(
         self, space: spaces.Box, input_size: int, *, initial_log_std: float, **layers: Any
     ) -> None:
-        """Build the layers for the space."""
         size = math.prod(space.shape)
         super().__init__(input_size, size, **layers)
         self.log_std = nn.Parameter(torch.full((size,), initial_log_std))
@@ -241,34 +236,34 @@ class GaussianHead(DistributionHead):
         self._smallest, self._largest = (np.clip(b, limits.min, limits.max) for b in (low, high))
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> DiagonalGaussian:
-        """Return the distribution of each row's action."""
+        """Return the action distribution of each row."""
         return DiagonalGaussian(self.linear(summary), self.log_std)
 
     def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
-        """Standard normal."""
+        """Standard normal noise."""
         return generator.standard_normal((batch_size, *self.action_shape), dtype=np.float32)
 
     def uniform(self, generator: np.random.Generator, batch_size: int) -> Array:
-        """Draw between the bounds; without two, where nothing is uniform, standard normal."""
+        """Draw uniformly between two finite bounds, otherwise from the standard normal."""
         noise = self.noise(generator, batch_size)
         uniform = generator.uniform(-1.0, 1.0, noise.shape)
         return np.where(self.is_bounded, uniform, noise).astype(np.float32)
 
     def to_environment(self, actions: Array) -> Array:
-        """Scale [-1, 1] to the bounds where there are two, and cut to the space everywhere."""
+        """Scale [-1, 1] to two finite bounds, and clip to the space."""
         share = (actions.astype(np.float64) + 1.0) * 0.5
-        # Not low + share * range, which may miss high by a rounding.
+        # Not low + share * range, which may miss high by a rounding error.
         scaled = self._low * (1.0 - share) + self._high * share
         mapped = np.where(self.is_bounded, scaled, actions)
         cut: Array = np.clip(mapped, self._smallest, self._largest)
         return cut.astype(self.space.dtype).reshape(len(actions), *self.space.shape)
 
     def encode(self, actions: Float[Tensor, "*N A"]) -> Float[Tensor, "*N A"]:
-        """The action itself, in units of the bounds."""
+        """The action, in units of the bounds."""
         return actions
 
     def choice(self) -> HeadMirror:
-        """Add the scaled noise to the mean, or take the mean."""
+        """Numpy form of mode and sampling."""
         log_std = array_of(self.log_std)
 
         def choose(mean: Array, noise: Array | None) -> Array:
@@ -287,14 +282,14 @@ def make_policy_head(
     gain: float,
     initial_log_std: float,
 ) -> DistributionHead:
-    """Choose the policy head for an action space.
+    """Make the policy head for an action space.
 
     Args:
         gain: initialisation gain of the output layer; 0.01 starts near the uniform policy.
-        initial_log_std: log of the Gaussian's first standard deviation (Box spaces only).
+        initial_log_std: log of the Gaussian's initial standard deviation (Box spaces only).
 
     Raises:
-        ValueError: no policy here can act in the space.
+        ValueError: the action space is not supported.
     """
     layers = {
         "hidden_sizes": hidden_sizes,

@@ -1,7 +1,4 @@
-"""Heads turn summaries into values here, into actions in `policy_heads`.
-
-A value head is what values are fitted by; the layers that it has are how they are computed.
-"""
+"""Value heads: a value head defines targets and losses, its layers compute the outputs."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,44 +18,44 @@ from networks.mirror import Array, RowFunction, chained, linear_mirror, mirror_o
 
 @dataclass(frozen=True, kw_only=True)
 class Rescaling:
-    """Nearly linear about zero, like a square root far out.
+    """Value rescaling: nearly linear around zero, like a square root for large values.
 
         h(x) = sign(x) (sqrt(|x| + 1) - 1) + eps x
 
     Source: Pohlen et al. (2018), arXiv:1805.11593, section 3.2; Kapturowski et al. (2019), R2D2.
 
     Attributes:
-        eps: least slope, which makes the inverse continuous in Lipschitz' sense; > 0.
+        eps: smallest slope, > 0, which makes the inverse Lipschitz continuous.
     """
 
     eps: float
 
     def __call__(self, value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Squash a value."""
+        """Apply h."""
         size = value.abs()
-        # sqrt(a + 1) - 1 without the difference of two numbers near one.
+        # sqrt(a + 1) - 1 without cancellation.
         return value.sign() * (size / (torch.sqrt(size + 1) + 1)) + self.eps * value
 
     def inverse(self, scaled: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Return the value that is squashed to this one.
+        """Apply the inverse of h.
 
         sign(y) (((sqrt(1 + 4 eps (|y| + 1 + eps)) - 1) / (2 eps))^2 - 1)
         """
         shifted = scaled.abs() + 1 + self.eps
-        # The fraction, without the difference of two numbers near one: eps is small.
+        # The fraction without cancellation, as eps is small.
         root = 2 * shifted / (torch.sqrt(1 + 4 * self.eps * shifted) + 1)
         return scaled.sign() * (root.square() - 1)
 
 
 HIDDEN_GAIN = math.sqrt(2)
-"""Of the layers before the output, whose own is configured."""
+"""Initialisation gain of hidden layers; the output layer's is configured."""
 
 NoisyFunction = Callable[[Array, Array | None], Array]
 """`summary [B, H], noise or None -> rows [B, *O]`."""
 
 
 class Head(nn.Module):
-    """Hidden layers of the head's own, then one linear layer."""
+    """Hidden layers, then one linear layer."""
 
     def __init__(
         self,
@@ -70,7 +67,7 @@ class Head(nn.Module):
         initialization: str,
         gain: float,
     ) -> None:
-        """Build the layers; `gain` is the output layer's, hidden ones use sqrt(2)."""
+        """Build the layers; `gain` is the output layer's, hidden layers use sqrt(2)."""
         super().__init__()
         self.hidden = MLP(
             (input_size,),
@@ -86,7 +83,7 @@ class Head(nn.Module):
     def linear(
         self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, "*N O"]:
-        """Apply all layers, which take no noise; rows may have any leading shape but none."""
+        """Apply all layers, without noise; rows have at least one leading dimension."""
         if not self.hidden.hidden_sizes:
             rows: Tensor = self.output(summary)
             return rows
@@ -100,11 +97,11 @@ class Head(nn.Module):
 
 
 class ValueLayers(nn.Module, ABC):
-    """How the raw numbers of a value head come out of a summary.
+    """Layers that compute the raw outputs of a value head.
 
     Attributes:
-        output_shape: of one summary's numbers: `(K,)`, or `(A, K)` with a value for each action.
-        noise_size: numbers of standard normal noise that a row takes; 0 where there is none.
+        output_shape: of one summary: `(K,)`, or `(A, K)` for action values.
+        noise_size: standard normal numbers per row; 0 without noise.
     """
 
     output_shape: tuple[int, ...]
@@ -117,12 +114,12 @@ class ValueLayers(nn.Module, ABC):
         """Map summaries to rows `[*N, *output_shape]`.
 
         Args:
-            noise: `[*N, noise_size]`, or what broadcasts to it; None is the mean of all noise.
+            noise: broadcasts to `[*N, noise_size]`; None uses mean weights.
         """
 
     @abstractmethod
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
-        """Change the output layers so that what was the row y is `weights @ y + bias`, in place."""
+        """Change the output layers in place, so that an output y becomes `weights @ y + bias`."""
 
     @abstractmethod
     def mirror(self) -> NoisyFunction | None:
@@ -136,26 +133,25 @@ def project_linear(
     weights: Float[Tensor, "K K"],
     shift: Float[Tensor, " K"],
 ) -> None:
-    """Follow a linear layer, whose outputs are groups of K numbers, by a linear map of each."""
+    """Compose a linear layer with a linear map of each group of K outputs, in place."""
     for rows, offsets in zip(weight.split(len(weights)), bias.split(len(weights)), strict=True):
         rows.copy_(weights @ rows)
         offsets.copy_(weights @ offsets + shift)
 
 
 class StateLayers(Head, ValueLayers):
-    """A head's layers: the numbers of one value for each summary."""
+    """Layers of state values: K outputs for each summary."""
 
     noise_size = 0
 
     def __init__(self, input_size: int, output_size: int, **layers: Any) -> None:
-        """Build the layers."""
         super().__init__(input_size, output_size, **layers)
         self.output_shape = (output_size,)
 
     forward = Head.linear
 
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
-        """Project the output layer, each group of K outputs alike."""
+        """Project the output layer, each group of K outputs in the same way."""
         project_linear(self.output.weight, self.output.bias, weights, bias)
 
     def mirror(self) -> NoisyFunction | None:
@@ -165,20 +161,20 @@ class StateLayers(Head, ValueLayers):
 
 
 LayersFactory = Callable[[int], ValueLayers]
-"""`K -> layers` that make the K numbers of each value."""
+"""`K -> layers` with K outputs per value."""
 
 
 class ValueHead(nn.Module, ABC):
-    """A value per summary, or per summary and action, in whatever form is fitted best.
+    """State values, or action values, with the targets, loss and error that fit them.
 
-    How it is fitted is the head's: its targets, its loss, its error. How it is computed is up to
-    the layers. All but `forward` is elementwise, so that it means the same of states and actions.
+    The layers compute the outputs. All methods but `forward` are elementwise, so that they apply to
+    state and action values alike.
 
     Attributes:
         is_scalar: whether the output is the value itself, so that it can be clipped.
-        fits_returns: whether any return can be a target, as on-policy agents have them. Where not,
-            `target` alone can make one, of one later output.
-        learns_support: whether `observe` must see targets before each step that is taken on them.
+        fits_returns: whether targets can be returns, as in on-policy agents. If not, targets must
+            come from `target`, which needs a later output.
+        learns_support: whether `observe` must be called with the targets before each gradient step.
     """
 
     is_scalar = True
@@ -186,13 +182,13 @@ class ValueHead(nn.Module, ABC):
     learns_support = False
 
     def __init__(self, layers: LayersFactory, width: int) -> None:
-        """Build the layers for `width` numbers of each value."""
+        """Build layers with `width` outputs per value."""
         super().__init__()
         self.layers = layers(width)
 
     @property
     def noise_size(self) -> int:
-        """Numbers of noise that a row takes; 0 where there is none."""
+        """Noise numbers per row; 0 without noise."""
         return self.layers.noise_size
 
     def forward(
@@ -200,25 +196,25 @@ class ValueHead(nn.Module, ABC):
     ) -> Float[Tensor, "..."]:
         """Return the raw output of each summary.
 
-        It is `[*N]` of a scalar head and `[*N, K]` of others; of the values of actions `[*N, A]`
-        and `[*N, A, K]`.
+        It is `[*N]` for a scalar head and `[*N, K]` for others; for action values `[*N, A]` and
+        `[*N, A, K]`.
 
         Args:
-            noise: of noisy layers, `[*N, noise_size]` or what broadcasts to it; None is its mean.
+            noise: of noisy layers, broadcasts to `[*N, noise_size]`; None uses mean weights.
         """
         output: Tensor = self.layers(summary, noise)
         return output.squeeze(-1) if self.is_scalar else output
 
     def value(self, output: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Return the value `[*N]` that each raw output stands for, in the units it is fitted in."""
+        """Return the value `[*N]` of each raw output, rescaled if the targets are."""
         return output
 
     def value_mirror(self) -> RowFunction:
-        """Numpy form of `value`, on the numbers `[..., K]` that the layers make."""
+        """Numpy form of `value`, on the layers' outputs `[..., K]`."""
         return lambda numbers: numbers[..., 0]
 
     def mirror(self) -> NoisyFunction | None:
-        """Numpy form of `forward` and `value` together, `summary, noise -> values`."""
+        """Numpy form of `value(forward(summary, noise))`."""
         layers, value = self.layers.mirror(), self.value_mirror()
         return None if layers is None else lambda summary, noise: value(layers(summary, noise))
 
@@ -230,14 +226,14 @@ class ValueHead(nn.Module, ABC):
         next_output: Float[Tensor, "..."],
         scale: Rescaling | None,
     ) -> Float[Tensor, "..."]:
-        """Return what to fit to rewards and the value after them, `h(r + d h^-1(v'))`.
+        """Return the bootstrapped target, `h(r + d h^-1(v'))`.
 
         Args:
-            rewards: discounted sum of the rewards on the way, in units of return.
-            discounts: of what comes after them; 0 where the episode terminated.
-            next_output: raw output `[*N]` or `[*N, K]` of what comes after, of this head or of one
+            rewards: n-step rewards, discounted and summed, in units of return.
+            discounts: of the bootstrap value; 0 where the episode terminated.
+            next_output: raw output `[*N]` or `[*N, K]` to bootstrap from, of this head or of one
                 with the same support.
-            scale: h, in which values are fitted; None where they are as they are.
+            scale: value rescaling h; None for none.
         """
         value = self.value(next_output)
         if scale is None:
@@ -248,31 +244,30 @@ class ValueHead(nn.Module, ABC):
     def loss(
         self, output: Float[Tensor, "..."], target: Float[Tensor, "..."]
     ) -> Float[Tensor, "*N"]:
-        """Elementwise loss of raw outputs against what `target` makes, or against returns."""
+        """Elementwise loss of raw outputs against the result of `target`, or against returns."""
 
     @torch.no_grad()
     def error(
         self, output: Float[Tensor, "..."], target: Float[Tensor, "..."]
     ) -> Float[Tensor, "..."]:
-        """Size `[*N]` of the error against what `target` makes, >= 0: `|y - v|`."""
+        """Absolute error `[*N]` against the result of `target`, `|y - v|`."""
         return (target - self.value(output)).abs()
 
     def observe(
         self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Look at targets, as numbers, before the first step on them; return metrics.
+        """Update statistics of the targets before the gradient steps on them; return metrics.
 
-        What a head learns of its targets in other ways than by gradients, it learns here: equal
-        heads that observe the same stay comparable.
+        This updates everything that is not learnt by gradients, such as a support. Equal heads that
+        observe the same targets keep the same support.
         """
         return {}
 
 
 class MSEValueHead(ValueHead):
-    """Regression by the squared error, `(v - y)^2`."""
+    """Regression with the squared error, `(v - y)^2`."""
 
     def __init__(self, layers: LayersFactory) -> None:
-        """Build the layers."""
         super().__init__(layers, 1)
 
     def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:

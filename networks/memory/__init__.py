@@ -1,4 +1,4 @@
-"""Memories: none, RNN, GRU, LSTM, and cells of a user's own."""
+"""Memories: none, RNN, GRU, LSTM and user-defined cells."""
 
 from networks.memory.memories import GRU, LSTM, RNN, CellMemory, Memory, NoMemory
 

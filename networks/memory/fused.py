@@ -1,10 +1,10 @@
-"""Recurrent layers with exact resets inside the sequence, one fused kernel call per layer.
+"""Recurrent layers with exact resets within a sequence, one fused kernel call per layer.
 
-PyTorch's recurrent kernels know no resets. Here every first observation gets *null steps* of its
-own before it: their features are zero and an extra input, whose weight column is appended at call
-time, forces the gates so that the state becomes exactly zero and no gradient passes. Time per step
-is then that of the plain kernel, whatever the number of environments and resets. A layer's state is
-one tensor, its first H numbers being its output; stacks of layers are `networks.memory.memories`'s.
+PyTorch's recurrent kernels have no resets. Here *null steps* are inserted before every first
+observation. Their features are zero, and an extra input, whose weight column is appended at call
+time, forces the gates so that the state becomes exactly zero and no gradient passes. The time per
+step is that of the plain kernel, for any number of environments and resets. A layer's state is one
+tensor whose first H numbers are its output. `networks.memory.memories` stacks layers.
 """
 
 from abc import ABC, abstractmethod
@@ -23,20 +23,20 @@ from networks.mirror import Array, array_of, sigmoid
 
 @dataclass(frozen=True)
 class NullSteps:
-    """Where real steps and null steps lie when resets get time steps of their own.
+    """Positions of real steps and null steps in the stretched batch.
 
-    Every column (environment) of `[T, B]` is stretched to `length = T + n * R` steps, R being the
-    most resets in any column: n null steps before each first observation, pads at the end of
-    columns with fewer resets.
+    Every column (environment) of `[T, B]` is stretched to `length = T + n * R` steps, where R is
+    the largest number of resets in a column: n null steps before each first observation, and
+    padding at the end of columns with fewer resets.
     """
 
     length: int
     rows: Int[Tensor, " TB"]  # row of each real step in the flattened [length * B]
-    flags: Float[Tensor, "L B N"]  # one column per null step of a reset, the last one marks pads
+    flags: Float[Tensor, "L B N"]  # one column per null step of a reset, the last marks padding
 
     @staticmethod
     def plan(is_first: Bool[Tensor, "T B"], null_steps: int) -> "NullSteps | None":
-        """Lay out the stretched batch, or return None where no episode begins inside it."""
+        """Plan the stretched batch; None if no episode starts after the first step."""
         inner = is_first[1:]
         resets = functional.pad(inner.long().cumsum(0), (0, 0, 1, 0))  # [T, B]
         most = int(resets[-1].max())
@@ -56,14 +56,14 @@ class NullSteps:
         return NullSteps(length, rows.reshape(-1), flags)
 
     def stretch(self, steps: Float[Tensor, "T B F"]) -> Float[Tensor, "L B FN"]:
-        """Spread real steps over the stretched batch and append the flags as further inputs."""
+        """Place real steps in the stretched batch and append the flags as inputs."""
         _, batch, size = steps.shape
         spread = steps.new_zeros(self.length * batch, size)
         spread = spread.index_copy(0, self.rows, steps.reshape(-1, size))
         return torch.cat([spread.view(self.length, batch, size), self.flags.to(steps)], dim=-1)
 
     def gather(self, outputs: Float[Tensor, "L B H"], steps: int) -> Float[Tensor, "T B H"]:
-        """Pick the real steps' outputs."""
+        """Select the outputs of real steps."""
         size = outputs.shape[-1]
         return outputs.reshape(-1, size).index_select(0, self.rows).view(steps, -1, size)
 
@@ -77,15 +77,15 @@ _BEYOND = 1e30
 
 
 class FusedLayer(nn.Module, ABC):
-    """A recurrent layer: a fused call over time with resets, a single-step cell and a mirror."""
+    """A recurrent layer: a fused call over time with resets, a single step, and a mirror."""
 
     kernel: nn.RNNBase
     null_steps = 1
-    """Null steps that it takes to clear the state."""
+    """Null steps needed to clear the state."""
     state_size: int
 
     def __init__(self, kernel: nn.RNNBase, *, initialization: str, gain: float) -> None:
-        """Take PyTorch's layer for its parameters and draw them."""
+        """Initialise the parameters of a PyTorch layer."""
         super().__init__()
         self.kernel = kernel
         self.output_size = self.state_size = kernel.hidden_size
@@ -98,22 +98,22 @@ class FusedLayer(nn.Module, ABC):
 
     @abstractmethod
     def _columns(self) -> Float[Tensor, "G N"]:
-        """Weight columns of the extra inputs: one per null step of a reset, the last for pads."""
+        """Weight columns of the extra inputs: one per null step of a reset, then the padding's."""
 
     @abstractmethod
     def _run(
         self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
     ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
-        """Call the fused kernel; the returned state is that after the last step.
+        """Call the fused kernel; return the outputs and the state after the last step.
 
-        cuDNN asks for contiguous states, and can go backward only when told that it trains.
+        cuDNN needs contiguous states, and has gradients in training mode only.
         """
 
     @abstractmethod
     def step(
         self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
     ) -> Float[Tensor, "B S"]:
-        """Advance the state by one step without a reset."""
+        """Advance the state by one step, without reset."""
 
     @abstractmethod
     def mirror(self) -> CellMirror:
@@ -125,19 +125,19 @@ class FusedLayer(nn.Module, ABC):
         state: Float[Tensor, "B S"],
         plan: NullSteps | None,
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
-        """Read T steps, clearing the state where `plan` says so (None: nowhere)."""
+        """Process T steps and clear the state at the resets in `plan` (None: no resets)."""
         weights = self.weights
         if plan is None:
             return self._run(features, state, weights)
-        # The columns stay attached to the graph: those that cancel a bias must carry its gradient.
+        # Columns are not detached: those that cancel a bias must carry its gradient.
         weights[0] = torch.cat([weights[0], self._columns()], dim=1)
         outputs, after = self._run(plan.stretch(features), state, weights)
         outputs = plan.gather(outputs, len(features))
-        # Pads hold what a layer remembers beside its output; the output is the last real one.
+        # Padding preserves the state besides the output; the output is the last real step's.
         return outputs, torch.cat([outputs[-1], after[:, self.output_size :]], dim=-1)
 
     def _gate_column(self, *gates: float) -> Float[Tensor, " G"]:
-        """Weight column that adds one constant to all units of each gate."""
+        """Weight column that adds a constant to all units of each gate."""
         values = self.weights[0].new_tensor(gates)
         return values.repeat_interleave(self.output_size)
 
@@ -167,7 +167,6 @@ class RNNLayer(FusedLayer):
         initialization: str,
         gain: float,
     ) -> None:
-        """Build and draw the layer."""
         kernel = nn.RNN(input_size, hidden_size, nonlinearity=nonlinearity)
         super().__init__(kernel, initialization=initialization, gain=gain)
         self._is_tanh = nonlinearity == "tanh"
@@ -176,7 +175,7 @@ class RNNLayer(FusedLayer):
     def _columns(self) -> Float[Tensor, "G N"]:
         nothing = self._gate_column(0.0)
         if not self._is_tanh:
-            # A ReLU state is unbounded: the force must be beyond any sum that it can make.
+            # A ReLU state is unbounded: the forced value must exceed any sum of its inputs.
             return torch.stack([self._gate_column(-_BEYOND), nothing], dim=1)
         _, recurrent, bias_x, bias_h = self.weights
         cancel = -(bias_x + bias_h + recurrent.sum(1))
@@ -221,7 +220,6 @@ class GRULayer(FusedLayer):
     def __init__(
         self, input_size: int, hidden_size: int, *, initialization: str, gain: float
     ) -> None:
-        """Build and draw the layer."""
         kernel = nn.GRU(input_size, hidden_size)
         super().__init__(kernel, initialization=initialization, gain=gain)
 
@@ -265,13 +263,13 @@ class LSTMLayer(FusedLayer):
 
         i, f, o = sigmoid(...);  g = tanh(...);  c' = f c + i g;  h' = o tanh(c')
 
-    The null step closes i, f and o: c' = 0 and h' = 0 exactly. Pads close i and open f, so c stays.
+    The null step closes i, f and o: c' = 0 and h' = 0 exactly. Padding closes i and opens f, which
+    preserves c.
     """
 
     def __init__(
         self, input_size: int, hidden_size: int, *, initialization: str, gain: float
     ) -> None:
-        """Build and draw the layer."""
         kernel = nn.LSTM(input_size, hidden_size)
         super().__init__(kernel, initialization=initialization, gain=gain)
         self.state_size = 2 * hidden_size

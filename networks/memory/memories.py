@@ -1,8 +1,8 @@
-"""Memories summarise the past: none, RNN, GRU, LSTM and any cell of the user's.
+"""Memories: none, RNN, GRU, LSTM and user-defined cells.
 
-A memory's state is one tensor `[B, S]`. It alone clears states at episode starts, so acting,
-learning and evaluating cannot differ, and a feed-forward network is the memory with `S = 0`.
-Nothing outside this package knows of hidden and cell states.
+A memory's state is one tensor `[B, S]`. Only the memory clears states at episode starts, so that
+acting, learning and evaluation agree. A feed-forward network has a memory with `S = 0`. Nothing
+outside this package depends on hidden and cell states.
 """
 
 from abc import ABC, abstractmethod
@@ -21,13 +21,13 @@ from networks.observations import Observations
 MemoryMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
 """`features [B, F], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
 ChosenSteps = Int[Tensor, "L B"] | slice
-"""L steps of each environment, in any order; a slice are the same ones of all."""
+"""L steps of each environment, in any order; a slice selects the same steps of all."""
 FeaturesOf = Callable[[Observations], Tensor]
 """`observations [T, B, *O] -> features [T, B, F]`."""
 
 
 def pick_steps(rows: Any, steps: ChosenSteps) -> Any:
-    """Take chosen steps of each environment, `[T, B, *X] -> [L, B, *X]`, of a tensor or of each."""
+    """Select steps of each environment, `[T, B, *X] -> [L, B, *X]`, of one or several tensors."""
     if isinstance(rows, dict):
         return {name: pick_steps(part, steps) for name, part in rows.items()}
     if isinstance(steps, slice):
@@ -36,15 +36,15 @@ def pick_steps(rows: Any, steps: ChosenSteps) -> Any:
 
 
 class Memory(nn.Module, ABC):
-    """Summarises the past. Clears an environment's state before it reads a first observation."""
+    """Summarises past observations; clears an environment's state before a first observation."""
 
     output_size: int
     state_size: int
-    """Numbers remembered per environment; 0 when there is nothing to remember."""
+    """Size of the state per environment; 0 without memory."""
     compilable = False
     """Whether `torch.compile` may trace `forward` (fused kernels and plain loops gain nothing)."""
     saturates = False
-    """Whether what `split` calls `state` lies between -1 and 1, and may stick there."""
+    """Whether `state` in `split` lies in [-1, 1] and may saturate."""
 
     def initial_state(self, batch_size: int) -> Float[Tensor, "B S"]:
         """Return the state before any observation: zeros, on the CPU."""
@@ -57,7 +57,7 @@ class Memory(nn.Module, ABC):
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, "T B"],
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
-        """Read T steps; return every step's output and the state after the last."""
+        """Process T steps; return every step's output and the state after the last."""
 
     def at(
         self,
@@ -67,13 +67,13 @@ class Memory(nn.Module, ABC):
         is_first: Bool[Tensor, "T B"],
         steps: ChosenSteps,
     ) -> Float[Tensor, "L B H"]:
-        """Read T steps; return the outputs at chosen ones of each environment."""
+        """Process T steps; return the outputs at chosen steps of each environment."""
         outputs, _ = self(features(observations), state, is_first)
         chosen: Tensor = pick_steps(outputs, steps)
         return chosen
 
     def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
-        """Take states apart for those who watch: `state`, and what is kept beside it."""
+        """Split states by name for metrics: `state`, and further components."""
         return {"state": state}
 
     def unroll(
@@ -84,7 +84,7 @@ class Memory(nn.Module, ABC):
         *,
         sequence_length: int,
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "W B S"], Float[Tensor, "B S"]]:
-        """Read T steps in windows of `sequence_length`; also return each window's initial state."""
+        """Process T steps; also return the state before each window of `sequence_length` steps."""
         outputs, states = [], []
         for chunk, first in zip(
             features.split(sequence_length), is_first.split(sequence_length), strict=True
@@ -96,13 +96,12 @@ class Memory(nn.Module, ABC):
 
 
 class NoMemory(Memory):
-    """Nothing is remembered: outputs are the features, the state is empty."""
+    """No memory: outputs are the features, the state is empty."""
 
     state_size = 0
     compilable = True
 
     def __init__(self, input_size: int) -> None:
-        """Remember the width."""
         super().__init__()
         self.output_size = input_size
 
@@ -112,7 +111,7 @@ class NoMemory(Memory):
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, "T B"],
     ) -> tuple[Float[Tensor, "T B F"], Float[Tensor, "B S"]]:
-        """Return the features as they are."""
+        """Return the features."""
         return features, state
 
     def unroll(
@@ -123,7 +122,7 @@ class NoMemory(Memory):
         *,
         sequence_length: int,
     ) -> tuple[Float[Tensor, "T B F"], Float[Tensor, "W B S"], Float[Tensor, "B S"]]:
-        """Return the features as they are; windows need no walk through time."""
+        """Return the features, without a loop over windows."""
         windows = features.shape[0] // sequence_length
         return features, state.new_zeros(windows, *state.shape), state
 
@@ -135,7 +134,7 @@ class NoMemory(Memory):
         is_first: Bool[Tensor, "T B"],
         steps: ChosenSteps,
     ) -> Float[Tensor, "L B F"]:
-        """Return the features of the chosen steps; no others are needed."""
+        """Return the features of the chosen steps only."""
         return features(pick_steps(observations, steps))
 
     def mirror(self) -> MemoryMirror:
@@ -144,7 +143,7 @@ class NoMemory(Memory):
 
 
 class CellMemory(Memory):
-    """Turns a single-step cell of the user's into a memory that owns resets and time.
+    """Base class of user-defined memories: adds resets and unrolling to a single-step cell.
 
     Implement `step(inputs [B, F], state [B, S]) -> (output [B, H], state [B, S])`, set
     `output_size` and `state_size`, and optionally override `initial_state`. The loop over time is
@@ -155,7 +154,7 @@ class CellMemory(Memory):
     def step(
         self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B S"]]:
-        """Read one observation per environment."""
+        """Process one observation per environment."""
 
     def forward(
         self,
@@ -163,7 +162,7 @@ class CellMemory(Memory):
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, "T B"],
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
-        """Step through time; an environment starts anew from `initial_state`."""
+        """Process T steps; episodes start from `initial_state`."""
         initial = self.initial_state(features.shape[1]).to(features)
         outputs = []
         for inputs, first in zip(features, is_first, strict=True):
@@ -174,17 +173,16 @@ class CellMemory(Memory):
 
 
 class LayeredMemory(Memory):
-    """A stack of fused recurrent layers; the state is the layers' states side by side."""
+    """A stack of fused recurrent layers; the state concatenates those of the layers."""
 
     def __init__(self, layers: Sequence[FusedLayer]) -> None:
-        """Stack the layers, the first one reading the features."""
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.output_size = layers[-1].output_size
         self.state_size = sum(layer.state_size for layer in layers)
 
     def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
-        """Take apart the layers' outputs, `state`, and an LSTM's cells."""
+        """Split into the layers' outputs, `state`, and an LSTM's cell states."""
         blocks = state.unflatten(-1, (len(self.layers), -1))
         parts = {"state": blocks[..., : self.output_size], "cell": blocks[..., self.output_size :]}
         return {name: part.flatten(-2) for name, part in parts.items() if part.shape[-1]}
@@ -198,7 +196,7 @@ class LayeredMemory(Memory):
         state: Float[Tensor, "B S"],
         is_first: Bool[Tensor, "T B"],
     ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
-        """Read T steps in one fused call per layer (T = 1, acting, uses the cells)."""
+        """Process T steps in one fused call per layer (T = 1 uses single steps)."""
         stack = self._stack()
         states = state.masked_fill(is_first[0][:, None], 0.0).chunk(len(stack), dim=-1)
         if len(features) == 1:
@@ -248,7 +246,6 @@ class RNN(LayeredMemory):
         initialization: str,
         gain: float,
     ) -> None:
-        """Build and draw the layers."""
         self.saturates = nonlinearity == "tanh"
         super().__init__(
             [
@@ -265,7 +262,7 @@ class RNN(LayeredMemory):
 
 
 class _GatedMemory(LayeredMemory):
-    """Layers of one gated kind, each reading the one below."""
+    """Stacked layers of one gated kind."""
 
     saturates = True
     _layer: type[GRULayer] | type[LSTMLayer]
@@ -279,7 +276,6 @@ class _GatedMemory(LayeredMemory):
         initialization: str,
         gain: float,
     ) -> None:
-        """Build and draw the layers."""
         super().__init__(
             [
                 self._layer(size, hidden_size, initialization=initialization, gain=gain)
@@ -301,5 +297,5 @@ class LSTM(_GatedMemory):
 
 
 def _input_sizes(input_size: int, hidden_size: int, num_layers: int) -> list[int]:
-    """Width that each layer reads."""
+    """Input size of each layer."""
     return [input_size] + [hidden_size] * (num_layers - 1)
