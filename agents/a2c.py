@@ -73,7 +73,7 @@ class A2C(Agent):
             advantages = normalized_advantages(advantages, batch.valid)
         valid = batch.valid
         actor_loss = policy_loss = masked_mean(-read.log_probs * advantages, valid)
-        entropy = masked_mean(read.entropies, valid)
+        entropy = masked_mean(read.policy.entropy(), valid)
         if options.entropy_coefficient:
             actor_loss = policy_loss - entropy_coefficient * entropy
         value_loss = masked_mean(self.networks.value_head.loss(read.values, batch.returns), valid)

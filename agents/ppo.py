@@ -3,7 +3,7 @@
 Details follow Huang et al. (2022), "The 37 implementation details of PPO"; comments name them.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,6 +19,7 @@ from agents.learning.unroll import read_actor_critic
 from agents.mathematics.losses import (
     approximate_kl,
     clipped_surrogate,
+    count_valid,
     masked_mean,
     means,
     normalized_advantages,
@@ -98,18 +99,19 @@ class PPO(Agent):
         log_ratio = torch.where(batch.valid, log_ratio, 0.0)
         ratio = log_ratio.exp()
         advantages, valid = batch.advantages, batch.valid
+        count = count_valid(valid)
         if options.normalize_advantages:  # per minibatch, detail 7 of the 37
-            advantages = normalized_advantages(advantages, valid)
-        actor_loss = policy_loss = masked_mean(
-            clipped_surrogate(ratio, advantages, clip_range), valid
-        )
+            advantages = normalized_advantages(advantages, valid, count)
+        surrogate = clipped_surrogate(ratio, advantages, clip_range)
+        actor_loss = policy_loss = masked_mean(surrogate, valid, count)
         if options.entropy_coefficient:
-            actor_loss = policy_loss - entropy_coefficient * masked_mean(read.entropies, valid)
-        value_loss = masked_mean(self._value_loss(read.values, batch), valid)
+            entropy = masked_mean(read.policy.entropy(), valid, count)
+            actor_loss = policy_loss - entropy_coefficient * entropy
+        value_loss = masked_mean(self._value_loss(read.values, batch), valid, count)
         metrics: dict[str, Tensor] = {}
         stop = None
         if self.measures or options.target_kl is not None:
-            kl, metrics = self._metrics(read.entropies, log_ratio, ratio, clip_range, valid)
+            kl, metrics = self._metrics(read.policy, log_ratio, ratio, clip_range, valid)
             metrics |= {"loss/policy": policy_loss.detach(), "loss/value": value_loss.detach()}
             if options.target_kl is not None:
                 # Checked before the step, as in Spinning Up: no update beyond the limit. A nan does
@@ -125,7 +127,7 @@ class PPO(Agent):
     @torch.no_grad()
     def _metrics(
         self,
-        entropies: Float[Tensor, "L M"],
+        policy: Any,
         log_ratio: Float[Tensor, "L M"],
         ratio: Float[Tensor, "L M"],
         clip_range: Float[Tensor, ""],
@@ -133,7 +135,9 @@ class PPO(Agent):
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Return the KL estimate and the policy's metrics."""
         is_clipped = ((ratio - 1).abs() > clip_range).to(ratio.dtype)
-        entropy, kl, clip_fraction = means(valid, entropies, approximate_kl(log_ratio), is_clipped)
+        entropy, kl, clip_fraction = means(
+            valid, policy.entropy(), approximate_kl(log_ratio), is_clipped
+        )
         return kl, {
             "policy/entropy": entropy,
             "policy/approximate_kl": kl,

@@ -1,7 +1,7 @@
 """Cuts trajectories into sequences that can be shuffled, each with its initial memory state."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,13 +34,13 @@ class Steps:
 
     def select(self: Selectable, sequences: Int[Tensor, " M"]) -> Selectable:
         """Select sequences with all their steps."""
-
-        def pick(part: Tensor | None) -> Tensor | None:
-            return None if part is None else part.index_select(1, sequences)
-
-        picked: dict[str, Any] = {
-            field.name: map_observations(pick, getattr(self, field.name)) for field in fields(self)
-        }
+        picked: dict[str, Any] = {}
+        for name, part in vars(self).items():
+            if isinstance(part, dict):
+                part = {key: each.index_select(1, sequences) for key, each in part.items()}
+            elif part is not None:
+                part = part.index_select(1, sequences)
+            picked[name] = part
         return type(self)(**picked)
 
 

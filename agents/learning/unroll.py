@@ -45,12 +45,13 @@ class ActorCriticRead:
     """Outputs of an actor-critic on a batch.
 
     Attributes:
+        policy: the action distribution of every step.
         log_probs: log-probabilities of the batch's actions.
         values: raw outputs of the value head.
     """
 
+    policy: Any
     log_probs: Float[Tensor, "L N"]
-    entropies: Float[Tensor, "L N"]
     values: Float[Tensor, "L N *K"]
     readings: dict[str, Reading]
 
@@ -67,8 +68,8 @@ def read_actor_critic(networks: Networks, batch: Batch) -> ActorCriticRead:
         )
         readings |= own
     return ActorCriticRead(
+        policy=policy,
         log_probs=policy.log_prob(batch.actions),
-        entropies=policy.entropy(),
         values=networks.value_head(summary),
         readings=readings,
     )

@@ -6,23 +6,34 @@ from torch import Tensor
 
 
 def masked_mean(
-    values: Float[Tensor, "*K L N"], valid: Bool[Tensor, "L N"] | None
+    values: Float[Tensor, "*K L N"],
+    valid: Bool[Tensor, "L N"] | None,
+    count: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, " *K"]:
     """Mean over the valid steps, 0 when there is none; other entries are ignored, even nan.
 
     Args:
         valid: None if all steps are valid.
+        count: `count_valid(valid)`, where several means share it.
     """
     if valid is None:  # divided last: a mean's gradient divides every element (measured)
         return values.sum((-2, -1)) / (values.shape[-2] * values.shape[-1])
-    return torch.where(valid, values, 0.0).sum((-2, -1)) / valid.sum().clamp(min=1)
+    count = count_valid(valid) if count is None else count
+    return torch.where(valid, values, 0.0).sum((-2, -1)) / count
+
+
+def count_valid(valid: Bool[Tensor, "L N"]) -> Int[Tensor, ""]:
+    """Count the valid steps; 1 if there is none, as a divisor."""
+    return valid.sum().clamp(min=1)
 
 
 def means(
-    valid: Bool[Tensor, "L N"] | None, *steps: Float[Tensor, "L N"]
+    valid: Bool[Tensor, "L N"] | None,
+    *steps: Float[Tensor, "L N"],
+    count: Int[Tensor, ""] | None = None,
 ) -> tuple[Float[Tensor, ""], ...]:
     """Masked mean of each argument, in one operation because small networks pay per operation."""
-    return masked_mean(torch.stack(steps), valid).unbind()
+    return masked_mean(torch.stack(steps), valid, count).unbind()
 
 
 def select_actions(outputs: Tensor, actions: Int[Tensor, "L N"]) -> Tensor:
@@ -34,11 +45,13 @@ def select_actions(outputs: Tensor, actions: Int[Tensor, "L N"]) -> Tensor:
 
 
 def normalized_advantages(
-    advantages: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"]
+    advantages: Float[Tensor, "L N"],
+    valid: Bool[Tensor, "L N"],
+    count: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, "L N"]:
     """Normalise to mean 0 and standard deviation 1 over valid steps; a single step becomes 0."""
-    centred = advantages - masked_mean(advantages, valid)
-    deviation = masked_mean(centred.square(), valid).sqrt()
+    centred = advantages - masked_mean(advantages, valid, count)
+    deviation = masked_mean(centred.square(), valid, count).sqrt()
     return centred / (deviation + 1e-8)
 
 

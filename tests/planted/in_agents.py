@@ -53,12 +53,12 @@ FAULTS = [
         ),
         (
             "means divide by all steps, those that reset too",
-            ".sum((-2, -1)) / valid.sum().clamp(min=1)",
+            ".sum((-2, -1)) / count",
             ".sum((-2, -1)) / valid.numel()",
         ),
         (
             "advantages are centred by all steps, those that reset too",
-            "advantages - masked_mean(advantages, valid)",
+            "advantages - masked_mean(advantages, valid, count)",
             "advantages - advantages.mean()",
         ),
     ),
@@ -78,8 +78,8 @@ FAULTS = [
         ),
         (
             "PPO lowers entropy",
-            "policy_loss - entropy_coefficient * masked_mean",
-            "policy_loss + entropy_coefficient * masked_mean",
+            "policy_loss - entropy_coefficient * entropy",
+            "policy_loss + entropy_coefficient * entropy",
             "agents/test_ppo.py::test_the_entropy_bonus_alone_raises_entropy",
         ),
         (
@@ -96,7 +96,7 @@ FAULTS = [
         ),
         (
             "PPO scales advantages by steps that only reset",
-            "normalized_advantages(advantages, valid)",
+            "normalized_advantages(advantages, valid, count)",
             "normalized_advantages(advantages, torch.ones_like(valid))",
             "agents/test_on_policy.py::test_rewards_and_actions_of_resetting_steps_never_matter",
         ),
