@@ -8,8 +8,3 @@ class Refusal(Exception):
         """Set the line for the user and the exit code."""
         super().__init__(message)
         self.exit_code = exit_code
-
-    @property
-    def is_interrupt(self) -> bool:
-        """Whether the user stopped the run."""
-        return self.exit_code > 128
