@@ -3,7 +3,7 @@
 Details follow Huang et al. (2022), "The 37 implementation details of PPO"; comments name them.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -104,14 +104,16 @@ class PPO(Agent):
             advantages = normalized_advantages(advantages, valid, count)
         surrogate = clipped_surrogate(ratio, advantages, clip_range)
         actor_loss = policy_loss = masked_mean(surrogate, valid, count)
+        with torch.set_grad_enabled(options.entropy_coefficient > 0):  # else for metrics alone
+            entropies = read.policy.entropy()
         if options.entropy_coefficient:
-            entropy = masked_mean(read.policy.entropy(), valid, count)
+            entropy = masked_mean(entropies, valid, count)
             actor_loss = policy_loss - entropy_coefficient * entropy
         value_loss = masked_mean(self._value_loss(read.values, batch), valid, count)
         metrics: dict[str, Tensor] = {}
         stop = None
         if self.measures or options.target_kl is not None:
-            kl, metrics = self._metrics(read.policy, log_ratio, ratio, clip_range, valid)
+            kl, metrics = self._metrics(entropies, log_ratio, ratio, clip_range, valid)
             metrics |= {"loss/policy": policy_loss.detach(), "loss/value": value_loss.detach()}
             if options.target_kl is not None:
                 # Checked before the step, as in Spinning Up: no update beyond the limit. A nan does
@@ -127,7 +129,7 @@ class PPO(Agent):
     @torch.no_grad()
     def _metrics(
         self,
-        policy: Any,
+        entropies: Float[Tensor, "L M"],
         log_ratio: Float[Tensor, "L M"],
         ratio: Float[Tensor, "L M"],
         clip_range: Float[Tensor, ""],
@@ -135,9 +137,7 @@ class PPO(Agent):
     ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
         """Return the KL estimate and the policy's metrics."""
         is_clipped = ((ratio - 1).abs() > clip_range).to(ratio.dtype)
-        entropy, kl, clip_fraction = means(
-            valid, policy.entropy(), approximate_kl(log_ratio), is_clipped
-        )
+        entropy, kl, clip_fraction = means(valid, entropies, approximate_kl(log_ratio), is_clipped)
         return kl, {
             "policy/entropy": entropy,
             "policy/approximate_kl": kl,

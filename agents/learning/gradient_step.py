@@ -82,7 +82,7 @@ class GradientStep:
     def __init__(self, agent: "Agent", *, compile: bool) -> None:
         self._agent, self._compile = agent, compile
         self._networks, self._optimizer = agent.networks, agent.optimizer
-        self._has_auxiliary = len(agent.networks.auxiliary) > 0
+        self._has_auxiliary = not agent.networks.auxiliary.is_empty
         self.renew()
 
     def renew(self) -> None:

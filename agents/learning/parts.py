@@ -146,7 +146,7 @@ def routes(
         ValueError: a path matches no part, or the agent has no such loss.
     """
     names = (*trains, AUXILIARY)
-    if len(networks.auxiliary):
+    if not networks.auxiliary.is_empty:
         trains = {**trains, AUXILIARY: ("extractor", AUXILIARY)}
     found: dict[str, list[str]] = {part: [] for part in networks.parts()}
     for loss, paths in trains.items():

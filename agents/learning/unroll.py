@@ -148,7 +148,7 @@ def frozen_inputs(
     """
     backbones, auxiliary = networks.backbones, networks.auxiliary
     is_known = all(backbone.is_frozen for backbone in backbones.values())
-    observations = None if is_known and not len(auxiliary) else trajectory.step_observations
+    observations = None if is_known and auxiliary.is_empty else trajectory.step_observations
     steps = len(trajectory.rewards)
     return {
         "observations": observations,
