@@ -89,6 +89,7 @@ def test_memories_count_like_the_environments_from_wherever_a_window_starts(
         environments=counting,
     )
     agent, spy = run.agent, StepSpy(run.agent)
+    assert agent.learner.learnt == slice(burn_in, burn_in + length)
     for _ in range(24):
         agent.learn(run.collector.collect(agent))
     backbone, _ = agent.learner.target_network.copies
