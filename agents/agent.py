@@ -10,22 +10,22 @@ from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.learning.gradient_step import GradientStep, Losses
 from agents.learning.optimizer import Optimizer
 from agents.learning.parts import Networks, routes
-from agents.learning.replay_learner import ReplayLearner, TargetNetwork
+from agents.learning.replay_learner import ReplayLearner
 from agents.learning.rollout_learner import RolloutLearner
 from agents.learning.schedules import Schedule
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import AuxiliaryLoss
 from networks.heads.greedy import EpsilonGreedyHead
 from networks.memory.memories import Memory
-from networks.mirror import Array, can_mirror
+from networks.mirror import Array, array_of, can_mirror
 from networks.normalization import RewardClipping, RewardScaling
-from networks.observations import Observations, map_observations
+from networks.observations import map_observations
 
 
 @runtime_checkable
@@ -220,19 +220,23 @@ class Agent(nn.Module, ABC):
         """Device of the parameters."""
         return self.optimizer.flat.device
 
-    def initial_state(self, batch_size: int) -> Float[Tensor, "B S"]:
-        """Return the actor's initial memory state, on the CPU."""
-        return self.actor.memory.initial_state(batch_size).detach().cpu().clone()
+    def initial_state(self, batch_size: int) -> Float[np.ndarray, "B S"]:
+        """Return the actor's initial memory state."""
+        state: Array = array_of(self.actor.memory.initial_state(batch_size).cpu()).copy()
+        return state
 
     def act(
         self,
-        observations: Shaped[Tensor, "B *O"] | dict[str, Shaped[Tensor, "B ..."]],
-        state: Float[Tensor, "B S"],
-        is_first: Bool[Tensor, " B"],
+        observations: Array | dict[str, Array],
+        state: Float[np.ndarray, "B S"],
+        is_first: Bool[np.ndarray, " B"],
         *,
         explore: bool,
-    ) -> tuple[Shaped[Tensor, "B *A"], Float[Tensor, "B S"]]:
-        """Choose one action per environment, in the policy's own units, and advance the memory.
+    ) -> tuple[Array, Float[np.ndarray, "B S"]]:
+        """Choose one action `[B, *A]` per environment and advance the memory.
+
+        Acting is on arrays, as environments are. Actions are in the policy's own units, for
+        `policy_head.to_environment`.
 
         Args:
             explore: sample the policy; otherwise take its most probable action.
@@ -242,35 +246,32 @@ class Agent(nn.Module, ABC):
             self._mirror, self._mirror_is_current = self._build_mirror(), True
         if self._mirror is None:
             return self._act_in_torch(observations, state, is_first, noise)
-        before = state.numpy()
-        if isinstance(observations, Tensor):
-            arrays: Any = observations.numpy()
-        else:
-            arrays = {name: part.numpy() for name, part in observations.items()}
-        actions, after = self._mirror(arrays, before, is_first.numpy(), noise)
-        if after is before:
-            return torch.from_numpy(actions), state
-        if after.base is not None:  # a view would keep every earlier state alive
-            after = after.copy()
-        return torch.from_numpy(actions), torch.from_numpy(after)
-
-    def to_environment(self, actions: Tensor) -> Array:
-        """Convert the policy's actions to environment actions."""
-        return self.policy_head.to_environment(actions.numpy())
+        actions, after = self._mirror(observations, state, is_first, noise)
+        if after is not state and after.base is not None:
+            after = after.copy()  # a view would keep every earlier state alive
+        return actions, after
 
     @torch.no_grad()  # not inference_mode: learning uses the states later
     def _act_in_torch(
-        self, observations: Observations, state: Tensor, is_first: Tensor, noise: Array | None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        observations: Array | dict[str, Array],
+        state: Array,
+        is_first: Array,
+        noise: Array | None,
+    ) -> tuple[Array, Array]:
         device = self.device
-        stream = map_observations(lambda part: part[None].to(device), observations)
-        summary, after = self.actor(stream, state.to(device), is_first[None].to(device))
+
+        def row(array: Array) -> Tensor:
+            return torch.from_numpy(array)[None].to(device)
+
+        before = torch.from_numpy(state).to(device)
+        summary, after = self.actor(map_observations(row, observations), before, row(is_first))
         distribution = self.policy_head(summary[0])
         if noise is None:
             actions = distribution.mode()
         else:
             actions = distribution.sample(torch.from_numpy(noise).to(device))
-        return actions.cpu(), after.cpu()
+        return array_of(actions.cpu()), state if after is before else array_of(after.cpu()).copy()
 
     def _build_mirror(self) -> ActorMirror | None:
         if not (can_mirror(self.actor) and can_mirror(self.policy_head)):
@@ -347,5 +348,5 @@ class Agent(nn.Module, ABC):
                 module.repack()
             elif isinstance(module, Memory):
                 module.__dict__.pop("forward", None)
-            elif isinstance(module, TargetNetwork):
+            elif isinstance(module, ReplayLearner):
                 module.renew()

@@ -17,7 +17,6 @@ from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner
 from agents.learning.schedules import Schedule, exploration_schedule
-from agents.learning.unroll import read_summary
 from agents.mathematics.losses import (
     errors_by_position,
     largest_value,
@@ -74,21 +73,21 @@ class DQN(Agent):
     ) -> Losses:
         """Compute the loss of replayed windows, importance-weighted with prioritised replay."""
         head, learner = self.networks.value_head, self.learner
-        state, bootstrap, following = self._following(window, noise)
-        target = head.target(bootstrap.rewards, bootstrap.discounts, following, self.scale)
-        steps = learner.steps(window)
-        summary, readings = read_summary(self.networks, "actor", steps, state)
-        output = select_actions(head(summary, noise[0]), steps.actions)
+        with torch.no_grad():
+            state, bootstrap, following = self._following(window, noise)
+            target = head.target(bootstrap.rewards, bootstrap.discounts, following, self.scale)
+        outputs, readings = learner.values(window, state, noise[0])
+        output = select_actions(outputs, window.actions[learner.learnt])
+        valid = learner.valid(window)
         losses = head.loss(output, target)
-        loss = masked_mean(losses if weights is None else losses * weights, steps.valid)
+        loss = masked_mean(losses if weights is None else losses * weights, valid)
         metrics, priorities = {"loss/value": loss.detach()}, None
         if learner.replay.uses_priorities:
-            priorities = learner.priorities(head.error(output, target), steps.valid)
+            priorities = learner.priorities(head.error(output, target), valid)
         if self.measures:
-            metrics |= self._metrics(output.detach(), target, steps.valid)
+            metrics |= self._metrics(output.detach(), target, valid)
         return Losses({"critic": loss}, metrics, readings, priorities=priorities)
 
-    @torch.no_grad()
     def _following(
         self, window: Trajectory, noise: Noise
     ) -> tuple[Float[Tensor, "N S"], Bootstrap, Float[Tensor, "L N *K"]]:

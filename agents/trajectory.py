@@ -1,12 +1,14 @@
 """Trajectories: collected experience, time-major, the same for every algorithm."""
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from networks.mirror import Array
 from networks.observations import Observations, map_observations
 
 
@@ -36,6 +38,12 @@ class Trajectory:
     terminated: Bool[Tensor, "T B"]
     truncated: Bool[Tensor, "T B"]
     state: Float[Tensor, "B S"]
+
+    @cached_property
+    def arrays(self) -> dict[str, Array]:
+        """Views of the tensors of single steps, on the CPU, by name."""
+        names = ("is_first", "actions", "rewards", "terminated", "truncated")
+        return {name: getattr(self, name).numpy() for name in names}
 
     @property
     def step_observations(self) -> Observations:

@@ -71,6 +71,14 @@ class Backbone(nn.Module):
             self.extractor.eval()
         return self
 
+    @property
+    def stages(self) -> list[nn.Module] | None:
+        """The modules in order; None if there is more than these (a memory, half precision)."""
+        if self.memory.state_size or self.half_precision or self.is_frozen:
+            return None
+        normalization = [self.normalization] if self.normalization.learns else []
+        return [self.inputs, *normalization, self.extractor]
+
     def rows(self, observations: Stream) -> Observations:
         """Scale and normalise observations to the extractor's input, `[T * B, *O]`."""
         if isinstance(observations, dict):

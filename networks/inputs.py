@@ -52,6 +52,12 @@ class BoxInput(nn.Module):
         # Image extractors need channels-last memory: cast and reorder in one pass.
         self._memory = torch.channels_last if _is_channels_first(self.shape) else _AS_IT_IS
 
+    @property
+    def stages(self) -> list[nn.Module] | None:
+        """None but for rows of numbers, which are stored as float32: nothing is done to them."""
+        is_float = self.space.dtype in (np.float32, np.float64)
+        return [] if self._is_ready and is_float else None
+
     def forward(self, observations: Tensor) -> Float[Tensor, "N *O"]:
         """Cast rows to float32."""
         if self._is_ready and observations.dtype == torch.float32:

@@ -60,10 +60,8 @@ def by_hand(policy: neurl.Policy, stream: np.ndarray, is_first: np.ndarray) -> n
     state = agent.initial_state(stream.shape[1])
     actions = []
     for observations, first in zip(stream, is_first, strict=True):
-        chosen, state = agent.act(
-            torch.from_numpy(observations.copy()), state, torch.from_numpy(first), explore=False
-        )
-        actions.append(agent.to_environment(chosen).copy())
+        chosen, state = agent.act(observations, state, first, explore=False)
+        actions.append(agent.policy_head.to_environment(chosen).copy())
     return np.stack(actions)
 
 

@@ -1,8 +1,9 @@
 """The gradient step of every agent: from losses to updated parameters and metrics."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 COUNTS = ("update/steps", "update/skipped")
 """Gradient steps taken, and gradient steps skipped because a gradient was not finite."""
-
-Step = TypeVar("Step", bound=Callable[..., object])
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,16 @@ class Losses:
 
 @dataclass(frozen=True)
 class _Result:
-    """Result of one step; `gradients` are packed and before clipping."""
+    """Result of one step.
+
+    Attributes:
+        taken, skipped: 1 or 0; both are 0 after a stop.
+        gradients: packed and before clipping.
+    """
 
     metrics: dict[str, Float[Tensor, ""]]
-    counts: Bool[Tensor, ""]
+    taken: Float[Tensor, ""]
+    skipped: Float[Tensor, ""]
     gradients: Float[Tensor, " P"]
     active: Bool[Tensor, ""] | None
     priorities: Float[Tensor, " N"] | None
@@ -109,8 +114,8 @@ class GradientStep:
         if self._agent.may_stop:
             self._active = torch.ones((), dtype=torch.bool, device=self._optimizer.flat.device)
         self._metrics: list[dict[str, Tensor]] = []
-        self._counts: list[Tensor] = []
-        self._actives: list[Tensor] = []
+        self._taken: list[Tensor] = []
+        self._skipped: list[Tensor] = []
         self._before = self._optimizer.flat.clone() if measures else self._optimizer.flat
 
     def __call__(self, *inputs: Any, **scheduled: Tensor) -> _Result:
@@ -119,12 +124,11 @@ class GradientStep:
             self._look_ahead(inputs, scheduled)
         if self._step is None:
             step = self._take
-            self._step = compiled(step, self._agent.modules()) if self._compile else step
+            self._step = compiled(step, self._agent) if self._compile else step
         result = self._step(self._pace, self._auxiliary_weights, self._active, *inputs, **scheduled)
         self._active, self._gradients_taken = result.active, result.gradients
-        self._counts.append(result.counts)
-        if result.active is not None:
-            self._actives.append(result.active)
+        self._taken.append(result.taken)
+        self._skipped.append(result.skipped)
         if self._measures:
             self._metrics.append(result.metrics)
         return result
@@ -136,9 +140,7 @@ class GradientStep:
 
     def report(self) -> dict[str, Tensor]:
         """Return metrics by tag: means over the steps, counts as sums, and `Optimizer.movement`."""
-        counts = torch.stack(self._counts)
-        skipped = ~counts if self._active is None else torch.stack(self._actives) & ~counts
-        report = dict(zip(COUNTS, (counts.sum().float(), skipped.sum().float()), strict=True))
+        report = dict(zip(COUNTS, (_sum(self._taken), _sum(self._skipped)), strict=True))
         if not self._measures:
             return report
         for tag in self._metrics[0]:
@@ -163,8 +165,9 @@ class GradientStep:
         if found.stop is not None:
             active = ~found.stop if active is None else active & ~found.stop
         gradients = self._gradients(losses)
-        counts, packed = self._optimizer.step(gradients, pace, active)
-        return _Result(metrics, counts, packed, active, found.priorities)
+        taken, packed = self._optimizer.step(gradients, pace, active)
+        skipped = 1 - taken if active is None else active.to(taken.dtype) - taken
+        return _Result(metrics, taken, skipped, packed, active, found.priorities)
 
     def _losses(
         self,
@@ -246,6 +249,11 @@ class GradientStep:
         return _Plan(passes, not is_sure, is_sure and len(asked_for) == len(every))
 
 
+def _sum(numbers: Sequence[Tensor]) -> Tensor:
+    """Sum of 0-d tensors; a learn often has a single step."""
+    return numbers[0] if len(numbers) == 1 else torch.stack(list(numbers)).sum()
+
+
 def _leaves(loss: Tensor) -> set[int]:
     """Return the ids of the parameters in a loss's graph."""
     waiting, seen, found = [loss.grad_fn], set(), set()
@@ -261,21 +269,21 @@ def _leaves(loss: Tensor) -> set[int]:
     return found
 
 
-def compiled(step: Step, modules: Iterable[nn.Module]) -> Step:
-    """Return `step` compiled by `torch.compile` at its first call, for fixed shapes.
+def compiled(step: Callable[..., Any], agent: "Agent") -> Callable[..., Any]:
+    """Return the method `step` compiled by `torch.compile` at its first call, for fixed shapes.
 
     Fused recurrent kernels are not compiled: Dynamo cannot trace them, and the number of null steps
     changes from batch to batch, which must not trigger recompilation.
 
     Args:
-        modules: all modules that the step calls, at any depth.
+        agent: whose modules the step calls.
     """
     import torch._dynamo
 
     # Makes autograd.grad part of the graph: forward, backward, clipping and update are one.
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):
         torch._dynamo.config.trace_autograd_ops = True
-    for module in modules:
+    for module in agent.modules():
         # Bound to this module: a copied agent must not keep the original's wrapper.
         if isinstance(module, Memory) and not module.compilable:
             forward = type(module).forward.__get__(module)
@@ -285,5 +293,12 @@ def compiled(step: Step, modules: Iterable[nn.Module]) -> Step:
             module.step = torch.compiler.disable(step_of)  # type: ignore[method-assign]
     # Inductor's own tanh is a library call per element. Written with exp it is vectorised, which
     # saves a quarter of a small network's gradient step (measured), with errors within 1e-7.
-    traced: Any = torch.compile(step, dynamic=False, options={"cpp.use_decompose_tanh": True})
-    return cast("Step", traced)
+    options: dict[str, Any] = {"cpp.use_decompose_tanh": True}
+    if agent.is_alike_in_learning:
+        # Our modules have no attribute that changes between steps. Checking them all takes a fifth
+        # of a small step. Compiled code belongs to a code object: this agent needs one of its own.
+        options["guard_filter_fn"] = torch.compiler.keep_tensor_guards_unsafe
+        function = step.__func__  # type: ignore[attr-defined]
+        own = FunctionType(function.__code__.replace(), function.__globals__)
+        step = own.__get__(step.__self__)  # type: ignore[attr-defined]
+    return torch.compile(step, dynamic=False, options=options)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -131,27 +133,33 @@ class Optimizer(nn.Module):
     # ---- a gradient step
 
     def pace(self, progress: float, env_steps: int) -> Pace:
-        """Return learning rates and freezing of every group; new tensors only when they change."""
+        """Return learning rates and freezing of every group, in tensors that are used again."""
         key: list[float] = []
         for _, group in self._groups:
             key += [group.learning_rate(progress), float(env_steps >= group.frozen_until)]
-        if self._pace is None or self._pace_key != key:
-            self._pace_key = key
-            numbers = self.flat.new_tensor(key).view(-1, 2)
-            frozen = (group.frozen_until > 0 for _, group in self._groups)
+        if self._pace is None:
+            numbers = self.flat.new_zeros(len(self._groups), 2)
+            # On the CPU written as an array, in a tenth of the time of a tensor's copy.
+            self._numbers: Any = numbers.view(-1).numpy() if numbers.is_cpu else numbers.view(-1)
+            can_freeze = [group.frozen_until > 0 for _, group in self._groups]
+            rates, weights = numbers.unbind(1)
             self._pace = Pace(
-                tuple(numbers[:, 0].unbind()),
+                rates.unbind(),
                 tuple(
-                    weight if can_freeze else None
-                    for weight, can_freeze in zip(numbers[:, 1].unbind(), frozen, strict=True)
+                    weight if own else None
+                    for weight, own in zip(weights.unbind(), can_freeze, strict=True)
                 ),
             )
+            self._pace_key = []
+        if self._pace_key != key:
+            self._pace_key = key
+            self._numbers[:] = key if isinstance(self._numbers, np.ndarray) else torch.tensor(key)
         return self._pace
 
     @torch.no_grad()
     def step(
         self, gradients: Sequence[Tensor], pace: Pace, active: Bool[Tensor, ""] | None
-    ) -> tuple[Bool[Tensor, ""], Float[Tensor, " P"]]:
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " P"]]:
         """Clip the global gradient norm to `max_grad_norm` and update the parameters.
 
         Nothing is updated when `active` is False or a gradient is not finite.
@@ -161,25 +169,25 @@ class Optimizer(nn.Module):
             active: None for True.
 
         Returns:
-            Whether the step was taken, and the packed gradients before clipping.
+            1 if the step was taken, else 0, and the packed gradients before clipping.
         """
         packed = torch.cat(list(map(Tensor.flatten, gradients)))
         norm = torch.linalg.vector_norm(packed)
-        counts = norm < torch.inf  # False for nan
+        is_taken = norm < torch.inf  # False for nan
         if active is not None:
-            counts = counts & active
-        weight = counts.to(packed.dtype)
+            is_taken = is_taken & active
+        weight = is_taken.to(packed.dtype)
         clipped = packed
         if self.max_grad_norm < torch.inf:
             clipped = packed * (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         if len(self._update_rules) == 1 and pace.weights[0] is None:
             self._update_rules[0].update(self.flat, clipped, pace.rates[0], weight)
-            return counts, packed
+            return weight, packed
         groups = zip(self._update_rules, self._groups, pace.rates, pace.weights, strict=True)
         for rule, (where, _), rate, own in groups:
             taken = weight if own is None else weight * own
             rule.update(self.flat[where], clipped[where], rate, taken)
-        return counts, packed
+        return weight, packed
 
     # ---- metrics
 

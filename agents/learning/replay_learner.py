@@ -14,10 +14,13 @@ from agents.learning.gradient_step import COUNTS
 from agents.learning.parts import Networks
 from agents.learning.schedules import exploration_schedule
 from agents.learning.sequences import Steps
+from agents.learning.unroll import read_summary
 from agents.replay.replay import Replay
 from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from agents.trajectory import Trajectory
+from networks.autoencoding.losses import Reading
 from networks.backbone import Backbone
+from networks.chain import value_chain
 from networks.memory.memories import ChosenSteps, pick_steps
 
 if TYPE_CHECKING:
@@ -75,7 +78,17 @@ class ReplayLearner(nn.Module):
         self.importance_exponent = exploration_schedule(options.importance_exponent, 1.0, 1.0)
         inputs = (networks.actor.inputs, networks.actor.normalization)
         self.target_network = TargetNetwork(copied, shared=inputs)
+        self._networks = networks
+        self.renew()
         self._no_counts = {tag: torch.zeros(()) for tag in COUNTS}
+
+    def renew(self) -> None:
+        """Rebuild what refers to the parameters, after modules were moved or copied."""
+        self.target_network.renew()
+        self._target_chain = value_chain(*self.target_network.copies)
+        is_plain = self._networks.auxiliary.is_empty
+        online = self._networks.actor, self._networks.value_head
+        self._chain = value_chain(*online) if is_plain else None
 
     def learn(self, agent: Any, trajectory: Trajectory) -> dict[str, Tensor]:
         """Add a trajectory and take the gradient steps that are due.
@@ -92,8 +105,8 @@ class ReplayLearner(nn.Module):
         if self.reward_scaling is not None and self.reward_scaling.learns:
             steps = trajectory.rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid
             self.reward_scaling.observe(*(each.to(agent.device) for each in steps))
-        resets = int(np.count_nonzero(trajectory.is_first[1:].numpy()))
-        taken = trajectory.rewards.numel() - resets
+        resets = trajectory.arrays["is_first"][1:]
+        taken = resets.size - int(np.count_nonzero(resets))
         due, copies = self.clock.advance(taken, is_ready=self.replay.num_windows > 0)
         if copies:  # between blocks of gradient steps, never within one
             self.target_network.update(1.0)
@@ -141,10 +154,25 @@ class ReplayLearner(nn.Module):
 
     # ---- reading windows
 
+    def values(
+        self, window: Trajectory, state: Float[Tensor, "N S"], noise: Tensor | None
+    ) -> tuple[Float[Tensor, "L N A *K"], dict[str, Reading]]:
+        """Return the online network's raw outputs at the learnt steps, and auxiliary inputs.
+
+        Args:
+            state: memory state before them.
+        """
+        if self._chain is not None:
+            return self._chain(pick_steps(window.observations, self.learnt)), {}
+        summary, readings = read_summary(self._networks, "actor", self._steps(window), state)
+        return self._networks.value_head(summary, noise), readings
+
     def target_values(
         self, window: Trajectory, steps: ChosenSteps, noise: Tensor | None
     ) -> Float[Tensor, "L N A *K"]:
         """Return the target network's raw outputs at chosen steps of the windows."""
+        if self._target_chain is not None and isinstance(steps, slice):
+            return self._target_chain(pick_steps(window.observations, steps))
         backbone, head = self.target_network.copies
         summary = backbone.at(window.observations, window.state, window.is_first, steps)
         output: Tensor = head(summary, noise)
@@ -162,15 +190,19 @@ class ReplayLearner(nn.Module):
             )
         return state
 
-    def steps(self, window: Trajectory) -> Steps:
-        """Select the learnt steps of windows."""
-        learnt, following, observations = self.learnt, self._following, window.observations
+    def valid(self, window: Trajectory) -> Bool[Tensor, "L N"] | None:
+        """Return which learnt steps are valid; None for all."""
+        return ~window.is_first[self._following] if self._has_resets else None
+
+    def _steps(self, window: Trajectory) -> Steps:
+        learnt, observations = self.learnt, window.observations
+        following = pick_steps(observations, self._following) if self._needs_next else None
         return Steps(
             observations=pick_steps(observations, learnt),
-            next_observations=pick_steps(observations, following) if self._needs_next else None,
+            next_observations=following,
             is_first=window.is_first[learnt],
             actions=window.actions[learnt],
-            valid=~window.is_first[following] if self._has_resets else None,
+            valid=self.valid(window),
         )
 
     def priorities(
@@ -202,9 +234,6 @@ class UpdateClock(nn.Module):
         replay_ratio: gradient steps per environment step.
         target_update_interval: environment steps between target updates; None for none.
 
-    Attributes:
-        env_steps: environment steps so far.
-        updates: gradient steps so far.
     """
 
     def __init__(
@@ -213,15 +242,22 @@ class UpdateClock(nn.Module):
         super().__init__()
         self._learning_starts, self._ratio = learning_starts, replay_ratio
         self._interval = target_update_interval
-        self.env_steps, self._start, self.updates = 0, 0, 0
+        # Environment steps, those before learning started, gradient steps. In a list, because
+        # setting an attribute of a module takes a microsecond.
+        self._counts = [0, 0, 0]
 
     def get_extra_state(self) -> Tensor:
         """Return the counts for a checkpoint."""
-        return torch.tensor([self.env_steps, self._start, self.updates])
+        return torch.tensor(self._counts)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore the counts from a checkpoint."""
-        self.env_steps, self._start, self.updates = state.tolist()
+        self._counts = state.tolist()
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps so far."""
+        return self._counts[2]
 
     def advance(self, env_steps: int, *, is_ready: bool) -> tuple[int, bool]:
         """Count environment steps; return the gradient steps due and whether to copy before them.
@@ -232,15 +268,15 @@ class UpdateClock(nn.Module):
         Args:
             is_ready: whether the replay can be sampled.
         """
-        before, self.env_steps = self.env_steps, self.env_steps + env_steps
-        if self.env_steps < self._learning_starts or not is_ready:
-            self._start = self.env_steps
+        before, start, updates = self._counts
+        after, every = before + env_steps, self._interval
+        if after < self._learning_starts or not is_ready:
+            start = after
         # Against rounding, as in 3 * 0.1.
-        total = math.floor((self.env_steps - self._start) * self._ratio + 1e-6)
-        due = max(total - self.updates, 0)
-        self.updates += due
-        every = self._interval
-        return due, every is not None and self.env_steps // every > before // every
+        total = math.floor((after - start) * self._ratio + 1e-6)
+        due = max(total - updates, 0)
+        self._counts[:] = after, start, updates + due
+        return due, every is not None and after // every > before // every
 
 
 class TargetNetwork(nn.Module):

@@ -16,8 +16,8 @@ def masked_mean(
         valid: None if all steps are valid.
         count: `count_valid(valid)`, where several means share it.
     """
-    if valid is None:  # divided last: a mean's gradient divides every element (measured)
-        return values.sum((-2, -1)) / (values.shape[-2] * values.shape[-1])
+    if valid is None:
+        return values.mean((-2, -1))
     count = count_valid(valid) if count is None else count
     return torch.where(valid, values, 0.0).sum((-2, -1)) / count
 

@@ -108,7 +108,7 @@ def n_step_bootstrap(
     """
     here = slice(first, first + length)
     total, ends = rewards[here], terminated[here]
-    discounts = torch.where(ends, 0.0, discount)
+    discounts = discount * ~ends
     if n_step == 1:
         following = slice(first + 1, first + 1 + length)
         return Bootstrap(rewards=total, discounts=discounts, steps=following)

@@ -109,6 +109,7 @@ class Replay:
         self._sampler, self.uses_priorities = sampler, sampler.uses_priorities
         self._state_size = 0
         self._ring: Ring | None = None
+        self._no_state = torch.zeros(0, 0)
         # The first step: the rows before it hold the frames of its stack.
         self._origin = -(-self._stacks.history // stride) * stride
         self._cursor = self._origin
@@ -185,7 +186,7 @@ class Replay:
                 f"than the {num_steps} that are collected at once (agent.train_frequency); use "
                 f"agent.buffer_size={-(-num_steps // self._stride) * each} or more"
             )
-        parts, is_first = arrays_of(trajectory.observations), trajectory.is_first.numpy()
+        parts, is_first = arrays_of(trajectory.observations), trajectory.arrays["is_first"]
         ring, step, stacks, refilled = self._ring, self._cursor, self._stacks, None
         if ring is None:
             ring = self._allocate(StepLayout.of(trajectory, stacks.sizes))
@@ -268,7 +269,9 @@ class Replay:
             state = torch.from_numpy(ring.states_at(numbers))
             after = self._states_after(ring, numbers)
         else:
-            state = torch.zeros(batch_size, self._state_size)
+            state = self._no_state
+            if len(state) != batch_size or state.shape[1] != self._state_size:
+                state = self._no_state = torch.zeros(batch_size, self._state_size)
         window = as_trajectory(records, parts, state)
         return Sample(window, weights, starts, self._cursor * num_envs, after)
 

@@ -246,13 +246,14 @@ class Ring:
             frames: `[T + 1, B, ...]` by part.
             refilled: `[T + 1, B]`; None without frame stacks.
         """
-        is_first = trajectory.is_first.numpy()
+        steps, fields = trajectory.arrays, self.fields
+        is_first = steps["is_first"]
         for slots, taken in stretches(step, len(is_first) - 1, self.num_rows):
             for name in STEP_FIELDS:
-                self.fields[name][slots] = getattr(trajectory, name).numpy()[taken]
+                fields[name][slots] = steps[name][taken]
         for slots, taken in stretches(step, len(is_first), self.num_rows):
-            self.fields["is_first"][slots] = is_first[taken]
-            self.fields["refilled"][slots] = False if refilled is None else refilled[taken]
+            fields["is_first"][slots] = is_first[taken]
+            fields["refilled"][slots] = False if refilled is None else refilled[taken]
             for name, frame in frames.items():
                 self.frames[name][slots] = frame[taken]
 

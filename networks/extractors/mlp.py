@@ -38,6 +38,11 @@ class Flatten(nn.Module):
         super().__init__()
         self.output_size = math.prod(input_shape)
 
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The layer."""
+        return [nn.Flatten()]
+
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
         """Flatten each row."""
         return observations.flatten(1)
@@ -83,8 +88,14 @@ class MLP(nn.Module):
             layers += [nn.LayerNorm(outputs)] if layer_norm else []
             layers.append(ACTIVATION_MODULES[activation]())
         self.layers = nn.Sequential(*layers)
+        self._flattens = len(input_shape) != 1
         self.hidden_sizes, self.output_size = tuple(hidden_sizes), sizes[-1]
         initialize(self, initialization=initialization, gain=gain)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The layers in order."""
+        return [nn.Flatten(), *self.layers] if self._flattens else [*self.layers]
 
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
         """Extract features of rows."""

@@ -184,6 +184,11 @@ class ActionLayers(ValueLayers):
         self._own_noise = self.actions.noise_size
         self.noise_size = self._own_noise + (self.state.noise_size if self.state else 0)
 
+    @property
+    def stages(self) -> list[nn.Module] | None:
+        """The action stream; None if there is also noise or a state stream."""
+        return None if self.noise_size or self.state is not None else [self.actions]
+
     def forward(
         self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
     ) -> Float[Tensor, "*N A K"]:

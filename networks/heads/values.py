@@ -80,6 +80,11 @@ class Head(nn.Module):
         self.output = nn.Linear(self.hidden.output_size, output_size)
         initialize(self.output, initialization=initialization, gain=gain)
 
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The layers in order."""
+        return [*self.hidden.stages, self.output]
+
     def linear(
         self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, "*N O"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from agents.trajectory import Trajectory
 from networks.memory.memories import CellMemory
+from networks.mirror import Array
 from networks.observations import map_observations
 
 SMALL = [
@@ -178,7 +179,7 @@ class StepSpy:
                 scheduled=scheduled,
                 **{name: value.item() for name, value in scheduled.items()},
                 learning_rate=pace.rates[0].item(),
-                counted=bool(result.counts),
+                counted=bool(result.taken),
                 result=result,
             )
         )
@@ -187,14 +188,18 @@ class StepSpy:
 
 @torch.no_grad()
 def act_in_torch(
-    agent: Any, observations: Any, state: Tensor, is_first: Tensor, *, explore: bool
-) -> tuple[Tensor, Tensor]:
+    agent: Any, observations: Any, state: Array, is_first: Array, *, explore: bool
+) -> tuple[Array, Array]:
     """Choose actions as `Agent.act` does, without a numpy form of anything."""
     noise = agent.policy_head.noise(agent.generator, len(is_first)) if explore else None
-    stream = map_observations(lambda part: part[None], observations)
-    summary, after = agent.actor(stream, state, is_first[None])
-    policy = agent.policy_head(summary[0])
-    return policy.mode() if noise is None else policy.sample(torch.from_numpy(noise)), after
+    stream = map_observations(lambda part: torch.from_numpy(part)[None], observations)
+    with torch.no_grad():
+        first = torch.from_numpy(is_first)[None]
+        summary, after = agent.actor(stream, torch.from_numpy(state), first)
+        policy = agent.policy_head(summary[0])
+        noisy = None if noise is None else torch.from_numpy(noise)
+        actions = policy.mode() if noisy is None else policy.sample(noisy)
+    return actions.numpy(), after.numpy()
 
 
 def has_mirror(agent: Any) -> bool:

@@ -59,11 +59,11 @@ def build(*words: str, space: Any = SPACE, actions: Any = ACTIONS["choices"]) ->
     return build_agent(configuration(*words), space, actions, num_envs=3)
 
 
-def observations(steps: int, size: int) -> list[dict[str, Tensor]]:
+def observations(steps: int, size: int) -> list[dict[str, np.ndarray]]:
     SPACE.seed(0)
     return [
         {
-            name: torch.from_numpy(np.stack([np.asarray(part.sample()) for _ in range(size)]))
+            name: np.stack([np.asarray(part.sample()) for _ in range(size)])
             for name, part in SPACE.spaces.items()
         }
         for _ in range(steps)
@@ -72,7 +72,7 @@ def observations(steps: int, size: int) -> list[dict[str, Tensor]]:
 
 def stream(steps: int, size: int) -> dict[str, Tensor]:
     rows = observations(steps, size)
-    return {name: torch.stack([row[name] for row in rows]) for name in SPACE.spaces}
+    return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in SPACE.spaces}
 
 
 @pytest.mark.parametrize("extractor", EXTRACTORS.values(), ids=EXTRACTORS)
@@ -84,7 +84,7 @@ def test_mirror_acts_on_parts_like_torch(extractor, actions) -> None:
     state = expected_state = agent.initial_state(3)
     seen = set()
     for step, parts in enumerate(observations(10, 3)):
-        is_first, explore = torch.tensor([step == 0, step % 3 == 0, False]), step % 2 == 1
+        is_first, explore = np.array([step == 0, step % 3 == 0, False]), step % 2 == 1
         with agent.using(np.random.default_rng(step)):
             found, state = agent.act(parts, state, is_first, explore=explore)
         with agent.using(np.random.default_rng(step)):
@@ -93,7 +93,7 @@ def test_mirror_acts_on_parts_like_torch(extractor, actions) -> None:
             )
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
         torch.testing.assert_close(state, expected_state, rtol=0, atol=1e-5)
-        sent = agent.to_environment(expected)
+        sent = agent.policy_head.to_environment(expected)
         assert all(actions.contains(action) for action in sent)
         seen |= {action.tobytes() for action in sent}
     assert len(seen) > 2
@@ -103,9 +103,7 @@ def test_an_agent_acts_on_parts_with_and_without_a_mirror() -> None:
     for activation in ("tanh", "gelu"):
         agent = build(*EXTRACTORS["by part"], f"extractor.activation={activation}")
         (parts,) = observations(1, 3)
-        actions, state = agent.act(
-            parts, agent.initial_state(3), torch.ones(3, dtype=torch.bool), explore=True
-        )
+        actions, state = agent.act(parts, agent.initial_state(3), np.ones(3, bool), explore=True)
         assert has_mirror(agent) == (activation == "tanh")
         assert actions.shape == (3, 4)
         assert state.shape == (3, 0)

@@ -68,8 +68,8 @@ class RandomAgent:
         self._action_space = action_space
         self.calls: list[SimpleNamespace] = []
 
-    def initial_state(self, batch_size: int) -> torch.Tensor:
-        return torch.zeros(batch_size, 1)
+    def initial_state(self, batch_size: int) -> np.ndarray:
+        return np.zeros((batch_size, 1), np.float32)
 
     def act(self, observations, state, is_first, *, explore):
         size = (len(observations), *self.policy_head.action_shape)
@@ -77,20 +77,16 @@ class RandomAgent:
             chosen = self._random.integers(0, self._action_space.n, size)
         else:
             chosen = self._random.standard_normal(size, np.float32)
-        actions = torch.from_numpy(chosen)
         self.calls.append(
             SimpleNamespace(
-                observations=observations.clone(),
-                state=state.clone(),
-                is_first=is_first.clone(),
-                actions=actions.clone(),
+                observations=torch.from_numpy(observations.copy()),
+                state=torch.from_numpy(state),
+                is_first=torch.from_numpy(is_first.copy()),
+                actions=torch.from_numpy(chosen.copy()),
                 explore=explore,
             )
         )
-        return actions, state + 1
-
-    def to_environment(self, actions):
-        return self.policy_head.to_environment(actions.numpy())
+        return chosen, state + 1
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ class Actor(torch.nn.Module):
         return contextlib.nullcontext()
 
     def __getattr__(self, name):
-        if name in ("initial_state", "act", "to_environment"):
+        if name in ("initial_state", "act", "policy_head"):
             return getattr(self.random_agent, name)
         return super().__getattr__(name)
 
@@ -296,7 +296,7 @@ class ByParts(Actor):
 
     def __init__(self, random_agent) -> None:
         super().__init__(random_agent)
-        self.given: list[dict[str, torch.Tensor]] = []
+        self.given: list[dict[str, np.ndarray]] = []
 
     def act(self, observations, state, is_first, *, explore):
         self.given.append(observations)
@@ -310,13 +310,13 @@ def test_observations_by_name_are_carried_part_by_part(random_agent) -> None:
     environments.close()
     assert result.lengths == (3, 3, 3, 3)
     assert {name: part.dtype for name, part in agent.given[0].items()} == {
-        "position": torch.float32,
-        "phase": torch.int64,
+        "position": np.float32,
+        "phase": np.int64,
     }
     steps = [0, 1, 2, 3, 0, 1, 2]  # copies: what was kept does not change
     assert [given["phase"].tolist() for given in agent.given] == [[s, s] for s in steps]
     for given, step in zip(agent.given, steps, strict=True):
-        assert torch.equal(given["position"], torch.full((2, 3), float(step)))
+        assert np.array_equal(given["position"], np.full((2, 3), float(step)))
 
 
 class BreakingOnce(gymnasium.Env):

@@ -128,8 +128,8 @@ def test_seeds_are_apart_from_training_and_evaluation() -> None:
 )
 def test_every_action_is_as_likely(space: Any, values: set[Any]) -> None:
     player, size = uniform(space), 8000
-    actions, _ = player.act(torch.zeros(0), torch.zeros(size, 0), torch.ones(size), explore=True)
-    sent = player.to_environment(actions)
+    actions, _ = player.act(np.zeros(0), np.zeros((size, 0)), np.ones(size), explore=True)
+    sent = player.policy_head.to_environment(actions)
     rows = [tuple(row.tolist()) if row.ndim else int(row) for row in sent]
     counts = {value: rows.count(value) for value in values}
     assert sum(counts.values()) == size  # and no other one
@@ -141,8 +141,8 @@ def test_bounded_numbers_are_uniform_and_others_normal() -> None:
     low, high = np.array([-3.0, -np.inf]), np.array([5.0, np.inf])
     space = spaces.Box(low.astype(np.float32), high.astype(np.float32))
     player, size = uniform(space), 20_000
-    actions, _ = player.act(torch.zeros(0), torch.zeros(size, 0), torch.ones(size), explore=True)
-    sent = player.to_environment(actions)
+    actions, _ = player.act(np.zeros(0), np.zeros((size, 0)), np.ones(size), explore=True)
+    sent = player.policy_head.to_environment(actions)
     shares = np.histogram(sent[:, 0], bins=8, range=(-3, 5))[0] / size
     assert np.abs(shares - 1 / 8).max() < 0.015
     assert abs(sent[:, 1].mean()) < 0.05

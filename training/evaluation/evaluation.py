@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.vector import VectorEnv
 
 from agents.agent import Agent
@@ -143,11 +142,10 @@ def evaluate(
         if watch is not None:
             watch(play)
         while not play.is_over:
-            observations: Any = map_observations(torch.from_numpy, play.observations)
             actions, state = agent.act(
-                observations, state, torch.from_numpy(play.is_first), explore=not deterministic
+                play.observations, state, play.is_first, explore=not deterministic
             )
-            play.step(agent.to_environment(actions))
+            play.step(agent.policy_head.to_environment(actions))
             if watch is not None:
                 watch(play)
     return Evaluation(

@@ -3,16 +3,14 @@
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
-from torch import Tensor
 
 from agents.agent import Agent
 from envs.spaces import flatten_observation, one_line, reads_alike
 from networks.mirror import Array
-from networks.observations import Shape, Shapes, any_part, map_observations
+from networks.observations import Shape, Shapes, any_part
 from training.building.environments import build_environments
 
 
@@ -28,7 +26,7 @@ class Policy:
         """Start without memory states; the first call creates them."""
         self.config, self.agent = config, agent
         self._shapes = agent.actor.inputs.observation_shape
-        self._state: Tensor | None = None
+        self._state: Array | None = None
         self._is_first = np.zeros(0, dtype=bool)
 
     def predict(self, observation: Any, *, deterministic: bool = True) -> Any:
@@ -49,13 +47,10 @@ class Policy:
             self._state = self.agent.initial_state(size)
             self._is_first = np.ones(size, dtype=bool)
         actions, self._state = self.agent.act(
-            map_observations(torch.from_numpy, batch),
-            self._state,
-            torch.from_numpy(self._is_first),
-            explore=not deterministic,
+            batch, self._state, self._is_first, explore=not deterministic
         )
         self._is_first = np.zeros(size, dtype=bool)
-        chosen = self.agent.to_environment(actions)
+        chosen = self.agent.policy_head.to_environment(actions)
         return self._single(chosen) if is_single else chosen
 
     def reset(self, mask: Array | None = None) -> None:

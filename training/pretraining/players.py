@@ -4,16 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
-from torch import Tensor
 
 from agents.agent import Agent
 from envs.seeding import environment_seeds
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
-from networks.observations import Observations
 from training.evaluation.policy import other_spaces
 from training.evaluation.restore import load_agent
 from training.stream.collect import Player
@@ -29,20 +26,20 @@ class UniformPlayer:
         """Act in the head's action space; its weights are not used."""
         self.policy_head, self._generator = policy_head, generator
 
-    def initial_state(self, batch_size: int) -> Tensor:
+    def initial_state(self, batch_size: int) -> Array:
         """Return an empty state."""
-        return torch.zeros(batch_size, 0)
+        return np.zeros((batch_size, 0), np.float32)
 
     def act(
-        self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        observations: Array | dict[str, Array],
+        state: Array,
+        is_first: Array,
+        *,
+        explore: bool,
+    ) -> tuple[Array, Array]:
         """Sample actions, independent of observations."""
-        actions = self.policy_head.uniform(self._generator, len(is_first))
-        return torch.from_numpy(actions), state
-
-    def to_environment(self, actions: Tensor) -> Array:
-        """Map the policy's actions to the environment's."""
-        return self.policy_head.to_environment(actions.numpy())
+        return self.policy_head.uniform(self._generator, len(is_first)), state
 
 
 class Demonstrator:
@@ -54,21 +51,22 @@ class Demonstrator:
         self._agent, self._is_greedy = agent, is_greedy
         agent.generator = generator
 
-    def initial_state(self, batch_size: int) -> Tensor:
+    def initial_state(self, batch_size: int) -> Array:
         """Return the agent's initial memory state."""
         return self._agent.initial_state(batch_size)
 
     def act(
-        self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        observations: Array | dict[str, Array],
+        state: Array,
+        is_first: Array,
+        *,
+        explore: bool,
+    ) -> tuple[Array, Array]:
         """Act as the agent does."""
         return self._agent.act(
             observations, state, is_first, explore=explore and not self._is_greedy
         )
-
-    def to_environment(self, actions: Tensor) -> Array:
-        """Map the policy's actions to the environment's."""
-        return self._agent.to_environment(actions)
 
 
 def make_player(

@@ -14,8 +14,8 @@ from envs.seeding import environment_seeds
 from envs.vector.base import SlotVectorEnv, reset_with_seeds
 from envs.vector.batch import shown
 from networks.heads.acting import PolicyHead
-from networks.mirror import Array
-from networks.observations import Observations, map_observations
+from networks.mirror import Array, array_of
+from networks.observations import map_observations
 from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
 from training.stream.storage import StepRow, Storage, put
 
@@ -69,16 +69,18 @@ class Player(Protocol):
     def policy_head(self) -> PolicyHead:
         """The head that defines the action space."""
 
-    def initial_state(self, batch_size: int) -> Tensor:
+    def initial_state(self, batch_size: int) -> Array:
         """Return the memory's initial state, `[B, S]`."""
 
     def act(
-        self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        observations: Array | dict[str, Array],
+        state: Array,
+        is_first: Array,
+        *,
+        explore: bool,
+    ) -> tuple[Array, Array]:
         """Choose one action per environment and update the memory's state."""
-
-    def to_environment(self, actions: Tensor) -> Array:
-        """Map the policy's actions to the environment's."""
 
 
 class Collector:
@@ -128,7 +130,7 @@ class Collector:
         self._ended = np.zeros(num_envs, dtype=bool)  # episodes of the stream
         self._is_over = self._ended  # those of the environments
         self._counter = EpisodeCounter(environments)
-        self._state: Tensor | None = None
+        self._state: Array | None = None
         self._is_between = True  # and not in the middle of a trajectory
 
     @property
@@ -146,34 +148,36 @@ class Collector:
             InvalidExperience: a reward or observation was not finite.
             Abandoned: `should_abandon` returned True.
         """
-        storage, environments, counter = self._storage, self.environments, self._counter
-        clock = time.perf_counter
+        storage, counter, clock = self._storage, self._counter, time.perf_counter
+        act, to_environment = agent.act, agent.policy_head.to_environment
+        step_environments, should_abandon = self.environments.step, self.should_abandon
         self._is_between = False
         storage.rewind()
         storage.allocate_actions(agent.policy_head)
         state = self._state
         if state is None:
-            state = agent.initial_state(environments.num_envs)
+            state = agent.initial_state(self.environments.num_envs)
         before = state
         self.episodes = []
         acting = stepping = 0.0
         for step, row in enumerate(storage.rows):
-            if self.should_abandon():
+            if should_abandon():
                 raise Abandoned
             started = clock()
-            actions, state = agent.act(row.observations, state, row.is_first, explore=True)
-            sent = agent.to_environment(actions)
+            actions, state = act(row.observations, state, row.is_first, explore=True)
+            sent = to_environment(actions)
             acted = clock()
-            observations, rewards, terminated, truncated, infos = environments.step(sent)
+            observations, rewards, terminated, truncated, infos = step_environments(sent)
             stepped = clock()
             acting += acted - started
             stepping += stepped - acted
-            row.action[...] = actions.numpy()
+            row.action[...] = actions
             put(row.next_observations, observations)
             row.reward[...] = rewards
-            row.terminated[...] = terminated
-            row.truncated[...] = truncated
             ended = is_over = terminated | truncated
+            if np.count_nonzero(is_over):  # seldom; the flags of a new trajectory are False
+                row.terminated[...] = terminated
+                row.truncated[...] = truncated
             self.episodes += counter.add(rewards, is_over, infos)
             if self._lives is not None:
                 ended = is_over | self._end_lives(row, self._lives.lost(infos) & ~is_over)
@@ -227,7 +231,7 @@ class Collector:
             snapshots = unwrapped.snapshot()
         tensors = {"is_first": self._storage.is_first[-1]}
         if self._state is not None:
-            tensors["memory"] = self._state
+            tensors["memory"] = torch.from_numpy(self._state)
         return tensors, {
             "env_steps": self.env_steps,
             "ended": self._ended.tolist(),
@@ -269,7 +273,7 @@ class Collector:
             self._lives.forget(~exact)
         self._counter.load_state_dict(state["episodes"])
         self._counter.forget(~exact)
-        self._state = tensors["memory"].clone() if "memory" in tensors else None
+        self._state = array_of(tensors["memory"]).copy() if "memory" in tensors else None
         return [bool(is_exact) for is_exact in exact]
 
 

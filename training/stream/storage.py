@@ -14,10 +14,10 @@ from networks.observations import Observations, any_part, map_observations
 
 
 class StepRow(NamedTuple):
-    """One step: the tensors that the policy reads, the arrays that the step is written to."""
+    """One step: what the policy reads, and what the step is written to."""
 
-    observations: Observations
-    is_first: Tensor
+    observations: Array | dict[str, Array]
+    is_first: Array
     action: Array
     reward: Array
     terminated: Array
@@ -49,10 +49,12 @@ class Storage:
         self.truncated = torch.zeros(size, dtype=torch.bool)
         self.actions = torch.zeros(0)
         self.rows: list[StepRow] = []
+        self._viewed: Trajectory | None = None
         parts = self.observations
         arrays = [t.numpy() for t in (parts.values() if isinstance(parts, dict) else [parts])]
         self._seams = [(each[0], each[-1]) for each in (self.is_first.numpy(), *arrays)]
         self._resets = self.is_first.numpy()[1:]
+        self._ends = (self.terminated.numpy(), self.truncated.numpy())
         numbers = (self.rewards.numpy(), *arrays)
         self._flat = [array.reshape(-1) for array in numbers if array.dtype.kind == "f"]
 
@@ -65,9 +67,11 @@ class Storage:
         self.is_first[-1] = is_first
 
     def rewind(self) -> None:
-        """Start with the last trajectory's final observation."""
+        """Start with the last trajectory's final observation, and without ends of episodes."""
         for first, last in self._seams:
             first[...] = last
+        for flags in self._ends:
+            flags.fill(False)
 
     def allocate_actions(self, head: PolicyHead) -> None:
         """Allocate actions in the policy's shape and dtype, once."""
@@ -75,10 +79,11 @@ class Storage:
         if self.rows and self.actions.shape == size and self.actions.dtype == head.action_dtype:
             return
         self.actions = torch.zeros(size, dtype=head.action_dtype)
+        self._viewed = None
         self.rows = [
             StepRow(
-                observations=map_observations(torch.from_numpy, self._views(step)),
-                is_first=self.is_first[step],
+                observations=self._views(step),
+                is_first=self.is_first[step].numpy(),
                 action=self.actions[step].numpy(),
                 reward=self.rewards[step].numpy(),
                 terminated=self.terminated[step].numpy(),
@@ -100,17 +105,20 @@ class Storage:
         # A sum of squares is finite only if all are, and vdot gives no overflow warning.
         return all(math.isfinite(np.vdot(numbers, numbers)) for numbers in self._flat)
 
-    def trajectory(self, *, state: Tensor) -> Trajectory:
+    def trajectory(self, *, state: Array) -> Trajectory:
         """View it as a trajectory, with the memory's initial state."""
-        return Trajectory(
+        if self._viewed is not None and not state.size:
+            return self._viewed
+        self._viewed = Trajectory(
             observations=self.observations,
             is_first=self.is_first,
             actions=self.actions,
             rewards=self.rewards,
             terminated=self.terminated,
             truncated=self.truncated,
-            state=state,
+            state=torch.from_numpy(state),
         )
+        return self._viewed
 
 
 def put(row: Array | dict[str, Array], observations: Any) -> None:

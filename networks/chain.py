@@ -1,0 +1,64 @@
+"""Chains: networks that are one plain sequence of layers, applied to rows without nested modules.
+
+A small network's gradient step is mostly overhead: calls of modules inside modules, and views that
+flatten and unflatten time around each of them. Written as one loop over layers, the same operations
+on the same parameters take two thirds of the time (measured).
+
+Functions hold the parameters themselves. They must be built anew after a module was copied or
+moved to another device.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from networks.backbone import Backbone, Stream
+from networks.heads.values import ValueHead
+
+Rows = Callable[[Tensor], Tensor]
+_FUNCTIONS: dict[type[nn.Module], Rows] = {nn.ReLU: torch.relu, nn.Tanh: torch.tanh}
+
+
+def chain_of(modules: Sequence[nn.Module]) -> list[Rows] | None:
+    """Return the functions that modules apply to rows, one after the other.
+
+    A module with `stages` applies these modules in order. None if one has neither `stages` nor is
+    a layer of PyTorch.
+    """
+    functions: list[Rows] = []
+    for module in modules:
+        if isinstance(module, nn.Linear):
+            functions.append(partial(functional.linear, weight=module.weight, bias=module.bias))
+        elif type(module).__module__.startswith("torch.nn"):
+            functions.append(_FUNCTIONS.get(type(module), module))
+        else:
+            stages = getattr(module, "stages", None)
+            own = None if stages is None else chain_of(stages)
+            if own is None:
+                return None
+            functions += own
+    return functions
+
+
+def value_chain(
+    backbone: Backbone, head: ValueHead
+) -> Callable[[Stream], Float[Tensor, "L N *K"]] | None:
+    """Return `observations -> head(backbone(observations))` if both are one chain; else None."""
+    functions = chain_of([backbone, head.layers])
+    if functions is None:
+        return None
+    shape = head.layers.output_shape
+    shape = () if head.is_scalar and shape == (1,) else shape
+
+    def apply(observations: Stream) -> Tensor:
+        assert isinstance(observations, Tensor)  # no chain reads parts
+        rows = observations.flatten(0, 1)
+        for function in functions:
+            rows = function(rows)
+        return rows.view(*observations.shape[:2], *shape)
+
+    return apply
