@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from agents.learning.parts import Networks, routes
 from agents.learning.replay_learner import ReplayLearner
 from agents.learning.rollout_learner import RolloutLearner
 from agents.learning.schedules import Schedule
+from agents.replay.replay import Replay
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import AuxiliaryLoss
 from networks.heads.greedy import EpsilonGreedyHead
@@ -26,41 +27,6 @@ from networks.memory.memories import Memory
 from networks.mirror import Array, array_of, can_mirror
 from networks.normalization import RewardClipping, RewardScaling
 from networks.observations import map_observations
-
-
-@runtime_checkable
-class Experience(Protocol):
-    """Experience too large to be written in full with every checkpoint.
-
-    It consists of chunks that never change once full. Each chunk is written once, and later
-    checkpoints refer to it by name. A checkpoint therefore costs as much as the new experience.
-    """
-
-    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the small part that changes at every step: tensors and JSON values."""
-        ...
-
-    def chunks(self) -> Mapping[str, Callable[[], Mapping[str, Tensor]]]:
-        """Return the current chunks: name to a function that reads the chunk's tensors.
-
-        A name (letters, digits, `_` and `-`) always means the same content. The name of the
-        newest chunk, which is not full yet, says where it ends.
-        """
-        ...
-
-    def load(
-        self,
-        tensors: Mapping[str, Tensor],
-        state: Mapping[str, Any],
-        chunks: Mapping[str, dict[str, Tensor]],
-    ) -> None:
-        """Restore a saved state.
-
-        Args:
-            chunks: each lookup reads from the disk; access them one at a time.
-        """
-        ...
-
 
 _ALWAYS_ALIKE = (
     nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Flatten, nn.Linear,
@@ -175,7 +141,7 @@ class Agent(nn.Module, ABC):
         self.gradient_step.begin(self.progress, self.env_steps, measures=self.is_watched)
         return self.learner.learn(self, trajectory)
 
-    def experience(self) -> Experience | None:
+    def experience(self) -> Replay | None:
         """Return the replay buffer; None for on-policy agents."""
         return self.learner.replay if isinstance(self.learner, ReplayLearner) else None
 

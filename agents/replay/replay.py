@@ -16,7 +16,7 @@ from agents.replay.ring import (
     StepLayout,
     arrays_of,
     as_trajectory,
-    refuse_too_large,
+    in_words,
 )
 from agents.replay.samplers import Sampler
 from agents.trajectory import Trajectory
@@ -157,11 +157,15 @@ class Replay:
         Raises:
             ValueError: it does not fit; names the estimate and the largest `buffer_size` that fits.
         """
-        refuse_too_large(
-            buffer_size=self._buffer_size,
-            needed=self.predicted_bytes(layout),
-            step_bytes=layout.step_bytes,
-            available=available,
+        size, needed = self._buffer_size, self.predicted_bytes(layout)
+        if available is None or needed <= available:
+            return
+        fits = available * size // needed
+        fits -= fits % 10 ** max(0, len(str(fits)) - 2)  # two significant digits
+        raise ValueError(
+            f"agent.buffer_size={size} takes {in_words(needed)} ({layout.step_bytes:,} bytes for "
+            f"each step), and {in_words(available)} of memory are free; use "
+            f"agent.buffer_size={fits} or less"
         )
 
     def add(self, trajectory: Trajectory, states: Float[Tensor, "K B S"] | None) -> None:

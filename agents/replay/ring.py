@@ -130,30 +130,6 @@ def stored_action(dtype: torch.dtype) -> np.dtype:
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
-def refuse_too_large(
-    *, buffer_size: int, needed: int, step_bytes: int, available: int | None
-) -> None:
-    """Refuse a replay that does not fit into memory.
-
-    Args:
-        buffer_size: environment steps, summed over environments.
-        needed: bytes of the full replay.
-        step_bytes: bytes per step.
-        available: free memory in bytes; None if unknown.
-
-    Raises:
-        ValueError: it does not fit; names the largest `buffer_size` that does.
-    """
-    if available is None or needed <= available:
-        return
-    fits = available * buffer_size // needed
-    fits -= fits % 10 ** max(0, len(str(fits)) - 2)  # two significant digits
-    raise ValueError(
-        f"agent.buffer_size={buffer_size} takes {in_words(needed)} ({step_bytes:,} bytes for each "
-        f"step), and {in_words(available)} of memory are free; use agent.buffer_size={fits} or less"
-    )
-
-
 def in_words(size: int) -> str:
     """Format a number of bytes with three significant digits."""
     power = min((len(str(size)) - 1) // 3, len(_UNITS) - 1)

@@ -41,10 +41,6 @@ class SumTree:
         """Sum of all leaves."""
         return float(self._levels[-1].sum(dtype=np.float64))
 
-    def count(self, slots: slice) -> int:
-        """Count the leaves above 0 in a slice."""
-        return int(np.count_nonzero(self.leaves[slots]))
-
     def fill(self, slots: slice, values: Array | float) -> None:
         """Set the leaves of a slice, which must not be empty."""
         self.leaves[slots] = values
@@ -112,7 +108,7 @@ class Sampler(ABC):
 
     def allocate(self, capacity: int, first: int) -> None:
         """Start without windows; `first` is the number of the first one to come."""
-        self._capacity, self.first, self.end = capacity, first, first
+        self._capacity, self.first, self.end, self.num_windows = capacity, first, first, 0
         self._allocate()
 
     def advance(self, first: int, end: int, is_drawable: Array) -> None:
@@ -128,9 +124,22 @@ class Sampler(ABC):
             self._take(end - len(is_drawable), is_drawable)
         self.first, self.end = first, end
 
-    @abstractmethod
     def retract(self, numbers: Array) -> None:
         """Exclude known windows from sampling."""
+        self._change(numbers % self._capacity, False)
+
+    def _clear(self, first: int, count: int) -> None:
+        for slots, _ in stretches(first, count, self._capacity):
+            self._change(slots, False)
+
+    def _take(self, first: int, is_drawable: Array) -> None:
+        for slots, taken in stretches(first, len(is_drawable), self._capacity):
+            self._change(slots, is_drawable[taken])
+
+    def _change(self, slots: Array | slice, is_drawable: Array | bool) -> None:
+        self.num_windows -= self._count(slots)
+        self._set(slots, is_drawable)
+        self.num_windows += self._count(slots)
 
     @abstractmethod
     def draw(
@@ -138,29 +147,29 @@ class Sampler(ABC):
     ) -> tuple[Array, Tensor | None]:
         """Draw numbers `[N]` of windows, with replacement, and their importance weights `[N]`."""
 
-    @abstractmethod
     def update(self, numbers: Array, priorities: Array) -> None:
         """Update priorities of windows; removed windows are ignored."""
+        return  # nothing is kept
 
-    @abstractmethod
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the state that the stored steps do not imply, as tensors and JSON values."""
+        return {}, {}
 
-    @abstractmethod
     def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Restore a saved state, after `advance` has added the windows."""
+        return
 
     @abstractmethod
     def _allocate(self) -> None:
         """Allocate `_capacity` windows, none of which can be drawn."""
 
     @abstractmethod
-    def _clear(self, first: int, count: int) -> None:
-        """Exclude these windows from sampling."""
+    def _count(self, slots: Array | slice) -> int:
+        """Count the windows that can be drawn."""
 
     @abstractmethod
-    def _take(self, first: int, is_drawable: Array) -> None:
-        """Add these windows."""
+    def _set(self, slots: Array | slice, is_drawable: Array | bool) -> None:
+        """Add windows, or exclude them from sampling."""
 
 
 class UniformSampler(Sampler):
@@ -171,23 +180,12 @@ class UniformSampler(Sampler):
 
     def _allocate(self) -> None:
         self._drawable = np.zeros(self._capacity, np.bool_)
-        self.num_windows = 0
 
-    def _clear(self, first: int, count: int) -> None:
-        for slots, _ in stretches(first, count, self._capacity):
-            self.num_windows -= int(np.count_nonzero(self._drawable[slots]))
-            self._drawable[slots] = False
+    def _count(self, slots: Array | slice) -> int:
+        return int(np.count_nonzero(self._drawable[slots]))
 
-    def _take(self, first: int, is_drawable: Array) -> None:
-        for slots, taken in stretches(first, len(is_drawable), self._capacity):
-            self._drawable[slots] = is_drawable[taken]
-        self.num_windows += int(np.count_nonzero(is_drawable))
-
-    def retract(self, numbers: Array) -> None:
-        """Exclude known windows from sampling."""
-        slots = numbers % self._capacity
-        self.num_windows -= int(np.count_nonzero(self._drawable[slots]))
-        self._drawable[slots] = False
+    def _set(self, slots: Array | slice, is_drawable: Array | bool) -> None:
+        self._drawable[slots] = is_drawable
 
     def draw(
         self, count: int, generator: np.random.Generator, *, importance_exponent: float
@@ -205,16 +203,6 @@ class UniformSampler(Sampler):
             every = every[self._drawable.take(every % self._capacity)]
             numbers = every[generator.integers(len(every), size=count)]
         return numbers, None
-
-    def update(self, numbers: Array, priorities: Array) -> None:
-        """Do nothing."""
-
-    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return nothing: the stored steps imply the windows."""
-        return {}, {}
-
-    def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Do nothing."""
 
 
 class PrioritizedSampler(Sampler):
@@ -239,27 +227,19 @@ class PrioritizedSampler(Sampler):
 
     def _allocate(self) -> None:
         self._tree = SumTree(self._capacity)
-        self.num_windows = 0
 
-    def _clear(self, first: int, count: int) -> None:
-        for slots, _ in stretches(first, count, self._capacity):
-            self.num_windows -= self._tree.count(slots)
-            self._tree.fill(slots, 0.0)
+    def _count(self, slots: Array | slice) -> int:
+        return int(np.count_nonzero(self._tree.leaves[slots]))
 
-    def _take(self, first: int, is_drawable: Array) -> None:
-        priority = self._leaf(self._largest)
-        for slots, taken in stretches(first, len(is_drawable), self._capacity):
-            self._tree.fill(slots, np.where(is_drawable[taken], priority, 0.0))
-        self.num_windows += int(np.count_nonzero(is_drawable))
+    def _set(self, slots: Array | slice, is_drawable: Array | bool) -> None:
+        leaves = np.where(is_drawable, self._leaf(self._largest), 0.0)
+        if isinstance(slots, slice):
+            self._tree.fill(slots, leaves)
+        else:
+            self._tree.set(slots, leaves)
 
     def _leaf(self, priorities: Any) -> Any:
         return (priorities + _EPSILON) ** self._exponent
-
-    def retract(self, numbers: Array) -> None:
-        """Exclude known windows from sampling."""
-        slots = numbers % self._capacity
-        self.num_windows -= int(np.count_nonzero(self._tree.leaves[slots]))
-        self._tree.set(slots, np.zeros(len(slots)))
 
     def draw(
         self, count: int, generator: np.random.Generator, *, importance_exponent: float
