@@ -15,7 +15,6 @@ from agents.replay.ring import (
     Ring,
     StepLayout,
     arrays_of,
-    as_trajectory,
     in_words,
 )
 from agents.replay.samplers import Sampler
@@ -265,10 +264,7 @@ class Replay:
         if stride > 1:
             starts = numbers + numbers // num_envs * ((stride - 1) * num_envs)
         rows = (starts + self._offsets) % ring.size  # [W + 1, N]
-        records, stacks, after = ring.gather(rows), self._stacks, None
-        parts = ring.observed(rows, records, but=stacks.sizes)
-        if stacks.sizes:
-            parts |= stacks.rebuild(ring, rows)
+        after = None
         if self._keeps_state:
             state = torch.from_numpy(ring.states_at(numbers))
             after = self._states_after(ring, numbers)
@@ -276,7 +272,7 @@ class Replay:
             state = self._no_state
             if len(state) != batch_size or state.shape[1] != self._state_size:
                 state = self._no_state = torch.zeros(batch_size, self._state_size)
-        window = as_trajectory(records, parts, state)
+        window = ring.window(rows, state, self._stacks.rebuild(ring, rows))
         return Sample(window, weights, starts, self._cursor * num_envs, after)
 
     def _states_after(self, ring: Ring, numbers: Array) -> Tensor | None:

@@ -1,7 +1,7 @@
 """Ring buffer of steps in preallocated arrays."""
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -243,50 +243,42 @@ class Ring:
         states: Array = self._flat_states.take(numbers % len(self._flat_states), axis=0)
         return states
 
-    def gather(self, rows: Array) -> Array:
-        """Read the records `[*N]` of rows `step * B + environment`, `[*N]`."""
-        records: Array = self._records.take(rows)
-        return records
-
-    def observed(self, rows: Array, records: Array, *, but: Container[str]) -> dict[str, Array]:
-        """Read observations `[*N, ...]` of rows `[*N]` by part.
-
-        Args:
-            records: of the rows.
-            but: parts to leave out.
-        """
-        found: dict[str, Array] = {}
-        for name in self.frames:
-            if name not in but:
-                large = self._large.get(name)
-                part = records[_PART + name] if large is None else large.take(rows, axis=0)
-                found[name] = part
-        return found
-
     def frames_at(self, name: str, rows: Array) -> Array:
         """Read one part of the observations `[*N, ...]` of rows `[*N]`."""
         if name in self._large:
             found: Array = self._large[name].take(rows, axis=0)
             return found
-        return self.gather(rows)[_PART + name]  # take on a field would copy the whole field first
+        # take on a field would copy the whole field first
+        part: Array = self._records.take(rows)[_PART + name]
+        return part
 
+    def window(self, rows: Array, state: Tensor, rebuilt: Mapping[str, Array]) -> Trajectory:
+        """Read rows `step * B + environment`, `[W + 1, N]`, as a trajectory of W steps.
 
-def as_trajectory(records: Any, parts: Mapping[str, Array], state: torch.Tensor) -> Trajectory:
-    """View records `[W + 1, N]` as a trajectory of W steps, with observations by part."""
-    tensors: dict[str, Tensor] = {}
-    for name, part in parts.items():
-        tensors[name] = torch.from_numpy(part)
-    observations: Observations = tensors.get(WHOLE, tensors)
-    steps = records[:-1]
-    actions = steps["actions"]
-    if actions.dtype == np.int32:
-        actions = actions.astype(np.int64)
-    return Trajectory(
-        observations=observations,
-        is_first=torch.from_numpy(records["is_first"]),
-        actions=torch.from_numpy(actions),
-        rewards=torch.from_numpy(steps["rewards"]),
-        terminated=torch.from_numpy(steps["terminated"]),
-        truncated=torch.from_numpy(steps["truncated"]),
-        state=state,
-    )
+        Args:
+            state: memory state before the first step.
+            rebuilt: the frame stacks `[W + 1, N, ...]` of observations, by part.
+        """
+        records = self._records.take(rows)
+        tensors: dict[str, Tensor] = {}
+        for name in self.frames:
+            if name in rebuilt:
+                part = rebuilt[name]
+            elif name in self._large:
+                part = self._large[name].take(rows, axis=0)
+            else:
+                part = records[_PART + name]
+            tensors[name] = torch.from_numpy(part)
+        steps = records[:-1]
+        actions = steps["actions"]
+        if actions.dtype == np.int32:
+            actions = actions.astype(np.int64)
+        return Trajectory(
+            observations=tensors.get(WHOLE, tensors),
+            is_first=torch.from_numpy(records["is_first"]),
+            actions=torch.from_numpy(actions),
+            rewards=torch.from_numpy(steps["rewards"]),
+            terminated=torch.from_numpy(steps["terminated"]),
+            truncated=torch.from_numpy(steps["truncated"]),
+            state=state,
+        )

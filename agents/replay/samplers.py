@@ -117,29 +117,23 @@ class Sampler(ABC):
         Args:
             is_drawable: bool, for the last windows up to `end`, which are the new ones.
         """
-        forgotten = min(first, self.end) - self.first
+        forgotten, new = min(first, self.end) - self.first, len(is_drawable)
         if forgotten > 0:
-            self._clear(self.first, forgotten)
-        if len(is_drawable):
-            self._take(end - len(is_drawable), is_drawable)
+            for slots, _ in stretches(self.first, forgotten, self._capacity):
+                self._exclude(slots)
+        if new:
+            for slots, taken in stretches(end - new, new, self._capacity):
+                self._set(slots, is_drawable[taken])
+            self.num_windows += int(np.count_nonzero(is_drawable))
         self.first, self.end = first, end
 
     def retract(self, numbers: Array) -> None:
         """Exclude known windows from sampling."""
-        self._change(numbers % self._capacity, False)
+        self._exclude(numbers % self._capacity)
 
-    def _clear(self, first: int, count: int) -> None:
-        for slots, _ in stretches(first, count, self._capacity):
-            self._change(slots, False)
-
-    def _take(self, first: int, is_drawable: Array) -> None:
-        for slots, taken in stretches(first, len(is_drawable), self._capacity):
-            self._change(slots, is_drawable[taken])
-
-    def _change(self, slots: Array | slice, is_drawable: Array | bool) -> None:
+    def _exclude(self, slots: Array | slice) -> None:
         self.num_windows -= self._count(slots)
-        self._set(slots, is_drawable)
-        self.num_windows += self._count(slots)
+        self._set(slots, False)
 
     @abstractmethod
     def draw(

@@ -172,8 +172,8 @@ FAULTS = [
         "agents/test_noise.py",
         (
             "DQN writes weighted errors as priorities",
-            "learner.priorities(head.error(output, target), steps.valid)",
-            "learner.priorities(head.error(output, target) * (1 if weights is None else weights), steps.valid)",
+            "learner.priorities(head.error(output, target), valid)",
+            "learner.priorities(head.error(output, target) * (1 if weights is None else weights), valid)",
             "agents/test_dqn.py::test_priorities_are_errors_without_weights_and_change_what_is_drawn",
         ),
         (
@@ -206,8 +206,8 @@ FAULTS = [
         ),
         (
             "noisy layers learn without noise",
-            "head(summary, noise[0])",
-            "head(summary, None)",
+            "learner.values(window, state, noise[0])",
+            "learner.values(window, state, None)",
         ),
         (
             "the target has the noise of the network",
@@ -217,7 +217,7 @@ FAULTS = [
         (
             "the network chooses without noise",
             "head(summary, noise[2])",
-            "head(summary, None)",
+            "learner.values(window, state, None)",
         ),
         (
             "burnt-in memories are thrown away",

@@ -146,8 +146,8 @@ FAULTS = [
         ),
         (
             "the clock counts steps that only reset",
-            "trajectory.rewards.numel() - resets",
-            "trajectory.rewards.numel() - 0 * resets",
+            "resets.size - int(np.count_nonzero(resets))",
+            "resets.size",
             "agents/test_dqn.py::test_steps_that_only_reset_are_no_environment_steps",
         ),
         (
@@ -182,13 +182,13 @@ FAULTS = [
         ),
         (
             "the target is copied one step off",
-            "self.env_steps // every > before // every",
-            "(self.env_steps + 1) // every > (before + 1) // every",
+            "after // every > before // every",
+            "(after + 1) // every > (before + 1) // every",
         ),
         (
             "learning starts one round late",
-            "self.env_steps < self._learning_starts",
-            "self.env_steps <= self._learning_starts",
+            "after < self._learning_starts",
+            "after <= self._learning_starts",
         ),
         (
             "fractions of gradient steps are lost to rounding",
@@ -219,8 +219,8 @@ FAULTS = [
         ),
         (
             "replayed steps that open episodes count as those that reset",
-            "valid=~window.is_first[following]",
-            "valid=~window.is_first[learnt]",
+            "return ~window.is_first[self._following]",
+            "return ~window.is_first[self.learnt]",
             "agents/test_dqn.py::test_steps_that_only_reset_change_nothing",
         ),
         (
@@ -231,7 +231,7 @@ FAULTS = [
         ),
         (
             "replayed steps lead to themselves",
-            "pick_steps(observations, following) if self._needs_next",
+            "pick_steps(observations, self._following) if self._needs_next",
             "pick_steps(observations, learnt) if self._needs_next",
             "training/test_auxiliary.py::test_what_follows_is_of_the_same_episode",
         ),
@@ -373,13 +373,13 @@ FAULTS = [
         ),
         (
             "steps that are not finite count",
-            "counts = norm < torch.inf",
-            "counts = norm > -1",
+            "is_taken = norm < torch.inf",
+            "is_taken = norm > -1",
         ),
         (
             "steps that are to be left out count",
-            "counts = counts & active",
-            "counts = counts | active",
+            "is_taken = is_taken & active",
+            "is_taken = is_taken | active",
         ),
         (
             "what is frozen for a while moves",
@@ -449,8 +449,8 @@ FAULTS = [
         ),
         (
             "steps that a loss stopped are told as skipped",
-            "skipped = ~counts if self._active is None else torch.stack(self._actives) & ~counts",
-            "skipped = ~counts",
+            "skipped = 1 - taken if active is None else active.to(taken.dtype) - taken",
+            "skipped = 1 - taken",
             "agents/test_ppo.py::test_target_kl_stops_before_the_step_that_went_too_far",
         ),
         (

@@ -66,6 +66,15 @@ FAULTS = [
         ),
     ),
     *plant(
+        "training/stream/storage.py",
+        "training/test_collect.py",
+        (
+            "ends of the trajectory before are kept",
+            "            flags.fill(False)",
+            "            pass",
+        ),
+    ),
+    *plant(
         "training/stream/episodes.py",
         "training/test_episodes.py",
         (
