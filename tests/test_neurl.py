@@ -117,7 +117,7 @@ def test_memory_matters_where_there_is_one(policy, stream) -> None:
     policy.predict(stream[0])
     state = policy._state
     assert state.shape == (3, agent.actor.memory.state_size)
-    assert (agent.actor.memory.state_size == 0) == (not state.abs().sum())
+    assert (agent.actor.memory.state_size == 0) == (not np.abs(state).sum())
 
 
 def test_another_batch_size_begins_anew(policy, stream) -> None:

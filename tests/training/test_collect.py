@@ -176,7 +176,8 @@ class Diary(gymnasium.Env):
 
 def assert_holds(trajectory: Any, agent: Any, diaries: Sequence[Diary]) -> None:
     """The trajectory, the first of its collector, is what the environments wrote down."""
-    sent = agent.policy_head.to_environment(trajectory.actions.numpy())
+    to_environment = agent.policy_head.to_environment
+    sent = np.stack([to_environment(actions) for actions in trajectory.actions.numpy()])
     stored = trajectory.observations.numpy()
     for index, diary in enumerate(diaries):
         assert len(diary.pages) == len(stored)
