@@ -84,13 +84,13 @@ FAULTS = [
         "training/test_evaluation.py",
         (
             "every evaluation has the same seeds",
-            'purpose="evaluation", index=index',
-            'purpose="evaluation", index=0',
+            "environments.num_envs, purpose=purpose, index=index",
+            "environments.num_envs, purpose=purpose, index=0",
         ),
         (
             "every evaluation draws the same actions",
-            'purpose="evaluation policy", index=index',
-            'purpose="evaluation policy", index=0',
+            'purpose=f"{purpose} policy", index=index',
+            'purpose=f"{purpose} policy", index=0',
         ),
         (
             "evaluation draws from training's generator",
@@ -99,8 +99,8 @@ FAULTS = [
         ),
         (
             "policies draw what their environments drew",
-            'purpose="evaluation policy"',
-            'purpose="evaluation"',
+            'purpose=f"{purpose} policy"',
+            "purpose=purpose",
         ),
         (
             "a truncated episode goes on in an evaluation",

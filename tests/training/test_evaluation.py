@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import asdict
 from typing import Any
 
 import gymnasium
@@ -390,8 +391,8 @@ def test_whoever_watches_sees_the_reset_and_every_step(actor, counting) -> None:
 
 def test_a_saved_evaluation_is_the_same() -> None:
     evaluation = Evaluation(returns=(1.5, -3.0), lengths=(1, 4), unfinished=1, unplayed=2)
-    stored = json.loads(json.dumps(evaluation.state_dict()))
-    assert Evaluation.from_state_dict(stored) == evaluation
+    stored = json.loads(json.dumps(asdict(evaluation)))
+    assert Evaluation.from_dict(stored) == evaluation
 
 
 RUN = ["total_env_steps=800", "env.id=CartPole-v1", "normalize_observations=true"]

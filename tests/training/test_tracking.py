@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from training.evaluation.film import Film
 from training.tracking.event_files import EventFile
-from training.tracking.tracking import NoTensorBoard, Progress, TensorBoard
+from training.tracking.tracking import Progress, TensorBoard
 
 BACKBONES = [f"{of}.{part}" for of in ("actor", "critic") for part in ("extractor", "memory")]
 PARTS = [*BACKBONES, "policy_head", "value_head"]
@@ -155,7 +155,7 @@ def full_disk(*arguments: object) -> None:
 FILM = Film("gif", b"GIF89a", 4, 3, episode_return=1.0, length=2, is_cut=False)
 
 
-def log_everything(tensorboard: TensorBoard | NoTensorBoard) -> None:
+def log_everything(tensorboard: TensorBoard) -> None:
     tensorboard.scalars({"a": 1.0}, 1, 1.0)
     tensorboard.text("t", "words", 1, 1.0)
     tensorboard.film("f", FILM, 1, 1.0)
@@ -257,7 +257,7 @@ def test_text_is_shown_as_it_is(tmp_path: Path) -> None:
 
 
 def test_what_is_not_wanted_is_ignored() -> None:
-    nothing = NoTensorBoard()
+    nothing = TensorBoard(None)
     log_everything(nothing)
     assert nothing.position() is None
     nothing.close()

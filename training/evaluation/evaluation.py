@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,14 +66,9 @@ class Evaluation:
             "returns": list(self.returns),
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything as plain numbers."""
-        lists = {"returns": list(self.returns), "lengths": list(self.lengths)}
-        return {**lists, "unfinished": self.unfinished, "unplayed": self.unplayed}
-
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Any]) -> "Evaluation":
-        """Restore from a saved state."""
+    def from_dict(cls, state: Mapping[str, Any]) -> "Evaluation":
+        """Restore from what `dataclasses.asdict` returned, after a way through JSON."""
         lists = tuple(state["returns"]), tuple(state["lengths"])
         return cls(*lists, state["unfinished"], state["unplayed"])
 
@@ -253,18 +247,23 @@ def _own(observation: Any) -> Array:
 
 
 class Evaluator:
-    """Owns the evaluation's environments and seeds, separate from training's.
+    """Owns the environments and seeds of evaluations, or of videos; separate from training's.
 
     Attributes:
         should_abandon: called before every step; True abandons the evaluation.
     """
 
     def __init__(
-        self, environments: VectorEnv[Any, Any, Any], *, seed: int, deterministic: bool
+        self,
+        environments: VectorEnv[Any, Any, Any],
+        *,
+        seed: int,
+        deterministic: bool,
+        purpose: str = "evaluation",
     ) -> None:
-        """Take the environments; `seed` is the run's."""
-        self._environments = environments
-        self._seed, self._deterministic = seed, deterministic
+        """Take the environments; `seed` is the run's, and each purpose has its own seeds."""
+        self.environments = environments
+        self._seed, self._deterministic, self._purpose = seed, deterministic, purpose
         self.should_abandon: Callable[[], bool] = lambda: False
 
     def __call__(
@@ -274,6 +273,7 @@ class Evaluator:
         episodes: int,
         index: int,
         watch: Callable[[Play], None] | None = None,
+        max_episode_steps: int | None = None,
     ) -> Evaluation:
         """Evaluate; each `index` has its own seeds, so equal calls give equal results.
 
@@ -281,27 +281,24 @@ class Evaluator:
             InvalidExperience: a reward was not finite.
             Abandoned: `should_abandon` returned True.
         """
-        seeds = environment_seeds(
-            self._seed, self._environments.num_envs, purpose="evaluation", index=index
-        )
+        environments, purpose = self.environments, self._purpose
+        seeds = environment_seeds(self._seed, environments.num_envs, purpose=purpose, index=index)
         # Not the environments' seeds: the policy must not draw the same numbers as its environment.
-        policy_seeds = environment_seeds(self._seed, 2, purpose="evaluation policy", index=index)
+        policy_seeds = environment_seeds(self._seed, 2, purpose=f"{purpose} policy", index=index)
+
+        def look(play: Play) -> None:
+            if self.should_abandon():
+                raise Abandoned
+            if watch is not None:
+                watch(play)
+
         return evaluate(
             agent,
-            self._environments,
+            environments,
             episodes=episodes,
             seeds=seeds,
             generator=np.random.default_rng(policy_seeds),
             deterministic=self._deterministic,
-            watch=partial(self._look, watch),
+            watch=look,
+            max_episode_steps=max_episode_steps,
         )
-
-    def _look(self, watch: Callable[[Play], None] | None, play: Play) -> None:
-        if self.should_abandon():
-            raise Abandoned
-        if watch is not None:
-            watch(play)
-
-    def close(self) -> None:
-        """Close the environments."""
-        self._environments.close()

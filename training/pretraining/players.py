@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from agents.agent import Agent
+from conf.checking.pretraining import RANDOM
 from envs.seeding import environment_seeds
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
@@ -17,9 +18,6 @@ from networks.observations import Observations
 from training.evaluation.policy import other_spaces
 from training.evaluation.restore import load_agent
 from training.stream.collect import Player
-
-RANDOM = "random"
-"""The source of frames that is not a run."""
 
 
 class UniformPlayer:
@@ -73,7 +71,6 @@ class Demonstrator:
 
 def make_player(
     key: str,
-    source: str,
     config: DictConfig,
     policy_head: PolicyHead,
     environments: VectorEnv[Any, Any, Any],
@@ -83,13 +80,14 @@ def make_player(
     """Build the behaviour policy: uniformly random, or the policy of the run `source`.
 
     Args:
-        key: that names the source, for messages.
+        key: of the configuration, that names the source.
         policy_head: of the agent to be trained.
 
     Raises:
         ValueError: there is no such run, or it has other spaces.
     """
     # Not the environments' seeds: the policy must not draw the same numbers as its environment.
+    source = OmegaConf.select(config, key)
     seeds = environment_seeds(config.seed, 2, purpose="pretraining policy")
     generator = np.random.default_rng(seeds)
     if source == RANDOM:

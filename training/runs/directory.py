@@ -19,7 +19,7 @@ from conf.composing.sweeps import OF_ONE_JOB, key_of
 from training.building.instantiation import plain
 from training.saving.files import replace
 from training.tracking.event_files import rewind
-from training.tracking.tracking import NoTensorBoard, TensorBoard
+from training.tracking.tracking import TensorBoard
 
 _CONFIG_NAMES = ("config", "pretrain")
 _NO_PARAMETERS = ("run_dir", "resume", "trusted_packages")
@@ -48,7 +48,7 @@ def begin_records(
     directory: Path,
     saved: Mapping[str, Any] | None,
     versions: Mapping[str, str],
-) -> TensorBoard | NoTensorBoard:
+) -> TensorBoard:
     """Write the configuration, and open TensorBoard at the run's current step.
 
     Args:
@@ -57,16 +57,14 @@ def begin_records(
     stored = {**plain(config), "resume": None, "run_dir": str(directory)}
     replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
     rewind(directory, {} if saved is None else saved["tensorboard"])
-    if not config.tracking.tensorboard:
-        return NoTensorBoard()
-    tensorboard = TensorBoard(directory)
+    tensorboard = TensorBoard(directory if config.tracking.tensorboard else None)
     if saved is None:
         introduce(tensorboard, config=stored, versions=versions)
     return tensorboard
 
 
 def introduce(
-    tensorboard: TensorBoard | NoTensorBoard,
+    tensorboard: TensorBoard,
     *,
     config: Mapping[str, Any],
     versions: Mapping[str, str],

@@ -7,10 +7,11 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
+from conf.checking.pretraining import frames_wanted
 from training.building.build import build_agent, build_collector, refuse_large_replay
 from training.building.environments import build_environments, wrap_environments
+from training.building.instantiation import plain
 from training.evaluation.policy import Policy, other_spaces
-from training.pretraining.reconstruction import is_wanted
 from training.pretraining.start import take_weights
 from training.process.threads import set_num_threads
 from training.stream.episodes import EpisodeHistory
@@ -48,7 +49,7 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
         ValueError: the policy was built for other environments or another number of them, or its
             extractor is to be pre-trained first.
     """
-    if is_wanted(policy.config):
+    if frames_wanted(plain(policy.config)) is not None:
         raise ValueError(
             "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
             "pretrain.py makes weights, for extractor.weights=DIRECTORY"

@@ -107,18 +107,21 @@ _LISTED = 6
 """How many names a report lists."""
 
 
-def load_weights(config: DictConfig, agent: Agent) -> tuple[list[str], int]:
+def load_weights(config: DictConfig, agent: Agent, sources: set[Path]) -> list[str]:
     """Load into an agent's extractors the weights that the configuration names.
 
     Actor and critic get the same weights if their extractors are built alike.
 
+    Args:
+        sources: where weights were taken from is added.
+
     Returns:
-        A line for each key that names weights, and the environment steps of their pre-training.
+        A line for each key that names weights.
 
     Raises:
         ValueError: in one line, why weights cannot be loaded.
     """
-    lines, sources = [], set()
+    lines = []
     for key, source, modules in _wanted(config, agent):
         found = read_tensors(f"{key}.weights", source)
         if key == "extractor":
@@ -126,7 +129,7 @@ def load_weights(config: DictConfig, agent: Agent) -> tuple[list[str], int]:
         reports = [load_into(key, module, found, source) for module in modules]
         lines.append(reports[0])
         sources.add(source.resolve())
-    return lines, sum(map(frames_behind, sources))
+    return lines
 
 
 def _take_normalization(agent: Any, found: Mapping[str, Tensor], source: Path) -> None:

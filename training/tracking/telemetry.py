@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from agents.agent import Agent
@@ -144,38 +143,21 @@ class Look:
     pictures: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
 
-class Representation:
-    """Measures an agent's networks, and shows their reconstructions.
+def look_at(agent: Agent, trajectory: Trajectory) -> Look:
+    """Measure an agent's networks on the trajectory that it learnt from last.
 
     A failure must not end training: it is reported as a warning.
     """
-
-    def look(self, agent: Agent, trajectory: Trajectory) -> Look:
-        """Measure the agent on the trajectory that it learnt from last."""
-        try:
-            return look_at(agent, trajectory)
-        except Exception as error:  # the user's networks and losses may raise anything
-            message = f"networks not measured: {one_line(error)}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-            return Look()
-
-
-class NoRepresentation:
-    """Measures nothing."""
-
-    def look(self, agent: Agent, trajectory: Trajectory) -> Look:
-        """Return nothing."""
+    try:
+        return measure(agent, trajectory)
+    except Exception as error:  # the user's networks and losses may raise anything
+        message = f"networks not measured: {one_line(error)}"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
         return Look()
 
 
-def build_telemetry(config: DictConfig) -> Representation | NoRepresentation:
-    """Build the diagnostics of `tracking.representation`; none without TensorBoard."""
-    is_wanted = config.tracking.representation and config.tracking.tensorboard
-    return Representation() if is_wanted else NoRepresentation()
-
-
 @torch.no_grad()
-def look_at(agent: Agent, trajectory: Trajectory) -> Look:
+def measure(agent: Agent, trajectory: Trajectory) -> Look:
     """Measure every backbone of an agent and every part's weights."""
     scalars = {
         f"weight_norm/{part}": torch.stack([each.norm() for each in parameters]).norm()
