@@ -22,11 +22,11 @@ from envs.seeding import environment_seeds
 from networks.observations import Observations
 from training.process.memory import free_memory
 from training.saving.checkpoint import (
-    DamagedCheckpoint,
     open_checkpoint,
     part_of,
     save_checkpoint,
 )
+from training.saving.files import DamagedCheckpoint
 from training.stream.collect import Collector, Player
 from training.stream.storage import storage_dtype
 

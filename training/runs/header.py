@@ -20,12 +20,10 @@ from networks.heads.greedy import EpsilonGreedyHead
 from networks.heads.values import Head, ValueHead
 from networks.inputs import DictInput
 from networks.memory.memories import Memory
-from networks.observations import Observations, Shape, Shapes
+from networks.observations import Shapes, map_observations
 
 _POOLS = nn.MaxPool2d | nn.AvgPool2d
 _TITLES = ("network", "", "output", "parameters", "receptive field", "stride")
-_COUNTS = 3
-"""The column of numbers."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +71,12 @@ def _table(rows: Sequence[TableRow]) -> str:
     lines = [row.cells() for row in rows]
     if any(row.field for row in rows):
         lines.insert(0, _TITLES)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(_aligned(line, widths) for line in lines)
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
-    padded[_COUNTS] = cells[_COUNTS].rjust(widths[_COUNTS])
-    return f"  {'  '.join(padded)}".rstrip()
+    columns = []
+    for title, column in zip(_TITLES, zip(*lines, strict=True), strict=True):
+        width = max(map(len, column))
+        align = str.rjust if title == "parameters" else str.ljust
+        columns.append([align(cell, width) for cell in column])
+    return "\n".join(f"  {'  '.join(line)}".rstrip() for line in zip(*columns, strict=True))
 
 
 def _inputs(backbone: Backbone) -> Iterator[TableRow]:
@@ -157,20 +153,13 @@ def _layers(extractor: nn.Module, shape: Shapes) -> list[TableRow]:
     ]
     device = next((parameter.device for parameter in extractor.parameters()), None)
     try:
-        features = extractor(_zeros(shape, device))
+        features = extractor(
+            map_observations(lambda each: torch.zeros(1, *each, device=device), shape)
+        )
     finally:
         for hook in hooks:
             hook.remove()
     return [*found, TableRow("", "", written(features.shape[1:]), None)]
-
-
-def _zeros(shape: Shapes, device: torch.device | None) -> Observations:
-    def zeros(each: Shape) -> Tensor:
-        return torch.zeros(1, *each, device=device)
-
-    if isinstance(shape, Mapping):
-        return {name: zeros(each) for name, each in shape.items()}
-    return zeros(shape)
 
 
 class _Sight:

@@ -13,10 +13,10 @@ from envs.vector.base import EnvironmentFailure
 from training.runs.identity import differences
 from training.saving.checkpoint import (
     Checkpoint,
-    DamagedCheckpoint,
     load_checkpoint,
     open_checkpoint,
 )
+from training.saving.files import DamagedCheckpoint
 from training.stream.episodes import InvalidExperience
 
 

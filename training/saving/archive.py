@@ -13,13 +13,12 @@ from training.evaluation.evaluation import Evaluation, Evaluator
 from training.runs.progression import Progression
 from training.saving.checkpoint import (
     Checkpoint,
-    DamagedCheckpoint,
     load_checkpoint,
     part_of,
     roll_back,
     save_checkpoint,
 )
-from training.saving.files import Entry
+from training.saving.files import DamagedCheckpoint, Entry
 
 _KEPT_BEST = 2
 """Best checkpoints to keep: the run may be resumed from before the newest one."""
