@@ -118,7 +118,7 @@ def test_components_are_those_of_the_singular_value_decomposition() -> None:
     held = learnt[:20] + 0.1 * torch.randn(20, 7, generator=generator)
 
     def pieces(rows: Tensor) -> Any:
-        return lambda: iter(rows.split(9))
+        return rows.split(9)
 
     mean = learnt.double().mean(0)
     _, _, directions = torch.linalg.svd(learnt.double() - mean, full_matrices=False)

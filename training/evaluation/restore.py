@@ -42,7 +42,10 @@ def load_agent(
         raise InvalidConfiguration(problems)
     config = read_only(_settled(typed))
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
-    environments = build_environments(_in_process(config), num_envs=1)
+    # For its spaces alone, without processes.
+    is_async = config.env.vectorization == "async"
+    single = with_env(config, vectorization="sync") if is_async else config
+    environments = build_environments(single, num_envs=1)
     try:
         agent = build_agent(
             config,
@@ -60,11 +63,9 @@ def load_agent(
     return config, agent
 
 
-def _in_process(config: DictConfig) -> DictConfig:
-    """Make an environment, needed for its spaces alone, without processes."""
-    if config.env.vectorization != "async":
-        return config
-    changed = OmegaConf.merge(config, {"env": {"vectorization": "sync"}})
+def with_env(config: DictConfig, **env: Any) -> DictConfig:
+    """Return a run's configuration with other values in the group `env`."""
+    changed = OmegaConf.merge(config, {"env": env})
     assert isinstance(changed, DictConfig)
     return changed
 

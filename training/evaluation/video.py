@@ -9,13 +9,14 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from agents.agent import Agent
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
 from training.evaluation.evaluation import Evaluator, Play
 from training.evaluation.film import Film, Frame, Kind, make_encoder
+from training.evaluation.restore import with_env
 from training.process.machine import check_window, draw_in_memory
 from training.stream.episodes import InvalidExperience
 from training.tracking.tracking import TensorBoard
@@ -38,7 +39,7 @@ def build_drawn(
         ValueError: the environment cannot be drawn; one line that names the key and the remedy.
     """
     name = f"{key}: {config.env.id}"
-    single = _changed(config, {"vectorization": "sync"})
+    single = with_env(config, vectorization="sync")
     plain = build_environments(single, num_envs=1)
     modes = plain.metadata.get("render_modes", [])
     plain.close()
@@ -51,7 +52,7 @@ def build_drawn(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium's warning about that window
         drawn = build_environments(
-            _changed(single, {"kwargs": {"render_mode": render_mode}, **_FAILING[render_mode]}),
+            with_env(single, kwargs={"render_mode": render_mode}, **_FAILING[render_mode]),
             num_envs=1,
         )
     try:  # a rendering package may be missing
@@ -98,12 +99,6 @@ def frame_of(environments: VectorEnv[Any, Any, Any]) -> Frame:
 def frames_per_second(environments: VectorEnv[Any, Any, Any]) -> float:
     """Return the steps per second of the environment's own time."""
     return float(environments.metadata.get("render_fps") or _DEFAULT_RATE)
-
-
-def _changed(config: DictConfig, env: dict[str, Any]) -> DictConfig:
-    changed = OmegaConf.merge(config, {"env": env})
-    assert isinstance(changed, DictConfig)
-    return changed
 
 
 MAX_STEPS = 1_000

@@ -162,12 +162,10 @@ class Fitting:
         """Resume from a saved state."""
         self._objective.module.load_state_dict(part_of(tensors, "now"))
         self._best = part_of(tensors, "best")
-        moments: dict[int, dict[str, Tensor]] = {}
-        for path, moment in part_of(tensors, "moments").items():
-            index, _, name = path.partition(".")
-            moments.setdefault(int(index), {})[name] = moment
         groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        moments = {index: part_of(tensors, f"moments.{index}") for index in groups[0]["params"]}
+        begun = {index: each for index, each in moments.items() if each}
+        self._optimizer.load_state_dict({"state": begun, "param_groups": groups})
         with torch.no_grad():
             self._objective.module.eval()
             self._objective.refresh()

@@ -43,30 +43,19 @@ class UniformPlayer:
         return self.policy_head.to_environment(actions.numpy())
 
 
-class Demonstrator:
-    """Acts with an agent's policy and a separate generator; optionally greedy."""
+class Greedy:
+    """Acts as an agent does where it does not explore."""
 
-    def __init__(self, agent: Agent, generator: np.random.Generator, *, is_greedy: bool) -> None:
+    def __init__(self, agent: Agent) -> None:
         """Act with this agent."""
-        self.policy_head = agent.policy_head
-        self._agent, self._is_greedy = agent, is_greedy
-        agent.generator = generator
-
-    def initial_state(self, batch_size: int) -> Tensor:
-        """Return the agent's initial memory state."""
-        return self._agent.initial_state(batch_size)
+        self._agent, self.policy_head = agent, agent.policy_head
+        self.initial_state, self.to_environment = agent.initial_state, agent.to_environment
 
     def act(
         self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
     ) -> tuple[Tensor, Tensor]:
-        """Act as the agent does."""
-        return self._agent.act(
-            observations, state, is_first, explore=explore and not self._is_greedy
-        )
-
-    def to_environment(self, actions: Tensor) -> Array:
-        """Map the policy's actions to the environment's."""
-        return self._agent.to_environment(actions)
+        """Take the most probable actions."""
+        return self._agent.act(observations, state, is_first, explore=False)
 
 
 def make_player(
@@ -104,4 +93,5 @@ def make_player(
     difference = other_spaces(agent, environments)
     if difference is not None:
         raise ValueError(f"{key}={source}: {difference}")
-    return Demonstrator(agent, generator, is_greedy=is_greedy)
+    agent.generator = generator
+    return Greedy(agent) if is_greedy else agent

@@ -1,6 +1,6 @@
 """Pre-trains an extractor as the encoder of an autoencoder, on collected frames."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ from training.building.extractors import build_autoencoder, build_extractor
 from training.building.instantiation import plain
 from training.pretraining.fitting import HELD_OUT_LOSS
 from training.pretraining.frames import collect_frames, hold_out, observations_of
-from training.pretraining.stages import Task, say
+from training.pretraining.stages import Task
 from training.process.threads import drawing
 from training.saving.checkpoint import part_of
 from training.stream.collect import Collector, Player
@@ -23,21 +23,22 @@ from training.tracking.tracking import Progress, TensorBoard
 
 MAX_COLUMNS = 2048
 """Maximum row size for PCA: its time grows with the third power."""
-Batches = Callable[[], Iterator[Float[Tensor, "N D"]]]
-"""Iterates over rows, in pieces."""
 
 
 @torch.no_grad()
-def component_error(learnt: Batches, held_out: Batches, size: int) -> float:
+def component_error(learnt: Iterable[Tensor], held_out: Iterable[Tensor], size: int) -> float:
     """Mean squared error of PCA with `size` components, fitted to other rows.
 
         C = mean (x - m)(x - m)^T,  W its `size` leading eigenvectors
         error = mean |(x - m) - W W^T (x - m)|^2,  a sum over columns
 
     In float64. Source: Pearson (1901); Jolliffe (2002), section 3.
+
+    Args:
+        learnt: rows `[N, D]`, in pieces, like `held_out`.
     """
     count, total, products = 0, torch.zeros(()), torch.zeros(())
-    for rows in learnt():
+    for rows in learnt:
         wide = rows.double()
         count += len(wide)
         total = total.to(wide) + wide.sum(0)
@@ -47,7 +48,7 @@ def component_error(learnt: Batches, held_out: Batches, size: int) -> float:
     _, vectors = torch.linalg.eigh(covariance)  # in ascending order of eigenvalues
     basis = vectors[:, -size:]
     squares, measured = 0.0, 0
-    for rows in held_out():
+    for rows in held_out:
         centred = rows.double() - mean
         squares += float((centred - centred @ basis @ basis.T).square().sum())
         measured += len(centred)
@@ -174,13 +175,15 @@ class Reconstruction(Task):
         width = self._wide(self._learnt[:1]).shape[1]
         size = self._autoencoder.encoder.output_size
         if width > MAX_COLUMNS:
-            say(f"pre-training: no principal components of {width:,} columns, as they take long")
+            print(
+                f"pre-training: no principal components of {width:,} columns, as they take long",
+                flush=True,
+            )
             return {}
-
-        def batches(chosen: Tensor) -> Callable[[], Iterator[Tensor]]:
-            return lambda: (self._wide(some) for some in chosen.split(_MEASURED))
-
-        error = component_error(batches(self._learnt), batches(self._held), min(size, width))
+        learnt, held = (
+            map(self._wide, each.split(_MEASURED)) for each in (self._learnt, self._held)
+        )
+        error = component_error(learnt, held, min(size, width))
         return {"pca_squared_error": error}
 
     def _wide(self, chosen: Tensor) -> Float[Tensor, "N D"]:

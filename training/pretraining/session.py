@@ -12,7 +12,7 @@ from conf.checking.trust import trust_words
 from training.pretraining.cloning import Cloning
 from training.pretraining.fitting import HELD_OUT_LOSS
 from training.pretraining.reconstruction import Reconstruction
-from training.pretraining.stages import Pretrained, Pretraining, say
+from training.pretraining.stages import Pretrained, Pretraining
 from training.runs.opening import Session, beginning
 
 
@@ -38,7 +38,7 @@ def pretrain_alone(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -
             header = f"{config.objective} on {config.env.id}, {device}, seed {config.seed}"
             session.open_records(header, stack)
             pretrained = Pretraining(task, session).run()
-    say(_report(config, pretrained, directory))
+    print(_report(config, pretrained, directory), flush=True)
     return float(pretrained.facts["measures"][HELD_OUT_LOSS])
 
 

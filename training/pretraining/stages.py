@@ -190,7 +190,7 @@ class Pretraining:
                 fitting.load_state_dict(
                     self._saved.checkpoint.tensors, self._saved.state["fitting"]
                 )
-            say(f"pre-training goes on after {fitting.epoch} epochs")
+            print(f"pre-training goes on after {fitting.epoch} epochs", flush=True)
         for _ in fitting.epochs(watch):
             self._after_epoch(fitting)
         fitting.load_best()
@@ -216,7 +216,7 @@ class Pretraining:
         started = time.monotonic()
         recording, env_steps = self._task.collect(watch)
         seconds = time.monotonic() - started
-        say(f"pre-training: {env_steps:,} steps collected in {seconds:.1f} s")
+        print(f"pre-training: {env_steps:,} steps collected in {seconds:.1f} s", flush=True)
         try:
             save_recording(self._frames, recording, env_steps=env_steps)
         except OSError as error:  # a full disk must not end it: frames can be collected again
@@ -227,7 +227,7 @@ class Pretraining:
         measures = {f"pretraining/{name}": value for name, value in fitting.measures.items()}
         self._tensorboard.scalars(measures, fitting.epoch, time.time())
         is_best = "  best" if fitting.best_epoch == fitting.epoch else ""
-        say(f"{fitting.epoch:>12,} epochs   {_listed(fitting.measures)}{is_best}")
+        print(f"{fitting.epoch:>12,} epochs   {_listed(fitting.measures)}{is_best}", flush=True)
         tensors, state = fitting.state_dict()
         try:
             self._save(PRETRAINING, tensors, {"fitting": state}, fitting.epoch)
@@ -255,8 +255,3 @@ def _listed(measures: Mapping[str, float]) -> str:
         for name, value in measures.items()
         if not math.isnan(value)
     )
-
-
-def say(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)
