@@ -34,11 +34,10 @@ def take_weights(config: DictConfig, agent: Agent) -> Start:
         ValueError: in one line, why they cannot be loaded.
     """
     drawn = _frozen_encoders(config, agent)
-    notices, sources = [], set[Path]()
+    loaded: dict[str, Path] = {}
     if config.init_from is not None:
-        sources.add(Path(config.init_from).resolve())
-        notices.append(warm_start(agent, Path(config.init_from)))
-    notices += load_weights(config, agent, sources)
+        loaded[warm_start(agent, Path(config.init_from))] = Path(config.init_from)
+    loaded |= load_weights(config, agent)
     for key, (encoder, before) in drawn.items():
         now = encoder.state_dict()
         if all(torch.equal(tensor, now[name]) for name, tensor in before.items()):
@@ -47,7 +46,8 @@ def take_weights(config: DictConfig, agent: Agent) -> Start:
                 f"were given are of it; set {key}.weights=PATH, or {key}.freeze=false"
             )
     agent.weights_replaced()
-    return Start(notices, sum(map(frames_behind, sources)))
+    sources = {path.resolve() for path in loaded.values()}
+    return Start(list(loaded), sum(map(frames_behind, sources)))
 
 
 def _frozen_encoders(

@@ -97,28 +97,24 @@ _LISTED = 6
 """How many names a report lists."""
 
 
-def load_weights(config: DictConfig, agent: Agent, sources: set[Path]) -> list[str]:
+def load_weights(config: DictConfig, agent: Agent) -> dict[str, Path]:
     """Load into an agent's extractors the weights that the configuration names.
 
     Actor and critic get the same weights if their extractors are built alike.
 
-    Args:
-        sources: where weights were taken from is added.
-
     Returns:
-        A line for each key that names weights.
+        A line for each key that names weights, with their source.
 
     Raises:
         ValueError: in one line, why weights cannot be loaded.
     """
-    lines = []
+    lines: dict[str, Path] = {}
     for key, source, modules in _wanted(config, agent):
         found = read_tensors(f"{key}.weights", source)
         if key == "extractor":
             _take_normalization(agent, found, source)
         reports = [load_into(key, module, found, source) for module in modules]
-        lines.append(reports[0])
-        sources.add(source.resolve())
+        lines[reports[0]] = source
     return lines
 
 
