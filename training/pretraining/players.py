@@ -15,7 +15,7 @@ from envs.seeding import environment_seeds
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
 from networks.observations import Observations
-from training.evaluation.policy import other_spaces
+from training.evaluation.policy import refuse_other_spaces
 from training.evaluation.restore import load_agent
 from training.stream.collect import Player
 
@@ -88,10 +88,8 @@ def make_player(
             device=config.device,
             trusted_packages=config.trusted_packages,
         )
+        refuse_other_spaces(agent, environments)
     except ValueError as error:
         raise ValueError(f"{key}={source}: {error}") from error
-    difference = other_spaces(agent, environments)
-    if difference is not None:
-        raise ValueError(f"{key}={source}: {difference}")
     agent.generator = generator
     return Greedy(agent) if is_greedy else agent

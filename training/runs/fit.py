@@ -11,7 +11,7 @@ from conf.checking.pretraining import frames_wanted
 from training.building.build import build_agent, build_collector, refuse_large_replay
 from training.building.environments import build_environments, wrap_environments
 from training.building.instantiation import plain
-from training.evaluation.policy import Policy, other_spaces
+from training.evaluation.policy import Policy, refuse_other_spaces
 from training.pretraining.start import take_weights
 from training.process.threads import set_num_threads
 from training.stream.episodes import EpisodeHistory
@@ -68,9 +68,7 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
                 f"the policy was built for env.num_envs={policy.config.env.num_envs}, "
                 f"got {environments.num_envs} environment(s)"
             )
-        difference = other_spaces(policy.agent, environments)
-        if difference is not None:  # the networks cannot read it, or actions would change meaning
-            raise ValueError(difference)
+        refuse_other_spaces(policy.agent, environments)
         set_num_threads(policy.config.num_threads, policy.agent)  # another may have been built
         collector = build_collector(policy.config, environments)
         for iteration in iterations(
