@@ -46,8 +46,8 @@ FAULTS = [
         ),
         (
             "steps of a lost episode count in the next score",
-            "self._counter.forget(restarted)",
-            "self._counter.forget(restarted & False)",
+            "self.counter.forget(restarted)",
+            "self.counter.forget(restarted & False)",
         ),
         (
             "a lost life is a truncation",
@@ -103,24 +103,14 @@ FAULTS = [
             "purpose=purpose",
         ),
         (
-            "a truncated episode goes on in an evaluation",
-            "self._ended = terminated | truncated",
-            "self._ended = terminated",
-        ),
-        (
-            "memories are not told of new episodes in an evaluation",
-            "        self.is_first = self._ended\n",
-            "        self.is_first = np.zeros_like(self._ended)\n",
-        ),
-        (
             "episodes that remain are not played",
             "[(episodes + index) // size for",
             "[episodes // size for",
         ),
         (
             "evaluation always explores",
-            "explore=not deterministic",
-            "explore=True",
+            "Greedy(agent) if deterministic else agent",
+            "agent",
         ),
         (
             "an episode that never ends is cut one step late",

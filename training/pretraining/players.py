@@ -9,12 +9,12 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from agents.agent import Agent
 from conf.checking.pretraining import RANDOM
 from envs.seeding import environment_seeds
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
 from networks.observations import Observations
+from training.evaluation.evaluation import Greedy
 from training.evaluation.policy import refuse_other_spaces
 from training.evaluation.restore import load_agent
 from training.stream.collect import Player
@@ -41,21 +41,6 @@ class UniformPlayer:
     def to_environment(self, actions: Tensor) -> Array:
         """Map the policy's actions to the environment's."""
         return self.policy_head.to_environment(actions.numpy())
-
-
-class Greedy:
-    """Acts as an agent does where it does not explore."""
-
-    def __init__(self, agent: Agent) -> None:
-        """Act with this agent."""
-        self._agent, self.policy_head = agent, agent.policy_head
-        self.initial_state, self.to_environment = agent.initial_state, agent.to_environment
-
-    def act(
-        self, observations: Observations, state: Tensor, is_first: Tensor, *, explore: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Take the most probable actions."""
-        return self._agent.act(observations, state, is_first, explore=False)
 
 
 def make_player(
