@@ -12,7 +12,7 @@ from conf.checking.trust import package_problems
 from conf.checking.validation import checked
 from conf.composing.resolution import read_only
 from conf.composing.resumption import stored_configuration
-from training.building.build import build_agent
+from training.building.build import build_agent_for
 from training.building.environments import build_environments
 from training.evaluation.policy import Policy
 from training.process.threads import set_num_threads
@@ -47,12 +47,7 @@ def load_agent(
     single = with_env(config, vectorization="sync") if is_async else config
     environments = build_environments(single, num_envs=1)
     try:
-        agent = build_agent(
-            config,
-            environments.single_observation_space,
-            environments.single_action_space,
-            num_envs=config.env.num_envs,
-        )
+        agent = build_agent_for(config, environments)
     finally:
         environments.close()
     try:

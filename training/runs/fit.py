@@ -8,7 +8,7 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from conf.checking.pretraining import frames_wanted
-from training.building.build import build_agent, build_collector, refuse_large_replay
+from training.building.build import build_agent_for, build_collector, refuse_large_replay
 from training.building.environments import build_environments, wrap_environments
 from training.building.instantiation import plain
 from training.evaluation.policy import Policy, refuse_other_spaces
@@ -27,12 +27,7 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
     """
     environments = _environments(config, env)
     try:
-        agent = build_agent(
-            config,
-            environments.single_observation_space,
-            environments.single_action_space,
-            num_envs=environments.num_envs,
-        )
+        agent = build_agent_for(config, environments)
         refuse_large_replay(agent, environments.single_observation_space)
     finally:
         if not isinstance(env, gymnasium.Env):

@@ -9,7 +9,7 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from envs.vector.base import EnvironmentFailure
-from training.building.build import build_agent, refuse_large_replay
+from training.building.build import build_agent_for, refuse_large_replay
 from training.pretraining.start import Start, take_weights
 from training.process.memory import keep_freed_memory
 from training.process.threads import set_num_threads
@@ -61,12 +61,7 @@ class Session:
         self.config, self.directory = config, Path(config.run_dir)
         with as_written(self.directory):
             self.saved = find_saved(config)
-        self.agent = build_agent(
-            config,
-            environments.single_observation_space,
-            environments.single_action_space,
-            num_envs=config.env.num_envs,
-        )
+        self.agent = build_agent_for(config, environments)
         refuse_large_replay(self.agent, environments.single_observation_space)
         # A resumed run keeps its number of threads: sums in another order differ.
         threads = config.num_threads if self.saved is None else self.saved.threads

@@ -57,7 +57,11 @@ class Due:
 
 @dataclass
 class Progression:
-    """Everything that `summary.json` reports about a run, over all its sessions."""
+    """Counters, scores and times of a run, over all its sessions.
+
+    Attributes:
+        lost_iterations: iterations in a row without a finite gradient, since `lost_since` steps.
+    """
 
     env_steps: int = 0
     updates: int = 0
@@ -70,6 +74,8 @@ class Progression:
     best: Evaluation | None = None
     best_env_steps: int = 0
     pretraining_env_steps: int = 0
+    lost_iterations: int = 0
+    lost_since: int = 0
     phase_seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -85,7 +85,6 @@ class Run:
         )
         self._unlogged: Iteration | None = None  # the latest, until it is logged
         self._last_look = Look()
-        self._lost_iterations, self._lost_since = 0, 0
         self._clipping = ClippingWatch(agent.optimizer.max_grad_norm)
         self.at = Progression()
         self.plays_best = False
@@ -167,7 +166,7 @@ class Run:
         if skipped and not taken:
             self._lose()
         else:
-            self._lost_iterations, self._lost_since = 0, at.env_steps
+            at.lost_iterations, at.lost_since = 0, at.env_steps
         self._history.extend(iteration.episodes)
         self._unlogged = iteration
         if self._progress.is_due:
@@ -194,17 +193,17 @@ class Run:
                 raise
             self._due.mark("evaluation", steps)
         # With a new best, so that at most one of them can be newer than the last checkpoint.
-        if (is_best or self._due("checkpoint", steps)) and not self._lost_iterations:
+        if (is_best or self._due("checkpoint", steps)) and not self.at.lost_iterations:
             self._due.mark("checkpoint", steps)
             self._save_last()
 
     def _lose(self) -> None:
         """Stop if nothing is learnt any more, because no gradient is finite."""
-        self._lost_iterations += 1
-        if self._lost_iterations >= _MAX_LOST_ITERATIONS:
+        self.at.lost_iterations += 1
+        if self.at.lost_iterations >= _MAX_LOST_ITERATIONS:
             raise Diverged(
-                f"no gradient was finite in {self._lost_iterations} updates in a row, from "
-                f"{self._lost_since:,} to {self.at.env_steps:,} steps; checkpoints/last is from "
+                f"no gradient was finite in {self.at.lost_iterations} updates in a row, from "
+                f"{self.at.lost_since:,} to {self.at.env_steps:,} steps; checkpoints/last is from "
                 f"before, at {self.saved_env_steps:,} steps. Lower optimizer.learning_rate or "
                 "optimizer.max_grad_norm, or set normalize_rewards=true"
             )
@@ -271,7 +270,7 @@ class Run:
     def _keep_if_best(self, found: Evaluation) -> bool:
         at = self.at
         is_best = at.best is None or found.return_mean >= at.best.return_mean
-        is_best = is_best and not self.plays_best and not self._lost_iterations
+        is_best = is_best and not self.plays_best and not self.at.lost_iterations
         if is_best:
             at.best, at.best_env_steps = found, at.env_steps
             self._archive.save_best(at)
@@ -325,7 +324,6 @@ class Run:
             "history": self._history.state_dict(),
             "unlogged": self._unlogged and self._unlogged.state_dict(),
             "look": self._last_look.scalars,
-            "lost": [self._lost_iterations, self._lost_since],
             "generator": self._agent.generator.bit_generator.state,
             "tensorboard": self._tensorboard.position(),
             "total_env_steps": self._total,
@@ -356,7 +354,6 @@ class Run:
         unlogged = state["unlogged"]
         self._unlogged = unlogged and Iteration.from_state_dict(unlogged)
         self._last_look = Look(state.get("look", {}))  # images are not saved
-        self._lost_iterations, self._lost_since = state["lost"]
         self._archive.go_back(self.at, saved)
         self._progress.update(self.at.env_steps, self._history.return_mean)
         return exact

@@ -78,14 +78,12 @@ class Activations:
     """Mean absolute activation of each unit, over batches; a feature map is one unit."""
 
     def __init__(self) -> None:
-        self._sums: list[Tensor] = []
-        self._counts: list[int] = []
-        self._next = 0
+        self._batches: list[list[tuple[Tensor, int]]] = []
 
     @contextmanager
     def watching(self, module: nn.Module) -> Iterator[None]:
-        """Add up the outputs of a module's activation layers during one call."""
-        self._next = 0
+        """Add the outputs of a module's activation layers during one call."""
+        self._batches.append([])
         hooks = [layer.register_forward_hook(self._add) for layer in _activations_of(module)]
         try:
             yield
@@ -97,19 +95,14 @@ class Activations:
         units = 1 if output.dim() > 3 else output.dim() - 1  # [N, C, H, W], or [N, ..., F]
         others = [axis for axis in range(output.dim()) if axis != units]
         sizes = output.detach().abs().float().sum(others)
-        count = output.numel() // output.shape[units]
-        # A layer that is called twice counts as two layers.
-        if self._next == len(self._sums):
-            self._sums.append(sizes)
-            self._counts.append(count)
-        else:
-            self._sums[self._next] += sizes
-            self._counts[self._next] += count
-        self._next += 1
+        self._batches[-1].append((sizes, output.numel() // output.shape[units]))
 
     def means(self) -> list[Float[Tensor, " K"]]:
-        """Return the mean absolute activation of each unit, layer by layer."""
-        return [sizes / count for sizes, count in zip(self._sums, self._counts, strict=True)]
+        """Return each layer's means, in the order of calls: one that is called twice has two."""
+        return [
+            torch.stack([sizes for sizes, _ in layer]).sum(0) / sum(count for _, count in layer)
+            for layer in zip(*self._batches, strict=True)
+        ]
 
 
 def _activations_of(module: nn.Module) -> list[nn.Module]:
