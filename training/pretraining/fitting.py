@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from envs.seeding import environment_seeds
 from training.runs.refusal import Refusal
-from training.saving.checkpoint import part_of
+from training.saving.checkpoint import part_of, prefixed
 
 HELD_OUT_LOSS = "held_out_loss"
 """The measure that selects the best weights."""
@@ -147,10 +147,11 @@ class Fitting:
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that the next epoch depends on, as tensors and plain Python."""
-        tensors = {f"now.{k}": v for k, v in self._objective.module.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        tensors = prefixed("now", self._objective.module.state_dict()) | prefixed(
+            "best", self._best
+        )
         for index, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"moments.{index}.{name}": moment for name, moment in moments.items()}
+            tensors |= prefixed(f"moments.{index}", moments)
         return tensors, {
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,

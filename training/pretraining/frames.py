@@ -24,6 +24,7 @@ from training.process.memory import free_memory
 from training.saving.checkpoint import (
     open_checkpoint,
     part_of,
+    prefixed,
     save_checkpoint,
 )
 from training.saving.files import DamagedCheckpoint
@@ -60,7 +61,7 @@ class Stretches:
 def named(observations: Observations) -> dict[str, Tensor]:
     """Name the tensors of observations, for a recording; `observations_of` takes them back."""
     parts = observations if isinstance(observations, dict) else {"": observations}
-    return {f"observations.{name}": part for name, part in parts.items()}
+    return prefixed("observations", parts)
 
 
 def observations_of(tensors: Mapping[str, Tensor]) -> Observations:

@@ -17,7 +17,7 @@ from training.pretraining.fitting import HELD_OUT_LOSS
 from training.pretraining.frames import collect_frames, hold_out, observations_of
 from training.pretraining.stages import Task
 from training.process.threads import drawing
-from training.saving.checkpoint import part_of
+from training.saving.checkpoint import part_of, prefixed
 from training.stream.collect import Collector, Player
 from training.tracking.tracking import Progress, TensorBoard
 
@@ -145,9 +145,7 @@ class Reconstruction(Task):
     def weights(self) -> dict[str, Tensor]:
         """Return encoder, decoder, and the normalisation they were trained with."""
         normalization = self._backbone.normalization.state_dict()
-        return self._autoencoder.state_dict() | {
-            f"normalization.{name}": tensor for name, tensor in normalization.items()
-        }
+        return self._autoencoder.state_dict() | prefixed("normalization", normalization)
 
     def give(self, tensors: Mapping[str, Tensor]) -> None:
         """Load pre-trained weights into the agent, its critic too if it is built alike."""

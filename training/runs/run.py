@@ -17,7 +17,7 @@ from training.evaluation.video import Camera
 from training.process.signals import StopRequest, stop_requests
 from training.runs.progression import Due, Progression
 from training.saving.archive import Archive
-from training.saving.checkpoint import Checkpoint, part_of
+from training.saving.checkpoint import Checkpoint, part_of, prefixed
 from training.saving.files import replace, to_json
 from training.stream.collect import Collector
 from training.stream.episodes import Abandoned, EpisodeHistory, InvalidExperience
@@ -316,7 +316,7 @@ class Run:
         """Save everything that the run depends on."""
         self.at.restarts = self._collector.restarts
         tensors, collector = self._collector.state_dict()
-        tensors = {f"collector.{name}": tensor for name, tensor in tensors.items()}
+        tensors = prefixed("collector", tensors)
         state = {
             "collector": collector,
             "progression": self.at.state_dict(),

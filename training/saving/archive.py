@@ -15,6 +15,7 @@ from training.saving.checkpoint import (
     Checkpoint,
     load_checkpoint,
     part_of,
+    prefixed,
     roll_back,
     save_checkpoint,
 )
@@ -59,7 +60,7 @@ class Archive:
         experience = self._agent.experience()
         if experience is not None:
             kept, numbers = experience.state_dict()
-            tensors = {**tensors, **_named("experience", kept)}
+            tensors = {**tensors, **prefixed("experience", kept)}
             state = {**state, "experience": numbers}
         chunks = self._save(
             self._last,
@@ -95,7 +96,7 @@ class Archive:
         try:
             return save_checkpoint(
                 directory,
-                tensors={**_named("agent", self._agent.state_dict()), **tensors},
+                tensors={**prefixed("agent", self._agent.state_dict()), **tensors},
                 state={"env_steps": at.env_steps, "updates": at.updates, **state},
                 step=at.env_steps,
                 keep=keep,
@@ -141,8 +142,3 @@ class Archive:
             return
         at.best = Evaluation.from_dict(state["evaluation"])
         at.best_env_steps = state["env_steps"]
-
-
-def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Prefix tensor names with their part's name; `part_of` removes it."""
-    return {f"{part}.{name}": tensor for name, tensor in tensors.items()}

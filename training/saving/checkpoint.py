@@ -294,6 +294,11 @@ def _verified(directory: Path, files: Mapping[str, Entry], kind: str) -> bytes:
     return read_verified(directory / name, files[name])
 
 
+def prefixed(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Prefix tensor names with their part's name; `part_of` removes it."""
+    return {f"{part}.{name}": tensor for name, tensor in tensors.items()}
+
+
 def part_of(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     """Select one part's tensors, without the part's prefix."""
     prefix = f"{part}."
