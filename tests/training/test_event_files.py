@@ -24,7 +24,7 @@ def points(directory: Path) -> list[tuple[int, float]]:
 
 def log(tensorboard: TensorBoard, *steps: int) -> None:
     for step in steps:
-        tensorboard.scalars({"a": float(step)}, step, 1.0)
+        tensorboard.scalars({"a": float(step)}, step)
 
 
 def die(tensorboard: TensorBoard) -> None:

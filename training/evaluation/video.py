@@ -1,7 +1,6 @@
 """Records videos in a separate environment, without changing any state of training."""
 
 import itertools
-import time
 import warnings
 from contextlib import closing
 from typing import Any, Literal
@@ -150,7 +149,7 @@ class Camera:
         except (DrawingFailure, EnvironmentFailure, InvalidExperience, ValueError) as error:
             warnings.warn(f"no film at {env_steps:,} steps: {error}", RuntimeWarning, stacklevel=2)
         else:
-            tensorboard.film("video/evaluation", film, env_steps, time.time())
+            tensorboard.film("video/evaluation", film, env_steps)
 
 
 def build_camera(config: DictConfig, *, seed: int, deterministic: bool, key: str) -> Camera:

@@ -225,7 +225,7 @@ class Pretraining:
 
     def _after_epoch(self, fitting: Fitting) -> None:
         measures = {f"pretraining/{name}": value for name, value in fitting.measures.items()}
-        self._tensorboard.scalars(measures, fitting.epoch, time.time())
+        self._tensorboard.scalars(measures, fitting.epoch)
         is_best = "  best" if fitting.best_epoch == fitting.epoch else ""
         print(f"{fitting.epoch:>12,} epochs   {_listed(fitting.measures)}{is_best}", flush=True)
         tensors, state = fitting.state_dict()

@@ -4,7 +4,6 @@ import math
 import os
 import shlex
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,13 +69,12 @@ def introduce(
     versions: Mapping[str, str],
 ) -> None:
     """Log the run's command, versions and hyper-parameters to TensorBoard."""
-    now = time.time()
     line = command() or "# begun from Python; config.yaml holds the whole configuration"
     rows = "\n".join(f"| {name} | {version} |" for name, version in versions.items())
     text = f"    {line}\n\n| package | version |\n|---|---|\n{rows}\n"
-    tensorboard.text("run/command", text, 0, now)
-    values = choices({key: value for key, value in config.items() if key not in _NO_PARAMETERS})
-    tensorboard.hyperparameters(values, now)
+    tensorboard.text("run/command", text, 0)
+    parameters = {key: value for key, value in config.items() if key not in _NO_PARAMETERS}
+    tensorboard.hyperparameters(choices(parameters))
 
 
 try:

@@ -1,6 +1,5 @@
 """The life of a run: train, log, evaluate, save, resume, summarise."""
 
-import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -220,12 +219,9 @@ class Run:
         values["time/steps_per_second"] = self.at.steps_per_second
         if self._collector.restarts:
             values["environment/restarts"] = float(self._collector.restarts)
-        self._scalars(values)
+        self._tensorboard.scalars(values, self.at.env_steps)
         self._clipping.look(values)
         self._unlogged = None
-
-    def _scalars(self, values: Mapping[str, float]) -> None:
-        self._tensorboard.scalars(values, self.at.env_steps, time.time())
 
     def _look_inside(self) -> None:
         """Log diagnostics of the networks with each evaluation, from the latest trajectory.
@@ -246,7 +242,7 @@ class Run:
 
     def _show(self, look: Look) -> None:
         if look.scalars:
-            self._scalars(look.scalars)
+            self._tensorboard.scalars(look.scalars, self.at.env_steps)
         for tag, picture in look.pictures.items():
             self._tensorboard.picture(tag, picture, self.at.env_steps)
 
@@ -255,7 +251,7 @@ class Run:
         at = self.at
         found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
         if not self.plays_best:  # earlier weights have their point already
-            self._scalars(found.scalars())
+            self._tensorboard.scalars(found.scalars(), self.at.env_steps)
         steps = at.best_env_steps if self.plays_best else at.env_steps
         if self._camera is not None:
             self._camera.show(self._agent, self._tensorboard, steps)

@@ -45,46 +45,46 @@ class TensorBoard:
             except OSError as error:
                 self._give_up(error)
 
-    def scalars(self, values: Mapping[str, float], env_steps: int, wall_time: float) -> None:
+    def scalars(self, values: Mapping[str, float], env_steps: int) -> None:
         """Log one value per tag, all in one record."""
         points = [
             Summary.Value(tag=tag, simple_value=value)
             for tag, value in values.items()
             if not math.isnan(value)
         ]
-        self._add(points, env_steps, wall_time)
+        self._add(points, env_steps)
 
-    def text(self, tag: str, markdown: str, env_steps: int, wall_time: float) -> None:
+    def text(self, tag: str, markdown: str, env_steps: int) -> None:
         """Log a text, shown as Markdown."""
-        self._add(text_pb(tag, markdown).value, env_steps, wall_time)
+        self._add(text_pb(tag, markdown).value, env_steps)
 
-    def film(self, tag: str, film: Film, env_steps: int, wall_time: float) -> None:
+    def film(self, tag: str, film: Film, env_steps: int) -> None:
         """Log an animated GIF; browsers play it in the Images tab."""
-        metadata = SummaryMetadata(summary_description=str(film))
-        image = Summary.Image(
-            encoded_image_string=film.data, width=film.width, height=film.height, colorspace=3
-        )
-        self._add([Summary.Value(tag=tag, metadata=metadata, image=image)], env_steps, wall_time)
+        self._add_image(tag, film.data, (film.width, film.height), str(film), env_steps)
 
     def picture(self, tag: str, pixels: Array, step: int) -> None:
         """Log an image, `uint8 [H, W, 3]`."""
         encoded = BytesIO()
         Image.fromarray(pixels).save(encoded, "PNG")
         height, width, _ = pixels.shape
-        image = Summary.Image(
-            encoded_image_string=encoded.getvalue(), width=width, height=height, colorspace=3
-        )
-        self._add([Summary.Value(tag=tag, image=image)], step, time.time())
+        self._add_image(tag, encoded.getvalue(), (width, height), "", step)
 
-    def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
+    def _add_image(
+        self, tag: str, data: bytes, size: tuple[int, int], description: str, step: int
+    ) -> None:
+        width, height = size
+        image = Summary.Image(encoded_image_string=data, width=width, height=height, colorspace=3)
+        metadata = SummaryMetadata(summary_description=description)
+        self._add([Summary.Value(tag=tag, metadata=metadata, image=image)], step)
+
+    def hyperparameters(self, values: Mapping[str, Choice]) -> None:
         """Log the configuration: the run's row in the HParams tab.
 
         No experiment is declared: with several runs TensorBoard would use the columns of the first.
         Without it, TensorBoard finds the columns of all, which of them differ, and the metrics.
         """
         cells = {key: "null" if value is None else value for key, value in values.items()}
-        row = hparams_pb(cells, trial_id=str(self._directory), start_time_secs=wall_time)
-        self._add(row.value, 0, wall_time)
+        self._add(hparams_pb(cells, trial_id=str(self._directory)).value, 0)
 
     def position(self) -> Position | None:
         """Flush everything to disk, and return the size of every event file of the run.
@@ -105,9 +105,9 @@ class TensorBoard:
         self._guarded("close")
         self._file = None
 
-    def _add(self, values: Sequence[Any], env_steps: int, wall_time: float) -> None:
+    def _add(self, values: Sequence[Any], env_steps: int) -> None:
         summary = Summary(value=values)
-        self._guarded("add", Event(wall_time=wall_time, step=env_steps, summary=summary))
+        self._guarded("add", Event(wall_time=time.time(), step=env_steps, summary=summary))
 
     def _guarded(self, method: str, *arguments: object) -> None:
         if self._file is None:
