@@ -3,9 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from analysis.runs import RunRecord
-from analysis.statistics import mean, standard_deviation
 from conf.composing.choices import Choice
 
 ABSENT = "-"
@@ -142,13 +142,13 @@ def _row(runs: Sequence[RunRecord]) -> Row:
     statuses = Counter(run.status for run in runs)
     return Row(
         configuration=runs[0].choices,
-        score=mean(scores) if scores else None,
-        score_deviation=standard_deviation(scores),
+        score=fmean(scores) if scores else None,
+        score_deviation=stdev(scores) if len(scores) > 1 else None,
         seeds=len(scores),
-        env_steps=mean([run.env_steps for run in measured]),
-        training_seconds=mean([run.training_seconds for run in measured]),
-        steps_per_second=mean([run.steps_per_second for run in measured]),
-        parameters=mean([run.parameters for run in measured]),
+        env_steps=fmean([run.env_steps for run in measured]),
+        training_seconds=fmean([run.training_seconds for run in measured]),
+        steps_per_second=fmean([run.steps_per_second for run in measured]),
+        parameters=fmean([run.parameters for run in measured]),
         status=", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
     )
 

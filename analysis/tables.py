@@ -5,29 +5,22 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from analysis.comparison import ABSENT, Row, Table
+from analysis.comparison import ABSENT, Table
 from conf.composing.choices import Choice
 
 Format = Literal["text", "markdown", "csv"]
 Cells = list[list[str]]
 
-_MEASURES: dict[str, Callable[[Row], str]] = {
-    "seeds": lambda row: str(row.seeds),
-    "env steps": lambda row: f"{row.env_steps:,.0f}",
-    "training s": lambda row: f"{row.training_seconds:,.1f}",
-    "steps/s": lambda row: f"{row.steps_per_second:,.0f}",
-    "parameters": lambda row: f"{row.parameters:,.0f}",
+_MEASURES = {
+    "seeds": ("seeds", "{}"),
+    "env_steps": ("env steps", "{:,.0f}"),
+    "training_seconds": ("training s", "{:,.1f}"),
+    "steps_per_second": ("steps/s", "{:,.0f}"),
+    "parameters": ("parameters", "{:,.0f}"),
 }
-_CSV_MEASURES: dict[str, Callable[[Row], object]] = {
-    "score_mean": lambda row: row.score,
-    "score_std": lambda row: row.score_deviation,
-    "seeds": lambda row: row.seeds,
-    "env_steps": lambda row: row.env_steps,
-    "training_seconds": lambda row: row.training_seconds,
-    "steps_per_second": lambda row: row.steps_per_second,
-    "parameters": lambda row: row.parameters,
-    "status": lambda row: row.status,
-}
+"""Titles and formats of a row's numbers."""
+_CSV = {"score": "score_mean", "score_deviation": "score_std"}
+"""Columns of CSV that are not called as in a row."""
 
 
 def write(tables: Sequence[Table], style: Format) -> str:
@@ -48,12 +41,13 @@ def _titled(table: Table, draw: Callable[[Cells, int], str]) -> str:
 def _cells(table: Table) -> Cells:
     """Return a table's cells, headers first, with the choices left of the score."""
     has_status = any("," in row.status or "finished" not in row.status for row in table.rows)
-    heads = [*table.choices, "score", *_MEASURES, *(["status"] if has_status else [])]
+    titles = [title for title, _ in _MEASURES.values()]
+    heads = [*table.choices, "score", *titles, *(["status"] if has_status else [])]
     rows = [
         [
             *(_word(row.configuration.get(key, ABSENT)) for key in table.choices),
             score,
-            *(write(row) for write in _MEASURES.values()),
+            *(written.format(getattr(row, name)) for name, (_, written) in _MEASURES.items()),
             *([row.status] if has_status else []),
         ]
         for row, score in zip(table.rows, _scores(table), strict=True)
@@ -120,10 +114,11 @@ def _csv(tables: Sequence[Table]) -> str:
     choices = list(dict.fromkeys(key for table in tables for key in table.choices))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["environment", *choices, *_CSV_MEASURES])
+    measures = ["score", "score_deviation", *_MEASURES, "status"]
+    writer.writerow(["environment", *choices, *(_CSV.get(name, name) for name in measures)])
     for table in tables:
         for row in table.rows:
             values = [_typed(row.configuration.get(key, "")) for key in choices]
-            measures = [read(row) for read in _CSV_MEASURES.values()]
-            writer.writerow([table.environment, *values, *measures])
+            numbers = [getattr(row, name) for name in measures]
+            writer.writerow([table.environment, *values, *numbers])
     return file.getvalue().rstrip("\n")

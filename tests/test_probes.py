@@ -132,7 +132,7 @@ def score(policy: neurl.Policy, episodes: int = 100) -> float:
     try:
         return evaluator(policy.agent, episodes=episodes, index=0).return_mean
     finally:
-        evaluator.close()
+        evaluator.environments.close()
 
 
 def act(policy: neurl.Policy, observations: Sequence[float]) -> np.ndarray:

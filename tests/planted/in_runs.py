@@ -46,8 +46,8 @@ FAULTS = [
         ),
         (
             "steps of a lost episode count in the next score",
-            "self._counter.forget(restarted)",
-            "self._counter.forget(restarted & False)",
+            "self.counter.forget(restarted)",
+            "self.counter.forget(restarted & False)",
         ),
         (
             "a lost life is a truncation",
@@ -93,13 +93,13 @@ FAULTS = [
         "training/test_evaluation.py",
         (
             "every evaluation has the same seeds",
-            'purpose="evaluation", index=index',
-            'purpose="evaluation", index=0',
+            "environments.num_envs, purpose=purpose, index=index",
+            "environments.num_envs, purpose=purpose, index=0",
         ),
         (
             "every evaluation draws the same actions",
-            'purpose="evaluation policy", index=index',
-            'purpose="evaluation policy", index=0',
+            'purpose=f"{purpose} policy", index=index',
+            'purpose=f"{purpose} policy", index=0',
         ),
         (
             "evaluation draws from training's generator",
@@ -108,18 +108,8 @@ FAULTS = [
         ),
         (
             "policies draw what their environments drew",
-            'purpose="evaluation policy"',
-            'purpose="evaluation"',
-        ),
-        (
-            "a truncated episode goes on in an evaluation",
-            "self._ended = terminated | truncated",
-            "self._ended = terminated",
-        ),
-        (
-            "memories are not told of new episodes in an evaluation",
-            "        self.is_first = self._ended\n",
-            "        self.is_first = np.zeros_like(self._ended)\n",
+            'purpose=f"{purpose} policy"',
+            "purpose=purpose",
         ),
         (
             "episodes that remain are not played",
@@ -128,8 +118,8 @@ FAULTS = [
         ),
         (
             "evaluation always explores",
-            "explore=not deterministic",
-            "explore=True",
+            "Greedy(agent) if deterministic else agent",
+            "agent",
         ),
         (
             "an episode that never ends is cut one step late",

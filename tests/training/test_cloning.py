@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from agents.trajectory import Trajectory
 from conf.composing.command_line import load
 from training.building.environments import build_environments
 from training.evaluation.policy import Policy
 from training.evaluation.restore import load_policy
-from training.pretraining.cloning import Cloning, from_tensors, rollout_length, to_tensors
+from training.pretraining.cloning import Cloning, from_tensors, to_tensors
 from training.pretraining.fitting import Fitting
 from training.pretraining.session import pretrain_alone
 from training.pretraining.start import take_weights
@@ -146,8 +147,15 @@ def demonstration(built: Any) -> Trajectory:
     return from_tensors({name: tensor.clone() for name, tensor in to_tensors(trajectory).items()})
 
 
-def objective(built: Any, stream: Trajectory, length: int) -> Cloning:
-    return Cloning(built.agent, stream, sequence_length=length, batch_size=32, held_out=0.2, seed=0)
+def cloning(built: Any, **options: Any) -> Cloning:
+    options = {"frames": 1, "batch_size": 32, "held_out": 0.2, "deterministic": True, **options}
+    return Cloning(OmegaConf.merge(built.config, {"cloning": options, "source": "x"}), built.agent)
+
+
+def objective(built: Any, stream: Trajectory) -> Cloning:
+    task = cloning(built)
+    task.prepare(to_tensors(stream))
+    return task
 
 
 @pytest.mark.parametrize("memory", ["none", "lstm"])
@@ -158,7 +166,7 @@ def test_the_loss_is_the_mean_over_valid_steps(build, memory) -> None:
     built = build(*words)
     stream = demonstration(built)
     length = 8 if memory == "lstm" else 1
-    here = objective(built, stream, length)
+    here = objective(built, stream)
     here.refresh()
     with torch.no_grad():
         summary, _ = built.agent.actor(stream.step_observations, stream.state, stream.is_first[:-1])
@@ -176,8 +184,9 @@ def test_the_loss_is_the_mean_over_valid_steps(build, memory) -> None:
 
 
 def test_what_is_held_out_is_never_learnt(build) -> None:
-    built = build("agent.rollout_length=64")
-    here = objective(built, demonstration(built), 4)
+    memory = ["memory=gru", "memory.hidden_size=4", "memory.sequence_length=4"]
+    built = build("agent.rollout_length=64", *memory)
+    here = objective(built, demonstration(built))
     assert not set(here._learnt.tolist()) & set(here._held.tolist())
     assert here.size + len(here._held) == 2 * 16
 
@@ -185,8 +194,10 @@ def test_what_is_held_out_is_never_learnt(build) -> None:
 @pytest.mark.parametrize(
     ("frames", "num_envs", "length", "steps"), [(100, 4, 1, 25), (100, 4, 8, 32), (1, 3, 5, 5)]
 )
-def test_rollouts_are_whole_sequences(frames, num_envs, length, steps) -> None:
-    assert rollout_length(frames, num_envs, length) == steps
+def test_rollouts_are_whole_sequences(build, frames, num_envs, length, steps) -> None:
+    words = ["memory=gru", "memory.hidden_size=4"] if length > 1 else []
+    words += [f"memory.sequence_length={length}", "agent.rollout_length=40"] if words else []
+    assert cloning(build(*words), frames=frames).rollout_length(num_envs) == steps
 
 
 def test_a_demonstration_of_parts_survives_being_named(build, parts) -> None:
@@ -197,7 +208,7 @@ def test_a_demonstration_of_parts_survives_being_named(build, parts) -> None:
     for name, rows in trajectory.observations.items():
         assert torch.equal(back.observations[name], rows)
     assert torch.equal(back.actions, trajectory.actions)
-    loss = objective(built, back, 4)
+    loss = objective(built, back)
     loss.refresh()
     assert torch.isfinite(loss.loss(torch.arange(loss.size)))
 

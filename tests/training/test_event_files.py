@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from training.tracking.event_files import event_files, position, rewind
-from training.tracking.tracking import NoTensorBoard, TensorBoard
+from training.tracking.tracking import TensorBoard
 
 
 def points(directory: Path) -> list[tuple[int, float]]:
@@ -24,7 +24,7 @@ def points(directory: Path) -> list[tuple[int, float]]:
 
 def log(tensorboard: TensorBoard, *steps: int) -> None:
     for step in steps:
-        tensorboard.scalars({"a": float(step)}, step, 1.0)
+        tensorboard.scalars({"a": float(step)}, step)
 
 
 def die(tensorboard: TensorBoard) -> None:
@@ -89,7 +89,7 @@ def test_a_run_that_begins_anew_keeps_no_point(tmp_path: Path) -> None:
 
 def test_nothing_is_taken_back_where_the_position_is_unknown(tmp_path: Path) -> None:
     die_after(tmp_path, 1, 2)
-    rewind(tmp_path, NoTensorBoard().position())
+    rewind(tmp_path, TensorBoard(None).position())
     assert len(points(tmp_path)) == 2
 
 

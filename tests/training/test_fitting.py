@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from training.pretraining.fitting import Fitting, Limits, Objective, Unfitted
+from training.pretraining.fitting import Fitting, Objective
 from training.pretraining.reconstruction import component_error
+from training.runs.refusal import Refusal
 
 
 class Line(Objective):
@@ -38,7 +40,8 @@ class Line(Objective):
 
 def fit(objective: Objective, **limits: Any) -> Fitting:
     given = {"epochs": 6, "patience": 3, "learning_rate": 0.05, **limits}
-    fitting = Fitting(objective, Limits(**given), seed=1)
+    objective.options = OmegaConf.create(given)
+    fitting = Fitting(objective, seed=1)
     for _ in fitting.epochs(lambda: None):
         pass
     return fitting
@@ -84,13 +87,14 @@ def test_it_goes_on_exactly(after: int) -> None:
     """Weights, moments and dropout's draws: six epochs are `after` epochs and the rest."""
     whole, first, second = Line(), Line(), Line()
     expected = fit(whole, patience=9)
-    begun = Fitting(first, Limits(epochs=6, patience=9, learning_rate=0.05), seed=1)
+    first.options = second.options = whole.options
+    begun = Fitting(first, seed=1)
     for _ in begun.epochs(lambda: None):
         if begun.epoch == after:
             break
     tensors, state = begun.state_dict()
     torch.manual_seed(5)  # global randomness has no part in it
-    ended = Fitting(second, Limits(epochs=6, patience=9, learning_rate=0.05), seed=1)
+    ended = Fitting(second, seed=1)
     ended.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, state)
     for _ in ended.epochs(lambda: None):
         pass
@@ -101,7 +105,7 @@ def test_it_goes_on_exactly(after: int) -> None:
 
 
 def test_no_number_ends_it() -> None:
-    with pytest.raises(Unfitted, match="held-out loss is nan after 1 epochs"):
+    with pytest.raises(Refusal, match="held-out loss is nan after 1 epochs"):
         fit(Line(iter([1.0, float("nan")])))
 
 
@@ -114,7 +118,7 @@ def test_components_are_those_of_the_singular_value_decomposition() -> None:
     held = learnt[:20] + 0.1 * torch.randn(20, 7, generator=generator)
 
     def pieces(rows: Tensor) -> Any:
-        return lambda: iter(rows.split(9))
+        return rows.split(9)
 
     mean = learnt.double().mean(0)
     _, _, directions = torch.linalg.svd(learnt.double() - mean, full_matrices=False)

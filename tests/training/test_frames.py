@@ -12,15 +12,16 @@ import training.pretraining.frames
 from envs.seeding import environment_seeds
 from networks.heads.policy import make_policy_head
 from training.pretraining.frames import (
-    Frames,
     Stretches,
     bytes_per_frame,
     collect_frames,
     hold_out,
+    load_recording,
+    observations_of,
     refuse_too_many,
+    save_recording,
 )
 from training.pretraining.players import UniformPlayer
-from training.pretraining.stages import load_recording, save_recording
 from training.stream.collect import Collector
 from training.stream.episodes import Abandoned
 
@@ -38,17 +39,20 @@ def uniform(space: Any, seed: int = 0) -> UniformPlayer:
     return UniformPlayer(head, np.random.default_rng(seed))
 
 
-def collect(environments: Any, count: int, *, rollout_length: int = 4) -> Frames:
-    collector = Collector(environments, rollout_length=rollout_length, seeds=[1, 2])
+def collect(environments: Any, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the observations and the stretches."""
+    collector = Collector(environments, rollout_length=4, seeds=[1, 2])
     player = uniform(environments.single_action_space)
-    return collect_frames(player, collector, count=count, watch=lambda filled: None)
+    found = collect_frames(player, collector, count=count, watch=lambda filled: None)
+    assert collector.env_steps >= count
+    return observations_of(found), found["stretches"]
 
 
 def test_each_step_s_observation_is_there_once_and_no_reset_s(counting) -> None:
     """`Counting` observes episode and step; of an episode of n steps, 0 to n - 1 are acted on."""
     lengths = ([3, 1, 4], [2, 5])
-    frames = collect(counting(*lengths), 60)
-    rows = [tuple(map(int, row)) for row in frames.observations.tolist()]
+    observations, _ = collect(counting(*lengths), 60)
+    rows = [tuple(map(int, row)) for row in observations.tolist()]
     assert len(rows) == len(set(rows)) == 60
     seen: dict[int, list[int]] = {}
     for episode, step in rows:
@@ -58,16 +62,15 @@ def test_each_step_s_observation_is_there_once_and_no_reset_s(counting) -> None:
         length = of_one[(episode % 100) % len(of_one)]
         assert steps == list(range(len(steps)))  # in order, from the first
         assert len(steps) <= length  # the final observation is never acted on
-    assert frames.env_steps >= 60
 
 
 def test_no_stretch_links_two_episodes(counting) -> None:
-    frames = collect(counting([3, 7, 4], [2, 5]), 200)
-    episodes = frames.observations[:, 0]
-    for number in frames.stretches.unique():
-        assert len(episodes[frames.stretches == number].unique()) == 1
+    observations, stretches = collect(counting([3, 7, 4], [2, 5]), 200)
+    episodes = observations[:, 0]
+    for number in stretches.unique():
+        assert len(episodes[stretches == number].unique()) == 1
     # stretches are of 200 / 64 steps at most, rounded up
-    assert int(frames.stretches.bincount().max()) == 4
+    assert int(stretches.bincount().max()) == 4
 
 
 def test_long_episodes_are_cut_into_stretches() -> None:
@@ -94,9 +97,9 @@ def test_dtype_is_the_environment_s(vectorized) -> None:
         def step(self, action):
             return np.full((4, 4, 1), 100, np.uint8), 0.0, False, False, {}
 
-    frames = collect(vectorized(Picture(), Picture()), 8)
-    assert frames.observations.dtype == torch.uint8
-    assert frames.observations.shape == (8, 4, 4, 1)
+    observations, _ = collect(vectorized(Picture(), Picture()), 8)
+    assert observations.dtype == torch.uint8
+    assert observations.shape == (8, 4, 4, 1)
     assert bytes_per_frame(Picture.observation_space) == 16
 
 
@@ -196,16 +199,16 @@ def recorded(tmp_path, monkeypatch) -> Callable[..., Any]:
         "observations.a": torch.arange(60, dtype=torch.uint8).view(20, 3),
         "actions": torch.arange(19),
     }
-    monkeypatch.setattr(training.pretraining.stages, "_PIECE", 50)
-    save_recording(tmp_path / "frames", tensors, {"env_steps": 7})
+    monkeypatch.setattr(training.pretraining.frames, "_PIECE", 50)
+    save_recording(tmp_path / "frames", tensors, env_steps=7)
     return tmp_path / "frames", tensors
 
 
 def test_a_recording_comes_back_piece_by_piece(recorded) -> None:
     directory, tensors = recorded
-    assert len(list(directory.iterdir())) > 2
-    found, state = load_recording(directory)
-    assert state == {"env_steps": 7}
+    assert len(list(directory.glob("chunk-*"))) > 2
+    found, env_steps = load_recording(directory)
+    assert env_steps == 7
     assert found.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert found[name].dtype == tensor.dtype
@@ -214,8 +217,7 @@ def test_a_recording_comes_back_piece_by_piece(recorded) -> None:
 
 def test_a_damaged_recording_is_none(recorded) -> None:
     directory, _ = recorded
-    last = sorted(directory.iterdir())[-1]
-    (path,) = last.glob("tensors-*.safetensors")
+    path = sorted(directory.glob("chunk-*"))[-1]
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)

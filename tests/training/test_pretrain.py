@@ -21,6 +21,7 @@ from conf.composing.resolution import read_only
 from training.building.environments import build_environments
 from training.pretraining.fitting import Fitting
 from training.pretraining.session import pretrain_alone
+from training.pretraining.stages import Pretraining
 from training.runs.refusal import Refusal
 from training.runs.session import train_run
 from training.saving.checkpoint import load_checkpoint, part_of
@@ -245,7 +246,7 @@ MORE_POINTS = {
     "measuring": (Fitting, "_measure", 3),
     "saving progress": (training.pretraining.stages, "save_checkpoint", 3),
     "after the last epoch": (Fitting, "load_best", 1),
-    "tidying up": (training.pretraining.stages.Files, "clear", 1),
+    "tidying up": (Pretraining, "_clear", 1),
 }
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import nn
 
-from training.tracking.telemetry import Look, Representation, dormant_share, effective_rank, look_at
+from training.tracking.telemetry import Look, dormant_share, effective_rank, look_at
 
 EXTRACTOR = {"dormant_units", "effective_rank", "feature_norm"}
 
@@ -239,6 +239,6 @@ def test_whatever_goes_wrong_with_looking_ends_nothing(monkeypatch, fault) -> No
     def fail(*_: Any) -> None:
         raise fault
 
-    monkeypatch.setattr("training.tracking.telemetry.look_at", fail)
+    monkeypatch.setattr("training.tracking.telemetry.measure", fail)
     with pytest.warns(RuntimeWarning, match="networks not measured: "):
-        assert Representation().look(None, None) == Look()
+        assert look_at(None, None) == Look()

@@ -13,7 +13,7 @@ import neurl
 from conf.composing.command_line import load
 from training.building.build import build_agent
 from training.building.environments import build_environments
-from training.pretraining.reconstruction import ReconstructionTask
+from training.pretraining.reconstruction import Reconstruction
 
 SCRIPT = Path(__file__).with_name("weights_by_threads.py")
 ROOT = SCRIPT.parents[2]
@@ -73,7 +73,7 @@ def test_a_decoder_is_drawn_alike_on_every_number_of_threads(several) -> None:
     drawn = []
     for count in (1, 4):
         torch.set_num_threads(count)
-        task = ReconstructionTask(config, build_agent(config, *spaces, num_envs=1))
+        task = Reconstruction(config, build_agent(config, *spaces, num_envs=1))
         assert torch.get_num_threads() == count  # drawing leaves it as it was
         drawn.append(task.weights())
     assert drawn[0].keys() == drawn[1].keys()

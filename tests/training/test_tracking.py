@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from training.evaluation.film import Film
 from training.tracking.event_files import EventFile
-from training.tracking.tracking import NoTensorBoard, Progress, TensorBoard
+from training.tracking.tracking import Progress, TensorBoard
 
 BACKBONES = [f"{of}.{part}" for of in ("actor", "critic") for part in ("extractor", "memory")]
 PARTS = [*BACKBONES, "policy_head", "value_head"]
@@ -141,9 +141,9 @@ def points(directory: Path) -> list[tuple[int, str, float]]:
 
 def test_points_outlive_the_process_at_once(tmp_path: Path) -> None:
     tensorboard = TensorBoard(tmp_path)
-    tensorboard.scalars({"a": 1.0, "unknown": math.nan}, 5, 1.0)
+    tensorboard.scalars({"a": 1.0, "unknown": math.nan}, 5)
     assert points(tmp_path) == [(5, "a", 1.0)]  # no point where there is no number
-    tensorboard.scalars({"a": 2.0}, 2**40, 2.0)
+    tensorboard.scalars({"a": 2.0}, 2**40)
     tensorboard.close()
     assert points(tmp_path)[1:] == [(2**40, "a", 2.0)]
 
@@ -155,11 +155,11 @@ def full_disk(*arguments: object) -> None:
 FILM = Film("gif", b"GIF89a", 4, 3, episode_return=1.0, length=2, is_cut=False)
 
 
-def log_everything(tensorboard: TensorBoard | NoTensorBoard) -> None:
-    tensorboard.scalars({"a": 1.0}, 1, 1.0)
-    tensorboard.text("t", "words", 1, 1.0)
-    tensorboard.film("f", FILM, 1, 1.0)
-    tensorboard.hyperparameters({"seed": 1}, 1.0)
+def log_everything(tensorboard: TensorBoard) -> None:
+    tensorboard.scalars({"a": 1.0}, 1)
+    tensorboard.text("t", "words", 1)
+    tensorboard.film("f", FILM, 1)
+    tensorboard.hyperparameters({"seed": 1})
     tensorboard.position()
 
 
@@ -181,13 +181,13 @@ def test_a_failing_disk_costs_one_warning(tmp_path: Path, monkeypatch, method: s
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to offer")
 def test_a_disk_that_fills_up_leaves_what_was_written_before(tmp_path: Path) -> None:
     tensorboard = TensorBoard(tmp_path)
-    tensorboard.scalars({"a": 1.0}, 1, 1.0)
+    tensorboard.scalars({"a": 1.0}, 1)
     file = tensorboard._file
     with open("/dev/full", "wb") as full:
         os.dup2(full.fileno(), file._file.fileno())
     with pytest.warns(RuntimeWarning, match="No space left") as caught:
         for step in range(2, 50):
-            tensorboard.scalars({"a": 2.0}, step, 1.0)
+            tensorboard.scalars({"a": 2.0}, step)
         tensorboard.close()
     assert len(caught) == 1
     assert points(tmp_path) == [(1, "a", 1.0)]
@@ -227,10 +227,11 @@ def values(directory: Path) -> list[Any]:
     return [value for event in EventFileLoader(str(path)).Load() for value in event.summary.value]
 
 
-def test_hyper_parameters_keep_their_types(tmp_path: Path) -> None:
+def test_hyper_parameters_keep_their_types(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 7.0)
     tensorboard = TensorBoard(tmp_path)
     written = {"rate": 3e-4, "seed": 2, "compile": False, "memory": "LSTM", "limit": None}
-    tensorboard.hyperparameters(written, 7.0)
+    tensorboard.hyperparameters(written)
     tensorboard.close()
     (value,) = values(tmp_path)
     assert value.tag == "_hparams_/session_start_info"
@@ -248,7 +249,7 @@ def test_hyper_parameters_keep_their_types(tmp_path: Path) -> None:
 
 def test_text_is_shown_as_it_is(tmp_path: Path) -> None:
     tensorboard = TensorBoard(tmp_path)
-    tensorboard.text("run/command", "    python train.py 'a b'", 3, 7.0)
+    tensorboard.text("run/command", "    python train.py 'a b'", 3)
     tensorboard.close()
     (value,) = values(tmp_path)
     assert (value.tag, value.metadata.plugin_data.plugin_name) == ("run/command", "text")
@@ -257,7 +258,7 @@ def test_text_is_shown_as_it_is(tmp_path: Path) -> None:
 
 
 def test_what_is_not_wanted_is_ignored() -> None:
-    nothing = NoTensorBoard()
+    nothing = TensorBoard(None)
     log_everything(nothing)
     assert nothing.position() is None
     nothing.close()

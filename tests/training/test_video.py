@@ -16,14 +16,11 @@ from training.evaluation.film import Film
 from training.evaluation.video import (
     Camera,
     DrawingFailure,
-    EvaluationFilms,
-    NoFilms,
     build_camera,
     build_drawn,
-    build_films,
     frame_of,
 )
-from training.tracking.tracking import NoTensorBoard, TensorBoard
+from training.tracking.tracking import TensorBoard
 
 DRAWN = ["env.id=test/Drawn-v0"]
 
@@ -42,7 +39,7 @@ def run(drawn, build):
 def camera(run):
     made = build_camera(run.config, seed=0, deterministic=True, key="video=gif")
     yield made
-    made.close()
+    made.environments.close()
 
 
 def test_a_film_is_one_episode_from_its_reset_to_its_end(run, camera: Camera) -> None:
@@ -95,7 +92,7 @@ def test_filming_does_not_change_training(drawn, build, deterministic: bool) -> 
             run.agent.learn(run.collector.collect(run.agent))
             for _ in range(films):
                 camera.film(run.agent, index=iteration, kind="gif")
-        camera.close()
+        camera.environments.close()
         weights.append(run.agent.state_dict())
     for name, tensor in weights[0].items():
         assert torch.equal(weights[1][name], tensor), name
@@ -108,7 +105,7 @@ def test_what_the_agent_sees_is_wrapped_as_configured(drawn, build) -> None:
     try:
         assert camera.film(run.agent, index=0, kind="gif").length == 8
     finally:
-        camera.close()
+        camera.environments.close()
 
 
 def test_native_environments_are_filmed_one_by_one(build) -> None:
@@ -118,7 +115,7 @@ def test_native_environments_are_filmed_one_by_one(build) -> None:
     try:
         film = camera.film(run.agent, index=0, kind="gif")
     finally:
-        camera.close()
+        camera.environments.close()
     assert (film.width, film.height) == (400, 267)
     assert film.length == film.episode_return
 
@@ -205,11 +202,11 @@ def test_a_frame_is_not_overwritten_by_the_next(run) -> None:
 
 def test_films_of_evaluations_are_in_tensorboard(drawn, build, tmp_path) -> None:
     run = build(*DRAWN, "evaluation.video=true")
-    films = build_films(run.config)
+    camera = build_camera(run.config, seed=0, deterministic=True, key="evaluation.video=true")
     tensorboard = TensorBoard(tmp_path)
     for env_steps in (10, 20):
-        films.record(run.agent, tensorboard, env_steps)
-    films.close()
+        camera.show(run.agent, tensorboard, env_steps)
+    camera.environments.close()
     tensorboard.close()
     (path,) = tmp_path.iterdir()
     found = [
@@ -234,20 +231,12 @@ def test_a_film_that_fails_costs_a_warning(undrawable, build, tmp_path, monkeypa
     monkeypatch.setattr(undrawable, "picture", RuntimeError("the display is gone"))
     monkeypatch.setattr(undrawable, "good_pictures", 2)
     run = build("env.id=test/Undrawable-v0")
-    films = EvaluationFilms(build_camera(run.config, seed=0, deterministic=True, key="video=gif"))
+    camera = build_camera(run.config, seed=0, deterministic=True, key="video=gif")
     with pytest.warns(RuntimeWarning, match="no film at 1,000 steps: the display is gone"):
-        films.record(run.agent, NoTensorBoard(), 1000)
+        camera.show(run.agent, TensorBoard(None), 1000)
     monkeypatch.setattr(undrawable, "good_pictures", 100)
-    films.record(run.agent, NoTensorBoard(), 2000)  # the next one may succeed
-    films.close()
-
-
-def test_nothing_is_filmed_unasked(build) -> None:
-    run = build("env.id=neurl/Counting-v0")
-    films = build_films(run.config)
-    assert isinstance(films, NoFilms)
-    films.record(run.agent, NoTensorBoard(), 1)
-    films.close()
+    camera.show(run.agent, TensorBoard(None), 2000)  # the next one may succeed
+    camera.environments.close()
 
 
 def test_drawing_failures_are_told_by_the_camera(undrawable, build, monkeypatch) -> None:
@@ -257,4 +246,4 @@ def test_drawing_failures_are_told_by_the_camera(undrawable, build, monkeypatch)
     camera = build_camera(run.config, seed=0, deterministic=True, key="video=gif")
     with pytest.raises(DrawingFailure, match="gone"):
         camera.film(run.agent, index=0, kind="gif")
-    camera.close()
+    camera.environments.close()

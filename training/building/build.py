@@ -94,6 +94,12 @@ def build_agent(
     return agent.to(device).eval()
 
 
+def build_agent_for(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> Agent:
+    """Build the configured agent for `env.num_envs` environments such as these."""
+    spaces = environments.single_observation_space, environments.single_action_space
+    return build_agent(config, *spaces, num_envs=config.env.num_envs)
+
+
 def build_networks(
     config: DictConfig,
     kind: type[Agent],

@@ -1,9 +1,7 @@
 """Evaluates an agent in separate environments, without changing any state of training."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +9,9 @@ from gymnasium.vector import VectorEnv
 
 from agents.agent import Agent
 from envs.seeding import environment_seeds
-from envs.vector.base import reset_with_seeds
 from networks.mirror import Array
-from networks.observations import map_observations
-from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
+from training.stream.collect import Collector, Player
+from training.stream.episodes import Abandoned, Episode, InvalidExperience
 
 _MAX_LOST_EPISODES = 100
 """Failed episodes allowed in one evaluation, with `env.on_failure=restart`."""
@@ -66,14 +63,9 @@ class Evaluation:
             "returns": list(self.returns),
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything as plain numbers."""
-        lists = {"returns": list(self.returns), "lengths": list(self.lengths)}
-        return {**lists, "unfinished": self.unfinished, "unplayed": self.unplayed}
-
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Any]) -> "Evaluation":
-        """Restore from a saved state."""
+    def from_dict(cls, state: Mapping[str, Any]) -> "Evaluation":
+        """Restore from what `dataclasses.asdict` returned, after a way through JSON."""
         lists = tuple(state["returns"]), tuple(state["lengths"])
         return cls(*lists, state["unfinished"], state["unplayed"])
 
@@ -133,19 +125,14 @@ def evaluate(
         watch: called after the reset and after every step, before the next.
         max_episode_steps: steps after which an episode is cut; None is `MAX_EPISODE_STEPS`.
     """
-    size = environments.num_envs
-    quota = np.array([(episodes + index) // size for index in range(size)])
     limit = MAX_EPISODE_STEPS if max_episode_steps is None else max_episode_steps
-    play = Play(environments, seeds, quota, limit)
+    play = Play(environments, seeds, episodes, limit)
+    player = Greedy(agent) if deterministic else agent
     with agent.using(generator):
-        state = agent.initial_state(size)
         if watch is not None:
             watch(play)
         while not play.is_over:
-            actions, state = agent.act(
-                play.observations, state, play.is_first, explore=not deterministic
-            )
-            play.step(agent.policy_head.to_environment(actions))
+            play.step(player)
             if watch is not None:
                 watch(play)
     return Evaluation(
@@ -156,12 +143,30 @@ def evaluate(
     )
 
 
+class Greedy:
+    """Acts as an agent does where it does not explore."""
+
+    def __init__(self, agent: Agent) -> None:
+        """Act with this agent."""
+        self._agent, self.policy_head = agent, agent.policy_head
+        self.initial_state = agent.initial_state
+
+    def act(
+        self,
+        observations: Array | dict[str, Array],
+        state: Array,
+        is_first: Array,
+        *,
+        explore: bool,
+    ) -> tuple[Array, Array]:
+        """Take the most probable actions."""
+        return self._agent.act(observations, state, is_first, explore=False)
+
+
 class Play:
-    """The environments of one evaluation and their finished episodes.
+    """The episodes of one evaluation, collected step by step.
 
     Attributes:
-        observations: of all environments, an array or arrays by name; copies.
-        is_first: `[B]`, whether they are the first of an episode.
         episodes: that count, in the order of their ends.
         unfinished: how many of them were cut.
         unplayed: how many would have followed the cut ones.
@@ -171,68 +176,47 @@ class Play:
         self,
         environments: VectorEnv[Any, Any, Any],
         seeds: Sequence[int],
-        quota: Array,
+        episodes: int,
         max_episode_steps: int,
     ) -> None:
-        """Reset the environments; `quota` `[B]` is how many episodes of each one count."""
-        self._environments = environments
+        """Reset the environments, and share the episodes out among them."""
         size = environments.num_envs
-        observations, _ = reset_with_seeds(environments, seeds)
-        self.observations = map_observations(_own, observations)
-        self.is_first = np.ones(size, dtype=bool)
+        self._collector = Collector(environments, rollout_length=1, seeds=seeds)
         self.episodes: list[Episode] = []
         self.unfinished = self.unplayed = 0
-        self._lost = 0
-        self._left: list[int] = quota.tolist()
+        self._left = [(episodes + index) // size for index in range(size)]
         self._limit = max_episode_steps
-        self._steps = 0
-        self._ended = np.zeros(size, dtype=bool)
-        self._counter = EpisodeCounter(environments)
+        self._steps, self._restarts = 0, self._collector.restarts
 
     @property
     def is_over(self) -> bool:
         """Whether every environment has played its episodes."""
         return max(self._left) <= 0
 
-    def step(self, actions: Array) -> None:
-        """Step all environments and keep the episodes that count."""
-        observations, rewards, terminated, truncated, infos = self._environments.step(actions)
-        if not math.isfinite(np.vdot(rewards, rewards)):  # which warns of no overflow
-            self._refuse_non_finite(rewards, actions)
-        self.observations = map_observations(_own, observations)
-        self.is_first = self._ended
-        self._ended = terminated | truncated
+    def step(self, player: Player) -> None:
+        """Step all environments and keep the episodes that count.
+
+        Raises:
+            InvalidExperience: a value was not finite, or environments fail too often.
+        """
+        self._collector.collect(player)
         self._steps += 1
-        for episode in self._counter.add(rewards, self._ended, infos):
+        for episode in self._collector.episodes:
             self._keep(episode)
-        if "restarted" in infos:  # an environment failed: its episode is lost, another one starts
-            self._counter.forget(infos["restarted"])
-            self._refuse_more_losses(int(infos["restarted"].sum()))
-            self.is_first = self.is_first | infos["restarted"]
+        lost = self._collector.restarts - self._restarts  # with each, an episode
+        if lost > _MAX_LOST_EPISODES:
+            raise InvalidExperience(
+                f"environments broke {lost} times in one evaluation, which lost as many "
+                "episodes; mend the environment (env.on_failure=stop names the first failure)"
+            )
         if self._steps >= self._limit:
             self._cut()
 
-    def _refuse_non_finite(self, rewards: Array, actions: Array) -> None:
-        for wrong in np.flatnonzero(~np.isfinite(rewards)):
-            raise InvalidExperience(
-                f"environment {wrong} sent a reward that is not finite ({rewards[wrong]}) in an "
-                f"evaluation, after action {actions[wrong]}; mend the environment or wrap it "
-                "(env.wrappers)"
-            )
-
-    def _refuse_more_losses(self, lost: int) -> None:
-        """End an evaluation whose environments fail too often."""
-        self._lost += lost
-        if self._lost > _MAX_LOST_EPISODES:
-            raise InvalidExperience(
-                f"environments broke {self._lost} times in one evaluation, which lost as many "
-                "episodes; mend the environment (env.on_failure=stop names the first failure)"
-            )
-
     def _cut(self) -> None:
         """Cut and count episodes that are too long, each once."""
-        is_cut = (self._counter.lengths >= self._limit) & (np.array(self._left) > 0)
-        for episode in self._counter.under_way(np.flatnonzero(is_cut)):
+        counter = self._collector.counter
+        is_cut = (counter.lengths >= self._limit) & (np.array(self._left) > 0)
+        for episode in counter.under_way(np.flatnonzero(is_cut)):
             self.unfinished += 1
             self._keep(episode)
             self.unplayed += self._left[episode.environment]
@@ -244,25 +228,24 @@ class Play:
             self.episodes.append(episode)
 
 
-def _own(observation: Any) -> Array:
-    """Copy observations, which environments overwrite; float64 becomes float32, as in training."""
-    array: Array = np.array(observation)
-    return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
 class Evaluator:
-    """Owns the evaluation's environments and seeds, separate from training's.
+    """Owns the environments and seeds of evaluations, or of videos; separate from training's.
 
     Attributes:
         should_abandon: called before every step; True abandons the evaluation.
     """
 
     def __init__(
-        self, environments: VectorEnv[Any, Any, Any], *, seed: int, deterministic: bool
+        self,
+        environments: VectorEnv[Any, Any, Any],
+        *,
+        seed: int,
+        deterministic: bool,
+        purpose: str = "evaluation",
     ) -> None:
-        """Take the environments; `seed` is the run's."""
-        self._environments = environments
-        self._seed, self._deterministic = seed, deterministic
+        """Take the environments; `seed` is the run's, and each purpose has its own seeds."""
+        self.environments = environments
+        self._seed, self._deterministic, self._purpose = seed, deterministic, purpose
         self.should_abandon: Callable[[], bool] = lambda: False
 
     def __call__(
@@ -272,6 +255,7 @@ class Evaluator:
         episodes: int,
         index: int,
         watch: Callable[[Play], None] | None = None,
+        max_episode_steps: int | None = None,
     ) -> Evaluation:
         """Evaluate; each `index` has its own seeds, so equal calls give equal results.
 
@@ -279,27 +263,24 @@ class Evaluator:
             InvalidExperience: a reward was not finite.
             Abandoned: `should_abandon` returned True.
         """
-        seeds = environment_seeds(
-            self._seed, self._environments.num_envs, purpose="evaluation", index=index
-        )
+        environments, purpose = self.environments, self._purpose
+        seeds = environment_seeds(self._seed, environments.num_envs, purpose=purpose, index=index)
         # Not the environments' seeds: the policy must not draw the same numbers as its environment.
-        policy_seeds = environment_seeds(self._seed, 2, purpose="evaluation policy", index=index)
+        policy_seeds = environment_seeds(self._seed, 2, purpose=f"{purpose} policy", index=index)
+
+        def look(play: Play) -> None:
+            if self.should_abandon():
+                raise Abandoned
+            if watch is not None:
+                watch(play)
+
         return evaluate(
             agent,
-            self._environments,
+            environments,
             episodes=episodes,
             seeds=seeds,
             generator=np.random.default_rng(policy_seeds),
             deterministic=self._deterministic,
-            watch=partial(self._look, watch),
+            watch=look,
+            max_episode_steps=max_episode_steps,
         )
-
-    def _look(self, watch: Callable[[Play], None] | None, play: Play) -> None:
-        if self.should_abandon():
-            raise Abandoned
-        if watch is not None:
-            watch(play)
-
-    def close(self) -> None:
-        """Close the environments."""
-        self._environments.close()

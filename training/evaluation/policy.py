@@ -77,18 +77,23 @@ class Policy:
         return build_environments(self.config, num_envs=num_envs)
 
 
-def other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) -> str | None:
-    """Describe why an agent does not fit environments; None if it does."""
+def refuse_other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) -> None:
+    """Refuse environments whose observations an agent cannot read, or whose actions mean others.
+
+    Raises:
+        ValueError: with both spaces.
+    """
     read, emitted = agent.actor.inputs.space, environments.single_observation_space
     if not reads_alike(read, emitted):
-        return (
+        raise ValueError(
             f"the policy reads observations in {one_line(read)}, the environment emits "
             f"{one_line(emitted)}"
         )
     made, taken = agent.policy_head.space, environments.single_action_space
     if made != taken:
-        return f"the policy acts in {one_line(made)}, the environment takes {one_line(taken)}"
-    return None
+        raise ValueError(
+            f"the policy acts in {one_line(made)}, the environment takes {one_line(taken)}"
+        )
 
 
 def _batched(observation: Any, shapes: Shapes) -> tuple[Array | dict[str, Array], bool]:

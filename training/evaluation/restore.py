@@ -12,7 +12,7 @@ from conf.checking.trust import package_problems
 from conf.checking.validation import checked
 from conf.composing.resolution import read_only
 from conf.composing.resumption import stored_configuration
-from training.building.build import build_agent
+from training.building.build import build_agent_for
 from training.building.environments import build_environments
 from training.evaluation.policy import Policy
 from training.process.threads import set_num_threads
@@ -42,14 +42,12 @@ def load_agent(
         raise InvalidConfiguration(problems)
     config = read_only(_settled(typed))
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
-    environments = build_environments(_in_process(config), num_envs=1)
+    # For its spaces alone, without processes.
+    is_async = config.env.vectorization == "async"
+    single = with_env(config, vectorization="sync") if is_async else config
+    environments = build_environments(single, num_envs=1)
     try:
-        agent = build_agent(
-            config,
-            environments.single_observation_space,
-            environments.single_action_space,
-            num_envs=config.env.num_envs,
-        )
+        agent = build_agent_for(config, environments)
     finally:
         environments.close()
     try:
@@ -60,11 +58,9 @@ def load_agent(
     return config, agent
 
 
-def _in_process(config: DictConfig) -> DictConfig:
-    """Make an environment, needed for its spaces alone, without processes."""
-    if config.env.vectorization != "async":
-        return config
-    changed = OmegaConf.merge(config, {"env": {"vectorization": "sync"}})
+def with_env(config: DictConfig, **env: Any) -> DictConfig:
+    """Return a run's configuration with other values in the group `env`."""
+    changed = OmegaConf.merge(config, {"env": env})
     assert isinstance(changed, DictConfig)
     return changed
 

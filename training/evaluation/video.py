@@ -1,23 +1,24 @@
 """Records videos in a separate environment, without changing any state of training."""
 
-import time
+import itertools
 import warnings
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from agents.agent import Agent
-from envs.seeding import environment_seeds
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
-from training.evaluation.evaluation import Evaluation, Play, evaluate
-from training.evaluation.film import Encoder, Film, Frame, Kind, make_encoder
+from training.evaluation.evaluation import Evaluator, Play
+from training.evaluation.film import Film, Frame, Kind, make_encoder
+from training.evaluation.restore import with_env
 from training.process.machine import check_window, draw_in_memory
 from training.stream.episodes import InvalidExperience
+from training.tracking.tracking import TensorBoard
 
 RenderMode = Literal["rgb_array", "human"]
 _DEFAULT_RATE = 30.0
@@ -37,7 +38,7 @@ def build_drawn(
         ValueError: the environment cannot be drawn; one line that names the key and the remedy.
     """
     name = f"{key}: {config.env.id}"
-    single = _changed(config, {"vectorization": "sync"})
+    single = with_env(config, vectorization="sync")
     plain = build_environments(single, num_envs=1)
     modes = plain.metadata.get("render_modes", [])
     plain.close()
@@ -50,7 +51,7 @@ def build_drawn(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium's warning about that window
         drawn = build_environments(
-            _changed(single, {"kwargs": {"render_mode": render_mode}, **_FAILING[render_mode]}),
+            with_env(single, kwargs={"render_mode": render_mode}, **_FAILING[render_mode]),
             num_envs=1,
         )
     try:  # a rendering package may be missing
@@ -99,15 +100,6 @@ def frames_per_second(environments: VectorEnv[Any, Any, Any]) -> float:
     return float(environments.metadata.get("render_fps") or _DEFAULT_RATE)
 
 
-def _changed(config: DictConfig, env: dict[str, Any]) -> DictConfig:
-    changed = OmegaConf.merge(config, {"env": env})
-    assert isinstance(changed, DictConfig)
-    return changed
-
-
-if TYPE_CHECKING:
-    from training.tracking.tracking import NoTensorBoard, TensorBoard
-
 MAX_STEPS = 1_000
 """Steps after which a video is cut."""
 
@@ -119,8 +111,10 @@ class Camera:
         self, environments: VectorEnv[Any, Any, Any], *, seed: int, deterministic: bool
     ) -> None:
         """Take the environment, one that gives frames; `seed` is the run's."""
-        self._environments = environments
-        self._seed, self._deterministic = seed, deterministic
+        self.environments = environments
+        self._play = Evaluator(
+            environments, seed=seed, deterministic=deterministic, purpose="video"
+        )
 
     def film(self, agent: Agent, *, index: int, kind: Kind) -> Film:
         """Record one episode; each `index` has its own seeds, so equal calls give equal videos.
@@ -128,9 +122,16 @@ class Camera:
         Raises:
             DrawingFailure: the environment could not render.
         """
-        rate = frames_per_second(self._environments)
+        rate, steps = frames_per_second(self.environments), itertools.count()
         with closing(make_encoder(kind, frames_per_second=rate)) as encoder:
-            evaluation = self._play(agent, encoder, index)
+
+            def watch(play: Play) -> None:
+                if next(steps) % encoder.stride == 0 or play.is_over:  # the last frame is included
+                    encoder.add(frame_of(self.environments))
+
+            evaluation = self._play(
+                agent, episodes=1, index=index, watch=watch, max_episode_steps=MAX_STEPS
+            )
             return Film(
                 kind=kind,
                 data=encoder.finish(),
@@ -141,30 +142,14 @@ class Camera:
                 is_cut=evaluation.unfinished > 0,
             )
 
-    def _play(self, agent: Agent, encoder: Encoder, index: int) -> Evaluation:
-        steps = 0
-
-        def watch(play: Play) -> None:
-            nonlocal steps
-            if steps % encoder.stride == 0 or play.is_over:  # the last frame is always included
-                encoder.add(frame_of(self._environments))
-            steps += 1
-
-        policy_seeds = environment_seeds(self._seed, 2, purpose="video policy", index=index)
-        return evaluate(
-            agent,
-            self._environments,
-            episodes=1,
-            seeds=environment_seeds(self._seed, 1, purpose="video", index=index),
-            generator=np.random.default_rng(policy_seeds),
-            deterministic=self._deterministic,
-            watch=watch,
-            max_episode_steps=MAX_STEPS,
-        )
-
-    def close(self) -> None:
-        """Close the environment."""
-        self._environments.close()
+    def show(self, agent: Agent, tensorboard: TensorBoard, env_steps: int) -> None:
+        """Show an episode in TensorBoard; a failure must not end training, it costs a warning."""
+        try:
+            film = self.film(agent, index=env_steps, kind="gif")
+        except (DrawingFailure, EnvironmentFailure, InvalidExperience, ValueError) as error:
+            warnings.warn(f"no film at {env_steps:,} steps: {error}", RuntimeWarning, stacklevel=2)
+        else:
+            tensorboard.film("video/evaluation", film, env_steps)
 
 
 def build_camera(config: DictConfig, *, seed: int, deterministic: bool, key: str) -> Camera:
@@ -179,59 +164,3 @@ def build_camera(config: DictConfig, *, seed: int, deterministic: bool, key: str
     """
     environments = build_drawn(config, "rgb_array", key=key)
     return Camera(environments, seed=seed, deterministic=deterministic)
-
-
-class EvaluationFilms:
-    """Shows one episode in TensorBoard at each evaluation of a run.
-
-    A failure must not end training: it is reported as a warning.
-    """
-
-    def __init__(self, camera: Camera) -> None:
-        """Use this camera."""
-        self._camera = camera
-
-    def record(
-        self, agent: Agent, tensorboard: "TensorBoard | NoTensorBoard", env_steps: int
-    ) -> None:
-        """Record an episode with the agent's weights after `env_steps`."""
-        try:
-            film = self._camera.film(agent, index=env_steps, kind="gif")
-        except (DrawingFailure, EnvironmentFailure, InvalidExperience, ValueError) as error:
-            warnings.warn(f"no film at {env_steps:,} steps: {error}", RuntimeWarning, stacklevel=2)
-            return
-        tensorboard.film("video/evaluation", film, env_steps, time.time())
-
-    def close(self) -> None:
-        """Close the camera."""
-        self._camera.close()
-
-
-class NoFilms:
-    """Records nothing."""
-
-    def record(
-        self, agent: Agent, tensorboard: "TensorBoard | NoTensorBoard", env_steps: int
-    ) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-def build_films(config: DictConfig) -> EvaluationFilms | NoFilms:
-    """Build the recorder of a run's evaluations, if `evaluation.video` is set.
-
-    Raises:
-        ValueError: the environment cannot be drawn; one line that names the key and the remedy.
-    """
-    if not config.evaluation.video:
-        return NoFilms()
-    return EvaluationFilms(
-        build_camera(
-            config,
-            seed=config.seed,
-            deterministic=config.evaluation.deterministic,
-            key="evaluation.video=true",
-        )
-    )

@@ -56,7 +56,7 @@ def watch_run(config: DictConfig) -> Watched:
                 camera = build_camera(
                     run_config, seed=seed, deterministic=deterministic, key=f"video={kind}"
                 )
-                stack.callback(camera.close)
+                stack.callback(camera.environments.close)
             set_num_threads(run_config.num_threads, agent)
         except (ValueError, OSError, RuntimeError) as error:
             raise Refusal(f"run={config.run}: {error}", 2) from error

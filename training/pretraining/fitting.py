@@ -8,34 +8,34 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from envs.seeding import environment_seeds
-from training.saving.checkpoint import part_of
+from training.runs.refusal import Refusal
+from training.saving.checkpoint import part_of, prefixed
 
 HELD_OUT_LOSS = "held_out_loss"
 """The measure that selects the best weights."""
-
-
-class Unfitted(RuntimeError):
-    """The loss is not finite."""
 
 
 class Objective(ABC):
     """A network, its data, and its loss.
 
     Attributes:
+        options: the learning rate; `epochs`, the maximum number of passes over the data; after
+            `patience` passes without a smaller `held_out_loss`, fitting ends.
         module: the network; all its parameters are trained.
         size: number of training items; they are sampled by index.
         items_per_batch: items per gradient step.
     """
 
+    options: DictConfig
     module: nn.Module
     size: int
     items_per_batch: int
@@ -53,20 +53,6 @@ class Objective(ABC):
         return
 
 
-@dataclass(frozen=True)
-class Limits:
-    """When fitting ends, and its learning rate.
-
-    Attributes:
-        epochs: maximum number of passes over the data.
-        patience: passes without a smaller `held_out_loss` after which it ends.
-    """
-
-    epochs: int
-    patience: int
-    learning_rate: float
-
-
 class Fitting:
     """Adam on an objective, epoch by epoch.
 
@@ -77,11 +63,11 @@ class Fitting:
         best_measures: of the best epoch.
     """
 
-    def __init__(self, objective: Objective, limits: Limits, *, seed: int) -> None:
+    def __init__(self, objective: Objective, *, seed: int) -> None:
         """Start before the first epoch; nothing is measured yet."""
-        self._objective, self._limits, self._seed = objective, limits, seed
+        self._objective, self._seed = objective, seed
         self._optimizer = torch.optim.Adam(
-            objective.module.parameters(), lr=limits.learning_rate, foreach=False
+            objective.module.parameters(), lr=objective.options.learning_rate, foreach=False
         )
         self.epoch, self.best_epoch = 0, 0
         self.measures: dict[str, float] = {}
@@ -91,18 +77,18 @@ class Fitting:
     @property
     def is_over(self) -> bool:
         """Whether all epochs are done, or patience is exhausted."""
-        return self.epoch >= self._limits.epochs or (
-            self.epoch - self.best_epoch >= self._limits.patience
-        )
+        options = self._objective.options
+        without_better = self.epoch - self.best_epoch
+        return bool(self.epoch >= options.epochs or without_better >= options.patience)
 
-    def epochs(self, watch: Callable[[], None]) -> Iterator[None]:
+    def epochs(self, watch: Callable[[], object]) -> Iterator[None]:
         """Measure the initial weights, then train epoch by epoch; yields after each.
 
         Args:
             watch: called before every batch; an exception from it discards the epoch.
 
         Raises:
-            Unfitted: the loss is not finite.
+            Refusal: the loss is not finite.
         """
         if not self.measures:
             self._measure(loss=math.nan)
@@ -117,7 +103,7 @@ class Fitting:
         """Load the best weights into the module."""
         self._objective.module.load_state_dict(self._best)
 
-    def _pass(self, watch: Callable[[], None]) -> float:
+    def _pass(self, watch: Callable[[], object]) -> float:
         """Take a gradient step on every batch, in a new order for each epoch."""
         objective = self._objective
         with self._randomness("order") as generator:
@@ -143,7 +129,7 @@ class Fitting:
             self.measures = {"loss": loss, **self._objective.measure()}
         current = self.measures[HELD_OUT_LOSS]
         if not math.isfinite(current):
-            raise Unfitted(f"the held-out loss is {current} after {self.epoch} epochs")
+            raise Refusal(f"the held-out loss is {current} after {self.epoch} epochs", 1)
         if not self._best or current < self.best_measures[HELD_OUT_LOSS]:
             self.best_epoch, self.best_measures = self.epoch, self.measures
             state = self._objective.module.state_dict()
@@ -161,10 +147,11 @@ class Fitting:
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that the next epoch depends on, as tensors and plain Python."""
-        tensors = {f"now.{k}": v for k, v in self._objective.module.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        tensors = prefixed("now", self._objective.module.state_dict()) | prefixed(
+            "best", self._best
+        )
         for index, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"moments.{index}.{name}": moment for name, moment in moments.items()}
+            tensors |= prefixed(f"moments.{index}", moments)
         return tensors, {
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
@@ -176,12 +163,10 @@ class Fitting:
         """Resume from a saved state."""
         self._objective.module.load_state_dict(part_of(tensors, "now"))
         self._best = part_of(tensors, "best")
-        moments: dict[int, dict[str, Tensor]] = {}
-        for path, moment in part_of(tensors, "moments").items():
-            index, _, name = path.partition(".")
-            moments.setdefault(int(index), {})[name] = moment
         groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        moments = {index: part_of(tensors, f"moments.{index}") for index in groups[0]["params"]}
+        begun = {index: each for index, each in moments.items() if each}
+        self._optimizer.load_state_dict({"state": begun, "param_groups": groups})
         with torch.no_grad():
             self._objective.module.eval()
             self._objective.refresh()

@@ -1,48 +1,39 @@
-"""Collects observations for pre-training: each once, without reset steps.
+"""Recordings for pre-training: collecting observations, holding some out, files on disk.
+
+Observations are collected each once, without reset steps.
 
 Each has the number of its contiguous stretch, so that held-out observations are not neighbours of
 training observations.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from math import ceil, prod
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from envs.seeding import environment_seeds
-from networks.observations import Observations, map_observations
+from networks.observations import Observations
 from training.process.memory import free_memory
+from training.saving.checkpoint import (
+    open_checkpoint,
+    part_of,
+    prefixed,
+    save_checkpoint,
+)
+from training.saving.files import DamagedCheckpoint
 from training.stream.collect import Collector, Player
 from training.stream.storage import storage_dtype
 
 STRETCHES = 64
 """Minimum number of stretches, of which some are held out."""
 _SHARE_OF_MEMORY = 0.5
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Observations at valid steps, in the order of the stream.
-
-    Attributes:
-        observations: raw, in the environment's dtype; a tensor, or tensors by name.
-        stretches: each observation's contiguous stretch, by number; none spans two episodes.
-        env_steps: environment steps taken to collect them.
-    """
-
-    observations: Shaped[Tensor, "N *O"] | dict[str, Shaped[Tensor, "N ..."]]
-    stretches: Int[Tensor, " N"]
-    env_steps: int
-
-    def select(self, rows: Int[Tensor, " M"]) -> Observations:
-        """Copy some of the observations."""
-        return map_observations(lambda part: part.index_select(0, rows), self.observations)
 
 
 class Stretches:
@@ -67,48 +58,45 @@ class Stretches:
         return torch.from_numpy(numbers)
 
 
+def named(observations: Observations) -> dict[str, Tensor]:
+    """Name the tensors of observations, for a recording; `observations_of` takes them back."""
+    parts = observations if isinstance(observations, dict) else {"": observations}
+    return prefixed("observations", parts)
+
+
+def observations_of(tensors: Mapping[str, Tensor]) -> Observations:
+    """Return the observations of a recording."""
+    parts = part_of(tensors, "observations")
+    return parts.get("", parts)
+
+
 def collect_frames(
     player: Player, collector: Collector, *, count: int, watch: Callable[[int], None]
-) -> Frames:
+) -> dict[str, Tensor]:
     """Step the environments until `count` observations are collected.
 
     Args:
         watch: called with the number of frames so far; an exception from it ends collecting.
+
+    Returns:
+        `observations`, raw, in the environment's dtype and the order of the stream, and each one's
+        contiguous stretch by number in `stretches`; none spans two episodes.
     """
     stretches = Stretches(collector.environments.num_envs, ceil(count / STRETCHES))
-    observations: Observations | None = None
-    numbers = torch.empty(count, dtype=torch.int64)
+    frames: dict[str, Tensor] = {}
     filled = 0
     while filled < count:
         trajectory = collector.collect(player)
-        number, valid = stretches.number(trajectory.is_first[:-1]), trajectory.valid
-        taken = min(int(valid.sum()), count - filled)
-        rows = slice(filled, filled + taken)
-        numbers[rows] = number[valid][:taken]
-        fresh = _first_valid(trajectory.step_observations, valid, taken)
-        if observations is None:
-            observations = map_observations(
-                lambda part: part.new_empty(count, *part.shape[1:]), fresh
-            )
-        _write(observations, rows, fresh)
-        filled += taken
+        fresh = named(trajectory.step_observations)
+        fresh["stretches"] = stretches.number(trajectory.is_first[:-1])
+        if not frames:
+            frames = {name: part.new_empty(count, *part.shape[2:]) for name, part in fresh.items()}
+        end = min(filled + int(trajectory.valid.sum()), count)
+        for name, part in fresh.items():
+            frames[name][filled:end] = part[trajectory.valid][: end - filled]
+        filled = end
         watch(filled)
-    assert observations is not None  # count is positive
-    return Frames(observations, numbers, collector.env_steps)
-
-
-def _first_valid(observations: Observations, valid: Tensor, count: int) -> Observations:
-    return map_observations(lambda part: part[valid][:count], observations)
-
-
-def _write(target: Observations, rows: slice, fresh: Observations) -> None:
-    if isinstance(target, dict):
-        assert isinstance(fresh, dict)
-        for name, part in target.items():
-            part[rows] = fresh[name]
-    else:
-        assert isinstance(fresh, Tensor)
-        target[rows] = fresh
+    return frames
 
 
 def hold_out(
@@ -158,3 +146,46 @@ def bytes_per_frame(space: gymnasium.Space[object]) -> int:
         return sum(map(bytes_per_frame, space.spaces.values()))
     assert space.shape is not None and space.dtype is not None  # checked with the environment
     return prod(space.shape) * storage_dtype(space.dtype).itemsize
+
+
+_PIECE = 64 * 2**20
+"""Approximate bytes of one piece: memory holds it twice while it is written or read."""
+
+
+def save_recording(directory: Path, tensors: Mapping[str, Tensor], *, env_steps: int) -> None:
+    """Write tensors in pieces along their first dimension.
+
+    Raises:
+        OSError: it could not be written; no part of it is left.
+    """
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    count = max(1, ceil(size / _PIECE))
+    cut = {name: tensor.tensor_split(count) for name, tensor in tensors.items()}
+
+    def piece(index: int) -> dict[str, Tensor]:
+        return {name: pieces[index] for name, pieces in cut.items()}
+
+    save_checkpoint(
+        directory,
+        tensors={},
+        state={"env_steps": env_steps, "rows": {name: len(t) for name, t in tensors.items()}},
+        step=env_steps,
+        chunks={str(index): partial(piece, index) for index in range(count)},
+    )
+
+
+def load_recording(directory: Path) -> tuple[dict[str, Tensor], int] | None:
+    """Read a recording and its environment steps; None if there is no intact one."""
+    try:
+        saved = open_checkpoint(directory)
+        rows, whole = saved.state["rows"], dict[str, Tensor]()
+        filled = dict.fromkeys(rows, 0)
+        for piece in saved.chunks.values():
+            for name, part in piece.items():
+                if name not in whole:
+                    whole[name] = part.new_empty(rows[name], *part.shape[1:])
+                whole[name][filled[name] : filled[name] + len(part)] = part
+                filled[name] += len(part)
+    except DamagedCheckpoint:
+        return None
+    return whole, saved.state["env_steps"]

@@ -5,18 +5,16 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import VectorEnv
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from agents.agent import Agent
+from conf.checking.pretraining import RANDOM
 from envs.seeding import environment_seeds
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
-from training.evaluation.policy import other_spaces
+from training.evaluation.evaluation import Greedy
+from training.evaluation.policy import refuse_other_spaces
 from training.evaluation.restore import load_agent
 from training.stream.collect import Player
-
-RANDOM = "random"
-"""The source of frames that is not a run."""
 
 
 class UniformPlayer:
@@ -42,36 +40,8 @@ class UniformPlayer:
         return self.policy_head.uniform(self._generator, len(is_first)), state
 
 
-class Demonstrator:
-    """Acts with an agent's policy and a separate generator; optionally greedy."""
-
-    def __init__(self, agent: Agent, generator: np.random.Generator, *, is_greedy: bool) -> None:
-        """Act with this agent."""
-        self.policy_head = agent.policy_head
-        self._agent, self._is_greedy = agent, is_greedy
-        agent.generator = generator
-
-    def initial_state(self, batch_size: int) -> Array:
-        """Return the agent's initial memory state."""
-        return self._agent.initial_state(batch_size)
-
-    def act(
-        self,
-        observations: Array | dict[str, Array],
-        state: Array,
-        is_first: Array,
-        *,
-        explore: bool,
-    ) -> tuple[Array, Array]:
-        """Act as the agent does."""
-        return self._agent.act(
-            observations, state, is_first, explore=explore and not self._is_greedy
-        )
-
-
 def make_player(
     key: str,
-    source: str,
     config: DictConfig,
     policy_head: PolicyHead,
     environments: VectorEnv[Any, Any, Any],
@@ -81,13 +51,14 @@ def make_player(
     """Build the behaviour policy: uniformly random, or the policy of the run `source`.
 
     Args:
-        key: that names the source, for messages.
+        key: of the configuration, that names the source.
         policy_head: of the agent to be trained.
 
     Raises:
         ValueError: there is no such run, or it has other spaces.
     """
     # Not the environments' seeds: the policy must not draw the same numbers as its environment.
+    source = OmegaConf.select(config, key)
     seeds = environment_seeds(config.seed, 2, purpose="pretraining policy")
     generator = np.random.default_rng(seeds)
     if source == RANDOM:
@@ -99,9 +70,8 @@ def make_player(
             device=config.device,
             trusted_packages=config.trusted_packages,
         )
+        refuse_other_spaces(agent, environments)
     except ValueError as error:
         raise ValueError(f"{key}={source}: {error}") from error
-    difference = other_spaces(agent, environments)
-    if difference is not None:
-        raise ValueError(f"{key}={source}: {difference}")
-    return Demonstrator(agent, generator, is_greedy=is_greedy)
+    agent.generator = generator
+    return Greedy(agent) if is_greedy else agent

@@ -1,7 +1,6 @@
 """One session of `pretrain.py`: builds the network, pre-trains it, and reports."""
 
 import shlex
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,22 +8,12 @@ from typing import Any
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
-from agents.agent import Agent
 from conf.checking.trust import trust_words
-from envs.vector.base import EnvironmentFailure
-from training.building.instantiation import plain
-from training.pretraining.cloning import CloningTask
-from training.pretraining.fitting import HELD_OUT_LOSS, Unfitted
-from training.pretraining.reconstruction import ReconstructionTask
-from training.pretraining.stages import Interrupted, Pretrained, Pretraining, Task, say
-from training.pretraining.start import begun_pretraining, take_weights
-from training.process.memory import keep_freed_memory
-from training.runs.directory import begin_records, claimed
-from training.runs.identity import identity
-from training.runs.refusal import Refusal
-from training.runs.resume import as_written
-from training.runs.session import build_session_agent
-from training.stream.episodes import InvalidExperience
+from training.pretraining.cloning import Cloning
+from training.pretraining.fitting import HELD_OUT_LOSS
+from training.pretraining.reconstruction import Reconstruction
+from training.pretraining.stages import Pretrained, Pretraining
+from training.runs.opening import Session, beginning
 
 
 def pretrain_alone(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> float:
@@ -39,68 +28,18 @@ def pretrain_alone(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -
     directory = Path(config.run_dir)
     with ExitStack() as stack:
         stack.callback(environments.close)
-        keep_freed_memory()
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(claimed(directory))
-            pretrained = _pretrain(config, environments, directory, stack)
-        except (ValueError, OSError) as error:
-            raise Refusal(str(error), 2) from error
-        except (EnvironmentFailure, InvalidExperience, Unfitted) as error:
-            raise Refusal(str(error), 1) from error
-        except Interrupted as stop:
-            raise Refusal(stop.message(directory), 128 + stop.number) from stop
-    say(_report(config, pretrained, directory))
+        with beginning(directory, stack):
+            session = Session(config, environments)
+            kind = Reconstruction if config.objective == "reconstruction" else Cloning
+            task = kind(config, session.agent)
+            if session.saved is None:
+                task.check(environments)
+            device = session.agent.device
+            header = f"{config.objective} on {config.env.id}, {device}, seed {config.seed}"
+            session.open_records(header, stack)
+            pretrained = Pretraining(task, session).run()
+    print(_report(config, pretrained, directory), flush=True)
     return float(pretrained.facts["measures"][HELD_OUT_LOSS])
-
-
-def _pretrain(
-    config: DictConfig, environments: VectorEnv[Any, Any, Any], directory: Path, stack: ExitStack
-) -> Pretrained:
-    with as_written(directory):
-        begun = begun_pretraining(config, directory)
-    if config.resume is None and any(directory.glob("*/*/manifest*.json")):
-        # Checked before, but another process may have worked here in between.
-        raise ValueError(f"run_dir: {directory} holds a run already; choose another")
-    agent = build_session_agent(config, environments, begun)
-    own = identity(config, environments)
-    if begun is not None:
-        begun.refuse(directory, own)
-    start = take_weights(config, agent)
-    task, options, facts = _task(config, agent)
-    if begun is None:
-        task.check(environments)
-    with as_written(directory):
-        state = None if begun is None else begun.state
-        tensorboard = begin_records(config, directory, state, own["versions"])
-    stack.callback(tensorboard.close)
-    say("\n".join([_header(config, agent), *start.notices]))
-    return Pretraining(
-        task,
-        options,
-        directory,
-        tensorboard=tensorboard,
-        seed=config.seed,
-        facts={
-            "objective": config.objective,
-            "environment": config.env.id,
-            "identity": own,
-            "earlier_env_steps": start.env_steps,
-            **facts,
-        },
-        saved=begun,
-    ).run()
-
-
-def _task(config: DictConfig, agent: Agent) -> tuple[Task, DictConfig, Mapping[str, Any]]:
-    if config.objective == "reconstruction":
-        facts = {"extractor": plain(config.extractor)}
-        return ReconstructionTask(config, agent), config.extractor.pretrain, facts
-    return CloningTask(config, agent), config.cloning, {"source": config.source}
-
-
-def _header(config: DictConfig, agent: Agent) -> str:
-    return f"{config.objective} on {config.env.id}, {agent.device}, seed {config.seed}"
 
 
 def _report(config: DictConfig, pretrained: Pretrained, directory: Path) -> str:

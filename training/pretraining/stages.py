@@ -9,130 +9,104 @@ import math
 import shutil
 import time
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import ceil
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gymnasium.vector import VectorEnv
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from training.pretraining.fitting import Fitting, Limits, Objective
-from training.process.signals import StopRequest, stop_requests
-from training.runs.identity import differences
-from training.runs.resume import as_written
-from training.saving.checkpoint import DamagedCheckpoint, load_checkpoint, save_checkpoint
-from training.stream.episodes import Abandoned
-from training.tracking.tracking import NoTensorBoard, TensorBoard
+from agents.agent import Agent
+from envs.seeding import environment_seeds
+from training.building.environments import build_environments
+from training.building.instantiation import plain
+from training.pretraining.fitting import Fitting, Objective
+from training.pretraining.frames import load_recording, refuse_too_many, save_recording
+from training.pretraining.players import make_player
+from training.process.signals import stop_requests
+from training.runs.opening import Session
+from training.runs.refusal import Refusal
+from training.runs.resume import PRETRAINED, PRETRAINING, as_written
+from training.saving.checkpoint import save_checkpoint
+from training.stream.collect import Collector, Player
+from training.tracking.tracking import TensorBoard
 
-_PIECE = 64 * 2**20
-"""Approximate bytes of one piece: memory holds it twice while it is written or read."""
-
-
-def save_recording(
-    directory: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
-) -> None:
-    """Write tensors in pieces along their first dimension.
-
-    Args:
-        state: plain numbers and text, saved with them.
-
-    Raises:
-        OSError: it could not be written; no part of it is left.
-    """
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    count = max(1, ceil(size / _PIECE))
-    rows = {name: len(tensor) for name, tensor in tensors.items()}
-    cut = {name: tensor.tensor_split(count) for name, tensor in tensors.items()}
-    try:
-        for index in range(count):
-            save_checkpoint(
-                _piece(directory, index),
-                tensors={name: pieces[index] for name, pieces in cut.items()},
-                state={"pieces": count, "rows": rows, "state": dict(state)},
-                step=index,
-            )
-    except OSError:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-
-
-def load_recording(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Read a recording; None if there is no intact one."""
-    try:
-        piece, state = load_checkpoint(_piece(directory, 0))
-        whole = {
-            name: tensor.new_empty(state["rows"][name], *tensor.shape[1:])
-            for name, tensor in piece.items()
-        }
-        filled = dict.fromkeys(whole, 0)
-        for index in range(state["pieces"]):
-            if index > 0:
-                piece, _ = load_checkpoint(_piece(directory, index))
-            for name, tensor in piece.items():
-                whole[name][filled[name] : filled[name] + len(tensor)] = tensor
-                filled[name] += len(tensor)
-    except DamagedCheckpoint:
-        return None
-    return whole, state["state"]
-
-
-def _piece(directory: Path, index: int) -> Path:
-    return directory / f"{index:05d}"
-
-
-Recording = tuple[dict[str, Tensor], dict[str, Any]]
-"""Named tensors and plain numbers, `env_steps` among these."""
 _KEPT = 2
 """Epochs of progress to keep on disk, in case the newest is damaged."""
 
 
-class Interrupted(Exception):
-    """The user asked to stop; saved progress remains."""
+class Task(Objective):
+    """What is pre-trained, and how its data are collected.
 
-    def __init__(self, number: int) -> None:
-        """Record the signal's number."""
-        super().__init__(f"interrupted by signal {number}")
-        self.number = number
+    Attributes:
+        key: of its options in the configuration: `frames`, `batch_size`, `epochs`, ...
+        source_key: of the run whose policy collects.
+        copies: how often the frames are in memory.
+    """
 
-    def message(self, directory: Path) -> str:
-        """Say how to resume."""
-        return f"interrupted in pre-training; go on: resume={directory}"
+    key: ClassVar[str]
+    source_key: ClassVar[str]
+    copies: ClassVar[int] = 1
 
+    def __init__(self, config: DictConfig, agent: Agent) -> None:
+        """Pre-train for this agent."""
+        self.config, self.agent = config, agent
+        self.options = OmegaConf.select(config, self.key)
 
-class Task(ABC):
-    """What is pre-trained, and on which data."""
-
-    @abstractmethod
     def check(self, environments: VectorEnv[Any, Any, Any]) -> None:
         """Check, before anything is written, that the data can be collected.
 
         Raises:
-            ValueError: in one line, why not.
+            ValueError: they would not fit into memory, or their source cannot act here.
         """
+        space, frames = environments.single_observation_space, self.options.frames
+        refuse_too_many(f"{self.key}.frames", space, frames, copies=self.copies)
+        self._player(environments)
+
+    def _player(self, environments: VectorEnv[Any, Any, Any]) -> Player:
+        head, is_greedy = self.agent.policy_head, self.options.get("deterministic", False)
+        return make_player(self.source_key, self.config, head, environments, is_greedy=is_greedy)
+
+    def collect(self, should_abandon: Callable[[], bool]) -> tuple[dict[str, Tensor], int]:
+        """Collect the data; return them and the environment steps taken.
+
+        Args:
+            should_abandon: called before every step; an exception from it ends collecting.
+        """
+        environments = build_environments(self.config, num_envs=self.config.env.num_envs)
+        size = environments.num_envs
+        try:
+            collector = Collector(
+                environments,
+                rollout_length=self.rollout_length(size),
+                seeds=environment_seeds(self.config.seed, size, purpose="pretraining"),
+            )
+            collector.should_abandon = should_abandon
+            return self.record(self._player(environments), collector), collector.env_steps
+        finally:
+            environments.close()
 
     @abstractmethod
-    def collect(self, should_abandon: Callable[[], bool]) -> Recording:
-        """Collect the data.
-
-        Raises:
-            Abandoned: it was asked to stop.
-        """
+    def rollout_length(self, num_envs: int) -> int:
+        """Return the number of steps to collect at once."""
 
     @abstractmethod
-    def objective(self, recording: Recording) -> Objective:
-        """Build the network and its loss on the collected data."""
+    def record(self, player: Player, collector: Collector) -> dict[str, Tensor]:
+        """Collect named tensors."""
+
+    @abstractmethod
+    def prepare(self, recording: Mapping[str, Tensor]) -> None:
+        """Hold some of what was collected out, and prepare to learn from the rest."""
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """Return the network's weights as they are stored."""
 
-    @abstractmethod
-    def show(self, tensorboard: TensorBoard | NoTensorBoard, step: int) -> None:
+    def show(self, tensorboard: TensorBoard, step: int) -> None:
         """Show the network's output on held-out data."""
+        return
 
 
 @dataclass(frozen=True)
@@ -161,183 +135,118 @@ class Pretrained:
         )
 
 
-class SavedPretraining:
-    """What pre-training resumes from: its latest progress, or its result.
-
-    Attributes:
-        tensors, state: as `Pretraining` saved them.
-        is_over: whether these are the final weights.
-        threads: of the process that saved it.
-    """
-
-    def __init__(
-        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, is_over: bool
-    ) -> None:
-        """Wrap the result of `load_checkpoint`."""
-        self.tensors, self.state, self.is_over = tensors, state, is_over
-        self.threads = max(1, int(state["identity"]["threads"]))
-
-    def refuse(self, directory: Path, now: Mapping[str, Any]) -> None:
-        """Refuse to resume with another network, environment, package version or thread count.
-
-        Raises:
-            ValueError: with every difference, one per line.
-        """
-        with as_written(directory):
-            found = differences(self.state["identity"], now)
-        if found:
-            lines = "\n".join(f"resume={directory}: {difference}" for difference in found)
-            raise ValueError(
-                f"{lines}\nPre-training goes on bit for bit only where it was; begin a new run"
-            )
-
-
-class Files:
-    """The directory `pretraining` of a run, or of `pretrain.py`."""
-
-    def __init__(self, directory: Path) -> None:
-        root = directory / "pretraining"
-        self.root = root
-        self.frames, self.progress, self.weights = (
-            root / name for name in ("frames", "progress", "weights")
-        )
-
-    def saved(self) -> SavedPretraining | None:
-        """Read the weights, or else the latest progress; None if there is neither.
-
-        Raises:
-            DamagedCheckpoint: the weights are damaged.
-        """
-        if any(self.weights.glob("manifest*.json")):
-            return SavedPretraining(*load_checkpoint(self.weights), is_over=True)
-        if not any(self.progress.glob("manifest*.json")):
-            return None
-        try:
-            return SavedPretraining(*load_checkpoint(self.progress), is_over=False)
-        except DamagedCheckpoint as error:
-            warnings.warn(f"{error}; pre-training begins anew", RuntimeWarning, stacklevel=2)
-            return None
-
-    def clear(self, *, keep_frames: bool) -> None:
-        """Remove files that only unfinished pre-training needs."""
-        shutil.rmtree(self.progress, ignore_errors=True)
-        if not keep_frames:
-            shutil.rmtree(self.frames, ignore_errors=True)
-
-
 class Pretraining:
-    """One pre-training in one directory."""
+    """The pre-training of one session."""
 
-    def __init__(
-        self,
-        task: Task,
-        options: DictConfig,
-        directory: Path,
-        *,
-        tensorboard: TensorBoard | NoTensorBoard,
-        seed: int,
-        facts: Mapping[str, Any],
-        saved: SavedPretraining | None,
-    ) -> None:
-        """Take the parts.
-
-        Args:
-            options: `frames`, `batch_size`, `epochs`, `patience`, `learning_rate`, ...
-            facts: saved with the weights; `identity` among them.
-            saved: what to resume from; None for a new one.
-        """
-        self._task, self._options, self._files = task, options, Files(directory)
-        self._tensorboard, self._seed, self._facts = tensorboard, seed, facts
-        self._saved = saved
+    def __init__(self, task: Task, session: Session) -> None:
+        """Take the parts; the session's records are open."""
+        config = task.config
+        self._task, self._options, self._seed = task, task.options, config.seed
+        self._directory, self._saved = session.directory, session.saved
+        self._tensorboard = session.tensorboard
+        self._frames = session.directory / "pretraining" / "frames"
+        self._facts = {
+            "objective": config.get("objective", "reconstruction"),
+            "source": OmegaConf.select(config, task.source_key),
+            "extractor": plain(config.extractor),
+            "environment": config.env.id,
+            "identity": session.identity,
+            "earlier_env_steps": session.start.env_steps,
+        }
 
     def run(self) -> Pretrained:
         """Pre-train to the end, or read a finished result.
 
         Raises:
-            Interrupted: a first SIGINT or SIGTERM; at most one epoch's work is lost.
-            Unfitted: the loss is not finite.
+            Refusal: the loss is not finite, or a first SIGINT or SIGTERM came; at most one epoch's
+                work is lost.
             OSError: the weights could not be written.
         """
-        if self._saved is not None and self._saved.is_over:
-            self._files.clear(keep_frames=self._options.keep_frames)
-            with as_written(self._files.root):
-                return Pretrained(self._saved.tensors, self._saved.state["pretraining"])
-        if self._saved is None:
-            shutil.rmtree(self._files.root, ignore_errors=True)
+        saved = self._saved
+        if saved is None:
+            shutil.rmtree(self._frames.parent, ignore_errors=True)
+        elif saved.place == PRETRAINED:
+            self._clear()
+            with as_written(self._directory):
+                return Pretrained(saved.checkpoint.tensors, saved.state["pretraining"])
         with stop_requests() as stop:
-            try:
-                return self._run(stop)
-            except Abandoned as error:
-                raise Interrupted(stop.number or 0) from error
 
-    def _run(self, stop: StopRequest) -> Pretrained:
-        recording = self._recording(stop)
-        options = self._options
-        limits = Limits(options.epochs, options.patience, options.learning_rate)
-        fitting = Fitting(self._task.objective(recording), limits, seed=self._seed)
+            def watch() -> bool:
+                if stop.number is not None:
+                    raise Refusal(
+                        f"interrupted in pre-training; go on: resume={self._directory}",
+                        128 + stop.number,
+                    )
+                return False
+
+            return self._run(watch)
+
+    def _run(self, watch: Callable[[], bool]) -> Pretrained:
+        recording, env_steps = self._recording(watch)
+        self._task.prepare(recording)
+        fitting = Fitting(self._task, seed=self._seed)
         if self._saved is not None:
-            with as_written(self._files.root):
-                fitting.load_state_dict(self._saved.tensors, self._saved.state["fitting"])
-            say(f"pre-training goes on after {fitting.epoch} epochs")
-
-        def watch() -> None:
-            if stop:
-                raise Interrupted(stop.number or 0)
-
+            with as_written(self._directory):
+                fitting.load_state_dict(
+                    self._saved.checkpoint.tensors, self._saved.state["fitting"]
+                )
+            print(f"pre-training goes on after {fitting.epoch} epochs", flush=True)
         for _ in fitting.epochs(watch):
             self._after_epoch(fitting)
         fitting.load_best()
-        return self._finish(fitting, recording[1])
-
-    def _recording(self, stop: StopRequest) -> Recording:
-        """Read the collected data, or collect it."""
-        known = load_recording(self._files.frames) if self._saved is not None else None
-        if known is not None:
-            return known
-        shutil.rmtree(self._files.frames, ignore_errors=True)
-        started = time.monotonic()
-        recording = self._task.collect(lambda: bool(stop))
-        say(
-            f"pre-training: {recording[1]['env_steps']:,} steps collected in "
-            f"{time.monotonic() - started:.1f} s"
-        )
-        try:
-            save_recording(self._files.frames, *recording)
-        except OSError as error:  # a full disk must not end it: frames can be collected again
-            warnings.warn(f"frames not kept: {error}", RuntimeWarning, stacklevel=2)
-        return recording
-
-    def _after_epoch(self, fitting: Fitting) -> None:
-        measures = {f"pretraining/{name}": value for name, value in fitting.measures.items()}
-        self._tensorboard.scalars(measures, fitting.epoch, time.time())
-        is_best = "  best" if fitting.best_epoch == fitting.epoch else ""
-        say(f"{fitting.epoch:>12,} epochs   {_listed(fitting.measures)}{is_best}")
-        tensors, state = fitting.state_dict()
-        try:
-            self._save(self._files.progress, tensors, {"fitting": state}, fitting.epoch)
-        except OSError as error:
-            warnings.warn(f"{error}; pre-training goes on", RuntimeWarning, stacklevel=2)
-
-    def _finish(self, fitting: Fitting, collected: Mapping[str, Any]) -> Pretrained:
         self._task.show(self._tensorboard, fitting.best_epoch)
         facts = {
-            "env_steps": collected["env_steps"],
+            "env_steps": env_steps,
             "frames": self._options.frames,
             "epochs": fitting.epoch,
             "best_epoch": fitting.best_epoch,
             "measures": fitting.best_measures,
         }
         tensors = self._task.weights()
-        self._save(self._files.weights, tensors, {"pretraining": facts}, fitting.best_epoch)
-        self._files.clear(keep_frames=self._options.keep_frames)
+        self._save(PRETRAINED, tensors, {"pretraining": facts}, fitting.best_epoch)
+        self._clear()
         return Pretrained(tensors, facts)
 
+    def _recording(self, watch: Callable[[], bool]) -> tuple[dict[str, Tensor], int]:
+        """Read the collected data, or collect it."""
+        known = load_recording(self._frames) if self._saved is not None else None
+        if known is not None:
+            return known
+        shutil.rmtree(self._frames, ignore_errors=True)
+        started = time.monotonic()
+        recording, env_steps = self._task.collect(watch)
+        seconds = time.monotonic() - started
+        print(f"pre-training: {env_steps:,} steps collected in {seconds:.1f} s", flush=True)
+        try:
+            save_recording(self._frames, recording, env_steps=env_steps)
+        except OSError as error:  # a full disk must not end it: frames can be collected again
+            warnings.warn(f"frames not kept: {error}", RuntimeWarning, stacklevel=2)
+        return recording, env_steps
+
+    def _after_epoch(self, fitting: Fitting) -> None:
+        measures = {f"pretraining/{name}": value for name, value in fitting.measures.items()}
+        self._tensorboard.scalars(measures, fitting.epoch)
+        is_best = "  best" if fitting.best_epoch == fitting.epoch else ""
+        print(f"{fitting.epoch:>12,} epochs   {_listed(fitting.measures)}{is_best}", flush=True)
+        tensors, state = fitting.state_dict()
+        try:
+            self._save(PRETRAINING, tensors, {"fitting": state}, fitting.epoch)
+        except OSError as error:
+            warnings.warn(f"{error}; pre-training goes on", RuntimeWarning, stacklevel=2)
+
     def _save(
-        self, directory: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], step: int
+        self, place: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any], step: int
     ) -> None:
-        position = {"tensorboard": self._tensorboard.position()}
-        content = {**self._facts, **state, **position}
-        save_checkpoint(directory, tensors=tensors, state=content, step=step, keep=_KEPT)
+        content = {**self._facts, **state, "tensorboard": self._tensorboard.position()}
+        save_checkpoint(
+            self._directory / place, tensors=tensors, state=content, step=step, keep=_KEPT
+        )
+
+    def _clear(self) -> None:
+        """Remove files that only unfinished pre-training needs."""
+        shutil.rmtree(self._directory / PRETRAINING, ignore_errors=True)
+        if not self._options.keep_frames:
+            shutil.rmtree(self._frames, ignore_errors=True)
 
 
 def _listed(measures: Mapping[str, float]) -> str:
@@ -346,8 +255,3 @@ def _listed(measures: Mapping[str, float]) -> str:
         for name, value in measures.items()
         if not math.isnan(value)
     )
-
-
-def say(line: str) -> None:
-    """Print a line at once."""
-    print(line, flush=True)

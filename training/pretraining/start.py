@@ -1,8 +1,8 @@
 """An agent's initial weights: existing ones, and pre-training."""
 
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from omegaconf import DictConfig
@@ -12,12 +12,10 @@ from agents.agent import Agent
 from conf.checking.pretraining import frames_wanted
 from networks.autoencoding.autoencoder import Encoder
 from training.building.instantiation import plain
-from training.pretraining.stages import Files, SavedPretraining
 from training.saving.weights import frames_behind, load_weights, warm_start
 
 
-@dataclass
-class Start:
+class Start(NamedTuple):
     """Where an agent's initial weights come from.
 
     Attributes:
@@ -25,8 +23,8 @@ class Start:
         env_steps: of the weights' pre-training, counted when runs are compared.
     """
 
-    notices: list[str] = field(default_factory=list)
-    env_steps: int = 0
+    notices: list[str]
+    env_steps: int
 
 
 def take_weights(config: DictConfig, agent: Agent) -> Start:
@@ -35,14 +33,11 @@ def take_weights(config: DictConfig, agent: Agent) -> Start:
     Raises:
         ValueError: in one line, why they cannot be loaded.
     """
-    start = Start()
     drawn = _frozen_encoders(config, agent)
+    loaded: dict[str, Path] = {}
     if config.init_from is not None:
-        start.notices.append(warm_start(agent, Path(config.init_from)))
-        start.env_steps += frames_behind(Path(config.init_from))
-    notices, env_steps = load_weights(config, agent)
-    start.notices += notices
-    start.env_steps += env_steps
+        loaded[warm_start(agent, Path(config.init_from))] = Path(config.init_from)
+    loaded |= load_weights(config, agent)
     for key, (encoder, before) in drawn.items():
         now = encoder.state_dict()
         if all(torch.equal(tensor, now[name]) for name, tensor in before.items()):
@@ -51,7 +46,8 @@ def take_weights(config: DictConfig, agent: Agent) -> Start:
                 f"were given are of it; set {key}.weights=PATH, or {key}.freeze=false"
             )
     agent.weights_replaced()
-    return start
+    sources = {path.resolve() for path in loaded.values()}
+    return Start(list(loaded), sum(map(frames_behind, sources)))
 
 
 def _frozen_encoders(
@@ -68,12 +64,3 @@ def _frozen_encoders(
             key = "critic.extractor" if name == "critic" else "extractor"
             found[key] = encoder, drawn
     return found
-
-
-def begun_pretraining(config: DictConfig, directory: Path) -> SavedPretraining | None:
-    """Read the pre-training that a run resumes; None if there is none.
-
-    Raises:
-        DamagedCheckpoint: it is finished, and its weights are damaged.
-    """
-    return None if config.resume is None else Files(directory).saved()

@@ -4,7 +4,6 @@ import math
 import os
 import shlex
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from conf.composing.sweeps import OF_ONE_JOB, key_of
 from training.building.instantiation import plain
 from training.saving.files import replace
 from training.tracking.event_files import rewind
-from training.tracking.tracking import NoTensorBoard, TensorBoard
+from training.tracking.tracking import TensorBoard
 
 _CONFIG_NAMES = ("config", "pretrain")
 _NO_PARAMETERS = ("run_dir", "resume", "trusted_packages")
@@ -48,7 +47,7 @@ def begin_records(
     directory: Path,
     saved: Mapping[str, Any] | None,
     versions: Mapping[str, str],
-) -> TensorBoard | NoTensorBoard:
+) -> TensorBoard:
     """Write the configuration, and open TensorBoard at the run's current step.
 
     Args:
@@ -57,28 +56,25 @@ def begin_records(
     stored = {**plain(config), "resume": None, "run_dir": str(directory)}
     replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
     rewind(directory, {} if saved is None else saved["tensorboard"])
-    if not config.tracking.tensorboard:
-        return NoTensorBoard()
-    tensorboard = TensorBoard(directory)
+    tensorboard = TensorBoard(directory if config.tracking.tensorboard else None)
     if saved is None:
         introduce(tensorboard, config=stored, versions=versions)
     return tensorboard
 
 
 def introduce(
-    tensorboard: TensorBoard | NoTensorBoard,
+    tensorboard: TensorBoard,
     *,
     config: Mapping[str, Any],
     versions: Mapping[str, str],
 ) -> None:
     """Log the run's command, versions and hyper-parameters to TensorBoard."""
-    now = time.time()
     line = command() or "# begun from Python; config.yaml holds the whole configuration"
     rows = "\n".join(f"| {name} | {version} |" for name, version in versions.items())
     text = f"    {line}\n\n| package | version |\n|---|---|\n{rows}\n"
-    tensorboard.text("run/command", text, 0, now)
-    values = choices({key: value for key, value in config.items() if key not in _NO_PARAMETERS})
-    tensorboard.hyperparameters(values, now)
+    tensorboard.text("run/command", text, 0)
+    parameters = {key: value for key, value in config.items() if key not in _NO_PARAMETERS}
+    tensorboard.hyperparameters(choices(parameters))
 
 
 try:

@@ -7,10 +7,11 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
-from training.building.build import build_agent, build_collector, refuse_large_replay
+from conf.checking.pretraining import frames_wanted
+from training.building.build import build_agent_for, build_collector, refuse_large_replay
 from training.building.environments import build_environments, wrap_environments
-from training.evaluation.policy import Policy, other_spaces
-from training.pretraining.reconstruction import is_wanted
+from training.building.instantiation import plain
+from training.evaluation.policy import Policy, refuse_other_spaces
 from training.pretraining.start import take_weights
 from training.process.threads import set_num_threads
 from training.stream.episodes import EpisodeHistory
@@ -26,12 +27,7 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
     """
     environments = _environments(config, env)
     try:
-        agent = build_agent(
-            config,
-            environments.single_observation_space,
-            environments.single_action_space,
-            num_envs=environments.num_envs,
-        )
+        agent = build_agent_for(config, environments)
         refuse_large_replay(agent, environments.single_observation_space)
     finally:
         if not isinstance(env, gymnasium.Env):
@@ -48,7 +44,7 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
         ValueError: the policy was built for other environments or another number of them, or its
             extractor is to be pre-trained first.
     """
-    if is_wanted(policy.config):
+    if frames_wanted(plain(policy.config)) is not None:
         raise ValueError(
             "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
             "pretrain.py makes weights, for extractor.weights=DIRECTORY"
@@ -67,9 +63,7 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
                 f"the policy was built for env.num_envs={policy.config.env.num_envs}, "
                 f"got {environments.num_envs} environment(s)"
             )
-        difference = other_spaces(policy.agent, environments)
-        if difference is not None:  # the networks cannot read it, or actions would change meaning
-            raise ValueError(difference)
+        refuse_other_spaces(policy.agent, environments)
         set_num_threads(policy.config.num_threads, policy.agent)  # another may have been built
         collector = build_collector(policy.config, environments)
         for iteration in iterations(

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -20,12 +20,11 @@ from networks.heads.greedy import EpsilonGreedyHead
 from networks.heads.values import Head, ValueHead
 from networks.inputs import DictInput
 from networks.memory.memories import Memory
-from networks.observations import Observations, Shape, Shapes
+from networks.mirror import Array
+from networks.observations import Shapes, map_observations
 
 _POOLS = nn.MaxPool2d | nn.AvgPool2d
 _TITLES = ("network", "", "output", "parameters", "receptive field", "stride")
-_COUNTS = 3
-"""The column of numbers."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,12 @@ def _table(rows: Sequence[TableRow]) -> str:
     lines = [row.cells() for row in rows]
     if any(row.field for row in rows):
         lines.insert(0, _TITLES)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(_aligned(line, widths) for line in lines)
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
-    padded[_COUNTS] = cells[_COUNTS].rjust(widths[_COUNTS])
-    return f"  {'  '.join(padded)}".rstrip()
+    columns = []
+    for title, column in zip(_TITLES, zip(*lines, strict=True), strict=True):
+        width = max(map(len, column))
+        align = str.rjust if title == "parameters" else str.ljust
+        columns.append([align(cell, width) for cell in column])
+    return "\n".join(f"  {'  '.join(line)}".rstrip() for line in zip(*columns, strict=True))
 
 
 def _inputs(backbone: Backbone) -> Iterator[TableRow]:
@@ -149,66 +146,38 @@ def _extractor(name: str, extractor: nn.Module, shape: Shapes) -> Iterator[Table
 def _layers(extractor: nn.Module, shape: Shapes) -> list[TableRow]:
     """Run zeros through an extractor; return a row for each layer, and one for the output."""
     found: list[TableRow] = []
-    see = _Sight()
-    hooks = [
-        layer.register_forward_hook(partial(_note, found, see))
-        for layer in extractor.modules()
-        if not list(layer.children())
-    ]
+    field, between = np.ones(2, np.int64), np.ones(2, np.int64)
+
+    def note(layer: Any, arguments: Any, output: Any) -> None:
+        """Record convolutions, pooling, and any other layer with weights.
+
+            field += (kernel - 1) * dilation * stride before;  stride *= its own
+
+        In a network with branches, the sum runs over all of them.
+        """
+        nonlocal field, between
+        if not isinstance(output, Tensor):
+            return
+        row = TableRow(_name(layer), "", written(output.shape[1:]), _count(layer))
+        if isinstance(layer, nn.Conv2d | _POOLS):
+            dilation = getattr(layer, "dilation", 1)
+            field = field + (_pair(layer.kernel_size) - 1) * dilation * between
+            between = between * _pair(layer.stride)
+            found.append(replace(row, field=written(field.tolist()), stride=_side(between)))
+        elif row.parameters:
+            found.append(row)
+
+    leaves = (layer for layer in extractor.modules() if not list(layer.children()))
+    hooks = [layer.register_forward_hook(note) for layer in leaves]
     device = next((parameter.device for parameter in extractor.parameters()), None)
     try:
-        features = extractor(_zeros(shape, device))
+        features = extractor(
+            map_observations(lambda each: torch.zeros(1, *each, device=device), shape)
+        )
     finally:
         for hook in hooks:
             hook.remove()
     return [*found, TableRow("", "", written(features.shape[1:]), None)]
-
-
-def _zeros(shape: Shapes, device: torch.device | None) -> Observations:
-    def zeros(each: Shape) -> Tensor:
-        return torch.zeros(1, *each, device=device)
-
-    if isinstance(shape, Mapping):
-        return {name: zeros(each) for name, each in shape.items()}
-    return zeros(shape)
-
-
-class _Sight:
-    """Receptive field of one output, through successive layers.
-
-        field += (kernel - 1) * dilation * stride before;  stride *= its own
-
-    In a network with branches, the sum runs over all of them.
-    """
-
-    def __init__(self) -> None:
-        """Start at one pixel."""
-        self.field, self.stride = [1, 1], [1, 1]
-
-    def through(self, layer: Any) -> tuple[str, str]:
-        """Pass through a layer with a kernel; return field and stride as text."""
-        dilations = _pair(getattr(layer, "dilation", 1))
-        for axis, (kernel, stride, dilation) in enumerate(
-            zip(_pair(layer.kernel_size), _pair(layer.stride), dilations, strict=True)
-        ):
-            self.field[axis] += (kernel - 1) * dilation * self.stride[axis]
-            self.stride[axis] *= stride
-        height, width = self.stride
-        return written(self.field), str(height) if height == width else written(self.stride)
-
-
-def _note(
-    found: list[TableRow], sight: _Sight, layer: nn.Module, arguments: Any, output: Any
-) -> None:
-    """Record a layer: convolutions, pooling, and any other layer with weights."""
-    if not isinstance(output, Tensor):
-        return
-    row = TableRow(_name(layer), "", written(output.shape[1:]), _count(layer))
-    if isinstance(layer, nn.Conv2d | _POOLS):
-        field, stride = sight.through(layer)
-        found.append(replace(row, field=field, stride=stride))
-    elif row.parameters:
-        found.append(row)
 
 
 def _name(layer: nn.Module) -> str:
@@ -216,12 +185,17 @@ def _name(layer: nn.Module) -> str:
         return "connected" if isinstance(layer, nn.Linear) else type(layer).__name__
     word = {nn.Conv2d: "convolution", nn.MaxPool2d: "max-pool", nn.AvgPool2d: "average-pool"}
     stride = _pair(layer.stride)
-    strides = "" if stride == (1, 1) else f" / {stride[0] if len(set(stride)) == 1 else stride}"
-    return f"{word[type(layer)]} {written(_pair(layer.kernel_size))}{strides}"
+    strides = f" / {_side(stride)}" if stride.max() > 1 else ""
+    return f"{word[type(layer)]} {written(_pair(layer.kernel_size).tolist())}{strides}"
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+def _pair(value: Any) -> Array:
+    """Return height and width."""
+    return np.broadcast_to(value, 2)
+
+
+def _side(pair: Array) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else written(pair.tolist())
 
 
 _LARGE = 1_500_000

@@ -69,7 +69,7 @@ def environment_versions(config: DictConfig) -> dict[str, str]:
     parts = entry_point.partition(":")[0].split(".") if isinstance(entry_point, str) else []
     found = {_ENGINES[part]: _version(_ENGINES[part]) for part in parts if part in _ENGINES}
     modules |= set(parts[:1])
-    for module in modules:
+    for module in modules - {"gymnasium"}:  # which is among the libraries; others take 0.1 s
         for name in _distributions().get(module, []):
             found[name] = _version(name)
     return found

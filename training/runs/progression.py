@@ -3,21 +3,12 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from training.evaluation.evaluation import Evaluation
 
 Occasion = Literal["evaluation", "checkpoint", "tracking"]
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """Intervals of evaluations and checkpoints, in environment steps; 0 is never."""
-
-    evaluation: int
-    checkpoint: int
-    tracking: int
 
 
 class Due:
@@ -27,9 +18,9 @@ class Due:
         next: steps before which nothing is due.
     """
 
-    def __init__(self, intervals: Intervals) -> None:
-        """Start at step 0, where nothing is due."""
-        self._intervals: dict[str, int] = asdict(intervals)
+    def __init__(self, intervals: Mapping[str, int]) -> None:
+        """Start at step 0, where nothing is due; intervals are environment steps, 0 is never."""
+        self._intervals = dict(intervals)
         self._reached = dict.fromkeys(self._intervals, 0)
         self._look_ahead()
 
@@ -66,7 +57,11 @@ class Due:
 
 @dataclass
 class Progression:
-    """Everything that `summary.json` reports about a run, over all its sessions."""
+    """Counters, scores and times of a run, over all its sessions.
+
+    Attributes:
+        lost_iterations: iterations in a row without a finite gradient, since `lost_since` steps.
+    """
 
     env_steps: int = 0
     updates: int = 0
@@ -79,8 +74,13 @@ class Progression:
     best: Evaluation | None = None
     best_env_steps: int = 0
     pretraining_env_steps: int = 0
+    lost_iterations: int = 0
+    lost_since: int = 0
     phase_seconds: dict[str, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Start the clock of this session."""
+        self._started = time.monotonic()
 
     @property
     def steps_per_second(self) -> float:
@@ -90,7 +90,7 @@ class Progression:
     @property
     def wall_seconds(self) -> float:
         """Seconds of all sessions, evaluations included."""
-        return self.earlier_seconds + time.monotonic() - self.started
+        return self.earlier_seconds + time.monotonic() - self._started
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for `summary.json`."""
@@ -112,20 +112,13 @@ class Progression:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers."""
-        scores = {"evaluation": self.evaluation, "best": self.best}
-        state = {field.name: getattr(self, field.name) for field in fields(self)}
-        del state["started"]
-        return {
-            **state,
-            **{name: score and score.state_dict() for name, score in scores.items()},
-            "earlier_seconds": self.wall_seconds,
-        }
+        return {**asdict(self), "earlier_seconds": self.wall_seconds}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Progression":
         """Resume from a saved state, in a new session."""
         scores = {
-            name: None if state[name] is None else Evaluation.from_state_dict(state[name])
+            name: None if state[name] is None else Evaluation.from_dict(state[name])
             for name in ("evaluation", "best")
         }
         return cls(**{**state, **scores, "resumes": state["resumes"] + 1})

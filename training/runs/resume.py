@@ -1,5 +1,6 @@
-"""The checkpoint that a run resumes from, and the checks and notices before it does."""
+"""What a session resumes from, and the checks and notices before it does."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,10 @@ from envs.vector.base import EnvironmentFailure
 from training.runs.identity import differences
 from training.saving.checkpoint import (
     Checkpoint,
-    DamagedCheckpoint,
     load_checkpoint,
     open_checkpoint,
 )
+from training.saving.files import DamagedCheckpoint
 from training.stream.episodes import InvalidExperience
 
 
@@ -37,18 +38,24 @@ def as_written(directory: Path) -> Iterator[None]:
         ) from error
 
 
-class SavedRun:
-    """The last checkpoint of a run that is resumed.
+LAST = "checkpoints/last"
+PRETRAINED, PRETRAINING = "pretraining/weights", "pretraining/progress"
+"""The result of pre-training, and its latest progress before that."""
+
+
+class Saved:
+    """What a session resumes from.
 
     Attributes:
-        checkpoint: as `Run` saved it.
+        place: of the checkpoint in the run's directory, one of the constants above.
+        checkpoint: as it was saved there.
         state: of the checkpoint.
         threads: of the process that saved it.
     """
 
-    def __init__(self, directory: Path, checkpoint: Checkpoint) -> None:
+    def __init__(self, directory: Path, place: str, checkpoint: Checkpoint) -> None:
         """Wrap the result of `open_checkpoint`."""
-        self.directory, self.checkpoint = directory, checkpoint
+        self.directory, self.place, self.checkpoint = directory, place, checkpoint
         self.state: Mapping[str, Any] = checkpoint.state
         self.threads = max(1, int(self.state["identity"]["threads"]))
 
@@ -62,10 +69,10 @@ class SavedRun:
             found = differences(self.state["identity"], now)
         if found:
             lines = "\n".join(f"resume={self.directory}: {difference}" for difference in found)
-            raise ValueError(
-                f"{lines}\nA run goes on bit for bit only where it was; a new one can start from "
-                f"its weights: init_from={self.directory}"
-            )
+            instead = "begin a new run"
+            if self.place == LAST:
+                instead = f"a new one can start from its weights: init_from={self.directory}"
+            raise ValueError(f"{lines}\nA run goes on bit for bit only where it was; {instead}")
 
     def notices(self, config: DictConfig, agent: Agent, exact: Sequence[bool]) -> list[str]:
         """Say where the run resumes, and what will differ from an uninterrupted run."""
@@ -95,18 +102,51 @@ class SavedRun:
         return lines
 
 
-def open_run(directory: Path) -> SavedRun:
+def find_saved(config: DictConfig) -> Saved | None:
+    """Read what a session resumes from; None for one that begins, or begins again.
+
+    Raises:
+        ValueError: a new run would overwrite another, or no checkpoint is intact.
+    """
+    directory = Path(config.run_dir)
+    if config.resume is None:
+        if _has_checkpoint(directory, "*/*"):
+            # Checked before, but another process may have worked here in between.
+            raise ValueError(f"run_dir: {directory} holds a run already; choose another")
+        return None
+    if _has_checkpoint(directory, LAST):
+        return open_run(directory)
+    if _has_checkpoint(directory, "checkpoints/best"):
+        raise ValueError(
+            f"resume={directory}: {LAST} is missing; a new run can start from "
+            f"init_from={directory}/checkpoints/best"
+        )
+    if _has_checkpoint(directory, PRETRAINED):
+        return Saved(directory, PRETRAINED, open_checkpoint(directory / PRETRAINED))
+    if _has_checkpoint(directory, PRETRAINING):
+        try:
+            return Saved(directory, PRETRAINING, open_checkpoint(directory / PRETRAINING))
+        except DamagedCheckpoint as error:
+            warnings.warn(f"{error}; pre-training begins anew", RuntimeWarning, stacklevel=2)
+    print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
+    return None
+
+
+def _has_checkpoint(directory: Path, place: str) -> bool:
+    return any(directory.glob(f"{place}/manifest*.json"))
+
+
+def open_run(directory: Path) -> Saved:
     """Open the last checkpoint of a run.
 
     Raises:
         DamagedCheckpoint: none is intact.
     """
-    checkpoints = directory / "checkpoints" / "last"
     try:
-        return SavedRun(directory, open_checkpoint(checkpoints))
+        return Saved(directory, LAST, open_checkpoint(directory / LAST))
     except DamagedCheckpoint as error:
         try:
-            load_checkpoint(checkpoints)
+            load_checkpoint(directory / LAST)
         except DamagedCheckpoint:
             raise error from None
         raise DamagedCheckpoint(

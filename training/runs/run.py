@@ -1,27 +1,28 @@
 """The life of a run: train, log, evaluate, save, resume, summarise."""
 
-import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from omegaconf import DictConfig
+
 from agents.agent import Agent
 from agents.learning.gradient_step import COUNTS
 from envs.vector.base import EnvironmentFailure
 from training.evaluation.evaluation import Evaluation, Evaluator, describe_score
-from training.evaluation.video import EvaluationFilms, NoFilms
+from training.evaluation.video import Camera
 from training.process.signals import StopRequest, stop_requests
-from training.runs.progression import Due, Intervals, Progression
+from training.runs.progression import Due, Progression
 from training.saving.archive import Archive
-from training.saving.checkpoint import Checkpoint, part_of
+from training.saving.checkpoint import Checkpoint, part_of, prefixed
 from training.saving.files import replace, to_json
 from training.stream.collect import Collector
 from training.stream.episodes import Abandoned, EpisodeHistory, InvalidExperience
 from training.stream.loop import Iteration, iterations
-from training.tracking.telemetry import Look, NoRepresentation, Representation
-from training.tracking.tracking import ClippingWatch, NoTensorBoard, Progress, TensorBoard
+from training.tracking.telemetry import Look, look_at
+from training.tracking.tracking import ClippingWatch, Progress, TensorBoard
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 _RETURN_WINDOW = 100
@@ -50,42 +51,39 @@ class Run:
 
     def __init__(
         self,
-        *,
+        config: DictConfig,
         agent: Agent,
         collector: Collector,
         evaluator: Evaluator,
-        films: EvaluationFilms | NoFilms,
-        telemetry: Representation | NoRepresentation,
-        directory: Path,
-        tensorboard: TensorBoard | NoTensorBoard,
-        progress: Progress,
-        total_env_steps: int,
-        intervals: Intervals,
-        archive: Archive,
-        evaluation_episodes: int,
-        final_episodes: int,
-        final_checkpoint: Literal["last", "best"],
+        camera: Camera | None,
+        tensorboard: TensorBoard,
+        *,
         identity: Mapping[str, Any],
-        facts: Mapping[str, Any],
+        parameters: Mapping[str, int],
     ) -> None:
         """Take the parts.
 
         Args:
+            camera: shows an episode at each evaluation.
             identity: what must be equal to resume the run.
-            facts: copied into the summary (seed, parameters, versions).
+            parameters: their number by part, for the summary.
         """
-        self._agent, self._collector = agent, collector
-        self._evaluator, self._films, self._telemetry = evaluator, films, telemetry
-        self._directory, self._tensorboard, self._progress = directory, tensorboard, progress
-        self._total, self._archive = total_env_steps, archive
-        self._evaluation_episodes, self._final_episodes = evaluation_episodes, final_episodes
-        self._final_checkpoint = final_checkpoint
-        self._identity, self._facts = identity, facts
+        self._config, self._agent, self._collector = config, agent, collector
+        self._evaluator, self._camera, self._tensorboard = evaluator, camera, tensorboard
+        self._identity, self._parameters = identity, parameters
+        self._directory, self._total = Path(config.run_dir), config.total_env_steps
+        self._progress = Progress(self._total, show=config.tracking.progress)
+        self._archive = Archive(self._directory, agent, keep_last=config.checkpoint.keep_last)
         self._history = EpisodeHistory(_RETURN_WINDOW)
-        self._due = Due(intervals)
+        self._due = Due(
+            {
+                "evaluation": config.evaluation.interval,
+                "checkpoint": config.checkpoint.interval,
+                "tracking": config.tracking.interval,
+            }
+        )
         self._unlogged: Iteration | None = None  # the latest, until it is logged
         self._last_look = Look()
-        self._lost_iterations, self._lost_since = 0, 0
         self._clipping = ClippingWatch(agent.optimizer.max_grad_norm)
         self.at = Progression()
         self.plays_best = False
@@ -167,7 +165,7 @@ class Run:
         if skipped and not taken:
             self._lose()
         else:
-            self._lost_iterations, self._lost_since = 0, at.env_steps
+            at.lost_iterations, at.lost_since = 0, at.env_steps
         self._history.extend(iteration.episodes)
         self._unlogged = iteration
         if self._progress.is_due:
@@ -188,23 +186,23 @@ class Run:
             return
         if self._due("evaluation", steps):
             try:
-                is_best = self._evaluate(self._evaluation_episodes)
+                is_best = self._evaluate(self._config.evaluation.episodes)
             except Abandoned:
                 self._save_last()  # with the evaluation still due
                 raise
             self._due.mark("evaluation", steps)
         # With a new best, so that at most one of them can be newer than the last checkpoint.
-        if (is_best or self._due("checkpoint", steps)) and not self._lost_iterations:
+        if (is_best or self._due("checkpoint", steps)) and not self.at.lost_iterations:
             self._due.mark("checkpoint", steps)
             self._save_last()
 
     def _lose(self) -> None:
         """Stop if nothing is learnt any more, because no gradient is finite."""
-        self._lost_iterations += 1
-        if self._lost_iterations >= _MAX_LOST_ITERATIONS:
+        self.at.lost_iterations += 1
+        if self.at.lost_iterations >= _MAX_LOST_ITERATIONS:
             raise Diverged(
-                f"no gradient was finite in {self._lost_iterations} updates in a row, from "
-                f"{self._lost_since:,} to {self.at.env_steps:,} steps; checkpoints/last is from "
+                f"no gradient was finite in {self.at.lost_iterations} updates in a row, from "
+                f"{self.at.lost_since:,} to {self.at.env_steps:,} steps; checkpoints/last is from "
                 f"before, at {self.saved_env_steps:,} steps. Lower optimizer.learning_rate or "
                 "optimizer.max_grad_norm, or set normalize_rewards=true"
             )
@@ -221,12 +219,9 @@ class Run:
         values["time/steps_per_second"] = self.at.steps_per_second
         if self._collector.restarts:
             values["environment/restarts"] = float(self._collector.restarts)
-        self._scalars(values)
+        self._tensorboard.scalars(values, self.at.env_steps)
         self._clipping.look(values)
         self._unlogged = None
-
-    def _scalars(self, values: Mapping[str, float]) -> None:
-        self._tensorboard.scalars(values, self.at.env_steps, time.time())
 
     def _look_inside(self) -> None:
         """Log diagnostics of the networks with each evaluation, from the latest trajectory.
@@ -235,10 +230,11 @@ class Run:
         steps must not have them on its curves.
         """
         is_last = self.at.env_steps >= self._total
-        trajectory = self._collector.trajectory
-        if trajectory is None or not (is_last or self._due("evaluation", self.at.env_steps)):
+        trajectory, tracking = self._collector.trajectory, self._config.tracking
+        is_due = is_last or self._due("evaluation", self.at.env_steps)
+        if trajectory is None or not (is_due and tracking.representation and tracking.tensorboard):
             return
-        look = self._telemetry.look(self._agent, trajectory)
+        look = look_at(self._agent, trajectory)
         if is_last:
             self._last_look = look
         else:
@@ -246,7 +242,7 @@ class Run:
 
     def _show(self, look: Look) -> None:
         if look.scalars:
-            self._scalars(look.scalars)
+            self._tensorboard.scalars(look.scalars, self.at.env_steps)
         for tag, picture in look.pictures.items():
             self._tensorboard.picture(tag, picture, self.at.env_steps)
 
@@ -255,9 +251,10 @@ class Run:
         at = self.at
         found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
         if not self.plays_best:  # earlier weights have their point already
-            self._scalars(found.scalars())
+            self._tensorboard.scalars(found.scalars(), self.at.env_steps)
         steps = at.best_env_steps if self.plays_best else at.env_steps
-        self._films.record(self._agent, self._tensorboard, steps)
+        if self._camera is not None:
+            self._camera.show(self._agent, self._tensorboard, steps)
         self._progress.write(
             f"{steps:>12,} steps   evaluation {describe_score(found)}   "
             + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
@@ -269,7 +266,7 @@ class Run:
     def _keep_if_best(self, found: Evaluation) -> bool:
         at = self.at
         is_best = at.best is None or found.return_mean >= at.best.return_mean
-        is_best = is_best and not self.plays_best and not self._lost_iterations
+        is_best = is_best and not self.plays_best and not self.at.lost_iterations
         if is_best:
             at.best, at.best_env_steps = found, at.env_steps
             self._archive.save_best(at)
@@ -279,15 +276,16 @@ class Run:
         self._save_last()
         self._log()
         self._show(self._last_look)
-        at, episodes = self.at, self._final_episodes
+        at, options = self.at, self._config.evaluation
         # The best checkpoint is chosen before the long evaluation, which then measures it.
-        if self._final_checkpoint == "best" and at.best is not None:
+        if options.checkpoint == "best" and at.best is not None:
             self.plays_best = self._archive.load_best()
-        self._evaluate(episodes)
+        self._evaluate(options.final_episodes)
         if self.plays_best:
             at.best = at.evaluation
         elif at.evaluation and at.best not in (None, at.evaluation):  # chosen by luck too
-            at.best = self._archive.evaluate_best(self._evaluator, episodes, at) or at.best
+            again = self._archive.evaluate_best(self._evaluator, options.final_episodes, at)
+            at.best = again or at.best
             self._keep_if_best(at.evaluation)
 
     def _write_summary(self, status: Status) -> None:
@@ -297,7 +295,10 @@ class Run:
             **self.at.summary(),
             "evaluation_checkpoint": "best" if self.plays_best else "last",
             "train_return_mean": self._history.return_mean,
-            **self._facts,
+            "seed": self._config.seed,
+            "num_threads": self._identity["threads"],
+            "parameters": self._parameters,
+            "versions": self._identity["versions"],
         }
         try:
             path = self._directory / "summary.json"
@@ -311,7 +312,7 @@ class Run:
         """Save everything that the run depends on."""
         self.at.restarts = self._collector.restarts
         tensors, collector = self._collector.state_dict()
-        tensors = {f"collector.{name}": tensor for name, tensor in tensors.items()}
+        tensors = prefixed("collector", tensors)
         state = {
             "collector": collector,
             "progression": self.at.state_dict(),
@@ -319,7 +320,6 @@ class Run:
             "history": self._history.state_dict(),
             "unlogged": self._unlogged and self._unlogged.state_dict(),
             "look": self._last_look.scalars,
-            "lost": [self._lost_iterations, self._lost_since],
             "generator": self._agent.generator.bit_generator.state,
             "tensorboard": self._tensorboard.position(),
             "total_env_steps": self._total,
@@ -342,7 +342,7 @@ class Run:
             experience.load(part_of(tensors, "experience"), state["experience"], saved.chunks)
         self._agent.generator.bit_generator.state = state["generator"]
         exact = self._collector.load_state_dict(
-            part_of(tensors, "collector"), state["collector"], seed=self._facts["seed"]
+            part_of(tensors, "collector"), state["collector"], seed=self._config.seed
         )
         self.at = Progression.from_state_dict(state["progression"])
         self._due.load_state_dict(state["due"], self.at.env_steps)
@@ -350,7 +350,6 @@ class Run:
         unlogged = state["unlogged"]
         self._unlogged = unlogged and Iteration.from_state_dict(unlogged)
         self._last_look = Look(state.get("look", {}))  # images are not saved
-        self._lost_iterations, self._lost_since = state["lost"]
         self._archive.go_back(self.at, saved)
         self._progress.update(self.at.env_steps, self._history.return_mean)
         return exact

@@ -10,35 +10,21 @@ from typing import Any
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
-from agents.agent import Agent
+from conf.checking.pretraining import frames_wanted
 from conf.checking.trust import trust_words
 from envs.vector.base import EnvironmentFailure
-from training.building.build import (
-    build_agent,
-    build_collector,
-    build_evaluator,
-    parameter_counts,
-    refuse_large_replay,
-)
+from training.building.build import build_collector, build_evaluator, parameter_counts
+from training.building.instantiation import plain
 from training.evaluation.evaluation import describe
-from training.evaluation.video import build_films
-from training.pretraining.fitting import Unfitted
-from training.pretraining.reconstruction import ReconstructionTask, is_wanted, pretrain_extractor
-from training.pretraining.stages import Interrupted, SavedPretraining
-from training.pretraining.start import Start, begun_pretraining, take_weights
-from training.process.memory import keep_freed_memory
-from training.process.threads import set_num_threads
-from training.runs.directory import begin_records, claimed
+from training.evaluation.video import build_camera
+from training.pretraining.reconstruction import Reconstruction
+from training.pretraining.stages import Pretraining
 from training.runs.header import header
-from training.runs.identity import identity
-from training.runs.progression import Intervals
+from training.runs.opening import Session, beginning
 from training.runs.refusal import Refusal
-from training.runs.resume import SavedRun, as_written, open_run
+from training.runs.resume import as_written
 from training.runs.run import Diverged, Run, Status
-from training.saving.archive import Archive
 from training.stream.episodes import InvalidExperience
-from training.tracking.telemetry import build_telemetry
-from training.tracking.tracking import Progress
 
 
 def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> float:
@@ -51,19 +37,10 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
         Refusal: the run could not start, broke, or was interrupted.
     """
     directory = Path(config.run_dir)
-    keep_freed_memory()
     with ExitStack() as stack:
         stack.callback(environments.close)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(claimed(directory))
+        with beginning(directory, stack):
             run = _build_run(config, environments, stack)
-        except (ValueError, OSError) as error:  # a damaged checkpoint is a ValueError too
-            raise Refusal(str(error), 2) from error
-        except (EnvironmentFailure, InvalidExperience, Unfitted) as error:
-            raise Refusal(str(error), 1) from error
-        except Interrupted as stop:
-            raise Refusal(stop.message(directory), 128 + stop.number) from stop
         try:
             status = run.train()
         except (InvalidExperience, EnvironmentFailure, Diverged, OSError) as error:
@@ -78,136 +55,48 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
     return run.at.evaluation.return_mean if run.at.evaluation else math.nan
 
 
-def _build_run(
-    config: DictConfig,
-    environments: VectorEnv[Any, Any, Any],
-    stack: ExitStack,
-) -> Run:
+def _build_run(config: DictConfig, environments: VectorEnv[Any, Any, Any], stack: ExitStack) -> Run:
     """Build everything; `stack` closes it on exit."""
-    directory = Path(config.run_dir)
     evaluator = build_evaluator(config)
-    stack.callback(evaluator.close)
-    films = build_films(config)
-    stack.callback(films.close)
-    with as_written(directory):
-        saved, begun = _earlier(config, directory)
-    agent = build_session_agent(config, environments, saved or begun)
-    own = identity(config, environments)
-    start = Start()
-    if saved is not None:
-        saved.refuse(own)
-    else:
-        if begun is not None:
-            begun.refuse(directory, own)
-        start = take_weights(config, agent)
+    stack.callback(evaluator.environments.close)
+    camera = None
+    if config.evaluation.video:
+        deterministic = config.evaluation.deterministic
+        camera = build_camera(
+            config, seed=config.seed, deterministic=deterministic, key="evaluation.video=true"
+        )
+        stack.callback(camera.environments.close)
+    session = Session(config, environments)
     task = None
-    if saved is None and is_wanted(config):
-        task = ReconstructionTask(config, agent)
+    if not session.is_under_way and frames_wanted(plain(config)) is not None:
+        task = Reconstruction(config, session.agent)
         task.check(environments)
     collector = build_collector(config, environments)
-    parameters = parameter_counts(agent.parts())
-    earlier = saved or begun
-    state = None if earlier is None else earlier.state
-    with as_written(directory):
-        tensorboard = begin_records(config, directory, state, own["versions"])
-    stack.callback(tensorboard.close)
-    print(header(config, agent, parameters), *start.notices, sep="\n", flush=True)
+    parameters = parameter_counts(session.agent.parts())
+    session.open_records(header(config, session.agent, parameters), stack)
+    pretraining_env_steps = session.start.env_steps
     if task is not None:
-        start.env_steps += pretrain_extractor(
-            task, config, directory, tensorboard=tensorboard, identity=own, saved=begun
-        )
+        pretrained = Pretraining(task, session).run()
+        task.give(pretrained.tensors)
+        print(f"pre-trained on {pretrained}", flush=True)
+        pretraining_env_steps += pretrained.env_steps
     run = Run(
-        agent=agent,
-        collector=collector,
-        evaluator=evaluator,
-        films=films,
-        telemetry=build_telemetry(config),
-        directory=directory,
-        archive=Archive(directory, agent, keep_last=config.checkpoint.keep_last),
-        tensorboard=tensorboard,
-        progress=Progress(config.total_env_steps, show=config.tracking.progress),
-        total_env_steps=config.total_env_steps,
-        intervals=_intervals(config),
-        evaluation_episodes=config.evaluation.episodes,
-        final_episodes=config.evaluation.final_episodes,
-        final_checkpoint=config.evaluation.checkpoint,
-        identity=own,
-        facts={
-            "seed": config.seed,
-            "num_threads": own["threads"],
-            "parameters": parameters,
-            "versions": own["versions"],
-        },
-    )
-    run.at.pretraining_env_steps = start.env_steps
-    if saved is not None:
-        with as_written(directory):
-            exact = run.restore(saved.checkpoint)
-            print(*saved.notices(config, agent, exact), sep="\n", flush=True)
-    return run
-
-
-def _earlier(
-    config: DictConfig, directory: Path
-) -> tuple[SavedRun | None, SavedPretraining | None]:
-    """Read what a run resumes from: its training, its pre-training, or nothing.
-
-    Raises:
-        ValueError: a new run would overwrite another, or no checkpoint is intact.
-    """
-    saved = _saved(config, directory)
-    begun = None if saved is not None else begun_pretraining(config, directory)
-    if config.resume is not None and saved is None and begun is None:
-        print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
-    if config.resume is None and any(directory.glob("*/*/manifest*.json")):
-        # Checked before, but another process may have trained here in between.
-        raise ValueError(f"run_dir: {directory} holds a run already; choose another")
-    return saved, begun
-
-
-def _intervals(config: DictConfig) -> Intervals:
-    return Intervals(
-        evaluation=config.evaluation.interval,
-        checkpoint=config.checkpoint.interval,
-        tracking=config.tracking.interval,
-    )
-
-
-def build_session_agent(
-    config: DictConfig,
-    environments: VectorEnv[Any, Any, Any],
-    saved: SavedRun | SavedPretraining | None,
-) -> Agent:
-    """Build the agent of a session, and set the process's number of threads."""
-    agent = build_agent(
         config,
-        environments.single_observation_space,
-        environments.single_action_space,
-        num_envs=config.env.num_envs,
+        session.agent,
+        collector,
+        evaluator,
+        camera,
+        session.tensorboard,
+        identity=session.identity,
+        parameters=parameters,
     )
-    refuse_large_replay(agent, environments.single_observation_space)
-    # A resumed run keeps its number of threads: sums in another order differ.
-    set_num_threads(config.num_threads if saved is None else saved.threads, agent)
-    return agent
-
-
-def _saved(config: DictConfig, directory: Path) -> SavedRun | None:
-    """Read the checkpoint to resume from; None for a run that starts, or starts again.
-
-    Raises:
-        DamagedCheckpoint: no checkpoint is intact.
-    """
-    checkpoints = directory / "checkpoints" / "last"
-    if config.resume is None:
-        return None
-    if not any(checkpoints.glob("manifest*.json")):
-        if any(directory.glob("checkpoints/best/manifest*.json")):
-            raise ValueError(
-                f"resume={directory}: checkpoints/last is missing; a new run can start from "
-                f"init_from={directory}/checkpoints/best"
-            )
-        return None
-    return open_run(directory)
+    run.at.pretraining_env_steps = pretraining_env_steps
+    if session.saved is not None and session.is_under_way:
+        with as_written(session.directory):
+            exact = run.restore(session.saved.checkpoint)
+            notices = session.saved.notices(config, session.agent, exact)
+            print(*notices, sep="\n", flush=True)
+    return run
 
 
 def _report(run: Run, status: Status, directory: Path, trust: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from training.evaluation.evaluation import Evaluation, Evaluator
 from training.runs.progression import Progression
 from training.saving.checkpoint import (
     Checkpoint,
-    DamagedCheckpoint,
     load_checkpoint,
     part_of,
+    prefixed,
     roll_back,
     save_checkpoint,
 )
-from training.saving.files import Entry
+from training.saving.files import DamagedCheckpoint, Entry
 
 _KEPT_BEST = 2
 """Best checkpoints to keep: the run may be resumed from before the newest one."""
@@ -59,33 +60,26 @@ class Archive:
         experience = self._agent.experience()
         if experience is not None:
             kept, numbers = experience.state_dict()
-            tensors = {**tensors, **_named("experience", kept)}
+            tensors = {**tensors, **prefixed("experience", kept)}
             state = {**state, "experience": numbers}
-        try:
-            self._chunks = self._save(
-                self._last,
-                at,
-                tensors=tensors,
-                state=state,
-                keep=self._keep_last,
-                chunks={} if experience is None else experience.chunks(),
-                known=self._chunks,
-            )
-        except OSError as error:
-            if must_succeed:
-                raise
-            warnings.warn(f"{error}; training goes on", RuntimeWarning, stacklevel=2)
-        else:
-            self.env_steps = at.env_steps
+        chunks = self._save(
+            self._last,
+            at,
+            tensors=tensors,
+            state=state,
+            keep=self._keep_last,
+            must_succeed=must_succeed,
+            chunks={} if experience is None else experience.chunks(),
+            known=self._chunks,
+        )
+        if chunks is not None:
+            self._chunks, self.env_steps = chunks, at.env_steps
 
     def save_best(self, at: Progression) -> None:
         """Save the weights of the best evaluation so far."""
         assert at.best is not None
-        state = {"evaluation": at.best.state_dict()}
-        try:
-            self._save(self._best, at, tensors={}, state=state, keep=_KEPT_BEST)
-        except OSError as error:
-            warnings.warn(f"{error}; training goes on", RuntimeWarning, stacklevel=2)
+        state = {"evaluation": asdict(at.best)}
+        self._save(self._best, at, tensors={}, state=state, keep=_KEPT_BEST, must_succeed=False)
 
     def _save(
         self,
@@ -95,16 +89,24 @@ class Archive:
         tensors: Mapping[str, Tensor],
         state: Mapping[str, Any],
         keep: int,
+        must_succeed: bool,
         **chunks: Any,
-    ) -> Mapping[str, Entry]:
-        return save_checkpoint(
-            directory,
-            tensors={**_named("agent", self._agent.state_dict()), **tensors},
-            state={"env_steps": at.env_steps, "updates": at.updates, **state},
-            step=at.env_steps,
-            keep=keep,
-            **chunks,
-        )
+    ) -> Mapping[str, Entry] | None:
+        """Save a checkpoint; None if it cost a warning instead."""
+        try:
+            return save_checkpoint(
+                directory,
+                tensors={**prefixed("agent", self._agent.state_dict()), **tensors},
+                state={"env_steps": at.env_steps, "updates": at.updates, **state},
+                step=at.env_steps,
+                keep=keep,
+                **chunks,
+            )
+        except OSError as error:
+            if must_succeed:
+                raise
+            warnings.warn(f"{error}; training goes on", RuntimeWarning, stacklevel=3)
+            return None
 
     def load_best(self) -> bool:
         """Load the best weights into the agent; False if they cannot be read."""
@@ -138,10 +140,5 @@ class Archive:
         except DamagedCheckpoint:
             at.best = None
             return
-        at.best = Evaluation.from_state_dict(state["evaluation"])
+        at.best = Evaluation.from_dict(state["evaluation"])
         at.best_env_steps = state["env_steps"]
-
-
-def _named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Prefix tensor names with their part's name; `part_of` removes it."""
-    return {f"{part}.{name}": tensor for name, tensor in tensors.items()}

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -24,11 +24,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from training.saving.files import (
+    FORMAT,
     MANIFEST,
     DamagedCheckpoint,
     Entry,
     files_of,
-    manifest_of,
     manifests,
     older_manifests,
     older_name,
@@ -101,18 +101,6 @@ def file_of(name: str) -> str:
     return file
 
 
-def still_there(
-    directory: Path, chunks: Mapping[str, Chunk], known: Mapping[str, Entry]
-) -> dict[str, Entry]:
-    """Return the known files that hold one of these chunks, judged by size."""
-    found = {}
-    for name in chunks.keys() & known.keys():
-        with suppress(OSError):
-            if (directory / known[name]["file"]).stat().st_size == known[name]["bytes"]:
-                found[name] = known[name]
-    return found
-
-
 def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
     """Encode tensors by name."""
     # copies, because parameters are views of one vector and shared modules appear twice
@@ -128,18 +116,6 @@ def bytes_of(chunk: Chunk) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in chunk().values())
 
 
-__all__ = [
-    "MANIFEST",
-    "Checkpoint",
-    "DamagedCheckpoint",
-    "load_checkpoint",
-    "open_checkpoint",
-    "part_of",
-    "roll_back",
-    "save_checkpoint",
-]
-
-Read = TypeVar("Read")
 _DAMAGE = (
     OSError,
     ValueError,
@@ -194,21 +170,37 @@ def save_checkpoint(
         f"state-{step}.json": json.dumps(state).encode(),
     }
     chunks = chunks or {}
-    there = still_there(directory, chunks, known or {})
-    missing = {name: (file_of(name), chunks[name]) for name in chunks if name not in there}
+    known = known or {}
+    there = {name: known[name] for name in chunks if _is_there(directory, known.get(name))}
+    missing = {name: file_of(name) for name in chunks if name not in there}
     kept = older_manifests(directory, before=step)[: keep - 1]
-    new = _NewFiles(directory)
+    written: list[Path] = []
+
+    def write_new(name: str, data: bytes) -> dict[str, Any]:
+        """Write a file under a free name, wait until it is on disk, and describe it."""
+        written.append(_free_path(directory / name))
+        write(written[-1], data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        return {"file": written[-1].name, "bytes": len(data), "sha256": sha256}
+
     try:
-        # One chunk at a time: together they may not fit into memory.
-        there |= {name: new.write(file, to_safetensors(c())) for name, (file, c) in missing.items()}
-        files = dict(map(_named, (new.write(name, data) for name, data in own.items())))
+        for name, file in missing.items():  # one at a time: together they may not fit into memory
+            there[name] = write_new(file, to_safetensors(chunks[name]()))
+        entries = [write_new(name, data) for name, data in own.items()]
         for older, data in kept:
             replace(directory / older_name(older), data, wait=False)  # the newest does not need it
-        manifest = manifest_of(step, files, {name: there[name] for name in chunks})
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "step": step,
+            "files": {e.pop("file"): e for e in entries},
+        }
+        if chunks:
+            manifest["chunks"] = {name: there[name] for name in chunks}
         replace(directory / MANIFEST, sealed(manifest))
     except OSError as error:
-        new.remove()
-        size = sum(map(len, own.values())) + sum(bytes_of(chunk) for _, chunk in missing.values())
+        for path in written:
+            path.unlink(missing_ok=True)
+        size = sum(map(len, own.values())) + sum(bytes_of(chunks[name]) for name in missing)
         raise OSError(
             error.errno, f"checkpoint of {size:,} bytes not saved: {error.strerror}", str(directory)
         ) from error
@@ -217,29 +209,21 @@ def save_checkpoint(
     return dict(manifest.get("chunks", {}))
 
 
-def _named(entry: Entry) -> tuple[str, Entry]:
-    """Split an entry into file name and the rest."""
-    return entry["file"], {key: value for key, value in entry.items() if key != "file"}
+def _is_there(directory: Path, entry: Entry | None) -> bool:
+    """Tell whether a known file still stands, judged by its size."""
+    if entry is None:
+        return False
+    with suppress(OSError):
+        return bool((directory / entry["file"]).stat().st_size == entry["bytes"])
+    return False
 
 
-class _NewFiles:
-    """Files of a checkpoint that is being written, under new names."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._names: list[str] = []
-
-    def write(self, name: str, data: bytes) -> Entry:
-        """Write a file, wait until it is on disk, and describe it."""
-        free = _free_name(self._directory, name)
-        self._names.append(free)
-        write(self._directory / free, data)
-        return {"file": free, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-    def remove(self) -> None:
-        """Remove all of them."""
-        for name in self._names:
-            (self._directory / name).unlink(missing_ok=True)
+def _free_path(path: Path) -> Path:
+    """Return `path`, or a variant of it that no file has yet."""
+    candidate, attempt = path, 1
+    while os.path.lexists(candidate):
+        candidate, attempt = path.with_stem(f"{path.stem}-{attempt}"), attempt + 1
+    return candidate
 
 
 def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -250,7 +234,8 @@ def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]
     Raises:
         DamagedCheckpoint: none is whole.
     """
-    return _newest_whole(directory, _load)
+    found = _newest_whole(directory, with_chunks=False)
+    return found.tensors, found.state
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
@@ -261,22 +246,15 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     Raises:
         DamagedCheckpoint: none is whole.
     """
-
-    def read(path: Path) -> Checkpoint:
-        tensors, state = _load(path)
-        chunks = SavedChunks(path.parent, read_manifest(path).get("chunks", {}))
-        chunks.verify()
-        return Checkpoint(tensors, state, chunks)
-
-    return _newest_whole(directory, read)
+    return _newest_whole(directory, with_chunks=True)
 
 
-def _newest_whole(directory: Path, read: Callable[[Path], Read]) -> Read:
+def _newest_whole(directory: Path, *, with_chunks: bool) -> Checkpoint:
     """Read checkpoints, newest first, until one is intact."""
     damage: list[DamagedCheckpoint] = []
     for path in manifests(directory):
         try:
-            found = _guarded(read, path)
+            found = _read(path, with_chunks=with_chunks)
         except DamagedCheckpoint as error:
             damage.append(error)
             continue
@@ -291,10 +269,16 @@ def _newest_whole(directory: Path, read: Callable[[Path], Read]) -> Read:
     raise DamagedCheckpoint(f"{damage[0]}{rest}") from damage[0]
 
 
-def _guarded(read: Callable[[Path], Read], path: Path) -> Read:
-    """Read the checkpoint of a manifest; any error means damage."""
+def _read(path: Path, *, with_chunks: bool) -> Checkpoint:
+    """Read and verify what a manifest lists; any error means damage."""
     try:
-        return read(path)
+        manifest = read_manifest(path)
+        tensors, state = (
+            _verified(path.parent, manifest["files"], k) for k in ("tensors", "state")
+        )
+        chunks = SavedChunks(path.parent, manifest.get("chunks", {}) if with_chunks else {})
+        chunks.verify()
+        return Checkpoint(safetensors.torch.load(tensors), json.loads(state), chunks)
     except DamagedCheckpoint:
         raise
     except FileNotFoundError as error:
@@ -304,17 +288,15 @@ def _guarded(read: Callable[[Path], Read], path: Path) -> Read:
         raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
 
 
-def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what the manifest lists, except chunks."""
-    files = read_manifest(path)["files"]
-    tensors, state = (_verified(path.parent, files, kind) for kind in ("tensors", "state"))
-    return safetensors.torch.load(tensors), json.loads(state)
-
-
 def _verified(directory: Path, files: Mapping[str, Entry], kind: str) -> bytes:
     """Read the one file of a kind that the manifest lists, only inside `directory`."""
     (name,) = (name for name in files if re.fullmatch(rf"{kind}-[\w-]+\.\w+", name))
     return read_verified(directory / name, files[name])
+
+
+def prefixed(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Prefix tensor names with their part's name; `part_of` removes it."""
+    return {f"{part}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def part_of(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
@@ -340,12 +322,3 @@ def _prune(directory: Path, newest: Mapping[str, Any], older: Sequence[Mapping[s
     for path in directory.iterdir():
         if path.name not in kept:
             path.unlink()
-
-
-def _free_name(directory: Path, name: str) -> str:
-    """Return `name`, or a variant of it that no file has yet."""
-    stem, suffix = os.path.splitext(name)
-    candidate, attempt = name, 1
-    while os.path.lexists(directory / candidate):
-        candidate, attempt = f"{stem}-{attempt}{suffix}", attempt + 1
-    return candidate

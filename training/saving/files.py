@@ -55,7 +55,7 @@ def sync_directory(directory: Path) -> None:
 
 
 MANIFEST = "manifest.json"
-_FORMAT = 2
+FORMAT = 2
 _OLDER = re.compile(r"manifest-(\d+)\.json")
 _BLOCK = 1 << 20
 
@@ -65,14 +65,6 @@ Entry = Mapping[str, Any]
 
 class DamagedCheckpoint(ValueError):
     """A checkpoint is missing, incomplete, or not what was written."""
-
-
-def manifest_of(
-    step: int, files: Mapping[str, Entry], chunks: Mapping[str, Entry]
-) -> dict[str, Any]:
-    """Build a manifest; without chunks it has no such key."""
-    manifest = {"format": _FORMAT, "step": step, "files": dict(files)}
-    return {**manifest, "chunks": dict(chunks)} if chunks else manifest
 
 
 def older_name(manifest: Mapping[str, Any]) -> str:
@@ -96,9 +88,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     content = {key: value for key, value in manifest.items() if key != "sha256"}
     if sealed(content) != data:
         raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one it names")
-    if manifest["format"] != _FORMAT:
+    if manifest["format"] != FORMAT:
         raise DamagedCheckpoint(
-            f"{path} has format {manifest['format']}, this version reads format {_FORMAT}"
+            f"{path} has format {manifest['format']}, this version reads format {FORMAT}"
         )
     if type(manifest["step"]) is not int:  # it becomes part of names
         raise DamagedCheckpoint(f"{path} is damaged: its step is {manifest['step']!r}")

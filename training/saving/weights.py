@@ -1,7 +1,6 @@
 """Initial weights from a run, from behaviour cloning, or from a file."""
 
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,8 +22,6 @@ from training.saving.checkpoint import load_checkpoint, part_of
 
 _PLACES = ("checkpoints/last", "pretraining/weights", "weights", "")
 """Where a directory may have its checkpoint: a run, a pre-training, a checkpoint itself."""
-_PICKLED = b"\x80"
-"""The first byte of a pickle, torch's file format before archives."""
 
 
 def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
@@ -45,12 +42,9 @@ def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
             f"{key}={source}: nothing is there; expected a run, a checkpoint or a .safetensors file"
         )
     try:
-        is_of_torch = zipfile.is_zipfile(source) or _starts_with(source, _PICKLED)
-        return _read_torch(key, source) if is_of_torch else safetensors.torch.load_file(source)
+        return safetensors.torch.load_file(source)
     except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"{key}={source}: cannot be read as a run or a safetensors file: {error}"
-        ) from error
+        return _read_torch(key, source, f"no safetensors file ({error})")
 
 
 def frames_behind(source: Path) -> int:
@@ -71,18 +65,14 @@ def _read_directory(key: str, source: Path) -> tuple[dict[str, Tensor], dict[str
     raise ValueError(f"{key}={source}: neither a run nor a checkpoint is there")
 
 
-def _starts_with(path: Path, beginning: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(beginning)) == beginning
-
-
-def _read_torch(key: str, source: Path) -> dict[str, Tensor]:
+def _read_torch(key: str, source: Path, otherwise: str) -> dict[str, Tensor]:
     try:
         return dict(_tensors(torch.load(source, map_location="cpu", weights_only=True)))
     except Exception as error:  # any error of the restricted loader
         raise ValueError(
-            f"{key}={source}: not loaded, as it holds more than tensors (or is damaged), and "
-            "reading that would run code from it; save the state_dict() alone, best as safetensors"
+            f"{key}={source}: not loaded, as it is {otherwise} and holds more than tensors (or is "
+            "damaged), and reading that would run code from it; save the state_dict() alone, best "
+            "as safetensors"
         ) from error
 
 
@@ -107,26 +97,25 @@ _LISTED = 6
 """How many names a report lists."""
 
 
-def load_weights(config: DictConfig, agent: Agent) -> tuple[list[str], int]:
+def load_weights(config: DictConfig, agent: Agent) -> dict[str, Path]:
     """Load into an agent's extractors the weights that the configuration names.
 
     Actor and critic get the same weights if their extractors are built alike.
 
     Returns:
-        A line for each key that names weights, and the environment steps of their pre-training.
+        A line for each key that names weights, with their source.
 
     Raises:
         ValueError: in one line, why weights cannot be loaded.
     """
-    lines, sources = [], set()
+    lines: dict[str, Path] = {}
     for key, source, modules in _wanted(config, agent):
         found = read_tensors(f"{key}.weights", source)
         if key == "extractor":
             _take_normalization(agent, found, source)
         reports = [load_into(key, module, found, source) for module in modules]
-        lines.append(reports[0])
-        sources.add(source.resolve())
-    return lines, sum(map(frames_behind, sources))
+        lines[reports[0]] = source
+    return lines
 
 
 def _take_normalization(agent: Any, found: Mapping[str, Tensor], source: Path) -> None:
@@ -173,15 +162,28 @@ def load_into(key: str, module: nn.Module, found: Mapping[str, Tensor], source: 
             f"extractor's, such as {next(iter(own))}"
         )
     common = {name: found[prefix + name] for name in own if prefix + name in found}
-    for name, tensor in common.items():
-        if tensor.shape != own[name].shape:
-            raise ValueError(
-                f"{key}.weights={source}: {prefix}{name} has shape {tuple(tensor.shape)} there and "
-                f"{tuple(own[name].shape)} here; choose the extractor that the weights are of"
-            )
-    module.load_state_dict(common, strict=False)
+    _load_matching(f"{key}.weights={source}: {prefix}", module, common)
     rest = _listed([name for name in own if name not in common])
     return f"{key}: {len(common)} of {len(own)} tensors from {source}{rest}"
+
+
+def _load_matching(where: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load some of a module's tensors.
+
+    Args:
+        where: they come from, for messages.
+
+    Raises:
+        ValueError: one has another shape; none is loaded.
+    """
+    own = module.state_dict()
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise ValueError(
+                f"{where}{name} has shape {tuple(tensor.shape)} there and "
+                f"{tuple(own[name].shape)} here; choose the network that the weights are of"
+            )
+    module.load_state_dict(tensors, strict=False)
 
 
 def _prefix(
@@ -276,13 +278,7 @@ def warm_start(agent: Agent, source: Path) -> str:
             f"init_from={source}: none of its {len(found)} tensors has a name of this agent's, "
             f"such as {next(iter(own))}"
         )
-    for name, tensor in common.items():
-        if tensor.shape != own[name].shape:
-            raise ValueError(
-                f"init_from={source}: {name} has shape {tuple(tensor.shape)} there and "
-                f"{tuple(own[name].shape)} here; choose the network that the weights are of"
-            )
-    agent.load_state_dict(common, strict=False)
+    _load_matching(f"init_from={source}: ", agent, common)
     missing = sorted({_part(name) for name in own.keys() - common.keys()})
     rest = f"; as drawn: {', '.join(missing)}" if missing else ""
     return f"started from {source}: {len(common)} of {len(own)} tensors{rest}"

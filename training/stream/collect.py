@@ -95,6 +95,7 @@ class Collector:
         episodes: episodes that the latest trajectory finished.
         seconds: of the latest trajectory, by phase (`environment`, `acting`).
         trajectory: the latest; None before the first.
+        counter: of the running episodes.
         should_abandon: called before every step; True abandons the trajectory.
     """
 
@@ -129,7 +130,7 @@ class Collector:
         self._storage.open(first, is_first=True)
         self._ended = np.zeros(num_envs, dtype=bool)  # episodes of the stream
         self._is_over = self._ended  # those of the environments
-        self._counter = EpisodeCounter(environments)
+        self.counter = EpisodeCounter(environments)
         self._state: Array | None = None
         self._is_between = True  # and not in the middle of a trajectory
 
@@ -148,7 +149,7 @@ class Collector:
             InvalidExperience: a reward or observation was not finite.
             Abandoned: `should_abandon` returned True.
         """
-        storage, counter, clock = self._storage, self._counter, time.perf_counter
+        storage, counter, clock = self._storage, self.counter, time.perf_counter
         act, to_environment = agent.act, agent.policy_head.to_environment
         step_environments, should_abandon = self.environments.step, self.should_abandon
         self._is_between = False
@@ -212,7 +213,7 @@ class Collector:
 
         The episodes end one step earlier, at their last observation: truncated, not terminated.
         """
-        self._counter.forget(restarted)
+        self.counter.forget(restarted)
         if self._lives is not None:
             self._lives.forget(restarted)
         if step > 0:
@@ -237,7 +238,7 @@ class Collector:
             "ended": self._ended.tolist(),
             "over": self._is_over.tolist(),
             "lives": None if self._lives is None else self._lives.state_dict(),
-            "episodes": self._counter.state_dict(),
+            "episodes": self.counter.state_dict(),
             "environments": snapshots,
         }
 
@@ -271,8 +272,8 @@ class Collector:
         if self._lives is not None:
             self._lives.load_state_dict(state["lives"])
             self._lives.forget(~exact)
-        self._counter.load_state_dict(state["episodes"])
-        self._counter.forget(~exact)
+        self.counter.load_state_dict(state["episodes"])
+        self.counter.forget(~exact)
         self._state = array_of(tensors["memory"]).copy() if "memory" in tensors else None
         return [bool(is_exact) for is_exact in exact]
 

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from agents.agent import Agent
@@ -79,14 +78,12 @@ class Activations:
     """Mean absolute activation of each unit, over batches; a feature map is one unit."""
 
     def __init__(self) -> None:
-        self._sums: list[Tensor] = []
-        self._counts: list[int] = []
-        self._next = 0
+        self._batches: list[list[tuple[Tensor, int]]] = []
 
     @contextmanager
     def watching(self, module: nn.Module) -> Iterator[None]:
-        """Add up the outputs of a module's activation layers during one call."""
-        self._next = 0
+        """Add the outputs of a module's activation layers during one call."""
+        self._batches.append([])
         hooks = [layer.register_forward_hook(self._add) for layer in _activations_of(module)]
         try:
             yield
@@ -98,19 +95,14 @@ class Activations:
         units = 1 if output.dim() > 3 else output.dim() - 1  # [N, C, H, W], or [N, ..., F]
         others = [axis for axis in range(output.dim()) if axis != units]
         sizes = output.detach().abs().float().sum(others)
-        count = output.numel() // output.shape[units]
-        # A layer that is called twice counts as two layers.
-        if self._next == len(self._sums):
-            self._sums.append(sizes)
-            self._counts.append(count)
-        else:
-            self._sums[self._next] += sizes
-            self._counts[self._next] += count
-        self._next += 1
+        self._batches[-1].append((sizes, output.numel() // output.shape[units]))
 
     def means(self) -> list[Float[Tensor, " K"]]:
-        """Return the mean absolute activation of each unit, layer by layer."""
-        return [sizes / count for sizes, count in zip(self._sums, self._counts, strict=True)]
+        """Return each layer's means, in the order of calls: one that is called twice has two."""
+        return [
+            torch.stack([sizes for sizes, _ in layer]).sum(0) / sum(count for _, count in layer)
+            for layer in zip(*self._batches, strict=True)
+        ]
 
 
 def _activations_of(module: nn.Module) -> list[nn.Module]:
@@ -144,38 +136,21 @@ class Look:
     pictures: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
 
-class Representation:
-    """Measures an agent's networks, and shows their reconstructions.
+def look_at(agent: Agent, trajectory: Trajectory) -> Look:
+    """Measure an agent's networks on the trajectory that it learnt from last.
 
     A failure must not end training: it is reported as a warning.
     """
-
-    def look(self, agent: Agent, trajectory: Trajectory) -> Look:
-        """Measure the agent on the trajectory that it learnt from last."""
-        try:
-            return look_at(agent, trajectory)
-        except Exception as error:  # the user's networks and losses may raise anything
-            message = f"networks not measured: {one_line(error)}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-            return Look()
-
-
-class NoRepresentation:
-    """Measures nothing."""
-
-    def look(self, agent: Agent, trajectory: Trajectory) -> Look:
-        """Return nothing."""
+    try:
+        return measure(agent, trajectory)
+    except Exception as error:  # the user's networks and losses may raise anything
+        message = f"networks not measured: {one_line(error)}"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
         return Look()
 
 
-def build_telemetry(config: DictConfig) -> Representation | NoRepresentation:
-    """Build the diagnostics of `tracking.representation`; none without TensorBoard."""
-    is_wanted = config.tracking.representation and config.tracking.tensorboard
-    return Representation() if is_wanted else NoRepresentation()
-
-
 @torch.no_grad()
-def look_at(agent: Agent, trajectory: Trajectory) -> Look:
+def measure(agent: Agent, trajectory: Trajectory) -> Look:
     """Measure every backbone of an agent and every part's weights."""
     scalars = {
         f"weight_norm/{part}": torch.stack([each.norm() for each in parameters]).norm()

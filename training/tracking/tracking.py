@@ -13,70 +13,14 @@ from typing import Any, Literal
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboard.plugins.hparams import metadata as hparams_metadata
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
-from tensorboard.plugins.text import metadata as text_metadata
-from tensorboard.util.tensor_util import make_tensor_proto
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
 from tqdm import tqdm
 
 from conf.composing.choices import Choice
 from networks.mirror import Array
 from training.evaluation.film import Film
 from training.tracking.event_files import EventFile, Position, position
-
-
-def text_value(tag: str, markdown: str) -> Any:
-    """Encode a text, shown as Markdown."""
-    return Summary.Value(
-        tag=tag,
-        metadata=text_metadata.create_summary_metadata(display_name=None, description=None),
-        tensor=make_tensor_proto(markdown.encode()),
-    )
-
-
-def image_value(tag: str, encoded: bytes, width: int, height: int, description: str) -> Any:
-    """Encode an image; browsers play an animated GIF."""
-    return Summary.Value(
-        tag=tag,
-        metadata=SummaryMetadata(summary_description=description),
-        image=Summary.Image(encoded_image_string=encoded, width=width, height=height, colorspace=3),
-    )
-
-
-def picture_value(tag: str, pixels: Array) -> Any:
-    """Encode a still image of `uint8 [H, W, 3]`."""
-    encoded = BytesIO()
-    Image.fromarray(pixels).save(encoded, "PNG")
-    height, width, _ = pixels.shape
-    return image_value(tag, encoded.getvalue(), width, height, "")
-
-
-def hparams_value(hyperparameters: Mapping[str, Choice], start: float) -> Any:
-    """Encode one row of the HParams tab.
-
-    No experiment is declared: with several runs TensorBoard would use the columns of the first.
-    Without it, TensorBoard finds the columns of all, which of them differ, and the metrics.
-
-    Args:
-        start: time in seconds since 1970.
-    """
-    session = SessionStartInfo(start_time_secs=start)
-    for key, value in hyperparameters.items():
-        cell = session.hparams[key]
-        if isinstance(value, bool):
-            cell.bool_value = value
-        elif isinstance(value, int | float):
-            cell.number_value = value
-        else:
-            cell.string_value = "null" if value is None else value
-    return Summary.Value(
-        tag=hparams_metadata.SESSION_START_INFO_TAG,
-        metadata=hparams_metadata.create_summary_metadata(
-            HParamsPluginData(session_start_info=session)
-        ),
-        tensor=hparams_metadata.NULL_TENSOR,
-    )
-
 
 _LEAST_LEFT = 1e-4
 """Share of the gradient that clipping must leave, or Adam's eps dominates the denominator: at 3e-5
@@ -91,47 +35,65 @@ class TensorBoard:
     nothing more is written.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Open an event file in `directory`, beside those of earlier sessions."""
+    def __init__(self, directory: Path | None) -> None:
+        """Open an event file beside those of earlier sessions; None: write nothing."""
         self._directory = directory
         self._file: EventFile | None = None
-        try:
-            self._file = EventFile(directory)
-        except OSError as error:
-            self._give_up(error)
+        if directory is not None:
+            try:
+                self._file = EventFile(directory)
+            except OSError as error:
+                self._give_up(error)
 
-    def scalars(self, values: Mapping[str, float], env_steps: int, wall_time: float) -> None:
+    def scalars(self, values: Mapping[str, float], env_steps: int) -> None:
         """Log one value per tag, all in one record."""
         points = [
             Summary.Value(tag=tag, simple_value=value)
             for tag, value in values.items()
             if not math.isnan(value)
         ]
-        self._add(points, env_steps, wall_time)
+        self._add(points, env_steps)
 
-    def text(self, tag: str, markdown: str, env_steps: int, wall_time: float) -> None:
+    def text(self, tag: str, markdown: str, env_steps: int) -> None:
         """Log a text, shown as Markdown."""
-        self._add([text_value(tag, markdown)], env_steps, wall_time)
+        self._add(text_pb(tag, markdown).value, env_steps)
 
-    def film(self, tag: str, film: Film, env_steps: int, wall_time: float) -> None:
-        """Log an animated GIF; it plays in the Images tab."""
-        image = image_value(tag, film.data, film.width, film.height, str(film))
-        self._add([image], env_steps, wall_time)
+    def film(self, tag: str, film: Film, env_steps: int) -> None:
+        """Log an animated GIF; browsers play it in the Images tab."""
+        self._add_image(tag, film.data, (film.width, film.height), str(film), env_steps)
 
     def picture(self, tag: str, pixels: Array, step: int) -> None:
         """Log an image, `uint8 [H, W, 3]`."""
-        self._add([picture_value(tag, pixels)], step, time.time())
+        encoded = BytesIO()
+        Image.fromarray(pixels).save(encoded, "PNG")
+        height, width, _ = pixels.shape
+        self._add_image(tag, encoded.getvalue(), (width, height), "", step)
 
-    def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
-        """Log the configuration: the run's row in the HParams tab."""
-        self._add([hparams_value(values, wall_time)], 0, wall_time)
+    def _add_image(
+        self, tag: str, data: bytes, size: tuple[int, int], description: str, step: int
+    ) -> None:
+        width, height = size
+        image = Summary.Image(encoded_image_string=data, width=width, height=height, colorspace=3)
+        metadata = SummaryMetadata(summary_description=description)
+        self._add([Summary.Value(tag=tag, metadata=metadata, image=image)], step)
+
+    def hyperparameters(self, values: Mapping[str, Choice]) -> None:
+        """Log the configuration: the run's row in the HParams tab.
+
+        No experiment is declared: with several runs TensorBoard would use the columns of the first.
+        Without it, TensorBoard finds the columns of all, which of them differ, and the metrics.
+        """
+        cells = {key: "null" if value is None else value for key, value in values.items()}
+        self._add(hparams_pb(cells, trial_id=str(self._directory)).value, 0)
 
     def position(self) -> Position | None:
         """Flush everything to disk, and return the size of every event file of the run.
 
         Store it in a checkpoint: `rewind` goes back to it. After a failure the sizes are
-        those on disk. None if they cannot be read.
+        those on disk. None if they cannot be read, or nothing is written.
         """
+        if self._directory is None:
+            return None
         self._guarded("synchronize")
         try:
             return position(self._directory)
@@ -143,9 +105,9 @@ class TensorBoard:
         self._guarded("close")
         self._file = None
 
-    def _add(self, values: Sequence[Any], env_steps: int, wall_time: float) -> None:
+    def _add(self, values: Sequence[Any], env_steps: int) -> None:
         summary = Summary(value=values)
-        self._guarded("add", Event(wall_time=wall_time, step=env_steps, summary=summary))
+        self._guarded("add", Event(wall_time=time.time(), step=env_steps, summary=summary))
 
     def _guarded(self, method: str, *arguments: object) -> None:
         if self._file is None:
@@ -186,32 +148,6 @@ class ClippingWatch:
                 RuntimeWarning,
                 stacklevel=2,
             )
-
-
-class NoTensorBoard:
-    """Writes nothing."""
-
-    def scalars(self, values: Mapping[str, float], env_steps: int, wall_time: float) -> None:
-        """Ignore the values."""
-
-    def text(self, tag: str, markdown: str, env_steps: int, wall_time: float) -> None:
-        """Ignore the text."""
-
-    def film(self, tag: str, film: Film, env_steps: int, wall_time: float) -> None:
-        """Ignore the GIF."""
-
-    def picture(self, tag: str, pixels: Array, step: int) -> None:
-        """Ignore the image."""
-
-    def hyperparameters(self, values: Mapping[str, Choice], wall_time: float) -> None:
-        """Ignore the values."""
-
-    def position(self) -> Position | None:
-        """Return None."""
-        return None
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 _BETWEEN_BARS = 0.2  # seconds

@@ -1,0 +1,87 @@
+"""What every session begins with: its directory, its agent, what it resumes from, its records."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from gymnasium.vector import VectorEnv
+from omegaconf import DictConfig
+
+from envs.vector.base import EnvironmentFailure
+from training.building.build import build_agent_for, refuse_large_replay
+from training.pretraining.start import Start, take_weights
+from training.process.memory import keep_freed_memory
+from training.process.threads import set_num_threads
+from training.runs.directory import begin_records, claimed
+from training.runs.identity import identity
+from training.runs.refusal import Refusal
+from training.runs.resume import LAST, as_written, find_saved
+from training.stream.episodes import InvalidExperience
+from training.tracking.tracking import TensorBoard
+
+
+@contextmanager
+def beginning(directory: Path, stack: ExitStack) -> Iterator[None]:
+    """Claim a directory, until `stack` closes, and tell in one line why a session cannot begin.
+
+    Raises:
+        Refusal: it could not begin, or its environments failed.
+    """
+    keep_freed_memory()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(claimed(directory))
+        yield
+    except (ValueError, OSError) as error:  # a damaged checkpoint is a ValueError too
+        raise Refusal(str(error), 2) from error
+    except (EnvironmentFailure, InvalidExperience) as error:
+        raise Refusal(str(error), 1) from error
+
+
+class Session:
+    """One session in a directory.
+
+    Attributes:
+        saved: what it resumes from; None if it begins.
+        agent: with the weights that the configuration names, which saved ones replace.
+        start: what those weights were.
+        identity: what must be equal to resume it.
+        tensorboard: after `open_records`.
+    """
+
+    tensorboard: TensorBoard
+
+    def __init__(self, config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> None:
+        """Build the agent, and set the process's number of threads.
+
+        Raises:
+            ValueError: it cannot begin, or what it resumes from differs.
+        """
+        self.config, self.directory = config, Path(config.run_dir)
+        with as_written(self.directory):
+            self.saved = find_saved(config)
+        self.agent = build_agent_for(config, environments)
+        refuse_large_replay(self.agent, environments.single_observation_space)
+        # A resumed run keeps its number of threads: sums in another order differ.
+        threads = config.num_threads if self.saved is None else self.saved.threads
+        set_num_threads(threads, self.agent)
+        self.identity = identity(config, environments)
+        if self.saved is not None:
+            self.saved.refuse(self.identity)
+        self.start = Start([], 0) if self.is_under_way else take_weights(config, self.agent)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it resumes the agent's training; any pre-training is over then."""
+        return self.saved is not None and self.saved.place == LAST
+
+    def open_records(self, header: str, stack: ExitStack) -> None:
+        """Write the configuration, open TensorBoard until `stack` closes, print the header."""
+        state = None if self.saved is None else self.saved.state
+        with as_written(self.directory):
+            self.tensorboard = begin_records(
+                self.config, self.directory, state, self.identity["versions"]
+            )
+        stack.callback(self.tensorboard.close)
+        print(header, *self.start.notices, sep="\n", flush=True)
