@@ -100,7 +100,7 @@ def _inspected(
 ) -> tuple[list[str], dict[str, Any], list[str]]:
     """Compose and check overrides; return them as Hydra takes them, the values, the problems.
 
-    Hydra takes a key that only a user's class has, not the YAML, with two plus signs.
+    Hydra takes a key that the YAML does not have with two plus signs.
     """
     config, problems, invented = composer.compose(words)
     plugins = OmegaConf.to_container(config.hydra, resolve=False)
@@ -111,13 +111,17 @@ def _inspected(
         OmegaConf.update(config, "hydra.job.num", job_number, force_add=True)
     typed, found = _resolved(config, config_name)
     problems += found
-    declared = {line for line in invented if _is_declared(line.partition("=")[0], typed)}
+    declared = {
+        line  # a mapping adds its keys to those that are there
+        for line in invented
+        if "={" in line or _is_declared(line.partition("=")[0], typed)
+    }
     problems += _needs_plus([line for line in invented if line not in declared], problems)
     return [f"++{word}" if word in declared else word for word in words], typed, problems
 
 
 def _is_declared(key: str, typed: dict[str, Any]) -> bool:
-    """Tell whether a key belongs to a class with known keys; an unknown one is reported so."""
+    """Tell whether a new key needs no plus: an unknown one of its class is reported so."""
     target = dict(targets(typed)).get(f"{key.rpartition('.')[0]}._target_")
     return isinstance(target, str) and options_of(target, trusted_names(typed)) is not None
 
