@@ -7,7 +7,6 @@ Its own name starts with the project's, so that nothing shadows it.
 
 import importlib.util
 import sys
-from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -28,13 +27,21 @@ def shadowed(root: Path) -> str | None:
     places = {name: _location(name) for name in PACKAGES}
     foreign = {name: place for name, place in places.items() if place not in (None, root / name)}
     if not foreign:
-        missing = [name for name, place in places.items() if place is None]
-        return _missing(missing, root) if missing else None
+        missing = [repr(name) for name, place in places.items() if place is None]
+        message = (
+            f"neurl: Python does not find {', '.join(missing)}: run from the checkout ({root}), or "
+            "install it with 'python -m pip install -e .'."
+        )
+        return message if missing else None
     name, place = next(iter(foreign.items()))
     owners = sorted(set(packages_distributions().get(name, [])) - {"neurl"})
+    owner, remedy = "another project", "take that folder off sys.path (PYTHONPATH),"
+    if owners:
+        owner = f"the distribution '{', '.join(owners)}'"
+        remedy = f"'python -m pip uninstall {' '.join(owners)}',"
     return (
-        f"neurl: Python would import {_listed(foreign)} from {_owner(owners)} ({place}), not from"
-        f" {root}: {_uninstall(owners)} or use an environment of NeuRL's own ('make setup')."
+        f"neurl: Python would import {', '.join(map(repr, foreign))} from {owner} ({place}), not "
+        f"from {root}: {remedy} or use an environment of NeuRL's own ('make setup')."
     )
 
 
@@ -46,26 +53,3 @@ def _location(name: str) -> Path | None:
     folders = spec.submodule_search_locations
     place = next(iter(folders), None) if folders is not None else spec.origin
     return Path(place).resolve() if place is not None else None
-
-
-def _missing(names: Iterable[str], root: Path) -> str:
-    return (
-        f"neurl: Python does not find {_listed(names)}: run from the checkout ({root}), or install"
-        " it with 'python -m pip install -e .'."
-    )
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
-
-
-def _owner(distributions: list[str]) -> str:
-    if not distributions:
-        return "another project"
-    return f"the distribution '{', '.join(distributions)}'"
-
-
-def _uninstall(distributions: list[str]) -> str:
-    if not distributions:
-        return "take that folder off sys.path (PYTHONPATH),"
-    return f"'python -m pip uninstall {' '.join(distributions)}',"

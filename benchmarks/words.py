@@ -18,7 +18,7 @@ def _on_policy(work: Throughput) -> list[str]:
         f"agent.num_epochs={work.num_epochs}",
         f"agent.num_minibatches={work.num_minibatches}",
         f"optimizer.learning_rate={work.learning_rate}",
-        f"compile={str(work.compiled).lower()}",
+        f"compile={'force' if work.compiled else 'false'}",
     ]
     if work.images:
         return [*common, *_PONG, "share_backbone=true", _precision(work)]
@@ -58,7 +58,7 @@ def _replaying(work: Replaying) -> list[str]:
         f"optimizer.learning_rate={work.learning_rate}",
         "optimizer.max_grad_norm=10",
         _precision(work),
-        f"compile={str(work.compiled).lower()}",
+        f"compile={'force' if work.compiled else 'false'}",
     ]
 
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from conf.composing.command_line import compose
+from conf.composing.command_line import check
+from conf.composing.configuration import read_only
 from training.building.build import build_agent
 from training.building.environments import build_environments
 from training.building.extractors import build_extractor
@@ -118,7 +119,10 @@ def test_a_command_can_be_run(script: str, words: tuple[str, ...]) -> None:
             Path(word.partition("=")[2]).mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where a preset gives way
-        config = compose(words, "config" if script == "train" else script)
+        runs, _ = check(words, "config" if script == "train" else script)
+    if not runs:  # it shows help
+        return
+    config = read_only(runs[0].typed)
     of_networks = script == "train" and any(w.startswith(OF_NETWORKS) for w in words)
     if of_networks and "-m" not in words and "layout=chw" not in " ".join(words):
         assert_networks_can_be_built(config)

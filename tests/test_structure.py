@@ -1,6 +1,7 @@
 """The layout's promises, read from the source: floors, sizes, generators, safe loading."""
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -177,6 +178,12 @@ def heavy_imports(tree: ast.AST) -> list[str]:
     return sorted({name.split(".")[0] for name in imported_modules(tree)} & HEAVY)
 
 
+def private_imports(tree: ast.AST) -> list[str]:
+    """Modules that their own library may move at any time."""
+    private = (name for name in imported_modules(tree) if re.search(r"(^|\.)_(?!_)", name))
+    return sorted({*private} - {"torch._dynamo"})  # its switch for autograd has no public name
+
+
 def test_imports_run_one_way() -> None:
     climbing = {path: climbing_imports(floor_of(path), parse(path)) for path in library_files()}
     assert not {label(path): names for path, names in climbing.items() if names}, FLOORS
@@ -184,6 +191,10 @@ def test_imports_run_one_way() -> None:
 
 def test_configuration_loads_nothing_heavy() -> None:
     assert not offenders(heavy_imports, lambda name: name.startswith("conf/"))
+
+
+def test_no_private_module_is_imported() -> None:
+    assert not offenders(private_imports)
 
 
 def test_a_file_holds_one_idea() -> None:
@@ -224,6 +235,11 @@ def test_only_the_memory_knows_recurrence() -> None:
         (unsafe_loading, "np.load(f, allow_pickle=True)", "np.load(f)"),
         (unsafe_loading, "eval('1')", "model.eval()"),
         (heavy_imports, "from torch import nn", "import json"),
+        (
+            private_imports,
+            "from hydra._internal.utils import x",
+            "from __future__ import annotations",
+        ),
         (recurrent_twins, "if self.is_recurrent: pass", "if self.state_size: pass"),
         (recurrent_twins, "class RecurrentPPO: pass", "class PPO: pass"),
         (

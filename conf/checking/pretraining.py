@@ -39,25 +39,17 @@ def frames_wanted(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None if has_weights and "objective" not in config else options
 
 
-def sources(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each key that names weights or a source run, with its value."""
-    for key in ("init_from", "source"):
-        if isinstance(config.get(key), str):
-            yield key, config[key]
-    for key, node in _extractors(config):
-        if isinstance(node.get("weights"), str):
-            yield f"{key}.weights", node["weights"]
+def missing_sources(config: Mapping[str, Any]) -> list[str]:
+    """Report weights and source runs that do not exist, before anything heavy is imported."""
+    paths = {key: config.get(key) for key in ("init_from", "source")}
+    paths |= {f"{key}.weights": node.get("weights") for key, node in _extractors(config)}
     options = frames_wanted(config)
     if options is not None and options["source"] != RANDOM:
-        yield "extractor.pretrain.source", options["source"]
-
-
-def missing_sources(config: Mapping[str, Any]) -> list[str]:
-    """Report missing sources, before anything heavy is imported."""
+        paths["extractor.pretrain.source"] = options["source"]
     return [
         f"{key}: there is no {path}; expected a run, a checkpoint or a .safetensors file"
-        for key, path in sources(config)
-        if not Path(path).exists()
+        for key, path in paths.items()
+        if isinstance(path, str) and not Path(path).exists()
     ]
 
 

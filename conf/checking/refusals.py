@@ -3,14 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from hydra._internal.config_repository import IConfigRepository
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override, ValueType
 from omegaconf.errors import OmegaConfBaseException
 
-from conf.checking.suggestions import VOCABULARY, did_you_mean
+from conf.checking.suggestions import VOCABULARY, Key, did_you_mean
 from conf.schema.run import GROUPS
 from conf.schema.types import show
 
@@ -24,18 +21,25 @@ class InvalidConfiguration(ValueError):
     def __init__(self, problems: Iterable[str]) -> None:
         """Keep each problem once, in order."""
         self.problems = list(dict.fromkeys(problems))
-        super().__init__("\n".join(self.problems))
+        super().__init__(self.problems)  # pickled with them
+
+    def __str__(self) -> str:
+        """Write a problem a line."""
+        return "\n".join(self.problems)
 
 
 def one_line(error: BaseException) -> str:
-    """Shorten a message of Hydra, OmegaConf or YAML to one line, without search paths."""
-    parts = [str(error)] if str(error) else []
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        parts.append(str(error.__cause__).partition("\n")[0])
-    texts = [
-        re.split(r"\.?\n(?:Config search path|Search path|To append to)", part)[0] for part in parts
-    ]
-    return " ".join("; ".join(texts).split()) or type(error).__name__
+    """Write an error of Hydra, OmegaConf or YAML in one line, without search paths."""
+    unavailable = re.fullmatch(r"provider=.*, path=(.*) is not available\.", str(error))
+    if unavailable:
+        return f"hydra.searchpath: no folder or importable package {unavailable[1]!r}"
+    cause = error.__cause__
+    reason = str(cause).partition("\n")[0] if isinstance(cause, OmegaConfBaseException) else ""
+    text = "; ".join(
+        filter(None, [re.split(r"\.?\n(?:Config s|S)earch path", str(error))[0], reason])
+    )
+    text = re.sub(r"To append to your [\w ]+ use ", "a new one is added with a plus: ", text)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def syntax_problem(text: str) -> str:
@@ -54,23 +58,39 @@ def syntax_problem(text: str) -> str:
     return f"{text!r}: cannot read the value; special characters need quotes{quoted}"
 
 
+_UNSUPPORTED = {
+    "--config-path": "would replace the defaults; add configurations with --config-dir",
+    "--experimental-rerun": "not supported, it reads a pickle",
+}
+"""Flags of Hydra's that are refused."""
+
+
 def flag_problem(flag: str) -> str:
     """Explain an unknown flag; other programs set values with flags."""
-    name, _, value = flag.lstrip("-").partition("=")
-    name = name.replace("-", "_")
-    key = "env.id" if name == "env" else VOCABULARY.get(name, name)
+    word, _, value = flag.partition("=")
+    if word in _UNSUPPORTED:
+        return f"{word}: {_UNSUPPORTED[word]}"
+    name = word.lstrip("-").replace("-", "_")
+    key = "env.id" if name == "env" else VOCABULARY.get(name, Key(name)).ours
     return f"{flag}: unknown flag; values are set without dashes: {key}={value or '...'}"
 
 
-def repeated_keys(parsed: Sequence[Override]) -> list[str]:
-    """Refuse a key that is given twice: Hydra would silently take the last."""
+def override_problems(parsed: Sequence[Override]) -> list[str]:
+    """Refuse a key that is given twice, as Hydra would silently take the last, and settings."""
     keys = [override.get_key_element().lstrip("+~") for override in parsed]
-    repeated = [key for key, count in Counter(keys).items() if count > 1]
-    return [
+    problems = [
         f"{repeat}: given more than once: "
         + " ".join(o.input_line or "" for o, key in zip(parsed, keys, strict=True) if key == repeat)
-        for repeat in repeated
+        for repeat, count in Counter(keys).items()
+        if count > 1
     ]
+    for key in keys:
+        if key in ("hydra.run.dir", "hydra.sweep.subdir", "hydra.job.chdir"):
+            problems.append(f"{key}: derived from run_dir, which is the key to set")
+        # It breaks Hydra's basic sweeper.
+        if f"{key}.".startswith("hydra.sweeper.params.") and "hydra/sweeper" not in keys:
+            problems.append(f"{key}: belongs in a file; on the command line write -m seed=1,2")
+    return problems
 
 
 def sweep_problems(parsed: Sequence[Override]) -> list[str]:
@@ -84,53 +104,26 @@ def sweep_problems(parsed: Sequence[Override]) -> list[str]:
     return problems
 
 
-def directory_problems(parsed: Sequence[Override]) -> list[str]:
-    """Allow only one source for the run directory."""
-    replaced = {"hydra.run.dir", "hydra.sweep.subdir", "hydra.job.chdir"}
-    return [
-        f"{o.key_or_group}: derived from run_dir, which is the key to set"
-        for o in parsed
-        if o.key_or_group in replaced
-    ]
-
-
-def sweeper_problems(parsed: Sequence[Override]) -> list[str]:
-    """Refuse `hydra.sweeper.params` as an override, which breaks Hydra's basic sweeper."""
-    if any(o.key_or_group == "hydra/sweeper" for o in parsed):
-        return []
-    return [
-        f"{o.key_or_group}: belongs in a file; on the command line write -m seed=1,2"
-        for o in parsed
-        if f"{o.key_or_group}.".startswith("hydra.sweeper.params.")
-    ]
-
-
 _EXTRAS = {"hydra/launcher/joblib": "pip install -e '.[sweep]'"}
 """Options of Hydra's groups that need an extra of this project."""
 
 
-def _missing_plugin(group: str, value: Any, repository: IConfigRepository) -> list[str]:
-    """Say how to install a Hydra plugin."""
-    option = f"{group}/{value}"
-    if option not in _EXTRAS or repository.config_exists(option):
-        return []
-    return [f"{group}: {value} is not installed; {_EXTRAS[option]}"]
-
-
-def choice_problems(override: Override, repository: IConfigRepository) -> list[str]:
-    """Check the option chosen for a group."""
+def choice_problems(override: Override, options: Sequence[str]) -> list[str]:
+    """Check the options chosen for a group, among those that it has."""
     group, value = override.key_or_group, override.value()
-    if override.is_delete() or override.is_hydra_override():
-        return _missing_plugin(group, value, repository)
+    if override.is_hydra_override():
+        extra = _EXTRAS.get(f"{group}/{value}")
+        is_missing = extra is not None and value not in options
+        return [f"{group}: {value} is not installed; {extra}"] if is_missing else []
+    if override.is_delete():
+        return []
     if override.is_add() and override.package is None and group in GROUPS:
         return [f"{override.input_line}: a group is chosen without a plus: {group}={value}"]
     key = override.get_key_element().lstrip("+")
-    options = [
-        o for o in repository.get_group_options(group, ObjectType.CONFIG) if not o.startswith("_")
-    ]
-    listed = f"one of {', '.join(options)}" if len(options) > 1 else ", ".join(options)
+    offered = [option for option in options if not option.startswith("_")]
+    expected = f"expected {'one of ' * (len(offered) > 1)}{', '.join(offered)}"
     if isinstance(value, list) and group not in _SEVERAL:
-        return [f"{key}: expected {listed}, got a list: {show(value)}"]
+        return [f"{key}: {expected}, got a list: {show(value)}"]
     names = value if isinstance(value, list) else [value]
     problems = [
         f"{key}: {show(name)} is given twice"
@@ -138,11 +131,10 @@ def choice_problems(override: Override, repository: IConfigRepository) -> list[s
         if count > 1
     ]
     for name in names:
-        if not isinstance(name, str):
-            problems.append(f"{key}: expected {listed}, got {show(name)}")
-        elif not repository.config_exists(f"{group}/{name}"):
-            hint = did_you_mean(name, options)
-            if group == "env" and _GYMNASIUM_ID.fullmatch(name):
-                hint = f"; a Gymnasium id is written env.id={name}"
-            problems.append(f"{key}: expected {listed}, got {show(name)}{hint}")
+        is_id = group == "env" and _GYMNASIUM_ID.fullmatch(str(name)) is not None
+        is_nested = "/" in str(name) and not is_id  # Hydra looks for it
+        if name not in options and not is_nested:
+            hint = did_you_mean(name, offered) if isinstance(name, str) else ""
+            hint = f"; a Gymnasium id is written env.id={name}" if is_id else hint
+            problems.append(f"{key}: {expected}, got {show(name)}{hint}")
     return problems

@@ -1,19 +1,16 @@
 """Compares a composed configuration with `conf.schema.run`, leaf by leaf.
 
 Every problem is reported in one line: the key, the expected and the given value, and the
-nearest valid word. Rules between keys are in `conf.checking.rules`.
+nearest valid word. Rules between keys are beside the options.
 """
 
 import math
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from conf.checking.rules import combination_problems
 from conf.checking.suggestions import did_you_mean, key_hint, translates
 from conf.checking.trust import (
     is_ours,
@@ -24,8 +21,8 @@ from conf.checking.trust import (
 )
 from conf.composing.stored import strange_values
 from conf.schema.registry import OTHER_TARGETS, TARGETS, AnyOptions, options_of
-from conf.schema.run import ROOTS
-from conf.schema.types import Target, TargetTree, describe, show
+from conf.schema.run import ROOTS, TrainingRun
+from conf.schema.types import Target, TargetTree, describe, nested, show
 
 MISSING_VALUE = "???"
 
@@ -51,14 +48,15 @@ def checked(
         # No hint to other options if the name means another key of the chosen one.
         own = "" if translates(key, walk.known) else hint
         found.append(f"{key}: unknown key{own or key_hint(key, walk.known)}")
-    if not found and config_name in ("config", "pretrain"):
-        found = combination_problems(typed)
+    if not found and issubclass(ROOTS[config_name], TrainingRun):
+        found = list(ROOTS[config_name].problems(typed))
     return typed, found
 
 
 _WITH_OPTIONS = ("agent", "value_head")
 """Groups whose user classes are imported for their options dataclass; agents need one."""
 _NO_OPTIONS = "needs an attribute Options, a dataclass of its keys; see docs/configuration.md"
+_WRONG = object()
 
 
 @cache
@@ -83,6 +81,47 @@ def _owners(group: str, key: str) -> str:
     return f"; only {', '.join(owners)} {'have' if len(owners) > 1 else 'has'} it" if owners else ""
 
 
+def _container(expected: Any) -> type | None:
+    """Return dict or list for a type with parts, None for a plain value."""
+    base = get_args(expected)[0] if get_origin(expected) is Annotated else expected
+    if is_dataclass(base) or get_origin(base) is dict:
+        return dict
+    return list if get_origin(base) in (list, tuple) else None
+
+
+def _plain(value: Any, expected: Any) -> Any:
+    """Return a value typed, or _WRONG: 1e5 is an integer, true no number, nothing is infinite."""
+    arguments = get_args(expected)
+    if get_origin(expected) is Literal:
+        is_choice = any(type(value) is type(one) and value == one for one in arguments)
+        return value if is_choice else _WRONG
+    base, constraint = arguments if get_origin(expected) is Annotated else (expected, None)
+    if base in (int, float):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or (base is int and value != int(value)):
+            return _WRONG
+        value = base(value)
+    elif type(value) is not base:
+        return _WRONG
+    return value if constraint is None or constraint.allows(value) else _WRONG
+
+
+def _hint(path: str, value: Any, expected: Any) -> str:
+    """Return the end of a refusal: the nearest choice, or how a list or a group is written."""
+    parts = [each for each in get_args(expected) if each is not type(None)]
+    if isinstance(value, dict | list):
+        return ""
+    if get_origin(expected) is list:
+        return f"; a list is written [{str(value).strip('()[]')}]"
+    if get_origin(expected) is Literal and isinstance(value, str):
+        return did_you_mean(value, parts)
+    if isinstance(value, str) and len(parts) == 1 and get_origin(parts[0]) is Annotated:
+        constraint = get_args(parts[0])[1]
+        if isinstance(constraint, Target):
+            return f"; a choice is written {_choice(path, constraint.group)}={value}"
+    return ""
+
+
 class _Walk:
     """One pass over a configuration; collects its problems and its keys, known and unknown."""
 
@@ -94,183 +133,121 @@ class _Walk:
 
     def value(self, path: str, value: Any, expected: Any) -> Any:
         """Check one value against its type and return it typed."""
-        origin, arguments = get_origin(expected), get_args(expected)
-        if isinstance(expected, type) and is_dataclass(expected):
-            return self._mapping(path, value, expected)
-        if isinstance(value, str) and value == MISSING_VALUE:
+        is_union = get_origin(expected) in (Union, types.UnionType)
+        options = get_args(expected) if is_union else (expected,)
+        if expected is Any:
+            return value
+        if value == MISSING_VALUE:
             return self._report(path, f"missing; expected {describe(expected)}", value)
-        if origin in (Union, types.UnionType):
-            return self._union(path, value, expected)
-        if origin is Annotated:
-            return self._annotated(path, value, arguments[0], arguments[1])
-        if origin is Literal:
-            is_choice = any(type(value) is type(one) and value == one for one in arguments)
-            return value if is_choice else self._refuse(path, value, expected)
-        if origin in (list, tuple):
-            return self._sequence(path, value, expected)
-        if origin is dict:
-            return self._dictionary(path, value, arguments[0], arguments[1])
-        return value if expected is Any else self._scalar(path, value, expected)
+        for option in options:
+            container = _container(option)
+            if container is None:
+                typed = _plain(value, option)
+                if typed is not _WRONG:
+                    return typed
+            elif container is list and isinstance(value, list):
+                return self._sequence(path, value, option)
+            elif container is dict and isinstance(value, dict):
+                return self._mapping(path, value, option)
+        return self._refuse(path, value, expected)
 
     def _report(self, path: str, message: str, value: Any) -> Any:
         self.problems.append(f"{path}: {message}")
         return value
 
-    def _refuse(self, path: str, value: Any, expected: Any, hint: str = "") -> Any:
-        if get_origin(expected) is Literal and isinstance(value, str):
-            hint = did_you_mean(value, get_args(expected))
-        return self._report(path, f"expected {describe(expected)}, got {show(value)}{hint}", value)
+    def _refuse(self, path: str, value: Any, expected: Any) -> Any:
+        message = f"expected {describe(expected)}, got {show(value)}"
+        return self._report(path, message + _hint(path, value, expected), value)
 
-    @contextmanager
-    def _attempt(self) -> Iterator[list[str]]:
-        """Collect problems separately, for one type of several."""
-        kept, self.problems = self.problems, []
-        yield self.problems
-        self.problems = kept
+    def _sequence(self, path: str, value: list[Any], expected: Any) -> Any:
+        item_type, *others = get_args(expected)
+        if get_origin(expected) is tuple and len(value) != 1 + len(others):
+            return self._refuse(path, value, expected)
+        return [self.value(f"{path}[{index}]", item, item_type) for index, item in enumerate(value)]
 
-    def _scalar(self, path: str, value: Any, expected: type) -> Any:
-        """Accept 1e5 for an integer, 1 for a number; true is neither, and nothing is infinite."""
-        is_number = (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        )
-        if expected is float and is_number:
-            return float(value)
-        if expected is int and is_number and value == int(value):
-            return int(value)
-        if expected in (bool, str) and type(value) is expected:
-            return value
-        return self._refuse(path, value, expected)
-
-    def _annotated(self, path: str, value: Any, base: Any, constraint: Any) -> Any:
-        if isinstance(constraint, Target):
-            return self._target(path, value, constraint.group)
-        if isinstance(constraint, TargetTree):
-            return self._targets(path, value, constraint.group)
-        expected = Annotated[base, constraint]
-        with self._attempt() as failed:
-            typed = self._scalar(path, value, base)
-        is_valid = not failed and constraint.allows(typed)
-        return typed if is_valid else self._refuse(path, value, expected)
-
-    def _union(self, path: str, value: Any, expected: Any) -> Any:
-        options = [option for option in get_args(expected) if option is not type(None)]
-        if value is None and len(options) < len(get_args(expected)):
-            return None
-        lists = [option for option in options if get_origin(option) in (list, tuple)]
-        fitting = lists if isinstance(value, list) and lists else options
-        if len(fitting) == 1 and isinstance(value, dict | list):
-            return self.value(path, value, fitting[0])
-        target = options[0] if len(options) == 1 else None
-        if (
-            get_origin(target) is Annotated
-            and isinstance(get_args(target)[1], Target)
-            and isinstance(value, str)
-        ):
-            hint = f"; a choice is written {_choice(path, get_args(target)[1].group)}={value}"
-            return self._refuse(path, value, expected, hint)
-        for option in options:
-            with self._attempt() as failed:
-                typed = self.value(path, value, option)
-            if not failed:
-                return typed
-        return self._refuse(path, value, expected)
-
-    def _sequence(self, path: str, value: Any, expected: Any) -> Any:
+    def _mapping(self, path: str, value: dict[str, Any], expected: Any) -> Any:
         arguments = get_args(expected)
-        is_tuple = get_origin(expected) is tuple
-        if not isinstance(value, list) or (is_tuple and len(value) != len(arguments)):
-            is_one = not isinstance(value, list | dict) and not is_tuple
-            hint = f"; a list is written [{str(value).strip('()[]')}]" if is_one else ""
-            return self._refuse(path, value, expected, hint)
-        return [
-            self.value(f"{path}[{index}]", item, arguments[0]) for index, item in enumerate(value)
-        ]
+        if isinstance(expected, type) and is_dataclass(expected):
+            has_paths = getattr(expected, "keys_are_paths", False)
+            return self._keys(path, nested(value) if has_paths else value, expected)
+        if get_origin(expected) is dict:
+            return {
+                key: self.value(f"{path}.{key}", item, arguments[1]) for key, item in value.items()
+            }
+        if isinstance(arguments[1], TargetTree):
+            return self._tree(path, value, arguments[1].group)
+        return self._target(path, value, arguments[1].group)
 
-    def _dictionary(self, path: str, value: Any, key_type: Any, value_type: Any) -> Any:
-        if not isinstance(value, dict):
-            return self._refuse(path, value, dict[str, Any])
-        typed = {}
-        for key, item in value.items():
-            if get_origin(key_type) is Literal and key not in get_args(key_type):
-                self._report(
-                    f"{path}.{key}",
-                    f"unknown; expected {describe(key_type)}"
-                    + did_you_mean(str(key), get_args(key_type)),
-                    item,
-                )
-            typed[key] = self.value(f"{path}.{key}", item, value_type)
-        return typed
-
-    def _targets(self, path: str, value: Any, group: str) -> Any:
+    def _tree(self, path: str, value: dict[str, Any], group: str) -> Any:
         """Check a tree of mappings; each path ends at the first mapping with other values."""
-        if not isinstance(value, dict):
-            return self._refuse(path, value, dict)
         typed = {}
         for key, item in value.items():
             below = list(item.values()) if isinstance(item, dict) else []
-            is_branch = bool(below) and all(isinstance(each, dict) for each in below)
             where = f"{path}.{key}"
-            if is_branch:
-                typed[key] = self._targets(where, item, group)
-            else:
+            if below and all(isinstance(each, dict) for each in below):
+                typed[key] = self._tree(where, item, group)
+            elif isinstance(item, dict):
                 typed[key] = self._target(where, item, group, plus="+")
+            else:
+                typed[key] = self._refuse(where, item, dict)
         return typed
 
-    def _target(self, path: str, value: Any, group: str, *, plus: str = "") -> Any:
+    def _target(self, path: str, value: dict[str, Any], group: str, plus: str = "") -> Any:
         """Check a mapping by its class; most user classes take any keys."""
-        if not isinstance(value, dict):
-            return self._refuse(path, value, dict)
-        target = value.get("_target_", MISSING_VALUE)
+        where, target, known = (
+            f"{path}._target_",
+            value.get("_target_", MISSING_VALUE),
+            TARGETS[group],
+        )
         if target == MISSING_VALUE:
             choice = f"; choose one first with {plus}{_choice(path, group)}=..."
             choice = choice if group not in ("pomdp", "wrapper") else ""
-            return self._report(
-                f"{path}._target_", f"missing; expected the dotted name of a class{choice}", value
-            )
-        is_named = isinstance(target, str) and (
+            message = f"missing; expected the dotted name of a class{choice}"
+            return self._report(where, message, value)
+        if not isinstance(target, str) or not (
             is_ours(target) or is_trusted(target, self.trusted_packages)
-        )
-        if not is_named:
+        ):
             return value  # reported with every other `_target_`
-        options, problem = self._options(target, group)
-        if problem:
-            return self._report(f"{path}._target_", problem, value)
-        known = options or OTHER_TARGETS.get(group, AnyOptions)
-        return self._mapping(path, value, known, is_open=options is None, group=group)
+        if is_ours(target) and target not in known:
+            message = (
+                f"expected one of {', '.join(known)} or a class of your own, got {show(target)}"
+            )
+            return self._report(where, message + did_you_mean(target, known), value)
+        options = None
+        if target in known or group in _WITH_OPTIONS:
+            try:
+                options = options_of(target, self.trusted_packages)
+                _fields(options or AnyOptions)  # reads the annotations
+            except Exception as error:
+                return self._report(where, f"cannot use {target}: {error!r}", value)
+        if options is None and group == "agent":
+            return self._report(where, f"{target} {_NO_OPTIONS}", value)
+        schema = options or OTHER_TARGETS.get(group, AnyOptions)
+        return self._keys(path, value, schema, is_open=options is None, group=group)
 
-    def _options(self, target: str, group: str) -> tuple[type | None, str]:
-        """Return the options dataclass of a class, and the problems of naming it here."""
-        is_known = target in TARGETS[group]
-        if is_ours(target) and not is_known:
-            expected = f"expected one of {', '.join(TARGETS[group])} or a class of your own"
-            return None, f"{expected}, got {show(target)}{did_you_mean(target, TARGETS[group])}"
-        if not is_known and group not in _WITH_OPTIONS:
-            return None, ""
-        try:
-            options = options_of(target, self.trusted_packages)
-            _fields(options or AnyOptions)  # reads the annotations
-        except Exception as error:
-            return None, f"cannot use {target}: {error!r}"
-        return options, f"{target} {_NO_OPTIONS}" if options is None and group == "agent" else ""
-
-    def _mapping(
-        self, path: str, value: Any, schema: type, *, is_open: bool = False, group: str = ""
+    def _keys(
+        self,
+        path: str,
+        value: dict[str, Any],
+        schema: type,
+        is_open: bool = False,
+        group: str = "",
     ) -> Any:
-        if not isinstance(value, dict):
-            return self._refuse(path, value, dict)
+        """Check the keys of a mapping; an open one may have others."""
         prefix = f"{path}." if path else ""
-        self.known += [f"{prefix}{name}" for name in _fields(schema)]
+        expected = _fields(schema)
+        self.known += [f"{prefix}{name}" for name in expected]
         typed = {}
         for key, item in value.items():
-            if key in _fields(schema):
-                typed[key] = self.value(f"{prefix}{key}", item, _fields(schema)[key][0])
+            if key in expected:
+                typed[key] = self.value(f"{prefix}{key}", item, expected[key][0])
             else:
                 typed[key] = item
                 if key != "_target_" and not is_open:
                     self.unknown[f"{prefix}{key}"] = _owners(group, key)
-        for name, (expected, default) in _fields(schema).items():
+        for name, (kind, default) in expected.items():
             if name not in value and default is MISSING:
-                self._report(f"{prefix}{name}", f"missing; expected {describe(expected)}", None)
+                self._report(f"{prefix}{name}", f"missing; expected {describe(kind)}", None)
             elif name not in value and group in _WITH_OPTIONS:
                 typed[name] = deepcopy(default)  # only in a user's class
         return typed

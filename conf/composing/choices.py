@@ -4,10 +4,11 @@ The hparams tab and the comparison of runs show these rows.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from conf.checking.trust import TRUSTED_PACKAGES
+from conf.composing.resumption import leaves
 
 Choice = bool | int | float | str | None
 
@@ -18,22 +19,14 @@ def choices(config: Mapping[str, Any]) -> dict[str, Choice]:
     A `_target_` has its own row with the class's name, short unless it is a user's class; lists are
     written as text.
     """
-    return dict(_rows(config, ""))
-
-
-def _rows(node: Any, path: str) -> Iterator[tuple[str, Choice]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == "_target_" and path:
-                yield path, _class_name(str(value))
-            else:
-                yield from _rows(value, f"{path}.{key}" if path else str(key))
-    elif node is None or isinstance(node, bool | int | float | str):
-        yield path, node
-    else:
-        yield path, json.dumps(node, default=str)
-
-
-def _class_name(target: str) -> str:
-    is_known = target.startswith(tuple(f"{package}." for package in TRUSTED_PACKAGES))
-    return target.rpartition(".")[2] if is_known else target
+    rows: dict[str, Choice] = {}
+    for key, value in leaves(config):
+        place, _, name = key.rpartition(".")
+        if name == "_target_" and place:
+            is_known = value.startswith(tuple(f"{package}." for package in TRUSTED_PACKAGES))
+            rows[place] = value.rpartition(".")[2] if is_known else value
+        elif value is None or isinstance(value, bool | int | float | str):
+            rows[key] = value
+        elif value != {}:
+            rows[key] = json.dumps(value, default=str)
+    return rows

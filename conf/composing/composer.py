@@ -1,45 +1,42 @@
-"""Composes the configuration of a list of overrides, as Hydra would.
+"""Composes the configuration of a list of overrides by Hydra's compose API.
 
-Hydra stops at its first error and leaves values unchecked. Here the chosen groups are composed
-first, then the values are set one by one, so that every problem is reported. Only this module
-depends on Hydra's internals (1.3). A test checks that it composes the same as Hydra.
+Hydra stops at its first error and leaves values unchecked. Here it composes the chosen groups, and
+then the values are set one by one, so that every problem is reported.
 """
 
+import itertools
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from hydra import version
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
-from hydra.core.utils import JobRuntime, setup_globals
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from conf.checking.refusals import (
     InvalidConfiguration,
     choice_problems,
-    directory_problems,
     one_line,
-    repeated_keys,
+    override_problems,
     sweep_problems,
-    sweeper_problems,
     syntax_problem,
 )
 from conf.checking.suggestions import key_hint
+from conf.schema.run import ROOTS
 from conf.schema.types import show
 
 
@@ -64,11 +61,15 @@ def output_folder(resume: str | None) -> str | None:
     return ".hydra" if resume is None else None
 
 
-OmegaConf.register_new_resolver("environment_name", environment_name, replace=True)
-OmegaConf.register_new_resolver("job_suffix", job_suffix, replace=True)
-OmegaConf.register_new_resolver("absolute_path", os.path.abspath, replace=True)
-OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)
-OmegaConf.register_new_resolver("output_folder", output_folder, replace=True)
+_RESOLVERS: dict[str, Callable[..., Any]] = {
+    "environment_name": environment_name,
+    "job_suffix": job_suffix,
+    "absolute_path": os.path.abspath,
+    "run_directory": run_directory,
+    "output_folder": output_folder,
+}
+for _name, _resolver in _RESOLVERS.items():
+    OmegaConf.register_new_resolver(_name, _resolver, replace=True)
 
 
 CONFIG_DIRECTORY = str(Path(__file__).resolve().parents[1])
@@ -81,50 +82,66 @@ _ERRORS = (
     TypeError,
     OSError,
     ImportError,
+    UserWarning,
 )
+
+
+class _UserDirectory(SearchPathPlugin):
+    """Lets Hydra search the directory that a composer was given, where `--config-dir` stands."""
+
+    path: ClassVar[str | None] = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the directory after ours."""
+        if self.path is not None:
+            search_path.append("command-line", f"file://{Path(self.path).resolve()}")
+
+
+@contextmanager
+def _refusing(key: str = "") -> Iterator[None]:
+    """Turn the errors of Hydra, OmegaConf and YAML into a refusal of one line."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "provider=.* is not available")
+            yield
+    except InvalidConfiguration:
+        raise
+    except _ERRORS as error:
+        where = f"{key}: " if key else ""
+        raise InvalidConfiguration([f"{where}{one_line(error)}"]) from error
 
 
 class Composer:
     """Composes configurations from the YAML files of this package and of the user's."""
 
-    def __init__(self, config_name: str, config_directory: str | None) -> None:
+    def __init__(self, config_name: str, directory: str | None = None) -> None:
         """Set up the search path.
 
         Args:
             config_name: the primary configuration, without .yaml.
-            config_directory: the user's, searched before ours.
+            directory: the user's, of `--config-dir`.
         """
-        version.setbase(VERSION_BASE)
-        setup_globals()
-        JobRuntime().set("name", config_name)
-        search_path = create_config_search_path(CONFIG_DIRECTORY)
-        if config_directory is not None:
-            if not Path(config_directory).is_dir():
-                raise InvalidConfiguration([f"--config-dir: no directory {show(config_directory)}"])
-            directory = f"file://{Path(config_directory).resolve()}"
-            search_path.prepend(
-                "command-line", directory, anchor=SearchPathQuery(provider="schema")
-            )
-        self.config_name = config_name
-        self.loader = ConfigLoaderImpl(search_path)
-        self.parser = OverridesParser.create(config_loader=self.loader)
-        self._loaded: dict[tuple[str, ...], DictConfig] = {}
+        self.config_name, self.directory = config_name, directory
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._plain: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._repositories: dict[str, IConfigRepository] = {}
+        self._options: dict[tuple[str, ...], list[str]] = {}
+        with self._hydra():
+            self._loader = GlobalHydra.instance().config_loader()
+        self._parser = OverridesParser.create(self._loader)
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
-        """Parse key=value overrides; refuse anything else, and repeated keys."""
+        """Parse key=value overrides; refuse anything else, and what a run cannot have."""
         parsed: list[Override] = []
         problems = []
         for text in overrides:
             try:
-                override = self.parser.parse_overrides([text])[0]
+                override = self._parser.parse_overrides([text])[0]
             except _ERRORS:
                 problems.append(syntax_problem(text))
                 continue
             parsed.append(override)
             problems += [] if override.key_or_group else [syntax_problem(text)]
-        problems += repeated_keys(parsed) + directory_problems(parsed) + sweeper_problems(parsed)
+        problems += override_problems(parsed)
         if problems:
             raise InvalidConfiguration(problems)
         return parsed
@@ -133,8 +150,9 @@ class Composer:
         """Compose one configuration, its `hydra` node included.
 
         Returns:
-            The configuration, the values that could not be set, and the new keys that were set.
-            New keys are in the configuration; validation decides whether they are allowed.
+            The configuration, the values that could not be set, and the overrides of new keys that
+            have no plus. They are in the configuration; validation decides whether they are
+            allowed.
 
         Raises:
             InvalidConfiguration: if nothing can be composed: groups or overrides that cannot
@@ -145,17 +163,21 @@ class Composer:
         if problems:
             raise InvalidConfiguration(problems)
         lines, values = self._choose(parsed)
-        config = deepcopy(self._loaded[lines])
-        invented: list[str] = []
+        config = deepcopy(self._composed[lines])
+        invented = []
         for override in values:
-            problems += self._set(config, override, invented)
+            try:
+                with _refusing(override.key_or_group):
+                    invented += [] if _set(config, override) else [override.input_line or ""]
+            except InvalidConfiguration as refusal:
+                problems += refusal.problems
         return config, problems, invented
 
     def chosen(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Compose the chosen options, without values that are set; interpolations stay."""
         lines, _ = self._choose(self.parse(overrides))
         if lines not in self._plain:
-            plain: Any = OmegaConf.to_container(self._loaded[lines])
+            plain: Any = OmegaConf.to_container(self._composed[lines])
             self._plain[lines] = plain
         return self._plain[lines]
 
@@ -167,111 +189,122 @@ class Composer:
     def typed(self, overrides: Sequence[str]) -> tuple[set[str], set[str], list[str]]:
         """Return the keys that are set, the groups that are chosen, and the overrides for Hydra."""
         parsed = self.parse(overrides)
-        hydra = [o.input_line or "" for o in parsed if o.is_hydra_override()]
+        settings = [o.input_line or "" for o in parsed if o.is_hydra_override()]
         values = {o.key_or_group for o in self._choose(parsed)[1]}
         groups = {o.get_key_element().lstrip("+~") for o in parsed} - values
-        return values, groups, hydra
+        return values, groups, settings
 
     def hydra_settings(self, parsed: Sequence[Override]) -> DictConfig:
         """Return the `hydra` node, which tells whether this is a sweep; without swept values."""
         lines, _ = self._choose([o for o in parsed if not o.is_sweep_override()])
-        node: DictConfig = self._loaded[lines].hydra
+        node: DictConfig = self._composed[lines].hydra
         return node
 
     def jobs(self, overrides: Sequence[str]) -> list[list[str]]:
         """List the overrides of every job of a sweep; an interval gives its two ends."""
-        discrete = []
-        for override in self.parser.parse_overrides(list(overrides)):
-            line, value = override.input_line or "", override.value()
+        words: dict[str, list[str]] = {}  # of several overrides of a key the last counts
+        for override in self._parser.parse_overrides(list(overrides)):
+            key, value = override.get_key_element(), override.value()
             if isinstance(value, IntervalSweep):
-                line = f"{override.get_key_element()}={value.start},{value.end}"
-            discrete.append(line)
-        batches = BasicSweeper.split_arguments(self.parser.parse_overrides(discrete), None)
-        return [job for batch in batches for job in batch]
+                words[key] = [f"{key}={value.start}", f"{key}={value.end}"]
+            elif override.is_sweep_override():
+                words[key] = [f"{key}={each}" for each in override.sweep_string_iterator()]
+            else:
+                words[key] = [override.input_line or ""]
+        return [list(job) for job in itertools.product(*words.values())]
 
     def _choose(self, parsed: Sequence[Override]) -> tuple[tuple[str, ...], list[Override]]:
         """Compose the chosen groups and Hydra's settings, cached by their overrides.
 
         Also returns the values that are left to set.
         """
-        repository = self._repository(parsed)
         chosen: list[Override] = []
         values: list[Override] = []
         problems: list[str] = []
+        places = [o.input_line or "" for o in parsed if o.key_or_group == "hydra.searchpath"]
         for override in parsed:
-            is_group = repository.group_exists(override.key_or_group) and not isinstance(
-                override.value(), dict
-            )
-            if is_group:
-                problems += choice_problems(override, repository)
-            (chosen if is_group or override.is_hydra_override() else values).append(override)
+            options = self._group(override, places)
+            problems += choice_problems(override, options) if options else []
+            (chosen if options or override.is_hydra_override() else values).append(override)
         if problems:
             raise InvalidConfiguration(problems)
         lines = tuple(override.input_line or "" for override in chosen)
-        if lines not in self._loaded:  # the jobs of a sweep often differ in values only
-            try:
-                self._loaded[lines] = self.loader.load_configuration(
-                    self.config_name, list(lines), RunMode.RUN
+        if lines not in self._composed:  # the jobs of a sweep often differ in values only
+            with self._hydra():
+                self._composed[lines] = hydra.compose(
+                    self.config_name, list(lines), return_hydra_config=True
                 )
-            except _ERRORS as error:
-                problem = one_line(error) + _addition_hint(one_line(error), chosen)
-                raise InvalidConfiguration([problem]) from error
         return lines, values
 
-    def _repository(self, parsed: Sequence[Override]) -> IConfigRepository:
-        """Return every YAML file of the search path, the user's included."""
-        search_path = [o.input_line or "" for o in parsed if o.key_or_group == "hydra.searchpath"]
-        place = " ".join(search_path)
-        if place in self._repositories:
-            return self._repositories[place]
-        with warnings.catch_warnings(record=True) as unavailable:
-            warnings.simplefilter("always")
-            try:
-                _, repository = self.loader._parse_overrides_and_create_caching_repo(
-                    self.config_name, search_path
+    def _group(self, override: Override, places: list[str]) -> list[str]:
+        """Return the options of the group that an override chooses from; none if it sets a value.
+
+        Args:
+            places: the override of `hydra.searchpath`, if there is one.
+        """
+        group = override.key_or_group
+        if "." in group or isinstance(override.value(), dict):
+            return []
+        key = (group, *places)
+        if key not in self._options:
+            # Ours have no search path of their own.
+            name = None if self.config_name in ROOTS else self.config_name
+            with _refusing():
+                self._options[key] = self._loader.get_group_options(
+                    group, config_name=name, overrides=places
                 )
-            except _ERRORS as error:
-                raise InvalidConfiguration([f"hydra.searchpath: {one_line(error)}"]) from error
-        if unavailable:
-            places = [
-                re.sub(".*path=(.*) is not available.*", r"\1", str(w.message)) for w in unavailable
-            ]
-            raise InvalidConfiguration(
-                f"hydra.searchpath: no folder or importable package {place!r}" for place in places
-            )
-        self._repositories[place] = repository
-        return repository
+        return self._options[key]
 
-    def _set(self, config: DictConfig, override: Override, invented: list[str]) -> list[str]:
-        """Set one value as Hydra would; return the problem if it cannot be set."""
-        key = override.key_or_group
-        exists = _exists(config, key)
-        if override.is_delete() and not exists:
-            return [f"{key}: cannot be removed, there is no such key{key_hint(key, list(config))}"]
-        if override.is_add() and exists and not isinstance(override.value(), dict | list):
-            return [f"{key}: exists already; leave out the plus: {(override.input_line or '')[1:]}"]
+    @contextmanager
+    def _hydra(self) -> Iterator[None]:
+        """Initialize Hydra, also inside one of its jobs."""
+        outer = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        Plugins.instance().register(_UserDirectory)  # once is enough, but launchers renew them
+        _UserDirectory.path = self.directory
         try:
-            ConfigLoaderImpl._apply_overrides_to_config([override], config)
-        except HydraException as error:
-            if not isinstance(error.__cause__, ConfigAttributeError | ConfigKeyError):
-                return [f"{key}: {one_line(error)}"]
-            invented.append(override.input_line or key)
-            try:
-                OmegaConf.update(config, key, override.value(), merge=True, force_add=True)
-            except _ERRORS as second_error:
-                return [f"{key}: {one_line(second_error)}"]
-        except _ERRORS as error:
-            return [f"{key}: {one_line(error)}"]
-        return []
+            with (
+                _refusing(),
+                hydra.initialize_config_dir(
+                    CONFIG_DIRECTORY, job_name=self.config_name, version_base=VERSION_BASE
+                ),
+            ):
+                yield
+        finally:
+            _UserDirectory.path = None
+            GlobalHydra.instance().hydra = outer
 
 
-def _addition_hint(problem: str, chosen: Sequence[Override]) -> str:
-    """Return the end of a message about a choice for a place that does not exist yet."""
-    for override in chosen:
-        place = override.package or ""
-        if ".keys." in place and f"{override.get_key_element()}'" in problem:
-            return f"; a new one is added with a plus: +{override.input_line}"
-    return ""
+def _set(config: DictConfig, override: Override) -> bool:
+    """Set one value as Hydra would; tell whether its key exists, or is declared new by a plus.
+
+    Raises:
+        InvalidConfiguration: Hydra would not set it.
+    """
+    key, value = override.key_or_group, override.value()
+    exists = _exists(config, key)
+    if override.package is not None:
+        raise InvalidConfiguration([f"{override.input_line}: the group {key!r} does not exist"])
+    if override.is_delete():
+        if not exists:
+            hint = key_hint(key, list(map(str, config)))
+            raise InvalidConfiguration([f"{key}: cannot be removed, there is no such key{hint}"])
+        if value not in (None, found := OmegaConf.select(config, key)):
+            raise InvalidConfiguration([f"{key}: cannot be removed, as it is {show(found)}"])
+        parent, _, name = key.rpartition(".")
+        with open_dict(config):
+            del (OmegaConf.select(config, parent) if parent else config)[name]
+        return True
+    if override.is_add() and exists and not isinstance(value, dict | list):
+        word = (override.input_line or "")[1:]
+        raise InvalidConfiguration([f"{key}: exists already; leave out the plus: {word}"])
+    is_new = override.is_add() or override.is_force_add()
+    try:
+        OmegaConf.update(config, key, value, force_add=is_new)
+    except (ConfigAttributeError, ConfigKeyError):
+        OmegaConf.update(config, key, value, force_add=True)
+        return False
+    return True
 
 
 def _exists(config: DictConfig, key: str) -> bool:

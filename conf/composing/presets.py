@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.override_parser.types import Quote, QuotedString
+
 from conf.composing.composer import Composer
 from conf.composing.resumption import leaves, lies_under
 from conf.schema.run import PRESETS
@@ -22,7 +24,7 @@ _OF_A_TASK = ("env.id", "env.kwargs", "env.time_limit", "env.wrappers", "pomdp")
 """Keys whose values make it another task than the chosen one."""
 _ABSENT = object()
 _ROUNDS = 8  # one change may require another
-Inspect = Callable[[Sequence[str]], tuple[dict[str, Any], list[str]]]
+Inspect = Callable[[Sequence[str]], tuple[list[str], dict[str, Any], list[str]]]
 
 
 @dataclass
@@ -44,7 +46,7 @@ def settled(composer: Composer, overrides: Sequence[str], inspect: Inspect) -> S
     """Compose one run; the user's overrides take precedence over presets and defaults.
 
     Args:
-        inspect: composes and checks overrides; returns the configuration and its problems.
+        inspect: composes and checks overrides; returns them, the configuration, its problems.
     """
     presets = _Presets(composer, overrides, inspect)
     run = asked = presets.run()
@@ -75,13 +77,13 @@ class _Presets:
         given = self._swapped(words) | self.given
         words = [*self.overrides, *(word for word, _ in given.values())]
         notices = list(dict.fromkeys(notice for _, notice in given.values() if notice))
-        return Settled(words, *self.inspect(words), notices)
+        return Settled(*self.inspect(words), notices)
 
     def concede(self, run: Settled) -> bool:
         """Adjust what has problems; tell whether anything changed."""
         before = dict(self.given)
         alone = [[*self.hydra, name] for name in self.names.values()] or [self.hydra]
-        own = {_key(line) for words in alone for line in self.inspect(words)[1]}  # invalid anyway
+        own = {_key(line) for words in alone for line in self.inspect(words)[2]}  # invalid anyway
         for problem in run.problems:
             if _key(problem) not in own and not self._is_typed(_key(problem)):
                 self._give_way(_key(problem), problem, run)
@@ -196,11 +198,5 @@ def _written(value: Any) -> str:
         return f"[{','.join(map(_written, value))}]"
     if not isinstance(value, str):
         return json.dumps(value)
-    is_plain = re.fullmatch(r"(?!(null|true|false|nan|inf)$)[a-z_]\w*|\$\{.*\}", value, re.I)
-    # Hydra keeps a backslash, except before a quote.
-    return value if is_plain else "'" + re.sub(r"(\\*)('|$)", _escaped, value) + "'"
-
-
-def _escaped(found: re.Match[str]) -> str:
-    slashes, quote = found.groups()
-    return slashes * 2 + ("\\'" if quote else "")
+    is_plain = re.fullmatch(r"(?!(null|true|false|nan|inf)$)[a-z_]\w*", value, re.IGNORECASE)
+    return value if is_plain else QuotedString(value, Quote.single).with_quotes()

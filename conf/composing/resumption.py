@@ -8,14 +8,16 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from conf.composing.stored import read_yaml
 from conf.schema.types import show
 
 _CHANGEABLE = ("total_env_steps", "evaluation", "device")
+ONLY_CHANGEABLE = "with resume only total_env_steps, evaluation and device may change"
 _SESSION = ("resume", "run_dir", "trusted_packages", "tracking.progress")
 """Keys of a session, not of a run."""
 _MISSING = object()
@@ -85,26 +87,22 @@ def resumed(
     """
     before, asked, usual = dict(leaves(stored)), dict(leaves(given)), dict(leaves(default))
     run = given["resume"]
-    merged = deepcopy(stored)
     changes = {
         key: value
         for key, value in asked.items()
         if value != usual.get(key, _MISSING) or lies_under(key, said)
     }
+    own = OmegaConf.create(stored)
     for key in filter(is_changeable, changes):
-        *parents, last = key.split(".")
-        node = merged
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = changes[key]
+        OmegaConf.update(own, key, changes[key], force_add=True)
+    merged: Any = OmegaConf.to_container(own)
     other = [k for k, v in changes.items() if not is_changeable(k) and before.get(k, _MISSING) != v]
     # Another class has other keys: reporting the class suffices.
     classes = [key.removesuffix("._target_") for key in other if key.endswith("._target_")]
     problems = [
         f"{key}: {show(changes[key])} was asked for, the run in {run} has "
-        f"{show(before[key]) if key in before else 'no such key'}; with resume only "
-        f"{', '.join(_CHANGEABLE[:-1])} and {_CHANGEABLE[-1]} may change (init_from={run} starts "
-        "a new run from its weights)"
+        f"{show(before[key]) if key in before else 'no such key'}; {ONLY_CHANGEABLE} "
+        f"(init_from={run} starts a new run from its weights)"
         for key in sorted(other)
         if key.endswith("._target_") or not lies_under(key, classes)
     ]
@@ -120,21 +118,6 @@ def resumed(
     merged["run_dir"] = merged["resume"] = run
     merged["trusted_packages"] = given["trusted_packages"]
     return merged, problems
-
-
-def known_to_the_run(problems: Sequence[str], run: str, config_name: str) -> list[str]:
-    """Explain that keys unknown to the defaults, but known to the run, are kept."""
-    try:
-        own = dict(leaves(stored_configuration(Path(run), config_name)))
-    except ValueError:
-        return list(problems)
-    words = f"with resume only {', '.join(_CHANGEABLE[:-1])} and {_CHANGEABLE[-1]} may change"
-    return [
-        f"{key}: {words} (init_from={run} starts a new run from its weights)"
-        if (key := problem.partition(":")[0]) in own and not is_changeable(key)
-        else problem
-        for problem in problems
-    ]
 
 
 def lies_under(key: str, places: Iterable[str]) -> bool:

@@ -1,10 +1,16 @@
 """The jobs of a sweep: the configuration of each, and its own command line."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydra.conf import HydraConf
+
+from conf.checking.refusals import InvalidConfiguration
 from conf.composing.composer import Composer
+from conf.composing.configuration import configure
 from conf.composing.presets import Settled, written
+from conf.schema.run import ROOTS
 
 _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
 """Overrides about launching jobs, which a job does not need."""
@@ -14,17 +20,29 @@ OF_ONE_JOB = ("run_dir", "hydra.output_subdir", "hydra.mode", "hydra.job.num")
 """Keys of a run's directory and single run; a repeated run has another directory."""
 
 
-def compose_jobs(
-    composer: Composer,
-    jobs: Sequence[list[str]],
-    compose: Callable[[Sequence[str], int], Settled],
-) -> tuple[list[Settled], set[str], list[str]]:
+def configure_jobs(
+    composer: Composer, overrides: Sequence[str], config_name: str
+) -> tuple[list[Settled], list[str], list[str]]:
     """Compose and check the jobs of a sweep; a value applies to those that have its key.
 
     Returns:
-        The jobs, the keys that some of them lack, and notices to print.
+        The runs, the overrides for Hydra, and notices to print.
+
+    Raises:
+        InvalidConfiguration: with the problems of all jobs.
     """
-    runs = [compose(words, number) for number, words in enumerate(jobs)]
+    parsed = composer.parse(overrides)
+    settings = composer.hydra_settings(parsed)
+    is_basic = "BasicSweeper" in settings.sweeper.get("_target_", "")
+    problems = [
+        f"{o.key_or_group}: an interval needs another hydra/sweeper"
+        for o in parsed
+        if is_basic and o.is_sweep_override() and not o.is_discrete_sweep()
+    ]
+    params = settings.sweeper.get("params") if is_basic else None
+    defaults = [f"{key}={value}" for key, value in (params or {}).items()]
+    jobs = composer.jobs([*defaults, *overrides])
+    runs = [configure(composer, words, config_name, number) for number, words in enumerate(jobs)]
     unknown = [_unknown(run, words) for run, words in zip(runs, jobs, strict=True)]
     taken = {key_of(w) for words, no in zip(jobs, unknown, strict=True) for w in {*words} - no}
     common = set.intersection(*map(set, jobs))
@@ -33,17 +51,19 @@ def compose_jobs(
         out = [word for word in words if word in unknown[number] and key_of(word) in taken]
         if out:
             kept = [word for word in words if word not in out]
-            runs[number] = compose(kept, number)
+            runs[number] = configure(composer, kept, config_name, number)
             lacking |= {key_of(word) for word in out}
             groups = composer.typed(kept)[1]
             chosen = " ".join(w for w in kept if w not in common and key_of(w) in groups)
             notices += [f"{word}: left out where {chosen} has no such key" for word in out]
-    return runs, lacking, list(dict.fromkeys(notices))
-
-
-def optional(word: str) -> str:
-    """Mark an override whose key some jobs lack: with two plus signs Hydra accepts it."""
-    return f"++{word.lstrip('+')}"
+    problems += [problem for run in runs for problem in run.problems]
+    problems = problems or _shared_directories(runs)
+    if problems:
+        raise InvalidConfiguration(problems)
+    lacking |= {key_of(word) for run in runs for word in run.words if word.startswith("++")}
+    # With two plus signs Hydra accepts a key that some jobs lack.
+    words = [f"++{w.lstrip('+')}" if key_of(w) in lacking else w for w in overrides]
+    return runs, words, list(dict.fromkeys(notices))
 
 
 def fitting_words(run: Settled, words: Sequence[str]) -> list[str]:
@@ -52,16 +72,30 @@ def fitting_words(run: Settled, words: Sequence[str]) -> list[str]:
     return [word for word in words if word not in lacking]
 
 
-def command_line(
-    flags: Mapping[str, str | None], words: Sequence[str], typed: Mapping[str, Any], number: int
-) -> list[str]:
+def command_line(settings: HydraConf, words: Sequence[str], config: Mapping[str, Any]) -> list[str]:
     """Return the command line of a job as a single run, whatever its files say."""
-    here = [f"{flag}={value}" for flag, value in flags.items() if value is not None]
-    own = {"hydra.mode": "RUN", "hydra.job.num": number}
-    if typed.get("resume") is None:
-        own |= {"run_dir": typed["run_dir"], "hydra.output_subdir": None}
+    own = {"hydra.mode": "RUN", "hydra.job.num": settings.job.num}
+    if config.get("resume") is None:
+        own |= {"run_dir": config["run_dir"], "hydra.output_subdir": None}
     asked = [word for word in words if not key_of(word).startswith((*_OF_SWEEPS, *OF_ONE_JOB))]
-    return [*here, *asked, *(written(key, value) for key, value in own.items())]
+    return [*flags_of(settings), *asked, *(written(key, value) for key, value in own.items())]
+
+
+def flags_of(settings: HydraConf) -> list[str]:
+    """Return the flags that name configurations of the user's own.
+
+    Args:
+        settings: the `hydra` node of a run.
+    """
+    directory, name = user_directory(settings), settings.job.config_name
+    flags = [] if directory is None else [f"--config-dir={directory}"]
+    return flags if name in ROOTS else [*flags, f"--config-name={name}"]
+
+
+def user_directory(settings: HydraConf) -> str | None:
+    """Return the directory of `--config-dir`."""
+    sources = settings.runtime.config_sources
+    return next((source.path for source in sources if source.provider == "command-line"), None)
 
 
 def key_of(word: str) -> str:
@@ -73,3 +107,14 @@ def _unknown(run: Settled, words: Sequence[str]) -> set[str]:
     """Return the overrides of keys that the chosen options do not have."""
     keys = {line.partition(": unknown key")[0] for line in run.problems}
     return {word for word in words if key_of(word) in keys}
+
+
+def _shared_directories(runs: Sequence[Settled]) -> list[str]:
+    """Refuse a sweep whose jobs would write into one another's directory."""
+    counts = Counter(run.typed["run_dir"] for run in runs if "run_dir" in run.typed)
+    return [
+        f"run_dir: {count} jobs would share {path}; put what differs into it: "
+        f"run_dir='{path}/${{seed}}'"
+        for path, count in counts.items()
+        if count > 1
+    ]

@@ -4,7 +4,7 @@ Each class describes the YAML files it names. `options_of` finds the keys of any
 """
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -60,7 +60,23 @@ class ValueHeadOptions:
     @classmethod
     def problems(cls, config: dict[str, Any]) -> Iterator[str]:
         """List the rules that a typed configuration breaks, one line each."""
-        yield from ()
+        clip_range = config["agent"].get("value_clip_range")
+        if clip_range is not None and not cls.is_scalar:
+            yield (
+                "agent.value_clip_range: expected null, because value_head fits a histogram, which "
+                f"has no number to clip; got {clip_range}"
+            )
+        if options_for(config, "agent").learns_from == "rollout" and not cls.fits_returns:
+            agent, head = (
+                config[p]["_target_"].rpartition(".")[2] for p in ("agent", "value_head")
+            )
+            if head.endswith("ValueHead"):  # of ours: as it is chosen
+                head = head.removesuffix("ValueHead").lower()
+            yield (
+                f"value_head: expected mse, huber, two_hot or hl_gauss, because agent="
+                f"{agent.lower()} fits values to returns, which are numbers; got {head}, which is "
+                "fitted to distributions"
+            )
 
 
 @dataclass
@@ -87,7 +103,8 @@ class HistogramValueHeadOptions(MSEValueHeadOptions):
 
     @classmethod
     def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
+        """Add the rule of the support."""
+        yield from super().problems(config)
         support = config["value_head"]["support"]
         if support != "auto" and support[0] >= support[1]:
             yield (
@@ -149,6 +166,8 @@ class BackboneGroupsOptions:
 @dataclass
 class GroupsOptions(BackboneGroupsOptions):
     """`optimizer.groups`: options of parts by path; `extractor` and `memory` mean every one."""
+
+    keys_are_paths: ClassVar[bool] = True
 
     policy_head: GroupOptions | None = None
     value_head: GroupOptions | None = None
@@ -316,6 +335,13 @@ OTHER_TARGETS: dict[str, type] = {
     "memory": MemoryOptions,
     "optimizer": OptimizerOptions,
 }
+
+
+def options_for(config: Mapping[str, Any], part: str) -> Any:
+    """Return a part's options dataclass, with the keys that all of its kind have."""
+    known: Any = OTHER_TARGETS[part]
+    own = options_of(config[part]["_target_"], config["trusted_packages"]) or known
+    return own if issubclass(own, known) else type(own.__name__, (own, known), {})
 
 
 def options_of(target: str, trusted_packages: Sequence[str] = ()) -> Any:

@@ -1,14 +1,17 @@
 """The schema of a composed configuration: type, range and choices of every leaf.
 
-Defaults are only in the YAML files, rules across several keys in `conf.checking.rules`. A key that
-is not a field is refused.
+Defaults are only in the YAML files. A key that is not a field is refused. `problems` lists the
+broken rules across several keys.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from conf.checking.pretraining import pretraining_problems
+from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
-from conf.schema.registry import TARGETS, PolicyHeadOptions
+from conf.schema.registry import TARGETS, PolicyHeadOptions, options_for
 from conf.schema.types import (
     Count,
     Device,
@@ -21,7 +24,16 @@ from conf.schema.types import (
     Positive,
     PositiveCount,
     Target,
+    show,
 )
+
+# Gymnasium's names of settings that have their own key here.
+_KEYWORDS_WITH_A_KEY = {
+    "id": "env.id",
+    "max_episode_steps": "env.time_limit",
+    "num_envs": "env.num_envs",
+    "vectorization_mode": "env.vectorization",
+}
 
 
 @dataclass
@@ -42,6 +54,26 @@ class EnvironmentOptions:
     previous_action: bool
     previous_reward: bool
     wrappers: list[Annotated[Free, Target("wrapper")]]
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Refuse keywords with a key of their own, and single environments in a native vector."""
+        env = config["env"]
+        for keyword in sorted(_KEYWORDS_WITH_A_KEY.keys() & env["kwargs"].keys()):
+            key = _KEYWORDS_WITH_A_KEY[keyword]
+            yield f"env.kwargs.{keyword}: unknown key; in this project it is {key}"
+        used = {
+            "env.wrappers": env["wrappers"],
+            "pomdp": config["pomdp"],
+            "env.previous_action": env["previous_action"],
+            "env.previous_reward": env["previous_reward"],
+            "env.on_failure": env["on_failure"] != "stop",
+        }
+        for key in used if env["vectorization"] == "native" else ():
+            if used[key]:
+                yield (
+                    f"{key}: not possible with env.vectorization=native; use env.vectorization=sync"
+                )
 
 
 @dataclass
@@ -74,6 +106,8 @@ class BackboneGradientsOptions:
 class GradientsOptions(BackboneGradientsOptions):
     """`gradients` of conf/config.yaml: the losses that train a part, by path."""
 
+    keys_are_paths: ClassVar[bool] = True
+
     policy_head: list[LossName] | None = None
     value_head: list[LossName] | None = None
     actor: BackboneGradientsOptions | None = None
@@ -87,6 +121,21 @@ class PeriodicEvaluationOptions(EvaluationOptions):
     interval: Count
     final_episodes: PositiveCount
     video: bool
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """List the rules that a typed configuration breaks, one line each."""
+        evaluation = config["evaluation"]
+        if evaluation["checkpoint"] == "best" and evaluation["interval"] == 0:
+            yield (
+                "evaluation.checkpoint: expected last, because evaluation.interval=0 finds no best "
+                "during training; got 'best'"
+            )
+        if evaluation["video"] and not config["tracking"]["tensorboard"]:
+            yield (
+                "evaluation.video: expected false, because tracking.tensorboard=false leaves no "
+                "place to show films; python evaluate.py run=... video=true makes one afterwards"
+            )
 
 
 @dataclass
@@ -124,7 +173,7 @@ class TrainingRun:
     total_env_steps: PositiveCount
     device: Device
     precision: Literal["float32", "bf16"]
-    compile: bool
+    compile: bool | Literal["force"]
     num_threads: Literal["auto"] | PositiveCount
     run_dir: Path
     resume: Path | None
@@ -148,6 +197,39 @@ class TrainingRun:
     value_head: Annotated[Free, Target("value_head")]
     optimizer: Annotated[Free, Target("optimizer")]
     tracking: TrackingOptions
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """List the rules that a typed configuration breaks, one line each."""
+        chosen = [options_for(config, part) for part in ("agent", "value_head", "optimizer")]
+        for options in (*chosen, EnvironmentOptions, PeriodicEvaluationOptions):
+            yield from options.problems(config)
+        for part in ("extractor", "memory"):
+            if config["share_backbone"] and config["critic"][part] is not None:
+                yield (
+                    f"critic.{part}: expected null, because share_backbone=true gives the critic "
+                    "the actor's"
+                )
+        if config["normalize_rewards"] and config["clip_rewards"] is not None:
+            yield (
+                "clip_rewards: expected null, because normalize_rewards=true brings rewards to one "
+                "scale already"
+            )
+        if config["auxiliary"]:
+            yield from _auxiliary_problems(config)
+        yield from pretraining_problems(config)
+
+
+def _auxiliary_problems(config: Config) -> Iterator[str]:
+    """Refuse auxiliary losses that train nothing."""
+    losses = config["gradients"]["extractor"]
+    if losses is not None and "auxiliary" not in losses:
+        yield (
+            "gradients.extractor: expected auxiliary among them, because auxiliary losses would "
+            f"train nothing else that acts; got {show(losses)}"
+        )
+    if config["extractor"].get("freeze") is True:
+        yield "auxiliary: expected none, because extractor.freeze=true leaves them nothing to train"
 
 
 @dataclass(kw_only=True)
@@ -184,7 +266,7 @@ PRESETS = ("experiment", "task")
 """Groups that set the keys of others; the first chooses an option of the second."""
 
 # The primary configuration of each entry point.
-ROOTS: dict[str, type] = {
+ROOTS: dict[str, Any] = {
     "config": TrainingRun,
     "pretrain": PretrainingRun,
     "evaluate": EvaluationRun,

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from omegaconf import OmegaConf
+
 
 def show(value: Any) -> str:
     """Write a value as YAML would, shortened to fit a line."""
@@ -162,3 +164,11 @@ def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif node is not None:
             found[path] = node
     return found
+
+
+def nested(tree: Mapping[str, Any]) -> Any:
+    """Expand paths that are written as one key: `{critic.memory: x}` is `{critic: {memory: x}}`."""
+    found = OmegaConf.create()
+    for path, node in tree.items():
+        OmegaConf.update(found, path, node, force_add=True)
+    return OmegaConf.to_container(found)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from conf.composing.command_line import compose
+from conf.composing.command_line import load
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = """
@@ -85,7 +85,7 @@ def test_task_gets_what_compose_says(start: "Starter") -> None:
     argv = ["total_env_steps=1e4", "memory=gru", "pomdp=mask_velocity", "+env.kwargs.a=1"]
     start(*argv)
     ((run_dir, record),) = start.records()
-    expected = OmegaConf.to_container(compose(argv))
+    expected = OmegaConf.to_container(load(argv))
     assert record["config"].pop("run_dir") == str(run_dir.relative_to(start.directory))
     expected.pop("run_dir")
     assert record["config"] == expected
@@ -158,7 +158,7 @@ def test_users_package_brings_its_own_options(start: "Starter", where: str) -> N
 
 def test_checking_imports_nothing_heavy() -> None:
     program = (
-        "import sys, conf.composing.command_line as door; door.compose(['memory=lstm']);"
+        "import sys, conf.composing.command_line as door; door.check(['memory=lstm']);"
         "print([m for m in ('torch', 'gymnasium', 'numpy', 'tensorboard') if m in sys.modules])"
     )
     finished = subprocess.run(

@@ -178,8 +178,8 @@ def test_a_value_head_that_says_what_it_takes_is_checked() -> None:
 
 
 def test_hydra_gets_the_plus_and_a_stored_run_is_checked_alike() -> None:
-    assert "++agent.bonus=0.5" in check([*BONUS, "agent.bonus=0.5"])
-    assert "++agent.bonus=0.5,0.6" in check(["-m", *BONUS, "agent.bonus=0.5,0.6"])
+    assert "++agent.bonus=0.5" in check([*BONUS, "agent.bonus=0.5"])[1]
+    assert "++agent.bonus=0.5,0.6" in check(["-m", *BONUS, "agent.bonus=0.5,0.6"])[1]
     stored = OmegaConf.to_container(load(BONUS))
     assert checked(stored)[1] == []  # type: ignore[arg-type]
     stored["agent"]["bonus"] = -1  # type: ignore[call-overload,index]

@@ -29,12 +29,6 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_composer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads the YAML files once."""
-    monkeypatch.setattr("conf.composing.command_line.Composer", _composer)
-
-
 _composer = functools.cache(Composer)
 
 
@@ -104,7 +98,7 @@ def test_an_experiment_is_a_task_and_what_differs(preset: str) -> None:
     said = OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{preset}.yaml"))
     del said["defaults"]  # type: ignore[arg-type]
     words = [f"{group}={option}" for group, option in re.findall(r"override /(.*): (.*)\n", text)]
-    without = dict(leaves(_composer("config", None).chosen(words)))
+    without = dict(leaves(_composer("config").chosen(words)))
     repeated = [key for key, value in leaves(said) if without.get(key, "none") == value]
     assert [key for key in repeated if not key.startswith("extractor.encoder.")] == []
 
@@ -263,7 +257,7 @@ def test_a_preset_with_a_fault_of_its_own_is_refused(
 def test_the_words_that_hydra_gets_say_it_all() -> None:
     argv = ["experiment=minigrid_autoencoder", "extractor@extractor.encoder=cnn", "memory=lstm"]
     with pytest.warns(UserWarning):
-        words = check(argv)
+        _, words = check(argv)
     again, said = given(*words)
     assert {**again, "run_dir": ""} == {**given(*argv)[0], "run_dir": ""}
     assert said == []

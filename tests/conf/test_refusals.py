@@ -1,10 +1,12 @@
 """What cannot be run is refused in one line: where, what is expected, what was meant."""
 
+import pickle
+import re
 from pathlib import Path
 
 import pytest
 
-from conf.composing.command_line import compose
+from conf.composing.command_line import InvalidConfiguration, check
 
 # The command line, and what its refusal must say.
 WRONG = [
@@ -42,7 +44,7 @@ WRONG = [
     ("agent.clip_range_schedule=liner", "expected constant or linear, got 'liner'"),
     ("total_env_steps=0", "expected an integer >= 1, got 0"),
     ("total_env_steps=1e400", "got inf"),
-    ("compile=yes", "compile: expected true or false, got 'yes'"),
+    ("compile=yes", "compile: expected true or false or force, got 'yes'"),
     ("device=gpu", "device: expected auto, cpu, cuda or cuda:<number>, got 'gpu'"),
     ("num_threads=0", "num_threads: expected auto or an integer >= 1, got 0"),
     ("tracking.progress=maybe", "expected auto or true or false, got 'maybe'"),
@@ -145,6 +147,7 @@ WRONG = [
     ("~seed", "seed: missing; expected an integer >= 0"),
     ("~agent", "agent: missing"),
     ("~nothing", "nothing: cannot be removed"),
+    ("~seed=4", "seed: cannot be removed, as it is 0"),
     ("seed=${nothing}", "seed: Interpolation key 'nothing' not found"),
     ("run_dir=${nothing}", "run_dir: Interpolation key 'nothing' not found"),
     ("run_dir=", "run_dir: expected a path"),
@@ -210,7 +213,7 @@ WRONG = [
 
 def refusal(argv: list[str], capsys: pytest.CaptureFixture[str], name: str = "config") -> list[str]:
     with pytest.raises(SystemExit) as exit_info:
-        compose(argv, name)
+        check(argv, name)
     assert exit_info.value.code == 2
     output = capsys.readouterr()
     assert output.out == ""
@@ -230,6 +233,7 @@ def test_wrong_command_line_is_refused_in_one_line(
     assert len(lines) == 1, lines
     assert message in lines[0]
     assert "Traceback" not in lines[0]
+    assert not re.match(r"(\S+: )\1", lines[0])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -242,6 +246,12 @@ def test_every_problem_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> No
         "optimizer.eps",
         "seeed",
     }
+
+
+def test_a_refusal_reaches_another_process() -> None:
+    refusal = pickle.loads(pickle.dumps(InvalidConfiguration(["a: 1", "b: 2", "a: 1"])))
+    assert refusal.problems == ["a: 1", "b: 2"]
+    assert str(refusal) == "a: 1\nb: 2"
 
 
 def test_word_with_a_space_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,6 +276,7 @@ def test_evaluation_has_a_schema_of_its_own(
 
 
 def test_evaluation_accepts_a_run() -> None:
-    config = compose(["run=runs/CartPole-v1/ppo-mlp-none/20260101-120000-seed0"], "evaluate")
-    assert config.evaluation.episodes == 100
-    assert config.device == "cpu"
+    argv = ["run=runs/CartPole-v1/ppo-mlp-none/20260101-120000-seed0"]
+    ((run,), _) = check(argv, "evaluate")
+    assert run.typed["evaluation"]["episodes"] == 100
+    assert run.typed["device"] == "cpu"

@@ -1,12 +1,12 @@
 """A job of a sweep is one run, and exactly the one that was asked for, whatever flag says it."""
 
+import re
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -51,8 +51,13 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Sweep:
     return run
 
 
-def test_every_flag_of_hydras_is_known_here() -> None:
-    flags = {flag for action in get_args_parser()._actions for flag in action.option_strings}
+def test_every_flag_of_hydras_is_known_here(
+    start: Sweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        start("--hydra-help")
+    lines = re.findall(r"^(--[a-z-]+)(?:,(-[a-z]+))? :", capsys.readouterr().out, re.M)
+    flags = {flag for names in lines for flag in names if flag}
     assert flags == CARRIED | REFUSED | OF_NO_RUN | OF_THE_SWEEP
 
 

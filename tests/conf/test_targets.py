@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conf.checking.trust import is_trusted, package_problems, target_problems, trust_words
-from conf.composing.command_line import InvalidConfiguration, compose, load
+from conf.composing.command_line import InvalidConfiguration, check, load
 
 CANARIES = [
     "os.system",
@@ -108,7 +108,7 @@ def test_a_class_is_refused_in_one_line() -> None:
 
 def test_remedy_is_named_for_a_users_package(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        compose(["extractor._target_=mine.Net"])
+        check(["extractor._target_=mine.Net"])
     assert "trusted_packages=[mine]" in capsys.readouterr().err
 
 

@@ -1,5 +1,6 @@
 """Values are accepted in the notations people use, and come out as the schema types them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,33 @@ def test_notation_is_accepted(override: str, key: str, value: Any) -> None:
     found = OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
     assert found == value
     assert type(found) is type(value)
+
+
+GROUPS_AND_GRADIENTS = """# @package _global_
+optimizer: {groups: {critic.memory: {learning_rate: 1e-4}}}
+gradients: {critic.memory: [critic]}
+"""
+
+
+def test_a_path_may_be_one_key_or_nested(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(GROUPS_AND_GRADIENTS)
+    nested = load(
+        ["+optimizer.groups.critic.memory.learning_rate=1e-4", "gradients.critic.memory=[critic]"]
+    )
+    assert nested.gradients.critic.memory == ["critic"]
+    for words in (
+        [
+            "optimizer.groups={critic.memory: {learning_rate: 1e-4}}",
+            "gradients={critic.memory: [critic]}",
+        ],
+        [f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"],
+    ):
+        dotted = load(words)
+        assert dotted.optimizer.groups == nested.optimizer.groups
+        assert dotted.gradients == nested.gradients
+    with pytest.raises(InvalidConfiguration, match=r"mean optimizer\.groups\.critic\.memory\?"):
+        load(["optimizer.groups={critic.memry: {learning_rate: 1}}"])
 
 
 def test_deleting_what_an_experiment_adds_works() -> None:

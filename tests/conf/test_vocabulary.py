@@ -6,14 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from conf.checking.suggestions import (
-    CLEANRL,
-    NOTES,
-    OF_REPLAY,
-    STABLE_BASELINES3,
-    VOCABULARY,
-    nearest,
-)
+from conf.checking.suggestions import VOCABULARY, nearest
 from conf.composing.command_line import InvalidConfiguration, load
 from conf.schema.run import GROUPS
 
@@ -32,12 +25,13 @@ def test_words_are_translated_when_they_are_refused() -> None:
         load(["memory=lstm", *(f"+{word}=1" for word in VOCABULARY)])
     lines = dict(line.split(": unknown key; ") for line in refusal.value.problems)
     assert lines.keys() == VOCABULARY.keys()
-    assert [word for word, ours in VOCABULARY.items() if ours not in lines[word]] == []
+    assert [word for word, our in VOCABULARY.items() if our.ours not in lines[word]] == []
 
 
 def test_translations_exist() -> None:
     configs = [load(words) for words in CHOSEN]
-    for ours in {*VOCABULARY.values(), *OF_REPLAY.values()}:
+    meanings = {key for word in VOCABULARY.values() for key in (word.ours, word.of_replay) if key}
+    for ours in meanings:
         parent, _, leaf = ours.rpartition(".")
         nodes = [OmegaConf.select(config, parent) if parent else config for config in configs]
         assert ours in GROUPS or any(leaf in node for node in nodes), ours
@@ -67,20 +61,23 @@ def test_a_word_may_mean_another_key_where_there_is_a_replay(
 
 
 def test_words_of_a_replay_have_another_meaning_too() -> None:
-    assert OF_REPLAY.keys() <= VOCABULARY.keys()
-    assert [word for word, ours in OF_REPLAY.items() if ours not in NOTES[word]] == []
-
-
-def test_notes_are_about_words() -> None:
-    assert NOTES.keys() <= VOCABULARY.keys()
+    of_replay = {word: ours for word, ours in VOCABULARY.items() if ours.of_replay}
+    assert of_replay.keys() == {"batch_size", "n_steps"}
+    assert [word for word, ours in of_replay.items() if ours.of_replay not in ours.note] == []
 
 
 def test_document_has_the_same_table() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \| (SB3|CleanRL|both) \| `([\w.]+)`", DOCUMENT.read_text(), re.M
     )
+    named = {
+        word: ("SB3" * (word in ours.sb3.split()) + "CleanRL" * (word in ours.cleanrl.split()))
+        for word, ours in VOCABULARY.items()
+    }
     expected = {
-        (word, _origin(word), ours) for word, ours in {**CLEANRL, **STABLE_BASELINES3}.items()
+        (word, "both" if origin == "SB3CleanRL" else origin, VOCABULARY[word].ours)
+        for word, origin in named.items()
+        if origin
     }
     assert set(rows) == expected
     assert len(rows) == len(expected)
@@ -91,9 +88,3 @@ def test_document_has_the_same_table() -> None:
 )
 def test_nearest_word(word: str, meant: str | None) -> None:
     assert nearest(word, ["none", "rnn", "gru", "lstm"]) == meant
-
-
-def _origin(word: str) -> str:
-    if word in STABLE_BASELINES3 and word in CLEANRL:
-        return "both"
-    return "SB3" if word in STABLE_BASELINES3 else "CleanRL"

@@ -1,28 +1,31 @@
 """The command in TensorBoard, pasted into a shell, begins the same run once more."""
 
 import shlex
+import sys
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from conf.composing.command_line import load
-from conf.composing.composer import Composer
+from conf.composing.command_line import launch, load
 from training.building.instantiation import plain
 from training.runs.directory import command, introduce
 from training.tracking.tracking import TensorBoard
 
 
 @pytest.fixture
-def typed(monkeypatch):
+def typed(monkeypatch, tmp_path_factory):
     """Lets a command line be the one that started this process."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # and afterwards what it was
 
-    def type_words(words: list[str], flags: str | None = None, name: str = "config") -> list[str]:
-        config = Composer(name, flags).loader.load_configuration(name, words, RunMode.RUN)
+    def type_words(words: list[str]) -> list[str]:
+        found = []
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
+        launch(lambda config: found.append(HydraConfig.instance().cfg.hydra))
         monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
-        monkeypatch.setattr(HydraConfig, "get", lambda: config.hydra)
+        monkeypatch.setattr(HydraConfig, "get", lambda: found[0])
         line = command()
         assert line is not None
         return shlex.split(line)
@@ -46,7 +49,8 @@ def test_own_configurations_are_found_again(typed, tmp_path) -> None:
     )
     place = f"hydra.searchpath=[file://{tmp_path}]"
     assert typed([place, "memory=mine"])[2:] == [place, "memory=mine"]
-    assert typed(["memory=mine"], str(tmp_path))[2:] == [
+    flags = [f"--config-dir={tmp_path}", "memory=mine"]
+    assert typed(flags)[2:] == [
         f"--config-dir={tmp_path}",
         "memory=mine",
     ]
@@ -56,7 +60,7 @@ def test_another_configuration_is_named_again(typed, tmp_path) -> None:
     (tmp_path / "other.yaml").write_text("defaults: [config, _self_]\nseed: 7\n")
     words = ["hydra.mode=RUN", "hydra.verbose=true", "memory=gru", "run_dir=x"]
     flags = [f"--config-dir={tmp_path}", "--config-name=other"]
-    assert typed(words, str(tmp_path), "other")[2:] == [*flags, "hydra.verbose=true", "memory=gru"]
+    assert typed([*flags, *words])[2:] == [*flags, "hydra.verbose=true", "memory=gru"]
 
 
 def test_a_run_is_introduced(tmp_path, typed) -> None:

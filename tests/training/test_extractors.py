@@ -359,3 +359,11 @@ def test_a_plain_module_reads_images_in_the_environments_layout() -> None:
     extractor, width = build_extractor("extractor", options, IMAGE)
     assert isinstance(extractor, TenLines)
     assert width == 7
+
+
+def test_extractors_are_unfrozen_each_at_its_own_step(build_run) -> None:
+    words = ["device=cpu", "extractor.freeze=100", "extractor@critic.extractor=mlp"]
+    optimizer = build_run([*words, "critic.extractor.freeze=300"]).agent.optimizer
+    for env_steps, expected in ((50, [0, 0]), (200, [1, 0]), (300, [1, 1])):
+        weights = optimizer.pace(0.0, env_steps).weights
+        assert [float(weight) for weight in weights if weight is not None] == expected

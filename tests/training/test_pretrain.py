@@ -17,7 +17,7 @@ import neurl
 import training.pretraining.stages
 import training.runs.run
 from conf.composing.command_line import InvalidConfiguration, load
-from conf.composing.resolution import read_only
+from conf.composing.configuration import read_only
 from training.building.environments import build_environments
 from training.pretraining.fitting import Fitting
 from training.pretraining.session import pretrain_alone

@@ -10,7 +10,7 @@ from agents.agent import Agent
 from conf.checking.refusals import InvalidConfiguration
 from conf.checking.trust import package_problems
 from conf.checking.validation import checked
-from conf.composing.resolution import read_only
+from conf.composing.configuration import read_only
 from conf.composing.resumption import stored_configuration
 from training.building.build import build_agent_for
 from training.building.environments import build_environments

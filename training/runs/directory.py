@@ -14,13 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.composing.choices import choices
 from conf.composing.stored import read_json
-from conf.composing.sweeps import OF_ONE_JOB, key_of
+from conf.composing.sweeps import OF_ONE_JOB, flags_of, key_of
 from training.building.instantiation import plain
 from training.saving.files import replace
 from training.tracking.event_files import rewind
 from training.tracking.tracking import TensorBoard
 
-_CONFIG_NAMES = ("config", "pretrain")
 _NO_PARAMETERS = ("run_dir", "resume", "trusted_packages")
 
 
@@ -32,13 +31,12 @@ def command() -> str | None:
     if not HydraConfig.initialized():
         return None
     settings = HydraConfig.get()
-    sources = settings.runtime.config_sources
-    words = [f"--config-dir={s.path}" for s in sources if s.provider == "command-line"]
-    name = settings.job.config_name
-    words += [f"--config-name={name}"] if name not in _CONFIG_NAMES else []
+    words = flags_of(settings)
     said = [*settings.overrides.hydra, *settings.overrides.task]
     words += [word for word in said if key_of(word) not in OF_ONE_JOB]
-    script = "pretrain.py" if "pretrain" in (name, settings.job.name) else "train.py"
+    script = (
+        "pretrain.py" if "pretrain" in (settings.job.config_name, settings.job.name) else "train.py"
+    )
     return shlex.join(["python", script, *words])
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from agents.agent import Agent
 from agents.learning.parts import trained_by
+from conf.schema.types import show
 from networks.autoencoding.autoencoder import Encoder
 from networks.backbone import Backbone
 from networks.extractors.composite import DictExtractor, Joined
@@ -19,9 +20,9 @@ from networks.extractors.images import written
 from networks.heads.greedy import EpsilonGreedyHead
 from networks.heads.values import Head, ValueHead
 from networks.inputs import DictInput
-from networks.memory.memories import Memory
 from networks.mirror import Array
 from networks.observations import Shapes, map_observations
+from training.building.build import compiles, slower_compiled
 
 _POOLS = nn.MaxPool2d | nn.AvgPool2d
 _TITLES = ("network", "", "output", "parameters", "receptive field", "stride")
@@ -198,10 +199,6 @@ def _side(pair: Array) -> str:
     return str(pair[0]) if pair[0] == pair[1] else written(pair.tolist())
 
 
-_LARGE = 1_500_000
-"""Parameters from which the fused optimizer is faster than compiled code (NatureCNN: 1.7M)."""
-
-
 def header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
     """Describe what is trained and where, layer by layer, its size and the losses that train it."""
     parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
@@ -210,23 +207,21 @@ def header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> s
         f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"
         f"{outline(agent)}\n"
         f"parameters: {parts}\n"
-        f"gradients: {_gradients(agent)}"
-        + (_compilation(agent, parameters["total"]) if config.compile else "")
+        f"gradients: {_gradients(agent)}" + (_compilation(config, agent) if config.compile else "")
     )
 
 
-def _compilation(agent: Agent, size: int) -> str:
-    """Warn of the compilation time, and of networks that are slower compiled (measured)."""
-    slow = []
-    if any(isinstance(module, Memory) and not module.compilable for module in agent.modules()):
-        slow.append("a recurrent memory")
-    if size > _LARGE:
-        slow.append("more than 1.5 million parameters")
-    is_slower = slow and agent.device.type == "cpu"
+def _compilation(config: DictConfig, agent: Agent) -> str:
+    """Announce the compilation time, or that the gradient step is not compiled."""
+    if not compiles(config, agent.networks, agent.device):
+        reasons = " and ".join(slower_compiled(agent.networks))
+        return (
+            f"\nnotice: compile=true: not compiled, as with {reasons} that was measured slower on "
+            "a CPU; compile=force compiles"
+        )
     return (
-        "\nnotice: compile=true: the first gradient step waits for the compiler, half a minute or "
-        "so; a few seconds once this machine has compiled the same before"
-        + (f". With {' and '.join(slow)} compile=false was measured faster" if is_slower else "")
+        f"\nnotice: compile={show(config.compile)}: the first step waits for the compiler, "
+        "half a minute or so; a few seconds once this machine has compiled the same before"
     )
 
 

@@ -1,0 +1,220 @@
+"""The configuration of one run: composed, resolved, checked, typed, read-only."""
+
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from conf.checking.pretraining import missing_sources
+from conf.checking.refusals import InvalidConfiguration
+from conf.checking.trust import package_problems, target_problems, targets, trusted_names
+from conf.checking.validation import MISSING_VALUE, checked
+from conf.composing.composer import Composer
+from conf.composing.presets import Settled, settled
+from conf.composing.resumption import (
+    ONLY_CHANGEABLE,
+    lies_under,
+    links,
+    resumed,
+    stored_configuration,
+)
+from conf.schema.registry import options_of
+
+_KEPT = ("checkpoints", "pretraining")
+"""Paths of a run that must not be overwritten."""
+_HYDRA_PLUGINS = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins")
+
+
+def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
+    """Return the configuration of one run, resolved, typed and read-only.
+
+    Raises:
+        InvalidConfiguration: with every problem.
+    """
+    run = configure(Composer(config_name), overrides, config_name)
+    config = sound(run)
+    tell(run.notices)
+    return config
+
+
+def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> bool:
+    """Tell whether the chosen options have a key, even if the configuration is invalid."""
+    config, _, _ = Composer(config_name).compose(overrides)
+    absent = object()
+    return OmegaConf.select(config, key, default=absent) is not absent
+
+
+def sound(run: Settled) -> DictConfig:
+    """Return the configuration of a run.
+
+    Raises:
+        InvalidConfiguration: with all its problems.
+    """
+    if run.problems:
+        raise InvalidConfiguration(run.problems)
+    return read_only(run.typed)
+
+
+def read_only(typed: dict[str, Any]) -> DictConfig:
+    """Wrap a checked configuration as read-only, without resolving anything."""
+    config = OmegaConf.create(typed)
+    OmegaConf.set_readonly(config, True)
+    return config
+
+
+def tell(notices: Sequence[str]) -> None:
+    """Warn of every value that was adjusted."""
+    for notice in notices:
+        warnings.warn(notice, stacklevel=3)
+
+
+def configure(
+    composer: Composer, overrides: Sequence[str], config_name: str, job_number: int | None = None
+) -> Settled:
+    """Compose and check one run; a job of a sweep has a number."""
+    try:
+        run = settled(composer, overrides, partial(_inspected, composer, config_name, job_number))
+        if run.typed.get("resume") is None:
+            run.problems += _occupied(run.typed)
+            if not run.problems and "extractor" in run.typed:
+                run.problems += missing_sources(run.typed)
+        elif run.problems:
+            run.problems = [f"{problem}; {ONLY_CHANGEABLE}" for problem in run.problems]
+        else:
+            run.typed, run.problems = _resumed(composer, run.typed, overrides, config_name)
+    except InvalidConfiguration as refusal:
+        return Settled(list(overrides), {}, refusal.problems, [])
+    return run
+
+
+def _inspected(
+    composer: Composer, config_name: str, job_number: int | None, words: Sequence[str]
+) -> tuple[list[str], dict[str, Any], list[str]]:
+    """Compose and check overrides; return them as Hydra takes them, the values, the problems.
+
+    Hydra takes a key that the YAML does not have with two plus signs.
+    """
+    config, problems, invented = composer.compose(words)
+    plugins = OmegaConf.to_container(config.hydra, resolve=False)
+    problems += [f"hydra.{problem}" for problem in target_problems(plugins, _HYDRA_PLUGINS)]
+    if config.hydra.job.chdir:
+        problems.append("hydra.job.chdir: derived from run_dir, which is the key to set")
+    if job_number is not None:
+        OmegaConf.update(config, "hydra.job.num", job_number, force_add=True)
+    typed, found = _resolved(config, config_name)
+    problems += found
+    declared = {
+        line  # a mapping adds its keys to those that are there
+        for line in invented
+        if "={" in line or _is_declared(line.partition("=")[0], typed)
+    }
+    problems += _needs_plus([line for line in invented if line not in declared], problems)
+    return [f"++{word}" if word in declared else word for word in words], typed, problems
+
+
+def _is_declared(key: str, typed: dict[str, Any]) -> bool:
+    """Tell whether a new key needs no plus: an unknown one of its class is reported so."""
+    target = dict(targets(typed)).get(f"{key.rpartition('.')[0]}._target_")
+    return isinstance(target, str) and options_of(target, trusted_names(typed)) is not None
+
+
+def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:
+    """Explain new keys, in a mapping that accepts any, which need a plus."""
+    told = [re.split(r"[:\[]", p)[0].removesuffix("._target_") for p in problems]
+    keys = [line.partition("=")[0] for line in invented]
+    return [
+        f"{key}: does not exist yet; add it with a plus: +{line}"
+        for key, line in zip(keys, invented, strict=True)
+        if not (lies_under(key, told) or any(lies_under(path, [key]) for path in told))
+    ]
+
+
+def _occupied(typed: dict[str, Any]) -> list[str]:
+    """Refuse a directory that has a run, which is never overwritten, or cannot be created."""
+    run_dir = typed.get("run_dir")
+    if not isinstance(run_dir, str):
+        return []
+    if any(any(Path(run_dir).glob(f"{kept}/*/manifest*.json")) for kept in _KEPT):
+        return [
+            f"run_dir: {run_dir} holds a run already; go on with it: resume={run_dir}, "
+            "or choose another"
+        ]
+    existing = next(path for path in (Path(run_dir), *Path(run_dir).parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        return [f"run_dir: {run_dir} cannot be made, as {existing} cannot be written to"]
+    return []
+
+
+def _resumed(
+    composer: Composer, given: dict[str, Any], overrides: Sequence[str], config_name: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Replace a new configuration by that of the run to resume."""
+    try:
+        stored = stored_configuration(Path(given["resume"]), config_name)
+    except ValueError as error:
+        raise InvalidConfiguration([f"resume: {error}"]) from error
+    # The run cannot declare trusted packages; the user who resumes it can.
+    stored["trusted_packages"] = given["trusted_packages"]
+    before, problems = checked(stored, config_name)
+    if not problems:
+        problems = package_problems(before["env"]["packages"], before["trusted_packages"])
+    if problems:
+        where = f"resume: {given['resume']}/config.yaml: "
+        return before, [where + problem for problem in problems]
+    usual, _ = _resolved(composer.compose([])[0], config_name)
+    said = [o.package or o.key_or_group for o in composer.parse(overrides)]
+    merged, problems = resumed(before, given, usual, said)
+    problems += links(Path(given["resume"]))
+    # Changed values must fit the others, or the run could not be opened again.
+    return merged, problems or checked(merged, config_name)[1]
+
+
+def _resolved(config: DictConfig, config_name: str) -> tuple[dict[str, Any], list[str]]:
+    """Return a configuration, resolved and typed, without `hydra`, and all its problems."""
+    unresolved: dict[str, str] = {}
+    with _hydra_configuration(config):
+        resolved = {
+            key: _item(config, key, key, unresolved) for key in map(str, config) if key != "hydra"
+        }
+    typed, problems = checked(resolved, config_name)
+    problems = [problem for problem in problems if problem.partition(":")[0] not in unresolved]
+    if problems or len(unresolved) > 1:
+        # It is computed from other keys, whose problems are reported already.
+        unresolved.pop("run_dir", None)
+    return typed, problems + [f"{path}: {reason}" for path, reason in unresolved.items()]
+
+
+@contextmanager
+def _hydra_configuration(config: DictConfig) -> Iterator[None]:
+    """Let ${hydra:...} read from this configuration, as in a job."""
+    instance = HydraConfig.instance()
+    outer = instance.cfg
+    instance.set_config(config)
+    try:
+        yield
+    finally:
+        instance.cfg = outer
+
+
+def _item(node: DictConfig | ListConfig, key: Any, path: str, unresolved: dict[str, str]) -> Any:
+    """Resolve an item and all below it; unresolvable values are reported and become None."""
+    if OmegaConf.is_missing(node, key):
+        return MISSING_VALUE
+    try:
+        value = node[key]
+    except OmegaConfBaseException as error:
+        unresolved[path] = str(error).partition("\n")[0]
+        return None
+    if isinstance(value, DictConfig):
+        return {str(name): _item(value, name, f"{path}.{name!s}", unresolved) for name in value}
+    if isinstance(value, ListConfig):
+        return [_item(value, index, f"{path}[{index}]", unresolved) for index in range(len(value))]
+    return value
