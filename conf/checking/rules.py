@@ -5,7 +5,7 @@ from typing import Any
 
 from conf.checking.pretraining import pretraining_problems
 from conf.checking.steps import Config
-from conf.schema.registry import OTHER_TARGETS, options_of
+from conf.schema.registry import OTHER_TARGETS, TARGETS, options_of
 from conf.schema.types import show
 
 # Gymnasium's names of settings that have their own key here.
@@ -28,6 +28,7 @@ def combination_problems(config: Config) -> list[str]:
         _rewards,
         _environment_keywords,
         _evaluation,
+        _policy_head,
         _value_head,
         pretraining_problems,
     )
@@ -120,6 +121,17 @@ def _evaluation(config: Config) -> Iterator[str]:
         )
 
 
+def _policy_head(config: Config) -> Iterator[str]:
+    needs = _options(config, "agent").needs_log_probs
+    if needs and not _options(config, "policy_head").has_log_probs:
+        name = config["agent"]["_target_"].rpartition(".")[2].lower()
+        yield (
+            "policy_head: expected auto, categorical, gaussian or squashed_gaussian, because "
+            f"agent={name} learns from log-probabilities of actions, which "
+            f"{_shortened(config, 'policy_head')} has not"
+        )
+
+
 def _value_head(config: Config) -> Iterator[str]:
     agent, head = _options(config, "agent"), _options(config, "value_head")
     clip_range = config["agent"].get("value_clip_range")
@@ -129,11 +141,16 @@ def _value_head(config: Config) -> Iterator[str]:
             f"no number to clip; got {clip_range}"
         )
     if agent.learns_from == "rollout" and not head.fits_returns:
-        name, fitted = (config[p]["_target_"].rpartition(".")[2] for p in ("agent", "value_head"))
-        if fitted.endswith("ValueHead"):  # of ours: as it is chosen
-            fitted = fitted.removesuffix("ValueHead").lower()
+        name = config["agent"]["_target_"].rpartition(".")[2]
         yield (
             f"value_head: expected mse, huber, two_hot or hl_gauss, because agent={name.lower()} "
-            f"fits values to returns, which are numbers; got {fitted}, which is fitted to "
-            "distributions"
+            "fits values to returns, which are numbers; got "
+            f"{_shortened(config, 'value_head')}, which is fitted to distributions"
         )
+
+
+def _shortened(config: Config, part: str) -> str:
+    """Name the class of a head; ours as they are chosen."""
+    name: str = config[part]["_target_"].rpartition(".")[2]
+    short = name.removesuffix("ValueHead").removesuffix("Head")
+    return short.lower() if config[part]["_target_"] in TARGETS[part] else name

@@ -56,7 +56,7 @@ def checked(
     return typed, found
 
 
-_WITH_OPTIONS = ("agent", "value_head")
+_WITH_OPTIONS = ("agent", "policy_head", "value_head")
 """Groups whose user classes are imported for their options dataclass; agents need one."""
 _NO_OPTIONS = "needs an attribute Options, a dataclass of its keys; see docs/configuration.md"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from conf.schema.extractors import CloningOptions
-from conf.schema.registry import TARGETS, PolicyHeadOptions
+from conf.schema.registry import TARGETS
 from conf.schema.types import (
     Count,
     Device,
@@ -137,7 +137,7 @@ class TrainingRun:
     gradients: GradientsOptions
     clip_rewards: Positive | None
     critic: CriticOptions
-    policy_head: PolicyHeadOptions
+    policy_head: Annotated[Free, Target("policy_head")]
     evaluation: PeriodicEvaluationOptions
     checkpoint: CheckpointOptions
     env: EnvironmentOptions

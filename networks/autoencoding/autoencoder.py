@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.autoencoding.decoders import DecoderFactory
+from conf.schema.extractors import AutoencoderOptions
 from networks.autoencoding.gaussian import divergence, draw, zero_linear
 from networks.autoencoding.reconstruction import ObservationDecoder
 from networks.extractors.structure import Outline, outline_of
@@ -22,23 +22,16 @@ class Encoder(nn.Module):
     Args:
         encoder: extractor of the observations.
         encoder_size: number of its features.
-        gain: initialisation gain of the linear layer.
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        encoder_size: int,
-        *,
-        latent_size: int,
-        initialization: str,
-        gain: float,
-    ) -> None:
+    Options = AutoencoderOptions
+
+    def __init__(self, encoder: nn.Module, encoder_size: int, options: AutoencoderOptions) -> None:
         super().__init__()
         self.encoder = encoder
-        self.encoder_size, self.output_size = encoder_size, latent_size
-        self.latent = nn.Linear(encoder_size, latent_size)
-        initialize(self.latent, initialization=initialization, gain=gain)
+        self.encoder_size, self.output_size = encoder_size, options.latent_size
+        self.latent = nn.Linear(encoder_size, options.latent_size)
+        initialize(self.latent, initialization=options.initialization, gain=options.gain)
 
     def forward(self, rows: Observations) -> Float[Tensor, "N Z"]:
         """Encode rows."""
@@ -66,10 +59,8 @@ class Autoencoder(nn.Module):
     squared errors, with variance 1/2).
 
     Args:
-        decoder: makes the decoder of each part; None mirrors the encoder.
-        noise: corrupts the encoder's input but not the target; 0 for none.
-        variational: sample z from a Gaussian whose mean is the latent.
-        beta: weight of the KL.
+        options: `decoder` makes the decoder of each part; None mirrors the encoder. `noise`
+            corrupts the encoder's input but not the target.
 
     Source: Vincent et al. (2008) for noise; Kingma & Welling (2014), arXiv:1312.6114; Higgins et
     al. (2017), "beta-VAE".
@@ -79,11 +70,7 @@ class Autoencoder(nn.Module):
         self,
         inputs: ObservationInput,
         encoder: Encoder,
-        *,
-        decoder: DecoderFactory | None,
-        noise: float,
-        variational: bool,
-        beta: float,
+        options: AutoencoderOptions,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -92,12 +79,12 @@ class Autoencoder(nn.Module):
             encoder=encoder,
             further_sizes=(),
             input_size=encoder.output_size,
-            decoder=decoder,
+            decoder=options.decoder,
         )
         self.log_variance = (
-            zero_linear(encoder.encoder_size, encoder.output_size) if variational else None
+            zero_linear(encoder.encoder_size, encoder.output_size) if options.variational else None
         )
-        self.noise, self.beta = noise, beta
+        self.noise, self.beta = options.noise, options.beta
 
     def loss(
         self, rows: Observations, generator: torch.Generator | None = None

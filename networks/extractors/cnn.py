@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.extractors.images import ImageRows, Layout, Size, Unfit, written
+from conf.schema.extractors import CNNOptions
+from networks.extractors.images import ImageRows, Size, Unfit, written
 from networks.extractors.mlp import ACTIVATION_MODULES, MLP
 from networks.extractors.structure import Map, Outline
 from networks.initialization import initialize
@@ -162,12 +163,10 @@ class CNN(nn.Module):
     Args:
         input_shape: of one observation: an image or a frame stack.
         layout: position of the channels, see `networks.extractors.images.ImageRows`.
-        layers: a mapping for each convolution (`Convolution`), or `auto`: chosen by `cascade` from
-            the image's size.
-        filters: of the layers of `auto`, the last number repeated; empty otherwise.
-        normalization: of each layer's maps, per observation: none, `layer` over all filters,
-            `group` over groups of 8 (Wu & He 2018, arXiv:1803.08494).
-        hidden_sizes: widths of the fully connected layers; empty returns the flattened maps.
+        options: `layers` has a mapping for each convolution (`Convolution`), or is `auto`: chosen
+            by `cascade` from the image's size and `filters`. `normalization` is of each layer's
+            maps, per observation: none, `layer` over all filters, `group` over groups of 8 (Wu & He
+            2018, arXiv:1803.08494).
 
     Raises:
         Unfit: the observation is not an image, or a layer does not fit.
@@ -175,42 +174,25 @@ class CNN(nn.Module):
         Source: Mnih et al. (2015), doi:10.1038/nature14236.
     """
 
-    def __init__(
-        self,
-        input_shape: Sequence[int],
-        *,
-        layout: Layout,
-        layers: Literal["auto"] | Sequence[Mapping[str, Any]],
-        filters: Sequence[int],
-        activation: str,
-        normalization: Literal["none", "layer", "group"],
-        hidden_sizes: Sequence[int],
-        initialization: str,
-        gain: float,
-    ) -> None:
+    Options = CNNOptions
+
+    def __init__(self, input_shape: Sequence[int], options: CNNOptions) -> None:
         super().__init__()
-        self.rows = ImageRows(input_shape, layout=layout)
-        convolutions = _convolutions(layers, filters, self.rows)
+        self.rows = ImageRows(input_shape, layout=options.layout)
+        convolutions = _convolutions(options.layers, options.filters, self.rows)
         check_fit(convolutions, self.rows.size)
         stages: list[nn.Module] = []
         self._maps: list[Map] = [(self.rows.channels, *self.rows.size)]
         for index, layer in enumerate(convolutions):
             channels, height, width = self._maps[-1]
-            norm = _norm(normalization, layer.filters, index)
-            stages.append(_stage(layer, channels, norm, activation))
+            norm = _norm(options.normalization, layer.filters, index)
+            stages.append(_stage(layer, channels, norm, options.activation))
             self._maps.append((layer.filters, *layer.output((height, width))))
         self.layers = nn.Sequential(*stages)
         self.map_shape = self._maps[-1]
         """Shape of the last feature maps, `[C, H, W]`."""
-        initialize(self.layers, initialization=initialization, gain=gain)
-        self.connected = MLP(
-            self.map_shape,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=normalization != "none",
-            initialization=initialization,
-            gain=gain,
-        )
+        initialize(self.layers, initialization=options.initialization, gain=options.gain)
+        self.connected = MLP(self.map_shape, options, layer_norm=options.normalization != "none")
         self.output_size = self.connected.output_size
 
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
@@ -229,9 +211,7 @@ def activation_module(name: str) -> nn.Module:
     return nn.ReLU(inplace=True) if name == "relu" else ACTIVATION_MODULES[name]()
 
 
-def _convolutions(
-    layers: Literal["auto"] | Sequence[Mapping[str, Any]], filters: Sequence[int], rows: ImageRows
-) -> list[Convolution]:
+def _convolutions(layers: Any, filters: Sequence[int], rows: ImageRows) -> list[Convolution]:
     if not isinstance(layers, str):
         return [Convolution.of(layer) for layer in layers]
     if not filters:

@@ -1,12 +1,13 @@
 """Extractors of Dict observations: on the concatenated parts, or one per part."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from conf.schema.extractors import DictExtractorOptions, LayersOptions
 from networks.extractors.mlp import MLP
 from networks.extractors.structure import Outline, outline_of
 from networks.mirror import Array, mirror_of
@@ -46,29 +47,17 @@ class DictExtractor(nn.Module):
     Args:
         extractors: by part.
         input_size: total number of their features.
-        hidden_sizes: widths of the common layers; empty returns the concatenated features.
+        options: of the common layers; without `hidden_sizes`, the concatenated features.
     """
 
+    Options = DictExtractorOptions
+
     def __init__(
-        self,
-        extractors: Mapping[str, nn.Module],
-        input_size: int,
-        *,
-        hidden_sizes: Sequence[int],
-        activation: str,
-        initialization: str,
-        gain: float,
+        self, extractors: Mapping[str, nn.Module], input_size: int, options: LayersOptions
     ) -> None:
         super().__init__()
         self.parts = Parts(extractors)
-        self.fusion = MLP(
-            (input_size,),
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=False,
-            initialization=initialization,
-            gain=gain,
-        )
+        self.fusion = MLP((input_size,), options)
         self.output_size = self.fusion.output_size
 
     def forward(self, parts: RowParts) -> Float[Tensor, "N F"]:

@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conf.schema.extractors import ImpalaCNNOptions
 from networks.extractors.cnn import activation_module
-from networks.extractors.images import ImageRows, Layout
+from networks.extractors.images import ImageRows
 from networks.extractors.mlp import MLP
 from networks.extractors.structure import Map, Outline
 from networks.initialization import initialize
@@ -23,9 +24,6 @@ class ImpalaCNN(nn.Module):
     Args:
         input_shape: of one observation: an image or a frame stack.
         layout: position of the channels, see `networks.extractors.images.ImageRows`.
-        filters: of each section.
-        num_blocks: residual blocks per section.
-        hidden_sizes: widths of the fully connected layers.
 
     Raises:
         Unfit: the observation is not an image.
@@ -33,39 +31,24 @@ class ImpalaCNN(nn.Module):
     Source: Espeholt et al. (2018), arXiv:1802.01561, figure 3, right.
     """
 
-    def __init__(
-        self,
-        input_shape: Sequence[int],
-        *,
-        layout: Layout,
-        filters: Sequence[int],
-        num_blocks: int,
-        hidden_sizes: Sequence[int],
-        initialization: str,
-        gain: float,
-    ) -> None:
+    Options = ImpalaCNNOptions
+
+    def __init__(self, input_shape: Sequence[int], options: ImpalaCNNOptions) -> None:
         super().__init__()
-        self.rows = ImageRows(input_shape, layout=layout)
+        self.rows = ImageRows(input_shape, layout=options.layout)
         self._maps: list[Map] = [(self.rows.channels, *self.rows.size)]
         layers: list[nn.Module] = []
-        for count in filters:
+        for count in options.filters:
             channels, height, width = self._maps[-1]
             layers.append(nn.Conv2d(channels, count, 3, padding=1))
             layers.append(nn.MaxPool2d(3, stride=2, padding=1))
-            layers += [ResidualBlock(count) for _ in range(num_blocks)]
+            layers += [ResidualBlock(count) for _ in range(options.num_blocks)]
             self._maps.append((count, -(-height // 2), -(-width // 2)))
         self.layers = nn.Sequential(*layers, activation_module("relu"))
         self.map_shape = self._maps[-1]
         """Shape of the last feature maps, `[C, H, W]`."""
-        initialize(self.layers, initialization=initialization, gain=gain)
-        self.connected = MLP(
-            self.map_shape,
-            hidden_sizes=hidden_sizes,
-            activation="relu",
-            layer_norm=False,
-            initialization=initialization,
-            gain=gain,
-        )
+        initialize(self.layers, initialization=options.initialization, gain=options.gain)
+        self.connected = MLP(self.map_shape, options)
         self.output_size = self.connected.output_size
 
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from conf.schema.types import Activation
 from networks.extractors.images import ImageRows
 from networks.observations import Shape
 
@@ -24,7 +25,7 @@ class Outline:
     """
 
     sizes: tuple[int, ...]
-    activation: str
+    activation: Activation
     front: ImageRows | None
     maps: tuple[Map, ...]
 

@@ -1,9 +1,7 @@
 """Layers of action values: plain, dueling, noisy, or both."""
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conf.schema.extractors import LayersOptions
 from networks.extractors.mlp import ACTIVATION_MODULES
 from networks.heads.values import (
     HIDDEN_GAIN,
@@ -75,25 +74,18 @@ class NoisyLayers(ValueLayers):
     """The layers of a plain head, all of them noisy."""
 
     def __init__(
-        self,
-        input_size: int,
-        output_size: int,
-        *,
-        sigma: float,
-        hidden_sizes: Sequence[int],
-        activation: str,
-        initialization: str,
-        gain: float,
+        self, input_size: int, output_size: int, options: LayersOptions, *, sigma: float
     ) -> None:
         """Build the layers; `gain` is the output layer's, hidden layers use sqrt(2)."""
         super().__init__()
-        sizes = [input_size, *hidden_sizes, output_size]
+        sizes = [input_size, *options.hidden_sizes, output_size]
         layers = [NoisyLinear(*pair, sigma=sigma) for pair in pairwise(sizes)]
         for layer in layers:
-            is_last = layer is layers[-1]
-            initialize(layer, initialization=initialization, gain=gain if is_last else HIDDEN_GAIN)
+            gain = options.gain if layer is layers[-1] else HIDDEN_GAIN
+            initialize(layer, initialization=options.initialization, gain=gain)
         self.hidden, self.output = nn.ModuleList(layers[:-1]), layers[-1]
-        self.activation, self._activation = ACTIVATION_MODULES[activation](), activation
+        self._activation = options.activation
+        self.activation = ACTIVATION_MODULES[options.activation]()
         self.output_shape = (output_size,)
         self._noise_sizes = [layer.noise_size for layer in layers]
         self.noise_size = sum(self._noise_sizes)
@@ -157,11 +149,11 @@ class ActionLayers(ValueLayers):
         input_size: int,
         width: int,
         *,
+        options: LayersOptions,
         num_actions: int,
         dueling: bool,
         noisy: bool,
         noisy_sigma: float,
-        **layers: Any,
     ) -> None:
         """Build the layers.
 
@@ -174,8 +166,8 @@ class ActionLayers(ValueLayers):
 
         def stream(output_size: int) -> ValueLayers:
             if noisy:
-                return NoisyLayers(input_size, output_size, sigma=noisy_sigma, **layers)
-            return StateLayers(input_size, output_size, **layers)
+                return NoisyLayers(input_size, output_size, options, sigma=noisy_sigma)
+            return StateLayers(input_size, output_size, options)
 
         self.actions = stream(num_actions * width)
         self.state = stream(width) if dueling else None

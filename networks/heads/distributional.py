@@ -4,15 +4,13 @@ Their targets are distributions, computed from the rewards and one later output.
 not work with agents whose targets are returns, single numbers.
 """
 
-from collections.abc import Sequence
-from typing import Literal
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from networks.heads.histograms import Support, cross_entropy
+from conf.schema.heads import C51ValueHeadOptions, QuantileValueHeadOptions
+from networks.heads.histograms import HistogramValueHead, cross_entropy
 from networks.heads.values import LayersFactory, Rescaling, ValueHead
 from networks.mirror import RowFunction
 
@@ -66,30 +64,11 @@ def quantile_huber(
     return (weights * losses).mean(-1).sum(-1)
 
 
-class C51ValueHead(ValueHead):
-    """Probabilities of returns on evenly spaced atoms (Bellemare et al. 2017).
+class C51ValueHead(HistogramValueHead):
+    """Probabilities of returns on evenly spaced atoms (Bellemare et al. 2017)."""
 
-    Attributes:
-        support: the atoms; configured, or learnt from targets.
-    """
-
-    is_scalar = False
+    Options = C51ValueHeadOptions
     fits_returns = False
-
-    def __init__(
-        self, layers: LayersFactory, *, bins: int, support: Literal["auto"] | Sequence[float]
-    ) -> None:
-        super().__init__(layers, bins)
-        self.support = Support(bins=bins, limits=support, is_symlog=False, margin=0.0)
-        self.learns_support = self.support.learns
-
-    def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
-        """Mean of the distribution."""
-        return self.support.mean(output)
-
-    def value_mirror(self) -> RowFunction:
-        """Numpy form of `value`."""
-        return self.support.mean_mirror()
 
     @torch.no_grad()
     def target(
@@ -127,12 +106,6 @@ class C51ValueHead(ValueHead):
         divergence: Tensor = cross_entropy(output, target) - entropy
         return divergence.clamp(min=0)
 
-    def observe(
-        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Update a learnt support; return the share of targets outside."""
-        return self.support.observe(returns, valid, self.layers.project)
-
 
 class QuantileValueHead(ValueHead):
     """Quantiles of the distribution of returns, by quantile regression (Dabney et al. 2017).
@@ -140,19 +113,16 @@ class QuantileValueHead(ValueHead):
     Needs no support.
     """
 
+    Options = QuantileValueHeadOptions
     is_scalar = False
     fits_returns = False
     levels: Tensor
 
-    def __init__(self, layers: LayersFactory, *, quantiles: int, kappa: float) -> None:
-        """Build the layers.
-
-        Args:
-            quantiles: number of quantiles, K, at the levels tau_i = (i + 1/2) / K.
-            kappa: error up to which the loss is quadratic; 0 for plain quantile regression.
-        """
+    def __init__(self, layers: LayersFactory, options: QuantileValueHeadOptions) -> None:
+        """Build the layers; the K quantiles are at the levels tau_i = (i + 1/2) / K."""
+        quantiles = options.quantiles
         super().__init__(layers, quantiles)
-        self.kappa = kappa
+        self.kappa = options.kappa
         self.register_buffer("levels", (torch.arange(quantiles) + 0.5) / quantiles, False)
 
     def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:

@@ -1,7 +1,6 @@
 """Epsilon-greedy policies over action values."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -149,20 +148,6 @@ def joint_actions(space: gymnasium.Space[Any]) -> int:
             "agent=ppo, which makes each choice by itself"
         )
     return count
-
-
-def make_action_values(
-    space: gymnasium.Space[Any], make_value_head: Callable[[int], ValueHead]
-) -> EpsilonGreedyHead:
-    """Make an epsilon-greedy head for an action space.
-
-    Args:
-        make_value_head: `number of actions -> value head`.
-
-    Raises:
-        ValueError: the space is not discrete, or has too many actions.
-    """
-    return EpsilonGreedyHead(space, make_value_head(joint_actions(space)))
 
 
 def _counts(space: spaces.MultiDiscrete[Any] | spaces.MultiBinary) -> Array:

@@ -14,6 +14,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conf.schema.heads import (
+    HistogramValueHeadOptions,
+    HLGaussValueHeadOptions,
+    TwoHotValueHeadOptions,
+)
 from networks.heads.values import LayersFactory, ValueHead
 from networks.mirror import Array, RowFunction, array_of
 
@@ -222,21 +227,28 @@ def cross_entropy(
     return -(target * logits.log_softmax(-1)).sum(-1)
 
 
-class TwoHotValueHead(ValueHead):
-    """Histogram fitted to two-hot targets; `symlog` spacing suits values of any scale."""
+class HistogramValueHead(ValueHead):
+    """A value head whose output is a softmax over the bins of a support.
+
+    Attributes:
+        support: the bins; configured, or learnt from targets.
+    """
 
     is_scalar = False
 
     def __init__(
         self,
         layers: LayersFactory,
+        options: HistogramValueHeadOptions,
         *,
-        bins: int,
-        support: Literal["auto"] | Sequence[float],
-        symlog: bool,
+        is_symlog: bool = False,
+        margin: float = 0.0,
     ) -> None:
-        super().__init__(layers, bins)
-        self.support = Support(bins=bins, limits=support, is_symlog=symlog, margin=0.0)
+        """Build the layers and the bins; arguments as of `Support`."""
+        super().__init__(layers, options.bins)
+        self.support = Support(
+            bins=options.bins, limits=options.support, is_symlog=is_symlog, margin=margin
+        )
         self.learns_support = self.support.learns
 
     def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
@@ -246,12 +258,6 @@ class TwoHotValueHead(ValueHead):
     def value_mirror(self) -> RowFunction:
         """Numpy form of `value`."""
         return self.support.mean_mirror()
-
-    def loss(
-        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N"]
-    ) -> Float[Tensor, "*N"]:
-        """Cross-entropy against the two-hot target."""
-        return cross_entropy(output, two_hot(self.support.clamp(target), self.support.centres))
 
     def observe(
         self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
@@ -260,38 +266,30 @@ class TwoHotValueHead(ValueHead):
         return self.support.observe(returns, valid, self.layers.project)
 
 
-class HLGaussValueHead(ValueHead):
+class TwoHotValueHead(HistogramValueHead):
+    """Histogram fitted to two-hot targets; `symlog` spacing suits values of any scale."""
+
+    Options = TwoHotValueHeadOptions
+
+    def __init__(self, layers: LayersFactory, options: TwoHotValueHeadOptions) -> None:
+        super().__init__(layers, options, is_symlog=options.symlog)
+
+    def loss(
+        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N"]
+    ) -> Float[Tensor, "*N"]:
+        """Cross-entropy against the two-hot target."""
+        return cross_entropy(output, two_hot(self.support.clamp(target), self.support.centres))
+
+
+class HLGaussValueHead(HistogramValueHead):
     """Histogram fitted to Gaussians centred at the targets (HL-Gauss)."""
 
-    is_scalar = False
+    Options = HLGaussValueHeadOptions
 
-    def __init__(
-        self,
-        layers: LayersFactory,
-        *,
-        bins: int,
-        support: Literal["auto"] | Sequence[float],
-        sigma: float,
-    ) -> None:
-        """Build the layers and the bins.
-
-        Args:
-            sigma: standard deviation of the target, in bins.
-        """
-        super().__init__(layers, bins)
-        self.sigma = sigma
+    def __init__(self, layers: LayersFactory, options: HLGaussValueHeadOptions) -> None:
         # A bin extends half its width beyond its centre.
-        margin = max(_CUT * sigma - 0.5, 0.0)
-        self.support = Support(bins=bins, limits=support, is_symlog=False, margin=margin)
-        self.learns_support = self.support.learns
-
-    def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
-        """Mean of the histogram."""
-        return self.support.mean(output)
-
-    def value_mirror(self) -> RowFunction:
-        """Numpy form of `value`."""
-        return self.support.mean_mirror()
+        super().__init__(layers, options, margin=max(_CUT * options.sigma - 0.5, 0.0))
+        self.sigma = options.sigma
 
     def loss(
         self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N"]
@@ -302,9 +300,3 @@ class HLGaussValueHead(ValueHead):
         return cross_entropy(
             output, gaussian_histogram(self.support.clamp(target), edges, self.sigma * width)
         )
-
-    def observe(
-        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Update a learnt support; return the share of targets outside."""
-        return self.support.observe(returns, valid, self.layers.project)

@@ -2,15 +2,16 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conf.schema.extractors import LayersOptions
+from conf.schema.heads import HuberValueHeadOptions
 from networks.extractors.mlp import MLP
 from networks.initialization import initialize
 from networks.mirror import Array, RowFunction, chained, linear_mirror, mirror_of
@@ -57,28 +58,12 @@ NoisyFunction = Callable[[Array, Array | None], Array]
 class Head(nn.Module):
     """Hidden layers, then one linear layer."""
 
-    def __init__(
-        self,
-        input_size: int,
-        output_size: int,
-        *,
-        hidden_sizes: Sequence[int],
-        activation: str,
-        initialization: str,
-        gain: float,
-    ) -> None:
+    def __init__(self, input_size: int, output_size: int, options: LayersOptions) -> None:
         """Build the layers; `gain` is the output layer's, hidden layers use sqrt(2)."""
         super().__init__()
-        self.hidden = MLP(
-            (input_size,),
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=False,
-            initialization=initialization,
-            gain=HIDDEN_GAIN,
-        )
+        self.hidden = MLP((input_size,), replace(options, gain=HIDDEN_GAIN))
         self.output = nn.Linear(self.hidden.output_size, output_size)
-        initialize(self.output, initialization=initialization, gain=gain)
+        initialize(self.output, initialization=options.initialization, gain=options.gain)
 
     def linear(
         self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None = None
@@ -144,8 +129,8 @@ class StateLayers(Head, ValueLayers):
 
     noise_size = 0
 
-    def __init__(self, input_size: int, output_size: int, **layers: Any) -> None:
-        super().__init__(input_size, output_size, **layers)
+    def __init__(self, input_size: int, output_size: int, options: LayersOptions) -> None:
+        super().__init__(input_size, output_size, options)
         self.output_shape = (output_size,)
 
     forward = Head.linear
@@ -181,7 +166,7 @@ class ValueHead(nn.Module, ABC):
     fits_returns = True
     learns_support = False
 
-    def __init__(self, layers: LayersFactory, width: int) -> None:
+    def __init__(self, layers: LayersFactory, width: int = 1) -> None:
         """Build layers with `width` outputs per value."""
         super().__init__()
         self.layers = layers(width)
@@ -267,9 +252,6 @@ class ValueHead(nn.Module, ABC):
 class MSEValueHead(ValueHead):
     """Regression with the squared error, `(v - y)^2`."""
 
-    def __init__(self, layers: LayersFactory) -> None:
-        super().__init__(layers, 1)
-
     def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """Squared error."""
         return (output - target).square()
@@ -278,10 +260,11 @@ class MSEValueHead(ValueHead):
 class HuberValueHead(ValueHead):
     """Quadratic within `delta` of the target, linear beyond (Huber 1964)."""
 
-    def __init__(self, layers: LayersFactory, *, delta: float) -> None:
-        """Build the layers; `delta` is in units of the target."""
-        super().__init__(layers, 1)
-        self.delta = delta
+    Options = HuberValueHeadOptions
+
+    def __init__(self, layers: LayersFactory, options: HuberValueHeadOptions) -> None:
+        super().__init__(layers)
+        self.delta = options.delta
 
     def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """Huber loss."""

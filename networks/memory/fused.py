@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conf.schema.memories import GatedMemoryOptions, RNNOptions
 from networks.initialization import initialize_recurrent
 from networks.mirror import Array, array_of, sigmoid
 
@@ -84,12 +85,12 @@ class FusedLayer(nn.Module, ABC):
     """Null steps needed to clear the state."""
     state_size: int
 
-    def __init__(self, kernel: nn.RNNBase, *, initialization: str, gain: float) -> None:
+    def __init__(self, kernel: nn.RNNBase, options: GatedMemoryOptions) -> None:
         """Initialise the parameters of a PyTorch layer."""
         super().__init__()
         self.kernel = kernel
         self.output_size = self.state_size = kernel.hidden_size
-        initialize_recurrent(kernel, initialization=initialization, gain=gain)
+        initialize_recurrent(kernel, initialization=options.initialization, gain=options.gain)
 
     @property
     def weights(self) -> list[Tensor]:
@@ -158,18 +159,10 @@ class RNNLayer(FusedLayer):
     `-(b_x + b_h + W_h 1)`, which leaves 0 up to rounding (1e-7).
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        nonlinearity: str,
-        initialization: str,
-        gain: float,
-    ) -> None:
-        kernel = nn.RNN(input_size, hidden_size, nonlinearity=nonlinearity)
-        super().__init__(kernel, initialization=initialization, gain=gain)
-        self._is_tanh = nonlinearity == "tanh"
+    def __init__(self, input_size: int, options: RNNOptions) -> None:
+        self._is_tanh = options.nonlinearity == "tanh"
+        kernel = nn.RNN(input_size, options.hidden_size, nonlinearity=options.nonlinearity)
+        super().__init__(kernel, options)
         self.null_steps = 2 if self._is_tanh else 1
 
     def _columns(self) -> Float[Tensor, "G N"]:
@@ -217,11 +210,8 @@ class GRULayer(FusedLayer):
     The null step closes r and z and cancels b_n, so n = 0 and h' = 0.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, *, initialization: str, gain: float
-    ) -> None:
-        kernel = nn.GRU(input_size, hidden_size)
-        super().__init__(kernel, initialization=initialization, gain=gain)
+    def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
+        super().__init__(nn.GRU(input_size, options.hidden_size), options)
 
     def _columns(self) -> Float[Tensor, "G N"]:
         size = self.output_size
@@ -267,12 +257,9 @@ class LSTMLayer(FusedLayer):
     preserves c.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, *, initialization: str, gain: float
-    ) -> None:
-        kernel = nn.LSTM(input_size, hidden_size)
-        super().__init__(kernel, initialization=initialization, gain=gain)
-        self.state_size = 2 * hidden_size
+    def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
+        super().__init__(nn.LSTM(input_size, options.hidden_size), options)
+        self.state_size = 2 * options.hidden_size
 
     def _columns(self) -> Float[Tensor, "G N"]:
         reset = self._gate_column(-_FORCE, -_FORCE, 0.0, -_FORCE)

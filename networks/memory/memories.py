@@ -7,13 +7,14 @@ outside this package depends on hidden and cell states.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from conf.schema.memories import GatedMemoryOptions, RNNOptions
 from networks.memory.fused import FusedLayer, GRULayer, LSTMLayer, NullSteps, RNNLayer
 from networks.mirror import Array
 from networks.observations import Observations
@@ -175,8 +176,13 @@ class CellMemory(Memory):
 class LayeredMemory(Memory):
     """A stack of fused recurrent layers; the state concatenates those of the layers."""
 
-    def __init__(self, layers: Sequence[FusedLayer]) -> None:
+    layer: ClassVar[Callable[..., FusedLayer]]
+    """Makes a layer from its input size and the options."""
+
+    def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
         super().__init__()
+        sizes = [input_size] + [options.hidden_size] * (options.num_layers - 1)
+        layers = [self.layer(size, options) for size in sizes]
         self.layers = nn.ModuleList(layers)
         self.output_size = layers[-1].output_size
         self.state_size = sum(layer.state_size for layer in layers)
@@ -236,66 +242,25 @@ class LayeredMemory(Memory):
 class RNN(LayeredMemory):
     """Vanilla recurrent network (Elman 1990) of `num_layers` layers, f = tanh or ReLU."""
 
-    def __init__(
-        self,
-        input_size: int,
-        *,
-        hidden_size: int,
-        num_layers: int,
-        nonlinearity: str,
-        initialization: str,
-        gain: float,
-    ) -> None:
-        self.saturates = nonlinearity == "tanh"
-        super().__init__(
-            [
-                RNNLayer(
-                    size,
-                    hidden_size,
-                    nonlinearity=nonlinearity,
-                    initialization=initialization,
-                    gain=gain,
-                )
-                for size in _input_sizes(input_size, hidden_size, num_layers)
-            ]
-        )
+    Options = RNNOptions
+    layer = RNNLayer
+
+    def __init__(self, input_size: int, options: RNNOptions) -> None:
+        self.saturates = options.nonlinearity == "tanh"
+        super().__init__(input_size, options)
 
 
-class _GatedMemory(LayeredMemory):
-    """Stacked layers of one gated kind."""
-
-    saturates = True
-    _layer: type[GRULayer] | type[LSTMLayer]
-
-    def __init__(
-        self,
-        input_size: int,
-        *,
-        hidden_size: int,
-        num_layers: int,
-        initialization: str,
-        gain: float,
-    ) -> None:
-        super().__init__(
-            [
-                self._layer(size, hidden_size, initialization=initialization, gain=gain)
-                for size in _input_sizes(input_size, hidden_size, num_layers)
-            ]
-        )
-
-
-class GRU(_GatedMemory):
+class GRU(LayeredMemory):
     """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078) in `num_layers` layers."""
 
-    _layer = GRULayer
+    Options = GatedMemoryOptions
+    layer = GRULayer
+    saturates = True
 
 
-class LSTM(_GatedMemory):
+class LSTM(LayeredMemory):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) in `num_layers` layers."""
 
-    _layer = LSTMLayer
-
-
-def _input_sizes(input_size: int, hidden_size: int, num_layers: int) -> list[int]:
-    """Input size of each layer."""
-    return [input_size] + [hidden_size] * (num_layers - 1)
+    Options = GatedMemoryOptions
+    layer = LSTMLayer
+    saturates = True

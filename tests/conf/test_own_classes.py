@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from conf.checking.validation import checked
 from conf.composing.command_line import InvalidConfiguration, check, load
 from conf.schema.agents import DQNOptions
-from conf.schema.registry import MSEValueHeadOptions, options_of
+from conf.schema.heads import MSEValueHeadOptions
+from conf.schema.registry import options_of
 from conf.schema.types import Fraction, NonNegative, PositiveCount
 
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from agents.learning.parts import Networks
+from conf.schema.memories import MemoryOptions
 from networks.backbone import Backbone
 from networks.inputs import make_input
 from networks.memory.memories import Memory
@@ -43,10 +44,9 @@ class _Builder:
     def build(self, extractor_config: DictConfig, memory_config: DictConfig, key: str) -> Backbone:
         """Build one; `key` precedes `extractor` in messages."""
         inputs = self._inputs
-        own = {k: v for k, v in plain(extractor_config).items() if k != "freeze"}
+        own = plain(extractor_config) | {"freeze": False}
         extractor, width = build_extractor(f"{key}extractor", own, inputs.shape, inputs.layout)
-        options = {k: v for k, v in plain(memory_config).items() if k != "sequence_length"}
-        memory = make("memory", options, Memory, width)
+        memory = make("memory", memory_config, Memory, width, read_here=MemoryOptions)
         return Backbone(
             inputs=inputs,
             normalization=self._normalization,

@@ -19,7 +19,6 @@ from conf.schema.types import by_path
 from envs.seeding import environment_seeds
 from envs.wrappers.frame_stack import frame_stacks
 from networks.heads.acting import PolicyHead
-from networks.heads.policy import make_policy_head
 from training.building.backbones import (
     build_backbones,
     refuse_batch_statistics,
@@ -29,6 +28,7 @@ from training.building.environments import build_environments
 from training.building.heads import (
     build_action_values,
     build_auxiliary,
+    build_policy_head,
     build_reward_scaling,
     build_state_values,
 )
@@ -108,7 +108,7 @@ def build_networks(
         policy_head = by_values = build_action_values(config, action_space, width)
         value_head = by_values.value_head
     else:
-        policy_head = make_policy_head(action_space, width, **plain(config.policy_head))
+        policy_head = build_policy_head(config, action_space, width)
         value_head = build_state_values(config, critic.memory.output_size)
     backbones = {"actor": actor} | ({} if critic is actor else {"critic": critic})
     auxiliary = build_auxiliary(config, backbones, action_size=policy_head.encoded_size)

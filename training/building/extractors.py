@@ -9,7 +9,9 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from conf.checking.suggestions import did_you_mean
+from conf.schema.extractors import ExtractorOptions
 from networks.autoencoding.autoencoder import Autoencoder, Encoder
+from networks.autoencoding.decoders import default_layers
 from networks.extractors.composite import DictExtractor, Joined
 from networks.extractors.images import ImageRows, Unfit
 from networks.extractors.structure import Unmirrored
@@ -22,8 +24,6 @@ _BY_PART = "networks.extractors.DictExtractor"
 """The extractor with an extractor for each part of an observation."""
 _AROUND_ANOTHER = "networks.autoencoding.Encoder"
 """The extractor that adds a layer to another extractor."""
-_OF_TRAINING = ("weights", "freeze", "pretrain")
-"""Options of every extractor that its class does not get."""
 
 Layouts = str | None | Mapping[str, str | None]
 """Where images have their channels, if the space says so; by part if there are parts."""
@@ -101,7 +101,7 @@ def _construct(key: str, options: dict[str, Any], shape: Shapes, layout: Layouts
     Raises:
         ValueError: one line that names the option and the remedy.
     """
-    own = {name: value for name, value in options.items() if name not in _OF_TRAINING}
+    own = dict(options)
     if options.get("freeze"):
         raise ValueError(
             f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
@@ -109,7 +109,7 @@ def _construct(key: str, options: dict[str, Any], shape: Shapes, layout: Layouts
     if layout is not None and "layout" in own:
         own["layout"] = layout
     try:
-        return make(key, own, nn.Module, shape)
+        return make(key, own, nn.Module, shape, read_here=ExtractorOptions)
     except ValueError as error:
         if isinstance(error.__cause__, Unfit):
             raise ValueError(_misfit(key, error.__cause__)) from error
@@ -173,12 +173,8 @@ def _build_by_part(
         where, config = part_configuration(key, options, name)
         extractors[name], width = build_extractor(where, config, shape, layouts.get(name))
         total += width
-    layers = {
-        name: value
-        for name, value in options.items()
-        if name not in ("_target_", "default", "keys", *_OF_TRAINING)
-    }
-    fused = DictExtractor(extractors, total, **layers)
+    layers = {name: value for name, value in options.items() if name != "_target_"}
+    fused = DictExtractor(extractors, total, DictExtractor.Options(**layers))
     return fused, fused.output_size
 
 
@@ -214,8 +210,8 @@ def _build_encoder(
             f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
         )
     inner, width = _build_inner(key, options, shape, layout)
-    own = {name: options[name] for name in ("latent_size", "initialization", "gain")}
-    encoder = Encoder(inner, width, **own)
+    own = {name: value for name, value in options.items() if name != "_target_"}
+    encoder = Encoder(inner, width, Encoder.Options(**own))
     return encoder, encoder.output_size
 
 
@@ -235,14 +231,7 @@ def _build_inner(
 
 def _side_by_side(extractors: Mapping[str, nn.Module], total: int) -> DictExtractor:
     """Concatenate the features of parts, without shared layers."""
-    return DictExtractor(
-        extractors,
-        total,
-        hidden_sizes=[],
-        activation="relu",
-        initialization="default",
-        gain=1.0,
-    )
+    return DictExtractor(extractors, total, default_layers([], "relu"))
 
 
 def _path(key: str, name: str) -> str:
@@ -284,10 +273,6 @@ def _output_size(key: str, extractor: Any, shape: Shapes) -> int:
     return features.shape[1]
 
 
-_OPTIONS = ("decoder", "noise", "variational", "beta")
-"""Keys of the extractor that only pre-training reads."""
-
-
 def build_autoencoder(
     key: str, config: DictConfig | dict[str, Any], inputs: ObservationInput, encoder: Encoder
 ) -> Autoencoder:
@@ -300,9 +285,10 @@ def build_autoencoder(
         ValueError: such observations, or this encoder's features, cannot be decoded.
     """
     options = plain(config)
-    own = with_factories(key, {name: options[name] for name in _OPTIONS}, nn.Module)
+    own = {name: value for name, value in options.items() if name != "_target_"}
+    own |= with_factories(key, {"decoder": options["decoder"]}, nn.Module)
     try:
-        return Autoencoder(inputs, encoder, **own)
+        return Autoencoder(inputs, encoder, Encoder.Options(**own))
     except Unmirrored as error:
         raise ValueError(unmirrored(key, error)) from error
     except ValueError as error:

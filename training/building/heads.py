@@ -1,6 +1,7 @@
-"""Builds value heads, reward scaling and auxiliary losses."""
+"""Builds heads, reward scaling and auxiliary losses."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -10,14 +11,18 @@ from torch import nn
 
 from agents.learning.parts import AuxiliaryLosses
 from agents.learning.schedules import schedule
+from conf.schema.extractors import AuxiliaryOptions, LayersOptions
+from conf.schema.heads import GaussianHeadOptions
 from networks.autoencoding.losses import AuxiliaryLoss, Source
 from networks.backbone import Backbone
 from networks.extractors.structure import Unmirrored
+from networks.heads.acting import PolicyHead
 from networks.heads.action_values import ActionLayers
-from networks.heads.greedy import EpsilonGreedyHead, make_action_values
+from networks.heads.greedy import EpsilonGreedyHead, joint_actions
+from networks.heads.policy import policy_head_class
 from networks.heads.values import StateLayers, ValueHead, ValueLayers
 from networks.normalization import RewardClipping, RewardScaling
-from training.building.instantiation import make, plain, unmirrored, with_factories
+from training.building.instantiation import find, make, plain, unmirrored, with_factories
 
 
 def build_reward_scaling(
@@ -29,10 +34,6 @@ def build_reward_scaling(
     if config.clip_rewards is not None:
         return RewardClipping(limit=config.clip_rewards)
     return None
-
-
-_OF_THE_AGENT = ("weight", "weight_schedule")
-"""Keys of each loss that the agent reads."""
 
 
 def build_auxiliary(
@@ -59,7 +60,6 @@ def build_auxiliary(
 
 
 def _build_loss(name: str, options: dict[str, Any], backbone: Backbone, action_size: int) -> Any:
-    own = {key: value for key, value in options.items() if key not in _OF_THE_AGENT}
     source = Source(
         inputs=backbone.inputs,
         extractor=backbone.extractor,
@@ -68,14 +68,33 @@ def _build_loss(name: str, options: dict[str, Any], backbone: Backbone, action_s
     )
     key = f"auxiliary.{name}"
     try:
-        return make(key, with_factories(key, own, nn.Module), AuxiliaryLoss, source)
+        own = with_factories(key, options, nn.Module)
+        return make(key, own, AuxiliaryLoss, source, read_here=AuxiliaryOptions)
     except ValueError as error:
         if isinstance(error.__cause__, Unmirrored):
             raise ValueError(unmirrored(key, error.__cause__)) from error
         raise
 
 
-_OF_THE_LAYERS = ("hidden_sizes", "activation", "initialization", "gain")
+def build_policy_head(
+    config: DictConfig, space: gymnasium.Space[Any], input_size: int
+) -> PolicyHead:
+    """Build the configured policy head.
+
+    Raises:
+        ValueError: it does not fit the action space; the message names the key and the remedy.
+    """
+    options = plain(config.policy_head)
+    target = options["_target_"]
+    if target == "auto":
+        del options["_target_"]
+        kind = policy_head_class(None, space)
+        head: PolicyHead = kind(space, input_size, GaussianHeadOptions(**options))
+    else:
+        kind = policy_head_class(find("policy_head", target, PolicyHead), space)
+        options["_target_"] = f"{kind.__module__}.{kind.__qualname__}"
+        head = make("policy_head", options, PolicyHead, space, input_size)
+    return head
 
 
 def build_state_values(config: DictConfig, input_size: int) -> ValueHead:
@@ -92,24 +111,20 @@ def build_action_values(
         ValueError: the action space does not allow a value for each action.
     """
     agent = config.agent
-
-    def make_value_head(num_actions: int) -> ValueHead:
-        layers = partial(
-            ActionLayers,
-            input_size,
-            num_actions=num_actions,
-            dueling=agent.dueling,
-            noisy=agent.get("noisy", False),
-            noisy_sigma=agent.get("noisy_sigma", 0.0),
-        )
-        return _build_value_head(config, layers)
-
-    return make_action_values(space, make_value_head)
+    layers = partial(
+        ActionLayers,
+        input_size,
+        num_actions=joint_actions(space),
+        dueling=agent.dueling,
+        noisy=agent.get("noisy", False),
+        noisy_sigma=agent.get("noisy_sigma", 0.0),
+    )
+    return EpsilonGreedyHead(space, _build_value_head(config, layers))
 
 
 def _build_value_head(config: DictConfig, layers: Callable[..., ValueLayers]) -> ValueHead:
-    """Build the layers from their keys in `value_head`, and the head from the rest."""
     options = plain(config.value_head)
-    of_the_layers = {name: options.pop(name) for name in _OF_THE_LAYERS}
-    head: ValueHead = make("value_head", options, ValueHead, partial(layers, **of_the_layers))
+    own = LayersOptions(**{field.name: options[field.name] for field in fields(LayersOptions)})
+    layers = partial(layers, options=own)
+    head: ValueHead = make("value_head", options, ValueHead, layers, read_here=LayersOptions)
     return head

@@ -6,8 +6,9 @@ that it imports.
 """
 
 import importlib
-from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import gymnasium
@@ -21,7 +22,7 @@ def plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
 
 
-def find(key: str, target: str, kind: type) -> Callable[..., Any]:
+def find(key: str, target: str, kind: type) -> Any:
     """Import a class.
 
     Args:
@@ -48,17 +49,24 @@ def find(key: str, target: str, kind: type) -> Callable[..., Any]:
     return found
 
 
-def make(key: str, config: DictConfig | dict[str, Any], kind: type, *arguments: Any) -> Any:
+def make(
+    key: str,
+    config: DictConfig | dict[str, Any],
+    kind: type,
+    *arguments: Any,
+    read_here: type | None = None,
+) -> Any:
     """Call the class `config._target_` with `arguments` and the node's other keys.
 
     Args:
         key: of the node, for the message.
         kind: as of `find`.
+        read_here: as of `make_partial`.
 
     Raises:
         ValueError: as `find`, or the class does not take the keys, or refused them.
     """
-    factory = make_partial(key, config, kind)
+    factory = make_partial(key, config, kind, read_here)
     try:
         return factory(*arguments)
     except Exception as error:
@@ -66,11 +74,25 @@ def make(key: str, config: DictConfig | dict[str, Any], kind: type, *arguments: 
         raise ValueError(f"{key}: cannot make {config['_target_']}: {reason}") from error
 
 
-def make_partial(key: str, config: DictConfig | dict[str, Any], kind: type) -> Any:
-    """Find the class `config._target_` and fix its keys, to be called later; errors as `make`."""
+def make_partial(
+    key: str, config: DictConfig | dict[str, Any], kind: type, read_here: type | None = None
+) -> Any:
+    """Find the class `config._target_` and fix its keys, to be called later; errors as `make`.
+
+    A constructor with an argument `options` gets an instance of the class's `Options`, any other
+    the keys as keyword arguments.
+
+    Args:
+        read_here: dataclass of the keys that are no keyword arguments.
+    """
     options = dict(plain(config))
     found = find(key, options.pop("_target_"), kind)
-    return partial(found, **{k: _filled(f"{key}.{k}", v, kind) for k, v in options.items()})
+    filled = {k: _filled(f"{key}.{k}", v, kind) for k, v in options.items()}
+    own = getattr(found, "Options", None)
+    if own is not None and "options" in signature(found).parameters:
+        return lambda *arguments: found(*arguments, options=own(**filled))
+    taken = {field.name for field in fields(read_here)} if read_here else set()
+    return partial(found, **{k: v for k, v in filled.items() if k not in taken})
 
 
 def _filled(key: str, value: Any, kind: type) -> Any:
