@@ -105,10 +105,7 @@ class EpsilonGreedyOptions(AgentOptions):
             )
         head = config["policy_head"]
         if head["_target_"] != "auto":
-            yield (
-                f"policy_head: expected auto, because {name} acts by its values; got "
-                f"{head['_target_'].rpartition('.')[2]}"
-            )
+            yield f"policy_head: expected auto, because {name} has values of actions for a policy"
         elif sizes := head["hidden_sizes"]:
             yield (
                 f"policy_head.hidden_sizes: expected [], because {name} acts by its values; layers "

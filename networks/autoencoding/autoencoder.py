@@ -10,7 +10,7 @@ from networks.autoencoding.reconstruction import ObservationDecoder
 from networks.extractors.structure import Outline, outline_of
 from networks.initialization import initialize
 from networks.inputs import ObservationInput
-from networks.mirror import RowFunction, linear_mirror, mirror_of
+from networks.mirror import RowFunction, chained, linear_mirror, mirror_of
 from networks.observations import Observations, Shape
 
 
@@ -35,8 +35,7 @@ class Encoder(nn.Module):
 
     def forward(self, rows: Observations) -> Float[Tensor, "N Z"]:
         """Encode rows."""
-        latents: Tensor = self.latent(self.encoder(rows))
-        return latents
+        return self.latent(self.encoder(rows))
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
         """Return the layers, the latent last."""
@@ -44,8 +43,7 @@ class Encoder(nn.Module):
 
     def mirror(self) -> RowFunction | None:
         """Numpy form of `forward`; None when the extractor has none."""
-        encode, latent = mirror_of(self.encoder), linear_mirror(self.latent)
-        return None if encode is None else lambda rows: latent(encode(rows))
+        return chained(mirror_of(self.encoder), linear_mirror(self.latent))
 
 
 class Autoencoder(nn.Module):
@@ -67,20 +65,11 @@ class Autoencoder(nn.Module):
     """
 
     def __init__(
-        self,
-        inputs: ObservationInput,
-        encoder: Encoder,
-        options: AutoencoderOptions,
+        self, inputs: ObservationInput, encoder: Encoder, options: AutoencoderOptions
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.decoder = ObservationDecoder(
-            inputs,
-            encoder=encoder,
-            further_sizes=(),
-            input_size=encoder.output_size,
-            decoder=options.decoder,
-        )
+        self.decoder = ObservationDecoder(inputs, encoder, encoder.output_size, options.decoder)
         self.log_variance = (
             zero_linear(encoder.encoder_size, encoder.output_size) if options.variational else None
         )

@@ -57,27 +57,18 @@ class ImageDecoder(nn.Module):
     """Fully connected layers, then transposed convolutions up to the image.
 
     Args:
-        front: the encoder's conversion of rows to images; its layout is also that of the output.
-        maps: shape of the image, then of the encoder's feature maps.
-        hidden_sizes: widths between the features and the smallest map. If both have the same size,
-            the features are used as the map.
+        outline: the encoder's layers, to be mirrored; the layout of its images is also that of the
+            output. If features and smallest map have the same size and there is no layer between
+            them, the features are used as the map.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        output_shape: Sequence[int],
-        *,
-        front: ImageRows,
-        maps: Sequence[Map],
-        hidden_sizes: Sequence[int],
-        activation: str,
-    ) -> None:
+    def __init__(self, input_size: int, output_shape: Sequence[int], outline: Outline) -> None:
         """Build the layers with PyTorch's default initialisation."""
         super().__init__()
-        self.front = front
+        assert outline.front is not None  # because it reads images
+        self.front, maps, activation = outline.front, outline.maps, outline.activation
         self.output_shape, self._smallest = tuple(output_shape), maps[-1]
-        widths = [input_size, *hidden_sizes, math.prod(self._smallest)]
+        widths = [input_size, *outline.hidden_sizes, math.prod(self._smallest)]
         layers: list[nn.Module] = []
         if len(widths) > 2 or widths[0] != widths[1]:
             for inputs, outputs in pairwise(widths):
@@ -127,19 +118,13 @@ class ConvolutionalDecoder(nn.Module):
             _, height, width = maps[-1]
             maps.append((count, math.ceil(height / 2), math.ceil(width / 2)))
         self.front = front
-        self.decoder = ImageDecoder(
-            input_size,
-            output_shape,
-            front=front,
-            maps=maps,
-            hidden_sizes=options.hidden_sizes,
-            activation=options.activation,
-        )
+        sizes = (*reversed(options.hidden_sizes), input_size)
+        outline = Outline(sizes, options.activation, front, tuple(maps))
+        self.decoder = ImageDecoder(input_size, output_shape, outline)
 
     def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N *O"]:
         """Decode an image from each row of features."""
-        rows: Tensor = self.decoder(features)
-        return rows
+        return self.decoder(features)
 
 
 def default_layers(hidden_sizes: Sequence[int], activation: Activation) -> LayersOptions:
@@ -154,18 +139,10 @@ def going_back(outline: Outline, input_size: int, output_shape: Shape) -> nn.Mod
 
     Its weights have PyTorch's default initialisation.
     """
-    hidden_sizes = outline.sizes[-2::-1]
     if outline.front is None:
-        layers = default_layers(hidden_sizes, outline.activation)
+        layers = default_layers(outline.hidden_sizes, outline.activation)
         return DenseDecoder(input_size, output_shape, layers)
-    return ImageDecoder(
-        input_size,
-        output_shape,
-        front=outline.front,
-        maps=outline.maps,
-        hidden_sizes=hidden_sizes,
-        activation=outline.activation,
-    )
+    return ImageDecoder(input_size, output_shape, outline)
 
 
 def transposed(

@@ -104,11 +104,7 @@ class Reconstruction(AuxiliaryLoss):
     def __init__(self, source: Source, options: ReconstructionOptions) -> None:
         super().__init__()
         self.decoder = ObservationDecoder(
-            source.inputs,
-            encoder=source.extractor,
-            further_sizes=(),
-            input_size=source.feature_size,
-            decoder=options.decoder,
+            source.inputs, source.extractor, source.feature_size, options.decoder
         )
         self.latent_decay = options.latent_decay
 
@@ -144,10 +140,10 @@ class VAE(AuxiliaryLoss):
         self.log_variance = zero_linear(source.feature_size, latent_size)
         self.decoder = ObservationDecoder(
             source.inputs,
-            encoder=source.extractor,
+            source.extractor,
+            latent_size,
+            options.decoder,
             further_sizes=(latent_size,),
-            input_size=latent_size,
-            decoder=options.decoder,
         )
         self.beta = options.beta
 

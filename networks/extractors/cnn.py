@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from conf.schema.extractors import CNNOptions
+from conf.schema.extractors import CNNOptions, LayersOptions
 from networks.extractors.images import ImageRows, Size, Unfit, written
 from networks.extractors.mlp import ACTIVATION_MODULES, MLP
 from networks.extractors.structure import Map, Outline
@@ -151,7 +151,45 @@ _GROUP_SIZE = 8
 """Filters per group of `normalization: group`."""
 
 
-class CNN(nn.Module):
+class ImageExtractor(nn.Module):
+    """Layers on images, then fully connected layers.
+
+    Attributes:
+        map_shape: shape of the last feature maps, `[C, H, W]`.
+    """
+
+    def __init__(
+        self,
+        rows: ImageRows,
+        layers: nn.Sequential,
+        maps: Sequence[Map],
+        options: LayersOptions,
+        *,
+        layer_norm: bool = False,
+    ) -> None:
+        """Initialise the layers and add the connected ones.
+
+        Args:
+            maps: shape of the image, then of the maps after each stage of the layers.
+        """
+        super().__init__()
+        self.rows, self.layers = rows, layers
+        self._maps, self.map_shape = tuple(maps), maps[-1]
+        initialize(layers, initialization=options.initialization, gain=options.gain)
+        self.connected = MLP(self.map_shape, options, layer_norm=layer_norm)
+        self.output_size = self.connected.output_size
+
+    def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
+        """Extract features of images."""
+        return self.connected(self.layers(self.rows(observations)))
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Return the maps after each stage, and the fully connected layers."""
+        connected = self.connected.outline(self.map_shape, None)
+        return replace(connected, front=self.rows, maps=self._maps)
+
+
+class CNN(ImageExtractor):
     """A stack of `Conv2d -> [GroupNorm] -> [max-pool] -> activation`, then fully connected layers.
 
     Pooling comes before the activation, which then costs a quarter; for increasing activations the
@@ -177,33 +215,18 @@ class CNN(nn.Module):
     Options = CNNOptions
 
     def __init__(self, input_shape: Sequence[int], options: CNNOptions) -> None:
-        super().__init__()
-        self.rows = ImageRows(input_shape, layout=options.layout)
-        convolutions = _convolutions(options.layers, options.filters, self.rows)
-        check_fit(convolutions, self.rows.size)
+        rows = ImageRows(input_shape, layout=options.layout)
+        convolutions = _convolutions(options.layers, options.filters, rows)
+        check_fit(convolutions, rows.size)
         stages: list[nn.Module] = []
-        self._maps: list[Map] = [(self.rows.channels, *self.rows.size)]
+        maps: list[Map] = [(rows.channels, *rows.size)]
         for index, layer in enumerate(convolutions):
-            channels, height, width = self._maps[-1]
+            channels, height, width = maps[-1]
             norm = _norm(options.normalization, layer.filters, index)
             stages.append(_stage(layer, channels, norm, options.activation))
-            self._maps.append((layer.filters, *layer.output((height, width))))
-        self.layers = nn.Sequential(*stages)
-        self.map_shape = self._maps[-1]
-        """Shape of the last feature maps, `[C, H, W]`."""
-        initialize(self.layers, initialization=options.initialization, gain=options.gain)
-        self.connected = MLP(self.map_shape, options, layer_norm=options.normalization != "none")
-        self.output_size = self.connected.output_size
-
-    def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
-        """Extract features of images."""
-        features: Tensor = self.connected(self.layers(self.rows(observations)))
-        return features
-
-    def outline(self, shape: Shape, part: str | None) -> Outline:
-        """Return the maps after each layer, and the fully connected layers."""
-        connected = self.connected.outline(self.map_shape, None)
-        return replace(connected, front=self.rows, maps=tuple(self._maps))
+            maps.append((layer.filters, *layer.output((height, width))))
+        layer_norm = options.normalization != "none"
+        super().__init__(rows, nn.Sequential(*stages), maps, options, layer_norm=layer_norm)
 
 
 def activation_module(name: str) -> nn.Module:

@@ -33,6 +33,18 @@ class Unfit(ValueError):
         self.option, self.reason, self.instead = option, reason, tuple(instead)
         super().__init__(f"{option}: {reason}" if option else reason)
 
+    def at(self, key: str) -> str:
+        """Return the message for the extractor at a key of the configuration, with overrides."""
+        where = f"{key}.{self.option}" if self.option else key
+        other = "or use" if self.option else "use"  # an option has its own remedy
+        place = extractor_choice(key)
+        return f"{where}: {self.reason}" + "".join(f"; {other} {place}={n}" for n in self.instead)
+
+
+def extractor_choice(key: str) -> str:
+    """Return the override that chooses an extractor for a key, without its value."""
+    return key if key == "extractor" else f"extractor@{key}"
+
 
 class ImageRows(nn.Module):
     """Converts rows to images `[N, C, H, W]` in channels-last memory.

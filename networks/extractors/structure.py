@@ -29,6 +29,11 @@ class Outline:
     front: ImageRows | None
     maps: tuple[Map, ...]
 
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Widths of a decoder's layers between the features and what the encoder's first reads."""
+        return self.sizes[-2::-1]
+
     def then(self, *sizes: int) -> "Outline":
         """Append fully connected layers."""
         return replace(self, sizes=(*self.sizes, *sizes))
@@ -36,6 +41,10 @@ class Outline:
 
 class Unmirrored(ValueError):
     """The extractor's layers are unknown, so a decoder must be configured."""
+
+    def at(self, key: str) -> str:
+        """Return the message for the decoder at a key of the configuration, with an override."""
+        return f"{key}: {self}; choose a decoder: decoder@{key}.decoder=dense"
 
 
 def outline_of(extractor: nn.Module, shape: Shape, part: str | None) -> Outline:
@@ -52,5 +61,4 @@ def outline_of(extractor: nn.Module, shape: Shape, part: str | None) -> Outline:
     if not callable(offered):
         name = type(extractor).__name__
         raise Unmirrored(f"{name} has no `outline` that tells its layers, for a decoder to mirror")
-    outline: Outline = offered(shape, part)
-    return outline
+    return offered(shape, part)

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from conf.schema.extractors import LayersOptions
 from networks.extractors.mlp import ACTIVATION_MODULES
 from networks.heads.values import (
     HIDDEN_GAIN,
+    Noise,
     NoisyFunction,
     StateLayers,
+    Summary,
     ValueLayers,
     project_linear,
 )
@@ -43,17 +46,14 @@ class NoisyLinear(nn.Linear):
         self.bias_sigma = nn.Parameter(torch.full_like(self.bias, first))
         self.noise_size = input_size + output_size
 
-    def forward(
-        self, rows: Float[Tensor, "*N I"], noise: Float[Tensor, "..."] | None = None
-    ) -> Float[Tensor, "*N O"]:
+    def forward(self, rows: Float[Tensor, "*N I"], noise: Noise = None) -> Float[Tensor, "*N O"]:
         """Apply the layer; without noise, its mean weights."""
         mean = functional.linear(rows, self.weight, self.bias)
         if noise is None:
             return mean
         of_inputs, of_outputs = squash(noise).split([self.in_features, self.out_features], dim=-1)
         perturbed = functional.linear(of_inputs * rows, self.weight_sigma, self.bias_sigma)
-        result: Tensor = mean + of_outputs * perturbed
-        return result
+        return mean + of_outputs * perturbed
 
     def mirror(self) -> NoisyFunction:
         """Numpy form of `forward`."""
@@ -90,18 +90,14 @@ class NoisyLayers(ValueLayers):
         self._noise_sizes = [layer.noise_size for layer in layers]
         self.noise_size = sum(self._noise_sizes)
 
-    def forward(
-        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
-    ) -> Float[Tensor, "*N O"]:
+    def forward(self, summary: Summary, noise: Noise) -> Float[Tensor, "*N O"]:
         """Apply all layers, each with its part of the noise."""
-        shares = [None] * len(self._noise_sizes) if noise is None else self._split(noise)
+        shares: list[Any] = [None] * len(self._noise_sizes)
+        if noise is not None:
+            shares = list(noise.split(self._noise_sizes, dim=-1))
         for layer, share in zip(self.hidden, shares[:-1], strict=True):
             summary = self.activation(layer(summary, share))
-        output: Tensor = self.output(summary, shares[-1])
-        return output
-
-    def _split(self, noise: Float[Tensor, "..."]) -> list[Tensor | None]:
-        return list(noise.split(self._noise_sizes, dim=-1))
+        return self.output(summary, shares[-1])
 
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
         """Project the mean exactly, and noise scales as if neighbours had equal ones.
@@ -126,8 +122,7 @@ class NoisyLayers(ValueLayers):
             shares = [None] * len(layers) if noise is None else np.split(noise, ends, axis=-1)
             for layer, share in zip(layers[:-1], shares[:-1], strict=True):
                 summary = function(layer(summary, share))
-            output: Array = layers[-1](summary, shares[-1])
-            return output
+            return layers[-1](summary, shares[-1])
 
         return apply
 
@@ -176,9 +171,7 @@ class ActionLayers(ValueLayers):
         self._own_noise = self.actions.noise_size
         self.noise_size = self._own_noise + (self.state.noise_size if self.state else 0)
 
-    def forward(
-        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
-    ) -> Float[Tensor, "*N A K"]:
+    def forward(self, summary: Summary, noise: Noise) -> Float[Tensor, "*N A K"]:
         """Return the outputs of each action."""
         own = None if noise is None else noise[..., : self._own_noise]
         output: Tensor = self.actions(summary, own)

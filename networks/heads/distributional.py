@@ -10,14 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from conf.schema.heads import C51ValueHeadOptions, QuantileValueHeadOptions
-from networks.heads.histograms import HistogramValueHead, cross_entropy
-from networks.heads.values import LayersFactory, Rescaling, ValueHead
+from networks.heads.histograms import Histograms, HistogramValueHead, cross_entropy
+from networks.heads.values import LayersFactory, Rescaling, ValueHead, Values, bootstrapped
 from networks.mirror import RowFunction
 
 
-def project(
-    atoms: Float[Tensor, "*N K"], probabilities: Float[Tensor, "*N K"], limits: Float[Tensor, "2"]
-) -> Float[Tensor, "*N K"]:
+def project(atoms: Histograms, probabilities: Histograms, limits: Float[Tensor, "2"]) -> Histograms:
     """Project atoms onto the support: each probability is split between the two nearest bins.
 
         m_j = sum_k p_k max(0, 1 - |clip(z'_k) - z_j| / dz)
@@ -37,12 +35,8 @@ def project(
 
 
 def quantile_huber(
-    output: Float[Tensor, "*N K"],
-    target: Float[Tensor, "*N J"],
-    levels: Float[Tensor, " K"],
-    *,
-    kappa: float,
-) -> Float[Tensor, "*N"]:
+    output: Histograms, target: Float[Tensor, "*N J"], levels: Float[Tensor, " K"], *, kappa: float
+) -> Values:
     """Quantile Huber loss of each output against all targets.
 
         sum_i mean_j |tau_i - 1{u_ij < 0}| L(u_ij) / kappa,  u_ij = y_j - theta_i
@@ -72,32 +66,22 @@ class C51ValueHead(HistogramValueHead):
 
     @torch.no_grad()
     def target(
-        self,
-        rewards: Float[Tensor, "*N"],
-        discounts: Float[Tensor, "*N"],
-        next_output: Float[Tensor, "*N K"],
-        scale: Rescaling | None,
-    ) -> Float[Tensor, "*N K"]:
+        self, rewards: Values, discounts: Values, next_output: Histograms, scale: Rescaling | None
+    ) -> Histograms:
         """Map every atom to `h(r + d h^-1(z))` and project its probability onto the support.
 
         After termination, d = 0, all probability is at the rewards.
         """
         centres = self.support.centres
-        later = discounts[..., None] * (centres if scale is None else scale.inverse(centres))
-        atoms = rewards[..., None] + later
-        atoms = atoms if scale is None else scale(atoms)
+        atoms = bootstrapped(rewards[..., None], discounts[..., None], centres, scale)
         return project(atoms, next_output.softmax(-1), self.support.limits)
 
-    def loss(
-        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
-    ) -> Float[Tensor, "*N"]:
+    def loss(self, output: Histograms, target: Histograms) -> Values:
         """Cross-entropy against the target distribution."""
         return cross_entropy(output, target)
 
     @torch.no_grad()
-    def error(
-        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
-    ) -> Float[Tensor, "*N"]:
+    def error(self, output: Histograms, target: Histograms) -> Values:
         """KL divergence of the target from the output, `KL(target || output)`.
 
         Source: Hessel et al. (2018), arXiv:1710.02298, section 4.
@@ -125,7 +109,7 @@ class QuantileValueHead(ValueHead):
         self.kappa = options.kappa
         self.register_buffer("levels", (torch.arange(quantiles) + 0.5) / quantiles, False)
 
-    def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
+    def value(self, output: Histograms) -> Values:
         """Mean of the quantiles."""
         return output.mean(-1)
 
@@ -135,28 +119,16 @@ class QuantileValueHead(ValueHead):
 
     @torch.no_grad()
     def target(
-        self,
-        rewards: Float[Tensor, "*N"],
-        discounts: Float[Tensor, "*N"],
-        next_output: Float[Tensor, "*N K"],
-        scale: Rescaling | None,
-    ) -> Float[Tensor, "*N K"]:
+        self, rewards: Values, discounts: Values, next_output: Histograms, scale: Rescaling | None
+    ) -> Histograms:
         """Map every quantile to `h(r + d h^-1(theta))`."""
-        later = discounts[..., None] * (
-            next_output if scale is None else scale.inverse(next_output)
-        )
-        targets = rewards[..., None] + later
-        return targets if scale is None else scale(targets)
+        return bootstrapped(rewards[..., None], discounts[..., None], next_output, scale)
 
-    def loss(
-        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
-    ) -> Float[Tensor, "*N"]:
+    def loss(self, output: Histograms, target: Histograms) -> Values:
         """Quantile Huber loss."""
         return quantile_huber(output, target, self.levels, kappa=self.kappa)
 
     @torch.no_grad()
-    def error(
-        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
-    ) -> Float[Tensor, "*N"]:
+    def error(self, output: Histograms, target: Histograms) -> Values:
         """Absolute error of the mean."""
         return (target.mean(-1) - self.value(output)).abs()

@@ -57,27 +57,16 @@ class Categorical:
         return (self.log_probabilities + noise).argmax(-1)
 
 
-class MultiCategorical:
+class MultiCategorical(Categorical):
     """D independent categorical distributions over K options, padded with `IMPOSSIBLE` logits."""
-
-    def __init__(self, logits: Float[Tensor, "*N D K"]) -> None:
-        self._choices = Categorical(logits)
 
     def log_prob(self, actions: Int[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
         """Log-probability of each action, summed over choices."""
-        return self._choices.log_prob(actions).sum(-1)
+        return super().log_prob(actions).sum(-1)
 
     def entropy(self) -> Float[Tensor, "*N"]:
         """Entropy in nats, summed over choices."""
-        return self._choices.entropy().sum(-1)
-
-    def mode(self) -> Int[Tensor, "*N D"]:
-        """Most probable action: the most probable option of each choice."""
-        return self._choices.mode()
-
-    def sample(self, noise: Float[Tensor, "*N D K"]) -> Int[Tensor, "*N D"]:
-        """Add standard Gumbel noise to the logits and take the largest of each choice."""
-        return self._choices.sample(noise)
+        return super().entropy().sum(-1)
 
 
 class Bernoulli:

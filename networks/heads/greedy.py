@@ -100,8 +100,7 @@ class EpsilonGreedyHead(PolicyHead):
 
     def to_environment(self, actions: Array) -> Array:
         """Convert to the environment's actions; always a copy."""
-        sent: Array = self._sent[actions]
-        return sent
+        return self._sent[actions]
 
     def encode(self, actions: Int[Tensor, "*N"]) -> Float[Tensor, "*N A"]:
         """One-hot."""
@@ -121,8 +120,7 @@ class EpsilonGreedyHead(PolicyHead):
                 worth = of(summary, noise[:, num_actions:]) + noise[:, :num_actions]
             else:
                 worth = of(summary, None) + noise
-            actions: Array = worth.argmax(-1)
-            return actions
+            return worth.argmax(-1)
 
         return choose
 

@@ -116,12 +116,7 @@ class CategoricalHead(DistributionHead):
 
     def choice(self) -> HeadMirror:
         """Numpy form of mode and sampling."""
-
-        def choose(logits: Array, noise: Array | None) -> Array:
-            actions: Array = (logits if noise is None else logits + noise).argmax(-1)
-            return actions
-
-        return choose
+        return lambda logits, noise: (logits if noise is None else logits + noise).argmax(-1)
 
 
 class MultiCategoricalHead(DistributionHead):
@@ -185,8 +180,7 @@ class MultiCategoricalHead(DistributionHead):
                 padded[:, columns] = logits
                 logits = padded
             logits = logits.reshape(-1, *table)
-            actions: Array = (logits if noise is None else logits + noise).argmax(-1)
-            return actions
+            return (logits if noise is None else logits + noise).argmax(-1)
 
         return choose
 
@@ -219,12 +213,9 @@ class BernoulliHead(DistributionHead):
 
     def choice(self) -> HeadMirror:
         """Numpy form of mode and sampling."""
-
-        def choose(logits: Array, noise: Array | None) -> Array:
-            actions: Array = (logits if noise is None else logits + noise) > 0
-            return actions.astype(np.int64)
-
-        return choose
+        return lambda logits, noise: ((logits if noise is None else logits + noise) > 0).astype(
+            np.int64
+        )
 
 
 class BoxHead(DistributionHead):
@@ -300,11 +291,7 @@ class GaussianHead(BoxHead):
     def choice(self) -> HeadMirror:
         """Numpy form of mode and sampling."""
         log_std = array_of(self.log_std)
-
-        def choose(mean: Array, noise: Array | None) -> Array:
-            return mean if noise is None else mean + np.exp(log_std) * noise
-
-        return choose
+        return lambda mean, noise: mean if noise is None else mean + np.exp(log_std) * noise
 
 
 class SquashedGaussianHead(BoxHead):
@@ -334,8 +321,7 @@ class SquashedGaussianHead(BoxHead):
             inner = rows[:, :size]
             if noise is not None:
                 inner = inner + np.exp(np.clip(rows[:, size:], *_LOG_STD_RANGE)) * noise
-            actions: Array = np.tanh(inner)
-            return actions
+            return np.tanh(inner)
 
         return choose
 

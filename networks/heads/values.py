@@ -48,6 +48,24 @@ class Rescaling:
         return scaled.sign() * (root.square() - 1)
 
 
+Summary = Float[Tensor, "*N H"]
+Values = Float[Tensor, "*N"]
+Outputs = Float[Tensor, "..."]
+"""Raw outputs of a value head: values, or several numbers for each."""
+Noise = Float[Tensor, "..."] | None
+"""Of noisy layers, broadcasts to `[*N, noise_size]`; None uses mean weights."""
+Metrics = dict[str, Float[Tensor, ""]]
+
+
+def bootstrapped(
+    rewards: Outputs, discounts: Outputs, value: Outputs, scale: Rescaling | None
+) -> Outputs:
+    """Compute `h(r + d h^-1(v'))`; without a scale, h is the identity."""
+    if scale is None:
+        return rewards + discounts * value
+    return scale(rewards + discounts * scale.inverse(value))
+
+
 HIDDEN_GAIN = math.sqrt(2)
 """Initialisation gain of hidden layers; the output layer's is configured."""
 
@@ -65,20 +83,16 @@ class Head(nn.Module):
         self.output = nn.Linear(self.hidden.output_size, output_size)
         initialize(self.output, initialization=options.initialization, gain=options.gain)
 
-    def linear(
-        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None = None
-    ) -> Float[Tensor, "*N O"]:
+    def linear(self, summary: Summary, noise: Noise = None) -> Float[Tensor, "*N O"]:
         """Apply all layers, without noise; rows have at least one leading dimension."""
         if not self.hidden.hidden_sizes:
-            rows: Tensor = self.output(summary)
-            return rows
+            return self.output(summary)
         rows = self.output(self.hidden(summary.flatten(0, -2)))
         return rows.view(*summary.shape[:-1], -1)
 
     def linear_mirror(self) -> RowFunction | None:
         """Numpy form of `linear`."""
-        hidden, output = mirror_of(self.hidden), linear_mirror(self.output)
-        return None if hidden is None else chained(hidden, output)
+        return chained(mirror_of(self.hidden), linear_mirror(self.output))
 
 
 class ValueLayers(nn.Module, ABC):
@@ -93,9 +107,7 @@ class ValueLayers(nn.Module, ABC):
     noise_size: int
 
     @abstractmethod
-    def forward(
-        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
-    ) -> Float[Tensor, "..."]:
+    def forward(self, summary: Summary, noise: Noise) -> Outputs:
         """Map summaries to rows `[*N, *output_shape]`.
 
         Args:
@@ -176,9 +188,7 @@ class ValueHead(nn.Module, ABC):
         """Noise numbers per row; 0 without noise."""
         return self.layers.noise_size
 
-    def forward(
-        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None = None
-    ) -> Float[Tensor, "..."]:
+    def forward(self, summary: Summary, noise: Noise = None) -> Outputs:
         """Return the raw output of each summary.
 
         It is `[*N]` for a scalar head and `[*N, K]` for others; for action values `[*N, A]` and
@@ -190,7 +200,7 @@ class ValueHead(nn.Module, ABC):
         output: Tensor = self.layers(summary, noise)
         return output.squeeze(-1) if self.is_scalar else output
 
-    def value(self, output: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def value(self, output: Outputs) -> Outputs:
         """Return the value `[*N]` of each raw output, rescaled if the targets are."""
         return output
 
@@ -205,12 +215,8 @@ class ValueHead(nn.Module, ABC):
 
     @torch.no_grad()
     def target(
-        self,
-        rewards: Float[Tensor, "*N"],
-        discounts: Float[Tensor, "*N"],
-        next_output: Float[Tensor, "..."],
-        scale: Rescaling | None,
-    ) -> Float[Tensor, "..."]:
+        self, rewards: Values, discounts: Values, next_output: Outputs, scale: Rescaling | None
+    ) -> Outputs:
         """Return the bootstrapped target, `h(r + d h^-1(v'))`.
 
         Args:
@@ -220,27 +226,18 @@ class ValueHead(nn.Module, ABC):
                 with the same support.
             scale: value rescaling h; None for none.
         """
-        value = self.value(next_output)
-        if scale is None:
-            return rewards + discounts * value
-        return scale(rewards + discounts * scale.inverse(value))
+        return bootstrapped(rewards, discounts, self.value(next_output), scale)
 
     @abstractmethod
-    def loss(
-        self, output: Float[Tensor, "..."], target: Float[Tensor, "..."]
-    ) -> Float[Tensor, "*N"]:
+    def loss(self, output: Outputs, target: Outputs) -> Values:
         """Elementwise loss of raw outputs against the result of `target`, or against returns."""
 
     @torch.no_grad()
-    def error(
-        self, output: Float[Tensor, "..."], target: Float[Tensor, "..."]
-    ) -> Float[Tensor, "..."]:
+    def error(self, output: Outputs, target: Outputs) -> Outputs:
         """Absolute error `[*N]` against the result of `target`, `|y - v|`."""
         return (target - self.value(output)).abs()
 
-    def observe(
-        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def observe(self, returns: Values, valid: Bool[Tensor, "*N"]) -> Metrics:
         """Update statistics of the targets before the gradient steps on them; return metrics.
 
         This updates everything that is not learnt by gradients, such as a support. Equal heads that
@@ -252,7 +249,7 @@ class ValueHead(nn.Module, ABC):
 class MSEValueHead(ValueHead):
     """Regression with the squared error, `(v - y)^2`."""
 
-    def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    def loss(self, output: Values, target: Values) -> Values:
         """Squared error."""
         return (output - target).square()
 
@@ -266,6 +263,6 @@ class HuberValueHead(ValueHead):
         super().__init__(layers)
         self.delta = options.delta
 
-    def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    def loss(self, output: Values, target: Values) -> Values:
         """Huber loss."""
         return functional.huber_loss(output, target, reduction="none", delta=self.delta)

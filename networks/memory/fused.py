@@ -21,6 +21,10 @@ from conf.schema.memories import GatedMemoryOptions, RNNOptions
 from networks.initialization import initialize_recurrent
 from networks.mirror import Array, array_of, sigmoid
 
+Features = Float[Tensor, "T B F"]
+Outputs = Float[Tensor, "T B H"]
+State = Float[Tensor, "B S"]
+
 
 @dataclass(frozen=True)
 class NullSteps:
@@ -84,6 +88,7 @@ class FusedLayer(nn.Module, ABC):
     null_steps = 1
     """Null steps needed to clear the state."""
     state_size: int
+    _fused: Callable[..., tuple[Tensor, Tensor]]
 
     def __init__(self, kernel: nn.RNNBase, options: GatedMemoryOptions) -> None:
         """Initialise the parameters of a PyTorch layer."""
@@ -101,19 +106,17 @@ class FusedLayer(nn.Module, ABC):
     def _columns(self) -> Float[Tensor, "G N"]:
         """Weight columns of the extra inputs: one per null step of a reset, then the padding's."""
 
-    @abstractmethod
-    def _run(
-        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
-    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
+    def _run(self, inputs: Features, state: State, weights: list[Tensor]) -> tuple[Outputs, State]:
         """Call the fused kernel; return the outputs and the state after the last step.
 
         cuDNN needs contiguous states, and has gradients in training mode only.
         """
+        before, training = state[None].contiguous(), torch.is_grad_enabled()
+        outputs, hidden = self._fused(inputs, before, weights, True, 1, 0.0, training, False, False)
+        return outputs, hidden[0]
 
     @abstractmethod
-    def step(
-        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
-    ) -> Float[Tensor, "B S"]:
+    def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
         """Advance the state by one step, without reset."""
 
     @abstractmethod
@@ -121,11 +124,8 @@ class FusedLayer(nn.Module, ABC):
         """Numpy form of `step`."""
 
     def forward(
-        self,
-        features: Float[Tensor, "T B F"],
-        state: Float[Tensor, "B S"],
-        plan: NullSteps | None,
-    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
+        self, features: Features, state: State, plan: NullSteps | None
+    ) -> tuple[Outputs, State]:
         """Process T steps and clear the state at the resets in `plan` (None: no resets)."""
         weights = self.weights
         if plan is None:
@@ -164,6 +164,7 @@ class RNNLayer(FusedLayer):
         kernel = nn.RNN(input_size, options.hidden_size, nonlinearity=options.nonlinearity)
         super().__init__(kernel, options)
         self.null_steps = 2 if self._is_tanh else 1
+        self._fused = torch.rnn_tanh if self._is_tanh else torch.rnn_relu
 
     def _columns(self) -> Float[Tensor, "G N"]:
         nothing = self._gate_column(0.0)
@@ -174,17 +175,7 @@ class RNNLayer(FusedLayer):
         cancel = -(bias_x + bias_h + recurrent.sum(1))
         return torch.stack([self._gate_column(_FORCE), cancel, nothing], dim=1)
 
-    def _run(
-        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
-    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
-        run = torch.rnn_tanh if self._is_tanh else torch.rnn_relu
-        before, training = state[None].contiguous(), torch.is_grad_enabled()
-        outputs, hidden = run(inputs, before, weights, True, 1, 0.0, training, False, False)
-        return outputs, hidden[0]
-
-    def step(
-        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
-    ) -> Float[Tensor, "B S"]:
+    def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
         """Advance `h` by one step."""
         cell = torch.rnn_tanh_cell if self._is_tanh else torch.rnn_relu_cell
         return cell(inputs, state, *self.weights)
@@ -196,8 +187,7 @@ class RNNLayer(FusedLayer):
 
         def cell(inputs: Array, state: Array) -> Array:
             total = from_input(inputs) + from_state(state)
-            after: Array = np.tanh(total) if is_tanh else np.maximum(total, 0.0)
-            return after
+            return np.tanh(total) if is_tanh else np.maximum(total, 0.0)
 
         return cell
 
@@ -212,6 +202,7 @@ class GRULayer(FusedLayer):
 
     def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
         super().__init__(nn.GRU(input_size, options.hidden_size), options)
+        self._fused = torch.gru
 
     def _columns(self) -> Float[Tensor, "G N"]:
         size = self.output_size
@@ -219,16 +210,7 @@ class GRULayer(FusedLayer):
         cancel = nn.functional.pad(-self.weights[2][2 * size :], (2 * size, 0))
         return torch.stack([shut + cancel, torch.zeros_like(shut)], dim=1)
 
-    def _run(
-        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
-    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
-        before, training = state[None].contiguous(), torch.is_grad_enabled()
-        outputs, hidden = torch.gru(inputs, before, weights, True, 1, 0.0, training, False, False)
-        return outputs, hidden[0]
-
-    def step(
-        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
-    ) -> Float[Tensor, "B S"]:
+    def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
         """Advance `h` by one step."""
         return torch.gru_cell(inputs, state, *self.weights)
 
@@ -242,8 +224,7 @@ class GRULayer(FusedLayer):
             gates = sigmoid(entering[:, : 2 * size] + returning[:, : 2 * size])
             reset, update = gates[:, :size], gates[:, size:]
             new = np.tanh(entering[:, 2 * size :] + reset * returning[:, 2 * size :])
-            result: Array = new + update * (state - new)
-            return result
+            return new + update * (state - new)
 
         return cell
 
@@ -266,9 +247,7 @@ class LSTMLayer(FusedLayer):
         hold = self._gate_column(-_FORCE, _FORCE, 0.0, 0.0)
         return torch.stack([reset, hold], dim=1)
 
-    def _run(
-        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
-    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
+    def _run(self, inputs: Features, state: State, weights: list[Tensor]) -> tuple[Outputs, State]:
         before = [part[None].contiguous() for part in state.chunk(2, dim=-1)]
         training = torch.is_grad_enabled()
         outputs, hidden, cell = torch.lstm(
@@ -276,9 +255,7 @@ class LSTMLayer(FusedLayer):
         )
         return outputs, torch.cat([hidden[0], cell[0]], dim=-1)
 
-    def step(
-        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
-    ) -> Float[Tensor, "B S"]:
+    def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
         """Advance `[h, c]` by one step."""
         before = list(state.chunk(2, dim=-1))
         return torch.cat(torch.lstm_cell(inputs, before, *self.weights), dim=-1)

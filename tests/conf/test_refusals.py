@@ -66,7 +66,7 @@ WRONG = [
     ("agent=a2c|policy_head=deterministic", "because agent=a2c learns from log-probabilities"),
     (
         "agent=dqn|policy_head=gaussian",
-        "policy_head: expected auto, because DQN acts by its values; got GaussianHead",
+        "policy_head: expected auto, because DQN has values of actions for a policy",
     ),
     (
         "policy_head=categorical|policy_head.initial_log_std=0",

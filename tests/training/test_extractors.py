@@ -15,6 +15,7 @@ from networks.extractors.mlp import MLP, Flatten
 from networks.inputs import make_input
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from training.building.extractors import _output_size, build_extractor, make_normalization
+from training.building.instantiation import plain
 
 SHAPES = {"goal/position": (2, 3), "goal/code": (4,), "speed": (1,)}
 
@@ -306,13 +307,8 @@ def test_the_layers_that_a_refusal_names_can_be_typed() -> None:
 
 
 def around(encoder: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "_target_": "networks.autoencoding.Encoder",
-        "encoder": encoder,
-        "latent_size": 3,
-        "initialization": "orthogonal",
-        "gain": 1.0,
-    }
+    whole = plain(load(["extractor=autoencoder"]).extractor)
+    return {**whole, "encoder": encoder, "latent_size": 3, "freeze": False}
 
 
 CNN_OPTIONS = {

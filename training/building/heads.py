@@ -15,14 +15,13 @@ from conf.schema.extractors import AuxiliaryOptions, LayersOptions
 from conf.schema.heads import GaussianHeadOptions
 from networks.autoencoding.losses import AuxiliaryLoss, Source
 from networks.backbone import Backbone
-from networks.extractors.structure import Unmirrored
 from networks.heads.acting import PolicyHead
 from networks.heads.action_values import ActionLayers
 from networks.heads.greedy import EpsilonGreedyHead, joint_actions
 from networks.heads.policy import policy_head_class
-from networks.heads.values import StateLayers, ValueHead, ValueLayers
+from networks.heads.values import ValueHead, ValueLayers
 from networks.normalization import RewardClipping, RewardScaling
-from training.building.instantiation import find, make, plain, unmirrored, with_factories
+from training.building.instantiation import find, make, plain, with_factories
 
 
 def build_reward_scaling(
@@ -67,13 +66,8 @@ def _build_loss(name: str, options: dict[str, Any], backbone: Backbone, action_s
         action_size=action_size,
     )
     key = f"auxiliary.{name}"
-    try:
-        own = with_factories(key, options, nn.Module)
-        return make(key, own, AuxiliaryLoss, source, read_here=AuxiliaryOptions)
-    except ValueError as error:
-        if isinstance(error.__cause__, Unmirrored):
-            raise ValueError(unmirrored(key, error.__cause__)) from error
-        raise
+    own = with_factories(key, options, nn.Module)
+    return make(key, own, AuxiliaryLoss, source, read_here=AuxiliaryOptions)
 
 
 def build_policy_head(
@@ -97,11 +91,6 @@ def build_policy_head(
     return head
 
 
-def build_state_values(config: DictConfig, input_size: int) -> ValueHead:
-    """Build the configured head for state values."""
-    return _build_value_head(config, partial(StateLayers, input_size))
-
-
 def build_action_values(
     config: DictConfig, space: gymnasium.Space[Any], input_size: int
 ) -> EpsilonGreedyHead:
@@ -119,12 +108,12 @@ def build_action_values(
         noisy=agent.get("noisy", False),
         noisy_sigma=agent.get("noisy_sigma", 0.0),
     )
-    return EpsilonGreedyHead(space, _build_value_head(config, layers))
+    return EpsilonGreedyHead(space, build_value_head(config, layers))
 
 
-def _build_value_head(config: DictConfig, layers: Callable[..., ValueLayers]) -> ValueHead:
+def build_value_head(config: DictConfig, layers: Callable[..., ValueLayers]) -> ValueHead:
+    """Build the configured head; the layers' sizes are known already."""
     options = plain(config.value_head)
     own = LayersOptions(**{field.name: options[field.name] for field in fields(LayersOptions)})
     layers = partial(layers, options=own)
-    head: ValueHead = make("value_head", options, ValueHead, layers, read_here=LayersOptions)
-    return head
+    return make("value_head", options, ValueHead, layers, read_here=LayersOptions)

@@ -70,6 +70,8 @@ def make(
     try:
         return factory(*arguments)
     except Exception as error:
+        if isinstance(error, ValueError) and hasattr(error, "at"):  # it names the option
+            raise ValueError(error.at(key)) from error
         reason = _reason(error)
         raise ValueError(f"{key}: cannot make {config['_target_']}: {reason}") from error
 
@@ -123,11 +125,6 @@ def with_factories(key: str, options: dict[str, Any], kind: type) -> dict[str, A
         else value
         for name, value in options.items()
     }
-
-
-def unmirrored(key: str, error: BaseException | None) -> str:
-    """Say which decoder to choose if an extractor's layers are unknown."""
-    return f"{key}: {error}; choose a decoder: decoder@{key}.decoder=dense"
 
 
 def _name(kind: type) -> str:
