@@ -143,6 +143,8 @@ class _Walk:
 
     def _annotated(self, path: str, value: Any, base: Any, constraint: Any) -> Any:
         if isinstance(constraint, Target):
+            if constraint.usual and isinstance(value, dict):
+                value = {"_target_": constraint.usual, **value}
             return self._target(path, value, constraint.group)
         if isinstance(constraint, TargetTree):
             return self._targets(path, value, constraint.group)

@@ -79,6 +79,11 @@ class CNNOptions(LayersOptions, ExtractorOptions):
     filters: list[PositiveCount]
     normalization: Literal["none", "layer", "group"]
 
+    @property
+    def layer_norm(self) -> bool:
+        """Whether the fully connected layers are normalised too."""
+        return self.normalization != "none"
+
 
 @dataclass(kw_only=True)
 class ImpalaCNNOptions(LayersOptions, ExtractorOptions):

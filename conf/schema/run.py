@@ -137,7 +137,7 @@ class TrainingRun:
     gradients: GradientsOptions
     clip_rewards: Positive | None
     critic: CriticOptions
-    policy_head: Annotated[Free, Target("policy_head")]
+    policy_head: Annotated[Free, Target("policy_head", usual="auto")]
     evaluation: PeriodicEvaluationOptions
     checkpoint: CheckpointOptions
     env: EnvironmentOptions

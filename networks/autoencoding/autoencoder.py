@@ -69,7 +69,9 @@ class Autoencoder(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.decoder = ObservationDecoder(inputs, encoder, encoder.output_size, options.decoder)
+        self.decoder = ObservationDecoder(
+            inputs, encoder, encoder.output_size, options.decoder, further_sizes=()
+        )
         self.log_variance = (
             zero_linear(encoder.encoder_size, encoder.output_size) if options.variational else None
         )

@@ -67,7 +67,7 @@ class Reading:
 
 
 class AuxiliaryLoss(nn.Module, ABC):
-    """A loss on features; the constructor takes a `Source`, then keyword-only options.
+    """A loss on features; the constructor takes a `Source`, then its options.
 
     Its own parameters belong to the part `auxiliary`. Random numbers come from PyTorch's default
     generator, which the agent seeds for each update.
@@ -104,7 +104,11 @@ class Reconstruction(AuxiliaryLoss):
     def __init__(self, source: Source, options: ReconstructionOptions) -> None:
         super().__init__()
         self.decoder = ObservationDecoder(
-            source.inputs, source.extractor, source.feature_size, options.decoder
+            source.inputs,
+            source.extractor,
+            source.feature_size,
+            options.decoder,
+            further_sizes=(),
         )
         self.latent_decay = options.latent_decay
 

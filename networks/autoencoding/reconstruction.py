@@ -181,7 +181,7 @@ class ObservationDecoder(nn.Module):
         input_size: int,
         decoder: DecoderFactory | None,
         *,
-        further_sizes: Sequence[int] = (),
+        further_sizes: Sequence[int],
     ) -> None:
         super().__init__()
         self._has_parts = isinstance(inputs, DictInput)

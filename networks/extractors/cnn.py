@@ -159,13 +159,7 @@ class ImageExtractor(nn.Module):
     """
 
     def __init__(
-        self,
-        rows: ImageRows,
-        layers: nn.Sequential,
-        maps: Sequence[Map],
-        options: LayersOptions,
-        *,
-        layer_norm: bool = False,
+        self, rows: ImageRows, layers: nn.Sequential, maps: Sequence[Map], options: LayersOptions
     ) -> None:
         """Initialise the layers and add the connected ones.
 
@@ -176,7 +170,7 @@ class ImageExtractor(nn.Module):
         self.rows, self.layers = rows, layers
         self._maps, self.map_shape = tuple(maps), maps[-1]
         initialize(layers, initialization=options.initialization, gain=options.gain)
-        self.connected = MLP(self.map_shape, options, layer_norm=layer_norm)
+        self.connected = MLP(self.map_shape, options)
         self.output_size = self.connected.output_size
 
     def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
@@ -225,8 +219,7 @@ class CNN(ImageExtractor):
             norm = _norm(options.normalization, layer.filters, index)
             stages.append(_stage(layer, channels, norm, options.activation))
             maps.append((layer.filters, *layer.output((height, width))))
-        layer_norm = options.normalization != "none"
-        super().__init__(rows, nn.Sequential(*stages), maps, options, layer_norm=layer_norm)
+        super().__init__(rows, nn.Sequential(*stages), maps, options)
 
 
 def activation_module(name: str) -> nn.Module:

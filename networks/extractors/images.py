@@ -5,13 +5,13 @@ images, so ambiguous shapes are refused.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Layout = Literal["auto", "hwc", "chw"]
+from conf.schema.types import ImageLayout
+
 Size = tuple[int, int]
 """Height and width."""
 
@@ -64,7 +64,7 @@ class ImageRows(nn.Module):
         Unfit: the shape is not an image, too small, or ambiguous.
     """
 
-    def __init__(self, input_shape: Sequence[int], *, layout: Layout) -> None:
+    def __init__(self, input_shape: Sequence[int], *, layout: ImageLayout) -> None:
         super().__init__()
         shape = tuple(input_shape)
         if not 2 <= len(shape) <= 4:
@@ -98,7 +98,7 @@ def written(size: Sequence[int]) -> str:
     return "x".join(map(str, size))
 
 
-def _is_channels_last(shape: Sequence[int], layout: Layout) -> bool:
+def _is_channels_last(shape: Sequence[int], layout: ImageLayout) -> bool:
     """Whether the channels are the last of the last three axes."""
     if layout != "auto":
         return layout == "hwc"
@@ -124,6 +124,6 @@ def _axes(shape: Sequence[int], *, is_last: bool) -> list[int]:
     return [frames, last, first, middle] if is_last else [frames, first, middle, last]
 
 
-def _doubt(shape: Sequence[int], layout: Layout) -> str:
+def _doubt(shape: Sequence[int], layout: ImageLayout) -> str:
     """Mention the layout in a message, unless it is `auto`."""
     return f" (with layout {layout})" if len(shape) > 2 and layout != "auto" else ""

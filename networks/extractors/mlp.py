@@ -62,17 +62,14 @@ class MLP(nn.Module):
     Args:
         input_shape: shape of one observation; flattened.
         options: without `hidden_sizes`, the identity.
-        layer_norm: normalise each layer's units before its activation (Ba et al. 2016), if the
-            options do not say so.
+            `layer_norm` normalises each layer's units before its activation (Ba et al. 2016).
     """
 
     Options = MLPOptions
 
-    def __init__(
-        self, input_shape: Sequence[int], options: LayersOptions, *, layer_norm: bool = False
-    ) -> None:
+    def __init__(self, input_shape: Sequence[int], options: LayersOptions) -> None:
         super().__init__()
-        layer_norm = layer_norm or (isinstance(options, MLPOptions) and options.layer_norm)
+        layer_norm = getattr(options, "layer_norm", False)
         sizes = [math.prod(input_shape), *options.hidden_sizes]
         self._activation = options.activation
         layers: list[nn.Module] = []

@@ -64,6 +64,9 @@ class C51ValueHead(HistogramValueHead):
     Options = C51ValueHeadOptions
     fits_returns = False
 
+    def __init__(self, layers: LayersFactory, options: C51ValueHeadOptions) -> None:
+        super().__init__(layers, options, is_symlog=False, margin=0.0)
+
     @torch.no_grad()
     def target(
         self, rewards: Values, discounts: Values, next_output: Histograms, scale: Rescaling | None

@@ -238,8 +238,8 @@ class HistogramValueHead(ValueHead):
         layers: LayersFactory,
         options: HistogramValueHeadOptions,
         *,
-        is_symlog: bool = False,
-        margin: float = 0.0,
+        is_symlog: bool,
+        margin: float,
     ) -> None:
         """Build the layers and the bins; arguments as of `Support`."""
         super().__init__(layers, options.bins)
@@ -267,7 +267,7 @@ class TwoHotValueHead(HistogramValueHead):
     Options = TwoHotValueHeadOptions
 
     def __init__(self, layers: LayersFactory, options: TwoHotValueHeadOptions) -> None:
-        super().__init__(layers, options, is_symlog=options.symlog)
+        super().__init__(layers, options, is_symlog=options.symlog, margin=0.0)
 
     def loss(self, output: Histograms, target: Values) -> Values:
         """Cross-entropy against the two-hot target."""
@@ -281,7 +281,8 @@ class HLGaussValueHead(HistogramValueHead):
 
     def __init__(self, layers: LayersFactory, options: HLGaussValueHeadOptions) -> None:
         # A bin extends half its width beyond its centre.
-        super().__init__(layers, options, margin=max(_CUT * options.sigma - 0.5, 0.0))
+        margin = max(_CUT * options.sigma - 0.5, 0.0)
+        super().__init__(layers, options, is_symlog=False, margin=margin)
         self.sigma = options.sigma
 
     def loss(self, output: Histograms, target: Values) -> Values:

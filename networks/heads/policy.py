@@ -7,7 +7,7 @@ dtypes of the environment's action space.
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -45,6 +45,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 class DistributionHead(Head, PolicyHead):
     """A policy head whose layers compute the parameters of a distribution."""
 
+    Options: ClassVar[type] = CategoricalHeadOptions
     action_dtype = torch.int64
 
     def __init__(
@@ -88,8 +89,6 @@ def _gumbel_noise(generator: np.random.Generator, size: tuple[int, ...]) -> Arra
 
 class CategoricalHead(DistributionHead):
     """One of K actions; the environment's actions start at `start`."""
-
-    Options = CategoricalHeadOptions
 
     def __init__(
         self, space: spaces.Discrete[Any], input_size: int, options: LayersOptions
@@ -226,17 +225,17 @@ class BoxHead(DistributionHead):
 
     Attributes:
         is_bounded: `[A]`, which dimensions have two finite bounds.
+        num_parameters: outputs of the layers for each dimension.
     """
 
     action_dtype = torch.float32
+    num_parameters = 1
     space: spaces.Box
 
-    def __init__(
-        self, space: spaces.Box, input_size: int, options: LayersOptions, *, parameters: int = 1
-    ) -> None:
-        """Build layers with a number of parameters for each dimension of an action."""
+    def __init__(self, space: spaces.Box, input_size: int, options: LayersOptions) -> None:
         size = math.prod(space.shape)
-        super().__init__(space, input_size, parameters * size, options, action_shape=(size,))
+        outputs = self.num_parameters * size
+        super().__init__(space, input_size, outputs, options, action_shape=(size,))
         self.encoded_size = size
         low, high = (bound.ravel().astype(np.float64) for bound in (space.low, space.high))
         self.is_bounded = (np.abs(low) < _LARGEST) & (np.abs(high) < _LARGEST)
@@ -302,9 +301,10 @@ class SquashedGaussianHead(BoxHead):
     """
 
     Options = GaussianHeadOptions
+    num_parameters = 2
 
     def __init__(self, space: spaces.Box, input_size: int, options: GaussianHeadOptions) -> None:
-        super().__init__(space, input_size, options, parameters=2)
+        super().__init__(space, input_size, options)
         self._require_bounds("squashed_gaussian")
         nn.init.constant_(self.output.bias[self.encoded_size :], options.initial_log_std)
 

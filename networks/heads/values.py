@@ -178,7 +178,7 @@ class ValueHead(nn.Module, ABC):
     fits_returns = True
     learns_support = False
 
-    def __init__(self, layers: LayersFactory, width: int = 1) -> None:
+    def __init__(self, layers: LayersFactory, width: int) -> None:
         """Build layers with `width` outputs per value."""
         super().__init__()
         self.layers = layers(width)
@@ -249,6 +249,9 @@ class ValueHead(nn.Module, ABC):
 class MSEValueHead(ValueHead):
     """Regression with the squared error, `(v - y)^2`."""
 
+    def __init__(self, layers: LayersFactory) -> None:
+        super().__init__(layers, 1)
+
     def loss(self, output: Values, target: Values) -> Values:
         """Squared error."""
         return (output - target).square()
@@ -260,7 +263,7 @@ class HuberValueHead(ValueHead):
     Options = HuberValueHeadOptions
 
     def __init__(self, layers: LayersFactory, options: HuberValueHeadOptions) -> None:
-        super().__init__(layers)
+        super().__init__(layers, 1)
         self.delta = options.delta
 
     def loss(self, output: Values, target: Values) -> Values:

@@ -6,13 +6,22 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
+from conf.composing.command_line import load
 from conf.schema.heads import MSEValueHeadOptions
 from envs.seeding import environment_seeds
 from networks.heads.distributions import DiagonalGaussian
-from networks.heads.policy import BoxHead, GaussianHead
+from networks.heads.policy import (
+    BernoulliHead,
+    BoxHead,
+    CategoricalHead,
+    GaussianHead,
+    MultiCategoricalHead,
+)
 from networks.heads.values import ValueHead
+from training.building.heads import build_policy_head
 
 
 def test_environments_train_on_the_seeds_of_training(build) -> None:
@@ -102,7 +111,7 @@ class Steep(ValueHead):
     """A value head of a user's own, with plain keyword arguments."""
 
     def __init__(self, layers, *, power: int = 2) -> None:
-        super().__init__(layers)
+        super().__init__(layers, 1)
         self.power = power
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -122,11 +131,27 @@ class Flat(ValueHead):
     Options = FlatOptions
 
     def __init__(self, layers, options: FlatOptions) -> None:
-        super().__init__(layers)
+        super().__init__(layers, 1)
         self.options = options
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return self.options.slope * (output - target).abs()
+
+
+@pytest.mark.parametrize("choice", ["auto", "categorical"])
+@pytest.mark.parametrize(
+    ("space", "kind"),
+    [
+        (spaces.Discrete(3), CategoricalHead),
+        (spaces.MultiDiscrete([2, 3]), MultiCategoricalHead),
+        (spaces.MultiBinary(3), BernoulliHead),
+    ],
+)
+def test_discrete_actions_have_a_categorical_head(choice: str, space, kind) -> None:
+    config = load([f"policy_head={choice}", "policy_head.hidden_sizes=[7]"])
+    head = build_policy_head(config, space, 5)
+    assert type(head) is kind
+    assert head.hidden.output_size == 7
 
 
 def test_heads_of_a_users_own(build) -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from conf.checking.suggestions import did_you_mean
-from conf.schema.extractors import ExtractorOptions
+from conf.schema.extractors import ExtractorOptions, LayersOptions
 from networks.autoencoding.autoencoder import Autoencoder, Encoder
 from networks.autoencoding.decoders import default_layers
 from networks.extractors.composite import DictExtractor, Joined
@@ -57,13 +57,16 @@ def build_extractor(
         )
     kind = find(key, options["_target_"], nn.Module)
     if issubclass(kind, Encoder):
-        inner, width = _build_inner(key, options, shape, layout)
+        side_by_side = default_layers([], "relu")  # none: features of parts are concatenated
+        inner, width = _build_inside(key, options, shape, layout, side_by_side)
         encoder = Encoder(inner, width, _own_options(Encoder, options))
         return encoder, encoder.output_size
     is_by_part, reads_parts = issubclass(kind, DictExtractor), getattr(kind, "reads_parts", False)
     if isinstance(shape, dict) and not reads_parts:
-        build = _build_by_part if is_by_part else _build_joined
-        return build(key, options, shape, layout if isinstance(layout, Mapping) else {})
+        if not is_by_part:
+            return _build_joined(key, options, shape)
+        _refuse_unknown_parts(key, options, shape)
+        return _build_inside(key, options, shape, layout, _own_options(DictExtractor, options))
     if isinstance(shape, tuple) and (is_by_part or reads_parts):
         name = "cnn" if len(shape) > 2 and _is_image(shape) else "mlp"
         raise ValueError(
@@ -77,10 +80,7 @@ def build_extractor(
 
 
 def _build_joined(
-    key: str,
-    options: dict[str, Any],
-    shapes: dict[str, Shape],
-    layouts: Mapping[str, str | None],
+    key: str, options: dict[str, Any], shapes: dict[str, Shape]
 ) -> tuple[Joined, int]:
     """Build an extractor of vectors, which reads the parts as one."""
     if "layout" in options:  # an image extractor
@@ -120,66 +120,48 @@ def _is_image(shape: Shape) -> bool:
     return True
 
 
-def _build_by_part(
-    key: str,
-    options: dict[str, Any],
-    shapes: dict[str, Shape],
-    layouts: Mapping[str, str | None],
-) -> tuple[DictExtractor, int]:
-    own = dict(_leaves(options["keys"]))
-    for name in own:
+def _refuse_unknown_parts(key: str, options: Mapping[str, Any], shapes: dict[str, Shape]) -> None:
+    for name, _ in _leaves(options["keys"]):
         if name not in shapes:
             raise ValueError(
                 f"{_path(key, name)}: the observation has no such part, only {', '.join(shapes)}"
                 f"{did_you_mean(name, shapes)}"
             )
-    extractors: dict[str, nn.Module] = {}
-    total = 0
-    for name, shape in shapes.items():
-        where, config = part_configuration(key, options, name)
-        extractors[name], width = build_extractor(where, config, shape, layouts.get(name))
-        total += width
-    fused = DictExtractor(extractors, total, _own_options(DictExtractor, options))
-    return fused, fused.output_size
 
 
-def part_configuration(
-    key: str, options: Mapping[str, Any], name: str
-) -> tuple[str, dict[str, Any]]:
-    """Return the key and the configuration of one part's extractor."""
-    own = dict(_leaves(options["keys"]))
-    if name in own:
-        return _path(key, name), own[name]
-    return f"{key}.default", options["default"]
-
-
-def inner_configuration(
-    key: str, options: Mapping[str, Any], shape: Shapes
-) -> tuple[str, dict[str, Any]]:
-    """Return the key and the configuration of an encoder's inner extractor.
+def inner_extractors(
+    key: str, options: Mapping[str, Any], shape: Any
+) -> dict[str | None, tuple[str, dict[str, Any]]]:
+    """Return the key and the configuration of the extractors inside another, by part.
 
     Args:
-        shape: of all observations if `encoder` is chosen, else of one part.
+        options: of an extractor by parts, or of an encoder; its only inner extractor, if it reads
+            all parts or there is only one, has the name None.
     """
-    name = "encoder"
-    if options[name] is None:
-        name = "vector_encoder" if len(shape) < 3 else "image_encoder"
-    return f"{key}.{name}", options[name]
+    if "keys" in options:
+        own = {name: (_path(key, name), config) for name, config in _leaves(options["keys"])}
+        return {name: own.get(name, (f"{key}.default", options["default"])) for name in shape}
+    if options["encoder"] is not None:
+        return {None: (f"{key}.encoder", options["encoder"])}
+    parts: dict[str | None, Shape] = shape if isinstance(shape, dict) else {None: shape}
+    kinds = {n: "vector_encoder" if len(s) < 3 else "image_encoder" for n, s in parts.items()}
+    return {name: (f"{key}.{kind}", options[kind]) for name, kind in kinds.items()}
 
 
-def _build_inner(
-    key: str, options: Mapping[str, Any], shape: Shapes, layout: Layouts
+def _build_inside(
+    key: str, options: Mapping[str, Any], shape: Any, layout: Layouts, common: LayersOptions
 ) -> tuple[nn.Module, int]:
-    """Build the chosen extractor, or one by the shape of each part."""
-    if options["encoder"] is not None or not isinstance(shape, dict):
-        where, config = inner_configuration(key, options, shape)
-        return build_extractor(where, config, shape, layout)
-    layouts = layout if isinstance(layout, Mapping) else {}
-    built = {name: _build_inner(key, options, shape[name], layouts.get(name)) for name in shape}
-    total = sum(width for _, width in built.values())
-    extractors = {name: extractor for name, (extractor, _) in built.items()}
-    side_by_side = default_layers([], "relu")  # none: features are concatenated
-    return DictExtractor(extractors, total, side_by_side), total
+    """Build the only extractor inside another, or one for each part and common layers."""
+    built: dict[str, nn.Module] = {}
+    total = 0
+    for name, (where, config) in inner_extractors(key, options, shape).items():
+        if name is None:
+            return build_extractor(where, config, shape, layout)
+        own_layout = layout.get(name) if isinstance(layout, Mapping) else None
+        built[name], width = build_extractor(where, config, shape[name], own_layout)
+        total += width
+    extractor = DictExtractor(built, total, common)
+    return extractor, extractor.output_size
 
 
 def _path(key: str, name: str) -> str:

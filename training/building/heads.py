@@ -44,30 +44,23 @@ def build_auxiliary(
         ValueError: a loss cannot be built for this extractor, or is not a loss.
     """
     options: dict[str, dict[str, Any]] = plain(config.auxiliary)
+
+    def build(name: str, source: Source) -> AuxiliaryLoss:
+        key = f"auxiliary.{name}"
+        own = with_factories(key, options[name], nn.Module)
+        return make(key, own, AuxiliaryLoss, source, read_here=AuxiliaryOptions)
+
+    losses = {}
+    for name, backbone in backbones.items():
+        source = Source(backbone.inputs, backbone.extractor, backbone.feature_size, action_size)
+        losses[name] = {loss: build(loss, source) for loss in options}
     return AuxiliaryLosses(
-        {
-            name: {
-                loss: _build_loss(loss, options[loss], backbone, action_size) for loss in options
-            }
-            for name, backbone in backbones.items()
-        },
+        losses,
         {
             loss: schedule(own["weight_schedule"], own["weight"], 0.0)
             for loss, own in options.items()
         },
     )
-
-
-def _build_loss(name: str, options: dict[str, Any], backbone: Backbone, action_size: int) -> Any:
-    source = Source(
-        inputs=backbone.inputs,
-        extractor=backbone.extractor,
-        feature_size=backbone.feature_size,
-        action_size=action_size,
-    )
-    key = f"auxiliary.{name}"
-    own = with_factories(key, options, nn.Module)
-    return make(key, own, AuxiliaryLoss, source, read_here=AuxiliaryOptions)
 
 
 def build_policy_head(

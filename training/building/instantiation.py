@@ -6,7 +6,7 @@ that it imports.
 """
 
 import importlib
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -85,16 +85,18 @@ def make_partial(
     the keys as keyword arguments.
 
     Args:
-        read_here: dataclass of the keys that are no keyword arguments.
+        read_here: dataclass of the keys that a class gets only if its `Options` has them.
     """
     options = dict(plain(config))
     found = find(key, options.pop("_target_"), kind)
-    filled = {k: _filled(f"{key}.{k}", v, kind) for k, v in options.items()}
-    own = getattr(found, "Options", None)
-    if own is not None and "options" in signature(found).parameters:
+    own: Any = getattr(found, "Options", None)
+    takes_options = is_dataclass(own) and "options" in signature(found).parameters
+    passed = {field.name for field in fields(own)} if takes_options else set()
+    kept = {field.name for field in fields(read_here)} - passed if read_here else set()
+    filled = {k: _filled(f"{key}.{k}", v, kind) for k, v in options.items() if k not in kept}
+    if takes_options:
         return lambda *arguments: found(*arguments, options=own(**filled))
-    taken = {field.name for field in fields(read_here)} if read_here else set()
-    return partial(found, **{k: v for k, v in filled.items() if k not in taken})
+    return partial(found, **filled)
 
 
 def _filled(key: str, value: Any, kind: type) -> Any:
