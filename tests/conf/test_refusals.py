@@ -141,7 +141,7 @@ WRONG = [
     ("agent=null", "agent: expected one of a2c, dqn, ppo, pqn, got null"),
     ("agent=[ppo]", "got a list"),
     ("agent={a:1}", "agent.a: unknown key"),
-    ("policy_head=mlp", "policy_head: expected a mapping, got 'mlp'"),
+    ("policy_head=mlp", "policy_head: expected one of auto, categorical, deterministic, gaussian"),
     ("critic.memory=lstm", "a choice is written memory@critic.memory=lstm"),
     ("critic.extractor.hidden_sizes=[3]", "choose one first with extractor@critic.extractor="),
     ("extractor@critic=mlp", "extractor@critic.extractor"),
