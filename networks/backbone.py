@@ -8,10 +8,11 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from networks.inputs import ObservationInput
-from networks.memory.memories import ChosenSteps, Memory
+from networks.memory.fused import Outputs, State
+from networks.memory.memories import ChosenSteps, IsFirst, Memory
 from networks.mirror import Array, chained, mirror_of
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
-from networks.observations import Observations, any_part, map_observations
+from networks.observations import Observations, any_part, map_observations, parts_of
 
 BackboneMirror = Callable[[Array | dict[str, Array], Array, Array], tuple[Array, Array]]
 """`observations [B, *O], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
@@ -95,8 +96,7 @@ class Backbone(nn.Module):
             with torch.no_grad():
                 return self.extract(rows)
         if not self.half_precision:
-            features: Tensor = self.extractor(rows)
-            return features
+            return self.extractor(rows)
         with torch.autocast(any_part(rows).device.type, torch.bfloat16):
             features = self.extractor(rows)
         return features.float()
@@ -111,18 +111,13 @@ class Backbone(nn.Module):
         return features.view(steps, batch, -1)
 
     def forward(
-        self, observations: Stream, state: Float[Tensor, "B S"], is_first: Bool[Tensor, "T B"]
-    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
+        self, observations: Stream, state: State, is_first: IsFirst
+    ) -> tuple[Outputs, State]:
         """Process T steps of B environments; return the summaries and the state after the last."""
-        output: tuple[Tensor, Tensor] = self.memory(self.features(observations), state, is_first)
-        return output
+        return self.memory(self.features(observations), state, is_first)
 
     def at(
-        self,
-        observations: Stream,
-        state: Float[Tensor, "B S"],
-        is_first: Bool[Tensor, "T B"],
-        steps: ChosenSteps,
+        self, observations: Stream, state: State, is_first: IsFirst, steps: ChosenSteps
     ) -> Float[Tensor, "L B H"]:
         """Process T steps; return the summaries at chosen steps, extracting only what is needed."""
         return self.memory.at(self.features, observations, state, is_first, steps)
@@ -137,27 +132,22 @@ class Backbone(nn.Module):
         """Numpy form of `forward` at T = 1; None when some part has none."""
         if self.half_precision:
             return None  # acting must round as learning does
-        inputs, normalize = mirror_of(self.inputs), mirror_of(self.normalization)
-        extract, memory = mirror_of(self.extractor), mirror_of(self.memory)
-        if inputs is None or normalize is None or extract is None or memory is None:
+        rows = (self.inputs, self.normalization, self.extractor)
+        features, memory = chained(*map(mirror_of, rows)), mirror_of(self.memory)
+        if features is None or memory is None:
             return None
-
-        features = chained(inputs, normalize, extract)
 
         def apply(
             observations: Array | dict[str, Array], state: Array, is_first: Array
         ) -> tuple[Array, Array]:
-            output: tuple[Array, Array] = memory(features(observations), state, is_first)
-            return output
+            return memory(features(observations), state, is_first)
 
         return apply
 
 
 def _size(observations: Stream) -> int:
     """Number of elements of all parts."""
-    if isinstance(observations, dict):
-        return sum(part.numel() for part in observations.values())
-    return observations.numel()
+    return sum(part.numel() for part in parts_of(observations))
 
 
 def _chunks(observations: Stream) -> Iterator[Stream]:

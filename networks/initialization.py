@@ -1,12 +1,9 @@
 """Weight initialisation by name, for every part of a network."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-
-Initialization = Literal["orthogonal", "xavier_uniform", "kaiming_uniform", "default"]
 
 _WEIGHTS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "orthogonal": lambda weight, gain: nn.init.orthogonal_(weight, gain),

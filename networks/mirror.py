@@ -30,8 +30,7 @@ def mirror_of(module: nn.Module) -> Any | None:
 
 def array_of(tensor: Tensor) -> Array:
     """View a CPU tensor as an array, detached from autograd."""
-    array: Array = tensor.detach().numpy()
-    return array
+    return tensor.detach().numpy()
 
 
 def can_mirror(module: nn.Module) -> bool:
@@ -44,9 +43,11 @@ def unchanged(rows: Any) -> Any:
     return rows
 
 
-def chained(*functions: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Compose functions, the first one first."""
-    kept = [function for function in functions if function is not unchanged]
+def chained(*functions: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    """Compose functions, the first one first; None if one of them is None."""
+    if None in functions:
+        return None
+    kept = [function for function in functions if function and function is not unchanged]
     if not kept:
         return unchanged
     if len(kept) == 1:

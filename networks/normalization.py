@@ -20,15 +20,11 @@ _CLIP = 10.0
 _EPSILON = 1e-8
 
 
-class NoNormalization(nn.Module):
+class NoNormalization(nn.Identity):
     """No normalisation."""
 
     learns = False
     """Whether `update` has an effect."""
-
-    def forward(self, inputs: Observations) -> Observations:
-        """Return the inputs unchanged."""
-        return inputs
 
     def update(self, inputs: Observations) -> None:
         """Do nothing."""

@@ -4,11 +4,11 @@
 """
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from networks.mirror import Array, RowFunction, mirror_of
+from networks.mirror import Array, mirror_of
 
 Observations = Tensor | dict[str, Tensor]
 Shape = tuple[int, ...]
@@ -28,11 +28,14 @@ def map_observations(
     return function(observations)
 
 
+def parts_of(observations: T | dict[str, T]) -> list[T]:
+    """List the tensors."""
+    return list(observations.values()) if isinstance(observations, dict) else [observations]
+
+
 def any_part(observations: T | dict[str, T]) -> T:
     """Return the tensor, or any one in the dictionary, for properties that all parts share."""
-    if isinstance(observations, dict):
-        return next(iter(observations.values()))
-    return observations
+    return parts_of(observations)[0]
 
 
 class Parts(nn.Module):
@@ -53,10 +56,7 @@ class Parts(nn.Module):
 
     def mirror(self) -> PartsFunction | None:
         """Numpy form of `forward`; None if a module has none."""
-        functions: dict[str, RowFunction] = {}
-        for name in self._paths:
-            function = mirror_of(self[name])
-            if function is None:
-                return None
-            functions[name] = function
+        functions: dict[str, Any] = {name: mirror_of(self[name]) for name in self._paths}
+        if None in functions.values():
+            return None
         return lambda parts: {name: apply(parts[name]) for name, apply in functions.items()}

@@ -151,6 +151,7 @@ def refusal(combination: Combination) -> str | None:
     A choice that is not made yet may still be the right one.
     """
     rules = (
+        _of_policy_heads,
         _of_foreign_parts,
         _of_distributions,
         _of_action_values,
@@ -185,6 +186,19 @@ def _of_foreign_parts(combination: Combination) -> str | None:
         if agent.upper() not in owners[name]:
             return rf"^agent\.{name}: unknown key; only {owners[name]} it$"
     return None
+
+
+def _of_policy_heads(combination: Combination) -> str | None:
+    """Only `auto` fits every agent; `support` tells of the others."""
+    head, agent = combination.get("policy_head", "auto"), combination.get("agent", "ppo")
+    if head == "auto":
+        return None
+    if agent in ("dqn", "pqn"):
+        return r"^policy_head: expected auto, because \w+ has values of actions for a policy$"
+    if head == "deterministic":
+        return r"^policy_head: expected auto, .* because agent=\w+ learns from log-probabilities"
+    fits = (head == "categorical") is (combination.get("actions") != "box")
+    return None if fits else r"^policy_head: \w+ does not fit the action space"
 
 
 def _of_distributions(combination: Combination) -> str | None:

@@ -61,6 +61,11 @@ OF_AGENTS: dict[str, Combination] = {
     "Box actions": {"actions": "box"},
     "`memory=rnn`, `gru`, `lstm`": {"memory": "gru"},
     "`share_backbone=true`": {"share_backbone": "true"},
+    "`policy_head=categorical`": {"policy_head": "categorical"},
+    **{
+        f"`policy_head={name}`, Box actions": {"policy_head": name, "actions": "box"}
+        for name in ("gaussian", "squashed_gaussian", "deterministic")
+    },
     **{f"`value_head={name}`": {"value_head": name} for name in CHOICES["value_head"]},
     "`agent.dueling=true`": {"dueling": "true"},
     "`agent.noisy=true`": {"noisy": "true"},

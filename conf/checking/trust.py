@@ -41,7 +41,7 @@ def is_trusted(target: str, trusted_packages: Sequence[str]) -> bool:
 
     Any name in the user's trusted packages is accepted.
     """
-    if is_ours(target):
+    if target in KNOWN or is_ours(target):
         return target in KNOWN
     if not all(part.isidentifier() for part in target.split(".")):
         return False

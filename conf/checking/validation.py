@@ -53,7 +53,7 @@ def checked(
     return typed, found
 
 
-_WITH_OPTIONS = ("agent", "value_head")
+_WITH_OPTIONS = ("agent", "policy_head", "value_head")
 """Groups whose user classes are imported for their options dataclass; agents need one."""
 _NO_OPTIONS = "needs an attribute Options, a dataclass of its keys; see docs/configuration.md"
 _WRONG = object()
@@ -174,9 +174,12 @@ class _Walk:
             return {
                 key: self.value(f"{path}.{key}", item, arguments[1]) for key, item in value.items()
             }
+        group = arguments[1].group
         if isinstance(arguments[1], TargetTree):
-            return self._tree(path, value, arguments[1].group)
-        return self._target(path, value, arguments[1].group)
+            return self._tree(path, value, group)
+        if arguments[1].usual:
+            value = {"_target_": arguments[1].usual, **value}
+        return self._target(path, value, group)
 
     def _tree(self, path: str, value: dict[str, Any], group: str) -> Any:
         """Check a tree of mappings; each path ends at the first mapping with other values."""

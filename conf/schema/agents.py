@@ -36,9 +36,11 @@ class AgentOptions:
 
     Attributes:
         learns_from: the returns of its latest rollout, or targets from a replay buffer.
+        needs_log_probs: its losses read log-probabilities of actions.
     """
 
     learns_from: ClassVar[Literal["rollout", "replay"]] = "rollout"
+    needs_log_probs: ClassVar[bool] = False
 
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
@@ -52,6 +54,8 @@ class AgentOptions:
 @dataclass
 class A2COptions(AgentOptions):
     """conf/agent/a2c.yaml."""
+
+    needs_log_probs: ClassVar[bool] = True
 
     discount: Fraction
     gae_lambda: Fraction
@@ -99,7 +103,10 @@ class EpsilonGreedyOptions(AgentOptions):
                 "agent: expected one with a policy to be taught (agent=ppo), as "
                 f"{name} has values of actions"
             )
-        if sizes := config["policy_head"]["hidden_sizes"]:
+        head = config["policy_head"]
+        if head["_target_"] != "auto":
+            yield f"policy_head: expected auto, because {name} has values of actions for a policy"
+        elif sizes := head["hidden_sizes"]:
             yield (
                 f"policy_head.hidden_sizes: expected [], because {name} acts by its values; layers "
                 f"of theirs are value_head.hidden_sizes, got {show(sizes)}"

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from conf.schema.types import (
     Activation,
@@ -22,6 +22,9 @@ from conf.schema.types import (
     Target,
     TargetTree,
 )
+
+Decoder = Annotated[Any, Target("decoder")]
+"""A mapping; a network that is built with these options gets a factory in its place."""
 
 
 @dataclass(kw_only=True)
@@ -76,17 +79,20 @@ class CNNOptions(LayersOptions, ExtractorOptions):
     filters: list[PositiveCount]
     normalization: Literal["none", "layer", "group"]
 
+    @property
+    def layer_norm(self) -> bool:
+        """Whether the fully connected layers are normalised too."""
+        return self.normalization != "none"
+
 
 @dataclass(kw_only=True)
-class ImpalaCNNOptions(ExtractorOptions):
+class ImpalaCNNOptions(LayersOptions, ExtractorOptions):
     """conf/extractor/impala_cnn.yaml."""
 
+    activation: Literal["relu"] = "relu"
     layout: ImageLayout
     filters: list[PositiveCount]
     num_blocks: Count
-    hidden_sizes: list[PositiveCount]
-    initialization: Initialization
-    gain: Positive
 
 
 @dataclass(kw_only=True)
@@ -136,7 +142,7 @@ class AutoencoderOptions(ExtractorOptions):
     latent_size: PositiveCount
     initialization: Initialization
     gain: Positive
-    decoder: Annotated[Free, Target("decoder")] | None
+    decoder: Decoder | None
     noise: Fraction
     variational: bool
     beta: NonNegative
@@ -170,7 +176,7 @@ class AuxiliaryOptions:
 class ReconstructionOptions(AuxiliaryOptions):
     """conf/auxiliary/reconstruction.yaml and sac_ae.yaml."""
 
-    decoder: Annotated[Free, Target("decoder")] | None
+    decoder: Decoder | None
     latent_decay: NonNegative
 
 
@@ -178,7 +184,7 @@ class ReconstructionOptions(AuxiliaryOptions):
 class VAEOptions(AuxiliaryOptions):
     """conf/auxiliary/vae.yaml."""
 
-    decoder: Annotated[Free, Target("decoder")] | None
+    decoder: Decoder | None
     latent_size: PositiveCount
     beta: NonNegative
 

@@ -1,4 +1,4 @@
-"""The keys of heads, optimizers and masks, and the keys of each `_target_` by group.
+"""The keys of optimizers and masks, and the keys of each `_target_` by group.
 
 Each class describes the YAML files it names. `options_of` finds the keys of any class.
 """
@@ -6,7 +6,7 @@ Each class describes the YAML files it names. `options_of` finds the keys of any
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from conf.schema.agents import A2COptions, AgentOptions, DQNOptions, PPOOptions, PQNOptions
 from conf.schema.extractors import (
@@ -19,15 +19,26 @@ from conf.schema.extractors import (
     ExtractorOptions,
     FlattenOptions,
     ImpalaCNNOptions,
-    LayersOptions,
     MLPOptions,
     NextLatentOptions,
     ReconstructionOptions,
     VAEOptions,
 )
+from conf.schema.heads import (
+    C51ValueHeadOptions,
+    CategoricalHeadOptions,
+    DeterministicHeadOptions,
+    GaussianHeadOptions,
+    HLGaussValueHeadOptions,
+    HuberValueHeadOptions,
+    MSEValueHeadOptions,
+    PolicyHeadOptions,
+    QuantileValueHeadOptions,
+    TwoHotValueHeadOptions,
+    ValueHeadOptions,
+)
 from conf.schema.memories import MEMORIES, MemoryOptions
 from conf.schema.types import (
-    Bins,
     Count,
     FractionBelowOne,
     NonNegative,
@@ -36,113 +47,6 @@ from conf.schema.types import (
     Schedule,
     by_path,
 )
-
-
-@dataclass
-class PolicyHeadOptions(LayersOptions):
-    """`policy_head` of conf/config.yaml."""
-
-    initial_log_std: float
-
-
-@dataclass
-class ValueHeadOptions:
-    """Keys of every value head, a user's own included.
-
-    Attributes:
-        is_scalar: its output is one number, which can be clipped.
-        fits_returns: its targets are numbers; otherwise distributions, from one later output.
-    """
-
-    is_scalar: ClassVar[bool] = True
-    fits_returns: ClassVar[bool] = True
-
-    @classmethod
-    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
-        clip_range = config["agent"].get("value_clip_range")
-        if clip_range is not None and not cls.is_scalar:
-            yield (
-                "agent.value_clip_range: expected null, because value_head fits a histogram, which "
-                f"has no number to clip; got {clip_range}"
-            )
-        if options_for(config, "agent").learns_from == "rollout" and not cls.fits_returns:
-            agent, head = (
-                config[p]["_target_"].rpartition(".")[2] for p in ("agent", "value_head")
-            )
-            if head.endswith("ValueHead"):  # of ours: as it is chosen
-                head = head.removesuffix("ValueHead").lower()
-            yield (
-                f"value_head: expected mse, huber, two_hot or hl_gauss, because agent="
-                f"{agent.lower()} fits values to returns, which are numbers; got {head}, which is "
-                "fitted to distributions"
-            )
-
-
-@dataclass
-class MSEValueHeadOptions(LayersOptions, ValueHeadOptions):
-    """conf/value_head/mse.yaml."""
-
-
-@dataclass
-class HuberValueHeadOptions(MSEValueHeadOptions):
-    """conf/value_head/huber.yaml."""
-
-    delta: Positive
-
-
-@dataclass
-class HistogramValueHeadOptions(MSEValueHeadOptions):
-    """Keys of value heads with a support."""
-
-    is_scalar: ClassVar[bool] = False
-
-    gain: NonNegative
-    bins: Bins
-    support: Literal["auto"] | tuple[float, float]
-
-    @classmethod
-    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """Add the rule of the support."""
-        yield from super().problems(config)
-        support = config["value_head"]["support"]
-        if support != "auto" and support[0] >= support[1]:
-            yield (
-                "value_head.support: expected the lowest and the highest value, in this order, got "
-                f"{support}"
-            )
-
-
-@dataclass
-class C51ValueHeadOptions(HistogramValueHeadOptions):
-    """conf/value_head/c51.yaml."""
-
-    fits_returns: ClassVar[bool] = False
-
-
-@dataclass
-class TwoHotValueHeadOptions(HistogramValueHeadOptions):
-    """conf/value_head/two_hot.yaml."""
-
-    symlog: bool
-
-
-@dataclass
-class HLGaussValueHeadOptions(HistogramValueHeadOptions):
-    """conf/value_head/hl_gauss.yaml."""
-
-    sigma: Positive
-
-
-@dataclass
-class QuantileValueHeadOptions(MSEValueHeadOptions):
-    """conf/value_head/quantile.yaml."""
-
-    is_scalar: ClassVar[bool] = False
-    fits_returns: ClassVar[bool] = False
-
-    quantiles: PositiveCount
-    kappa: NonNegative
 
 
 @dataclass
@@ -294,6 +198,13 @@ TARGETS: dict[str, dict[str, type]] = {
         "networks.autoencoding.ConvolutionalDecoder": ConvolutionalDecoderOptions,
     },
     "memory": dict(MEMORIES),
+    "policy_head": {
+        "auto": GaussianHeadOptions,
+        "networks.heads.CategoricalHead": CategoricalHeadOptions,
+        "networks.heads.GaussianHead": GaussianHeadOptions,
+        "networks.heads.SquashedGaussianHead": GaussianHeadOptions,
+        "networks.heads.DeterministicHead": DeterministicHeadOptions,
+    },
     "value_head": {
         "networks.heads.MSEValueHead": MSEValueHeadOptions,
         "networks.heads.HuberValueHead": HuberValueHeadOptions,
@@ -329,6 +240,7 @@ KNOWN = {target: options for group in TARGETS.values() for target, options in gr
 # but an agent only those of its options dataclass.
 OTHER_TARGETS: dict[str, type] = {
     "agent": AgentOptions,
+    "policy_head": PolicyHeadOptions,
     "value_head": ValueHeadOptions,
     "auxiliary": AuxiliaryOptions,
     "extractor": ExtractorOptions,

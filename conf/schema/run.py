@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from conf.checking.pretraining import pretraining_problems
 from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
-from conf.schema.registry import TARGETS, PolicyHeadOptions, options_for
+from conf.schema.registry import TARGETS, options_for
 from conf.schema.types import (
     Count,
     Device,
@@ -186,7 +186,7 @@ class TrainingRun:
     gradients: GradientsOptions
     clip_rewards: Positive | None
     critic: CriticOptions
-    policy_head: PolicyHeadOptions
+    policy_head: Annotated[Free, Target("policy_head", usual="auto")]
     evaluation: PeriodicEvaluationOptions
     checkpoint: CheckpointOptions
     env: EnvironmentOptions
@@ -204,6 +204,7 @@ class TrainingRun:
         chosen = [options_for(config, part) for part in ("agent", "value_head", "optimizer")]
         for options in (*chosen, EnvironmentOptions, PeriodicEvaluationOptions):
             yield from options.problems(config)
+        yield from _head_problems(config)
         for part in ("extractor", "memory"):
             if config["share_backbone"] and config["critic"][part] is not None:
                 yield (
@@ -218,6 +219,39 @@ class TrainingRun:
         if config["auxiliary"]:
             yield from _auxiliary_problems(config)
         yield from pretraining_problems(config)
+
+
+def _head_problems(config: Config) -> Iterator[str]:
+    """Refuse heads without what the agent learns from."""
+    agent, policy_head, value_head = (
+        options_for(config, part) for part in ("agent", "policy_head", "value_head")
+    )
+    name = config["agent"]["_target_"].rpartition(".")[2].lower()
+    if agent.needs_log_probs and not policy_head.has_log_probs:
+        yield (
+            "policy_head: expected auto, categorical, gaussian or squashed_gaussian, because "
+            f"agent={name} learns from log-probabilities of actions, which "
+            f"{_chosen(config, 'policy_head')} has not"
+        )
+    clip_range = config["agent"].get("value_clip_range")
+    if clip_range is not None and not value_head.is_scalar:
+        yield (
+            "agent.value_clip_range: expected null, because value_head fits a histogram, which has "
+            f"no number to clip; got {clip_range}"
+        )
+    if agent.learns_from == "rollout" and not value_head.fits_returns:
+        yield (
+            f"value_head: expected mse, huber, two_hot or hl_gauss, because agent={name} fits "
+            f"values to returns, which are numbers; got {_chosen(config, 'value_head')}, which is "
+            "fitted to distributions"
+        )
+
+
+def _chosen(config: Config, part: str) -> str:
+    """Name the class of a head; ours as they are chosen."""
+    name: str = config[part]["_target_"].rpartition(".")[2]
+    short = name.removesuffix("ValueHead").removesuffix("Head")
+    return short.lower() if config[part]["_target_"] in TARGETS[part] else name
 
 
 def _auxiliary_problems(config: Config) -> Iterator[str]:

@@ -68,9 +68,11 @@ class Target:
     Attributes:
         group: our classes that are allowed here, with their keys:
         `schema.TARGETS[group]`.
+        usual: what is meant if none is named, as in runs older than the group.
     """
 
     group: str
+    usual: str = ""
 
 
 @dataclass(frozen=True)

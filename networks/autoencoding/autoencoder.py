@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.autoencoding.decoders import DecoderFactory
+from conf.schema.extractors import AutoencoderOptions
 from networks.autoencoding.gaussian import divergence, draw, zero_linear
 from networks.autoencoding.reconstruction import ObservationDecoder
 from networks.extractors.structure import Outline, outline_of
 from networks.initialization import initialize
 from networks.inputs import ObservationInput
-from networks.mirror import RowFunction, linear_mirror, mirror_of
+from networks.mirror import RowFunction, chained, linear_mirror, mirror_of
 from networks.observations import Observations, Shape
 
 
@@ -22,28 +22,20 @@ class Encoder(nn.Module):
     Args:
         encoder: extractor of the observations.
         encoder_size: number of its features.
-        gain: initialisation gain of the linear layer.
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        encoder_size: int,
-        *,
-        latent_size: int,
-        initialization: str,
-        gain: float,
-    ) -> None:
+    Options = AutoencoderOptions
+
+    def __init__(self, encoder: nn.Module, encoder_size: int, options: AutoencoderOptions) -> None:
         super().__init__()
         self.encoder = encoder
-        self.encoder_size, self.output_size = encoder_size, latent_size
-        self.latent = nn.Linear(encoder_size, latent_size)
-        initialize(self.latent, initialization=initialization, gain=gain)
+        self.encoder_size, self.output_size = encoder_size, options.latent_size
+        self.latent = nn.Linear(encoder_size, options.latent_size)
+        initialize(self.latent, initialization=options.initialization, gain=options.gain)
 
     def forward(self, rows: Observations) -> Float[Tensor, "N Z"]:
         """Encode rows."""
-        latents: Tensor = self.latent(self.encoder(rows))
-        return latents
+        return self.latent(self.encoder(rows))
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
         """Return the layers, the latent last."""
@@ -51,8 +43,7 @@ class Encoder(nn.Module):
 
     def mirror(self) -> RowFunction | None:
         """Numpy form of `forward`; None when the extractor has none."""
-        encode, latent = mirror_of(self.encoder), linear_mirror(self.latent)
-        return None if encode is None else lambda rows: latent(encode(rows))
+        return chained(mirror_of(self.encoder), linear_mirror(self.latent))
 
 
 class Autoencoder(nn.Module):
@@ -66,38 +57,25 @@ class Autoencoder(nn.Module):
     squared errors, with variance 1/2).
 
     Args:
-        decoder: makes the decoder of each part; None mirrors the encoder.
-        noise: corrupts the encoder's input but not the target; 0 for none.
-        variational: sample z from a Gaussian whose mean is the latent.
-        beta: weight of the KL.
+        options: `decoder` makes the decoder of each part; None mirrors the encoder. `noise`
+            corrupts the encoder's input but not the target.
 
     Source: Vincent et al. (2008) for noise; Kingma & Welling (2014), arXiv:1312.6114; Higgins et
     al. (2017), "beta-VAE".
     """
 
     def __init__(
-        self,
-        inputs: ObservationInput,
-        encoder: Encoder,
-        *,
-        decoder: DecoderFactory | None,
-        noise: float,
-        variational: bool,
-        beta: float,
+        self, inputs: ObservationInput, encoder: Encoder, options: AutoencoderOptions
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = ObservationDecoder(
-            inputs,
-            encoder=encoder,
-            further_sizes=(),
-            input_size=encoder.output_size,
-            decoder=decoder,
+            inputs, encoder, encoder.output_size, options.decoder, further_sizes=()
         )
         self.log_variance = (
-            zero_linear(encoder.encoder_size, encoder.output_size) if variational else None
+            zero_linear(encoder.encoder_size, encoder.output_size) if options.variational else None
         )
-        self.noise, self.beta = noise, beta
+        self.noise, self.beta = options.noise, options.beta
 
     def loss(
         self, rows: Observations, generator: torch.Generator | None = None

@@ -11,7 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.extractors.images import ImageRows, Layout
+from conf.schema.extractors import (
+    ConvolutionalDecoderOptions,
+    DenseDecoderOptions,
+    LayersOptions,
+)
+from conf.schema.types import Activation
+from networks.extractors.images import ImageRows
 from networks.extractors.mlp import ACTIVATION_MODULES, MLP
 from networks.extractors.structure import Map, Outline
 from networks.initialization import initialize
@@ -27,31 +33,18 @@ class DenseDecoder(nn.Module):
     Args:
         input_size: number of features.
         output_shape: shape of one decoded row.
-        hidden_sizes: widths of the hidden layers; empty for a single linear layer.
-        gain: initialisation gain of the hidden layers; the output layer's is 1.
+        options: `gain` is the hidden layers'; the output layer's is 1.
     """
 
+    Options = DenseDecoderOptions
+
     def __init__(
-        self,
-        input_size: int,
-        output_shape: Sequence[int],
-        *,
-        hidden_sizes: Sequence[int],
-        activation: str,
-        initialization: str,
-        gain: float,
+        self, input_size: int, output_shape: Sequence[int], options: LayersOptions
     ) -> None:
         super().__init__()
-        self.hidden = MLP(
-            (input_size,),
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=False,
-            initialization=initialization,
-            gain=gain,
-        )
+        self.hidden = MLP((input_size,), options)
         self.output = nn.Linear(self.hidden.output_size, math.prod(output_shape))
-        initialize(self.output, initialization=initialization, gain=1.0)
+        initialize(self.output, initialization=options.initialization, gain=1.0)
         self.output_shape = tuple(output_shape)
 
     def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N *O"]:
@@ -64,27 +57,18 @@ class ImageDecoder(nn.Module):
     """Fully connected layers, then transposed convolutions up to the image.
 
     Args:
-        front: the encoder's conversion of rows to images; its layout is also that of the output.
-        maps: shape of the image, then of the encoder's feature maps.
-        hidden_sizes: widths between the features and the smallest map. If both have the same size,
-            the features are used as the map.
+        outline: the encoder's layers, to be mirrored; the layout of its images is also that of the
+            output. If features and smallest map have the same size and there is no layer between
+            them, the features are used as the map.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        output_shape: Sequence[int],
-        *,
-        front: ImageRows,
-        maps: Sequence[Map],
-        hidden_sizes: Sequence[int],
-        activation: str,
-    ) -> None:
+    def __init__(self, input_size: int, output_shape: Sequence[int], outline: Outline) -> None:
         """Build the layers with PyTorch's default initialisation."""
         super().__init__()
-        self.front = front
+        assert outline.front is not None  # because it reads images
+        self.front, maps, activation = outline.front, outline.maps, outline.activation
         self.output_shape, self._smallest = tuple(output_shape), maps[-1]
-        widths = [input_size, *hidden_sizes, math.prod(self._smallest)]
+        widths = [input_size, *outline.hidden_sizes, math.prod(self._smallest)]
         layers: list[nn.Module] = []
         if len(widths) > 2 or widths[0] != widths[1]:
             for inputs, outputs in pairwise(widths):
@@ -111,46 +95,43 @@ class ConvolutionalDecoder(nn.Module):
     """Decoder of images with configured feature maps, each twice as large as the one before.
 
     Args:
-        filters: of each map, the smallest map first.
-        hidden_sizes: widths of the fully connected layers before them.
-        layout: position of the image's channels: auto | hwc | chw.
+        options: `filters` are those of each map, the smallest map first.
 
     Raises:
         ValueError: the output is not an image.
     """
 
+    Options = ConvolutionalDecoderOptions
+
     def __init__(
         self,
         input_size: int,
         output_shape: Sequence[int],
-        *,
-        filters: Sequence[int],
-        hidden_sizes: Sequence[int],
-        activation: str,
-        layout: Layout,
+        options: ConvolutionalDecoderOptions,
     ) -> None:
         super().__init__()
-        if not filters:
+        if not options.filters:
             raise ValueError("filters: expected one number or more, got none")
-        front = ImageRows(output_shape, layout=layout)
+        front = ImageRows(output_shape, layout=options.layout)
         maps: list[Map] = [(front.channels, *front.size)]
-        for count in reversed(filters):
+        for count in reversed(options.filters):
             _, height, width = maps[-1]
             maps.append((count, math.ceil(height / 2), math.ceil(width / 2)))
         self.front = front
-        self.decoder = ImageDecoder(
-            input_size,
-            output_shape,
-            front=front,
-            maps=maps,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-        )
+        sizes = (*reversed(options.hidden_sizes), input_size)
+        outline = Outline(sizes, options.activation, front, tuple(maps))
+        self.decoder = ImageDecoder(input_size, output_shape, outline)
 
     def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N *O"]:
         """Decode an image from each row of features."""
-        rows: Tensor = self.decoder(features)
-        return rows
+        return self.decoder(features)
+
+
+def default_layers(hidden_sizes: Sequence[int], activation: Activation) -> LayersOptions:
+    """Return the options of layers with PyTorch's initialisation."""
+    return LayersOptions(
+        hidden_sizes=list(hidden_sizes), activation=activation, initialization="default", gain=1.0
+    )
 
 
 def going_back(outline: Outline, input_size: int, output_shape: Shape) -> nn.Module:
@@ -158,24 +139,10 @@ def going_back(outline: Outline, input_size: int, output_shape: Shape) -> nn.Mod
 
     Its weights have PyTorch's default initialisation.
     """
-    hidden_sizes = outline.sizes[-2::-1]
     if outline.front is None:
-        return DenseDecoder(
-            input_size,
-            output_shape,
-            hidden_sizes=hidden_sizes,
-            activation=outline.activation,
-            initialization="default",
-            gain=1.0,
-        )
-    return ImageDecoder(
-        input_size,
-        output_shape,
-        front=outline.front,
-        maps=outline.maps,
-        hidden_sizes=hidden_sizes,
-        activation=outline.activation,
-    )
+        layers = default_layers(outline.hidden_sizes, outline.activation)
+        return DenseDecoder(input_size, output_shape, layers)
+    return ImageDecoder(input_size, output_shape, outline)
 
 
 def transposed(

@@ -5,7 +5,6 @@ one and add the weighted results to their own losses.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from networks.autoencoding.decoders import DecoderFactory, DenseDecoder
+from conf.schema.extractors import NextLatentOptions, ReconstructionOptions, VAEOptions
+from networks.autoencoding.decoders import DenseDecoder, default_layers
 from networks.autoencoding.gaussian import divergence, draw, zero_linear
 from networks.autoencoding.reconstruction import ObservationDecoder
 from networks.inputs import ObservationInput
@@ -67,7 +67,7 @@ class Reading:
 
 
 class AuxiliaryLoss(nn.Module, ABC):
-    """A loss on features; the constructor takes a `Source`, then keyword-only options.
+    """A loss on features; the constructor takes a `Source`, then its options.
 
     Its own parameters belong to the part `auxiliary`. Random numbers come from PyTorch's default
     generator, which the agent seeds for each update.
@@ -96,25 +96,21 @@ class Reconstruction(AuxiliaryLoss):
 
         reconstruction(decode(f), rows) + latent_decay / 2 |f|^2
 
-    Args:
-        decoder: makes the decoder of each part; None mirrors the extractor.
-        latent_decay: weight of the L2 penalty on features.
-
     Source: Yarats et al. (2021), arXiv:1910.01741, eq. 4.
     """
 
-    def __init__(
-        self, source: Source, *, decoder: DecoderFactory | None, latent_decay: float
-    ) -> None:
+    Options = ReconstructionOptions
+
+    def __init__(self, source: Source, options: ReconstructionOptions) -> None:
         super().__init__()
         self.decoder = ObservationDecoder(
             source.inputs,
-            encoder=source.extractor,
+            source.extractor,
+            source.feature_size,
+            options.decoder,
             further_sizes=(),
-            input_size=source.feature_size,
-            decoder=decoder,
         )
-        self.latent_decay = latent_decay
+        self.latent_decay = options.latent_decay
 
     def forward(self, reading: Reading) -> Float[Tensor, ""]:
         """Mean over valid steps."""
@@ -136,28 +132,24 @@ class VAE(AuxiliaryLoss):
 
     The features themselves are not sampled: the agent's input stays deterministic.
 
-    Args:
-        decoder: makes the decoder of each part; None mirrors the extractor.
-        latent_size: dimension of the latent.
-        beta: weight of the KL; 1 is the evidence lower bound (see `Autoencoder`).
-
     Source: Kingma & Welling (2014), arXiv:1312.6114; Higgins et al. (2017), "beta-VAE".
     """
 
-    def __init__(
-        self, source: Source, *, decoder: DecoderFactory | None, latent_size: int, beta: float
-    ) -> None:
+    Options = VAEOptions
+
+    def __init__(self, source: Source, options: VAEOptions) -> None:
         super().__init__()
+        latent_size = options.latent_size
         self.mean = nn.Linear(source.feature_size, latent_size)
         self.log_variance = zero_linear(source.feature_size, latent_size)
         self.decoder = ObservationDecoder(
             source.inputs,
-            encoder=source.extractor,
+            source.extractor,
+            latent_size,
+            options.decoder,
             further_sizes=(latent_size,),
-            input_size=latent_size,
-            decoder=decoder,
         )
-        self.beta = beta
+        self.beta = options.beta
 
     def forward(self, reading: Reading) -> Float[Tensor, ""]:
         """Mean over valid steps."""
@@ -181,9 +173,6 @@ class NextLatent(AuxiliaryLoss):
     The target has no gradient and is standardised. Collapsed features, which are equal everywhere,
     have z = 0, whose cosine with anything is 0. Their loss is 1, as high as without any prediction.
 
-    Args:
-        hidden_sizes: widths of the predictor's hidden layers.
-
     Source: Schwarzer et al. (2021), arXiv:2007.05929 (SPR), with one step and without projection;
     Grill et al. (2020), arXiv:2006.07733, for the stopped gradient. Standardising is batch
     normalisation without parameters.
@@ -191,16 +180,15 @@ class NextLatent(AuxiliaryLoss):
 
     needs_next = True
 
-    def __init__(self, source: Source, *, hidden_sizes: Sequence[int], activation: str) -> None:
+    Options = NextLatentOptions
+
+    def __init__(self, source: Source, options: NextLatentOptions) -> None:
         """Build the predictor with PyTorch's default initialisation."""
         super().__init__()
         self.predictor = DenseDecoder(
             source.feature_size + source.action_size,
             (source.feature_size,),
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            initialization="default",
-            gain=1.0,
+            default_layers(options.hidden_sizes, options.activation),
         )
 
     def forward(self, reading: Reading) -> Float[Tensor, ""]:

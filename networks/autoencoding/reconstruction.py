@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from networks.autoencoding.decoders import DecoderFactory, going_back
+from networks.autoencoding.gaussian import noise_like
 from networks.extractors.images import ImageRows, Unfit
 from networks.extractors.structure import outline_of
 from networks.inputs import DictInput, ObservationInput, PartInput
@@ -90,16 +91,14 @@ class Meaning:
         """
         if self.kind == "identifiers":
             shape = (*rows.shape[:-1], len(self.groups))
-            is_known = (_uniform(shape, rows, generator) >= noise).to(rows.dtype)
+            is_known = (noise_like(rows, torch.rand, generator, *shape) >= noise).to(rows.dtype)
             counts = torch.tensor(self.groups, device=rows.device)
             width = rows.shape[-1]
             return rows * is_known.repeat_interleave(counts, -1, output_size=width)
         if self.kind == "booleans":
-            is_kept = _uniform(rows.shape, rows, generator) >= noise
+            is_kept = noise_like(rows, torch.rand, generator) >= noise
             return torch.where(is_kept, rows, 1.0 - rows)
-        device = rows.device if generator is None else generator.device
-        drawn = torch.randn(rows.shape, generator=generator, device=device)
-        return rows + noise * drawn.to(rows)
+        return rows + noise * noise_like(rows, torch.randn, generator)
 
     def _log_probabilities(self, output: Rows) -> Rows:
         """Log-softmax over the columns of each identifier, in the same places."""
@@ -111,23 +110,12 @@ class Meaning:
         return torch.cat(parts, dim=-1)
 
 
-def _uniform(
-    shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None
-) -> Float[Tensor, "..."]:
-    """Sample from [0, 1) on the generator's device, moved to the device of `like`."""
-    device = like.device if generator is None else generator.device
-    return torch.rand(shape, generator=generator, device=device).to(like.device)
-
-
 _SMALLEST = 64
 """Height in pixels below which images are magnified."""
 
 
 def picture(
-    meaning: Meaning,
-    front: ImageRows,
-    rows: Float[Tensor, "N *O"],
-    expected: Float[Tensor, "N *O"],
+    meaning: Meaning, front: ImageRows, rows: Rows, expected: Rows
 ) -> UInt8[Tensor, "H W 3"]:
     """Draw observations side by side, above their expectations."""
     originals, copies = (_colours(meaning, front, each.detach().cpu()) for each in (rows, expected))
@@ -142,9 +130,7 @@ def picture(
     return (255.0 * magnified).round().to(torch.uint8).permute(1, 2, 0)
 
 
-def _colours(
-    meaning: Meaning, front: ImageRows, rows: Float[Tensor, "N *O"]
-) -> Float[Tensor, "N 3 H W"]:
+def _colours(meaning: Meaning, front: ImageRows, rows: Rows) -> Float[Tensor, "N 3 H W"]:
     images: Tensor = front(rows.float())
     newest: Tensor = images[:, -(front.channels // front.frames) :]
     if meaning.kind == "identifiers":
@@ -191,11 +177,11 @@ class ObservationDecoder(nn.Module):
     def __init__(
         self,
         inputs: ObservationInput,
-        *,
         encoder: nn.Module,
-        further_sizes: Sequence[int],
         input_size: int,
         decoder: DecoderFactory | None,
+        *,
+        further_sizes: Sequence[int],
     ) -> None:
         super().__init__()
         self._has_parts = isinstance(inputs, DictInput)
@@ -217,8 +203,7 @@ class ObservationDecoder(nn.Module):
 
         In float32, as features may come from an extractor in lower precision.
         """
-        outputs: RowsByPart = self.decoders({name: features.float() for name in self.meanings})
-        return outputs
+        return self.decoders({name: features.float() for name in self.meanings})
 
     def loss(self, outputs: RowsByPart, rows: Observations) -> Float[Tensor, " N"]:
         """Mean over parts of `Meaning.loss`; no gradient reaches the rows."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.extractors.images import ImageRows, Layout, Size, Unfit, written
+from conf.schema.extractors import CNNOptions, LayersOptions
+from networks.extractors.images import ImageRows, Size, Unfit, written
 from networks.extractors.mlp import ACTIVATION_MODULES, MLP
 from networks.extractors.structure import Map, Outline
 from networks.initialization import initialize
@@ -150,7 +151,39 @@ _GROUP_SIZE = 8
 """Filters per group of `normalization: group`."""
 
 
-class CNN(nn.Module):
+class ImageExtractor(nn.Module):
+    """Layers on images, then fully connected layers.
+
+    Attributes:
+        map_shape: shape of the last feature maps, `[C, H, W]`.
+    """
+
+    def __init__(
+        self, rows: ImageRows, layers: nn.Sequential, maps: Sequence[Map], options: LayersOptions
+    ) -> None:
+        """Initialise the layers and add the connected ones.
+
+        Args:
+            maps: shape of the image, then of the maps after each stage of the layers.
+        """
+        super().__init__()
+        self.rows, self.layers = rows, layers
+        self._maps, self.map_shape = tuple(maps), maps[-1]
+        initialize(layers, initialization=options.initialization, gain=options.gain)
+        self.connected = MLP(self.map_shape, options)
+        self.output_size = self.connected.output_size
+
+    def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
+        """Extract features of images."""
+        return self.connected(self.layers(self.rows(observations)))
+
+    def outline(self, shape: Shape, part: str | None) -> Outline:
+        """Return the maps after each stage, and the fully connected layers."""
+        connected = self.connected.outline(self.map_shape, None)
+        return replace(connected, front=self.rows, maps=self._maps)
+
+
+class CNN(ImageExtractor):
     """A stack of `Conv2d -> [GroupNorm] -> [max-pool] -> activation`, then fully connected layers.
 
     Pooling comes before the activation, which then costs a quarter; for increasing activations the
@@ -162,12 +195,10 @@ class CNN(nn.Module):
     Args:
         input_shape: of one observation: an image or a frame stack.
         layout: position of the channels, see `networks.extractors.images.ImageRows`.
-        layers: a mapping for each convolution (`Convolution`), or `auto`: chosen by `cascade` from
-            the image's size.
-        filters: of the layers of `auto`, the last number repeated; empty otherwise.
-        normalization: of each layer's maps, per observation: none, `layer` over all filters,
-            `group` over groups of 8 (Wu & He 2018, arXiv:1803.08494).
-        hidden_sizes: widths of the fully connected layers; empty returns the flattened maps.
+        options: `layers` has a mapping for each convolution (`Convolution`), or is `auto`: chosen
+            by `cascade` from the image's size and `filters`. `normalization` is of each layer's
+            maps, per observation: none, `layer` over all filters, `group` over groups of 8 (Wu & He
+            2018, arXiv:1803.08494).
 
     Raises:
         Unfit: the observation is not an image, or a layer does not fit.
@@ -175,53 +206,20 @@ class CNN(nn.Module):
         Source: Mnih et al. (2015), doi:10.1038/nature14236.
     """
 
-    def __init__(
-        self,
-        input_shape: Sequence[int],
-        *,
-        layout: Layout,
-        layers: Literal["auto"] | Sequence[Mapping[str, Any]],
-        filters: Sequence[int],
-        activation: str,
-        normalization: Literal["none", "layer", "group"],
-        hidden_sizes: Sequence[int],
-        initialization: str,
-        gain: float,
-    ) -> None:
-        super().__init__()
-        self.rows = ImageRows(input_shape, layout=layout)
-        convolutions = _convolutions(layers, filters, self.rows)
-        check_fit(convolutions, self.rows.size)
+    Options = CNNOptions
+
+    def __init__(self, input_shape: Sequence[int], options: CNNOptions) -> None:
+        rows = ImageRows(input_shape, layout=options.layout)
+        convolutions = _convolutions(options.layers, options.filters, rows)
+        check_fit(convolutions, rows.size)
         stages: list[nn.Module] = []
-        self._maps: list[Map] = [(self.rows.channels, *self.rows.size)]
+        maps: list[Map] = [(rows.channels, *rows.size)]
         for index, layer in enumerate(convolutions):
-            channels, height, width = self._maps[-1]
-            norm = _norm(normalization, layer.filters, index)
-            stages.append(_stage(layer, channels, norm, activation))
-            self._maps.append((layer.filters, *layer.output((height, width))))
-        self.layers = nn.Sequential(*stages)
-        self.map_shape = self._maps[-1]
-        """Shape of the last feature maps, `[C, H, W]`."""
-        initialize(self.layers, initialization=initialization, gain=gain)
-        self.connected = MLP(
-            self.map_shape,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=normalization != "none",
-            initialization=initialization,
-            gain=gain,
-        )
-        self.output_size = self.connected.output_size
-
-    def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
-        """Extract features of images."""
-        features: Tensor = self.connected(self.layers(self.rows(observations)))
-        return features
-
-    def outline(self, shape: Shape, part: str | None) -> Outline:
-        """Return the maps after each layer, and the fully connected layers."""
-        connected = self.connected.outline(self.map_shape, None)
-        return replace(connected, front=self.rows, maps=tuple(self._maps))
+            channels, height, width = maps[-1]
+            norm = _norm(options.normalization, layer.filters, index)
+            stages.append(_stage(layer, channels, norm, options.activation))
+            maps.append((layer.filters, *layer.output((height, width))))
+        super().__init__(rows, nn.Sequential(*stages), maps, options)
 
 
 def activation_module(name: str) -> nn.Module:
@@ -229,9 +227,7 @@ def activation_module(name: str) -> nn.Module:
     return nn.ReLU(inplace=True) if name == "relu" else ACTIVATION_MODULES[name]()
 
 
-def _convolutions(
-    layers: Literal["auto"] | Sequence[Mapping[str, Any]], filters: Sequence[int], rows: ImageRows
-) -> list[Convolution]:
+def _convolutions(layers: Any, filters: Sequence[int], rows: ImageRows) -> list[Convolution]:
     if not isinstance(layers, str):
         return [Convolution.of(layer) for layer in layers]
     if not filters:

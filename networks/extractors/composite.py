@@ -1,15 +1,16 @@
 """Extractors of Dict observations: on the concatenated parts, or one per part."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from conf.schema.extractors import DictExtractorOptions, LayersOptions
 from networks.extractors.mlp import MLP
 from networks.extractors.structure import Outline, outline_of
-from networks.mirror import Array, mirror_of
+from networks.mirror import Array, chained, mirror_of
 from networks.observations import Parts, Shape
 
 RowParts = dict[str, Float[Tensor, "N ..."]]
@@ -27,8 +28,7 @@ class Joined(nn.Module):
     def forward(self, parts: RowParts) -> Float[Tensor, "N F"]:
         """Concatenate the parts and extract features."""
         joined = torch.cat([part.flatten(1) for part in parts.values()], dim=1)
-        features: Tensor = self.extractor(joined)
-        return features
+        return self.extractor(joined)
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
         """Return the layers, which are the same for all parts."""
@@ -36,8 +36,7 @@ class Joined(nn.Module):
 
     def mirror(self) -> DictFunction | None:
         """Numpy form of `forward`; None when the extractor has none."""
-        extract = mirror_of(self.extractor)
-        return None if extract is None else lambda parts: extract(_joined(parts))
+        return chained(_joined, mirror_of(self.extractor))
 
 
 class DictExtractor(nn.Module):
@@ -46,35 +45,22 @@ class DictExtractor(nn.Module):
     Args:
         extractors: by part.
         input_size: total number of their features.
-        hidden_sizes: widths of the common layers; empty returns the concatenated features.
+        options: of the common layers; without `hidden_sizes`, the concatenated features.
     """
 
+    Options = DictExtractorOptions
+
     def __init__(
-        self,
-        extractors: Mapping[str, nn.Module],
-        input_size: int,
-        *,
-        hidden_sizes: Sequence[int],
-        activation: str,
-        initialization: str,
-        gain: float,
+        self, extractors: Mapping[str, nn.Module], input_size: int, options: LayersOptions
     ) -> None:
         super().__init__()
         self.parts = Parts(extractors)
-        self.fusion = MLP(
-            (input_size,),
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=False,
-            initialization=initialization,
-            gain=gain,
-        )
+        self.fusion = MLP((input_size,), options)
         self.output_size = self.fusion.output_size
 
     def forward(self, parts: RowParts) -> Float[Tensor, "N F"]:
         """Extract each part's features and combine them."""
-        features: Tensor = self.fusion(torch.cat(list(self.parts(parts).values()), dim=1))
-        return features
+        return self.fusion(torch.cat(list(self.parts(parts).values()), dim=1))
 
     def outline(self, shape: Shape, part: str | None) -> Outline:
         """Return the part's layers, then the common ones."""
@@ -83,10 +69,7 @@ class DictExtractor(nn.Module):
 
     def mirror(self) -> DictFunction | None:
         """Numpy form of `forward`; None when some extractor has none."""
-        extract, fuse = mirror_of(self.parts), mirror_of(self.fusion)
-        if extract is None or fuse is None:
-            return None
-        return lambda parts: fuse(_joined(extract(parts)))
+        return chained(mirror_of(self.parts), _joined, mirror_of(self.fusion))
 
 
 def _joined(parts: dict[str, Array]) -> Array:

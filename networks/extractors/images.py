@@ -5,13 +5,13 @@ images, so ambiguous shapes are refused.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Layout = Literal["auto", "hwc", "chw"]
+from conf.schema.types import ImageLayout
+
 Size = tuple[int, int]
 """Height and width."""
 
@@ -33,6 +33,18 @@ class Unfit(ValueError):
         self.option, self.reason, self.instead = option, reason, tuple(instead)
         super().__init__(f"{option}: {reason}" if option else reason)
 
+    def at(self, key: str) -> str:
+        """Return the message for the extractor at a key of the configuration, with overrides."""
+        where = f"{key}.{self.option}" if self.option else key
+        other = "or use" if self.option else "use"  # an option has its own remedy
+        place = extractor_choice(key)
+        return f"{where}: {self.reason}" + "".join(f"; {other} {place}={n}" for n in self.instead)
+
+
+def extractor_choice(key: str) -> str:
+    """Return the override that chooses an extractor for a key, without its value."""
+    return key if key == "extractor" else f"extractor@{key}"
+
 
 class ImageRows(nn.Module):
     """Converts rows to images `[N, C, H, W]` in channels-last memory.
@@ -52,7 +64,7 @@ class ImageRows(nn.Module):
         Unfit: the shape is not an image, too small, or ambiguous.
     """
 
-    def __init__(self, input_shape: Sequence[int], *, layout: Layout) -> None:
+    def __init__(self, input_shape: Sequence[int], *, layout: ImageLayout) -> None:
         super().__init__()
         shape = tuple(input_shape)
         if not 2 <= len(shape) <= 4:
@@ -86,7 +98,7 @@ def written(size: Sequence[int]) -> str:
     return "x".join(map(str, size))
 
 
-def _is_channels_last(shape: Sequence[int], layout: Layout) -> bool:
+def _is_channels_last(shape: Sequence[int], layout: ImageLayout) -> bool:
     """Whether the channels are the last of the last three axes."""
     if layout != "auto":
         return layout == "hwc"
@@ -112,6 +124,6 @@ def _axes(shape: Sequence[int], *, is_last: bool) -> list[int]:
     return [frames, last, first, middle] if is_last else [frames, first, middle, last]
 
 
-def _doubt(shape: Sequence[int], layout: Layout) -> str:
+def _doubt(shape: Sequence[int], layout: ImageLayout) -> str:
     """Mention the layout in a message, unless it is `auto`."""
     return f" (with layout {layout})" if len(shape) > 2 and layout != "auto" else ""

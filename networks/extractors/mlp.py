@@ -7,6 +7,7 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from conf.schema.extractors import LayersOptions, MLPOptions
 from networks.extractors.structure import Outline
 from networks.initialization import initialize
 from networks.mirror import (
@@ -65,32 +66,26 @@ class MLP(nn.Module):
 
     Args:
         input_shape: shape of one observation; flattened.
-        hidden_sizes: widths; empty for the identity.
-        layer_norm: normalise each layer's units before its activation (Ba et al. 2016).
+        options: without `hidden_sizes`, the identity.
+            `layer_norm` normalises each layer's units before its activation (Ba et al. 2016).
     """
 
-    def __init__(
-        self,
-        input_shape: Sequence[int],
-        *,
-        hidden_sizes: Sequence[int],
-        activation: str,
-        layer_norm: bool,
-        initialization: str,
-        gain: float,
-    ) -> None:
+    Options = MLPOptions
+
+    def __init__(self, input_shape: Sequence[int], options: LayersOptions) -> None:
         super().__init__()
-        sizes = [math.prod(input_shape), *hidden_sizes]
-        self._activation = activation
+        layer_norm = getattr(options, "layer_norm", False)
+        sizes = [math.prod(input_shape), *options.hidden_sizes]
+        self._activation = options.activation
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(sizes):
             layers.append(nn.Linear(inputs, outputs))
             layers += [nn.LayerNorm(outputs)] if layer_norm else []
-            layers.append(ACTIVATION_MODULES[activation]())
+            layers.append(ACTIVATION_MODULES[options.activation]())
         self.layers = nn.Sequential(*layers)
         self._flattens = len(input_shape) != 1
-        self.hidden_sizes, self.output_size = tuple(hidden_sizes), sizes[-1]
-        initialize(self, initialization=initialization, gain=gain)
+        self.hidden_sizes, self.output_size = tuple(options.hidden_sizes), sizes[-1]
+        initialize(self, initialization=options.initialization, gain=options.gain)
 
     @property
     def stages(self) -> list[nn.Module]:

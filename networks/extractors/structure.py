@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from conf.schema.types import Activation
 from networks.extractors.images import ImageRows
 from networks.observations import Shape
 
@@ -24,9 +25,14 @@ class Outline:
     """
 
     sizes: tuple[int, ...]
-    activation: str
+    activation: Activation
     front: ImageRows | None
     maps: tuple[Map, ...]
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Widths of a decoder's layers between the features and what the encoder's first reads."""
+        return self.sizes[-2::-1]
 
     def then(self, *sizes: int) -> "Outline":
         """Append fully connected layers."""
@@ -35,6 +41,10 @@ class Outline:
 
 class Unmirrored(ValueError):
     """The extractor's layers are unknown, so a decoder must be configured."""
+
+    def at(self, key: str) -> str:
+        """Return the message for the decoder at a key of the configuration, with an override."""
+        return f"{key}: {self}; choose a decoder: decoder@{key}.decoder=dense"
 
 
 def outline_of(extractor: nn.Module, shape: Shape, part: str | None) -> Outline:
@@ -51,5 +61,4 @@ def outline_of(extractor: nn.Module, shape: Shape, part: str | None) -> Outline:
     if not callable(offered):
         name = type(extractor).__name__
         raise Unmirrored(f"{name} has no `outline` that tells its layers, for a decoder to mirror")
-    outline: Outline = offered(shape, part)
-    return outline
+    return offered(shape, part)

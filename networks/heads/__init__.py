@@ -2,14 +2,24 @@
 
 from networks.heads.distributional import C51ValueHead, QuantileValueHead
 from networks.heads.histograms import HLGaussValueHead, TwoHotValueHead
+from networks.heads.policy import (
+    CategoricalHead,
+    DeterministicHead,
+    GaussianHead,
+    SquashedGaussianHead,
+)
 from networks.heads.values import HuberValueHead, MSEValueHead, ValueHead
 
 __all__ = [
     "C51ValueHead",
+    "CategoricalHead",
+    "DeterministicHead",
+    "GaussianHead",
     "HLGaussValueHead",
     "HuberValueHead",
     "MSEValueHead",
     "QuantileValueHead",
+    "SquashedGaussianHead",
     "TwoHotValueHead",
     "ValueHead",
 ]

@@ -1,7 +1,6 @@
 """Layers of action values: plain, dueling, noisy, or both."""
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,11 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conf.schema.extractors import LayersOptions
 from networks.extractors.mlp import ACTIVATION_MODULES
 from networks.heads.values import (
     HIDDEN_GAIN,
+    Noise,
     NoisyFunction,
     StateLayers,
+    Summary,
     ValueLayers,
     project_linear,
 )
@@ -44,17 +46,14 @@ class NoisyLinear(nn.Linear):
         self.bias_sigma = nn.Parameter(torch.full_like(self.bias, first))
         self.noise_size = input_size + output_size
 
-    def forward(
-        self, rows: Float[Tensor, "*N I"], noise: Float[Tensor, "..."] | None = None
-    ) -> Float[Tensor, "*N O"]:
+    def forward(self, rows: Float[Tensor, "*N I"], noise: Noise = None) -> Float[Tensor, "*N O"]:
         """Apply the layer; without noise, its mean weights."""
         mean = functional.linear(rows, self.weight, self.bias)
         if noise is None:
             return mean
         of_inputs, of_outputs = squash(noise).split([self.in_features, self.out_features], dim=-1)
         perturbed = functional.linear(of_inputs * rows, self.weight_sigma, self.bias_sigma)
-        result: Tensor = mean + of_outputs * perturbed
-        return result
+        return mean + of_outputs * perturbed
 
     def mirror(self) -> NoisyFunction:
         """Numpy form of `forward`."""
@@ -75,41 +74,30 @@ class NoisyLayers(ValueLayers):
     """The layers of a plain head, all of them noisy."""
 
     def __init__(
-        self,
-        input_size: int,
-        output_size: int,
-        *,
-        sigma: float,
-        hidden_sizes: Sequence[int],
-        activation: str,
-        initialization: str,
-        gain: float,
+        self, input_size: int, output_size: int, options: LayersOptions, *, sigma: float
     ) -> None:
         """Build the layers; `gain` is the output layer's, hidden layers use sqrt(2)."""
         super().__init__()
-        sizes = [input_size, *hidden_sizes, output_size]
+        sizes = [input_size, *options.hidden_sizes, output_size]
         layers = [NoisyLinear(*pair, sigma=sigma) for pair in pairwise(sizes)]
         for layer in layers:
-            is_last = layer is layers[-1]
-            initialize(layer, initialization=initialization, gain=gain if is_last else HIDDEN_GAIN)
+            gain = options.gain if layer is layers[-1] else HIDDEN_GAIN
+            initialize(layer, initialization=options.initialization, gain=gain)
         self.hidden, self.output = nn.ModuleList(layers[:-1]), layers[-1]
-        self.activation, self._activation = ACTIVATION_MODULES[activation](), activation
+        self._activation = options.activation
+        self.activation = ACTIVATION_MODULES[options.activation]()
         self.output_shape = (output_size,)
         self._noise_sizes = [layer.noise_size for layer in layers]
         self.noise_size = sum(self._noise_sizes)
 
-    def forward(
-        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
-    ) -> Float[Tensor, "*N O"]:
+    def forward(self, summary: Summary, noise: Noise) -> Float[Tensor, "*N O"]:
         """Apply all layers, each with its part of the noise."""
-        shares = [None] * len(self._noise_sizes) if noise is None else self._split(noise)
+        shares: list[Any] = [None] * len(self._noise_sizes)
+        if noise is not None:
+            shares = list(noise.split(self._noise_sizes, dim=-1))
         for layer, share in zip(self.hidden, shares[:-1], strict=True):
             summary = self.activation(layer(summary, share))
-        output: Tensor = self.output(summary, shares[-1])
-        return output
-
-    def _split(self, noise: Float[Tensor, "..."]) -> list[Tensor | None]:
-        return list(noise.split(self._noise_sizes, dim=-1))
+        return self.output(summary, shares[-1])
 
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
         """Project the mean exactly, and noise scales as if neighbours had equal ones.
@@ -134,8 +122,7 @@ class NoisyLayers(ValueLayers):
             shares = [None] * len(layers) if noise is None else np.split(noise, ends, axis=-1)
             for layer, share in zip(layers[:-1], shares[:-1], strict=True):
                 summary = function(layer(summary, share))
-            output: Array = layers[-1](summary, shares[-1])
-            return output
+            return layers[-1](summary, shares[-1])
 
         return apply
 
@@ -157,11 +144,11 @@ class ActionLayers(ValueLayers):
         input_size: int,
         width: int,
         *,
+        options: LayersOptions,
         num_actions: int,
         dueling: bool,
         noisy: bool,
         noisy_sigma: float,
-        **layers: Any,
     ) -> None:
         """Build the layers.
 
@@ -174,8 +161,8 @@ class ActionLayers(ValueLayers):
 
         def stream(output_size: int) -> ValueLayers:
             if noisy:
-                return NoisyLayers(input_size, output_size, sigma=noisy_sigma, **layers)
-            return StateLayers(input_size, output_size, **layers)
+                return NoisyLayers(input_size, output_size, options, sigma=noisy_sigma)
+            return StateLayers(input_size, output_size, options)
 
         self.actions = stream(num_actions * width)
         self.state = stream(width) if dueling else None
@@ -189,9 +176,7 @@ class ActionLayers(ValueLayers):
         """The action stream; None if there is also noise or a state stream."""
         return None if self.noise_size or self.state is not None else [self.actions]
 
-    def forward(
-        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
-    ) -> Float[Tensor, "*N A K"]:
+    def forward(self, summary: Summary, noise: Noise) -> Float[Tensor, "*N A K"]:
         """Return the outputs of each action."""
         own = None if noise is None else noise[..., : self._own_noise]
         output: Tensor = self.actions(summary, own)

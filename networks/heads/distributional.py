@@ -4,22 +4,18 @@ Their targets are distributions, computed from the rewards and one later output.
 not work with agents whose targets are returns, single numbers.
 """
 
-from collections.abc import Sequence
-from typing import Literal
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from networks.heads.histograms import Support, cross_entropy
-from networks.heads.values import LayersFactory, Rescaling, ValueHead
+from conf.schema.heads import C51ValueHeadOptions, QuantileValueHeadOptions
+from networks.heads.histograms import Histograms, HistogramValueHead, cross_entropy
+from networks.heads.values import LayersFactory, Rescaling, ValueHead, Values, bootstrapped
 from networks.mirror import RowFunction
 
 
-def project(
-    atoms: Float[Tensor, "*N K"], probabilities: Float[Tensor, "*N K"], limits: Float[Tensor, "2"]
-) -> Float[Tensor, "*N K"]:
+def project(atoms: Histograms, probabilities: Histograms, limits: Float[Tensor, "2"]) -> Histograms:
     """Project atoms onto the support: each probability is split between the two nearest bins.
 
         m_j = sum_k p_k max(0, 1 - |clip(z'_k) - z_j| / dz)
@@ -39,12 +35,8 @@ def project(
 
 
 def quantile_huber(
-    output: Float[Tensor, "*N K"],
-    target: Float[Tensor, "*N J"],
-    levels: Float[Tensor, " K"],
-    *,
-    kappa: float,
-) -> Float[Tensor, "*N"]:
+    output: Histograms, target: Float[Tensor, "*N J"], levels: Float[Tensor, " K"], *, kappa: float
+) -> Values:
     """Quantile Huber loss of each output against all targets.
 
         sum_i mean_j |tau_i - 1{u_ij < 0}| L(u_ij) / kappa,  u_ij = y_j - theta_i
@@ -66,59 +58,33 @@ def quantile_huber(
     return (weights * losses).mean(-1).sum(-1)
 
 
-class C51ValueHead(ValueHead):
-    """Probabilities of returns on evenly spaced atoms (Bellemare et al. 2017).
+class C51ValueHead(HistogramValueHead):
+    """Probabilities of returns on evenly spaced atoms (Bellemare et al. 2017)."""
 
-    Attributes:
-        support: the atoms; configured, or learnt from targets.
-    """
-
-    is_scalar = False
+    Options = C51ValueHeadOptions
     fits_returns = False
 
-    def __init__(
-        self, layers: LayersFactory, *, bins: int, support: Literal["auto"] | Sequence[float]
-    ) -> None:
-        super().__init__(layers, bins)
-        self.support = Support(bins=bins, limits=support, is_symlog=False, margin=0.0)
-        self.learns_support = self.support.learns
-
-    def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
-        """Mean of the distribution."""
-        return self.support.mean(output)
-
-    def value_mirror(self) -> RowFunction:
-        """Numpy form of `value`."""
-        return self.support.mean_mirror()
+    def __init__(self, layers: LayersFactory, options: C51ValueHeadOptions) -> None:
+        super().__init__(layers, options, is_symlog=False, margin=0.0)
 
     @torch.no_grad()
     def target(
-        self,
-        rewards: Float[Tensor, "*N"],
-        discounts: Float[Tensor, "*N"],
-        next_output: Float[Tensor, "*N K"],
-        scale: Rescaling | None,
-    ) -> Float[Tensor, "*N K"]:
+        self, rewards: Values, discounts: Values, next_output: Histograms, scale: Rescaling | None
+    ) -> Histograms:
         """Map every atom to `h(r + d h^-1(z))` and project its probability onto the support.
 
         After termination, d = 0, all probability is at the rewards.
         """
         centres = self.support.centres
-        later = discounts[..., None] * (centres if scale is None else scale.inverse(centres))
-        atoms = rewards[..., None] + later
-        atoms = atoms if scale is None else scale(atoms)
+        atoms = bootstrapped(rewards[..., None], discounts[..., None], centres, scale)
         return project(atoms, next_output.softmax(-1), self.support.limits)
 
-    def loss(
-        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
-    ) -> Float[Tensor, "*N"]:
+    def loss(self, output: Histograms, target: Histograms) -> Values:
         """Cross-entropy against the target distribution."""
         return cross_entropy(output, target)
 
     @torch.no_grad()
-    def error(
-        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
-    ) -> Float[Tensor, "*N"]:
+    def error(self, output: Histograms, target: Histograms) -> Values:
         """KL divergence of the target from the output, `KL(target || output)`.
 
         Source: Hessel et al. (2018), arXiv:1710.02298, section 4.
@@ -127,12 +93,6 @@ class C51ValueHead(ValueHead):
         divergence: Tensor = cross_entropy(output, target) - entropy
         return divergence.clamp(min=0)
 
-    def observe(
-        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Update a learnt support; return the share of targets outside."""
-        return self.support.observe(returns, valid, self.layers.project)
-
 
 class QuantileValueHead(ValueHead):
     """Quantiles of the distribution of returns, by quantile regression (Dabney et al. 2017).
@@ -140,22 +100,19 @@ class QuantileValueHead(ValueHead):
     Needs no support.
     """
 
+    Options = QuantileValueHeadOptions
     is_scalar = False
     fits_returns = False
     levels: Tensor
 
-    def __init__(self, layers: LayersFactory, *, quantiles: int, kappa: float) -> None:
-        """Build the layers.
-
-        Args:
-            quantiles: number of quantiles, K, at the levels tau_i = (i + 1/2) / K.
-            kappa: error up to which the loss is quadratic; 0 for plain quantile regression.
-        """
+    def __init__(self, layers: LayersFactory, options: QuantileValueHeadOptions) -> None:
+        """Build the layers; the K quantiles are at the levels tau_i = (i + 1/2) / K."""
+        quantiles = options.quantiles
         super().__init__(layers, quantiles)
-        self.kappa = kappa
+        self.kappa = options.kappa
         self.register_buffer("levels", (torch.arange(quantiles) + 0.5) / quantiles, False)
 
-    def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
+    def value(self, output: Histograms) -> Values:
         """Mean of the quantiles."""
         return output.mean(-1)
 
@@ -165,28 +122,16 @@ class QuantileValueHead(ValueHead):
 
     @torch.no_grad()
     def target(
-        self,
-        rewards: Float[Tensor, "*N"],
-        discounts: Float[Tensor, "*N"],
-        next_output: Float[Tensor, "*N K"],
-        scale: Rescaling | None,
-    ) -> Float[Tensor, "*N K"]:
+        self, rewards: Values, discounts: Values, next_output: Histograms, scale: Rescaling | None
+    ) -> Histograms:
         """Map every quantile to `h(r + d h^-1(theta))`."""
-        later = discounts[..., None] * (
-            next_output if scale is None else scale.inverse(next_output)
-        )
-        targets = rewards[..., None] + later
-        return targets if scale is None else scale(targets)
+        return bootstrapped(rewards[..., None], discounts[..., None], next_output, scale)
 
-    def loss(
-        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
-    ) -> Float[Tensor, "*N"]:
+    def loss(self, output: Histograms, target: Histograms) -> Values:
         """Quantile Huber loss."""
         return quantile_huber(output, target, self.levels, kappa=self.kappa)
 
     @torch.no_grad()
-    def error(
-        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
-    ) -> Float[Tensor, "*N"]:
+    def error(self, output: Histograms, target: Histograms) -> Values:
         """Absolute error of the mean."""
         return (target.mean(-1) - self.value(output)).abs()

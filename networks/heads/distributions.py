@@ -8,6 +8,7 @@ gives the same actions and all random numbers come from one generator.
 import math
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
@@ -56,27 +57,16 @@ class Categorical:
         return (self.log_probabilities + noise).argmax(-1)
 
 
-class MultiCategorical:
+class MultiCategorical(Categorical):
     """D independent categorical distributions over K options, padded with `IMPOSSIBLE` logits."""
-
-    def __init__(self, logits: Float[Tensor, "*N D K"]) -> None:
-        self._choices = Categorical(logits)
 
     def log_prob(self, actions: Int[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
         """Log-probability of each action, summed over choices."""
-        return self._choices.log_prob(actions).sum(-1)
+        return super().log_prob(actions).sum(-1)
 
     def entropy(self) -> Float[Tensor, "*N"]:
         """Entropy in nats, summed over choices."""
-        return self._choices.entropy().sum(-1)
-
-    def mode(self) -> Int[Tensor, "*N D"]:
-        """Most probable action: the most probable option of each choice."""
-        return self._choices.mode()
-
-    def sample(self, noise: Float[Tensor, "*N D K"]) -> Int[Tensor, "*N D"]:
-        """Add standard Gumbel noise to the logits and take the largest of each choice."""
-        return self._choices.sample(noise)
+        return super().entropy().sum(-1)
 
 
 class Bernoulli:
@@ -112,8 +102,8 @@ class Bernoulli:
 class DiagonalGaussian:
     """Independent normal distributions, one per action dimension."""
 
-    def __init__(self, mean: Float[Tensor, "*N A"], log_std: Float[Tensor, " A"]) -> None:
-        """Set means per row and standard deviations shared by all rows."""
+    def __init__(self, mean: Float[Tensor, "*N A"], log_std: Float[Tensor, "..."]) -> None:
+        """Set means and standard deviations, `[*N, A]`, or `[A]` if all rows share them."""
         self.mean = mean
         self.log_std = log_std
 
@@ -123,12 +113,12 @@ class DiagonalGaussian:
         return (-0.5 * standardized.square() - self.log_std - _LOG_SQRT_TAU).sum(-1)
 
     def entropy(self) -> Float[Tensor, "*N"]:
-        """Differential entropy in nats, equal for all rows.
+        """Differential entropy in nats.
 
         sum log sigma + A / 2 (1 + log 2 pi)
         """
         per_dimension = self.log_std + 0.5 + _LOG_SQRT_TAU
-        return per_dimension.sum().expand(self.mean.shape[:-1])
+        return per_dimension.sum(-1).expand(self.mean.shape[:-1])
 
     def mode(self) -> Float[Tensor, "*N A"]:
         """Most probable action, the mean."""
@@ -139,4 +129,72 @@ class DiagonalGaussian:
         return self.mean + self.log_std.exp() * noise
 
 
-Distribution = Categorical | MultiCategorical | Bernoulli | DiagonalGaussian
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
+_EDGE = 1.0 - 2.0**-24
+"""The largest float32 below 1."""
+
+
+class SquashedGaussian:
+    """The tanh of a diagonal Gaussian u, in (-1, 1).
+
+        log pi(tanh(u)) = log N(u) - sum log(1 - tanh(u)^2)
+
+    Source: Haarnoja et al. (2018), arXiv:1812.05905, appendix C.
+    """
+
+    def __init__(self, mean: Float[Tensor, "*N A"], log_std: Float[Tensor, "*N A"]) -> None:
+        """Set the means and standard deviations of u."""
+        self.before = DiagonalGaussian(mean, log_std)
+
+    def log_prob(self, actions: Float[Tensor, "*N A"]) -> Float[Tensor, "*N"]:
+        """Log-density of each action, summed over dimensions."""
+        return self._log_prob_of(torch.atanh(actions.clamp(-_EDGE, _EDGE)))
+
+    def sample_with_log_prob(
+        self, noise: Float[Tensor, "*N A"]
+    ) -> tuple[Float[Tensor, "*N A"], Float[Tensor, "*N"]]:
+        """Sample actions with their log-densities, also of those that round to +-1."""
+        inner = self.before.sample(noise)
+        return inner.tanh(), self._log_prob_of(inner)
+
+    def entropy(self) -> Float[Tensor, "*N"]:
+        """Differential entropy in nats, `H(u) + sum E[log(1 - tanh(u)^2)]`.
+
+        The expectation has no closed form; Gauss-Hermite quadrature makes it deterministic and
+        differentiable.
+        """
+        mean, std = self.before.mean[..., None], self.before.log_std.exp()[..., None]
+        nodes, weights = (torch.from_numpy(each).to(mean) for each in (_NODES, _WEIGHTS))
+        slopes = _log_slope(mean + std * nodes) @ (weights / weights.sum())
+        return self.before.entropy() + slopes.sum(-1)
+
+    def mode(self) -> Float[Tensor, "*N A"]:
+        """The tanh of the mean."""
+        return self.before.mean.tanh()
+
+    def sample(self, noise: Float[Tensor, "*N A"]) -> Float[Tensor, "*N A"]:
+        """Scale, shift and squash standard normal noise."""
+        return self.before.sample(noise).tanh()
+
+    def _log_prob_of(self, inner: Float[Tensor, "*N A"]) -> Float[Tensor, "*N"]:
+        return self.before.log_prob(inner) - _log_slope(inner).sum(-1)
+
+
+def _log_slope(inner: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Stable `log(1 - tanh(u)^2) = 2 (log 2 - u - log(1 + exp(-2u)))`."""
+    return 2.0 * (math.log(2.0) - inner - functional.softplus(-2.0 * inner))
+
+
+class Deterministic:
+    """Always the same action."""
+
+    def __init__(self, actions: Float[Tensor, "*N A"]) -> None:
+        self.actions = actions
+
+    def mode(self) -> Float[Tensor, "*N A"]:
+        """The action."""
+        return self.actions
+
+    def sample(self, noise: Float[Tensor, "..."]) -> Float[Tensor, "*N A"]:
+        """The action, whatever the noise."""
+        return self.actions

@@ -1,7 +1,6 @@
 """Epsilon-greedy policies over action values."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -101,8 +100,7 @@ class EpsilonGreedyHead(PolicyHead):
 
     def to_environment(self, actions: Array) -> Array:
         """Convert to the environment's actions; always a copy."""
-        sent: Array = self._sent[actions]
-        return sent
+        return self._sent[actions]
 
     def encode(self, actions: Int[Tensor, "*N"]) -> Float[Tensor, "*N A"]:
         """One-hot."""
@@ -122,8 +120,7 @@ class EpsilonGreedyHead(PolicyHead):
                 worth = of(summary, noise[:, num_actions:]) + noise[:, :num_actions]
             else:
                 worth = of(summary, None) + noise
-            actions: Array = worth.argmax(-1)
-            return actions
+            return worth.argmax(-1)
 
         return choose
 
@@ -149,20 +146,6 @@ def joint_actions(space: gymnasium.Space[Any]) -> int:
             "agent=ppo, which makes each choice by itself"
         )
     return count
-
-
-def make_action_values(
-    space: gymnasium.Space[Any], make_value_head: Callable[[int], ValueHead]
-) -> EpsilonGreedyHead:
-    """Make an epsilon-greedy head for an action space.
-
-    Args:
-        make_value_head: `number of actions -> value head`.
-
-    Raises:
-        ValueError: the space is not discrete, or has too many actions.
-    """
-    return EpsilonGreedyHead(space, make_value_head(joint_actions(space)))
 
 
 def _counts(space: spaces.MultiDiscrete[Any] | spaces.MultiBinary) -> Array:

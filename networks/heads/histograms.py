@@ -14,9 +14,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from networks.heads.values import LayersFactory, ValueHead
+from conf.schema.heads import (
+    HistogramValueHeadOptions,
+    HLGaussValueHeadOptions,
+    TwoHotValueHeadOptions,
+)
+from networks.heads.values import LayersFactory, Metrics, ValueHead, Values
 from networks.mirror import Array, RowFunction, array_of
 
+Histograms = Float[Tensor, "*N K"]
+"""Logits, or probabilities, of K bins."""
 Projection = Callable[[Float[Tensor, "K K"], Float[Tensor, " K"]], None]
 """`weights, bias -> None`: changes layers to output `weights @ logits + bias`."""
 
@@ -28,12 +35,12 @@ _LARGEST = 1e30
 """Limit of a learnt support: larger values mean divergence."""
 
 
-def symlog(value: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+def symlog(value: Values) -> Values:
     """`sign(v) log(1 + |v|)` (Hafner et al. 2023, arXiv:2301.04104)."""
     return value.sign() * value.abs().log1p()
 
 
-def symexp(value: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+def symexp(value: Values) -> Values:
     """Inverse of `symlog`, `sign(v) (exp |v| - 1)`."""
     return value.sign() * value.abs().expm1()
 
@@ -81,11 +88,11 @@ class Support(nn.Module):
         """Distance between neighbouring bins, for evenly spaced bins."""
         return (self.limits[1] - self.limits[0]) / (self._bins - 1)
 
-    def clamp(self, target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    def clamp(self, target: Values) -> Values:
         """Clip targets to the support."""
         return torch.clamp(target, self.limits[0], self.limits[1])
 
-    def mean(self, logits: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
+    def mean(self, logits: Histograms) -> Values:
         """Expected value of a histogram."""
         terms = logits.softmax(-1) * self.centres
         # Summed in pairs from both ends, so that large values of opposite sign cancel exactly.
@@ -99,15 +106,12 @@ class Support(nn.Module):
             terms = np.exp(logits - logits.max(-1, keepdims=True))
             terms *= centres / terms.sum(-1, keepdims=True)
             terms += terms[..., ::-1].copy()
-            values: Array = terms.sum(-1) * np.float32(0.5)
-            return values
+            return terms.sum(-1) * np.float32(0.5)
 
         return mean
 
     @torch.no_grad()
-    def observe(
-        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"], project: Projection
-    ) -> dict[str, Float[Tensor, ""]]:
+    def observe(self, returns: Values, valid: Bool[Tensor, "*N"], project: Projection) -> Metrics:
         """Update the limits from targets; return the share of targets outside.
 
         Args:
@@ -182,7 +186,7 @@ _CUT = 3.0
 """Standard deviations of a Gaussian target that a learnt support covers; 0.1% lies beyond."""
 
 
-def two_hot(target: Float[Tensor, "*N"], centres: Float[Tensor, " K"]) -> Float[Tensor, "*N K"]:
+def two_hot(target: Values, centres: Float[Tensor, " K"]) -> Histograms:
     """Two-hot encoding: split a target between the two nearest bins, so that it is their mean.
 
         p_k = (c_{k+1} - y) / (c_{k+1} - c_k),  p_{k+1} = 1 - p_k  for  c_k <= y <= c_{k+1}
@@ -202,8 +206,8 @@ def two_hot(target: Float[Tensor, "*N"], centres: Float[Tensor, " K"]) -> Float[
 
 
 def gaussian_histogram(
-    target: Float[Tensor, "*N"], edges: Float[Tensor, " E"], deviation: Float[Tensor, ""]
-) -> Float[Tensor, "*N K"]:
+    target: Values, edges: Float[Tensor, " E"], deviation: Float[Tensor, ""]
+) -> Histograms:
     """Integrate a Gaussian centred at each target over the bins, `K = E - 1`.
 
         p_k = (Phi((e_{k+1} - y) / s) - Phi((e_k - y) / s)) / (Phi at the last edge - at the first)
@@ -215,31 +219,36 @@ def gaussian_histogram(
     return cumulated.diff(dim=-1) / (cumulated[..., -1:] - cumulated[..., :1])
 
 
-def cross_entropy(
-    logits: Float[Tensor, "*N K"], target: Float[Tensor, "*N K"]
-) -> Float[Tensor, "*N"]:
+def cross_entropy(logits: Histograms, target: Histograms) -> Values:
     """Cross-entropy of a distribution, `-sum_k p_k log softmax(logits)_k`."""
     return -(target * logits.log_softmax(-1)).sum(-1)
 
 
-class TwoHotValueHead(ValueHead):
-    """Histogram fitted to two-hot targets; `symlog` spacing suits values of any scale."""
+class HistogramValueHead(ValueHead):
+    """A value head whose output is a softmax over the bins of a support.
+
+    Attributes:
+        support: the bins; configured, or learnt from targets.
+    """
 
     is_scalar = False
 
     def __init__(
         self,
         layers: LayersFactory,
+        options: HistogramValueHeadOptions,
         *,
-        bins: int,
-        support: Literal["auto"] | Sequence[float],
-        symlog: bool,
+        is_symlog: bool,
+        margin: float,
     ) -> None:
-        super().__init__(layers, bins)
-        self.support = Support(bins=bins, limits=support, is_symlog=symlog, margin=0.0)
+        """Build the layers and the bins; arguments as of `Support`."""
+        super().__init__(layers, options.bins)
+        self.support = Support(
+            bins=options.bins, limits=options.support, is_symlog=is_symlog, margin=margin
+        )
         self.learns_support = self.support.learns
 
-    def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
+    def value(self, output: Histograms) -> Values:
         """Mean of the histogram."""
         return self.support.mean(output)
 
@@ -247,64 +256,39 @@ class TwoHotValueHead(ValueHead):
         """Numpy form of `value`."""
         return self.support.mean_mirror()
 
-    def loss(
-        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N"]
-    ) -> Float[Tensor, "*N"]:
-        """Cross-entropy against the two-hot target."""
-        return cross_entropy(output, two_hot(self.support.clamp(target), self.support.centres))
-
-    def observe(
-        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def observe(self, returns: Values, valid: Bool[Tensor, "*N"]) -> Metrics:
         """Update a learnt support; return the share of targets outside."""
         return self.support.observe(returns, valid, self.layers.project)
 
 
-class HLGaussValueHead(ValueHead):
+class TwoHotValueHead(HistogramValueHead):
+    """Histogram fitted to two-hot targets; `symlog` spacing suits values of any scale."""
+
+    Options = TwoHotValueHeadOptions
+
+    def __init__(self, layers: LayersFactory, options: TwoHotValueHeadOptions) -> None:
+        super().__init__(layers, options, is_symlog=options.symlog, margin=0.0)
+
+    def loss(self, output: Histograms, target: Values) -> Values:
+        """Cross-entropy against the two-hot target."""
+        return cross_entropy(output, two_hot(self.support.clamp(target), self.support.centres))
+
+
+class HLGaussValueHead(HistogramValueHead):
     """Histogram fitted to Gaussians centred at the targets (HL-Gauss)."""
 
-    is_scalar = False
+    Options = HLGaussValueHeadOptions
 
-    def __init__(
-        self,
-        layers: LayersFactory,
-        *,
-        bins: int,
-        support: Literal["auto"] | Sequence[float],
-        sigma: float,
-    ) -> None:
-        """Build the layers and the bins.
-
-        Args:
-            sigma: standard deviation of the target, in bins.
-        """
-        super().__init__(layers, bins)
-        self.sigma = sigma
+    def __init__(self, layers: LayersFactory, options: HLGaussValueHeadOptions) -> None:
         # A bin extends half its width beyond its centre.
-        margin = max(_CUT * sigma - 0.5, 0.0)
-        self.support = Support(bins=bins, limits=support, is_symlog=False, margin=margin)
-        self.learns_support = self.support.learns
+        margin = max(_CUT * options.sigma - 0.5, 0.0)
+        super().__init__(layers, options, is_symlog=False, margin=margin)
+        self.sigma = options.sigma
 
-    def value(self, output: Float[Tensor, "*N K"]) -> Float[Tensor, "*N"]:
-        """Mean of the histogram."""
-        return self.support.mean(output)
-
-    def value_mirror(self) -> RowFunction:
-        """Numpy form of `value`."""
-        return self.support.mean_mirror()
-
-    def loss(
-        self, output: Float[Tensor, "*N K"], target: Float[Tensor, "*N"]
-    ) -> Float[Tensor, "*N"]:
+    def loss(self, output: Histograms, target: Values) -> Values:
         """Cross-entropy against the Gaussian target."""
         centres, width = self.support.centres, self.support.width
         edges = torch.cat([centres, centres[-1:] + width]) - width / 2
         return cross_entropy(
             output, gaussian_histogram(self.support.clamp(target), edges, self.sigma * width)
         )
-
-    def observe(
-        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Update a learnt support; return the share of targets outside."""
-        return self.support.observe(returns, valid, self.layers.project)

@@ -1,14 +1,13 @@
 """Policy heads: from summaries to distributions over actions.
 
-Only `make_policy_head`, and `networks.heads.greedy` for action values, depend on the action space.
+Only `policy_head_class`, and `networks.heads.greedy` for action values, depend on the action space.
 The policy's actions are flat rows. `to_environment` converts them to the starts, shapes, bounds and
 dtypes of the environment's action space.
 """
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -18,19 +17,27 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conf.schema.extractors import LayersOptions
+from conf.schema.heads import (
+    CategoricalHeadOptions,
+    DeterministicHeadOptions,
+    GaussianHeadOptions,
+)
 from networks.heads.acting import HeadMirror, PolicyHead, one_hot
 from networks.heads.distributions import (
     IMPOSSIBLE,
     Bernoulli,
     Categorical,
+    Deterministic,
     DiagonalGaussian,
-    Distribution,
     MultiCategorical,
+    SquashedGaussian,
 )
 from networks.heads.values import Head
 from networks.mirror import Array, array_of
 
 _TINY = np.finfo(np.float32).tiny
+_LOG_STD_RANGE = (-20.0, 2.0)
 _LARGEST = float(np.finfo(np.float32).max)
 """Bounds from here on count as unbounded, as some environments use the largest float."""
 
@@ -38,9 +45,22 @@ _LARGEST = float(np.finfo(np.float32).max)
 class DistributionHead(Head, PolicyHead):
     """A policy head whose layers compute the parameters of a distribution."""
 
-    @abstractmethod
-    def forward(self, summary: Float[Tensor, "*N H"]) -> Distribution:
-        """Return the action distribution of each row."""
+    Options: ClassVar[type] = CategoricalHeadOptions
+    action_dtype = torch.int64
+
+    def __init__(
+        self,
+        space: gymnasium.Space[Any],
+        input_size: int,
+        output_size: int,
+        options: LayersOptions,
+        *,
+        action_shape: tuple[int, ...],
+    ) -> None:
+        """Build layers with as many outputs as the distribution has parameters."""
+        super().__init__(input_size, output_size, options)
+        self.space, self.action_shape = space, action_shape
+        self.encoded_size = output_size
 
     @abstractmethod
     def choice(self) -> HeadMirror:
@@ -70,11 +90,11 @@ def _gumbel_noise(generator: np.random.Generator, size: tuple[int, ...]) -> Arra
 class CategoricalHead(DistributionHead):
     """One of K actions; the environment's actions start at `start`."""
 
-    def __init__(self, space: spaces.Discrete[Any], input_size: int, **layers: Any) -> None:
-        super().__init__(input_size, int(space.n), **layers)
-        self.space, self.start = space, int(space.start)
-        self.action_shape, self.action_dtype = (), torch.int64
-        self.encoded_size = int(space.n)
+    def __init__(
+        self, space: spaces.Discrete[Any], input_size: int, options: LayersOptions
+    ) -> None:
+        super().__init__(space, input_size, int(space.n), options, action_shape=())
+        self.start = int(space.start)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Categorical:
         """Return the action distribution of each row."""
@@ -95,12 +115,7 @@ class CategoricalHead(DistributionHead):
 
     def choice(self) -> HeadMirror:
         """Numpy form of mode and sampling."""
-
-        def choose(logits: Array, noise: Array | None) -> Array:
-            actions: Array = (logits if noise is None else logits + noise).argmax(-1)
-            return actions
-
-        return choose
+        return lambda logits, noise: (logits if noise is None else logits + noise).argmax(-1)
 
 
 class MultiCategoricalHead(DistributionHead):
@@ -114,20 +129,21 @@ class MultiCategoricalHead(DistributionHead):
     places: Tensor
     columns: Tensor
 
-    def __init__(self, space: spaces.MultiDiscrete[Any], input_size: int, **layers: Any) -> None:
+    def __init__(
+        self, space: spaces.MultiDiscrete[Any], input_size: int, options: LayersOptions
+    ) -> None:
         counts = space.nvec.ravel().astype(np.int64)
-        super().__init__(input_size, int(counts.sum()), **layers)
-        self.space, self.starts = space, space.start.ravel().astype(np.int64)
-        self.action_shape, self.action_dtype = (len(counts),), torch.int64
-        self.encoded_size = int(counts.sum())
+        total = int(counts.sum())
+        super().__init__(space, input_size, total, options, action_shape=(len(counts),))
+        self.starts = space.start.ravel().astype(np.int64)
         self._table = (len(counts), int(counts.max()))  # D, K
         self._is_ragged = bool((counts < counts.max()).any())
         # The column of each logit in the flattened table, and the logit of each cell; the index
         # after the last logit is the padding.
         is_option = np.arange(self._table[1]) < counts[:, None]  # [D, K]
         self._columns = np.flatnonzero(is_option)
-        places = np.full(is_option.size, counts.sum())
-        places[self._columns] = np.arange(counts.sum())
+        places = np.full(is_option.size, total)
+        places[self._columns] = np.arange(total)
         self.register_buffer("places", torch.from_numpy(places), persistent=False)
         self.register_buffer("columns", torch.from_numpy(self._columns), persistent=False)
 
@@ -163,8 +179,7 @@ class MultiCategoricalHead(DistributionHead):
                 padded[:, columns] = logits
                 logits = padded
             logits = logits.reshape(-1, *table)
-            actions: Array = (logits if noise is None else logits + noise).argmax(-1)
-            return actions
+            return (logits if noise is None else logits + noise).argmax(-1)
 
         return choose
 
@@ -174,11 +189,9 @@ class BernoulliHead(DistributionHead):
 
     space: spaces.MultiBinary
 
-    def __init__(self, space: spaces.MultiBinary, input_size: int, **layers: Any) -> None:
-        super().__init__(input_size, math.prod(space.shape), **layers)
-        self.space = space
-        self.action_shape, self.action_dtype = (math.prod(space.shape),), torch.int64
-        self.encoded_size = math.prod(space.shape)
+    def __init__(self, space: spaces.MultiBinary, input_size: int, options: LayersOptions) -> None:
+        size = math.prod(space.shape)
+        super().__init__(space, input_size, size, options, action_shape=(size,))
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Bernoulli:
         """Return the action distribution of each row."""
@@ -199,35 +212,30 @@ class BernoulliHead(DistributionHead):
 
     def choice(self) -> HeadMirror:
         """Numpy form of mode and sampling."""
-
-        def choose(logits: Array, noise: Array | None) -> Array:
-            actions: Array = (logits if noise is None else logits + noise) > 0
-            return actions.astype(np.int64)
-
-        return choose
+        return lambda logits, noise: ((logits if noise is None else logits + noise) > 0).astype(
+            np.int64
+        )
 
 
-class GaussianHead(DistributionHead):
-    """Diagonal Gaussian over continuous actions, with state-independent standard deviations.
+class BoxHead(DistributionHead):
+    """Continuous actions in units of the bounds: -1 and 1 are `low` and `high`.
 
-    The policy acts in units of the bounds: -1 and 1 are `low` and `high`. Actions beyond them are
-    clipped for the environment, but not for learning. Dimensions without two finite bounds are not
-    scaled, and are clipped to the one bound, if any.
+    Actions beyond them are clipped for the environment, but not for learning. Dimensions without
+    two finite bounds are not scaled, and are clipped to the one bound, if any.
 
     Attributes:
         is_bounded: `[A]`, which dimensions have two finite bounds.
+        num_parameters: outputs of the layers for each dimension.
     """
 
+    action_dtype = torch.float32
+    num_parameters = 1
     space: spaces.Box
 
-    def __init__(
-        self, space: spaces.Box, input_size: int, *, initial_log_std: float, **layers: Any
-    ) -> None:
+    def __init__(self, space: spaces.Box, input_size: int, options: LayersOptions) -> None:
         size = math.prod(space.shape)
-        super().__init__(input_size, size, **layers)
-        self.log_std = nn.Parameter(torch.full((size,), initial_log_std))
-        self.space = space
-        self.action_shape, self.action_dtype = (size,), torch.float32
+        outputs = self.num_parameters * size
+        super().__init__(space, input_size, outputs, options, action_shape=(size,))
         self.encoded_size = size
         low, high = (bound.ravel().astype(np.float64) for bound in (space.low, space.high))
         self.is_bounded = (np.abs(low) < _LARGEST) & (np.abs(high) < _LARGEST)
@@ -235,19 +243,15 @@ class GaussianHead(DistributionHead):
         limits = np.finfo(space.dtype.name)
         self._smallest, self._largest = (np.clip(b, limits.min, limits.max) for b in (low, high))
 
-    def forward(self, summary: Float[Tensor, "*N H"]) -> DiagonalGaussian:
-        """Return the action distribution of each row."""
-        return DiagonalGaussian(self.linear(summary), self.log_std)
-
-    def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
+    def noise(self, generator: np.random.Generator, batch_size: int) -> Array | None:
         """Standard normal noise."""
         return generator.standard_normal((batch_size, *self.action_shape), dtype=np.float32)
 
     def uniform(self, generator: np.random.Generator, batch_size: int) -> Array:
         """Draw uniformly between two finite bounds, otherwise from the standard normal."""
-        noise = self.noise(generator, batch_size)
-        uniform = generator.uniform(-1.0, 1.0, noise.shape)
-        return np.where(self.is_bounded, uniform, noise).astype(np.float32)
+        normal = generator.standard_normal((batch_size, *self.action_shape), dtype=np.float32)
+        uniform = generator.uniform(-1.0, 1.0, normal.shape)
+        return np.where(self.is_bounded, uniform, normal).astype(np.float32)
 
     def to_environment(self, actions: Array) -> Array:
         """Scale [-1, 1] to two finite bounds, and clip to the space."""
@@ -262,49 +266,120 @@ class GaussianHead(DistributionHead):
         """The action, in units of the bounds."""
         return actions
 
+    def _require_bounds(self, name: str) -> None:
+        if not self.is_bounded.all():
+            raise ValueError(
+                f"policy_head: {name} scales actions to finite bounds, which {self.space} has not; "
+                "use policy_head=gaussian"
+            )
+
+
+class GaussianHead(BoxHead):
+    """Diagonal Gaussian, unclipped, with state-independent standard deviations."""
+
+    Options = GaussianHeadOptions
+
+    def __init__(self, space: spaces.Box, input_size: int, options: GaussianHeadOptions) -> None:
+        super().__init__(space, input_size, options)
+        self.log_std = nn.Parameter(torch.full(self.action_shape, options.initial_log_std))
+
+    def forward(self, summary: Float[Tensor, "*N H"]) -> DiagonalGaussian:
+        """Return the action distribution of each row."""
+        return DiagonalGaussian(self.linear(summary), self.log_std)
+
     def choice(self) -> HeadMirror:
         """Numpy form of mode and sampling."""
         log_std = array_of(self.log_std)
+        return lambda mean, noise: mean if noise is None else mean + np.exp(log_std) * noise
 
-        def choose(mean: Array, noise: Array | None) -> Array:
-            return mean if noise is None else mean + np.exp(log_std) * noise
+
+class SquashedGaussianHead(BoxHead):
+    """The tanh of a Gaussian whose means and standard deviations depend on the summary.
+
+    Source: Haarnoja et al. (2018), arXiv:1812.05905, appendices C and D; log standard deviations
+    are clipped to [-20, 2].
+    """
+
+    Options = GaussianHeadOptions
+    num_parameters = 2
+
+    def __init__(self, space: spaces.Box, input_size: int, options: GaussianHeadOptions) -> None:
+        super().__init__(space, input_size, options)
+        self._require_bounds("squashed_gaussian")
+        nn.init.constant_(self.output.bias[self.encoded_size :], options.initial_log_std)
+
+    def forward(self, summary: Float[Tensor, "*N H"]) -> SquashedGaussian:
+        """Return the action distribution of each row."""
+        mean, log_std = self.linear(summary).chunk(2, dim=-1)
+        return SquashedGaussian(mean, log_std.clamp(*_LOG_STD_RANGE))
+
+    def choice(self) -> HeadMirror:
+        """Numpy form of mode and sampling."""
+        size = self.encoded_size
+
+        def choose(rows: Array, noise: Array | None) -> Array:
+            inner = rows[:, :size]
+            if noise is not None:
+                inner = inner + np.exp(np.clip(rows[:, size:], *_LOG_STD_RANGE)) * noise
+            return np.tanh(inner)
 
         return choose
 
 
-def make_policy_head(
-    space: gymnasium.Space[Any],
-    input_size: int,
-    *,
-    hidden_sizes: Sequence[int],
-    activation: str,
-    initialization: str,
-    gain: float,
-    initial_log_std: float,
-) -> DistributionHead:
-    """Make the policy head for an action space.
+class DeterministicHead(BoxHead):
+    """The tanh of the layers' output; agents that use it add noise of their own."""
+
+    Options = DeterministicHeadOptions
+
+    def __init__(self, space: spaces.Box, input_size: int, options: LayersOptions) -> None:
+        super().__init__(space, input_size, options)
+        self._require_bounds("deterministic")
+
+    def forward(self, summary: Float[Tensor, "*N H"]) -> Deterministic:
+        """Return the action of each row."""
+        return Deterministic(self.linear(summary).tanh())
+
+    def noise(self, generator: np.random.Generator, batch_size: int) -> None:
+        """No noise."""
+
+    def choice(self) -> HeadMirror:
+        """Numpy form of the action."""
+        return lambda rows, noise: np.tanh(rows)
+
+
+def policy_head_class(chosen: Any, space: gymnasium.Space[Any]) -> Any:
+    """Return the class of the policy head for an action space.
 
     Args:
-        gain: initialisation gain of the output layer; 0.01 starts near the uniform policy.
-        initial_log_std: log of the Gaussian's initial standard deviation (Box spaces only).
+        chosen: a class; None for the usual one of the space. `CategoricalHead` means the usual one
+            of any discrete space.
 
     Raises:
-        ValueError: the action space is not supported.
+        ValueError: the action space is not supported, or not by the chosen class.
     """
-    layers = {
-        "hidden_sizes": hidden_sizes,
-        "activation": activation,
-        "initialization": initialization,
-        "gain": gain,
-    }
+    if chosen is not None and not issubclass(chosen, CategoricalHead | BoxHead):
+        return chosen
+    usual = _usual_class(space)
+    if chosen is None:
+        return usual
+    is_box = usual is GaussianHead
+    if issubclass(chosen, BoxHead) is not is_box:
+        raise ValueError(
+            f"policy_head: {chosen.__name__} does not fit the action space {space}; use "
+            f"policy_head={'gaussian' if is_box else 'categorical'}"
+        )
+    return usual if chosen is CategoricalHead else chosen
+
+
+def _usual_class(space: gymnasium.Space[Any]) -> type[DistributionHead]:
     if isinstance(space, spaces.Discrete):
-        return CategoricalHead(space, input_size, **layers)
+        return CategoricalHead
     if isinstance(space, spaces.MultiDiscrete):
-        return MultiCategoricalHead(space, input_size, **layers)
+        return MultiCategoricalHead
     if isinstance(space, spaces.MultiBinary):
-        return BernoulliHead(space, input_size, **layers)
+        return BernoulliHead
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        return GaussianHead(space, input_size, initial_log_std=initial_log_std, **layers)
+        return GaussianHead
     raise ValueError(
         f"action space {space} is not supported; use Discrete, MultiDiscrete, MultiBinary or a Box "
         "of floats"

@@ -2,15 +2,16 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conf.schema.extractors import LayersOptions
+from conf.schema.heads import HuberValueHeadOptions
 from networks.extractors.mlp import MLP
 from networks.initialization import initialize
 from networks.mirror import Array, RowFunction, chained, linear_mirror, mirror_of
@@ -47,6 +48,24 @@ class Rescaling:
         return scaled.sign() * (root.square() - 1)
 
 
+Summary = Float[Tensor, "*N H"]
+Values = Float[Tensor, "*N"]
+Outputs = Float[Tensor, "..."]
+"""Raw outputs of a value head: values, or several numbers for each."""
+Noise = Float[Tensor, "..."] | None
+"""Of noisy layers, broadcasts to `[*N, noise_size]`; None uses mean weights."""
+Metrics = dict[str, Float[Tensor, ""]]
+
+
+def bootstrapped(
+    rewards: Outputs, discounts: Outputs, value: Outputs, scale: Rescaling | None
+) -> Outputs:
+    """Compute `h(r + d h^-1(v'))`; without a scale, h is the identity."""
+    if scale is None:
+        return rewards + discounts * value
+    return scale(rewards + discounts * scale.inverse(value))
+
+
 HIDDEN_GAIN = math.sqrt(2)
 """Initialisation gain of hidden layers; the output layer's is configured."""
 
@@ -57,48 +76,28 @@ NoisyFunction = Callable[[Array, Array | None], Array]
 class Head(nn.Module):
     """Hidden layers, then one linear layer."""
 
-    def __init__(
-        self,
-        input_size: int,
-        output_size: int,
-        *,
-        hidden_sizes: Sequence[int],
-        activation: str,
-        initialization: str,
-        gain: float,
-    ) -> None:
+    def __init__(self, input_size: int, output_size: int, options: LayersOptions) -> None:
         """Build the layers; `gain` is the output layer's, hidden layers use sqrt(2)."""
         super().__init__()
-        self.hidden = MLP(
-            (input_size,),
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            layer_norm=False,
-            initialization=initialization,
-            gain=HIDDEN_GAIN,
-        )
+        self.hidden = MLP((input_size,), replace(options, gain=HIDDEN_GAIN))
         self.output = nn.Linear(self.hidden.output_size, output_size)
-        initialize(self.output, initialization=initialization, gain=gain)
+        initialize(self.output, initialization=options.initialization, gain=options.gain)
 
     @property
     def stages(self) -> list[nn.Module]:
         """The layers in order."""
         return [*self.hidden.stages, self.output]
 
-    def linear(
-        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None = None
-    ) -> Float[Tensor, "*N O"]:
+    def linear(self, summary: Summary, noise: Noise = None) -> Float[Tensor, "*N O"]:
         """Apply all layers, without noise; rows have at least one leading dimension."""
         if not self.hidden.hidden_sizes:
-            rows: Tensor = self.output(summary)
-            return rows
+            return self.output(summary)
         rows = self.output(self.hidden(summary.flatten(0, -2)))
         return rows.view(*summary.shape[:-1], -1)
 
     def linear_mirror(self) -> RowFunction | None:
         """Numpy form of `linear`."""
-        hidden, output = mirror_of(self.hidden), linear_mirror(self.output)
-        return None if hidden is None else chained(hidden, output)
+        return chained(mirror_of(self.hidden), linear_mirror(self.output))
 
 
 class ValueLayers(nn.Module, ABC):
@@ -113,9 +112,7 @@ class ValueLayers(nn.Module, ABC):
     noise_size: int
 
     @abstractmethod
-    def forward(
-        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None
-    ) -> Float[Tensor, "..."]:
+    def forward(self, summary: Summary, noise: Noise) -> Outputs:
         """Map summaries to rows `[*N, *output_shape]`.
 
         Args:
@@ -149,8 +146,8 @@ class StateLayers(Head, ValueLayers):
 
     noise_size = 0
 
-    def __init__(self, input_size: int, output_size: int, **layers: Any) -> None:
-        super().__init__(input_size, output_size, **layers)
+    def __init__(self, input_size: int, output_size: int, options: LayersOptions) -> None:
+        super().__init__(input_size, output_size, options)
         self.output_shape = (output_size,)
 
     forward = Head.linear
@@ -196,9 +193,7 @@ class ValueHead(nn.Module, ABC):
         """Noise numbers per row; 0 without noise."""
         return self.layers.noise_size
 
-    def forward(
-        self, summary: Float[Tensor, "*N H"], noise: Float[Tensor, "..."] | None = None
-    ) -> Float[Tensor, "..."]:
+    def forward(self, summary: Summary, noise: Noise = None) -> Outputs:
         """Return the raw output of each summary.
 
         It is `[*N]` for a scalar head and `[*N, K]` for others; for action values `[*N, A]` and
@@ -210,7 +205,7 @@ class ValueHead(nn.Module, ABC):
         output: Tensor = self.layers(summary, noise)
         return output.squeeze(-1) if self.is_scalar else output
 
-    def value(self, output: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def value(self, output: Outputs) -> Outputs:
         """Return the value `[*N]` of each raw output, rescaled if the targets are."""
         return output
 
@@ -225,12 +220,8 @@ class ValueHead(nn.Module, ABC):
 
     @torch.no_grad()
     def target(
-        self,
-        rewards: Float[Tensor, "*N"],
-        discounts: Float[Tensor, "*N"],
-        next_output: Float[Tensor, "..."],
-        scale: Rescaling | None,
-    ) -> Float[Tensor, "..."]:
+        self, rewards: Values, discounts: Values, next_output: Outputs, scale: Rescaling | None
+    ) -> Outputs:
         """Return the bootstrapped target, `h(r + d h^-1(v'))`.
 
         Args:
@@ -240,27 +231,18 @@ class ValueHead(nn.Module, ABC):
                 with the same support.
             scale: value rescaling h; None for none.
         """
-        value = self.value(next_output)
-        if scale is None:
-            return rewards + discounts * value
-        return scale(rewards + discounts * scale.inverse(value))
+        return bootstrapped(rewards, discounts, self.value(next_output), scale)
 
     @abstractmethod
-    def loss(
-        self, output: Float[Tensor, "..."], target: Float[Tensor, "..."]
-    ) -> Float[Tensor, "*N"]:
+    def loss(self, output: Outputs, target: Outputs) -> Values:
         """Elementwise loss of raw outputs against the result of `target`, or against returns."""
 
     @torch.no_grad()
-    def error(
-        self, output: Float[Tensor, "..."], target: Float[Tensor, "..."]
-    ) -> Float[Tensor, "..."]:
+    def error(self, output: Outputs, target: Outputs) -> Outputs:
         """Absolute error `[*N]` against the result of `target`, `|y - v|`."""
         return (target - self.value(output)).abs()
 
-    def observe(
-        self, returns: Float[Tensor, "*N"], valid: Bool[Tensor, "*N"]
-    ) -> dict[str, Float[Tensor, ""]]:
+    def observe(self, returns: Values, valid: Bool[Tensor, "*N"]) -> Metrics:
         """Update statistics of the targets before the gradient steps on them; return metrics.
 
         This updates everything that is not learnt by gradients, such as a support. Equal heads that
@@ -275,7 +257,7 @@ class MSEValueHead(ValueHead):
     def __init__(self, layers: LayersFactory) -> None:
         super().__init__(layers, 1)
 
-    def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    def loss(self, output: Values, target: Values) -> Values:
         """Squared error."""
         return (output - target).square()
 
@@ -283,11 +265,12 @@ class MSEValueHead(ValueHead):
 class HuberValueHead(ValueHead):
     """Quadratic within `delta` of the target, linear beyond (Huber 1964)."""
 
-    def __init__(self, layers: LayersFactory, *, delta: float) -> None:
-        """Build the layers; `delta` is in units of the target."""
-        super().__init__(layers, 1)
-        self.delta = delta
+    Options = HuberValueHeadOptions
 
-    def loss(self, output: Float[Tensor, "*N"], target: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    def __init__(self, layers: LayersFactory, options: HuberValueHeadOptions) -> None:
+        super().__init__(layers, 1)
+        self.delta = options.delta
+
+    def loss(self, output: Values, target: Values) -> Values:
         """Huber loss."""
         return functional.huber_loss(output, target, reduction="none", delta=self.delta)

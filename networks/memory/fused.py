@@ -17,8 +17,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conf.schema.memories import GatedMemoryOptions, RNNOptions
 from networks.initialization import initialize_recurrent
 from networks.mirror import Array, array_of, sigmoid
+
+Features = Float[Tensor, "T B F"]
+Outputs = Float[Tensor, "T B H"]
+State = Float[Tensor, "B S"]
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,14 @@ class FusedLayer(nn.Module, ABC):
     null_steps = 1
     """Null steps needed to clear the state."""
     state_size: int
+    _fused: Callable[..., tuple[Tensor, Tensor]]
 
-    def __init__(self, kernel: nn.RNNBase, *, initialization: str, gain: float) -> None:
+    def __init__(self, kernel: nn.RNNBase, options: GatedMemoryOptions) -> None:
         """Initialise the parameters of a PyTorch layer."""
         super().__init__()
         self.kernel = kernel
         self.output_size = self.state_size = kernel.hidden_size
-        initialize_recurrent(kernel, initialization=initialization, gain=gain)
+        initialize_recurrent(kernel, initialization=options.initialization, gain=options.gain)
 
     @property
     def weights(self) -> list[Tensor]:
@@ -100,19 +106,17 @@ class FusedLayer(nn.Module, ABC):
     def _columns(self) -> Float[Tensor, "G N"]:
         """Weight columns of the extra inputs: one per null step of a reset, then the padding's."""
 
-    @abstractmethod
-    def _run(
-        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
-    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
+    def _run(self, inputs: Features, state: State, weights: list[Tensor]) -> tuple[Outputs, State]:
         """Call the fused kernel; return the outputs and the state after the last step.
 
         cuDNN needs contiguous states, and has gradients in training mode only.
         """
+        before, training = state[None].contiguous(), torch.is_grad_enabled()
+        outputs, hidden = self._fused(inputs, before, weights, True, 1, 0.0, training, False, False)
+        return outputs, hidden[0]
 
     @abstractmethod
-    def step(
-        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
-    ) -> Float[Tensor, "B S"]:
+    def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
         """Advance the state by one step, without reset."""
 
     @abstractmethod
@@ -120,11 +124,8 @@ class FusedLayer(nn.Module, ABC):
         """Numpy form of `step`."""
 
     def forward(
-        self,
-        features: Float[Tensor, "T B F"],
-        state: Float[Tensor, "B S"],
-        plan: NullSteps | None,
-    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
+        self, features: Features, state: State, plan: NullSteps | None
+    ) -> tuple[Outputs, State]:
         """Process T steps and clear the state at the resets in `plan` (None: no resets)."""
         weights = self.weights
         if plan is None:
@@ -158,19 +159,12 @@ class RNNLayer(FusedLayer):
     `-(b_x + b_h + W_h 1)`, which leaves 0 up to rounding (1e-7).
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        *,
-        nonlinearity: str,
-        initialization: str,
-        gain: float,
-    ) -> None:
-        kernel = nn.RNN(input_size, hidden_size, nonlinearity=nonlinearity)
-        super().__init__(kernel, initialization=initialization, gain=gain)
-        self._is_tanh = nonlinearity == "tanh"
+    def __init__(self, input_size: int, options: RNNOptions) -> None:
+        self._is_tanh = options.nonlinearity == "tanh"
+        kernel = nn.RNN(input_size, options.hidden_size, nonlinearity=options.nonlinearity)
+        super().__init__(kernel, options)
         self.null_steps = 2 if self._is_tanh else 1
+        self._fused = torch.rnn_tanh if self._is_tanh else torch.rnn_relu
 
     def _columns(self) -> Float[Tensor, "G N"]:
         nothing = self._gate_column(0.0)
@@ -181,17 +175,7 @@ class RNNLayer(FusedLayer):
         cancel = -(bias_x + bias_h + recurrent.sum(1))
         return torch.stack([self._gate_column(_FORCE), cancel, nothing], dim=1)
 
-    def _run(
-        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
-    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
-        run = torch.rnn_tanh if self._is_tanh else torch.rnn_relu
-        before, training = state[None].contiguous(), torch.is_grad_enabled()
-        outputs, hidden = run(inputs, before, weights, True, 1, 0.0, training, False, False)
-        return outputs, hidden[0]
-
-    def step(
-        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
-    ) -> Float[Tensor, "B S"]:
+    def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
         """Advance `h` by one step."""
         cell = torch.rnn_tanh_cell if self._is_tanh else torch.rnn_relu_cell
         return cell(inputs, state, *self.weights)
@@ -203,8 +187,7 @@ class RNNLayer(FusedLayer):
 
         def cell(inputs: Array, state: Array) -> Array:
             total = from_input(inputs) + from_state(state)
-            after: Array = np.tanh(total) if is_tanh else np.maximum(total, 0.0)
-            return after
+            return np.tanh(total) if is_tanh else np.maximum(total, 0.0)
 
         return cell
 
@@ -217,11 +200,9 @@ class GRULayer(FusedLayer):
     The null step closes r and z and cancels b_n, so n = 0 and h' = 0.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, *, initialization: str, gain: float
-    ) -> None:
-        kernel = nn.GRU(input_size, hidden_size)
-        super().__init__(kernel, initialization=initialization, gain=gain)
+    def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
+        super().__init__(nn.GRU(input_size, options.hidden_size), options)
+        self._fused = torch.gru
 
     def _columns(self) -> Float[Tensor, "G N"]:
         size = self.output_size
@@ -229,16 +210,7 @@ class GRULayer(FusedLayer):
         cancel = nn.functional.pad(-self.weights[2][2 * size :], (2 * size, 0))
         return torch.stack([shut + cancel, torch.zeros_like(shut)], dim=1)
 
-    def _run(
-        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
-    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
-        before, training = state[None].contiguous(), torch.is_grad_enabled()
-        outputs, hidden = torch.gru(inputs, before, weights, True, 1, 0.0, training, False, False)
-        return outputs, hidden[0]
-
-    def step(
-        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
-    ) -> Float[Tensor, "B S"]:
+    def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
         """Advance `h` by one step."""
         return torch.gru_cell(inputs, state, *self.weights)
 
@@ -252,8 +224,7 @@ class GRULayer(FusedLayer):
             gates = sigmoid(entering[:, : 2 * size] + returning[:, : 2 * size])
             reset, update = gates[:, :size], gates[:, size:]
             new = np.tanh(entering[:, 2 * size :] + reset * returning[:, 2 * size :])
-            result: Array = new + update * (state - new)
-            return result
+            return new + update * (state - new)
 
         return cell
 
@@ -267,21 +238,16 @@ class LSTMLayer(FusedLayer):
     preserves c.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, *, initialization: str, gain: float
-    ) -> None:
-        kernel = nn.LSTM(input_size, hidden_size)
-        super().__init__(kernel, initialization=initialization, gain=gain)
-        self.state_size = 2 * hidden_size
+    def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
+        super().__init__(nn.LSTM(input_size, options.hidden_size), options)
+        self.state_size = 2 * options.hidden_size
 
     def _columns(self) -> Float[Tensor, "G N"]:
         reset = self._gate_column(-_FORCE, -_FORCE, 0.0, -_FORCE)
         hold = self._gate_column(-_FORCE, _FORCE, 0.0, 0.0)
         return torch.stack([reset, hold], dim=1)
 
-    def _run(
-        self, inputs: Float[Tensor, "L B F"], state: Float[Tensor, "B S"], weights: list[Tensor]
-    ) -> tuple[Float[Tensor, "L B H"], Float[Tensor, "B S"]]:
+    def _run(self, inputs: Features, state: State, weights: list[Tensor]) -> tuple[Outputs, State]:
         before = [part[None].contiguous() for part in state.chunk(2, dim=-1)]
         training = torch.is_grad_enabled()
         outputs, hidden, cell = torch.lstm(
@@ -289,9 +255,7 @@ class LSTMLayer(FusedLayer):
         )
         return outputs, torch.cat([hidden[0], cell[0]], dim=-1)
 
-    def step(
-        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
-    ) -> Float[Tensor, "B S"]:
+    def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
         """Advance `[h, c]` by one step."""
         before = list(state.chunk(2, dim=-1))
         return torch.cat(torch.lstm_cell(inputs, before, *self.weights), dim=-1)

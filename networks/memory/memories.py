@@ -7,19 +7,33 @@ outside this package depends on hidden and cell states.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from networks.memory.fused import FusedLayer, GRULayer, LSTMLayer, NullSteps, RNNLayer
+from conf.schema.memories import GatedMemoryOptions, RNNOptions
+from networks.memory.fused import (
+    Features,
+    FusedLayer,
+    GRULayer,
+    LSTMLayer,
+    NullSteps,
+    Outputs,
+    RNNLayer,
+    State,
+)
 from networks.mirror import Array
 from networks.observations import Observations
 
+IsFirst = Bool[Tensor, "T B"]
+"""Whether an episode begins with the step."""
 MemoryMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
 """`features [B, F], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
+States = Float[Tensor, "W B S"]
+"""The state before each of W windows of steps."""
 ChosenSteps = Int[Tensor, "L B"] | slice
 """L steps of each environment, in any order; a slice selects the same steps of all."""
 FeaturesOf = Callable[[Observations], Tensor]
@@ -46,44 +60,33 @@ class Memory(nn.Module, ABC):
     saturates = False
     """Whether `state` in `split` lies in [-1, 1] and may saturate."""
 
-    def initial_state(self, batch_size: int) -> Float[Tensor, "B S"]:
+    def initial_state(self, batch_size: int) -> State:
         """Return the state before any observation: zeros, on the CPU."""
         return torch.zeros(batch_size, self.state_size)
 
     @abstractmethod
-    def forward(
-        self,
-        features: Float[Tensor, "T B F"],
-        state: Float[Tensor, "B S"],
-        is_first: Bool[Tensor, "T B"],
-    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
+    def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
         """Process T steps; return every step's output and the state after the last."""
 
     def at(
         self,
         features: FeaturesOf,
         observations: Observations,
-        state: Float[Tensor, "B S"],
-        is_first: Bool[Tensor, "T B"],
+        state: State,
+        is_first: IsFirst,
         steps: ChosenSteps,
     ) -> Float[Tensor, "L B H"]:
         """Process T steps; return the outputs at chosen steps of each environment."""
         outputs, _ = self(features(observations), state, is_first)
-        chosen: Tensor = pick_steps(outputs, steps)
-        return chosen
+        return pick_steps(outputs, steps)
 
     def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
         """Split states by name for metrics: `state`, and further components."""
         return {"state": state}
 
     def unroll(
-        self,
-        features: Float[Tensor, "T B F"],
-        state: Float[Tensor, "B S"],
-        is_first: Bool[Tensor, "T B"],
-        *,
-        sequence_length: int,
-    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "W B S"], Float[Tensor, "B S"]]:
+        self, features: Features, state: State, is_first: IsFirst, *, sequence_length: int
+    ) -> tuple[Outputs, States, State]:
         """Process T steps; also return the state before each window of `sequence_length` steps."""
         outputs, states = [], []
         for chunk, first in zip(
@@ -105,23 +108,13 @@ class NoMemory(Memory):
         super().__init__()
         self.output_size = input_size
 
-    def forward(
-        self,
-        features: Float[Tensor, "T B F"],
-        state: Float[Tensor, "B S"],
-        is_first: Bool[Tensor, "T B"],
-    ) -> tuple[Float[Tensor, "T B F"], Float[Tensor, "B S"]]:
+    def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
         """Return the features."""
         return features, state
 
     def unroll(
-        self,
-        features: Float[Tensor, "T B F"],
-        state: Float[Tensor, "B S"],
-        is_first: Bool[Tensor, "T B"],
-        *,
-        sequence_length: int,
-    ) -> tuple[Float[Tensor, "T B F"], Float[Tensor, "W B S"], Float[Tensor, "B S"]]:
+        self, features: Features, state: State, is_first: IsFirst, *, sequence_length: int
+    ) -> tuple[Outputs, States, State]:
         """Return the features, without a loop over windows."""
         windows = features.shape[0] // sequence_length
         return features, state.new_zeros(windows, *state.shape), state
@@ -130,8 +123,8 @@ class NoMemory(Memory):
         self,
         features: FeaturesOf,
         observations: Observations,
-        state: Float[Tensor, "B S"],
-        is_first: Bool[Tensor, "T B"],
+        state: State,
+        is_first: IsFirst,
         steps: ChosenSteps,
     ) -> Float[Tensor, "L B F"]:
         """Return the features of the chosen steps only."""
@@ -152,16 +145,11 @@ class CellMemory(Memory):
 
     @abstractmethod
     def step(
-        self, inputs: Float[Tensor, "B F"], state: Float[Tensor, "B S"]
-    ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B S"]]:
+        self, inputs: Float[Tensor, "B F"], state: State
+    ) -> tuple[Float[Tensor, "B H"], State]:
         """Process one observation per environment."""
 
-    def forward(
-        self,
-        features: Float[Tensor, "T B F"],
-        state: Float[Tensor, "B S"],
-        is_first: Bool[Tensor, "T B"],
-    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
+    def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
         """Process T steps; episodes start from `initial_state`."""
         initial = self.initial_state(features.shape[1]).to(features)
         outputs = []
@@ -175,8 +163,14 @@ class CellMemory(Memory):
 class LayeredMemory(Memory):
     """A stack of fused recurrent layers; the state concatenates those of the layers."""
 
-    def __init__(self, layers: Sequence[FusedLayer]) -> None:
+    layer: ClassVar[Callable[..., FusedLayer]]
+    """Makes a layer from its input size and the options."""
+    layers: Any
+
+    def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
         super().__init__()
+        sizes = [input_size] + [options.hidden_size] * (options.num_layers - 1)
+        layers = [self.layer(size, options) for size in sizes]
         self.layers = nn.ModuleList(layers)
         self.output_size = layers[-1].output_size
         self.state_size = sum(layer.state_size for layer in layers)
@@ -187,39 +181,30 @@ class LayeredMemory(Memory):
         parts = {"state": blocks[..., : self.output_size], "cell": blocks[..., self.output_size :]}
         return {name: part.flatten(-2) for name, part in parts.items() if part.shape[-1]}
 
-    def _stack(self) -> list[FusedLayer]:
-        return [layer for layer in self.layers if isinstance(layer, FusedLayer)]
-
-    def forward(
-        self,
-        features: Float[Tensor, "T B F"],
-        state: Float[Tensor, "B S"],
-        is_first: Bool[Tensor, "T B"],
-    ) -> tuple[Float[Tensor, "T B H"], Float[Tensor, "B S"]]:
+    def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
         """Process T steps in one fused call per layer (T = 1 uses single steps)."""
-        stack = self._stack()
-        states = state.masked_fill(is_first[0][:, None], 0.0).chunk(len(stack), dim=-1)
+        states = state.masked_fill(is_first[0][:, None], 0.0).chunk(len(self.layers), dim=-1)
         if len(features) == 1:
             return self._step(features[0], states)
-        plan = NullSteps.plan(is_first, stack[0].null_steps)
+        plan = NullSteps.plan(is_first, self.layers[0].null_steps)
         after = []
-        for layer, before in zip(stack, states, strict=True):
+        for layer, before in zip(self.layers, states, strict=True):
             features, layer_state = layer(features, before, plan)
             after.append(layer_state)
         return features, torch.cat(after, dim=-1)
 
     def _step(
         self, inputs: Float[Tensor, "B F"], states: Sequence[Tensor]
-    ) -> tuple[Float[Tensor, "1 B H"], Float[Tensor, "B S"]]:
+    ) -> tuple[Outputs, State]:
         after = []
-        for layer, before in zip(self._stack(), states, strict=True):
+        for layer, before in zip(self.layers, states, strict=True):
             after.append(layer.step(inputs, before))
             inputs = after[-1][:, : self.output_size]
         return inputs[None], torch.cat(after, dim=-1)
 
     def mirror(self) -> MemoryMirror:
         """Numpy form of `forward` at T = 1."""
-        cells = [layer.mirror() for layer in self._stack()]
+        cells = [layer.mirror() for layer in self.layers]
         size, width = self.output_size, self.state_size // len(cells)
 
         def apply(features: Array, state: Array, is_first: Array) -> tuple[Array, Array]:
@@ -236,66 +221,25 @@ class LayeredMemory(Memory):
 class RNN(LayeredMemory):
     """Vanilla recurrent network (Elman 1990) of `num_layers` layers, f = tanh or ReLU."""
 
-    def __init__(
-        self,
-        input_size: int,
-        *,
-        hidden_size: int,
-        num_layers: int,
-        nonlinearity: str,
-        initialization: str,
-        gain: float,
-    ) -> None:
-        self.saturates = nonlinearity == "tanh"
-        super().__init__(
-            [
-                RNNLayer(
-                    size,
-                    hidden_size,
-                    nonlinearity=nonlinearity,
-                    initialization=initialization,
-                    gain=gain,
-                )
-                for size in _input_sizes(input_size, hidden_size, num_layers)
-            ]
-        )
+    Options = RNNOptions
+    layer = RNNLayer
+
+    def __init__(self, input_size: int, options: RNNOptions) -> None:
+        self.saturates = options.nonlinearity == "tanh"
+        super().__init__(input_size, options)
 
 
-class _GatedMemory(LayeredMemory):
-    """Stacked layers of one gated kind."""
-
-    saturates = True
-    _layer: type[GRULayer] | type[LSTMLayer]
-
-    def __init__(
-        self,
-        input_size: int,
-        *,
-        hidden_size: int,
-        num_layers: int,
-        initialization: str,
-        gain: float,
-    ) -> None:
-        super().__init__(
-            [
-                self._layer(size, hidden_size, initialization=initialization, gain=gain)
-                for size in _input_sizes(input_size, hidden_size, num_layers)
-            ]
-        )
-
-
-class GRU(_GatedMemory):
+class GRU(LayeredMemory):
     """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078) in `num_layers` layers."""
 
-    _layer = GRULayer
+    Options = GatedMemoryOptions
+    layer = GRULayer
+    saturates = True
 
 
-class LSTM(_GatedMemory):
+class LSTM(LayeredMemory):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) in `num_layers` layers."""
 
-    _layer = LSTMLayer
-
-
-def _input_sizes(input_size: int, hidden_size: int, num_layers: int) -> list[int]:
-    """Input size of each layer."""
-    return [input_size] + [hidden_size] * (num_layers - 1)
+    Options = GatedMemoryOptions
+    layer = LSTMLayer
+    saturates = True

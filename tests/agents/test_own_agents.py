@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,13 +19,14 @@ from omegaconf import OmegaConf
 import conf.schema.registry
 from agents.agent import Setup
 from agents.learning.parts import routes
+from networks.heads.values import StateLayers
 from tests.agents import own_agents
 from tests.agents.conftest import StepSpy
 from tests.agents.own_agents import Reinforce, ReinforceOptions, ScaledDQN, Steering
 from tests.agents.test_gradients import OneStep
 from tests.agents.test_movement import NOTING, weights
 from training.building.build import build_agent
-from training.building.heads import build_state_values
+from training.building.heads import build_value_head
 from training.building.optimizers import optimizer_factory
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +55,8 @@ def steering(build, **gradients: list[str]) -> SimpleNamespace:
     networks, config = run.agent.networks, run.config
     width = networks.critic.memory.output_size + networks.policy_head.encoded_size
     torch.manual_seed(0)
-    networks = dataclasses.replace(networks, value_head=build_state_values(config, width))
+    value_head = build_value_head(config, partial(StateLayers, width))
+    networks = dataclasses.replace(networks, value_head=value_head)
     setup = Setup(
         optimizer=optimizer_factory(config),
         gradients={name.replace("__", "."): losses for name, losses in gradients.items()},

@@ -28,6 +28,8 @@ def test_option_composes_and_validates(group: str, option: str) -> None:
         "value_head/c51": ["agent=dqn"],
         "value_head/quantile": ["agent=dqn"],
     }
+    if (group, option) == ("policy_head", "deterministic"):
+        pytest.skip("no agent takes it yet: tests/conf/test_refusals.py")
     # Decoders are chosen for a place: an autoencoder's, an auxiliary loss's.
     place = "extractor=autoencoder decoder@extractor.decoder" if group == "decoder" else group
     config = load([*f"{place}={option}".split(), *needs.get(f"{group}/{option}", [])])

@@ -60,6 +60,20 @@ WRONG = [
     ),
     ("value_head=two_hot|value_head.support=wide", "expected auto or a list of 2 numbers"),
     ("value_head=two_hot|value_head.bins=2", "value_head.bins: expected an integer >= 3, got 2"),
+    (
+        "policy_head=deterministic",
+        "policy_head: expected auto, categorical, gaussian or squashed_gaussian, because agent=ppo "
+        "learns from log-probabilities of actions, which deterministic has not",
+    ),
+    ("agent=a2c|policy_head=deterministic", "because agent=a2c learns from log-probabilities"),
+    (
+        "agent=dqn|policy_head=gaussian",
+        "policy_head: expected auto, because DQN has values of actions for a policy",
+    ),
+    (
+        "policy_head=categorical|policy_head.initial_log_std=0",
+        "policy_head.initial_log_std: unknown key; only ",
+    ),
     ("value_head=c51", "value_head: expected mse, huber, two_hot or hl_gauss, because agent=ppo"),
     ("agent=a2c|value_head=quantile", "because agent=a2c fits values to returns"),
     ("value_head=hl_gauss|value_head.symlog=true", "symlog: unknown key; only TwoHotValueHead"),
@@ -129,7 +143,7 @@ WRONG = [
     ("agent=null", "agent: expected one of a2c, dqn, ppo, pqn, got null"),
     ("agent=[ppo]", "got a list"),
     ("agent={a:1}", "agent.a: unknown key"),
-    ("policy_head=mlp", "policy_head: expected a mapping, got 'mlp'"),
+    ("policy_head=mlp", "policy_head: expected one of auto, categorical, deterministic, gaussian"),
     ("critic.memory=lstm", "a choice is written memory@critic.memory=lstm"),
     ("critic.extractor.hidden_sizes=[3]", "choose one first with extractor@critic.extractor="),
     ("extractor@critic=mlp", "extractor@critic.extractor"),

@@ -16,6 +16,7 @@ from networks.autoencoding.losses import (
 )
 from networks.extractors.cnn import CNN
 from networks.inputs import make_input
+from tests.building import build
 
 GRID = spaces.MultiDiscrete(np.tile([4, 3], (7, 6, 1)))
 LINEAR = {"initialization": "orthogonal", "gain": 1.0}
@@ -24,7 +25,8 @@ STEPS, SEQUENCES, ACTIONS = 3, 4, 2
 
 def extractor() -> CNN:
     """A small network for grids of codes."""
-    return CNN(
+    return build(
+        CNN,
         (7, 6, 7),
         layout="hwc",
         layers="auto",
@@ -57,16 +59,16 @@ def main() -> None:
     rows = inputs(torch.as_tensor(np.stack([GRID.sample() for _ in range(STEPS * SEQUENCES)])))
     source = Source(inputs=inputs, extractor=network, feature_size=10, action_size=ACTIONS)
     losses: list[AuxiliaryLoss] = [
-        Reconstruction(source, decoder=None, latent_decay=0.1),
-        VAE(source, decoder=None, latent_size=3, beta=1.0),
-        NextLatent(source, hidden_sizes=[8], activation="relu"),
+        build(Reconstruction, source, decoder=None, latent_decay=0.1),
+        build(VAE, source, decoder=None, latent_size=3, beta=1.0),
+        build(NextLatent, source, hidden_sizes=[8], activation="relu"),
     ]
     for loss in losses:
         compare(loss, reading(network, rows))
     for variational in (False, True):
-        encoder = Encoder(extractor(), 10, latent_size=3, **LINEAR)
+        encoder = build(Encoder, extractor(), 10, latent_size=3, **LINEAR)
         options = {"decoder": None, "noise": 0.1, "beta": 1.0, "variational": variational}
-        compare(Autoencoder(inputs, encoder, **options).loss, rows)
+        compare(build(Autoencoder, inputs, encoder, **options).loss, rows)
 
 
 def compare(loss, given) -> None:

@@ -19,20 +19,22 @@ from networks.heads.values import (
     Rescaling,
     ValueHead,
 )
+from tests.building import build
 
 ROWS, ACTIONS = 12, 3
 HEADS: list[Any] = [
     MSEValueHead,
-    partial(HuberValueHead, delta=1.0),
-    partial(TwoHotValueHead, bins=11, support="auto", symlog=False),
-    partial(HLGaussValueHead, bins=11, support="auto", sigma=0.75),
-    partial(C51ValueHead, bins=11, support="auto"),
-    partial(QuantileValueHead, quantiles=4, kappa=1.0),
+    partial(build, HuberValueHead, delta=1.0),
+    partial(build, TwoHotValueHead, bins=11, support="auto", symlog=False),
+    partial(build, HLGaussValueHead, bins=11, support="auto", sigma=0.75),
+    partial(build, C51ValueHead, bins=11, support="auto"),
+    partial(build, QuantileValueHead, quantiles=4, kappa=1.0),
 ]
 
 
 def layers(*, dueling: bool, noisy: bool) -> Any:
     return partial(
+        build,
         ActionLayers,
         5,
         num_actions=ACTIONS,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from networks.memory.memories import GRU, LSTM, RNN, CellMemory, Memory
+from tests.building import build
 
 FEATURES, HIDDEN = 3, 4
 MEMORIES = [
@@ -38,8 +39,8 @@ def build_memory(kind: str, num_layers: int = 1) -> Memory:
         assert num_layers == 1
         return ElmanCell(FEATURES, HIDDEN)
     if kind.startswith("rnn"):
-        return RNN(FEATURES, nonlinearity=kind.removeprefix("rnn_"), **options)
-    return {"gru": GRU, "lstm": LSTM}[kind](FEATURES, **options)
+        return build(RNN, FEATURES, nonlinearity=kind.removeprefix("rnn_"), **options)
+    return build({"gru": GRU, "lstm": LSTM}[kind], FEATURES, **options)
 
 
 def plain_network(memory: Memory, kind: str) -> tuple[nn.RNNBase, dict[str, str]]:

@@ -21,17 +21,18 @@ from networks.heads.values import (
     StateLayers,
     ValueHead,
 )
+from tests.building import build
 
 ACTIONS, BINS = 3, 11
 LAYERS: dict[str, Any] = {"activation": "tanh", "initialization": "orthogonal", "gain": 1.0}
 HEADS: dict[str, Any] = {
     "mse": MSEValueHead,
-    "huber": partial(HuberValueHead, delta=1.0),
-    "two_hot": partial(TwoHotValueHead, bins=BINS, support="auto", symlog=False),
-    "symlog": partial(TwoHotValueHead, bins=BINS, support="auto", symlog=True),
-    "hl_gauss": partial(HLGaussValueHead, bins=BINS, support="auto", sigma=0.75),
-    "c51": partial(C51ValueHead, bins=BINS, support="auto"),
-    "quantile": partial(QuantileValueHead, quantiles=4, kappa=1.0),
+    "huber": partial(build, HuberValueHead, delta=1.0),
+    "two_hot": partial(build, TwoHotValueHead, bins=BINS, support="auto", symlog=False),
+    "symlog": partial(build, TwoHotValueHead, bins=BINS, support="auto", symlog=True),
+    "hl_gauss": partial(build, HLGaussValueHead, bins=BINS, support="auto", sigma=0.75),
+    "c51": partial(build, C51ValueHead, bins=BINS, support="auto"),
+    "quantile": partial(build, QuantileValueHead, quantiles=4, kappa=1.0),
 }
 WITH_A_SUPPORT = ("two_hot", "symlog", "hl_gauss", "c51")
 VARIANTS = [
@@ -47,7 +48,7 @@ EVERY_HEAD = pytest.mark.parametrize("kind", HEADS)
 def layers(dueling: bool, noisy: bool, hidden: list[int], **changes: Any) -> Any:
     options = {**LAYERS, "hidden_sizes": hidden, **changes}
     options |= {"num_actions": ACTIONS, "dueling": dueling, "noisy": noisy, "noisy_sigma": 0.5}
-    return partial(ActionLayers, 5, **options)
+    return partial(build, ActionLayers, 5, **options)
 
 
 def head(kind: str, *variant: Any, **changes: Any) -> ValueHead:
@@ -152,10 +153,10 @@ def test_projection_is_that_of_each_row_of_numbers(dueling, noisy, hidden) -> No
 def test_one_action_without_duel_is_a_state() -> None:
     """The same layers, drawn in the same order."""
     torch.manual_seed(0)
-    state = StateLayers(5, BINS, hidden_sizes=[7], **LAYERS)
+    state = build(StateLayers, 5, BINS, hidden_sizes=[7], **LAYERS)
     torch.manual_seed(0)
     options = {"dueling": False, "noisy": False, "noisy_sigma": 0.0}
-    actions = ActionLayers(5, BINS, num_actions=1, hidden_sizes=[7], **options, **LAYERS)
+    actions = build(ActionLayers, 5, BINS, num_actions=1, hidden_sizes=[7], **options, **LAYERS)
     summary = torch.randn(3, 5)
     assert torch.equal(actions(summary, None)[:, 0], state(summary, None))
 

@@ -17,6 +17,7 @@ from networks.autoencoding.autoencoder import Autoencoder, Encoder
 from networks.autoencoding.gaussian import divergence, draw
 from networks.extractors.mlp import MLP, Flatten
 from networks.inputs import make_input
+from tests.building import build
 
 LINEAR: dict[str, Any] = {"initialization": "orthogonal", "gain": 1.0}
 VECTOR = make_input(spaces.Box(-1, 1, (6,)))
@@ -25,14 +26,16 @@ IMAGE = make_input(spaces.Box(0, 255, (6, 5, 3), np.uint8))
 
 def encoder(width: int, latent_size: int = 2, hidden_sizes: tuple[int, ...] = (16,)) -> Encoder:
     torch.manual_seed(0)
-    inner = MLP((width,), hidden_sizes=hidden_sizes, activation="relu", layer_norm=False, **LINEAR)
-    return Encoder(inner, inner.output_size, latent_size=latent_size, **LINEAR)
+    inner = build(
+        MLP, (width,), hidden_sizes=hidden_sizes, activation="relu", layer_norm=False, **LINEAR
+    )
+    return build(Encoder, inner, inner.output_size, latent_size=latent_size, **LINEAR)
 
 
 def autoencoder(inputs: Any = VECTOR, **changes: Any) -> Autoencoder:
     options: dict[str, Any] = {"decoder": None, "noise": 0.0, "variational": False, "beta": 1.0}
     made = encoder(math.prod(inputs.shape), changes.pop("latent_size", 2))
-    return Autoencoder(inputs, made, **{**options, **changes})
+    return build(Autoencoder, inputs, made, **{**options, **changes})
 
 
 def fit(network: Autoencoder, rows: Tensor, *, steps: int, rate: float, batch: int = 256) -> None:
@@ -59,7 +62,7 @@ def test_an_encoder_is_its_extractor_and_a_linear_layer() -> None:
 
 
 def test_an_encoder_acts_in_torch_where_its_extractor_does() -> None:
-    assert Encoder(nn.Linear(6, 3), 3, latent_size=2, **LINEAR).mirror() is None
+    assert build(Encoder, nn.Linear(6, 3), 3, latent_size=2, **LINEAR).mirror() is None
 
 
 @pytest.mark.parametrize("inputs", [VECTOR, IMAGE], ids=["vector", "image"])
@@ -192,10 +195,11 @@ def test_an_autoencoder_beats_pca_of_its_size_on_held_out_rooms() -> None:
     rows = rooms(4500)
     learnt, held_out = rows[:4000], rows[4000:]
     torch.manual_seed(0)
-    inner = MLP((200,), hidden_sizes=[64], activation="relu", layer_norm=False, **LINEAR)
-    network = Autoencoder(
+    inner = build(MLP, (200,), hidden_sizes=[64], activation="relu", layer_norm=False, **LINEAR)
+    network = build(
+        Autoencoder,
         inputs,
-        Encoder(inner, 64, latent_size=8, **LINEAR),
+        build(Encoder, inner, 64, latent_size=8, **LINEAR),
         decoder=None,
         noise=0.0,
         variational=False,
@@ -236,9 +240,10 @@ def test_every_kind_of_image_is_drawn(space) -> None:
     space.seed(0)
     rows = inputs(torch.as_tensor(np.stack([space.sample() for _ in range(2)])))
     flat = Flatten(inputs.shape)
-    network = Autoencoder(
+    network = build(
+        Autoencoder,
         inputs,
-        Encoder(flat, flat.output_size, latent_size=2, **LINEAR),
+        build(Encoder, flat, flat.output_size, latent_size=2, **LINEAR),
         decoder=None,
         noise=0.0,
         variational=False,
@@ -257,9 +262,10 @@ def test_the_newest_frame_of_a_stack_is_drawn() -> None:
     inputs, rows = make_input(space), torch.zeros(1, 2, 64, 64, 3)
     rows[:, 1, 5, 7, 2] = 1.0
     flat = Flatten(inputs.shape)
-    decoder = Autoencoder(
+    decoder = build(
+        Autoencoder,
         inputs,
-        Encoder(flat, flat.output_size, latent_size=2, **LINEAR),
+        build(Encoder, flat, flat.output_size, latent_size=2, **LINEAR),
         decoder=None,
         noise=0.0,
         variational=False,

@@ -20,6 +20,7 @@ from networks.autoencoding.losses import (
 from networks.extractors.cnn import CNN
 from networks.extractors.mlp import MLP
 from networks.inputs import make_input
+from tests.building import build
 
 STEPS, SEQUENCES, FEATURES, ACTIONS = 3, 5, 6, 2
 INPUTS = make_input(spaces.Box(-1, 1, (4,)))
@@ -27,7 +28,8 @@ INPUTS = make_input(spaces.Box(-1, 1, (4,)))
 
 def extractor() -> MLP:
     torch.manual_seed(0)
-    return MLP(
+    return build(
+        MLP,
         (4,),
         hidden_sizes=[8, FEATURES],
         activation="tanh",
@@ -64,10 +66,10 @@ def read(network: nn.Module, **changes: Any) -> Reading:
 def make(kind: str, network: nn.Module) -> AuxiliaryLoss:
     torch.manual_seed(2)
     if kind == "reconstruction":
-        return Reconstruction(source(network), decoder=None, latent_decay=0.1)
+        return build(Reconstruction, source(network), decoder=None, latent_decay=0.1)
     if kind == "vae":
-        return VAE(source(network), decoder=None, latent_size=3, beta=1.0)
-    return NextLatent(source(network), hidden_sizes=[7], activation="relu")
+        return build(VAE, source(network), decoder=None, latent_size=3, beta=1.0)
+    return build(NextLatent, source(network), hidden_sizes=[7], activation="relu")
 
 
 @pytest.fixture(params=["reconstruction", "vae", "next_latent"])
@@ -210,7 +212,8 @@ def test_a_collapsed_representation_is_not_predicted() -> None:
 
 def learn_to_predict(steps: int) -> tuple[list[float], Tensor]:
     """A ring of 8 places on which actions move left and right; losses, and features at the end."""
-    network = MLP(
+    network = build(
+        MLP,
         (8,),
         hidden_sizes=[16, 8],
         activation="tanh",
@@ -218,7 +221,8 @@ def learn_to_predict(steps: int) -> tuple[list[float], Tensor]:
         initialization="orthogonal",
         gain=1.0,
     )
-    loss = NextLatent(
+    loss = build(
+        NextLatent,
         Source(
             inputs=make_input(spaces.Discrete(8)),
             extractor=network,
@@ -267,7 +271,8 @@ def test_predicting_the_next_features_learns_without_collapsing() -> None:
 
 def test_extractors_of_images_are_trained_too(kind: str) -> None:
     inputs = make_input(spaces.MultiBinary((7, 6, 4)))
-    network = CNN(
+    network = build(
+        CNN,
         (7, 6, 4),
         layout="hwc",
         layers="auto",
@@ -280,9 +285,9 @@ def test_extractors_of_images_are_trained_too(kind: str) -> None:
     )
     where = Source(inputs=inputs, extractor=network, feature_size=FEATURES, action_size=ACTIONS)
     losses: dict[str, AuxiliaryLoss] = {
-        "reconstruction": Reconstruction(where, decoder=None, latent_decay=0.0),
-        "vae": VAE(where, decoder=None, latent_size=3, beta=1.0),
-        "next_latent": NextLatent(where, hidden_sizes=[7], activation="relu"),
+        "reconstruction": build(Reconstruction, where, decoder=None, latent_decay=0.0),
+        "vae": build(VAE, where, decoder=None, latent_size=3, beta=1.0),
+        "next_latent": build(NextLatent, where, hidden_sizes=[7], activation="relu"),
     }
     rows = torch.as_tensor(np.random.default_rng(0).integers(2, size=(15, 7, 6, 4))).float()
     features = network(rows).view(STEPS, SEQUENCES, FEATURES)

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from networks.extractors.cnn import CNN, Convolution, cascade
 from networks.extractors.images import Unfit
+from tests.building import build
 
 NATURE = [
     {"filters": 32, "kernel": 8, "stride": 4},
@@ -30,7 +31,7 @@ def cnn(shape: tuple[int, ...] = (9, 8, 3), **changes: Any) -> CNN:
         "initialization": "default",
         "gain": 1.0,
     }
-    return CNN(shape, **{**options, **changes})
+    return build(CNN, shape, **{**options, **changes})
 
 
 LAYERS = [

@@ -16,6 +16,7 @@ from networks.inputs import make_input
 from networks.memory.memories import GRU
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Parts, map_observations
+from tests.building import build
 
 SPACE = spaces.Dict(
     [
@@ -29,7 +30,7 @@ LAYERS: dict[str, Any] = {"activation": "tanh", "initialization": "default", "ga
 
 
 def mlp(size: int, **changes: Any) -> MLP:
-    return MLP((size,), **{"hidden_sizes": [6], "layer_norm": False, **LAYERS, **changes})
+    return build(MLP, (size,), **{"hidden_sizes": [6], "layer_norm": False, **LAYERS, **changes})
 
 
 def joined(**changes: Any) -> Joined:
@@ -40,7 +41,7 @@ def joined(**changes: Any) -> Joined:
 def by_part(**changes: Any) -> DictExtractor:
     torch.manual_seed(0)
     extractors = {"velocity": mlp(4), "goal/code": mlp(5, **changes), "type": Flatten((1,))}
-    return DictExtractor(extractors, 13, hidden_sizes=[3], **LAYERS)
+    return build(DictExtractor, extractors, 13, hidden_sizes=[3], **LAYERS)
 
 
 def normalization() -> DictNormalization:
@@ -86,7 +87,9 @@ def test_each_part_has_its_extractor_and_all_have_layers_in_common() -> None:
 
 
 def test_without_layers_in_common_features_are_handed_on() -> None:
-    network = DictExtractor({"a": Flatten((2,)), "b": Flatten((1,))}, 3, hidden_sizes=[], **LAYERS)
+    network = build(
+        DictExtractor, {"a": Flatten((2,)), "b": Flatten((1,))}, 3, hidden_sizes=[], **LAYERS
+    )
     parts = {"a": torch.tensor([[1.0, 2.0]]), "b": torch.tensor([[3.0]])}
     assert network(parts).tolist() == [[1, 2, 3]]
     assert network.output_size == 3
@@ -161,7 +164,8 @@ def test_modules_may_be_named_like_what_every_module_has() -> None:
 def backbone(extractor: nn.Module, normalize: Any) -> Backbone:
     torch.manual_seed(1)
     width = extractor(rows()).shape[1]
-    memory = GRU(
+    memory = build(
+        GRU,
         width,
         hidden_size=4,
         num_layers=1,

@@ -21,6 +21,7 @@ from networks.extractors.impala import ImpalaCNN
 from networks.extractors.mlp import MLP, Flatten
 from networks.extractors.structure import outline_of
 from networks.inputs import make_input
+from tests.building import build
 
 DRAW: dict[str, Any] = {"initialization": "orthogonal", "gain": 1.414}
 NATURE = [
@@ -31,7 +32,9 @@ NATURE = [
 
 
 def mlp(shape: Any, *hidden_sizes: int, activation: str = "tanh") -> MLP:
-    return MLP(shape, hidden_sizes=hidden_sizes, activation=activation, layer_norm=False, **DRAW)
+    return build(
+        MLP, shape, hidden_sizes=hidden_sizes, activation=activation, layer_norm=False, **DRAW
+    )
 
 
 def cnn(shape: Any, *, layout: str = "hwc", **changes: Any) -> CNN:
@@ -43,17 +46,17 @@ def cnn(shape: Any, *, layout: str = "hwc", **changes: Any) -> CNN:
         "hidden_sizes": [10],
         **changes,
     }
-    return CNN(shape, layout=layout, **options, **DRAW)
+    return build(CNN, shape, layout=layout, **options, **DRAW)
 
 
 def impala(shape: Any, *, layout: str = "hwc") -> ImpalaCNN:
     options: dict[str, Any] = {"filters": [6, 8], "num_blocks": 1, "hidden_sizes": [10]}
-    return ImpalaCNN(shape, layout=layout, **options, **DRAW)
+    return build(ImpalaCNN, shape, layout=layout, **options, **DRAW)
 
 
 def fused(parts: dict[str, nn.Module], *hidden_sizes: int) -> DictExtractor:
     total = sum(part.output_size for part in parts.values())
-    return DictExtractor(parts, total, hidden_sizes=hidden_sizes, activation="tanh", **DRAW)
+    return build(DictExtractor, parts, total, hidden_sizes=hidden_sizes, activation="tanh", **DRAW)
 
 
 def observation_decoder(inputs, encoder, input_size, decoder=None, further=()):
@@ -63,7 +66,7 @@ def observation_decoder(inputs, encoder, input_size, decoder=None, further=()):
 
 
 def dense(input_size: int, shape: Any) -> DenseDecoder:
-    return DenseDecoder(input_size, shape, hidden_sizes=[5], activation="relu", **DRAW)
+    return build(DenseDecoder, input_size, shape, hidden_sizes=[5], activation="relu", **DRAW)
 
 
 def linear_sizes(module: nn.Module) -> list[tuple[int, int]]:
@@ -196,7 +199,7 @@ def test_a_decoder_of_ones_own_choice() -> None:
     options: dict[str, Any] = {"hidden_sizes": [11], "activation": "relu", "layout": "auto"}
 
     def convolutional(input_size: int, shape: Any) -> nn.Module:
-        return ConvolutionalDecoder(input_size, shape, filters=[16, 8], **options)
+        return build(ConvolutionalDecoder, input_size, shape, filters=[16, 8], **options)
 
     decoder = observation_decoder(inputs, nn.Identity(), 4, convolutional)
     assert decoder(torch.rand(2, 4))["observation"].shape == (2, 13, 9, 3)
@@ -218,8 +221,14 @@ def test_a_decoder_of_ones_own_choice() -> None:
         (
             spaces.Box(-1, 1, (3,)),
             Flatten((3,)),
-            lambda size, shape: ConvolutionalDecoder(
-                size, shape, filters=[4], hidden_sizes=[], activation="relu", layout="auto"
+            lambda size, shape: build(
+                ConvolutionalDecoder,
+                size,
+                shape,
+                filters=[4],
+                hidden_sizes=[],
+                activation="relu",
+                layout="auto",
             ),
             r"cannot make observation of shape \(3,\): .*a vector, no image",
         ),

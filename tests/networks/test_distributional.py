@@ -10,19 +10,20 @@ from torch import Tensor
 
 from networks.heads.distributional import C51ValueHead, QuantileValueHead, project, quantile_huber
 from networks.heads.values import Rescaling, StateLayers
+from tests.building import build
 
 LAYERS = partial(
-    StateLayers, 5, hidden_sizes=[], activation="tanh", initialization="orthogonal", gain=1.0
+    build, StateLayers, 5, hidden_sizes=[], activation="tanh", initialization="orthogonal", gain=1.0
 )
 SCALES = pytest.mark.parametrize("scale", [None, Rescaling(eps=1e-2)], ids=str)
 
 
 def c51(support: Any = (-2.0, 2.0), bins: int = 5) -> C51ValueHead:
-    return C51ValueHead(LAYERS, bins=bins, support=support)
+    return build(C51ValueHead, LAYERS, bins=bins, support=support)
 
 
 def quantile(quantiles: int = 4, kappa: float = 1.0) -> QuantileValueHead:
-    return QuantileValueHead(LAYERS, quantiles=quantiles, kappa=kappa)
+    return build(QuantileValueHead, LAYERS, quantiles=quantiles, kappa=kappa)
 
 
 # C51

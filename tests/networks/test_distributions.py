@@ -12,6 +12,7 @@ from networks.heads.distributions import (
     Categorical,
     DiagonalGaussian,
     MultiCategorical,
+    SquashedGaussian,
 )
 
 LOGITS = torch.tensor([[0.0, 1.0, -2.0, 0.5], [3.0, 3.0, 3.0, 3.0], [-50.0, 0.0, 50.0, 0.0]])
@@ -35,6 +36,56 @@ def test_gaussian_equals_torch_summed_over_dimensions() -> None:
     torch.testing.assert_close(ours.log_prob(actions), reference.log_prob(actions))
     torch.testing.assert_close(ours.entropy(), reference.entropy())
     assert torch.equal(ours.mode(), MEAN)
+
+
+def squashed(log_std: float = -0.3) -> SquashedGaussian:
+    mean = torch.tensor([[0.5, -2.0, 0.0], [3.0, 0.1, -0.3]], dtype=torch.float64)
+    return SquashedGaussian(mean, torch.full_like(mean, log_std))
+
+
+def test_squashed_gaussian_equals_torch() -> None:
+    ours = squashed()
+    normal = distributions.Normal(ours.before.mean, ours.before.log_std.exp())
+    transform = distributions.TanhTransform()
+    reference = distributions.Independent(
+        distributions.TransformedDistribution(normal, [transform]), 1
+    )
+    noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    actions, log_probs = ours.sample_with_log_prob(noise)
+    assert torch.equal(actions, ours.sample(noise))
+    torch.testing.assert_close(log_probs, ours.log_prob(actions), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(log_probs, reference.log_prob(actions), rtol=1e-9, atol=1e-9)
+    assert torch.equal(ours.mode(), ours.before.mean.tanh())
+
+
+def test_squashed_log_probs_are_finite_at_the_bounds() -> None:
+    mean = torch.tensor([[30.0]], requires_grad=True)
+    policy = SquashedGaussian(mean, torch.zeros(1, 1))
+    actions, log_probs = policy.sample_with_log_prob(torch.zeros(1, 1))
+    assert actions.item() == 1.0
+    # log N(0) - 2 (log 2 - u - log(1 + exp(-2u))) at u = 30
+    expected = -0.5 * math.log(2 * math.pi) - 2 * (math.log(2) - 30)
+    assert log_probs.item() == pytest.approx(expected, rel=1e-6)
+    policy.log_prob(torch.tensor([[1.0]])).sum().backward()
+    assert mean.grad is not None
+    assert mean.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("log_std", [-3.0, -1.0, 0.0, 0.7])
+def test_squashed_entropy_is_the_integral(log_std: float) -> None:
+    policy = squashed(log_std)
+    inner = torch.linspace(-40.0, 40.0, 800_001, dtype=torch.float64)[:, None, None]
+    width = 80.0 / 800_000
+    spread = policy.before.log_std.exp()
+    points = policy.before.mean + inner * spread / 4
+    logs = (
+        -0.5 * ((points - policy.before.mean) / spread).square()
+        - policy.before.log_std
+        - 0.5 * math.log(2 * math.pi)
+    )
+    slopes = 2 * (math.log(2) - points - torch.nn.functional.softplus(-2 * points))
+    expected = -(logs.exp() * (logs - slopes)).sum(0) * width * spread / 4
+    torch.testing.assert_close(policy.entropy(), expected.sum(-1), rtol=0, atol=0.02)
 
 
 def test_choices_equal_torch_summed() -> None:

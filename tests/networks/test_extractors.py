@@ -9,6 +9,7 @@ from torch import nn
 
 from networks.extractors.mlp import MLP, Flatten
 from networks.mirror import ACTIVATIONS
+from tests.building import build
 
 MODULES = {
     "tanh": nn.Tanh,
@@ -30,7 +31,7 @@ def mlp(**changes: Any) -> MLP:
         "initialization": "default",
         "gain": 1.0,
     }
-    return MLP((2, 3), **{**options, **changes})
+    return build(MLP, (2, 3), **{**options, **changes})
 
 
 @pytest.mark.parametrize("activation", MODULES)

@@ -10,15 +10,16 @@ from gymnasium import spaces
 
 from networks.heads.action_values import ActionLayers
 from networks.heads.distributional import C51ValueHead, QuantileValueHead
-from networks.heads.greedy import EpsilonGreedyHead, joint_actions, make_action_values
+from networks.heads.greedy import EpsilonGreedyHead, joint_actions
 from networks.heads.values import MSEValueHead
 from networks.mirror import can_mirror
+from tests.building import build
 
 LAYERS: dict[str, Any] = {"initialization": "orthogonal", "gain": 1.0}
 HEADS: dict[str, Any] = {
     "mse": MSEValueHead,
-    "c51": partial(C51ValueHead, bins=11, support=[-3.0, 3.0]),
-    "quantile": partial(QuantileValueHead, quantiles=4, kappa=1.0),
+    "c51": partial(build, C51ValueHead, bins=11, support=[-3.0, 3.0]),
+    "quantile": partial(build, QuantileValueHead, quantiles=4, kappa=1.0),
 }
 ZOO: dict[str, spaces.Space[Any]] = {
     "discrete": spaces.Discrete(4),
@@ -46,12 +47,10 @@ def greedy(
 ) -> EpsilonGreedyHead:
     torch.manual_seed(0)
 
-    def make(num_actions: int) -> Any:
-        options = {"hidden_sizes": [6], "activation": activation, **LAYERS}
-        options |= {"dueling": dueling, "noisy": noisy, "noisy_sigma": 0.5}
-        return HEADS[kind](partial(ActionLayers, 5, num_actions=num_actions, **options))
-
-    made = make_action_values(space, make)
+    options = {"hidden_sizes": [6], "activation": activation, **LAYERS}
+    options |= {"dueling": dueling, "noisy": noisy, "noisy_sigma": 0.5}
+    options |= {"num_actions": joint_actions(space)}
+    made = EpsilonGreedyHead(space, HEADS[kind](partial(build, ActionLayers, 5, **options)))
     made.set_epsilon(epsilon)
     return made
 

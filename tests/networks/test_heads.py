@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from networks.heads.values import HuberValueHead, MSEValueHead, StateLayers
+from tests.building import build
 
 LAYERS: dict[str, Any] = {
     "hidden_sizes": [6],
@@ -13,7 +14,7 @@ LAYERS: dict[str, Any] = {
     "initialization": "orthogonal",
     "gain": 1.0,
 }
-FIVE = partial(StateLayers, 5, **LAYERS)
+FIVE = partial(build, StateLayers, 5, **LAYERS)
 
 
 def test_rows_of_any_leading_shape_are_the_same_rows() -> None:
@@ -33,7 +34,7 @@ def test_mse_loss_by_hand() -> None:
 
 
 def test_huber_loss_by_hand() -> None:
-    head = HuberValueHead(FIVE, delta=2.0)
+    head = build(HuberValueHead, FIVE, delta=2.0)
     output = torch.tensor([1.0, 0.0, 0.0], requires_grad=True)
     losses = head.loss(output, torch.tensor([0.0, 2.0, 5.0]))
     # Inside: error^2 / 2. Outside: delta (|error| - delta / 2) = 2 (5 - 1).

@@ -8,6 +8,7 @@ from torch import nn
 
 from networks.extractors.images import Unfit
 from networks.extractors.impala import ImpalaCNN, ResidualBlock
+from tests.building import build
 
 
 def impala(shape: tuple[int, ...], **changes: Any) -> ImpalaCNN:
@@ -20,7 +21,7 @@ def impala(shape: tuple[int, ...], **changes: Any) -> ImpalaCNN:
         "initialization": "default",
         "gain": 1.0,
     }
-    return ImpalaCNN(shape, **{**options, **changes})
+    return build(ImpalaCNN, shape, **{**options, **changes})
 
 
 def test_the_layers_are_those_of_the_paper() -> None:

@@ -1,6 +1,7 @@
 """Initial weights: orthogonal to the digit, gate by gate, and `default` is PyTorch's own."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from networks.extractors.mlp import MLP
 from networks.heads.values import StateLayers
 from networks.initialization import initialize
 from networks.memory.memories import GRU, LSTM, RNN
+from tests.building import build
 
 GAIN = 1.7
 
@@ -21,7 +23,8 @@ def assert_orthogonal(weight: Tensor, gain: float) -> None:
 
 
 def mlp(initialization: str) -> MLP:
-    return MLP(
+    return build(
+        MLP,
         (7,),
         hidden_sizes=[16, 5, 5],
         activation="tanh",
@@ -44,8 +47,14 @@ def test_linear_layers_are_orthogonal_with_zero_biases() -> None:
 
 
 def test_head_scales_hidden_layers_by_sqrt_two_and_the_output_by_its_gain() -> None:
-    head = StateLayers(
-        5, 1, hidden_sizes=[8], activation="tanh", initialization="orthogonal", gain=0.01
+    head = build(
+        StateLayers,
+        5,
+        1,
+        hidden_sizes=[8],
+        activation="tanh",
+        initialization="orthogonal",
+        gain=0.01,
     )
     assert_orthogonal(head.hidden.layers[0].weight, math.sqrt(2))
     assert_orthogonal(head.output.weight, 0.01)
@@ -54,8 +63,9 @@ def test_head_scales_hidden_layers_by_sqrt_two_and_the_output_by_its_gain() -> N
 
 @pytest.mark.parametrize(("cls", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
 def test_recurrent_weights_are_orthogonal_gate_by_gate(cls, gates: int) -> None:
-    options = {"nonlinearity": "tanh"} if cls is RNN else {}
-    memory = cls(7, hidden_size=5, num_layers=2, initialization="orthogonal", gain=GAIN, **options)
+    options: dict[str, Any] = {"nonlinearity": "tanh"} if cls is RNN else {}
+    options |= {"initialization": "orthogonal", "gain": GAIN}
+    memory = build(cls, 7, hidden_size=5, num_layers=2, **options)
     for layer in memory.layers:
         kernel = layer.kernel
         inputs, recurrent = kernel.weight_ih_l0.split(5), kernel.weight_hh_l0.split(5)
@@ -92,7 +102,7 @@ def test_default_is_pytorchs_own_draw() -> None:
         assert torch.equal(layer.bias, reference.bias)
 
     torch.manual_seed(0)
-    memory = LSTM(7, hidden_size=5, num_layers=1, initialization="default", gain=GAIN)
+    memory = build(LSTM, 7, hidden_size=5, num_layers=1, initialization="default", gain=GAIN)
     torch.manual_seed(0)
     kernel = nn.LSTM(7, 5)
     for name, parameter in kernel.named_parameters():

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from networks.heads.action_values import NoisyLayers, NoisyLinear, squash
+from tests.building import build
 
 LAYERS: dict[str, Any] = {"activation": "relu", "initialization": "orthogonal", "gain": 1.0}
 
@@ -15,7 +16,7 @@ LAYERS: dict[str, Any] = {"activation": "relu", "initialization": "orthogonal", 
 def noisy(hidden_sizes: list[int], **changes: Any) -> NoisyLayers:
     torch.manual_seed(0)
     options = {**LAYERS, "hidden_sizes": hidden_sizes, "sigma": 0.5, **changes}
-    return NoisyLayers(5, 6, **options)
+    return build(NoisyLayers, 5, 6, **options)
 
 
 def with_spreads(layer: NoisyLinear) -> NoisyLinear:

@@ -7,13 +7,16 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from conf.schema.heads import GaussianHeadOptions
 from networks.heads.distributions import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
 from networks.heads.policy import (
     BernoulliHead,
     CategoricalHead,
+    DeterministicHead,
     GaussianHead,
     MultiCategoricalHead,
-    make_policy_head,
+    SquashedGaussianHead,
+    policy_head_class,
 )
 
 LAYERS: dict[str, Any] = {
@@ -26,9 +29,10 @@ UNIT_BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
 INFINITE = np.inf
 
 
-def policy_head(space: spaces.Space[Any], **changes: Any):
+def policy_head(space: spaces.Space[Any], kind: Any = None, **changes: Any):
     torch.manual_seed(0)
-    return make_policy_head(space, 5, **{**LAYERS, "initial_log_std": -0.5, **changes})
+    options = GaussianHeadOptions(**{**LAYERS, "initial_log_std": -0.5, **changes})
+    return policy_head_class(kind, space)(space, 5, options)
 
 
 def box(low: Any, high: Any, dtype: Any = np.float32) -> spaces.Box:
@@ -84,6 +88,65 @@ def test_action_space_chooses_the_head(space, head, distribution) -> None:
 
 def test_deviations_start_where_they_are_told() -> None:
     assert policy_head(UNIT_BOX).log_std.tolist() == [-0.5] * 3
+    with torch.no_grad():
+        head = policy_head(UNIT_BOX, SquashedGaussianHead, gain=0.0)
+        assert head(torch.randn(2, 5)).before.log_std.tolist() == [[-0.5] * 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "space", "usual"),
+    [
+        (CategoricalHead, spaces.Discrete(4), CategoricalHead),
+        (CategoricalHead, spaces.MultiDiscrete([2, 3]), MultiCategoricalHead),
+        (CategoricalHead, spaces.MultiBinary(3), BernoulliHead),
+        (GaussianHead, UNIT_BOX, GaussianHead),
+        (SquashedGaussianHead, UNIT_BOX, SquashedGaussianHead),
+        (DeterministicHead, UNIT_BOX, DeterministicHead),
+    ],
+)
+def test_a_head_is_chosen(kind, space, usual) -> None:
+    assert type(policy_head(space, kind)) is usual
+
+
+@pytest.mark.parametrize(
+    ("kind", "space", "line"),
+    [
+        (CategoricalHead, UNIT_BOX, "CategoricalHead does not fit .*; use policy_head=gaussian$"),
+        (GaussianHead, spaces.Discrete(2), "GaussianHead .*; use policy_head=categorical$"),
+        (SquashedGaussianHead, spaces.MultiBinary(2), "; use policy_head=categorical$"),
+    ],
+)
+def test_a_head_for_other_actions_is_refused(kind, space, line: str) -> None:
+    with pytest.raises(ValueError, match=f"^policy_head: .*{line}"):
+        policy_head(space, kind)
+
+
+@pytest.mark.parametrize("kind", [SquashedGaussianHead, DeterministicHead])
+def test_squashing_needs_finite_bounds(kind) -> None:
+    with pytest.raises(ValueError, match=r"bounds, which Box.* has not; use policy_head=gaussian$"):
+        policy_head(box([-1.0, 0.0], [1.0, INFINITE]), kind)
+
+
+@pytest.mark.parametrize("name", ["box uneven", "box odd bounds", "box scalar", "box 2x2"])
+@pytest.mark.parametrize("kind", [SquashedGaussianHead, DeterministicHead])
+def test_squashed_actions_reach_the_bounds_and_not_beyond(kind, name: str) -> None:
+    space = ZOO[name]
+    head, random = policy_head(space, kind, hidden_sizes=[]), np.random.default_rng(0)
+    summary = 50.0 * torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
+    noise = head.noise(random, 200)
+    actions = head.mirror()(summary.numpy(), noise)
+    with torch.no_grad():
+        for given in (noise, None):
+            policy = head(summary)
+            drawn = policy.mode() if given is None else policy.sample(torch.from_numpy(given))
+            found = torch.from_numpy(head.mirror()(summary.numpy(), given))
+            torch.testing.assert_close(found, drawn, rtol=0, atol=1e-5)
+    assert np.abs(actions).max() == 1.0
+    sent = head.to_environment(actions)
+    assert all(space.contains(np.asarray(action)) for action in sent)
+    np.testing.assert_array_equal(sent.min(0), space.low)
+    np.testing.assert_array_equal(sent.max(0), space.high)
+    assert space.contains(np.asarray(head.to_environment(head.uniform(random, 1))[0]))
 
 
 @pytest.mark.parametrize(

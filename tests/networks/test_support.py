@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from networks.heads.histograms import Support, symexp, symlog
 from networks.heads.values import StateLayers
+from tests.building import build
 
 
 def support(limits: Any = "auto", *, bins: int = 101, symlog: bool = False, margin: float = 0.0):
@@ -16,8 +17,8 @@ def support(limits: Any = "auto", *, bins: int = 101, symlog: bool = False, marg
 
 
 def layer(bins: int = 101) -> StateLayers:
-    return StateLayers(
-        4, bins, hidden_sizes=[], activation="tanh", initialization="default", gain=1.0
+    return build(
+        StateLayers, 4, bins, hidden_sizes=[], activation="tanh", initialization="default", gain=1.0
     )
 
 

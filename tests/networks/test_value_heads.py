@@ -17,6 +17,7 @@ from networks.heads.histograms import (
     two_hot,
 )
 from networks.heads.values import StateLayers, ValueHead
+from tests.building import build
 
 LAYERS: dict[str, Any] = {
     "hidden_sizes": [6],
@@ -27,10 +28,10 @@ LAYERS: dict[str, Any] = {
 
 
 def head(kind: str, *, bins: int = 21, support: Any = (-2.0, 3.0), **changes: Any) -> ValueHead:
-    layers = partial(StateLayers, 5, **{**LAYERS, **changes})
+    layers = partial(build, StateLayers, 5, **{**LAYERS, **changes})
     if kind == "hl_gauss":
-        return HLGaussValueHead(layers, bins=bins, support=support, sigma=0.75)
-    return TwoHotValueHead(layers, bins=bins, support=support, symlog=kind == "symlog")
+        return build(HLGaussValueHead, layers, bins=bins, support=support, sigma=0.75)
+    return build(TwoHotValueHead, layers, bins=bins, support=support, symlog=kind == "symlog")
 
 
 def targets_of(made: ValueHead, values: Tensor) -> Tensor:

@@ -126,6 +126,38 @@ FAULTS = [
         ),
     ),
     *plant(
+        "networks/heads/histograms.py",
+        "agents/test_learnt_support.py",
+        (
+            "histograms never show targets to their support",
+            "return self.support.observe(returns, valid, self.layers.project)",
+            "return {}",
+        ),
+    ),
+    *plant(
+        "networks/heads/distributions.py",
+        "networks/test_distributions.py",
+        (
+            "squashing stretches densities the wrong way",
+            "self.before.log_prob(inner) - _log_slope(inner).sum(-1)",
+            "self.before.log_prob(inner) + _log_slope(inner).sum(-1)",
+        ),
+        (
+            "a squashed policy's entropy is that before squashing",
+            "return self.before.entropy() + slopes.sum(-1)",
+            "return self.before.entropy() + 0 * slopes.sum(-1)",
+        ),
+    ),
+    *plant(
+        "networks/heads/policy.py",
+        "networks/test_policy_heads.py",
+        (
+            "acting takes squashed deviations unclipped",
+            "inner + np.exp(np.clip(rows[:, size:], *_LOG_STD_RANGE)) * noise",
+            "inner + np.exp(rows[:, size:]) * noise",
+        ),
+    ),
+    *plant(
         "networks/heads/greedy.py",
         "networks/test_greedy.py::test_epsilon_is_how_often_any_action_is_taken",
         (
@@ -188,25 +220,19 @@ FAULTS = [
             "torch.where(targets < outputs, levels[:, None], 1 - levels[:, None])",
         ),
         (
-            "C51's target takes rescaled atoms for values",
-            "centres if scale is None else scale.inverse(centres)",
-            "centres",
+            "C51's atoms are not rescaled",
+            "discounts[..., None], centres, scale)",
+            "discounts[..., None], centres, None)",
         ),
         (
-            "quantiles' target takes rescaled ones for values",
-            "next_output if scale is None else scale.inverse(next_output)",
-            "next_output",
+            "quantiles' targets are not rescaled",
+            "discounts[..., None], next_output, scale)",
+            "discounts[..., None], next_output, None)",
         ),
         (
             "C51's atoms beyond the limits are lost",
             "/ width).clamp(0, bins - 1)",
             "/ width)",
-        ),
-        (
-            "C51 never shows targets to its support",
-            "return self.support.observe(returns, valid, self.layers.project)",
-            "return {}",
-            "agents/test_learnt_support.py",
         ),
     ),
     *plant(

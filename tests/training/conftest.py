@@ -15,8 +15,9 @@ from gymnasium.vector import VectorEnv
 
 import training.runs.run
 from conf.composing.command_line import load
+from conf.schema.heads import GaussianHeadOptions
 from envs.vector.sequential import SequentialVectorEnv
-from networks.heads.policy import make_policy_head
+from networks.heads.policy import policy_head_class
 from tests.training.endings import Killed
 from training.building.environments import build_environments
 from training.runs.session import train_run
@@ -51,19 +52,20 @@ def small(overrides: Sequence[str]) -> list[str]:
     return [word for word in usual if word.partition("=")[0] not in given] + list(overrides)
 
 
+HEAD = GaussianHeadOptions(
+    hidden_sizes=[],
+    activation="tanh",
+    initialization="orthogonal",
+    gain=0.01,
+    initial_log_std=0.0,
+)
+
+
 class RandomAgent:
     """Acts at random, counts in its memory how often it was asked, and writes down what it read."""
 
     def __init__(self, action_space: gymnasium.Space[Any]) -> None:
-        self.policy_head = make_policy_head(
-            action_space,
-            1,
-            hidden_sizes=[],
-            activation="tanh",
-            initialization="orthogonal",
-            gain=0.01,
-            initial_log_std=0.0,
-        )
+        self.policy_head = policy_head_class(None, action_space)(action_space, 1, HEAD)
         self._random = np.random.default_rng(0)
         self._action_space = action_space
         self.calls: list[SimpleNamespace] = []

@@ -1,11 +1,27 @@
 """What a configuration becomes: seeds that are the run's own, and parts that do what words say."""
 
+from dataclasses import dataclass
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
+from torch import Tensor
 
+from conf.composing.command_line import load
+from conf.schema.heads import MSEValueHeadOptions
 from envs.seeding import environment_seeds
+from networks.heads.distributions import DiagonalGaussian
+from networks.heads.policy import (
+    BernoulliHead,
+    BoxHead,
+    CategoricalHead,
+    GaussianHead,
+    MultiCategoricalHead,
+)
+from networks.heads.values import ValueHead
+from training.building.heads import build_policy_head
 
 
 def test_environments_train_on_the_seeds_of_training(build) -> None:
@@ -77,3 +93,106 @@ def test_rewards_are_scaled_by_the_return_that_is_learnt(build, kind: str) -> No
     expected = sum(0.5**step for step in range(min(steps, 60)))
     scaling = run.agent.learner.reward_scaling
     assert scaling.accumulator.tolist() == pytest.approx([expected] * 2)
+
+
+class Broad(BoxHead):
+    """A policy head of a user's own, on our options."""
+
+    Options = GaussianHead.Options
+
+    def forward(self, summary: Tensor) -> DiagonalGaussian:
+        return DiagonalGaussian(self.linear(summary), torch.ones(self.encoded_size))
+
+    def choice(self):
+        return lambda mean, noise: mean if noise is None else mean + np.float32(np.e) * noise
+
+
+class Steep(ValueHead):
+    """A value head of a user's own, with plain keyword arguments."""
+
+    def __init__(self, layers, *, power: int = 2) -> None:
+        super().__init__(layers, 1)
+        self.power = power
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return (output - target).abs() ** self.power
+
+
+@dataclass(kw_only=True)
+class FlatOptions(MSEValueHeadOptions):
+    """Keys of a value head of a user's own."""
+
+    slope: float = 0.5
+
+
+class Flat(ValueHead):
+    """Takes its options as one."""
+
+    Options = FlatOptions
+
+    def __init__(self, layers, options: FlatOptions) -> None:
+        super().__init__(layers, 1)
+        self.options = options
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.options.slope * (output - target).abs()
+
+
+@pytest.mark.parametrize("choice", ["auto", "categorical"])
+@pytest.mark.parametrize(
+    ("space", "kind"),
+    [
+        (spaces.Discrete(3), CategoricalHead),
+        (spaces.MultiDiscrete([2, 3]), MultiCategoricalHead),
+        (spaces.MultiBinary(3), BernoulliHead),
+    ],
+)
+def test_discrete_actions_have_a_categorical_head(choice: str, space, kind) -> None:
+    config = load([f"policy_head={choice}", "policy_head.hidden_sizes=[7]"])
+    head = build_policy_head(config, space, 5)
+    assert type(head) is kind
+    assert head.hidden.output_size == 7
+
+
+def test_heads_of_a_users_own(build) -> None:
+    words = ["env=pendulum", "trusted_packages=[tests]", f"policy_head._target_={__name__}.Broad"]
+    run = build(*words, f"value_head._target_={__name__}.Steep", "+value_head.power=4")
+    assert type(run.agent.policy_head) is Broad
+    assert run.agent.value_head.power == 4
+    assert run.agent.act(
+        torch.zeros(2, 3), run.agent.initial_state(2), torch.ones(2).bool(), explore=False
+    )[0].shape == (2, 1)
+    run.agent.learn(run.collector.collect(run.agent))
+    run = build(*words, f"value_head._target_={__name__}.Flat", "value_head.slope=0.25")
+    assert run.agent.value_head.options == FlatOptions(
+        hidden_sizes=[], activation="tanh", initialization="orthogonal", gain=1.0, slope=0.25
+    )
+
+
+@pytest.mark.parametrize("agent", ["ppo", "a2c"])
+@pytest.mark.parametrize("head", ["gaussian", "squashed_gaussian"])
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_continuous_policies_learn(build, agent: str, head: str, memory: str) -> None:
+    run = build(
+        f"agent={agent}", f"policy_head={head}", f"memory={memory}", "env=pendulum",
+        "agent.entropy_coefficient=0.1",
+    )  # fmt: skip
+    before = run.agent.optimizer.flat.clone()
+    trajectory = run.collector.collect(run.agent)
+    assert head == "gaussian" or trajectory.actions.abs().max() <= 1
+    metrics = run.agent.learn(trajectory)
+    assert metrics["policy/entropy"].isfinite()
+    assert run.agent.optimizer.flat.isfinite().all()
+    assert not torch.equal(run.agent.optimizer.flat, before)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["env=pendulum", "policy_head=categorical"], "use policy_head=gaussian"),
+        (["env=cartpole", "policy_head=squashed_gaussian"], "use policy_head=categorical"),
+    ],
+)
+def test_a_policy_head_for_other_actions_is_refused(build, words, line: str) -> None:
+    with pytest.raises(ValueError, match=rf"^policy_head: \w+ does not fit the action.*{line}$"):
+        build(*words)

@@ -1,5 +1,6 @@
 """Extractors from configurations: widths are looked up, parts get theirs, misfits are refused."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from networks.extractors.mlp import MLP, Flatten
 from networks.inputs import make_input
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from training.building.extractors import _output_size, build_extractor, make_normalization
+from training.building.instantiation import plain
 
 SHAPES = {"goal/position": (2, 3), "goal/code": (4,), "speed": (1,)}
 
@@ -95,6 +97,29 @@ def test_a_class_can_ask_for_the_parts_by_name() -> None:
 def test_who_does_not_ask_is_told_what_it_gets() -> None:
     with pytest.raises(ValueError, match=r"as one row of 11 numbers: by name, a class that says"):
         build_extractor("extractor", {"_target_": f"{__name__}.Deaf"}, SHAPES)
+
+
+@dataclass
+class ThinOptions:
+    """Keys of a user's own extractor."""
+
+    width: int = 2
+
+
+class Thin(nn.Linear):
+    """Takes its options as one."""
+
+    Options = ThinOptions
+
+    def __init__(self, input_shape: tuple[int, ...], options: ThinOptions) -> None:
+        super().__init__(*input_shape, options.width)
+
+
+def test_a_class_takes_its_options_as_one() -> None:
+    options = {"_target_": f"{__name__}.Thin", "width": 3, "weights": None, "freeze": False}
+    assert build_extractor("extractor", options, (4,))[1] == 3
+    with pytest.raises(ValueError, match=r"cannot make .*Thin: .*unexpected .*'deep'"):
+        build_extractor("extractor", {**options, "deep": True}, (4,))
 
 
 class Normalized(nn.Sequential):
@@ -306,13 +331,8 @@ def test_the_layers_that_a_refusal_names_can_be_typed() -> None:
 
 
 def around(encoder: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "_target_": "networks.autoencoding.Encoder",
-        "encoder": encoder,
-        "latent_size": 3,
-        "initialization": "orthogonal",
-        "gain": 1.0,
-    }
+    whole = plain(load(["extractor=autoencoder"]).extractor)
+    return {**whole, "encoder": encoder, "latent_size": 3, "freeze": False}
 
 
 CNN_OPTIONS = {

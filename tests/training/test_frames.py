@@ -9,8 +9,9 @@ import torch
 from gymnasium import spaces
 
 import training.pretraining.frames
+from conf.schema.heads import GaussianHeadOptions
 from envs.seeding import environment_seeds
-from networks.heads.policy import make_policy_head
+from networks.heads.policy import policy_head_class
 from training.pretraining.frames import (
     Stretches,
     bytes_per_frame,
@@ -25,17 +26,17 @@ from training.pretraining.players import UniformPlayer
 from training.stream.collect import Collector
 from training.stream.episodes import Abandoned
 
+HEAD = GaussianHeadOptions(
+    hidden_sizes=[],
+    activation="tanh",
+    initialization="orthogonal",
+    gain=0.01,
+    initial_log_std=0.0,
+)
+
 
 def uniform(space: Any, seed: int = 0) -> UniformPlayer:
-    head = make_policy_head(
-        space,
-        1,
-        hidden_sizes=[],
-        activation="tanh",
-        initialization="orthogonal",
-        gain=0.01,
-        initial_log_std=0.0,
-    )
+    head = policy_head_class(None, space)(space, 1, HEAD)
     return UniformPlayer(head, np.random.default_rng(seed))
 
 

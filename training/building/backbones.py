@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from agents.learning.parts import Networks
+from conf.schema.memories import MemoryOptions
 from networks.backbone import Backbone
 from networks.inputs import make_input
 from networks.memory.memories import Memory
@@ -20,42 +21,27 @@ def build_backbones(
     config: DictConfig, observation_space: gymnasium.Space[Any], *, is_single: bool
 ) -> tuple[Backbone, Backbone]:
     """Build the actor's and the critic's: the same one if single, or with `share_backbone`."""
-    builder, own = _Builder(config, observation_space), config.critic
-    actor = builder.build(config.extractor, config.memory, "")
-    if is_single or config.share_backbone:
-        return actor, actor
-    return actor, builder.build(
-        own.extractor or config.extractor,
-        own.memory or config.memory,
-        "critic." if own.extractor else "",
-    )
+    inputs, own = make_input(observation_space), config.critic
+    normalization = make_normalization(inputs, learns=config.normalize_observations)
 
-
-class _Builder:
-    """Builds backbones that share the scaling of observations."""
-
-    def __init__(self, config: DictConfig, observation_space: gymnasium.Space[Any]) -> None:
-        self._inputs = make_input(observation_space)
-        learns = config.normalize_observations
-        self._normalization = make_normalization(self._inputs, learns=learns)
-        self._half_precision = config.precision == "bf16"
-
-    def build(self, extractor_config: DictConfig, memory_config: DictConfig, key: str) -> Backbone:
-        """Build one; `key` precedes `extractor` in messages."""
-        inputs = self._inputs
-        own = {k: v for k, v in plain(extractor_config).items() if k != "freeze"}
-        extractor, width = build_extractor(f"{key}extractor", own, inputs.shape, inputs.layout)
-        options = {k: v for k, v in plain(memory_config).items() if k != "sequence_length"}
-        memory = make("memory", options, Memory, width)
+    def build(key: str, extractor_config: DictConfig, memory_config: DictConfig) -> Backbone:
+        options = plain(extractor_config) | {"freeze": False}
+        extractor, width = build_extractor(key, options, inputs.shape, inputs.layout)
         return Backbone(
             inputs=inputs,
-            normalization=self._normalization,
+            normalization=normalization,
             extractor=extractor,
             feature_size=width,
-            memory=memory,
+            memory=make("memory", memory_config, Memory, width, read_here=MemoryOptions),
             frozen_until=frozen_until(extractor_config.get("freeze", False)),
-            half_precision=self._half_precision,
+            half_precision=config.precision == "bf16",
         )
+
+    actor = build("extractor", config.extractor, config.memory)
+    if is_single or config.share_backbone:
+        return actor, actor
+    key = "critic.extractor" if own.extractor else "extractor"
+    return actor, build(key, own.extractor or config.extractor, own.memory or config.memory)
 
 
 def refuse_batch_statistics(networks: Networks) -> None:

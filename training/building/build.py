@@ -1,6 +1,7 @@
 """Builds agents, collectors and evaluators from a validated configuration."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -19,7 +20,7 @@ from conf.schema.types import by_path
 from envs.seeding import environment_seeds
 from envs.wrappers.frame_stack import frame_stacks
 from networks.heads.acting import PolicyHead
-from networks.heads.policy import make_policy_head
+from networks.heads.values import StateLayers
 from networks.memory.memories import Memory
 from training.building.backbones import (
     build_backbones,
@@ -30,8 +31,9 @@ from training.building.environments import build_environments
 from training.building.heads import (
     build_action_values,
     build_auxiliary,
+    build_policy_head,
     build_reward_scaling,
-    build_state_values,
+    build_value_head,
 )
 from training.building.instantiation import find, plain
 from training.building.optimizers import optimizer_factory
@@ -136,8 +138,9 @@ def build_networks(
         policy_head = by_values = build_action_values(config, action_space, width)
         value_head = by_values.value_head
     else:
-        policy_head = make_policy_head(action_space, width, **plain(config.policy_head))
-        value_head = build_state_values(config, critic.memory.output_size)
+        policy_head = build_policy_head(config, action_space, width)
+        layers = partial(StateLayers, critic.memory.output_size)
+        value_head = build_value_head(config, layers)
     backbones = {"actor": actor} | ({} if critic is actor else {"critic": critic})
     auxiliary = build_auxiliary(config, backbones, action_size=policy_head.encoded_size)
     networks = Networks(actor, critic, policy_head, value_head, auxiliary)

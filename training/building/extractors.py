@@ -9,40 +9,27 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from conf.checking.suggestions import did_you_mean
+from conf.schema.extractors import ExtractorOptions, LayersOptions
 from networks.autoencoding.autoencoder import Autoencoder, Encoder
+from networks.autoencoding.decoders import default_layers
 from networks.extractors.composite import DictExtractor, Joined
-from networks.extractors.images import ImageRows, Unfit
+from networks.extractors.images import ImageRows, Unfit, extractor_choice
 from networks.extractors.structure import Unmirrored
 from networks.inputs import DictInput, ObservationInput
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Shape, Shapes, map_observations
-from training.building.instantiation import find, make, plain, unmirrored, with_factories
-
-_BY_PART = "networks.extractors.DictExtractor"
-"""The extractor with an extractor for each part of an observation."""
-_AROUND_ANOTHER = "networks.autoencoding.Encoder"
-"""The extractor that adds a layer to another extractor."""
-_OF_TRAINING = ("weights", "freeze", "pretrain")
-"""Options of every extractor that its class does not get."""
+from training.building.instantiation import find, make, plain, with_factories
 
 Layouts = str | None | Mapping[str, str | None]
 """Where images have their channels, if the space says so; by part if there are parts."""
 
 
-def make_normalization(
-    inputs: ObservationInput, *, learns: bool
-) -> RunningNormalization | DictNormalization | NoNormalization:
+def make_normalization(inputs: ObservationInput, *, learns: bool) -> Any:
     """Build the normalisation of numeric inputs."""
     if isinstance(inputs, DictInput):
-        kinds = inputs.kind
-        if not (learns and "numbers" in kinds.values()):
-            return NoNormalization()
-        return DictNormalization(
-            {
-                name: RunningNormalization(shape) if kinds[name] == "numbers" else NoNormalization()
-                for name, shape in inputs.shape.items()
-            }
-        )
+        parts = {name: make_normalization(p, learns=learns) for name, p in inputs.inputs.items()}
+        learning = any(part.learns for part in parts.values())
+        return DictNormalization(parts) if learning else NoNormalization()
     is_numeric = inputs.kind == "numbers"
     return RunningNormalization(inputs.shape) if learns and is_numeric else NoNormalization()
 
@@ -64,75 +51,54 @@ def build_extractor(
         ValueError: it cannot be built, or cannot read such observations.
     """
     options = plain(config)
-    if options["_target_"] == _AROUND_ANOTHER:
-        return _build_encoder(key, options, shape, layout)
-    target = options["_target_"]
-    is_by_part = target == _BY_PART
-    reads_parts = getattr(find(key, target, nn.Module), "reads_parts", False)
-    if isinstance(shape, dict) and not reads_parts:
-        layouts = layout if isinstance(layout, Mapping) else {}
-        if is_by_part:
-            return _build_by_part(key, options, shape, layouts)
-        if _reads_images(options):
-            raise ValueError(_needs_parts(key, target, shape))
-        joined = (sum(math.prod(part) for part in shape.values()),)
-        try:
-            extractor, width = build_extractor(key, options, joined)
-        except ValueError as error:
-            raise ValueError(
-                f"{error}; it gets the parts {', '.join(shape)} as one row of {joined[0]} numbers: "
-                "by name, a class that says reads_parts = True does; extractor=dict has an "
-                "extractor for each"
-            ) from error
-        return Joined(extractor), width
-    if isinstance(shape, tuple) and (is_by_part or reads_parts):
-        place, name = _place(key), "cnn" if len(shape) > 2 and _is_image(shape) else "mlp"
-        raise ValueError(
-            f"{key}: {target} reads Dict observations, this is one array of shape {shape}; use "
-            f"{place}={name}"
-        )
-    extractor = _construct(key, options, shape, layout)
-    return extractor, _output_size(key, extractor, shape)
-
-
-def _construct(key: str, options: dict[str, Any], shape: Shapes, layout: Layouts) -> Any:
-    """Call the class of an extractor.
-
-    Raises:
-        ValueError: one line that names the option and the remedy.
-    """
-    own = {name: value for name, value in options.items() if name not in _OF_TRAINING}
-    if options.get("freeze"):
+    if options.get("freeze"):  # False in a whole extractor's
         raise ValueError(
             f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
         )
-    if layout is not None and "layout" in own:
-        own["layout"] = layout
+    kind = find(key, options["_target_"], nn.Module)
+    if issubclass(kind, Encoder):
+        side_by_side = default_layers([], "relu")  # none: features of parts are concatenated
+        inner, width = _build_inside(key, options, shape, layout, side_by_side)
+        encoder = Encoder(inner, width, _own_options(Encoder, options))
+        return encoder, encoder.output_size
+    is_by_part, reads_parts = issubclass(kind, DictExtractor), getattr(kind, "reads_parts", False)
+    if isinstance(shape, dict) and not reads_parts:
+        if not is_by_part:
+            return _build_joined(key, options, shape)
+        _refuse_unknown_parts(key, options, shape)
+        return _build_inside(key, options, shape, layout, _own_options(DictExtractor, options))
+    if isinstance(shape, tuple) and (is_by_part or reads_parts):
+        name = "cnn" if len(shape) > 2 and _is_image(shape) else "mlp"
+        raise ValueError(
+            f"{key}: {options['_target_']} reads Dict observations, this is one array of shape "
+            f"{shape}; use {extractor_choice(key)}={name}"
+        )
+    if layout is not None and "layout" in options:
+        options = {**options, "layout": layout}
+    extractor = make(key, options, nn.Module, shape, read_here=ExtractorOptions)
+    return extractor, _output_size(key, extractor, shape)
+
+
+def _build_joined(
+    key: str, options: dict[str, Any], shapes: dict[str, Shape]
+) -> tuple[Joined, int]:
+    """Build an extractor of vectors, which reads the parts as one."""
+    if "layout" in options:  # an image extractor
+        raise ValueError(_needs_parts(key, options["_target_"], shapes))
+    size = sum(math.prod(part) for part in shapes.values())
     try:
-        return make(key, own, nn.Module, shape)
+        extractor, width = build_extractor(key, options, (size,))
     except ValueError as error:
-        if isinstance(error.__cause__, Unfit):
-            raise ValueError(_misfit(key, error.__cause__)) from error
-        raise
+        raise ValueError(
+            f"{error}; it gets the parts {', '.join(shapes)} as one row of {size} numbers: by "
+            "name, a class that says reads_parts = True does; extractor=dict has an extractor for "
+            "each"
+        ) from error
+    return Joined(extractor), width
 
 
-def _misfit(key: str, error: Unfit) -> str:
-    """Describe the option that does not fit, and the override that does."""
-    where = f"{key}.{error.option}" if error.option else key
-    place = _place(key)
-    other = "or use" if error.option else "use"  # an option has its own remedy
-    instead = "".join(f"; {other} {place}={name}" for name in error.instead)
-    return f"{where}: {error.reason}{instead}"
-
-
-def _place(key: str) -> str:
-    """Return the override that chooses an extractor there."""
-    return key if key == "extractor" else f"extractor@{key}"
-
-
-def _reads_images(options: Mapping[str, Any]) -> bool:
-    """Tell whether a class is an image extractor: it has an option `layout`."""
-    return "layout" in options
+def _own_options(kind: Any, options: Mapping[str, Any]) -> Any:
+    return kind.Options(**{name: value for name, value in options.items() if name != "_target_"})
 
 
 def _needs_parts(key: str, target: str, shapes: dict[str, Shape]) -> str:
@@ -140,8 +106,8 @@ def _needs_parts(key: str, target: str, shapes: dict[str, Shape]) -> str:
     parts = f"{key}: {target} reads images, and this observation has the parts {', '.join(shapes)}"
     image = next((name for name, shape in shapes.items() if _is_image(shape)), None)
     if image is None:
-        return f"{parts}, none of them an image; use {_place(key)}=dict"
-    own = f"{_place(key)}=dict +extractor@{_path(key, image)}=cnn"
+        return f"{parts}, none of them an image; use {extractor_choice(key)}=dict"
+    own = f"{extractor_choice(key)}=dict +extractor@{_path(key, image)}=cnn"
     return f"{parts}; give the image one of its own: {own}"
 
 
@@ -154,95 +120,48 @@ def _is_image(shape: Shape) -> bool:
     return True
 
 
-def _build_by_part(
-    key: str,
-    options: Mapping[str, Any],
-    shapes: dict[str, Shape],
-    layouts: Mapping[str, str | None],
-) -> tuple[DictExtractor, int]:
-    own = dict(_leaves(options["keys"]))
-    for name in own:
+def _refuse_unknown_parts(key: str, options: Mapping[str, Any], shapes: dict[str, Shape]) -> None:
+    for name, _ in _leaves(options["keys"]):
         if name not in shapes:
             raise ValueError(
                 f"{_path(key, name)}: the observation has no such part, only {', '.join(shapes)}"
                 f"{did_you_mean(name, shapes)}"
             )
-    extractors: dict[str, nn.Module] = {}
-    total = 0
-    for name, shape in shapes.items():
-        where, config = part_configuration(key, options, name)
-        extractors[name], width = build_extractor(where, config, shape, layouts.get(name))
-        total += width
-    layers = {
-        name: value
-        for name, value in options.items()
-        if name not in ("_target_", "default", "keys", *_OF_TRAINING)
-    }
-    fused = DictExtractor(extractors, total, **layers)
-    return fused, fused.output_size
 
 
-def part_configuration(
-    key: str, options: Mapping[str, Any], name: str
-) -> tuple[str, dict[str, Any]]:
-    """Return the key and the configuration of one part's extractor."""
-    own = dict(_leaves(options["keys"]))
-    if name in own:
-        return _path(key, name), own[name]
-    return f"{key}.default", options["default"]
-
-
-def inner_configuration(
-    key: str, options: Mapping[str, Any], shape: Shapes
-) -> tuple[str, dict[str, Any]]:
-    """Return the key and the configuration of an encoder's inner extractor.
+def inner_extractors(
+    key: str, options: Mapping[str, Any], shape: Any
+) -> dict[str | None, tuple[str, dict[str, Any]]]:
+    """Return the key and the configuration of the extractors inside another, by part.
 
     Args:
-        shape: of all observations if `encoder` is chosen, else of one part.
+        options: of an extractor by parts, or of an encoder; its only inner extractor, if it reads
+            all parts or there is only one, has the name None.
     """
-    name = "encoder"
-    if options[name] is None:
-        name = "vector_encoder" if len(shape) < 3 else "image_encoder"
-    return f"{key}.{name}", options[name]
+    if "keys" in options:
+        own = {name: (_path(key, name), config) for name, config in _leaves(options["keys"])}
+        return {name: own.get(name, (f"{key}.default", options["default"])) for name in shape}
+    if options["encoder"] is not None:
+        return {None: (f"{key}.encoder", options["encoder"])}
+    parts: dict[str | None, Shape] = shape if isinstance(shape, dict) else {None: shape}
+    kinds = {n: "vector_encoder" if len(s) < 3 else "image_encoder" for n, s in parts.items()}
+    return {name: (f"{key}.{kind}", options[kind]) for name, kind in kinds.items()}
 
 
-def _build_encoder(
-    key: str, options: Mapping[str, Any], shape: Shapes, layout: Layouts
-) -> tuple[Encoder, int]:
-    if options.get("freeze"):  # left out in a whole extractor's
-        raise ValueError(
-            f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
-        )
-    inner, width = _build_inner(key, options, shape, layout)
-    own = {name: options[name] for name in ("latent_size", "initialization", "gain")}
-    encoder = Encoder(inner, width, **own)
-    return encoder, encoder.output_size
-
-
-def _build_inner(
-    key: str, options: Mapping[str, Any], shape: Shapes, layout: Layouts
+def _build_inside(
+    key: str, options: Mapping[str, Any], shape: Any, layout: Layouts, common: LayersOptions
 ) -> tuple[nn.Module, int]:
-    """Build the chosen extractor, or one by the shape of each part."""
-    if options["encoder"] is not None or not isinstance(shape, dict):
-        where, config = inner_configuration(key, options, shape)
-        return build_extractor(where, config, shape, layout)
-    layouts = layout if isinstance(layout, Mapping) else {}
-    built = {name: _build_inner(key, options, shape[name], layouts.get(name)) for name in shape}
-    total = sum(width for _, width in built.values())
-    extractors = {name: extractor for name, (extractor, _) in built.items()}
-    return _side_by_side(extractors, total), total
-
-
-def _side_by_side(extractors: Mapping[str, nn.Module], total: int) -> DictExtractor:
-    """Concatenate the features of parts, without shared layers."""
-    return DictExtractor(
-        extractors,
-        total,
-        hidden_sizes=[],
-        activation="relu",
-        initialization="default",
-        gain=1.0,
-    )
+    """Build the only extractor inside another, or one for each part and common layers."""
+    built: dict[str, nn.Module] = {}
+    total = 0
+    for name, (where, config) in inner_extractors(key, options, shape).items():
+        if name is None:
+            return build_extractor(where, config, shape, layout)
+        own_layout = layout.get(name) if isinstance(layout, Mapping) else None
+        built[name], width = build_extractor(where, config, shape[name], own_layout)
+        total += width
+    extractor = DictExtractor(built, total, common)
+    return extractor, extractor.output_size
 
 
 def _path(key: str, name: str) -> str:
@@ -276,16 +195,10 @@ def _output_size(key: str, extractor: Any, shape: Shapes) -> int:
         raise ValueError(
             f"{key}: {kind} must give rows of features, [N, F], for observations of shape {shape}"
         )
-    told = getattr(extractor, "output_size", features.shape[1])
-    if told != features.shape[1]:
-        raise ValueError(
-            f"{key}: {kind} says output_size={told} and makes {features.shape[1]} features"
-        )
-    return features.shape[1]
-
-
-_OPTIONS = ("decoder", "noise", "variational", "beta")
-"""Keys of the extractor that only pre-training reads."""
+    width = features.shape[1]
+    if (told := getattr(extractor, "output_size", width)) != width:
+        raise ValueError(f"{key}: {kind} says output_size={told} and makes {width} features")
+    return width
 
 
 def build_autoencoder(
@@ -300,10 +213,10 @@ def build_autoencoder(
         ValueError: such observations, or this encoder's features, cannot be decoded.
     """
     options = plain(config)
-    own = with_factories(key, {name: options[name] for name in _OPTIONS}, nn.Module)
+    options |= with_factories(key, {"decoder": options["decoder"]}, nn.Module)
     try:
-        return Autoencoder(inputs, encoder, **own)
+        return Autoencoder(inputs, encoder, _own_options(Encoder, options))
     except Unmirrored as error:
-        raise ValueError(unmirrored(key, error)) from error
+        raise ValueError(error.at(key)) from error
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error

@@ -1,6 +1,7 @@
-"""Builds value heads, reward scaling and auxiliary losses."""
+"""Builds heads, reward scaling and auxiliary losses."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -10,14 +11,17 @@ from torch import nn
 
 from agents.learning.parts import AuxiliaryLosses
 from agents.learning.schedules import schedule
+from conf.schema.extractors import AuxiliaryOptions, LayersOptions
+from conf.schema.heads import GaussianHeadOptions
 from networks.autoencoding.losses import AuxiliaryLoss, Source
 from networks.backbone import Backbone
-from networks.extractors.structure import Unmirrored
+from networks.heads.acting import PolicyHead
 from networks.heads.action_values import ActionLayers
-from networks.heads.greedy import EpsilonGreedyHead, make_action_values
-from networks.heads.values import StateLayers, ValueHead, ValueLayers
+from networks.heads.greedy import EpsilonGreedyHead, joint_actions
+from networks.heads.policy import policy_head_class
+from networks.heads.values import ValueHead, ValueLayers
 from networks.normalization import RewardClipping, RewardScaling
-from training.building.instantiation import make, plain, unmirrored, with_factories
+from training.building.instantiation import find, make, plain, with_factories
 
 
 def build_reward_scaling(
@@ -31,10 +35,6 @@ def build_reward_scaling(
     return None
 
 
-_OF_THE_AGENT = ("weight", "weight_schedule")
-"""Keys of each loss that the agent reads."""
-
-
 def build_auxiliary(
     config: DictConfig, backbones: Mapping[str, Backbone], *, action_size: int
 ) -> AuxiliaryLosses:
@@ -44,13 +44,18 @@ def build_auxiliary(
         ValueError: a loss cannot be built for this extractor, or is not a loss.
     """
     options: dict[str, dict[str, Any]] = plain(config.auxiliary)
+
+    def build(name: str, source: Source) -> AuxiliaryLoss:
+        key = f"auxiliary.{name}"
+        own = with_factories(key, options[name], nn.Module)
+        return make(key, own, AuxiliaryLoss, source, read_here=AuxiliaryOptions)
+
+    losses = {}
+    for name, backbone in backbones.items():
+        source = Source(backbone.inputs, backbone.extractor, backbone.feature_size, action_size)
+        losses[name] = {loss: build(loss, source) for loss in options}
     return AuxiliaryLosses(
-        {
-            name: {
-                loss: _build_loss(loss, options[loss], backbone, action_size) for loss in options
-            }
-            for name, backbone in backbones.items()
-        },
+        losses,
         {
             loss: schedule(own["weight_schedule"], own["weight"], 0.0)
             for loss, own in options.items()
@@ -58,29 +63,25 @@ def build_auxiliary(
     )
 
 
-def _build_loss(name: str, options: dict[str, Any], backbone: Backbone, action_size: int) -> Any:
-    own = {key: value for key, value in options.items() if key not in _OF_THE_AGENT}
-    source = Source(
-        inputs=backbone.inputs,
-        extractor=backbone.extractor,
-        feature_size=backbone.feature_size,
-        action_size=action_size,
-    )
-    key = f"auxiliary.{name}"
-    try:
-        return make(key, with_factories(key, own, nn.Module), AuxiliaryLoss, source)
-    except ValueError as error:
-        if isinstance(error.__cause__, Unmirrored):
-            raise ValueError(unmirrored(key, error.__cause__)) from error
-        raise
+def build_policy_head(
+    config: DictConfig, space: gymnasium.Space[Any], input_size: int
+) -> PolicyHead:
+    """Build the configured policy head.
 
-
-_OF_THE_LAYERS = ("hidden_sizes", "activation", "initialization", "gain")
-
-
-def build_state_values(config: DictConfig, input_size: int) -> ValueHead:
-    """Build the configured head for state values."""
-    return _build_value_head(config, partial(StateLayers, input_size))
+    Raises:
+        ValueError: it does not fit the action space; the message names the key and the remedy.
+    """
+    options = plain(config.policy_head)
+    target = options["_target_"]
+    if target == "auto":
+        del options["_target_"]
+        kind = policy_head_class(None, space)
+        head: PolicyHead = kind(space, input_size, GaussianHeadOptions(**options))
+    else:
+        kind = policy_head_class(find("policy_head", target, PolicyHead), space)
+        options["_target_"] = f"{kind.__module__}.{kind.__qualname__}"
+        head = make("policy_head", options, PolicyHead, space, input_size)
+    return head
 
 
 def build_action_values(
@@ -92,24 +93,20 @@ def build_action_values(
         ValueError: the action space does not allow a value for each action.
     """
     agent = config.agent
-
-    def make_value_head(num_actions: int) -> ValueHead:
-        layers = partial(
-            ActionLayers,
-            input_size,
-            num_actions=num_actions,
-            dueling=agent.dueling,
-            noisy=agent.get("noisy", False),
-            noisy_sigma=agent.get("noisy_sigma", 0.0),
-        )
-        return _build_value_head(config, layers)
-
-    return make_action_values(space, make_value_head)
+    layers = partial(
+        ActionLayers,
+        input_size,
+        num_actions=joint_actions(space),
+        dueling=agent.dueling,
+        noisy=agent.get("noisy", False),
+        noisy_sigma=agent.get("noisy_sigma", 0.0),
+    )
+    return EpsilonGreedyHead(space, build_value_head(config, layers))
 
 
-def _build_value_head(config: DictConfig, layers: Callable[..., ValueLayers]) -> ValueHead:
-    """Build the layers from their keys in `value_head`, and the head from the rest."""
+def build_value_head(config: DictConfig, layers: Callable[..., ValueLayers]) -> ValueHead:
+    """Build the configured head; the layers' sizes are known already."""
     options = plain(config.value_head)
-    of_the_layers = {name: options.pop(name) for name in _OF_THE_LAYERS}
-    head: ValueHead = make("value_head", options, ValueHead, partial(layers, **of_the_layers))
-    return head
+    own = LayersOptions(**{field.name: options[field.name] for field in fields(LayersOptions)})
+    layers = partial(layers, options=own)
+    return make("value_head", options, ValueHead, layers, read_here=LayersOptions)

@@ -6,8 +6,9 @@ that it imports.
 """
 
 import importlib
-from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import gymnasium
@@ -21,7 +22,7 @@ def plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
 
 
-def find(key: str, target: str, kind: type) -> Callable[..., Any]:
+def find(key: str, target: str, kind: type) -> Any:
     """Import a class.
 
     Args:
@@ -48,29 +49,54 @@ def find(key: str, target: str, kind: type) -> Callable[..., Any]:
     return found
 
 
-def make(key: str, config: DictConfig | dict[str, Any], kind: type, *arguments: Any) -> Any:
+def make(
+    key: str,
+    config: DictConfig | dict[str, Any],
+    kind: type,
+    *arguments: Any,
+    read_here: type | None = None,
+) -> Any:
     """Call the class `config._target_` with `arguments` and the node's other keys.
 
     Args:
         key: of the node, for the message.
         kind: as of `find`.
+        read_here: as of `make_partial`.
 
     Raises:
         ValueError: as `find`, or the class does not take the keys, or refused them.
     """
-    factory = make_partial(key, config, kind)
+    factory = make_partial(key, config, kind, read_here)
     try:
         return factory(*arguments)
     except Exception as error:
+        if isinstance(error, ValueError) and hasattr(error, "at"):  # it names the option
+            raise ValueError(error.at(key)) from error
         reason = _reason(error)
         raise ValueError(f"{key}: cannot make {config['_target_']}: {reason}") from error
 
 
-def make_partial(key: str, config: DictConfig | dict[str, Any], kind: type) -> Any:
-    """Find the class `config._target_` and fix its keys, to be called later; errors as `make`."""
+def make_partial(
+    key: str, config: DictConfig | dict[str, Any], kind: type, read_here: type | None = None
+) -> Any:
+    """Find the class `config._target_` and fix its keys, to be called later; errors as `make`.
+
+    A constructor with an argument `options` gets an instance of the class's `Options`, any other
+    the keys as keyword arguments.
+
+    Args:
+        read_here: dataclass of the keys that a class gets only if its `Options` has them.
+    """
     options = dict(plain(config))
     found = find(key, options.pop("_target_"), kind)
-    return partial(found, **{k: _filled(f"{key}.{k}", v, kind) for k, v in options.items()})
+    own: Any = getattr(found, "Options", None)
+    takes_options = is_dataclass(own) and "options" in signature(found).parameters
+    passed = {field.name for field in fields(own)} if takes_options else set()
+    kept = {field.name for field in fields(read_here)} - passed if read_here else set()
+    filled = {k: _filled(f"{key}.{k}", v, kind) for k, v in options.items() if k not in kept}
+    if takes_options:
+        return lambda *arguments: found(*arguments, options=own(**filled))
+    return partial(found, **filled)
 
 
 def _filled(key: str, value: Any, kind: type) -> Any:
@@ -101,11 +127,6 @@ def with_factories(key: str, options: dict[str, Any], kind: type) -> dict[str, A
         else value
         for name, value in options.items()
     }
-
-
-def unmirrored(key: str, error: BaseException | None) -> str:
-    """Say which decoder to choose if an extractor's layers are unknown."""
-    return f"{key}: {error}; choose a decoder: decoder@{key}.decoder=dense"
 
 
 def _name(kind: type) -> str:

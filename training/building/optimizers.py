@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from agents.learning.optimizer import Group, Optimizer, RuleFactory
 from agents.learning.parts import Networks, selected
 from agents.learning.schedules import schedule
 from agents.learning.update_rules import SGD, Adam, RAdam, RMSprop, RMSpropTF, TorchRule
+from conf.schema.registry import OptimizerOptions
 from conf.schema.types import by_path
 from training.building.instantiation import find, plain
 
@@ -27,16 +28,6 @@ _RULES: dict[str, Any] = {
 }
 """Optimizers with our own implementation; any other class is used as it is."""
 
-_OPTIMIZER_KEYS = {
-    "_target_",
-    "learning_rate",
-    "schedule",
-    "final_learning_rate",
-    "max_grad_norm",
-    "weight_decay",
-    "groups",
-}
-
 
 def frozen_until(freeze: bool | int) -> float:
     """Turn `extractor.freeze` into environment steps: false is 0, true is infinity."""
@@ -46,7 +37,8 @@ def frozen_until(freeze: bool | int) -> float:
 def optimizer_factory(config: DictConfig) -> Callable[[Networks], Optimizer]:
     """Return a function that builds the optimizer of an agent's networks."""
     options = plain(config.optimizer)
-    own = {key: value for key, value in options.items() if key not in _OPTIMIZER_KEYS}
+    read_here = {"_target_", "weight_decay", *(field.name for field in fields(OptimizerOptions))}
+    own = {key: value for key, value in options.items() if key not in read_here}
     limit = options["max_grad_norm"]
     default = Group(
         learning_rate=schedule(

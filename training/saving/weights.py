@@ -16,7 +16,7 @@ from agents.agent import Agent
 from networks.autoencoding.autoencoder import Encoder
 from networks.extractors.composite import DictExtractor, Joined
 from networks.observations import Shapes
-from training.building.extractors import inner_configuration, part_configuration
+from training.building.extractors import inner_extractors
 from training.building.instantiation import plain
 from training.saving.checkpoint import load_checkpoint, part_of
 
@@ -234,26 +234,14 @@ def _walk(
     if options.get("weights"):
         yield key, Path(options["weights"]), inside
     first = inside[0]
-    if isinstance(first, DictExtractor):
-        assert isinstance(shape, dict)
-        for name, part in shape.items():
-            where, config = part_configuration(key, options, name)
-            yield from _walk(where, config, [each.parts[name] for each in inside], part)
-    elif isinstance(first, Encoder):
-        yield from _walk_inside(key, options, [each.encoder for each in inside], shape)
-
-
-def _walk_inside(
-    key: str, options: Mapping[str, Any], modules: Sequence[Any], shape: Shapes
-) -> Iterator[tuple[str, Path, list[nn.Module]]]:
-    """Yield the weights of an encoder's inner extractor, or of each part's extractor."""
-    if options["encoder"] is not None or not isinstance(shape, dict):
-        where, config = inner_configuration(key, options, shape)
-        yield from _walk(where, config, modules, shape)
-        return
-    for name, part in shape.items():
-        where, config = inner_configuration(key, options, part)
-        yield from _walk(where, config, [each.parts[name] for each in modules], part)
+    if isinstance(first, DictExtractor | Encoder):
+        around: list[Any] = [each.encoder if isinstance(each, Encoder) else each for each in inside]
+        parts: Any = shape
+        for name, (where, config) in inner_extractors(key, options, shape).items():
+            if name is None:
+                yield from _walk(where, config, around, shape)
+            else:
+                yield from _walk(where, config, [e.parts[name] for e in around], parts[name])
 
 
 _OF_A_RUN = ("optimizer", "learner")

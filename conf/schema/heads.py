@@ -1,0 +1,121 @@
+"""The keys of policy heads and value heads: conf/policy_head/*.yaml, conf/value_head/*.yaml."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from conf.schema.extractors import LayersOptions
+from conf.schema.types import Bins, NonNegative, Positive, PositiveCount
+
+
+@dataclass(kw_only=True)
+class PolicyHeadOptions:
+    """Keys of every policy head, a user's own included.
+
+    Attributes:
+        has_log_probs: its actions have log-probabilities, from which PPO and A2C learn.
+    """
+
+    has_log_probs: ClassVar[bool] = True
+
+
+@dataclass(kw_only=True)
+class CategoricalHeadOptions(LayersOptions, PolicyHeadOptions):
+    """conf/policy_head/categorical.yaml."""
+
+
+@dataclass(kw_only=True)
+class GaussianHeadOptions(LayersOptions, PolicyHeadOptions):
+    """conf/policy_head/gaussian.yaml, squashed_gaussian.yaml and auto.yaml."""
+
+    initial_log_std: float
+
+
+@dataclass(kw_only=True)
+class DeterministicHeadOptions(LayersOptions, PolicyHeadOptions):
+    """conf/policy_head/deterministic.yaml."""
+
+    has_log_probs: ClassVar[bool] = False
+
+
+@dataclass(kw_only=True)
+class ValueHeadOptions(LayersOptions):
+    """Keys of every value head, a user's own included.
+
+    Attributes:
+        is_scalar: its output is one number, which can be clipped.
+        fits_returns: its targets are numbers; otherwise distributions, from one later output.
+    """
+
+    is_scalar: ClassVar[bool] = True
+    fits_returns: ClassVar[bool] = True
+
+    @classmethod
+    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
+        """List the rules that a typed configuration breaks, one line each."""
+        yield from ()
+
+
+@dataclass(kw_only=True)
+class MSEValueHeadOptions(ValueHeadOptions):
+    """conf/value_head/mse.yaml."""
+
+
+@dataclass(kw_only=True)
+class HuberValueHeadOptions(ValueHeadOptions):
+    """conf/value_head/huber.yaml."""
+
+    delta: Positive
+
+
+@dataclass(kw_only=True)
+class HistogramValueHeadOptions(ValueHeadOptions):
+    """Keys of value heads with a support."""
+
+    is_scalar: ClassVar[bool] = False
+
+    gain: NonNegative
+    bins: Bins
+    support: Literal["auto"] | tuple[float, float]
+
+    @classmethod
+    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
+        """List the rules that a typed configuration breaks, one line each."""
+        support = config["value_head"]["support"]
+        if support != "auto" and support[0] >= support[1]:
+            yield (
+                "value_head.support: expected the lowest and the highest value, in this order, got "
+                f"{support}"
+            )
+
+
+@dataclass(kw_only=True)
+class C51ValueHeadOptions(HistogramValueHeadOptions):
+    """conf/value_head/c51.yaml."""
+
+    fits_returns: ClassVar[bool] = False
+
+
+@dataclass(kw_only=True)
+class TwoHotValueHeadOptions(HistogramValueHeadOptions):
+    """conf/value_head/two_hot.yaml."""
+
+    symlog: bool
+
+
+@dataclass(kw_only=True)
+class HLGaussValueHeadOptions(HistogramValueHeadOptions):
+    """conf/value_head/hl_gauss.yaml."""
+
+    sigma: Positive
+
+
+@dataclass(kw_only=True)
+class QuantileValueHeadOptions(ValueHeadOptions):
+    """conf/value_head/quantile.yaml."""
+
+    is_scalar: ClassVar[bool] = False
+    fits_returns: ClassVar[bool] = False
+
+    quantiles: PositiveCount
+    kappa: NonNegative
