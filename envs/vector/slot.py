@@ -6,24 +6,26 @@ The same code runs in the training process and in worker processes.
 import contextlib
 import copy
 import dataclasses
+import functools
 import inspect
+import json
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 from gymnasium import Space
 
+from envs.spaces import one_line
 from envs.vector.batch import LARGEST, Array, ObservationBatch, as_number, not_finite
-from envs.vector.snapshot import RECORDED_STEPS, Clock, Memories, decoded, encoded, layers
+from envs.vector.snapshot import RECORDED_STEPS, Memories, decoded, encoded, layers
 from envs.wrappers.adapters import raw_statistics
 
 Environment = gymnasium.Env[Any, Any]
 Make = Callable[[], Environment]
 Outcome = tuple[float, bool, bool, dict[str, Any]]  # reward, terminated, truncated, info
 Snapshot = dict[str, Any]
-Spaces = tuple[Space[Any], Space[Any]]  # of observations and of actions
-
 
 FAILURES = (Exception, SystemExit)
 """Exceptions of an environment that are handled as its failure."""
@@ -39,6 +41,18 @@ class RemoteFailure(Exception):
 
 _LEAST = -LARGEST
 
+# Limits of the test whether an environment can be restored.
+_TRIAL_SECONDS = 2.0  # apart from the minimum of steps
+_EPISODE_STEPS = 500  # of an episode that does not end
+_COMPARED_STEPS = 25  # before and after a reset
+
+
+class Spaces(NamedTuple):
+    """Spaces of an environment."""
+
+    observation: Space[Any]
+    action: Space[Any]
+
 
 @dataclasses.dataclass(frozen=True)
 class Description:
@@ -50,12 +64,30 @@ class Description:
     has_raw_statistics: bool
 
 
+def common_description(descriptions: Sequence[Description]) -> Description:
+    """Returns the first description.
+
+    Raises:
+        RuntimeError: the spaces of another one differ.
+    """
+    first = descriptions[0]
+    for index, each in enumerate(descriptions):
+        for name, space in first.spaces._asdict().items():
+            other = getattr(each.spaces, name)
+            if other != space:
+                raise RuntimeError(
+                    f"environment {index} has the {name} space {other}, the first one has {space}"
+                )
+    return first
+
+
 class Slot:
     """Steps one environment, resets it in the step after an episode's end, and can make it again.
 
     Attributes:
         environment: the environment with its wrappers.
         is_over: whether the episode has ended, so that the next step resets.
+        steps: since the recorded reset, which a replay starts from.
     """
 
     def __init__(self, make: Make) -> None:
@@ -67,24 +99,38 @@ class Slot:
         _own_spaces(environment)
         self._memories = Memories(environment)
         self._as_made = self._memories.read()
-        self._is_untouched = True
         self._seed: int | None = None
         self._return = 0.0
         self.is_over = False
-        # The recorded reset: memories before it, whether it was seeded, and its step.
+        # The recorded reset: memories before it, whether it was seeded, and steps since.
         self._found: dict[str, Any] = {}
         self._was_seeded = False
-        self._recorded_at = 0
+        self.steps = 0
 
-    def join(self, batch: ObservationBatch, index: int, clock: Clock) -> None:
-        """Sets the batch row for observations, and the step counter."""
+    def join(self, batch: ObservationBatch, index: int) -> None:
+        """Sets the batch row for observations."""
         self._row, self._write = batch.row(index), batch.writer(index)
-        self._clock = clock
+
+    def send(self, method: str, *arguments: Any) -> None:
+        """Calls a method, whose result `receive` returns, as a slot in another process does."""
+        self._called = functools.partial(getattr(self, method), *arguments)
+
+    def receive(self) -> Any:
+        """Returns the result of the method that was sent."""
+        return self._called()
+
+    def describe(self) -> Description:
+        """Returns what all environments of a vector environment must have in common."""
+        environment = self.environment
+        return Description(
+            spaces=Spaces(environment.observation_space, environment.action_space),
+            metadata=dict(environment.metadata),
+            render_mode=environment.render_mode,
+            has_raw_statistics=raw_statistics(environment) is not None,
+        )
 
     def remake(self) -> None:
-        """Makes the environment again, unless it is new."""
-        if self._is_untouched:
-            return
+        """Makes the environment again."""
         self.close()
         self._take(self._make())
 
@@ -114,10 +160,9 @@ class Slot:
     def _record(self, *, was_seeded: bool) -> None:
         self._found = self._memories.read()
         self._was_seeded = was_seeded
-        self._recorded_at = self._clock.steps
+        self.steps = 0
 
     def _reset(self, seed: int | None) -> dict[str, Any]:
-        self._is_untouched = False
         self._return = 0.0
         self.is_over = False
         observation, info = self.environment.reset(seed=seed)
@@ -126,8 +171,9 @@ class Slot:
 
     def step(self, action: Any) -> Outcome:
         """Steps or, after an episode's end, resets; writes the observation into its row."""
+        self.steps += 1
         if self.is_over:
-            if self._clock.steps - self._recorded_at >= RECORDED_STEPS:
+            if self.steps >= RECORDED_STEPS:
                 self._record(was_seeded=False)
             return 0.0, False, False, self._reset(None)
         observation, reward, terminated, truncated, info = self.environment.step(action)
@@ -156,7 +202,7 @@ class Slot:
             "seed": self._seed,
             "was_seeded": self._was_seeded,
             "found": encoded(self._found),
-            "steps": self._clock.steps - self._recorded_at,
+            "steps": self.steps,
             "is_over": self.is_over,
             "return": self._return,
             "observation": observation,
@@ -174,20 +220,19 @@ class Slot:
             self.begin(None, found)
         for action in actions:
             self.step(action)
-        self._recorded_at -= len(actions)  # the clock did not advance in the replay
         outcome = ("steps", "is_over", "return", "observation", "memories")
         again = self.snapshot()
         return all(again[name] == snapshot[name] for name in outcome)
+
+    def can_be_restored(self) -> bool:
+        """Whether environments such as this one can be restored."""
+        return can_be_restored(self._make)
 
     def raw_episode(self) -> tuple[float, int]:
         """Returns raw return and length of the unfinished episode, recorded below the wrappers."""
         statistics = raw_statistics(self.environment)
         assert statistics is not None
         return float(statistics.episode_returns), int(statistics.episode_lengths)
-
-    def abandon(self) -> None:
-        """Ends the episode: the next step resets."""
-        self.is_over = True
 
     def close(self) -> None:
         """Closes the environment, ignoring its errors."""
@@ -209,35 +254,86 @@ def _own_spaces(environment: Environment) -> None:
 
 def in_one_line(error: BaseException) -> str:
     """Formats an exception in one line."""
+    message = one_line(error)
     if isinstance(error, RemoteFailure):
-        return str(error)
-    message = " ".join(str(error).split())
+        return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def check_same_spaces(expected: Spaces, found: Spaces, index: int) -> None:
-    """Refuses an environment whose spaces differ from the others'.
+def can_be_restored(make: Make) -> bool:
+    """Whether an episode that is replayed in a new environment continues identically.
 
-    Raises:
-        RuntimeError: names what differs.
+    It does not if anything that is not recorded persists across episodes: a generator inside a
+    simulator, a counter, global random state. Two environments are made. One plays two episodes and
+    the start of a third one, which the other replays. From there both continue, across a reset, and
+    must agree bit for bit.
     """
-    for name, one, other in zip(("observation", "action"), expected, found, strict=True):
-        if one != other:
-            raise RuntimeError(
-                f"environment {index} has the {name} space {other}, the first one has {one}"
-            )
+    trials: list[_Trial] = []
+    try:
+        trials += [_Trial(make)]
+        trials += [_Trial(make)]
+        one, other = trials
+        if one.environment.unwrapped is other.environment.unwrapped:
+            return False  # always the same object, which cannot be made again
+        return _agree(one, other)
+    except FAILURES:  # any error means that it cannot be restored
+        return False
+    finally:
+        for trial in trials:
+            trial.close()
 
 
-def describe(environment: Environment) -> Description:
-    """Returns the description of an environment."""
-    return Description(
-        spaces=spaces_of(environment),
-        metadata=dict(environment.metadata),
-        render_mode=environment.render_mode,
-        has_raw_statistics=raw_statistics(environment) is not None,
+class _Trial(Slot):
+    """An environment to test, with its own observation buffer."""
+
+    def __init__(self, make: Make) -> None:
+        super().__init__(make)
+        self.join(ObservationBatch(self.environment.observation_space, 1), 0)
+
+    def outcome(self, action: Any) -> tuple[Any, ...]:
+        """Steps; returns everything comparable (infos may contain times)."""
+        # Copied, because an environment may modify the action.
+        outcome = self.step(copy.deepcopy(action))[:3]
+        return (*outcome, *(row.tobytes() for row in self._row))
+
+    def play(self, chance: Callable[[], Any], steps: int, until: float) -> list[Any]:
+        """Takes at least one step, at most to the end of the episode; returns the actions."""
+        played: list[Any] = []
+        while not played or (len(played) < steps and time.monotonic() < until):
+            played.append(chance())
+            self.outcome(played[-1])
+            if self.is_over:
+                break
+        return played
+
+    def goes_on_like(self, other: "_Trial", chance: Callable[[], Any], until: float) -> bool:
+        """Whether both behave identically from here on, across ends and a reset."""
+        for _ in range(_COMPARED_STEPS):
+            action = chance()
+            if self.outcome(action) != other.outcome(action):
+                return False
+            if time.monotonic() > until:
+                break
+        self.is_over = other.is_over = True
+        return True
+
+
+def _agree(one: _Trial, other: _Trial) -> bool:
+    begun = time.monotonic()
+    actions = copy.deepcopy(one.environment.action_space)
+    actions.seed(0)
+    one.begin(1)
+    other.begin(2)
+    for _ in range(2):
+        one.play(actions.sample, _EPISODE_STEPS, begun + 0.4 * _TRIAL_SECONDS)
+        one.is_over = True
+    one.steps += RECORDED_STEPS  # so that the reset is recorded
+    one.step(actions.sample())  # resets
+    played = one.play(actions.sample, _COMPARED_STEPS, begun + 0.6 * _TRIAL_SECONDS)
+    snapshot = json.loads(json.dumps(one.snapshot()))  # as read from a file
+    return (
+        other.restore(snapshot, copy.deepcopy(played))
+        and one.goes_on_like(other, actions.sample, begun + 0.8 * _TRIAL_SECONDS)
+        and one.goes_on_like(other, actions.sample, begun + _TRIAL_SECONDS)
+        and one.snapshot()["memories"] == other.snapshot()["memories"]
     )
-
-
-def spaces_of(environment: Environment) -> Spaces:
-    """Returns the spaces of an environment."""
-    return environment.observation_space, environment.action_space

@@ -14,11 +14,11 @@ import pytest
 from gymnasium.wrappers import FlattenObservation, StickyAction, TransformObservation
 
 import envs  # noqa: F401 (registers the tasks)
+from envs.seeding import reset_with_seeds
 from envs.vector import snapshot
-from envs.vector.base import SlotVectorEnv, reset_with_seeds
-from envs.vector.inspection import can_be_restored
-from envs.vector.sequential import SequentialVectorEnv
-from envs.vector.snapshot import Clock, Journal, Memories, decoded, encoded
+from envs.vector.base import SlotVectorEnv
+from envs.vector.slot import can_be_restored
+from envs.vector.snapshot import Journal, Memories, decoded, encoded
 from envs.wrappers.pomdp import MaskVelocity
 from tests.envs.misbehaving import Misbehaving, Sampling, Steady, Told
 
@@ -211,8 +211,8 @@ def actions_for(environments: SlotVectorEnv, steps: int) -> np.ndarray:
 def test_what_is_restored_goes_on_as_if_nothing_had_been(name: str) -> None:
     """After any number of steps: right after resets, within episodes, at ends."""
     makers = [EXACT[name]] * 2
-    one = SequentialVectorEnv(makers, on_failure="stop")
-    other = SequentialVectorEnv(makers, on_failure="stop")
+    one = SlotVectorEnv(makers, on_failure="stop")
+    other = SlotVectorEnv(makers, on_failure="stop")
     reset_with_seeds(one, [1, 2])
     reset_with_seeds(other, [8, 9])
     other.step(actions_for(other, 1)[0])
@@ -402,7 +402,6 @@ def test_the_journal_keeps_what_is_needed() -> None:
     assert len(journal._rows) <= 1025
     assert journal.latest(0, 2000) is None
     assert journal.latest(0, 0).shape == (0,)
-    assert isinstance(journal.clock, Clock)
 
 
 def test_the_journal_is_not_changed_by_who_gets_the_actions() -> None:

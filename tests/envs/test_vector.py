@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from envs.vector.base import EnvironmentFailure, SlotVectorEnv, reset_with_seeds
+from envs.seeding import reset_with_seeds
+from envs.vector.base import EnvironmentFailure, SlotVectorEnv
 from envs.wrappers.adapters import counts_raw_returns
 from envs.wrappers.pomdp import MaskVelocity
 from tests.envs.misbehaving import (

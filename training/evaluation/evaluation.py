@@ -11,8 +11,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from agents.agent import Agent
-from envs.seeding import environment_seeds
-from envs.vector.base import reset_with_seeds
+from envs.seeding import environment_seeds, reset_with_seeds
 from networks.mirror import Array
 from networks.observations import map_observations
 from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience

@@ -10,8 +10,8 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from agents.trajectory import Trajectory
-from envs.seeding import environment_seeds
-from envs.vector.base import SlotVectorEnv, reset_with_seeds
+from envs.seeding import environment_seeds, reset_with_seeds
+from envs.vector.base import SlotVectorEnv
 from envs.vector.batch import shown
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
