@@ -32,7 +32,6 @@ from envs.vector.slot import (
     common_description,
     in_one_line,
 )
-from envs.vector.snapshot import Journal, decoded, encoded
 
 OnFailure = Literal["stop", "restart"]
 Failures = dict[int, BaseException]
@@ -126,7 +125,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
                 slot.join(self._batch, index)
         action_shape, self._action_dtype = array_kind(self.single_action_space)
         self._action_shape = (self.num_envs, *action_shape)
-        self._journal = Journal(self.num_envs, action_shape, self._action_dtype)
+        self._steps = 0  # of each environment, reset steps included
+        self._starts = np.zeros(self.num_envs, np.int64)  # `_steps` at the episode's start
         self._nobody = np.zeros(self.num_envs, np.bool_)
         self._nobody.flags.writeable = False
         self._ended = self._nobody  # environments that reset in the next step
@@ -188,7 +188,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError(f"reset: expected no options, got {options}")
         seeds = self._seeds_from(seed)
         self._is_begun = True
-        self._journal.restart(slice(None))
+        self._starts[:] = self._steps
         self._ended = self._nobody
         self._failing = {}
         told, failures = self._call("begin", {index: (each,) for index, each in enumerate(seeds)})
@@ -219,10 +219,10 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         own = np.array(actions)  # a copy, as environments may modify their actions
         if own.shape != self._action_shape or own.dtype != self._action_dtype:
             own = self._converted(own)
-        self._journal.add(own)
+        self._steps += 1
         was_reset = self._ended
         if was_reset is not self._nobody:
-            self._journal.restart(was_reset)
+            self._starts[was_reset] = self._steps
         rewards = np.zeros(self.num_envs)
         told: dict[int, Any] = {}
         terminated, truncated, failures = self._step_slots(own, rewards, told)
@@ -290,7 +290,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         while cause is not None:
             where = f"seed {history.seed}"
             if doing != "reset":
-                where += f", step {self._journal.episode_steps(index)} of its episode"
+                where += f", step {self._steps - self._starts[index]} of its episode"
             message = f"environment {index} ({where}) failed in {doing}: {in_one_line(cause)}"
             count = self._failing[index] = self._failing.get(index, 0) + 1
             if not self._is_restarting:
@@ -309,7 +309,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         (history.seed,) = environment_seeds(
             history.first_seed, 1, "restart", index=history.new_seeds
         )
-        self._journal.restart(index)
+        self._starts[index] = self._steps
         try:
             self._slots[index].remake()
         except FAILURES as error:
@@ -327,12 +327,10 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             {
                 **dataclasses.asdict(history),
                 "failing": self._failing.get(index, 0),
-                "episode_steps": self._journal.episode_steps(index),
-                "actions": slot and encoded(self._journal.latest(index, slot["steps"])),
-                "slot": slot,
+                "episode_steps": self._steps - int(self._starts[index]),
+                "slot": slots.get(index),
             }
             for index, history in enumerate(self._histories)
-            for slot in [slots.get(index)]
         ]
 
     def restore(self, snapshots: Sequence[Mapping[str, Any]]) -> list[bool]:
@@ -346,17 +344,10 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError(f"expected {self.num_envs} snapshots, got {len(snapshots)}")
         names = [field.name for field in dataclasses.fields(_History)]
         self._histories = [_History(**{name: s[name] for name in names}) for s in snapshots]
-        episodes = {
-            index: (snapshot["slot"], decoded(snapshot["actions"]))
-            for index, snapshot in enumerate(snapshots)
-            if snapshot["actions"] is not None
-        }
-        exact = self._replay(episodes) if episodes else set()
-        self._journal.replace(
-            {index: episodes[index][1] for index in exact}, [s["episode_steps"] for s in snapshots]
-        )
-        ended = [i in exact and s["slot"]["is_over"] for i, s in enumerate(snapshots)]
-        self._ended = np.array(ended)
+        slots = {index: s["slot"] for index, s in enumerate(snapshots) if s["slot"] is not None}
+        exact = self._replay(slots) if slots else set()
+        self._starts = self._steps - np.array([s["episode_steps"] for s in snapshots])
+        self._ended = np.array([i in exact and slots[i]["is_over"] for i in range(self.num_envs)])
         counts = {index: snapshots[index]["failing"] for index in exact}
         self._failing = {index: count for index, count in counts.items() if count}
         self._is_begun = True
@@ -364,13 +355,13 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             self._restart(index, self._begin_anew(index), "reset")
         return [index in exact for index in range(self.num_envs)]
 
-    def _replay(self, episodes: Mapping[int, tuple[Snapshot, Array]]) -> set[int]:
+    def _replay(self, slots: Mapping[int, Snapshot]) -> set[int]:
         """Replays episodes; returns the environments that were restored exactly."""
         last = self.num_envs - 1
         can_be_restored, _ = self._call("can_be_restored", {last: ()})
         if not can_be_restored.get(last):
             return set()
-        is_exact, _ = self._call("restore", episodes)
+        is_exact, _ = self._call("restore", {index: (slot,) for index, slot in slots.items()})
         return {index for index in is_exact if is_exact[index]}
 
     def close_extras(self) -> None:

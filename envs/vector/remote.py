@@ -91,7 +91,7 @@ class RemoteSlot:
         if method == "close":
             seconds = _CLOSE_SECONDS
         elif seconds is not None and method in ("remake", "can_be_restored", "restore"):
-            steps = len(arguments[1]) if method == "restore" else 0
+            steps = arguments[0]["steps"] if method == "restore" else 0
             seconds = _MAKE_SECONDS + (1 + steps) * seconds
         self._seconds = seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds

@@ -11,15 +11,17 @@ import inspect
 import json
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
+import numpy as np
 from gymnasium import Space
 
 from envs.spaces import one_line
-from envs.vector.batch import LARGEST, Array, ObservationBatch, as_number, not_finite
-from envs.vector.snapshot import RECORDED_STEPS, Memories, decoded, encoded, layers
+from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite
+from envs.vector.snapshot import Memories, decoded, encoded, layers
 from envs.wrappers.adapters import raw_statistics
 
 Environment = gymnasium.Env[Any, Any]
@@ -38,6 +40,12 @@ class RemoteTraceback(Exception):
 class RemoteFailure(Exception):
     """Exception of another process, with the text of `in_one_line`."""
 
+
+MAX_RECORDED_STEPS = 100_000
+"""Actions kept for replaying; a longer episode cannot be restored."""
+
+_MIN_RECORDED_STEPS = 200
+"""Steps after a recorded reset in which further ones are not recorded: recording takes time."""
 
 _LEAST = -LARGEST
 
@@ -87,7 +95,6 @@ class Slot:
     Attributes:
         environment: the environment with its wrappers.
         is_over: whether the episode has ended, so that the next step resets.
-        steps: since the recorded reset, which a replay starts from.
     """
 
     def __init__(self, make: Make) -> None:
@@ -102,10 +109,7 @@ class Slot:
         self._seed: int | None = None
         self._return = 0.0
         self.is_over = False
-        # The recorded reset: memories before it, whether it was seeded, and steps since.
-        self._found: dict[str, Any] = {}
-        self._was_seeded = False
-        self.steps = 0
+        self._record(was_seeded=False)
 
     def join(self, batch: ObservationBatch, index: int) -> None:
         """Sets the batch row for observations."""
@@ -158,9 +162,10 @@ class Slot:
         return info
 
     def _record(self, *, was_seeded: bool) -> None:
+        """Records what a replay needs: memories before a reset, and from now on the actions."""
         self._found = self._memories.read()
         self._was_seeded = was_seeded
-        self.steps = 0
+        self._actions: deque[bytes] = deque(maxlen=MAX_RECORDED_STEPS + 1)
 
     def _reset(self, seed: int | None) -> dict[str, Any]:
         self._return = 0.0
@@ -171,9 +176,9 @@ class Slot:
 
     def step(self, action: Any) -> Outcome:
         """Steps or, after an episode's end, resets; writes the observation into its row."""
-        self.steps += 1
+        self._actions.append(action.tobytes())  # before an environment modifies it
         if self.is_over:
-            if self.steps >= RECORDED_STEPS:
+            if len(self._actions) >= _MIN_RECORDED_STEPS:
                 self._record(was_seeded=False)
             return 0.0, False, False, self._reset(None)
         observation, reward, terminated, truncated, info = self.environment.step(action)
@@ -190,27 +195,30 @@ class Slot:
         return reward, False, False, info
 
     def snapshot(self) -> Snapshot:
-        """Returns JSON values: the recorded reset, and the expected result of a replay.
-
-        The steps since the recorded reset are to be replayed; the journal has their actions.
-        """
+        """Returns JSON values: the recorded reset, actions since, and the expected outcome."""
         self._memories.find()
         observation = 0
         for row in self._row:
             observation = zlib.crc32(row.tobytes(), observation)
+        shape, dtype = array_kind(self.environment.action_space)
+        actions = np.frombuffer(b"".join(self._actions), dtype).reshape(-1, *shape)
+        is_complete = len(actions) <= MAX_RECORDED_STEPS
         return {
             "seed": self._seed,
             "was_seeded": self._was_seeded,
             "found": encoded(self._found),
-            "steps": self.steps,
+            "steps": len(actions),
+            "actions": encoded(actions) if is_complete else None,
             "is_over": self.is_over,
             "return": self._return,
             "observation": observation,
             "memories": encoded(self._memories.read()),
         }
 
-    def restore(self, snapshot: Snapshot, actions: Sequence[Any] | Array) -> bool:
-        """Replays the steps of a snapshot; returns whether the result is as expected."""
+    def restore(self, snapshot: Snapshot) -> bool:
+        """Replays the steps of a snapshot; returns whether the outcome is as expected."""
+        if snapshot["actions"] is None:
+            return False
         self.remake()
         found = decoded(snapshot["found"])
         if snapshot["was_seeded"]:
@@ -218,7 +226,7 @@ class Slot:
         else:
             self.begin(snapshot["seed"])
             self.begin(None, found)
-        for action in actions:
+        for action in decoded(snapshot["actions"]):
             self.step(action)
         outcome = ("steps", "is_over", "return", "observation", "memories")
         again = self.snapshot()
@@ -296,15 +304,17 @@ class _Trial(Slot):
         outcome = self.step(copy.deepcopy(action))[:3]
         return (*outcome, *(row.tobytes() for row in self._row))
 
-    def play(self, chance: Callable[[], Any], steps: int, until: float) -> list[Any]:
-        """Takes at least one step, at most to the end of the episode; returns the actions."""
-        played: list[Any] = []
-        while not played or (len(played) < steps and time.monotonic() < until):
-            played.append(chance())
-            self.outcome(played[-1])
-            if self.is_over:
+    def reset_recorded(self) -> None:
+        """Resets without a seed, as after an episode's end, and records it."""
+        self._record(was_seeded=False)
+        self._reset(None)
+
+    def play(self, chance: Callable[[], Any], steps: int, until: float) -> None:
+        """Takes at least one step, at most to the end of the episode."""
+        for _ in range(steps):
+            self.outcome(chance())
+            if self.is_over or time.monotonic() > until:
                 break
-        return played
 
     def goes_on_like(self, other: "_Trial", chance: Callable[[], Any], until: float) -> bool:
         """Whether both behave identically from here on, across ends and a reset."""
@@ -327,12 +337,11 @@ def _agree(one: _Trial, other: _Trial) -> bool:
     for _ in range(2):
         one.play(actions.sample, _EPISODE_STEPS, begun + 0.4 * _TRIAL_SECONDS)
         one.is_over = True
-    one.steps += RECORDED_STEPS  # so that the reset is recorded
-    one.step(actions.sample())  # resets
-    played = one.play(actions.sample, _COMPARED_STEPS, begun + 0.6 * _TRIAL_SECONDS)
+    one.reset_recorded()
+    one.play(actions.sample, _COMPARED_STEPS, begun + 0.6 * _TRIAL_SECONDS)
     snapshot = json.loads(json.dumps(one.snapshot()))  # as read from a file
     return (
-        other.restore(snapshot, copy.deepcopy(played))
+        other.restore(snapshot)
         and one.goes_on_like(other, actions.sample, begun + 0.8 * _TRIAL_SECONDS)
         and one.goes_on_like(other, actions.sample, begun + _TRIAL_SECONDS)
         and one.snapshot()["memories"] == other.snapshot()["memories"]

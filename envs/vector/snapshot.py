@@ -1,4 +1,4 @@
-"""Records what is needed to replay an environment's current episode.
+"""Finds and saves an environment's random generators, for replaying an episode.
 
 An environment's state cannot be saved in general, but its random generators can. Their states
 before the last reset, and the actions since, reproduce the episode.
@@ -7,28 +7,19 @@ before the last reset, and the actions since, reproduce the episode.
 import base64
 import functools
 import gc
-import itertools
 import json
 import random
 import types
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 
 Environment = gymnasium.Env[Any, Any]
 States = dict[str, Any]  # by path from the outermost wrapper
 
-MAX_LOGGED_STEPS = 100_000
-"""Actions kept for replaying; a longer episode cannot be restored."""
-
-RECORDED_STEPS = 200
-"""Steps after a recorded reset in which further ones are not recorded: recording takes time."""
-
-_MIN_ROWS = 1024
 _MAX_OBJECTS = 20_000  # limit of the search for random generators
 _MAX_LENGTH = 256  # longer lists and dictionaries are not searched: they hold data
 _GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
@@ -167,50 +158,3 @@ def decoded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: decoded(item) for key, item in value.items()}
     return [decoded(item) for item in value] if isinstance(value, list) else value
-
-
-class Journal:
-    """The latest actions of all environments, as many as a replay may need."""
-
-    def __init__(self, num_envs: int, action_shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self._steps = 0  # of each environment
-        self._kind = action_shape, dtype  # of one environment's action
-        self._rows: deque[npt.NDArray[Any]] = deque(maxlen=MAX_LOGGED_STEPS)
-        self._crowd = _MIN_ROWS  # number of rows at which unneeded ones are dropped
-        self._starts = np.zeros(num_envs, np.int64)  # steps at which episodes started
-
-    def add(self, actions: npt.NDArray[Any]) -> None:
-        """Records the actions of a step; copies those that environments might modify."""
-        self._rows.append(actions if actions.ndim == 1 else actions.copy())
-        self._steps += 1
-        if len(self._rows) > self._crowd:
-            needed = self._steps - int(self._starts.min()) + RECORDED_STEPS
-            for _ in range(len(self._rows) - needed):
-                self._rows.popleft()
-            self._crowd = max(_MIN_ROWS, 2 * needed)
-
-    def restart(self, environments: Any) -> None:
-        """Starts the episodes of these environments (an index or a mask) with the next action."""
-        self._starts[environments] = self._steps
-
-    def episode_steps(self, index: int) -> int:
-        """Returns the length so far of an environment's episode."""
-        return self._steps - int(self._starts[index])
-
-    def latest(self, index: int, count: int) -> npt.NDArray[Any] | None:
-        """Returns an environment's latest actions; None if fewer are kept."""
-        if count > len(self._rows):
-            return None
-        first = len(self._rows) - count
-        rows = [row[index] for row in itertools.islice(self._rows, first, None)]
-        return np.array(rows, self._kind[1]).reshape(count, *self._kind[0])
-
-    def replace(self, latest: Mapping[int, npt.NDArray[Any]], episode_steps: Sequence[int]) -> None:
-        """Restores the latest actions of some environments; those of others do not matter."""
-        length = max((len(actions) for actions in latest.values()), default=0)
-        rows = np.zeros((length, len(episode_steps), *self._kind[0]), self._kind[1])
-        for index, actions in latest.items():
-            rows[length - len(actions) :, index] = actions
-        self._rows.clear()
-        self._rows.extend(rows)
-        self._starts = self._steps - np.array(episode_steps, np.int64)
