@@ -22,7 +22,7 @@ from gymnasium import Space
 from envs.spaces import one_line
 from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite
 from envs.vector.snapshot import Memories, decoded, encoded, layers
-from envs.wrappers.adapters import raw_statistics
+from envs.wrappers.adapters import RawEpisodeStatistics
 
 Environment = gymnasium.Env[Any, Any]
 Make = Callable[[], Environment]
@@ -104,12 +104,15 @@ class Slot:
     def _take(self, environment: Environment) -> None:
         self.environment = environment
         _own_spaces(environment)
+        around = layers(environment)
+        self._raw_statistics = [each for each in around if isinstance(each, RawEpisodeStatistics)]
         self._memories = Memories(environment)
-        self._as_made = self._memories.read()
+        self._takes_arrays = bool(environment.action_space.shape)
         self._seed: int | None = None
         self._return = 0.0
         self.is_over = False
         self._record(was_seeded=False)
+        self._as_made = self._found
 
     def join(self, batch: ObservationBatch, index: int) -> None:
         """Sets the batch row for observations."""
@@ -130,7 +133,7 @@ class Slot:
             spaces=Spaces(environment.observation_space, environment.action_space),
             metadata=dict(environment.metadata),
             render_mode=environment.render_mode,
-            has_raw_statistics=raw_statistics(environment) is not None,
+            has_raw_statistics=bool(self._raw_statistics),
         )
 
     def remake(self) -> None:
@@ -165,7 +168,7 @@ class Slot:
         """Records what a replay needs: memories before a reset, and from now on the actions."""
         self._found = self._memories.read()
         self._was_seeded = was_seeded
-        self._actions: deque[bytes] = deque(maxlen=MAX_RECORDED_STEPS + 1)
+        self._actions: deque[Any] = deque(maxlen=MAX_RECORDED_STEPS + 1)
 
     def _reset(self, seed: int | None) -> dict[str, Any]:
         self._return = 0.0
@@ -176,7 +179,8 @@ class Slot:
 
     def step(self, action: Any) -> Outcome:
         """Steps or, after an episode's end, resets; writes the observation into its row."""
-        self._actions.append(action.tobytes())  # before an environment modifies it
+        # An environment may modify an array. A number is kept as it is, which is faster.
+        self._actions.append(action.tobytes() if self._takes_arrays else action)
         if self.is_over:
             if len(self._actions) >= _MIN_RECORDED_STEPS:
                 self._record(was_seeded=False)
@@ -238,8 +242,7 @@ class Slot:
 
     def raw_episode(self) -> tuple[float, int]:
         """Returns raw return and length of the unfinished episode, recorded below the wrappers."""
-        statistics = raw_statistics(self.environment)
-        assert statistics is not None
+        (statistics,) = self._raw_statistics
         return float(statistics.episode_returns), int(statistics.episode_lengths)
 
     def close(self) -> None:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatten, flatten_space
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics
 
 from envs.spaces import (
@@ -218,18 +217,3 @@ class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
             info = {**info, "episode": cut}
         self._is_unreported = False
         return observation, info
-
-
-def raw_statistics(environment: Environment) -> RawEpisodeStatistics | None:
-    """Returns the wrapper that records raw statistics below the user's wrappers; None without."""
-    layer: Any = environment
-    while isinstance(layer, gymnasium.Wrapper):
-        if isinstance(layer, RawEpisodeStatistics):
-            return layer
-        layer = layer.env
-    return None
-
-
-def counts_raw_returns(environments: VectorEnv[Any, Any, Any]) -> bool:
-    """Whether the environments report raw statistics, recorded below the user's wrappers."""
-    return bool(getattr(environments.unwrapped, "has_raw_statistics", False))

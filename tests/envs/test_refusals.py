@@ -130,8 +130,6 @@ def test_what_cannot_be_stacked_is_refused(registered, refusal, plain, space) ->
         ({"id": "some.module:Env-v0"}, ["env.id", "env.packages=[some.module]", "env.id=Env-v0"]),
         ({"packages": ["not_there"]}, ["env.packages: 'not_there'", "pip install not-there"]),
         ({"kwargs": {"sutton_barto": 1}}, ["env.kwargs.sutton_barto", "nearest: sutton_barto_re"]),
-        ({"kwargs": {"max_episode_steps": 3}}, ["env.kwargs.max_episode_steps", "env.time_limit"]),
-        ({"kwargs": {"num_envs": 3}, "vectorization": "native"}, ["env.num_envs"]),
         (
             {"id": "neurl/Recall-v0", "kwargs": {"length": 1}},
             ["env.id=neurl/Recall-v0", "env.kwargs={'length': 1}", "expected at least 2"],
