@@ -116,7 +116,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self.render_mode = description.render_mode
         self.has_raw_statistics = description.has_raw_statistics
         # Copies, because sampling from them must not advance the environments' generators.
-        self.single_observation_space, self.single_action_space = copy.deepcopy(description.spaces)
+        self.single_observation_space = copy.deepcopy(description.observation_space)
+        self.single_action_space = copy.deepcopy(description.action_space)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._batch = ObservationBatch(self.single_observation_space, self.num_envs, buffers)

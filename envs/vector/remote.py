@@ -212,7 +212,7 @@ def start_workers(
     _refuse_unsendable(makers[0])
     first = RemoteSlot(makers[0], 0, step_timeout)
     try:
-        space, _ = first.describe().spaces
+        space = first.describe().observation_space
     finally:
         first.send("close")
         first.close()

@@ -80,18 +80,17 @@ class _Parcel(dict[Any, Any]):
     """Arrives without entries that cannot be pickled, and empty if it cannot be unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        entries = dict(self)
-        if not _is_picklable(entries):
-            entries = {key: value for key, value in self.items() if _is_picklable((key, value))}
-        return _opened, (bytes(ForkingPickler.dumps(entries)),)
+        packed = _packed(dict(self))
+        if packed is None:
+            packed = _packed({key: self[key] for key in self if _packed((key, self[key]))})
+        return _opened, (packed,)
 
 
-def _is_picklable(value: Any) -> bool:
+def _packed(value: Any) -> bytes | None:
     try:
-        ForkingPickler.dumps(value)
+        return bytes(ForkingPickler.dumps(value))
     except Exception:
-        return False
-    return True
+        return None
 
 
 def _opened(parcel: bytes) -> dict[Any, Any]:

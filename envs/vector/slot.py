@@ -13,7 +13,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -55,18 +55,12 @@ _EPISODE_STEPS = 500  # of an episode that does not end
 _COMPARED_STEPS = 25  # before and after a reset
 
 
-class Spaces(NamedTuple):
-    """Spaces of an environment."""
-
-    observation: Space[Any]
-    action: Space[Any]
-
-
 @dataclasses.dataclass(frozen=True)
 class Description:
     """What all environments of a vector environment have in common."""
 
-    spaces: Spaces
+    observation_space: Space[Any]
+    action_space: Space[Any]
     metadata: dict[str, Any]
     render_mode: str | None
     has_raw_statistics: bool
@@ -80,11 +74,12 @@ def common_description(descriptions: Sequence[Description]) -> Description:
     """
     first = descriptions[0]
     for index, each in enumerate(descriptions):
-        for name, space in first.spaces._asdict().items():
-            other = getattr(each.spaces, name)
-            if other != space:
+        for name in ("observation_space", "action_space"):
+            expected, found = getattr(first, name), getattr(each, name)
+            if found != expected:
                 raise RuntimeError(
-                    f"environment {index} has the {name} space {other}, the first one has {space}"
+                    f"environment {index} has the {name.replace('_', ' ')} {found}, "
+                    f"the first one has {expected}"
                 )
     return first
 
@@ -130,7 +125,8 @@ class Slot:
         """Returns what all environments of a vector environment must have in common."""
         environment = self.environment
         return Description(
-            spaces=Spaces(environment.observation_space, environment.action_space),
+            observation_space=environment.observation_space,
+            action_space=environment.action_space,
             metadata=dict(environment.metadata),
             render_mode=environment.render_mode,
             has_raw_statistics=bool(self._raw_statistics),

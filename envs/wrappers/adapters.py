@@ -125,23 +125,15 @@ class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
             self._added["previous_reward"] = spaces.Box(-np.inf, np.inf, (1,), np.float32)
         self._has_parts = isinstance(space, spaces.Dict)
         self._is_part = _loses_meaning_in_a_vector(space)
-        if self._is_part:
-            space = spaces.Dict({_OBSERVATION: space})
-        self.observation_space = (
-            self._space_of_parts(space) if isinstance(space, spaces.Dict) else self._vector(space)
-        )
-
-    def _space_of_parts(self, space: spaces.Dict) -> spaces.Dict:
-        for name in self._added.keys() & space.spaces.keys():
+        parts = space.spaces if isinstance(space, spaces.Dict) else {_OBSERVATION: space}
+        for name in self._added.keys() & parts.keys():
             raise ValueError(
                 f"env.{name}: the observation has a part of that name already; set env.{name}=false"
             )
-        return spaces.Dict([*space.spaces.items(), *self._added.items()])
-
-    def _vector(self, space: gymnasium.Space[Any]) -> spaces.Box:
-        parts = [_flat_bounds(space), *((added.low, added.high) for added in self._added.values())]
-        low, high = (np.concatenate(bounds) for bounds in zip(*parts, strict=True))
-        return spaces.Box(low, high, dtype=np.float32)
+        joined = spaces.Dict([*parts.items(), *self._added.items()])
+        self.observation_space = joined
+        if not (self._has_parts or self._is_part):
+            self.observation_space = spaces.Box(*_flat_bounds(joined), dtype=np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
