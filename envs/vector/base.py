@@ -242,7 +242,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> tuple[Array, Array, Failures]:
         """Steps every slot; writes rewards and infos, returns flags (or `_nobody`) and failures."""
         for index, worker in enumerate(self._workers):  # which step at the same time
-            worker.send("step", actions[index])
+            worker.send_step(actions[index])
         nobody = terminated = truncated = self._nobody
         failures: Failures = {}
         for index, (slot, action) in enumerate(zip(self._slots, actions, strict=True)):

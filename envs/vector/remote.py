@@ -13,8 +13,8 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from envs.spaces import one_line
-from envs.vector.batch import observation_bytes
-from envs.vector.serving import Place, serve
+from envs.vector.batch import Array, observation_bytes
+from envs.vector.serving import OUTCOME, PACKED, STEP, Place, serve
 from envs.vector.slot import Description, Make, Outcome, RemoteFailure, RemoteTraceback
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -106,6 +106,13 @@ class RemoteSlot:
         with contextlib.suppress(OSError):
             self._connection.send((self._number, method, arguments))
 
+    def send_step(self, action: Array) -> None:
+        """Sends the action of a step, whose outcome `step` returns."""
+        self._number += 1
+        self._allow("step")
+        with contextlib.suppress(OSError):
+            self._connection.send_bytes(STEP.pack(PACKED, self._number) + action.tobytes())
+
     def receive(self) -> Any:
         """Waits for the result of the method that was sent.
 
@@ -129,7 +136,12 @@ class RemoteSlot:
             left = self._seconds_left()
             if left is not None and not self._has_answer(left):
                 raise WorkerLost(f"no answer within {self._seconds:g} s (env.step_timeout)")
-            number, result, failure = self._connection.recv()
+            message = self._connection.recv_bytes()
+            if message[0] == PACKED:
+                _, number, *outcome = OUTCOME.unpack(message)
+                result, failure = (*outcome, {}), None
+            else:
+                number, result, failure = ForkingPickler.loads(message)
             if number == self._number:  # skips stale answers, as after Ctrl-C
                 return result, failure
         raise WorkerLost("its process is dead")

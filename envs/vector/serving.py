@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import struct
 import sys
 import threading
 import traceback
@@ -18,10 +19,17 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+import numpy as np
 from gymnasium import Space
 
 from envs.vector.batch import ObservationBatch
 from envs.vector.slot import FAILURES, Description, Make, Outcome, Slot, in_one_line
+
+# Calls and answers are pickled, but for steps and their outcomes without an info: that would take
+# longer than the step of a small environment.
+PACKED = 0  # their first byte, which no pickle starts with
+STEP = struct.Struct("<BQ")  # and the call's number; the action's bytes follow
+OUTCOME = struct.Struct("<BQd??")  # and the call's number, the reward, terminated, truncated
 
 Place = tuple[Space[Any], int, dict[str, Any]]  # arguments of ObservationBatch
 
@@ -44,15 +52,28 @@ def serve(connection: Connection, make: Make, index: int, place: Place | None) -
             connection.send((0, None, _told(error)))
             return
         connection.send((0, description, None))
-        while (call := connection.recv())[1] != "close":
+        while (call := _received(connection))[1] != "close":
             number, method, arguments = call
             result = failure = None
             try:
                 result = getattr(slot, method)(*arguments)
             except FAILURES as error:
                 failure = _told(error)
-            connection.send((number, result, failure))
+            if method == "step_packed" and result is not None and not result[3]:
+                connection.send_bytes(OUTCOME.pack(PACKED, number, *result[:3]))
+            else:
+                connection.send((number, result, failure))
     slot.close()
+
+
+def _received(connection: Connection) -> tuple[int, str, tuple[Any, ...]]:
+    """Returns a call: its number, the method's name and its arguments."""
+    message = connection.recv_bytes()
+    if message[0] != PACKED:
+        call: tuple[int, str, tuple[Any, ...]] = ForkingPickler.loads(message)
+        return call
+    _, number = STEP.unpack_from(message)
+    return number, "step_packed", (message[STEP.size :],)
 
 
 def _told(error: BaseException) -> tuple[str, str]:
@@ -70,8 +91,10 @@ class _ServedSlot(Slot):
         info = super().begin(seed, found)
         return _Parcel(info) if isinstance(info, dict) else {}
 
-    def step(self, action: Any) -> Outcome:
-        reward, terminated, truncated, info = super().step(action)
+    def step_packed(self, packed: bytes) -> Outcome:
+        """Steps with the bytes of an action."""
+        action = np.frombuffer(packed, self._action_dtype).reshape(self._action_shape).copy()[()]
+        reward, terminated, truncated, info = self.step(action)
         told = _Parcel(info) if info and isinstance(info, dict) else {}
         return reward, terminated, truncated, told
 

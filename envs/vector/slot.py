@@ -102,7 +102,7 @@ class Slot:
         around = layers(environment)
         self._raw_statistics = [each for each in around if isinstance(each, RawEpisodeStatistics)]
         self._memories = Memories(environment)
-        self._takes_arrays = bool(environment.action_space.shape)
+        self._action_shape, self._action_dtype = array_kind(environment.action_space)
         self._seed: int | None = None
         self._return = 0.0
         self.is_over = False
@@ -176,7 +176,7 @@ class Slot:
     def step(self, action: Any) -> Outcome:
         """Steps or, after an episode's end, resets; writes the observation into its row."""
         # An environment may modify an array. A number is kept as it is, which is faster.
-        self._actions.append(action.tobytes() if self._takes_arrays else action)
+        self._actions.append(action.tobytes() if self._action_shape else action)
         if self.is_over:
             if len(self._actions) >= _MIN_RECORDED_STEPS:
                 self._record(was_seeded=False)
@@ -200,8 +200,8 @@ class Slot:
         observation = 0
         for row in self._row:
             observation = zlib.crc32(row.tobytes(), observation)
-        shape, dtype = array_kind(self.environment.action_space)
-        actions = np.frombuffer(b"".join(self._actions), dtype).reshape(-1, *shape)
+        actions = np.frombuffer(b"".join(self._actions), self._action_dtype)
+        actions = actions.reshape(-1, *self._action_shape)
         is_complete = len(actions) <= MAX_RECORDED_STEPS
         return {
             "seed": self._seed,

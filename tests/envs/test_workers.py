@@ -308,7 +308,7 @@ def test_a_late_answer_is_never_taken_for_a_new_one(loose_worker) -> None:
     end.send((1, None, ("ValueError: late", "")))  # to call 1, which nobody waits for any more
     end.send((2, (1.0, 3), None))
     assert worker.receive() == (1.0, 3)
-    worker.send("step", 0)
+    worker.send_step(np.int64(0))
     end.send((2, (1.0, 3), None))
     with pytest.raises(WorkerLost, match=r"no answer within 0\.1 s"):
         worker.step(0)
@@ -337,7 +337,7 @@ def test_what_cannot_travel_is_left_out_alone() -> None:
 def test_a_call_to_a_dead_worker_does_no_harm(loose_worker) -> None:
     worker, end = loose_worker.worker, loose_worker.end
     end.close()
-    worker.send("step", 0)
+    worker.send_step(np.int64(0))
     with pytest.raises(WorkerLost, match="does not answer any more"):
         worker.step(0)
 
