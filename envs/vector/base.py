@@ -227,7 +227,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         rewards = np.zeros(self.num_envs)
         told: dict[int, Any] = {}
         terminated, truncated, failures = self._step_slots(own, rewards, told)
-        restarted: list[int] = []
+        restarted: Sequence[int] = ()
         if failures or self._failing or not self._batch.is_sound():
             restarted = self._mend(failures, own)
             rewards[restarted] = 0.0

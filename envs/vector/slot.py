@@ -165,6 +165,11 @@ class Slot:
         self._found = self._memories.read()
         self._was_seeded = was_seeded
         self._actions: deque[Any] = deque(maxlen=MAX_RECORDED_STEPS + 1)
+        keep = self._actions.append
+        # An environment may modify an array. A number is kept as it is, which is faster.
+        self._keep: Callable[[Any], None] = keep
+        if self._action_shape:
+            self._keep = lambda action: keep(action.tobytes())
 
     def _reset(self, seed: int | None) -> dict[str, Any]:
         self._return = 0.0
@@ -175,8 +180,7 @@ class Slot:
 
     def step(self, action: Any) -> Outcome:
         """Steps or, after an episode's end, resets; writes the observation into its row."""
-        # An environment may modify an array. A number is kept as it is, which is faster.
-        self._actions.append(action.tobytes() if self._action_shape else action)
+        self._keep(action)
         if self.is_over:
             if len(self._actions) >= _MIN_RECORDED_STEPS:
                 self._record(was_seeded=False)

@@ -61,7 +61,7 @@ FAULTS = [
         "training/test_lives.py",
         (
             "who told nothing has lost all lives",
-            'np.where(infos.get("_lives", True), lives, self._left)',
+            'np.where(infos.get("_lives", True), lives, self.left)',
             "np.asarray(lives)",
         ),
     ),

@@ -137,7 +137,7 @@ def test_lives_are_compared_where_they_are_told() -> None:
     masked = {"lives": np.array([0, 0, 3]), "_lives": np.array([False, True, True])}
     assert lives.lost(masked).tolist() == [False, True, True]
     assert lives.lost({}).tolist() == [False, False, False]
-    assert lives.state_dict() == [3, 0, 3]
+    assert lives.left.tolist() == [3, 0, 3]
     lives.forget(np.array([True, False, False]))
     assert lives.lost({"lives": np.array([5, 0, 2])}).tolist() == [False, False, True]
 
