@@ -1,8 +1,11 @@
-"""Derives the seeds of environments from the seed of a run."""
+"""Derives the seeds of environments from the seed of a run, and resets environments with them."""
 
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 # Simulators in C take signed 32-bit seeds.
 _SEED_BITS = 31
@@ -37,3 +40,17 @@ def environment_seeds(seed: int, num_envs: int, purpose: str, index: int = 0) ->
 
 def _last_word(sequence: np.random.SeedSequence, words: int) -> int:
     return int(sequence.generate_state(words, np.uint32)[-1]) >> (32 - _SEED_BITS)
+
+
+def reset_with_seeds(
+    environments: VectorEnv[Any, Any, Any], seeds: Sequence[int]
+) -> tuple[Any, dict[str, Any]]:
+    """Resets every environment with its seed; returns observations and infos.
+
+    The batched action space is seeded too, as who acts may sample from it. A native vector
+    environment has one random generator and takes the first seed, unless it has `takes_seeds`.
+    """
+    environments.action_space.seed(seeds[0])
+    takes_seeds = getattr(environments.unwrapped, "takes_seeds", False)
+    given: Any = list(seeds) if takes_seeds else seeds[0]
+    return environments.reset(seed=given)

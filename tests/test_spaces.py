@@ -13,7 +13,7 @@ from gymnasium import spaces
 from omegaconf import DictConfig
 
 from conf.composing.command_line import load
-from training.building.environments import wrap_environments
+from training.building.environments import build_environments
 from training.evaluation.policy import Policy
 from training.runs.fit import build_policy, teach
 
@@ -99,7 +99,7 @@ def test_a_random_policy_stays_in_the_space(which: str) -> None:
     config = configuration()
     policy = build_policy(config, make)
     made.clear()
-    environments = wrap_environments(config, make, num_envs=2)
+    environments = build_environments(config, num_envs=2, make=make)
     observations, _ = environments.reset(seed=0)
     for _ in range(150):
         actions = policy.predict(observations, deterministic=False)

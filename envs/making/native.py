@@ -3,38 +3,31 @@
 A time limit and a frame stack are keyword arguments of the native version, or not available.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from conf.schema.run import EnvironmentOptions
 from envs.making.registration import accepted_keywords
 from envs.making.single import create
 from envs.spaces import check_spaces
 
-Environments = VectorEnv[Any, Any, Any]
-
 
 def make_native(
-    specification: EnvSpec,
-    kwargs: Mapping[str, object],
-    num_envs: int,
-    time_limit: int | None,
-    frame_stack: int,
-) -> Environments:
+    specification: EnvSpec, env: EnvironmentOptions, num_envs: int
+) -> VectorEnv[Any, Any, Any]:
     """Makes the native vector version or raises, where `make_vec` would choose another version."""
     if specification.vector_entry_point is None:
         raise ValueError(
             f"env.vectorization=native: {specification.id} has no vector version of its own; "
             "use env.vectorization=sync"
         )
-    own_keys = _keywords_of_native(specification, time_limit, frame_stack)
-    _refuse_clipping(specification, kwargs)
-    environments: Environments = create(
+    own_keys = _keywords_of_native(specification, env)
+    environments: VectorEnv[Any, Any, Any] = create(
         specification,
-        kwargs,
+        env.kwargs,
         lambda own: gymnasium.make_vec(
             specification,
             num_envs=num_envs,
@@ -60,34 +53,31 @@ def make_native(
     return environments
 
 
-def _keywords_of_native(
-    specification: EnvSpec, time_limit: int | None, frame_stack: int
-) -> dict[str, Any]:
-    """Returns time limit and frame stack as keyword arguments; refuses those not available."""
+def _keywords_of_native(specification: EnvSpec, env: EnvironmentOptions) -> dict[str, Any]:
+    """Returns time limit and frame stack as keyword arguments; refuses those not available.
+
+    Clipped scores are refused too: ale-py's vector version clips rewards by default.
+    """
     accepted = accepted_keywords(specification, is_native=True) or ()
     asked: dict[str, Any] = {}
-    if time_limit is not None:
+    if env.time_limit is not None:
         if "max_episode_steps" not in accepted:
             raise ValueError(
-                f"env.time_limit={time_limit}: the vector version of {specification.id} has none; "
-                "use env.time_limit=null or env.vectorization=sync"
+                f"env.time_limit={env.time_limit}: the vector version of {specification.id} has "
+                "none; use env.time_limit=null or env.vectorization=sync"
             )
-        asked["max_episode_steps"] = time_limit
+        asked["max_episode_steps"] = env.time_limit
     if "frame_stack" in accepted:
-        asked["frame_stack"] = frame_stack
-    elif frame_stack > 1:
+        asked["frame_stack"] = env.frame_stack
+    elif env.frame_stack > 1:
         raise ValueError(
-            f"env.frame_stack={frame_stack}: the vector version of {specification.id} stacks no "
-            "frames; use env.frame_stack=1 or env.vectorization=sync"
+            f"env.frame_stack={env.frame_stack}: the vector version of {specification.id} stacks "
+            "no frames; use env.frame_stack=1 or env.vectorization=sync"
         )
-    return asked
-
-
-def _refuse_clipping(specification: EnvSpec, kwargs: Mapping[str, object]) -> None:
-    """Refuses clipped scores: ale-py's vector version clips rewards by default."""
     key = "reward_clipping"
-    if key in (accepted_keywords(specification, is_native=True) or ()) and kwargs.get(key, True):
+    if key in accepted and env.kwargs.get(key, True):
         raise ValueError(
             f"env.vectorization=native: {specification.id} clips its rewards, so that scores would "
             f"be clipped; use env=atari, or +env.kwargs.{key}=false"
         )
+    return asked

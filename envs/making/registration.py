@@ -25,14 +25,6 @@ _PRESETS = {
 _PACKAGES = {"popgym-": "popgym", "bsuite/": "shimmy", "dm_control/": "shimmy"}
 # Modules that extras of this project install.
 _EXTRAS = {"ale_py": "atari", "minatar": "minatar", "minigrid": "minigrid", "popgym": "popgym"}
-# Arguments of gymnasium.make and make_vec that are not the environment's.
-_OUR_KEYS = {
-    "id": "env.id",
-    "max_episode_steps": "env.time_limit",
-    "num_envs": "env.num_envs",
-    "vectorization_mode": "env.vectorization",
-    "wrappers": "env.wrappers",
-}
 
 
 def import_packages(packages: Sequence[str]) -> None:
@@ -79,11 +71,8 @@ def check_keywords(
     """Refuses keyword arguments that the environment does not take.
 
     Raises:
-        ValueError: names `env.kwargs.<key>` and the accepted ones, or the right configuration key.
+        ValueError: names `env.kwargs.<key>` and the accepted ones.
     """
-    for key in kwargs:
-        if key in _OUR_KEYS:
-            raise ValueError(f"env.kwargs.{key}: is set by {_OUR_KEYS[key]}")
     accepted = accepted_keywords(specification, is_native=is_native)
     for key in kwargs:
         if accepted is not None and key not in accepted:

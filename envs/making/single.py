@@ -23,18 +23,17 @@ Layer = tuple[str, Wrap]  # configuration key and wrapper
 
 
 def make_layered(
-    make: Callable[[int], Environment], layers: Sequence[Layer], name: str, index: int
+    make: Callable[[], Environment], layers: Sequence[Layer], name: str
 ) -> Environment:
     """Makes an environment and wraps it in layers, innermost first.
 
     Args:
         name: start of messages about its spaces.
-        index: of the environment in the vector environment.
 
     Raises:
         ValueError: one line that names the configuration key and the fix.
     """
-    environment = make(index)
+    environment = make()
     try:
         for key, wrap in layers:
             environment = _wrapped(environment, key, wrap)
@@ -64,12 +63,12 @@ def make_registered(
     specification: EnvSpec,
     kwargs: Mapping[str, object],
     time_limit: int | None,
-    index: int,
+    *,
+    is_checked: bool,
 ) -> Environment:
     """Makes a registered environment; `packages` are imported first."""
     import_packages(packages)
-    # Gymnasium's checks cost time in every step. Only the first environment's returns are checked,
-    # and the order of reset and step is always right here.
+    # The order of reset and step, checked in every step, is always right here.
     specification = dataclasses.replace(specification, order_enforce=False)
     environment: Environment = create(
         specification,
@@ -77,16 +76,11 @@ def make_registered(
         lambda own: gymnasium.make(
             specification,
             max_episode_steps=time_limit,
-            disable_env_checker=True if index else None,
+            disable_env_checker=None if is_checked else True,
             **own,
         ),
     )
     return environment
-
-
-def make_own(make: Callable[[], Environment], index: int) -> Environment:
-    """Calls the caller's `make`."""
-    return make()
 
 
 def create(

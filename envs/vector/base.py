@@ -1,18 +1,17 @@
-"""Base class of vector environments in this process and in worker processes.
+"""Vector environment over slots, in this process or in worker processes.
 
-Subclasses are in `envs.vector.sequential` and `envs.vector.workers`. Native vector environments,
-which do not consist of single ones, are used as they are.
+Native vector environments, which do not consist of single ones, are used as they are.
 """
 
 import copy
 import dataclasses
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, cast
+from multiprocessing.util import Finalize
+from typing import Any, Literal
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from envs.seeding import environment_seeds
@@ -23,13 +22,19 @@ from envs.vector.batch import (
     array_kind,
     shown,
 )
-from envs.vector.slot import Description, Snapshot, in_one_line
-from envs.vector.snapshot import Journal, decoded, encoded
+from envs.vector.remote import RemoteSlot, kill, start_workers
+from envs.vector.slot import (
+    FAILURES,
+    Environment,
+    Make,
+    Slot,
+    Snapshot,
+    common_description,
+    in_one_line,
+)
 
 OnFailure = Literal["stop", "restart"]
-Stepped = tuple[Any, Any, Any, Any, dict[str, Any]]
 Failures = dict[int, BaseException]
-Episode = tuple[Snapshot, Array]  # and its actions
 
 _MAX_FAILURES = 3
 """Consecutive failures of one environment, without a good step in between, that end the run."""
@@ -51,7 +56,7 @@ class _History:
     restarts: int = 0
 
 
-class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
+class SlotVectorEnv(VectorEnv[Any, Any, Any]):
     """Steps environments together; resets each in the step after its end (`NEXT_STEP`).
 
     The next step overwrites observations (an array, or a dictionary of arrays for a Dict space):
@@ -64,64 +69,99 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
 
     Attributes:
         has_raw_statistics: whether raw episode statistics are recorded below the user's wrappers.
+        takes_seeds: each environment has its own seed.
     """
 
+    takes_seeds = True
+
     def __init__(
-        self, description: Description, num_envs: int, *, buffer: Any, on_failure: OnFailure
+        self,
+        makers: Sequence[Make],
+        *,
+        on_failure: OnFailure,
+        in_workers: bool = False,
+        step_timeout: float | None = None,
     ) -> None:
-        """Places observations in a buffer of `observation_bytes`."""
-        self.num_envs = num_envs
+        """Makes the environments.
+
+        Args:
+            makers: one per environment; importable in a process, if `in_workers`.
+            in_workers: each environment steps in a process of its own, instead of one after another
+                in this one. That is faster for environments that take more than about 0.1 ms per
+                step, if there are enough cores.
+            step_timeout: most seconds of a worker's step or reset; None for no limit.
+
+        Raises:
+            ValueError: a maker cannot be sent to another process.
+            RuntimeError: a worker cannot make its environment, or the environments' spaces differ.
+        """
+        self.num_envs = len(makers)
+        self._slots: list[Slot | RemoteSlot] = []
+        self._workers: list[RemoteSlot] = []
+        # Otherwise this process would wait for hanging workers at its end.
+        self._finalizer = Finalize(self, kill, (self._workers,), exitpriority=100)
+        try:
+            buffers = None
+            if in_workers:
+                buffers = start_workers(makers, step_timeout, self._workers)
+                self._slots += self._workers
+            else:
+                for make in makers:
+                    self._slots.append(Slot(make))
+            description = common_description([slot.describe() for slot in self._slots])
+        except BaseException:
+            self.close_extras()
+            raise
         self.metadata = {**description.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.render_mode = description.render_mode
-        # Copies, because sampling from them must not advance the environments' generators.
-        self.single_observation_space, self.single_action_space = copy.deepcopy(description.spaces)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
         self.has_raw_statistics = description.has_raw_statistics
-        self._batch = ObservationBatch(self.single_observation_space, num_envs, buffer)
+        # Copies, because sampling from them must not advance the environments' generators.
+        self.single_observation_space = copy.deepcopy(description.observation_space)
+        self.single_action_space = copy.deepcopy(description.action_space)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._batch = ObservationBatch(self.single_observation_space, self.num_envs, buffers)
+        for index, slot in enumerate(self._slots):
+            if isinstance(slot, Slot):
+                slot.join(self._batch, index)
         action_shape, self._action_dtype = array_kind(self.single_action_space)
-        self._action_shape = (num_envs, *action_shape)
-        self._journal = Journal(num_envs, action_shape, self._action_dtype)
-        self._nobody = np.zeros(num_envs, np.bool_)
+        self._action_shape = (self.num_envs, *action_shape)
+        self._steps = 0  # of each environment, reset steps included
+        self._starts = np.zeros(self.num_envs, np.int64)  # `_steps` at the episode's start
+        self._nobody = np.zeros(self.num_envs, np.bool_)
         self._nobody.flags.writeable = False
         self._ended = self._nobody  # environments that reset in the next step
         self._is_begun = False
         self._is_restarting = on_failure == "restart"
         self._failing: dict[int, int] = {}  # failures since the last good step
-        self._histories = [_History() for _ in range(num_envs)]
+        self._histories = [_History() for _ in makers]
 
-    @abstractmethod
-    def _begin(self, seeds: Sequence[int | None], infos: dict[str, Any]) -> Failures:
-        """Resets every environment."""
+    @property
+    def envs(self) -> list[Environment]:
+        """The environments of this process, with their wrappers."""
+        return [slot.environment for slot in self._slots if isinstance(slot, Slot)]
 
-    @abstractmethod
-    def _step_slots(
-        self, actions: Array, rewards: Array, infos: dict[str, Any]
-    ) -> tuple[Array, Array, Failures]:
-        """Steps every environment; writes rewards, returns flags (or `_nobody`) and failures."""
+    def _call(
+        self, method: str, arguments: Mapping[int, tuple[Any, ...]]
+    ) -> tuple[dict[int, Any], Failures]:
+        """Calls a method of some slots, in workers at the same time."""
+        for index, given in arguments.items():
+            self._slots[index].send(method, *given)
+        results: dict[int, Any] = {}
+        failures: Failures = {}
+        for index in arguments:
+            try:
+                results[index] = self._slots[index].receive()
+            except FAILURES as error:
+                failures[index] = error
+        return results, failures
 
-    @abstractmethod
-    def _remake(self, index: int, seed: int) -> BaseException | None:
-        """Makes an environment again and resets it; returns the error, if any."""
-
-    @abstractmethod
-    def _snapshots(self) -> list[Snapshot | None]:
-        """Returns every slot's snapshot; None for a lost worker, which its next step reports."""
-
-    @abstractmethod
-    def _can_replay(self) -> bool:
-        """Whether replaying an episode restores these environments."""
-
-    @abstractmethod
-    def _replay(self, episodes: Mapping[int, Episode]) -> set[int]:
-        """Replays episodes; returns the environments that were restored exactly."""
-
-    @abstractmethod
     def raw_episodes(self, indices: Iterable[int]) -> dict[int, tuple[float, int]]:
         """Returns raw returns and lengths of unfinished episodes, recorded below the wrappers.
 
         A dead worker is left out; its next step reports it.
         """
+        return self._call("raw_episode", dict.fromkeys(indices, ()))[0]
 
     @property
     def restarts(self) -> int:
@@ -149,14 +189,13 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
             raise ValueError(f"reset: expected no options, got {options}")
         seeds = self._seeds_from(seed)
         self._is_begun = True
-        self._journal.restart(slice(None))
+        self._starts[:] = self._steps
         self._ended = self._nobody
         self._failing = {}
-        infos: dict[str, Any] = {}
-        failures = self._begin(seeds, infos)
+        told, failures = self._call("begin", {index: (each,) for index, each in enumerate(seeds)})
         for index, cause in {**self._violations(), **failures}.items():
             self._restart(index, cause, "reset")
-        return self._batch.observations, infos
+        return self._batch.observations, self._merged(told)
 
     def _seeds_from(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if isinstance(seed, int):
@@ -172,7 +211,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
                 self._histories[index] = _History(each, each, restarts=restarts)
         return seed
 
-    def step(self, actions: Any) -> Stepped:
+    def step(self, actions: Any) -> tuple[Observations, Array, Array, Array, dict[str, Any]]:
         """Steps every environment; where the episode has ended, resets it and ignores the action.
 
         Raises:
@@ -181,18 +220,44 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         own = np.array(actions)  # a copy, as environments may modify their actions
         if own.shape != self._action_shape or own.dtype != self._action_dtype:
             own = self._converted(own)
-        self._journal.add(own)
+        self._steps += 1
         was_reset = self._ended
         if was_reset is not self._nobody:
-            self._journal.restart(was_reset)
+            self._starts[was_reset] = self._steps
         rewards = np.zeros(self.num_envs)
-        infos: dict[str, Any] = {}
-        terminated, truncated, failures = self._step_slots(own, rewards, infos)
+        told: dict[int, Any] = {}
+        terminated, truncated, failures = self._step_slots(own, rewards, told)
+        restarted: Sequence[int] = ()
         if failures or self._failing or not self._batch.is_sound():
-            self._mend(failures, own, (rewards, terminated, truncated), infos)
-        nobody = self._nobody
-        self._ended = nobody if terminated is truncated is nobody else terminated | truncated
+            restarted = self._mend(failures, own)
+            rewards[restarted] = 0.0
+            if terminated is not self._nobody:
+                terminated[restarted] = truncated[restarted] = False
+        infos = self._merged(told, restarted) if told or restarted else {}
+        self._ended = terminated if terminated is self._nobody else terminated | truncated
         return self._batch.observations, rewards, terminated, truncated, infos
+
+    def _step_slots(
+        self, actions: Array, rewards: Array, told: dict[int, Any]
+    ) -> tuple[Array, Array, Failures]:
+        """Steps every slot; writes rewards and infos, returns flags (or `_nobody`) and failures."""
+        for index, worker in enumerate(self._workers):  # which step at the same time
+            worker.send_step(actions[index])
+        nobody = terminated = truncated = self._nobody
+        failures: Failures = {}
+        for index, (slot, action) in enumerate(zip(self._slots, actions, strict=True)):
+            try:
+                rewards[index], ends, cuts, info = slot.step(action)
+            except FAILURES as error:
+                failures[index] = error
+                continue
+            if ends or cuts:
+                if terminated is nobody:
+                    terminated, truncated = nobody.copy(), nobody.copy()
+                terminated[index], truncated[index] = ends, cuts
+            if info:
+                told[index] = info
+        return terminated, truncated, failures
 
     def _converted(self, actions: Array) -> Array:
         dtype = self._action_dtype
@@ -203,14 +268,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
             f"got {actions.dtype} and {actions.shape}"
         )
 
-    def _mend(
-        self,
-        failures: Failures,
-        actions: Array,
-        outcomes: tuple[Array, Array, Array],
-        infos: dict[str, Any],
-    ) -> None:
-        """Handles failures of a step and removes the step's outcomes."""
+    def _mend(self, failures: Failures, actions: Array) -> list[int]:
+        """Handles failures of a step; returns the environments that were restarted."""
         failures = {**self._violations(), **failures}
         was_reset = self._ended
         for index in set(self._failing) - failures.keys():
@@ -218,19 +277,12 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
                 del self._failing[index]
         for index, cause in sorted(failures.items()):
             action = shown(actions[index].tolist())
-            doing = "reset" if was_reset[index] else f"step with action {action}"
-            self._restart(index, cause, doing)
-            for outcome in outcomes:
-                if outcome is not self._nobody:
-                    outcome[index] = 0
-            _withdraw(infos, index)
-        if failures:
-            infos["restarted"] = np.zeros(self.num_envs, np.bool_)
-            infos["restarted"][list(failures)] = True
+            self._restart(
+                index, cause, "reset" if was_reset[index] else f"step with action {action}"
+            )
+        return list(failures)
 
     def _violations(self) -> Failures:
-        if self._batch.is_sound():
-            return {}
         return {index: ValueError(text) for index, text in self._batch.violations().items()}
 
     def _restart(self, index: int, cause: BaseException | None, doing: str) -> None:
@@ -239,7 +291,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         while cause is not None:
             where = f"seed {history.seed}"
             if doing != "reset":
-                where += f", step {self._journal.episode_steps(index)} of its episode"
+                where += f", step {self._steps - self._starts[index]} of its episode"
             message = f"environment {index} ({where}) failed in {doing}: {in_one_line(cause)}"
             count = self._failing[index] = self._failing.get(index, 0) + 1
             if not self._is_restarting:
@@ -258,23 +310,28 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
         (history.seed,) = environment_seeds(
             history.first_seed, 1, "restart", index=history.new_seeds
         )
-        self._journal.restart(index)
-        return self._remake(index, history.seed) or self._violations().get(index)
+        self._starts[index] = self._steps
+        try:
+            self._slots[index].remake()
+        except FAILURES as error:
+            return error
+        _, failures = self._call("begin", {index: (history.seed,)})
+        return failures.get(index) or self._violations().get(index)
 
     def snapshot(self) -> list[dict[str, Any]]:
         """Returns JSON values for each environment, from which its episode can be replayed.
 
-        A dead worker is reported by the next step.
+        A dead worker's slot is None; its next step reports it.
         """
+        slots, _ = self._call("snapshot", dict.fromkeys(range(self.num_envs), ()))
         return [
             {
-                **dataclasses.asdict(self._histories[index]),
+                **dataclasses.asdict(history),
                 "failing": self._failing.get(index, 0),
-                "episode_steps": self._journal.episode_steps(index),
-                "actions": slot and encoded(self._journal.latest(index, slot["steps"])),
-                "slot": slot,
+                "episode_steps": self._steps - int(self._starts[index]),
+                "slot": slots.get(index),
             }
-            for index, slot in enumerate(self._snapshots())
+            for index, history in enumerate(self._histories)
         ]
 
     def restore(self, snapshots: Sequence[Mapping[str, Any]]) -> list[bool]:
@@ -288,65 +345,47 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any], ABC):
             raise ValueError(f"expected {self.num_envs} snapshots, got {len(snapshots)}")
         names = [field.name for field in dataclasses.fields(_History)]
         self._histories = [_History(**{name: s[name] for name in names}) for s in snapshots]
-        episodes: dict[int, Episode] = {
-            index: (snapshot["slot"], decoded(snapshot["actions"]))
-            for index, snapshot in enumerate(snapshots)
-            if snapshot["actions"] is not None
-        }
-        exact = self._replay(episodes) if episodes and self._can_replay() else set()
-        self._journal.replace(
-            {index: episodes[index][1] for index in exact}, [s["episode_steps"] for s in snapshots]
-        )
-        ended = [i in exact and s["slot"]["is_over"] for i, s in enumerate(snapshots)]
-        self._ended = np.array(ended)
-        self._failing = {index: snapshots[index]["failing"] for index in exact}
-        self._failing = {index: count for index, count in self._failing.items() if count}
+        slots = {index: s["slot"] for index, s in enumerate(snapshots) if s["slot"] is not None}
+        exact = self._replay(slots) if slots else set()
+        self._starts = self._steps - np.array([s["episode_steps"] for s in snapshots])
+        self._ended = np.array([i in exact and slots[i]["is_over"] for i in range(self.num_envs)])
+        counts = {index: snapshots[index]["failing"] for index in exact}
+        self._failing = {index: count for index, count in counts.items() if count}
         self._is_begun = True
         for index in set(range(self.num_envs)) - exact:
             self._restart(index, self._begin_anew(index), "reset")
         return [index in exact for index in range(self.num_envs)]
 
-    def _add(self, infos: dict[str, Any], info: Any, index: int) -> None:
-        """Adds one environment's info to the infos, as far as possible."""
-        if not isinstance(info, dict):
-            return
-        if "restarted" in info:  # reserved key
-            info = {key: value for key, value in info.items() if key != "restarted"}
-        try:
-            self._add_info(infos, info, index)
-        except Exception:  # type or shape differs from that of another environment
+    def _replay(self, slots: Mapping[int, Snapshot]) -> set[int]:
+        """Replays episodes; returns the environments that were restored exactly."""
+        last = self.num_envs - 1
+        can_be_restored, _ = self._call("can_be_restored", {last: ()})
+        if not can_be_restored.get(last):
+            return set()
+        is_exact, _ = self._call("restore", {index: (slot,) for index, slot in slots.items()})
+        return {index for index in is_exact if is_exact[index]}
+
+    def close_extras(self) -> None:
+        """Closes every environment, even if one raises; kills its process after a few seconds."""
+        for worker in self._workers:
+            worker.send("close")
+        for slot in [*self._slots, *self._workers]:
+            slot.close()
+
+    def _merged(self, told: Mapping[int, Any], restarted: Sequence[int] = ()) -> dict[str, Any]:
+        """Merges the infos of environments, as far as possible; drops those of failed steps."""
+        infos: dict[str, Any] = {}
+        for index, info in told.items():
+            if index in restarted or not isinstance(info, dict):
+                continue
             for key, value in info.items():
                 try:
                     self._add_info(infos, {key: value}, index)
-                except Exception:
+                except Exception:  # type or shape differs from that of another environment
                     _log.debug("environment %d: left out its info %r", index, key)
-
-
-def _withdraw(infos: dict[str, Any], index: int) -> None:
-    """Marks all infos of one environment as missing."""
-    for key, value in infos.items():
-        if isinstance(value, dict):
-            _withdraw(value, index)
-        elif str(key).startswith("_"):
-            value[index] = False
-
-
-Started = tuple[Any, dict[str, Any]]  # observations and infos
-
-
-def reset_with_seeds(environments: VectorEnv[Any, Any, Any], seeds: Sequence[int]) -> Started:
-    """Resets every environment with its seed.
-
-    Spaces are seeded too, as environments and wrappers may sample from them. A native vector
-    environment has one random generator and takes the first seed, unless it has `takes_seeds`.
-    """
-    unwrapped = environments.unwrapped
-    environments.action_space.seed(seeds[0])
-    if isinstance(unwrapped, SyncVectorEnv):  # not from this project
-        for environment, seed in zip(unwrapped.envs, seeds, strict=True):
-            environment.action_space.seed(seed)
-    takes_seeds = getattr(unwrapped, "takes_seeds", False)
-    if takes_seeds or isinstance(unwrapped, SlotVectorEnv | SyncVectorEnv):
-        reset_all: Any = environments.reset  # typed for one seed, but takes one per environment
-        return cast("Started", reset_all(seed=list(seeds)))
-    return environments.reset(seed=seeds[0])
+        for reserved in ("restarted", "_restarted"):
+            infos.pop(reserved, None)
+        if restarted:
+            infos["restarted"] = np.zeros(self.num_envs, np.bool_)
+            infos["restarted"][list(restarted)] = True
+        return infos

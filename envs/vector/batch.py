@@ -6,7 +6,7 @@ checked once per step for the whole batch. Observations therefore always fit the
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,8 @@ from gymnasium import Space, spaces
 
 Array = npt.NDArray[Any]
 Observations = Array | dict[str, Array]
-Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]  # shape and dtype by name
 Write = Callable[[Any], None]
 
-_ALIGNMENT = 64  # bytes: a cache line
-_NUMBERS = (float, int)
 # Networks compute in float32, where larger numbers are infinite.
 LARGEST = float(np.finfo(np.float32).max)
 # A sum of squares below the bound proves that no number is beyond it.
@@ -33,16 +30,21 @@ class ObservationBatch:
         is_sound: fast check: True if all values are valid; if False, `violations` decides.
     """
 
-    def __init__(self, space: Space[Any], num_envs: int, buffer: Any) -> None:
-        """Place the arrays in `buffer`, of at least `observation_bytes`."""
-        self._space = space
-        self._arrays = arrays_in(buffer, _layout(space, num_envs))
-        is_dict = isinstance(space, spaces.Dict)
-        self.observations: Observations = self._arrays if is_dict else self._arrays[""]
-        parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    def __init__(
+        self, space: Space[Any], num_envs: int, buffers: Mapping[str, Any] | None = None
+    ) -> None:
+        """Places the arrays in `buffers` of `observation_bytes`; without them, in new memory."""
+        self._is_dict = isinstance(space, spaces.Dict)
+        parts = _parts(space)
+        self._arrays: dict[str, Array] = {}
+        for name, part in parts.items():
+            shape, dtype = array_kind(part)
+            buffer = np.zeros((num_envs, *shape), dtype) if buffers is None else buffers[name]
+            self._arrays[name] = np.frombuffer(buffer, dtype).reshape(num_envs, *shape)
+        self.observations: Observations = self._arrays if self._is_dict else self._arrays[""]
         checks = {name: _check(part, self._arrays[name]) for name, part in parts.items()}
-        quick = [check[0] for check in checks.values() if check is not None]
-        self._exact = {name: check[1] for name, check in checks.items() if check is not None}
+        self._checks = {name: check for name, check in checks.items() if check is not None}
+        quick = [check.is_sound for check in self._checks.values()]
         self.is_sound = quick[0] if len(quick) == 1 else lambda: all(check() for check in quick)
 
     def row(self, index: int) -> list[Array]:
@@ -51,10 +53,10 @@ class ObservationBatch:
 
     def writer(self, index: int) -> Write:
         """Returns the function that checks one environment's observation and writes its row."""
-        if not isinstance(self._space, spaces.Dict):
-            return _array_writer(self._arrays[""][index, ...], name="the observation")
+        if not self._is_dict:
+            return _array_writer(self._arrays[""][index, ...], name=_label(""))
         writers = {
-            name: _array_writer(array[index, ...], name=f"the observation's {name!r}")
+            name: _array_writer(array[index, ...], name=_label(name))
             for name, array in self._arrays.items()
         }
 
@@ -70,25 +72,29 @@ class ObservationBatch:
     def violations(self) -> dict[int, str]:
         """Returns error messages by environment; empty if all observations are valid."""
         wrong: dict[int, str] = {}
-        for name, exact in self._exact.items():
-            label = f"the observation's {name!r}" if name else "the observation"
-            for index, text in exact().items():
-                wrong.setdefault(index, f"{label} has {text}")
+        for name, check in self._checks.items():
+            rows = self._arrays[name].reshape(len(self._arrays[name]), -1)
+            masks = check.wrong().reshape(rows.shape)
+            for index in np.flatnonzero(masks.any(axis=1)).tolist():
+                text = check.text(rows[index][masks[index]][0])
+                wrong.setdefault(index, f"{_label(name)} has {text}")
         return wrong
 
 
-def observation_bytes(space: Space[Any], num_envs: int) -> int:
-    """Size of a batch of observations in bytes."""
-    return layout_bytes(_layout(space, num_envs))
+def observation_bytes(space: Space[Any], num_envs: int) -> dict[str, int]:
+    """Returns the size of every part of a batch of observations."""
+    kinds = {name: array_kind(part) for name, part in _parts(space).items()}
+    return {
+        name: num_envs * math.prod(shape) * dtype.itemsize for name, (shape, dtype) in kinds.items()
+    }
 
 
-def _layout(space: Space[Any], num_envs: int) -> Layout:
-    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
-    layout: Layout = {}
-    for name, part in parts.items():
-        shape, dtype = array_kind(part)
-        layout[name] = ((num_envs, *shape), dtype)
-    return layout
+def _parts(space: Space[Any]) -> Mapping[str, Space[Any]]:
+    return space.spaces if isinstance(space, spaces.Dict) else {"": space}
+
+
+def _label(name: str) -> str:
+    return f"the observation's {name!r}" if name else "the observation"
 
 
 def array_kind(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -101,26 +107,6 @@ def array_kind(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     if not isinstance(space, kinds):
         raise ValueError(f"{space} is not a space of arrays")
     return space.shape or (), np.dtype(space.dtype.str)  # the dtype that numpy compares fastest
-
-
-def layout_bytes(layout: Layout) -> int:
-    """Size of a buffer for all arrays in bytes."""
-    return sum(_padded_bytes(shape, dtype) for shape, dtype in layout.values())
-
-
-def arrays_in(buffer: Any, layout: Layout) -> dict[str, Array]:
-    """Returns the arrays in a buffer."""
-    arrays: dict[str, Array] = {}
-    offset = 0
-    for name, (shape, dtype) in layout.items():
-        arrays[name] = np.frombuffer(buffer, dtype, math.prod(shape), offset).reshape(shape)
-        offset += _padded_bytes(shape, dtype)
-    return arrays
-
-
-def _padded_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    size = math.prod(shape) * dtype.itemsize
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
 def _array_writer(row: Array, *, name: str) -> Write:
@@ -180,14 +166,14 @@ def as_number(reward: Any) -> float:
     Raises:
         ValueError: it is not a single number.
     """
-    array = reward if isinstance(reward, _NUMBERS) else _array_of(reward)
-    if isinstance(array, np.ndarray):
+    if not isinstance(reward, float | int):
+        array = _array_of(reward)
         if array.size != 1 or array.dtype.kind not in "fiub":
             raise ValueError(f"the reward is {shown(reward)}, expected one number")
-        array = array.item()
+        reward = array.item()
     try:
-        return float(array)
-    except OverflowError:  # of an integer
+        return float(reward)
+    except OverflowError:
         raise ValueError("the reward is an integer that no float can hold") from None
 
 
@@ -196,7 +182,12 @@ def not_finite(number: float) -> str:
     return f"not finite{' in float32' if math.isfinite(number) else ''} ({number})"
 
 
-_Check = tuple[Callable[[], bool], Callable[[], dict[int, str]]]
+class _Check(NamedTuple):
+    """A fast check of an array as a whole, the mask of its wrong values, and what to say of one."""
+
+    is_sound: Callable[[], bool]
+    wrong: Callable[[], Array]
+    text: Callable[[Any], str]
 
 
 def _check(space: Space[Any], array: Array) -> _Check | None:
@@ -214,29 +205,19 @@ def _finite_check(array: Array) -> _Check:
     bound: Any = _BOUNDS.get(array.dtype.itemsize)
     dot = np.vdot  # does not warn of overflow
 
-    def quick() -> bool:
+    def is_sound() -> bool:
         return bool(dot(flat, flat) < bound)
 
-    def is_finite() -> bool:  # for float16, whose sums of squares overflow
-        return bool(np.isfinite(flat).all())
+    def wrong() -> Array:
+        return np.asarray(~(np.abs(array.astype(np.float64)) <= LARGEST))
 
-    def exact() -> dict[int, str]:
-        rows = array.reshape(len(array), -1)
-        wrong = _not_finite(rows)
-        numbers = {int(i): rows[i][wrong[i]][0] for i in np.flatnonzero(wrong.any(axis=1))}
-        return {
-            index: f"a number that is {not_finite(float(number))}"
-            for index, number in numbers.items()
-        }
-
-    return (is_finite if bound is None else quick), exact
+    if bound is None:  # float16, whose sums of squares overflow
+        return _Check(lambda: bool(np.isfinite(flat).all()), wrong, _not_finite_text)
+    return _Check(is_sound, wrong, _not_finite_text)
 
 
-def _not_finite(array: Array) -> npt.NDArray[np.bool_]:
-    wrong = ~np.isfinite(array)
-    if array.dtype.itemsize > 4:
-        wrong |= np.abs(array) > LARGEST
-    return np.asarray(wrong)
+def _not_finite_text(number: Any) -> str:
+    return f"a number that is {not_finite(float(number))}"
 
 
 def _code_check(array: Array, start: Any, count: Any) -> _Check:
@@ -248,17 +229,12 @@ def _code_check(array: Array, start: Any, count: Any) -> _Check:
     # Negative numbers become huge unsigned ones: one comparison checks both bounds.
     seen = shifted.view(unsigned)
 
-    def quick() -> bool:
+    def wrong() -> Array:
         np.subtract(array, first, out=shifted)
-        return not np.count_nonzero(seen > largest)
+        return np.asarray(seen > largest)
 
-    def exact() -> dict[int, str]:
-        np.subtract(array, first, out=shifted)
-        wrong = (seen > largest).reshape(len(array), -1)
-        rows = array.reshape(len(array), -1)
-        return {
-            int(index): f"the code {rows[index][wrong[index]][0]}, out of its space's range"
-            for index in np.flatnonzero(wrong.any(axis=1))
-        }
-
-    return quick, exact
+    return _Check(
+        lambda: not np.count_nonzero(wrong()),
+        wrong,
+        lambda code: f"the code {code}, out of its space's range",
+    )

@@ -1,7 +1,8 @@
-"""Worker process: one slot that answers questions of the training process over a pipe.
+"""Worker process: one slot, whose methods the training process calls over a pipe.
 
-Numbers are in shared memory. Questions and answers are a token, a number and sometimes an object.
-Imports neither torch nor hydra, unless the environment does.
+A call is its number, the method's name and its arguments; an answer is the call's number, the
+result and an error, if any. Observations are written to shared memory. Imports neither torch nor
+hydra, unless the environment does.
 """
 
 import contextlib
@@ -12,177 +13,114 @@ import struct
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-import gymnasium
 import numpy as np
+from gymnasium import Space
 
-from envs.vector.batch import Layout, ObservationBatch, array_kind, arrays_in
-from envs.vector.inspection import can_be_restored
-from envs.vector.slot import (
-    FAILURES,
-    Make,
-    Slot,
-    Spaces,
-    check_same_spaces,
-    describe,
-    in_one_line,
-    spaces_of,
-)
-from envs.vector.snapshot import Clock
+from envs.vector.batch import ObservationBatch
+from envs.vector.slot import FAILURES, Description, Make, Outcome, Slot, in_one_line
 
-TOKEN = struct.Struct("<BQ")  # question or kind of answer, and number of the question
-MAKE, STEP, BEGIN, REMAKE, SNAPSHOT, RESTORE, TRY, RAW_EPISODE, CLOSE = range(9)  # 0 is unused
-WITH_ARGUMENT = {BEGIN, RESTORE}
-DONE, TOLD, FAILED = range(3)  # an object follows TOLD and FAILED
+# Calls and answers are pickled, but for steps and their outcomes without an info: that would take
+# longer than the step of a small environment.
+PACKED = 0  # their first byte, which no pickle starts with
+STEP = struct.Struct("<BQ")  # and the call's number; the action's bytes follow
+OUTCOME = struct.Struct("<BQd??")  # and the call's number, the reward, terminated, truncated
+
+Place = tuple[Space[Any], int, dict[str, Any]]  # arguments of ObservationBatch
 
 
-def exchange_layout(action_space: gymnasium.Space[Any], num_envs: int) -> Layout:
-    """Returns the layout of shared memory apart from observations."""
-    shape, dtype = array_kind(action_space)
-    return {
-        "actions": ((num_envs, *shape), dtype),
-        "rewards": ((num_envs,), np.dtype(np.float64)),
-        "terminated": ((num_envs,), np.dtype(np.bool_)),
-        "truncated": ((num_envs,), np.dtype(np.bool_)),
-    }
-
-
-def serve(
-    connection: Connection,
-    index: int,
-    make: Make,
-    spaces: Spaces,
-    buffers: tuple[Any, Any],
-    num_envs: int,
-) -> None:
-    """Makes an environment and answers questions until it is closed.
+def serve(connection: Connection, make: Make, index: int, place: Place | None) -> None:
+    """Makes an environment, describes it in answer 0, and answers calls until it is closed.
 
     Args:
-        spaces: the expected spaces.
-        buffers: shared memory of observations, and of everything else.
+        place: where observations are written; None for a slot that is only described.
     """
     _belong_to_parent()
-    worker = _Worker(connection, index)
-    try:
-        worker.make(make, spaces, buffers, num_envs)
-        _use_one_thread()
-    except FAILURES as error:
-        worker.answer_failure(0, error)
-        return
-    worker.answer(0, None)
     with contextlib.suppress(EOFError, OSError):  # the training process has ended
-        worker.serve()
-    worker.slot.close()
-
-
-def scout(connection: Connection, index: int, make: Make) -> None:
-    """Describes an environment, so that shared memory can be allocated before workers start."""
-    _belong_to_parent()
-    worker = _Worker(connection, index)
-    try:
-        environment = make()
-        description = describe(environment)
-    except FAILURES as error:
-        worker.answer_failure(0, error)
-        return
-    metadata = _that_travels(description.metadata)
-    worker.answer(0, dataclasses.replace(description, metadata=metadata))
-    environment.close()
-
-
-class _Worker:
-    """A slot, its shared memory, and the pipe."""
-
-    def __init__(self, connection: Connection, index: int) -> None:
-        self._connection = connection
-        self._index = index
-
-    def make(self, make: Make, spaces: Spaces, buffers: tuple[Any, Any], num_envs: int) -> None:
-        self._make, self._clock = make, Clock()
-        self.slot = Slot(make)
-        check_same_spaces(spaces, spaces_of(self.slot.environment), self._index)
-        batch = ObservationBatch(spaces[0], num_envs, buffers[0])
-        self.slot.join(batch, self._index, self._clock)
-        shared = arrays_in(buffers[1], exchange_layout(spaces[1], num_envs))
-        self._actions = shared["actions"][self._index : self._index + 1]
-        self._rewards = shared["rewards"]
-        self._terminated, self._truncated = shared["terminated"], shared["truncated"]
-
-    def serve(self) -> None:
-        """Answers questions until it is closed."""
-        while True:
-            question, number = TOKEN.unpack(self._connection.recv_bytes())
-            if question == CLOSE:
-                return
-            argument = self._connection.recv() if question in WITH_ARGUMENT else None
+        try:
+            slot = _ServedSlot(make)
+            if place is not None:
+                slot.join(ObservationBatch(*place), index)
+            _use_one_thread()
+            description = slot.describe()
+        except FAILURES as error:
+            connection.send((0, None, _told(error)))
+            return
+        connection.send((0, description, None))
+        while (call := _received(connection))[1] != "close":
+            number, method, arguments = call
+            result = failure = None
             try:
-                told = self._step() if question == STEP else self._do(question, argument)
+                result = getattr(slot, method)(*arguments)
             except FAILURES as error:
-                self.answer_failure(number, error)
+                failure = _told(error)
+            if method == "step_packed" and result is not None and not result[3]:
+                connection.send_bytes(OUTCOME.pack(PACKED, number, *result[:3]))
             else:
-                self.answer(number, told)
-
-    def _step(self) -> dict[str, Any] | None:
-        self._clock.steps += 1
-        (action,) = self._actions.copy()  # a copy that the environment may keep or modify
-        index = self._index
-        (
-            self._rewards[index],
-            self._terminated[index],
-            self._truncated[index],
-            info,
-        ) = self.slot.step(action)
-        return _that_travels(info) if info else None
-
-    def _do(self, question: int, argument: Any) -> Any:
-        if question == SNAPSHOT:
-            return self.slot.snapshot()
-        if question == RAW_EPISODE:
-            return self.slot.raw_episode()
-        if question == RESTORE:
-            snapshot, actions = argument
-            return self.slot.restore(snapshot, actions)
-        if question == TRY:
-            return can_be_restored(self._make)
-        if question == REMAKE:
-            self.slot.remake()
-            return None
-        (seed,) = argument
-        return _that_travels(self.slot.begin(seed)) or None
-
-    def answer(self, number: int, told: Any) -> None:
-        """Sends that a question is done, with an object if there is one."""
-        self._connection.send_bytes(TOKEN.pack(DONE if told is None else TOLD, number))
-        if told is not None:
-            self._connection.send(told)
-
-    def answer_failure(self, number: int, error: BaseException) -> None:
-        """Sends an error."""
-        self._connection.send_bytes(TOKEN.pack(FAILED, number))
-        self._connection.send((in_one_line(error), f"\n{traceback.format_exc()}"))
+                connection.send((number, result, failure))
+    slot.close()
 
 
-def _that_travels(info: Any) -> Any:
-    """Drops entries of an info that cannot be sent to another process."""
+def _received(connection: Connection) -> tuple[int, str, tuple[Any, ...]]:
+    """Returns a call: its number, the method's name and its arguments."""
+    message = connection.recv_bytes()
+    if message[0] != PACKED:
+        call: tuple[int, str, tuple[Any, ...]] = ForkingPickler.loads(message)
+        return call
+    _, number = STEP.unpack_from(message)
+    return number, "step_packed", (message[STEP.size :],)
+
+
+def _told(error: BaseException) -> tuple[str, str]:
+    return in_one_line(error), f"\n{traceback.format_exc()}"
+
+
+class _ServedSlot(Slot):
+    """A slot whose infos and metadata reach the training process as far as they can."""
+
+    def describe(self) -> Description:
+        description = super().describe()
+        return dataclasses.replace(description, metadata=_Parcel(description.metadata))
+
+    def begin(self, seed: int | None, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        info = super().begin(seed, found)
+        return _Parcel(info) if isinstance(info, dict) else {}
+
+    def step_packed(self, packed: bytes) -> Outcome:
+        """Steps with the bytes of an action."""
+        action = np.frombuffer(packed, self._action_dtype).reshape(self._action_shape).copy()[()]
+        reward, terminated, truncated, info = self.step(action)
+        told = _Parcel(info) if info and isinstance(info, dict) else {}
+        return reward, terminated, truncated, told
+
+
+class _Parcel(dict[Any, Any]):
+    """Arrives without entries that cannot be pickled, and empty if it cannot be unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        packed = _packed(dict(self))
+        if packed is None:
+            packed = _packed({key: self[key] for key in self if _packed((key, self[key]))})
+        return _opened, (packed,)
+
+
+def _packed(value: Any) -> bytes | None:
     try:
-        ForkingPickler.dumps(info)
+        return bytes(ForkingPickler.dumps(value))
     except Exception:
-        if not isinstance(info, dict):
-            return None
-        return {key: value for key, value in info.items() if _travels(key, value)}
-    return info
+        return None
 
 
-def _travels(*values: Any) -> bool:
+def _opened(parcel: bytes) -> dict[Any, Any]:
     try:
-        ForkingPickler.dumps(values)
-    except Exception:
-        return False
-    return True
+        return dict(ForkingPickler.loads(parcel))
+    except Exception:  # needs what only the worker has
+        return {}
 
 
 def _use_one_thread() -> None:

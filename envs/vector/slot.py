@@ -6,24 +6,28 @@ The same code runs in the training process and in worker processes.
 import contextlib
 import copy
 import dataclasses
+import functools
 import inspect
+import json
+import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium import Space
 
-from envs.vector.batch import LARGEST, Array, ObservationBatch, as_number, not_finite
-from envs.vector.snapshot import RECORDED_STEPS, Clock, Memories, decoded, encoded, layers
-from envs.wrappers.adapters import raw_statistics
+from envs.spaces import one_line
+from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite
+from envs.vector.snapshot import Memories, decoded, encoded, layers
+from envs.wrappers.adapters import RawEpisodeStatistics
 
 Environment = gymnasium.Env[Any, Any]
 Make = Callable[[], Environment]
 Outcome = tuple[float, bool, bool, dict[str, Any]]  # reward, terminated, truncated, info
 Snapshot = dict[str, Any]
-Spaces = tuple[Space[Any], Space[Any]]  # of observations and of actions
-
 
 FAILURES = (Exception, SystemExit)
 """Exceptions of an environment that are handled as its failure."""
@@ -37,17 +41,47 @@ class RemoteFailure(Exception):
     """Exception of another process, with the text of `in_one_line`."""
 
 
+MAX_RECORDED_STEPS = 100_000
+"""Actions kept for replaying; a longer episode cannot be restored."""
+
+_MIN_RECORDED_STEPS = 200
+"""Steps after a recorded reset in which further ones are not recorded: recording takes time."""
+
 _LEAST = -LARGEST
+
+# Limits of the test whether an environment can be restored.
+_TRIAL_SECONDS = 2.0  # apart from the minimum of steps
+_EPISODE_STEPS = 500  # of an episode that does not end
+_COMPARED_STEPS = 25  # before and after a reset
 
 
 @dataclasses.dataclass(frozen=True)
 class Description:
     """What all environments of a vector environment have in common."""
 
-    spaces: Spaces
+    observation_space: Space[Any]
+    action_space: Space[Any]
     metadata: dict[str, Any]
     render_mode: str | None
     has_raw_statistics: bool
+
+
+def common_description(descriptions: Sequence[Description]) -> Description:
+    """Returns the first description.
+
+    Raises:
+        RuntimeError: the spaces of another one differ.
+    """
+    first = descriptions[0]
+    for index, each in enumerate(descriptions):
+        for name in ("observation_space", "action_space"):
+            expected, found = getattr(first, name), getattr(each, name)
+            if found != expected:
+                raise RuntimeError(
+                    f"environment {index} has the {name.replace('_', ' ')} {found}, "
+                    f"the first one has {expected}"
+                )
+    return first
 
 
 class Slot:
@@ -65,26 +99,41 @@ class Slot:
     def _take(self, environment: Environment) -> None:
         self.environment = environment
         _own_spaces(environment)
+        around = layers(environment)
+        self._raw_statistics = [each for each in around if isinstance(each, RawEpisodeStatistics)]
         self._memories = Memories(environment)
-        self._as_made = self._memories.read()
-        self._is_untouched = True
+        self._action_shape, self._action_dtype = array_kind(environment.action_space)
         self._seed: int | None = None
         self._return = 0.0
         self.is_over = False
-        # The recorded reset: memories before it, whether it was seeded, and its step.
-        self._found: dict[str, Any] = {}
-        self._was_seeded = False
-        self._recorded_at = 0
+        self._record(was_seeded=False)
+        self._as_made = self._found
 
-    def join(self, batch: ObservationBatch, index: int, clock: Clock) -> None:
-        """Sets the batch row for observations, and the step counter."""
+    def join(self, batch: ObservationBatch, index: int) -> None:
+        """Sets the batch row for observations."""
         self._row, self._write = batch.row(index), batch.writer(index)
-        self._clock = clock
+
+    def send(self, method: str, *arguments: Any) -> None:
+        """Calls a method, whose result `receive` returns, as a slot in another process does."""
+        self._called = functools.partial(getattr(self, method), *arguments)
+
+    def receive(self) -> Any:
+        """Returns the result of the method that was sent."""
+        return self._called()
+
+    def describe(self) -> Description:
+        """Returns what all environments of a vector environment must have in common."""
+        environment = self.environment
+        return Description(
+            observation_space=environment.observation_space,
+            action_space=environment.action_space,
+            metadata=dict(environment.metadata),
+            render_mode=environment.render_mode,
+            has_raw_statistics=bool(self._raw_statistics),
+        )
 
     def remake(self) -> None:
-        """Makes the environment again, unless it is new."""
-        if self._is_untouched:
-            return
+        """Makes the environment again."""
         self.close()
         self._take(self._make())
 
@@ -112,12 +161,17 @@ class Slot:
         return info
 
     def _record(self, *, was_seeded: bool) -> None:
+        """Records what a replay needs: memories before a reset, and from now on the actions."""
         self._found = self._memories.read()
         self._was_seeded = was_seeded
-        self._recorded_at = self._clock.steps
+        self._actions: deque[Any] = deque(maxlen=MAX_RECORDED_STEPS + 1)
+        keep = self._actions.append
+        # An environment may modify an array. A number is kept as it is, which is faster.
+        self._keep: Callable[[Any], None] = keep
+        if self._action_shape:
+            self._keep = lambda action: keep(action.tobytes())
 
     def _reset(self, seed: int | None) -> dict[str, Any]:
-        self._is_untouched = False
         self._return = 0.0
         self.is_over = False
         observation, info = self.environment.reset(seed=seed)
@@ -126,8 +180,9 @@ class Slot:
 
     def step(self, action: Any) -> Outcome:
         """Steps or, after an episode's end, resets; writes the observation into its row."""
+        self._keep(action)
         if self.is_over:
-            if self._clock.steps - self._recorded_at >= RECORDED_STEPS:
+            if len(self._actions) >= _MIN_RECORDED_STEPS:
                 self._record(was_seeded=False)
             return 0.0, False, False, self._reset(None)
         observation, reward, terminated, truncated, info = self.environment.step(action)
@@ -144,27 +199,30 @@ class Slot:
         return reward, False, False, info
 
     def snapshot(self) -> Snapshot:
-        """Returns JSON values: the recorded reset, and the expected result of a replay.
-
-        The steps since the recorded reset are to be replayed; the journal has their actions.
-        """
+        """Returns JSON values: the recorded reset, actions since, and the expected outcome."""
         self._memories.find()
         observation = 0
         for row in self._row:
             observation = zlib.crc32(row.tobytes(), observation)
+        actions = np.frombuffer(b"".join(self._actions), self._action_dtype)
+        actions = actions.reshape(-1, *self._action_shape)
+        is_complete = len(actions) <= MAX_RECORDED_STEPS
         return {
             "seed": self._seed,
             "was_seeded": self._was_seeded,
             "found": encoded(self._found),
-            "steps": self._clock.steps - self._recorded_at,
+            "steps": len(actions),
+            "actions": encoded(actions) if is_complete else None,
             "is_over": self.is_over,
             "return": self._return,
             "observation": observation,
             "memories": encoded(self._memories.read()),
         }
 
-    def restore(self, snapshot: Snapshot, actions: Sequence[Any] | Array) -> bool:
-        """Replays the steps of a snapshot; returns whether the result is as expected."""
+    def restore(self, snapshot: Snapshot) -> bool:
+        """Replays the steps of a snapshot; returns whether the outcome is as expected."""
+        if snapshot["actions"] is None:
+            return False
         self.remake()
         found = decoded(snapshot["found"])
         if snapshot["was_seeded"]:
@@ -172,22 +230,20 @@ class Slot:
         else:
             self.begin(snapshot["seed"])
             self.begin(None, found)
-        for action in actions:
+        for action in decoded(snapshot["actions"]):
             self.step(action)
-        self._recorded_at -= len(actions)  # the clock did not advance in the replay
         outcome = ("steps", "is_over", "return", "observation", "memories")
         again = self.snapshot()
         return all(again[name] == snapshot[name] for name in outcome)
 
+    def can_be_restored(self) -> bool:
+        """Whether environments such as this one can be restored."""
+        return can_be_restored(self._make)
+
     def raw_episode(self) -> tuple[float, int]:
         """Returns raw return and length of the unfinished episode, recorded below the wrappers."""
-        statistics = raw_statistics(self.environment)
-        assert statistics is not None
+        (statistics,) = self._raw_statistics
         return float(statistics.episode_returns), int(statistics.episode_lengths)
-
-    def abandon(self) -> None:
-        """Ends the episode: the next step resets."""
-        self.is_over = True
 
     def close(self) -> None:
         """Closes the environment, ignoring its errors."""
@@ -209,35 +265,87 @@ def _own_spaces(environment: Environment) -> None:
 
 def in_one_line(error: BaseException) -> str:
     """Formats an exception in one line."""
+    message = one_line(error)
     if isinstance(error, RemoteFailure):
-        return str(error)
-    message = " ".join(str(error).split())
+        return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def check_same_spaces(expected: Spaces, found: Spaces, index: int) -> None:
-    """Refuses an environment whose spaces differ from the others'.
+def can_be_restored(make: Make) -> bool:
+    """Whether an episode that is replayed in a new environment continues identically.
 
-    Raises:
-        RuntimeError: names what differs.
+    It does not if anything that is not recorded persists across episodes: a generator inside a
+    simulator, a counter, global random state. Two environments are made. One plays two episodes and
+    the start of a third one, which the other replays. From there both continue, across a reset, and
+    must agree bit for bit.
     """
-    for name, one, other in zip(("observation", "action"), expected, found, strict=True):
-        if one != other:
-            raise RuntimeError(
-                f"environment {index} has the {name} space {other}, the first one has {one}"
-            )
+    trials: list[_Trial] = []
+    try:
+        trials += [_Trial(make)]
+        trials += [_Trial(make)]
+        one, other = trials
+        if one.environment.unwrapped is other.environment.unwrapped:
+            return False  # always the same object, which cannot be made again
+        return _agree(one, other)
+    except FAILURES:  # any error means that it cannot be restored
+        return False
+    finally:
+        for trial in trials:
+            trial.close()
 
 
-def describe(environment: Environment) -> Description:
-    """Returns the description of an environment."""
-    return Description(
-        spaces=spaces_of(environment),
-        metadata=dict(environment.metadata),
-        render_mode=environment.render_mode,
-        has_raw_statistics=raw_statistics(environment) is not None,
+class _Trial(Slot):
+    """An environment to test, with its own observation buffer."""
+
+    def __init__(self, make: Make) -> None:
+        super().__init__(make)
+        self.join(ObservationBatch(self.environment.observation_space, 1), 0)
+
+    def outcome(self, action: Any) -> tuple[Any, ...]:
+        """Steps; returns everything comparable (infos may contain times)."""
+        # Copied, because an environment may modify the action.
+        outcome = self.step(copy.deepcopy(action))[:3]
+        return (*outcome, *(row.tobytes() for row in self._row))
+
+    def reset_recorded(self) -> None:
+        """Resets without a seed, as after an episode's end, and records it."""
+        self._record(was_seeded=False)
+        self._reset(None)
+
+    def play(self, chance: Callable[[], Any], steps: int, until: float) -> None:
+        """Takes at least one step, at most to the end of the episode."""
+        for _ in range(steps):
+            self.outcome(chance())
+            if self.is_over or time.monotonic() > until:
+                break
+
+    def goes_on_like(self, other: "_Trial", chance: Callable[[], Any], until: float) -> bool:
+        """Whether both behave identically from here on, across ends and a reset."""
+        for _ in range(_COMPARED_STEPS):
+            action = chance()
+            if self.outcome(action) != other.outcome(action):
+                return False
+            if time.monotonic() > until:
+                break
+        self.is_over = other.is_over = True
+        return True
+
+
+def _agree(one: _Trial, other: _Trial) -> bool:
+    begun = time.monotonic()
+    actions = copy.deepcopy(one.environment.action_space)
+    actions.seed(0)
+    one.begin(1)
+    other.begin(2)
+    for _ in range(2):
+        one.play(actions.sample, _EPISODE_STEPS, begun + 0.4 * _TRIAL_SECONDS)
+        one.is_over = True
+    one.reset_recorded()
+    one.play(actions.sample, _COMPARED_STEPS, begun + 0.6 * _TRIAL_SECONDS)
+    snapshot = json.loads(json.dumps(one.snapshot()))  # as read from a file
+    return (
+        other.restore(snapshot)
+        and one.goes_on_like(other, actions.sample, begun + 0.8 * _TRIAL_SECONDS)
+        and one.goes_on_like(other, actions.sample, begun + _TRIAL_SECONDS)
+        and one.snapshot()["memories"] == other.snapshot()["memories"]
     )
-
-
-def spaces_of(environment: Environment) -> Spaces:
-    """Returns the spaces of an environment."""
-    return environment.observation_space, environment.action_space

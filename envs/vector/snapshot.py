@@ -1,4 +1,4 @@
-"""Records what is needed to replay an environment's current episode.
+"""Finds and saves an environment's random generators, for replaying an episode.
 
 An environment's state cannot be saved in general, but its random generators can. Their states
 before the last reset, and the actions since, reproduce the episode.
@@ -6,32 +6,23 @@ before the last reset, and the actions since, reproduce the episode.
 
 import base64
 import functools
-import itertools
+import gc
 import json
 import random
 import types
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 
 Environment = gymnasium.Env[Any, Any]
 States = dict[str, Any]  # by path from the outermost wrapper
 
-MAX_LOGGED_STEPS = 100_000
-"""Actions kept for replaying; a longer episode cannot be restored."""
-
-RECORDED_STEPS = 200
-"""Steps after a recorded reset in which further ones are not recorded: recording takes time."""
-
-_MIN_ROWS = 1024
 _MAX_OBJECTS = 20_000  # limit of the search for random generators
 _MAX_LENGTH = 256  # longer lists and dictionaries are not searched: they hold data
-_NUMPY_GENERATOR = np.random.Generator
-_GENERATORS = (_NUMPY_GENERATOR, np.random.RandomState, random.Random)
+_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 _LEAVES = (str, bytes, int, float, complex, np.ndarray, np.generic, type, types.ModuleType)
 
 
@@ -66,10 +57,7 @@ class Memories:
 
     def read(self) -> States:
         """Copies all states."""
-        try:  # nearly always; half the time
-            states = {path: at[key].bit_generator.state for path, at, key in self._holders}
-        except (LookupError, AttributeError):
-            states = {path: _state(at, key) for path, at, key in self._holders}
+        states = {path: _state(holder, key) for path, holder, key in self._holders}
         for name, layer in self._layers:
             states[name] = _plain(layer.state_dict())  # type: ignore[attr-defined]
         return states
@@ -114,17 +102,12 @@ def _generators_in(root: object) -> Iterator[tuple[str, Any, Any]]:
 
 def _contents(owner: Any) -> list[tuple[str, Any, Any]]:
     """Lists an object's references: a name, the container and the key."""
-    if isinstance(owner, dict):
-        held: Any = owner
-    elif isinstance(owner, list | tuple | deque):
-        held = owner
-    elif isinstance(owner, types.FunctionType):
-        held = [cell.cell_contents for cell in owner.__closure__ or () if _is_full(cell)]
-    elif isinstance(owner, functools.partial):
-        held = {"func": owner.func, "args": owner.args, "keywords": owner.keywords}
-    elif isinstance(owner, types.MethodType):
-        held = {"func": owner.__func__, "self": owner.__self__}
-    else:
+    held: Any = owner
+    if isinstance(owner, types.FunctionType):
+        held = gc.get_referents(*owner.__closure__ or ())
+    elif isinstance(owner, types.MethodType | functools.partial):
+        held = gc.get_referents(owner)
+    elif not isinstance(owner, dict | list | tuple | deque):
         attributes = getattr(owner, "__dict__", None)
         held = attributes if isinstance(attributes, dict) else {}
     if len(held) > _MAX_LENGTH:
@@ -133,19 +116,12 @@ def _contents(owner: Any) -> list[tuple[str, Any, Any]]:
     return [(str(key), held, key) for key in keys]
 
 
-def _is_full(cell: types.CellType) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:  # a variable that was never assigned
-        return False
-
-
 def _state(holder: Any, key: Any) -> Any:
     try:
         generator = holder[key]
     except LookupError:
         return None
-    if isinstance(generator, _NUMPY_GENERATOR):
+    if isinstance(generator, np.random.Generator):
         return generator.bit_generator.state
     if isinstance(generator, np.random.RandomState):
         return generator.get_state(legacy=False)
@@ -182,61 +158,3 @@ def decoded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: decoded(item) for key, item in value.items()}
     return [decoded(item) for item in value] if isinstance(value, list) else value
-
-
-class Clock:
-    """Step counter of a vector environment."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-
-
-class Journal:
-    """The latest actions of all environments, as many as a replay may need.
-
-    Attributes:
-        clock: counts the actions of one environment.
-    """
-
-    def __init__(self, num_envs: int, action_shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.clock = Clock()
-        self._kind = action_shape, dtype  # of one environment's action
-        self._rows: deque[npt.NDArray[Any]] = deque(maxlen=MAX_LOGGED_STEPS)
-        self._crowd = _MIN_ROWS  # number of rows at which unneeded ones are dropped
-        self._starts = np.zeros(num_envs, np.int64)  # steps at which episodes started
-
-    def add(self, actions: npt.NDArray[Any]) -> None:
-        """Records the actions of a step; copies those that environments might modify."""
-        self._rows.append(actions if actions.ndim == 1 else actions.copy())
-        self.clock.steps += 1
-        if len(self._rows) > self._crowd:
-            needed = self.clock.steps - int(self._starts.min()) + RECORDED_STEPS
-            for _ in range(len(self._rows) - needed):
-                self._rows.popleft()
-            self._crowd = max(_MIN_ROWS, 2 * needed)
-
-    def restart(self, environments: Any) -> None:
-        """Starts the episodes of these environments (an index or a mask) with the next action."""
-        self._starts[environments] = self.clock.steps
-
-    def episode_steps(self, index: int) -> int:
-        """Returns the length so far of an environment's episode."""
-        return self.clock.steps - int(self._starts[index])
-
-    def latest(self, index: int, count: int) -> npt.NDArray[Any] | None:
-        """Returns an environment's latest actions; None if fewer are kept."""
-        if count > len(self._rows):
-            return None
-        first = len(self._rows) - count
-        rows = [row[index] for row in itertools.islice(self._rows, first, None)]
-        return np.array(rows, self._kind[1]).reshape(count, *self._kind[0])
-
-    def replace(self, latest: Mapping[int, npt.NDArray[Any]], episode_steps: Sequence[int]) -> None:
-        """Restores the latest actions of some environments; those of others do not matter."""
-        length = max((len(actions) for actions in latest.values()), default=0)
-        rows = np.zeros((length, len(episode_steps), *self._kind[0]), self._kind[1])
-        for index, actions in latest.items():
-            rows[length - len(actions) :, index] = actions
-        self._rows.clear()
-        self._rows.extend(rows)
-        self._starts = self.clock.steps - np.array(episode_steps, np.int64)

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatten, flatten_space
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.vector import VectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics
 
 from envs.spaces import (
@@ -126,23 +125,15 @@ class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
             self._added["previous_reward"] = spaces.Box(-np.inf, np.inf, (1,), np.float32)
         self._has_parts = isinstance(space, spaces.Dict)
         self._is_part = _loses_meaning_in_a_vector(space)
-        if self._is_part:
-            space = spaces.Dict({_OBSERVATION: space})
-        self.observation_space = (
-            self._space_of_parts(space) if isinstance(space, spaces.Dict) else self._vector(space)
-        )
-
-    def _space_of_parts(self, space: spaces.Dict) -> spaces.Dict:
-        for name in self._added.keys() & space.spaces.keys():
+        parts = space.spaces if isinstance(space, spaces.Dict) else {_OBSERVATION: space}
+        for name in self._added.keys() & parts.keys():
             raise ValueError(
                 f"env.{name}: the observation has a part of that name already; set env.{name}=false"
             )
-        return spaces.Dict([*space.spaces.items(), *self._added.items()])
-
-    def _vector(self, space: gymnasium.Space[Any]) -> spaces.Box:
-        parts = [_flat_bounds(space), *((added.low, added.high) for added in self._added.values())]
-        low, high = (np.concatenate(bounds) for bounds in zip(*parts, strict=True))
-        return spaces.Box(low, high, dtype=np.float32)
+        joined = spaces.Dict([*parts.items(), *self._added.items()])
+        self.observation_space = joined
+        if not (self._has_parts or self._is_part):
+            self.observation_space = spaces.Box(*_flat_bounds(joined), dtype=np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -218,18 +209,3 @@ class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
             info = {**info, "episode": cut}
         self._is_unreported = False
         return observation, info
-
-
-def raw_statistics(environment: Environment) -> RawEpisodeStatistics | None:
-    """Returns the wrapper that records raw statistics below the user's wrappers; None without."""
-    layer: Any = environment
-    while isinstance(layer, gymnasium.Wrapper):
-        if isinstance(layer, RawEpisodeStatistics):
-            return layer
-        layer = layer.env
-    return None
-
-
-def counts_raw_returns(environments: VectorEnv[Any, Any, Any]) -> bool:
-    """Whether the environments report raw statistics, recorded below the user's wrappers."""
-    return bool(getattr(environments.unwrapped, "has_raw_statistics", False))

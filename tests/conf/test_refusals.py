@@ -208,6 +208,7 @@ WRONG = [
     ),
     ("evaluation.checkpoint=best|evaluation.interval=0", "evaluation.checkpoint: expected last"),
     ("+env.kwargs.max_episode_steps=9", "in this project it is env.time_limit"),
+    ("+env.kwargs.num_envs=9", "in this project it is env.num_envs"),
     ("pomdp=[mask_velocity,mask_velocity]", "'mask_velocity' is given twice"),
     (
         "optimizer.schedule=constant|optimizer.final_learning_rate=1e-5",

@@ -30,7 +30,7 @@ CANARIES = [
     "torch.nn..Linear",
     "networks.extractors.mlp.Tensor",
     "training.tracking.tracking.TensorBoard",
-    "envs.vector.workers.WorkerVectorEnv",
+    "envs.vector.base.SlotVectorEnv",
     "gymnasium.wrappers.RecordVideo",
     "gymnasium.wrappers.rendering.RecordVideo",
 ]

@@ -1,6 +1,6 @@
 """Makes environments with few words, and closes them after the test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -9,10 +9,9 @@ from gymnasium import spaces
 from gymnasium.envs.registration import register, registry
 from gymnasium.vector import VectorEnv
 
+from conf.schema.run import EnvironmentOptions
 from envs.making.make import make_environments
 from envs.vector.base import OnFailure, SlotVectorEnv
-from envs.vector.sequential import SequentialVectorEnv
-from envs.vector.workers import WorkerVectorEnv
 
 DEFAULTS: dict[str, Any] = {
     "id": "CartPole-v1",
@@ -27,17 +26,28 @@ DEFAULTS: dict[str, Any] = {
     "previous_action": False,
     "previous_reward": False,
     "wrappers": [],
-    "pomdp": [],
+    "life_loss": False,
+    "image_layout": "auto",
 }
+
+
+def make_with(
+    *, wrappers: Sequence[Any] = (), pomdp: Sequence[Any] = (), make: Any = None, **changes: Any
+) -> Any:
+    """Calls `make_environments` with the defaults of the configuration, but for what is given."""
+    options = EnvironmentOptions(**{**DEFAULTS, **changes})
+    return make_environments(
+        options, num_envs=options.num_envs, wrappers=wrappers, pomdp=pomdp, make=make
+    )
 
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., VectorEnv[Any, Any, Any]]]:
-    """Calls `make_environments` with the defaults of the configuration, but for what is given."""
+    """Calls `make_with`, and closes what it made."""
     made = []
 
     def make_changed(**changes: Any) -> VectorEnv[Any, Any, Any]:
-        made.append(make_environments(**{**DEFAULTS, **changes}))
+        made.append(make_with(**changes))
         return made[-1]
 
     yield make_changed
@@ -115,10 +125,8 @@ def vector() -> Iterator[Callable[..., SlotVectorEnv]]:
         on_failure: OnFailure = "stop",
         step_timeout: float | None = 20.0,
     ) -> SlotVectorEnv:
-        if kind == "sync":
-            made.append(SequentialVectorEnv(makers, on_failure=on_failure))
-        else:
-            made.append(WorkerVectorEnv(makers, on_failure=on_failure, step_timeout=step_timeout))
+        workers = {"in_workers": True, "step_timeout": step_timeout} if kind == "async" else {}
+        made.append(SlotVectorEnv(makers, on_failure=on_failure, **workers))
         return made[-1]
 
     yield vectorize

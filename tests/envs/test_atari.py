@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from envs.games.atari import AtariGame, area_weights
 from envs.games.atari_native import AtariGames
-from envs.vector.inspection import can_be_restored
+from envs.vector.slot import can_be_restored
 from envs.wrappers.frame_stack import FrameStack
 
 OPTIONS: dict[str, Any] = {

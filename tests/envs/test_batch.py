@@ -12,7 +12,7 @@ MOST = float(np.finfo(np.float32).max)
 
 
 def batch_of(space: spaces.Space[Any], num_envs: int = 3) -> ObservationBatch:
-    return ObservationBatch(space, num_envs, np.zeros(observation_bytes(space, num_envs), np.uint8))
+    return ObservationBatch(space, num_envs)
 
 
 FLOATS = spaces.Box(-1, 1, (2,))
@@ -182,13 +182,17 @@ def test_several_parts_are_watched() -> None:
     }
 
 
-def test_arrays_lie_apart_in_the_buffer() -> None:
+def test_batches_share_the_memory_they_are_given() -> None:
     space = spaces.Dict({"a": spaces.MultiBinary(3), "b": DOUBLES, "c": CODE})
-    batch = batch_of(space)
-    for number, part in enumerate(batch.observations.values()):
-        part[:] = number
-    assert [part.max() for part in batch.observations.values()] == [0, 1, 2]
-    assert [part.min() for part in batch.observations.values()] == [0, 1, 2]
+    sizes = observation_bytes(space, 3)
+    assert sizes == {"a": 9, "b": 48, "c": 24}
+    buffers = {name: np.zeros(size, np.uint8) for name, size in sizes.items()}
+    one, other = (ObservationBatch(space, 3, buffers) for _ in range(2))
+    one.writer(1)({"a": [0, 1, 1], "b": [0.5, 2.0], "c": 3})
+    for name, part in other.observations.items():
+        np.testing.assert_array_equal(part, one.observations[name])
+        assert part[1].any()
+        assert not part[[0, 2]].any()
 
 
 @pytest.mark.parametrize(

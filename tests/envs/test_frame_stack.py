@@ -9,9 +9,9 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from envs.making.make import vectorize
 from envs.wrappers.adapters import PreviousInputs
 from envs.wrappers.frame_stack import FrameStack, frame_stacks
+from tests.envs.conftest import make_with
 
 
 class Numbered(gymnasium.Env):
@@ -167,17 +167,8 @@ def test_a_space_says_which_parts_are_stacks() -> None:
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 def test_what_a_space_says_of_stacks_reaches_the_training_process(vectorization: Any) -> None:
-    environments = vectorize(
-        partial(gymnasium.make, "CartPole-v1"),
-        num_envs=2,
-        vectorization=vectorization,
-        on_failure="stop",
-        step_timeout=None,
-        frame_stack=3,
-        previous_action=False,
-        previous_reward=False,
-        wrappers=[],
-        pomdp=[],
+    environments = make_with(
+        make=partial(gymnasium.make, "CartPole-v1"), vectorization=vectorization, frame_stack=3
     )
     assert frame_stacks(environments.single_observation_space) == {"": 3}
     environments.close()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs.vector.base import reset_with_seeds
-from envs.vector.inspection import can_be_restored
+from envs.seeding import reset_with_seeds
+from envs.vector.slot import can_be_restored
 from envs.wrappers.grids import GridCodes, GridPixels
 
 minigrid = pytest.importorskip("minigrid")

@@ -12,8 +12,8 @@ from gymnasium.utils.env_checker import check_env
 pytest.importorskip("minatar")
 
 import envs.games.minatar  # noqa: F401 (registers the games)
-from envs.vector.base import reset_with_seeds
-from envs.vector.inspection import can_be_restored
+from envs.seeding import reset_with_seeds
+from envs.vector.slot import can_be_restored
 
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 

@@ -14,11 +14,11 @@ import pytest
 from gymnasium.wrappers import FlattenObservation, StickyAction, TransformObservation
 
 import envs  # noqa: F401 (registers the tasks)
-from envs.vector import snapshot
-from envs.vector.base import SlotVectorEnv, reset_with_seeds
-from envs.vector.inspection import can_be_restored
-from envs.vector.sequential import SequentialVectorEnv
-from envs.vector.snapshot import Clock, Journal, Memories, decoded, encoded
+from envs.seeding import reset_with_seeds
+from envs.vector import slot
+from envs.vector.base import SlotVectorEnv
+from envs.vector.slot import can_be_restored
+from envs.vector.snapshot import Memories, decoded, encoded
 from envs.wrappers.pomdp import MaskVelocity
 from tests.envs.misbehaving import Misbehaving, Sampling, Steady, Told
 
@@ -211,8 +211,8 @@ def actions_for(environments: SlotVectorEnv, steps: int) -> np.ndarray:
 def test_what_is_restored_goes_on_as_if_nothing_had_been(name: str) -> None:
     """After any number of steps: right after resets, within episodes, at ends."""
     makers = [EXACT[name]] * 2
-    one = SequentialVectorEnv(makers, on_failure="stop")
-    other = SequentialVectorEnv(makers, on_failure="stop")
+    one = SlotVectorEnv(makers, on_failure="stop")
+    other = SlotVectorEnv(makers, on_failure="stop")
     reset_with_seeds(one, [1, 2])
     reset_with_seeds(other, [8, 9])
     other.step(actions_for(other, 1)[0])
@@ -276,7 +276,7 @@ def test_only_those_start_anew_that_cannot_be_restored(vector) -> None:
     snapshots = through_a_file(one.snapshot())
     expected = play(one, actions[30:])
     snapshots[0]["slot"]["observation"] += 1  # it comes out otherwise
-    snapshots[2]["actions"] = None  # too many to be kept
+    snapshots[2]["slot"]["actions"] = None  # too many to be kept
     again = vector("sync", *[EXACT["CartPole-v1"]] * 3)
     reset_with_seeds(again, [1, 2, 3])
     assert again.restore(snapshots) == [False, True, False]
@@ -297,8 +297,8 @@ def test_every_difference_is_noticed(vector, what: str) -> None:
     assert environments.restore(snapshots) == [False]
 
 
-def test_an_episode_longer_than_the_journal_cannot_be_restored(vector, monkeypatch) -> None:
-    monkeypatch.setattr(snapshot, "MAX_LOGGED_STEPS", 300)
+def test_an_episode_longer_than_the_record_cannot_be_restored(vector, monkeypatch) -> None:
+    monkeypatch.setattr(slot, "MAX_RECORDED_STEPS", 300)
     environments = vector("sync", EXACT["never ending"])
     reset_with_seeds(environments, [1])
     actions = actions_for(environments, 400)
@@ -306,7 +306,7 @@ def test_an_episode_longer_than_the_journal_cannot_be_restored(vector, monkeypat
     assert environments.restore(through_a_file(environments.snapshot())) == [True]
     play(environments, actions[:1])
     snapshots = through_a_file(environments.snapshot())
-    assert snapshots[0]["actions"] is None
+    assert snapshots[0]["slot"]["actions"] is None
     assert environments.restore(snapshots) == [False]
 
 
@@ -383,31 +383,3 @@ def test_arrays_survive_a_file(array) -> None:
     assert again.dtype == array.dtype
     assert again.shape == array.shape
     np.testing.assert_array_equal(again, array)
-
-
-def test_the_journal_keeps_what_is_needed() -> None:
-    journal = Journal(2, (), np.dtype(np.int64))
-    for step in range(5000):
-        journal.add(np.array([step, -step]))
-        if step % 50 == 0:
-            journal.restart(0)
-            journal.restart(np.array([False, step == 4900]))
-        assert journal.episode_steps(0) == step % 50
-    assert journal.latest(0, 249).tolist() == list(range(4751, 5000))
-    assert journal.latest(1, 299).tolist() == [-step for step in range(4701, 5000)]
-    assert len(journal._rows) <= 5000  # environment 1 needed all of them
-    for _ in range(3000):
-        journal.add(np.zeros(2, np.int64))
-        journal.restart([0, 1])
-    assert len(journal._rows) <= 1025
-    assert journal.latest(0, 2000) is None
-    assert journal.latest(0, 0).shape == (0,)
-    assert isinstance(journal.clock, Clock)
-
-
-def test_the_journal_is_not_changed_by_who_gets_the_actions() -> None:
-    journal = Journal(2, (3,), np.dtype(np.float32))
-    actions = np.ones((2, 3), np.float32)
-    journal.add(actions)
-    actions[:] = 7
-    assert journal.latest(1, 1).tolist() == [[1, 1, 1]]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from envs.vector.base import EnvironmentFailure, SlotVectorEnv, reset_with_seeds
-from envs.wrappers.adapters import counts_raw_returns
+from envs.seeding import reset_with_seeds
+from envs.vector.base import EnvironmentFailure, SlotVectorEnv
 from envs.wrappers.pomdp import MaskVelocity
 from tests.envs.misbehaving import (
     OBSERVATIONS,
@@ -196,9 +196,9 @@ def test_resets(vector) -> None:
 def test_all_kinds_tell_whether_they_count_raw_returns(make) -> None:
     layers = {"wrappers": [gymnasium.wrappers.TimeAwareObservation]}
     for kind in KINDS:
-        assert counts_raw_returns(make(vectorization=kind, num_envs=1, **layers))
-        assert not counts_raw_returns(make(vectorization=kind, num_envs=1))
-    assert not counts_raw_returns(make(vectorization="native"))
+        assert make(vectorization=kind, num_envs=1, **layers).has_raw_statistics
+        assert not make(vectorization=kind, num_envs=1).has_raw_statistics
+    assert not hasattr(make(vectorization="native"), "has_raw_statistics")
 
 
 def test_who_samples_from_the_spaces_disturbs_no_environment(vector) -> None:

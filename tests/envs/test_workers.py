@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,11 +17,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.vector import workers
-from envs.vector.base import EnvironmentFailure
-from envs.vector.processes import START_METHOD, Deadline, Worker, WorkerLost
-from envs.vector.serving import FAILED, STEP, TOKEN
-from envs.vector.workers import WorkerVectorEnv
+from envs.vector import remote
+from envs.vector.base import EnvironmentFailure, SlotVectorEnv
+from envs.vector.remote import START_METHOD, RemoteSlot, WorkerLost
+from envs.vector.serving import _Parcel
 from tests.envs.misbehaving import (
     Inquisitive,
     Misbehaving,
@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ZEROS = np.array([2, 2])
 
 
-def pids_of(environments: WorkerVectorEnv) -> list[int]:
+def pids_of(environments: SlotVectorEnv) -> list[int]:
     return [worker.pid for worker in environments._workers]
 
 
@@ -98,9 +98,9 @@ def test_a_script_needs_no_guard(tmp_path) -> None:
     """Python would have every worker run it again, which starts workers, and so on."""
     output = script(
         tmp_path,
-        "from envs.vector.workers import WorkerVectorEnv\n"
+        "from envs.vector.base import SlotVectorEnv\n"
         "from tests.envs.misbehaving import Steady\n"
-        "environments = WorkerVectorEnv([Steady] * 2, on_failure='stop', step_timeout=20)\n"
+        "environments = SlotVectorEnv([Steady] * 2, on_failure='stop', in_workers=True)\n"
         "print(environments.reset(seed=0)[0].tolist())\n",  # and it ends without close()
     )
     assert output == "[[1.0, 0.0], [1.0, 0.0]]\n"
@@ -109,11 +109,11 @@ def test_a_script_needs_no_guard(tmp_path) -> None:
 def test_what_a_script_defines_itself_is_found(tmp_path) -> None:
     output = script(
         tmp_path,
-        "from envs.vector.workers import WorkerVectorEnv\n"
+        "from envs.vector.base import SlotVectorEnv\n"
         "from tests.envs.misbehaving import Steady\n"
         "class Mine(Steady): pass\n"
         "if __name__ == '__main__':\n"
-        "    environments = WorkerVectorEnv([Mine] * 2, on_failure='stop', step_timeout=20)\n"
+        "    environments = SlotVectorEnv([Mine] * 2, on_failure='stop', in_workers=True)\n"
         "    print(environments.reset(seed=0)[0].tolist())\n"
         "    environments.close()\n",
     )
@@ -172,7 +172,7 @@ def test_packages_are_imported_by_workers_too(tmp_path, monkeypatch, make) -> No
 # ---- the end
 
 
-def assert_closes(environments: WorkerVectorEnv, *, within: float = 5.0) -> None:
+def assert_closes(environments: SlotVectorEnv, *, within: float = 5.0) -> None:
     pids = pids_of(environments)
     started = time.monotonic()
     environments.close()
@@ -190,14 +190,14 @@ def test_closing_ends_all_processes(vector) -> None:
 
 
 def test_closing_waits_for_nobody(vector, monkeypatch) -> None:
-    monkeypatch.setattr(workers, "_CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(remote, "_CLOSE_SECONDS", 0.2)
     environments = vector("async", Stubborn, Steady)
     environments.reset(seed=0)
     assert_closes(environments, within=1.0)
 
 
 def test_what_is_forgotten_is_ended(vector) -> None:
-    environments = WorkerVectorEnv([Steady], on_failure="stop", step_timeout=20.0)
+    environments = SlotVectorEnv([Steady], in_workers=True, on_failure="stop", step_timeout=20.0)
     pids = pids_of(environments)
     del environments
     deadline = time.monotonic() + 5
@@ -236,7 +236,7 @@ def test_a_worker_found_dead_does_not_keep_the_others_from_being_saved(vector) -
     environments.step(ZEROS)
     os.kill(pids_of(environments)[0], signal.SIGKILL)
     snapshots = environments.snapshot()
-    assert snapshots[0]["slot"] is snapshots[0]["actions"] is None
+    assert snapshots[0]["slot"] is None
     assert environments.restarts == 0
     assert environments.step(ZEROS)[4]["restarted"].tolist() == [True, False]
     assert environments.restore(snapshots) == [False, True]
@@ -290,8 +290,8 @@ def test_without_a_limit_a_slow_step_is_waited_for(vector) -> None:
 def loose_worker() -> Iterator[SimpleNamespace]:
     """A worker's handle whose other end the test holds: it can say whatever it likes."""
     ours, theirs = multiprocessing.Pipe()
-    worker = Worker.__new__(Worker)
-    worker.is_lost = False
+    worker = RemoteSlot.__new__(RemoteSlot)
+    worker.is_lost, worker._number, worker._step_timeout = False, 0, 0.1
     worker._connection, worker._poller = ours, None
     worker._process = SimpleNamespace(
         kill=lambda: None, join=lambda seconds: None, close=lambda: None, exitcode=None
@@ -303,45 +303,56 @@ def loose_worker() -> Iterator[SimpleNamespace]:
 
 def test_a_late_answer_is_never_taken_for_a_new_one(loose_worker) -> None:
     worker, end = loose_worker.worker, loose_worker.end
-    end.send_bytes(TOKEN.pack(FAILED, 6))  # to question 6, which nobody waits for any more
-    end.send(("ValueError: late", ""))
-    end.send_bytes(TOKEN.pack(1, 7))
-    end.send({"told": 1})
-    assert worker.answer(7, Deadline(5.0)) == {"told": 1}
-    end.send_bytes(TOKEN.pack(0, 7))
+    worker.send("raw_episode")
+    worker.send("raw_episode")
+    end.send((1, None, ("ValueError: late", "")))  # to call 1, which nobody waits for any more
+    end.send((2, (1.0, 3), None))
+    assert worker.receive() == (1.0, 3)
+    worker.send_step(np.int64(0))
+    end.send((2, (1.0, 3), None))
     with pytest.raises(WorkerLost, match=r"no answer within 0\.1 s"):
-        worker.answer(8, Deadline(0.1))
+        worker.step(0)
     assert worker.is_lost
     with pytest.raises(WorkerLost, match="dead"):
-        worker.answer(9, Deadline(5.0))
+        worker.receive()
 
 
-def test_what_only_its_own_process_can_build_is_left_out(loose_worker) -> None:
-    worker, end = loose_worker.worker, loose_worker.end
-    end.send_bytes(TOKEN.pack(1, 1))
-    end.send_bytes(b"no message")
-    assert worker.answer(1, Deadline(5.0)) is None
+class _OfTheWorker:
+    """Cannot be built here."""
+
+    def __reduce__(self):
+        return int, ("not a number",)
 
 
-def test_a_question_to_a_dead_worker_does_no_harm(loose_worker) -> None:
+def test_what_only_its_own_process_can_build_is_left_out() -> None:
+    told = pickle.loads(pickle.dumps((1.0, _Parcel({"x": _OfTheWorker()}))))
+    assert told == (1.0, {})
+
+
+def test_what_cannot_travel_is_left_out_alone() -> None:
+    told = pickle.loads(pickle.dumps(_Parcel({"x": 1, "file": sys.stderr, "y": lambda: 0})))
+    assert told == {"x": 1}
+
+
+def test_a_call_to_a_dead_worker_does_no_harm(loose_worker) -> None:
     worker, end = loose_worker.worker, loose_worker.end
     end.close()
-    worker.ask(TOKEN.pack(STEP, 1), None)
+    worker.send_step(np.int64(0))
     with pytest.raises(WorkerLost, match="does not answer any more"):
-        worker.answer(1, Deadline(5.0))
+        worker.step(0)
 
 
 def test_after_an_interrupted_step_the_next_one_is_right(vector, monkeypatch) -> None:
     """Ctrl-C while answers are awaited: they are still in the pipes when the run goes on."""
     environments: Any = vector("async", Steady, Steady)
     environments.reset(seed=0)
-    read = Worker.answer
+    read = RemoteSlot.receive
 
-    def interrupted(self, number, deadline):
+    def interrupted(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Worker, "answer", interrupted)
+    monkeypatch.setattr(RemoteSlot, "receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         environments.step(ZEROS)
-    monkeypatch.setattr(Worker, "answer", read)
+    monkeypatch.setattr(RemoteSlot, "receive", read)
     assert environments.step(ZEROS)[0].tolist() == [[1, 2], [1, 2]]

@@ -17,8 +17,6 @@ import numpy as np
 import pytest
 
 from envs.vector.base import EnvironmentFailure, SlotVectorEnv
-from envs.vector.sequential import SequentialVectorEnv
-from envs.vector.workers import WorkerVectorEnv
 from tests.envs.misbehaving import DEEDS, Misbehaving, Steady, Stubborn, Unmakeable
 
 pytestmark = pytest.mark.faults
@@ -38,10 +36,8 @@ def vector() -> Iterator[Callable[..., SlotVectorEnv]]:
     made: list[SlotVectorEnv] = []
 
     def vectorize(kind: str, *makers: Any, on_failure: Any = "restart") -> SlotVectorEnv:
-        if kind == "sync":
-            made.append(SequentialVectorEnv(makers, on_failure=on_failure))
-        else:
-            made.append(WorkerVectorEnv(makers, on_failure=on_failure, step_timeout=0.5))
+        workers = {"in_workers": True, "step_timeout": 0.5} if kind == "async" else {}
+        made.append(SlotVectorEnv(makers, on_failure=on_failure, **workers))
         return made[-1]
 
     yield vectorize
@@ -193,12 +189,12 @@ HOLDER = """
 import os, sys, time
 import numpy as np
 from functools import partial
-from envs.vector.workers import WorkerVectorEnv
+from envs.vector.base import SlotVectorEnv
 from tests.envs.misbehaving import Misbehaving, Steady
 if __name__ == "__main__":
     what = sys.argv[1]
     bad = partial(Misbehaving, what) if what != "waits" else Steady
-    environments = WorkerVectorEnv([Steady, bad], on_failure="stop", step_timeout=None)
+    environments = SlotVectorEnv([Steady, bad], on_failure="stop", in_workers=True)
     environments.reset(seed=0)
     print(*(worker.pid for worker in environments._workers), flush=True)
     for _ in range(3 if what != "waits" else 0):
@@ -236,7 +232,9 @@ def test_closing_is_quick_in_every_state(vector, state: str) -> None:
     what = {"hanging": "hangs", "hanging hard": "hangs hard", "failed": "raises"}.get(state)
     second = Steady if what is None else partial(Misbehaving, what)
     second = Stubborn if state == "stubborn" else second
-    environments = WorkerVectorEnv([Steady, second], on_failure="stop", step_timeout=None)
+    environments = SlotVectorEnv(
+        [Steady, second], in_workers=True, on_failure="stop", step_timeout=None
+    )
     pids = pids_of(environments)
     if state != "new":
         environments.reset(seed=0)
@@ -269,7 +267,7 @@ def test_a_maker_that_fails_in_the_third_process_ends_the_others(tmp_path) -> No
     before = children()
     makers = [Steady, Steady, Unmakeable]
     with pytest.raises(RuntimeError, match="environment 2 cannot be made: OSError: no licence"):
-        WorkerVectorEnv(makers, on_failure="restart", step_timeout=1.0)
+        SlotVectorEnv(makers, in_workers=True, on_failure="restart", step_timeout=1.0)
     assert children() <= before
 
 

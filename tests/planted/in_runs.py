@@ -61,7 +61,7 @@ FAULTS = [
         "training/test_lives.py",
         (
             "who told nothing has lost all lives",
-            'np.where(infos.get("_lives", True), lives, self._left)',
+            'np.where(infos.get("_lives", True), lives, self.left)',
             "np.asarray(lives)",
         ),
     ),
@@ -77,6 +77,11 @@ FAULTS = [
     *plant(
         "training/stream/episodes.py",
         "training/test_episodes.py",
+        (
+            "scores are of rewards as wrappers made them",
+            'unwrapped if getattr(unwrapped, "has_raw_statistics", False) else None',
+            "None",
+        ),
         (
             "episodes are one step longer for their reset",
             "self._begins[ended] = self._steps + 1",
@@ -255,12 +260,6 @@ FAULTS = [
             "episodes open with a previous reward",
             "zeros = {name: np.zeros(box.shape, np.float32)",
             "zeros = {name: np.ones(box.shape, np.float32)",
-        ),
-        (
-            "scores are of rewards as wrappers made them",
-            'return bool(getattr(environments.unwrapped, "has_raw_statistics", False))',
-            "return False",
-            "training/test_episodes.py",
         ),
         (
             "a cut episode is told again",

@@ -16,7 +16,7 @@ from gymnasium.vector import VectorEnv
 import training.runs.run
 from conf.composing.command_line import load
 from conf.schema.heads import GaussianHeadOptions
-from envs.vector.sequential import SequentialVectorEnv
+from envs.vector.base import SlotVectorEnv
 from networks.heads.policy import policy_head_class
 from tests.training.endings import Killed
 from training.building.environments import build_environments
@@ -172,7 +172,7 @@ def vectorized() -> Iterator[Callable[..., VectorEnv[Any, Any, Any]]]:
     made = []
 
     def vectorize(*environments: gymnasium.Env[Any, Any]) -> VectorEnv[Any, Any, Any]:
-        made.append(SequentialVectorEnv([lambda e=e: e for e in environments], on_failure="stop"))
+        made.append(SlotVectorEnv([lambda e=e: e for e in environments], on_failure="stop"))
         return made[-1]
 
     yield vectorize

@@ -10,8 +10,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
-from envs.vector.base import EnvironmentFailure
-from envs.vector.sequential import SequentialVectorEnv
+from envs.vector.base import EnvironmentFailure, SlotVectorEnv
 from training.stream.collect import Collector
 from training.stream.episodes import InvalidExperience
 
@@ -405,7 +404,7 @@ def test_a_restart_cuts_the_stream_where_the_environment_failed(
 ) -> None:
     """No step links two episodes, the lost one is truncated at its last observation."""
     Fragile.made = 0
-    environments = SequentialVectorEnv([lambda: Fragile([failing], 4)], on_failure="restart")
+    environments = SlotVectorEnv([lambda: Fragile([failing], 4)], on_failure="restart")
     collector = Collector(environments, rollout_length=rollout, seeds=[0])
     agent = random_agent(environments.single_action_space)
     rows, episodes = [], []

@@ -12,11 +12,10 @@ import torch
 from gymnasium import spaces
 
 import training.evaluation.evaluation
-from envs.making.make import make_environments
 from envs.seeding import environment_seeds
-from envs.vector.base import EnvironmentFailure
-from envs.vector.sequential import SequentialVectorEnv
+from envs.vector.base import EnvironmentFailure, SlotVectorEnv
 from envs.wrappers.adapters import ScaleReward
+from tests.envs.conftest import make_with
 from training.evaluation.evaluation import Evaluation, Evaluator, describe, evaluate
 from training.stream.collect import InvalidExperience
 from training.stream.episodes import Abandoned
@@ -36,21 +35,6 @@ def play(agent, environments, episodes: int, **options: Any) -> Evaluation:
         deterministic=False,
         **options,
     )
-
-
-OPTIONS: dict[str, Any] = {
-    "id": "neurl/Endless-v0",
-    "kwargs": {"limit": None},
-    "packages": [],
-    "num_envs": 2,
-    "on_failure": "stop",
-    "step_timeout": None,
-    "time_limit": None,
-    "frame_stack": 1,
-    "previous_action": False,
-    "previous_reward": False,
-    "pomdp": [],
-}
 
 
 class TwoAtOnce(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -230,8 +214,11 @@ def factor(environment: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 def test_episodes_that_are_cut_count_by_raw_rewards_too(actor, vectorization) -> None:
-    environments = make_environments(
-        **{**OPTIONS, "wrappers": [TwoAtOnce, factor], "vectorization": vectorization}
+    environments = make_with(
+        id="neurl/Endless-v0",
+        kwargs={"limit": None},
+        wrappers=[TwoAtOnce, factor],
+        vectorization=vectorization,
     )
     with contextlib.closing(environments):
         result = play(actor, environments, 5, max_episode_steps=6)
@@ -349,7 +336,7 @@ class Steady(BreakingOnce):
 
 def test_the_episode_of_an_environment_that_broke_is_lost(actor, monkeypatch) -> None:
     monkeypatch.setattr(BreakingOnce, "taken", 0)
-    environments = SequentialVectorEnv([BreakingOnce, Steady], on_failure="restart")
+    environments = SlotVectorEnv([BreakingOnce, Steady], on_failure="restart")
     result = play(actor, environments, 4)
     environments.close()
     # both play two whole episodes; two steps of the first environment's first count for nothing

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from envs.vector.sequential import SequentialVectorEnv
+from envs.vector.base import SlotVectorEnv
 from training.stream.collect import Collector, Lives
 
 
@@ -42,7 +42,7 @@ def collect(
     games: list[Game], random_agent: Any, *, steps: int, rollouts: int = 1, life_loss: bool = True
 ) -> tuple[list[dict[str, list[Any]]], list[Any], Collector]:
     """Plays; returns each environment's stream by name, and the episodes that were reported."""
-    environments = SequentialVectorEnv([lambda g=game: g for game in games], on_failure="stop")
+    environments = SlotVectorEnv([lambda g=game: g for game in games], on_failure="stop")
     collector = Collector(
         environments, rollout_length=steps, seeds=range(len(games)), life_loss=life_loss
     )
@@ -113,7 +113,7 @@ def test_a_collector_goes_on_exactly(random_agent) -> None:
 
     def made() -> Collector:
         fresh = [lambda lives=game.lives: Game(lives) for game in games]
-        environments = SequentialVectorEnv(fresh, on_failure="stop")
+        environments = SlotVectorEnv(fresh, on_failure="stop")
         return Collector(environments, rollout_length=5, seeds=[0, 1], life_loss=True)
 
     whole, other = made(), made()
@@ -137,7 +137,7 @@ def test_lives_are_compared_where_they_are_told() -> None:
     masked = {"lives": np.array([0, 0, 3]), "_lives": np.array([False, True, True])}
     assert lives.lost(masked).tolist() == [False, True, True]
     assert lives.lost({}).tolist() == [False, False, False]
-    assert lives.state_dict() == [3, 0, 3]
+    assert lives.left.tolist() == [3, 0, 3]
     lives.forget(np.array([True, False, False]))
     assert lives.lost({"lives": np.array([5, 0, 2])}).tolist() == [False, False, True]
 

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from agents.replay.replay import Replay
 from agents.replay.samplers import UniformSampler
-from envs.vector.sequential import SequentialVectorEnv
+from envs.vector.base import SlotVectorEnv
 from envs.wrappers.frame_stack import FrameStack, frame_stacks
 from training.stream.collect import Collector
 
@@ -59,7 +59,7 @@ def games() -> Any:
 
 def overwriting() -> Any:
     makers = [lambda: FrameStack(Overwriting(), size=3)] * 2
-    return SequentialVectorEnv(makers, on_failure="stop")
+    return SlotVectorEnv(makers, on_failure="stop")
 
 
 @pytest.mark.parametrize(

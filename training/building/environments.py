@@ -7,45 +7,29 @@ import gymnasium
 from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
-from envs.making.make import make_environments, vectorize
+from conf.schema.run import EnvironmentOptions
+from envs.making.make import make_environments
 from training.building.instantiation import make_partial, plain
 
-_OF_REGISTERED = ("id", "kwargs", "packages", "time_limit")
-"""Keys of the group `env` for making a registered environment."""
-_OF_THE_AGENT = ("image_layout", "life_loss")
-"""Keys of the group `env` for collecting, which environments do not need."""
 
-
-def build_environments(config: DictConfig, *, num_envs: int) -> VectorEnv[Any, Any, Any]:
-    """Make the configured environments.
-
-    Raises:
-        ValueError: one line that names the key of the configuration and the remedy.
-    """
-    return make_environments(**_options(config, num_envs))
-
-
-def wrap_environments(
-    config: DictConfig, make: Callable[[], gymnasium.Env[Any, Any]], *, num_envs: int
+def build_environments(
+    config: DictConfig, *, num_envs: int, make: Callable[[], gymnasium.Env[Any, Any]] | None = None
 ) -> VectorEnv[Any, Any, Any]:
-    """Wrap the caller's environments as configured.
+    """Make the configured environments, or wrap those that `make` makes as configured.
 
     Raises:
         ValueError: one line that names the key of the configuration and the remedy.
     """
-    options = {k: v for k, v in _options(config, num_envs).items() if k not in _OF_REGISTERED}
-    return vectorize(make, **options)
-
-
-def _options(config: DictConfig, num_envs: int) -> dict[str, Any]:
-    given = {k: v for k, v in plain(config.env).items() if k not in _OF_THE_AGENT}
-    options: dict[str, Any] = {**given, "num_envs": num_envs}
-    options["wrappers"] = [
-        make_partial(f"env.wrappers[{index}]", wrapper, gymnasium.Wrapper)
-        for index, wrapper in enumerate(options["wrappers"])
-    ]
-    options["pomdp"] = [
-        make_partial(f"pomdp.{name}", wrapper, gymnasium.Wrapper)
-        for name, wrapper in (plain(config.pomdp) or {}).items()
-    ]
-    return options
+    return make_environments(
+        EnvironmentOptions(**plain(config.env)),
+        num_envs=num_envs,
+        wrappers=[
+            make_partial(f"env.wrappers[{index}]", wrapper, gymnasium.Wrapper)
+            for index, wrapper in enumerate(plain(config.env.wrappers))
+        ],
+        pomdp=[
+            make_partial(f"pomdp.{name}", wrapper, gymnasium.Wrapper)
+            for name, wrapper in (plain(config.pomdp) or {}).items()
+        ],
+        make=make,
+    )

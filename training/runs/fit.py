@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from conf.checking.pretraining import frames_wanted
 from training.building.build import build_agent_for, build_collector, refuse_large_replay
-from training.building.environments import build_environments, wrap_environments
+from training.building.environments import build_environments
 from training.building.instantiation import plain
 from training.evaluation.policy import Policy, refuse_other_spaces
 from training.pretraining.start import take_weights
@@ -81,10 +81,10 @@ def _environments(config: DictConfig, env: Source) -> VectorEnv[Any, Any, Any]:
     if env is None:
         return build_environments(config, num_envs=config.env.num_envs)
     if isinstance(env, gymnasium.Env):
-        return wrap_environments(config, lambda: env, num_envs=1)
+        return build_environments(config, num_envs=1, make=lambda: env)
     if not callable(env) or isinstance(env, type):
         raise ValueError(
             f"env: expected a gymnasium.Env, or a function that makes one, got {env!r}; "
             "a registered id is written env.id=..."
         )
-    return wrap_environments(config, env, num_envs=config.env.num_envs)
+    return build_environments(config, num_envs=config.env.num_envs, make=env)

@@ -10,8 +10,8 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from agents.trajectory import Trajectory
-from envs.seeding import environment_seeds
-from envs.vector.base import SlotVectorEnv, reset_with_seeds
+from envs.seeding import environment_seeds, reset_with_seeds
+from envs.vector.base import SlotVectorEnv
 from envs.vector.batch import shown
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array, array_of
@@ -24,6 +24,9 @@ class Lives:
     """Detects environments that lost a life in a step while the game continues.
 
     Environments report remaining lives in `infos["lives"]`, as Atari does.
+
+    Attributes:
+        left: remaining lives, `[B]`.
     """
 
     def __init__(self, num_envs: int, infos: Mapping[str, Any]) -> None:
@@ -37,29 +40,21 @@ class Lives:
                 "env.life_loss=true: the environments tell no lives in their info; "
                 "use env.life_loss=false"
             )
-        self._left = np.zeros(num_envs, np.int64)
+        self.left = np.zeros(num_envs, np.int64)
         self.lost(infos)
 
     def lost(self, infos: Mapping[str, Any]) -> Array:
         """Read one step of every environment; return where a life was lost, `[B]`."""
-        lives = np.asarray(infos.get("lives", self._left))
+        lives = np.asarray(infos.get("lives", self.left))
         # Single environments also give a mask: a failed one reports nothing.
-        left = np.where(infos.get("_lives", True), lives, self._left)
-        has_lost = left < self._left
-        self._left = left.astype(np.int64)
+        left = np.where(infos.get("_lives", True), lives, self.left)
+        has_lost = left < self.left
+        self.left = left.astype(np.int64)
         return np.asarray(has_lost)
 
     def forget(self, chosen: Array) -> None:
         """Reset the environments where `chosen [B]` is True: another game started."""
-        self._left[chosen] = 0
-
-    def state_dict(self) -> list[int]:
-        """Return the remaining lives."""
-        return [int(count) for count in self._left]
-
-    def load_state_dict(self, state: Sequence[int]) -> None:
-        """Go on from what was saved."""
-        self._left = np.array(state, np.int64)
+        self.left[chosen] = 0
 
 
 class Player(Protocol):
@@ -237,7 +232,7 @@ class Collector:
             "env_steps": self.env_steps,
             "ended": self._ended.tolist(),
             "over": self._is_over.tolist(),
-            "lives": None if self._lives is None else self._lives.state_dict(),
+            "lives": None if self._lives is None else self._lives.left.tolist(),
             "episodes": self.counter.state_dict(),
             "environments": snapshots,
         }
@@ -270,7 +265,7 @@ class Collector:
         # Without `life_loss` both are the same.
         self._is_over = np.array(state["over"]) & exact
         if self._lives is not None:
-            self._lives.load_state_dict(state["lives"])
+            self._lives.left[:] = state["lives"]
             self._lives.forget(~exact)
         self.counter.load_state_dict(state["episodes"])
         self.counter.forget(~exact)

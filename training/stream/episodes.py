@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from envs.wrappers.adapters import counts_raw_returns
 from networks.mirror import Array
 
 
@@ -39,7 +38,8 @@ class EpisodeCounter:
         self._steps = 0  # of each environment, reset steps included
         self._begins = np.zeros(environments.num_envs, np.int64)  # `_steps` before each episode
         unwrapped: Any = environments.unwrapped
-        self._beneath = unwrapped if counts_raw_returns(environments) else None
+        # Statistics of raw rewards, which the environments record below the user's wrappers.
+        self._beneath = unwrapped if getattr(unwrapped, "has_raw_statistics", False) else None
 
     def add(self, rewards: Array, ended: Array, infos: dict[str, Any]) -> Sequence[Episode]:
         """Add one step of every environment; return the finished episodes.
