@@ -299,8 +299,8 @@ def test_stored_states_are_those_that_acting_had(build) -> None:
     agent, states = run.agent, []
     act = agent.act
 
-    def noting(observations: Tensor, state: Tensor, is_first: Tensor, *, explore: bool) -> Any:
-        states.append(state.clone())
+    def noting(observations: Any, state: Any, is_first: Any, *, explore: bool) -> Any:
+        states.append(torch.from_numpy(state.copy()))
         return act(observations, state, is_first, explore=explore)
 
     agent.act = noting

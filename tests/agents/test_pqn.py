@@ -46,7 +46,7 @@ class ActingSpy:
 
     @torch.no_grad()
     def __call__(self, observations, state, is_first, *, explore):
-        self.values.append(self.read(observations, state, is_first))
+        self.values.append(self.read(*map(torch.from_numpy, (observations, state, is_first))))
         actions, self.state = self._act(observations, state, is_first, explore=explore)
         return actions, self.state
 
@@ -113,7 +113,8 @@ def test_returns_are_those_of_the_values_that_acting_had(build, case: str, endin
     for _ in range(3):  # of weights that move, and of memories that are carried over
         spy.values.clear()
         trajectory = run.collector.collect(run.agent)
-        last = spy.read(trajectory.observations[-1], spy.state, trajectory.is_first[-1])
+        state = torch.from_numpy(spy.state)
+        last = spy.read(trajectory.observations[-1], state, trajectory.is_first[-1])
         values = torch.stack([*spy.values, last])
         length = run.agent.learner.sequence_length
         rollout = prepared(run.agent, trajectory)
