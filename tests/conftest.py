@@ -8,14 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from tests import annotations
+
 # Before the first import of either package; the rest of the library runs as users run it.
-jaxtyping.install_import_hook(["agents", "networks"], "beartype.beartype")
+annotations.install(["agents", "networks"])
 
 # Small networks are fastest on one thread, and a fixed number keeps sums in one order.
 torch.set_num_threads(1)
