@@ -17,6 +17,7 @@ import neurl
 import train
 from conf.composing.command_line import load
 from envs.seeding import environment_seeds
+from tests import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -139,7 +140,14 @@ class Shell:
     def refused(self, script: str, *words: str, problems: int = 1, **variables: str) -> str:
         """Runs what must be refused; returns what was said, one line for each problem."""
         before = sorted(self.directory.rglob("*"))
-        finished = self(script, *words, code=2, PYTHONDONTWRITEBYTECODE="1", **variables)
+        finished = commands.run(
+            ROOT / script,
+            words,
+            directory=self.directory,
+            environment=self.environment(**variables),
+            timeout=60,
+        )
+        assert finished.returncode == 2, finished.stdout + finished.stderr
         assert "Traceback" not in finished.stderr
         assert len(finished.stderr.splitlines()) == problems
         assert finished.stdout == ""

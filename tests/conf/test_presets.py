@@ -29,15 +29,6 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_composer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads the YAML files once."""
-    monkeypatch.setattr("conf.composing.command_line.Composer", _composer)
-
-
-_composer = functools.cache(Composer)
-
-
 @functools.cache
 def own(group: str, option: str) -> dict:
     """Return what an option says by itself."""
@@ -68,19 +59,21 @@ def acting(preset: str) -> list[str]:
 SWAPS = [f"experiment={name}" for name in PRESETS] + [f"task={name}" for name in TASKS]
 
 
-@pytest.mark.parametrize("number", range(len(PRESETS)))
-def test_every_preset_takes_an_option_of_every_group(number: int) -> None:
-    """With another preset, another one; all with all are `make test-grid`'s."""
-    chosen = {group: named[number % len(named)] for group, named in OPTIONS.items()}
-    assert_taken(f"experiment={PRESETS[number]}", **chosen)
+@pytest.mark.parametrize("number", range(len(SWAPS)))
+def test_every_preset_takes_every_memory_and_every_agent(number: int) -> None:
+    """In pairs that hold each of them, the first with an option of every other group.
 
-
-@pytest.mark.parametrize("preset", SWAPS)
-def test_every_preset_takes_every_memory_and_every_agent(preset: str) -> None:
-    """In pairs that hold each of them; all with all are `make test-grid`'s."""
-    agents = acting(preset)
-    for number, memory in enumerate(MEMORIES):
-        assert_taken(preset, agent=agents[(number + len(preset)) % len(agents)], memory=memory)
+    With another preset, another one; tasks, which say nothing of networks, with one memory. All
+    with all are `make test-grid`'s.
+    """
+    preset, agents = SWAPS[number], acting(SWAPS[number])
+    others = {group: named[number % len(named)] for group, named in OPTIONS.items()}
+    is_task = preset.startswith("task=")
+    for turn, memory in enumerate(MEMORIES):
+        if is_task and turn != number % len(MEMORIES):
+            continue
+        assert_taken(preset, agent=agents[(turn + number) % len(agents)], memory=memory, **others)
+        others = {}
 
 
 @pytest.mark.grid
@@ -104,7 +97,7 @@ def test_an_experiment_is_a_task_and_what_differs(preset: str) -> None:
     said = OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{preset}.yaml"))
     del said["defaults"]  # type: ignore[arg-type]
     words = [f"{group}={option}" for group, option in re.findall(r"override /(.*): (.*)\n", text)]
-    without = dict(leaves(_composer("config", None).chosen(words)))
+    without = dict(leaves(Composer("config", None).chosen(words)))
     repeated = [key for key, value in leaves(said) if without.get(key, "none") == value]
     assert [key for key in repeated if not key.startswith("extractor.encoder.")] == []
 
