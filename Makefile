@@ -34,7 +34,7 @@ test-faults: $(VENV)/.installed-dev ## Kill runs, break environments and disks, 
 test-grid: $(VENV)/.installed-dev ## Train every network with every memory, agent and action space (minutes)
 	$(BIN)/python -m pytest --numprocesses 2 -m grid $(ARGS)
 
-test-slow: $(VENV)/.installed-dev ## Compile networks in every way and compare (a minute)
+test-slow: $(VENV)/.installed-dev ## Compile networks in every way, train the slower probes (minutes)
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-planted: $(VENV)/.installed-dev ## Plant faults, one by one, and see that tests notice (ARGS="--jobs 2 dqn")

@@ -8,17 +8,39 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from conf.composing.composer import Composer
+from tests import annotations
+
+KEPT_COMPOSITIONS = 200
+
 # Before the first import of either package; the rest of the library runs as users run it.
-jaxtyping.install_import_hook(["agents", "networks"], "beartype.beartype")
+annotations.install(["agents", "networks"])
 
 # Small networks are fastest on one thread, and a fixed number keeps sums in one order.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shared_composers() -> Iterator[None]:
+    """Reads the files of `conf` once: that takes longer than most of what is tested."""
+    known: dict[str, Composer] = {}
+
+    def composer(config_name: str, directory: str | None = None) -> Composer:
+        if directory is not None:
+            return Composer(config_name, directory)
+        if config_name not in known or len(known[config_name]._composed) > KEPT_COMPOSITIONS:
+            known[config_name] = Composer(config_name)
+        return known[config_name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("conf.composing.configuration.Composer", composer)
+        patch.setattr("conf.composing.command_line.Composer", composer)
+        yield
 
 
 @functools.lru_cache(maxsize=64)

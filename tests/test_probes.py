@@ -4,6 +4,7 @@ Optimal values and returns are those told in `envs.tasks.probes`. Budgets were c
 to 4, all of which pass with an eighth less; the tests run one.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -164,7 +165,13 @@ def test_values_learn_what_observations_tell(learn: Learn) -> None:
 
 @pytest.mark.parametrize(
     ("learn", "discount"),
-    [("ppo", 0.5), ("ppo", 0.9), ("a2c", 0.5), ("pqn", 0.5), ("dqn", 0.9)],
+    [
+        ("ppo", 0.9),
+        ("a2c", 0.5),
+        ("pqn", 0.5),
+        ("dqn", 0.9),
+        pytest.param("ppo", 0.5, marks=pytest.mark.slow),
+    ],
     indirect=["learn"],
 )
 def test_values_are_discounted(learn: Learn, discount: float) -> None:
@@ -176,10 +183,10 @@ def test_values_are_discounted(learn: Learn, discount: float) -> None:
     ("learn", "gae_lambda", "effort"),
     [
         ("ppo", 0.0, 1.7),
-        ("ppo", 0.9, 1.7),
         ("ppo", 1.0, 1.7),
         ("a2c", 0.9, 1.7),
-        ("a2c", 1.0, 1.7),
+        pytest.param("ppo", 0.9, 1.7, marks=pytest.mark.slow),
+        pytest.param("a2c", 1.0, 1.7, marks=pytest.mark.slow),
         ("pqn", 0.9, 2.6),
     ],
     indirect=["learn"],
@@ -336,7 +343,18 @@ def test_nothing_is_recalled_without_memory(learn: Learn) -> None:
     assert abs(score(learn("Recall", *RECALL), episodes=400)) < 0.3
 
 
-@pytest.mark.parametrize("memory", ["rnn", "gru", "lstm"])
+MEMORIES = [("ppo", "gru"), ("a2c", "rnn"), ("pqn", "lstm"), ("dqn", "lstm")]
+"""Every agent and every memory; the others take their time."""
+
+
+@pytest.mark.parametrize(
+    ("learn", "memory"),
+    [
+        pytest.param(agent, memory, marks=() if (agent, memory) in MEMORIES else pytest.mark.slow)
+        for agent, memory in itertools.product(AGENTS, ("rnn", "gru", "lstm"))
+    ],
+    indirect=["learn"],
+)
 def test_every_memory_recalls(learn: Learn, memory: str) -> None:
     words = [*RECALL, f"memory={memory}", "memory.hidden_size=16"]
     assert score(learn("Recall", *words)) > 0.95

@@ -17,6 +17,7 @@ import neurl
 import train
 from conf.composing.command_line import load
 from envs.seeding import environment_seeds
+from tests import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -124,22 +125,27 @@ class Shell:
     def __call__(
         self, script: str, *words: str, code: int = 0, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        finished = subprocess.run(
-            [sys.executable, str(ROOT / script), *words],
-            cwd=self.directory,
-            env=self.environment(**variables),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        environment = self.environment(**variables)
+        if "PYTHONHASHSEED" not in variables:  # which is read when Python starts
+            place = {"directory": self.directory, "environment": environment}
+            finished = commands.run(ROOT / script, words, **place, timeout=60)
+        else:
+            finished = subprocess.run(
+                [sys.executable, str(ROOT / script), *words],
+                cwd=self.directory,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
         assert finished.returncode == code, finished.stdout + finished.stderr
         return finished
 
     def refused(self, script: str, *words: str, problems: int = 1, **variables: str) -> str:
         """Runs what must be refused; returns what was said, one line for each problem."""
         before = sorted(self.directory.rglob("*"))
-        finished = self(script, *words, code=2, PYTHONDONTWRITEBYTECODE="1", **variables)
+        finished = self(script, *words, code=2, **variables)
         assert "Traceback" not in finished.stderr
         assert len(finished.stderr.splitlines()) == problems
         assert finished.stdout == ""
