@@ -83,8 +83,9 @@ def _owners(group: str, key: str) -> str:
 
 def _container(expected: Any) -> type | None:
     """Return dict or list for a type with parts, None for a plain value."""
-    base = get_args(expected)[0] if get_origin(expected) is Annotated else expected
-    if is_dataclass(base) or get_origin(base) is dict:
+    base, *marks = get_args(expected) if get_origin(expected) is Annotated else (expected,)
+    is_chosen = any(isinstance(mark, Target | TargetTree) for mark in marks)
+    if is_chosen or is_dataclass(base) or get_origin(base) is dict:
         return dict
     return list if get_origin(base) in (list, tuple) else None
 
