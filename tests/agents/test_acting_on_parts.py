@@ -176,8 +176,7 @@ def test_items_of_a_tuple_are_given_as_the_environment_gives_them() -> None:
 
 def test_memory_goes_on_over_observations_with_parts(policy) -> None:
     policy.reset()
-    rows = observations(6, 2)
-    arrays = [map_observations(Tensor.numpy, row) for row in rows]
+    arrays = observations(6, 2)
     together = [policy.predict(row) for row in arrays]
     policy.reset()
     alone = [policy.predict(map_observations(lambda part: part[0], row)) for row in arrays]

@@ -133,7 +133,8 @@ def test_acting_on_parts_is_acting_on_the_whole(pair, inputs) -> None:
     for step, row in enumerate(rows):
         is_first = np.array([step == 0, step % 3 == 0, step == 4])
         whole, states[0] = agents[0].act(row, states[0], is_first, explore=True)
-        parts, states[1] = agents[1].act(split(row), states[1], is_first, explore=True)
+        named = {name: part.numpy() for name, part in split(torch.from_numpy(row)).items()}
+        parts, states[1] = agents[1].act(named, states[1], is_first, explore=True)
         assert np.array_equal(whole, parts)
         torch.testing.assert_close(states[1], states[0], rtol=0, atol=1e-6)
         taken.update(whole.tolist())

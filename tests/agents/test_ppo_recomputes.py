@@ -39,12 +39,12 @@ class ActingSpy:
     def __call__(self, observations, state, is_first, *, explore):
         actions, after = self._act(observations, state, is_first, explore=explore)
         agent = self.agent
-        summary, _ = agent.actor(observations[None], state, is_first[None])
-        self.log_probs.append(agent.policy_head(summary[0]).log_prob(actions))
+        rows, first = torch.from_numpy(observations)[None], torch.from_numpy(is_first)[None]
+        summary, _ = agent.actor(rows, torch.from_numpy(state), first)
+        taken = torch.from_numpy(actions)
+        self.log_probs.append(agent.policy_head(summary[0]).log_prob(taken))
         if not agent.networks.shares_backbone:
-            summary, self.critic_state = agent.critic(
-                observations[None], self.critic_state, is_first[None]
-            )
+            summary, self.critic_state = agent.critic(rows, self.critic_state, first)
         self.values.append(agent.value_head(summary[0]))
         return actions, after
 
@@ -105,7 +105,7 @@ def test_advantages_are_returns_of_the_values_noted_minus_these_values(run) -> N
     with torch.no_grad():
         state = acting.critic_state
         if agent.networks.shares_backbone:
-            state = run.collector._state
+            state = torch.from_numpy(run.collector._state)
         critic = agent.networks.critic
         summary, _ = critic(trajectory.observations[-1:], state, trajectory.is_first[-1:])
         next_values = torch.cat([values[1:], agent.value_head(summary)])

@@ -159,9 +159,9 @@ def test_heads_of_a_users_own(build) -> None:
     run = build(*words, f"value_head._target_={__name__}.Steep", "+value_head.power=4")
     assert type(run.agent.policy_head) is Broad
     assert run.agent.value_head.power == 4
-    assert run.agent.act(
-        torch.zeros(2, 3), run.agent.initial_state(2), torch.ones(2).bool(), explore=False
-    )[0].shape == (2, 1)
+    rows, state = np.zeros((2, 3), np.float32), run.agent.initial_state(2)
+    actions, _ = run.agent.act(rows, state, np.ones(2, bool), explore=False)
+    assert actions.shape == (2, 1)
     run.agent.learn(run.collector.collect(run.agent))
     run = build(*words, f"value_head._target_={__name__}.Flat", "value_head.slope=0.25")
     assert run.agent.value_head.options == FlatOptions(
