@@ -9,7 +9,7 @@ Mirrors are views of parameter storage. If that storage is replaced (by moving a
 device, or packing its parameters), they must be rebuilt; `Agent` does so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -61,22 +61,17 @@ def chained(*functions: Callable[[Any], Any] | None) -> Callable[[Any], Any] | N
     return apply
 
 
-def linear_mirror(layer: nn.Linear, activation: RowFunction = unchanged) -> RowFunction:
-    """Mirror of `f(x W^T + b)`."""
+def linear_mirror(layer: nn.Linear) -> RowFunction:
+    """Mirror of `x W^T + b`."""
     weight = array_of(layer.weight).T
     bias = np.zeros(1, np.float32) if layer.bias is None else array_of(layer.bias)
-
-    def linear(rows: Array) -> Array:
-        output: Array = np.dot(rows, weight)
-        output += bias
-        return output
 
     def apply(rows: Array) -> Array:
         output: Array = np.dot(rows, weight)
         output += bias
-        return activation(output)
+        return output
 
-    return linear if activation is unchanged else apply
+    return apply
 
 
 def layer_norm_mirror(layer: nn.LayerNorm) -> RowFunction:
@@ -106,12 +101,27 @@ def _relu(values: Array) -> Array:
     return np.maximum(values, 0.0, out=values)
 
 
-ACTIVATIONS: dict[str, RowFunction] = {
-    "tanh": lambda values: np.tanh(values, out=values),
-    "relu": _relu,
-    "sigmoid": sigmoid,
-    "silu": lambda values: values * sigmoid(values),
-    "elu": lambda values: np.where(values > 0, values, np.expm1(np.minimum(values, 0.0))),
-    "leaky_relu": lambda values: np.maximum(values, np.float32(0.01) * values),
+ACTIVATIONS: dict[type[nn.Module], RowFunction] = {
+    nn.Tanh: lambda values: np.tanh(values, out=values),
+    nn.ReLU: _relu,
+    nn.Sigmoid: sigmoid,
+    nn.SiLU: lambda values: values * sigmoid(values),
+    nn.ELU: lambda values: np.where(values > 0, values, np.expm1(np.minimum(values, 0.0))),
+    nn.LeakyReLU: lambda values: np.maximum(values, np.float32(0.01) * values),
 }
 """Activations in numpy, which may overwrite their input. Others (GELU needs erf) use PyTorch."""
+
+
+def layers_mirror(layers: Iterable[nn.Module]) -> RowFunction | None:
+    """Mirror of layers, one after the other; None if numpy lacks one of them."""
+    functions: list[RowFunction | None] = []
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            functions.append(linear_mirror(layer))
+        elif isinstance(layer, nn.LayerNorm):
+            functions.append(layer_norm_mirror(layer))
+        elif isinstance(layer, nn.Flatten):
+            functions.append(lambda rows: rows.reshape(len(rows), -1))
+        else:
+            functions.append(ACTIVATIONS.get(type(layer)))
+    return chained(*functions)

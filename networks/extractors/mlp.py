@@ -10,14 +10,7 @@ from torch import Tensor, nn
 from conf.schema.extractors import LayersOptions, MLPOptions
 from networks.extractors.structure import Outline
 from networks.initialization import initialize
-from networks.mirror import (
-    ACTIVATIONS,
-    Array,
-    RowFunction,
-    chained,
-    layer_norm_mirror,
-    linear_mirror,
-)
+from networks.mirror import RowFunction, layers_mirror
 from networks.observations import Shape
 
 ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
@@ -52,13 +45,9 @@ class Flatten(nn.Module):
         """Return no layers."""
         return Outline(sizes=(), activation="relu", front=None, maps=())
 
-    def mirror(self) -> RowFunction:
+    def mirror(self) -> RowFunction | None:
         """Numpy form of `forward`."""
-        return lambda observations: observations.reshape(len(observations), -1)
-
-
-def _flat(rows: Array) -> Array:
-    return rows if rows.ndim == 2 else rows.reshape(len(rows), -1)
+        return layers_mirror(self.stages)
 
 
 class MLP(nn.Module):
@@ -105,14 +94,4 @@ class MLP(nn.Module):
 
     def mirror(self) -> RowFunction | None:
         """Numpy form of `forward`; None if numpy lacks the activation."""
-        function = ACTIVATIONS.get(self._activation)
-        if function is None:
-            return None
-        layers: list[RowFunction] = []
-        for layer, following in pairwise([*self.layers, self.layers]):
-            if isinstance(layer, nn.Linear):
-                is_last = not isinstance(following, nn.LayerNorm)
-                layers.append(linear_mirror(layer, function) if is_last else linear_mirror(layer))
-            elif isinstance(layer, nn.LayerNorm):
-                layers += [layer_norm_mirror(layer), function]
-        return chained(_flat, *layers)
+        return layers_mirror(self.stages)

@@ -84,7 +84,6 @@ class NoisyLayers(ValueLayers):
             gain = options.gain if layer is layers[-1] else HIDDEN_GAIN
             initialize(layer, initialization=options.initialization, gain=gain)
         self.hidden, self.output = nn.ModuleList(layers[:-1]), layers[-1]
-        self._activation = options.activation
         self.activation = ACTIVATION_MODULES[options.activation]()
         self.output_shape = (output_size,)
         self._noise_sizes = [layer.noise_size for layer in layers]
@@ -112,7 +111,7 @@ class NoisyLayers(ValueLayers):
 
     def mirror(self) -> NoisyFunction | None:
         """Numpy form of `forward`; None if numpy lacks the activation."""
-        function = ACTIVATIONS.get(self._activation)
+        function = ACTIVATIONS.get(type(self.activation))
         if function is None:
             return None
         layers = [layer.mirror() for layer in (*self.hidden, self.output)]

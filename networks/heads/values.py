@@ -14,7 +14,7 @@ from conf.schema.extractors import LayersOptions
 from conf.schema.heads import HuberValueHeadOptions
 from networks.extractors.mlp import MLP
 from networks.initialization import initialize
-from networks.mirror import Array, RowFunction, chained, linear_mirror, mirror_of
+from networks.mirror import Array, RowFunction, layers_mirror
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Head(nn.Module):
 
     def linear_mirror(self) -> RowFunction | None:
         """Numpy form of `linear`."""
-        return chained(mirror_of(self.hidden), linear_mirror(self.output))
+        return layers_mirror(self.stages)
 
 
 class ValueLayers(nn.Module, ABC):

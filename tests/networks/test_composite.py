@@ -29,8 +29,8 @@ SHAPES = {"velocity": (2, 2), "goal/code": (5,), "type": (1,)}
 LAYERS: dict[str, Any] = {"activation": "tanh", "initialization": "default", "gain": 1.0}
 
 
-def mlp(size: int, **changes: Any) -> MLP:
-    return build(MLP, (size,), **{"hidden_sizes": [6], "layer_norm": False, **LAYERS, **changes})
+def mlp(*shape: int, **changes: Any) -> MLP:
+    return build(MLP, shape, **{"hidden_sizes": [6], "layer_norm": False, **LAYERS, **changes})
 
 
 def joined(**changes: Any) -> Joined:
@@ -40,7 +40,7 @@ def joined(**changes: Any) -> Joined:
 
 def by_part(**changes: Any) -> DictExtractor:
     torch.manual_seed(0)
-    extractors = {"velocity": mlp(4), "goal/code": mlp(5, **changes), "type": Flatten((1,))}
+    extractors = {"velocity": mlp(2, 2), "goal/code": mlp(5, **changes), "type": Flatten((1,))}
     return build(DictExtractor, extractors, 13, hidden_sizes=[3], **LAYERS)
 
 

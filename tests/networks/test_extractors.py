@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from networks.extractors.mlp import MLP, Flatten
-from networks.mirror import ACTIVATIONS
+from networks.extractors.mlp import ACTIVATION_MODULES, MLP, Flatten
 from tests.building import build
 
 MODULES = {
@@ -55,7 +54,7 @@ def test_mlp_is_the_stack_it_says(activation: str, layer_norm: bool) -> None:
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", sorted(ACTIVATION_MODULES.keys() - {"gelu"}))
 def test_mirror_equals_torch(activation: str, layer_norm: bool) -> None:
     options: dict[str, Any] = {"initialization": "orthogonal", "gain": 2.0}
     network = mlp(activation=activation, layer_norm=layer_norm, **options)
