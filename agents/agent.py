@@ -138,6 +138,8 @@ class Agent(nn.Module, ABC):
         for backbone in self._frozen_for_a_while:
             if backbone.is_frozen and backbone.unfreeze(self.env_steps):
                 self.gradient_step.renew()
+                if isinstance(self.learner, ReplayLearner):
+                    self.learner.renew()
         self.gradient_step.begin(self.progress, self.env_steps, measures=self.is_watched)
         return self.learner.learn(self, trajectory)
 

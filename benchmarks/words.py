@@ -18,6 +18,7 @@ def _on_policy(work: Throughput) -> list[str]:
         f"agent.num_epochs={work.num_epochs}",
         f"agent.num_minibatches={work.num_minibatches}",
         f"optimizer.learning_rate={work.learning_rate}",
+        "optimizer.schedule=constant",
         f"compile={'force' if work.compiled else 'false'}",
     ]
     if work.images:
@@ -56,6 +57,7 @@ def _replaying(work: Replaying) -> list[str]:
         f"agent.epsilon={work.epsilon}",
         f"agent.final_epsilon={work.epsilon}",
         f"optimizer.learning_rate={work.learning_rate}",
+        "optimizer.schedule=constant",
         "optimizer.max_grad_norm=10",
         _precision(work),
         f"compile={'force' if work.compiled else 'false'}",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from networks.backbone import Backbone, Stream
+from networks.heads.action_values import ActionLayers
 from networks.heads.values import ValueHead
 
 Rows = Callable[[Tensor], Tensor]
@@ -31,7 +32,7 @@ def chain_of(modules: Sequence[nn.Module]) -> list[Rows] | None:
     """
     functions: list[Rows] = []
     for module in modules:
-        if isinstance(module, nn.Linear):
+        if type(module) is nn.Linear:  # a subclass may compute its weight
             functions.append(partial(functional.linear, weight=module.weight, bias=module.bias))
         elif type(module).__module__.startswith("torch.nn"):
             functions.append(_FUNCTIONS.get(type(module), module))
@@ -46,13 +47,15 @@ def chain_of(modules: Sequence[nn.Module]) -> list[Rows] | None:
 
 def value_chain(
     backbone: Backbone, head: ValueHead
-) -> Callable[[Stream], Float[Tensor, "L N *K"]] | None:
-    """Return `observations -> head(backbone(observations))` if both are one chain; else None."""
+) -> Callable[[Stream], Float[Tensor, "L N A *K"]] | None:
+    """Return `observations -> head(backbone(observations))` for action values.
+
+    None if they are not one chain.
+    """
     functions = chain_of([backbone, head.layers])
-    if functions is None:
+    if functions is None or not isinstance(head.layers, ActionLayers):
         return None
     shape = head.layers.output_shape
-    shape = () if head.is_scalar and shape == (1,) else shape
 
     def apply(observations: Stream) -> Tensor:
         assert isinstance(observations, Tensor)  # no chain reads parts

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -41,8 +41,7 @@ class Losses:
     priorities: Float[Tensor, " N"] | None = None
 
 
-@dataclass(frozen=True)
-class _Result:
+class _Result(NamedTuple):
     """Result of one step.
 
     Attributes:
@@ -187,6 +186,10 @@ class GradientStep:
     def _gradients(self, losses: Mapping[str, Float[Tensor, ""]]) -> list[Tensor]:
         plan = self._plan
         assert plan is not None
+        if plan.is_complete and len(plan.passes) == 1 and not self._compile:  # the usual case
+            ((names, _, parameters),) = plan.passes
+            total = sum((losses[name] for name in names[1:]), start=losses[names[0]])
+            return list(torch.autograd.grad(total, parameters))
         found: list[Any] = [None] * len(self._optimizer.trainable)
         for number, (names, wanted, parameters) in enumerate(plan.passes, start=1):
             total = losses[names[0]]
@@ -283,22 +286,24 @@ def compiled(step: Callable[..., Any], agent: "Agent") -> Callable[..., Any]:
     # Makes autograd.grad part of the graph: forward, backward, clipping and update are one.
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):
         torch._dynamo.config.trace_autograd_ops = True
+    is_whole = True
     for module in agent.modules():
+        if not isinstance(module, Memory | Optimizer) or module.compilable:
+            continue
         # Bound to this module: a copied agent must not keep the original's wrapper.
-        if isinstance(module, Memory) and not module.compilable:
-            forward = type(module).forward.__get__(module)
-            module.forward = torch.compiler.disable(forward)  # type: ignore[method-assign]
-        if isinstance(module, Optimizer) and not module.compilable:
-            step_of = type(module).step.__get__(module)
-            module.step = torch.compiler.disable(step_of)  # type: ignore[method-assign]
+        is_whole, name = False, "forward" if isinstance(module, Memory) else "step"
+        method = getattr(type(module), name).__get__(module)
+        setattr(module, name, torch.compiler.disable(method))
     # Inductor's own tanh is a library call per element. Written with exp it is vectorised, which
     # saves a quarter of a small network's gradient step (measured), with errors within 1e-7.
     options: dict[str, Any] = {"cpp.use_decompose_tanh": True}
-    if agent.is_alike_in_learning:
+    is_checked_by_tensors = is_whole and agent.is_alike_in_learning
+    if is_checked_by_tensors:
         # Our modules have no attribute that changes between steps. Checking them all takes a fifth
-        # of a small step. Compiled code belongs to a code object: this agent needs one of its own.
+        # of a small step. Compiled code belongs to a code object: this agent needs one of its own,
+        # and no further function may be compiled by itself.
         options["guard_filter_fn"] = torch.compiler.keep_tensor_guards_unsafe
         function = step.__func__  # type: ignore[attr-defined]
         own = FunctionType(function.__code__.replace(), function.__globals__)
         step = own.__get__(step.__self__)  # type: ignore[attr-defined]
-    return torch.compile(step, dynamic=False, options=options)
+    return torch.compile(step, dynamic=False, fullgraph=is_checked_by_tensors, options=options)

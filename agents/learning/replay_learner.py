@@ -207,10 +207,8 @@ class ReplayLearner(nn.Module):
 
     def priorities(
         self, errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"] | None
-    ) -> Float[Tensor, " N"] | None:
-        """Return new priorities of windows; None without prioritised replay."""
-        if not self.replay.uses_priorities:
-            return None
+    ) -> Float[Tensor, " N"]:
+        """Return new priorities of windows."""
         if valid is None:
             valid = torch.ones_like(errors, dtype=torch.bool)
         return sequence_priorities(errors, valid, max_share=self._max_share)
@@ -233,7 +231,6 @@ class UpdateClock(nn.Module):
         learning_starts: environment steps before the first gradient step.
         replay_ratio: gradient steps per environment step.
         target_update_interval: environment steps between target updates; None for none.
-
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Returns: lambda returns of rollouts, and n-step returns of replayed windows."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -60,8 +60,7 @@ def _linear_recurrence(
     return constants
 
 
-@dataclass(frozen=True)
-class Bootstrap:
+class Bootstrap(NamedTuple):
     """N-step rewards of L steps of N windows, and the observations they bootstrap from.
 
         G_t = rewards + discounts * v(observations[steps])

@@ -1,8 +1,7 @@
 """Replay buffer: stores each step once and samples windows as trajectories."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +21,7 @@ from agents.trajectory import Trajectory
 from networks.mirror import Array
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """N windows of W steps.
 
     Attributes:

@@ -33,8 +33,17 @@ class SumTree:
         while count > 1:
             count = -(-count // _FAN_OUT)
             self._levels.append(np.zeros((count, _FAN_OUT), np.float64))
+        self._capacity = capacity
+        self._view()
+
+    def _view(self) -> None:
         self._flat = [level.reshape(-1) for level in self._levels]
-        self.leaves = self._flat[0][:capacity]
+        self.leaves = self._flat[0][: self._capacity]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy: what were views of the levels would be arrays of their own."""
+        self.__dict__.update(state)
+        self._view()
 
     @property
     def total(self) -> float:

@@ -104,7 +104,7 @@ class ValueLayers(nn.Module, ABC):
     """Layers that compute the raw outputs of a value head.
 
     Attributes:
-        output_shape: of one summary: `(K,)`, or `(A, K)` for action values.
+        output_shape: of one summary: `(K,)`; for action values `(A, K)`, or `(A,)` if K is 1.
         noise_size: standard normal numbers per row; 0 without noise.
     """
 

@@ -99,8 +99,9 @@ def main(memory: str, backend: str = "", agents: str = "ppo", named: str = "") -
         original = torch.compile
 
         @functools.wraps(original)
-        def compile_with(step, *, options, **kwargs):  # options are the usual backend's
-            return original(step, backend=backend, **kwargs)
+        def compile_with(step, *, options, **kwargs):  # other options are the usual backend's
+            own = {k: v for k, v in options.items() if k == "guard_filter_fn"}
+            return original(step, backend=backend, options=own or None, **kwargs)
 
         torch.compile = compile_with
     differences = []

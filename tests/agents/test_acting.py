@@ -149,7 +149,12 @@ def test_evaluation_leaves_no_trace(build, deterministic: bool) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["memory=lstm"], ["agent=dqn"], ["agent=dqn", "memory=gru", "agent.sequence_length=4"]],
+    [
+        ["memory=lstm"],
+        ["agent=dqn"],
+        ["agent=dqn", "agent.prioritized=true"],
+        ["agent=dqn", "memory=gru", "agent.sequence_length=4"],
+    ],
 )
 def test_a_deep_copy_acts_and_learns_apart(build, words) -> None:
     run = build(*words)

@@ -46,6 +46,13 @@ def test_step_compiled_whole_learns_the_same_weights() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("memory", ["none", "lstm"])
+def test_agents_of_one_process_are_compiled_apart(memory: str) -> None:
+    others = "ppo agent.value_coefficient=5,ppo share_backbone=true agent.entropy_coefficient=0.1"
+    assert difference(memory, "aot_eager", f"ppo,{others}") < 1e-5
+
+
+@pytest.mark.slow
 def test_step_with_a_histogram_of_values_compiled_whole_learns_the_same_weights() -> None:
     """A head of zeros begins with gradients that Adam scales up, rounding with them."""
     assert difference("none", "", "ppo value_head=hl_gauss,ppo value_head=two_hot") < 1e-4

@@ -1,5 +1,6 @@
 """Replay against a log of everything that happened: every window is a stretch of it."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -198,3 +199,15 @@ def test_the_smallest_buffer_always_has_a_window() -> None:
         for _ in range(9):
             assert replay.num_windows > 0
             replay.add(stream.collect(1)[0], None)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_a_deep_copy_draws_what_is_added_to_it(sampler) -> None:
+    stream = Stream(1, end=0.0)
+    original = make(buffer_size=40, sampler=sampler())
+    original.add(stream.collect(8)[0], None)
+    copied = copy.deepcopy(original)
+    copied.add(stream.collect(8)[0], None)
+    drawn = copied.sample(200, np.random.default_rng(0), importance_exponent=1.0).starts
+    assert copied.num_windows == 16 == len(set(drawn.tolist()))
+    assert original.num_windows == 8

@@ -22,15 +22,9 @@ CHAINS = {
     "layer norm": [*SMALL, "extractor.layer_norm=true"],
     "no layers": ["extractor=flatten"],
     "c51": [*SMALL, "value_head=c51"],
-    "values of states": ["agent=ppo", "agent.num_minibatches=1", *SMALL],
-    "distributions of states": [
-        "agent=ppo",
-        "agent.num_minibatches=1",
-        "value_head=two_hot",
-        *SMALL,
-    ],
 }
 OTHERS = {
+    "values of states": ["agent=ppo", "agent.num_minibatches=1", *SMALL],
     "memory": [*SMALL, "memory=gru"],
     "dueling": [*SMALL, "agent.dueling=true"],
     "noisy": [*SMALL, "agent.noisy=true"],
@@ -79,6 +73,15 @@ def test_a_chain_computes_what_the_modules_do_bit_for_bit(words, shape) -> None:
 def test_what_is_more_than_a_chain_has_none(words) -> None:
     networks = build(*words).networks
     assert value_chain(networks.critic, networks.value_head) is None
+
+
+def test_a_single_action_has_an_axis() -> None:
+    config = load(["agent=dqn", "device=cpu", "env.num_envs=1", *SMALL])
+    networks = build_agent(config, VECTOR, spaces.Discrete(1), num_envs=1).networks
+    chain = value_chain(networks.critic, networks.value_head)
+    rows = torch.randn(1, 6, 4)
+    assert chain is not None
+    assert torch.equal(chain(rows), by_modules(networks.critic, networks.value_head, rows))
 
 
 def test_whole_numbers_are_cast_by_their_input() -> None:

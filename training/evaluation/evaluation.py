@@ -199,7 +199,10 @@ class Play:
         Raises:
             InvalidExperience: a value was not finite, or environments fail too often.
         """
-        self._collector.collect(player)
+        try:
+            self._collector.collect(player)
+        except InvalidExperience as error:
+            raise InvalidExperience(f"step {self._steps} of an evaluation: {error}") from None
         self._steps += 1
         for episode in self._collector.episodes:
             self._keep(episode)

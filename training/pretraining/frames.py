@@ -1,9 +1,7 @@
 """Recordings for pre-training: collecting observations, holding some out, files on disk.
 
-Observations are collected each once, without reset steps.
-
-Each has the number of its contiguous stretch, so that held-out observations are not neighbours of
-training observations.
+Each observation is collected once, reset steps are left out. An observation has the number of its
+contiguous stretch, so that held-out observations are not neighbours of training observations.
 """
 
 from collections.abc import Callable, Mapping

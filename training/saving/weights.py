@@ -43,7 +43,11 @@ def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
         )
     try:
         return safetensors.torch.load_file(source)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        raise ValueError(f"{key}={source}: cannot be read: {error}") from error
+    except SafetensorError as error:
+        if source.suffix == ".safetensors":
+            raise ValueError(f"{key}={source}: a damaged safetensors file: {error}") from error
         return _read_torch(key, source, f"no safetensors file ({error})")
 
 

@@ -124,7 +124,6 @@ class Collector:
         self._storage = Storage(rollout_length, first)
         self._storage.open(first, is_first=True)
         self._ended = np.zeros(num_envs, dtype=bool)  # episodes of the stream
-        self._is_over = self._ended  # those of the environments
         self.counter = EpisodeCounter(environments)
         self._state: Array | None = None
         self._is_between = True  # and not in the middle of a trajectory
@@ -181,7 +180,7 @@ class Collector:
                 self._cut(step, infos["restarted"])
             # After an episode's end, this step's observation starts the next episode.
             row.next_is_first[...] = self._ended
-            self._ended, self._is_over = ended, is_over
+            self._ended = ended
         self._state = state
         self.seconds = {"environment": stepping, "acting": acting}
         trajectory = storage.trajectory(state=before)
@@ -213,7 +212,7 @@ class Collector:
             self._lives.forget(restarted)
         if step > 0:
             self._storage.rows[step - 1].truncated[restarted & ~self._ended] = True
-        self._ended, self._is_over = self._ended | restarted, self._is_over | restarted
+        self._ended = self._ended | restarted
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that the next trajectory depends on, as tensors and plain Python.
@@ -231,7 +230,6 @@ class Collector:
         return tensors, {
             "env_steps": self.env_steps,
             "ended": self._ended.tolist(),
-            "over": self._is_over.tolist(),
             "lives": None if self._lives is None else self._lives.left.tolist(),
             "episodes": self.counter.state_dict(),
             "environments": snapshots,
@@ -263,7 +261,6 @@ class Collector:
         self.env_steps = state["env_steps"]
         self._ended = np.array(state["ended"]) & exact
         # Without `life_loss` both are the same.
-        self._is_over = np.array(state["over"]) & exact
         if self._lives is not None:
             self._lives.left[:] = state["lives"]
             self._lives.forget(~exact)
@@ -291,7 +288,8 @@ def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int)
     when = "at its reset"
     if step >= 0:
         action = trajectory.actions[step, environment].tolist()
-        when = f"at step {step} of the rollout, after action {action}"
+        place = f"at step {step} of the rollout, " if len(trajectory.rewards) > 1 else ""
+        when = f"{place}after action {action}"
     raise InvalidExperience(
         f"environment {environment} sent a {name} that is not finite "
         f"({shown(rows[row, environment].tolist())}) {when}; mend it or wrap it (env.wrappers)"

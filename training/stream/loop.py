@@ -67,7 +67,8 @@ def iterations(
         agent.update_progress(collector.env_steps, total_env_steps=total_env_steps)
         trajectory = collector.collect(agent)
         collected = time.perf_counter()
-        agent.is_watched = is_watched(collector.env_steps)
+        if agent.is_watched != (watched := is_watched(collector.env_steps)):
+            agent.is_watched = watched  # setting an attribute of a module takes a microsecond
         metrics = agent.learn(trajectory)
         if on_cuda:  # learn() is asynchronous there
             torch.cuda.synchronize(agent.device)
