@@ -24,7 +24,7 @@ from agents.trajectory import Trajectory
 from networks.autoencoding.losses import AuxiliaryLoss
 from networks.heads.greedy import EpsilonGreedyHead
 from networks.memory.memories import Memory
-from networks.mirror import Array, array_of, can_mirror
+from networks.mirror import Array, array_of, can_mirror, mirror_of
 from networks.normalization import RewardClipping, RewardScaling
 from networks.observations import map_observations
 
@@ -244,7 +244,7 @@ class Agent(nn.Module, ABC):
     def _build_mirror(self) -> ActorMirror | None:
         if not (can_mirror(self.actor) and can_mirror(self.policy_head)):
             return None
-        backbone, head = self.actor.mirror(), self.policy_head.mirror()
+        backbone, head = mirror_of(self.actor), mirror_of(self.policy_head)
         if backbone is None or head is None:
             return None
 

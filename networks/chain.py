@@ -10,6 +10,7 @@ moved to another device.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from torch.nn import functional
 from networks.backbone import Backbone, Stream
 from networks.heads.action_values import ActionLayers
 from networks.heads.values import ValueHead
+from networks.mirror import describes_forward
 
 Rows = Callable[[Tensor], Tensor]
 _FUNCTIONS: dict[type[nn.Module], Rows] = {nn.ReLU: torch.relu, nn.Tanh: torch.tanh}
@@ -27,8 +29,8 @@ _FUNCTIONS: dict[type[nn.Module], Rows] = {nn.ReLU: torch.relu, nn.Tanh: torch.t
 def chain_of(modules: Sequence[nn.Module]) -> list[Rows] | None:
     """Return the functions that modules apply to rows, one after the other.
 
-    A module with `stages` applies these modules in order. None if one has neither `stages` nor is
-    a layer of PyTorch.
+    A module of ours with `stages` applies these modules in order. None if one has neither `stages`
+    nor is a layer of PyTorch.
     """
     functions: list[Rows] = []
     for module in modules:
@@ -37,7 +39,7 @@ def chain_of(modules: Sequence[nn.Module]) -> list[Rows] | None:
         elif type(module).__module__.startswith("torch.nn"):
             functions.append(_FUNCTIONS.get(type(module), module))
         else:
-            stages = getattr(module, "stages", None)
+            stages: Any = module.stages if describes_forward(module, "stages") else None
             own = None if stages is None else chain_of(stages)
             if own is None:
                 return None
@@ -53,7 +55,8 @@ def value_chain(
     None if they are not one chain.
     """
     functions = chain_of([backbone, head.layers])
-    if functions is None or not isinstance(head.layers, ActionLayers):
+    is_plain = isinstance(head.layers, ActionLayers) and describes_forward(head, "mirror")
+    if functions is None or not is_plain:
         return None
     shape = head.layers.output_shape
 

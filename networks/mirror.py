@@ -22,10 +22,26 @@ RowFunction = Callable[[Array], Array]
 """`rows [N, *I] -> rows [N, O]`."""
 
 
+_OURS = ("agents.", "networks.")
+
+
+def describes_forward(module: nn.Module, name: str) -> bool:
+    """Whether an attribute of the module's class fits its `forward`.
+
+    A user's subclass may override `forward` alone.
+    """
+    kinds = type(module).__mro__
+    owner = next((kind for kind in kinds if name in vars(kind)), None)
+    forward = next(kind for kind in kinds if "forward" in vars(kind))
+    if owner is None:
+        return False
+    return issubclass(owner, forward) or forward.__module__.startswith(_OURS)
+
+
 def mirror_of(module: nn.Module) -> Any | None:
     """Return the module's numpy mirror; None if it has none."""
-    build = getattr(module, "mirror", None)
-    return build() if callable(build) else None
+    build: Any = getattr(module, "mirror", None)
+    return build() if describes_forward(module, "mirror") else None
 
 
 def array_of(tensor: Tensor) -> Array:

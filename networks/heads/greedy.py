@@ -12,7 +12,7 @@ from torch import Tensor
 
 from networks.heads.acting import HeadMirror, PolicyHead, one_hot
 from networks.heads.values import ValueHead
-from networks.mirror import Array
+from networks.mirror import Array, mirror_of
 
 MOST_JOINT_ACTIONS = 4096
 """Largest number of actions, counting each combination of choices as one: one output each."""
@@ -108,7 +108,7 @@ class EpsilonGreedyHead(PolicyHead):
 
     def mirror(self) -> HeadMirror | None:
         """Numpy form of `forward` with mode and sampling."""
-        values, num_actions = self.value_head.mirror(), self.num_actions
+        values, num_actions = mirror_of(self.value_head), self.num_actions
         if values is None:
             return None
         is_noisy, of = self._noise_size > 0, values

@@ -269,7 +269,7 @@ class BoxHead(DistributionHead):
     def _require_bounds(self, name: str) -> None:
         if not self.is_bounded.all():
             raise ValueError(
-                f"policy_head: {name} scales actions to finite bounds, which {self.space} has not; "
+                f"{name} scales actions to finite bounds, which {self.space} has not; "
                 "use policy_head=gaussian"
             )
 

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from conf.composing.command_line import load
 from networks.chain import value_chain
+from networks.extractors.mlp import MLP
 from training.building.build import build_agent
 
 VECTOR, ACTIONS = spaces.Box(-1, 1, (4,)), spaces.Discrete(3)
@@ -73,6 +75,26 @@ def test_a_chain_computes_what_the_modules_do_bit_for_bit(words, shape) -> None:
 def test_what_is_more_than_a_chain_has_none(words) -> None:
     networks = build(*words).networks
     assert value_chain(networks.critic, networks.value_head) is None
+
+
+class Residual(MLP):
+    """A user's subclass with a `forward` of its own."""
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return -super().forward(observations)
+
+
+def test_a_forward_of_ones_own_is_what_acts_and_learns() -> None:
+    agent = build(*SMALL, f"extractor._target_={__name__}.Residual", "trusted_packages=[tests]")
+    networks = agent.networks
+    assert type(networks.actor.extractor) is Residual
+    assert value_chain(networks.critic, networks.value_head) is None
+    rows = torch.randn(1, 50, 4)
+    expected = by_modules(networks.critic, networks.value_head, rows)[0].argmax(-1)
+    state, is_first = agent.initial_state(50), np.zeros(50, bool)
+    actions, _ = agent.act(rows[0].numpy(), state, is_first, explore=False)
+    assert actions.tolist() == expected.tolist()
+    assert len(set(actions.tolist())) > 1
 
 
 def test_a_single_action_has_an_axis() -> None:

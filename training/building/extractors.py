@@ -56,12 +56,12 @@ def build_extractor(
             f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
         )
     kind = find(key, options["_target_"], nn.Module)
-    if issubclass(kind, Encoder):
+    if kind is Encoder:  # a user's subclass is built like any other class
         side_by_side = default_layers([], "relu")  # none: features of parts are concatenated
         inner, width = _build_inside(key, options, shape, layout, side_by_side)
         encoder = Encoder(inner, width, _own_options(Encoder, options))
         return encoder, encoder.output_size
-    is_by_part, reads_parts = issubclass(kind, DictExtractor), getattr(kind, "reads_parts", False)
+    is_by_part, reads_parts = kind is DictExtractor, getattr(kind, "reads_parts", False)
     if isinstance(shape, dict) and not reads_parts:
         if not is_by_part:
             return _build_joined(key, options, shape)

@@ -78,8 +78,10 @@ def build_policy_head(
         kind = policy_head_class(None, space)
         head: PolicyHead = kind(space, input_size, GaussianHeadOptions(**options))
     else:
-        kind = policy_head_class(find("policy_head", target, PolicyHead), space)
-        options["_target_"] = f"{kind.__module__}.{kind.__qualname__}"
+        chosen = find("policy_head", target, PolicyHead)
+        kind = policy_head_class(chosen, space)
+        if kind is not chosen:  # of several classes for one choice
+            options["_target_"] = f"{kind.__module__}.{kind.__qualname__}"
         head = make("policy_head", options, PolicyHead, space, input_size)
     return head
 

@@ -14,7 +14,6 @@ from agents.learning.sequences import to_sequences
 from agents.mathematics.losses import masked_mean
 from agents.trajectory import Trajectory
 from conf.checking.steps import training_sequence_length
-from networks.heads.distributions import DiagonalGaussian
 from networks.observations import Observations, map_observations
 from training.building.instantiation import plain
 from training.pretraining.fitting import HELD_OUT_LOSS
@@ -110,7 +109,7 @@ class Cloning(Task):
             actions, valid, distribution = self._read(items)
             values = {HELD_OUT_LOSS: -distribution.log_prob(actions)}
             mode = distribution.mode()
-            if isinstance(distribution, DiagonalGaussian):
+            if actions.is_floating_point():
                 values["action_squared_error"] = (mode - actions).square().mean(-1)
             else:
                 alike = mode == actions
