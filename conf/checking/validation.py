@@ -22,7 +22,7 @@ from conf.checking.trust import (
 from conf.composing.stored import strange_values
 from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, AnyOptions, options_of
 from conf.schema.run import ROOTS, TrainingRun
-from conf.schema.types import Target, TargetTree, describe, nested, show
+from conf.schema.types import Target, TargetTree, describe, given_twice, nested, show
 
 MISSING_VALUE = "???"
 
@@ -167,8 +167,12 @@ class _Walk:
     def _mapping(self, path: str, value: dict[str, Any], expected: Any) -> Any:
         arguments = get_args(expected)
         if isinstance(expected, type) and is_dataclass(expected):
-            has_paths = getattr(expected, "keys_are_paths", False)
-            return self._keys(path, nested(value) if has_paths else value, expected)
+            if getattr(expected, "keys_are_paths", False):
+                twice = given_twice(value)
+                if twice is not None:
+                    return self._report(f"{path}.{twice}", "given more than once", value)
+                value = nested(value)
+            return self._keys(path, value, expected)
         if get_origin(expected) is dict:
             return {
                 key: self.value(f"{path}.{key}", item, arguments[1]) for key, item in value.items()
