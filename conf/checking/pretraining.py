@@ -54,7 +54,7 @@ def missing_sources(config: Mapping[str, Any]) -> list[str]:
 
 
 def _is_autoencoder(extractor: Mapping[str, Any]) -> bool:
-    return (options_of(extractor["_target_"]) or ExtractorOptions).is_autoencoder
+    return (options_of(extractor["_target_"], "extractor") or ExtractorOptions).is_autoencoder
 
 
 def _extractors(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -38,7 +38,9 @@ def one_line(error: BaseException) -> str:
     text = "; ".join(
         filter(None, [re.split(r"\.?\n(?:Config s|S)earch path", str(error))[0], reason])
     )
-    text = re.sub(r"To append to your [\w ]+ use ", "a new one is added with a plus: ", text)
+    advice = r" (a new one is added with a plus: \1)"
+    text = re.sub(r"\.?\s*To append to your [\w ]+ use (\+[\w/@]*\.[^;\n]*)", advice, text)
+    text = re.sub(r"\.?\s*To append to your [^;\n]*", "", text)  # groups are chosen without one
     return " ".join(text.split()) or type(error).__name__
 
 

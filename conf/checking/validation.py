@@ -20,9 +20,9 @@ from conf.checking.trust import (
     trusted_names,
 )
 from conf.composing.stored import strange_values
-from conf.schema.registry import OTHER_TARGETS, TARGETS, AnyOptions, options_of
+from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, AnyOptions, options_of
 from conf.schema.run import ROOTS, TrainingRun
-from conf.schema.types import Target, TargetTree, describe, nested, show
+from conf.schema.types import Target, TargetTree, describe, given_twice, nested, show
 
 MISSING_VALUE = "???"
 
@@ -53,8 +53,6 @@ def checked(
     return typed, found
 
 
-_WITH_OPTIONS = ("agent", "policy_head", "value_head")
-"""Groups whose user classes are imported for their options dataclass; agents need one."""
 _NO_OPTIONS = "needs an attribute Options, a dataclass of its keys; see docs/configuration.md"
 _WRONG = object()
 
@@ -169,8 +167,12 @@ class _Walk:
     def _mapping(self, path: str, value: dict[str, Any], expected: Any) -> Any:
         arguments = get_args(expected)
         if isinstance(expected, type) and is_dataclass(expected):
-            has_paths = getattr(expected, "keys_are_paths", False)
-            return self._keys(path, nested(value) if has_paths else value, expected)
+            if getattr(expected, "keys_are_paths", False):
+                twice = given_twice(value)
+                if twice is not None:
+                    return self._report(f"{path}.{twice}", "given more than once", value)
+                value = nested(value)
+            return self._keys(path, value, expected)
         if get_origin(expected) is dict:
             return {
                 key: self.value(f"{path}.{key}", item, arguments[1]) for key, item in value.items()
@@ -208,22 +210,21 @@ class _Walk:
             choice = choice if group not in ("pomdp", "wrapper") else ""
             message = f"missing; expected the dotted name of a class{choice}"
             return self._report(where, message, value)
-        if not isinstance(target, str) or not (
-            is_ours(target) or is_trusted(target, self.trusted_packages)
-        ):
+        is_accepted = isinstance(target, str) and (
+            target in known or is_ours(target) or is_trusted(target, self.trusted_packages)
+        )
+        if not is_accepted:
             return value  # reported with every other `_target_`
         if is_ours(target) and target not in known:
             message = (
                 f"expected one of {', '.join(known)} or a class of your own, got {show(target)}"
             )
             return self._report(where, message + did_you_mean(target, known), value)
-        options = None
-        if target in known or group in _WITH_OPTIONS:
-            try:
-                options = options_of(target, self.trusted_packages)
-                _fields(options or AnyOptions)  # reads the annotations
-            except Exception as error:
-                return self._report(where, f"cannot use {target}: {error!r}", value)
+        try:
+            options = options_of(target, group, self.trusted_packages)
+            _fields(options or AnyOptions)  # reads the annotations
+        except Exception as error:
+            return self._report(where, f"cannot use {target}: {error!r}", value)
         if options is None and group == "agent":
             return self._report(where, f"{target} {_NO_OPTIONS}", value)
         schema = options or OTHER_TARGETS.get(group, AnyOptions)
@@ -252,6 +253,6 @@ class _Walk:
         for name, (kind, default) in expected.items():
             if name not in value and default is MISSING:
                 self._report(f"{prefix}{name}", f"missing; expected {describe(kind)}", None)
-            elif name not in value and group in _WITH_OPTIONS:
+            elif name not in value and group in WITH_OPTIONS:
                 typed[name] = deepcopy(default)  # only in a user's class
         return typed

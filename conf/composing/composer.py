@@ -208,7 +208,12 @@ class Composer:
             if isinstance(value, IntervalSweep):
                 words[key] = [f"{key}={value.start}", f"{key}={value.end}"]
             elif override.is_sweep_override():
-                words[key] = [f"{key}={each}" for each in override.sweep_string_iterator()]
+                try:
+                    words[key] = [f"{key}={each}" for each in override.sweep_string_iterator()]
+                except OmegaConfBaseException as error:
+                    raise InvalidConfiguration(
+                        [f"{override.input_line}: one sweep in another; list the values: {key}=1,2"]
+                    ) from error
             else:
                 words[key] = [override.input_line or ""]
         return [list(job) for job in itertools.product(*words.values())]
@@ -286,6 +291,8 @@ def _set(config: DictConfig, override: Override) -> bool:
     if override.package is not None:
         raise InvalidConfiguration([f"{override.input_line}: the group {key!r} does not exist"])
     if override.is_delete():
+        if not exists and OmegaConf.select(config, key, default="") is None:
+            raise InvalidConfiguration([f"{key}: cannot be removed, as it is null already"])
         if not exists:
             hint = key_hint(key, list(map(str, config)))
             raise InvalidConfiguration([f"{key}: cannot be removed, there is no such key{hint}"])

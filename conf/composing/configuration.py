@@ -26,7 +26,7 @@ from conf.composing.resumption import (
     resumed,
     stored_configuration,
 )
-from conf.schema.registry import options_of
+from conf.schema.registry import KNOWN, options_of
 
 _KEPT = ("checkpoints", "pretraining")
 """Paths of a run that must not be overwritten."""
@@ -122,8 +122,14 @@ def _inspected(
 
 def _is_declared(key: str, typed: dict[str, Any]) -> bool:
     """Tell whether a new key needs no plus: an unknown one of its class is reported so."""
-    target = dict(targets(typed)).get(f"{key.rpartition('.')[0]}._target_")
-    return isinstance(target, str) and options_of(target, trusted_names(typed)) is not None
+    place = key.rpartition(".")[0]
+    target = dict(targets(typed)).get(f"{place}._target_")
+    try:
+        return isinstance(target, str) and (
+            target in KNOWN or options_of(target, place, trusted_names(typed)) is not None
+        )
+    except Exception:  # reported with the class
+        return True
 
 
 def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:

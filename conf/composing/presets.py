@@ -157,9 +157,17 @@ class _Presets:
 
     def _plain(self, place: str, options: Mapping[str, Any], task: Sequence[str]) -> dict[str, Any]:
         """Compose the options for a place, and for its parents, with only a task."""
-        around = {g: option for g, option in options.items() if lies_under(place, [_place(g)])}
-        words = [written(g, option) for g, option in around.items() if option is not None]
-        return self.composer.chosen([*self.hydra, *task, *words])
+        words = {
+            group: written(group, option)
+            for group, option in options.items()
+            if lies_under(place, [_place(group)]) and option is not None
+        }
+        usual = self.composer.options([*self.hydra, *task])
+        own = [word for group, word in words.items() if group in usual]
+        known = self.composer.options([*self.hydra, *task, *own])
+        added = [f"+{word}" for group, word in words.items() if group not in known]
+        chosen = [word for group, word in words.items() if group in known]
+        return self.composer.chosen([*self.hydra, *task, *chosen, *added])
 
     def _is_typed(self, key: str) -> bool:
         return lies_under(key, self.typed) or any(lies_under(each, [key]) for each in self.typed)

@@ -42,6 +42,12 @@ def configure_jobs(
     params = settings.sweeper.get("params") if is_basic else None
     defaults = [f"{key}={value}" for key, value in (params or {}).items()]
     jobs = composer.jobs([*defaults, *overrides])
+    if not jobs:
+        raise InvalidConfiguration(
+            f"{override.input_line}: there is no such value"
+            for override in composer.parse([*defaults, *overrides])
+            if override.is_discrete_sweep() and not list(override.sweep_iterator())
+        )
     runs = [configure(composer, words, config_name, number) for number, words in enumerate(jobs)]
     unknown = [_unknown(run, words) for run, words in zip(runs, jobs, strict=True)]
     taken = {key_of(w) for words, no in zip(jobs, unknown, strict=True) for w in {*words} - no}

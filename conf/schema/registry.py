@@ -6,6 +6,8 @@ Each class describes the YAML files it names. `options_of` finds the keys of any
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
 from typing import Any, ClassVar
 
 from conf.schema.agents import A2COptions, AgentOptions, DQNOptions, PPOOptions, PQNOptions
@@ -234,7 +236,8 @@ TARGETS: dict[str, dict[str, type]] = {
     },
 }
 
-KNOWN = {target: options for group in TARGETS.values() for target, options in group.items()}
+KNOWN = {target for group in TARGETS.values() for target in group if "." in target}
+"""The classes of all groups, without `auto`."""
 
 # Keys that we read of every other class in the group. The class may take any other keys,
 # but an agent only those of its options dataclass.
@@ -248,26 +251,50 @@ OTHER_TARGETS: dict[str, type] = {
     "optimizer": OptimizerOptions,
 }
 
+WITH_OPTIONS = ("agent", "policy_head", "value_head")
+"""Groups whose user classes are imported for their options dataclass."""
+
 
 def options_for(config: Mapping[str, Any], part: str) -> Any:
     """Return a part's options dataclass, with the keys that all of its kind have."""
-    known: Any = OTHER_TARGETS[part]
-    own = options_of(config[part]["_target_"], config["trusted_packages"]) or known
-    return own if issubclass(own, known) else type(own.__name__, (own, known), {})
+    own = options_of(config[part]["_target_"], part, config["trusted_packages"])
+    return own or OTHER_TARGETS[part]
 
 
-def options_of(target: str, trusted_packages: Sequence[str] = ()) -> Any:
-    """Return the options dataclass of a class; None if it has none.
+def options_of(target: str, group: str, trusted_packages: Sequence[str] = ()) -> Any:
+    """Return the options dataclass of a group's class; None if it has none.
 
-    For a class in a trusted package it is the class's attribute `Options`.
+    For an agent or a head in a trusted package it is the class's attribute `Options`, with the
+    keys that all of its kind have.
 
     Raises:
         Exception: any error of importing that package.
     """
+    known = TARGETS.get(group, {})
     is_own = any(target.startswith(f"{package}.") for package in trusted_packages)
-    if target in KNOWN or not is_own:
-        return KNOWN.get(target)
+    if target in known or group not in WITH_OPTIONS or not is_own:
+        return known.get(target)
     module, _, name = target.rpartition(".")
-    options = getattr(getattr(importlib.import_module(module), name), "Options", None)
+    found = getattr(importlib.import_module(module), name)
+    options = getattr(found, "Options", None)
     is_dataclass = isinstance(options, type) and "__dataclass_fields__" in vars(options)
-    return options if is_dataclass else None
+    if not is_dataclass or not (group == "agent" or _describe_constructor(found)):
+        return None
+    return _merged(options, OTHER_TARGETS[group])
+
+
+def _describe_constructor(found: Any) -> bool:
+    """Tell whether a class's `Options` are not just those of a constructor that it replaced."""
+    options, constructor = (
+        next(each for each in found.__mro__ if name in vars(each))
+        for name in ("Options", "__init__")
+    )
+    return issubclass(options, constructor) or "options" in signature(found).parameters
+
+
+@cache
+def _merged(own: Any, known: Any) -> Any:
+    if issubclass(own, known):
+        return own
+    # Not instantiated: in a constructor, keys with a default could not come first.
+    return dataclass(init=False)(type(own.__name__, (own, known), {}))

@@ -134,7 +134,7 @@ class PeriodicEvaluationOptions(EvaluationOptions):
         if evaluation["video"] and not config["tracking"]["tensorboard"]:
             yield (
                 "evaluation.video: expected false, because tracking.tensorboard=false leaves no "
-                "place to show films; python evaluate.py run=... video=true makes one afterwards"
+                "place to show videos; python evaluate.py run=... video=true makes one afterwards"
             )
 
 

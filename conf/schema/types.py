@@ -7,6 +7,7 @@ import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from omegaconf import OmegaConf
@@ -166,6 +167,13 @@ def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif node is not None:
             found[path] = node
     return found
+
+
+def given_twice(tree: Mapping[str, Any]) -> str | None:
+    """Return a path that `nested` would overwrite: `{critic: {memory: x}, critic.memory: y}`."""
+    paths = sorted(path for key, node in tree.items() for path in by_path({key: node}))
+    overlaps = (path for before, path in pairwise(paths) if f"{path}.".startswith(f"{before}."))
+    return next(overlaps, None)
 
 
 def nested(tree: Mapping[str, Any]) -> Any:

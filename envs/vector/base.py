@@ -87,7 +87,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         Args:
             makers: one per environment; importable in a process, if `in_workers`.
             in_workers: each environment steps in a process of its own, instead of one after another
-                in this one. That is faster for environments that take more than about 0.1 ms per
+                in this one. That is faster for environments that take more than about 0.2 ms per
                 step, if there are enough cores.
             step_timeout: most seconds of a worker's step or reset; None for no limit.
 

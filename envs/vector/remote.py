@@ -15,7 +15,14 @@ from typing import Any
 from envs.spaces import one_line
 from envs.vector.batch import Array, observation_bytes
 from envs.vector.serving import OUTCOME, PACKED, STEP, Place, serve
-from envs.vector.slot import Description, Make, Outcome, RemoteFailure, RemoteTraceback
+from envs.vector.slot import (
+    Description,
+    Make,
+    Outcome,
+    RemoteFailure,
+    RemoteTraceback,
+    check_same_spaces,
+)
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 """Never fork: the copy of a process with torch threads can deadlock."""
@@ -57,6 +64,7 @@ class RemoteSlot:
         self._arguments = (make, index, place)
         self._index = index
         self._step_timeout = step_timeout
+        self._described: Description | None = None
         self.is_lost = True
         self._start()
 
@@ -77,7 +85,7 @@ class RemoteSlot:
         finally:
             theirs.close()
         self.pid = self._process.pid
-        self.is_lost = False
+        self.is_lost, self._fate = False, "its process is dead"
         self._poller: Any = None
         if hasattr(select, "poll"):  # ten times as fast as Connection.poll
             self._poller = select.poll()
@@ -123,9 +131,9 @@ class RemoteSlot:
         try:
             result, failure = self._answer()
         except (EOFError, OSError, WorkerLost) as error:
-            fate = str(error) if isinstance(error, WorkerLost) else self._fate()
+            self._fate = str(error) if isinstance(error, WorkerLost) else self._found_fate()
             self.kill()
-            raise WorkerLost(fate) from error
+            raise WorkerLost(self._fate) from error
         if failure is not None:
             text, trace = failure
             raise RemoteFailure(text) from RemoteTraceback(trace)
@@ -144,14 +152,14 @@ class RemoteSlot:
                 number, result, failure = ForkingPickler.loads(message)
             if number == self._number:  # skips stale answers, as after Ctrl-C
                 return result, failure
-        raise WorkerLost("its process is dead")
+        raise WorkerLost(self._fate)  # as it was found, if only by another call
 
     def _has_answer(self, seconds: float) -> bool:
         if self._poller is not None:
             return bool(self._poller.poll(seconds * 1000.0))
         return bool(self._connection.poll(seconds))
 
-    def _fate(self) -> str:
+    def _found_fate(self) -> str:
         self._process.join(1.0)
         code = self._process.exitcode
         if code is None:
@@ -177,6 +185,7 @@ class RemoteSlot:
                     raise known(text) from error
             message = f"environment {self._index} cannot be made: {error}"
             raise RuntimeError(message) from error
+        self._described = description
         return description
 
     def step(self, action: Any) -> Outcome:
@@ -186,11 +195,18 @@ class RemoteSlot:
 
     def remake(self) -> None:
         """Makes the environment again, in a new process if the old one is dead."""
-        if self.is_lost:
-            self._start()
-        else:
+        if not self.is_lost:
             self.send("remake")
-        self.receive()
+            self.receive()
+            return
+        self._start()
+        try:
+            description = self.receive()
+            if self._described is not None:
+                check_same_spaces(self._described, description, "the environment", "it had")
+        except Exception:
+            self.kill()  # the process of an environment that cannot be made has ended
+            raise
 
     def close(self) -> None:
         """Waits for the process to end after `send("close")`, and kills it after the deadline."""

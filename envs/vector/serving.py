@@ -41,6 +41,7 @@ def serve(connection: Connection, make: Make, index: int, place: Place | None) -
         place: where observations are written; None for a slot that is only described.
     """
     _belong_to_parent()
+    slot = None
     with contextlib.suppress(EOFError, OSError):  # the training process has ended
         try:
             slot = _ServedSlot(make)
@@ -63,7 +64,8 @@ def serve(connection: Connection, make: Make, index: int, place: Place | None) -
                 connection.send_bytes(OUTCOME.pack(PACKED, number, *result[:3]))
             else:
                 connection.send((number, result, failure))
-    slot.close()
+    if slot is not None:
+        slot.close()
 
 
 def _received(connection: Connection) -> tuple[int, str, tuple[Any, ...]]:

@@ -72,16 +72,17 @@ def common_description(descriptions: Sequence[Description]) -> Description:
     Raises:
         RuntimeError: the spaces of another one differ.
     """
-    first = descriptions[0]
     for index, each in enumerate(descriptions):
-        for name in ("observation_space", "action_space"):
-            expected, found = getattr(first, name), getattr(each, name)
-            if found != expected:
-                raise RuntimeError(
-                    f"environment {index} has the {name.replace('_', ' ')} {found}, "
-                    f"the first one has {expected}"
-                )
-    return first
+        check_same_spaces(descriptions[0], each, f"environment {index}", "the first one has")
+    return descriptions[0]
+
+
+def check_same_spaces(expected: Description, found: Description, who: str, before: str) -> None:
+    """Raises RuntimeError if the spaces differ: `WHO has the action space A, BEFORE B`."""
+    for name in ("observation_space", "action_space"):
+        space, own = getattr(expected, name), getattr(found, name)
+        if own != space:
+            raise RuntimeError(f"{who} has the {name.replace('_', ' ')} {own}, {before} {space}")
 
 
 class Slot:
@@ -95,6 +96,7 @@ class Slot:
     def __init__(self, make: Make) -> None:
         self._make = make
         self._take(make())
+        self._described = self.describe()
 
     def _take(self, environment: Environment) -> None:
         self.environment = environment
@@ -108,6 +110,7 @@ class Slot:
         self.is_over = False
         self._record(was_seeded=False)
         self._as_made = self._found
+        self._is_untouched = True
 
     def join(self, batch: ObservationBatch, index: int) -> None:
         """Sets the batch row for observations."""
@@ -136,6 +139,7 @@ class Slot:
         """Makes the environment again."""
         self.close()
         self._take(self._make())
+        check_same_spaces(self._described, self.describe(), "the environment", "it had")
 
     def begin(self, seed: int | None, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Resets with a seed (None: with the current generators); returns the info.
@@ -145,6 +149,7 @@ class Slot:
         Args:
             found: memories to restore first, from before the reset of a snapshot.
         """
+        self._is_untouched = False
         if seed is not None:
             self._seed = seed
             for layer in layers(self.environment):
@@ -223,7 +228,8 @@ class Slot:
         """Replays the steps of a snapshot; returns whether the outcome is as expected."""
         if snapshot["actions"] is None:
             return False
-        self.remake()
+        if not self._is_untouched:
+            self.remake()
         found = decoded(snapshot["found"])
         if snapshot["was_seeded"]:
             self.begin(snapshot["seed"], found)

@@ -1,11 +1,13 @@
 """A user's own agent, and their value head, are checked like ours: by an options dataclass."""
 
+import importlib
 import sys
 import types
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -51,6 +53,13 @@ class MedianOptions(MSEValueHeadOptions):
     median: bool = True
 
 
+@dataclass
+class OwnHeadOptions:
+    """Of a value head that has nothing of ours."""
+
+    extra: PositiveCount = 3
+
+
 class Undecorated(DQNOptions):
     """Forgets the decorator, so that its key is none."""
 
@@ -66,6 +75,7 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
         "Plain": PlainOptions,
         "Still": StillOptions,
         "Median": MedianOptions,
+        "OwnHead": OwnHeadOptions,
         "Undecorated": Undecorated,
         "Bare": None,
     }.items():
@@ -161,9 +171,9 @@ def test_a_class_without_options_is_refused_in_words(target: str, line: str) -> 
 
 
 def test_a_class_is_looked_up_where_its_package_is_trusted_alone() -> None:
-    assert options_of("mine.Bonus", ["mine"]) is BonusOptions
-    assert options_of("mine.Bonus") is None
-    assert options_of("agents.dqn.DQN") is DQNOptions
+    assert options_of("mine.Bonus", "agent", ["mine"]) is BonusOptions
+    assert options_of("mine.Bonus", "agent") is None
+    assert options_of("agents.dqn.DQN", "agent") is DQNOptions
     (problem,) = problems("agent=dqn", "agent._target_=mine.Bonus")
     assert "trusted_packages=[mine]" in problem
 
@@ -176,6 +186,47 @@ def test_a_value_head_that_says_what_it_takes_is_checked() -> None:
     (problem,) = problems("value_head._target_=mine.Median", TRUST)
     assert problem.endswith("got Median, which is fitted to distributions")
     assert load(["value_head._target_=mine.Bare", "+value_head.any=3", TRUST]).value_head.any == 3
+
+
+def test_a_value_head_with_keys_of_its_own_has_those_of_its_layers_too() -> None:
+    words = ["value_head._target_=mine.OwnHead", TRUST]
+    head = load([*words, "value_head.hidden_sizes=[4]"]).value_head
+    assert (head.extra, head.hidden_sizes) == (3, [4])
+    (problem,) = problems(*words, "~value_head.hidden_sizes")
+    assert problem == "value_head.hidden_sizes: missing; expected a list of integers >= 1"
+
+
+@pytest.mark.parametrize(
+    ("part", "base"),
+    [
+        ("policy_head", "networks.heads.policy.BoxHead"),
+        ("value_head", "networks.heads.HuberValueHead"),
+    ],
+)
+def test_a_head_with_a_constructor_of_its_own_takes_any_keywords(
+    part: str, base: str, mine: types.ModuleType
+) -> None:
+    module, _, name = base.rpartition(".")
+    inherited: Any = getattr(importlib.import_module(module), name)
+
+    class Keywords(inherited):
+        def __init__(self, *given: Any, temperature: float) -> None: ...
+
+    class Same(inherited): ...
+
+    mine.Keywords, mine.Same = Keywords, Same  # type: ignore[attr-defined]
+    word = f"{part}.temperature=2.0"
+    words = [f"{part}._target_=mine.Keywords", f"+{word}", TRUST]
+    assert load(words)[part].temperature == 2.0
+    found = problems(f"{part}._target_=mine.Same", word, TRUST)
+    assert any(problem.startswith(f"{part}.temperature: unknown key") for problem in found)
+
+
+@pytest.mark.parametrize("part", ["agent", "extractor", "optimizer", "value_head"])
+def test_a_package_that_cannot_be_imported_is_no_traceback(part: str) -> None:
+    words = [f"{part}._target_=nopkg.X", f"{part}.key=1", "trusted_packages=[nopkg]"]
+    (problem,) = problems(*words)
+    assert problem.startswith((f"{part}._target_: cannot use nopkg.X", f"{part}.key: does not"))
 
 
 def test_hydra_gets_the_plus_and_a_stored_run_is_checked_alike() -> None:

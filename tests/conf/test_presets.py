@@ -253,6 +253,17 @@ def test_a_preset_with_a_fault_of_its_own_is_refused(
     assert "optimizer.eps: expected a number > 0" in said
 
 
+def test_a_group_that_was_added_is_added_again_to_find_a_fault_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "extractor").mkdir()
+    (tmp_path / "extractor" / "mine.yaml").write_text("defaults: [mlp]\nactivation: rel")
+    words = ["extractor=dict", "+extractor@extractor.keys.camera=mine"]
+    with pytest.raises(SystemExit):
+        check(["--config-dir", str(tmp_path), *words])
+    assert capsys.readouterr().err.startswith("extractor.keys.camera.activation: expected one of")
+
+
 def test_the_words_that_hydra_gets_say_it_all() -> None:
     argv = ["experiment=minigrid_autoencoder", "extractor@extractor.encoder=cnn", "memory=lstm"]
     with pytest.warns(UserWarning):

@@ -102,8 +102,27 @@ WRONG = [
     ("extractor=dict|extractor.default.gain=0", "extractor.default.gain: expected a number > 0"),
     (
         "extractor=dict|extractor@extractor.keys.a=mlp",
-        "a new one is added with a plus: +extractor@extractor.keys.a=mlp",
+        "(a new one is added with a plus: +extractor@extractor.keys.a=mlp)",
     ),
+    ("decoder=dense", "Could not override 'decoder'. No match in the defaults list\n"),
+    ("extractor@foo=cnn", "one of extractor, extractor@critic.extractor?\n"),
+    ("hydra.foo=1", "'hydra.foo' (a new one is added with a plus: +hydra.foo=1); Key"),
+    (
+        "optimizer.groups={critic: {memory: {eps: 1}}, critic.memory: {schedule: linear}}",
+        "optimizer.groups.critic.memory: given more than once\n",
+    ),
+    (
+        "optimizer.groups={critic: 3, critic.memory: {learning_rate: 1}}",
+        "optimizer.groups.critic.memory: given more than once\n",
+    ),
+    (
+        "gradients={critic.memory: [critic]}|gradients.critic.memory=[auxiliary]",
+        "gradients.critic.memory: given more than once\n",
+    ),
+    ("~resume", "resume: cannot be removed, as it is null already"),
+    ("-m|seed=range(0)", "seed=range(0): there is no such value\n"),
+    ("-m|extractor=glob(zzz)", "extractor=glob(zzz): there is no such value\n"),
+    ("-m|seed=choice(1,2),3", "seed=choice(1,2),3: one sweep in another; list the values: seed="),
     (
         "extractor@critic.extractor=dict|+critic.extractor.keys.a.b=3",
         "critic.extractor.keys.a._target_: missing",
@@ -246,7 +265,7 @@ def test_wrong_command_line_is_refused_in_one_line(
     monkeypatch.chdir(tmp_path)
     lines = refusal(command.split("|"), capsys)
     assert len(lines) == 1, lines
-    assert message in lines[0]
+    assert message in f"{lines[0]}\n"
     assert "Traceback" not in lines[0]
     assert not re.match(r"(\S+: )\1", lines[0])
     assert list(tmp_path.iterdir()) == []

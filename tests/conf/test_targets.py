@@ -33,6 +33,7 @@ CANARIES = [
     "envs.vector.base.SlotVectorEnv",
     "gymnasium.wrappers.RecordVideo",
     "gymnasium.wrappers.rendering.RecordVideo",
+    "auto",
 ]
 PLACES = [
     "agent._target_={}",
@@ -51,7 +52,7 @@ def test_canary_is_not_trusted(target: str) -> None:
     assert not is_trusted(target, [])
 
 
-@pytest.mark.parametrize("target", ["os.system", "shutil.copyfile", "pathlib.Path.unlink"])
+@pytest.mark.parametrize("target", ["os.system", "shutil.copyfile", "pathlib.Path.unlink", "auto"])
 @pytest.mark.parametrize("place", PLACES)
 def test_canary_is_refused_wherever_it_stands(place: str, target: str) -> None:
     with pytest.raises(InvalidConfiguration) as refusal:
@@ -128,6 +129,22 @@ def test_class_of_ours_must_fit_its_place() -> None:
         load(["memory._target_=networks.extractors.MLP"])
     with pytest.raises(InvalidConfiguration, match=r"did you mean networks\.extractors\.MLP\?"):
         load(["extractor._target_=networks.extractors.MPL"])
+
+
+@pytest.mark.parametrize("place", ["memory", "value_head", "+extractor.keys.camera"])
+def test_auto_is_a_policy_head_alone(place: str) -> None:
+    words = ["extractor=dict"] if "keys" in place else []
+    with pytest.raises(InvalidConfiguration, match="'auto' is not a class of a trusted package"):
+        load([*words, f"{place}._target_=auto"])
+    load(["policy_head._target_=auto"])
+
+
+def test_a_class_has_the_keys_of_its_group() -> None:
+    load(["extractor._target_=torch.optim.Adam"])  # refused when it is made
+    with pytest.raises(
+        InvalidConfiguration, match=r"torch\.optim\.Adam needs an attribute Options"
+    ):
+        load(["agent._target_=torch.optim.Adam"])
 
 
 def test_other_optimizers_of_torch_keep_our_keys_and_take_their_own() -> None:

@@ -171,6 +171,15 @@ class Unmakeable(Steady):
         first.touch()
 
 
+class Growing(Misbehaving):
+    """Has one action more once there is a file."""
+
+    def __init__(self, what: str, *, grown: Path) -> None:
+        super().__init__(what)
+        if grown.exists():
+            self.action_space = spaces.Discrete(6, start=2)
+
+
 class Reusing(Steady):
     """Returns one array for all observations, and changes actions that it got."""
 

@@ -319,6 +319,25 @@ def test_seeds_and_restarts_go_on(vector) -> None:
     assert again.restarts == one.restarts == 2
 
 
+def test_an_untouched_environment_is_not_made_again(vector) -> None:
+    made = []
+
+    def make() -> gymnasium.Env:
+        made.append(Told())
+        return made[-1]
+
+    one = vector("sync", make, make)
+    reset_with_seeds(one, [1, 2])
+    snapshots = through_a_file(one.snapshot())
+    again = vector("sync", make, make)
+    counts = []
+    for _ in range(2):
+        made.clear()
+        assert again.restore(snapshots) == [True, True]
+        counts.append(len(made))
+    assert counts[1] == counts[0] + 2
+
+
 def test_as_many_snapshots_as_environments(vector) -> None:
     environments = vector("sync", Steady, Steady)
     environments.reset(seed=0)

@@ -20,6 +20,7 @@ from tests.envs.misbehaving import (
     OBSERVATIONS,
     REWARDS,
     SPACES,
+    Growing,
     Infoless,
     Misbehaving,
     Reusing,
@@ -316,6 +317,22 @@ def test_an_environment_that_fails_again_and_again_stops_the_run(vector, kind: s
     with pytest.raises(EnvironmentFailure, match=r"3 failures in a row$"):
         environments.reset(seed=0)
     assert environments.restarts == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [("sync", "raises"), ("async", "raises"), ("async", "dies")]
+)
+def test_a_restarted_environment_has_the_same_spaces(
+    vector, kind: str, what: str, tmp_path
+) -> None:
+    maker = partial(Growing, what, grown=tmp_path / "grown")
+    environments = vector(kind, maker, on_failure="restart")
+    environments.reset(seed=0)
+    (tmp_path / "grown").touch()
+    spaces = r"the action space Discrete\(6, start=2\), it had Discrete\(5, start=2\)"
+    with pytest.raises(EnvironmentFailure, match=rf"RuntimeError: .* has {spaces}; 3 failures"):
+        for _ in range(3):
+            environments.step(ZEROS[:1])
 
 
 def test_good_steps_make_up_for_failures(vector) -> None:

@@ -17,10 +17,11 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.vector import remote
+from envs.vector import remote, serving
 from envs.vector.base import EnvironmentFailure, SlotVectorEnv
 from envs.vector.remote import START_METHOD, RemoteSlot, WorkerLost
 from envs.vector.serving import _Parcel
+from envs.vector.slot import RemoteFailure
 from tests.envs.misbehaving import (
     Inquisitive,
     Misbehaving,
@@ -242,6 +243,35 @@ def test_a_worker_found_dead_does_not_keep_the_others_from_being_saved(vector) -
     assert environments.restore(snapshots) == [False, True]
 
 
+def test_how_a_worker_died_is_told_by_the_next_step_too(vector) -> None:
+    environments = vector("async", Steady)
+    environments.reset(seed=0)
+    os.kill(pids_of(environments)[0], signal.SIGKILL)
+    environments.snapshot()
+    with pytest.raises(EnvironmentFailure, match=r"WorkerLost: .*killed \(SIGKILL\)$"):
+        environments.step(ZEROS[:1])
+
+
+def test_an_environment_that_cannot_be_made_again_says_why_each_time(tmp_path) -> None:
+    worker = RemoteSlot(partial(Unmakeable, first=tmp_path / "first"), 0, 20.0)
+    worker.describe()
+    worker.kill()
+    for _ in range(2):
+        with pytest.raises(RemoteFailure, match="no licence"):
+            worker.remake()
+        assert worker.is_lost
+    (tmp_path / "first").unlink()
+    worker.remake()
+    worker.kill()
+
+
+def test_a_parent_that_ends_while_an_environment_cannot_be_made(monkeypatch) -> None:
+    monkeypatch.setattr(serving, "_belong_to_parent", lambda: None)
+    ours, theirs = multiprocessing.Pipe()
+    ours.close()
+    serving.serve(theirs, Unmakeable, 0, None)
+
+
 @pytest.mark.parametrize("on_failure", ["stop", "restart"])
 def test_a_worker_that_hangs_is_given_up(vector, on_failure: str) -> None:
     environments = vector(
@@ -313,7 +343,7 @@ def test_a_late_answer_is_never_taken_for_a_new_one(loose_worker) -> None:
     with pytest.raises(WorkerLost, match=r"no answer within 0\.1 s"):
         worker.step(0)
     assert worker.is_lost
-    with pytest.raises(WorkerLost, match="dead"):
+    with pytest.raises(WorkerLost, match=r"no answer within 0\.1 s"):
         worker.receive()
 
 
