@@ -83,6 +83,7 @@ OBSERVATIONS: dict[str, spaces.Space[Any]] = {
 ACTIONS: dict[str, spaces.Space[Any]] = {
     "discrete": spaces.Discrete(3, start=-1),
     "box": spaces.Box(np.float32([[-3, 0]]), np.float32([[1, np.inf]])),
+    "finite box": spaces.Box(np.float32([[-3, 0]]), np.float32([[1, 2]])),
     "choices": spaces.MultiDiscrete([[2, 3, 2]], start=[[1, 0, -5]]),
     "bits": spaces.MultiBinary((2, 2)),
 }
@@ -197,7 +198,7 @@ def _of_policy_heads(combination: Combination) -> str | None:
         return r"^policy_head: expected auto, because \w+ has values of actions for a policy$"
     if head == "deterministic":
         return r"^policy_head: expected auto, .* because agent=\w+ learns from log-probabilities"
-    fits = (head == "categorical") is (combination.get("actions") != "box")
+    fits = (head == "categorical") is (combination.get("actions") not in ("box", "finite box"))
     return None if fits else r"^policy_head: \w+ does not fit the action space"
 
 

@@ -63,8 +63,12 @@ OF_AGENTS: dict[str, Combination] = {
     "`share_backbone=true`": {"share_backbone": "true"},
     "`policy_head=categorical`": {"policy_head": "categorical"},
     **{
-        f"`policy_head={name}`, Box actions": {"policy_head": name, "actions": "box"}
-        for name in ("gaussian", "squashed_gaussian", "deterministic")
+        f"`policy_head={name}`, Box actions": {"policy_head": name, "actions": actions}
+        for name, actions in (
+            ("gaussian", "box"),
+            ("squashed_gaussian", "finite box"),
+            ("deterministic", "finite box"),
+        )
     },
     **{f"`value_head={name}`": {"value_head": name} for name in CHOICES["value_head"]},
     "`agent.dueling=true`": {"dueling": "true"},
