@@ -41,7 +41,7 @@ def describes_forward(module: nn.Module, name: str) -> bool:
 def mirror_of(module: nn.Module) -> Any | None:
     """Return the module's numpy mirror; None if it has none."""
     build: Any = getattr(module, "mirror", None)
-    return build() if describes_forward(module, "mirror") else None
+    return build() if callable(build) and describes_forward(module, "mirror") else None
 
 
 def array_of(tensor: Tensor) -> Array:
