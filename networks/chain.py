@@ -2,7 +2,7 @@
 
 A small network's gradient step is mostly overhead: calls of modules inside modules, and views that
 flatten and unflatten time around each of them. Written as one loop over layers, the same operations
-on the same parameters take two thirds of the time (measured).
+on the same parameters take 0.7 of the time (DQN's losses on CartPole, measured).
 
 Functions hold the parameters themselves. They must be built anew after a module was copied or
 moved to another device.

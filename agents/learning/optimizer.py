@@ -139,7 +139,7 @@ class Optimizer(nn.Module):
             key += [group.learning_rate(progress), float(env_steps >= group.frozen_until)]
         if self._pace is None:
             numbers = self.flat.new_zeros(len(self._groups), 2)
-            # On the CPU written as an array, in a tenth of the time of a tensor's copy.
+            # On the CPU written as an array, without operations on tensors.
             self._numbers: Any = numbers.view(-1).numpy() if numbers.is_cpu else numbers.view(-1)
             can_freeze = [group.frozen_until > 0 for _, group in self._groups]
             rates, weights = numbers.unbind(1)

@@ -296,9 +296,8 @@ class TargetNetwork(nn.Module):
         copies = copy.deepcopy(tuple(originals), memo)
         self._modules.update({str(number): module for number, module in enumerate(copies)})
         self.copies: tuple[Any, ...] = copies
-        self._originals = tuple(
-            originals
-        )  # in a plain tuple, so that they do not become submodules
+        # In a plain tuple, so that they do not become submodules.
+        self._originals = tuple(originals)
         self.renew()
         for own, _ in self._parameters_in_pairs:
             own.requires_grad_(False)

@@ -36,7 +36,7 @@ FAULTS = [
         ),
         (
             "collecting does not explore",
-            "explore=True",
+            "explore=explores",
             "explore=False",
         ),
         (
@@ -123,8 +123,8 @@ FAULTS = [
         ),
         (
             "evaluation always explores",
-            "Greedy(agent) if deterministic else agent",
-            "agent",
+            "explores=not deterministic",
+            "explores=True",
         ),
         (
             "an episode that never ends is cut one step late",

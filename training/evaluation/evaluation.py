@@ -9,7 +9,6 @@ from gymnasium.vector import VectorEnv
 
 from agents.agent import Agent
 from envs.seeding import environment_seeds
-from networks.mirror import Array
 from training.stream.collect import Collector, Player
 from training.stream.episodes import Abandoned, Episode, InvalidExperience
 
@@ -126,13 +125,12 @@ def evaluate(
         max_episode_steps: steps after which an episode is cut; None is `MAX_EPISODE_STEPS`.
     """
     limit = MAX_EPISODE_STEPS if max_episode_steps is None else max_episode_steps
-    play = Play(environments, seeds, episodes, limit)
-    player = Greedy(agent) if deterministic else agent
+    play = Play(environments, seeds, episodes, limit, explores=not deterministic)
     with agent.using(generator):
         if watch is not None:
             watch(play)
         while not play.is_over:
-            play.step(player)
+            play.step(agent)
             if watch is not None:
                 watch(play)
     return Evaluation(
@@ -141,26 +139,6 @@ def evaluate(
         unfinished=play.unfinished,
         unplayed=play.unplayed,
     )
-
-
-class Greedy:
-    """Acts as an agent does where it does not explore."""
-
-    def __init__(self, agent: Agent) -> None:
-        """Act with this agent."""
-        self._agent, self.policy_head = agent, agent.policy_head
-        self.initial_state = agent.initial_state
-
-    def act(
-        self,
-        observations: Array | dict[str, Array],
-        state: Array,
-        is_first: Array,
-        *,
-        explore: bool,
-    ) -> tuple[Array, Array]:
-        """Take the most probable actions."""
-        return self._agent.act(observations, state, is_first, explore=False)
 
 
 class Play:
@@ -178,10 +156,13 @@ class Play:
         seeds: Sequence[int],
         episodes: int,
         max_episode_steps: int,
+        *,
+        explores: bool,
     ) -> None:
         """Reset the environments, and share the episodes out among them."""
         size = environments.num_envs
         self._collector = Collector(environments, rollout_length=1, seeds=seeds)
+        self._collector.explores = explores
         self.episodes: list[Episode] = []
         self.unfinished = self.unplayed = 0
         self._left = [(episodes + index) // size for index in range(size)]
@@ -193,14 +174,14 @@ class Play:
         """Whether every environment has played its episodes."""
         return max(self._left) <= 0
 
-    def step(self, player: Player) -> None:
+    def step(self, agent: Player) -> None:
         """Step all environments and keep the episodes that count.
 
         Raises:
             InvalidExperience: a value was not finite, or environments fail too often.
         """
         try:
-            self._collector.collect(player)
+            self._collector.collect(agent)
         except InvalidExperience as error:
             raise InvalidExperience(f"step {self._steps} of an evaluation: {error}") from None
         self._steps += 1

@@ -11,7 +11,6 @@ from conf.checking.pretraining import RANDOM
 from envs.seeding import environment_seeds
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
-from training.evaluation.evaluation import Greedy
 from training.evaluation.policy import refuse_other_spaces
 from training.evaluation.restore import load_agent
 from training.stream.collect import Player
@@ -45,8 +44,6 @@ def make_player(
     config: DictConfig,
     policy_head: PolicyHead,
     environments: VectorEnv[Any, Any, Any],
-    *,
-    is_greedy: bool,
 ) -> Player:
     """Build the behaviour policy: uniformly random, or the policy of the run `source`.
 
@@ -74,4 +71,4 @@ def make_player(
     except ValueError as error:
         raise ValueError(f"{key}={source}: {error}") from error
     agent.generator = generator
-    return Greedy(agent) if is_greedy else agent
+    return agent

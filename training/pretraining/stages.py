@@ -66,8 +66,7 @@ class Task(Objective):
         self._player(environments)
 
     def _player(self, environments: VectorEnv[Any, Any, Any]) -> Player:
-        head, is_greedy = self.agent.policy_head, self.options.get("deterministic", False)
-        return make_player(self.source_key, self.config, head, environments, is_greedy=is_greedy)
+        return make_player(self.source_key, self.config, self.agent.policy_head, environments)
 
     def collect(self, should_abandon: Callable[[], bool]) -> tuple[dict[str, Tensor], int]:
         """Collect the data; return them and the environment steps taken.
@@ -84,6 +83,7 @@ class Task(Objective):
                 seeds=environment_seeds(self.config.seed, size, purpose="pretraining"),
             )
             collector.should_abandon = should_abandon
+            collector.explores = not self.options.get("deterministic", False)
             return self.record(self._player(environments), collector), collector.env_steps
         finally:
             environments.close()

@@ -92,6 +92,7 @@ class Collector:
         trajectory: the latest; None before the first.
         counter: of the running episodes.
         should_abandon: called before every step; True abandons the trajectory.
+        explores: whether actions are sampled; otherwise the most probable ones are taken.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Collector:
         self.trajectory: Trajectory | None = None
         self.seconds = {"environment": 0.0, "acting": 0.0}
         self.should_abandon: Callable[[], bool] = lambda: False
+        self.explores = True
         first, infos = reset_with_seeds(environments, seeds)
         num_envs = environments.num_envs
         self._lives = Lives(num_envs, infos) if life_loss else None
@@ -146,6 +148,7 @@ class Collector:
         storage, counter, clock = self._storage, self.counter, time.perf_counter
         act, to_environment = agent.act, agent.policy_head.to_environment
         step_environments, should_abandon = self.environments.step, self.should_abandon
+        explores = self.explores
         self._is_between = False
         storage.rewind()
         storage.allocate_actions(agent.policy_head)
@@ -159,7 +162,7 @@ class Collector:
             if should_abandon():
                 raise Abandoned
             started = clock()
-            actions, state = act(row.observations, state, row.is_first, explore=True)
+            actions, state = act(row.observations, state, row.is_first, explore=explores)
             sent = to_environment(actions)
             acted = clock()
             observations, rewards, terminated, truncated, infos = step_environments(sent)
