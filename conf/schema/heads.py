@@ -50,6 +50,8 @@ class ValueHeadOptions(LayersOptions):
     is_scalar: ClassVar[bool] = True
     fits_returns: ClassVar[bool] = True
 
+    gain: NonNegative
+
     @classmethod
     def problems(cls, config: dict[str, Any]) -> Iterator[str]:
         """List the rules that a typed configuration breaks, one line each."""
@@ -74,7 +76,6 @@ class HistogramValueHeadOptions(ValueHeadOptions):
 
     is_scalar: ClassVar[bool] = False
 
-    gain: NonNegative
     bins: Bins
     support: Literal["auto"] | tuple[float, float]
 
