@@ -7,7 +7,7 @@ function answers which question; analysis/caveats.py says where an interval is n
 import math
 from collections.abc import Callable, Iterable, Sequence
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,11 +133,6 @@ def is_bimodal(scores: Scores, threshold: float) -> bool:
     return bool(reached.any() and not reached.all())
 
 
-def pooled_mean(scores: Scores | Tasks) -> float:
-    """Mean of all scores pooled."""
-    return float(_pooled(scores).mean())
-
-
 def interquartile_mean(scores: Scores | Tasks) -> float:
     """Mean of the middle half of all scores pooled; `floor(n / 4)` are cut off at each end.
 
@@ -166,7 +161,7 @@ def probability_of_improvement(x: Tasks, y: Tasks) -> float:
 
 def stratified_bootstrap(
     tasks: Tasks,
-    statistic: Callable[[Tasks], float],
+    statistic: Callable[[FloatArray], float],
     *,
     resamples: int = 2000,
     level: float = 0.95,
@@ -179,12 +174,26 @@ def stratified_bootstrap(
     those at which a normal distribution has the tails of Student's t.
 
     Args:
-        statistic: of resampled tasks, such as `interquartile_mean`.
+        statistic: of all scores pooled, such as `interquartile_mean` or `np.mean`.
 
     Source: Rao and Wu (1988), Resampling inference with complex survey data; Hesterberg (2015),
         arXiv:1411.5279, for the percentiles.
     """
-    low, high = _percentiles(tasks, statistic, resamples, level, seed)
+    pooled = np.concatenate(_resampled(tasks, resamples, seed), axis=1)
+    low, high = _percentiles([statistic(scores) for scores in pooled], tasks, level)
+    return Interval(float(low), float(high))
+
+
+def improvement_interval(
+    x: Tasks, y: Tasks, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Bootstrap interval of the probability of improvement; the runs of both arms are resampled."""
+    drawn = _resampled([*x, *y], resamples, seed)
+    leads = [
+        np.sign(ours[:, :, None] - theirs[:, None, :]).mean(axis=(1, 2))
+        for ours, theirs in zip(drawn[: len(x)], drawn[len(x) :], strict=True)
+    ]
+    low, high = _percentiles((1 + np.mean(leads, axis=0)) / 2, [*x, *y], level)
     return Interval(float(low), float(high))
 
 
@@ -197,23 +206,10 @@ def profile_band(
     seed: int = 0,
 ) -> tuple[FloatArray, FloatArray]:
     """Bootstrap interval of the performance profile at each threshold: lower and upper ends."""
-
-    def profile(drawn: Tasks) -> FloatArray:
-        return performance_profile(drawn, thresholds)
-
-    low, high = _percentiles(tasks, profile, resamples, level, seed)
+    pooled = np.concatenate(_resampled(tasks, resamples, seed), axis=1)
+    shares = [(pooled > threshold).mean(axis=1) for threshold in thresholds]
+    low, high = _percentiles(np.stack(shares, axis=1), tasks, level)
     return low, high
-
-
-def improvement_interval(
-    x: Tasks, y: Tasks, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """Bootstrap interval of the probability of improvement; the runs of both arms are resampled."""
-
-    def improvement(drawn: Tasks) -> float:
-        return probability_of_improvement(drawn[: len(x)], drawn[len(x) :])
-
-    return stratified_bootstrap([*x, *y], improvement, resamples=resamples, level=level, seed=seed)
 
 
 def area_under_curve(steps: Scores, values: Scores, until: float) -> float:
@@ -236,6 +232,8 @@ def median_time(times: Scores) -> float:
 
 
 def _pooled(scores: Scores | Tasks) -> FloatArray:
+    if isinstance(scores, np.ndarray):
+        return scores.ravel()
     return np.hstack([*scores]).astype(np.float64, copy=False)
 
 
@@ -274,18 +272,19 @@ def _student_interval(centre: float, variance: float, degrees: float, level: flo
     return Interval(centre - margin, centre + margin)
 
 
-def _percentiles(
-    tasks: Tasks, statistic: Callable[[Tasks], Any], resamples: int, level: float, seed: int
-) -> FloatArray:
-    """Lower and upper end over resamples; a statistic may be an array."""
-    if max(map(len, tasks)) < 2:
-        return np.full((2, *np.shape(statistic(tasks))), np.nan)
+def _resampled(tasks: Tasks, resamples: int, seed: int) -> list[FloatArray]:
+    """Draw n - 1 of the n runs of each task with replacement: [resamples, n - 1]."""
     generator = np.random.default_rng(seed)
-    drawn = []
-    for scores in map(np.asarray, tasks):
-        size = (resamples, max(1, scores.size - 1))
-        drawn.append(scores[generator.integers(scores.size, size=size)])
-    values = [statistic(sample) for sample in zip(*drawn, strict=True)]
+    arrays = [np.asarray(scores, np.float64) for scores in tasks]
+    return [
+        array[generator.integers(array.size, size=(resamples, max(1, array.size - 1)))]
+        for array in arrays
+    ]
+
+
+def _percentiles(values: FloatArray | list[float], tasks: Tasks, level: float) -> FloatArray:
+    """Lower and upper end of what resamples gave; nan if no task has more than one run."""
     degrees = _degrees(map(_moments, tasks))
     tail = NormalDist().cdf(-student_quantile((1 + level) / 2, degrees))
-    return np.quantile(values, (tail, 1 - tail), axis=0)
+    ends = np.quantile(values, (tail, 1 - tail), axis=0)
+    return ends if max(map(len, tasks)) > 1 else np.full_like(ends, np.nan)
