@@ -30,7 +30,7 @@ _SIGNIFICANCE = 0.05
 _THRESHOLDS = np.linspace(0.0, 1.0, 101)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArmAggregate:
     """An arm over all tasks.
 
@@ -59,11 +59,27 @@ class Improvement:
             corrected by Holm's method.
     """
 
-    first: str
-    second: str
+    first: ArmAggregate
+    second: ArmAggregate
     probability: float
-    interval: Interval
     p_value: float
+
+    @property
+    def is_separable(self) -> bool:
+        """Whether the probability differs from one half after correction."""
+        return self.p_value < _SIGNIFICANCE
+
+    def __str__(self) -> str:
+        """Say how the pair compares."""
+        first, second = self.first.arm, self.second.arm
+        low, high = map(percent, improvement_interval(self.first.scores, self.second.scores))
+        told = (
+            f"a run of {first} beats one of {second} with a probability of "
+            f"{percent(self.probability)} [{low}, {high}]"
+        )
+        if self.is_separable:
+            return f"{first} is better than {second}: {told}"
+        return f"not separable: {first} and {second} ({told})"
 
 
 @dataclass(frozen=True)
@@ -89,9 +105,7 @@ class Aggregates:
         best = self.arms[0]
         score = f"interquartile mean {number(best.iqm)} {bounds(*best.iqm_interval)}"
         rivals = [
-            pair.second if pair.first == best.arm else pair.first
-            for pair in self.pairs
-            if best.arm in (pair.first, pair.second) and pair.p_value >= _SIGNIFICANCE
+            pair.second.arm for pair in self.pairs if pair.first is best and not pair.is_separable
         ]
         where = f"over {self.num_tasks} tasks"
         if not rivals:
@@ -99,19 +113,6 @@ class Aggregates:
         return f"No single best arm {where}: {best.arm} ({score}) is not separable from " + listed(
             rivals
         )
-
-    def comparisons(self) -> Iterator[str]:
-        """Say how each pair compares."""
-        for pair in self.improvements:
-            low, high = map(percent, pair.interval)
-            told = (
-                f"a run of {pair.first} beats one of {pair.second} with a probability of "
-                f"{percent(pair.probability)} [{low}, {high}]"
-            )
-            if pair.p_value < _SIGNIFICANCE:
-                yield f"{pair.first} is better than {pair.second}: {told}"
-            else:
-                yield f"not separable: {pair.first} and {pair.second} ({told})"
 
     def limits(self) -> Iterator[str]:
         """Say how scores are normalized, and what is left out."""
@@ -185,7 +186,7 @@ def _improvements(arms: Sequence[ArmAggregate], baseline: str | None) -> list[Im
     found = [probability_of_improvement(a.scores, b.scores) for a, b in pairs]
     corrected = holm([_p_value(*pair, p) for pair, p in zip(pairs, found, strict=True)])
     return [
-        Improvement(a.arm, b.arm, probability, improvement_interval(a.scores, b.scores), p_value)
+        Improvement(a, b, probability, p_value)
         for (a, b), probability, p_value in zip(pairs, found, corrected, strict=True)
     ]
 

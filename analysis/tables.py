@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
+from textwrap import fill
 from typing import Literal
 
 from analysis.comparison import ArmResult, Results, statuses
@@ -103,7 +104,10 @@ def _titled(
     notes = [f"and {folded} more keys differ: columns=all shows them"] if folded > 0 else []
     score = f"score: {METRICS[results.plan.metric]}"
     if draw is _text:
-        return "\n".join([f"{task}   {score}"[:width], body, *(f"  {note}" for note in notes)])
+        title = f"{task}   {score}"
+        if len(title) > width:
+            title = f"{task}\n{fill(score, width, initial_indent='  ', subsequent_indent='  ')}"
+        return "\n".join([title, body, *(f"  {note}" for note in notes)])
     return "\n\n".join([f"## {task}", body, f"{score[0].upper()}{score[1:]}.", *notes])
 
 
@@ -188,7 +192,7 @@ def _text(cells: Cells, num_words: int) -> str:
 
 
 def _squeezed(cell: str) -> str:
-    return " ".join(cell.replace("|", "\\|").split())
+    return " ".join(cell.replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _csv(results: Results, columns: Literal["auto", "all"] | Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from analysis.statistics import (
     difference_interval,
     fisher_p_value,
     holm,
+    pooled_deviation,
     seeds_needed,
     success_difference_interval,
     welch_p_value,
@@ -80,9 +81,8 @@ def judge(results: Results) -> Verdict:
     """Compare the arms and say what follows."""
     across = aggregated(results)
     if across is not None:
-        return Verdict(
-            (across.summary(),), tuple(across.comparisons()), tuple(across.limits()), across
-        )
+        told = tuple(map(str, across.improvements))
+        return Verdict((across.summary(),), told, tuple(across.limits()), across)
     pairs = contrasts(results, results.plan.baseline)
     every = pairs if results.plan.baseline is None else contrasts(results, None)
     summary = [_summary(results, task, every) for task in results.tasks]
@@ -153,7 +153,7 @@ def _summary(results: Results, task: str, pairs: Sequence[Contrast]) -> str:
         f"{arm} ({_more_seeds(pair)})" for arm, pair in against.items() if not pair.is_separable
     ]
     beaten = [arm for arm, pair in against.items() if pair.is_separable]
-    score = f"{_score(best)}, {plural(best.n, 'run')}"
+    score = _score(best)
     if not rivals:
         return f"{best.arm} is best on {task}: {score}; better than {listed(beaten)}"
     than = f"; {best.arm} is better than {listed(beaten)}" if beaten else ""
@@ -166,7 +166,7 @@ def _summary(results: Results, task: str, pairs: Sequence[Contrast]) -> str:
 def _too_few(results: Results, task: str) -> str:
     arms = results.of_task(task)
     if len(arms) == 1 and arms[0].n:
-        return f"{arms[0].arm} on {task}: {_score(arms[0])}, {plural(arms[0].n, 'run')}"
+        return f"{arms[0].arm} on {task}: {_score(arms[0])}"
     return f"Too few runs on {task} to compare: arms need at least {_LEAST_RUNS} finished seeds"
 
 
@@ -234,7 +234,7 @@ def _contrast(first: ArmResult, second: ArmResult, p_value: float, level: float)
             (first.mean, second.mean),
             difference_interval(first.scores, second.scores),
         )
-        deviation = math.sqrt((first.scores.var(ddof=1) + second.scores.var(ddof=1)) / 2)
+        deviation = pooled_deviation(first.scores, second.scores)
     by: Literal["score", "success rate"] = "success rate" if _by_success(first, second) else "score"
     seeds = _seeds(values[0] - values[1], deviation, level)
     return Contrast(first.task, first, second, by, values, interval, p_value, seeds)
@@ -274,8 +274,9 @@ def _solved(result: ArmResult) -> str:
 
 
 def _score(result: ArmResult) -> str:
-    """Write an arm's score, or how many of its runs solve the task where only some do."""
+    """Write an arm's score and its runs; if only some solve the task, how many do."""
     if result.is_bimodal:
         return f"{_solved(result)} runs solve it"
     low, high = result.interval
-    return f"{number(result.mean, (high - low) / 2)} {bounds(low, high)}".rstrip()
+    known = f"{number(result.mean, (high - low) / 2)} {bounds(low, high)}".rstrip()
+    return f"{known}, {plural(result.n, 'run')}"

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from conf.composing.choices import Choice
 
-MISSING = "–"  # noqa: RUF001  typography: an en dash stands for no number
+MISSING = "-"
+"""No number."""
 
 
 def typed(value: Choice) -> int | float | str:
@@ -28,13 +29,16 @@ def number(value: float | None, like: float | None = None) -> str:
 
     Args:
         like: how exactly it is known, such as an interval's half width, which is written with two
-            significant digits at most; by default the number itself, with three.
+            significant digits at most; by default the number itself, with three, or whole.
     """
     if value is None or math.isnan(value):
         return MISSING
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    known = abs(like) if like and math.isfinite(like) else abs(value) / 10
+    if like and math.isfinite(like):
+        known = abs(like)
+    else:
+        known = 0.0 if value == round(value) else abs(value) / 10
     decimals = 0 if known == 0 else min(6, max(0, 1 - math.floor(math.log10(known))))
     text = f"{value:,.{decimals}f}"
     return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text

@@ -1,8 +1,7 @@
 """Draws panels with matplotlib: SVG for the page, SVG and PNG files beside it.
 
-No state of pyplot is used or left. In an SVG every colour is first one of its own (a sentinel), and
-then replaced: by a variable of the page's style sheet, so that the page's theme applies, or by the
-colour itself in a file.
+No state of pyplot is used or left. Every colour has a role: in the page's SVG it is replaced by a
+variable of the style sheet, so that the page's theme applies.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +34,6 @@ _ROLES = {
     "muted": _MUTED,
     "rule": _RULE,
 }
-_SENTINELS = {role: f"#0{index:x}fe0{index:x}" for index, role in enumerate(_ROLES)}
 _SIZE = (4.4, 3.0)  # inches: legible when it is shrunk to a phone's width
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text
@@ -44,6 +42,14 @@ _SETTINGS: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "text.color": _INK,
+    "axes.labelcolor": _MUTED,
+    "axes.edgecolor": _RULE,
+    "xtick.color": _RULE,
+    "ytick.color": _RULE,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "grid.color": _RULE,
 }
 _LEGEND_WIDTH = 66  # characters
 _WRAP = 24
@@ -60,6 +66,10 @@ class Styles:
         """Return the name of the arm's colour."""
         return f"arm-{self._index[arm] % len(ARM_COLOURS) + 1}"
 
+    def colour(self, arm: str) -> str:
+        """Return the arm's colour on white."""
+        return _ROLES[self.role(arm)]
+
     def marker(self, arm: str) -> str:
         """Return the arm's marker."""
         return _MARKERS[self._index[arm] % len(_MARKERS)]
@@ -70,12 +80,24 @@ class Styles:
         return _DASHES[turn % len(_DASHES)]
 
 
-def draw_svg(panel: Panel, styles: Styles) -> str:
-    """Draw a panel as an SVG element whose colours are variables: `var(--arm-1)`, `var(--ink)`."""
-    text = _svg(panel, styles)
-    for role, sentinel in _SENTINELS.items():
-        text = text.replace(sentinel, f"var(--{role})")
-    return text
+class Drawing(NamedTuple):
+    """A panel as an SVG element whose colours are variables such as `var(--arm-1)`, and as PNG."""
+
+    svg: str
+    png: bytes
+
+
+def draw(panel: Panel, styles: Styles) -> Drawing:
+    """Draw a panel."""
+    import matplotlib
+
+    settings: Any = {**_SETTINGS, "svg.hashsalt": panel.name}
+    svg, png = io.StringIO(), io.BytesIO()
+    with matplotlib.rc_context(settings):
+        figure = _figure(panel, styles)
+        figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
+        figure.savefig(png, format="png", dpi=150)
+    return Drawing(_embeddable(svg.getvalue(), panel), png.getvalue())
 
 
 def coloured(svg: str) -> str:
@@ -85,22 +107,11 @@ def coloured(svg: str) -> str:
     return svg.replace("<svg ", '<svg style="background: #ffffff" ', 1)
 
 
-def draw_png(panel: Panel, styles: Styles) -> bytes:
-    """Draw a panel as an image, on white."""
-    file = io.BytesIO()
-    _draw(panel, styles, _ROLES, file, format="png", dpi=150)
-    return file.getvalue()
-
-
-def _svg(panel: Panel, styles: Styles) -> str:
-    file = io.StringIO()
-    _draw(panel, styles, _SENTINELS, file, format="svg", metadata={"Date": None}, transparent=True)
-    return _embeddable(file.getvalue(), panel)
-
-
 def _embeddable(svg: str, panel: Panel) -> str:
     """Leave the element alone, without names that other figures of the page have too."""
     svg = svg[svg.index("<svg ") :]
+    for role, colour in _ROLES.items():
+        svg = svg.replace(colour, f"var(--{role})")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="(?:[a-zA-Z]+[0-9]*[a-z]*_)+[0-9]+"', "", svg)
     svg = re.sub(r"font: ([0-9.]+px) [^;\"]+", r"font: \1 var(--font, sans-serif)", svg)
@@ -108,47 +119,27 @@ def _embeddable(svg: str, panel: Panel) -> str:
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
-def _draw(
-    panel: Panel, styles: Styles, palette: Mapping[str, str], file: Any, **options: Any
-) -> None:
-    """Draw a panel into a file."""
-    import matplotlib
+def _figure(panel: Panel, styles: Styles) -> Figure:
     from matplotlib.figure import Figure
 
-    settings: Any = {**_SETTINGS, **_colours(palette), "svg.hashsalt": panel.name}
-    with matplotlib.rc_context(settings):
-        height = _SIZE[1]
-        if isinstance(panel, DotPanel):
-            height = 0.8 + 0.42 * len(panel.groups)
-        figure = Figure(figsize=(_SIZE[0], height), layout="constrained")
-        axes = figure.add_subplot()
-        if isinstance(panel, DotPanel):
-            _draw_dots(axes, panel, styles, palette)
-        else:
-            _draw_curves(axes, panel, styles, palette)
-            _add_legend(figure, axes)
-        figure.savefig(file, **options)
+    width, height = _SIZE
+    if isinstance(panel, DotPanel):
+        height = 0.8 + 0.42 * len(panel.groups)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    if isinstance(panel, DotPanel):
+        _draw_dots(axes, panel, styles)
+    else:
+        _draw_curves(axes, panel, styles)
+        _add_legend(figure, axes)
+    return figure
 
 
-def _colours(palette: Mapping[str, str]) -> dict[str, str]:
-    ink, muted, rule = palette["ink"], palette["muted"], palette["rule"]
-    return {
-        "text.color": ink,
-        "axes.labelcolor": muted,
-        "axes.edgecolor": rule,
-        "xtick.color": rule,
-        "ytick.color": rule,
-        "xtick.labelcolor": muted,
-        "ytick.labelcolor": muted,
-        "grid.color": rule,
-    }
-
-
-def _draw_curves(axes: Axes, panel: CurvePanel, styles: Styles, palette: Mapping[str, str]) -> None:
+def _draw_curves(axes: Axes, panel: CurvePanel, styles: Styles) -> None:
     for line in panel.lines:
-        _draw_line(axes, line, styles, palette[styles.role(line.arm)])
+        _draw_line(axes, line, styles, styles.colour(line.arm))
     if panel.threshold is not None:
-        axes.axhline(panel.threshold, color=palette["muted"], linewidth=0.8, dashes=(2, 2))
+        axes.axhline(panel.threshold, color=_MUTED, linewidth=0.8, dashes=(2, 2))
     axes.grid(axis="y", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel(panel.x_label)
@@ -193,13 +184,13 @@ def _add_legend(figure: Figure, axes: Axes) -> None:
         )
 
 
-def _draw_dots(axes: Axes, panel: DotPanel, styles: Styles, palette: Mapping[str, str]) -> None:
+def _draw_dots(axes: Axes, panel: DotPanel, styles: Styles) -> None:
     for height, group in enumerate(panel.groups):
-        _draw_group(axes, group, height, styles, palette)
+        _draw_group(axes, group, height, styles)
     if panel.threshold is not None:
-        axes.axvline(panel.threshold, color=palette["muted"], linewidth=0.8, dashes=(2, 2))
+        axes.axvline(panel.threshold, color=_MUTED, linewidth=0.8, dashes=(2, 2))
     axes.set_yticks(range(len(panel.groups)), [fill(group.arm, _WRAP) for group in panel.groups])
-    axes.tick_params(axis="y", length=0, labelcolor=palette["ink"])
+    axes.tick_params(axis="y", length=0, labelcolor=_INK)
     axes.set_ylim(len(panel.groups) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", linewidth=0.6)
@@ -209,10 +200,8 @@ def _draw_dots(axes: Axes, panel: DotPanel, styles: Styles, palette: Mapping[str
     axes.locator_params(axis="x", nbins=6)
 
 
-def _draw_group(
-    axes: Axes, group: Dots, height: int, styles: Styles, palette: Mapping[str, str]
-) -> None:
-    colour = palette[styles.role(group.arm)]
+def _draw_group(axes: Axes, group: Dots, height: int, styles: Styles) -> None:
+    colour = styles.colour(group.arm)
     offsets = _spread(len(group.values))
     axes.scatter(
         group.values,

@@ -11,7 +11,7 @@ from string import Template
 from analysis.comparison import Results
 from analysis.measures import COSTS, SCORES, Measure
 from analysis.report import content
-from analysis.report.figures import Styles
+from analysis.report.figures import Drawing, Styles
 from analysis.report.markdown import across_table
 from analysis.report.panels import CurvePanel, Panel
 from analysis.tables import measure_table
@@ -57,12 +57,12 @@ _TIGHT = "not separable"
 
 
 def html_report(
-    results: Results, verdict: Verdict, panels: Sequence[Panel], drawings: Mapping[str, str]
+    results: Results, verdict: Verdict, panels: Sequence[Panel], drawings: Mapping[str, Drawing]
 ) -> str:
     """Write the page.
 
     Args:
-        drawings: an SVG element for each panel, by the panel's name.
+        drawings: by the panel's name.
     """
     styles = Styles(results.names)
     sections = [
@@ -107,10 +107,10 @@ def _tables(results: Results, measures: Sequence[Measure], styles: Styles) -> It
         yield _table(measure_table(results.ranked(task), measures), caption=task, styles=styles)
 
 
-def _figures(panels: Sequence[Panel], drawings: Mapping[str, str]) -> Iterable[str]:
+def _figures(panels: Sequence[Panel], drawings: Mapping[str, Drawing]) -> Iterable[str]:
     groups: dict[str, list[str]] = {}
     for panel in panels:
-        groups.setdefault(_heading(panel), []).append(_figure(panel, drawings[panel.name]))
+        groups.setdefault(_heading(panel), []).append(_figure(panel, drawings[panel.name].svg))
     for heading, figures in groups.items():
         yield _section(heading, ['<div class="figures">', *figures, "</div>"])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from analysis.comparison import Results
 from analysis.report.boards import write_boards
 from analysis.report.data import write_data
-from analysis.report.figures import Styles, coloured, draw_png, draw_svg
+from analysis.report.figures import Styles, coloured, draw
 from analysis.report.markdown import markdown_report
 from analysis.report.page import html_report
 from analysis.report.panels import (
@@ -35,10 +35,10 @@ def write_report(results: Results, directory: Path) -> Path:
     styles = Styles(results.names)
     figures = directory / FIGURES
     figures.mkdir(parents=True, exist_ok=True)
-    drawings = {panel.name: draw_svg(panel, styles) for panel in panels}
-    for panel in panels:
-        (figures / f"{panel.name}.svg").write_text(coloured(drawings[panel.name]), "utf-8")
-        (figures / f"{panel.name}.png").write_bytes(draw_png(panel, styles))
+    drawings = {panel.name: draw(panel, styles) for panel in panels}
+    for name, drawing in drawings.items():
+        (figures / f"{name}.svg").write_text(coloured(drawing.svg), "utf-8")
+        (figures / f"{name}.png").write_bytes(drawing.png)
     write_data(results, directory)
     write_boards(results, directory)
     markdown = markdown_report(results, verdict, panels)
