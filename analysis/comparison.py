@@ -137,8 +137,8 @@ def _one_per_seed(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[int,
 
 
 def _row(runs: Sequence[RunRecord]) -> Row:
-    scores = [run.score for run in runs if run.score is not None]
-    measured = [run for run in runs if run.score is not None] or runs
+    scores = [score for run in runs if (score := _final_score(run)) is not None]
+    measured = [run for run in runs if _final_score(run) is not None] or runs
     statuses = Counter(run.status for run in runs)
     return Row(
         configuration=runs[0].choices,
@@ -151,6 +151,13 @@ def _row(runs: Sequence[RunRecord]) -> Row:
         parameters=fmean([run.parameters for run in measured]),
         status=", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
     )
+
+
+def _final_score(run: RunRecord) -> float | None:
+    """Return the score of the final evaluation, of the last weights or the best."""
+    if run.problem is not None:
+        return None
+    return run.best if run.last is None else run.last
 
 
 def _budget_notes(runs: Sequence[RunRecord]) -> list[str]:
