@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from analysis.comparison import differing_choices
 from analysis.curves import Curve, read_curves
+from analysis.grouping import differing_choices
 from analysis.runs import RunRecord, find_runs
 
 if TYPE_CHECKING:

@@ -81,8 +81,8 @@ def judge(results: Results) -> Verdict:
     """Compare the arms and say what follows."""
     across = aggregated(results)
     if across is not None:
-        told = tuple(map(str, across.improvements))
-        return Verdict((across.summary(),), told, tuple(across.limits()), across)
+        sentences = tuple(map(str, across.improvements))
+        return Verdict((across.summary(),), sentences, tuple(across.limits()), across)
     pairs = contrasts(results, results.plan.baseline)
     every = pairs if results.plan.baseline is None else contrasts(results, None)
     summary = [_summary(results, task, every) for task in results.tasks]

@@ -1,4 +1,4 @@
-"""TensorBoard's view: an entry for each arm with its final scores, and a layout that overlays them."""
+"""TensorBoard: an entry for each arm with its final scores, and a layout that overlays them."""
 
 from pathlib import Path
 from typing import Any

@@ -24,7 +24,8 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chr
 LONG = "a_very_long_name_of_an_arm_without_any_space_that_no_phone_has_room_for_" * 2
 FRAMES = """<!doctype html><title>-</title><body>
 <script>
-const errors = [], page = PAGE, cases = [[380, "light"], [380, "dark"], [1400, "light"], [1400, "dark"]];
+const page = PAGE;
+const cases = [[380, "light"], [380, "dark"], [1400, "light"], [1400, "dark"]];
 const measured = cases.map(([width, theme]) => new Promise(done => {
   const frame = document.createElement("iframe");
   frame.style = `width: ${width}px; height: 900px; border: 0`;
@@ -37,9 +38,12 @@ const measured = cases.map(([width, theme]) => new Promise(done => {
     const style = view.getComputedStyle(frame.contentDocument.body);
     const outside = [...frame.contentDocument.querySelectorAll("body *")].filter(each =>
       !each.closest(".scroll, pre, svg") && each.getBoundingClientRect().right > width + 0.5);
-    done({width, theme, scroll: root.scrollWidth, view: root.clientWidth, ground: style.backgroundColor,
-      ink: style.color, outside: outside.map(each => each.outerHTML.slice(0, 80)),
-      stroke: view.getComputedStyle(frame.contentDocument.querySelector("svg path[style*=arm]")).stroke});
+    const line = frame.contentDocument.querySelector("svg path[style*=arm]");
+    done({
+      width, theme, scroll: root.scrollWidth, view: root.clientWidth, ink: style.color,
+      ground: style.backgroundColor, stroke: view.getComputedStyle(line).stroke,
+      outside: outside.map(each => each.outerHTML.slice(0, 80)),
+    });
   };
   document.body.append(frame);
 }));
