@@ -144,8 +144,16 @@ class ArmResult:
 
     @cached_property
     def is_bimodal(self) -> bool:
-        """Whether some runs solve the task and others do not."""
-        return self.solved_at is not None and is_bimodal(self.scores, self.solved_at)
+        """Whether some runs solve the task and others fail, with a gap between them.
+
+        The gap takes over half of the scores' range: scores that scatter around the threshold are
+        not bimodal.
+        """
+        at, scores = self.solved_at, self.scores
+        if at is None or not is_bimodal(scores, at):
+            return False
+        gap = scores[scores >= at].min() - scores[scores < at].max()
+        return bool(2 * gap > np.ptp(scores))
 
     @cached_property
     def measured(self) -> tuple[LabelledRun, ...]:

@@ -31,6 +31,7 @@ MOST_SEEDS = 1000
 _LEAST_RUNS = 2
 _MOST_ARMS = 12
 """With more, every arm is compared with the best one only."""
+_MOST_SCORES = 20
 _EXACT = 40
 """Larger numbers of seeds are rounded: they are estimates from few runs."""
 
@@ -86,6 +87,7 @@ def judge(results: Results) -> Verdict:
     pairs = contrasts(results, results.plan.baseline)
     every = pairs if results.plan.baseline is None else contrasts(results, None)
     summary = [_summary(results, task, every) for task in results.tasks]
+    pairs.sort(key=lambda pair: (results.tasks.index(pair.task), -pair.first.mean))
     told = [sentence(pair) for pair in pairs]
     return Verdict(tuple(summary), tuple(told), tuple(_limits(results, pairs)), None)
 
@@ -174,17 +176,23 @@ def _limits(results: Results, pairs: Sequence[Contrast]) -> Iterator[str]:
     """State what the comparisons leave out, and how they are corrected."""
     if len(pairs) > 1:
         yield f"p-values are corrected for {len(pairs)} comparisons (Holm); intervals are not"
-    bimodal = [result for result in results.arms if result.is_bimodal]
-    for result in bimodal:
-        yield (
-            f"{result.arm} on {result.task}: {_solved(result)} runs solve it, so success rates are "
-            f"compared; scores: {listed([number(score) for score in sorted(result.scores)])}"
-        )
+    yield from (_bimodal(result) for result in results.arms if result.is_bimodal)
     for result in results.arms:
         if result.n < _LEAST_RUNS:
             yield f"{result.arm} on {result.task} is not compared: {plural(result.n, 'run')}"
     if len(results.tasks) > 1:
         yield f"nothing is averaged over {len(results.tasks)} tasks: that needs at least 8"
+
+
+def _bimodal(result: ArmResult) -> str:
+    """Say why success rates are compared, with every score of an arm."""
+    scores = [number(score) for score in sorted(result.scores)]
+    if len(scores) > _MOST_SCORES:
+        scores = [*scores[:_MOST_SCORES], f"{len(scores) - _MOST_SCORES} more"]
+    return (
+        f"{result.arm} on {result.task}: {_solved(result)} runs solve it, so success rates are "
+        f"compared; scores: {listed(scores)}"
+    )
 
 
 def _pairs(

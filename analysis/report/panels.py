@@ -111,6 +111,7 @@ def score_panels(results: Results) -> Iterator[DotPanel]:
                 name=f"scores-{slug(task)}",
                 title=f"Scores on {task}",
                 caption="Every run is a dot; the bar is the mean with its 95% interval."
+                + _threshold_note(arms[0].solved_at)
                 + _best_of(arms, _MOST_GROUPS),
                 x_label="score",
                 groups=groups,
@@ -207,6 +208,10 @@ def _line(arm: str, values: FloatArray, grid: FloatArray) -> Line:
 def _best(ranked: Sequence[ArmResult], results: Results) -> list[ArmResult]:
     """Return the best arms of a task in the plan's order."""
     return sorted(ranked[:_MOST_LINES], key=lambda arm: results.names.index(arm.arm))
+
+
+def _threshold_note(solved_at: float | None) -> str:
+    return "" if solved_at is None else f" Dotted: {number(solved_at)}, which counts as solved."
 
 
 def _best_of(arms: Sequence[ArmResult], most: int) -> str:

@@ -15,8 +15,8 @@ from analysis.runs import RunRecord
 
 ARMS: dict[str, tuple[float, float, float, float, int]] = {
     "none": (45, 3, 0.9, 5500, 835),
-    "rnn": (300, 110, 0.6, 2900, 12_611),
-    "gru": (484, 9, 0.35, 1900, 33_475),
+    "rnn": (310, 60, 0.6, 2900, 12_611),
+    "gru": (487, 6, 0.35, 1900, 33_475),
     "lstm": (493, 5, 0.4, 1650, 44_355),
 }
 """Final return and its deviation, time constant, steps per second, parameters."""

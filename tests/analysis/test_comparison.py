@@ -36,8 +36,23 @@ def test_success_counts_runs_that_reach_the_threshold() -> None:
     arm = only(
         compare([run("a", seed, score) for seed, score in enumerate([475, 474.9, 500])], Plan())
     )
-    assert (arm.num_solved, arm.is_bimodal) == (2, True)
+    assert arm.num_solved == 2
     assert arm.success_interval == pytest.approx((0.2077, 0.9385), abs=1e-4)  # Wilson's, 2 of 3
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([20, 500, 495, 490], True),
+        ([472, 474, 478, 487, 500], False),  # they scatter around the threshold
+        ([480, 500], False),
+        ([9, 20], False),
+        ([9, 500], True),
+    ],
+)
+def test_bimodal_scores_have_a_gap_at_the_threshold(scores: list[float], expected: bool) -> None:
+    runs = [run("a", seed, score) for seed, score in enumerate(scores)]
+    assert only(compare(runs, Plan())).is_bimodal == expected
 
 
 def test_without_a_threshold_nothing_is_solved() -> None:
