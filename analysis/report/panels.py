@@ -21,7 +21,9 @@ _MOST_GROUPS = 40
 _ROWS = 11
 """Points of a curve in the table below its figure."""
 _LABELS: dict[Axis, str] = {"env_steps": "environment steps", "seconds": "seconds of training"}
-_ACCURACY = 0.975
+_QUANTILE = 0.975
+_LEAST_RUNS = 3
+"""Bands of two runs are wider than the figure."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,9 @@ def learning_panels(results: Results) -> Iterator[CurvePanel]:
                     name=f"curves-{slug(task)}-over-{axis.replace('_', '-')}",
                     title=f"{task} over {label}",
                     caption=(
-                        "Mean of the evaluations over runs, with a 95% interval at each point; a "
-                        "line ends where the first of its runs does." + _best_of(every, _MOST_LINES)
+                        "Mean of the evaluations over runs, from three runs on with its 95% "
+                        "interval; a line ends where the first of its runs does."
+                        + _best_of(every, _MOST_LINES)
                     ),
                     x_label=label,
                     y_label="mean return",
@@ -154,9 +157,9 @@ def telemetry_panels(results: Results) -> Iterator[CurvePanel]:
                 yield CurvePanel(
                     name=f"{slug(tag)}-{slug(task)}",
                     title=f"{title} on {task}",
-                    caption=f"`{tag}`: mean over runs with a 95% interval at each point.",
+                    caption=f"`{tag}`: mean over runs, from three runs on with its 95% interval.",
                     x_label=_LABELS["env_steps"],
-                    y_label=title.lower(),
+                    y_label=tag.rpartition("/")[2].replace("_", " "),
                     lines=lines,
                 )
 
@@ -198,10 +201,10 @@ def _line(arm: str, values: FloatArray, grid: FloatArray) -> Line:
     """Average runs `[runs, grid]`, with Student's t interval at each point."""
     middle = values.mean(axis=0)  # nan where a run is missing
     count = len(values)
-    if count < 2:
+    if count < _LEAST_RUNS:
         return Line(arm, grid, middle, middle, middle)
     deviation = values.std(axis=0, ddof=1) / math.sqrt(count)
-    half = student_quantile(_ACCURACY, count - 1) * deviation
+    half = student_quantile(_QUANTILE, count - 1) * deviation
     return Line(arm, grid, middle, middle - half, middle + half)
 
 
