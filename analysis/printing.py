@@ -25,7 +25,7 @@ def printed(
 
 def remarks(results: Results) -> list[str]:
     """List what to know beside the numbers, cut for a terminal."""
-    return _first(irregularities(results))
+    return _first([*results.plan.remarks, *irregularities(results)])
 
 
 def _answer(results: Results) -> list[str]:
