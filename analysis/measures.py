@@ -80,11 +80,16 @@ def _time(axis: Axis) -> Callable[[ArmResult], dict[str, Raw]]:
     return lambda result: {f"{axis}_to_solve": result.median_time(axis)}
 
 
+def _whole(value: float) -> str:
+    """Write a count or a duration: whole from ten on."""
+    return number(value, 10.0 if abs(value) >= 10 else None)
+
+
 def _cost(title: str, meaning: str, name: str) -> Measure:
     return Measure(
         title,
         meaning,
-        lambda result: number(result.cost(name), like=max(10.0, abs(result.cost(name)) / 100)),
+        lambda result: _whole(result.cost(name)),
         lambda result: {name: result.cost(name)},
     )
 

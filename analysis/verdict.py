@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 from analysis.aggregates import Aggregates, aggregated
 from analysis.comparison import ArmResult, Results
@@ -38,21 +37,18 @@ _EXACT = 40
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two arms on one task; the first has the higher score or success rate.
+    """Two arms on one task; the first is ahead.
 
     Attributes:
-        by: what is compared.
-        values: mean scores or success rates.
-        interval: of the difference, not corrected for the number of comparisons.
+        by_success: whether success rates are compared, not scores.
+        interval: of first minus second, not corrected for the number of comparisons.
         p_value: corrected by Holm's method.
         seeds: runs per arm that would probably separate them; None for more than `MOST_SEEDS`.
     """
 
-    task: str
     first: ArmResult
     second: ArmResult
-    by: Literal["score", "success rate"]
-    values: tuple[float, float]
+    by_success: bool
     interval: Interval
     p_value: float
     seeds: int | None
@@ -61,11 +57,6 @@ class Contrast:
     def is_separable(self) -> bool:
         """Whether the difference is significant after correction."""
         return self.p_value < 1 - LEVEL
-
-    @property
-    def difference(self) -> float:
-        """First minus second."""
-        return self.values[0] - self.values[1]
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ def judge(results: Results) -> Verdict:
     pairs = contrasts(results, results.plan.baseline)
     every = pairs if results.plan.baseline is None else contrasts(results, None)
     summary = [_summary(results, task, every) for task in results.tasks]
-    pairs.sort(key=lambda pair: (results.tasks.index(pair.task), -pair.first.mean))
+    pairs.sort(key=lambda pair: (results.tasks.index(pair.first.task), -pair.first.mean))
     told = [sentence(pair) for pair in pairs]
     return Verdict(tuple(summary), tuple(told), tuple(_limits(results, pairs)), None)
 
@@ -105,29 +96,34 @@ def contrasts(results: Results, baseline: str | None) -> list[Contrast]:
 
 def sentence(pair: Contrast) -> str:
     """Say how two arms compare, with their numbers."""
-    first, second = pair.first, pair.second
+    first, second, task = pair.first.arm, pair.second.arm, pair.first.task
+    values, difference, runs = _numbers(pair)
     if not pair.is_separable:
-        return _not_separable(pair)
-    if pair.by == "success rate":
-        return (
-            f"{first.arm} solves {first.task} more often than {second.arm}: {_solved(first)} runs "
-            f"against {_solved(second)}, difference {_points(pair)} (95%)"
-        )
-    low, high = _values(pair)
-    return (
-        f"{first.arm} is better than {second.arm} on {first.task}: {low} against {high}, "
-        f"difference {_gap(pair)} (95%), {_runs(first, second)}"
+        told = f"{' and '.join(values)} runs solve it, " if pair.by_success else ""
+        told = f"{told}difference {difference}{'' if pair.by_success else f', {runs}'}"
+        return f"not separable on {task}: {first} and {second} ({told}); {_more_seeds(pair)}"
+    against = f"{' against '.join(values)}, difference {difference} (95%), {runs}"
+    if pair.by_success:
+        return f"{first} solves {task} more often than {second}: {against}"
+    return f"{first} is better than {second} on {task}: {against}"
+
+
+def _numbers(pair: Contrast) -> tuple[list[str], str, str]:
+    """Write what is compared, its difference with the interval, and the numbers of runs."""
+    arms, (low, high) = (pair.first, pair.second), pair.interval
+    counts = sorted({arm.n for arm in arms})
+    runs = (
+        f"{plural(counts[0], 'run')} each"
+        if len(counts) == 1
+        else f"{counts[0]} and {counts[1]} runs"
     )
-
-
-def _not_separable(pair: Contrast) -> str:
-    first, second = pair.first, pair.second
-    if pair.by == "success rate":
-        told = f"{_solved(first)} and {_solved(second)} runs solve it, difference {_points(pair)}"
-    else:
-        told = f"difference {_gap(pair)}, {_runs(first, second)}"
-    more = _more_seeds(pair)
-    return f"not separable on {first.task}: {first.arm} and {second.arm} ({told}); {more}"
+    if pair.by_success:
+        points = 100 * (_success(pair.first) - _success(pair.second))
+        difference = f"{points:.0f} points [{100 * low:.0f}, {100 * high:.0f}]"
+        return [_solved(arm) for arm in arms], difference, runs
+    half = (high - low) / 2
+    difference = f"{number(pair.first.mean - pair.second.mean, half)} {bounds(low, high)}"
+    return [number(arm.mean, half) for arm in arms], difference, runs
 
 
 def _more_seeds(pair: Contrast) -> str:
@@ -145,22 +141,20 @@ def _summary(results: Results, task: str, pairs: Sequence[Contrast]) -> str:
     able = [result for result in results.ranked(task) if result.n >= _LEAST_RUNS]
     if len(able) < 2:
         return _too_few(results, task)
-    best = _best(able)
-    against = {
-        (pair.second if pair.first is best else pair.first).arm: pair
-        for pair in pairs
-        if best in (pair.first, pair.second)
-    }
-    rivals = [
-        f"{arm} ({_more_seeds(pair)})" for arm, pair in against.items() if not pair.is_separable
-    ]
-    beaten = [arm for arm, pair in against.items() if pair.is_separable]
-    score = _score(best)
+    own = [pair for pair in pairs if pair.first.task == task]
+    best = max(able, key=lambda arm: (sum(pair.first is arm for pair in own), arm.mean))
+    beaten, rivals = [], []
+    for pair in own:
+        if pair.first is best and pair.is_separable:
+            beaten.append(pair.second.arm)
+        elif best in (pair.first, pair.second):
+            rival = pair.second if pair.first is best else pair.first
+            rivals.append(f"{rival.arm} ({_more_seeds(pair)})")
     if not rivals:
-        return f"{best.arm} is best on {task}: {score}; better than {listed(beaten)}"
+        return f"{best.arm} is best on {task}: {_score(best)}; better than {listed(beaten)}"
     than = f"; {best.arm} is better than {listed(beaten)}" if beaten else ""
     return (
-        f"No single best arm on {task}: {best.arm} ({score}) is not separable from "
+        f"No single best arm on {task}: {best.arm} ({_score(best)}) is not separable from "
         f"{listed(rivals)}{than}"
     )
 
@@ -200,14 +194,10 @@ def _pairs(
 ) -> Iterator[tuple[ArmResult, ArmResult]]:
     able = [result for result in results.of_task(task) if result.n >= _LEAST_RUNS]
     if baseline is None and len(able) > _MOST_ARMS:
-        baseline = _best(able).arm
+        baseline = max(able, key=lambda arm: arm.mean).arm
     for first, second in combinations(able, 2):
         if baseline is None or baseline in (first.arm, second.arm):
             yield (first, second) if _is_ahead(first, second) else (second, first)
-
-
-def _best(arms: Sequence[ArmResult]) -> ArmResult:
-    return max(arms, key=lambda result: (_success(result), result.mean))
 
 
 def _is_ahead(first: ArmResult, second: ArmResult) -> bool:
@@ -225,27 +215,26 @@ def _success(result: ArmResult) -> float:
     return 0.0 if result.num_solved is None else result.num_solved / result.n
 
 
+def _counts(first: ArmResult, second: ArmResult) -> tuple[int, int, int, int]:
+    return first.num_solved or 0, first.n, second.num_solved or 0, second.n
+
+
 def _p_value(first: ArmResult, second: ArmResult) -> float:
     if _by_success(first, second):
-        return fisher_p_value(first.num_solved or 0, first.n, second.num_solved or 0, second.n)
+        return fisher_p_value(*_counts(first, second))
     return welch_p_value(first.scores, second.scores)
 
 
 def _contrast(first: ArmResult, second: ArmResult, p_value: float, level: float) -> Contrast:
-    if _by_success(first, second):
-        counts = (first.num_solved or 0, first.n, second.num_solved or 0, second.n)
-        values, interval = (_success(first), _success(second)), success_difference_interval(*counts)
-        pooled = (counts[0] + counts[2]) / (first.n + second.n)
-        deviation = math.sqrt(pooled * (1 - pooled))
-    else:
-        values, interval = (
-            (first.mean, second.mean),
-            difference_interval(first.scores, second.scores),
-        )
-        deviation = pooled_deviation(first.scores, second.scores)
-    by: Literal["score", "success rate"] = "success rate" if _by_success(first, second) else "score"
-    seeds = _seeds(values[0] - values[1], deviation, level)
-    return Contrast(first.task, first, second, by, values, interval, p_value, seeds)
+    if not _by_success(first, second):
+        a, b = first.scores, second.scores
+        seeds = _seeds(first.mean - second.mean, pooled_deviation(a, b), level)
+        return Contrast(first, second, False, difference_interval(a, b), p_value, seeds)
+    counts = _counts(first, second)
+    pooled = (counts[0] + counts[2]) / (first.n + second.n)
+    deviation = math.sqrt(pooled * (1 - pooled))
+    seeds = _seeds(_success(first) - _success(second), deviation, level)
+    return Contrast(first, second, True, success_difference_interval(*counts), p_value, seeds)
 
 
 def _seeds(difference: float, deviation: float, level: float) -> int | None:
@@ -254,27 +243,6 @@ def _seeds(difference: float, deviation: float, level: float) -> int | None:
         return None
     needed = seeds_needed(difference, deviation, level)
     return needed if needed <= MOST_SEEDS else None
-
-
-def _values(pair: Contrast) -> tuple[str, str]:
-    half = (pair.interval.high - pair.interval.low) / 2
-    return number(pair.values[0], half), number(pair.values[1], half)
-
-
-def _gap(pair: Contrast) -> str:
-    half = (pair.interval.high - pair.interval.low) / 2
-    return f"{number(pair.difference, half)} {bounds(*pair.interval)}"
-
-
-def _points(pair: Contrast) -> str:
-    low, high = (100 * bound for bound in pair.interval)
-    return f"{100 * pair.difference:.0f} points [{low:.0f}, {high:.0f}]"
-
-
-def _runs(first: ArmResult, second: ArmResult) -> str:
-    if first.n == second.n:
-        return f"{plural(first.n, 'run')} each"
-    return f"{first.n} and {plural(second.n, 'run')}"
 
 
 def _solved(result: ArmResult) -> str:

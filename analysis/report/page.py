@@ -17,41 +17,7 @@ from analysis.report.panels import CurvePanel, Panel
 from analysis.tables import measure_table
 from analysis.verdict import Verdict
 
-_PAGE = Template("""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-$style</style>
-</head>
-<body>
-<header>
-<div>
-<p class="over">$name</p>
-<h1>$title</h1>
-$facts
-</div>
-<button type="button" id="theme" title="Light or dark" aria-label="Switch between light and dark">◐</button>
-</header>
-<main>
-$body
-</main>
-<footer>$machine. Every number can be computed from <code>results.csv</code> and
-<code>evaluations.csv</code> beside this page.</footer>
-<script>
-const root = document.documentElement;
-document.getElementById("theme").addEventListener("click", () => {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-  root.dataset.theme = (root.dataset.theme || dark) === "dark" ? "light" : "dark";
-});
-</script>
-</body>
-</html>
-""")  # noqa: E501  a line of HTML
-_STYLE = Path(__file__).with_name("page.css")
+_HERE = Path(__file__).parent
 _TIGHT = "not separable"
 """How the sentence of an open comparison starts."""
 
@@ -75,14 +41,18 @@ def html_report(
         _section("Versions", [_versions(results)]),
         _section("Method", [_list(content.method(results), "plain")]),
     ]
-    return _PAGE.substitute(
+    return Template(_read("page.html")).substitute(
         title=escape(content.title(results)),
         name=escape(results.plan.name),
-        style=_STYLE.read_text(encoding="utf-8"),
+        style=_read("page.css"),
         facts=_list(content.facts(results), "facts"),
         body="\n".join(sections),
         machine=escape(f"Written on {content.machine()}"),
     )
+
+
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
 
 
 def _verdict(results: Results, verdict: Verdict) -> str:

@@ -54,8 +54,8 @@ def test_runs_that_solve_or_fail_are_compared_by_success_rate() -> None:
     verdict = judged({"none": [9] * 8, "lstm": [500] * 7 + [20]}, baseline="none")
     assert verdict.summary[0] == (f"lstm is best on {TASK}: 7 of 8 runs solve it; better than none")
     assert verdict.comparisons[0].startswith(
-        f"lstm solves {TASK} more often than none: 7 of 8 runs against 0 of 8, "
-        "difference 88 points [40, 98] (95%)"
+        f"lstm solves {TASK} more often than none: 7 of 8 against 0 of 8, "
+        "difference 88 points [40, 98] (95%), 8 runs each"
     )
     (limit,) = (line for line in verdict.limits if "success rates" in line)
     assert limit.endswith("scores: 20, 500, 500, 500, 500, 500, 500 and 500")
@@ -66,6 +66,12 @@ def test_few_successes_are_not_separable() -> None:
     assert verdict.comparisons[0].startswith(
         f"not separable on {TASK}: lstm and none (2 of 4 and 0 of 4 runs solve it"
     )
+
+
+def test_one_lucky_run_does_not_make_the_best_arm() -> None:
+    """Scores that scatter are compared by their means, whatever their best run solves."""
+    verdict = judged({"a": [470, 471, 472, 473, 474], "b": [200, 280, 300, 420, 480]})
+    assert verdict.summary[0].startswith(("a is best", f"No single best arm on {TASK}: a ("))
 
 
 def test_comparisons_are_corrected_for_their_number() -> None:
