@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from analysis.comparison import ArmResult, LabelledRun, LeftOut, Results
 from analysis.grouping import distinct, is_choice
 from analysis.runs import RunRecord
-from analysis.wording import listed, plural
+from analysis.wording import listed, plural, some
 
 _FEW_RUNS = 3
-"""Below, intervals of scores cover less than they say for skewed scores."""
+"""With fewer, intervals are wide, and cover less than they say for skewed scores."""
+_MOST_NAMES = 4
 _BUDGET = "total_env_steps"
 _PRESETS = ("experiment", "task")
 """Words that may set any key."""
@@ -19,6 +20,7 @@ def irregularities(results: Results) -> list[str]:
     """List everything odd, one line each: the arms' runs first, then what they do not share."""
     return [
         *_unfinished_note(results),
+        *_few_runs_note(results),
         *(line for result in results.arms for line in _runs_notes(result, results)),
         *(line for run in results.runs for line in run.notes),
         *(line for task in results.tasks for line in _task_notes(results, task)),
@@ -32,6 +34,12 @@ def _unfinished_note(results: Results) -> Iterator[str]:
     if count and not results.plan.seeds:
         are = "run is" if count == 1 else "runs are"
         yield f"{count:,} unfinished {are} left out; status=all shows them"
+
+
+def _few_runs_note(results: Results) -> Iterator[str]:
+    few = [f"{arm.arm} on {arm.task}" for arm in results.arms if 0 < arm.n < _FEW_RUNS]
+    if few:
+        yield f"fewer than {_FEW_RUNS} runs, so intervals say little: {some(few, _MOST_NAMES)}"
 
 
 def _is_unfinished(out: LeftOut) -> bool:
@@ -48,8 +56,6 @@ def _runs_notes(result: ArmResult, results: Results) -> Iterator[str]:
         missing = plural(result.n - len(result.measured), "run")
         yield f"{where}: {missing} without evaluations in event files: curves are of the others"
     yield from _missing_seeds(result, results, where)
-    if 0 < result.n < _FEW_RUNS:
-        yield f"{where}: {plural(result.n, 'run')}; an interval wants at least {_FEW_RUNS}"
     yield from _inner_differences(result, where)
 
 

@@ -22,15 +22,16 @@ from analysis.statistics import (
     success_difference_interval,
     welch_p_value,
 )
-from analysis.wording import bounds, listed, number, plural
+from analysis.wording import bounds, listed, number, plural, some
 
 LEVEL = 0.95
 MOST_SEEDS = 1000
 """More seeds per arm than anyone runs."""
 _LEAST_RUNS = 2
+_MOST_NAMES, _MOST_SCORES = 4, 20
+"""In one sentence."""
 _MOST_ARMS = 12
 """With more, every arm is compared with the best one only."""
-_MOST_SCORES = 20
 _EXACT = 40
 """Larger numbers of seeds are rounded: they are estimates from few runs."""
 
@@ -171,21 +172,19 @@ def _limits(results: Results, pairs: Sequence[Contrast]) -> Iterator[str]:
     if len(pairs) > 1:
         yield f"p-values are corrected for {len(pairs)} comparisons (Holm); intervals are not"
     yield from (_bimodal(result) for result in results.arms if result.is_bimodal)
-    for result in results.arms:
-        if result.n < _LEAST_RUNS:
-            yield f"{result.arm} on {result.task} is not compared: {plural(result.n, 'run')}"
+    lonely = [f"{arm.arm} on {arm.task}" for arm in results.arms if arm.n < _LEAST_RUNS]
+    if lonely:
+        yield f"not compared, with fewer than {_LEAST_RUNS} runs: {some(lonely, _MOST_NAMES)}"
     if len(results.tasks) > 1:
         yield f"nothing is averaged over {len(results.tasks)} tasks: that needs at least 8"
 
 
 def _bimodal(result: ArmResult) -> str:
     """Say why success rates are compared, with every score of an arm."""
-    scores = [number(score) for score in sorted(result.scores)]
-    if len(scores) > _MOST_SCORES:
-        scores = [*scores[:_MOST_SCORES], f"{len(scores) - _MOST_SCORES} more"]
+    scores = some([number(score) for score in sorted(result.scores)], _MOST_SCORES)
     return (
         f"{result.arm} on {result.task}: {_solved(result)} runs solve it, so success rates are "
-        f"compared; scores: {listed(scores)}"
+        f"compared; scores: {scores}"
     )
 
 

@@ -64,6 +64,12 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
+def some(names: Sequence[str], most: int) -> str:
+    """Join names, the first of them if there are many, and count the others."""
+    rest = len(names) - most
+    return listed(names) if rest < 2 else listed([*names[:most], f"{rest:,} more"])
+
+
 def plural(count: int, noun: str) -> str:
     """Write a count with its noun."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

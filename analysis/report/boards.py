@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +32,23 @@ BOARDS = "tensorboard"
 
 def write_boards(results: Results, directory: Path) -> None:
     """Write an event file for each arm and one for the layout, instead of earlier ones."""
+    keys = differing_choices([run.record for run in results.runs])
     curves = {task: mean_curves(results.of_task(task), "env_steps") for task in results.tasks}
     root = directory / BOARDS
     if root.exists():
         shutil.rmtree(root)
     for number, arm in enumerate(results.names, 1):
         own = {task: line for task, lines in curves.items() for line in lines if line.arm == arm}
-        _write(root / f"{number:02}-{slug(arm)}", _arm_events(results, arm, own))
+        _write(root / f"{number:02}-{slug(arm)}", _arm_events(results, arm, keys, own))
     layout = layout_pb2.Layout(category=[_category(task) for task in results.tasks])
     _write(root, [Event(step=0, summary=Summary(value=[_layout_value(layout)]))])
 
 
-def _arm_events(results: Results, arm: str, lines: Mapping[str, Line]) -> Iterator[Any]:
+def _arm_events(
+    results: Results, arm: str, keys: Sequence[str], lines: Mapping[str, Line]
+) -> Iterator[Any]:
     """Yield an arm's choices, its scores, and its curves."""
-    yield Event(step=0, summary=Summary(value=[_hyperparameters(results, arm)]))
+    yield Event(step=0, summary=Summary(value=[_hyperparameters(results, arm, keys)]))
     found = [result for result in results.arms if result.arm == arm and result.n]
     for result in found:
         scores = {"score": result.mean, "low": result.interval.low, "high": result.interval.high}
@@ -61,12 +64,10 @@ def _arm_events(results: Results, arm: str, lines: Mapping[str, Line]) -> Iterat
             yield _scalars({f"{task}/{name}": each for name, each in named.items()}, int(x))
 
 
-def _hyperparameters(results: Results, arm: str) -> Any:
+def _hyperparameters(results: Results, arm: str, keys: Sequence[str]) -> Any:
     """Return an arm's row: its name, and the keys in which the arms differ."""
-    records = [run.record for run in results.runs]
-    own = [run.record for run in results.runs if run.arm == arm]
-    keys = differing_choices(records) if own else ()
-    cells = {key: typed(own[0].choices[key]) for key in keys if key in own[0].choices}
+    choices = next((run.record.choices for run in results.runs if run.arm == arm), {})
+    cells = {key: typed(choices[key]) for key in keys if key in choices}
     return hparams_pb({"arm": arm, **cells}, trial_id=arm).value[0]
 
 

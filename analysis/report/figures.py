@@ -39,6 +39,7 @@ _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text
     "text.parse_math": False,  # a dollar in an arm's name is a dollar
     "font.size": 9,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -51,6 +52,7 @@ _SETTINGS: dict[str, Any] = {
     "ytick.labelcolor": _MUTED,
     "grid.color": _RULE,
 }
+_THRESHOLD: dict[str, Any] = {"color": _MUTED, "linewidth": 0.8, "dashes": (2, 2)}
 _LEGEND_WIDTH = 66  # characters
 _WRAP = 24
 
@@ -104,6 +106,7 @@ def coloured(svg: str) -> str:
     """Replace the variables by colours on a white ground, for a file of its own."""
     for role, colour in _ROLES.items():
         svg = svg.replace(f"var(--{role})", colour)
+    svg = svg.replace("var(--font, sans-serif)", "sans-serif")
     return svg.replace("<svg ", '<svg style="background: #ffffff" ', 1)
 
 
@@ -127,6 +130,9 @@ def _figure(panel: Panel, styles: Styles) -> Figure:
         height = 0.8 + 0.42 * len(panel.groups)
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
+    axes.set_xlabel(panel.x_label)
+    axes.xaxis.set_major_formatter(_short)
+    axes.locator_params(axis="x", nbins=6)
     if isinstance(panel, DotPanel):
         _draw_dots(axes, panel, styles)
     else:
@@ -139,22 +145,16 @@ def _draw_curves(axes: Axes, panel: CurvePanel, styles: Styles) -> None:
     for line in panel.lines:
         _draw_line(axes, line, styles, styles.colour(line.arm))
     if panel.threshold is not None:
-        axes.axhline(panel.threshold, color=_MUTED, linewidth=0.8, dashes=(2, 2))
+        axes.axhline(panel.threshold, **_THRESHOLD)
     axes.grid(axis="y", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
     axes.set_xlim(left=0)
-    axes.margins(x=0.02)
-    axes.xaxis.set_major_formatter(_short)
-    axes.locator_params(axis="x", nbins=6)
 
 
 def _draw_line(axes: Axes, line: Line, styles: Styles, colour: str) -> None:
     known = np.isfinite(line.middle)
     x, middle = line.x[known], line.middle[known]
-    is_band = bool((line.high > line.low).any())
-    if is_band:
+    if (line.high > line.low).any():
         axes.fill_between(
             x, line.low[known], line.high[known], color=colour, alpha=0.16, linewidth=0
         )
@@ -188,24 +188,21 @@ def _draw_dots(axes: Axes, panel: DotPanel, styles: Styles) -> None:
     for height, group in enumerate(panel.groups):
         _draw_group(axes, group, height, styles)
     if panel.threshold is not None:
-        axes.axvline(panel.threshold, color=_MUTED, linewidth=0.8, dashes=(2, 2))
+        axes.axvline(panel.threshold, **_THRESHOLD)
     axes.set_yticks(range(len(panel.groups)), [fill(group.arm, _WRAP) for group in panel.groups])
     axes.tick_params(axis="y", length=0, labelcolor=_INK)
     axes.set_ylim(len(panel.groups) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(panel.x_label)
-    axes.xaxis.set_major_formatter(_short)
-    axes.locator_params(axis="x", nbins=6)
 
 
 def _draw_group(axes: Axes, group: Dots, height: int, styles: Styles) -> None:
     colour = styles.colour(group.arm)
-    offsets = _spread(len(group.values))
+    # Lifted alternately, so that equal scores stay visible; the same in every drawing.
+    lifts = 0.07 * (np.arange(len(group.values)) % 3 - 1)
     axes.scatter(
         group.values,
-        height + 0.12 + offsets,
+        height + 0.12 + lifts,
         s=26,
         color=colour,
         alpha=0.55,
@@ -216,11 +213,6 @@ def _draw_group(axes: Axes, group: Dots, height: int, styles: Styles) -> None:
     if not math.isnan(low):
         axes.plot([low, high], [height - 0.16] * 2, color=colour, linewidth=2.2)
     axes.plot([group.mean], [height - 0.16], color=colour, marker="|", markersize=9, mew=2.2)
-
-
-def _spread(count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Lift dots alternately, so that equal scores stay visible; the same in every drawing."""
-    return np.array([0.07 * ((index % 3) - 1) for index in range(count)])
 
 
 def _short(value: float, _: float = 0) -> str:

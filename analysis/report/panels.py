@@ -147,17 +147,19 @@ def learning_panels(results: Results) -> Iterator[CurvePanel]:
 def telemetry_panels(results: Results) -> Iterator[CurvePanel]:
     """Yield diagnostics of representations, and reconstruction losses, where there are any."""
     for task in results.tasks:
+        every = [arm for arm in results.ranked(task) if arm.n]
         for tag, title in TELEMETRY.items():
             curves = {
                 arm.arm: [run.telemetry[tag] for run in arm.runs if tag in run.telemetry]
-                for arm in _best(results.ranked(task), results)
+                for arm in _best(every, results)
             }
             lines = _lines({arm: found for arm, found in curves.items() if found}, "env_steps")
             if lines:
                 yield CurvePanel(
                     name=f"{slug(tag)}-{slug(task)}",
                     title=f"{title} on {task}",
-                    caption=f"`{tag}`: mean over runs, from three runs on with its 95% interval.",
+                    caption=f"`{tag}`: mean over runs, from three runs on with its 95% interval."
+                    + _best_of(every, _MOST_LINES),
                     x_label=_LABELS["env_steps"],
                     y_label=tag.rpartition("/")[2].replace("_", " "),
                     lines=lines,

@@ -43,7 +43,9 @@ def test_repeated_seeds_are_named(tmp_path) -> None:
 
 
 def test_few_runs_are_told() -> None:
-    assert told([run("a", 0, 1.0)]) == [f"a on {TASK}: 1 run; an interval wants at least 3"]
+    runs = [run(f"a{arm}", 0, 1.0, **choices(memory="A")) for arm in range(3)]
+    assert told(runs[:1]) == [f"fewer than 3 runs, so intervals say little: a0 on {TASK}"]
+    assert told(runs)[0].endswith(f": a0 on {TASK}, a1 on {TASK} and a2 on {TASK}")
 
 
 def test_budgets_that_differ_are_told_and_pretraining_counts() -> None:

@@ -90,7 +90,7 @@ def test_one_run_is_not_compared() -> None:
         f"Too few runs on {TASK} to compare: arms need at least 2 finished seeds",
     )
     assert verdict.comparisons == ()
-    assert f"b on {TASK} is not compared: 1 run" in verdict.limits
+    assert f"not compared, with fewer than 2 runs: b on {TASK}" in verdict.limits
 
 
 def test_the_baseline_limits_the_pairs() -> None:
