@@ -1,0 +1,69 @@
+"""Where a 95% interval covers the truth less often than it says: a sentence for the reader.
+
+The coverages are those of the tables in docs/statistics.md.
+"""
+
+import numpy as np
+
+from analysis.statistics import Scores, Tasks, is_bimodal
+
+MIN_RUNS = 3
+MIN_RATE_RUNS = 20
+MIN_TASKS = 8
+MIN_TASK_RUNS = 5
+MAX_SKEWNESS = 1.2
+"""Of a sample. Of 5 or 10 normal scores it is larger by chance in 5% of samples, of 20 in 2%."""
+
+
+def mean_caveat(scores: Scores, threshold: float | None = None) -> str | None:
+    """Caveat of `mean_interval`; None where it is recommended.
+
+    Args:
+        threshold: score of a solved task, if there is one.
+    """
+    n = len(scores)
+    if n < MIN_RUNS:
+        return f"{n} of at least {MIN_RUNS} runs: too few for an interval of the mean"
+    if np.ptp(scores) == 0:
+        return f"all {n} runs scored the same: an interval without width is no certainty"
+    if threshold is not None and is_bimodal(scores, threshold):
+        return (
+            f"some of {n} runs reach {threshold:g} and some do not: "
+            "intervals of such a mean cover 39 to 96%, not 95%; read the success rate"
+        )
+    if abs(skewness := _skewness(scores)) > MAX_SKEWNESS:
+        return (
+            f"{n} scores with a long tail (skewness {skewness:.1f}): "
+            "intervals of such a mean cover 88 to 92%, not 95%"
+        )
+    return None
+
+
+def difference_caveat(a: Scores, b: Scores, threshold: float | None = None) -> str | None:
+    """Caveat of `difference_interval` and `welch_p_value`: that of one of the means."""
+    return mean_caveat(a, threshold) or mean_caveat(b, threshold)
+
+
+def rate_caveat(n: int) -> str | None:
+    """Caveat of `wilson_interval`, and of a difference of rates, where n is the smaller arm's."""
+    if n >= MIN_RATE_RUNS:
+        return None
+    return (
+        f"success rate of {n} runs: "
+        "such intervals cover 95% on average over all rates, 83% at the worst rate"
+    )
+
+
+def bootstrap_caveat(tasks: Tasks) -> str | None:
+    """Caveat of `stratified_bootstrap`, `profile_band` and `improvement_interval`."""
+    runs = min(map(len, tasks))
+    if len(tasks) < MIN_TASKS:
+        return f"{len(tasks)} of at least {MIN_TASKS} tasks: bootstrap intervals XX"
+    if runs < MIN_TASK_RUNS:
+        return f"{runs} of at least {MIN_TASK_RUNS} runs of a task: bootstrap intervals XX"
+    return None
+
+
+def _skewness(scores: Scores) -> float:
+    deviations = np.asarray(scores, np.float64) - np.mean(scores)
+    return float(np.mean(deviations**3) / np.mean(deviations**2) ** 1.5)
