@@ -24,8 +24,8 @@ def test_means_that_are_not_to_be_trusted(scores, words: str) -> None:
     assert caveat is not None
     assert words in caveat
     assert "\n" not in caveat
-    assert difference_caveat(GOOD, scores, threshold=475) == caveat
-    assert difference_caveat(scores, GOOD, threshold=475) == caveat
+    for arms in ((GOOD, scores), (scores, GOOD)):
+        assert words in (difference_caveat(*arms, threshold=475) or "")
 
 
 def test_means_without_a_caveat() -> None:
