@@ -30,7 +30,6 @@ from analysis.statistics import (
 NUM_RUNS = (3, 5, 10, 20)
 RATES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 EVERY_RATE = np.linspace(0.5, 0.99, 50)
-NUM_TASKS = 8
 Draw = Callable[[Generator, int], FloatArray]
 
 
@@ -45,8 +44,12 @@ def exponential(generator: Generator, n: int) -> FloatArray:
 
 
 def solve_or_fail(generator: Generator, n: int, rate: float) -> FloatArray:
-    """Runs that score about 1 with a probability, and else about 0. Mean 0 after shifting."""
+    """Runs that score 1 with a probability and else 0, shifted to mean 0, with a little noise."""
     return (generator.random(n) < rate) - rate + 0.03 * generator.standard_normal(n)
+
+
+def spread(draw: Draw, factor: float) -> Draw:
+    return lambda generator, n: factor * draw(generator, n)
 
 
 # Their means are 0.
@@ -70,11 +73,10 @@ def student(draw: Draw, n: int, repetitions: int = 20_000) -> float:
     return share(covers(mean_interval(draw(generator, n)), 0) for _ in range(repetitions))
 
 
-def welch(draw: Draw, n: int, spread: float, repetitions: int = 4000) -> float:
-    """The second arm has `spread` times the deviation of the first."""
+def welch(first: Draw, second: Draw, n: int, repetitions: int = 10_000) -> float:
     generator = np.random.default_rng(n)
     return share(
-        covers(difference_interval(draw(generator, n), spread * draw(generator, n)), 0)
+        covers(difference_interval(first(generator, n), second(generator, n)), 0)
         for _ in range(repetitions)
     )
 
@@ -97,17 +99,17 @@ def newcombe(rates: tuple[float, float], n: int) -> float:
     )
 
 
-def tasks_like(draw: Draw, generator: Generator, n: int) -> list[FloatArray]:
+def tasks_like(draw: Draw, num_tasks: int, generator: Generator, n: int) -> list[FloatArray]:
     """Tasks of one distribution, with means from 0.2 to 0.9 and deviations from 0.05 to 0.2."""
-    places = zip(np.linspace(0.2, 0.9, NUM_TASKS), np.linspace(0.05, 0.2, NUM_TASKS), strict=True)
+    places = zip(np.linspace(0.2, 0.9, num_tasks), np.linspace(0.05, 0.2, num_tasks), strict=True)
     return [mean + deviation * draw(generator, n) for mean, deviation in places]
 
 
-def mixed_tasks(generator: Generator, n: int) -> list[FloatArray]:
+def mixed_tasks(num_tasks: int, generator: Generator, n: int) -> list[FloatArray]:
     """Normalized scores as they occur: saturated, solve or fail, in between, hardly learnt."""
     return [
         task
-        for _ in range(NUM_TASKS // 4)
+        for _ in range(num_tasks // 4)
         for task in (
             generator.beta(20, 2, size=n),
             0.1 + 0.85 * (solve_or_fail(generator, n, 0.7) + 0.7),
@@ -118,10 +120,13 @@ def mixed_tasks(generator: Generator, n: int) -> list[FloatArray]:
 
 
 MakeTasks = Callable[[Generator, int], list[FloatArray]]
-TASKS: dict[str, MakeTasks] = {
-    **{name: partial(tasks_like, draw) for name, draw in DISTRIBUTIONS.items()},
-    "mixed, some solve or fail": mixed_tasks,
-}
+
+
+def task_sets(num_tasks: int) -> dict[str, MakeTasks]:
+    alike = {name: partial(tasks_like, draw, num_tasks) for name, draw in DISTRIBUTIONS.items()}
+    return {**alike, "mixed, some solve or fail": partial(mixed_tasks, num_tasks)}
+
+
 STATISTICS: dict[str, Callable[[FloatArray], float]] = {
     "mean": lambda scores: float(scores.mean()),
     "IQM": interquartile_mean,
@@ -168,12 +173,14 @@ def of_one_task() -> str:
 
 def of_differences() -> str:
     rows = {
-        f"{name}, deviations 1 : {spread}": [welch(draw, n, spread) for n in NUM_RUNS]
+        f"{name}, deviations 1 : {factor}": [welch(draw, spread(draw, factor), n) for n in NUM_RUNS]
         for name, draw in DISTRIBUTIONS.items()
-        for spread in (1, 3)
+        for factor in (1, 3)
     }
-    draw = partial(solve_or_fail, rate=0.8)
-    rows["solve or fail, rate 80%"] = [welch(draw, n, 1) for n in NUM_RUNS]
+    for rates in ((0.8, 0.8), (0.5, 0.9)):
+        first, second = (partial(solve_or_fail, rate=rate) for rate in rates)
+        name = "solve or fail, rates {:.0%} and {:.0%}".format(*rates)
+        rows[name] = [welch(first, second, n) for n in NUM_RUNS]
     return table("difference of means, runs per arm:", [str(n) for n in NUM_RUNS], rows)
 
 
@@ -189,18 +196,18 @@ def of_rates() -> str:
     return table("rate, runs:", [str(n) for n in NUM_RUNS], rows)
 
 
-def of_several_tasks() -> str:
+def of_several_tasks(num_tasks: int) -> str:
+    sets, runs = task_sets(num_tasks), NUM_RUNS[:3]
     rows = {
-        f"{statistic}, {name}": [bootstrap(make, n, statistic) for n in NUM_RUNS[:3]]
+        f"{statistic}, {name}": [bootstrap(make, n, statistic) for n in runs]
         for statistic in STATISTICS
-        for name, make in TASKS.items()
+        for name, make in sets.items()
     }
     for name in ("normal", "mixed, some solve or fail"):
-        shares = [improvement(TASKS[name], n) for n in NUM_RUNS[:3]]
-        rows[f"probability of improvement, {name}"] = shares
-    return table(f"{NUM_TASKS} tasks, runs of each:", [str(n) for n in NUM_RUNS[:3]], rows)
+        rows[f"probability of improvement, {name}"] = [improvement(sets[name], n) for n in runs]
+    return table(f"{num_tasks} tasks, runs of each:", [str(n) for n in runs], rows)
 
 
 if __name__ == "__main__":
-    for make_table in (of_one_task, of_differences, of_rates, of_several_tasks):
-        print(make_table(), flush=True)
+    print(of_one_task(), of_differences(), of_rates(), sep="\n", flush=True)
+    print(of_several_tasks(8), of_several_tasks(4), sep="\n")

@@ -97,6 +97,14 @@ def test_welch_of_equal_variances_and_sizes_is_the_pooled_t_test() -> None:
     assert pooled_deviation(a, b) == 1
 
 
+def test_welch_of_unequal_variances_has_its_own_degrees_of_freedom() -> None:
+    """By hand: variances of the means 1 / 3 and 25 / 3; (26 / 3)^2 / ((1 / 9 + 625 / 9) / 2)."""
+    a, b = [1.0, 2.0, 3.0], [5.0, 10.0, 15.0]
+    degrees = 2 * 26**2 / 626
+    margin = student_quantile(0.975, degrees) * math.sqrt(26 / 3)
+    assert difference_interval(a, b) == pytest.approx((-8 - margin, -8 + margin))
+
+
 def test_test_and_interval_agree() -> None:
     """The p-value is the one at which the interval ends at zero."""
     a, b = normal(4), 0.5 + 3 * normal(7, seed=1)
@@ -292,6 +300,29 @@ def test_runs_that_solve_or_fail_are_bimodal() -> None:
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     normal_scores = np.random.Generator.standard_normal
     assert simulate.student(normal_scores, 3, 2000) == pytest.approx(0.95, abs=0.02)
-    assert simulate.welch(normal_scores, 5, 3, 300) == pytest.approx(0.95, abs=0.04)
+    assert simulate.welch(normal_scores, normal_scores, 5, 300) == pytest.approx(0.95, abs=0.04)
     for n in simulate.NUM_RUNS:
         assert 0.94 < fmean(simulate.wilson(rate, n) for rate in simulate.EVERY_RATE) < 0.96
+
+
+def is_recommended(coverage: float) -> bool:
+    return 0.93 <= coverage <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", simulate.NUM_RUNS)
+@pytest.mark.parametrize("name", ["normal", "skewed (skewness 1)"])
+def test_coverage_of_means_and_differences(name: str, n: int) -> None:
+    draw = simulate.DISTRIBUTIONS[name]
+    assert is_recommended(simulate.student(draw, n))
+    assert is_recommended(simulate.welch(draw, simulate.spread(draw, 3), n))
+    assert is_recommended(simulate.welch(draw, draw, n))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("statistic", simulate.STATISTICS)
+@pytest.mark.parametrize("name", simulate.task_sets(8))
+def test_coverage_of_the_bootstrap(name: str, statistic: str) -> None:
+    assert is_recommended(simulate.bootstrap(simulate.task_sets(8)[name], 5, statistic))
+    if name == "normal":
+        assert is_recommended(simulate.improvement(simulate.task_sets(8)[name], 5))
