@@ -10,6 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
+from analysis.caveats import bootstrap_caveat
 from analysis.comparison import Results
 from analysis.statistics import (
     FloatArray,
@@ -23,7 +24,7 @@ from analysis.statistics import (
     profile_band,
     stratified_bootstrap,
 )
-from analysis.wording import bounds, listed, number, percent, plural
+from analysis.wording import known, listed, percent, plural
 
 LEAST_TASKS = 8
 _SIGNIFICANCE = 0.05
@@ -103,7 +104,7 @@ class Aggregates:
         if not self.arms:
             return f"No arm has runs on all {self.num_tasks} tasks"
         best = self.arms[0]
-        score = f"interquartile mean {number(best.iqm)} {bounds(*best.iqm_interval)}"
+        score = f"interquartile mean {' '.join(known(best.iqm, best.iqm_interval))}"
         rivals = [
             pair.second.arm for pair in self.pairs if pair.first is best and not pair.is_separable
         ]
@@ -117,6 +118,8 @@ class Aggregates:
     def limits(self) -> Iterator[str]:
         """Say how scores are normalized, and what is left out."""
         yield f"scores are normalized by {self.scale}"
+        caveats = dict.fromkeys(bootstrap_caveat(arm.scores) for arm in self.arms)
+        yield from (caveat for caveat in caveats if caveat is not None)
         if len(self.improvements) > 1:
             yield f"p-values are corrected for {len(self.improvements)} comparisons (Holm)"
         yield from self.incomplete

@@ -3,14 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+from analysis.caveats import mean_caveat
 from analysis.comparison import ArmResult, LabelledRun, LeftOut, Results
 from analysis.grouping import distinct, is_choice
 from analysis.runs import RunRecord
-from analysis.wording import listed, plural, some
+from analysis.wording import listed, plural
 
-_FEW_RUNS = 3
-"""With fewer, intervals are wide, and cover less than they say for skewed scores."""
-_MOST_NAMES = 4
+_MOST_CAVEATS = 8
 _BUDGET = "total_env_steps"
 _PRESETS = ("experiment", "task")
 """Words that may set any key."""
@@ -20,8 +19,8 @@ def irregularities(results: Results) -> list[str]:
     """List everything odd, one line each: the arms' runs first, then what they do not share."""
     return [
         *_unfinished_note(results),
-        *_few_runs_note(results),
         *(line for result in results.arms for line in _runs_notes(result, results)),
+        *_interval_notes(results),
         *(line for run in results.runs for line in run.notes),
         *(line for task in results.tasks for line in _task_notes(results, task)),
         *_version_notes([run.record for run in results.runs]),
@@ -36,10 +35,16 @@ def _unfinished_note(results: Results) -> Iterator[str]:
         yield f"{count:,} unfinished {are} left out; status=all shows them"
 
 
-def _few_runs_note(results: Results) -> Iterator[str]:
-    few = [f"{arm.arm} on {arm.task}" for arm in results.arms if 0 < arm.n < _FEW_RUNS]
-    if few:
-        yield f"fewer than {_FEW_RUNS} runs, so intervals say little: {some(few, _MOST_NAMES)}"
+def _interval_notes(results: Results) -> Iterator[str]:
+    """Name the arms whose intervals are not to be trusted, with the reason."""
+    found = []
+    for arm in results.arms:
+        caveat = mean_caveat(arm.scores, arm.solved_at if arm.is_bimodal else None)
+        if arm.n and caveat is not None:
+            found.append(f"{arm.arm} on {arm.task}: {caveat}")
+    yield from found[:_MOST_CAVEATS]
+    if len(found) > _MOST_CAVEATS:
+        yield f"{len(found) - _MOST_CAVEATS:,} more arms whose intervals have such a caveat"
 
 
 def _is_unfinished(out: LeftOut) -> bool:

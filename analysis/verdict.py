@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from analysis.aggregates import Aggregates, aggregated
+from analysis.caveats import rate_caveat
 from analysis.comparison import ArmResult, Results
 from analysis.statistics import (
     Interval,
@@ -22,7 +23,7 @@ from analysis.statistics import (
     success_difference_interval,
     welch_p_value,
 )
-from analysis.wording import bounds, listed, number, plural, some
+from analysis.wording import bounds, known, listed, number, plural, some
 
 LEVEL = 0.95
 MOST_SEEDS = 1000
@@ -172,6 +173,10 @@ def _limits(results: Results, pairs: Sequence[Contrast]) -> Iterator[str]:
     if len(pairs) > 1:
         yield f"p-values are corrected for {len(pairs)} comparisons (Holm); intervals are not"
     yield from (_bimodal(result) for result in results.arms if result.is_bimodal)
+    rates = [min(pair.first.n, pair.second.n) for pair in pairs if pair.by_success]
+    caveat = rate_caveat(min(rates)) if rates else None
+    if caveat is not None:
+        yield caveat
     lonely = [f"{arm.arm} on {arm.task}" for arm in results.arms if arm.n < _LEAST_RUNS]
     if lonely:
         yield f"not compared, with fewer than {_LEAST_RUNS} runs: {some(lonely, _MOST_NAMES)}"
@@ -252,6 +257,5 @@ def _score(result: ArmResult) -> str:
     """Write an arm's score and its runs; if only some solve the task, how many do."""
     if result.is_bimodal:
         return f"{_solved(result)} runs solve it"
-    low, high = result.interval
-    known = f"{number(result.mean, (high - low) / 2)} {bounds(low, high)}".rstrip()
-    return f"{known}, {plural(result.n, 'run')}"
+    score = " ".join(known(result.mean, result.interval)).rstrip()
+    return f"{score}, {plural(result.n, 'run')}"

@@ -52,6 +52,12 @@ def bounds(low: float, high: float) -> str:
     return f"[{number(low, half)}, {number(high, half)}]"
 
 
+def known(value: float, interval: tuple[float, float]) -> tuple[str, str]:
+    """Write a number as exactly as its interval, and the interval."""
+    low, high = interval
+    return number(value, (high - low) / 2), bounds(low, high)
+
+
 def percent(share: float) -> str:
     """Write a share."""
     return MISSING if math.isnan(share) else f"{100 * share:.0f}%"

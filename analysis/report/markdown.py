@@ -8,7 +8,7 @@ from analysis.report import content
 from analysis.report.panels import Panel
 from analysis.tables import markdown_table, measure_table
 from analysis.verdict import Verdict
-from analysis.wording import bounds, number
+from analysis.wording import known
 
 
 def markdown_report(results: Results, verdict: Verdict, panels: Sequence[Panel]) -> str:
@@ -41,17 +41,13 @@ def across_table(verdict: Verdict) -> list[list[str]]:
     if verdict.across is None:
         return []
     heads = ["arm", "interquartile mean", "95% interval", "optimality gap", "95% interval"]
-    rows = [
-        [
-            arm.arm,
-            number(arm.iqm, 0.1),
-            bounds(*arm.iqm_interval),
-            number(arm.gap, 0.1),
-            bounds(*arm.gap_interval),
-        ]
-        for arm in verdict.across.arms
+    return [
+        heads,
+        *(
+            [arm.arm, *known(arm.iqm, arm.iqm_interval), *known(arm.gap, arm.gap_interval)]
+            for arm in verdict.across.arms
+        ),
     ]
-    return [heads, *rows]
 
 
 def _tables(results: Results, verdict: Verdict) -> Iterator[str]:

@@ -10,7 +10,7 @@ def told(runs: list[LabelledRun], **changes) -> list[str]:
 
 
 def three(arm: str, **changes) -> list[LabelledRun]:
-    return [run(arm, seed, 1.0, **changes) for seed in range(3)]
+    return [run(arm, seed, 1.0 + seed, **changes) for seed in range(3)]
 
 
 def choices(**changes) -> dict:
@@ -42,10 +42,15 @@ def test_repeated_seeds_are_named(tmp_path) -> None:
     assert line.startswith(f"a on {TASK}: seed 1 does not count: run more than once; ")
 
 
-def test_few_runs_are_told() -> None:
-    runs = [run(f"a{arm}", 0, 1.0, **choices(memory="A")) for arm in range(3)]
-    assert told(runs[:1]) == [f"fewer than 3 runs, so intervals say little: a0 on {TASK}"]
-    assert told(runs)[0].endswith(f": a0 on {TASK}, a1 on {TASK} and a2 on {TASK}")
+def test_intervals_that_are_not_to_be_trusted_are_told() -> None:
+    runs = [run(f"a{arm:02}", 0, 1.0, **choices(memory="A")) for arm in range(20)]
+    assert told(runs[:1]) == [
+        f"a00 on {TASK}: 1 of at least 3 runs: too few for an interval of the mean"
+    ]
+    assert len(told(runs)) == 9
+    assert told(runs)[-1] == "12 more arms whose intervals have such a caveat"
+    same = [run("a", seed, 500.0) for seed in range(3)]
+    assert "all 3 runs scored the same" in told(same)[0]
 
 
 def test_budgets_that_differ_are_told_and_pretraining_counts() -> None:
