@@ -119,7 +119,8 @@ def test_a_command_line_starts_quickly_and_leaves_nothing(runs) -> None:
         "import sys, runpy; sys.argv = ['compare.py', 'runs=runs/**', 'format=markdown'];"
         f"sys.path.insert(0, {str(ROOT)!r});"
         f"runpy.run_path({str(ROOT / 'compare.py')!r}, run_name='__main__');"
-        "print([m for m in ('torch', 'gymnasium', 'matplotlib', 'pandas', 'scipy') if m in sys.modules])"
+        "slow = ('torch', 'gymnasium', 'matplotlib', 'pandas', 'scipy');"
+        "print([name for name in slow if name in sys.modules])"
     )
     before = sorted(runs.rglob("*"))
     finished = subprocess.run(

@@ -38,6 +38,13 @@ def test_arms_that_are_close_are_not_separable_and_seeds_are_estimated() -> None
     assert line.endswith("; about 100 more seeds per arm would tell")
 
 
+def test_seeds_that_are_there_already_are_not_asked_for_again() -> None:
+    """A difference of one standard deviation wants 17 runs per arm (docs/statistics.md)."""
+    scores = [-1.0, -1.0, 0.0, 1.0, 1.0]  # of deviation 1
+    verdict = judged({"a": scores, "b": [score + 1 for score in scores]})
+    assert verdict.comparisons[0].endswith("; about 12 more seeds per arm would tell")
+
+
 def test_no_number_of_seeds_is_promised_for_next_to_no_difference() -> None:
     verdict = judged({"a": [0, 100, 50], "b": [0.1, 100.1, 50.1]})
     assert "no number of seeds up to 1,000 would tell" in verdict.comparisons[0]

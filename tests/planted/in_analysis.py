@@ -1,4 +1,4 @@
-"""Faults in statistics: an interval too narrow, a winner too many."""
+"""Faults in comparisons: an interval too narrow, a winner too many, a run that should not count."""
 
 from tests.planted.fault import plant
 
@@ -71,6 +71,58 @@ FAULTS = [
             "a threshold is to be passed",
             "[np.asarray(values) >= threshold]",
             "[np.asarray(values) > threshold]",
+        ),
+    ),
+    *plant(
+        "analysis/comparison.py",
+        "analysis/test_comparison.py",
+        (
+            "unfinished runs count",
+            'if record.status != "finished" and plan.status == "finished":',
+            'if record.status != "finished" and plan.status == "never":',
+        ),
+        (
+            "a repeated seed is a second sample",
+            "kept = {run.record.seed: run for run in sorted(runs, key=rank)}",
+            "kept = {number: run for number, run in enumerate(sorted(runs, key=rank))}",
+        ),
+        (
+            "scores around the threshold are bimodal",
+            "return bool(2 * gap > np.ptp(scores))",
+            "return bool(gap > 0)",
+        ),
+    ),
+    *plant(
+        "analysis/verdict.py",
+        "analysis/test_verdict.py",
+        (
+            "comparisons are not corrected for their number",
+            "corrected = holm([_p_value(*pair) for pair in pairs])",
+            "corrected = [_p_value(*pair) for pair in pairs]",
+        ),
+        (
+            "runs that solve or fail are compared by their means",
+            "return known and (first.is_bimodal or second.is_bimodal)",
+            "return known and (first.is_bimodal and second.is_bimodal)",
+        ),
+        (
+            "seeds that are there are asked for again",
+            "more = max(1, pair.seeds - min(pair.first.n, pair.second.n))",
+            "more = max(1, pair.seeds)",
+        ),
+    ),
+    *plant(
+        "analysis/report/panels.py",
+        "analysis/report/test_data.py",
+        (
+            "bands of curves are as wide as those of many runs",
+            "student_quantile(_QUANTILE, count - 1) * deviation",
+            "student_quantile(_QUANTILE, 1000) * deviation",
+        ),
+        (
+            "a curve goes on without the runs that ended",
+            "middle = values.mean(axis=0)",
+            "middle = np.nanmean(values, axis=0)",
         ),
     ),
 ]

@@ -60,6 +60,11 @@ def page(runs: list[LabelledRun], plan: Plan) -> str:
     return html_report(results, verdict, panels, drawings)
 
 
+@pytest.fixture(scope="module")
+def study_page() -> str:
+    return page(*memory_study(range(3)))
+
+
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
 def test_in_a_browser_nothing_fails_or_overflows_in_either_theme(tmp_path: Path) -> None:
     runs, plan = memory_study(range(3))
@@ -89,16 +94,16 @@ def test_in_a_browser_nothing_fails_or_overflows_in_either_theme(tmp_path: Path)
         assert light[part] != dark[part]
 
 
-def test_the_page_needs_nothing_from_elsewhere() -> None:
-    text = page(*memory_study(range(2)))
+def test_the_page_needs_nothing_from_elsewhere(study_page: str) -> None:
+    text = study_page
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)""", text)
     assert not re.findall(r"url\((?!#)|@import", text)
     assert "prefers-color-scheme: dark" in text
     assert not set(re.findall(r' id="([^"]+)"', text)) & {"figure_1", "axes_1", "patch_1"}
 
 
-def test_the_verdict_comes_first_and_every_figure_has_its_numbers() -> None:
-    text = page(*memory_study(range(3)))
+def test_the_verdict_comes_first_and_every_figure_has_its_numbers(study_page: str) -> None:
+    text = study_page
     headings = re.findall(r"<h2>(.*?)</h2>", text)
     assert headings == [
         "Verdict", "Scores", "Costs", "Every run", "Learning curves", "Notes", "Commands",
