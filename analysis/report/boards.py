@@ -8,9 +8,9 @@ each task with the arms' mean curves, and one with their intervals.
 
 import math
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from analysis.comparison import Results
 from analysis.grouping import differing_choices
 from analysis.report.panels import Line, mean_curves, slug
 from analysis.wording import typed
-from training.tracking.event_files import EventFile
+from training.tracking.event_files import EventFile, event_files
 
 BOARDS = "tensorboard"
+_LAYOUT = "00-layout"
 
 
 def write_boards(results: Results, directory: Path) -> None:
@@ -35,13 +36,21 @@ def write_boards(results: Results, directory: Path) -> None:
     keys = differing_choices([run.record for run in results.runs])
     curves = {task: mean_curves(results.of_task(task), "env_steps") for task in results.tasks}
     root = directory / BOARDS
-    if root.exists():
-        shutil.rmtree(root)
+    _clear(root)
     for number, arm in enumerate(results.names, 1):
         own = {task: line for task, lines in curves.items() for line in lines if line.arm == arm}
         _write(root / f"{number:02}-{slug(arm)}", _arm_events(results, arm, keys, own))
     layout = layout_pb2.Layout(category=[_category(task) for task in results.tasks])
-    _write(root, [Event(step=0, summary=Summary(value=[_layout_value(layout)]))])
+    _write(root / _LAYOUT, [Event(step=0, summary=Summary(value=[_layout_value(layout)]))])
+
+
+def _clear(root: Path) -> None:
+    """Delete the event files of an earlier report, and nothing else that may be there."""
+    for folder in root.glob("[0-9][0-9]*-*"):
+        for path in event_files(folder):
+            path.unlink()
+        with suppress(OSError):  # not empty
+            folder.rmdir()
 
 
 def _arm_events(

@@ -21,10 +21,14 @@ def loaded(directory: Path) -> Any:
 
 def test_arms_are_entries_with_their_scores_and_curves(tmp_path: Path) -> None:
     results = compare(*memory_study())
-    for _ in range(2):  # the second time instead of the first
-        write_boards(results, tmp_path)
-    folders = sorted(path.name for path in (tmp_path / "tensorboard").iterdir() if path.is_dir())
-    assert folders == ["01-none", "02-rnn", "03-gru", "04-lstm"]
+    mine = tmp_path / "tensorboard" / "mine" / "events.out.tfevents.1"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    write_boards(compare(*memory_study(tasks=["earlier"])), tmp_path)
+    write_boards(results, tmp_path)  # instead of the earlier one
+    assert mine.exists()
+    folders = sorted(path.name for path in (tmp_path / "tensorboard").iterdir())
+    assert folders == ["00-layout", "01-none", "02-rnn", "03-gru", "04-lstm", "mine"]
     events = loaded(tmp_path / "tensorboard" / "04-lstm")
     (lstm,) = (arm for arm in results.arms if arm.arm == "lstm")
     (score,) = events.Scalars(f"{TASK}/final/score")
@@ -42,7 +46,7 @@ def test_arms_are_entries_with_their_scores_and_curves(tmp_path: Path) -> None:
 
 def test_the_layout_has_a_chart_for_each_task(tmp_path: Path) -> None:
     write_boards(compare(*memory_study(tasks=["one", "t.w+o"])), tmp_path)
-    (event,) = loaded(tmp_path / "tensorboard").Tensors("custom_scalars__config__")
+    (event,) = loaded(tmp_path / "tensorboard" / "00-layout").Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     assert [category.title for category in layout.category] == ["one", "t.w+o"]
     mean, margin = layout.category[1].chart
