@@ -5,11 +5,13 @@ action = policy.predict(observation)
 
 policy = neurl.build("agent=ppo", "memory=gru", env=my_env)
 neurl.fit(policy, my_env, env_steps=50_000)
+
+table = neurl.results("runs/**", tags=["evaluation/return"])
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium
 
@@ -24,7 +26,10 @@ from training.evaluation.policy import Policy
 from training.evaluation.restore import load_policy
 from training.runs.fit import build_policy, teach
 
-__all__ = ["Policy", "build", "fit", "load"]
+if TYPE_CHECKING:
+    from analysis.results import Frame
+
+__all__ = ["Policy", "build", "fit", "load", "results"]
 
 Environment = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]]
 """One environment, or a function that makes each of `env.num_envs`."""
@@ -82,3 +87,25 @@ def fit(policy: Policy, env: Environment | None = None, *, env_steps: int) -> fl
     if not isinstance(env_steps, int) or env_steps < 1:
         raise ValueError(f"env_steps={env_steps!r}: expected an integer, at least 1")
     return teach(policy, env, env_steps=env_steps)
+
+
+def results(
+    places: str | Sequence[str] = "runs/**", tags: Collection[str] | None = None
+) -> "Frame":
+    """Read the curves of runs into one table: a row for each point of each scalar.
+
+    Args:
+        places: directories, or patterns such as `runs/CartPole-v1*/**`.
+        tags: which scalars, such as `evaluation/return`; None: all.
+
+    Returns:
+        A pandas data frame with the columns `run`, `environment`, `seed`, the keys of the
+        configuration in which the runs differ, `tag`, `env_steps`, `seconds` and `value`. Without
+        pandas, a numpy array with these fields. Damaged runs and files are told in warnings.
+
+    Raises:
+        ValueError: there are no runs.
+    """
+    from analysis.results import results as table  # not all who train need TensorBoard's format
+
+    return table(places, tags)

@@ -1,171 +1,306 @@
-"""Compares runs: a table for each environment, a row for runs that differ in their seed only."""
+"""Results of runs by task and arm. Runs are the sample, never evaluation episodes."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, stdev
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean
+from typing import Literal, NamedTuple
 
-from analysis.runs import RunRecord
-from conf.composing.choices import Choice
+import numpy as np
 
-ABSENT = "-"
-"""Value of a key that a run does not have."""
-
-# Not choices: a run's directory, its logging, and what groups average over.
-_NO_CHOICES = (
-    "seed",
-    "run_dir",
-    "resume",
-    "trusted_packages",
-    "tracking",
-    "checkpoint",
-    "evaluation.video",
+from analysis.curves import EVALUATIONS, Curve, read_curves
+from analysis.runs import Metric, RunRecord, score
+from analysis.statistics import (
+    FloatArray,
+    Interval,
+    area_under_curve,
+    is_bimodal,
+    mean_interval,
+    median_time,
+    time_to_threshold,
+    wilson_interval,
 )
-_WHO = ("agent", "extractor", "memory")
-# Mappings with keys of the user: a key that one run lacks is a difference. Elsewhere it is not,
-# because another class has other keys and an earlier version had fewer.
-_OPEN = ("env.kwargs.", "optimizer.groups.", "pomdp.")
-# The same for every class without memory, and different for every other one.
-_MEANINGLESS = {"NoMemory": "sequence_length"}
+
+TELEMETRY = {
+    "loss/reconstruction": "Reconstruction error",
+    **{
+        f"representation/{part}/{name}": f"{title} of the {part}"
+        for part in ("actor", "critic")
+        for name, title in (
+            ("dormant_units", "Dormant units"),
+            ("effective_rank", "Effective rank"),
+            ("feature_norm", "Norm of features"),
+            ("state_norm", "Norm of the memory's state"),
+            ("cell_norm", "Norm of the memory's cell state"),
+            ("state_saturation", "Saturated share of the memory's state"),
+        )
+    },
+}
+"""Other curves of a report, by tag."""
+_MOST_POINTS = 200
+"""Points kept of each of them."""
+Axis = Literal["env_steps", "seconds"]
+Place = tuple[str, str]
+"""A task and an arm."""
+NO_CURVE = Curve(np.empty(0), np.empty(0), np.empty(0))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledRun:
+    """A run and the arm that it belongs to.
+
+    Attributes:
+        evaluations: mean return of each evaluation, `evaluation/return`; empty if not read.
+        telemetry: other curves of the report by tag.
+        notes: what was wrong with its event files.
+    """
+
+    task: str
+    arm: str
+    record: RunRecord
+    evaluations: Curve = NO_CURVE
+    telemetry: Mapping[str, Curve] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Row:
-    """Runs that differ in their seeds only.
+class Plan:
+    """What is compared and how; without a study only metric and status are known.
 
     Attributes:
-        configuration: of one of them.
-        score: mean over seeds; None before any run has finished.
-        score_deviation: standard deviation over seeds; None for a single one.
-        seeds: number of finished runs in the score.
-        env_steps: mean over the runs, like the columns after it; pre-training included.
-        status: number of runs by status.
+        baseline: the arm that the others are compared with; None: every pair.
+        protocol: what tuning the arms got: fixed or tuned.
+        words: the command-line words in which an arm differs from the others.
+        seeds: those that were planned.
+        commands: the command lines that make an arm's runs.
+        bounds: lowest and highest score of a task, for normalized scores.
+        remarks: further sentences for the report, such as what tuning changed.
     """
 
-    configuration: Mapping[str, Choice]
-    score: float | None
-    score_deviation: float | None
-    seeds: int
-    env_steps: float
-    training_seconds: float
-    steps_per_second: float
-    parameters: float
-    status: str
+    name: str = "runs"
+    question: str = ""
+    metric: Metric = "last"
+    status: Literal["finished", "all"] = "finished"
+    baseline: str | None = None
+    protocol: str = ""
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    seeds: Mapping[Place, Sequence[int]] = field(default_factory=dict)
+    commands: Mapping[Place, Sequence[str]] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+class LeftOut(NamedTuple):
+    """A run that does not count, and why."""
+
+    run: LabelledRun
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ArmResult:
+    """The runs of one arm on one task that count, and their scores `[n]`, in the order of seeds."""
+
+    task: str
+    arm: str
+    runs: tuple[LabelledRun, ...]
+    scores: FloatArray
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def n(self) -> int:
+        """Number of runs that count."""
+        return len(self.runs)
+
+    @cached_property
+    def mean(self) -> float:
+        """Mean score; nan without runs."""
+        return float(self.scores.mean()) if self.n else math.nan
+
+    @cached_property
+    def interval(self) -> Interval:
+        """Student's t interval of the mean score."""
+        return mean_interval(self.scores)
+
+    @cached_property
+    def solved_at(self) -> float | None:
+        """The score that counts as solved; None if it is unknown, or differs between runs."""
+        known = {run.record.solved_at for run in self.runs}
+        return known.pop() if len(known) == 1 else None
+
+    @cached_property
+    def num_solved(self) -> int | None:
+        """Number of runs whose score counts as solved."""
+        at = self.solved_at
+        return None if at is None else int((self.scores >= at).sum())
+
+    @cached_property
+    def success_interval(self) -> Interval:
+        """Wilson's interval of the success rate."""
+        solved = self.num_solved
+        return Interval(math.nan, math.nan) if solved is None else wilson_interval(solved, self.n)
+
+    @cached_property
+    def is_bimodal(self) -> bool:
+        """Whether some runs solve the task and others fail, with a gap between them.
+
+        The gap takes over half of the scores' range: scores that scatter around the threshold are
+        not bimodal.
+        """
+        at, scores = self.solved_at, self.scores
+        if at is None or not is_bimodal(scores, at):
+            return False
+        gap = scores[scores >= at].min() - scores[scores < at].max()
+        return bool(2 * gap > np.ptp(scores))
+
+    @cached_property
+    def measured(self) -> tuple[LabelledRun, ...]:
+        """Runs with evaluations in their event files."""
+        return tuple(run for run in self.runs if len(run.evaluations.values))
+
+    def times(self, axis: Axis) -> list[float]:
+        """When each measured run first evaluated as solved; infinite if it never did."""
+        if self.solved_at is None:
+            return []
+        return [time for run in self.measured if (time := first_solved(run, axis)) is not None]
+
+    def median_time(self, axis: Axis) -> float:
+        """Median over runs; infinite if half of them or more never solved the task."""
+        times = self.times(axis)
+        return median_time(times) if times else math.nan
+
+    @cached_property
+    def area(self) -> float:
+        """Mean over runs of a learning curve's mean height up to the budget."""
+        return mean(area(run) for run in self.measured)
+
+    def cost(self, name: str) -> float:
+        """Mean over runs of a number in their records, where they have it."""
+        known = (getattr(run.record, name) for run in self.runs)
+        return mean(value for value in known if value is not None)
 
 
 @dataclass(frozen=True)
-class Table:
-    """The runs in one environment.
+class Results:
+    """Every arm of every task, in the plan's order."""
 
-    Attributes:
-        choices: keys of the configuration in which they differ.
-        rows: best score first.
-        notes: caveats for the reader.
+    plan: Plan
+    arms: tuple[ArmResult, ...]
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """Names of the tasks."""
+        return list(dict.fromkeys(result.task for result in self.arms))
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of the arms."""
+        return list(dict.fromkeys(result.arm for result in self.arms))
+
+    @cached_property
+    def runs(self) -> list[LabelledRun]:
+        """Every run that counts."""
+        return [run for result in self.arms for run in result.runs]
+
+    def of_task(self, task: str) -> list[ArmResult]:
+        """Return the arms of a task, in the plan's order."""
+        return [result for result in self.arms if result.task == task]
+
+    def ranked(self, task: str) -> list[ArmResult]:
+        """Return the arms of a task, best first; those without a score last."""
+        return sorted(self.of_task(task), key=lambda arm: (arm.n == 0, -arm.mean if arm.n else 0))
+
+
+def labelled_run(task: str, arm: str, record: RunRecord) -> LabelledRun:
+    """Read the curves that a report shows of a run."""
+    curves, notes = read_curves(record, (EVALUATIONS, *TELEMETRY))
+    evaluations = curves.pop(EVALUATIONS, NO_CURVE)
+    telemetry = {tag: thinned(curve, _MOST_POINTS) for tag, curve in curves.items()}
+    return LabelledRun(task, arm, record, evaluations, telemetry, tuple(notes))
+
+
+def thinned(curve: Curve, most: int) -> Curve:
+    """Keep at most so many points of a curve, the last one among them."""
+    step = -(-len(curve.values) // most)
+    kept = slice((len(curve.values) - 1) % step, None, step) if step > 1 else slice(None)
+    return Curve(curve.env_steps[kept], curve.seconds[kept], curve.values[kept])
+
+
+def compare(runs: Iterable[LabelledRun], plan: Plan) -> Results:
+    """Decide which runs count, and put them together by task and arm.
+
+    Planned arms without any run are results without scores.
     """
-
-    environment: str
-    choices: tuple[str, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
-
-
-def compare(runs: Iterable[RunRecord]) -> list[Table]:
-    """Compare runs, separately for each environment."""
-    by_environment: dict[str, list[RunRecord]] = defaultdict(list)
+    groups: dict[Place, list[LabelledRun]] = defaultdict(list, {place: [] for place in plan.seeds})
     for run in runs:
-        by_environment[run.environment].append(run)
-    return [_table(name, by_environment[name]) for name in sorted(by_environment)]
+        groups[run.task, run.arm].append(run)
+    return Results(plan, tuple(_result(place, members, plan) for place, members in groups.items()))
 
 
-def differing_choices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """List the keys in which the runs differ, in the configuration's order."""
-    keys = dict.fromkeys(key for run in runs for key in run.choices)
-    return tuple(key for key in keys if _is_choice(key) and len(_values(key, runs)) > 1)
+def first_solved(run: LabelledRun, axis: Axis) -> float | None:
+    """When an evaluation first reached `solved_at`; infinite if none did, None if unknown."""
+    at, evaluations = run.record.solved_at, run.evaluations
+    if at is None or not len(evaluations.values):
+        return None
+    return time_to_threshold(getattr(evaluations, axis), evaluations.values, at)
 
 
-def _values(key: str, runs: Sequence[RunRecord]) -> set[tuple[str, Choice]]:
-    """Collect a key's values in the runs that have it."""
-    parent, _, leaf = key.rpartition(".")
-    values = set()
-    for run in runs:
-        if key in run.choices:
-            if _MEANINGLESS.get(str(run.choices.get(parent))) != leaf:
-                value = run.choices[key]
-                values.add((type(value).__name__, value))  # 1 and true are different values
-        elif key.startswith(_OPEN):
-            values.add(("", ABSENT))
-    return values
+def area(run: LabelledRun) -> float:
+    """Mean height of a run's evaluations over its budget of environment steps."""
+    evaluations = run.evaluations
+    return area_under_curve(evaluations.env_steps, evaluations.values, float(run.record.budget))
 
 
-def _is_choice(key: str) -> bool:
-    return not any(key == name or key.startswith(f"{name}.") for name in _NO_CHOICES)
+def mean(values: Iterable[float]) -> float:
+    """Return the mean; nan without values."""
+    known = list(values)
+    return fmean(known) if known else math.nan
 
 
-def _table(environment: str, runs: Sequence[RunRecord]) -> Table:
-    choices = differing_choices(runs)
-    columns = choices or tuple(key for key in _WHO if key in runs[0].choices)
-    groups: dict[tuple[Choice, ...], list[RunRecord]] = defaultdict(list)
-    for run in runs:
-        groups[tuple(run.choices.get(key, ABSENT) for key in columns)].append(run)
-    notes = _budget_notes(runs) + _pretraining_notes(runs)
-    rows = []
-    for members in groups.values():
-        kept, repeated = _one_per_seed(members)
-        rows.append(_row(kept))
-        notes += [
-            f"seed {seed} was run more than once with the same choices; {run.directory} counts"
-            for seed, run in repeated.items()
-        ]
-    rows.sort(key=lambda row: (row.score is None, -(row.score or 0.0)))
-    return Table(environment, columns, tuple(rows), tuple(notes))
+def score_of(run: LabelledRun, metric: Metric) -> float | None:
+    """Return the number by which a run is compared; None before there is one."""
+    return score(run.record, metric, run.evaluations)
 
 
-def _one_per_seed(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], dict[int, RunRecord]]:
-    """Keep one run per seed, the furthest and latest: a repeated run is no second sample.
-
-    Returns:
-        The runs that count, and those among them with repeated seeds.
-    """
-    ranked = sorted(
-        runs, key=lambda run: (run.status == "finished", run.env_steps, run.directory.name)
-    )
-    kept = {run.seed: run for run in ranked}
-    counts = Counter(run.seed for run in runs)
-    return list(kept.values()), {
-        seed: run for seed, run in sorted(kept.items()) if counts[seed] > 1
-    }
+def _result(place: Place, members: Sequence[LabelledRun], plan: Plan) -> ArmResult:
+    reasons = {run: _reason(run, plan) for run in members}
+    counted = _one_per_seed([run for run in members if not reasons[run]])
+    kept = {run.record.seed: run for run in counted}
+    for run, reason in reasons.items():
+        if not reason and run is not kept[run.record.seed]:
+            twin = kept[run.record.seed].record.directory
+            reasons[run] = f"run more than once; {twin} counts"
+    left_out = tuple(LeftOut(run, reason) for run, reason in reasons.items() if reason)
+    scores = np.array([score_of(run, plan.metric) for run in counted], dtype=np.float64)
+    return ArmResult(*place, tuple(counted), scores, left_out)
 
 
-def _row(runs: Sequence[RunRecord]) -> Row:
-    scores = [run.score for run in runs if run.score is not None]
-    measured = [run for run in runs if run.score is not None] or runs
-    statuses = Counter(run.status for run in runs)
-    return Row(
-        configuration=runs[0].choices,
-        score=fmean(scores) if scores else None,
-        score_deviation=stdev(scores) if len(scores) > 1 else None,
-        seeds=len(scores),
-        env_steps=fmean([run.env_steps for run in measured]),
-        training_seconds=fmean([run.training_seconds for run in measured]),
-        steps_per_second=fmean([run.steps_per_second for run in measured]),
-        parameters=fmean([run.parameters for run in measured]),
-        status=", ".join(f"{count} {status}" for status, count in sorted(statuses.items())),
-    )
+def _reason(run: LabelledRun, plan: Plan) -> str:
+    """Say why a run does not count; nothing if it may."""
+    record = run.record
+    if record.status != "finished" and plan.status == "finished":
+        return record.problem or record.status
+    if score_of(run, plan.metric) is None:
+        best = "; metric=best compares it" if record.best is not None else ""
+        return f"no score by metric={plan.metric}{best}"
+    return ""
 
 
-def _budget_notes(runs: Sequence[RunRecord]) -> list[str]:
-    budgets = sorted({run.budget for run in runs})
-    if len(budgets) == 1:
-        return []
-    listed = " or ".join(f"{budget:,}" for budget in budgets)
-    is_pretrained = any(run.pretraining_env_steps for run in runs)
-    what = "total_env_steps with pre-training" if is_pretrained else "total_env_steps"
-    return [f"budgets differ: {what} is {listed}; compare scores of equal budgets"]
+def _one_per_seed(runs: Sequence[LabelledRun]) -> list[LabelledRun]:
+    """Keep one run per seed, the furthest and latest: a repeated run is no second sample."""
+
+    def rank(run: LabelledRun) -> tuple[bool, float, str]:
+        record = run.record
+        return record.status == "finished", record.env_steps, record.directory.name
+
+    kept = {run.record.seed: run for run in sorted(runs, key=rank)}
+    return [kept[seed] for seed in sorted(kept)]
 
 
-def _pretraining_notes(runs: Sequence[RunRecord]) -> list[str]:
-    counts = sorted({run.pretraining_env_steps for run in runs} - {0})
-    if not counts:
-        return []
-    listed = " or ".join(f"{count:,}" for count in counts)
-    return [f"env steps and budgets count those of pre-training, where there was any: {listed}"]
+def statuses(result: ArmResult) -> str:
+    """Count an arm's runs by their status, with those that do not count."""
+    runs = [*result.runs, *(out.run for out in result.left_out)]
+    counts = Counter(run.record.status for run in runs)
+    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))

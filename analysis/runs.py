@@ -1,17 +1,26 @@
 """Finds runs on disk and reads their records. No stored code is executed."""
 
+from __future__ import annotations
+
 import glob
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from conf.composing.choices import Choice, choices
 from conf.composing.stored import read_json, read_yaml, strange_values
 
+if TYPE_CHECKING:
+    from analysis.curves import Curve
+
+Metric = Literal["last", "best", "mean"]
+
 _RECORDS = ("config.yaml", "summary.json")
+_AVERAGED = 5
+"""Evaluations in the score `mean`."""
 
 
 class Damaged(ValueError):
@@ -26,11 +35,19 @@ class RunRecord:
         environment: its id, and what is hidden in it.
         choices: every value of its configuration, by command-line key.
         budget: configured environment steps, including those of pre-training.
-        score: mean return of the final evaluation; None before it.
+        last: mean return of the final evaluation with the last weights; None before it, or if
+            `evaluation.checkpoint=best` measured the best ones only.
+        best: mean return of the best evaluation so far.
         env_steps: including those of pre-training.
         pretraining_env_steps: those of pre-training.
-        training_seconds: of collecting and learning only.
+        training_seconds: of collecting and learning, including those of pre-training.
+        pretraining_seconds: those of pre-training.
+        steps_per_second: of collecting and learning, without pre-training.
         parameters: of all networks.
+        peak_memory_mib: the process's largest resident memory; None in older runs.
+        versions: of the packages that results depend on; empty in older runs.
+        solved_at: mean return that counts as solved; None if the task has no such number.
+        problem: why its score cannot count, in words; None for a finished run.
     """
 
     directory: Path
@@ -39,12 +56,32 @@ class RunRecord:
     seed: int
     budget: int
     status: str
-    score: float | None
+    last: float | None
+    best: float | None
     env_steps: float
     pretraining_env_steps: int
     training_seconds: float
+    pretraining_seconds: float
     steps_per_second: float
     parameters: float
+    peak_memory_mib: float | None
+    versions: Mapping[str, str]
+    solved_at: float | None
+    problem: str | None
+
+
+def score(run: RunRecord, metric: Metric, curve: Curve | None) -> float | None:
+    """Return a run's score; None if it has none.
+
+    Args:
+        metric: `last`, `best`, or the `mean` of the last five evaluations in `curve`.
+        curve: of `evaluation/return`.
+    """
+    if metric != "mean":
+        return run.last if metric == "last" else run.best
+    if curve is None or not len(curve.values):
+        return None
+    return float(curve.values[-_AVERAGED:].mean())
 
 
 def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
@@ -60,11 +97,17 @@ def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
     # If there are no runs at all, the caller says so.
     nowhere = [place for place, paths in found.items() if not paths] if any(found.values()) else []
     runs, skipped = [], [f"skipped {place}: no such directory" for place in nowhere]
-    for directory in _run_directories({Path(path) for paths in found.values() for path in paths}):
+
+    def skip(error: OSError) -> None:
+        skipped.append(f"skipped {error.filename}: {error.strerror}")
+
+    roots = {Path(path) for paths in found.values() for path in paths}
+    for directory in _run_directories(roots, skip):
         try:
             runs.append(read_run(directory))
         except Damaged as error:
-            skipped.append(f"skipped {directory}: {error}")
+            if not _holds_weights_alone(directory):
+                skipped.append(f"skipped {directory}: {error}")
     return runs, skipped
 
 
@@ -79,41 +122,73 @@ def read_run(directory: Path) -> RunRecord:
         raise Damaged(f"config.yaml is damaged: {line}")
     summary = _mapping(directory / "summary.json", read_json)
     try:
-        is_finished = summary["status"] == "finished"
-        before = int(summary.get("pretraining_env_steps", 0))
-        return RunRecord(
-            directory=directory,
-            environment="-".join([str(config["env"]["id"]), *(config.get("pomdp") or {})]),
-            choices=choices(config),
-            seed=int(config["seed"]),
-            budget=int(config["total_env_steps"]) + before,
-            status=str(summary["status"]),
-            score=_number(summary["evaluation"]["return_mean"]) if is_finished else None,
-            env_steps=_number(summary["env_steps"]) + before,
-            pretraining_env_steps=before,
-            training_seconds=_number(summary["training_seconds"]),
-            steps_per_second=_number(summary["steps_per_second"]),
-            parameters=_number(summary["parameters"]["total"]),
-        )
+        return _record(directory, config, summary)
     except KeyError as error:
         raise Damaged(f"it does not tell {error.args[0]}") from error
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Damaged(f"it is damaged: {error}") from error
 
 
-def _run_directories(roots: Iterable[Path]) -> Iterator[Path]:
+def _record(directory: Path, config: Mapping[str, Any], summary: Mapping[str, Any]) -> RunRecord:
+    """Combine a run's two records; older runs lack some keys."""
+    environment = "-".join([str(config["env"]["id"]), *(config.get("pomdp") or {})])
+    before = int(summary.get("pretraining_env_steps", 0))
+    seconds_before = _number(summary.get("pretraining_seconds", 0.0))
+    status = str(summary["status"])
+    env_steps = _number(summary["env_steps"]) + before
+    budget = int(config["total_env_steps"]) + before
+    final = _score(summary["evaluation"] or {}) if status == "finished" else None
+    measured_best = summary.get("evaluation_checkpoint") == "best"
+    return RunRecord(
+        directory=directory,
+        environment=environment,
+        choices=choices(config),
+        seed=int(config["seed"]),
+        budget=budget,
+        status=status,
+        last=None if measured_best else final,
+        best=_score(summary.get("best") or {}),
+        env_steps=env_steps,
+        pretraining_env_steps=before,
+        training_seconds=_number(summary["training_seconds"]) + seconds_before,
+        pretraining_seconds=seconds_before,
+        steps_per_second=_number(summary["steps_per_second"]),
+        parameters=_number(summary["parameters"]["total"]),
+        peak_memory_mib=_number_or_none(summary.get("peak_memory_mib")),
+        versions={str(k): str(v) for k, v in dict(summary.get("versions") or {}).items()},
+        solved_at=_number_or_none((config.get("task") or {}).get("solved_at")),
+        problem=_problem(status, final, f"{env_steps:,.0f} of {budget:,} steps"),
+    )
+
+
+def _problem(status: str, final: float | None, progress: str) -> str | None:
+    if status == "finished":
+        return "its final evaluation is missing or not a number" if final is None else None
+    return f"{'running, or killed,' if status == 'running' else status} at {progress}"
+
+
+def _run_directories(roots: Iterable[Path], skip: Callable[[OSError], None]) -> Iterator[Path]:
     """Yield directories with a run's record, each once, without those inside a run."""
     seen: set[Path] = set()
     for root in sorted(roots):
         if seen.intersection(root.parents):
             continue  # below a directory already searched
         seen.add(root)
-        for folder, folders, files in os.walk(root):
+        for folder, folders, files in os.walk(root, onerror=skip):
             if set(_RECORDS) & set(files):
-                if "summary.json" in files or "pretraining" not in folders:
-                    yield Path(folder)
-                folders.clear()  # weights alone are not a run, and contain none
+                yield Path(folder)
+                folders.clear()  # there are no runs in a run
             folders[:] = sorted(name for name in folders if not name.startswith("."))
+
+
+def _holds_weights_alone(directory: Path) -> bool:
+    """Whether `pretrain.py` made it: it is not a run, and is not reported."""
+    if (directory / "summary.json").exists():
+        return False
+    try:
+        return "objective" in _mapping(directory / "config.yaml", read_yaml)
+    except Damaged:
+        return False
 
 
 def _expanded(place: str) -> list[str]:
@@ -125,12 +200,23 @@ def _mapping(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
     try:
         content = read(path)
     except FileNotFoundError as error:
-        raise Damaged(f"it has no {path.name}") from error
+        why = ": it has not begun to train" if path.name == "summary.json" else ""
+        raise Damaged(f"it has no {path.name}{why}") from error
     except (OSError, ValueError) as error:
         raise Damaged(f"{path.name} is damaged: {error}") from error
     if not isinstance(content, dict):
         raise Damaged(f"{path.name} is damaged: it holds no mapping")
     return content
+
+
+def _score(evaluation: Mapping[str, Any]) -> float | None:
+    """Return an evaluation's mean return; None if there is none, or if it is not finite."""
+    number = float(evaluation["return_mean"]) if evaluation else math.nan
+    return number if math.isfinite(number) else None
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else _number(value)
 
 
 def _number(value: Any) -> float:

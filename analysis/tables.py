@@ -1,124 +1,216 @@
-"""Writes comparisons: aligned text, Markdown, or CSV."""
+"""Writes results for a terminal or a file: aligned text, Markdown, or CSV."""
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from textwrap import fill
 from typing import Literal
 
-from analysis.comparison import ABSENT, Table
+from analysis.comparison import ArmResult, Results, statuses
+from analysis.grouping import ABSENT, differing_choices
+from analysis.measures import (
+    AREA,
+    INTERVAL,
+    MEASURES,
+    MEMORY,
+    PARAMETERS,
+    RUNS,
+    SCORE,
+    SECONDS_TO_SOLVE,
+    SOLVED,
+    STEPS_PER_SECOND,
+    STEPS_TO_SOLVE,
+    Measure,
+    known,
+)
+from analysis.wording import typed, word
 from conf.composing.choices import Choice
 
 Format = Literal["text", "markdown", "csv"]
 Cells = list[list[str]]
-
-_MEASURES = {
-    "seeds": ("seeds", "{}"),
-    "env_steps": ("env steps", "{:,.0f}"),
-    "training_seconds": ("training s", "{:,.1f}"),
-    "steps_per_second": ("steps/s", "{:,.0f}"),
-    "parameters": ("parameters", "{:,.0f}"),
+METRICS = {
+    "last": "mean return of the final evaluation, with the last weights",
+    "best": "mean return of the best evaluation",
+    "mean": "mean return of the last five evaluations",
 }
-"""Titles and formats of a row's numbers."""
-_CSV = {"score": "score_mean", "score_deviation": "score_std"}
-"""Columns of CSV that are not called as in a row."""
+"""What a score is."""
+ARM = "arm"
+_GAP = 3
+# What a narrow terminal shows; choices take turns with them.
+_BY_IMPORTANCE = (
+    SCORE, INTERVAL, RUNS, SOLVED, STEPS_TO_SOLVE, STEPS_PER_SECOND, PARAMETERS, SECONDS_TO_SOLVE,
+    AREA, MEMORY,
+)  # fmt: skip
+_STATUS = Measure("status", "runs by status", statuses, lambda result: {})
 
 
-def write(tables: Sequence[Table], style: Format) -> str:
-    """Write tables as text or Markdown, or as CSV: one table without notes."""
+def write(
+    results: Results,
+    style: Format,
+    columns: Literal["auto", "all"] | Sequence[str] = "auto",
+    width: int = 100,
+) -> str:
+    """Write a table for each task, best arm first; as CSV a single one.
+
+    Args:
+        columns: keys of the configuration that name an arm; auto: those that fit.
+        width: of the terminal, in characters.
+    """
     if style == "csv":
-        return _csv(tables)
-    draw = _text if style == "text" else _markdown
-    return "\n\n".join(_titled(table, draw) for table in tables)
+        return _csv(results, columns)
+    draw = _text if style == "text" else markdown_table
+    tables = [_titled(results, task, columns, width, draw) for task in results.tasks]
+    return "\n\n".join(table for table in tables if table)
 
 
-def _titled(table: Table, draw: Callable[[Cells, int], str]) -> str:
-    body = draw(_cells(table), len(table.choices))
-    if draw is _markdown:
-        return "\n\n".join([f"## {table.environment}", body, *table.notes])
-    return "\n".join([table.environment, body, *(f"  {note}" for note in table.notes)])
+def measure_table(results: Sequence[ArmResult], measures: Sequence[Measure]) -> Cells:
+    """Return a row for each arm, headers first."""
+    shown = known(measures, results)
+    heads = [ARM, *(measure.title for measure in shown)]
+    return [heads, *([arm.arm, *(shown_in.text(arm) for shown_in in shown)] for arm in results)]
 
 
-def _cells(table: Table) -> Cells:
-    """Return a table's cells, headers first, with the choices left of the score."""
-    has_status = any("," in row.status or "finished" not in row.status for row in table.rows)
-    titles = [title for title, _ in _MEASURES.values()]
-    heads = [*table.choices, "score", *titles, *(["status"] if has_status else [])]
-    rows = [
-        [
-            *(_word(row.configuration.get(key, ABSENT)) for key in table.choices),
-            score,
-            *(written.format(getattr(row, name)) for name, (_, written) in _MEASURES.items()),
-            *([row.status] if has_status else []),
-        ]
-        for row, score in zip(table.rows, _scores(table), strict=True)
-    ]
-    return [heads, *rows]
+def markdown_table(cells: Cells, num_words: int = 1) -> str:
+    """Write a table in Markdown; columns after the first are numbers."""
+    heads, *rows = ([_squeezed(cell) for cell in row] for row in cells)
+    rule = ["---" if index < num_words else "---:" for index in range(len(heads))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, rule, *rows])
 
 
-def _scores(table: Table) -> list[str]:
-    """Write mean +- deviation with aligned decimal points."""
-    pairs = [(_fixed(row.score), _fixed(row.score_deviation)) for row in table.rows]
-    width = max(len(deviation) for _, deviation in pairs)
+def _titled(
+    results: Results,
+    task: str,
+    columns: Literal["auto", "all"] | Sequence[str],
+    width: int,
+    draw: Callable[[Cells, int], str],
+) -> str:
+    arms = _shown(results, task)
+    if not arms:
+        return ""
+    choices = _choices(results, task, columns)
+    measures = known(_BY_IMPORTANCE, arms)
+    if results.plan.status == "all":
+        measures.insert(3, _STATUS)
+    cells = {key: _choice_cells(key, arms) for key in choices}
+    cells |= {measure.title: _measure_cells(measure, arms) for measure in measures}
+    shown = _fitting(choices, [m.title for m in measures], cells, width, is_free=columns == "auto")
+    words = [key for key in choices if key in shown]
+    body = draw(
+        _rows([*words, *(m.title for m in measures if m.title in shown)], cells), len(words)
+    )
+    folded = len(choices) - len(words)
+    notes = [f"and {folded} more keys differ: columns=all shows them"] if folded > 0 else []
+    score = f"score: {METRICS[results.plan.metric]}"
+    if draw is _text:
+        title = f"{task}   {score}"
+        if len(title) > width:
+            title = f"{task}\n{fill(score, width, initial_indent='  ', subsequent_indent='  ')}"
+        return "\n".join([title, body, *(f"  {note}" for note in notes)])
+    return "\n\n".join([f"## {task}", body, f"{score[0].upper()}{score[1:]}.", *notes])
+
+
+def _shown(results: Results, task: str) -> list[ArmResult]:
+    """Return the arms with a row; those without a run that counts only if they were planned."""
+    plan = results.plan
     return [
-        f"{mean or ABSENT} +- {deviation:>{width}}"
-        if deviation
-        else f"{mean or ABSENT}{' ' * (width + 4 if width else 0)}"
-        for mean, deviation in pairs
+        arm
+        for arm in results.ranked(task)
+        if arm.n or plan.status == "all" or (task, arm.arm) in plan.seeds
     ]
 
 
-def _fixed(number: float | None) -> str:
-    return "" if number is None else f"{number:.2f}"
+def _choices(
+    results: Results, task: str, columns: Literal["auto", "all"] | Sequence[str]
+) -> list[str]:
+    """Return the columns that name the arms of a task."""
+    if not isinstance(columns, str):
+        return list(columns)
+    records = [run.record for arm in results.of_task(task) for run in arm.runs]
+    if results.plan.words or not records:
+        return [ARM]
+    return list(differing_choices(records)) or [ARM]
 
 
-def _typed(value: Choice) -> int | float | str:
-    """Write a value as on the command line; numbers stay numbers."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else value
+def _choice_cells(key: str, arms: Sequence[ArmResult]) -> list[str]:
+    return [key, *(word(_choice(arm, key)) for arm in arms)]
 
 
-def _word(value: Choice) -> str:
-    """Write a value for a reader, with thousands separators."""
-    typed = _typed(value)
-    if isinstance(typed, int):
-        return f"{typed:,}"
-    return f"{typed:g}" if isinstance(typed, float) else typed
+def _choice(arm: ArmResult, key: str) -> Choice:
+    if key == ARM:
+        return arm.arm
+    runs = [*arm.runs, *(out.run for out in arm.left_out)]
+    configuration: Mapping[str, Choice] = runs[0].record.choices if runs else {}
+    return configuration.get(key, ABSENT)
 
 
-def _text(cells: Cells, num_choices: int) -> str:
+def _measure_cells(measure: Measure, arms: Sequence[ArmResult]) -> list[str]:
+    return [measure.title, *(measure.text(arm) for arm in arms)]
+
+
+def _fitting(
+    choices: Sequence[str],
+    measures: Sequence[str],
+    cells: Mapping[str, Sequence[str]],
+    width: int,
+    *,
+    is_free: bool,
+) -> set[str]:
+    """Choose the columns that fit: the score first, then choices and measures in turn.
+
+    Args:
+        is_free: whether choices may be folded.
+    """
+    pairs = zip_longest(choices[1:], measures[2:], fillvalue="")
+    in_turn = [*choices[:1], *measures[:2], *(title for pair in pairs for title in pair if title)]
+    shown: set[str] = set()
+    left = width + 1  # no gap after the last column, and an indent of two
+    for title in in_turn if is_free else [*choices, *measures]:
+        needed = _GAP + max(map(len, cells[title]))
+        is_needed = not is_free and title in choices
+        if is_needed or needed <= left:
+            shown.add(title)
+            left -= needed
+    return shown
+
+
+def _rows(titles: Sequence[str], cells: Mapping[str, Sequence[str]]) -> Cells:
+    return [list(row) for row in zip(*(cells[title] for title in titles), strict=True)]
+
+
+def _text(cells: Cells, num_words: int) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for row in cells:
         padded = [
-            cell.ljust(width)
-            if index < num_choices or cells[0][index] == "status"
-            else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if index < num_words or title == "status" else cell.rjust(width)
+            for index, (cell, width, title) in enumerate(zip(row, widths, cells[0], strict=True))
         ]
-        lines.append("  " + "   ".join(padded).rstrip())
+        lines.append("  " + (" " * _GAP).join(padded).rstrip())
     return "\n".join(lines)
 
 
-def _markdown(cells: Cells, num_choices: int) -> str:
-    heads, *rows = ([_squeezed(cell) for cell in row] for row in cells)
-    rule = ["---" if index < num_choices else "---:" for index in range(len(heads))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [heads, rule, *rows])
-
-
 def _squeezed(cell: str) -> str:
-    return " ".join(cell.replace("|", "\\|").split())
+    return " ".join(cell.replace("|", "\\|").replace("<", "&lt;").split())
 
 
-def _csv(tables: Sequence[Table]) -> str:
-    choices = list(dict.fromkeys(key for table in tables for key in table.choices))
+def _csv(results: Results, columns: Literal["auto", "all"] | Sequence[str]) -> str:
+    keys = [key for task in results.tasks for key in _choices(results, task, columns)]
+    choices = list(dict.fromkeys(key for key in keys if key != ARM))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    measures = ["score", "score_deviation", *_MEASURES, "status"]
-    writer.writerow(["environment", *choices, *(_CSV.get(name, name) for name in measures)])
-    for table in tables:
-        for row in table.rows:
-            values = [_typed(row.configuration.get(key, "")) for key in choices]
-            numbers = [getattr(row, name) for name in measures]
-            writer.writerow([table.environment, *values, *numbers])
+    names = [name for measure in MEASURES for name in measure.values(results.arms[0])]
+    writer.writerow(["task", ARM, *choices, "metric", *names, "status"])
+    for task in results.tasks:
+        for arm in _shown(results, task):
+            numbers = [raw for measure in MEASURES for raw in measure.values(arm).values()]
+            choice_values = [typed(_choice(arm, key)) for key in choices]
+            row = [task, arm.arm, *choice_values, results.plan.metric, *map(plain, numbers)]
+            writer.writerow([*row, statuses(arm)])
     return file.getvalue().rstrip("\n")
+
+
+def plain(value: float | int | None) -> float | int | str:
+    """Write a raw number; nothing for an unknown one."""
+    return "" if value is None or math.isnan(value) else value

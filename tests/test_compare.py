@@ -42,18 +42,18 @@ def runs(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_it_prints_a_table_and_tells_what_it_skipped(runs, capsys) -> None:
+def test_it_prints_a_table_the_verdict_and_what_it_skipped(runs, capsys) -> None:
     assert compare.compare(load([], "compare")) == 3
     printed, errors = capsys.readouterr()
     lines = printed.splitlines()
-    assert lines[0] == "CartPole-v1"
-    assert [line.split()[:2] for line in lines[1:4]] == [
-        ["total_env_steps", "memory"],
-        ["100,000", "GRU"],
-        ["9", "NoMemory"],
+    assert lines[0].startswith("CartPole-v1   score: mean return of the final evaluation")
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        ["memory", "total_env_steps", "score"],
+        ["GRU", "100,000", "11"],
+        ["NoMemory", "9", "3"],
     ]
-    assert "11.00 +- 1.41" in lines[2]
-    assert lines[4].startswith("  budgets differ")
+    assert "  Too few runs on CartPole-v1 to compare: arms need at least 2 finished seeds" in lines
+    assert any(line.startswith("  CartPole-v1: budgets differ") for line in lines)
     assert errors.startswith("skipped runs/d: ")
     assert len(errors.splitlines()) == 1
 
@@ -62,11 +62,21 @@ def test_csv_is_for_programs(runs, capsys) -> None:
     compare.compare(load(["format=csv", "runs=[runs/a,runs/c]"], "compare"))
     printed, errors = capsys.readouterr()
     assert [line.partition(",")[0] for line in printed.splitlines()] == [
-        "environment",
+        "task",
         "CartPole-v1",
         "CartPole-v1",
     ]
-    assert errors.startswith("CartPole-v1: budgets differ")
+    assert "CartPole-v1: budgets differ" in errors
+
+
+def test_a_report_is_written_where_it_is_wanted(runs, capsys) -> None:
+    compare.compare(load(["report=here", "metric=last"], "compare"))
+    printed, errors = capsys.readouterr()
+    assert errors.splitlines()[-1] == "report: here/report.html"
+    assert "no event files" in printed  # of runs that logged nothing
+    page = (runs / "here" / "report.html").read_text()
+    assert "GRU" in page
+    assert (runs / "here" / "report.md").exists()
 
 
 def test_no_runs_are_refused_in_one_line(runs, capsys) -> None:
@@ -85,6 +95,11 @@ def test_no_runs_are_refused_in_one_line(runs, capsys) -> None:
         ("run=runs", "run: unknown key; did you mean runs?"),
         ("format=xml", "format: expected one of text, markdown, csv, got 'xml'"),
         ("runs=3", "runs: expected a path or a list of paths, got 3"),
+        ("metric=max", "metric: expected one of auto, last, best, mean, got 'max'"),
+        ("status=some", "status: expected finished or all, got 'some'"),
+        ("columns=[memory]", None),
+        ("columns=all", None),
+        ("report=somewhere", None),
         ("runs=[]", None),
         ("runs=[a,b]", None),
     ],
@@ -99,12 +114,13 @@ def test_words_are_checked(word: str, message: str | None) -> None:
 
 
 def test_a_command_line_starts_quickly_and_leaves_nothing(runs) -> None:
-    """In a process of its own: neither torch nor anything else that is slow to load is loaded."""
+    """In a process of its own: nothing that is slow to load is loaded."""
     program = (
         "import sys, runpy; sys.argv = ['compare.py', 'runs=runs/**', 'format=markdown'];"
         f"sys.path.insert(0, {str(ROOT)!r});"
         f"runpy.run_path({str(ROOT / 'compare.py')!r}, run_name='__main__');"
-        "print([m for m in ('torch', 'gymnasium', 'numpy', 'tensorboard') if m in sys.modules])"
+        "slow = ('torch', 'gymnasium', 'matplotlib', 'pandas', 'scipy');"
+        "print([name for name in slow if name in sys.modules])"
     )
     before = sorted(runs.rglob("*"))
     finished = subprocess.run(

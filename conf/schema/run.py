@@ -293,7 +293,11 @@ class Comparison:
     """conf/compare.yaml, composed."""
 
     runs: Path | list[Path]
+    report: Path | None
     format: Literal["text", "markdown", "csv"]
+    metric: Literal["auto", "last", "best", "mean"]
+    status: Literal["finished", "all"]
+    columns: Literal["auto", "all"] | list[str]
 
 
 PRESETS = ("experiment", "task")

@@ -1,232 +1,144 @@
-"""Tables: a row for runs that differ in their seed only, a column for each differing choice."""
+"""Results by task and arm: which runs count, and every number that is said of an arm."""
 
+import math
+
+import numpy as np
 import pytest
 
-from analysis.comparison import compare
-from analysis.runs import read_run
-from analysis.tables import write
-from conf.composing.choices import choices
+from analysis.comparison import ArmResult, LabelledRun, Plan, Results, compare, thinned
+from analysis.curves import Curve
+from tests.analysis.synthetic import TASK, memory_study, record, run
 
 
-@pytest.fixture
-def table(leave):
-    """Compares runs, each a list of words and a score; expects them in one environment."""
-    left = []
-
-    def make(*runs):
-        for words, score in runs:
-            left.append(leave(str(len(left)), *words, score=score))
-        (made,) = compare(read_run(directory) for directory in left)
-        return made
-
-    return make
+def only(results: Results) -> ArmResult:
+    (arm,) = results.arms
+    return arm
 
 
-def scores(table) -> dict[tuple, tuple]:
-    return {
-        tuple(row.configuration.get(key) for key in table.choices): (
-            row.score,
-            row.score_deviation,
-            row.seeds,
-        )
-        for row in table.rows
-    }
+def curve(steps: list[float], values: list[float]) -> Curve:
+    return Curve(np.array(steps), np.array(steps) / 10, np.array(values))
 
 
-def test_seeds_are_averaged_and_choices_are_columns(table) -> None:
-    found = table(
-        (["memory=gru", "seed=0"], 10.0),
-        (["memory=gru", "seed=1"], 20.0),
-        (["memory=none", "seed=0"], 1.0),
-        (["memory=none", "agent.clip_range=0.1"], 2.0),
+def evaluated(seed: int, steps: list[float], values: list[float], **changes) -> LabelledRun:
+    return LabelledRun(TASK, "a", record(seed=seed, **changes), curve(steps, values))
+
+
+def test_scores_are_means_over_seeds_with_student_s_interval() -> None:
+    arm = only(compare([run("a", seed, score) for seed, score in enumerate([10, 12, 17])], Plan()))
+    assert arm.mean == 13
+    # s = sqrt(13), t of 2 degrees of freedom = 4.3027
+    assert arm.interval == pytest.approx(
+        (13 - 4.30265 * (13 / 3) ** 0.5, 13 + 4.30265 * (13 / 3) ** 0.5), abs=1e-4
     )
-    assert found.choices == ("agent.clip_range", "memory")  # in the configuration's order
-    assert scores(found) == {
-        (0.2, "GRU"): (15.0, pytest.approx(50**0.5), 2),
-        (0.2, "NoMemory"): (1.0, None, 1),
-        (0.1, "NoMemory"): (2.0, None, 1),
-    }
-    assert [row.score for row in found.rows] == [15.0, 2.0, 1.0]  # the best first
-    assert found.notes == ()
 
 
-def test_keys_of_one_class_alone_are_hidden(table) -> None:
-    found = table((["memory=none"], 1.0), (["memory=lstm"], 2.0), (["memory=rnn"], 3.0))
-    assert found.choices == ("memory",)
-
-
-def test_keys_that_differ_within_a_class_are_shown(table) -> None:
-    found = table(
-        (["memory=none"], 1.0),
-        (["memory=lstm"], 2.0),
-        (["memory=lstm", "memory.hidden_size=32"], 3.0),
+def test_success_counts_runs_that_reach_the_threshold() -> None:
+    arm = only(
+        compare([run("a", seed, score) for seed, score in enumerate([475, 474.9, 500])], Plan())
     )
-    assert found.choices == ("memory", "memory.hidden_size")
-    assert set(scores(found)) == {("NoMemory", None), ("LSTM", 64), ("LSTM", 32)}
+    assert arm.num_solved == 2
+    assert arm.success_interval == pytest.approx((0.2077, 0.9385), abs=1e-4)  # Wilson's, 2 of 3
 
 
-def test_a_critics_own_memory_is_a_choice(table) -> None:
-    found = table(([], 1.0), (["memory@critic.memory=none"], 2.0))
-    assert found.choices == ("critic.memory",)
-    assert set(scores(found)) == {(None,), ("NoMemory",)}
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([20, 500, 495, 490], True),
+        ([472, 474, 478, 487, 500], False),  # they scatter around the threshold
+        ([480, 500], False),
+        ([9, 20], False),
+        ([9, 500], True),
+    ],
+)
+def test_bimodal_scores_have_a_gap_at_the_threshold(scores: list[float], expected: bool) -> None:
+    runs = [run("a", seed, score) for seed, score in enumerate(scores)]
+    assert only(compare(runs, Plan())).is_bimodal == expected
 
 
-def test_keys_of_the_users_own_are_choices_where_they_are_missing_too(table) -> None:
-    found = table(([], 1.0), (["+optimizer.groups.memory.learning_rate=1e-5"], 2.0))
-    assert found.choices == ("optimizer.groups.memory.learning_rate",)
-    assert len(found.rows) == 2
-    assert "| - |" in write([found], "markdown")
+def test_without_a_threshold_nothing_is_solved() -> None:
+    arm = only(compare([run("a", seed, 1.0, solved_at=None) for seed in range(2)], Plan()))
+    assert (arm.num_solved, arm.is_bimodal, arm.times("env_steps")) == (None, False, [])
+    assert math.isnan(arm.success_interval.low)
+    assert math.isnan(arm.median_time("seconds"))
 
 
-def test_how_a_run_was_watched_is_no_choice(table) -> None:
-    found = table(
-        (["seed=1"], 1.0),
-        (["seed=2", "tracking=none"], 3.0),
-        (["seed=3", "checkpoint.interval=7", "evaluation.video=true"], 5.0),
-    )
-    assert scores(found) == {("PPO", "MLP", "NoMemory"): (3.0, 2.0, 3)}
-
-
-def test_the_same_seed_twice_is_no_second_sample(table) -> None:
-    found = table((["seed=1"], 1.0), (["seed=1"], 9.0), (["seed=2"], 4.0))
-    assert scores(found) == {("PPO", "MLP", "NoMemory"): (6.5, pytest.approx(12.5**0.5), 2)}
-    (note,) = found.notes
-    assert note.startswith("seed 1 was run more than once")
-    assert note.endswith("/1 counts")  # the later directory
-
-
-def test_a_finished_run_counts_before_an_unfinished_one_of_its_seed(leave) -> None:
-    runs = [leave("a", "seed=1", score=4.0), leave("b", "seed=1", status="failed", env_steps=9999)]
-    (found,) = compare(map(read_run, runs))
-    assert (found.rows[0].score, found.rows[0].status) == (4.0, "1 finished")
-
-
-def test_unfinished_runs_are_told_and_have_no_score(leave) -> None:
+def test_times_are_censored_where_the_threshold_is_not_reached() -> None:
     runs = [
-        leave("a", "seed=1", score=4.0, env_steps=100),
-        leave("b", "seed=2", score=8.0, env_steps=50, status="interrupted"),
-        leave("c", "memory=gru", score=None, status="running", env_steps=7),
+        evaluated(0, [100, 200, 300], [0, 480, 470]),
+        evaluated(1, [100, 200, 300], [0, 0, 475]),
+        evaluated(2, [100, 200, 300], [0, 0, 0]),
     ]
-    (found,) = compare(map(read_run, runs))
-    finished, running = found.rows
-    assert (finished.score, finished.seeds, finished.env_steps) == (4.0, 1, 100)
-    assert finished.status == "1 finished, 1 interrupted"
-    assert (running.score, running.seeds, running.env_steps) == (None, 0, 7)
-    text = write([found], "text")
-    assert text.splitlines()[1].endswith("status")
-    assert text.splitlines()[2].endswith("1 finished, 1 interrupted")
-    assert " - " in text.splitlines()[3]
+    arm = only(compare(runs, Plan()))
+    assert arm.times("env_steps") == [200, 300, math.inf]
+    assert (arm.median_time("env_steps"), arm.median_time("seconds")) == (300, 30)
+    assert math.isinf(only(compare(runs[1:], Plan())).median_time("env_steps"))
 
 
-def test_environments_are_compared_apart(leave) -> None:
+def test_area_is_a_curve_s_mean_height_over_its_budget() -> None:
+    runs = [evaluated(0, [50, 100], [10, 30], budget=100), run("a", 1, 1.0)]
+    arm = only(compare(runs, Plan()))
+    assert arm.area == pytest.approx((50 * 10 + 50 * 20) / 100)  # of the run that has a curve
+    assert len(arm.measured) == 1
+
+
+def test_costs_are_means_of_what_is_known() -> None:
+    runs = [run("a", 0, 1.0, peak_memory_mib=100.0), run("a", 1, 1.0, peak_memory_mib=None)]
+    arm = only(compare(runs, Plan()))
+    assert arm.cost("peak_memory_mib") == 100
+    assert arm.cost("steps_per_second") == 3000
+    nothing = only(compare([run("a", 0, 1.0, peak_memory_mib=None)], Plan()))
+    assert math.isnan(nothing.cost("peak_memory_mib"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "score"), [("last", 5.0), ("best", 9.0), ("mean", pytest.approx(4.0))]
+)
+def test_the_metric_chooses_a_run_s_score(metric, score: float) -> None:
+    points = [100.0, 2, 3, 4, 5, 6]
+    one = evaluated(0, [1, 2, 3, 4, 5, 6], points, last=5.0, best=9.0)
+    assert list(only(compare([one], Plan(metric=metric))).scores) == [score]
+
+
+def test_unfinished_runs_count_only_if_asked_for() -> None:
     runs = [
-        leave("a"),
-        leave("b", "pomdp=mask_velocity"),
-        leave("c", "env=pendulum", score=-7.0),
-        leave("d", "env=pendulum", "+env.kwargs.g=9.0", score=-5.0),
+        run("a", 0, 4.0),
+        run("a", 1, None, status="failed", problem="failed at 5 of 10 steps", best=3.0),
     ]
-    tables = compare(map(read_run, runs))
-    assert [table.environment for table in tables] == [
-        "CartPole-v1",
-        "CartPole-v1-mask_velocity",
-        "Pendulum-v1",
-    ]
-    assert tables[2].choices == ("env.kwargs.g",)
-    assert [row.score for row in tables[2].rows] == [-5.0, -7.0]
+    arm = only(compare(runs, Plan(metric="best")))
+    assert (arm.n, [out.reason for out in arm.left_out]) == (1, ["failed at 5 of 10 steps"])
+    assert list(only(compare(runs, Plan(metric="best", status="all"))).scores) == [4, 3]
 
 
-def test_budgets_that_differ_are_told(table) -> None:
-    found = table(([], 1.0), (["total_env_steps=5000"], 2.0))
-    assert found.choices == ("total_env_steps",)
-    assert found.notes == (
-        "budgets differ: total_env_steps is 5,000 or 100,000; compare scores of equal budgets",
-    )
+def test_a_run_without_the_score_that_is_asked_for_does_not_count() -> None:
+    arm = only(compare([run("a", 0, None, best=3.0), run("a", 1, 2.0)], Plan()))
+    ((_, reason),) = arm.left_out
+    assert reason == "no score by metric=last; metric=best compares it"
 
 
-def test_steps_of_pretraining_count(leave) -> None:
-    runs = [leave("a", score=1.0), leave("b", "seed=1", score=2.0, pretraining_env_steps=500)]
-    records = [read_run(directory) for directory in runs]
-    assert [record.env_steps for record in records] == [1000, 1500]
-    assert [record.budget for record in records] == [100_000, 100_500]
-    (found,) = compare(records)
-    assert found.rows[0].env_steps == 1250
-    assert found.notes == (
-        "budgets differ: total_env_steps with pre-training is 100,000 or 100,500; "
-        "compare scores of equal budgets",
-        "env steps and budgets count those of pre-training, where there was any: 500",
-    )
-
-
-def test_true_and_one_are_different_values(leave) -> None:
-    runs = [leave("a", "num_threads=1"), leave("b", "num_threads=auto")]
-    (found,) = compare(map(read_run, runs))
-    assert found.choices == ("num_threads",)
-
-
-def test_classes_are_short_but_for_those_of_users() -> None:
-    config = {
-        "memory": {"_target_": "networks.memory.LSTM", "hidden_size": 3},
-        "extractor": {"_target_": "my_package.networks.MLP"},
-        "optimizer": {"_target_": "torch.optim.Adam", "betas": [0.9, 0.99]},
-        "env": {"kwargs": {}, "id": "ALE/Pong-v5"},
-        "critic": None,
-    }
-    assert choices(config) == {
-        "memory": "LSTM",
-        "memory.hidden_size": 3,
-        "extractor": "my_package.networks.MLP",
-        "optimizer": "Adam",
-        "optimizer.betas": "[0.9, 0.99]",
-        "env.id": "ALE/Pong-v5",
-        "critic": None,
-    }
-
-
-TEXT = """\
-CartPole-v1
-  compile   memory                 score   seeds   env steps   training s   steps/s   parameters
-  false     LSTM       1234.50 +-   6.36       2       1,000          2.0       500           77
-  true      GRU          10.00 +- 141.42       2       1,000          2.0       500           77
-  false     NoMemory     -3.25                 1   1,234,567          2.0       500           77"""
-
-MARKDOWN = """\
-## CartPole-v1
-
-| memory | score | seeds | env steps | training s | steps/s | parameters |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| NoMemory | 2.00 | 1 | 1,000 | 2.0 | 500 | 77 |
-| LSTM | 1.00 | 1 | 1,000 | 2.0 | 500 | 77 |"""
-
-CSV = """\
-environment,memory,total_env_steps,score_mean,score_std,seeds,env_steps,training_seconds,\
-steps_per_second,parameters,status
-CartPole-v1,NoMemory,100000,2.0,,1,1000.0,2.0,500.0,77.0,1 finished
-CartPole-v1,LSTM,100000,1.0,,1,1000.0,2.0,500.0,77.0,1 finished
-Pendulum-v1,NoMemory,100000,3.5,,1,1000.0,2.0,500.0,77.0,1 finished
-Pendulum-v1,NoMemory,7000,-4.0,,1,1000.0,2.0,500.0,77.0,1 finished"""
-
-
-def test_text_is_aligned(leave) -> None:
+def test_the_same_seed_twice_is_no_second_sample(tmp_path) -> None:
     runs = [
-        leave("a", "memory=lstm", "seed=0", score=1230.0),
-        leave("b", "memory=lstm", "seed=1", score=1239.0),
-        leave("c", "memory=gru", "compile=true", "seed=0", score=110.0),
-        leave("d", "memory=gru", "compile=true", "seed=1", score=-90.0),
-        leave("e", "memory=none", score=-3.25, env_steps=1_234_567),
+        run("a", 1, 1.0, directory=tmp_path / "1"),
+        run("a", 1, 9.0, directory=tmp_path / "2"),
+        run("a", 2, 4.0),
     ]
-    assert write(compare(map(read_run, runs)), "text") == TEXT
+    arm = only(compare(runs, Plan()))
+    assert list(arm.scores) == [9, 4]  # the later directory
+    ((twin, reason),) = arm.left_out
+    assert (twin, reason) == (runs[0], f"run more than once; {tmp_path / '2'} counts")
 
 
-def test_markdown(leave) -> None:
-    runs = [leave("a", "memory=lstm", score=1.0), leave("b", score=2.0)]
-    assert write(compare(map(read_run, runs)), "markdown") == MARKDOWN
+def test_planned_arms_without_runs_are_results_too() -> None:
+    runs, plan = memory_study()
+    results = compare([each for each in runs if each.arm != "rnn"], plan)
+    assert results.names == ["none", "rnn", "gru", "lstm"]  # in the plan's order
+    assert [arm.n for arm in results.arms] == [5, 0, 5, 5]
+    assert [arm.arm for arm in results.ranked(TASK)] == ["lstm", "gru", "none", "rnn"]
 
 
-def test_csv_is_one_table_of_numbers(leave) -> None:
-    runs = [
-        leave("a", "memory=lstm", score=1.0),
-        leave("b", score=2.0),
-        leave("c", "env=pendulum", score=3.5),
-        leave("d", "env=pendulum", "total_env_steps=7000", score=-4.0),
-    ]
-    assert write(compare(map(read_run, runs)), "csv") == CSV
+def test_thinned_curves_keep_their_last_point() -> None:
+    long = curve(list(range(1000)), list(range(1000)))
+    assert thinned(long, 1000) is not None
+    short = thinned(long, 200)
+    assert len(short.values) <= 200
+    assert short.values[-1] == 999
+    assert list(np.diff(short.env_steps)) == [5] * (len(short.values) - 1)

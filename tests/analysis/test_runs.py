@@ -1,11 +1,17 @@
 """Finding runs: all there are, each once; what is damaged is told and skipped."""
 
+import errno
 import json
+import math
+import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from analysis.runs import Damaged, find_runs, read_run
+from analysis.curves import Curve
+from analysis.runs import Damaged, find_runs, read_run, score
 
 
 def names(places: list[str]) -> list[str]:
@@ -55,7 +61,9 @@ def test_what_is_read_is_what_was_written(leave) -> None:
     run = read_run(directory)
     assert run.environment == "CartPole-v1-mask_velocity"
     assert (run.seed, run.budget, run.status) == (3, 100_000, "finished")
-    assert (run.score, run.env_steps, run.training_seconds) == (7.5, 1000, 2)
+    assert (run.last, run.best, run.problem) == (7.5, None, None)
+    assert (run.env_steps, run.training_seconds, run.pretraining_seconds) == (1000, 2, 0)
+    assert (run.peak_memory_mib, run.versions, run.solved_at) == (None, {}, None)  # an older run
     assert (run.steps_per_second, run.parameters) == (500, 77)
     assert run.choices["memory"] == "LSTM"
     assert run.choices["memory.hidden_size"] == 64
@@ -66,8 +74,64 @@ def test_what_is_read_is_what_was_written(leave) -> None:
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
 def test_only_a_final_evaluation_is_a_score(leave, status: str) -> None:
     run = read_run(leave("run", score=7.5, status=status))
-    assert (run.score, run.status) == (None, status)
-    assert read_run(leave("other", score=None, status=status)).score is None
+    assert (run.last, run.status) == (None, status)
+    assert read_run(leave("other", score=None, status=status)).last is None
+
+
+NEW = {
+    "best": {"return_mean": 9.0},
+    "evaluation_checkpoint": "last",
+    "peak_memory_mib": 310.5,
+    "versions": {"torch": "2.11"},
+    "pretraining_env_steps": 500,
+    "pretraining_seconds": 3.0,
+}
+
+
+def test_a_newer_run_tells_more(leave) -> None:
+    run = read_run(leave("run", "experiment=cartpole_no_velocity", score=7.5, **NEW))
+    assert (run.last, run.best) == (7.5, 9.0)
+    assert (run.peak_memory_mib, run.versions) == (310.5, {"torch": "2.11"})
+    assert (run.pretraining_seconds, run.training_seconds) == (3, 5)
+    assert (run.pretraining_env_steps, run.env_steps) == (500, 1500)
+    assert run.solved_at == 475
+
+
+def test_a_run_that_evaluates_its_best_weights_has_no_last_score(leave) -> None:
+    changes = {**NEW, "evaluation_checkpoint": "best", "best": {"return_mean": 7.5}}
+    run = read_run(leave("run", score=7.5, **changes))
+    assert (run.last, run.best, run.problem) == (None, 7.5, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"status": "running"}, "running, or killed, at 1,000 of 100,000 steps"),
+        ({"status": "interrupted"}, "interrupted at 1,000 of 100,000 steps"),
+        ({"status": "failed"}, "failed at 1,000 of 100,000 steps"),
+        ({"evaluation": None}, "its final evaluation is missing or not a number"),
+        (
+            {"evaluation": {"return_mean": math.nan}},
+            "its final evaluation is missing or not a number",
+        ),
+    ],
+)
+def test_a_run_without_a_score_tells_why(leave, changes, problem: str) -> None:
+    run = read_run(leave("run", **changes))
+    assert run.problem == problem
+    assert score(run, "last", None) is None
+
+
+def test_a_score_is_the_last_the_best_or_a_mean(leave) -> None:
+    run = read_run(leave("run", score=7.5, **NEW))
+    numbers = np.arange(7.0)
+    curve = Curve(numbers, numbers, numbers)
+    assert score(run, "last", curve) == 7.5
+    assert score(run, "best", curve) == 9.0
+    assert score(run, "mean", curve) == 4.0  # of 2, 3, 4, 5, 6
+    assert score(run, "mean", Curve(numbers[:2], numbers[:2], numbers[:2])) == 0.5
+    assert score(run, "mean", None) is None
+    assert score(run, "mean", Curve(numbers[:0], numbers[:0], numbers[:0])) is None
 
 
 DAMAGE = {
@@ -84,7 +148,7 @@ DAMAGE = {
     "other json": ("summary.json", b'{"a": 1}', "it does not tell status"),
     "nan": ("summary.json", {"env_steps": float("nan")}, "nan is no number"),
     "text": ("summary.json", {"env_steps": "many"}, "many"),
-    "finished without a score": ("summary.json", {"evaluation": None}, "it is damaged"),
+    "a score in words": ("summary.json", {"evaluation": {"return_mean": "9?"}}, "it is damaged"),
 }
 
 
@@ -120,5 +184,32 @@ def test_weights_alone_are_no_run(leave, tmp_path: Path) -> None:
     leave("runs/a")
     directory = leave("runs/b")
     (directory / "summary.json").unlink()
-    (directory / "pretraining").mkdir()
+    with (directory / "config.yaml").open("a") as file:
+        file.write("objective: reconstruction\n")
     assert names([str(tmp_path / "runs")]) == ["a"]
+
+
+def test_a_run_that_stopped_in_pretraining_is_told(leave, tmp_path: Path) -> None:
+    directory = leave("runs/b")
+    (directory / "summary.json").unlink()
+    (directory / "pretraining").mkdir()
+    runs, (line,) = find_runs([str(tmp_path / "runs")])
+    assert runs == []
+    assert line == f"skipped {directory}: it has no summary.json: it has not begun to train"
+
+
+def test_a_place_that_cannot_be_searched_is_told(leave, tmp_path: Path, monkeypatch) -> None:
+    leave("runs/a")
+    closed = tmp_path / "runs" / "closed"
+    closed.mkdir()
+    scan = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(closed))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    runs, (line,) = find_runs([str(tmp_path / "runs")])
+    assert len(runs) == 1
+    assert line == f"skipped {closed}: Permission denied"

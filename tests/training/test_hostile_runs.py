@@ -35,7 +35,7 @@ from training.runs.fit import build_policy
 from training.runs.refusal import Refusal
 from training.runs.session import train_run
 from training.saving.files import read_manifest, sealed
-from training.saving.weights import frames_behind
+from training.saving.weights import pretraining_behind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -530,7 +530,7 @@ def test_steps_of_pretraining_are_a_number_or_none(run: Path, steps: Any) -> Non
     state = state_of(run)
     state["progression"]["pretraining_env_steps"] = steps
     fill(run, "state", json.dumps(state).encode())
-    assert frames_behind(run) == 0
+    assert pretraining_behind(run) == (0, 0.0)
 
 
 # Links.

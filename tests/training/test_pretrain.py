@@ -131,6 +131,10 @@ def test_a_frozen_encoder_is_the_one_that_was_pretrained(undisturbed) -> None:
     facts = state["pretraining"]
     assert facts["frames"] == 200
     assert facts["env_steps"] == undisturbed.summary["pretraining_env_steps"] >= 200
+    seconds = undisturbed.summary["pretraining_seconds"]
+    assert 0 < state["seconds"] <= seconds
+    _, first = undisturbed.scalars()["time/training_seconds"][0]
+    assert first == pytest.approx(seconds + undisturbed.summary["training_seconds"])
     assert state["extractor"]["latent_size"] == 3
     assert facts["best_epoch"] > 0
     assert facts["measures"]["held_out_loss"] > 0
@@ -264,6 +268,7 @@ def test_a_run_that_died_in_pretraining_ends_as_if_it_had_not(
     here = go_on(directory)
     tensors, state = pretrained(directory)
     expected, told = pretrained(undisturbed.directory)
+    assert 0 < state["seconds"] <= here.summary["pretraining_seconds"]
     assert_same(tensors, expected)
     assert state["pretraining"] == told["pretraining"]
     assert_same(here.weights(), undisturbed.weights())
@@ -369,7 +374,7 @@ def test_only_the_same_configuration_goes_on(run, go_on, die, tmp_path) -> None:
 
 def test_weights_serve_again(alone, run, undisturbed) -> None:
     directory = alone()
-    tensors, _ = pretrained(directory)
+    tensors, state = pretrained(directory)
     assert_same(tensors, pretrained(undisturbed.directory)[0])
     here = run(f"extractor.weights={directory}")
     for extractor in extractors(here.weights()):
@@ -378,6 +383,7 @@ def test_weights_serve_again(alone, run, undisturbed) -> None:
     assert (
         here.summary["pretraining_env_steps"] == undisturbed.summary["pretraining_env_steps"]
     )  # they were spent, once
+    assert here.summary["pretraining_seconds"] == state["seconds"]
 
 
 def test_weights_bring_the_normalisation_that_they_were_trained_behind(alone, run) -> None:

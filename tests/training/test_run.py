@@ -50,6 +50,8 @@ def test_summary_tells_everything(run) -> None:
         "parameters",
         "versions",
         "seed",
+        "pretraining_seconds",
+        "peak_memory_mib",
     }
     assert summary["status"] == "finished"
     assert 600 <= summary["env_steps"] <= 600 + 2 * 16
@@ -69,6 +71,8 @@ def test_summary_tells_everything(run) -> None:
     assert (summary["seed"], summary["num_threads"]) == (0, 1)
     assert summary["versions"]["torch"] == torch.__version__
     assert 0 < summary["training_seconds"] <= summary["wall_seconds"]
+    assert summary["pretraining_seconds"] == 0
+    assert 50 < summary["peak_memory_mib"] < 2**20  # torch alone takes more
 
 
 def test_updates_are_gradient_steps(run) -> None:

@@ -19,6 +19,7 @@ PARTS = [*BACKBONES, "policy_head", "value_head"]
 OF_AN_EVALUATION = {
     "evaluation/return",
     "evaluation/length",
+    "time/training_seconds",
     *(f"weight_norm/{part}" for part in PARTS),
     *(
         f"representation/{backbone}/{measure}"
@@ -103,6 +104,15 @@ def test_values_are_what_they_are_called(run) -> None:
     assert shares == pytest.approx([1.0] * len(shares), abs=1e-5)
     assert all(0 < value <= math.log(2) + 1e-6 for _, value in scalars["policy/entropy"])
     assert all(value > 0 for _, value in scalars["time/steps_per_second"])
+
+
+def test_every_evaluation_tells_the_seconds_of_training_before_it(run) -> None:
+    scalars = run.scalars()
+    points = scalars["time/training_seconds"]
+    assert [step for step, _ in points] == [step for step, _ in scalars["evaluation/return"]]
+    seconds = [value for _, value in points]
+    assert 0 < seconds[0] < seconds[1] < seconds[2] <= seconds[3]
+    assert seconds[-1] == pytest.approx(run.summary["training_seconds"])
 
 
 def test_the_last_evaluation_is_the_summarys(run) -> None:

@@ -116,10 +116,12 @@ class Pretrained:
     Attributes:
         tensors: the weights as the task stores them.
         facts: `env_steps` of collecting, `epochs`, `measures`, ...
+        seconds: of collecting and fitting, in all sessions.
     """
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
+    seconds: float
 
     @property
     def env_steps(self) -> int:
@@ -152,7 +154,9 @@ class Pretraining:
             "environment": config.env.id,
             "identity": session.identity,
             "earlier_env_steps": session.start.env_steps,
+            "earlier_seconds": session.start.seconds,
         }
+        self._began, self._earlier_seconds = time.monotonic(), 0.0
 
     def run(self) -> Pretrained:
         """Pre-train to the end, or read a finished result.
@@ -168,7 +172,8 @@ class Pretraining:
         elif saved.place == PRETRAINED:
             self._clear()
             with as_written(self._directory):
-                return Pretrained(saved.checkpoint.tensors, saved.state["pretraining"])
+                seconds = float(saved.state.get("seconds", 0.0))
+                return Pretrained(saved.checkpoint.tensors, saved.state["pretraining"], seconds)
         with stop_requests() as stop:
 
             def watch() -> bool:
@@ -181,15 +186,20 @@ class Pretraining:
 
             return self._run(watch)
 
+    @property
+    def _seconds(self) -> float:
+        """Seconds so far, of earlier sessions too."""
+        return self._earlier_seconds + time.monotonic() - self._began
+
     def _run(self, watch: Callable[[], bool]) -> Pretrained:
         recording, env_steps = self._recording(watch)
         self._task.prepare(recording)
         fitting = Fitting(self._task, seed=self._seed)
         if self._saved is not None:
+            state = self._saved.state
             with as_written(self._directory):
-                fitting.load_state_dict(
-                    self._saved.checkpoint.tensors, self._saved.state["fitting"]
-                )
+                fitting.load_state_dict(self._saved.checkpoint.tensors, state["fitting"])
+                self._earlier_seconds = float(state.get("seconds", 0.0))
             print(f"pre-training goes on after {fitting.epoch} epochs", flush=True)
         for _ in fitting.epochs(watch):
             self._after_epoch(fitting)
@@ -205,7 +215,7 @@ class Pretraining:
         tensors = self._task.weights()
         self._save(PRETRAINED, tensors, {"pretraining": facts}, fitting.best_epoch)
         self._clear()
-        return Pretrained(tensors, facts)
+        return Pretrained(tensors, facts, self._seconds)
 
     def _recording(self, watch: Callable[[], bool]) -> tuple[dict[str, Tensor], int]:
         """Read the collected data, or collect it."""
@@ -237,7 +247,12 @@ class Pretraining:
     def _save(
         self, place: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any], step: int
     ) -> None:
-        content = {**self._facts, **state, "tensorboard": self._tensorboard.position()}
+        content = {
+            **self._facts,
+            **state,
+            "seconds": self._seconds,
+            "tensorboard": self._tensorboard.position(),
+        }
         save_checkpoint(
             self._directory / place, tensors=tensors, state=content, step=step, keep=_KEPT
         )

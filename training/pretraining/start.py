@@ -12,7 +12,7 @@ from agents.agent import Agent
 from conf.checking.pretraining import frames_wanted
 from networks.autoencoding.autoencoder import Encoder
 from training.building.instantiation import plain
-from training.saving.weights import frames_behind, load_weights, warm_start
+from training.saving.weights import load_weights, pretraining_behind, warm_start
 
 
 class Start(NamedTuple):
@@ -21,10 +21,12 @@ class Start(NamedTuple):
     Attributes:
         notices: lines to print.
         env_steps: of the weights' pre-training, counted when runs are compared.
+        seconds: of it, counted too.
     """
 
     notices: list[str]
     env_steps: int
+    seconds: float
 
 
 def take_weights(config: DictConfig, agent: Agent) -> Start:
@@ -47,7 +49,10 @@ def take_weights(config: DictConfig, agent: Agent) -> Start:
             )
     agent.weights_replaced()
     sources = {path.resolve() for path in loaded.values()}
-    return Start(list(loaded), sum(map(frames_behind, sources)))
+    costs = [pretraining_behind(source) for source in sources]
+    return Start(
+        list(loaded), sum(steps for steps, _ in costs), sum(seconds for _, seconds in costs)
+    )
 
 
 def _frozen_encoders(

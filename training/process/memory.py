@@ -1,4 +1,4 @@
-"""Free memory of this process, and glibc's settings for keeping it."""
+"""Free and peak memory of this process, and glibc's settings for keeping what it frees."""
 
 import ctypes
 import sys
@@ -27,6 +27,31 @@ def keep_freed_memory() -> None:
         library.mallopt(_MMAP_THRESHOLD, 32 * _MIB)  # the largest value that glibc takes
         library.mallopt(_TRIM_THRESHOLD, 256 * _MIB)
         library.mallopt(_TOP_PAD, 64 * _MIB)
+
+
+_STATUS = Path("/proc/self/status")
+
+
+def peak_memory() -> float | None:
+    """Return the largest resident memory of this process so far, in MiB; None if unknown.
+
+    Linux's own count comes first: `getrusage` gives a process the peak of the one that started it.
+    """
+    try:
+        lines = _STATUS.read_text().splitlines()
+        (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+        return int(peak) / 1024
+    except (OSError, ValueError):
+        return _peak_by_getrusage()
+
+
+def _peak_by_getrusage() -> float | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes per unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB
 
 
 _CGROUP = Path("/sys/fs/cgroup")

@@ -69,7 +69,7 @@ class Session:
         self.identity = identity(config, environments)
         if self.saved is not None:
             self.saved.refuse(self.identity)
-        self.start = Start([], 0) if self.is_under_way else take_weights(config, self.agent)
+        self.start = Start([], 0, 0.0) if self.is_under_way else take_weights(config, self.agent)
 
     @property
     def is_under_way(self) -> bool:

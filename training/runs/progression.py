@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from training.evaluation.evaluation import Evaluation
+from training.process.memory import peak_memory
 
 Occasion = Literal["evaluation", "checkpoint", "tracking"]
 
@@ -60,6 +61,8 @@ class Progression:
     """Counters, scores and times of a run, over all its sessions.
 
     Attributes:
+        pretraining_seconds: of all sessions that pre-trained; `training_seconds` has none of them.
+        earlier_peak_mib: the largest resident memory of earlier sessions.
         lost_iterations: iterations in a row without a finite gradient, since `lost_since` steps.
     """
 
@@ -74,6 +77,8 @@ class Progression:
     best: Evaluation | None = None
     best_env_steps: int = 0
     pretraining_env_steps: int = 0
+    pretraining_seconds: float = 0.0
+    earlier_peak_mib: float | None = None
     lost_iterations: int = 0
     lost_since: int = 0
     phase_seconds: dict[str, float] = field(default_factory=dict)
@@ -92,12 +97,18 @@ class Progression:
         """Seconds of all sessions, evaluations included."""
         return self.earlier_seconds + time.monotonic() - self._started
 
+    @property
+    def peak_memory_mib(self) -> float | None:
+        """Largest resident memory of any session's process; None if the system does not tell."""
+        return max(filter(None, [self.earlier_peak_mib, peak_memory()]), default=None)
+
     def summary(self) -> dict[str, Any]:
         """Plain numbers for `summary.json`."""
         best = None if self.best is None else self.best.summary()
         return {
             "env_steps": self.env_steps,
             "pretraining_env_steps": self.pretraining_env_steps,
+            "pretraining_seconds": self.pretraining_seconds,
             "updates": self.updates,
             "skipped_updates": self.skipped,
             "environment_restarts": self.restarts,
@@ -106,13 +117,18 @@ class Progression:
             "training_seconds": self.training_seconds,
             "steps_per_second": self.steps_per_second,
             "phase_seconds": self.phase_seconds,
+            "peak_memory_mib": self.peak_memory_mib,
             "evaluation": None if self.evaluation is None else self.evaluation.summary(),
             "best": None if best is None else {**best, "env_steps": self.best_env_steps},
         }
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers."""
-        return {**asdict(self), "earlier_seconds": self.wall_seconds}
+        return {
+            **asdict(self),
+            "earlier_seconds": self.wall_seconds,
+            "earlier_peak_mib": self.peak_memory_mib,
+        }
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Progression":

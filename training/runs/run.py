@@ -251,7 +251,10 @@ class Run:
         at = self.at
         found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
         if not self.plays_best:  # earlier weights have their point already
-            self._tensorboard.scalars(found.scalars(), self.at.env_steps)
+            # Beside each score, so that curves over seconds are exact.
+            seconds = at.pretraining_seconds + at.training_seconds
+            values = {**found.scalars(), "time/training_seconds": seconds}
+            self._tensorboard.scalars(values, at.env_steps)
         steps = at.best_env_steps if self.plays_best else at.env_steps
         if self._camera is not None:
             self._camera.show(self._agent, self._tensorboard, steps)

@@ -74,12 +74,13 @@ def _build_run(config: DictConfig, environments: VectorEnv[Any, Any, Any], stack
     collector = build_collector(config, environments)
     parameters = parameter_counts(session.agent.parts())
     session.open_records(header(config, session.agent, parameters), stack)
-    pretraining_env_steps = session.start.env_steps
+    pretraining_env_steps, pretraining_seconds = session.start.env_steps, session.start.seconds
     if task is not None:
         pretrained = Pretraining(task, session).run()
         task.give(pretrained.tensors)
         print(f"pre-trained on {pretrained}", flush=True)
         pretraining_env_steps += pretrained.env_steps
+        pretraining_seconds += pretrained.seconds
     run = Run(
         config,
         session.agent,
@@ -91,6 +92,7 @@ def _build_run(config: DictConfig, environments: VectorEnv[Any, Any, Any], stack
         parameters=parameters,
     )
     run.at.pretraining_env_steps = pretraining_env_steps
+    run.at.pretraining_seconds = pretraining_seconds
     if session.saved is not None and session.is_under_way:
         with as_written(session.directory):
             exact = run.restore(session.saved.checkpoint)

@@ -51,15 +51,18 @@ def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
         return _read_torch(key, source, f"no safetensors file ({error})")
 
 
-def frames_behind(source: Path) -> int:
-    """Return the environment steps of the weights' pre-training; 0 for other weights."""
+def pretraining_behind(source: Path) -> tuple[int, float]:
+    """Return environment steps and seconds of the weights' pre-training; 0 for other weights."""
     try:
         _, state = _read_directory("", source)
         if "progression" in state:  # a run
-            return int(state["progression"]["pretraining_env_steps"])
-        return int(state["pretraining"]["env_steps"]) + int(state.get("earlier_env_steps", 0))
+            at = state["progression"]
+            return int(at["pretraining_env_steps"]), float(at.get("pretraining_seconds", 0.0))
+        facts = state["pretraining"]
+        seconds = float(state.get("seconds", 0.0)) + float(state.get("earlier_seconds", 0.0))
+        return int(facts["env_steps"]) + int(state.get("earlier_env_steps", 0)), seconds
     except (ValueError, KeyError, TypeError, OverflowError):
-        return 0
+        return 0, 0.0
 
 
 def _read_directory(key: str, source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,0 +1,85 @@
+"""Where a 95% interval covers the truth less often than it says: a sentence for the reader.
+
+The coverages are those of the tables in docs/statistics.md.
+"""
+
+import numpy as np
+
+from analysis.statistics import Scores, Tasks, is_bimodal
+
+MIN_RUNS = 3
+MIN_RATE_RUNS = 20
+MIN_TASKS = 8
+MIN_TASK_RUNS = 5
+MAX_SKEWNESS = 1.2
+"""Of a sample. Of 5 or 10 normal scores it is larger by chance in 5% of samples, of 20 in 2%."""
+
+
+def mean_caveat(scores: Scores, threshold: float | None = None) -> str | None:
+    """Caveat of `mean_interval`; None where it is recommended.
+
+    Args:
+        threshold: score of a solved task, if there is one.
+    """
+    return _student_caveat(scores, threshold, bimodal="39 to 96%", skewed="88 to 92%")
+
+
+def difference_caveat(a: Scores, b: Scores, threshold: float | None = None) -> str | None:
+    """Caveat of `difference_interval` and `welch_p_value`: that of one of the arms."""
+    caveats = (
+        _student_caveat(arm, threshold, bimodal="81 to 99%", skewed="90 to 98%") for arm in (a, b)
+    )
+    return next(filter(None, caveats), None)
+
+
+def rate_caveat(n: int) -> str | None:
+    """Caveat of `wilson_interval`, and of a difference of rates, where n is the smaller arm's."""
+    if n >= MIN_RATE_RUNS:
+        return None
+    return (
+        f"success rate of {n} runs: "
+        "such intervals cover 95% on average over all rates, 83% at the worst rate"
+    )
+
+
+def bootstrap_caveat(tasks: Tasks) -> str | None:
+    """Caveat of `stratified_bootstrap`, `profile_band` and `improvement_interval`."""
+    runs = min(map(len, tasks))
+    if len(tasks) < MIN_TASKS:
+        return (
+            f"{len(tasks)} of at least {MIN_TASKS} tasks: of 4 tasks with 3 to 5 runs, "
+            "bootstrap intervals cover 80 to 97%, not 95%"
+        )
+    if runs < MIN_TASK_RUNS:
+        return (
+            f"{runs} of at least {MIN_TASK_RUNS} runs of a task: of 8 tasks with 3 runs, "
+            "bootstrap intervals cover 88 to 98%, not 95%"
+        )
+    return None
+
+
+def _student_caveat(
+    scores: Scores, threshold: float | None, *, bimodal: str, skewed: str
+) -> str | None:
+    """Caveat of Student's t, with the coverage for bimodal and for skewed scores."""
+    n = len(scores)
+    if n < MIN_RUNS:
+        return f"{n} of at least {MIN_RUNS} runs: too few for an interval of the mean"
+    if np.ptp(scores) == 0:
+        return f"all {n} runs scored the same: an interval without width is no certainty"
+    if threshold is not None and is_bimodal(scores, threshold):
+        return (
+            f"some of {n} runs reach {threshold:g} and some do not: "
+            f"such intervals cover {bimodal}, not 95%; read the success rate"
+        )
+    if abs(skewness := _skewness(scores)) > MAX_SKEWNESS:
+        return (
+            f"{n} scores with a long tail (skewness {skewness:.1f}): "
+            f"such intervals cover {skewed}, not 95%"
+        )
+    return None
+
+
+def _skewness(scores: Scores) -> float:
+    deviations = np.asarray(scores, np.float64) - np.mean(scores)
+    return float(np.mean(deviations**3) / np.mean(deviations**2) ** 1.5)

@@ -1,0 +1,109 @@
+"""Arms of runs found on disk: groups of runs that differ in their seeds only."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from analysis.comparison import LabelledRun, labelled_run
+from analysis.runs import RunRecord
+from analysis.wording import word
+from conf.composing.choices import Choice
+
+ABSENT = "-"
+"""Value of a key that a run does not have."""
+
+# Not choices: a run's directory, its logging, and what arms average over.
+_NO_CHOICES = (
+    "seed",
+    "run_dir",
+    "resume",
+    "trusted_packages",
+    "tracking",
+    "checkpoint",
+    "evaluation.video",
+)
+_FIRST = ("agent", "extractor", "memory", "value_head")
+# Mappings with keys of the user: a key that one run lacks is a difference. Elsewhere it is not,
+# because another class has other keys and an earlier version had fewer.
+_OPEN = ("env.kwargs.", "optimizer.groups.", "pomdp.")
+# The same for every class without memory, and different for every other one.
+_MEANINGLESS = {"NoMemory": "sequence_length"}
+_LONGEST_NAME = 48
+
+
+def by_environment(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Sort runs by their environment's name."""
+    found: dict[str, list[RunRecord]] = defaultdict(list)
+    for run in runs:
+        found[run.environment].append(run)
+    return dict(sorted(found.items()))
+
+
+def differing_choices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """List the keys in which the runs differ: those of parts first, then those with most values."""
+    keys = dict.fromkeys(key for run in runs for key in run.choices)
+    counts = {key: len(_values(key, runs)) for key in keys if is_choice(key)}
+    differing = [key for key in counts if counts[key] > 1]
+    return tuple(sorted(differing, key=lambda key: (_rank(key), -counts[key])))
+
+
+def is_choice(key: str) -> bool:
+    """Tell whether runs that differ in this key belong to different arms."""
+    return not any(key == name or key.startswith(f"{name}.") for name in _NO_CHOICES)
+
+
+def labelled_by_choices(records: Sequence[RunRecord], *, with_curves: bool) -> list[LabelledRun]:
+    """Label runs by their environment and by the keys in which they differ there.
+
+    Args:
+        with_curves: read their event files too, which takes longer.
+    """
+    read = labelled_run if with_curves else LabelledRun
+    return [
+        read(environment, arm, record)
+        for environment, runs in by_environment(records).items()
+        for arm, record in zip(named_arms(runs), runs, strict=True)
+    ]
+
+
+def named_arms(runs: Sequence[RunRecord]) -> list[str]:
+    """Name the arm of each run by the values in which the runs of its environment differ."""
+    keys = differing_choices(runs) or tuple(key for key in _FIRST[:3] if key in runs[0].choices)
+    groups: dict[tuple[Choice, ...], str] = {}
+    for run in runs:
+        values = tuple(run.choices.get(key, ABSENT) for key in keys)
+        if values not in groups:
+            groups[values] = _name(keys, values, len(groups) + 1)
+    return [groups[tuple(run.choices.get(key, ABSENT) for key in keys)] for run in runs]
+
+
+def _values(key: str, runs: Sequence[RunRecord]) -> set[tuple[str, Choice]]:
+    """Collect a key's values in the runs that have it."""
+    parent, _, leaf = key.rpartition(".")
+    values = set()
+    for run in runs:
+        if key in run.choices:
+            if _MEANINGLESS.get(str(run.choices.get(parent))) != leaf:
+                value = run.choices[key]
+                values.add((type(value).__name__, value))  # 1 and true are different values
+        elif key.startswith(_OPEN):
+            values.add(("", ABSENT))
+    return values
+
+
+def _rank(key: str) -> int:
+    return _FIRST.index(key) if key in _FIRST else len(_FIRST)
+
+
+def _name(keys: Sequence[str], values: Sequence[Choice], number: int) -> str:
+    """Write an arm's values; a number replaces those that would make the name too long."""
+    pairs = dict(zip(keys, values, strict=True))
+    told = [word(pairs[key]) for key in keys if key in _FIRST]
+    told += [f"{key}={word(pairs[key])}" for key in keys if key not in _FIRST]
+    name = " ".join(told)
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}… #{number}"
+
+
+def distinct(configurations: Sequence[Mapping[str, Choice]], key: str) -> list[str]:
+    """Return a key's values in words, each once; a missing key has none."""
+    found = [word(choices[key]) for choices in configurations if key in choices]
+    return list(dict.fromkeys(found))

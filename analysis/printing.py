@@ -1,0 +1,48 @@
+"""What `compare.py` prints: the verdict, a table for each task, and what to know beside them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from analysis.comparison import Results
+from analysis.irregularities import irregularities
+from analysis.tables import Format, write
+from analysis.verdict import judge
+
+_MOST = 12
+"""Lines of each kind in a terminal; a report has all."""
+
+
+def printed(
+    results: Results, style: Format, columns: Literal["auto", "all"] | Sequence[str], width: int
+) -> str:
+    """Return tables, verdict and remarks as text or Markdown; as CSV the table alone."""
+    tables = write(results, style, columns, width)
+    if style == "csv":
+        return tables
+    blocks = [tables, _items(_answer(results), style), _items(remarks(results), style)]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def remarks(results: Results) -> list[str]:
+    """List what to know beside the numbers, cut for a terminal."""
+    return _first([*results.plan.remarks, *irregularities(results)])
+
+
+def _answer(results: Results) -> list[str]:
+    """Return the verdict; nothing where there is nothing to compare."""
+    if all(len(results.of_task(task)) < 2 for task in results.tasks):
+        return []
+    verdict = judge(results)
+    return [*verdict.summary, *_first(verdict.comparisons), *verdict.limits]
+
+
+def _first(lines: Iterable[str]) -> list[str]:
+    every = list(lines)
+    rest = len(every) - _MOST
+    if rest < 2:
+        return every
+    return [*every[:_MOST], f"and {rest:,} more lines, which report=DIRECTORY shows"]
+
+
+def _items(lines: Sequence[str], style: Format) -> str:
+    return "\n".join(f"- {line}" if style == "markdown" else f"  {line}" for line in lines)

@@ -1,0 +1,250 @@
+"""The numbers behind each figure; how they are drawn is `figures.py`'s business."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.aggregates import Aggregates
+from analysis.comparison import TELEMETRY, ArmResult, Axis, Results
+from analysis.curves import Curve, aligned
+from analysis.quantiles import student_quantile
+from analysis.statistics import FloatArray, Interval
+from analysis.wording import bounds, number
+
+GRID = 101
+"""Points of a curve's grid."""
+_MOST_LINES = 8
+_MOST_GROUPS = 40
+"""Arms in a figure; with more nobody can read it."""
+_ROWS = 11
+"""Points of a curve in the table below its figure."""
+_LABELS: dict[Axis, str] = {"env_steps": "environment steps", "seconds": "seconds of training"}
+_QUANTILE = 0.975
+_LEAST_RUNS = 3
+"""Bands of two runs are wider than the figure."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve with a band, `[n]` each; nan where runs are missing."""
+
+    arm: str
+    x: FloatArray
+    middle: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+@dataclass(frozen=True)
+class CurvePanel:
+    """Curves over one axis.
+
+    Attributes:
+        name: of its files.
+        threshold: a level to mark, such as the score that counts as solved.
+    """
+
+    name: str
+    title: str
+    caption: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    threshold: float | None = None
+
+    def table(self) -> list[list[str]]:
+        """Return some of its points, headers first."""
+        heads = [self.x_label, *(line.arm for line in self.lines)]
+        x = max((line.x for line in self.lines), key=len)
+        rows = range(0, len(x), max(1, (len(x) - 1) // (_ROWS - 1)))
+        return [
+            heads,
+            *([_abscissa(x[row]), *(_at(line, row) for line in self.lines)] for row in rows),
+        ]
+
+
+@dataclass(frozen=True)
+class Dots:
+    """An arm's runs, and their mean with its interval."""
+
+    arm: str
+    seeds: tuple[int, ...]
+    values: FloatArray
+    mean: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class DotPanel:
+    """Every run of each arm as a dot."""
+
+    name: str
+    title: str
+    caption: str
+    x_label: str
+    groups: tuple[Dots, ...]
+    threshold: float | None = None
+
+    def table(self) -> list[list[str]]:
+        """Return a row for each run, headers first."""
+        rows = [
+            [group.arm, f"{seed}", number(value, 10.0)]
+            for group in self.groups
+            for seed, value in zip(group.seeds, group.values, strict=True)
+        ]
+        return [["arm", "seed", self.x_label], *rows]
+
+
+Panel = CurvePanel | DotPanel
+
+
+def score_panels(results: Results) -> Iterator[DotPanel]:
+    """Yield the scores of every run, a panel for each task."""
+    for task in results.tasks:
+        arms = [arm for arm in results.ranked(task) if arm.n]
+        if arms:
+            groups = tuple(
+                Dots(arm.arm, _seeds(arm), arm.scores, arm.mean, arm.interval)
+                for arm in arms[:_MOST_GROUPS]
+            )
+            yield DotPanel(
+                name=f"scores-{slug(task)}",
+                title=f"Scores on {task}",
+                caption="Every run is a dot; the bar is the mean with its 95% interval."
+                + _threshold_note(arms[0].solved_at)
+                + _best_of(arms, _MOST_GROUPS),
+                x_label="score",
+                groups=groups,
+                threshold=arms[0].solved_at,
+            )
+
+
+def learning_panels(results: Results) -> Iterator[CurvePanel]:
+    """Yield learning curves over steps and over seconds, for each task."""
+    for task in results.tasks:
+        every = [arm for arm in results.ranked(task) if arm.measured]
+        arms = _best(every, results)
+        for axis, label in _LABELS.items():
+            lines = mean_curves(arms, axis)
+            if lines:
+                yield CurvePanel(
+                    name=f"curves-{slug(task)}-over-{axis.replace('_', '-')}",
+                    title=f"{task} over {label}",
+                    caption=(
+                        "Mean of the evaluations over runs, from three runs on with its 95% "
+                        "interval; a line ends where the first of its runs does."
+                        + _best_of(every, _MOST_LINES)
+                    ),
+                    x_label=label,
+                    y_label="mean return",
+                    lines=lines,
+                    threshold=arms[0].solved_at,
+                )
+
+
+def telemetry_panels(results: Results) -> Iterator[CurvePanel]:
+    """Yield diagnostics of representations, and reconstruction losses, where there are any."""
+    for task in results.tasks:
+        every = [arm for arm in results.ranked(task) if arm.n]
+        for tag, title in TELEMETRY.items():
+            curves = {
+                arm.arm: [run.telemetry[tag] for run in arm.runs if tag in run.telemetry]
+                for arm in _best(every, results)
+            }
+            lines = _lines({arm: found for arm, found in curves.items() if found}, "env_steps")
+            if lines:
+                yield CurvePanel(
+                    name=f"{slug(tag)}-{slug(task)}",
+                    title=f"{title} on {task}",
+                    caption=f"`{tag}`: mean over runs, from three runs on with its 95% interval."
+                    + _best_of(every, _MOST_LINES),
+                    x_label=_LABELS["env_steps"],
+                    y_label=tag.rpartition("/")[2].replace("_", " "),
+                    lines=lines,
+                )
+
+
+def profile_panel(across: Aggregates) -> CurvePanel:
+    """Return the share of runs above each normalized score."""
+    return CurvePanel(
+        name="profiles",
+        title="Performance profiles",
+        caption=(
+            "Share of all runs on all tasks whose normalized score exceeds a threshold, with its "
+            "95% interval."
+        ),
+        x_label="normalized score",
+        y_label="share of runs",
+        lines=tuple(
+            Line(arm.arm, arm.thresholds, arm.profile, *arm.profile_band) for arm in across.arms
+        ),
+    )
+
+
+def mean_curves(arms: Iterable[ArmResult], axis: Axis) -> tuple[Line, ...]:
+    """Average the evaluations of each arm's runs."""
+    curves = {arm.arm: [run.evaluations for run in arm.measured] for arm in arms if arm.measured}
+    return _lines(curves, axis)
+
+
+def _lines(curves: dict[str, list[Curve]], axis: Axis) -> tuple[Line, ...]:
+    """Average the runs of each arm on one grid for all arms."""
+    ends = [min(getattr(curve, axis)[-1] for curve in found) for found in curves.values()]
+    end = max(ends, default=math.nan)
+    if not math.isfinite(end) or end <= 0:
+        return ()
+    grid = np.linspace(0.0, end, GRID)
+    return tuple(_line(arm, aligned(found, grid, axis), grid) for arm, found in curves.items())
+
+
+def _line(arm: str, values: FloatArray, grid: FloatArray) -> Line:
+    """Average runs `[runs, grid]`, with Student's t interval at each point."""
+    middle = values.mean(axis=0)  # nan where a run is missing
+    count = len(values)
+    if count < _LEAST_RUNS:
+        return Line(arm, grid, middle, middle, middle)
+    deviation = values.std(axis=0, ddof=1) / math.sqrt(count)
+    half = student_quantile(_QUANTILE, count - 1) * deviation
+    return Line(arm, grid, middle, middle - half, middle + half)
+
+
+def _best(ranked: Sequence[ArmResult], results: Results) -> list[ArmResult]:
+    """Return the best arms of a task in the plan's order."""
+    return sorted(ranked[:_MOST_LINES], key=lambda arm: results.names.index(arm.arm))
+
+
+def _threshold_note(solved_at: float | None) -> str:
+    return "" if solved_at is None else f" Dotted: {number(solved_at)}, which counts as solved."
+
+
+def _best_of(arms: Sequence[ArmResult], most: int) -> str:
+    """Say which arms a figure shows."""
+    return f" The {most} best of {len(arms)} arms." if len(arms) > most else ""
+
+
+def _seeds(arm: ArmResult) -> tuple[int, ...]:
+    return tuple(run.record.seed for run in arm.runs)
+
+
+def _abscissa(value: float) -> str:
+    return number(value, 10.0 if value >= 100 else None)
+
+
+def _at(line: Line, row: int) -> str:
+    """Write a point of a curve with its interval."""
+    if row >= len(line.middle) or math.isnan(line.middle[row]):
+        return ""
+    low, high = line.low[row], line.high[row]
+    if math.isnan(low) or low == high:
+        return number(line.middle[row])
+    return f"{number(line.middle[row], (high - low) / 2)} {bounds(low, high)}"
+
+
+def slug(name: str) -> str:
+    """Write a name with letters, digits, dots and hyphens only, for a file."""
+    kept = "".join(
+        character if character.isalnum() or character in "._" else "-" for character in name
+    )
+    return "-".join(filter(None, kept.split("-")))

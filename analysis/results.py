@@ -1,0 +1,71 @@
+"""Runs as one table: a row for each point of each scalar."""
+
+import warnings
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.curves import Curve, read_curves
+from analysis.grouping import differing_choices
+from analysis.runs import RunRecord, find_runs
+
+if TYPE_CHECKING:
+    import pandas
+
+Frame: TypeAlias = "pandas.DataFrame | npt.NDArray[np.void]"
+
+_POINTS = ("env_steps", "seconds", "value")
+_WORDS = ("run", "environment", "tag")
+
+
+def results(places: str | Sequence[str], tags: Collection[str] | None) -> Frame:
+    """Read runs into a table; see `neurl.results`."""
+    runs, notes = find_runs([places] if isinstance(places, str) else list(places))
+    curves: list[tuple[RunRecord, str, Curve]] = []
+    for run in runs:
+        found, damage = read_curves(run, tags)
+        curves += [(run, tag, curve) for tag, curve in found.items()]
+        notes += damage
+    for note in notes:
+        warnings.warn(note, RuntimeWarning, stacklevel=3)
+    if not runs:
+        raise ValueError(f"{places}: no runs there; a run has a config.yaml and a summary.json")
+    return _table(curves, differing_choices(runs))
+
+
+def _table(curves: Sequence[tuple[RunRecord, str, Curve]], keys: Sequence[str]) -> Frame:
+    rows = [
+        {
+            "run": str(run.directory),
+            "environment": run.environment,
+            "seed": run.seed,
+            **{key: run.choices.get(key) for key in keys},
+            "tag": tag,
+        }
+        for run, tag, _ in curves
+    ]
+    counts = [len(curve.values) for *_, curve in curves]
+    names = ["run", "environment", "seed", *keys, "tag"]
+    columns: dict[str, npt.NDArray[Any]] = {
+        name: np.repeat(np.array([row[name] for row in rows], object), counts) for name in names
+    }
+    for name, part in zip(_POINTS, ("env_steps", "seconds", "values"), strict=True):
+        parts = [getattr(curve, part) for *_, curve in curves]
+        columns[name] = np.concatenate([np.empty(0), *parts])
+    try:
+        import pandas
+    except ImportError:
+        return _records(columns)
+    frame = pandas.DataFrame(columns).infer_objects()
+    return frame.astype(dict.fromkeys(_WORDS, "category"))  # a code for each row, not a text
+
+
+def _records(columns: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.void]:
+    table = np.empty(
+        len(columns["value"]), [(name, column.dtype) for name, column in columns.items()]
+    )
+    for name, column in columns.items():
+        table[name] = column
+    return table

@@ -1,0 +1,128 @@
+"""Faults in comparisons: an interval too narrow, a winner too many, a run that should not count."""
+
+from tests.planted.fault import plant
+
+FAULTS = [
+    *plant(
+        "analysis/statistics.py",
+        "analysis/test_statistics.py",
+        (
+            "the variance of few scores is divided by n",
+            "shifted.var(ddof=1)",
+            "shifted.var(ddof=0)",
+        ),
+        (
+            "equal scores vary by rounding",
+            "shifted = array - array[0]",
+            "shifted = array - 0.0 * array[0]",
+        ),
+        (
+            "degrees of freedom are those of the pooled test",
+            "1 / ((variances / variances.sum()) ** 2 / own).sum()",
+            "own.sum()",
+        ),
+        (
+            "the power that is asked for is always a half",
+            "tails = ((1 + level) / 2, power)",
+            "tails = ((1 + level) / 2, 0.5)",
+        ),
+        (
+            "Wilson's interval is centred at the observed rate",
+            "centre = (successes + z * z / 2) / (n + z * z)",
+            "centre = successes / max(n, 1)",
+        ),
+        (
+            "Newcombe's interval takes the wrong ends",
+            "math.hypot(rate_a - a.low, b.high - rate_b)",
+            "math.hypot(a.high - rate_a, rate_b - b.low)",
+        ),
+        (
+            "Fisher's test is one-sided",
+            "if count <= ways[k_a])",
+            "if count == ways[k_a])",
+        ),
+        (
+            "Holm's p-values may fall",
+            "np.maximum.accumulate(factors * given[order])",
+            "factors * given[order]",
+        ),
+        ("half of the scores are cut off at each end", "pooled.size // 4", "pooled.size // 3"),
+        (
+            "ties count as improvements",
+            "np.sign(np.subtract.outer(*pair)).mean()",
+            "np.where(np.subtract.outer(*pair) >= 0, 1, -1).mean()",
+        ),
+        (
+            "as many runs are drawn as there are",
+            "max(1, array.size - 1)",
+            "array.size",
+        ),
+        (
+            "the bootstrap has the tails of the normal distribution",
+            "NormalDist().cdf(-student_quantile((1 + level) / 2, degrees))",
+            "(1 - level) / 2",
+        ),
+        (
+            "a curve's area is the mean of its points",
+            "np.trapezoid(np.interp(grid, points, values), grid) / until",
+            "np.mean(np.interp(grid, points, values))",
+        ),
+        (
+            "a threshold is to be passed",
+            "[np.asarray(values) >= threshold]",
+            "[np.asarray(values) > threshold]",
+        ),
+    ),
+    *plant(
+        "analysis/comparison.py",
+        "analysis/test_comparison.py",
+        (
+            "unfinished runs count",
+            'if record.status != "finished" and plan.status == "finished":',
+            'if record.status != "finished" and plan.status == "never":',
+        ),
+        (
+            "a repeated seed is a second sample",
+            "kept = {run.record.seed: run for run in sorted(runs, key=rank)}",
+            "kept = {number: run for number, run in enumerate(sorted(runs, key=rank))}",
+        ),
+        (
+            "scores around the threshold are bimodal",
+            "return bool(2 * gap > np.ptp(scores))",
+            "return bool(gap > 0)",
+        ),
+    ),
+    *plant(
+        "analysis/verdict.py",
+        "analysis/test_verdict.py",
+        (
+            "comparisons are not corrected for their number",
+            "corrected = holm([_p_value(*pair) for pair in pairs])",
+            "corrected = [_p_value(*pair) for pair in pairs]",
+        ),
+        (
+            "runs that solve or fail are compared by their means",
+            "return known and (first.is_bimodal or second.is_bimodal)",
+            "return known and (first.is_bimodal and second.is_bimodal)",
+        ),
+        (
+            "seeds that are there are asked for again",
+            "more = max(1, pair.seeds - min(pair.first.n, pair.second.n))",
+            "more = max(1, pair.seeds)",
+        ),
+    ),
+    *plant(
+        "analysis/report/panels.py",
+        "analysis/report/test_data.py",
+        (
+            "bands of curves are as wide as those of many runs",
+            "student_quantile(_QUANTILE, count - 1) * deviation",
+            "student_quantile(_QUANTILE, 1000) * deviation",
+        ),
+        (
+            "a curve goes on without the runs that ended",
+            "middle = values.mean(axis=0)",
+            "middle = np.nanmean(values, axis=0)",
+        ),
+    ),
+]
