@@ -12,6 +12,7 @@ from conf.checking.pretraining import pretraining_problems
 from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
 from conf.schema.registry import TARGETS, options_for
+from conf.schema.study import EngineOptions, StudyOptions
 from conf.schema.types import (
     Count,
     Device,
@@ -293,7 +294,15 @@ class Comparison:
     """conf/compare.yaml, composed."""
 
     runs: Path | list[Path]
+    study: StudyOptions
+    directory: Path
+    engine: EngineOptions
     format: Literal["text", "markdown", "csv"]
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """List the rules that a typed configuration breaks, one line each."""
+        yield from StudyOptions.problems(config)
 
 
 PRESETS = ("experiment", "task")
@@ -307,5 +316,8 @@ ROOTS: dict[str, Any] = {
     "compare": Comparison,
 }
 
+OF_RUNS = ("env", *(group for group in TARGETS if group != "wrapper"), "tracking", *PRESETS)
+OF_STUDIES = ("study", "engine")
+
 # The folders of conf/, one choice each (pomdp, auxiliary: several).
-GROUPS = ("env", *(group for group in TARGETS if group != "wrapper"), "tracking", *PRESETS)
+GROUPS = (*OF_RUNS, *OF_STUDIES)
