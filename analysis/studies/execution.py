@@ -12,13 +12,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.studies.engines.engine import Command, Engine, Handle
+from analysis.studies.engines.engine import ROOT, Command, Engine, Handle
 from analysis.studies.locking import Locked, is_locked, locked
 from analysis.studies.progress import GridProgress
 from analysis.studies.study import Job, state_of
 from training.process.signals import StopRequest, stop_requests
 from training.runs.refusal import Refusal
 
+SCRIPT = ROOT / "train.py"
 _PAUSE = 0.2
 _SIGNALLED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit codes of a run that somebody told to stop."""
@@ -127,7 +128,7 @@ class Pool:
             self.running |= dict(zip(free, handles, strict=True))
 
     def _command(self, job: Job) -> Command:
-        return Command(job.words, job.directory, self.log_of(job), Path.cwd())
+        return Command(job.words, job.directory, self.log_of(job), Path.cwd(), SCRIPT)
 
 
 @contextmanager

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from conf.checking.pretraining import frames_wanted
 from conf.checking.refusals import InvalidConfiguration
 from conf.checking.trust import trust_words
 from conf.composing.composer import Composer
 from conf.composing.configuration import configure
+from conf.composing.presets import Settled
 from conf.composing.resumption import leaves, lies_under, scheduled
 from conf.composing.stored import read_json, read_yaml
 from conf.composing.sweeps import key_of
@@ -142,7 +144,12 @@ class Study:
 
     def _cell(self, task: str, arm: str, values: Sequence[str] = ()) -> Arm:
         words = self._words(task, arm, values)
-        run = configure(self._composer, [*words, "seed=0"], "config")
+        run = self._configured(words)
+        if not run.problems and frames_wanted(run.typed) is not None:
+            words = _within_budget(words, run.typed)
+            run = self._configured(words)
+        if not run.problems:
+            run.problems += self._unmeasured(run.typed)
         where = f"study.arms.{arm}" if len(self.tasks) == 1 else f"study.arms.{arm} on {task}"
         self._problems += [f"{where}: {problem}" for problem in run.problems]
         notices = [f"{where}: {notice}" for notice in run.notices]
@@ -153,9 +160,22 @@ class Study:
         words = [word for word in words if key_of(word) != "trusted_packages"] + trust
         return Arm(task, arm, tuple(words), fingerprint(run.typed), run.typed["total_env_steps"])
 
+    def _configured(self, words: Sequence[str]) -> Settled:
+        return configure(self._composer, [*words, "seed=0"], "config")
+
+    def _unmeasured(self, config: Mapping[str, Any]) -> Iterator[str]:
+        """Refuse an evaluation that does not measure what is compared."""
+        if self.metric != "best" and config["evaluation"]["checkpoint"] == "best":
+            yield (
+                f"evaluation.checkpoint=best does not measure study.metric={self.metric}, which is "
+                "of the last weights; add evaluation.checkpoint=last, or study.metric=best"
+            )
+
     def _words(self, task: str, arm: str, values: Sequence[str]) -> list[str]:
         """Return the words of an arm on a task; tuned values replace its own."""
         words = [*self.options["tasks"][task], *self.options["arms"][arm]]
+        if all(key_of(word) != "num_threads" for word in words):
+            words.append("num_threads=1")  # jobs share cores, and any machine gives the same
         total = self.options["total_env_steps"]
         given = [*values, *([] if total is None else [f"total_env_steps={total}"])]
         replaced = {key_of(word) for word in given}
@@ -168,6 +188,17 @@ class Study:
             if count > 1:
                 same = [c.name for c in self.cells if (c.task, c.fingerprint) == (task, mark)]
                 yield f"study.arms: {', '.join(same)} are the same configuration on {task}"
+
+
+def _within_budget(words: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+    """Count the frames of pre-training as environment steps of the budget."""
+    frames = (frames_wanted(config) or {})["frames"]
+    left = config["total_env_steps"] - frames
+    if left < 1:
+        raise InvalidConfiguration(
+            [f"extractor.pretrain.frames={frames} leaves no steps of {config['total_env_steps']}"]
+        )
+    return [*(w for w in words if key_of(w) != "total_env_steps"), f"total_env_steps={left}"]
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

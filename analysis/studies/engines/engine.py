@@ -19,7 +19,6 @@ from conf.composing.presets import written
 from training.runs.refusal import Refusal
 
 ROOT = Path(__file__).resolve().parents[3]
-SCRIPT = ROOT / "train.py"
 STOPPED = 128 + signal.SIGTERM
 """The exit code of a run that saved because it was told to."""
 Process = subprocess.Popen[bytes]
@@ -40,18 +39,20 @@ class Command:
         directory: of the run.
         log: the file that gets what the process prints.
         place: its working directory.
+        script: `train.py`.
     """
 
     words: tuple[str, ...]
     directory: Path
     log: Path
     place: Path
+    script: Path
 
     def line(self) -> list[str]:
         """Return the command that begins the run, or resumes it exactly: the same each time."""
         has_begun = (self.directory / "config.yaml").is_file()
         where = written("resume" if has_begun else "run_dir", str(self.directory))
-        return [sys.executable, str(SCRIPT), *self.words, where]
+        return [sys.executable, str(self.script), *self.words, where]
 
 
 class Engine(ABC):

@@ -1,5 +1,6 @@
 """Jobs as an array of SLURM jobs, by submitit; nodes share the disk of the study."""
 
+import math
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -30,8 +31,11 @@ class SlurmEngine(Engine):
         # Jobs import this checkout, and what the driver imports.
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-        own = {"cpus_per_task": options["cpus_per_job"], "gpus_per_node": options["gpus_per_job"]}
-        own |= {} if at_once is None else {"slurm_array_parallelism": at_once}
+        own = {
+            "cpus_per_task": options["cpus_per_job"],
+            "gpus_per_node": math.ceil(options["gpus_per_job"]) or None,
+            "slurm_array_parallelism": at_once,
+        }
         try:
             self._executor = self._submitit.AutoExecutor(
                 folder=directory / "logs" / "slurm",
@@ -40,7 +44,7 @@ class SlurmEngine(Engine):
             )
             self._executor.update_parameters(
                 name=directory.name,
-                **{key: value for key, value in own.items() if value},
+                **own,
                 **options["parameters"],
             )
         except (RuntimeError, NameError, ValueError, AssertionError) as error:
