@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Three nodes on this machine, with one core each; the driver is on the first."""
     from ray.cluster_utils import Cluster
@@ -30,7 +30,6 @@ def cluster() -> Iterator[Any]:
     for _ in range(2):
         made.add_node(num_cpus=1)
     yield made
-    ray.shutdown()
     made.shutdown()
 
 
@@ -54,7 +53,7 @@ def test_a_node_that_dies_loses_nothing(engine, cluster, job, place, until, sess
         return all(summary_of(each).get("status") == "running" for each in jobs[:3])
 
     until(begun, 60)
-    cluster.remove_node(cluster.worker_nodes.pop(), allow_graceful=False)
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
     until(lambda: "interrupted" in [summary_of(each).get("status") for each in jobs[:3]], 60)
     (place / "go").touch()
     until(lambda: ended.extend(pool.step()) or not pool, 120)
