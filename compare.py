@@ -44,7 +44,8 @@ def compare_study(config: DictConfig) -> int:
     from omegaconf import OmegaConf
 
     from analysis.studies.engines import build_engine
-    from analysis.studies.execution import run_missing
+    from analysis.studies.execution import driving, opened, run_missing
+    from analysis.studies.searching import tune_arms
     from analysis.studies.study import Study
     from conf.composing.sweeps import user_directory
 
@@ -53,10 +54,13 @@ def compare_study(config: DictConfig) -> int:
     flags = [] if own is None else [f"--config-dir={own}"]
     options: Any = OmegaConf.to_container(config.study)
     study = Study(options, directory, flags=flags)
-    jobs = study.jobs()
-    tell(study, jobs)
     build = partial(build_engine, config.engine, directory)
-    failed = run_missing(jobs, directory, build, study.metric)
+    with driving(directory) as stop, opened(build) as engine:
+        if study.protocol == "tuned":
+            tune_arms(study, engine, stop)
+        jobs = study.jobs()
+        tell(study, jobs)
+        failed = run_missing(jobs, directory, engine, stop, metric=study.metric)
     places = [str(job.directory) for job in jobs if job.directory.is_dir()]
     count = report(places, config) if places else 0
     if failed:

@@ -8,8 +8,9 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from analysis.studies.engines.engine import ROOT, Command, Engine, Handle
@@ -146,23 +147,35 @@ def driving(directory: Path) -> Iterator[StopRequest]:
         raise Refusal(f"{error}: wait for it, or name another directory=...", 2) from error
 
 
+@contextmanager
+def opened(build: Callable[[], Engine]) -> Iterator[Callable[[], Engine]]:
+    """Build an engine when it is needed first, and close it in the end."""
+    get = cache(build)
+    try:
+        yield get
+    finally:
+        if get.cache_info().currsize:
+            get().close()
+
+
 def run_missing(
-    jobs: Sequence[Job], directory: Path, build: Callable[[], Engine], metric: str
+    jobs: Sequence[Job],
+    directory: Path,
+    engine: Callable[[], Engine],
+    stop: StopRequest,
+    *,
+    metric: str,
 ) -> list[Ended]:
     """Run what is missing of the jobs; return those that failed.
 
-    Args:
-        build: builds the engine, if there is anything to run.
-
     Raises:
-        Refusal: the directory is in use, the engine is not installed, or a signal stopped it all.
+        Refusal: the engine is not installed, or a signal stopped it all.
     """
-    with driving(directory) as stop:
-        missing = [job for job in jobs if state_of(job) != "finished"]
-        if not missing:
-            return []
-        with closing(build()) as engine, GridProgress(jobs, metric) as progress:
-            return _run(missing, Pool(engine, directory), progress, stop)
+    missing = [job for job in jobs if state_of(job) != "finished"]
+    if not missing:
+        return []
+    with GridProgress(jobs, metric) as progress:
+        return _run(missing, Pool(engine(), directory), progress, stop)
 
 
 def _run(

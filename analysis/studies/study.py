@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis.studies.ranges import Dimension
 from conf.checking.pretraining import frames_wanted
 from conf.checking.refusals import InvalidConfiguration
 from conf.checking.trust import trust_words
@@ -56,13 +57,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Arm:
-    """An arm on one task: a command line without seed, and its fingerprint."""
+    """An arm on one task: a command line without seed, and the fingerprint of its configuration.
+
+    Attributes:
+        interval: environment steps between evaluations.
+    """
 
     task: str
     name: str
     words: tuple[str, ...]
     fingerprint: str
     env_steps: int
+    interval: int
 
     @property
     def folder(self) -> str:
@@ -136,6 +142,30 @@ class Study:
         if self._problems:
             raise InvalidConfiguration(self._problems)
 
+    def with_values(self, cell: Arm, values: Sequence[str]) -> tuple[str, ...]:
+        """Return the words of an arm with the values of a trial in place of its own."""
+        replaced = {key_of(word) for word in values}
+        kept = (word for word in cell.words if key_of(word) not in replaced)
+        return (*self.flags, *kept, *values)
+
+    def refuse_ranges(self, space: Mapping[str, Dimension]) -> None:
+        """Check both ends of every range in every arm.
+
+        Raises:
+            InvalidConfiguration: with all problems.
+        """
+        problems = [
+            f"study.tuning.keys.{key} in arm {cell.name}: {problem}"
+            for cell in self.cells
+            for key, dimension in space.items()
+            for value in dimension.ends()
+            for problem in self._configured(
+                self._words(cell.task, cell.name, [f"{key}={value}"])
+            ).problems
+        ]
+        if problems:
+            raise InvalidConfiguration(problems)
+
     def others(self) -> list[Path]:
         """List the folders of runs in the directory that are no longer the study's."""
         known = {self.directory / cell.folder for cell in self.cells}
@@ -155,10 +185,11 @@ class Study:
         notices = [f"{where}: {notice}" for notice in run.notices]
         self.notices += [notice for notice in notices if notice not in self.notices]
         if run.problems:
-            return Arm(task, arm, tuple(words), "", 0)
+            return Arm(task, arm, tuple(words), "", 0, 0)
         trust = trust_words(run.typed["env"]["packages"], run.typed["trusted_packages"])
         words = [word for word in words if key_of(word) != "trusted_packages"] + trust
-        return Arm(task, arm, tuple(words), fingerprint(run.typed), run.typed["total_env_steps"])
+        total, interval = run.typed["total_env_steps"], run.typed["evaluation"]["interval"]
+        return Arm(task, arm, tuple(words), fingerprint(run.typed), total, interval)
 
     def _configured(self, words: Sequence[str]) -> Settled:
         return configure(self._composer, [*words, "seed=0"], "config")
@@ -199,6 +230,18 @@ def _within_budget(words: Sequence[str], config: Mapping[str, Any]) -> list[str]
             [f"extractor.pretrain.frames={frames} leaves no steps of {config['total_env_steps']}"]
         )
     return [*(w for w in words if key_of(w) != "total_env_steps"), f"total_env_steps={left}"]
+
+
+def configuration_of(composer: Composer, words: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration of a command line of `train.py`.
+
+    Raises:
+        InvalidConfiguration: with its problems.
+    """
+    run = configure(composer, words, "config")
+    if run.problems:
+        raise InvalidConfiguration(run.problems)
+    return run.typed
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

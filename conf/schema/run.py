@@ -12,7 +12,7 @@ from conf.checking.pretraining import pretraining_problems
 from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
 from conf.schema.registry import TARGETS, options_for
-from conf.schema.study import EngineOptions, StudyOptions
+from conf.schema.study import EngineOptions, SearchOptions, StudyOptions
 from conf.schema.types import (
     Count,
     Device,
@@ -276,6 +276,21 @@ class PretrainingRun(TrainingRun):
     cloning: CloningOptions
 
 
+@dataclass(kw_only=True)
+class SearchRun(TrainingRun):
+    """conf/tune.yaml, composed."""
+
+    tuning: SearchOptions
+    directory: Path
+    engine: EngineOptions
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Add the rules of searches."""
+        yield from super().problems(config)
+        yield from SearchOptions.problems(config)
+
+
 @dataclass
 class EvaluationRun:
     """conf/evaluate.yaml, composed."""
@@ -312,6 +327,7 @@ PRESETS = ("experiment", "task")
 ROOTS: dict[str, Any] = {
     "config": TrainingRun,
     "pretrain": PretrainingRun,
+    "tune": SearchRun,
     "evaluate": EvaluationRun,
     "compare": Comparison,
 }

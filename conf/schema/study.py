@@ -30,11 +30,30 @@ _OF_THE_STUDY = {
 
 @dataclass
 class TuningOptions:
-    """`tuning` of conf/compare.yaml and conf/tune.yaml."""
+    """`study.tuning` of conf/compare.yaml."""
 
     trials: PositiveCount
     seeds: list[Count]
     keys: dict[str, Range]
+
+
+@dataclass
+class SearchOptions(TuningOptions):
+    """`tuning` of conf/tune.yaml."""
+
+    metric: Literal["last", "best"]
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Refuse nothing to search, and what the search sets for each run."""
+        if not config["tuning"]["keys"]:
+            yield (
+                "tuning.keys: expected at least one range, such as "
+                "optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))'"
+            )
+        yield from seed_problems("tuning.seeds", config["tuning"]["seeds"])
+        if config["resume"] is not None:
+            yield "resume: a search goes on when the same command is typed again"
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from analysis.studies.engines.local import LocalEngine
-from analysis.studies.execution import Pool, driving, run_missing
+from analysis.studies.execution import Pool, driving, opened, run_missing
 from analysis.studies.locking import is_locked, locked
 from analysis.studies.progress import GridProgress
 from analysis.studies.study import state_of, summary_of
@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(jobs, place: Path, jobs_at_once: int = 2):
-    return run_missing(
-        jobs, place / "study", lambda: LocalEngine({"jobs": jobs_at_once}), metric="last"
-    )
+    directory = place / "study"
+    with driving(directory) as stop, opened(lambda: LocalEngine({"jobs": jobs_at_once})) as engine:
+        return run_missing(jobs, directory, engine, stop, metric="last")
 
 
 def test_what_is_missing_runs_and_what_is_finished_does_not(job, place, sessions, capfd) -> None:
@@ -126,11 +126,13 @@ def test_a_killed_driver_leaves_no_job_behind(job, place, until) -> None:
         from pathlib import Path
         from analysis.studies import execution
         from analysis.studies.engines.local import LocalEngine
-        from analysis.studies.execution import run_missing
+        from analysis.studies.execution import driving, opened, run_missing
         from analysis.studies.study import Job
         execution.SCRIPT = Path({str(place / "train.py")!r})
         job = Job("task", "gru", 0, {waiting.words!r}, Path({str(waiting.directory)!r}), 100)
-        run_missing([job], Path("study"), lambda: LocalEngine(dict(jobs=1)), "last")
+        study = Path("study")
+        with driving(study) as stop, opened(lambda: LocalEngine(dict(jobs=1))) as engine:
+            run_missing([job], study, engine, stop, metric="last")
         """
     )
     driver = subprocess.Popen([sys.executable, "-c", program], cwd=place)

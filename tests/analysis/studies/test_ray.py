@@ -9,7 +9,7 @@ import pytest
 from analysis.studies.engines import build_engine
 from analysis.studies.engines.engine import Engine
 from analysis.studies.engines.ray import RayEngine, pack, unpack
-from analysis.studies.execution import Pool, run_missing
+from analysis.studies.execution import Pool, driving, run_missing
 from analysis.studies.study import state_of, summary_of
 from conf.composing.command_line import load
 
@@ -81,7 +81,9 @@ def test_without_a_shared_disk_runs_travel(engine, job, command, until, place, s
     begun.directory.mkdir(parents=True)
     (begun.directory / "config.yaml").write_text("total_env_steps: 100\n")
     (begun.directory / "sessions.txt").write_text("begun\n")
-    failed = run_missing([fresh, begun, bad], place / "study", lambda: engine, "last")
+    with driving(place / "study") as stop:
+        jobs = [fresh, begun, bad]
+        failed = run_missing(jobs, place / "study", lambda: engine, stop, metric="last")
     assert [ended.job for ended in failed] == [bad]
     assert "it is broken" in str(failed[0])
     assert [sessions(each) for each in (fresh, begun)] == [["begun"], ["begun", "resumed"]]
