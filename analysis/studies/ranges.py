@@ -13,6 +13,8 @@ from conf.checking.refusals import InvalidConfiguration
 from conf.composing.presets import written
 
 _FORMS = "interval(low, high), tag(log, interval(low, high)), range(start, stop) or choice(a, b)"
+_BETWEEN = 0.37
+"""Somewhere in an interval: a key of integers accepts its ends alone."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,13 @@ class Dimension:
     is_log: bool = False
     is_integer: bool = False
 
-    def ends(self) -> list[str]:
-        """List the values to check before a search: all choices, or both ends."""
-        kind = int if self.is_integer else float
-        return list(self.choices) or [str(kind(self.low)), str(kind(self.high))]
+    def samples(self) -> list[str]:
+        """List the values to check before a search: all choices, or both ends and one between."""
+        if self.choices:
+            return list(self.choices)
+        if self.is_integer:
+            return [str(int(self.low)), str(int(self.high))]
+        return [str(self.low), str(self.low + _BETWEEN * (self.high - self.low)), str(self.high)]
 
 
 def read_ranges(key: str, ranges: Mapping[str, str]) -> dict[str, Dimension]:

@@ -53,7 +53,7 @@ class SearchedRun:
     def __init__(
         self, tuning: Mapping[str, Any], words: Sequence[str], *, user_directory: str | None
     ) -> None:
-        """Check the command line with both ends of every range.
+        """Check the command line, and every range.
 
         Args:
             tuning: of conf/tune.yaml.
@@ -63,6 +63,8 @@ class SearchedRun:
             InvalidConfiguration: with all problems.
         """
         self._tuning, self._words = tuning, list(words)
+        has_threads = any(key_of(word) == "num_threads" for word in words)
+        self._threads = [] if has_threads else ["num_threads=1"]  # as in studies
         self._flags = [] if user_directory is None else [f"--config-dir={user_directory}"]
         self._composer = Composer("config", user_directory)
         self._config = configuration_of(self._composer, self._words)
@@ -108,12 +110,12 @@ class SearchedRun:
 
     def _with_values(self, values: Sequence[str]) -> list[str]:
         own = [word for word in self._words if key_of(word) != "trusted_packages"]
-        return [*self._flags, *own, *values, *self._trust]
+        return [*self._flags, *own, *self._threads, *values, *self._trust]
 
     def _refuse_ranges(self, space: Mapping[str, Dimension]) -> None:
         problems = []
         for key, dimension in space.items():
-            for value in dimension.ends():
+            for value in dimension.samples():
                 try:
                     configuration_of(self._composer, [*self._words, f"{key}={value}"])
                 except InvalidConfiguration as refusal:

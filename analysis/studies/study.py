@@ -149,7 +149,7 @@ class Study:
         return (*self.flags, *kept, *values)
 
     def refuse_ranges(self, space: Mapping[str, Dimension]) -> None:
-        """Check both ends of every range in every arm.
+        """Check every range in every arm.
 
         Raises:
             InvalidConfiguration: with all problems.
@@ -158,7 +158,7 @@ class Study:
             f"study.tuning.keys.{key} in arm {cell.name}: {problem}"
             for cell in self.cells
             for key, dimension in space.items()
-            for value in dimension.ends()
+            for value in dimension.samples()
             for problem in self._configured(
                 self._words(cell.task, cell.name, [f"{key}={value}"])
             ).problems

@@ -14,7 +14,7 @@ Word = Annotated[str, Text(r"\S.*", "a word such as memory=gru", "words such as 
 Range = Annotated[
     str,
     Text(
-        r"(choice|interval|range|tag)\(.*\)",
+        r"(choice|interval|range|tag|int)\(.*\)",
         "a range such as interval(1e-4,1e-2), tag(log,interval(1e-4,1e-2)) or choice(0.1,0.2)",
     ),
 ]

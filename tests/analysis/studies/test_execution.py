@@ -65,9 +65,10 @@ def test_a_signal_lets_every_run_save_and_the_same_command_goes_on(
     jobs = [job(seed=seed, words=["way=waits"]) for seed in range(3)]
 
     def interrupt() -> None:
-        until(lambda: all(summary_of(each).get("status") == "running" for each in jobs[:2]))
-        time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            until(lambda: all(summary_of(each).get("status") == "running" for each in jobs[:2]))
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
