@@ -56,13 +56,11 @@ def compare_study(config: DictConfig) -> int:
     study = Study(options, directory, flags=flags)
     build = partial(build_engine, config.engine, directory)
     with driving(directory) as stop, opened(build) as engine:
-        if study.protocol == "tuned":
-            tune_arms(study, engine, stop)
+        remarks = tune_arms(study, engine, stop) if study.protocol == "tuned" else []
         jobs = study.jobs()
         tell(study, jobs)
         failed = run_missing(jobs, directory, engine, stop, metric=study.metric)
-    places = [str(job.directory) for job in jobs if job.directory.is_dir()]
-    count = report(places, config) if places else 0
+    count = report_study(jobs, remarks, config)
     if failed:
         print(f"{len(failed)} of {len(jobs)} jobs failed:", *failed, sep="\n  ", file=sys.stderr)
         sys.exit(1)
@@ -85,6 +83,14 @@ def tell(study: Study, jobs: Sequence[Job]) -> None:
     problems = shortened(jobs)
     if problems:
         raise InvalidConfiguration(problems)
+
+
+def report_study(jobs: Sequence[Job], remarks: Sequence[str], config: DictConfig) -> int:
+    """Compare the runs of a study; return their number."""
+    places = [str(job.directory) for job in jobs if job.directory.is_dir()]
+    count = report(places, config) if places else 0
+    print(*(f"  {remark}" for remark in remarks), sep="\n", end="\n" if remarks else "")
+    return count
 
 
 def report(places: Sequence[str], config: DictConfig) -> int:

@@ -149,7 +149,7 @@ def scores(printed: str) -> dict[str, tuple[str, ...]]:
     return {row["memory"]: tuple(row[key] for key in kept) for row in rows}
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_study_ends_as_if_its_driver_had_not_been_killed(tmp_path: Path) -> None:
     """Typed again, it finishes what is missing; typed a third time, it runs nothing."""
     whole = subprocess.run(

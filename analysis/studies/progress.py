@@ -48,9 +48,9 @@ class GridProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leave the last line clean."""
-        if self._is_terminal:
-            print(_CLEAR, end="", file=sys.stderr, flush=True)
+        """Replace the changing line by the result."""
+        if error is None:
+            self.say(f"{self.counts()} in {_clock(time.monotonic() - self._started)}")
 
     def finish(self, job: Job) -> None:
         """Count a job that finished."""
@@ -104,11 +104,15 @@ class GridProgress:
         begun = sum(self._steps.values()) - self._steps_before
         if begun <= 0:
             return "?"
-        seconds = int((time.monotonic() - self._started) * left / begun)
-        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        return _clock((time.monotonic() - self._started) * left / begun)
 
 
 def _steps_of(job: Job) -> int:
     """Return the environment steps of a run, as of its last summary."""
     steps: int = summary_of(job).get("env_steps", 0)
     return min(steps, job.env_steps)
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

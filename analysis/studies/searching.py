@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from analysis.studies.engines.engine import Engine
@@ -17,10 +18,13 @@ from conf.composing.sweeps import key_of
 from training.process.signals import StopRequest
 
 
-def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> None:
+def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> list[str]:
     """Search the best values of every arm on every task, and give them to the study.
 
     Every arm gets the same number of trials, on the seeds for tuning.
+
+    Returns:
+        Sentences for the report: what each arm was tuned to, and how much it needs tuning.
 
     Raises:
         InvalidConfiguration: a range does not fit an arm.
@@ -29,7 +33,8 @@ def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> 
     tuning = study.options["tuning"]
     space = read_ranges("study.tuning.keys", tuning["keys"])
     study.refuse_ranges(space)
-    values = {}
+    values: dict[tuple[str, str], list[str]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for cell in study.cells:
         subject = Subject(
             task=cell.task,
@@ -44,7 +49,58 @@ def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> 
         search = Search(subject, space, place, trials=tuning["trials"], seeds=tuning["seeds"])
         search.run(engine, stop)
         values[cell.task, cell.name] = search.best_words()
+        found.setdefault(cell.name, []).append(search.summary())
     study.choose(values)
+    effort = f"of {tuning['trials']} trials on seeds {', '.join(map(str, tuning['seeds']))}"
+    tuned = [
+        f"{arm} on {task}: {' '.join(words)}, the best {effort}"
+        for (task, arm), words in values.items()
+    ]
+    needs = {arm: sensitivity(searches) for arm, searches in found.items()}
+    return tuned + [
+        f"{arm}: tuning sensitivity {need:.2f}, the share of its range of scores that one setting "
+        "for all tasks loses to one for each"
+        for arm, need in needs.items()
+        if need is not None
+    ]
+
+
+def sensitivity(searches: Sequence[Mapping[str, Any]]) -> float | None:
+    """Tell how much an arm needs tuning: its score tuned per task minus that of one setting.
+
+    Scores of each task are scaled to [0, 1] over its trials, and averaged over tasks. The setting
+    is the best on average, among those that every task tried.
+
+    Args:
+        searches: summaries, one for each task.
+
+    Returns:
+        None if there is one task, or no setting in common.
+
+    Source: Adkins et al. (NeurIPS 2024), arXiv:2412.07165.
+    """
+    scaled = [_scaled(search) for search in searches]
+    shared = set.intersection(*map(set, scaled))
+    if len(scaled) < 2 or not shared:
+        return None
+    return 1.0 - max(fmean(scores[setting] for scores in scaled) for setting in shared)
+
+
+def _scaled(search: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
+    """Return the scores of a search by setting, from 0 for the worst to 1 for the best.
+
+    All are 1 if they are equal.
+    """
+    scores = {
+        tuple(values_of(trial["values"])): trial["score"]
+        for trial in search["trials"]
+        if trial["score"] is not None
+    }
+    low, high = min(scores.values()), max(scores.values())
+    return {
+        setting: (score - low) / (high - low) if high > low else 1.0
+        for setting, score in scores.items()
+    }
 
 
 class SearchedRun:

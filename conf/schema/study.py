@@ -11,7 +11,7 @@ from conf.checking.suggestions import did_you_mean
 from conf.schema.types import Count, Free, NonNegative, PositiveCount, Text
 
 Word = Annotated[str, Text(r"\S.*", "a word such as memory=gru", "words such as memory=gru")]
-Range = Annotated[
+RangeText = Annotated[
     str,
     Text(
         r"(choice|interval|range|tag|int)\(.*\)",
@@ -34,7 +34,7 @@ class TuningOptions:
 
     trials: PositiveCount
     seeds: list[Count]
-    keys: dict[str, Range]
+    keys: dict[str, RangeText]
 
 
 @dataclass

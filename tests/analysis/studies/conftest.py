@@ -24,7 +24,8 @@ fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as training does
 
 
 def summary(status, steps):
-    score = {"return_mean": float(words["seed"]) + 0.5 + float(words.get("x", 0))}
+    value = float(words.get("x", words.get("agent.discount", 0)))
+    score = {"return_mean": float(words["seed"]) + 0.5 + value}
     text = json.dumps({"status": status, "env_steps": steps, "evaluation": score, "best": score})
     (directory / "summary.json.new").write_text(text)
     os.replace(directory / "summary.json.new", directory / "summary.json")

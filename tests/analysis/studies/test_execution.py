@@ -37,7 +37,9 @@ def test_what_is_missing_runs_and_what_is_finished_does_not(job, place, sessions
     lines = capfd.readouterr().err.splitlines()
     assert "2 of 4 jobs are finished already" in lines
     assert any(line.startswith("[4/4] task-") and line.endswith("1.50") for line in lines)
-    assert len(lines) == 5  # and none for each second
+    assert lines[2].startswith("2 of 2 jobs done in 0:00:")
+    assert lines[6].startswith("4 of 4 jobs done in 0:00:")
+    assert len(lines) == 7  # and none for each second
 
 
 def test_a_job_that_fails_is_named_with_its_reason_and_others_go_on(job, place, capfd) -> None:
