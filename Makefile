@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt hatch_build.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-learning test-faults test-grid test-slow test-planted test-soak guard lint types format peers bench learning solve clean
+.PHONY: help setup train test test-learning test-faults test-grid test-slow test-planted test-soak test-ray guard lint types format peers bench learning solve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ test-planted: $(VENV)/.installed-dev ## Plant faults, one by one, and see that t
 
 test-soak: $(VENV)/.installed-dev ## Train every agent, memory and value head for long and watch the memory (half an hour)
 	$(BIN)/python -m pytest --numprocesses 2 -m soak $(ARGS)
+
+test-ray: $(VENV)/.installed-ray ## Run studies on a Ray cluster of three nodes (installs Ray, 400 MB)
+	$(BIN)/python -m pytest -m slow tests/analysis/studies/test_ray.py $(ARGS)
 
 guard: $(VENV)/.installed-dev ## Compare the weights of short trainings, bit for bit: ARGS="--against COMMIT"
 	$(BIN)/python -m tests.guard $(ARGS)
@@ -89,6 +92,10 @@ $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."
 	@$(BIN)/python $(INSTALL) constraints.txt --editable '.[dev]'
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-ray: $(VENV)/.installed-dev
+	@$(BIN)/python $(INSTALL) constraints.txt --editable '.[ray]'
+	@touch $@
 
 $(VENV)/.installed-learning: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."

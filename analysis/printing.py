@@ -1,15 +1,40 @@
 """What `compare.py` prints: the verdict, a table for each task, and what to know beside them."""
 
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal
+
+from omegaconf import DictConfig
 
 from analysis.comparison import Results
 from analysis.irregularities import irregularities
 from analysis.tables import Format, write
 from analysis.verdict import judge
 
+_WIDE = 120
+"""Characters in a line where there is no terminal."""
 _MOST = 12
 """Lines of each kind in a terminal; a report has all."""
+
+
+def show(results: Results, config: DictConfig, directory: str | Path | None) -> int:
+    """Print what was found; return the number of runs that count.
+
+    Args:
+        directory: of a report; None for none.
+    """
+    columns = config.columns if isinstance(config.columns, str) else list(config.columns)
+    width = shutil.get_terminal_size((_WIDE, 1)).columns
+    print(printed(results, config.format, columns, width))
+    if config.format == "csv":  # for programs: what readers must know goes elsewhere
+        print(*remarks(results), sep="\n", file=sys.stderr)
+    if directory is not None:
+        from analysis.report.report import write_report  # imports matplotlib
+
+        print(f"report: {write_report(results, Path(directory))}", file=sys.stderr)
+    return len(results.runs)
 
 
 def printed(

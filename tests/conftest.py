@@ -40,6 +40,7 @@ def shared_composers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("conf.composing.configuration.Composer", composer)
         patch.setattr("conf.composing.command_line.Composer", composer)
+        patch.setattr("analysis.studies.study.Composer", composer)
         yield
 
 

@@ -1,8 +1,10 @@
 """`compare.py` as it is typed: what it prints, skips and refuses, and how quickly it starts."""
 
+import csv
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -129,3 +131,72 @@ def test_a_command_line_starts_quickly_and_leaves_nothing(runs) -> None:
     assert finished.stdout.splitlines()[-1] == "[]"
     assert finished.stdout.startswith("## CartPole-v1\n")
     assert sorted(runs.rglob("*")) == before
+
+
+TINY = """
+question: Does memory help?
+tasks:
+  cartpole:
+    - task=cartpole
+    - evaluation.interval=100
+    - evaluation.episodes=1
+    - evaluation.final_episodes=1
+    - agent.rollout_length=10
+    - checkpoint.interval=50
+arms:
+  none: [memory=none]
+  gru: [memory=gru, memory.hidden_size=4]
+seeds: [0, 1]
+total_env_steps: 200
+"""
+
+
+def command(place: Path, *words: str) -> list[str]:
+    (place / "mine" / "study").mkdir(parents=True, exist_ok=True)
+    (place / "mine" / "study" / "tiny.yaml").write_text(TINY)
+    script = str(ROOT / "compare.py")
+    return [sys.executable, script, "--config-dir=mine", "study=tiny", "format=csv", *words]
+
+
+def scores(printed: str) -> dict[str, tuple[str, ...]]:
+    """The numbers that no clock decides, by arm."""
+    rows = list(csv.DictReader(printed.splitlines()))
+    kept = ("memory", "score_mean", "score_std", "seeds", "env_steps")
+    return {row["memory"]: tuple(row[key] for key in kept) for row in rows}
+
+
+@pytest.mark.faults
+def test_a_study_ends_as_if_its_driver_had_not_been_killed(tmp_path: Path) -> None:
+    """Typed again, it finishes what is missing; typed a third time, it runs nothing."""
+    whole = subprocess.run(
+        command(tmp_path, "directory=whole"), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stderr.count("[") == 4
+    with subprocess.Popen(command(tmp_path, "directory=again"), cwd=tmp_path) as driver:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "again").glob("*/*/*/checkpoints/last/manifest.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        driver.kill()
+    for expected in (4, 0):
+        again = subprocess.run(
+            command(tmp_path, "directory=again"), cwd=tmp_path, capture_output=True, text=True
+        )
+        assert again.returncode == 0, again.stderr
+        assert scores(again.stdout) == scores(whole.stdout)
+        assert again.stderr.count("]") <= expected
+    assert {row[3] for row in scores(whole.stdout).values()} == {"2"}
+    logs = sorted(path.name for path in (tmp_path / "whole" / "logs").iterdir())
+    assert logs == [f"cartpole-{arm}-seed{seed}.txt" for arm in ("gru", "none") for seed in (0, 1)]
+
+
+def test_a_study_with_an_invalid_arm_runs_nothing(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command(tmp_path)
+    words = ["study=value_losses_ppo_acrobot", "+study.arms.c51=['value_head=c51']"]
+    with pytest.raises(SystemExit) as caught:
+        compare.compare(load(words, "compare"))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("study.arms.c51: value_head: expected mse, huber")
+    assert not Path("runs").exists()

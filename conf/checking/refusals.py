@@ -102,9 +102,14 @@ def sweep_problems(parsed: Sequence[Override]) -> list[str]:
         key, _, values = (override.input_line or "").partition("=")
         is_list = override.value_type is ValueType.SIMPLE_CHOICE_SWEEP
         hint = f"; one list is written {key}=[{values}]" if is_list else ""
+        if override.is_interval_sweep():
+            problems.append(f"{override.key_or_group}: a range needs {SEARCH}")
+            continue
         problems.append(f"{override.key_or_group}: several values need --multirun (-m){hint}")
     return problems
 
+
+SEARCH = "python tune.py, which takes the same ranges: key='interval(1e-4, 1e-2)'"
 
 _EXTRAS = {"hydra/launcher/joblib": "pip install -e '.[sweep]'"}
 """Options of Hydra's groups that need an extra of this project."""
@@ -114,6 +119,8 @@ def choice_problems(override: Override, options: Sequence[str]) -> list[str]:
     """Check the options chosen for a group, among those that it has."""
     group, value = override.key_or_group, override.value()
     if override.is_hydra_override():
+        if (group, value) == ("hydra/sweeper", "optuna"):
+            return [f"{group}: {value} is not supported; search with {SEARCH}"]
         extra = _EXTRAS.get(f"{group}/{value}")
         is_missing = extra is not None and value not in options
         return [f"{group}: {value} is not installed; {extra}"] if is_missing else []

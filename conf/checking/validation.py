@@ -21,7 +21,7 @@ from conf.checking.trust import (
 )
 from conf.composing.stored import strange_values
 from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, AnyOptions, options_of
-from conf.schema.run import ROOTS, TrainingRun
+from conf.schema.run import ROOTS
 from conf.schema.types import Target, TargetTree, describe, given_twice, nested, show
 
 MISSING_VALUE = "???"
@@ -48,7 +48,7 @@ def checked(
         # No hint to other options if the name means another key of the chosen one.
         own = "" if translates(key, walk.known) else hint
         found.append(f"{key}: unknown key{own or key_hint(key, walk.known)}")
-    if not found and issubclass(ROOTS[config_name], TrainingRun):
+    if not found and hasattr(ROOTS[config_name], "problems"):
         found = list(ROOTS[config_name].problems(typed))
     return typed, found
 

@@ -28,6 +28,21 @@ def is_changeable(key: str) -> bool:
     return lies_under(key, (*_CHANGEABLE, *_SESSION))
 
 
+def scheduled(config: Mapping[str, Any]) -> list[str]:
+    """List the keys of what changes over a run, and so depends on total_env_steps."""
+    agent = config["agent"]
+    moves = {
+        "agent.epsilon": agent.get("epsilon") != agent.get("final_epsilon"),
+        "agent.importance_exponent": bool(agent.get("prioritized")),
+    }
+    kinds = (
+        key
+        for key, value in leaves(config)
+        if key.endswith("schedule") and value not in (None, "constant")
+    )
+    return [*(key for key, does in moves.items() if does), *kinds]
+
+
 def stored_configuration(run: Path, config_name: str = "config") -> dict[str, Any]:
     """Read a run's stored configuration, as plain data and unchecked.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 
-from conf.checking.refusals import InvalidConfiguration
+from conf.checking.refusals import SEARCH, InvalidConfiguration
 from conf.composing.composer import Composer
 from conf.composing.configuration import configure
 from conf.composing.presets import Settled, written
@@ -35,7 +35,7 @@ def configure_jobs(
     settings = composer.hydra_settings(parsed)
     is_basic = "BasicSweeper" in settings.sweeper.get("_target_", "")
     problems = [
-        f"{o.key_or_group}: an interval needs another hydra/sweeper"
+        f"{o.key_or_group}: an interval needs {SEARCH}"
         for o in parsed
         if is_basic and o.is_sweep_override() and not o.is_discrete_sweep()
     ]

@@ -12,6 +12,7 @@ from conf.checking.pretraining import pretraining_problems
 from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
 from conf.schema.registry import TARGETS, options_for
+from conf.schema.study import EngineOptions, SearchOptions, StudyOptions
 from conf.schema.types import (
     Count,
     Device,
@@ -275,6 +276,21 @@ class PretrainingRun(TrainingRun):
     cloning: CloningOptions
 
 
+@dataclass(kw_only=True)
+class SearchRun(TrainingRun):
+    """conf/tune.yaml, composed."""
+
+    tuning: SearchOptions
+    directory: Path
+    engine: EngineOptions
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Add the rules of searches."""
+        yield from super().problems(config)
+        yield from SearchOptions.problems(config)
+
+
 @dataclass
 class EvaluationRun:
     """conf/evaluate.yaml, composed."""
@@ -293,11 +309,19 @@ class Comparison:
     """conf/compare.yaml, composed."""
 
     runs: Path | list[Path]
+    study: StudyOptions
+    directory: Path
+    engine: EngineOptions
     report: Path | None
     format: Literal["text", "markdown", "csv"]
     metric: Literal["auto", "last", "best", "mean"]
     status: Literal["finished", "all"]
     columns: Literal["auto", "all"] | list[str]
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """List the rules that a typed configuration breaks, one line each."""
+        yield from StudyOptions.problems(config)
 
 
 PRESETS = ("experiment", "task")
@@ -307,9 +331,13 @@ PRESETS = ("experiment", "task")
 ROOTS: dict[str, Any] = {
     "config": TrainingRun,
     "pretrain": PretrainingRun,
+    "tune": SearchRun,
     "evaluate": EvaluationRun,
     "compare": Comparison,
 }
 
+OF_RUNS = ("env", *(group for group in TARGETS if group != "wrapper"), "tracking", *PRESETS)
+OF_STUDIES = ("study", "engine")
+
 # The folders of conf/, one choice each (pomdp, auxiliary: several).
-GROUPS = ("env", *(group for group in TARGETS if group != "wrapper"), "tracking", *PRESETS)
+GROUPS = (*OF_RUNS, *OF_STUDIES)

@@ -9,11 +9,11 @@ from omegaconf import OmegaConf
 
 from conf.composing.command_line import load
 from conf.schema.registry import OTHER_TARGETS, TARGETS
-from conf.schema.run import GROUPS
+from conf.schema.run import GROUPS, OF_RUNS
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
-OPTIONS = [(file.parent.name, file.stem) for file in FILES if file.parent != CONF]
+OPTIONS = [(file.parent.name, file.stem) for file in FILES if file.parent.name in OF_RUNS]
 
 
 def test_groups_are_the_folders_of_conf() -> None:
@@ -90,8 +90,8 @@ def test_other_targets_name_groups() -> None:
     assert OTHER_TARGETS.keys() <= TARGETS.keys()
 
 
-# Tasks and experiments are deltas only: what they mean stands where the default does.
-DEFAULTS = [file for file in FILES if file.parent.name not in ("task", "experiment")]
+# Tasks, experiments and studies are deltas only: what they mean stands where the default does.
+DEFAULTS = [file for file in FILES if file.parent.name not in ("task", "experiment", "study")]
 
 
 @pytest.mark.parametrize("file", DEFAULTS, ids=lambda file: str(file.relative_to(CONF)))

@@ -240,7 +240,7 @@ WRONG = [
     ("-m|memory=none,lstm|agent.num_minibatches=16", "does not divide 8 sequences"),
     ("seed=0,1|-m|agent.clip_rnge=3", "did you mean agent.clip_range?"),
     ("-m|seed=0,1|run_dir=runs/x", "2 jobs would share runs/x"),
-    ("-m|seed=interval(0,3)", "an interval needs another hydra/sweeper"),
+    ("-m|seed=interval(0,3)", "an interval needs python tune.py"),
     ("hydra.mode=MULTIRUN|seed=1,x", "got 'x'"),
 ]
 

@@ -9,7 +9,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from agents.agent import Agent
+from conf.composing.resumption import scheduled
 from envs.vector.base import EnvironmentFailure
+from training.building.instantiation import plain
 from training.runs.identity import differences
 from training.saving.checkpoint import (
     Checkpoint,
@@ -88,8 +90,8 @@ class Saved:
                 "ones; the run goes on correctly, but not as if it had never stopped"
             )
         if config.total_env_steps > before:
-            scheduled = [key for key, kind in _schedules(config) if kind != "constant"]
-            changed = f"; schedules end there now: {', '.join(scheduled)}" if scheduled else ""
+            keys = scheduled(plain(config))
+            changed = f"; schedules end there now: {', '.join(keys)}" if keys else ""
             lines.append(
                 f"notice: total_env_steps grows from {before:,} to {config.total_env_steps:,}"
                 + changed
@@ -153,14 +155,3 @@ def open_run(directory: Path) -> Saved:
             f"{error}. Only experience is damaged: init_from={directory} starts a new run from "
             "the weights"
         ) from error
-
-
-def _schedules(config: DictConfig) -> list[tuple[str, str]]:
-    """List the keys of schedules over the run."""
-    agent = [(f"agent.{key}", kind) for key, kind in config.agent.items() if "_schedule" in key]
-    moves = {
-        "agent.epsilon": config.agent.get("epsilon") != config.agent.get("final_epsilon"),
-        "agent.importance_exponent": bool(config.agent.get("prioritized")),
-    }
-    agent += [(key, "linear") for key, does in moves.items() if does]
-    return [*agent, ("optimizer.schedule", config.optimizer.schedule)]

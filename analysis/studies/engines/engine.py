@@ -1,0 +1,160 @@
+"""What an engine is, and the process that each of them starts for a job."""
+
+import ctypes
+import importlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.studies.locking import is_locked
+from conf.composing.presets import written
+from training.runs.refusal import Refusal
+
+ROOT = Path(__file__).resolve().parents[3]
+STOPPED = 128 + signal.SIGTERM
+"""The exit code of a run that saved because it was told to."""
+Process = subprocess.Popen[bytes]
+Handle = Any
+"""What an engine returns for a job that it took."""
+_PAUSE = 0.2
+_OCCUPIED_SECONDS = 60.0
+"""Time for the previous process of a run to save and end."""
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
+
+
+@dataclass(frozen=True)
+class Command:
+    """A job as a process.
+
+    Attributes:
+        words: the command line after `train.py`, without the run directory.
+        directory: of the run.
+        log: the file that gets what the process prints.
+        place: its working directory.
+        script: `train.py`.
+    """
+
+    words: tuple[str, ...]
+    directory: Path
+    log: Path
+    place: Path
+    script: Path
+
+    def line(self) -> list[str]:
+        """Return the command that begins the run, or resumes it exactly: the same each time."""
+        has_begun = (self.directory / "config.yaml").is_file()
+        where = written("resume" if has_begun else "run_dir", str(self.directory))
+        return [sys.executable, str(self.script), *self.words, where]
+
+
+class Engine(ABC):
+    """Runs jobs somewhere.
+
+    Attributes:
+        capacity: jobs that it takes at once; None: any number, it queues them.
+    """
+
+    capacity: int | None
+
+    @abstractmethod
+    def submit(self, commands: Sequence[Command]) -> list[Handle]:
+        """Take jobs."""
+
+    @abstractmethod
+    def poll(self, handle: Handle) -> int | None:
+        """Return a job's exit code, negative if a signal or a lost node ended it; None before."""
+
+    @abstractmethod
+    def cancel(self, handle: Handle) -> None:
+        """Tell a job to save and stop; it still ends with an exit code."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything; jobs that still run are ended at once."""
+
+
+def start(command: Command) -> Process:
+    """Start the process of a job; it is told to save and stop if its parent dies."""
+    line = command.line()
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    with command.log.open("ab") as log:
+        log.write(f"$ {shlex.join(line)}\n".encode())
+        log.flush()
+        return subprocess.Popen(
+            line,
+            cwd=command.place,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the driver alone, which tells each job once
+            preexec_fn=_die_with_parent if _PRCTL is not None else None,
+        )
+
+
+def finish(
+    command: Command,
+    *,
+    is_stopped: Callable[[], bool] = lambda: False,
+    started: Callable[[Process], None] = lambda process: None,
+) -> int:
+    """Run a job to its end, once no earlier process works in its directory."""
+    wait_until_free(command.directory)
+    if is_stopped():
+        return STOPPED
+    process = start(command)
+    started(process)
+    is_told = False
+    try:
+        while process.poll() is None:
+            time.sleep(_PAUSE)
+            if not is_told and is_stopped():
+                process.terminate()
+                is_told = True
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+    return int(process.returncode)
+
+
+def wait_until_free(directory: Path) -> None:
+    """Wait for the process that works in a directory, for a while: then the job will refuse it."""
+    deadline = time.monotonic() + _OCCUPIED_SECONDS
+    while is_locked(directory) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+
+
+def needed(package: str, extra: str) -> Any:
+    """Import a package of an extra.
+
+    Raises:
+        Refusal: it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise Refusal(
+            f"{package} is not installed: pip install -c constraints.txt -e '.[{extra}]'", 2
+        ) from error
+
+
+def _prctl() -> Callable[..., int] | None:
+    """Return Linux's prctl; None elsewhere, where an orphan ends by itself."""
+    return ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+_PRCTL = _prctl()
+
+
+def _die_with_parent() -> None:
+    if _PRCTL is not None:
+        _PRCTL(_DEATH_SIGNAL, signal.SIGTERM)

@@ -1,0 +1,160 @@
+"""Jobs as tasks on a Ray cluster, with or without a disk that its nodes share.
+
+On a shared disk a task works in the run directory itself. Elsewhere it works in a folder of its
+node: an interrupted run travels there as an archive, and the run comes back as one.
+"""
+
+import io
+import os
+import shutil
+import signal
+import tarfile
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from analysis.studies.engines.engine import ROOT, Command, Engine, finish, needed
+
+_Outcome = tuple[int, bytes | None, bytes]
+"""Exit code, and without a shared disk the run's archive and what it printed."""
+
+
+class RayEngine(Engine):
+    """One task for each job; Ray queues them, and repeats those of lost nodes."""
+
+    def __init__(self, options: Mapping[str, Any], directory: Path) -> None:
+        """Take the options of conf/engine/ray.yaml, and connect.
+
+        Raises:
+            Refusal: Ray is not installed.
+        """
+        self._ray = needed("ray", "ray")
+        self.capacity = None if options["jobs"] == "auto" else options["jobs"]
+        self._is_owner = not self._ray.is_initialized()
+        if self._is_owner:
+            paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+            self._ray.init(
+                address=options["address"],
+                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
+                log_to_driver=False,
+                logging_level="error",
+            )
+        self._token = directory.resolve() / f".token-{uuid.uuid4().hex}"
+        self._token.touch()
+        self._stops = self._ray.remote(num_cpus=0)(StopBoard).remote()
+        self._train = self._ray.remote(
+            num_cpus=options["cpus_per_job"],
+            num_gpus=options["gpus_per_job"],
+            max_retries=options["retries"],
+        )(train_on_node)
+
+    def submit(self, commands: Sequence[Command]) -> list[tuple[Any, Command]]:
+        """Hand over a task for each job."""
+        handles = []
+        for command in commands:
+            where = command.directory.resolve()
+            given = replace(command, directory=where, log=command.log.resolve())
+            archive = pack(where) if where.is_dir() else None
+            task = self._train.remote(given, self._token, archive, self._stops)
+            handles.append((task, given))
+        return handles
+
+    def poll(self, handle: tuple[Any, Command]) -> int | None:
+        """Return the exit code, after a run without a shared disk has come back."""
+        task, command = handle
+        if not self._ray.wait([task], timeout=0)[0]:
+            return None
+        try:
+            code, archive, printed = self._ray.get(task)
+        except self._ray.exceptions.RayTaskError as error:
+            _append(command.log, str(error).encode())
+            return 1
+        except self._ray.exceptions.RayError as error:
+            _append(command.log, f"lost: {error}\n".encode())
+            return -signal.SIGKILL
+        if archive is not None:
+            unpack(archive, command.directory)
+            _append(command.log, printed)
+        return int(code)
+
+    def cancel(self, handle: tuple[Any, Command]) -> None:
+        """Post it on the board, which tasks read."""
+        self._ray.get(self._stops.post.remote(str(handle[1].directory)))
+
+    def close(self) -> None:
+        """Disconnect; Ray ends the tasks of a driver that left, and their processes save."""
+        self._token.unlink(missing_ok=True)
+        if self._is_owner:
+            self._ray.shutdown()
+
+
+class StopBoard:
+    """The runs that are told to stop; an actor beside the driver."""
+
+    def __init__(self) -> None:
+        self._posted: set[str] = set()
+
+    def post(self, run: str) -> None:
+        """Tell a run to stop."""
+        self._posted.add(run)
+
+    def has(self, run: str) -> bool:
+        """Tell whether a run is told to stop."""
+        return run in self._posted
+
+
+def train_on_node(command: Command, token: Path, archive: bytes | None, stops: Any) -> _Outcome:
+    """Run a job, on the node that Ray chose.
+
+    Args:
+        token: a file that is here if the driver's disk is.
+        archive: of an interrupted run.
+        stops: the board.
+    """
+    ray = needed("ray", "ray")
+
+    def is_stopped() -> bool:
+        return bool(ray.get(stops.has.remote(str(command.directory))))
+
+    if token.is_file():
+        return finish(command, is_stopped=is_stopped), None, b""
+    with tempfile.TemporaryDirectory() as folder:
+        own = replace(
+            command,
+            directory=Path(folder, "run"),
+            log=Path(folder, "log.txt"),
+            place=Path(folder),
+        )
+        if archive is not None:
+            unpack(archive, own.directory)
+        code = finish(own, is_stopped=is_stopped)
+        printed = own.log.read_bytes() if own.log.exists() else b""
+        return code, pack(own.directory) if own.directory.is_dir() else None, printed
+
+
+def pack(directory: Path) -> bytes:
+    """Archive a directory."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(directory, arcname=".")
+    return buffer.getvalue()
+
+
+def unpack(data: bytes, directory: Path) -> None:
+    """Replace a directory by an archived one, whole or not at all."""
+    incoming = directory.with_name(f"{directory.name}.incoming")
+    shutil.rmtree(incoming, ignore_errors=True)
+    incoming.mkdir(parents=True)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        archive.extractall(incoming, filter="data")
+    shutil.rmtree(directory, ignore_errors=True)
+    incoming.rename(directory)
+
+
+def _append(log: Path, text: bytes) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        file.write(text)

@@ -1,0 +1,201 @@
+"""Runs the jobs of a study: keeps an engine filled, survives failing jobs, stops so that runs save.
+
+One driver at a time works in a study's directory. Whatever becomes of it, the same command goes on:
+finished runs stay, interrupted ones are resumed exactly.
+"""
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from analysis.studies.engines.engine import ROOT, Command, Engine, Handle
+from analysis.studies.locking import Locked, is_locked, locked
+from analysis.studies.progress import GridProgress
+from analysis.studies.study import Job, state_of
+from training.process.signals import StopRequest, stop_requests
+from training.runs.refusal import Refusal
+
+SCRIPT = ROOT / "train.py"
+_PAUSE = 0.2
+_SIGNALLED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit codes of a run that somebody told to stop."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that ended, with the exit code of its process."""
+
+    job: Job
+    code: int
+    log: Path
+
+    @property
+    def last_line(self) -> str:
+        """Return the last line that it printed."""
+        lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def __str__(self) -> str:
+        """Say in one line why it failed."""
+        killed = f"killed by {signal.Signals(-self.code).name}; " if self.code < 0 else ""
+        return f"{self.job.name}: {killed}{self.last_line or f'exit code {self.code}'} ({self.log})"
+
+
+class Pool:
+    """Jobs that wait, and jobs that an engine runs.
+
+    A job whose process was killed is resumed once.
+
+    Attributes:
+        running: the engine's handle of each job.
+    """
+
+    def __init__(self, engine: Engine, directory: Path) -> None:
+        """Take an engine; logs go into the directory."""
+        self._engine, self._logs = engine, directory / "logs"
+        self._waiting: deque[Job] = deque()
+        self._retried: set[Job] = set()
+        self._is_stopping = False
+        self.running: dict[Job, Handle] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is left to do."""
+        return bool(self._waiting or self.running)
+
+    @property
+    def has_room(self) -> bool:
+        """Tell whether the engine would take another job at once."""
+        capacity = self._engine.capacity
+        return capacity is None or len(self._waiting) + len(self.running) < capacity
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Queue jobs."""
+        self._waiting.extend(jobs)
+
+    def step(self) -> list[Ended]:
+        """Collect the jobs that ended, and hand over others."""
+        ended = []
+        for job, handle in list(self.running.items()):
+            code = self._engine.poll(handle)
+            if code is not None:
+                del self.running[job]
+                ended += self._end(job, code)
+        self._fill()
+        return ended
+
+    def cancel(self, jobs: Iterable[Job]) -> None:
+        """Tell jobs to save and stop, or drop them from the queue; they are not retried."""
+        for job in jobs:
+            self._retried.add(job)
+            if job in self.running:
+                self._engine.cancel(self.running[job])
+            elif job in self._waiting:
+                self._waiting.remove(job)
+
+    def stop(self) -> None:
+        """Let every run save and end; wait for that."""
+        self._waiting.clear()
+        self.cancel(self.running)
+        while self.running:
+            time.sleep(_PAUSE)
+            self.step()
+
+    def log_of(self, job: Job) -> Path:
+        """Return the file of what a job prints."""
+        return self._logs / f"{job.name}.txt"
+
+    def _end(self, job: Job, code: int) -> list[Ended]:
+        was_killed = code < 0 or code in _SIGNALLED
+        if was_killed and job not in self._retried:
+            self._retried.add(job)
+            self._waiting.appendleft(job)
+            return []
+        return [Ended(job, code, self.log_of(job))]
+
+    def _fill(self) -> None:
+        """Hand over as many jobs as the engine takes; a run that is in use waits."""
+        capacity = self._engine.capacity
+        room = len(self._waiting) if capacity is None else capacity - len(self.running)
+        free = [job for job in self._waiting if room > 0 and not is_locked(job.directory)][:room]
+        for job in free:
+            self._waiting.remove(job)
+        if free:
+            handles = self._engine.submit([self._command(job) for job in free])
+            self.running |= dict(zip(free, handles, strict=True))
+
+    def _command(self, job: Job) -> Command:
+        return Command(job.words, job.directory, self.log_of(job), Path.cwd(), SCRIPT)
+
+
+@contextmanager
+def driving(directory: Path) -> Iterator[StopRequest]:
+    """Own the directory of a study; the first SIGINT or SIGTERM becomes a request to stop.
+
+    Raises:
+        Refusal: another driver owns it, or it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with locked(directory), stop_requests() as stop:
+            yield stop
+    except Locked as error:
+        raise Refusal(f"{error}: wait for it, or name another directory=...", 2) from error
+
+
+@contextmanager
+def opened(build: Callable[[], Engine]) -> Iterator[Callable[[], Engine]]:
+    """Build an engine when it is needed first, and close it in the end."""
+    get = cache(build)
+    try:
+        yield get
+    finally:
+        if get.cache_info().currsize:
+            get().close()
+
+
+def run_missing(
+    jobs: Sequence[Job],
+    directory: Path,
+    engine: Callable[[], Engine],
+    stop: StopRequest,
+    *,
+    metric: str,
+) -> list[Ended]:
+    """Run what is missing of the jobs; return those that failed.
+
+    Raises:
+        Refusal: the engine is not installed, or a signal stopped it all.
+    """
+    missing = [job for job in jobs if state_of(job) != "finished"]
+    if not missing:
+        return []
+    with GridProgress(jobs, metric) as progress:
+        return _run(missing, Pool(engine(), directory), progress, stop)
+
+
+def _run(
+    missing: Sequence[Job], pool: Pool, progress: GridProgress, stop: StopRequest
+) -> list[Ended]:
+    pool.add(missing)
+    failed = []
+    while pool:
+        for ended in pool.step():
+            if ended.code == 0:
+                progress.finish(ended.job)
+            else:
+                failed.append(ended)
+                progress.fail(ended.job, str(ended))
+        progress.update(pool.running)
+        if stop:
+            progress.say("stopping: every run saves")
+            pool.stop()
+            raise Refusal(
+                f"{progress.counts()}; the same command goes on", 128 + (stop.number or 0)
+            )
+        time.sleep(_PAUSE)
+    return failed

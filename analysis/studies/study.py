@@ -1,0 +1,288 @@
+"""A study as a list of jobs: one run for each task, arm and seed.
+
+A run's directory carries a fingerprint of its configuration: an edited arm begins new runs, and no
+run is overwritten or counted as another. Nothing is trained here.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from analysis.studies.ranges import Dimension
+from conf.checking.pretraining import frames_wanted
+from conf.checking.refusals import InvalidConfiguration
+from conf.checking.trust import trust_words
+from conf.composing.composer import Composer
+from conf.composing.configuration import configure
+from conf.composing.presets import Settled
+from conf.composing.resumption import leaves, lies_under, scheduled
+from conf.composing.stored import read_json, read_yaml
+from conf.composing.sweeps import key_of
+
+State = Literal["finished", "resume", "run"]
+_NOT_COMPARED = (
+    *("seed", "run_dir", "resume", "trusted_packages"),
+    *("tracking", "evaluation.video"),
+)
+"""Keys that do not make another configuration."""
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study.
+
+    Attributes:
+        words: the command line after `train.py`, without the run directory.
+        directory: of the run.
+        env_steps: its budget, `total_env_steps`.
+    """
+
+    task: str
+    arm: str
+    seed: int
+    words: tuple[str, ...]
+    directory: Path
+    env_steps: int
+
+    @property
+    def name(self) -> str:
+        """Name the job in messages and the name of its log."""
+        return f"{self.task}-{self.arm}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm on one task: a command line without seed, and the fingerprint of its configuration.
+
+    Attributes:
+        interval: environment steps between evaluations.
+    """
+
+    task: str
+    name: str
+    words: tuple[str, ...]
+    fingerprint: str
+    env_steps: int
+    interval: int
+
+    @property
+    def folder(self) -> str:
+        """Name its folder below the study's directory."""
+        return f"{self.task}/{self.name}-{self.fingerprint}"
+
+
+class Study:
+    """The jobs of a study, with every configuration checked.
+
+    Attributes:
+        cells: every arm on every task.
+        notices: what presets left out, with the arm's name.
+    """
+
+    def __init__(
+        self, options: Mapping[str, Any], directory: Path, *, flags: Sequence[str] = ()
+    ) -> None:
+        """Compose and check every arm on every task.
+
+        Args:
+            options: `study` of a composed configuration.
+            directory: of the study.
+            flags: of the command line of every job, such as `--config-dir`.
+
+        Raises:
+            InvalidConfiguration: with the problems of all arms.
+        """
+        self.options, self.directory, self.flags = options, directory, tuple(flags)
+        self.name, self.question = str(options["name"]), str(options["question"])
+        self.tasks, self.arms = list(options["tasks"]), list(options["arms"])
+        self.seeds, self.baseline = list(options["seeds"]), options["baseline"]
+        self.metric, self.protocol = options["metric"], options["protocol"]
+        paths = [flag.partition("=")[2] for flag in flags if flag.startswith("--config-dir=")]
+        self._composer = Composer("config", next(iter(paths), None))
+        self.notices: list[str] = []
+        self._problems: list[str] = []
+        self.cells = [self._cell(task, arm) for task in self.tasks for arm in self.arms]
+        self._problems += self._same_arms()
+        if self._problems:
+            raise InvalidConfiguration(self._problems)
+
+    def jobs(self) -> list[Job]:
+        """List the jobs; every arm gets its first seed before any gets its second."""
+        return [self.job(cell, seed) for seed in self.seeds for cell in self.cells]
+
+    def job(self, cell: Arm, seed: int) -> Job:
+        """Return the job of an arm with a seed."""
+        return Job(
+            task=cell.task,
+            arm=cell.name,
+            seed=seed,
+            words=(*self.flags, *cell.words, f"seed={seed}", "tracking.progress=false"),
+            directory=self.directory / cell.folder / f"seed{seed}",
+            env_steps=cell.env_steps,
+        )
+
+    def choose(self, values: Mapping[tuple[str, str], Sequence[str]]) -> None:
+        """Add tuned values to the words of arms.
+
+        Args:
+            values: by task and arm.
+
+        Raises:
+            InvalidConfiguration: they do not fit.
+        """
+        self.cells = [
+            self._cell(cell.task, cell.name, values.get((cell.task, cell.name), ()))
+            for cell in self.cells
+        ]
+        if self._problems:
+            raise InvalidConfiguration(self._problems)
+
+    def with_values(self, cell: Arm, values: Sequence[str]) -> tuple[str, ...]:
+        """Return the words of an arm with the values of a trial in place of its own."""
+        replaced = {key_of(word) for word in values}
+        kept = (word for word in cell.words if key_of(word) not in replaced)
+        return (*self.flags, *kept, *values)
+
+    def refuse_ranges(self, space: Mapping[str, Dimension]) -> None:
+        """Check every range in every arm.
+
+        Raises:
+            InvalidConfiguration: with all problems.
+        """
+        problems = [
+            f"study.tuning.keys.{key} in arm {cell.name}: {problem}"
+            for cell in self.cells
+            for key, dimension in space.items()
+            for value in dimension.samples()
+            for problem in self._configured(
+                self._words(cell.task, cell.name, [f"{key}={value}"])
+            ).problems
+        ]
+        if problems:
+            raise InvalidConfiguration(problems)
+
+    def others(self) -> list[Path]:
+        """List the folders of runs in the directory that are no longer the study's."""
+        known = {self.directory / cell.folder for cell in self.cells}
+        found = {path.parent for path in self.directory.glob("*/*/seed*") if path.is_dir()}
+        return sorted(found - known)
+
+    def _cell(self, task: str, arm: str, values: Sequence[str] = ()) -> Arm:
+        words = self._words(task, arm, values)
+        run = self._configured(words)
+        if not run.problems and frames_wanted(run.typed) is not None:
+            words = _within_budget(words, run.typed)
+            run = self._configured(words)
+        if not run.problems:
+            run.problems += self._unmeasured(run.typed)
+        where = f"study.arms.{arm}" if len(self.tasks) == 1 else f"study.arms.{arm} on {task}"
+        self._problems += [f"{where}: {problem}" for problem in run.problems]
+        notices = [f"{where}: {notice}" for notice in run.notices]
+        self.notices += [notice for notice in notices if notice not in self.notices]
+        if run.problems:
+            return Arm(task, arm, tuple(words), "", 0, 0)
+        trust = trust_words(run.typed["env"]["packages"], run.typed["trusted_packages"])
+        words = [word for word in words if key_of(word) != "trusted_packages"] + trust
+        total, interval = run.typed["total_env_steps"], run.typed["evaluation"]["interval"]
+        return Arm(task, arm, tuple(words), fingerprint(run.typed), total, interval)
+
+    def _configured(self, words: Sequence[str]) -> Settled:
+        return configure(self._composer, [*words, "seed=0"], "config")
+
+    def _unmeasured(self, config: Mapping[str, Any]) -> Iterator[str]:
+        """Refuse an evaluation that does not measure what is compared."""
+        if self.metric != "best" and config["evaluation"]["checkpoint"] == "best":
+            yield (
+                f"evaluation.checkpoint=best does not measure study.metric={self.metric}, which is "
+                "of the last weights; add evaluation.checkpoint=last, or study.metric=best"
+            )
+
+    def _words(self, task: str, arm: str, values: Sequence[str]) -> list[str]:
+        """Return the words of an arm on a task; tuned values replace its own."""
+        words = [*self.options["tasks"][task], *self.options["arms"][arm]]
+        if all(key_of(word) != "num_threads" for word in words):
+            words.append("num_threads=1")  # jobs share cores, and any machine gives the same
+        total = self.options["total_env_steps"]
+        given = [*values, *([] if total is None else [f"total_env_steps={total}"])]
+        replaced = {key_of(word) for word in given}
+        return [*(word for word in words if key_of(word) not in replaced), *given]
+
+    def _same_arms(self) -> Iterator[str]:
+        """Refuse arms that would train the same."""
+        counts = Counter((cell.task, cell.fingerprint) for cell in self.cells if cell.fingerprint)
+        for (task, mark), count in counts.items():
+            if count > 1:
+                same = [c.name for c in self.cells if (c.task, c.fingerprint) == (task, mark)]
+                yield f"study.arms: {', '.join(same)} are the same configuration on {task}"
+
+
+def _within_budget(words: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+    """Count the frames of pre-training as environment steps of the budget."""
+    frames = (frames_wanted(config) or {})["frames"]
+    left = config["total_env_steps"] - frames
+    if left < 1:
+        raise InvalidConfiguration(
+            [f"extractor.pretrain.frames={frames} leaves no steps of {config['total_env_steps']}"]
+        )
+    return [*(w for w in words if key_of(w) != "total_env_steps"), f"total_env_steps={left}"]
+
+
+def configuration_of(composer: Composer, words: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration of a command line of `train.py`.
+
+    Raises:
+        InvalidConfiguration: with its problems.
+    """
+    run = configure(composer, words, "config")
+    if run.problems:
+        raise InvalidConfiguration(run.problems)
+    return run.typed
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """Hash a resolved configuration, without what may differ between runs of one arm.
+
+    A longer budget is the same run resumed, unless something is scheduled over it.
+    """
+    ignored = _NOT_COMPARED if scheduled(config) else (*_NOT_COMPARED, "total_env_steps")
+    kept = sorted((key, value) for key, value in leaves(config) if not lies_under(key, ignored))
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:_DIGITS]
+
+
+def state_of(job: Job) -> State:
+    """Tell what is left to do for a job: nothing, to resume its run, or to run it."""
+    if not (job.directory / "config.yaml").is_file():
+        return "run"
+    summary = summary_of(job)
+    is_over = summary.get("status") == "finished" and summary["env_steps"] >= job.env_steps
+    return "finished" if is_over else "resume"
+
+
+def summary_of(job: Job) -> dict[str, Any]:
+    """Read the summary of a job's run; empty before there is one, or if it is damaged."""
+    try:
+        summary = read_json(job.directory / "summary.json")
+        return summary if isinstance(summary.get("env_steps"), int) else {}
+    except (OSError, ValueError, AttributeError):
+        return {}  # its checkpoints decide
+
+
+def shortened(jobs: Sequence[Job]) -> list[str]:
+    """Report budgets smaller than those that runs have: a run is never cut."""
+    problems = []
+    for job in jobs:
+        try:
+            before = int(read_yaml(job.directory / "config.yaml")["total_env_steps"])
+        except (OSError, ValueError, LookupError, TypeError):
+            continue  # none yet, or damaged: the job will say so
+        if before > job.env_steps:
+            problems.append(
+                f"study.total_env_steps: {job.env_steps:,} is less than the {before:,} of the run "
+                f"in {job.directory}; ask for at least as many, or name another directory=..."
+            )
+    return problems[:1]

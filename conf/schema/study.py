@@ -1,0 +1,154 @@
+"""Studies: tasks, arms and seeds to compare, and the engine that runs their jobs."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from conf.checking.steps import Config
+from conf.checking.suggestions import did_you_mean
+from conf.schema.types import Count, Free, NonNegative, PositiveCount, Text
+
+Word = Annotated[str, Text(r"\S.*", "a word such as memory=gru", "words such as memory=gru")]
+RangeText = Annotated[
+    str,
+    Text(
+        r"(choice|interval|range|tag|int)\(.*\)",
+        "a range such as interval(1e-4,1e-2), tag(log,interval(1e-4,1e-2)) or choice(0.1,0.2)",
+    ),
+]
+Metric = Literal["last", "best", "mean"]
+_NAME = re.compile(r"[A-Za-z0-9_][\w.+-]*")
+_OF_THE_STUDY = {
+    "seed": "study.seeds",
+    "run_dir": "directory",
+    "resume": "directory",
+}
+"""Keys that a job gets from the study, and the key that sets them."""
+
+
+@dataclass
+class TuningOptions:
+    """`study.tuning` of conf/compare.yaml."""
+
+    trials: PositiveCount
+    seeds: list[Count]
+    keys: dict[str, RangeText]
+
+
+@dataclass
+class SearchOptions(TuningOptions):
+    """`tuning` of conf/tune.yaml."""
+
+    metric: Literal["last", "best"]
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Refuse nothing to search, and what the search sets for each run."""
+        if not config["tuning"]["keys"]:
+            yield (
+                "tuning.keys: expected at least one range, such as "
+                "optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))'"
+            )
+        yield from seed_problems("tuning.seeds", config["tuning"]["seeds"])
+        if config["resume"] is not None:
+            yield "resume: a search goes on when the same command is typed again"
+
+
+@dataclass
+class StudyOptions:
+    """conf/study/*.yaml, with the defaults of conf/compare.yaml."""
+
+    name: str | None
+    question: str
+    tasks: dict[str, list[Word]]
+    arms: dict[str, list[Word]]
+    seeds: list[Count]
+    baseline: str | None
+    total_env_steps: PositiveCount | None
+    metric: Metric
+    protocol: Literal["fixed", "tuned"]
+    tuning: TuningOptions
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """List the rules that a study breaks, one line each."""
+        study = config["study"]
+        if study["name"] is None:
+            return
+        yield from _name_problems("study.name", [study["name"]])
+        for key, example in (("tasks", "{cartpole: [task=cartpole]}"), ("arms", "{gru: [...]}")):
+            yield from _name_problems(f"study.{key}", study[key])
+            if not study[key]:
+                yield f"study.{key}: expected at least one, such as {example}"
+        yield from seed_problems("study.seeds", study["seeds"])
+        if study["baseline"] is not None and study["baseline"] not in study["arms"]:
+            hint = did_you_mean(study["baseline"], study["arms"])
+            yield f"study.baseline: there is no arm {study['baseline']!r}{hint}"
+        yield from _word_problems(study)
+        if study["protocol"] == "tuned":
+            yield from _tuning_problems(study)
+
+
+def _name_problems(key: str, names: Sequence[str] | Mapping[str, object]) -> Iterator[str]:
+    """Refuse names that cannot be part of a path."""
+    for name in names:
+        if not _NAME.fullmatch(name):
+            yield f"{key}: {name!r} names a folder: expected letters, digits, and any of _ . + -"
+
+
+def seed_problems(key: str, seeds: Sequence[int]) -> Iterator[str]:
+    """Refuse no seeds, and seeds that are given twice."""
+    if not seeds:
+        yield f"{key}: expected at least one seed"
+    for seed, count in Counter(seeds).items():
+        if count > 1:
+            yield f"{key}: {seed} is given {count} times; a repeated run is no second sample"
+
+
+def _word_problems(study: Config) -> Iterator[str]:
+    """Refuse words that set what the study sets."""
+    for group in ("tasks", "arms"):
+        for name, words in study[group].items():
+            keys = [word.partition("=")[0].lstrip("+~") for word in words]
+            for key in keys:
+                if key in _OF_THE_STUDY or key.startswith("hydra"):
+                    remedy = _OF_THE_STUDY.get(key)
+                    yield f"study.{group}.{name}: {key} is set by the study" + (
+                        f"; use {remedy}" if remedy else ""
+                    )
+            if "total_env_steps" in keys and group == "arms":
+                yield (
+                    f"study.arms.{name}: total_env_steps would give arms unequal budgets; use "
+                    "study.total_env_steps, or set it in a task"
+                )
+
+
+def _tuning_problems(study: Config) -> Iterator[str]:
+    tuning = study["tuning"]
+    if not tuning["keys"]:
+        yield (
+            "study.tuning.keys: expected at least one with study.protocol=tuned, such as "
+            "{optimizer.learning_rate: 'tag(log, interval(1e-4, 1e-2))'}"
+        )
+    yield from seed_problems("study.tuning.seeds", tuning["seeds"])
+    for seed in sorted({*tuning["seeds"]} & {*study["seeds"]}):
+        yield (
+            f"study.tuning.seeds: {seed} is one of study.seeds; scores of seeds that were tuned on "
+            "are too good"
+        )
+
+
+@dataclass
+class EngineOptions:
+    """conf/engine/*.yaml; keys with a default belong to some engines only."""
+
+    name: Literal["local", "ray", "slurm"]
+    jobs: Literal["auto"] | PositiveCount
+    cpus_per_job: PositiveCount = 1
+    gpus_per_job: NonNegative = 0.0
+    retries: Count = 0
+    address: str | None = None
+    cluster: Literal["slurm", "local"] = "slurm"
+    parameters: Free = field(default_factory=dict)

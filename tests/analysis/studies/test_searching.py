@@ -1,0 +1,84 @@
+"""Arms that are tuned first: equally many trials each, on other seeds."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.studies.engines.local import LocalEngine
+from analysis.studies.execution import driving
+from analysis.studies.searching import SearchedRun, sensitivity, tune_arms
+from analysis.studies.study import Study
+from conf.checking.refusals import InvalidConfiguration
+
+
+def study(directory: Path, keys: dict[str, str]) -> Study:
+    tuning = {"trials": 2, "seeds": [1000], "keys": keys}
+    options = {
+        **{"name": "mine", "question": "", "tasks": {"cartpole": ["task=cartpole"]}},
+        **{"arms": {"none": ["memory=none"], "gru": ["memory=gru"]}, "seeds": [0]},
+        **{"baseline": None, "total_env_steps": 100, "metric": "last"},
+        **{"protocol": "tuned", "tuning": tuning},
+    }
+    return Study(options, directory)
+
+
+def test_every_arm_gets_its_trials_and_then_its_best_values(place: Path) -> None:
+    pytest.importorskip("optuna")
+    made = study(place / "study", {"agent.discount": "interval(0.9, 0.99)"})
+    engine = LocalEngine({"jobs": 2})
+    with driving(place / "study") as stop:
+        remarks = tune_arms(made, lambda: engine, stop)
+    trials = sorted((place / "study" / "tuning").glob("cartpole/*/*/trial*/seed*"))
+    assert [path.parts[-4] for path in trials] == ["gru"] * 2 + ["none"] * 2
+    for job in made.jobs():
+        (discount,) = (word for word in job.words if word.startswith("agent.discount="))
+        assert job.seed == 0
+        assert any(discount in remark and job.arm in remark for remark in remarks)
+    assert remarks[0].endswith("the best of 2 trials on seeds 1000")
+    engine.close()
+
+
+def test_a_range_must_fit_every_arm(place: Path) -> None:
+    made = study(place / "study", {"memory.hidden_size": "choice(8, 16)"})
+    with driving(place / "study") as stop, pytest.raises(InvalidConfiguration) as refusal:
+        tune_arms(made, lambda: pytest.fail("nothing may run"), stop)
+    first = "study.tuning.keys.memory.hidden_size in arm none: memory.hidden_size: unknown key"
+    assert refusal.value.problems[0].startswith(first)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("agent.num_epochs", "interval(1, 8)", "agent.num_epochs: expected an integer >= 1"),
+        ("agent.discount", "interval(0.9, 2)", "agent.discount: expected a number"),
+        ("agent.discout", "choice(0.9, 0.8)", "did you mean agent.discount?"),
+    ],
+)
+def test_a_range_is_checked_before_a_search(key: str, text: str, message: str) -> None:
+    tuning = {"trials": 1, "seeds": [0], "metric": "last", "keys": {key: text}}
+    with pytest.raises(InvalidConfiguration) as refusal:
+        SearchedRun(tuning, ["task=cartpole"], user_directory=None)
+    assert message in str(refusal.value)
+
+
+def search(*scores: float | None) -> dict[str, Any]:
+    """The summary of a search of `x` in 0, 1, 2, ..."""
+    return {"trials": [{"values": {"x": x}, "score": score} for x, score in enumerate(scores)]}
+
+
+@pytest.mark.parametrize(
+    ("searches", "expected"),
+    [
+        ([search(0, 5, 10)], None),
+        ([search(0, 5, 10), search(0, 1, 2)], 0.0),  # the same setting is the best everywhere
+        ([search(0, 8, 10), search(2, 1, 0)], 1 - (0.8 + 0.5) / 2),
+        ([search(0, 10), search(2, 0)], 0.5),
+        ([search(None, 10), search(2, None)], None),  # no setting in common
+        ([search(3, 3), search(3, 3)], 0.0),
+    ],
+)
+def test_sensitivity_is_what_one_setting_for_all_tasks_loses(
+    searches: list[dict[str, Any]], expected: float | None
+) -> None:
+    assert sensitivity(searches) == (None if expected is None else pytest.approx(expected))
