@@ -51,6 +51,7 @@ class ReplayLearner(nn.Module):
         self._max_share, self._polyak_rate = options.priority_max_share, options.polyak_rate
         self.learnt = slice(options.burn_in, options.burn_in + length)
         self._following = slice(options.burn_in + 1, options.burn_in + length + 1)
+        self._normalizes = networks.actor.normalization.learns
         self._needs_next = networks.auxiliary.needs_next
         # Windows of a single step begin with a valid one.
         self._has_resets = length > 1 or not networks.auxiliary.is_empty
@@ -98,7 +99,7 @@ class ReplayLearner(nn.Module):
                 `measure(window, state_after)`; its losses are `losses(window, weights, noise)`.
         """
         # Only what the networks read is moved to a GPU: the replay keeps images on the CPU.
-        is_read = self.keeps_state or agent.actor.normalization.learns
+        is_read = self.keeps_state or self._normalizes
         seen = trajectory.to(agent.device) if is_read else trajectory
         states = self._states(agent.actor, seen) if self.keeps_state else None
         self.replay.add(trajectory, states)
@@ -111,7 +112,7 @@ class ReplayLearner(nn.Module):
         if copies:  # between blocks of gradient steps, never within one
             self.target_network.update(1.0)
         metrics = self._improve(agent, due) if due else self._no_counts
-        if agent.actor.normalization.learns:
+        if self._normalizes:
             agent.actor.observe(seen.step_observations, seen.valid)
         return metrics
 
@@ -163,7 +164,7 @@ class ReplayLearner(nn.Module):
             state: memory state before them.
         """
         if self._chain is not None:
-            return self._chain(pick_steps(window.observations, self.learnt)), {}
+            return self._chain(window.observations, self.learnt), {}
         summary, readings = read_summary(self._networks, "actor", self._steps(window), state)
         return self._networks.value_head(summary, noise), readings
 
@@ -172,7 +173,7 @@ class ReplayLearner(nn.Module):
     ) -> Float[Tensor, "L N A *K"]:
         """Return the target network's raw outputs at chosen steps of the windows."""
         if self._target_chain is not None and isinstance(steps, slice):
-            return self._target_chain(pick_steps(window.observations, steps))
+            return self._target_chain(window.observations, steps)
         backbone, head = self.target_network.copies
         summary = backbone.at(window.observations, window.state, window.is_first, steps)
         output: Tensor = head(summary, noise)
