@@ -18,6 +18,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from threadpoolctl import threadpool_limits
 
 from conf.composing.composer import Composer
 from tests import annotations
@@ -31,6 +32,7 @@ annotations.install(["agents", "networks"])
 
 # Small networks are fastest on one thread, and a fixed number keeps sums in one order.
 torch.set_num_threads(1)
+threadpool_limits(limits=1, user_api="blas")  # as runs do: several wait for the other process
 
 # Looking for cycles after every 700 new objects, as is usual, was a tenth of the time.
 gc.set_threshold(50_000, 20, 20)
