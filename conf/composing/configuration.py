@@ -203,7 +203,7 @@ def _hydra_configuration(config: DictConfig) -> Iterator[None]:
     """Let ${hydra:...} read from this configuration, as in a job."""
     instance = HydraConfig.instance()
     outer = instance.cfg
-    instance.set_config(config)
+    instance.cfg = config  # type: ignore[assignment]  # `set_config` would copy it
     try:
         yield
     finally:
