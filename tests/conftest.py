@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from conf.composing.composer import Composer
 from tests import annotations
 
-KEPT_COMPOSITIONS = 200
+KEPT_COMPOSITIONS = 400
 NEVER_CHANGE = ("hydra", "main", "schema")
 """Sources of Hydra's: its own, `conf`, and its classes; a user's folder is none of them."""
 
@@ -96,7 +96,7 @@ def shared_files() -> Iterator[None]:
         yield
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=256)
 def composed(words: tuple[str, ...]) -> Any:
     """Composing takes longer than most of what is tested."""
     from conf.composing.command_line import load
