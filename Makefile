@@ -23,7 +23,7 @@ train: $(VENV)/.installed ## Train: PPO on CartPole-v1, or what ARGS says
 	$(BIN)/python train.py $(ARGS)
 
 test: $(VENV)/.installed-dev ## Run the fast tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 test-learning: $(VENV)/.installed-dev ## Train to published scores and check them (minutes)
 	$(BIN)/python -m pytest -m learning $(ARGS)

@@ -16,7 +16,11 @@ from beartype import beartype
 from torch import Tensor, nn
 
 jaxtyped = jaxtyping.jaxtyped
-ARRAYS = (Tensor, nn.Parameter, np.ndarray)
+ARRAYS = frozenset([Tensor, nn.Parameter, np.ndarray])
+PLAIN: set[type] = set()
+"""Types of which nothing else can be told, as far as they were met."""
+KNOWN: dict[Hashable, tuple[list[Callable[..., None]], set[Hashable]]] = {}
+"""Of each function its checker, once it was called, and what passed."""
 
 
 def install(packages: list[str]) -> None:
@@ -32,14 +36,18 @@ def checked(function: Any) -> Any:
         return function
     if not inspect.isfunction(function) or inspect.isgeneratorfunction(function):
         return jaxtyped(function, typechecker=beartype)
-    check, passed = checker(function), set()
+    # A mirror's functions are defined anew with each agent: making a checker takes milliseconds.
+    name = (function.__module__, function.__qualname__, function.__code__)
+    check, passed = KNOWN.setdefault(name, ([], set()))
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
-        key = shapes((args, kwargs, result))
+        key = (*map(shapes, args), shapes(result), *map(shapes, kwargs.items()))
         if key not in passed:
-            check(result, *args, **kwargs)
+            if not check:
+                check.append(checker(function))
+            check[0](result, *args, **kwargs)
             passed.add(key)
         return result
 
@@ -69,8 +77,13 @@ def shapes(value: Any) -> Hashable:
     kind = type(value)
     if kind in ARRAYS:
         return kind, value.shape, value.dtype
+    if kind in PLAIN:
+        return kind
     if issubclass(kind, (tuple, list)):
         return kind, *map(shapes, value)
     if kind is dict:
-        return tuple((key, shapes(each)) for key, each in value.items())
-    return value if issubclass(kind, (str, type)) else kind
+        return tuple(map(shapes, value.items()))
+    if issubclass(kind, (str, type)):
+        return value
+    PLAIN.add(kind)
+    return kind

@@ -2,7 +2,10 @@
 
 import copy
 import functools
+import gc
 import json
+import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,24 +13,48 @@ from typing import Any
 
 import pytest
 import torch
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from threadpoolctl import threadpool_limits
 
 from conf.composing.composer import Composer
 from tests import annotations
 
-KEPT_COMPOSITIONS = 200
+KEPT_COMPOSITIONS = 400
+NEVER_CHANGE = ("hydra", "main", "schema")
+"""Sources of Hydra's: its own, `conf`, and its classes; a user's folder is none of them."""
 
 # Before the first import of either package; the rest of the library runs as users run it.
 annotations.install(["agents", "networks"])
 
 # Small networks are fastest on one thread, and a fixed number keeps sums in one order.
 torch.set_num_threads(1)
+threadpool_limits(limits=1, user_api="blas")  # as runs do: several wait for the other process
+
+# Looking for cycles after every 700 new objects, as is usual, was a tenth of the time.
+gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what stays to the end."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def idle_disk() -> Iterator[None]:
+    """No power fails here: what a disk must have seen, and when, is for tests that count calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which takes open files alone, as it does
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
 def shared_composers() -> Iterator[None]:
-    """Reads the files of `conf` once: that takes longer than most of what is tested."""
+    """Composes what two tests ask for once: that takes longer than most of what is tested."""
     known: dict[str, Composer] = {}
 
     def composer(config_name: str, directory: str | None = None) -> Composer:
@@ -44,7 +71,33 @@ def shared_composers() -> Iterator[None]:
         yield
 
 
-@functools.lru_cache(maxsize=64)
+@pytest.fixture(autouse=True, scope="session")
+def shared_files() -> Iterator[None]:
+    """Reads each file of `conf` and parses each override once, in place of once a composition."""
+    read, parse = ConfigRepository.load_config, OverridesParser.parse_rule
+    known: dict[tuple[str, ...], bytes] = {}
+
+    def read_once(repository: ConfigRepository, config_path: str) -> Any:
+        source = repository._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or source.provider not in NEVER_CHANGE:
+            return read(repository, config_path)
+        key = (source.provider, source.path, config_path)
+        if key not in known:
+            known[key] = pickle.dumps(read(repository, config_path))
+        return pickle.loads(known[key])
+
+    def parse_once(parser: OverridesParser, s: str, rule_name: str) -> Any:
+        if (s, rule_name) not in known:
+            known[s, rule_name] = pickle.dumps(parse(parser, s, rule_name))
+        return pickle.loads(known[s, rule_name])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", read_once)
+        patch.setattr(OverridesParser, "parse_rule", parse_once)
+        yield
+
+
+@functools.lru_cache(maxsize=256)
 def composed(words: tuple[str, ...]) -> Any:
     """Composing takes longer than most of what is tested."""
     from conf.composing.command_line import load

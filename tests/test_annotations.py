@@ -30,6 +30,20 @@ def test_arguments_and_results_are_checked_for_each_shape() -> None:
                 repeated(rows.int(), 1)
 
 
+def test_a_function_that_is_defined_anew_is_checked_anew() -> None:
+    def repeating(times: int) -> Any:
+        @checked
+        def repeat(rows: Float[Tensor, "T B"]) -> Float[Tensor, "T B"]:
+            return rows.repeat(1, times)
+
+        return repeat
+
+    rows = torch.ones(3, 2)
+    assert repeating(1)(rows).shape == (3, 2)
+    with pytest.raises(TypeCheckError, match="return value"):
+        repeating(2)(rows)
+
+
 def test_what_passed_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr("tests.annotations.checker", lambda function: lambda *v: seen.append(v[1]))

@@ -25,9 +25,8 @@ def work(build_run: Callable[..., SimpleNamespace], request: Any) -> Iterator[Wo
     run = build_run(words(*request.param))
     others = build_environments(run.config, num_envs=2)
     gc.collect()
-    gc.freeze()  # what lives already needs no counting, again and again
+    gc.freeze()  # what lives already needs no counting, again and again, nor in the next test
     yield Work(run, others)
-    gc.unfreeze()
     others.close()
 
 

@@ -202,8 +202,8 @@ def _resolved(config: DictConfig, config_name: str) -> tuple[dict[str, Any], lis
 def _hydra_configuration(config: DictConfig) -> Iterator[None]:
     """Let ${hydra:...} read from this configuration, as in a job."""
     instance = HydraConfig.instance()
-    outer = instance.cfg
-    instance.set_config(config)
+    # `set_config` would copy it.
+    outer, instance.cfg = instance.cfg, config  # type: ignore[assignment]
     try:
         yield
     finally:

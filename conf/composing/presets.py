@@ -157,17 +157,18 @@ class _Presets:
 
     def _plain(self, place: str, options: Mapping[str, Any], task: Sequence[str]) -> dict[str, Any]:
         """Compose the options for a place, and for its parents, with only a task."""
-        words = {
-            group: written(group, option)
+        own = {
+            group: option
             for group, option in options.items()
             if lies_under(place, [_place(group)]) and option is not None
         }
         usual = self.composer.options([*self.hydra, *task])
-        own = [word for group, word in words.items() if group in usual]
-        known = self.composer.options([*self.hydra, *task, *own])
-        added = [f"+{word}" for group, word in words.items() if group not in known]
-        chosen = [word for group, word in words.items() if group in known]
-        return self.composer.chosen([*self.hydra, *task, *chosen, *added])
+        if own.items() <= usual.items():
+            return self.composer.chosen([*self.hydra, *task])
+        first = [written(group, option) for group, option in own.items() if group in usual]
+        known = self.composer.options([*self.hydra, *task, *first])
+        words = [f"{'' if group in known else '+'}{written(group, own[group])}" for group in own]
+        return self.composer.chosen([*self.hydra, *task, *words])
 
     def _is_typed(self, key: str) -> bool:
         return lies_under(key, self.typed) or any(lies_under(each, [key]) for each in self.typed)

@@ -1,9 +1,8 @@
 """Runs that learn from a replay go on bit for bit, whatever of it is on the disk."""
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +53,6 @@ CASES = {
 }
 ROWS = 72 // 2
 """Steps of each environment that are held; a run has 120 of them."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def fast() -> Iterator[None]:
-    """No power fails here: what a disk must have seen, and when, is another test's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
 
 
 @pytest.fixture(scope="module")
