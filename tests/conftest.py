@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from hydra._internal.config_repository import ConfigRepository
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigSource
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from threadpoolctl import threadpool_limits
@@ -74,17 +74,21 @@ def shared_composers() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def shared_files() -> Iterator[None]:
     """Reads each file of `conf` and parses each override once, in place of once a composition."""
-    read, parse = ConfigRepository.load_config, OverridesParser.parse_rule
+    parse = OverridesParser.parse_rule
     known: dict[tuple[str, ...], bytes] = {}
 
-    def read_once(repository: ConfigRepository, config_path: str) -> Any:
-        source = repository._find_object_source(config_path, ObjectType.CONFIG)
-        if source is None or source.provider not in NEVER_CHANGE:
-            return read(repository, config_path)
-        key = (source.provider, source.path, config_path)
-        if key not in known:
-            known[key] = pickle.dumps(read(repository, config_path))
-        return pickle.loads(known[key])
+    def reads_once(kind: Any) -> Callable[[ConfigSource, str], Any]:
+        read = kind.load_config
+
+        def read_once(source: ConfigSource, config_path: str) -> Any:
+            if source.provider not in NEVER_CHANGE:
+                return read(source, config_path)
+            key = (source.provider, source.path, config_path)
+            if key not in known:
+                known[key] = pickle.dumps(read(source, config_path))
+            return pickle.loads(known[key])
+
+        return read_once
 
     def parse_once(parser: OverridesParser, s: str, rule_name: str) -> Any:
         if (s, rule_name) not in known:
@@ -92,7 +96,8 @@ def shared_files() -> Iterator[None]:
         return pickle.loads(known[s, rule_name])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ConfigRepository, "load_config", read_once)
+        for kind in Plugins.instance().discover(ConfigSource):
+            patch.setattr(kind, "load_config", reads_once(kind))
         patch.setattr(OverridesParser, "parse_rule", parse_once)
         yield
 
