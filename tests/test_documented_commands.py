@@ -15,6 +15,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from analysis.studies.ranges import with_ranges
 from conf.composing.command_line import check
 from conf.composing.configuration import read_only
 from training.building.build import build_agent
@@ -23,11 +24,13 @@ from training.building.extractors import build_extractor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"python (train|evaluate|compare|pretrain)\.py( [^`\n]*)?")
+COMMAND = re.compile(r"python (train|evaluate|compare|pretrain|tune)\.py( [^`\n]*)?")
 WRONG_ON_PURPOSE = {"agent.clip_rang=0.1"}
 OF_NETWORKS = ("extractor", "+extractor", "auxiliary", "decoder", "experiment=minigrid")
 CONFIGURATIONS = {  # of the reader's own
     "extractor/mine.yaml": "_target_: my_package.networks.Net\nwidth: 7\n",
+    "study/mine.yaml": "question: Does memory help?\ntasks: {mine: [env.id=CartPole-v1]}\n"
+    "arms: {none: [memory=none], gru: [memory=gru]}\n",
     "auxiliary/inverse.yaml": "inverse: {_target_: my_package.losses.InverseModel, weight: 0.1, "
     "weight_schedule: constant, hidden_size: 64}\n",
 }
@@ -77,6 +80,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (place / package / "__init__.py").write_text("")
     for name in ("PATH", "DIRECTORY", "RUN_DIR"):
         (place / name).mkdir()
+    (place / "DIRECTORY" / "experiment").mkdir()
+    (place / "DIRECTORY" / "experiment" / "best.yaml").write_text("# @package _global_\nseed: 1\n")
     goal = spaces.Dict(position=spaces.Box(-1, 1, (2,)), speed=spaces.Box(-1, 1, (2,)))
     camera = spaces.Dict(camera=image(64, 64, 3), speed=spaces.Box(-1, 1, (2,)))
     made = {"MyImages": image(64, 64, 3), "MyRobot": camera, "MyGoals": spaces.Dict(goal=goal)}
@@ -101,7 +106,13 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_there_are_commands_of_every_kind() -> None:
-    assert {script for script, _ in COMMANDS} == {"train", "evaluate", "compare", "pretrain"}
+    assert {script for script, _ in COMMANDS} == {
+        "train",
+        "evaluate",
+        "compare",
+        "pretrain",
+        "tune",
+    }
     assert len(COMMANDS) > 80
 
 
@@ -119,7 +130,8 @@ def test_a_command_can_be_run(script: str, words: tuple[str, ...]) -> None:
             Path(word.partition("=")[2]).mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where a preset gives way
-        runs, _ = check(words, "config" if script == "train" else script)
+        given = with_ranges(words) if script == "tune" else words
+        runs, _ = check(given, "config" if script == "train" else script)
     if not runs:  # it shows help
         return
     config = read_only(runs[0].typed)
