@@ -44,7 +44,11 @@ class RayEngine(Engine):
             )
         self._token = directory.resolve() / f".token-{uuid.uuid4().hex}"
         self._token.touch()
-        self._stops = self._ray.remote(num_cpus=0)(StopBoard).remote()
+        here = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            self._ray.get_runtime_context().get_node_id(), soft=False
+        )
+        board = self._ray.remote(num_cpus=0, scheduling_strategy=here)(StopBoard)
+        self._stops = board.remote()  # it lives as long as the driver, whatever nodes are lost
         self._train = self._ray.remote(
             num_cpus=options["cpus_per_job"],
             num_gpus=options["gpus_per_job"],
