@@ -1,5 +1,6 @@
 """Statistics against closed forms, published examples, definitions, and simulation."""
 
+import itertools
 import math
 from statistics import fmean
 
@@ -23,6 +24,7 @@ from analysis.statistics import (
     pooled_deviation,
     probability_of_improvement,
     profile_band,
+    rank_p_value,
     seeds_needed,
     stratified_bootstrap,
     success_difference_interval,
@@ -326,3 +328,24 @@ def test_coverage_of_the_bootstrap(name: str, statistic: str) -> None:
     assert is_recommended(simulate.bootstrap(simulate.task_sets(8)[name], 5, statistic))
     if name == "normal":
         assert is_recommended(simulate.improvement(simulate.task_sets(8)[name], 5))
+
+
+def test_ranks_by_counting() -> None:
+    assert rank_p_value([1, 2, 3], [4, 5, 6]) == pytest.approx(2 / 20)
+    assert rank_p_value([421, 500, 500, 500, 500], [41, 42, 43, 43, 44]) == pytest.approx(2 / 252)
+    assert rank_p_value([1, 1, 2], [1, 2, 2]) == 1.0
+    assert rank_p_value([0, 1], [0, 1]) == 1.0
+    assert math.isnan(rank_p_value([], [1, 2]))
+
+
+def test_ranks_by_every_split() -> None:
+    draws = np.random.default_rng(0)
+    for _ in range(5):
+        a, b = draws.integers(0, 6, 4), draws.integers(0, 6, 5)
+        pooled = np.concatenate([a, b])
+        ranks = np.array([(pooled < x).sum() + ((pooled == x).sum() + 1) / 2 for x in pooled])
+        middle = 4 * ranks.mean()
+        sums = [ranks[list(chosen)].sum() for chosen in itertools.combinations(range(9), 4)]
+        far = abs(ranks[:4].sum() - middle) - 1e-9
+        expected = np.mean([abs(each - middle) >= far for each in sums])
+        assert rank_p_value(a, b) == pytest.approx(expected, abs=1e-12)

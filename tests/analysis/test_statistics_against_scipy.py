@@ -13,6 +13,7 @@ from analysis.statistics import (
     interquartile_mean,
     mean_interval,
     probability_of_improvement,
+    rank_p_value,
     seeds_needed,
     stratified_bootstrap,
     welch_p_value,
@@ -105,3 +106,10 @@ def test_seeds_needed_are_the_fewest_with_that_power(effect: float) -> None:
 
     n = seeds_needed(effect, 1)
     assert power(n) >= 0.8 > power(n - 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ranks(seed: int) -> None:
+    a, b = two_arms(seed)
+    expected = scipy_stats.mannwhitneyu(a, b, method="exact").pvalue
+    assert rank_p_value(a, b) == pytest.approx(expected, rel=1e-9)
