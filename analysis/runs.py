@@ -79,9 +79,10 @@ def score(run: RunRecord, metric: Metric, curve: Curve | None) -> float | None:
     """
     if metric != "mean":
         return run.last if metric == "last" else run.best
-    if curve is None or not len(curve.values):
-        return None
-    return float(curve.values[-_AVERAGED:].mean())
+    mean = math.nan
+    if curve is not None and len(curve.values):
+        mean = float(curve.values[-_AVERAGED:].mean())
+    return mean if math.isfinite(mean) else None
 
 
 def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:

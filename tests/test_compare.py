@@ -79,6 +79,20 @@ def test_a_report_is_written_where_it_is_wanted(runs, capsys) -> None:
     page = (runs / "here" / "report.html").read_text()
     assert "GRU" in page
     assert (runs / "here" / "report.md").exists()
+    assert "skipped runs/d: config.yaml is damaged" in page
+
+
+def test_a_report_that_cannot_be_written_is_one_line(runs, capsys) -> None:
+    (runs / "file").touch()
+    with pytest.raises(SystemExit) as caught:
+        compare.compare(load(["report=file"], "compare"))
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("file: no report was written: ")
+
+
+def test_a_column_that_no_run_has_is_told(runs, capsys) -> None:
+    compare.compare(load(["columns=[memory,agnt.discount]"], "compare"))
+    assert capsys.readouterr().err.splitlines()[1:] == ["columns: no run has a key agnt.discount"]
 
 
 def test_no_runs_are_refused_in_one_line(runs, capsys) -> None:

@@ -52,8 +52,9 @@ def method(results: Results) -> list[str]:
 
 
 def notes(results: Results) -> list[str]:
-    """List irregularities, or say that there are none."""
-    return irregularities(results) or ["nothing odd: every planned run finished and counts"]
+    """List what was skipped and irregularities, or say that there are none."""
+    odd = [*results.plan.skipped, *irregularities(results)]
+    return odd or ["nothing odd: every planned run finished and counts"]
 
 
 def commands(results: Results) -> Iterator[tuple[ArmResult, str]]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from analysis.report.panels import CurvePanel, DotPanel, Dots, Line, Panel
+from analysis.comparison import ArmResult
+from analysis.report.panels import CurvePanel, DotPanel, Line, Panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -196,12 +197,12 @@ def _draw_dots(axes: Axes, panel: DotPanel, styles: Styles) -> None:
     axes.grid(axis="x", linewidth=0.6)
 
 
-def _draw_group(axes: Axes, group: Dots, height: int, styles: Styles) -> None:
+def _draw_group(axes: Axes, group: ArmResult, height: int, styles: Styles) -> None:
     colour = styles.colour(group.arm)
     # Lifted alternately, so that equal scores stay visible; the same in every drawing.
-    lifts = 0.07 * (np.arange(len(group.values)) % 3 - 1)
+    lifts = 0.07 * (np.arange(group.n) % 3 - 1)
     axes.scatter(
-        group.values,
+        group.scores,
         height + 0.12 + lifts,
         s=26,
         color=colour,

@@ -157,6 +157,34 @@ def test_profiles_are_drawn_from_eight_tasks_on() -> None:
     assert len(panel.table()) == 12
 
 
+def test_profiles_of_many_arms_show_the_best() -> None:
+    runs = [
+        run(f"a{arm}", seed, float(arm + seed), task=f"task{task}")
+        for arm in range(10) for task in range(8) for seed in range(2)
+    ]  # fmt: skip
+    across = judge(compare(runs, Plan())).across
+    assert across is not None
+    panel = profile_panel(across)
+    assert [line.arm for line in panel.lines] == [f"a{arm}" for arm in range(9, 1, -1)]
+    assert panel.caption.endswith("The 8 best of 10 arms.")
+
+
+def test_scores_below_one_keep_their_decimals() -> None:
+    """Of MiniGrid, for example."""
+    (panel,) = score_panels(compare([run("a", 0, 0.955), run("a", 1, 0.43)], Plan()))
+    assert panel.table()[1:] == [["a", "0", "0.955"], ["a", "1", "0.430"]]
+
+
+def test_a_report_replaces_the_figures_of_an_earlier_one_and_no_others(tmp_path: Path) -> None:
+    mine = tmp_path / "figures" / "scores-mine.svg"
+    mine.parent.mkdir()
+    mine.touch()
+    for task in ("earlier", "later"):
+        write_report(compare([run("a", 0, 1.0, task=task)], Plan()), tmp_path)
+    figures = sorted(path.name for path in mine.parent.iterdir())
+    assert figures == ["scores-later.png", "scores-later.svg", "scores-mine.svg"]
+
+
 def test_telemetry_is_shown_where_there_is_any() -> None:
     results = compare(*memory_study(range(2)))
     assert [panel.name for panel in telemetry_panels(results)] == [
