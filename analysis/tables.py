@@ -13,7 +13,6 @@ from analysis.grouping import ABSENT, differing_choices
 from analysis.measures import (
     AREA,
     INTERVAL,
-    MEASURES,
     MEMORY,
     PARAMETERS,
     RUNS,
@@ -24,6 +23,7 @@ from analysis.measures import (
     STEPS_TO_SOLVE,
     Measure,
     known,
+    raw_numbers,
 )
 from analysis.wording import typed, word
 from conf.composing.choices import Choice
@@ -43,7 +43,7 @@ _BY_IMPORTANCE = (
     SCORE, INTERVAL, RUNS, SOLVED, STEPS_TO_SOLVE, STEPS_PER_SECOND, PARAMETERS, SECONDS_TO_SOLVE,
     AREA, MEMORY,
 )  # fmt: skip
-_STATUS = Measure("status", "runs by status", statuses, lambda result: {})
+_STATUS = Measure("status", "runs by status", statuses)
 
 
 def write(
@@ -200,14 +200,13 @@ def _csv(results: Results, columns: Literal["auto", "all"] | Sequence[str]) -> s
     choices = list(dict.fromkeys(key for key in keys if key != ARM))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    names = [name for measure in MEASURES for name in measure.values(results.arms[0])]
+    names = list(raw_numbers(results.arms[0]))
     writer.writerow(["task", ARM, *choices, "metric", *names, "status"])
     for task in results.tasks:
         for arm in _shown(results, task):
-            numbers = [raw for measure in MEASURES for raw in measure.values(arm).values()]
-            choice_values = [typed(_choice(arm, key)) for key in choices]
-            row = [task, arm.arm, *choice_values, results.plan.metric, *map(plain, numbers)]
-            writer.writerow([*row, statuses(arm)])
+            values = [typed(_choice(arm, key)) for key in choices]
+            numbers = map(plain, raw_numbers(arm).values())
+            writer.writerow([task, arm.arm, *values, results.plan.metric, *numbers, statuses(arm)])
     return file.getvalue().rstrip("\n")
 
 

@@ -80,7 +80,7 @@ def _tables(results: Results, measures: Sequence[Measure], styles: Styles) -> It
 def _figures(panels: Sequence[Panel], drawings: Mapping[str, Drawing]) -> Iterable[str]:
     groups: dict[str, list[str]] = {}
     for panel in panels:
-        groups.setdefault(_heading(panel), []).append(_figure(panel, drawings[panel.name].svg))
+        groups.setdefault(_heading(panel), []).append(_figure(panel, drawings[panel.name].element))
     for heading, figures in groups.items():
         yield _section(heading, ['<div class="figures">', *figures, "</div>"])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from analysis.comparison import Results
 from analysis.report.boards import write_boards
 from analysis.report.data import write_data
-from analysis.report.figures import Styles, coloured, draw
+from analysis.report.figures import Styles, draw
 from analysis.report.markdown import markdown_report
 from analysis.report.page import html_report
 from analysis.report.panels import (
@@ -40,7 +40,7 @@ def write_report(results: Results, directory: Path) -> Path:
         path.unlink(missing_ok=True)
     drawings = {panel.name: draw(panel, styles) for panel in panels}
     for name, drawing in drawings.items():
-        (figures / f"{name}.svg").write_text(coloured(drawing.svg), "utf-8")
+        (figures / f"{name}.svg").write_text(drawing.svg, "utf-8")
         (figures / f"{name}.png").write_bytes(drawing.png)
     write_data(results, directory)
     write_boards(results, directory)

@@ -139,9 +139,9 @@ def test_figures_name_their_colours_and_keep_text_as_text() -> None:
     results = compare(*memory_study(range(2)))
     panel = next(learning_panels(results))
     drawing = draw(panel, Styles(results.names))
-    assert ">environment steps</text>" in drawing.svg
+    assert ">environment steps</text>" in drawing.element
     assert {"--arm-1", "--arm-4", "--ink", "--muted", "--rule"} <= {
-        *re.findall(r"var\((--[\w-]+)\)", drawing.svg)
+        *re.findall(r"var\((--[\w-]+)\)", drawing.element)
     }
     assert drawing.png.startswith(b"\x89PNG")
     assert drawing == draw(panel, Styles(results.names))  # nothing random, no date
