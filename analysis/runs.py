@@ -138,6 +138,8 @@ def _record(directory: Path, config: Mapping[str, Any], summary: Mapping[str, An
     status = str(summary["status"])
     env_steps = _number(summary["env_steps"]) + before
     budget = int(config["total_env_steps"]) + before
+    if budget < 1:
+        raise ValueError(f"total_env_steps is {budget}")
     final = _score(summary["evaluation"] or {}) if status == "finished" else None
     measured_best = summary.get("evaluation_checkpoint") == "best"
     return RunRecord(

@@ -12,11 +12,13 @@ import pytest
 
 from analysis.comparison import LabelledRun, Plan, compare
 from analysis.curves import Curve
+from analysis.grouping import labelled_by_choices
 from analysis.report.figures import Styles, draw
 from analysis.report.markdown import markdown_report
 from analysis.report.page import html_report
 from analysis.report.panels import learning_panels, profile_panel, score_panels, telemetry_panels
 from analysis.report.report import write_report
+from analysis.runs import read_run
 from analysis.verdict import judge
 from tests.analysis.synthetic import memory_study, record, run
 
@@ -183,6 +185,17 @@ def test_a_report_replaces_the_figures_of_an_earlier_one_and_no_others(tmp_path:
         write_report(compare([run("a", 0, 1.0, task=task)], Plan()), tmp_path)
     figures = sorted(path.name for path in mine.parent.iterdir())
     assert figures == ["scores-later.png", "scores-later.svg", "scores-mine.svg"]
+
+
+def test_recorded_commands_have_the_budget_that_a_run_was_resumed_with(leave) -> None:
+    directory = leave("run", "total_env_steps=900", "memory=gru")
+    (directory / ".hydra").mkdir()
+    words = ["memory=gru", "total_env_steps=400", f"run_dir={directory}", "agent.discount=0.9"]
+    (directory / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
+    runs = labelled_by_choices([read_run(directory)], with_curves=False)
+    assert (
+        "<code>python train.py memory=gru agent.discount=0.9 total_env_steps=900</code>"
+    ) in page(runs, Plan())
 
 
 def test_telemetry_is_shown_where_there_is_any() -> None:
