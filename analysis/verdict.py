@@ -122,12 +122,8 @@ def sentence(pair: Contrast) -> str:
 def _numbers(pair: Contrast) -> tuple[list[str], str, str]:
     """Write what is compared, its difference with the interval, and the numbers of runs."""
     arms, (low, high) = (pair.first, pair.second), pair.interval
-    counts = sorted({arm.n for arm in arms})
-    runs = (
-        f"{plural(counts[0], 'run')} each"
-        if len(counts) == 1
-        else f"{counts[0]} and {counts[1]} runs"
-    )
+    first, second = (arm.n for arm in arms)
+    runs = f"{plural(first, 'run')} each" if first == second else f"{first} and {second} runs"
     if pair.by_success:
         points = 100 * (_success(pair.first) - _success(pair.second))
         difference = f"{points:.0f} points [{100 * low:.0f}, {100 * high:.0f}]"

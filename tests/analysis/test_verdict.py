@@ -91,6 +91,12 @@ def test_comparisons_are_corrected_for_their_number() -> None:
     assert "p-values are corrected for 5 comparisons (Holm); intervals are not" in among.limits
 
 
+def test_the_numbers_of_runs_stand_in_the_order_of_the_arms() -> None:
+    verdict = judged({"a": [1, 2], "b": [101, 102, 103]})
+    assert verdict.comparisons[0].startswith("b is better than a")
+    assert verdict.comparisons[0].endswith(", 3 and 2 runs")
+
+
 def test_one_run_is_not_compared() -> None:
     verdict = judged({"a": [1.0, 2.0, 3.0], "b": [4.0]})
     assert verdict.summary == (
