@@ -148,7 +148,7 @@ def _fitting(words: Cells, numbers: Cells, width: int, *, is_free: bool) -> Cell
         numbers: columns of measures.
         is_free: whether choices may be folded.
     """
-    pairs = zip_longest(words[1:], numbers[2:], fillvalue=[])
+    pairs = zip_longest(words[1:], numbers[2:], fillvalue=list[str]())
     in_turn = [*words[:1], *numbers[:2], *(column for pair in pairs for column in pair if column)]
     shown = []
     left = width + 1  # no gap after the last column, and an indent of two

@@ -159,6 +159,13 @@ def test_profiles_are_drawn_from_eight_tasks_on() -> None:
     assert len(panel.table()) == 12
 
 
+def test_many_comparisons_are_folded() -> None:
+    runs = [run(f"a{arm}", seed, float(arm + seed)) for arm in range(6) for seed in range(2)]
+    verdict, folded = page(runs, Plan()).split("<details><summary>7 more</summary>")
+    assert verdict.count('<li class="') == 8
+    assert folded.partition("</details>")[0].count('<li class="') == 7
+
+
 def test_profiles_of_many_arms_show_the_best() -> None:
     runs = [
         run(f"a{arm}", seed, float(arm + seed), task=f"task{task}")
