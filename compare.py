@@ -57,7 +57,7 @@ def compare_found(config: DictConfig) -> int:
         )
         sys.exit(2)
     metric: Metric = "last" if config.metric == "auto" else config.metric
-    plan = Plan(name=", ".join(places), metric=metric, status=config.status)
+    plan = Plan(", ".join(places), metric=metric, status=config.status, skipped=tuple(skipped))
     with_curves = config.report is not None or metric == "mean"
     results = compared(labelled_by_choices(records, with_curves=with_curves), plan)
     return show(results, config, config.report)

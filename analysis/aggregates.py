@@ -13,22 +13,19 @@ import numpy as np
 from analysis.caveats import bootstrap_caveat
 from analysis.comparison import Results
 from analysis.statistics import (
+    SIGNIFICANCE,
     FloatArray,
     Interval,
     holm,
     improvement_interval,
     interquartile_mean,
     optimality_gap,
-    performance_profile,
     probability_of_improvement,
-    profile_band,
     stratified_bootstrap,
 )
-from analysis.wording import known, listed, percent, plural
+from analysis.wording import MOST_NAMES, known, percent, some
 
 LEAST_TASKS = 8
-_SIGNIFICANCE = 0.05
-_THRESHOLDS = np.linspace(0.0, 1.0, 101)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +34,6 @@ class ArmAggregate:
 
     Attributes:
         scores: normalized, an array of runs for each task.
-        profile: share of runs above each of `thresholds`, with its interval.
     """
 
     arm: str
@@ -46,9 +42,6 @@ class ArmAggregate:
     iqm_interval: Interval
     gap: float
     gap_interval: Interval
-    thresholds: FloatArray
-    profile: FloatArray
-    profile_band: tuple[FloatArray, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -56,6 +49,8 @@ class Improvement:
     """How probably a run of one arm beats a run of another, averaged over tasks.
 
     Attributes:
+        first: the arm that beats the other more often.
+        probability: at least one half.
         p_value: that both are equal, by the normal limit of Mann and Whitney's statistic;
             corrected by Holm's method.
     """
@@ -68,7 +63,7 @@ class Improvement:
     @property
     def is_separable(self) -> bool:
         """Whether the probability differs from one half after correction."""
-        return self.p_value < _SIGNIFICANCE
+        return self.p_value < SIGNIFICANCE
 
     def __str__(self) -> str:
         """Say how the pair compares."""
@@ -85,84 +80,94 @@ class Improvement:
 
 @dataclass(frozen=True)
 class Aggregates:
-    """Every arm with runs on all tasks, best first.
+    """Every arm with runs on all tasks, that with the highest interquartile mean first.
 
     Attributes:
         pairs: every pair of arms.
         improvements: the pairs that were asked for; corrected for their own number.
+        incomplete: arms without runs on some tasks.
     """
 
     arms: tuple[ArmAggregate, ...]
     pairs: tuple[Improvement, ...]
     improvements: tuple[Improvement, ...]
     num_tasks: int
-    scale: str
     incomplete: tuple[str, ...]
 
     def summary(self) -> str:
         """Name the best arm, or say that there is no single one."""
-        if not self.arms:
-            return f"No arm has runs on all {self.num_tasks} tasks"
         best = self.arms[0]
-        score = f"interquartile mean {' '.join(known(best.iqm, best.iqm_interval))}"
-        rivals = [
-            pair.second.arm for pair in self.pairs if pair.first is best and not pair.is_separable
-        ]
+        told = f"{best.arm} (interquartile mean {' '.join(known(best.iqm, best.iqm_interval))})"
         where = f"over {self.num_tasks} tasks"
-        if not rivals:
-            return f"{best.arm} is best {where}: {score}"
-        return f"No single best arm {where}: {best.arm} ({score}) is not separable from " + listed(
-            rivals
-        )
+        own = [pair for pair in self.pairs if best in (pair.first, pair.second)]
+        level = [pair for pair in own if not pair.is_separable]
+        ahead = [pair.first.arm for pair in own if pair.is_separable and pair.second is best]
+        if not level and not ahead:
+            return f"{told} is best {where}"
+        rivals = [(pair.second if pair.first is best else pair.first).arm for pair in level]
+        clauses = [
+            *([f"is not separable from {some(rivals, MOST_NAMES)}"] if rivals else []),
+            *([f"more often loses to a run of {some(ahead, MOST_NAMES)}"] if ahead else []),
+        ]
+        return f"No single best arm {where}: {told} {' and '.join(clauses)}"
 
     def limits(self) -> Iterator[str]:
         """Say how scores are normalized, and what is left out."""
-        yield f"scores are normalized by {self.scale}"
+        yield "scores are normalized by the lowest and the highest mean of any arm on a task"
         caveats = dict.fromkeys(bootstrap_caveat(arm.scores) for arm in self.arms)
         yield from (caveat for caveat in caveats if caveat is not None)
-        if len(self.improvements) > 1:
-            yield f"p-values are corrected for {len(self.improvements)} comparisons (Holm)"
-        yield from self.incomplete
+        yield from corrections(len(self.improvements), len(self.pairs))
+        if self.incomplete:
+            names = some(self.incomplete, MOST_NAMES)
+            yield f"left out, without runs on some tasks: {names}"
+
+
+def corrections(asked: int, every: int) -> Iterator[str]:
+    """Say for how many comparisons p-values are corrected.
+
+    Args:
+        asked: comparisons with the baseline; of all pairs if there is none.
+        every: comparisons of all pairs, by which the best arm is found.
+    """
+    if asked > 1:
+        yield f"p-values are corrected for {asked} comparisons (Holm); intervals are not"
+    if every > asked:
+        yield (
+            f"the best arm must be better than every other: for that, p-values are corrected for "
+            f"all {every} pairs, which is stricter than with the baseline alone"
+        )
 
 
 def aggregated(results: Results) -> Aggregates | None:
-    """Compare the arms over all tasks; None if the tasks are too few."""
+    """Compare the arms over all tasks; None for too few tasks, or if only one arm has them all."""
     if len(results.tasks) < LEAST_TASKS:
         return None
-    scores, scale = _normalized(results)
+    scores = _normalized(results)
+    if len(scores) < 2:
+        return None
     arms = [_arm(name, tasks) for name, tasks in scores.items()]
     arms.sort(key=lambda arm: -arm.iqm)
-    missing = [name for name in results.names if name not in scores]
-    incomplete = [f"{name} has no runs on some tasks, and is left out" for name in missing]
     return Aggregates(
         arms=tuple(arms),
         pairs=tuple(_improvements(arms, None)),
         improvements=tuple(_improvements(arms, results.plan.baseline)),
         num_tasks=len(results.tasks),
-        scale=scale,
-        incomplete=tuple(incomplete),
+        incomplete=tuple(name for name in results.names if name not in scores),
     )
 
 
-def _normalized(results: Results) -> tuple[dict[str, tuple[FloatArray, ...]], str]:
-    """Scale each task's scores, and say by what: the plan's bounds, else the arms' means."""
+def _normalized(results: Results) -> dict[str, tuple[FloatArray, ...]]:
+    """Scale each task's scores by the arms' means; without arms that lack a task."""
     by_arm: dict[str, list[FloatArray]] = {}
-    known = results.plan.bounds
     for task in results.tasks:
         arms = [arm for arm in results.of_task(task) if arm.n]
-        means = [arm.mean for arm in arms] or [math.nan]
-        low, high = known.get(task, (min(means), max(means)))
+        low = min((arm.mean for arm in arms), default=math.nan)
+        high = max((arm.mean for arm in arms), default=math.nan)
         for arm in arms:
             scaled = (arm.scores - low) / (high - low) if high > low else np.ones(arm.n)
             by_arm.setdefault(arm.arm, []).append(scaled)
-    complete = {
-        name: tuple(tasks) for name, tasks in by_arm.items() if len(tasks) == len(results.tasks)
-    }
-    by_means = [task for task in results.tasks if task not in known]
-    if not by_means:
-        return complete, "the bounds of each task"
-    where = f" on {plural(len(by_means), 'task')}" if known else ""
-    return complete, f"the lowest and the highest mean of any arm on a task{where}"
+    count = len(results.tasks)
+    return {name: tuple(tasks) for name, tasks in by_arm.items() if len(tasks) == count}
 
 
 def _arm(name: str, scores: tuple[FloatArray, ...]) -> ArmAggregate:
@@ -173,25 +178,19 @@ def _arm(name: str, scores: tuple[FloatArray, ...]) -> ArmAggregate:
         iqm_interval=stratified_bootstrap(scores, interquartile_mean),
         gap=optimality_gap(scores),
         gap_interval=stratified_bootstrap(scores, optimality_gap),
-        thresholds=_THRESHOLDS,
-        profile=performance_profile(scores, _THRESHOLDS),
-        profile_band=profile_band(scores, _THRESHOLDS),
     )
 
 
 def _improvements(arms: Sequence[ArmAggregate], baseline: str | None) -> list[Improvement]:
-    """Compare pairs, the arm with the higher interquartile mean first."""
-    pairs = [
-        (first, second)
-        for first, second in combinations(arms, 2)
-        if baseline is None or baseline in (first.arm, second.arm)
-    ]
-    found = [probability_of_improvement(a.scores, b.scores) for a, b in pairs]
-    corrected = holm([_p_value(*pair, p) for pair, p in zip(pairs, found, strict=True)])
-    return [
-        Improvement(a, b, probability, p_value)
-        for (a, b), probability, p_value in zip(pairs, found, corrected, strict=True)
-    ]
+    """Compare pairs, the arm that beats the other more often first."""
+    found = []
+    for first, second in combinations(arms, 2):
+        if baseline is None or baseline in (first.arm, second.arm):
+            probability = probability_of_improvement(first.scores, second.scores)
+            pair = (first, second) if probability >= 0.5 else (second, first)
+            found.append((*pair, max(probability, 1 - probability)))
+    corrected = holm([_p_value(*each) for each in found])
+    return [Improvement(*each, p_value) for each, p_value in zip(found, corrected, strict=True)]
 
 
 def _p_value(first: ArmAggregate, second: ArmAggregate, probability: float) -> float:

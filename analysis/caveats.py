@@ -21,15 +21,22 @@ def mean_caveat(scores: Scores, threshold: float | None = None) -> str | None:
     Args:
         threshold: score of a solved task, if there is one.
     """
-    return _student_caveat(scores, threshold, bimodal="39 to 96%", skewed="88 to 92%")
-
-
-def difference_caveat(a: Scores, b: Scores, threshold: float | None = None) -> str | None:
-    """Caveat of `difference_interval` and `welch_p_value`: that of one of the arms."""
-    caveats = (
-        _student_caveat(arm, threshold, bimodal="81 to 99%", skewed="90 to 98%") for arm in (a, b)
-    )
-    return next(filter(None, caveats), None)
+    n = len(scores)
+    if n < MIN_RUNS:
+        return f"{n} of at least {MIN_RUNS} runs: too few for an interval of the mean"
+    if np.ptp(scores) == 0:
+        return f"all {n} runs scored the same: an interval without width is no certainty"
+    if threshold is not None and is_bimodal(scores, threshold):
+        return (
+            f"some of {n} runs reach {threshold:g} and some do not: "
+            "such intervals cover 39 to 96%, not 95%; read the success rate"
+        )
+    if abs(skewness := _skewness(scores)) > MAX_SKEWNESS:
+        return (
+            f"{n} scores with a long tail (skewness {skewness:.1f}): "
+            "such intervals cover 88 to 92%, not 95%"
+        )
+    return None
 
 
 def rate_caveat(n: int) -> str | None:
@@ -54,28 +61,6 @@ def bootstrap_caveat(tasks: Tasks) -> str | None:
         return (
             f"{runs} of at least {MIN_TASK_RUNS} runs of a task: of 8 tasks with 3 runs, "
             "bootstrap intervals cover 88 to 98%, not 95%"
-        )
-    return None
-
-
-def _student_caveat(
-    scores: Scores, threshold: float | None, *, bimodal: str, skewed: str
-) -> str | None:
-    """Caveat of Student's t, with the coverage for bimodal and for skewed scores."""
-    n = len(scores)
-    if n < MIN_RUNS:
-        return f"{n} of at least {MIN_RUNS} runs: too few for an interval of the mean"
-    if np.ptp(scores) == 0:
-        return f"all {n} runs scored the same: an interval without width is no certainty"
-    if threshold is not None and is_bimodal(scores, threshold):
-        return (
-            f"some of {n} runs reach {threshold:g} and some do not: "
-            f"such intervals cover {bimodal}, not 95%; read the success rate"
-        )
-    if abs(skewness := _skewness(scores)) > MAX_SKEWNESS:
-        return (
-            f"{n} scores with a long tail (skewness {skewness:.1f}): "
-            f"such intervals cover {skewed}, not 95%"
         )
     return None
 

@@ -75,7 +75,7 @@ class Plan:
         words: the command-line words in which an arm differs from the others.
         seeds: those that were planned.
         commands: the command lines that make an arm's runs.
-        bounds: lowest and highest score of a task, for normalized scores.
+        skipped: a line for each directory that could not be read.
         remarks: further sentences for the report, such as what tuning changed.
     """
 
@@ -88,7 +88,7 @@ class Plan:
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seeds: Mapping[Place, Sequence[int]] = field(default_factory=dict)
     commands: Mapping[Place, Sequence[str]] = field(default_factory=dict)
-    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -284,7 +284,8 @@ def _reason(run: LabelledRun, plan: Plan) -> str:
         return record.problem or record.status
     if score_of(run, plan.metric) is None:
         best = "; metric=best compares it" if record.best is not None else ""
-        return f"no score by metric={plan.metric}{best}"
+        why = f"{record.problem}: " if record.problem else ""
+        return f"{why}no score by metric={plan.metric}{best}"
     return ""
 
 

@@ -29,8 +29,8 @@ def irregularities(results: Results) -> list[str]:
 
 def _unfinished_note(results: Results) -> Iterator[str]:
     """Count the unfinished runs where nobody planned them; `results.csv` names each."""
-    count = sum(_is_unfinished(out) for arm in results.arms for out in arm.left_out)
-    if count and not results.plan.seeds:
+    count = sum(_is_folded(out, results) for arm in results.arms for out in arm.left_out)
+    if count:
         are = "run is" if count == 1 else "runs are"
         yield f"{count:,} unfinished {are} left out; status=all shows them"
 
@@ -47,16 +47,17 @@ def _interval_notes(results: Results) -> Iterator[str]:
         yield f"{len(found) - _MOST_CAVEATS:,} more arms whose intervals have such a caveat"
 
 
-def _is_unfinished(out: LeftOut) -> bool:
-    return out.run.record.status != "finished"
+def _is_folded(out: LeftOut, results: Results) -> bool:
+    """Whether a run is only counted: it is unfinished, and neither planned nor asked for."""
+    plan = results.plan
+    return out.run.record.status != "finished" and plan.status != "all" and not plan.seeds
 
 
 def _runs_notes(result: ArmResult, results: Results) -> Iterator[str]:
     where = f"{result.arm} on {result.task}"
     for out in result.left_out:
-        if _is_unfinished(out) and not results.plan.seeds:
-            continue
-        yield f"{where}: seed {out.run.record.seed} does not count: {out.reason}"
+        if not _is_folded(out, results):
+            yield f"{where}: seed {out.run.record.seed} does not count: {out.reason}"
     if 0 < len(result.measured) < result.n:
         missing = plural(result.n - len(result.measured), "run")
         yield f"{where}: {missing} without evaluations in event files: curves are of the others"

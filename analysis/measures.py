@@ -7,24 +7,19 @@ from dataclasses import dataclass
 from analysis.comparison import ArmResult, Axis
 from analysis.wording import MISSING, bounds, number, percent
 
-Raw = float | int | None
-
 
 @dataclass(frozen=True)
 class Measure:
     """A column of numbers.
 
     Attributes:
-        name: in CSV files.
         meaning: with its unit, in a sentence's part.
         text: what a reader sees.
-        values: raw numbers by their names in CSV files.
     """
 
     title: str
     meaning: str
     text: Callable[[ArmResult], str]
-    values: Callable[[ArmResult], dict[str, Raw]]
 
 
 def half_width(result: ArmResult) -> float:
@@ -33,51 +28,45 @@ def half_width(result: ArmResult) -> float:
     return (high - low) / 2
 
 
-def _score(result: ArmResult) -> dict[str, Raw]:
-    return {"score_mean": result.mean}
+def raw_numbers(result: ArmResult) -> dict[str, float | int | None]:
+    """Return the unrounded numbers of all measures, by their names in CSV files."""
+    return {
+        "score_mean": result.mean,
+        "score_low": result.interval.low,
+        "score_high": result.interval.high,
+        "runs": result.n,
+        "solved": result.num_solved,
+        "success_low": result.success_interval.low,
+        "success_high": result.success_interval.high,
+        "env_steps_to_solve": result.median_time("env_steps"),
+        "seconds_to_solve": result.median_time("seconds"),
+        "area": result.area,
+        **{name: result.cost(name) for name in _COSTS},
+    }
 
 
-def _interval(result: ArmResult) -> dict[str, Raw]:
-    return {"score_low": result.interval.low, "score_high": result.interval.high}
+_COSTS = ("training_seconds", "steps_per_second", "parameters", "peak_memory_mib")
 
 
-def _solved_text(result: ArmResult) -> str:
+def _solved(result: ArmResult) -> str:
     if result.num_solved is None or not result.n:
         return MISSING
     return f"{result.num_solved} of {result.n}"
 
 
-def _success_text(result: ArmResult) -> str:
+def _success(result: ArmResult) -> str:
     low, high = result.success_interval
     if math.isnan(low) or not result.n:
         return MISSING
     return f"{percent(low)} to {percent(high)}"
 
 
-def _success(result: ArmResult) -> dict[str, Raw]:
-    return {
-        "success_low": result.success_interval.low,
-        "success_high": result.success_interval.high,
-    }
-
-
-def _time_text(axis: Axis) -> Callable[[ArmResult], str]:
-    def text(result: ArmResult) -> str:
-        times = result.times(axis)
-        if not times:
-            return MISSING
-        reached = sum(map(math.isfinite, times))
-        median = result.median_time(axis)
-        if math.isinf(median):
-            return f"not reached ({reached} of {len(times)})" if reached else "not reached"
-        told = number(median, 10 if axis == "env_steps" else None)
-        return told if reached == len(times) else f"{told} ({reached} of {len(times)})"
-
-    return text
-
-
-def _time(axis: Axis) -> Callable[[ArmResult], dict[str, Raw]]:
-    return lambda result: {f"{axis}_to_solve": result.median_time(axis)}
+def _time(result: ArmResult, axis: Axis) -> str:
+    times = result.times(axis)
+    reached = sum(map(math.isfinite, times))
+    median = result.median_time(axis)
+    told = "not reached" if math.isinf(median) else _whole(median)
+    return told if reached in (0, len(times)) else f"{told} ({reached} of {len(times)})"
 
 
 def _whole(value: float) -> str:
@@ -86,56 +75,35 @@ def _whole(value: float) -> str:
 
 
 def _cost(title: str, meaning: str, name: str) -> Measure:
-    return Measure(
-        title,
-        meaning,
-        lambda result: _whole(result.cost(name)),
-        lambda result: {name: result.cost(name)},
-    )
+    return Measure(title, meaning, lambda result: _whole(result.cost(name)))
 
 
-SCORE = Measure(
-    "score", "mean over runs", lambda result: number(result.mean, half_width(result)), _score
-)
+SCORE = Measure("score", "mean over runs", lambda result: number(result.mean, half_width(result)))
 INTERVAL = Measure(
     "95% interval",
     "Student's t interval of the mean score",
     lambda result: bounds(*result.interval) or MISSING,
-    _interval,
 )
-RUNS = Measure(
-    "runs", "runs that count", lambda result: f"{result.n}", lambda result: {"runs": result.n}
-)
-SOLVED = Measure(
-    "solved",
-    "runs whose score reaches the task's `solved_at`",
-    _solved_text,
-    lambda result: {"solved": result.num_solved},
-)
+RUNS = Measure("runs", "runs that count", lambda result: f"{result.n}")
+SOLVED = Measure("solved", "runs whose score reaches the task's `solved_at`", _solved)
 SUCCESS = Measure(
-    "95% of success",
-    "Wilson's interval of the share of runs that solve the task",
-    _success_text,
-    _success,
+    "95% of success", "Wilson's interval of the share of runs that solve the task", _success
 )
 STEPS_TO_SOLVE = Measure(
     "steps to solve",
     "environment steps until an evaluation first reaches `solved_at`: median over runs, and how "
     "many reach it if not all",
-    _time_text("env_steps"),
-    _time("env_steps"),
+    lambda result: _time(result, "env_steps"),
 )
 SECONDS_TO_SOLVE = Measure(
     "seconds to solve",
     "the same in seconds of collecting and learning",
-    _time_text("seconds"),
-    _time("seconds"),
+    lambda result: _time(result, "seconds"),
 )
 AREA = Measure(
     "mean height",
-    "mean height of the learning curve over the budget (area under the curve / budget)",
+    "of the learning curve over the budget (area under the curve / budget)",
     lambda result: number(result.area, half_width(result)),
-    lambda result: {"area": result.area},
 )
 STEPS_PER_SECOND = _cost("steps/s", "environment steps per second of training", "steps_per_second")
 PARAMETERS = _cost("parameters", "of all networks", "parameters")

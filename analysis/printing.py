@@ -12,6 +12,7 @@ from analysis.comparison import Results
 from analysis.irregularities import irregularities
 from analysis.tables import Format, write
 from analysis.verdict import judge
+from training.runs.refusal import Refusal
 
 _WIDE = 120
 """Characters in a line where there is no terminal."""
@@ -24,16 +25,26 @@ def show(results: Results, config: DictConfig, directory: str | Path | None) -> 
 
     Args:
         directory: of a report; None for none.
+
+    Raises:
+        Refusal: the report cannot be written.
     """
     columns = config.columns if isinstance(config.columns, str) else list(config.columns)
     width = shutil.get_terminal_size((_WIDE, 1)).columns
     print(printed(results, config.format, columns, width))
-    if config.format == "csv":  # for programs: what readers must know goes elsewhere
-        print(*remarks(results), sep="\n", file=sys.stderr)
+    notes = remarks(results) if config.format == "csv" else []  # the table alone is for programs
+    if not isinstance(columns, str):
+        known = {key for run in results.runs for key in run.record.choices}
+        notes += [f"columns: no run has a key {key}" for key in columns if key not in known]
+    for note in notes:
+        print(note, file=sys.stderr)
     if directory is not None:
         from analysis.report.report import write_report  # imports matplotlib
 
-        print(f"report: {write_report(results, Path(directory))}", file=sys.stderr)
+        try:
+            print(f"report: {write_report(results, Path(directory))}", file=sys.stderr)
+        except OSError as error:
+            raise Refusal(f"{directory}: no report was written: {error}", 1) from error
     return len(results.runs)
 
 

@@ -1,7 +1,7 @@
 """Runs as one table: a row for each point of each scalar."""
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -36,20 +36,17 @@ def results(places: str | Sequence[str], tags: Collection[str] | None) -> Frame:
 
 
 def _table(curves: Sequence[tuple[RunRecord, str, Curve]], keys: Sequence[str]) -> Frame:
-    rows = [
-        {
-            "run": str(run.directory),
-            "environment": run.environment,
-            "seed": run.seed,
-            **{key: run.choices.get(key) for key in keys},
-            "tag": tag,
-        }
-        for run, tag, _ in curves
-    ]
     counts = [len(curve.values) for *_, curve in curves]
-    names = ["run", "environment", "seed", *keys, "tag"]
-    columns: dict[str, npt.NDArray[Any]] = {
-        name: np.repeat(np.array([row[name] for row in rows], object), counts) for name in names
+
+    def repeated(values: Iterable[Any]) -> npt.NDArray[Any]:
+        return np.repeat(np.array([*values], object), counts)
+
+    columns = {
+        "run": repeated(str(run.directory) for run, *_ in curves),
+        "environment": repeated(run.environment for run, *_ in curves),
+        "seed": repeated(run.seed for run, *_ in curves),
+        **{key: repeated(run.choices.get(key) for run, *_ in curves) for key in keys},
+        "tag": repeated(tag for _, tag, _ in curves),
     }
     for name, part in zip(_POINTS, ("env_steps", "seconds", "values"), strict=True):
         parts = [getattr(curve, part) for *_, curve in curves]
@@ -57,15 +54,9 @@ def _table(curves: Sequence[tuple[RunRecord, str, Curve]], keys: Sequence[str]) 
     try:
         import pandas
     except ImportError:
-        return _records(columns)
+        table = np.empty(sum(counts), [(name, column.dtype) for name, column in columns.items()])
+        for name, column in columns.items():
+            table[name] = column
+        return table
     frame = pandas.DataFrame(columns).infer_objects()
     return frame.astype(dict.fromkeys(_WORDS, "category"))  # a code for each row, not a text
-
-
-def _records(columns: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.void]:
-    table = np.empty(
-        len(columns["value"]), [(name, column.dtype) for name, column in columns.items()]
-    )
-    for name, column in columns.items():
-        table[name] = column
-    return table

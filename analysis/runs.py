@@ -79,9 +79,10 @@ def score(run: RunRecord, metric: Metric, curve: Curve | None) -> float | None:
     """
     if metric != "mean":
         return run.last if metric == "last" else run.best
-    if curve is None or not len(curve.values):
-        return None
-    return float(curve.values[-_AVERAGED:].mean())
+    mean = math.nan
+    if curve is not None and len(curve.values):
+        mean = float(curve.values[-_AVERAGED:].mean())
+    return mean if math.isfinite(mean) else None
 
 
 def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
@@ -137,6 +138,8 @@ def _record(directory: Path, config: Mapping[str, Any], summary: Mapping[str, An
     status = str(summary["status"])
     env_steps = _number(summary["env_steps"]) + before
     budget = int(config["total_env_steps"]) + before
+    if budget < 1:
+        raise ValueError(f"total_env_steps is {budget}")
     final = _score(summary["evaluation"] or {}) if status == "finished" else None
     measured_best = summary.get("evaluation_checkpoint") == "best"
     return RunRecord(

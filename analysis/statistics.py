@@ -18,6 +18,8 @@ FloatArray = NDArray[np.float64]
 Scores = Sequence[float] | FloatArray
 Tasks = Sequence[Scores]
 
+SIGNIFICANCE = 0.05
+"""Below this p-value, corrected, arms are told apart; intervals are those of 95%."""
 MAX_SEEDS = 10_000
 """The largest answer of `seeds_needed`."""
 

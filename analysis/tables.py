@@ -13,7 +13,6 @@ from analysis.grouping import ABSENT, differing_choices
 from analysis.measures import (
     AREA,
     INTERVAL,
-    MEASURES,
     MEMORY,
     PARAMETERS,
     RUNS,
@@ -24,6 +23,7 @@ from analysis.measures import (
     STEPS_TO_SOLVE,
     Measure,
     known,
+    raw_numbers,
 )
 from analysis.wording import typed, word
 from conf.composing.choices import Choice
@@ -43,7 +43,7 @@ _BY_IMPORTANCE = (
     SCORE, INTERVAL, RUNS, SOLVED, STEPS_TO_SOLVE, STEPS_PER_SECOND, PARAMETERS, SECONDS_TO_SOLVE,
     AREA, MEMORY,
 )  # fmt: skip
-_STATUS = Measure("status", "runs by status", statuses, lambda result: {})
+_STATUS = Measure("status", "runs by status", statuses)
 
 
 def write(
@@ -89,18 +89,17 @@ def _titled(
     arms = _shown(results, task)
     if not arms:
         return ""
-    choices = _choices(results, task, columns)
     measures = known(_BY_IMPORTANCE, arms)
     if results.plan.status == "all":
         measures.insert(3, _STATUS)
-    cells = {key: _choice_cells(key, arms) for key in choices}
-    cells |= {measure.title: _measure_cells(measure, arms) for measure in measures}
-    shown = _fitting(choices, [m.title for m in measures], cells, width, is_free=columns == "auto")
-    words = [key for key in choices if key in shown]
-    body = draw(
-        _rows([*words, *(m.title for m in measures if m.title in shown)], cells), len(words)
-    )
-    folded = len(choices) - len(words)
+    choices = _choices(results, task, columns)
+    words = [[key, *(word(_choice(arm, key)) for arm in arms)] for key in choices]
+    numbers = [[measure.title, *map(measure.text, arms)] for measure in measures]
+    shown = _fitting(words, numbers, width, is_free=columns == "auto")
+    kept = [column for column in words if column in shown]
+    rows = zip(*kept, *(column for column in numbers if column in shown), strict=True)
+    body = draw([list(row) for row in rows], len(kept))
+    folded = len(words) - len(kept)
     notes = [f"and {folded} more keys differ: columns=all shows them"] if folded > 0 else []
     score = f"score: {METRICS[results.plan.metric]}"
     if draw is _text:
@@ -133,10 +132,6 @@ def _choices(
     return list(differing_choices(records)) or [ARM]
 
 
-def _choice_cells(key: str, arms: Sequence[ArmResult]) -> list[str]:
-    return [key, *(word(_choice(arm, key)) for arm in arms)]
-
-
 def _choice(arm: ArmResult, key: str) -> Choice:
     if key == ARM:
         return arm.arm
@@ -145,38 +140,24 @@ def _choice(arm: ArmResult, key: str) -> Choice:
     return configuration.get(key, ABSENT)
 
 
-def _measure_cells(measure: Measure, arms: Sequence[ArmResult]) -> list[str]:
-    return [measure.title, *(measure.text(arm) for arm in arms)]
-
-
-def _fitting(
-    choices: Sequence[str],
-    measures: Sequence[str],
-    cells: Mapping[str, Sequence[str]],
-    width: int,
-    *,
-    is_free: bool,
-) -> set[str]:
+def _fitting(words: Cells, numbers: Cells, width: int, *, is_free: bool) -> Cells:
     """Choose the columns that fit: the score first, then choices and measures in turn.
 
     Args:
+        words: columns of choices.
+        numbers: columns of measures.
         is_free: whether choices may be folded.
     """
-    pairs = zip_longest(choices[1:], measures[2:], fillvalue="")
-    in_turn = [*choices[:1], *measures[:2], *(title for pair in pairs for title in pair if title)]
-    shown: set[str] = set()
+    pairs = zip_longest(words[1:], numbers[2:], fillvalue=list[str]())
+    in_turn = [*words[:1], *numbers[:2], *(column for pair in pairs for column in pair if column)]
+    shown = []
     left = width + 1  # no gap after the last column, and an indent of two
-    for title in in_turn if is_free else [*choices, *measures]:
-        needed = _GAP + max(map(len, cells[title]))
-        is_needed = not is_free and title in choices
-        if is_needed or needed <= left:
-            shown.add(title)
+    for column in in_turn if is_free else [*words, *numbers]:
+        needed = _GAP + max(map(len, column))
+        if needed <= left or (column in words and not is_free):
+            shown.append(column)
             left -= needed
     return shown
-
-
-def _rows(titles: Sequence[str], cells: Mapping[str, Sequence[str]]) -> Cells:
-    return [list(row) for row in zip(*(cells[title] for title in titles), strict=True)]
 
 
 def _text(cells: Cells, num_words: int) -> str:
@@ -200,14 +181,13 @@ def _csv(results: Results, columns: Literal["auto", "all"] | Sequence[str]) -> s
     choices = list(dict.fromkeys(key for key in keys if key != ARM))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    names = [name for measure in MEASURES for name in measure.values(results.arms[0])]
+    names = list(raw_numbers(results.arms[0]))
     writer.writerow(["task", ARM, *choices, "metric", *names, "status"])
     for task in results.tasks:
         for arm in _shown(results, task):
-            numbers = [raw for measure in MEASURES for raw in measure.values(arm).values()]
-            choice_values = [typed(_choice(arm, key)) for key in choices]
-            row = [task, arm.arm, *choice_values, results.plan.metric, *map(plain, numbers)]
-            writer.writerow([*row, statuses(arm)])
+            values = [typed(_choice(arm, key)) for key in choices]
+            numbers = map(plain, raw_numbers(arm).values())
+            writer.writerow([task, arm.arm, *values, results.plan.metric, *numbers, statuses(arm)])
     return file.getvalue().rstrip("\n")
 
 

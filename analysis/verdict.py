@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from analysis.aggregates import Aggregates, aggregated
+from analysis.aggregates import LEAST_TASKS, Aggregates, aggregated, corrections
 from analysis.caveats import rate_caveat
 from analysis.comparison import ArmResult, Results
 from analysis.statistics import (
+    SIGNIFICANCE,
     Interval,
     difference_interval,
     fisher_p_value,
@@ -23,13 +24,12 @@ from analysis.statistics import (
     success_difference_interval,
     welch_p_value,
 )
-from analysis.wording import bounds, known, listed, number, plural, some
+from analysis.wording import MOST_NAMES, bounds, known, number, plural, some
 
-LEVEL = 0.95
 MOST_SEEDS = 1000
 """More seeds per arm than anyone runs."""
 _LEAST_RUNS = 2
-_MOST_NAMES, _MOST_SCORES = 4, 20
+_MOST_SCORES = 20
 """In one sentence."""
 _MOST_ARMS = 12
 """With more, every arm is compared with the best one only."""
@@ -58,7 +58,7 @@ class Contrast:
     @property
     def is_separable(self) -> bool:
         """Whether the difference is significant after correction."""
-        return self.p_value < 1 - LEVEL
+        return self.p_value < SIGNIFICANCE
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,25 @@ def judge(results: Results) -> Verdict:
     pairs = contrasts(results, results.plan.baseline)
     every = pairs if results.plan.baseline is None else contrasts(results, None)
     summary = [_summary(results, task, every) for task in results.tasks]
-    pairs.sort(key=lambda pair: (results.tasks.index(pair.first.task), -pair.first.mean))
     told = [sentence(pair) for pair in pairs]
-    return Verdict(tuple(summary), tuple(told), tuple(_limits(results, pairs)), None)
+    return Verdict(tuple(summary), tuple(told), tuple(_limits(results, pairs, every)), None)
 
 
 def contrasts(results: Results, baseline: str | None) -> list[Contrast]:
-    """Compare every arm with the baseline, or all pairs, on each task; correct by Holm."""
-    pairs = [pair for task in results.tasks for pair in _pairs(results, task, baseline)]
+    """Compare every arm with the baseline, or all pairs, on each task; correct by Holm.
+
+    Returns:
+        The pairs of one task after the other, those of its better arms first.
+    """
+    pairs = [
+        pair
+        for task in results.tasks
+        for pair in sorted(
+            _pairs(results, task, baseline), key=lambda pair: [-a.mean for a in pair]
+        )
+    ]
     corrected = holm([_p_value(*pair) for pair in pairs])
-    level = 1 - (1 - LEVEL) / max(1, len(pairs))
+    level = 1 - SIGNIFICANCE / max(1, len(pairs))
     return [
         _contrast(first, second, p_value, level)
         for (first, second), p_value in zip(pairs, corrected, strict=True)
@@ -113,12 +122,8 @@ def sentence(pair: Contrast) -> str:
 def _numbers(pair: Contrast) -> tuple[list[str], str, str]:
     """Write what is compared, its difference with the interval, and the numbers of runs."""
     arms, (low, high) = (pair.first, pair.second), pair.interval
-    counts = sorted({arm.n for arm in arms})
-    runs = (
-        f"{plural(counts[0], 'run')} each"
-        if len(counts) == 1
-        else f"{counts[0]} and {counts[1]} runs"
-    )
+    first, second = (arm.n for arm in arms)
+    runs = f"{plural(first, 'run')} each" if first == second else f"{first} and {second} runs"
     if pair.by_success:
         points = 100 * (_success(pair.first) - _success(pair.second))
         difference = f"{points:.0f} points [{100 * low:.0f}, {100 * high:.0f}]"
@@ -153,11 +158,13 @@ def _summary(results: Results, task: str, pairs: Sequence[Contrast]) -> str:
             rival = pair.second if pair.first is best else pair.first
             rivals.append(f"{rival.arm} ({_more_seeds(pair)})")
     if not rivals:
-        return f"{best.arm} is best on {task}: {_score(best)}; better than {listed(beaten)}"
-    than = f"; {best.arm} is better than {listed(beaten)}" if beaten else ""
+        return (
+            f"{best.arm} is best on {task}: {_score(best)}; better than {some(beaten, MOST_NAMES)}"
+        )
+    than = f"; {best.arm} is better than {some(beaten, MOST_NAMES)}" if beaten else ""
     return (
         f"No single best arm on {task}: {best.arm} ({_score(best)}) is not separable from "
-        f"{listed(rivals)}{than}"
+        f"{some(rivals, MOST_NAMES)}{than}"
     )
 
 
@@ -168,10 +175,11 @@ def _too_few(results: Results, task: str) -> str:
     return f"Too few runs on {task} to compare: arms need at least {_LEAST_RUNS} finished seeds"
 
 
-def _limits(results: Results, pairs: Sequence[Contrast]) -> Iterator[str]:
+def _limits(
+    results: Results, pairs: Sequence[Contrast], every: Sequence[Contrast]
+) -> Iterator[str]:
     """State what the comparisons leave out, and how they are corrected."""
-    if len(pairs) > 1:
-        yield f"p-values are corrected for {len(pairs)} comparisons (Holm); intervals are not"
+    yield from corrections(len(pairs), len(every))
     yield from (_bimodal(result) for result in results.arms if result.is_bimodal)
     rates = [min(pair.first.n, pair.second.n) for pair in pairs if pair.by_success]
     caveat = rate_caveat(min(rates)) if rates else None
@@ -179,9 +187,14 @@ def _limits(results: Results, pairs: Sequence[Contrast]) -> Iterator[str]:
         yield caveat
     lonely = [f"{arm.arm} on {arm.task}" for arm in results.arms if arm.n < _LEAST_RUNS]
     if lonely:
-        yield f"not compared, with fewer than {_LEAST_RUNS} runs: {some(lonely, _MOST_NAMES)}"
+        yield f"not compared, with fewer than {_LEAST_RUNS} runs: {some(lonely, MOST_NAMES)}"
     if len(results.tasks) > 1:
-        yield f"nothing is averaged over {len(results.tasks)} tasks: that needs at least 8"
+        why = (
+            f"that needs at least {LEAST_TASKS}"
+            if len(results.tasks) < LEAST_TASKS
+            else "fewer than two arms have runs on all of them"
+        )
+        yield f"nothing is averaged over {len(results.tasks)} tasks: {why}"
 
 
 def _bimodal(result: ArmResult) -> str:

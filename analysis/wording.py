@@ -7,6 +7,8 @@ from conf.composing.choices import Choice
 
 MISSING = "-"
 """No number."""
+MOST_NAMES = 4
+"""In one sentence."""
 
 
 def typed(value: Choice) -> int | float | str:

@@ -79,6 +79,20 @@ def test_a_report_is_written_where_it_is_wanted(runs, capsys) -> None:
     page = (runs / "here" / "report.html").read_text()
     assert "GRU" in page
     assert (runs / "here" / "report.md").exists()
+    assert "skipped runs/d: config.yaml is damaged" in page
+
+
+def test_a_report_that_cannot_be_written_is_one_line(runs, capsys) -> None:
+    (runs / "file").touch()
+    with pytest.raises(SystemExit) as caught:
+        compare.compare(load(["report=file"], "compare"))
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("file: no report was written: ")
+
+
+def test_a_column_that_no_run_has_is_told(runs, capsys) -> None:
+    compare.compare(load(["columns=[memory,agnt.discount]"], "compare"))
+    assert capsys.readouterr().err.splitlines()[1:] == ["columns: no run has a key agnt.discount"]
 
 
 def test_no_runs_are_refused_in_one_line(runs, capsys) -> None:
@@ -161,8 +175,8 @@ def command(place: Path, *words: str) -> list[str]:
 def scores(printed: str) -> dict[str, tuple[str, ...]]:
     """The numbers that no clock decides, by arm."""
     rows = list(csv.DictReader(printed.splitlines()))
-    kept = ("memory", "score_mean", "score_std", "seeds", "env_steps")
-    return {row["memory"]: tuple(row[key] for key in kept) for row in rows}
+    kept = ("arm", "score_mean", "score_high", "runs", "env_steps_to_solve", "status")
+    return {row["arm"]: tuple(row[key] for key in kept) for row in rows}
 
 
 @pytest.mark.faults

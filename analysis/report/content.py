@@ -52,8 +52,9 @@ def method(results: Results) -> list[str]:
 
 
 def notes(results: Results) -> list[str]:
-    """List irregularities, or say that there are none."""
-    return irregularities(results) or ["nothing odd: every planned run finished and counts"]
+    """List what was skipped and irregularities, or say that there are none."""
+    odd = [*results.plan.skipped, *irregularities(results)]
+    return odd or ["nothing odd: every planned run finished and counts"]
 
 
 def commands(results: Results) -> Iterator[tuple[ArmResult, str]]:
@@ -88,13 +89,18 @@ def machine() -> str:
 
 
 def _recorded_command(arm: ArmResult) -> str:
-    """Repeat the command line of an arm's first run as Hydra recorded it."""
-    directory = arm.runs[0].record.directory
+    """Repeat the command line of an arm's first run as Hydra recorded it.
+
+    The budget is the run's: it may have been resumed with a larger one.
+    """
+    record, left_out = arm.runs[0].record, ("run_dir=", "total_env_steps=")
+    directory = record.directory
     try:
         words = read_yaml(directory / ".hydra" / "overrides.yaml")
     except (OSError, ValueError):
         words = None
     if not isinstance(words, list):
         return f"# no command is recorded; {directory / 'config.yaml'} holds the configuration"
-    kept = [str(word) for word in words if not str(word).startswith("run_dir=")]
-    return shlex.join(["python", "train.py", *kept])
+    kept = [str(word) for word in words if not str(word).startswith(left_out)]
+    budget = f"total_env_steps={record.choices['total_env_steps']}"
+    return shlex.join(["python", "train.py", *kept, budget])

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from analysis.report.panels import CurvePanel, DotPanel, Dots, Line, Panel
+from analysis.comparison import ArmResult
+from analysis.report.panels import CurvePanel, DotPanel, Line, Panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,8 +84,9 @@ class Styles:
 
 
 class Drawing(NamedTuple):
-    """A panel as an SVG element whose colours are variables such as `var(--arm-1)`, and as PNG."""
+    """A panel as files, and as an SVG element whose colours are variables: `var(--arm-1)`."""
 
+    element: str
     svg: str
     png: bytes
 
@@ -97,22 +99,14 @@ def draw(panel: Panel, styles: Styles) -> Drawing:
     svg, png = io.StringIO(), io.BytesIO()
     with matplotlib.rc_context(settings):
         figure = _figure(panel, styles)
-        figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
+        figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.savefig(png, format="png", dpi=150)
-    return Drawing(_embeddable(svg.getvalue(), panel), png.getvalue())
-
-
-def coloured(svg: str) -> str:
-    """Replace the variables by colours on a white ground, for a file of its own."""
-    for role, colour in _ROLES.items():
-        svg = svg.replace(f"var(--{role})", colour)
-    svg = svg.replace("var(--font, sans-serif)", "sans-serif")
-    return svg.replace("<svg ", '<svg style="background: #ffffff" ', 1)
+    return Drawing(_embeddable(svg.getvalue(), panel), svg.getvalue(), png.getvalue())
 
 
 def _embeddable(svg: str, panel: Panel) -> str:
     """Leave the element alone, without names that other figures of the page have too."""
-    svg = svg[svg.index("<svg ") :]
+    svg = svg[svg.index("<svg ") :].replace("#ffffff", "none")  # the page's ground
     for role, colour in _ROLES.items():
         svg = svg.replace(colour, f"var(--{role})")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -196,12 +190,12 @@ def _draw_dots(axes: Axes, panel: DotPanel, styles: Styles) -> None:
     axes.grid(axis="x", linewidth=0.6)
 
 
-def _draw_group(axes: Axes, group: Dots, height: int, styles: Styles) -> None:
+def _draw_group(axes: Axes, group: ArmResult, height: int, styles: Styles) -> None:
     colour = styles.colour(group.arm)
     # Lifted alternately, so that equal scores stay visible; the same in every drawing.
-    lifts = 0.07 * (np.arange(len(group.values)) % 3 - 1)
+    lifts = 0.07 * (np.arange(group.n) % 3 - 1)
     axes.scatter(
-        group.values,
+        group.scores,
         height + 0.12 + lifts,
         s=26,
         color=colour,

@@ -20,6 +20,8 @@ from analysis.verdict import Verdict
 _HERE = Path(__file__).parent
 _TIGHT = "not separable"
 """How the sentence of an open comparison starts."""
+_MOST_PAIRS = 8
+"""Comparisons above the scores; the others are folded."""
 
 
 def html_report(
@@ -57,13 +59,20 @@ def _read(name: str) -> str:
 
 def _verdict(results: Results, verdict: Verdict) -> str:
     answers = "\n".join(f'<p class="answer">{escape(line)}.</p>' for line in verdict.summary)
-    pairs = "\n".join(
-        f'<li class="{"open" if line.startswith(_TIGHT) else "told"}">{escape(line)}</li>'
-        for line in verdict.comparisons
-    )
+    pairs = _pairs(verdict.comparisons[:_MOST_PAIRS])
+    if rest := _pairs(verdict.comparisons[_MOST_PAIRS:]):
+        more = len(verdict.comparisons) - _MOST_PAIRS
+        pairs += f"\n<details><summary>{more} more</summary>\n{rest}\n</details>"
     limits = _list((*verdict.limits, *results.plan.remarks), "limits")
-    pairs = f'<ul class="pairs">\n{pairs}\n</ul>' if pairs else ""
     return f'<section class="verdict">\n<h2>Verdict</h2>\n{answers}\n{pairs}\n{limits}\n</section>'
+
+
+def _pairs(comparisons: Sequence[str]) -> str:
+    items = "\n".join(
+        f'<li class="{"open" if line.startswith(_TIGHT) else "told"}">{escape(line)}</li>'
+        for line in comparisons
+    )
+    return f'<ul class="pairs">\n{items}\n</ul>' if items else ""
 
 
 def _scores(results: Results, verdict: Verdict, styles: Styles) -> Iterable[str]:
@@ -80,7 +89,7 @@ def _tables(results: Results, measures: Sequence[Measure], styles: Styles) -> It
 def _figures(panels: Sequence[Panel], drawings: Mapping[str, Drawing]) -> Iterable[str]:
     groups: dict[str, list[str]] = {}
     for panel in panels:
-        groups.setdefault(_heading(panel), []).append(_figure(panel, drawings[panel.name].svg))
+        groups.setdefault(_heading(panel), []).append(_figure(panel, drawings[panel.name].element))
     for heading, figures in groups.items():
         yield _section(heading, ['<div class="figures">', *figures, "</div>"])
 

@@ -10,7 +10,7 @@ from analysis.aggregates import Aggregates
 from analysis.comparison import TELEMETRY, ArmResult, Axis, Results
 from analysis.curves import Curve, aligned
 from analysis.quantiles import student_quantile
-from analysis.statistics import FloatArray, Interval
+from analysis.statistics import FloatArray, performance_profile, profile_band
 from analysis.wording import bounds, number
 
 GRID = 101
@@ -66,17 +66,6 @@ class CurvePanel:
 
 
 @dataclass(frozen=True)
-class Dots:
-    """An arm's runs, and their mean with its interval."""
-
-    arm: str
-    seeds: tuple[int, ...]
-    values: FloatArray
-    mean: float
-    interval: Interval
-
-
-@dataclass(frozen=True)
 class DotPanel:
     """Every run of each arm as a dot."""
 
@@ -84,15 +73,15 @@ class DotPanel:
     title: str
     caption: str
     x_label: str
-    groups: tuple[Dots, ...]
+    groups: tuple[ArmResult, ...]
     threshold: float | None = None
 
     def table(self) -> list[list[str]]:
         """Return a row for each run, headers first."""
         rows = [
-            [group.arm, f"{seed}", number(value, 10.0)]
-            for group in self.groups
-            for seed, value in zip(group.seeds, group.values, strict=True)
+            [arm.arm, f"{run.record.seed}", number(score)]
+            for arm in self.groups
+            for run, score in zip(arm.runs, arm.scores, strict=True)
         ]
         return [["arm", "seed", self.x_label], *rows]
 
@@ -105,10 +94,6 @@ def score_panels(results: Results) -> Iterator[DotPanel]:
     for task in results.tasks:
         arms = [arm for arm in results.ranked(task) if arm.n]
         if arms:
-            groups = tuple(
-                Dots(arm.arm, _seeds(arm), arm.scores, arm.mean, arm.interval)
-                for arm in arms[:_MOST_GROUPS]
-            )
             yield DotPanel(
                 name=f"scores-{slug(task)}",
                 title=f"Scores on {task}",
@@ -116,7 +101,7 @@ def score_panels(results: Results) -> Iterator[DotPanel]:
                 + _threshold_note(arms[0].solved_at)
                 + _best_of(arms, _MOST_GROUPS),
                 x_label="score",
-                groups=groups,
+                groups=tuple(arms[:_MOST_GROUPS]),
                 threshold=arms[0].solved_at,
             )
 
@@ -168,17 +153,24 @@ def telemetry_panels(results: Results) -> Iterator[CurvePanel]:
 
 def profile_panel(across: Aggregates) -> CurvePanel:
     """Return the share of runs above each normalized score."""
+    grid = np.linspace(0.0, 1.0, GRID)
     return CurvePanel(
         name="profiles",
         title="Performance profiles",
         caption=(
             "Share of all runs on all tasks whose normalized score exceeds a threshold, with its "
-            "95% interval."
+            "95% interval." + _best_of(across.arms, _MOST_LINES)
         ),
         x_label="normalized score",
         y_label="share of runs",
         lines=tuple(
-            Line(arm.arm, arm.thresholds, arm.profile, *arm.profile_band) for arm in across.arms
+            Line(
+                arm.arm,
+                grid,
+                performance_profile(arm.scores, grid),
+                *profile_band(arm.scores, grid),
+            )
+            for arm in across.arms[:_MOST_LINES]
         ),
     )
 
@@ -219,13 +211,9 @@ def _threshold_note(solved_at: float | None) -> str:
     return "" if solved_at is None else f" Dotted: {number(solved_at)}, which counts as solved."
 
 
-def _best_of(arms: Sequence[ArmResult], most: int) -> str:
+def _best_of(arms: Sequence[object], most: int) -> str:
     """Say which arms a figure shows."""
     return f" The {most} best of {len(arms)} arms." if len(arms) > most else ""
-
-
-def _seeds(arm: ArmResult) -> tuple[int, ...]:
-    return tuple(run.record.seed for run in arm.runs)
 
 
 def _abscissa(value: float) -> str:

@@ -1,12 +1,13 @@
 """Writes everything that a comparison leaves in its directory."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from analysis.comparison import Results
 from analysis.report.boards import write_boards
 from analysis.report.data import write_data
-from analysis.report.figures import Styles, coloured, draw
+from analysis.report.figures import Styles, draw
 from analysis.report.markdown import markdown_report
 from analysis.report.page import html_report
 from analysis.report.panels import (
@@ -35,9 +36,11 @@ def write_report(results: Results, directory: Path) -> Path:
     styles = Styles(results.names)
     figures = directory / FIGURES
     figures.mkdir(parents=True, exist_ok=True)
+    for path in _earlier(directory / MARKDOWN, figures):
+        path.unlink(missing_ok=True)
     drawings = {panel.name: draw(panel, styles) for panel in panels}
     for name, drawing in drawings.items():
-        (figures / f"{name}.svg").write_text(coloured(drawing.svg), "utf-8")
+        (figures / f"{name}.svg").write_text(drawing.svg, "utf-8")
         (figures / f"{name}.png").write_bytes(drawing.png)
     write_data(results, directory)
     write_boards(results, directory)
@@ -48,9 +51,16 @@ def write_report(results: Results, directory: Path) -> Path:
     return page
 
 
+def _earlier(markdown: Path, figures: Path) -> Iterator[Path]:
+    """Yield the figures of an earlier report: those that it names."""
+    text = markdown.read_text("utf-8", errors="replace") if markdown.is_file() else ""
+    for name in re.findall(rf"]\({FIGURES}/([^/()]+)\.svg\)", text):
+        yield from (figures / f"{name}.svg", figures / f"{name}.png")
+
+
 def _panels(results: Results, verdict: Verdict) -> Iterator[Panel]:
     yield from score_panels(results)
     yield from learning_panels(results)
-    if verdict.across is not None and verdict.across.arms:
+    if verdict.across is not None:
         yield profile_panel(verdict.across)
     yield from telemetry_panels(results)

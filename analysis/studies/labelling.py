@@ -32,6 +32,7 @@ def study_results(
         except Damaged as error:
             if job.directory.is_dir():
                 unread.append(f"{job.directory}: {error}")
+    tuned = study.options["tuning"]["keys"] if study.protocol == "tuned" else ()
     plan = Plan(
         name=study.name,
         question=study.question,
@@ -39,7 +40,7 @@ def study_results(
         status=status,
         baseline=study.baseline,
         protocol=study.protocol,
-        words=study.options["arms"],
+        words={arm: [*words, *tuned] for arm, words in study.options["arms"].items()},
         seeds=_seeds(jobs),
         commands=_commands(jobs),
         remarks=(*remarks, *unread),

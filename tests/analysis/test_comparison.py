@@ -115,6 +115,15 @@ def test_a_run_without_the_score_that_is_asked_for_does_not_count() -> None:
     assert reason == "no score by metric=last; metric=best compares it"
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_mean_over_evaluations_that_are_no_numbers_is_no_score(value: float) -> None:
+    runs = [evaluated(0, [1, 2, 3], [1, value, 3]), evaluated(1, [1, 2, 3], [1, 2, 3])]
+    arm = only(compare(runs, Plan(metric="mean")))
+    assert list(arm.scores) == [2]
+    (out,) = arm.left_out
+    assert out.reason.startswith("no score by metric=mean")
+
+
 def test_the_same_seed_twice_is_no_second_sample(tmp_path) -> None:
     runs = [
         run("a", 1, 1.0, directory=tmp_path / "1"),

@@ -36,6 +36,13 @@ def test_unfinished_runs_that_nobody_planned_are_counted() -> None:
     assert told(runs) == ["1 unfinished run is left out; status=all shows them"]
 
 
+def test_unfinished_runs_that_are_asked_for_are_named() -> None:
+    runs = [*three("a"), run("b", 0, None, status="running", problem="running at 1 of 2 steps")]
+    assert told(runs, status="all") == [
+        f"b on {TASK}: seed 0 does not count: running at 1 of 2 steps: no score by metric=last"
+    ]
+
+
 def test_repeated_seeds_are_named(tmp_path) -> None:
     runs = [*three("a"), run("a", 1, 2.0, directory=tmp_path / "again")]
     (line,) = told(runs)

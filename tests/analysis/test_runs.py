@@ -179,6 +179,12 @@ def test_what_cannot_be_read_is_damaged(leave) -> None:
         read_run(directory)
 
 
+def test_a_budget_of_nothing_is_damage(leave) -> None:
+    directory = leave("run", pretraining_env_steps=-100_000)
+    with pytest.raises(Damaged, match="total_env_steps is 0"):
+        read_run(directory)
+
+
 def test_weights_alone_are_no_run(leave, tmp_path: Path) -> None:
     """What `pretrain.py` leaves has a configuration, and nothing to compare."""
     leave("runs/a")

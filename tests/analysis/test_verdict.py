@@ -91,6 +91,12 @@ def test_comparisons_are_corrected_for_their_number() -> None:
     assert "p-values are corrected for 5 comparisons (Holm); intervals are not" in among.limits
 
 
+def test_the_numbers_of_runs_stand_in_the_order_of_the_arms() -> None:
+    verdict = judged({"a": [1, 2], "b": [101, 102, 103]})
+    assert verdict.comparisons[0].startswith("b is better than a")
+    assert verdict.comparisons[0].endswith(", 3 and 2 runs")
+
+
 def test_one_run_is_not_compared() -> None:
     verdict = judged({"a": [1.0, 2.0, 3.0], "b": [4.0]})
     assert verdict.summary == (
@@ -132,16 +138,75 @@ def test_eight_tasks_are_averaged() -> None:
     assert any("normalized by the lowest and the highest mean" in line for line in verdict.limits)
 
 
-def test_normalized_scores_of_known_bounds() -> None:
-    runs, plan = memory_study(tasks=EIGHT, bounds=dict.fromkeys(EIGHT, (0.0, 500.0)))
+def test_scores_are_normalized_by_the_lowest_and_highest_mean_of_a_task() -> None:
+    runs, plan = memory_study(tasks=EIGHT)
     kept = [each for each in runs if (each.task, each.arm) != ("task3", "rnn")]
-    across = judge(compare(kept, plan)).across
+    results = compare(kept, plan)
+    verdict = judge(results)
+    across = verdict.across
     assert across is not None
-    none = next(arm for arm in across.arms if arm.arm == "none")
-    scores = np.sort([each.record.last or 0.0 for each in runs if each.arm == "none"])
-    assert none.iqm == pytest.approx(scores[10:30].mean() / 500)
-    assert none.gap == pytest.approx(1 - scores.mean() / 500)
-    assert none.iqm_interval.low < none.iqm < none.iqm_interval.high
-    assert across.scale == "the bounds of each task"
+    gru = next(arm for arm in across.arms if arm.arm == "gru")
+    scores = []
+    for task in EIGHT:
+        low, *_, high = sorted(arm.mean for arm in results.of_task(task) if arm.n)
+        own = [each.record.last or 0.0 for each in kept if (each.task, each.arm) == (task, "gru")]
+        scores += [(score - low) / (high - low) for score in own]
+    assert gru.iqm == pytest.approx(np.sort(scores)[10:30].mean())
+    assert gru.gap == pytest.approx(np.maximum(0, 1 - np.array(scores)).mean())
+    assert gru.iqm_interval.low < gru.iqm < gru.iqm_interval.high
     assert "rnn" not in [arm.arm for arm in across.arms]
-    assert across.incomplete == ("rnn has no runs on some tasks, and is left out",)
+    assert "left out, without runs on some tasks: rnn" in verdict.limits
+
+
+def eight(scores: dict[str, list[float]], **changes):
+    return judge(
+        compare(
+            [
+                run(arm, seed, score, task=task)
+                for task in EIGHT
+                for arm, values in scores.items()
+                if (arm, task) != ("lacking", "task3")
+                for seed, score in enumerate(values)
+            ],
+            Plan(**changes),
+        )
+    )
+
+
+def test_the_better_of_two_arms_is_the_one_that_beats_the_other_more_often() -> None:
+    """Even where the interquartile mean says otherwise: then there is no single best arm."""
+    verdict = eight({"even": [10.0] * 6, "wide": [11, 11, 11, 11, -60, -60]})
+    assert verdict.across is not None
+    assert [arm.arm for arm in verdict.across.arms] == ["even", "wide"]
+    (line,) = verdict.comparisons
+    assert line.startswith("wide is better than even: a run of wide beats one of even with a")
+    assert " of 67% [" in line
+    (summary,) = verdict.summary
+    assert summary.startswith("No single best arm over 8 tasks: even (")
+    assert summary.endswith(" more often loses to a run of wide")
+
+
+def test_without_two_arms_that_have_all_tasks_each_task_has_its_verdict() -> None:
+    verdict = eight({"a": [10, 11, 12], "lacking": [0, 1, 2]})
+    assert verdict.across is None
+    assert len(verdict.summary) == 8
+    assert verdict.summary[0].startswith("a is best on task0: ")
+    assert (
+        "nothing is averaged over 8 tasks: fewer than two arms have runs on all of them"
+        in verdict.limits
+    )
+
+
+@pytest.mark.parametrize("tasks", [1, 8])
+def test_the_best_arm_is_found_among_all_pairs_and_the_report_says_so(tasks: int) -> None:
+    runs, plan = memory_study(tasks=EIGHT[:tasks])
+    limits = judge(compare(runs, plan)).limits
+    assert "p-values are corrected for 3 comparisons (Holm); intervals are not" in limits
+    assert any("p-values are corrected for all 6 pairs" in line for line in limits)
+
+
+def test_many_arms_do_not_make_an_endless_sentence() -> None:
+    verdict = judged({f"a{arm}": [10.0 + arm / 99, 11, 12] for arm in range(30)})
+    assert " is not separable from a28 (" in verdict.summary[0]  # the closest first
+    assert verdict.summary[0].endswith(" and 25 more")
+    assert len(verdict.comparisons) == 29

@@ -12,11 +12,13 @@ import pytest
 
 from analysis.comparison import LabelledRun, Plan, compare
 from analysis.curves import Curve
+from analysis.grouping import labelled_by_choices
 from analysis.report.figures import Styles, draw
 from analysis.report.markdown import markdown_report
 from analysis.report.page import html_report
 from analysis.report.panels import learning_panels, profile_panel, score_panels, telemetry_panels
 from analysis.report.report import write_report
+from analysis.runs import read_run
 from analysis.verdict import judge
 from tests.analysis.synthetic import memory_study, record, run
 
@@ -139,9 +141,9 @@ def test_figures_name_their_colours_and_keep_text_as_text() -> None:
     results = compare(*memory_study(range(2)))
     panel = next(learning_panels(results))
     drawing = draw(panel, Styles(results.names))
-    assert ">environment steps</text>" in drawing.svg
+    assert ">environment steps</text>" in drawing.element
     assert {"--arm-1", "--arm-4", "--ink", "--muted", "--rule"} <= {
-        *re.findall(r"var\((--[\w-]+)\)", drawing.svg)
+        *re.findall(r"var\((--[\w-]+)\)", drawing.element)
     }
     assert drawing.png.startswith(b"\x89PNG")
     assert drawing == draw(panel, Styles(results.names))  # nothing random, no date
@@ -155,6 +157,52 @@ def test_profiles_are_drawn_from_eight_tasks_on() -> None:
     assert panel.lines[0].middle[0] <= 1
     assert all((line.low <= line.middle).all() for line in panel.lines)
     assert len(panel.table()) == 12
+
+
+def test_many_comparisons_are_folded() -> None:
+    runs = [run(f"a{arm}", seed, float(arm + seed)) for arm in range(6) for seed in range(2)]
+    verdict, folded = page(runs, Plan()).split("<details><summary>7 more</summary>")
+    assert verdict.count('<li class="') == 8
+    assert folded.partition("</details>")[0].count('<li class="') == 7
+
+
+def test_profiles_of_many_arms_show_the_best() -> None:
+    runs = [
+        run(f"a{arm}", seed, float(arm + seed), task=f"task{task}")
+        for arm in range(10) for task in range(8) for seed in range(2)
+    ]  # fmt: skip
+    across = judge(compare(runs, Plan())).across
+    assert across is not None
+    panel = profile_panel(across)
+    assert [line.arm for line in panel.lines] == [f"a{arm}" for arm in range(9, 1, -1)]
+    assert panel.caption.endswith("The 8 best of 10 arms.")
+
+
+def test_scores_below_one_keep_their_decimals() -> None:
+    """Of MiniGrid, for example."""
+    (panel,) = score_panels(compare([run("a", 0, 0.955), run("a", 1, 0.43)], Plan()))
+    assert panel.table()[1:] == [["a", "0", "0.955"], ["a", "1", "0.430"]]
+
+
+def test_a_report_replaces_the_figures_of_an_earlier_one_and_no_others(tmp_path: Path) -> None:
+    mine = tmp_path / "figures" / "scores-mine.svg"
+    mine.parent.mkdir()
+    mine.touch()
+    for task in ("earlier", "later"):
+        write_report(compare([run("a", 0, 1.0, task=task)], Plan()), tmp_path)
+    figures = sorted(path.name for path in mine.parent.iterdir())
+    assert figures == ["scores-later.png", "scores-later.svg", "scores-mine.svg"]
+
+
+def test_recorded_commands_have_the_budget_that_a_run_was_resumed_with(leave) -> None:
+    directory = leave("run", "total_env_steps=900", "memory=gru")
+    (directory / ".hydra").mkdir()
+    words = ["memory=gru", "total_env_steps=400", f"run_dir={directory}", "agent.discount=0.9"]
+    (directory / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
+    runs = labelled_by_choices([read_run(directory)], with_curves=False)
+    assert (
+        "<code>python train.py memory=gru agent.discount=0.9 total_env_steps=900</code>"
+    ) in page(runs, Plan())
 
 
 def test_telemetry_is_shown_where_there_is_any() -> None:

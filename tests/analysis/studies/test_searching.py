@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 
+from analysis.comparison import compare
+from analysis.irregularities import irregularities
 from analysis.studies.engines.local import LocalEngine
 from analysis.studies.execution import driving
+from analysis.studies.labelling import study_results
 from analysis.studies.searching import SearchedRun, sensitivity, tune_arms
 from analysis.studies.study import Study
 from conf.checking.refusals import InvalidConfiguration
+from tests.analysis.synthetic import run
 
 
 def study(directory: Path, keys: dict[str, str]) -> Study:
@@ -37,6 +41,16 @@ def test_every_arm_gets_its_trials_and_then_its_best_values(place: Path) -> None
         assert any(discount in remark and job.arm in remark for remark in remarks)
     assert remarks[0].endswith("the best of 2 trials on seeds 1000")
     engine.close()
+
+
+def test_arms_that_differ_in_what_was_tuned_say_so_already(place: Path) -> None:
+    made = study(place / "study", {"agent.discount": "interval(0.9, 0.99)"})
+    plan = study_results(made, made.jobs(), metric=None, status="finished", remarks=()).plan
+    runs = [
+        run(arm, 0, 1.0, task="cartpole", choices={"memory": arm, "agent.discount": discount})
+        for arm, discount in (("none", 0.9), ("gru", 0.99))
+    ]
+    assert not [line for line in irregularities(compare(runs, plan)) if "more than" in line]
 
 
 def test_a_range_must_fit_every_arm(place: Path) -> None:
