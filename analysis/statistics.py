@@ -104,18 +104,6 @@ def success_difference_interval(
     )
 
 
-def fisher_p_value(k_a: int, n_a: int, k_b: int, n_b: int) -> float:
-    """Fisher's exact test of equal success rates, two-sided.
-
-    The share of all ways to distribute the successes over both arms that are at most as likely as
-    the observed one.
-    """
-    successes = k_a + k_b
-    possible = range(max(0, successes - n_b), min(n_a, successes) + 1)
-    ways = {k: math.comb(n_a, k) * math.comb(n_b, successes - k) for k in possible}
-    return sum(count for count in ways.values() if count <= ways[k_a]) / sum(ways.values())
-
-
 def rank_p_value(a: Scores, b: Scores) -> float:
     """Mann and Whitney's test that neither arm's runs tend to be better, exact and two-sided.
 

@@ -17,9 +17,10 @@ from analysis.statistics import (
     SIGNIFICANCE,
     Interval,
     difference_interval,
-    fisher_p_value,
     holm,
     pooled_deviation,
+    probability_of_improvement,
+    rank_p_value,
     seeds_needed,
     success_difference_interval,
     welch_p_value,
@@ -113,9 +114,8 @@ def sentence(pair: Contrast) -> str:
         told = f"{' and '.join(values)} runs solve it, " if pair.by_success else ""
         told = f"{told}difference {difference}{'' if pair.by_success else f', {runs}'}"
         return f"not separable on {task}: {first} and {second} ({told}); {_more_seeds(pair)}"
-    against = f"{' against '.join(values)}, difference {difference} (95%), {runs}"
-    if pair.by_success:
-        return f"{first} solves {task} more often than {second}: {against}"
+    solving = " runs solve it" if pair.by_success else ""
+    against = f"{' against '.join(values)}{solving}, difference {difference} (95%), {runs}"
     return f"{first} is better than {second} on {task}: {against}"
 
 
@@ -238,7 +238,8 @@ def _counts(first: ArmResult, second: ArmResult) -> tuple[int, int, int, int]:
 
 def _p_value(first: ArmResult, second: ArmResult) -> float:
     if _by_success(first, second):
-        return fisher_p_value(*_counts(first, second))
+        is_ahead = probability_of_improvement([first.scores], [second.scores]) >= 0.5
+        return rank_p_value(first.scores, second.scores) if is_ahead else 1.0
     return welch_p_value(first.scores, second.scores)
 
 

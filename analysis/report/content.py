@@ -45,8 +45,8 @@ def method(results: Results) -> list[str]:
     return [
         *columns,
         "Runs are the sample, never evaluation episodes.",
-        "Differences of scores: Welch's interval and test. Success rates: Newcombe's interval and "
-        "Fisher's exact test.",
+        "Differences of scores: Welch's interval and test. Where some runs solve a task and others "
+        "fail, success rates with Newcombe's interval, and Mann and Whitney's exact rank test.",
         "Several comparisons: p-values corrected by Holm's method, at 5%.",
     ]
 

@@ -12,7 +12,6 @@ from analysis.statistics import (
     MAX_SEEDS,
     area_under_curve,
     difference_interval,
-    fisher_p_value,
     holm,
     improvement_interval,
     interquartile_mean,
@@ -168,21 +167,6 @@ def test_no_runs_say_nothing_about_rates() -> None:
 def test_newcombe_as_published(counts, expected) -> None:
     """Newcombe (1998), table II, method 10."""
     assert success_difference_interval(*counts) == pytest.approx(expected, abs=5e-5)
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        ((3, 4, 1, 4), 34 / 70),  # the lady tasting tea
-        ((5, 5, 0, 5), 2 / 252),
-        ((2, 3, 2, 3), 1),
-        ((0, 4, 0, 9), 1),
-        ((4, 4, 0, 2), 1 / 15),  # the mirrored outcome is no possible one
-        ((0, 0, 2, 3), 1),
-    ],
-)
-def test_fisher_by_counting(counts, expected: float) -> None:
-    assert fisher_p_value(*counts) == pytest.approx(expected, rel=1e-12)
 
 
 def test_holm_by_hand() -> None:

@@ -8,7 +8,6 @@ import pytest
 from analysis.quantiles import student_p_value, student_quantile
 from analysis.statistics import (
     difference_interval,
-    fisher_p_value,
     holm,
     interquartile_mean,
     mean_interval,
@@ -59,10 +58,6 @@ def test_rates() -> None:
         for k in range(n + 1):
             expected = scipy_stats.binomtest(k, n).proportion_ci(0.9, method="wilson")
             assert wilson_interval(k, n, 0.9) == pytest.approx(tuple(expected), abs=1e-12)
-            other = [[k, n - k], [2, 5]]
-            assert fisher_p_value(k, n, 2, 7) == pytest.approx(
-                scipy_stats.fisher_exact(other).pvalue, rel=1e-9
-            )
 
 
 def test_aggregates() -> None:

@@ -61,7 +61,7 @@ def test_runs_that_solve_or_fail_are_compared_by_success_rate() -> None:
     verdict = judged({"none": [9] * 8, "lstm": [500] * 7 + [20]}, baseline="none")
     assert verdict.summary[0] == (f"lstm is best on {TASK}: 7 of 8 runs solve it; better than none")
     assert verdict.comparisons[0].startswith(
-        f"lstm solves {TASK} more often than none: 7 of 8 against 0 of 8, "
+        f"lstm is better than none on {TASK}: 7 of 8 against 0 of 8 runs solve it, "
         "difference 88 points [40, 98] (95%), 8 runs each"
     )
     (limit,) = (line for line in verdict.limits if "success rates" in line)
@@ -69,9 +69,17 @@ def test_runs_that_solve_or_fail_are_compared_by_success_rate() -> None:
 
 
 def test_few_successes_are_not_separable() -> None:
-    verdict = judged({"none": [9, 9, 9, 9], "lstm": [500, 500, 20, 20]})
+    verdict = judged({"none": [9, 9, 9, 9], "lstm": [500, 500, 5, 5]})
     assert verdict.comparisons[0].startswith(
         f"not separable on {TASK}: lstm and none (2 of 4 and 0 of 4 runs solve it"
+    )
+
+
+def test_every_run_of_an_arm_may_be_better_before_all_of_them_solve_the_task() -> None:
+    """By success rates alone, 3 of 5 against 0 of 5 would not be told apart."""
+    verdict = judged({"none": [41, 42, 43, 43, 44], "gru": [200, 336, 500, 500, 500]})
+    assert verdict.comparisons[0].startswith(
+        f"gru is better than none on {TASK}: 3 of 5 against 0 of 5 runs solve it, difference 60"
     )
 
 

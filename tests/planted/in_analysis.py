@@ -37,9 +37,9 @@ FAULTS = [
             "math.hypot(a.high - rate_a, rate_b - b.low)",
         ),
         (
-            "Fisher's test is one-sided",
-            "if count <= ways[k_a])",
-            "if count == ways[k_a])",
+            "the rank test is one-sided",
+            "np.abs(np.arange(ways.shape[1]) - n * (size + 1))",
+            "np.arange(ways.shape[1]) - n * (size + 1)",
         ),
         (
             "Holm's p-values may fall",
