@@ -24,6 +24,7 @@ _OF_THE_STUDY = {
     "seed": "study.seeds",
     "run_dir": "directory",
     "resume": "directory",
+    "tracking.progress": None,
 }
 """Keys that a job gets from the study, and the key that sets them."""
 

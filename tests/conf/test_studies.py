@@ -50,6 +50,11 @@ def test_a_study_of_the_users_own_needs_what_is_its_own_alone(tmp_path: Path) ->
         (["~study.tasks.acrobot"], "study.tasks: expected at least one"),
         (["+study.arms.a/b=[memory=none]"], "+study.arms.a/b=[memory=none]"),
         (["+study.arms.x=['seed=1']"], "study.arms.x: seed is set by the study; use study.seeds"),
+        (
+            ["+study.arms.x=['tracking.progress=true']"],
+            "study.arms.x: tracking.progress is set by the study",
+        ),
+        (["+study.arms.x=[memory=gru]"], "+study.arms.x=\"['memory=gru']\""),
         (["+study.arms.x=['run_dir=a']"], "study.arms.x: run_dir is set by the study; use"),
         (["+study.arms.x=['resume=a']"], "study.arms.x: resume is set by the study"),
         (["+study.arms.x=['total_env_steps=1']"], "study.arms.x: total_env_steps would give arms"),

@@ -58,7 +58,8 @@ def test_a_killed_job_is_resumed_once(job, place, sessions) -> None:
     assert sessions(once) == ["begun", "resumed"]
     assert sessions(always) == ["begun", "resumed"]
     assert failed.job == always
-    assert "killed by SIGKILL" in str(failed)
+    log = place / "study" / "logs" / "task-always-seed0.txt"
+    assert str(failed) == f"task-always-seed0: killed by SIGKILL ({log})"
 
 
 def test_a_signal_lets_every_run_save_and_the_same_command_goes_on(
@@ -103,6 +104,16 @@ def test_two_drivers_do_not_share_a_directory(place) -> None:
         with pytest.raises(Refusal, match=r"another process uses .*study: wait for it"), second:
             pass
     with driving(place / "study"):
+        pass
+
+
+def test_a_directory_that_cannot_be_written_to_is_refused(place, monkeypatch) -> None:
+    (place / "file").touch()
+    for directory in (place / "file", place / "file" / "below"):
+        with pytest.raises(Refusal, match=r"directory: cannot write to .*file"), driving(directory):
+            pass
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(Refusal, match="Permission denied"), driving(place / "study"):
         pass
 
 
