@@ -20,13 +20,8 @@ RangeText = Annotated[
 ]
 Metric = Literal["last", "best", "mean"]
 _NAME = re.compile(r"[A-Za-z0-9_][\w.+-]*")
-_OF_THE_STUDY = {
-    "seed": "study.seeds",
-    "run_dir": "directory",
-    "resume": "directory",
-    "tracking.progress": None,
-}
-"""Keys that a job gets from the study, and the key that sets them."""
+OF_JOBS = ("seed", "run_dir", "resume", "tracking.progress")
+"""Keys that a job gets from its study or search."""
 
 
 @dataclass
@@ -114,11 +109,8 @@ def _word_problems(study: Config) -> Iterator[str]:
         for name, words in study[group].items():
             keys = [word.partition("=")[0].lstrip("+~") for word in words]
             for key in keys:
-                if key in _OF_THE_STUDY or key.startswith("hydra"):
-                    remedy = _OF_THE_STUDY.get(key)
-                    yield f"study.{group}.{name}: {key} is set by the study" + (
-                        f"; use {remedy}" if remedy else ""
-                    )
+                if key in OF_JOBS or key.startswith("hydra"):
+                    yield f"study.{group}.{name}: {key} {set_by('study', key)}"
             if "total_env_steps" in keys and group == "arms":
                 yield (
                     f"study.arms.{name}: total_env_steps would give arms unequal budgets; use "
@@ -126,8 +118,18 @@ def _word_problems(study: Config) -> Iterator[str]:
                 )
 
 
+def set_by(what: Literal["study", "search"], key: str) -> str:
+    """Say that a study or a search sets a key of its jobs, and by which key of its own."""
+    seeds = "study.seeds" if what == "study" else "tuning.seeds"
+    remedy = {"seed": seeds, "run_dir": "directory", "resume": "directory"}.get(key)
+    return f"is set by the {what}" + (f"; use {remedy}" if remedy else "")
+
+
 def _tuning_problems(study: Config) -> Iterator[str]:
     tuning = study["tuning"]
+    for key in tuning["keys"]:
+        if key in OF_JOBS or key == "total_env_steps":
+            yield f"study.tuning.keys: {key} {set_by('study', key)}"
     if not tuning["keys"]:
         yield (
             "study.tuning.keys: expected at least one with study.protocol=tuned, such as "

@@ -7,9 +7,11 @@ import pytest
 
 from analysis.studies.engines.local import LocalEngine
 from analysis.studies.execution import driving
-from analysis.studies.searching import SearchedRun, sensitivity, tune_arms
+from analysis.studies.ranges import read_ranges
+from analysis.studies.searching import searched_arm, sensitivity, tune_arms
 from analysis.studies.study import Study
 from conf.checking.refusals import InvalidConfiguration
+from conf.composing.composer import Composer
 
 
 def study(directory: Path, keys: dict[str, str]) -> Study:
@@ -56,10 +58,27 @@ def test_a_range_must_fit_every_arm(place: Path) -> None:
     ],
 )
 def test_a_range_is_checked_before_a_search(key: str, text: str, message: str) -> None:
-    tuning = {"trials": 1, "seeds": [0], "metric": "last", "keys": {key: text}}
+    space = read_ranges("tuning.keys", {key: text})
     with pytest.raises(InvalidConfiguration) as refusal:
-        SearchedRun(tuning, ["task=cartpole"], user_directory=None)
+        searched_arm(Composer("config"), ["task=cartpole"], space)
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "message"),
+    [
+        (["seed=3"], "", "seed: is set by the search; use tuning.seeds"),
+        (["run_dir=a"], "", "run_dir: is set by the search; use directory"),
+        (["tracking.progress=true"], "", "tracking.progress: is set by the search"),
+        ([], "choice(1, 2)", "seed: is set by the search; use tuning.seeds"),
+    ],
+)
+def test_what_the_search_sets_is_refused(words: list[str], text: str, message: str) -> None:
+    """Else every trial would fail."""
+    space = read_ranges("tuning.keys", {"seed": text} if text else {})
+    with pytest.raises(InvalidConfiguration) as refusal:
+        searched_arm(Composer("config"), words, space)
+    assert refusal.value.problems == [message]
 
 
 def search(*scores: float | None) -> dict[str, Any]:

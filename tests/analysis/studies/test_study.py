@@ -109,6 +109,11 @@ def test_frames_of_pretraining_count(tmp_path: Path) -> None:
     arms = {"ae": ["extractor=autoencoder", "extractor.pretrain.frames=20_000"], "mlp": []}
     made = study(tmp_path, arms=arms, total_env_steps=50_000)
     assert [cell.env_steps for cell in made.cells] == [30_000, 50_000]
+    with pytest.raises(InvalidConfiguration) as refusal:
+        study(tmp_path, arms=arms | {"bad": ["memory=grru"]}, total_env_steps=20_000)
+    frames, memory = refusal.value.problems
+    assert frames == "study.arms.ae: extractor.pretrain.frames=20000 leaves no steps of 20000"
+    assert memory.startswith("study.arms.bad: memory: expected one of")
 
 
 def test_tuned_values_replace_words(tmp_path: Path) -> None:
