@@ -16,9 +16,9 @@ from functools import cache
 from pathlib import Path
 
 from analysis.studies.engines.engine import ROOT, Command, Engine, Handle
-from analysis.studies.locking import Locked, is_locked, locked
 from analysis.studies.progress import GridProgress
-from analysis.studies.study import Job, state_of
+from analysis.studies.study import Job, is_finished
+from training.process.locking import Locked, is_locked, locked
 from training.process.signals import StopRequest, stop_requests
 from training.runs.refusal import Refusal
 
@@ -180,16 +180,10 @@ def run_missing(
     Raises:
         Refusal: the engine is not installed, or a signal stopped it all.
     """
-    missing = [job for job in jobs if state_of(job) != "finished"]
+    missing = [job for job in jobs if not is_finished(job)]
     if not missing:
         return []
-    with GridProgress(jobs, metric) as progress:
-        return _run(missing, Pool(engine(), directory), progress, stop)
-
-
-def _run(
-    missing: Sequence[Job], pool: Pool, progress: GridProgress, stop: StopRequest
-) -> list[Ended]:
+    progress, pool = GridProgress(jobs, metric), Pool(engine(), directory)
     pool.add(missing)
     failed = []
     while pool:
@@ -207,4 +201,5 @@ def _run(
                 f"{progress.counts()}; the same command goes on", 128 + (stop.number or 0)
             )
         time.sleep(_PAUSE)
+    progress.end()
     return failed

@@ -38,15 +38,8 @@ def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> 
     values: dict[tuple[str, str], list[str]] = {}
     found: dict[str, list[dict[str, Any]]] = {}
     for cell in study.cells:
-        search = Search(
-            cell,
-            space,
-            study.directory / "tuning" / cell.task / cell.name,
-            flags=study.flags,
-            trials=tuning["trials"],
-            seeds=tuning["seeds"],
-            metric=study.metric,
-        )
+        place = study.directory / "tuning" / cell.task / cell.name
+        search = Search(cell, space, place, tuning, metric=study.metric, flags=study.flags)
         summary = search.run(engine, stop)
         values[cell.task, cell.name] = values_of(summary["best"]["values"])
         found.setdefault(cell.name, []).append(summary)
@@ -142,16 +135,9 @@ def search_command_line(
     composer = Composer("config", user_directory)
     space = read_ranges("tuning.keys", tuning["keys"])
     arm = searched_arm(composer, words, space)
+    flags = [] if user_directory is None else [f"--config-dir={user_directory}"]
     with driving(directory) as stop, opened(build) as engine:
-        search = Search(
-            arm,
-            space,
-            directory,
-            flags=[] if user_directory is None else [f"--config-dir={user_directory}"],
-            trials=tuning["trials"],
-            seeds=tuning["seeds"],
-            metric=tuning["metric"],
-        )
+        search = Search(arm, space, directory, tuning, metric=tuning["metric"], flags=flags)
         summary = search.run(engine, stop)
     best: dict[str, Any] = summary["best"]
     values = values_of(best["values"])

@@ -39,7 +39,7 @@ def compare_study(config: DictConfig) -> int:
         _tell(study, jobs)
         failed = run_missing(jobs, directory, engine, stop, metric=study.metric)
     metric = None if config.metric == "auto" else config.metric
-    results = study_results(study, jobs, metric=metric, status=config.status, remarks=remarks)
+    results = study_results(study, metric=metric, status=config.status, remarks=remarks)
     count = show(results, config, directory)
     if failed:
         print(f"{len(failed)} of {len(jobs)} jobs failed:", *failed, sep="\n  ", file=sys.stderr)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from analysis.studies.ranges import Dimension
 from conf.checking.pretraining import frames_wanted
@@ -23,7 +23,6 @@ from conf.composing.resumption import leaves, lies_under, scheduled
 from conf.composing.stored import read_json, read_yaml
 from conf.composing.sweeps import key_of
 
-State = Literal["finished", "resume", "run"]
 _NOT_COMPARED = (
     *("seed", "run_dir", "resume", "trusted_packages"),
     *("tracking", "evaluation.video"),
@@ -75,6 +74,11 @@ class Arm:
         """Name its folder below the study's directory."""
         return f"{self.task}/{self.name}-{self.fingerprint}"
 
+    def job(self, seed: int, folder: Path, flags: Sequence[str]) -> Job:
+        """Return its job with a seed, whose run is below a folder."""
+        words = (*flags, *self.words, f"seed={seed}", "tracking.progress=false")
+        return Job(self.task, self.name, seed, words, folder / f"seed{seed}", self.env_steps)
+
 
 class Study:
     """The jobs of a study, with every configuration checked.
@@ -113,18 +117,11 @@ class Study:
 
     def jobs(self) -> list[Job]:
         """List the jobs; every arm gets its first seed before any gets its second."""
-        return [self.job(cell, seed) for seed in self.seeds for cell in self.cells]
-
-    def job(self, cell: Arm, seed: int) -> Job:
-        """Return the job of an arm with a seed."""
-        return Job(
-            task=cell.task,
-            arm=cell.name,
-            seed=seed,
-            words=(*self.flags, *cell.words, *of_job(seed)),
-            directory=self.directory / cell.folder / f"seed{seed}",
-            env_steps=cell.env_steps,
-        )
+        return [
+            cell.job(seed, self.directory / cell.folder, self.flags)
+            for seed in self.seeds
+            for cell in self.cells
+        ]
 
     def choose(self, values: Mapping[tuple[str, str], Sequence[str]]) -> None:
         """Add tuned values to the words of arms.
@@ -218,11 +215,6 @@ def arm_of(task: str, name: str, words: Sequence[str], config: Mapping[str, Any]
     return Arm(task, name, tuple(words), fingerprint(config), total, interval)
 
 
-def of_job(seed: int) -> tuple[str, ...]:
-    """Return the words of every job."""
-    return f"seed={seed}", "tracking.progress=false"
-
-
 def with_values(words: Sequence[str], values: Sequence[str]) -> list[str]:
     """Return words with values in place of those of the same keys."""
     replaced = {key_of(word) for word in values}
@@ -251,13 +243,11 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:_DIGITS]
 
 
-def state_of(job: Job) -> State:
-    """Tell what is left to do for a job: nothing, to resume its run, or to run it."""
-    if not (job.directory / "config.yaml").is_file():
-        return "run"
-    summary = summary_of(job)
+def is_finished(job: Job) -> bool:
+    """Tell whether nothing is left to do for a job."""
+    summary, has_begun = summary_of(job), (job.directory / "config.yaml").is_file()
     is_over = summary.get("status") == "finished" and summary["env_steps"] >= job.env_steps
-    return "finished" if is_over else "resume"
+    return has_begun and is_over
 
 
 def summary_of(job: Job) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Trials are stored on disk. A search that was interrupted goes on: its open trial
 lost. A trial that falls behind the median of the others is stopped early.
 """
 
+import dataclasses
 import hashlib
 import time
 import warnings
@@ -17,7 +18,7 @@ from typing import Any
 from analysis.studies.engines.engine import Engine, needed
 from analysis.studies.execution import Ended, Pool
 from analysis.studies.ranges import Dimension, values_of
-from analysis.studies.study import Arm, Job, of_job, summary_of, with_values
+from analysis.studies.study import Arm, Job, summary_of, with_values
 from training.process.signals import StopRequest
 from training.runs.refusal import Refusal
 from training.saving.files import replace, to_json
@@ -56,19 +57,18 @@ class Search:
         arm: Arm,
         space: Mapping[str, Dimension],
         directory: Path,
+        tuning: Mapping[str, Any],
         *,
-        flags: Sequence[str],
-        trials: int,
-        seeds: Sequence[int],
         metric: str,
+        flags: Sequence[str],
     ) -> None:
         """Open or begin it.
 
         Args:
-            flags: of the command line of every job.
-            trials: in all, those that are stored included.
-            seeds: of each trial, whose score is the mean over them.
+            tuning: the number of `trials`, those that are stored included, and the `seeds` of
+                each, whose score is the mean over them.
             metric: `best` maximises the best evaluation, anything else the final one.
+            flags: of the command line of every job.
 
         Raises:
             Refusal: Optuna is not installed, or more trials are stored.
@@ -76,10 +76,10 @@ class Search:
         self._optuna = needed("optuna", "tune")
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         directory.mkdir(parents=True, exist_ok=True)
-        self._arm, self.directory, self._trials = arm, directory, trials
-        self._flags, self._seeds = flags, seeds
+        self._arm, self.directory, self._flags = arm, directory, flags
+        self._trials, self._seeds = tuning["trials"], tuning["seeds"]
         self._evaluation = "best" if metric == "best" else "evaluation"
-        what = (sorted(space.items()), [*seeds], arm.env_steps, self._evaluation)
+        what = (sorted(space.items()), [*self._seeds], arm.env_steps, self._evaluation)
         mark = hashlib.sha256(repr(what).encode()).hexdigest()[:_DIGITS]
         self._name = f"{arm.fingerprint}-{mark}"
         self._space = {key: self._distribution(dimension) for key, dimension in space.items()}
@@ -97,8 +97,8 @@ class Search:
         self._replaced = len(self._stored("FAIL"))  # in earlier sessions
         if self._missing() < 0:
             raise Refusal(
-                f"{trials} trials are fewer than the {trials - self._missing()} of the search in "
-                f"{directory}; ask for at least as many, or name another directory=...",
+                f"{self._trials} trials are fewer than the {self._trials - self._missing()} of the "
+                f"search in {directory}; ask for at least as many, or name another directory=...",
                 2,
             )
 
@@ -170,30 +170,20 @@ class Search:
             return dict(importance.get_param_importances(self._study, evaluator=evaluator))
 
     def _distribution(self, dimension: Dimension) -> Any:
-        known = self._optuna.distributions
+        known, low, high = self._optuna.distributions, dimension.low, dimension.high
         if dimension.choices:
             return known.CategoricalDistribution(dimension.choices)
-        low, high, log = dimension.low, dimension.high, dimension.is_log
         if dimension.is_integer:
-            return known.IntDistribution(int(low), int(high), log=log)
-        return known.FloatDistribution(low, high, log=log)
+            return known.IntDistribution(int(low), int(high), log=dimension.is_log)
+        return known.FloatDistribution(low, high, log=dimension.is_log)
 
     def _begin(self, trial: Any, pool: Pool) -> None:
         for key, distribution in self._space.items():  # stored ones stay
             trial._suggest(key, distribution)
-        words = (*self._flags, *with_values(self._arm.words, values_of(trial.params)))
-        name = f"trial{trial.number}"
-        jobs = [
-            Job(
-                task=self._arm.task,
-                arm=f"{self._arm.name}-{name}",
-                seed=seed,
-                words=(*words, *of_job(seed)),
-                directory=self.directory / self._name / name / f"seed{seed}",
-                env_steps=self._arm.env_steps,
-            )
-            for seed in self._seeds
-        ]
+        words = tuple(with_values(self._arm.words, values_of(trial.params)))
+        place = self.directory / self._name / f"trial{trial.number}"
+        arm = dataclasses.replace(self._arm, name=f"{self._arm.name}-{place.name}", words=words)
+        jobs = [arm.job(seed, place, self._flags) for seed in self._seeds]
         self._open.append(OpenTrial(trial, jobs))
         pool.add(jobs)
 

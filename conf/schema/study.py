@@ -90,6 +90,8 @@ class StudyOptions:
 def _name_problems(key: str, names: Sequence[str] | Mapping[str, object]) -> Iterator[str]:
     """Refuse names that cannot be part of a path."""
     for name in names:
+        if name in ("True", "False"):
+            yield f"{key}: YAML reads on, off, yes and no as {name}: write the name in quotes"
         if not _NAME.fullmatch(name):
             yield f"{key}: {name!r} names a folder: expected letters, digits, and any of _ . + -"
 

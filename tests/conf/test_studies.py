@@ -59,6 +59,7 @@ def test_a_study_of_the_users_own_needs_what_is_its_own_alone(tmp_path: Path) ->
         (["+study.arms.x=['resume=a']"], "study.arms.x: resume is set by the study"),
         (["+study.arms.x=['total_env_steps=1']"], "study.arms.x: total_env_steps would give arms"),
         (["+study.arms.x=['hydra.mode=RUN']"], "study.arms.x: hydra.mode is set by the study"),
+        (["+study.arms={false: []}"], "study.arms: YAML reads on, off, yes and no as False"),
         (["+study.arms.x=memory"], "study.arms.x: expected a list of words such as memory=gru"),
         (["study.protocol=tuned"], "study.tuning.keys: expected at least one"),
         (

@@ -13,9 +13,9 @@ import pytest
 
 from analysis.studies.engines.local import LocalEngine
 from analysis.studies.execution import Pool, driving, opened, run_missing
-from analysis.studies.locking import is_locked, locked
 from analysis.studies.progress import GridProgress
-from analysis.studies.study import state_of, summary_of
+from analysis.studies.study import is_finished, summary_of
+from training.process.locking import is_locked, locked
 from training.runs.refusal import Refusal
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +33,7 @@ def test_what_is_missing_runs_and_what_is_finished_does_not(job, place, sessions
     assert run(jobs, place) == []
     assert run(jobs, place) == []
     assert [sessions(each) for each in jobs] == [["begun"]] * 4
-    assert {state_of(each) for each in jobs} == {"finished"}
+    assert all(map(is_finished, jobs))
     lines = capfd.readouterr().err.splitlines()
     assert "2 of 4 jobs are finished already" in lines
     assert any(line.startswith("[4/4] task-") and line.endswith("1.50") for line in lines)
@@ -47,7 +47,7 @@ def test_a_job_that_fails_is_named_with_its_reason_and_others_go_on(job, place, 
     (failed,) = run(jobs, place)
     log = place / "study" / "logs" / "task-bad-seed0.txt"
     assert str(failed) == f"task-bad-seed0: it is broken ({log})"
-    assert state_of(jobs[1]) == "finished"
+    assert is_finished(jobs[1])
     assert log.read_text().startswith("$ ")
     assert "failed: task-bad-seed0: it is broken" in capfd.readouterr().err
 
@@ -156,7 +156,7 @@ def test_a_killed_driver_leaves_no_job_behind(job, place, until) -> None:
     assert run([waiting], place) == []  # once the directory is free
     log = (place / "study" / "logs" / "task-gru-seed0.txt").read_text()
     assert log.count("\n$ ") + log.startswith("$ ") == 2
-    assert state_of(waiting) == "finished"
+    assert is_finished(waiting)
     assert not is_locked(waiting.directory)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from analysis.studies.study import Job, Study, fingerprint, shortened, state_of
+from analysis.studies.study import Job, Study, fingerprint, is_finished, shortened
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.command_line import load
 
@@ -126,19 +126,19 @@ def test_tuned_values_replace_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "env_steps", "state"),
+    ("status", "env_steps", "is_over"),
     [
-        ("finished", 1_024, "finished"),
-        ("finished", 512, "resume"),  # of a smaller budget
-        ("interrupted", 1_024, "resume"),
-        ("failed", 512, "resume"),
+        ("finished", 1_024, True),
+        ("finished", 512, False),  # of a smaller budget
+        ("interrupted", 1_024, False),
+        ("failed", 512, False),
     ],
 )
-def test_what_is_left_to_do(status: str, env_steps: int, state: str, tmp_path: Path) -> None:
+def test_what_is_left_to_do(status: str, env_steps: int, is_over: bool, tmp_path: Path) -> None:
     job = Job("task", "arm", 0, (), tmp_path / "run", 1_000)
-    assert state_of(job) == "run"
+    assert not is_finished(job)
     leave(job, status, env_steps, 1_000)
-    assert state_of(job) == state
+    assert is_finished(job) is is_over
     assert shortened([job]) == []
 
 
@@ -146,7 +146,7 @@ def test_a_damaged_summary_is_no_end(tmp_path: Path) -> None:
     job = Job("task", "arm", 0, (), tmp_path / "run", 1_000)
     leave(job, "finished", 1_000, 1_000)
     (job.directory / "summary.json").write_text("[")
-    assert state_of(job) == "resume"
+    assert not is_finished(job)
 
 
 def test_a_smaller_budget_than_a_run_has_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ class Locked(Exception):
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Lock a directory, as the training process locks that of its run.
+    """Lock a directory.
 
     Raises:
         Locked: another process has.
