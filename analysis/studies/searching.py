@@ -9,7 +9,7 @@ from analysis.studies.engines.engine import Engine
 from analysis.studies.execution import driving, opened
 from analysis.studies.experiments import write_experiment
 from analysis.studies.ranges import Dimension, read_ranges, values_of
-from analysis.studies.study import Arm, Study, arm_of, range_problems, with_values
+from analysis.studies.study import Arm, Study, arm_of, flags_for, range_problems, with_values
 from analysis.studies.tuning import Search
 from conf.checking.refusals import InvalidConfiguration
 from conf.checking.trust import trust_words
@@ -135,7 +135,7 @@ def search_command_line(
     composer = Composer("config", user_directory)
     space = read_ranges("tuning.keys", tuning["keys"])
     arm = searched_arm(composer, words, space)
-    flags = [] if user_directory is None else [f"--config-dir={user_directory}"]
+    flags = flags_for(user_directory)
     with driving(directory) as stop, opened(build) as engine:
         search = Search(arm, space, directory, tuning, metric=tuning["metric"], flags=flags)
         summary = search.run(engine, stop)

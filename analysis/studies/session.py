@@ -31,7 +31,7 @@ def compare_study(config: DictConfig) -> int:
     directory = Path(config.directory)
     own = user_directory(HydraConfig.get()) if HydraConfig.initialized() else None
     options: Any = OmegaConf.to_container(config.study)
-    study = Study(options, directory, flags=[] if own is None else [f"--config-dir={own}"])
+    study = Study(options, directory, user_directory=own)
     build = partial(build_engine, config.engine, directory)
     with driving(directory) as stop, opened(build) as engine:
         remarks = tune_arms(study, engine, stop) if study.protocol == "tuned" else []

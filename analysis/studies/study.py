@@ -89,25 +89,24 @@ class Study:
     """
 
     def __init__(
-        self, options: Mapping[str, Any], directory: Path, *, flags: Sequence[str] = ()
+        self, options: Mapping[str, Any], directory: Path, *, user_directory: str | None = None
     ) -> None:
         """Compose and check every arm on every task.
 
         Args:
             options: `study` of a composed configuration.
             directory: of the study.
-            flags: of the command line of every job, such as `--config-dir`.
+            user_directory: of `--config-dir`.
 
         Raises:
             InvalidConfiguration: with the problems of all arms.
         """
-        self.options, self.directory, self.flags = options, directory, tuple(flags)
+        self.options, self.directory, self.flags = options, directory, flags_for(user_directory)
         self.name, self.question = str(options["name"]), str(options["question"])
         self.tasks, self.arms = list(options["tasks"]), list(options["arms"])
         self.seeds, self.baseline = list(options["seeds"]), options["baseline"]
         self.metric, self.protocol = options["metric"], options["protocol"]
-        paths = [flag.partition("=")[2] for flag in flags if flag.startswith("--config-dir=")]
-        self._composer = Composer("config", next(iter(paths), None))
+        self._composer = Composer("config", user_directory)
         self.notices: list[str] = []
         self._problems: list[str] = []
         self.cells = [self._cell(task, arm) for task in self.tasks for arm in self.arms]
@@ -213,6 +212,11 @@ def arm_of(task: str, name: str, words: Sequence[str], config: Mapping[str, Any]
     """Return the arm of a checked command line and its configuration."""
     total, interval = config["total_env_steps"], config["evaluation"]["interval"]
     return Arm(task, name, tuple(words), fingerprint(config), total, interval)
+
+
+def flags_for(user_directory: str | None) -> list[str]:
+    """Return the flags of every job."""
+    return [] if user_directory is None else [f"--config-dir={user_directory}"]
 
 
 def with_values(words: Sequence[str], values: Sequence[str]) -> list[str]:

@@ -105,11 +105,15 @@ def seed_problems(key: str, seeds: Sequence[int]) -> Iterator[str]:
             yield f"{key}: {seed} is given {count} times; a repeated run is no second sample"
 
 
+def _keys(words: Sequence[str]) -> list[str]:
+    return [word.partition("=")[0].lstrip("+~") for word in words]
+
+
 def _word_problems(study: Config) -> Iterator[str]:
     """Refuse words that set what the study sets."""
     for group in ("tasks", "arms"):
         for name, words in study[group].items():
-            keys = [word.partition("=")[0].lstrip("+~") for word in words]
+            keys = _keys(words)
             for key in keys:
                 if key in OF_JOBS or key.startswith("hydra"):
                     yield f"study.{group}.{name}: {key} {set_by('study', key)}"
@@ -137,6 +141,9 @@ def _tuning_problems(study: Config) -> Iterator[str]:
             "study.tuning.keys: expected at least one with study.protocol=tuned, such as "
             "{optimizer.learning_rate: 'tag(log, interval(1e-4, 1e-2))'}"
         )
+    for name, words in study["arms"].items():
+        for key in {*_keys(words)} & {*tuning["keys"]}:
+            yield f"study.arms.{name}: {key} is one of study.tuning.keys, which would replace it"
     yield from seed_problems("study.tuning.seeds", tuning["seeds"])
     for seed in sorted({*tuning["seeds"]} & {*study["seeds"]}):
         yield (

@@ -71,6 +71,11 @@ def test_a_study_of_the_users_own_needs_what_is_its_own_alone(tmp_path: Path) ->
             "study.tuning.keys: seed is set by the study; use study.seeds",
         ),
         (
+            ["study.protocol=tuned", "+study.arms.x=['agent.discount=0.9']",
+             "+study.tuning.keys={agent.discount: 'interval(0.9, 0.99)'}"],
+            "study.arms.x: agent.discount is one of study.tuning.keys, which would replace it",
+        ),
+        (
             ["study.protocol=tuned", "study.tuning.seeds=[4,9]",
              "+study.tuning.keys={agent.discount: 'interval(0.9, 0.99)'}"],
             "study.tuning.seeds: 4 is one of study.seeds",

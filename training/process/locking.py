@@ -29,8 +29,10 @@ def locked(directory: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except (BlockingIOError, PermissionError) as error:
             raise Locked(f"another process uses {directory}") from error
+        except OSError:  # a disk without locks, as some clusters have
+            pass
         yield
     finally:
         os.close(descriptor)

@@ -1,5 +1,6 @@
 """A study goes on whatever becomes of its jobs, and of the process that drives it."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -104,6 +105,16 @@ def test_two_drivers_do_not_share_a_directory(place) -> None:
         with pytest.raises(Refusal, match=r"another process uses .*study: wait for it"), second:
             pass
     with driving(place / "study"):
+        pass
+
+
+def test_a_disk_without_locks_is_used_without_them(place, monkeypatch) -> None:
+    def flock(*_: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert not is_locked(place)
+    with driving(place / "study"), driving(place / "study"):
         pass
 
 
