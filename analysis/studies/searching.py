@@ -37,18 +37,19 @@ def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> 
     study.refuse_ranges(space)
     values: dict[tuple[str, str], list[str]] = {}
     found: dict[str, list[dict[str, Any]]] = {}
+    tuned = []
     for cell in study.cells:
         place = study.directory / "tuning" / cell.task / cell.name
         search = Search(cell, space, place, tuning, metric=study.metric, flags=study.flags)
         summary = search.run(engine, stop)
-        values[cell.task, cell.name] = values_of(summary["best"]["values"])
+        words = values_of(summary["best"]["values"])
+        values[cell.task, cell.name] = words
         found.setdefault(cell.name, []).append(summary)
+        count = sum(trial["state"] != "fail" for trial in summary["trials"])
+        seeds = ", ".join(map(str, tuning["seeds"]))
+        best = f"the best of {count} trials on seeds {seeds}"
+        tuned.append(f"{cell.name} on {cell.task}: {' '.join(words)}, {best}")
     study.choose(values)
-    effort = f"of {tuning['trials']} trials on seeds {', '.join(map(str, tuning['seeds']))}"
-    tuned = [
-        f"{arm} on {task}: {' '.join(words)}, the best {effort}"
-        for (task, arm), words in values.items()
-    ]
     needs = {arm: sensitivity(searches) for arm, searches in found.items()}
     return tuned + [
         f"{arm}: tuning sensitivity {need:.2f}, the share of its range of scores that one setting "

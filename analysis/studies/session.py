@@ -56,7 +56,7 @@ def _tell(study: Study, jobs: Sequence[Job]) -> None:
     for notice in study.notices:
         print(f"warning: {notice}", file=sys.stderr)
     for folder in study.others():
-        print(f"{folder}: of another form of this study; left alone", file=sys.stderr)
+        print(f"{folder}: not of this study as it is now; left alone", file=sys.stderr)
     problems = shortened(jobs)
     if problems:
         raise InvalidConfiguration(problems)

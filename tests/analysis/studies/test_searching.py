@@ -1,12 +1,13 @@
 """Arms that are tuned first: equally many trials each, on other seeds."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.studies.engines.local import LocalEngine
-from analysis.studies.execution import driving
+from analysis.studies.execution import driving, opened
 from analysis.studies.ranges import read_ranges
 from analysis.studies.searching import searched_arm, sensitivity, tune_arms
 from analysis.studies.study import Study
@@ -39,6 +40,19 @@ def test_every_arm_gets_its_trials_and_then_its_best_values(place: Path) -> None
         assert any(discount in remark and job.arm in remark for remark in remarks)
     assert remarks[0].endswith("the best of 2 trials on seeds 1000")
     engine.close()
+
+
+def test_trials_that_failed_are_not_counted(place: Path) -> None:
+    """The small script fails with 13 epochs."""
+    pytest.importorskip("optuna")
+    made = study(place / "study", {"agent.num_epochs": "choice(13, 4)"})
+    made.options["tuning"]["trials"] = 4
+    with driving(place / "study") as stop, opened(lambda: LocalEngine({"jobs": 2})) as engine:
+        remarks = tune_arms(made, engine, stop)
+    stored = json.loads((place / "study/tuning/cartpole/none/search.json").read_text())
+    states = [trial["state"] for trial in stored["trials"]]
+    assert 0 < states.count("fail") < 4
+    assert f"epochs=4, the best of {4 - states.count('fail')} trials" in remarks[0]
 
 
 def test_a_range_must_fit_every_arm(place: Path) -> None:
