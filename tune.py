@@ -46,18 +46,17 @@ def search(config: DictConfig) -> float:
     from omegaconf import OmegaConf
 
     from analysis.studies.engines import build_engine
-    from analysis.studies.execution import driving, opened
     from analysis.studies.ranges import values_of
-    from analysis.studies.searching import SearchedRun
+    from analysis.studies.searching import search_command_line
     from conf.composing.sweeps import key_of, user_directory
 
     settings, directory = HydraConfig.get(), Path(config.directory)
     words = [word for word in settings.overrides.task if not key_of(word).startswith(OWN)]
     tuning: Any = OmegaConf.to_container(config.tuning)
-    run = SearchedRun(tuning, words, user_directory=user_directory(settings))
     build = partial(build_engine, config.engine, directory)
-    with driving(directory) as stop, opened(build) as engine:
-        best = run.run(directory, engine, stop)["best"]
+    best = search_command_line(
+        tuning, words, directory, build, user_directory=user_directory(settings)
+    )
     values = " ".join(values_of(best["values"]))
     print(f"best: trial {best['number']}, {best['score']:.2f}   {values}")
     print(f"python train.py --config-dir {directory} experiment=best")

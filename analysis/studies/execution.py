@@ -4,6 +4,8 @@ One driver at a time works in a study's directory. Whatever becomes of it, the s
 finished runs stay, interrupted ones are resumed exactly.
 """
 
+import errno
+import os
 import signal
 import time
 from collections import deque
@@ -14,9 +16,9 @@ from functools import cache
 from pathlib import Path
 
 from analysis.studies.engines.engine import ROOT, Command, Engine, Handle
-from analysis.studies.locking import Locked, is_locked, locked
 from analysis.studies.progress import GridProgress
-from analysis.studies.study import Job, state_of
+from analysis.studies.study import Job, is_finished
+from training.process.locking import Locked, is_locked, locked
 from training.process.signals import StopRequest, stop_requests
 from training.runs.refusal import Refusal
 
@@ -36,14 +38,16 @@ class Ended:
 
     @property
     def last_line(self) -> str:
-        """Return the last line that it printed."""
-        lines = self.log.read_text(errors="replace").split("\n") if self.log.exists() else []
+        """Return the last line that it printed; its log begins each session with `$ command`."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        lines = f"\n{text}".rpartition("\n$ ")[2].splitlines()[1:]
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def __str__(self) -> str:
         """Say in one line why it failed."""
-        killed = f"killed by {signal.Signals(-self.code).name}; " if self.code < 0 else ""
-        return f"{self.job.name}: {killed}{self.last_line or f'exit code {self.code}'} ({self.log})"
+        killed = [f"killed by {signal.Signals(-self.code).name}"] if self.code < 0 else []
+        reasons = [*killed, *filter(None, [self.last_line])] or [f"exit code {self.code}"]
+        return f"{self.job.name}: {'; '.join(reasons)} ({self.log})"
 
 
 class Pool:
@@ -137,10 +141,15 @@ def driving(directory: Path) -> Iterator[StopRequest]:
     """Own the directory of a study; the first SIGINT or SIGTERM becomes a request to stop.
 
     Raises:
-        Refusal: another driver owns it, or it cannot be made.
+        Refusal: another driver owns it, or it cannot be written to.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise Refusal(f"directory: cannot write to {directory}: {error.strerror}", 2) from error
+    try:
         with locked(directory), stop_requests() as stop:
             yield stop
     except Locked as error:
@@ -171,16 +180,10 @@ def run_missing(
     Raises:
         Refusal: the engine is not installed, or a signal stopped it all.
     """
-    missing = [job for job in jobs if state_of(job) != "finished"]
+    missing = [job for job in jobs if not is_finished(job)]
     if not missing:
         return []
-    with GridProgress(jobs, metric) as progress:
-        return _run(missing, Pool(engine(), directory), progress, stop)
-
-
-def _run(
-    missing: Sequence[Job], pool: Pool, progress: GridProgress, stop: StopRequest
-) -> list[Ended]:
+    progress, pool = GridProgress(jobs, metric), Pool(engine(), directory)
     pool.add(missing)
     failed = []
     while pool:
@@ -198,4 +201,5 @@ def _run(
                 f"{progress.counts()}; the same command goes on", 128 + (stop.number or 0)
             )
         time.sleep(_PAUSE)
+    progress.end()
     return failed

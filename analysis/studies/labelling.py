@@ -1,18 +1,16 @@
 """Results of a study: its runs on disk, labelled by task and arm, and its plan."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
-from analysis.comparison import LabelledRun, Place, Plan, Results, compare, labelled_run
+from analysis.comparison import LabelledRun, Plan, Results, compare, labelled_run
 from analysis.runs import Damaged, Metric, read_run
-from analysis.studies.study import Job, Study
-from conf.composing.sweeps import key_of
+from analysis.studies.study import Arm, Study
 
 
 def study_results(
     study: Study,
-    jobs: Sequence[Job],
     *,
     metric: Metric | None,
     status: Literal["finished", "all"],
@@ -26,7 +24,7 @@ def study_results(
     """
     runs: list[LabelledRun] = []
     unread: list[str] = []
-    for job in jobs:
+    for job in study.jobs():
         try:
             runs.append(labelled_run(job.task, job.arm, read_run(job.directory)))
         except Damaged as error:
@@ -41,27 +39,15 @@ def study_results(
         baseline=study.baseline,
         protocol=study.protocol,
         words={arm: [*words, *tuned] for arm, words in study.options["arms"].items()},
-        seeds=_seeds(jobs),
-        commands=_commands(jobs),
+        seeds={(arm.task, arm.name): study.seeds for arm in study.cells},
+        commands={(arm.task, arm.name): [_command(study, arm)] for arm in study.cells},
         remarks=(*remarks, *unread),
     )
     return compare(runs, plan)
 
 
-def _seeds(jobs: Sequence[Job]) -> Mapping[Place, Sequence[int]]:
-    seeds: dict[Place, list[int]] = {}
-    for job in jobs:
-        seeds.setdefault((job.task, job.arm), []).append(job.seed)
-    return seeds
-
-
-def _commands(jobs: Sequence[Job]) -> Mapping[Place, Sequence[str]]:
-    """Write the sweep that makes the runs of each arm."""
-    found: dict[Place, Sequence[str]] = {}
-    for (task, arm), seeds in _seeds(jobs).items():
-        job = next(job for job in jobs if (job.task, job.arm) == (task, arm))
-        words = [word for word in job.words if key_of(word) != "seed"]
-        several = ["-m"] if len(seeds) > 1 else []
-        line = ["python", "train.py", *several, *words, f"seed={','.join(map(str, seeds))}"]
-        found[task, arm] = [shlex.join(line)]
-    return found
+def _command(study: Study, arm: Arm) -> str:
+    """Write the sweep that makes the runs of an arm."""
+    several = ["-m"] if len(study.seeds) > 1 else []
+    words = [*study.flags, *arm.words, f"seed={','.join(map(str, study.seeds))}"]
+    return shlex.join(["python", "train.py", *several, *words])

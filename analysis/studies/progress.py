@@ -6,9 +6,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from types import TracebackType
 
-from analysis.studies.study import Job, state_of, summary_of
+from analysis.studies.study import Job, is_finished, summary_of
 
 _INTERVAL = 1.0
 _CLEAR = "\r\x1b[K"
@@ -27,30 +26,16 @@ class GridProgress:
         self._is_terminal = sys.stderr.isatty()
         self._has_tasks = len({job.task for job in jobs}) > 1
         self._failed: set[Job] = set()
-        self._scores: dict[str, list[float]] = defaultdict(list)
         self._finished: set[Job] = set()
+        self._scores: dict[str, list[float]] = defaultdict(list)
         self._steps = {job: _steps_of(job) for job in jobs}
         for job in jobs:
-            if state_of(job) == "finished":
+            if is_finished(job):
                 self._note(job)
         self._started, self._shown = time.monotonic(), 0.0
         self._steps_before = sum(self._steps.values())
         if self._finished:
             self.say(f"{len(self._finished)} of {len(jobs)} jobs are finished already")
-
-    def __enter__(self) -> "GridProgress":
-        """Show it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Replace the changing line by the result."""
-        if error is None:
-            self.say(f"{self.counts()} in {_clock(time.monotonic() - self._started)}")
 
     def finish(self, job: Job) -> None:
         """Count a job that finished."""
@@ -63,6 +48,10 @@ class GridProgress:
         """Count a job that failed, and say why."""
         self._failed.add(job)
         self.say(f"failed: {reason}")
+
+    def end(self) -> None:
+        """Replace the changing line by the result."""
+        self.say(f"{self.counts()} in {_clock(time.monotonic() - self._started)}")
 
     def say(self, line: str) -> None:
         """Print a line above the changing one."""

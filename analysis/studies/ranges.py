@@ -12,7 +12,10 @@ from omegaconf.errors import OmegaConfBaseException
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.presets import written
 
-_FORMS = "interval(low, high), tag(log, interval(low, high)), range(start, stop) or choice(a, b)"
+_FORMS = (
+    "interval(low, high), tag(log, interval(low, high)), range(start, stop) or choice(a, b), "
+    "with low < high, and 0 < low for log"
+)
 _BETWEEN = 0.37
 """Somewhere in an interval: a key of integers accepts its ends alone."""
 
@@ -65,18 +68,21 @@ def read_ranges(key: str, ranges: Mapping[str, str]) -> dict[str, Dimension]:
 
 
 def _dimension(override: Override) -> Dimension:
-    value = override.value()
-    if isinstance(value, IntervalSweep):
-        low, high = value.start, value.end
-        if low is None or high is None or low >= high or ("log" in value.tags and low <= 0):
+    value: Any = override.value()
+    is_range = isinstance(value, RangeSweep) and value.step == 1 and isinstance(value.start, int)
+    if not is_range and not isinstance(value, IntervalSweep):
+        choices = tuple(override.sweep_string_iterator()) if override.is_sweep_override() else ()
+        if not choices:
             raise ValueError
-        is_integer = isinstance(low, int) and isinstance(high, int)
-        return Dimension((), low, high, "log" in value.tags, is_integer)
-    if not override.is_sweep_override():
+        return Dimension(choices)
+    start: Any = value.start
+    end: Any = value.stop if is_range else value.end
+    is_log = "log" in value.tags
+    if start >= end or (is_log and start <= 0):
         raise ValueError
-    if isinstance(value, RangeSweep) and value.step == 1 and isinstance(value.start, int):
-        return Dimension((), value.start, float(value.stop or 0) - 1, False, True)
-    return Dimension(tuple(override.sweep_string_iterator()))
+    if is_range:
+        return Dimension((), start, end - 1, is_log, True)
+    return Dimension((), start, end, is_log, isinstance(start, int) and isinstance(end, int))
 
 
 def with_ranges(words: Sequence[str]) -> list[str]:

@@ -1,20 +1,22 @@
 """Searches for the arms of a tuned study, and for a command line of the user's."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from analysis.studies.engines.engine import Engine
+from analysis.studies.execution import driving, opened
 from analysis.studies.experiments import write_experiment
 from analysis.studies.ranges import Dimension, read_ranges, values_of
-from analysis.studies.study import Study, configuration_of, fingerprint
-from analysis.studies.tuning import Search, Subject
+from analysis.studies.study import Arm, Study, arm_of, flags_for, range_problems, with_values
+from analysis.studies.tuning import Search
 from conf.checking.refusals import InvalidConfiguration
 from conf.checking.trust import trust_words
 from conf.composing.composer import Composer
+from conf.composing.configuration import configure
 from conf.composing.sweeps import key_of
+from conf.schema.study import OF_JOBS, set_by
 from training.process.signals import StopRequest
 
 
@@ -35,27 +37,19 @@ def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> 
     study.refuse_ranges(space)
     values: dict[tuple[str, str], list[str]] = {}
     found: dict[str, list[dict[str, Any]]] = {}
+    tuned = []
     for cell in study.cells:
-        subject = Subject(
-            task=cell.task,
-            arm=cell.name,
-            fingerprint=cell.fingerprint,
-            words_of=partial(study.with_values, cell),
-            env_steps=cell.env_steps,
-            interval=cell.interval,
-            metric=study.metric,
-        )
         place = study.directory / "tuning" / cell.task / cell.name
-        search = Search(subject, space, place, trials=tuning["trials"], seeds=tuning["seeds"])
-        search.run(engine, stop)
-        values[cell.task, cell.name] = search.best_words()
-        found.setdefault(cell.name, []).append(search.summary())
+        search = Search(cell, space, place, tuning, metric=study.metric, flags=study.flags)
+        summary = search.run(engine, stop)
+        words = values_of(summary["best"]["values"])
+        values[cell.task, cell.name] = words
+        found.setdefault(cell.name, []).append(summary)
+        count = sum(trial["state"] != "fail" for trial in summary["trials"])
+        seeds = ", ".join(map(str, tuning["seeds"]))
+        best = f"the best of {count} trials on seeds {seeds}"
+        tuned.append(f"{cell.name} on {cell.task}: {' '.join(words)}, {best}")
     study.choose(values)
-    effort = f"of {tuning['trials']} trials on seeds {', '.join(map(str, tuning['seeds']))}"
-    tuned = [
-        f"{arm} on {task}: {' '.join(words)}, the best {effort}"
-        for (task, arm), words in values.items()
-    ]
     needs = {arm: sensitivity(searches) for arm, searches in found.items()}
     return tuned + [
         f"{arm}: tuning sensitivity {need:.2f}, the share of its range of scores that one setting "
@@ -103,78 +97,56 @@ def _scaled(search: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
     }
 
 
-class SearchedRun:
-    """A command line of `train.py` with ranges for some keys."""
+def searched_arm(composer: Composer, words: Sequence[str], space: Mapping[str, Dimension]) -> Arm:
+    """Check a command line of `train.py`, and every range in it.
 
-    def __init__(
-        self, tuning: Mapping[str, Any], words: Sequence[str], *, user_directory: str | None
-    ) -> None:
-        """Check the command line, and every range.
+    Raises:
+        InvalidConfiguration: with all problems.
+    """
+    run = configure(composer, words, "config")
+    keys = [key for key in (*map(key_of, words), *space) if key in OF_JOBS]
+    problems = [*run.problems, *(f"{key}: {set_by('search', key)}" for key in keys)]
+    problems = problems or [problem for _, problem in range_problems(composer, words, space)]
+    if problems:
+        raise InvalidConfiguration(problems)
+    threads = [] if any(key_of(word) == "num_threads" for word in words) else ["num_threads=1"]
+    trust = trust_words(run.typed["env"]["packages"], run.typed["trusted_packages"])
+    return arm_of("search", "run", [*with_values(words, trust), *threads], run.typed)
 
-        Args:
-            tuning: of conf/tune.yaml.
-            words: those of the runs, without ranges.
 
-        Raises:
-            InvalidConfiguration: with all problems.
-        """
-        self._tuning, self._words = tuning, list(words)
-        has_threads = any(key_of(word) == "num_threads" for word in words)
-        self._threads = [] if has_threads else ["num_threads=1"]  # as in studies
-        self._flags = [] if user_directory is None else [f"--config-dir={user_directory}"]
-        self._composer = Composer("config", user_directory)
-        self._config = configuration_of(self._composer, self._words)
-        env, trusted = self._config["env"], self._config["trusted_packages"]
-        self._trust = trust_words(env["packages"], trusted)
-        self._space = read_ranges("tuning.keys", tuning["keys"])
-        self._refuse_ranges(self._space)
+def search_command_line(
+    tuning: Mapping[str, Any],
+    words: Sequence[str],
+    directory: Path,
+    build: Callable[[], Engine],
+    *,
+    user_directory: str | None,
+) -> dict[str, Any]:
+    """Search, and write the best trial as `experiment/best.yaml`; return that trial.
 
-    def run(
-        self, directory: Path, engine: Callable[[], Engine], stop: StopRequest
-    ) -> dict[str, Any]:
-        """Search, and write the best trial as `experiment/best.yaml`; return the summary.
+    Args:
+        tuning: of conf/tune.yaml.
+        words: those of the runs, without ranges.
+        build: makes the engine.
 
-        Raises:
-            Refusal: it could not run, or was stopped.
-        """
-        subject = Subject(
-            task="search",
-            arm="run",
-            fingerprint=fingerprint(self._config),
-            words_of=self._with_values,
-            env_steps=self._config["total_env_steps"],
-            interval=self._config["evaluation"]["interval"],
-            metric=self._tuning["metric"],
-        )
-        trials, seeds = self._tuning["trials"], self._tuning["seeds"]
-        search = Search(subject, self._space, directory, trials=trials, seeds=seeds)
-        search.run(engine, stop)
-        summary = search.summary()
-        best = summary["best"]
-        comment = [
-            f"The best of {len(summary['trials'])} trials, score {best['score']:.2f}: "
-            + " ".join(values_of(best["values"])),
-            f"Each trial is the mean over the seeds {seeds}; evaluate it on others.",
-        ]
-        write_experiment(
-            directory / "experiment" / "best.yaml",
-            [*self._words, *values_of(best["values"])],
-            composer=self._composer,
-            comment=comment,
-        )
-        return summary
-
-    def _with_values(self, values: Sequence[str]) -> list[str]:
-        own = [word for word in self._words if key_of(word) != "trusted_packages"]
-        return [*self._flags, *own, *self._threads, *values, *self._trust]
-
-    def _refuse_ranges(self, space: Mapping[str, Dimension]) -> None:
-        problems = []
-        for key, dimension in space.items():
-            for value in dimension.samples():
-                try:
-                    configuration_of(self._composer, [*self._words, f"{key}={value}"])
-                except InvalidConfiguration as refusal:
-                    problems += refusal.problems
-        if problems:
-            raise InvalidConfiguration(problems)
+    Raises:
+        InvalidConfiguration: with all problems.
+        Refusal: it could not run, or was stopped.
+    """
+    composer = Composer("config", user_directory)
+    space = read_ranges("tuning.keys", tuning["keys"])
+    arm = searched_arm(composer, words, space)
+    flags = flags_for(user_directory)
+    with driving(directory) as stop, opened(build) as engine:
+        search = Search(arm, space, directory, tuning, metric=tuning["metric"], flags=flags)
+        summary = search.run(engine, stop)
+    best: dict[str, Any] = summary["best"]
+    values = values_of(best["values"])
+    comment = [
+        f"The best of {len(summary['trials'])} trials, score {best['score']:.2f}: "
+        + " ".join(values),
+        f"Each trial is the mean over the seeds {tuning['seeds']}; evaluate it on others.",
+    ]
+    path = directory / "experiment" / "best.yaml"
+    write_experiment(path, [*words, *values], composer=composer, comment=comment)
+    return best

@@ -31,7 +31,7 @@ def compare_study(config: DictConfig) -> int:
     directory = Path(config.directory)
     own = user_directory(HydraConfig.get()) if HydraConfig.initialized() else None
     options: Any = OmegaConf.to_container(config.study)
-    study = Study(options, directory, flags=[] if own is None else [f"--config-dir={own}"])
+    study = Study(options, directory, user_directory=own)
     build = partial(build_engine, config.engine, directory)
     with driving(directory) as stop, opened(build) as engine:
         remarks = tune_arms(study, engine, stop) if study.protocol == "tuned" else []
@@ -39,7 +39,7 @@ def compare_study(config: DictConfig) -> int:
         _tell(study, jobs)
         failed = run_missing(jobs, directory, engine, stop, metric=study.metric)
     metric = None if config.metric == "auto" else config.metric
-    results = study_results(study, jobs, metric=metric, status=config.status, remarks=remarks)
+    results = study_results(study, metric=metric, status=config.status, remarks=remarks)
     count = show(results, config, directory)
     if failed:
         print(f"{len(failed)} of {len(jobs)} jobs failed:", *failed, sep="\n  ", file=sys.stderr)
@@ -56,7 +56,7 @@ def _tell(study: Study, jobs: Sequence[Job]) -> None:
     for notice in study.notices:
         print(f"warning: {notice}", file=sys.stderr)
     for folder in study.others():
-        print(f"{folder}: of another form of this study; left alone", file=sys.stderr)
+        print(f"{folder}: not of this study as it is now; left alone", file=sys.stderr)
     problems = shortened(jobs)
     if problems:
         raise InvalidConfiguration(problems)

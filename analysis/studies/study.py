@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from analysis.studies.ranges import Dimension
 from conf.checking.pretraining import frames_wanted
@@ -23,7 +23,6 @@ from conf.composing.resumption import leaves, lies_under, scheduled
 from conf.composing.stored import read_json, read_yaml
 from conf.composing.sweeps import key_of
 
-State = Literal["finished", "resume", "run"]
 _NOT_COMPARED = (
     *("seed", "run_dir", "resume", "trusted_packages"),
     *("tracking", "evaluation.video"),
@@ -75,6 +74,11 @@ class Arm:
         """Name its folder below the study's directory."""
         return f"{self.task}/{self.name}-{self.fingerprint}"
 
+    def job(self, seed: int, folder: Path, flags: Sequence[str]) -> Job:
+        """Return its job with a seed, whose run is below a folder."""
+        words = (*flags, *self.words, f"seed={seed}", "tracking.progress=false")
+        return Job(self.task, self.name, seed, words, folder / f"seed{seed}", self.env_steps)
+
 
 class Study:
     """The jobs of a study, with every configuration checked.
@@ -85,25 +89,24 @@ class Study:
     """
 
     def __init__(
-        self, options: Mapping[str, Any], directory: Path, *, flags: Sequence[str] = ()
+        self, options: Mapping[str, Any], directory: Path, *, user_directory: str | None = None
     ) -> None:
         """Compose and check every arm on every task.
 
         Args:
             options: `study` of a composed configuration.
             directory: of the study.
-            flags: of the command line of every job, such as `--config-dir`.
+            user_directory: of `--config-dir`.
 
         Raises:
             InvalidConfiguration: with the problems of all arms.
         """
-        self.options, self.directory, self.flags = options, directory, tuple(flags)
+        self.options, self.directory, self.flags = options, directory, flags_for(user_directory)
         self.name, self.question = str(options["name"]), str(options["question"])
         self.tasks, self.arms = list(options["tasks"]), list(options["arms"])
         self.seeds, self.baseline = list(options["seeds"]), options["baseline"]
         self.metric, self.protocol = options["metric"], options["protocol"]
-        paths = [flag.partition("=")[2] for flag in flags if flag.startswith("--config-dir=")]
-        self._composer = Composer("config", next(iter(paths), None))
+        self._composer = Composer("config", user_directory)
         self.notices: list[str] = []
         self._problems: list[str] = []
         self.cells = [self._cell(task, arm) for task in self.tasks for arm in self.arms]
@@ -113,18 +116,11 @@ class Study:
 
     def jobs(self) -> list[Job]:
         """List the jobs; every arm gets its first seed before any gets its second."""
-        return [self.job(cell, seed) for seed in self.seeds for cell in self.cells]
-
-    def job(self, cell: Arm, seed: int) -> Job:
-        """Return the job of an arm with a seed."""
-        return Job(
-            task=cell.task,
-            arm=cell.name,
-            seed=seed,
-            words=(*self.flags, *cell.words, f"seed={seed}", "tracking.progress=false"),
-            directory=self.directory / cell.folder / f"seed{seed}",
-            env_steps=cell.env_steps,
-        )
+        return [
+            cell.job(seed, self.directory / cell.folder, self.flags)
+            for seed in self.seeds
+            for cell in self.cells
+        ]
 
     def choose(self, values: Mapping[tuple[str, str], Sequence[str]]) -> None:
         """Add tuned values to the words of arms.
@@ -142,12 +138,6 @@ class Study:
         if self._problems:
             raise InvalidConfiguration(self._problems)
 
-    def with_values(self, cell: Arm, values: Sequence[str]) -> tuple[str, ...]:
-        """Return the words of an arm with the values of a trial in place of its own."""
-        replaced = {key_of(word) for word in values}
-        kept = (word for word in cell.words if key_of(word) not in replaced)
-        return (*self.flags, *kept, *values)
-
     def refuse_ranges(self, space: Mapping[str, Dimension]) -> None:
         """Check every range in every arm.
 
@@ -157,14 +147,10 @@ class Study:
         problems = [
             f"study.tuning.keys.{key} in arm {cell.name}: {problem}"
             for cell in self.cells
-            for key, dimension in space.items()
-            for value in dimension.samples()
-            for problem in self._configured(
-                self._words(cell.task, cell.name, [f"{key}={value}"])
-            ).problems
+            for key, problem in range_problems(self._composer, cell.words, space)
         ]
         if problems:
-            raise InvalidConfiguration(problems)
+            raise InvalidConfiguration(dict.fromkeys(problems))
 
     def others(self) -> list[Path]:
         """List the folders of runs in the directory that are no longer the study's."""
@@ -175,9 +161,13 @@ class Study:
     def _cell(self, task: str, arm: str, values: Sequence[str] = ()) -> Arm:
         words = self._words(task, arm, values)
         run = self._configured(words)
-        if not run.problems and frames_wanted(run.typed) is not None:
-            words = _within_budget(words, run.typed)
-            run = self._configured(words)
+        if not run.problems and (pretraining := frames_wanted(run.typed)):
+            frames, total = pretraining["frames"], run.typed["total_env_steps"]
+            if frames < total:  # they count as environment steps of the budget
+                words = with_values(words, [f"total_env_steps={total - frames}"])
+                run = self._configured(words)
+            else:
+                run.problems += [f"extractor.pretrain.frames={frames} leaves no steps of {total}"]
         if not run.problems:
             run.problems += self._unmeasured(run.typed)
         where = f"study.arms.{arm}" if len(self.tasks) == 1 else f"study.arms.{arm} on {task}"
@@ -187,9 +177,7 @@ class Study:
         if run.problems:
             return Arm(task, arm, tuple(words), "", 0, 0)
         trust = trust_words(run.typed["env"]["packages"], run.typed["trusted_packages"])
-        words = [word for word in words if key_of(word) != "trusted_packages"] + trust
-        total, interval = run.typed["total_env_steps"], run.typed["evaluation"]["interval"]
-        return Arm(task, arm, tuple(words), fingerprint(run.typed), total, interval)
+        return arm_of(task, arm, with_values(words, trust), run.typed)
 
     def _configured(self, words: Sequence[str]) -> Settled:
         return configure(self._composer, [*words, "seed=0"], "config")
@@ -208,9 +196,8 @@ class Study:
         if all(key_of(word) != "num_threads" for word in words):
             words.append("num_threads=1")  # jobs share cores, and any machine gives the same
         total = self.options["total_env_steps"]
-        given = [*values, *([] if total is None else [f"total_env_steps={total}"])]
-        replaced = {key_of(word) for word in given}
-        return [*(word for word in words if key_of(word) not in replaced), *given]
+        budget = [] if total is None else [f"total_env_steps={total}"]
+        return with_values(words, [*values, *budget])
 
     def _same_arms(self) -> Iterator[str]:
         """Refuse arms that would train the same."""
@@ -221,27 +208,33 @@ class Study:
                 yield f"study.arms: {', '.join(same)} are the same configuration on {task}"
 
 
-def _within_budget(words: Sequence[str], config: Mapping[str, Any]) -> list[str]:
-    """Count the frames of pre-training as environment steps of the budget."""
-    frames = (frames_wanted(config) or {})["frames"]
-    left = config["total_env_steps"] - frames
-    if left < 1:
-        raise InvalidConfiguration(
-            [f"extractor.pretrain.frames={frames} leaves no steps of {config['total_env_steps']}"]
-        )
-    return [*(w for w in words if key_of(w) != "total_env_steps"), f"total_env_steps={left}"]
+def arm_of(task: str, name: str, words: Sequence[str], config: Mapping[str, Any]) -> Arm:
+    """Return the arm of a checked command line and its configuration."""
+    total, interval = config["total_env_steps"], config["evaluation"]["interval"]
+    return Arm(task, name, tuple(words), fingerprint(config), total, interval)
 
 
-def configuration_of(composer: Composer, words: Sequence[str]) -> dict[str, Any]:
-    """Return the configuration of a command line of `train.py`.
+def flags_for(user_directory: str | None) -> list[str]:
+    """Return the flags of every job."""
+    return [] if user_directory is None else [f"--config-dir={user_directory}"]
 
-    Raises:
-        InvalidConfiguration: with its problems.
-    """
-    run = configure(composer, words, "config")
-    if run.problems:
-        raise InvalidConfiguration(run.problems)
-    return run.typed
+
+def with_values(words: Sequence[str], values: Sequence[str]) -> list[str]:
+    """Return words with values in place of those of the same keys."""
+    replaced = {key_of(word) for word in values}
+    return [*(word for word in words if key_of(word) not in replaced), *values]
+
+
+def range_problems(
+    composer: Composer, words: Sequence[str], space: Mapping[str, Dimension]
+) -> Iterator[tuple[str, str]]:
+    """Yield the problems that the values of a range have in a command line, with its key."""
+    for key, dimension in space.items():
+        for value in dimension.samples():
+            for problem in configure(
+                composer, with_values(words, [f"{key}={value}"]), "config"
+            ).problems:
+                yield key, problem
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
@@ -254,13 +247,11 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:_DIGITS]
 
 
-def state_of(job: Job) -> State:
-    """Tell what is left to do for a job: nothing, to resume its run, or to run it."""
-    if not (job.directory / "config.yaml").is_file():
-        return "run"
-    summary = summary_of(job)
+def is_finished(job: Job) -> bool:
+    """Tell whether nothing is left to do for a job."""
+    summary, has_begun = summary_of(job), (job.directory / "config.yaml").is_file()
     is_over = summary.get("status") == "finished" and summary["env_steps"] >= job.env_steps
-    return "finished" if is_over else "resume"
+    return has_begun and is_over
 
 
 def summary_of(job: Job) -> dict[str, Any]:

@@ -56,8 +56,11 @@ def syntax_problem(text: str) -> str:
         return f"{text!r}: expected a key before the ="
     if not is_key:
         return f"{text!r}: cannot read the key; expected words joined by dots"
-    quoted = "" if "'" in value else f": {key}=\"'{value}'\""
-    return f"{text!r}: cannot read the value; special characters need quotes{quoted}"
+    quoted = f"'{value}'"
+    if value.startswith("["):
+        quoted = "[" + ", ".join(f"'{each.strip()}'" for each in value.strip("[]").split(",")) + "]"
+    remedy = "" if "'" in value else f': {key}="{quoted}"'
+    return f"{text!r}: cannot read the value; special characters need quotes{remedy}"
 
 
 _UNSUPPORTED = {

@@ -110,7 +110,7 @@ def _hint(path: str, value: Any, expected: Any) -> str:
     parts = [each for each in get_args(expected) if each is not type(None)]
     if isinstance(value, dict | list):
         return ""
-    if get_origin(expected) is list:
+    if get_origin(expected) is list and value is not None:
         return f"; a list is written [{str(value).strip('()[]')}]"
     if get_origin(expected) is Literal and isinstance(value, str):
         return did_you_mean(value, parts)

@@ -158,12 +158,9 @@ class Composer:
             InvalidConfiguration: if nothing can be composed: groups or overrides that cannot
             be read.
         """
-        parsed = self.parse(overrides)
-        problems = sweep_problems(parsed)
-        if problems:
-            raise InvalidConfiguration(problems)
-        lines, values = self._choose(parsed)
+        lines, values = self._choose(self.parse(overrides))
         config = deepcopy(self._composed[lines])
+        problems: list[str] = []
         invented = []
         for override in values:
             try:
@@ -225,11 +222,12 @@ class Composer:
         """
         chosen: list[Override] = []
         values: list[Override] = []
-        problems: list[str] = []
+        problems = sweep_problems(parsed)
         places = [o.input_line or "" for o in parsed if o.key_or_group == "hydra.searchpath"]
         for override in parsed:
             options = self._group(override, places)
-            problems += choice_problems(override, options) if options else []
+            is_choice = bool(options) and not override.is_sweep_override()
+            problems += choice_problems(override, options) if is_choice else []
             (chosen if options or override.is_hydra_override() else values).append(override)
         if problems:
             raise InvalidConfiguration(problems)

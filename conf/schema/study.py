@@ -20,12 +20,8 @@ RangeText = Annotated[
 ]
 Metric = Literal["last", "best", "mean"]
 _NAME = re.compile(r"[A-Za-z0-9_][\w.+-]*")
-_OF_THE_STUDY = {
-    "seed": "study.seeds",
-    "run_dir": "directory",
-    "resume": "directory",
-}
-"""Keys that a job gets from the study, and the key that sets them."""
+OF_JOBS = ("seed", "run_dir", "resume", "tracking.progress")
+"""Keys that a job gets from its study or search."""
 
 
 @dataclass
@@ -94,6 +90,8 @@ class StudyOptions:
 def _name_problems(key: str, names: Sequence[str] | Mapping[str, object]) -> Iterator[str]:
     """Refuse names that cannot be part of a path."""
     for name in names:
+        if name in ("True", "False"):
+            yield f"{key}: YAML reads on, off, yes and no as {name}: write the name in quotes"
         if not _NAME.fullmatch(name):
             yield f"{key}: {name!r} names a folder: expected letters, digits, and any of _ . + -"
 
@@ -107,17 +105,18 @@ def seed_problems(key: str, seeds: Sequence[int]) -> Iterator[str]:
             yield f"{key}: {seed} is given {count} times; a repeated run is no second sample"
 
 
+def _keys(words: Sequence[str]) -> list[str]:
+    return [word.partition("=")[0].lstrip("+~") for word in words]
+
+
 def _word_problems(study: Config) -> Iterator[str]:
     """Refuse words that set what the study sets."""
     for group in ("tasks", "arms"):
         for name, words in study[group].items():
-            keys = [word.partition("=")[0].lstrip("+~") for word in words]
+            keys = _keys(words)
             for key in keys:
-                if key in _OF_THE_STUDY or key.startswith("hydra"):
-                    remedy = _OF_THE_STUDY.get(key)
-                    yield f"study.{group}.{name}: {key} is set by the study" + (
-                        f"; use {remedy}" if remedy else ""
-                    )
+                if key in OF_JOBS or key.startswith("hydra"):
+                    yield f"study.{group}.{name}: {key} {set_by('study', key)}"
             if "total_env_steps" in keys and group == "arms":
                 yield (
                     f"study.arms.{name}: total_env_steps would give arms unequal budgets; use "
@@ -125,13 +124,26 @@ def _word_problems(study: Config) -> Iterator[str]:
                 )
 
 
+def set_by(what: Literal["study", "search"], key: str) -> str:
+    """Say that a study or a search sets a key of its jobs, and by which key of its own."""
+    seeds = "study.seeds" if what == "study" else "tuning.seeds"
+    remedy = {"seed": seeds, "run_dir": "directory", "resume": "directory"}.get(key)
+    return f"is set by the {what}" + (f"; use {remedy}" if remedy else "")
+
+
 def _tuning_problems(study: Config) -> Iterator[str]:
     tuning = study["tuning"]
+    for key in tuning["keys"]:
+        if key in OF_JOBS or key == "total_env_steps":
+            yield f"study.tuning.keys: {key} {set_by('study', key)}"
     if not tuning["keys"]:
         yield (
             "study.tuning.keys: expected at least one with study.protocol=tuned, such as "
             "{optimizer.learning_rate: 'tag(log, interval(1e-4, 1e-2))'}"
         )
+    for name, words in study["arms"].items():
+        for key in {*_keys(words)} & {*tuning["keys"]}:
+            yield f"study.arms.{name}: {key} is one of study.tuning.keys, which would replace it"
     yield from seed_problems("study.tuning.seeds", tuning["seeds"])
     for seed in sorted({*tuning["seeds"]} & {*study["seeds"]}):
         yield (

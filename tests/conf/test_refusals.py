@@ -176,6 +176,7 @@ WRONG = [
     ("seed=1|seed=2", "seed: given more than once: seed=1 seed=2"),
     ("memory=gru|memory=lstm", "memory: given more than once"),
     ("seed=0,1", "seed: several values need --multirun (-m)"),
+    ("memory=none,gru", "memory: several values need --multirun (-m)"),
     ("seed=range(3)", "seed: several values need --multirun (-m)"),
     ("~seed", "seed: missing; expected an integer >= 0"),
     ("~agent", "agent: missing"),

@@ -50,15 +50,30 @@ def test_a_study_of_the_users_own_needs_what_is_its_own_alone(tmp_path: Path) ->
         (["~study.tasks.acrobot"], "study.tasks: expected at least one"),
         (["+study.arms.a/b=[memory=none]"], "+study.arms.a/b=[memory=none]"),
         (["+study.arms.x=['seed=1']"], "study.arms.x: seed is set by the study; use study.seeds"),
+        (
+            ["+study.arms.x=['tracking.progress=true']"],
+            "study.arms.x: tracking.progress is set by the study",
+        ),
+        (["+study.arms.x=[memory=gru]"], "+study.arms.x=\"['memory=gru']\""),
         (["+study.arms.x=['run_dir=a']"], "study.arms.x: run_dir is set by the study; use"),
         (["+study.arms.x=['resume=a']"], "study.arms.x: resume is set by the study"),
         (["+study.arms.x=['total_env_steps=1']"], "study.arms.x: total_env_steps would give arms"),
         (["+study.arms.x=['hydra.mode=RUN']"], "study.arms.x: hydra.mode is set by the study"),
+        (["+study.arms={false: []}"], "study.arms: YAML reads on, off, yes and no as False"),
         (["+study.arms.x=memory"], "study.arms.x: expected a list of words such as memory=gru"),
         (["study.protocol=tuned"], "study.tuning.keys: expected at least one"),
         (
             ["study.protocol=tuned", "+study.tuning.keys.seed=1e-3"],
             "study.tuning.keys.seed: expected a range such as interval(1e-4,1e-2)",
+        ),
+        (
+            ["study.protocol=tuned", "+study.tuning.keys.seed='choice(1, 2)'"],
+            "study.tuning.keys: seed is set by the study; use study.seeds",
+        ),
+        (
+            ["study.protocol=tuned", "+study.arms.x=['agent.discount=0.9']",
+             "+study.tuning.keys={agent.discount: 'interval(0.9, 0.99)'}"],
+            "study.arms.x: agent.discount is one of study.tuning.keys, which would replace it",
         ),
         (
             ["study.protocol=tuned", "study.tuning.seeds=[4,9]",

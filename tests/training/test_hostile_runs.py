@@ -369,8 +369,7 @@ def test_runs_that_name_code_are_compared_and_execute_nothing(run: Path) -> None
     wrappers = [wrapper for wrapper, _ in WRAPPERS.values()]
     configure(run, lambda config: config["env"].update(wrappers=wrappers))
     runs, _ = find_runs([str(run)])
-    labelled = labelled_by_choices(runs, with_curves=True)
-    assert write(compare(labelled, Plan()), "text")
+    assert write(compare(labelled_by_choices(runs, with_curves=True), Plan()), "text")
     assert list(Path().rglob("TRACE*")) == []
 
 

@@ -1,7 +1,6 @@
 """Run directories: one process at a time, removed if the run never began."""
 
 import math
-import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from conf.composing.choices import choices
 from conf.composing.stored import read_json
 from conf.composing.sweeps import OF_ONE_JOB, flags_of, key_of
 from training.building.instantiation import plain
+from training.process.locking import Locked, locked
 from training.saving.files import replace
 from training.tracking.event_files import rewind
 from training.tracking.tracking import TensorBoard
@@ -75,12 +75,6 @@ def introduce(
     tensorboard.hyperparameters(choices(parameters))
 
 
-try:
-    import fcntl
-except ImportError:  # Windows: directories are not locked there
-    fcntl = None  # type: ignore[assignment]
-
-
 class Occupied(ValueError):
     """Another process is training into the directory."""
 
@@ -92,21 +86,13 @@ def claimed(run_directory: Path) -> Iterator[None]:
     Raises:
         Occupied: another process has locked it.
     """
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(run_directory, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
+        with locked(run_directory):
+            yield
+    except Locked as error:
         raise Occupied(
             f"run_dir: another process is training into {run_directory}; choose another"
         ) from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def finished(run_directory: Path, *, total_env_steps: int) -> tuple[int, float] | None:

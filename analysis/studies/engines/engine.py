@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.studies.locking import is_locked
 from conf.composing.presets import written
+from training.process.locking import is_locked
 from training.runs.refusal import Refusal
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -131,6 +131,11 @@ def wait_until_free(directory: Path) -> None:
     deadline = time.monotonic() + _OCCUPIED_SECONDS
     while is_locked(directory) and time.monotonic() < deadline:
         time.sleep(_PAUSE)
+
+
+def import_path() -> str:
+    """Return the PYTHONPATH of jobs, which import this checkout and what the driver imports."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def needed(package: str, extra: str) -> Any:

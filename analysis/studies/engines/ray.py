@@ -5,7 +5,6 @@ node: an interrupted run travels there as an archive, and the run comes back as 
 """
 
 import io
-import os
 import shutil
 import signal
 import tarfile
@@ -16,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.studies.engines.engine import ROOT, Command, Engine, finish, needed
+from analysis.studies.engines.engine import Command, Engine, finish, import_path, needed
+from training.runs.refusal import Refusal
 
 _Outcome = tuple[int, bytes | None, bytes]
 """Exit code, and without a shared disk the run's archive and what it printed."""
@@ -29,19 +29,22 @@ class RayEngine(Engine):
         """Take the options of conf/engine/ray.yaml, and connect.
 
         Raises:
-            Refusal: Ray is not installed.
+            Refusal: Ray is not installed, or there is no cluster at the address.
         """
         self._ray = needed("ray", "ray")
         self.capacity = None if options["jobs"] == "auto" else options["jobs"]
         self._is_owner = not self._ray.is_initialized()
         if self._is_owner:
-            paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-            self._ray.init(
-                address=options["address"],
-                runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}},
-                log_to_driver=False,
-                logging_level="error",
-            )
+            try:
+                self._ray.init(
+                    address=options["address"],
+                    runtime_env={"env_vars": {"PYTHONPATH": import_path()}},
+                    log_to_driver=False,
+                    logging_level="error",
+                )
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise Refusal(f"engine.address={options['address']}: {reason}", 2) from error
         self._token = directory.resolve() / f".token-{uuid.uuid4().hex}"
         self._token.touch()
         here = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(

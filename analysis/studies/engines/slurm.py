@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.studies.engines.engine import ROOT, Command, Engine, Process, finish, needed
+from analysis.studies.engines.engine import Command, Engine, Process, finish, import_path, needed
 from analysis.studies.engines.local import cores
 from training.runs.refusal import Refusal
 
@@ -28,9 +28,7 @@ class SlurmEngine(Engine):
         jobs, cluster = options["jobs"], options["cluster"]
         at_once = None if jobs == "auto" else jobs
         self.capacity = (at_once or cores()) if cluster == "local" else None
-        # Jobs import this checkout, and what the driver imports.
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+        os.environ["PYTHONPATH"] = import_path()
         own = {
             "cpus_per_task": options["cpus_per_job"],
             "gpus_per_node": math.ceil(options["gpus_per_job"]) or None,

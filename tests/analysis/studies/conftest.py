@@ -41,7 +41,7 @@ summary("running", 10)
 with (directory / "sessions.txt").open("a") as file:
     file.write("resumed\\n" if has_begun else "begun\\n")
 way = words.get("way", "ends")
-if way == "fails":
+if way == "fails" or words.get("agent.num_epochs") == "13":
     print("it is broken")
     sys.exit(1)
 if way == "killed" or (way == "killed-once" and not has_begun):

@@ -6,12 +6,13 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from analysis.studies.engines import build_engine
 from analysis.studies.engines.engine import Command, Engine, needed, start
-from analysis.studies.study import state_of, summary_of
+from analysis.studies.study import is_finished, summary_of
 from conf.composing.command_line import load
 from training.runs.refusal import Refusal
 
@@ -40,7 +41,7 @@ def test_a_job_ends_and_another_fails(engine: Engine, job, command, until, place
     handles = engine.submit([command(good), command(bad)])
     until(lambda: all(engine.poll(handle) is not None for handle in handles))
     assert [engine.poll(handle) for handle in handles] == [0, 1]
-    assert state_of(good) == "finished"
+    assert is_finished(good)
     log = (place / "task-bad-seed0.txt").read_text()
     assert log.startswith("$ ") and log.endswith("it is broken\n")
     assert engine.capacity == 2
@@ -88,7 +89,7 @@ def test_a_requeued_job_resumes(job, command, until, sessions, place) -> None:
     os.kill(int(children), signal.SIGUSR2)
     until(lambda: made.poll(handle) is not None)
     assert sessions(waiting) == ["begun", "resumed"]
-    assert state_of(waiting) == "finished"
+    assert is_finished(waiting)
     made.close()
 
 
@@ -126,6 +127,16 @@ def test_the_array_that_slurm_gets(job, command, place, monkeypatch: pytest.Monk
 def test_what_is_not_installed_is_named_with_the_extra(place) -> None:
     with pytest.raises(Refusal, match=r"nothing_at_all is not installed: pip .*'\.\[ray\]'"):
         needed("nothing_at_all", "ray")
+
+
+def test_a_cluster_that_is_not_there_is_refused_in_one_line(place, monkeypatch) -> None:
+    def init(**_: object) -> None:
+        raise ConnectionError("no Ray instance\nis running")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setattr("analysis.studies.engines.ray.needed", lambda *_: ray)
+    with pytest.raises(Refusal, match=r"engine\.address=auto: no Ray instance is running"):
+        build_engine(options("engine=ray", "engine.address=auto"), place)
 
 
 def test_slurm_without_slurm_is_refused_in_one_line(place, monkeypatch) -> None:

@@ -1,5 +1,6 @@
 """A study goes on whatever becomes of its jobs, and of the process that drives it."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,9 +14,9 @@ import pytest
 
 from analysis.studies.engines.local import LocalEngine
 from analysis.studies.execution import Pool, driving, opened, run_missing
-from analysis.studies.locking import is_locked, locked
 from analysis.studies.progress import GridProgress
-from analysis.studies.study import state_of, summary_of
+from analysis.studies.study import is_finished, summary_of
+from training.process.locking import is_locked, locked
 from training.runs.refusal import Refusal
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +34,7 @@ def test_what_is_missing_runs_and_what_is_finished_does_not(job, place, sessions
     assert run(jobs, place) == []
     assert run(jobs, place) == []
     assert [sessions(each) for each in jobs] == [["begun"]] * 4
-    assert {state_of(each) for each in jobs} == {"finished"}
+    assert all(map(is_finished, jobs))
     lines = capfd.readouterr().err.splitlines()
     assert "2 of 4 jobs are finished already" in lines
     assert any(line.startswith("[4/4] task-") and line.endswith("1.50") for line in lines)
@@ -47,7 +48,7 @@ def test_a_job_that_fails_is_named_with_its_reason_and_others_go_on(job, place, 
     (failed,) = run(jobs, place)
     log = place / "study" / "logs" / "task-bad-seed0.txt"
     assert str(failed) == f"task-bad-seed0: it is broken ({log})"
-    assert state_of(jobs[1]) == "finished"
+    assert is_finished(jobs[1])
     assert log.read_text().startswith("$ ")
     assert "failed: task-bad-seed0: it is broken" in capfd.readouterr().err
 
@@ -58,7 +59,8 @@ def test_a_killed_job_is_resumed_once(job, place, sessions) -> None:
     assert sessions(once) == ["begun", "resumed"]
     assert sessions(always) == ["begun", "resumed"]
     assert failed.job == always
-    assert "killed by SIGKILL" in str(failed)
+    log = place / "study" / "logs" / "task-always-seed0.txt"
+    assert str(failed) == f"task-always-seed0: killed by SIGKILL ({log})"
 
 
 def test_a_signal_lets_every_run_save_and_the_same_command_goes_on(
@@ -106,6 +108,26 @@ def test_two_drivers_do_not_share_a_directory(place) -> None:
         pass
 
 
+def test_a_disk_without_locks_is_used_without_them(place, monkeypatch) -> None:
+    def flock(*_: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    assert not is_locked(place)
+    with driving(place / "study"), driving(place / "study"):
+        pass
+
+
+def test_a_directory_that_cannot_be_written_to_is_refused(place, monkeypatch) -> None:
+    (place / "file").touch()
+    for directory in (place / "file", place / "file" / "below"):
+        with pytest.raises(Refusal, match=r"directory: cannot write to .*file"), driving(directory):
+            pass
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(Refusal, match="Permission denied"), driving(place / "study"):
+        pass
+
+
 def test_a_cancelled_job_is_not_retried(job, place, sessions, until) -> None:
     engine = LocalEngine({"jobs": 1})
     pool, jobs = Pool(engine, place), [job(seed=0, words=["way=waits"]), job(seed=1)]
@@ -145,7 +167,7 @@ def test_a_killed_driver_leaves_no_job_behind(job, place, until) -> None:
     assert run([waiting], place) == []  # once the directory is free
     log = (place / "study" / "logs" / "task-gru-seed0.txt").read_text()
     assert log.count("\n$ ") + log.startswith("$ ") == 2
-    assert state_of(waiting) == "finished"
+    assert is_finished(waiting)
     assert not is_locked(waiting.directory)
 
 

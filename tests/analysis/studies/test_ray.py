@@ -10,7 +10,7 @@ from analysis.studies.engines import build_engine
 from analysis.studies.engines.engine import Engine
 from analysis.studies.engines.ray import RayEngine, pack, unpack
 from analysis.studies.execution import Pool, driving, run_missing
-from analysis.studies.study import state_of, summary_of
+from analysis.studies.study import is_finished, summary_of
 from conf.composing.command_line import load
 
 ray = pytest.importorskip("ray")
@@ -64,7 +64,7 @@ def test_a_node_that_dies_loses_nothing(engine, cluster, job, place, until, sess
     until(lambda: ended.extend(pool.step()) or not pool, 120)
     assert [end.code for end in ended] == [0] * 4
     assert sorted(sessions(each) for each in jobs) == [["begun"]] * 3 + [["begun", "resumed"]]
-    assert {state_of(each) for each in jobs} == {"finished"}
+    assert all(map(is_finished, jobs))
 
 
 def test_a_job_that_is_told_to_saves(engine, job, command, until) -> None:
@@ -92,7 +92,7 @@ def test_without_a_shared_disk_runs_travel(engine, job, command, until, place, s
     assert [ended.job for ended in failed] == [bad]
     assert "it is broken" in str(failed[0])
     assert [sessions(each) for each in (fresh, begun)] == [["begun"], ["begun", "resumed"]]
-    assert state_of(begun) == "finished"
+    assert is_finished(begun)
 
 
 def test_a_directory_travels_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Arms that are tuned first: equally many trials each, on other seeds."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 from analysis.comparison import compare
 from analysis.irregularities import irregularities
 from analysis.studies.engines.local import LocalEngine
-from analysis.studies.execution import driving
+from analysis.studies.execution import driving, opened
 from analysis.studies.labelling import study_results
-from analysis.studies.searching import SearchedRun, sensitivity, tune_arms
+from analysis.studies.ranges import read_ranges
+from analysis.studies.searching import searched_arm, sensitivity, tune_arms
 from analysis.studies.study import Study
 from conf.checking.refusals import InvalidConfiguration
+from conf.composing.composer import Composer
 from tests.analysis.synthetic import run
 
 
@@ -45,12 +48,25 @@ def test_every_arm_gets_its_trials_and_then_its_best_values(place: Path) -> None
 
 def test_arms_that_differ_in_what_was_tuned_say_so_already(place: Path) -> None:
     made = study(place / "study", {"agent.discount": "interval(0.9, 0.99)"})
-    plan = study_results(made, made.jobs(), metric=None, status="finished", remarks=()).plan
+    plan = study_results(made, metric=None, status="finished", remarks=()).plan
     runs = [
         run(arm, 0, 1.0, task="cartpole", choices={"memory": arm, "agent.discount": discount})
         for arm, discount in (("none", 0.9), ("gru", 0.99))
     ]
     assert not [line for line in irregularities(compare(runs, plan)) if "more than" in line]
+
+
+def test_trials_that_failed_are_not_counted(place: Path) -> None:
+    """The small script fails with 13 epochs."""
+    pytest.importorskip("optuna")
+    made = study(place / "study", {"agent.num_epochs": "choice(13, 4)"})
+    made.options["tuning"]["trials"] = 4
+    with driving(place / "study") as stop, opened(lambda: LocalEngine({"jobs": 2})) as engine:
+        remarks = tune_arms(made, engine, stop)
+    stored = json.loads((place / "study/tuning/cartpole/none/search.json").read_text())
+    states = [trial["state"] for trial in stored["trials"]]
+    assert 0 < states.count("fail") < 4
+    assert f"epochs=4, the best of {4 - states.count('fail')} trials" in remarks[0]
 
 
 def test_a_range_must_fit_every_arm(place: Path) -> None:
@@ -70,10 +86,27 @@ def test_a_range_must_fit_every_arm(place: Path) -> None:
     ],
 )
 def test_a_range_is_checked_before_a_search(key: str, text: str, message: str) -> None:
-    tuning = {"trials": 1, "seeds": [0], "metric": "last", "keys": {key: text}}
+    space = read_ranges("tuning.keys", {key: text})
     with pytest.raises(InvalidConfiguration) as refusal:
-        SearchedRun(tuning, ["task=cartpole"], user_directory=None)
+        searched_arm(Composer("config"), ["task=cartpole"], space)
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "message"),
+    [
+        (["seed=3"], "", "seed: is set by the search; use tuning.seeds"),
+        (["run_dir=a"], "", "run_dir: is set by the search; use directory"),
+        (["tracking.progress=true"], "", "tracking.progress: is set by the search"),
+        ([], "choice(1, 2)", "seed: is set by the search; use tuning.seeds"),
+    ],
+)
+def test_what_the_search_sets_is_refused(words: list[str], text: str, message: str) -> None:
+    """Else every trial would fail."""
+    space = read_ranges("tuning.keys", {"seed": text} if text else {})
+    with pytest.raises(InvalidConfiguration) as refusal:
+        searched_arm(Composer("config"), words, space)
+    assert refusal.value.problems == [message]
 
 
 def search(*scores: float | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from analysis.studies.study import Job, Study, fingerprint, shortened, state_of
+from analysis.studies.study import Job, Study, fingerprint, is_finished, shortened
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.command_line import load
 
@@ -109,6 +109,11 @@ def test_frames_of_pretraining_count(tmp_path: Path) -> None:
     arms = {"ae": ["extractor=autoencoder", "extractor.pretrain.frames=20_000"], "mlp": []}
     made = study(tmp_path, arms=arms, total_env_steps=50_000)
     assert [cell.env_steps for cell in made.cells] == [30_000, 50_000]
+    with pytest.raises(InvalidConfiguration) as refusal:
+        study(tmp_path, arms=arms | {"bad": ["memory=grru"]}, total_env_steps=20_000)
+    frames, memory = refusal.value.problems
+    assert frames == "study.arms.ae: extractor.pretrain.frames=20000 leaves no steps of 20000"
+    assert memory.startswith("study.arms.bad: memory: expected one of")
 
 
 def test_tuned_values_replace_words(tmp_path: Path) -> None:
@@ -121,19 +126,19 @@ def test_tuned_values_replace_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "env_steps", "state"),
+    ("status", "env_steps", "is_over"),
     [
-        ("finished", 1_024, "finished"),
-        ("finished", 512, "resume"),  # of a smaller budget
-        ("interrupted", 1_024, "resume"),
-        ("failed", 512, "resume"),
+        ("finished", 1_024, True),
+        ("finished", 512, False),  # of a smaller budget
+        ("interrupted", 1_024, False),
+        ("failed", 512, False),
     ],
 )
-def test_what_is_left_to_do(status: str, env_steps: int, state: str, tmp_path: Path) -> None:
+def test_what_is_left_to_do(status: str, env_steps: int, is_over: bool, tmp_path: Path) -> None:
     job = Job("task", "arm", 0, (), tmp_path / "run", 1_000)
-    assert state_of(job) == "run"
+    assert not is_finished(job)
     leave(job, status, env_steps, 1_000)
-    assert state_of(job) == state
+    assert is_finished(job) is is_over
     assert shortened([job]) == []
 
 
@@ -141,7 +146,7 @@ def test_a_damaged_summary_is_no_end(tmp_path: Path) -> None:
     job = Job("task", "arm", 0, (), tmp_path / "run", 1_000)
     leave(job, "finished", 1_000, 1_000)
     (job.directory / "summary.json").write_text("[")
-    assert state_of(job) == "resume"
+    assert not is_finished(job)
 
 
 def test_a_smaller_budget_than_a_run_has_is_refused(tmp_path: Path) -> None:

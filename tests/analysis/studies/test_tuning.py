@@ -7,17 +7,19 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from analysis.studies.engines.local import LocalEngine
 from analysis.studies.experiments import write_experiment
 from analysis.studies.ranges import Dimension, read_ranges, with_ranges
-from analysis.studies.study import configuration_of
-from analysis.studies.tuning import Search, Subject
+from analysis.studies.study import Arm
+from analysis.studies.tuning import Search
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.command_line import load
 from conf.composing.composer import Composer
+from conf.composing.configuration import configure
 from training.process.signals import StopRequest
 from training.runs.refusal import Refusal
 
@@ -33,6 +35,8 @@ UNIT = {"x": Dimension(low=0.0, high=1.0)}
         ("int(interval(1, 8))", Dimension(low=1, high=8, is_integer=True)),
         ("interval(1, 8)", Dimension(low=1.0, high=8.0)),
         ("range(1, 6)", Dimension(low=1, high=5, is_integer=True)),
+        ("tag(log, range(1, 6))", Dimension(low=1, high=5, is_log=True, is_integer=True)),
+        ("range(2)", Dimension(low=0, high=1, is_integer=True)),
         ("range(0, 6, 2)", Dimension(choices=("0", "2", "4"))),
         ("choice(relu, tanh)", Dimension(choices=("relu", "tanh"))),
         ("choice([64], [64,64])", Dimension(choices=("[64]", "[64,64]"))),
@@ -43,7 +47,11 @@ def test_a_range_is_read_as_hydra_writes_it(text: str, dimension: Dimension) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["interval(2, 1)", "tag(log, interval(0, 1))", "3", "choice(", "interval(a, b)"]
+    "text",
+    [
+        *("interval(2, 1)", "tag(log, interval(0, 1))", "3", "choice(", "interval(a, b)"),
+        *("range(2, 2)", "range(3, 1)", "range(0, 0, 2)", "tag(log, range(0, 3))"),
+    ],
 )
 def test_what_is_no_range_is_refused(text: str) -> None:
     with pytest.raises(InvalidConfiguration, match=r"keys\.a: cannot read .*expected interval"):
@@ -84,9 +92,11 @@ def search(place: Path) -> Callable[..., Search]:
     """Makes a search of `x`, whose score is x + 1 over the seeds 0 and 1."""
     pytest.importorskip("optuna")
 
-    def make(*words: str, trials: int = 3, interval: int = 0) -> Search:
-        subject = Subject("task", "arm", "0a1b2c", lambda v: [*words, *v], 100, interval, "last")
-        return Search(subject, UNIT, place / "search", trials=trials, seeds=[0, 1])
+    def make(*words: str, steps: int = 100, interval: int = 0, **changes: Any) -> Search:
+        arm = Arm("task", "arm", words, "0a1b2c", steps, interval)
+        options = {"trials": 3, "seeds": [0, 1], "metric": "last", "space": UNIT} | changes
+        space, metric = options["space"], options["metric"]
+        return Search(arm, space, place / "search", options, metric=metric, flags=())
 
     return make
 
@@ -119,7 +129,6 @@ def test_a_trial_is_the_mean_over_its_seeds_and_the_best_one_wins(search, run, c
     values = [trial["values"]["x"] for trial in stored["trials"]]
     assert [trial["score"] for trial in stored["trials"]] == pytest.approx([x + 1 for x in values])
     assert stored["best"]["values"] == {"x": max(values)}
-    assert first.best_words() == [f"x={max(values)}"]
     assert stored["importances"] == {}  # of three trials
     assert len(runs_of(first)) == 6
     assert len(capsys.readouterr().out.splitlines()) == 3
@@ -132,13 +141,38 @@ def test_a_trial_is_the_mean_over_its_seeds_and_the_best_one_wins(search, run, c
     assert more.summary()["importances"] == {"x": 1.0}
 
 
-def test_another_space_is_another_search(search, run, place) -> None:
+def test_another_space_is_another_search(search, run) -> None:
     run(search(trials=1))
-    subject = Subject("task", "arm", "0a1b2c", list, 100, 0, "last")
-    other = Search(subject, {"x": Dimension(low=2, high=3)}, place / "search", trials=1, seeds=[0])
+    other = search(trials=1, seeds=[0], space={"x": Dimension(low=2, high=3)})
     run(other)
     assert len(runs_of(other)) == 3
     assert other.summary()["best"]["values"]["x"] >= 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"seeds": [0, 7]}, {"steps": 90}, {"metric": "best"}], ids=lambda change: str(change)
+)
+def test_scores_of_other_seeds_budgets_or_metrics_are_not_reused(search, run, change) -> None:
+    """Else seeds that were tuned on could become those of the test."""
+    run(search(trials=1))
+    run(search(trials=1, **change))
+    assert len(runs_of(search(trials=1))) == 4
+
+
+def test_fewer_trials_than_are_stored_are_refused(search, run) -> None:
+    """Else one arm would have the best of more trials than another."""
+    run(search(trials=2))
+    with pytest.raises(Refusal, match=r"1 trials are fewer than the 2 of the search in .*search;"):
+        search(trials=1)
+
+
+def test_a_trial_whose_values_were_not_all_stored_gets_the_others(search, run) -> None:
+    """Its driver was killed while it drew them."""
+    begun = search(trials=1)
+    begun._study.ask()
+    run(begun)
+    (trial,) = begun.summary()["trials"]
+    assert (trial["state"], list(trial["values"])) == ("complete", ["x"])
 
 
 def test_an_interrupted_search_resumes_its_open_trials(search, run, until, place) -> None:
@@ -163,11 +197,15 @@ def test_an_interrupted_search_resumes_its_open_trials(search, run, until, place
     }
 
 
-def test_a_failed_trial_has_no_score(search, run, capsys) -> None:
-    broken = search("way=fails", trials=2)
+def test_a_failed_trial_has_no_score_and_is_replaced_by_the_next_session(
+    search, run, capsys
+) -> None:
     with pytest.raises(Refusal, match="no trial has a score"):
-        run(broken)
+        run(search("way=fails", trials=2))
     assert "arm trial 0: failed: task-arm-trial0-seed" in capsys.readouterr().out
+    repaired = search(trials=2)
+    run(repaired)
+    assert states(repaired) == ["fail", "fail", "complete", "complete"]
 
 
 def test_a_trial_below_the_median_stops_early(search, run) -> None:
@@ -195,8 +233,9 @@ def test_an_experiment_is_the_command_line_that_it_was_written_from(
     path = tmp_path / "experiment" / "best.yaml"
     write_experiment(path, words, composer=Composer("config"), comment=["how it was found"])
     assert path.read_text().startswith("# @package _global_\n# how it was found\ndefaults:\n")
-    written = configuration_of(Composer("config", str(tmp_path)), ["experiment=best", "seed=3"])
-    expected = configuration_of(Composer("config"), [*words, "seed=3"])
+    found, given = Composer("config", str(tmp_path)), Composer("config")
+    written = configure(found, ["experiment=best", "seed=3"], "config").typed
+    expected = configure(given, [*words, "seed=3"], "config").typed
     for config in (written, expected):
         del config["run_dir"], config["task"]["name"]
     assert written == expected

@@ -17,7 +17,7 @@ class Locked(Exception):
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Lock a directory, as the training process locks that of its run.
+    """Lock a directory.
 
     Raises:
         Locked: another process has.
@@ -29,8 +29,10 @@ def locked(directory: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except (BlockingIOError, PermissionError) as error:
             raise Locked(f"another process uses {directory}") from error
+        except OSError:  # a disk without locks, as some clusters have
+            pass
         yield
     finally:
         os.close(descriptor)
