@@ -150,21 +150,23 @@ def _summary(results: Results, task: str, pairs: Sequence[Contrast]) -> str:
         return _too_few(results, task)
     own = [pair for pair in pairs if pair.first.task == task]
     best = max(able, key=lambda arm: (sum(pair.first is arm for pair in own), arm.mean))
-    beaten, rivals = [], []
+    beaten: list[str] = []
+    rivals: dict[str, list[str]] = {}  # by what would tell them apart
     for pair in own:
         if pair.first is best and pair.is_separable:
             beaten.append(pair.second.arm)
         elif best in (pair.first, pair.second):
             rival = pair.second if pair.first is best else pair.first
-            rivals.append(f"{rival.arm} ({_more_seeds(pair)})")
+            rivals.setdefault(_more_seeds(pair), []).append(rival.arm)
     if not rivals:
         return (
             f"{best.arm} is best on {task}: {_score(best)}; better than {some(beaten, MOST_NAMES)}"
         )
     than = f"; {best.arm} is better than {some(beaten, MOST_NAMES)}" if beaten else ""
+    alike = [f"{some(arms, MOST_NAMES)} ({seeds})" for seeds, arms in rivals.items()]
     return (
         f"No single best arm on {task}: {best.arm} ({_score(best)}) is not separable from "
-        f"{some(rivals, MOST_NAMES)}{than}"
+        f"{some(alike, MOST_NAMES)}{than}"
     )
 
 

@@ -1,6 +1,7 @@
-"""Takes the documentation's screenshots of a report, of results that nobody trained.
+"""Takes the documentation's screenshots of a report.
 
-python -m docs.images.screenshots [PATH_OF_CHROMIUM]
+python compare.py study=memory_on_cartpole_no_velocity
+python -m docs.images.screenshots runs/studies/memory_on_cartpole_no_velocity/report.html [CHROMIUM]
 """
 
 import html
@@ -10,10 +11,6 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-
-from analysis.comparison import compare
-from analysis.report.report import write_report
-from tests.analysis.synthetic import memory_study
 
 HERE = Path(__file__).parent
 LIGHT, DARK = "report-light.png", "report-dark-phone.png"
@@ -39,12 +36,10 @@ def crop(path: Path, width: int) -> None:
     few.save(path, optimize=True)
 
 
-def main(browser: str = "chromium") -> None:
+def main(page: str, browser: str = "chromium") -> None:
     """Take both pictures."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        page = write_report(compare(*memory_study()), folder)
-        text = page.read_text(encoding="utf-8")
+        folder, text = Path(name), Path(page).read_text(encoding="utf-8")
         light = folder / "light.html"
         light.write_text(text.replace("<html ", '<html data-theme="light" '), encoding="utf-8")
         dark = html.escape(text.replace("<html ", '<html data-theme="dark" '))

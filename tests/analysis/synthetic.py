@@ -1,6 +1,6 @@
 """Results of runs that nobody trained: four memories, of which two solve CartPole without velocity.
 
-The report's tests and the screenshots in the documentation use them.
+The report's tests use them.
 """
 
 from collections.abc import Mapping, Sequence
