@@ -216,5 +216,5 @@ def test_the_best_arm_is_found_among_all_pairs_and_the_report_says_so(tasks: int
 def test_many_arms_do_not_make_an_endless_sentence() -> None:
     verdict = judged({f"a{arm}": [10.0 + arm / 99, 11, 12] for arm in range(30)})
     assert " is not separable from a28, a27, " in verdict.summary[0]  # the closest first
-    assert verdict.summary[0].endswith(" and 25 more")
+    assert " and 25 more (no number of seeds" in verdict.summary[0]
     assert len(verdict.comparisons) == 29
