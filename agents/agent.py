@@ -2,10 +2,11 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -55,7 +56,8 @@ class Setup:
     """Arguments of an agent besides its networks and options.
 
     Attributes:
-        optimizer: makes the optimizer of the networks' parts.
+        optimizer: makes the optimizer of the networks' parts, given those that some gradient steps
+            do not train.
         gradients: overrides of the losses that train a part, by the part's path.
         generator: the only source of randomness in acting and learning.
         compile: trace the gradient step with `torch.compile`.
@@ -65,7 +67,7 @@ class Setup:
         frame_stacks: number of frames of each part of an observation that is a frame stack.
     """
 
-    optimizer: Callable[[Networks], Optimizer]
+    optimizer: Callable[[Networks, Collection[str]], Optimizer]
     gradients: Mapping[str, Sequence[str]]
     generator: np.random.Generator
     compile: bool
@@ -86,6 +88,10 @@ class Agent(nn.Module, ABC):
         trains: the parts that each loss trains, by path (`agents.learning.parts`).
         acts_by_values: whether it acts by action values; else it has a policy and state values.
         may_stop: whether a loss can end the updates on a rollout early.
+        delays: gradient steps from one to the next that computes a loss, by the loss's name; 1 for
+            others.
+        due: the losses that the next gradient step computes.
+        uniform_steps: environment steps at the start in which actions are uniformly random.
         learner: turns trajectories into gradient steps.
         schedules: coefficients that depend on progress, passed to `losses` by name.
         epsilon: probability of a random action by progress, for agents that act by values.
@@ -99,6 +105,8 @@ class Agent(nn.Module, ABC):
     trains: ClassVar[Mapping[str, Sequence[str]]]
     acts_by_values: ClassVar[bool] = False
     may_stop = False
+    delays: Mapping[str, int] = MappingProxyType({})
+    uniform_steps = 0
     learner: RolloutLearner | ReplayLearner
     epsilon: Schedule | None = None
 
@@ -111,23 +119,34 @@ class Agent(nn.Module, ABC):
             self.critic = networks.critic
         if not networks.acts_by_values:
             self.value_head = networks.value_head
+        for name, module in networks.own.items():
+            self.add_module(name, module)
         self.routes = routes(networks, self.trains, setup.gradients)
         for part, losses in self.routes.items():
             if not losses:  # frozen: no weight decay either
                 networks.parts()[part].requires_grad_(False)
         backbones = networks.backbones.values()
         self._frozen_for_a_while = tuple(b for b in backbones if 0 < b.frozen_until < math.inf)
-        self.optimizer = setup.optimizer(networks)
+        delayed = {
+            part for part, losses in self.routes.items() if losses and {*losses} <= {*self.delays}
+        }
+        self.optimizer = setup.optimizer(networks, delayed)
         self.generator = setup.generator
         self.schedules: dict[str, Schedule] = {}
         self.env_steps = 0
         self.progress = 0.0
         self.is_watched = True
+        self.due = tuple(self.trains)
         self._compile = setup.compile
         self.gradient_step = GradientStep(self, compile=setup.compile)
         self._mirror: ActorMirror | None = None
         self._mirror_is_current = False
         self.eval()  # training mode (dropout) in gradient steps only
+
+    @classmethod
+    def own_parts(cls, options: Any) -> dict[str, nn.Module]:
+        """Make the parts that only this algorithm has, by path."""
+        return {}
 
     @abstractmethod
     def losses(self, *inputs: Any, **scheduled: Any) -> Losses:
@@ -151,6 +170,11 @@ class Agent(nn.Module, ABC):
     def measures(self) -> bool:
         """Whether `losses` computes metrics; always in a compiled step, where they cost nothing."""
         return self._compile or self.is_watched
+
+    def choose_losses(self, step: int) -> None:
+        """Set `due` for the gradient step with this number, counted from 1."""
+        if self.delays:
+            self.due = tuple(n for n in self.trains if step % self.delays.get(n, 1) == 0)
 
     def scheduled(self) -> dict[str, Float[Tensor, ""]]:
         """Return the current values of `schedules`."""
@@ -213,10 +237,13 @@ class Agent(nn.Module, ABC):
         if not self._mirror_is_current:
             self._mirror, self._mirror_is_current = self._build_mirror(), True
         if self._mirror is None:
-            return self._act_in_torch(observations, state, is_first, noise)
-        actions, after = self._mirror(observations, state, is_first, noise)
-        if after is not state and after.base is not None:
-            after = after.copy()  # a view would keep every earlier state alive
+            actions, after = self._act_in_torch(observations, state, is_first, noise)
+        else:
+            actions, after = self._mirror(observations, state, is_first, noise)
+            if after is not state and after.base is not None:
+                after = after.copy()  # a view would keep every earlier state alive
+        if explore and self.env_steps < self.uniform_steps:
+            actions = self.policy_head.uniform(self.generator, len(is_first))
         return actions, after
 
     @torch.no_grad()  # not inference_mode: learning uses the states later

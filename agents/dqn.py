@@ -24,7 +24,7 @@ from agents.mathematics.losses import (
     means,
     select_actions,
 )
-from agents.mathematics.returns import Bootstrap, n_step_bootstrap
+from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import DQNOptions
 from networks.heads.values import Rescaling
@@ -98,20 +98,10 @@ class DQN(Agent):
             and bootstrap steps; the target network's output for the action selected there.
         """
         training, learner, head = self.training, self.learner, self.networks.value_head
-        learnt, scaling, state = learner.learnt, learner.reward_scaling, window.state
+        learnt = learner.learnt
         if training:
             self.set_mode(False)
-        if learnt.start:
-            state = learner.burn_in_state(self.actor, window)
-        bootstrap = n_step_bootstrap(
-            window.rewards if scaling is None else scaling(window.rewards),
-            window.terminated,
-            window.truncated,
-            first=learnt.start,
-            length=learnt.stop - learnt.start,
-            n_step=self.options.n_step,
-            discount=self.options.discount,
-        )
+        state, bootstrap = learner.burn_in_state(window), learner.bootstrap(window)
         outputs = learner.target_values(window, bootstrap.steps, noise[1])
         if self.options.double_q:
             rest = slice(learnt.start, None)
@@ -185,7 +175,7 @@ class DQN(Agent):
             one, relative to the norm of the stored one.
         """
         learnt, learner = self.learner.learnt, self.learner
-        state = learner.burn_in_state(self.actor, window) if learnt.start else window.state
+        state = learner.burn_in_state(window)
         summary, after = self.actor(
             pick_steps(window.observations, learnt), state, window.is_first[learnt]
         )

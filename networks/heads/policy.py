@@ -33,6 +33,7 @@ from networks.heads.distributions import (
     MultiCategorical,
     SquashedGaussian,
 )
+from networks.heads.greedy import environment_actions
 from networks.heads.values import Head
 from networks.mirror import Array, array_of
 
@@ -116,6 +117,21 @@ class CategoricalHead(DistributionHead):
     def choice(self) -> HeadMirror:
         """Numpy form of mode and sampling."""
         return lambda logits, noise: (logits if noise is None else logits + noise).argmax(-1)
+
+
+class JointCategoricalHead(CategoricalHead):
+    """One of all combinations of several choices, for agents that weigh each of them."""
+
+    def __init__(
+        self, space: gymnasium.Space[Any], input_size: int, options: LayersOptions
+    ) -> None:
+        self._sent = environment_actions(space)
+        super().__init__(spaces.Discrete(len(self._sent)), input_size, options)
+        self.space = space
+
+    def to_environment(self, actions: Array) -> Array:
+        """Convert to the environment's choices; always a copy."""
+        return self._sent[actions]
 
 
 class MultiCategoricalHead(DistributionHead):
@@ -270,7 +286,7 @@ class BoxHead(DistributionHead):
         if not self.is_bounded.all():
             raise ValueError(
                 f"{name} scales actions to finite bounds, which {self.space} has not; "
-                "use policy_head=gaussian"
+                "use policy_head=gaussian, with agent=ppo or agent=a2c"
             )
 
 
@@ -327,9 +343,14 @@ class SquashedGaussianHead(BoxHead):
 
 
 class DeterministicHead(BoxHead):
-    """The tanh of the layers' output; agents that use it add noise of their own."""
+    """The tanh of the layers' output, with Gaussian noise where it explores.
+
+    Attributes:
+        exploration_noise: standard deviation, in units of the bounds; set by the agent.
+    """
 
     Options = DeterministicHeadOptions
+    exploration_noise = 0.0
 
     def __init__(self, space: spaces.Box, input_size: int, options: LayersOptions) -> None:
         super().__init__(space, input_size, options)
@@ -339,12 +360,21 @@ class DeterministicHead(BoxHead):
         """Return the action of each row."""
         return Deterministic(self.linear(summary).tanh())
 
-    def noise(self, generator: np.random.Generator, batch_size: int) -> None:
-        """No noise."""
+    def noise(self, generator: np.random.Generator, batch_size: int) -> Array | None:
+        """Gaussian noise of the actions."""
+        if not self.exploration_noise:
+            return None
+        noise = generator.standard_normal((batch_size, *self.action_shape), dtype=np.float32)
+        return noise * np.float32(self.exploration_noise)
 
     def choice(self) -> HeadMirror:
-        """Numpy form of the action."""
-        return lambda rows, noise: np.tanh(rows)
+        """Numpy form of mode and sampling."""
+
+        def choose(rows: Array, noise: Array | None) -> Array:
+            actions = np.tanh(rows)
+            return actions if noise is None else np.clip(actions + noise, -1.0, 1.0)
+
+        return choose
 
 
 def policy_head_class(chosen: Any, space: gymnasium.Space[Any]) -> Any:

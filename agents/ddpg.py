@@ -1,0 +1,95 @@
+"""Deep deterministic policy gradient (Lillicrap et al. 2016, arXiv:1509.02971), with any memory."""
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.agent import Agent, Setup
+from agents.learning.critics import Critics
+from agents.learning.gradient_step import Losses
+from agents.learning.parts import Networks
+from agents.learning.replay_learner import ReplayLearner
+from agents.mathematics.losses import masked_mean
+from agents.mathematics.returns import Bootstrap
+from agents.trajectory import Trajectory
+from conf.schema.agents import DDPGOptions
+from networks.heads.critics import lowest
+from networks.heads.policy import DeterministicHead
+
+
+class DDPG(Agent):
+    """Learns a deterministic policy and a critic of actions from replay.
+
+        G_t = r_t + d Q'(o_{t+1}, mu'(o_{t+1}))
+        L_critic = mean[(Q(o_t, a_t) - G_t)^2]
+        L_actor = -mean[Q(o_t, mu(o_t))]
+
+    mu' and Q' are the target networks. It explores with Gaussian noise on its actions.
+    """
+
+    Options = DDPGOptions
+    trains: ClassVar = {"critic": ("critic", "value_head"), "actor": ("actor", "policy_head")}
+    learner: ReplayLearner
+    policy_head: DeterministicHead
+
+    def __init__(self, networks: Networks, options: DDPGOptions, setup: Setup) -> None:
+        super().__init__(networks, setup)
+        self.uniform_steps = options.learning_starts
+        self.policy_head.exploration_noise = options.exploration_noise
+        copied = (networks.critic, networks.value_head, networks.actor, networks.policy_head)
+        self.learner = ReplayLearner(networks, options, setup, copied=copied)
+        self.critics = Critics(networks, self.learner)
+
+    def losses(
+        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: None
+    ) -> Losses:
+        """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
+        critics, head = self.critics, self.networks.value_head
+        with torch.no_grad():
+            states, bootstrap, following = self._following(window)
+            target = critics.target(bootstrap, following)
+        fitted = critics.fit(window, weights, states, target, measures=self.measures)
+        read = fitted.read
+        actions = self.policy_head(read.actor).mode()
+        values = head.value(critics(read.critic.detach(), actions))[..., 0]
+        actor = -masked_mean(values, fitted.valid)
+        metrics = fitted.metrics | {"loss/policy": actor.detach()}
+        losses = {"critic": fitted.loss, "actor": actor}
+        return Losses(losses, metrics, read.readings, priorities=fitted.priorities)
+
+    def _following(
+        self, window: Trajectory
+    ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
+        """Return memory states before the learnt steps, and the inputs of the targets."""
+        training, learner, critics = self.training, self.learner, self.critics
+        if training:
+            self.set_mode(False)
+        states, bootstrap = critics.states(window), learner.bootstrap(window)
+        steps, (*_, actor, policy_head) = bootstrap.steps, learner.target_network.copies
+        summary = actor.at(window.observations, window.state, window.is_first, steps)
+        actions = policy_head(summary).mode()
+        outputs = critics(learner.target_summary(window, steps), actions, target=True)
+        if training:
+            self.set_mode(True)
+        return states, bootstrap, lowest(self.networks.value_head, outputs)
+
+    # ---- called by the replay learner
+
+    def noise(self) -> None:
+        """No noise: the target policy is deterministic."""
+
+    @torch.no_grad()
+    def observe_targets(
+        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Update the value heads' support from the targets, before a gradient step on them."""
+        _, bootstrap, following = self._following(window)
+        return self.critics.observe(window, bootstrap, following)
+
+    def measure(
+        self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Compute `value/target_gap` and `policy/saturation` on windows."""
+        return self.critics.measure(window)
