@@ -337,11 +337,10 @@ class Agent(nn.Module, ABC):
         self.gradient_step.renew()
         self.__dict__.pop("is_alike_in_learning", None)
         for module in self.modules():
-            # Compiling has bound some calls to the module that was compiled, which a copy is not.
             if isinstance(module, Optimizer):
-                module.__dict__.pop("step", None)
                 module.repack()
             elif isinstance(module, Memory):
+                # Compiling has bound it to the module that was compiled, which a copy is not.
                 module.__dict__.pop("forward", None)
             elif isinstance(module, ReplayLearner):
                 module.renew()

@@ -49,8 +49,8 @@ def chain_of(modules: Sequence[nn.Module]) -> list[Rows] | None:
 
 def value_chain(
     backbone: Backbone, head: ValueHead
-) -> Callable[[Stream], Float[Tensor, "L N A *K"]] | None:
-    """Return `observations -> head(backbone(observations))` for action values.
+) -> Callable[[Stream, slice], Float[Tensor, "L N A *K"]] | None:
+    """Return `observations, steps -> head(backbone(observations[steps]))` for action values.
 
     None if they are not one chain.
     """
@@ -60,11 +60,12 @@ def value_chain(
         return None
     shape = head.layers.output_shape
 
-    def apply(observations: Stream) -> Tensor:
+    def apply(observations: Stream, steps: slice) -> Tensor:
         assert isinstance(observations, Tensor)  # no chain reads parts
-        rows = observations.flatten(0, 1)
+        chosen = observations[steps]
+        rows = chosen.flatten(0, 1)
         for function in functions:
             rows = function(rows)
-        return rows.view(*observations.shape[:2], *shape)
+        return rows.view(*chosen.shape[:2], *shape)
 
     return apply

@@ -23,7 +23,6 @@ MAX_GRID = 1_000_000
 MAX_DIMENSIONS = 4
 """Most dimensions of a Box: those of a stack of images, frames first."""
 
-_AS_IT_IS = torch.preserve_format
 Identifiers = spaces.Discrete[Any] | spaces.MultiDiscrete[Any]
 Kind = Literal["numbers", "intensities", "booleans", "identifiers"]
 _FLOAT32 = np.dtype(np.float32)
@@ -49,8 +48,7 @@ class BoxInput(nn.Module):
         self.shape: tuple[int, ...] = space.shape or (1,)
         # Rows of numbers only need a cast.
         self._is_ready = self.kind != "intensities" and len(space.shape) == 1
-        # Image extractors need channels-last memory: cast and reorder in one pass.
-        self._memory = torch.channels_last if _is_channels_first(self.shape) else _AS_IT_IS
+        self._is_channels_first = _is_channels_first(self.shape)
 
     @property
     def stages(self) -> list[nn.Module] | None:
@@ -63,9 +61,13 @@ class BoxInput(nn.Module):
         if self._is_ready and observations.dtype == torch.float32:
             return observations
         rows = observations.reshape(-1, *self.shape)
+        if self._is_channels_first:
+            # Image extractors need channels-last memory. Reordering bytes before the cast takes
+            # half the time of both in one pass (measured).
+            rows = torch.stack(rows.unbind(1), -1).permute(0, 3, 1, 2)
         if self.kind == "intensities":  # in place, in half the time of x / 255 (measured)
-            return rows.to(torch.float32, memory_format=self._memory, copy=True).div_(255.0)
-        return rows.to(torch.float32, memory_format=self._memory)
+            return rows.to(torch.float32, copy=True).div_(255.0)
+        return rows.to(torch.float32)
 
     def mirror(self) -> RowFunction:
         """Numpy form of `forward`."""

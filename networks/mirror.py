@@ -83,7 +83,7 @@ def linear_mirror(layer: nn.Linear) -> RowFunction:
     bias = np.zeros(1, np.float32) if layer.bias is None else array_of(layer.bias)
 
     def apply(rows: Array) -> Array:
-        output: Array = np.dot(rows, weight)
+        output: Array = rows.dot(weight)
         output += bias
         return output
 
@@ -113,8 +113,12 @@ def sigmoid(values: Array) -> Array:
     return result
 
 
+_ZERO = np.zeros((), np.float32)  # a number would first become an array, at each call
+
+
 def _relu(values: Array) -> Array:
-    return np.maximum(values, 0.0, out=values)
+    rectified: Array = np.maximum(values, _ZERO, out=values)
+    return rectified
 
 
 ACTIVATIONS: dict[type[nn.Module], RowFunction] = {

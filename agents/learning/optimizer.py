@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.learning.schedules import Schedule
-from agents.learning.update_rules import TorchRule, UpdateRule
+from agents.learning.update_rules import UpdateRule
 
 RuleFactory = Callable[[Tensor, float], UpdateRule]
 """`parameters [P], weight_decay -> update rule` of one group."""
@@ -86,22 +86,21 @@ class Optimizer(nn.Module):
         self.register_buffer("flat", self._pack(), persistent=False)
         self._slices = self._slice_parts(parts)
         self._own_groups = dict(groups)
-        self._groups = self._merge(groups)
+        sizes, self._groups = zip(*self._merge(groups), strict=True)
+        self._sizes = list(sizes)
+        self._flat_groups = self.flat.split(self._sizes)
         self._pace_key: list[float] = []
         self._pace: Pace | None = None
         self._update_rules = [
-            rule(self.flat[where], group.weight_decay) for where, group in self._groups
+            rule(parameters, group.weight_decay)
+            for parameters, group in zip(self._flat_groups, self._groups, strict=True)
         ]
         self.rules = nn.ModuleList(self._update_rules)
-
-    @property
-    def compilable(self) -> bool:
-        """Whether `torch.compile` can trace `step`."""
-        return not any(isinstance(rule, TorchRule) for rule in self._update_rules)
 
     def repack(self) -> None:
         """Rebuild the flat vector after the parameters were moved (to another device)."""
         self.flat = self._pack()
+        self._flat_groups = self.flat.split(self._sizes)
         self._pace = None
 
     def _pack(self) -> Float[Tensor, " P"]:
@@ -122,14 +121,14 @@ class Optimizer(nn.Module):
             start = stop
         return slices
 
-    def _merge(self, groups: Mapping[str, Group]) -> list[tuple[slice, Group]]:
+    def _merge(self, groups: Mapping[str, Group]) -> list[tuple[int, Group]]:
         """Merge neighbouring parts with equal options, so that the usual case is one group."""
-        merged: list[tuple[slice, Group]] = []
+        merged: list[tuple[int, Group]] = []
         for part, where in self._slices.items():
-            group = groups.get(part, self.default)
+            size, group = where.stop - where.start, groups.get(part, self.default)
             if merged and merged[-1][1] == group:
-                where = slice(merged.pop()[0].start, where.stop)
-            merged.append((where, group))
+                size += merged.pop()[0]
+            merged.append((size, group))
         return merged
 
     # ---- a gradient step
@@ -137,14 +136,14 @@ class Optimizer(nn.Module):
     def pace(self, progress: float, env_steps: int, *, skips_delayed: bool = False) -> Pace:
         """Return learning rates and freezing of every group, in tensors that are used again."""
         key: list[float] = []
-        for _, group in self._groups:
+        for group in self._groups:
             trains = env_steps >= group.frozen_until and not (skips_delayed and group.is_delayed)
             key += [group.learning_rate(progress), float(trains)]
         if self._pace is None:
             numbers = self.flat.new_zeros(len(self._groups), 2)
             # On the CPU written as an array, without operations on tensors.
             self._numbers: Any = numbers.view(-1).numpy() if numbers.is_cpu else numbers.view(-1)
-            can_freeze = [g.frozen_until > 0 or g.is_delayed for _, g in self._groups]
+            can_freeze = [each.frozen_until > 0 or each.is_delayed for each in self._groups]
             rates, weights = numbers.unbind(1)
             self._pace = Pace(
                 rates.unbind(),
@@ -159,38 +158,36 @@ class Optimizer(nn.Module):
             self._numbers[:] = key if isinstance(self._numbers, np.ndarray) else torch.tensor(key)
         return self._pace
 
-    @torch.no_grad()
-    def step(
-        self, gradients: Sequence[Tensor], pace: Pace, active: Bool[Tensor, ""] | None
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, " P"]]:
-        """Clip the global gradient norm to `max_grad_norm` and update the parameters.
-
-        Nothing is updated when `active` is False or a gradient is not finite.
+    def clip(
+        self, gradients: Sequence[Tensor], active: Bool[Tensor, ""] | None
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " P"], Float[Tensor, " P"]]:
+        """Pack the gradients and clip their global norm to `max_grad_norm`.
 
         Args:
             gradients: one per entry of `trainable`.
-            active: None for True.
+            active: False for a step that must change nothing; None for True.
 
         Returns:
-            1 if the step was taken, else 0, and the packed gradients before clipping.
+            1, or 0 for a step that must change nothing (as if a gradient is not finite); the packed
+            gradients before and after clipping.
         """
         packed = torch.cat(list(map(Tensor.flatten, gradients)))
         norm = torch.linalg.vector_norm(packed)
         is_taken = norm < torch.inf  # False for nan
         if active is not None:
             is_taken = is_taken & active
-        weight = is_taken.to(packed.dtype)
         clipped = packed
         if self.max_grad_norm < torch.inf:
             clipped = packed * (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-        if len(self._update_rules) == 1 and pace.weights[0] is None:
-            self._update_rules[0].update(self.flat, clipped, pace.rates[0], weight)
-            return weight, packed
-        groups = zip(self._update_rules, self._groups, pace.rates, pace.weights, strict=True)
-        for rule, (where, _), rate, own in groups:
-            taken = weight if own is None else weight * own
-            rule.update(self.flat[where], clipped[where], rate, taken)
-        return weight, packed
+        return is_taken.to(packed.dtype), packed, clipped
+
+    def step(self, taken: Float[Tensor, ""], clipped: Float[Tensor, " P"], pace: Pace) -> None:
+        """Update the parameters by clipped gradients, unless `taken` is 0."""
+        parts = [clipped] if len(self._groups) == 1 else clipped.split(self._sizes)
+        for rule, parameters, own, rate, weight in zip(
+            self._update_rules, self._flat_groups, parts, pace.rates, pace.weights, strict=True
+        ):
+            rule.update(parameters, own, rate, taken if weight is None else taken * weight)
 
     # ---- metrics
 

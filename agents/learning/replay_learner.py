@@ -61,6 +61,7 @@ class ReplayLearner(nn.Module):
         self._discount, self._n_step = options.discount, options.n_step
         self.learnt = slice(options.burn_in, options.burn_in + length)
         self._following = slice(options.burn_in + 1, options.burn_in + length + 1)
+        self._normalizes = networks.actor.normalization.learns
         self._needs_next = networks.auxiliary.needs_next
         # Windows of a single step begin with a valid one.
         self._has_resets = length > 1 or not networks.auxiliary.is_empty
@@ -108,7 +109,7 @@ class ReplayLearner(nn.Module):
                 `measure(window, state_after)`; its losses are `losses(window, weights, noise)`.
         """
         # Only what the networks read is moved to a GPU: the replay keeps images on the CPU.
-        is_read = self.keeps_state or agent.actor.normalization.learns
+        is_read = self.keeps_state or self._normalizes
         seen = trajectory.to(agent.device) if is_read else trajectory
         states = self._states(agent.actor, seen) if self.keeps_state else None
         self.replay.add(trajectory, states)
@@ -121,7 +122,7 @@ class ReplayLearner(nn.Module):
         if copies:  # between blocks of gradient steps, never within one
             self.target_network.update(1.0)
         metrics = self._improve(agent, due) if due else self._no_counts
-        if agent.actor.normalization.learns:
+        if self._normalizes:
             agent.actor.observe(seen.step_observations, seen.valid)
         return metrics
 
@@ -188,7 +189,7 @@ class ReplayLearner(nn.Module):
             state: memory state before them.
         """
         if self._chain is not None:
-            return self._chain(pick_steps(window.observations, self.learnt)), {}
+            return self._chain(window.observations, self.learnt), {}
         summary, readings = self.read(window, "actor", state)
         return self._networks.value_head(summary, noise), readings
 
@@ -197,7 +198,7 @@ class ReplayLearner(nn.Module):
     ) -> Float[Tensor, "L N A *K"]:
         """Return the target network's raw outputs at chosen steps of the windows."""
         if self._target_chain is not None and isinstance(steps, slice):
-            return self._target_chain(pick_steps(window.observations, steps))
+            return self._target_chain(window.observations, steps)
         output: Tensor = self.target_network.copies[1](self.target_summary(window, steps), noise)
         return output
 

@@ -1,11 +1,10 @@
-"""Optimizers as tensor functions: whole gradient steps can be compiled and gated.
+"""Update rules of optimizers as tensor functions: a step can be called off without a branch.
 
 Each rule moves one flat parameter vector in place, with the arithmetic of the `torch.optim` class
 it is named after where there is one (the tests hold them together). `weight` is 1, or 0 for a step
 that must change nothing: parameters, moments and step count stay, and no branch on data is needed.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ Vector = Float[Tensor, " P"]
 Scalar = Float[Tensor, ""]
 
 
-class UpdateRule(nn.Module, ABC):
+class UpdateRule(nn.Module):
     """Update rule and state of an optimizer on one flat vector.
 
     Args:
@@ -41,11 +40,11 @@ class UpdateRule(nn.Module, ABC):
             gradients = gradients + self.weight_decay * parameters
         self._move(parameters, gradients, learning_rate, weight)
 
-    @abstractmethod
     def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
         """Update `parameters` in place by finite gradients."""
+        raise NotImplementedError
 
 
 class _Moments(UpdateRule):
@@ -66,14 +65,6 @@ class _Moments(UpdateRule):
         )
         self.betas, self.eps = tuple(betas), eps
 
-    def _advance(self, gradients: Vector, weight: Scalar) -> Scalar:
-        """Add gradients; return the count, 1 before the first step that counts, against 0 / 0."""
-        beta1, beta2 = self.betas
-        self.count.add_(weight)
-        self.first.lerp_(gradients, (1 - beta1) * weight)
-        self.second.lerp_(gradients.square(), (1 - beta2) * weight)
-        return self.count.clamp(min=1.0)
-
 
 class Adam(_Moments):
     """Adam and, with `decoupled`, AdamW (Kingma & Ba 2015; Loshchilov & Hutter 2019).
@@ -93,9 +84,6 @@ class Adam(_Moments):
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
         """Update `parameters` in place; weight 0 changes nothing, even with nan gradients."""
-        if torch.compiler.is_compiling() or parameters.dtype != torch.float32:
-            super().update(parameters, gradients, learning_rate, weight)
-            return
         self.count.add_(weight)
         self._fused(
             [parameters],
@@ -103,7 +91,7 @@ class Adam(_Moments):
             [self.first],
             [self.second],
             [],
-            [self.count],
+            [self.count.float()],
             lr=learning_rate,
             beta1=self.betas[0],
             beta2=self.betas[1],
@@ -111,18 +99,8 @@ class Adam(_Moments):
             eps=self.eps,
             amsgrad=False,
             maximize=False,
-            found_inf=1 - weight,  # 1 skips the step
+            found_inf=(1 - weight).float(),  # 1 skips the step
         )
-
-    def _move(
-        self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
-    ) -> None:
-        if self._shrinkage:
-            parameters.mul_(1 - weight * learning_rate * self._shrinkage)
-        count, (beta1, beta2) = self._advance(gradients, weight), self.betas
-        scale = learning_rate * weight / (1 - beta1**count)
-        deviation = self.second.sqrt().mul_((1 - beta2**count).rsqrt()).add_(self.eps)
-        parameters.sub_(self.first.div(deviation).mul_(scale))
 
 
 _ADAPTIVE_FROM = 5.0
@@ -145,9 +123,14 @@ class RAdam(_Moments):
     def _move(
         self, parameters: Vector, gradients: Vector, learning_rate: Scalar, weight: Scalar
     ) -> None:
-        # In double precision, because rho_t is at first a small difference of large numbers.
-        count = self._advance(gradients, weight).double()
-        rate = (learning_rate * weight / (1 - self.betas[0] ** count)).to(parameters.dtype)
+        beta1, beta2 = self.betas
+        self.count.add_(weight)
+        self.first.lerp_(gradients, (1 - beta1) * weight)
+        self.second.lerp_(gradients.square(), (1 - beta2) * weight)
+        # At least 1, against 0 / 0 before the first step that counts; in double precision, because
+        # rho_t is at first a small difference of large numbers.
+        count = self.count.clamp(min=1.0).double()
+        rate = (learning_rate * weight / (1 - beta1**count)).to(parameters.dtype)
         deviation = self.second.sqrt().add_(self.eps)
         parameters.sub_(self.first * rate * self._adaptation(deviation, count))
 
@@ -260,7 +243,7 @@ class SGD(UpdateRule):
 class TorchRule(UpdateRule):
     """Wraps any other optimizer class; the flat vector is its only parameter.
 
-    Not compilable, and meant for elementwise optimizers. `state_dict()` holds the state as plain
+    Meant for elementwise optimizers. `state_dict()` holds the state as plain
     tensors: `state.*`, `number.*` for state that is Python numbers, and `option.*` for options that
     the optimizer has changed.
     """

@@ -109,8 +109,6 @@ class FrameStacks:
 
         The rows of the `history` steps before them must be in the ring.
         """
-        if not self.sizes:
-            return {}
         # Row offset of each frame of a stack: one more per frame, up to the refilled stack.
         goes_on = np.ones(rows.shape, np.int64)
         back = [np.zeros(rows.shape, np.int64)]

@@ -192,7 +192,7 @@ class Replay:
         if ring is None:
             ring = self._allocate(StepLayout.of(trajectory, stacks.sizes))
             stacks.begin(ring, step, parts)
-        elif is_first[:2].any():
+        elif np.count_nonzero(is_first[:2]):
             self._retract(mark_cuts(ring, step, is_first, first_step=self._origin))
         if stacks.sizes:
             refilled, parts = stacks.refilled(ring, step, parts), stacks.newest(parts)
@@ -270,7 +270,8 @@ class Replay:
             state = self._no_state
             if len(state) != batch_size or state.shape[1] != self._state_size:
                 state = self._no_state = torch.zeros(batch_size, self._state_size)
-        window = ring.window(rows, state, self._stacks.rebuild(ring, rows))
+        rebuilt = self._stacks.rebuild(ring, rows) if self._stacks.sizes else {}
+        window = ring.window(rows, state, rebuilt)
         return Sample(window, weights, starts, self._cursor * num_envs, after)
 
     def _states_after(self, ring: Ring, numbers: Array) -> Tensor | None:

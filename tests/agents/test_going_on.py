@@ -128,7 +128,8 @@ def descend(module: nn.Module, optimizer: Optimizer, first: int, last: int) -> N
     for step in range(first, last):
         rows = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
         gradients = torch.autograd.grad(module(rows).square().mean(), list(module.parameters()))
-        optimizer.step(gradients, optimizer.pace(0.0, 0), None)
+        taken, _, clipped = optimizer.clip(gradients, None)
+        optimizer.step(taken, clipped, optimizer.pace(0.0, 0))
 
 
 @pytest.mark.parametrize("factory", FOREIGN.values(), ids=FOREIGN)

@@ -147,8 +147,9 @@ def gradients_of(module: nn.Module, scale: float = 1.0) -> list[Tensor]:
 def step(
     optimizer: Optimizer, gradients: list[Tensor], active: bool = True
 ) -> tuple[float, Tensor]:
-    counted, packed = optimizer.step(gradients, optimizer.pace(0.0, 0), torch.tensor(active))
-    return counted.item(), packed
+    taken, packed, clipped = optimizer.clip(gradients, torch.tensor(active))
+    optimizer.step(taken, clipped, optimizer.pace(0.0, 0))
+    return taken.item(), packed
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,8 @@ def test_groups_have_rates_and_decays_of_their_own() -> None:
     groups = {"actor": {"learning_rate": rate_of_actor, "weight_decay": 0.0}}
     optimizer = build(parts_of(module), weight_decay=0.1, groups=groups)
     found = gradients_of(module)
-    optimizer.step(found, optimizer.pace(0.5, 0), torch.tensor(True))
+    taken, _, clipped = optimizer.clip(found, None)
+    optimizer.step(taken, clipped, optimizer.pace(0.5, 0))
     told = optimizer.movement(gradients=optimizer.flat, before=optimizer.flat, progress=0.5)
     rates = {tag: round(rate.item(), 6) for tag, rate in told.items() if tag.startswith("schedule")}
     assert rates == {"schedule/learning_rate": 0.005, "schedule/learning_rate/actor": 0.015}
@@ -252,7 +254,7 @@ def test_repacking_after_a_move_trains_the_moved_parameters() -> None:
     weights = [parameter.detach().clone() for parameter in module.parameters()]
     rows = torch.linspace(-1, 1, 15).view(5, 3).double()
     found = torch.autograd.grad(module(rows).square().sum(), list(module.parameters()))
-    optimizer.step(list(found), optimizer.pace(0.0, 0), torch.tensor(True))
+    step(optimizer, list(found))
     for parameter, kept in zip(module.parameters(), weights, strict=True):
         assert not torch.equal(parameter, kept)
 
@@ -268,8 +270,3 @@ def test_an_unknown_group_is_refused_with_the_parts() -> None:
     parts = parts_of(network())
     with pytest.raises(ValueError, match="no part 'critc'; parts are extractor, memory, actor"):
         build(parts, groups={"critc": {"weight_decay": 1.0}})
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_only_foreign_optimizers_stay_out_of_compilation(name: str) -> None:
-    assert build(parts_of(network()), name=name).compilable == (name != "nadam")

@@ -64,7 +64,10 @@ def test_a_chain_computes_what_the_modules_do_bit_for_bit(words, shape) -> None:
     if chain is None:
         return
     rows = torch.randn(2, 6, *shape)
-    found, expected = chain(rows), by_modules(networks.critic, networks.value_head, rows)
+    found, expected = (
+        chain(rows, slice(None)),
+        by_modules(networks.critic, networks.value_head, rows),
+    )
     assert torch.equal(found, expected)
     assert found.requires_grad
     for own, other in zip(gradients(found, networks), gradients(expected, networks), strict=True):
@@ -103,7 +106,9 @@ def test_a_single_action_has_an_axis() -> None:
     chain = value_chain(networks.critic, networks.value_head)
     rows = torch.randn(1, 6, 4)
     assert chain is not None
-    assert torch.equal(chain(rows), by_modules(networks.critic, networks.value_head, rows))
+    assert torch.equal(
+        chain(rows, slice(None)), by_modules(networks.critic, networks.value_head, rows)
+    )
 
 
 def test_whole_numbers_are_cast_by_their_input() -> None:

@@ -383,8 +383,8 @@ FAULTS = [
         ),
         (
             "what is frozen for a while moves",
-            "if own is None else weight * own",
-            "if own is None else weight",
+            "taken if weight is None else taken * weight",
+            "taken if weight is None else weight",
             "agents/test_movement.py::test_an_extractor_unfreezes_at_its_step_as_if_it_began_there",
         ),
         (
@@ -480,8 +480,8 @@ FAULTS = [
         ),
         (
             "Adam moves in steps that must not count",
-            "found_inf=1 - weight",
-            "found_inf=0 * weight",
+            "found_inf=(1 - weight).float()",
+            "found_inf=(0 * weight).float()",
         ),
     ),
 ]

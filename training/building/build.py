@@ -106,7 +106,7 @@ def build_agent_for(config: DictConfig, environments: VectorEnv[Any, Any, Any]) 
 
 
 _LARGE = 1_500_000
-"""Parameters from which the fused optimizer is faster than compiled code (NatureCNN: 1.7M)."""
+"""Parameters from which arithmetic decides, and compiling gains nothing (NatureCNN: 1.7M)."""
 
 
 def compiles(config: DictConfig, networks: Networks, device: torch.device) -> bool:
