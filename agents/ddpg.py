@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,8 +14,7 @@ from agents.mathematics.losses import masked_mean
 from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import DDPGOptions
-from networks.heads.critics import lowest
-from networks.heads.policy import DeterministicHead
+from networks.heads.box import DeterministicHead
 
 
 class DDPG(Agent):
@@ -31,6 +29,7 @@ class DDPG(Agent):
 
     Options = DDPGOptions
     trains: ClassVar = {"critic": ("critic", "value_head"), "actor": ("actor", "policy_head")}
+    critic_trains_shared = True
     learner: ReplayLearner
     policy_head: DeterministicHead
 
@@ -39,7 +38,7 @@ class DDPG(Agent):
         self.uniform_steps = options.learning_starts
         self.policy_head.exploration_noise = options.exploration_noise
         copied = (networks.critic, networks.value_head, networks.actor, networks.policy_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied)
+        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
         self.critics = Critics(networks, self.learner)
 
     def losses(
@@ -47,9 +46,8 @@ class DDPG(Agent):
     ) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
         critics, head = self.critics, self.networks.value_head
-        with torch.no_grad():
-            states, bootstrap, following = self._following(window)
-            target = critics.target(bootstrap, following)
+        states, bootstrap, following = self.detached(self._following, window)
+        target = critics.target(bootstrap, following)
         fitted = critics.fit(window, weights, states, target, measures=self.measures)
         read = fitted.read
         actions = self.policy_head(read.actor).mode()
@@ -63,29 +61,21 @@ class DDPG(Agent):
         self, window: Trajectory
     ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
         """Return memory states before the learnt steps, and the inputs of the targets."""
-        training, learner, critics = self.training, self.learner, self.critics
-        if training:
-            self.set_mode(False)
+        learner, critics = self.learner, self.critics
         states, bootstrap = critics.states(window), learner.bootstrap(window)
-        steps, (*_, actor, policy_head) = bootstrap.steps, learner.target_network.copies
-        summary = actor.at(window.observations, window.state, window.is_first, steps)
-        actions = policy_head(summary).mode()
-        outputs = critics(learner.target_summary(window, steps), actions, target=True)
-        if training:
-            self.set_mode(True)
-        return states, bootstrap, lowest(self.networks.value_head, outputs)
+        actions = critics.target_policy(window, bootstrap.steps)
+        return states, bootstrap, critics.following(window, bootstrap.steps, actions)
 
     # ---- called by the replay learner
 
     def noise(self) -> None:
         """No noise: the target policy is deterministic."""
 
-    @torch.no_grad()
     def observe_targets(
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: None
     ) -> dict[str, Float[Tensor, ""]]:
         """Update the value heads' support from the targets, before a gradient step on them."""
-        _, bootstrap, following = self._following(window)
+        _, bootstrap, following = self.detached(self._following, window)
         return self.critics.observe(window, bootstrap, following)
 
     def measure(

@@ -60,14 +60,15 @@ class SAC(Agent):
         "actor": ("actor", "policy_head"),
         "temperature": ("temperature",),
     }
+    critic_trains_shared = True
     learner: ReplayLearner
+    temperature: Temperature
 
     def __init__(self, networks: Networks, options: SACOptions, setup: Setup) -> None:
         super().__init__(networks, setup)
-        self.temperature = networks.own["temperature"]
         self.uniform_steps = options.learning_starts
         copied = (networks.critic, networks.value_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied)
+        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
         self.critics = Critics(networks, self.learner)
         self._is_discrete = isinstance(self.policy_head, CategoricalHead)
         size = self.policy_head.encoded_size
@@ -88,9 +89,8 @@ class SAC(Agent):
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
-        with torch.no_grad():
-            states, bootstrap, following = self._following(window, noise)
-            target = self.critics.target(bootstrap, following)
+        states, bootstrap, following = self.detached(self._following, window, noise)
+        target = self.critics.target(bootstrap, following)
         fitted = self.critics.fit(window, weights, states, target, measures=self.measures)
         log_alpha = self.temperature.log
         alpha = log_alpha.detach().exp()
@@ -131,26 +131,21 @@ class SAC(Agent):
 
         The entropy's bonus is added to the rewards, so that it stands inside the discount.
         """
-        training, learner, critics = self.training, self.learner, self.critics
-        if training:
-            self.set_mode(False)
+        learner, critics = self.learner, self.critics
         states, bootstrap = critics.states(window), learner.bootstrap(window)
         steps = bootstrap.steps
         policy = self.policy_head(
             self.actor.at(window.observations, window.state, window.is_first, steps)
         )
-        summary = learner.target_summary(window, steps)
         if self._is_discrete:
+            summary = learner.target_summary(window, steps)
             values = critics.of_every_action(summary, target=True)
             following = (policy.log_probabilities.exp() * values).sum(-1)
             entropy = policy.entropy()
         else:
             actions, log_probs = policy.sample_with_log_prob(noise.next)
-            head = self.networks.value_head
-            following, entropy = lowest(head, critics(summary, actions, target=True)), -log_probs
+            following, entropy = critics.following(window, steps, actions), -log_probs
         bonus = bootstrap.discounts * self.temperature.log.exp() * entropy
-        if training:
-            self.set_mode(True)
         return states, bootstrap._replace(rewards=bootstrap.rewards + bonus), following
 
     # ---- called by the replay learner
@@ -162,12 +157,11 @@ class SAC(Agent):
         drawn = self.generator.standard_normal(self._noise_shape, dtype=np.float32)
         return Noise(*torch.from_numpy(drawn).to(self.device))
 
-    @torch.no_grad()
     def observe_targets(
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> dict[str, Float[Tensor, ""]]:
         """Update the value heads' support from the targets, before a gradient step on them."""
-        _, bootstrap, following = self._following(window, noise)
+        _, bootstrap, following = self.detached(self._following, window, noise)
         return self.critics.observe(window, bootstrap, following)
 
     def measure(

@@ -16,8 +16,7 @@ from agents.mathematics.losses import masked_mean
 from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import TD3Options
-from networks.heads.critics import lowest
-from networks.heads.policy import DeterministicHead
+from networks.heads.box import DeterministicHead
 
 Noise = Float[Tensor, "L N A"]
 """Standard normal noise of the target policy."""
@@ -37,6 +36,7 @@ class TD3(Agent):
 
     Options = TD3Options
     trains: ClassVar = {"critic": ("critic", "value_head"), "actor": ("actor", "policy_head")}
+    critic_trains_shared = True
     learner: ReplayLearner
     policy_head: DeterministicHead
 
@@ -59,9 +59,8 @@ class TD3(Agent):
     ) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
         critics, head = self.critics, self.networks.value_head
-        with torch.no_grad():
-            states, bootstrap, following = self._following(window, noise)
-            target = critics.target(bootstrap, following)
+        states, bootstrap, following = self.detached(self._following, window, noise)
+        target = critics.target(bootstrap, following)
         fitted = critics.fit(window, weights, states, target, measures=self.measures)
         losses, metrics, read = {"critic": fitted.loss}, fitted.metrics, fitted.read
         if "actor" in self.due:
@@ -75,21 +74,13 @@ class TD3(Agent):
         self, window: Trajectory, noise: Noise
     ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
         """Return memory states before the learnt steps, and the inputs of the targets."""
-        training, learner, critics = self.training, self.learner, self.critics
-        if training:
-            self.set_mode(False)
+        learner, critics = self.learner, self.critics
         states, bootstrap = critics.states(window), learner.bootstrap(window)
-        steps, (*_, actor, policy_head) = bootstrap.steps, learner.target_network.copies
         limit = self.options.target_noise_clip
-        disturbed = policy_head(
-            actor.at(window.observations, window.state, window.is_first, steps)
-        ).mode() + (self.options.target_noise * noise).clamp(-limit, limit)
-        outputs = critics(
-            learner.target_summary(window, steps), disturbed.clamp(-1, 1), target=True
-        )
-        if training:
-            self.set_mode(True)
-        return states, bootstrap, lowest(self.networks.value_head, outputs)
+        disturbance = (self.options.target_noise * noise).clamp(-limit, limit)
+        actions = critics.target_policy(window, bootstrap.steps) + disturbance
+        following = critics.following(window, bootstrap.steps, actions.clamp(-1, 1))
+        return states, bootstrap, following
 
     # ---- called by the replay learner
 
@@ -98,12 +89,11 @@ class TD3(Agent):
         drawn = self.generator.standard_normal(self._noise_shape, dtype=np.float32)
         return torch.from_numpy(drawn).to(self.device)
 
-    @torch.no_grad()
     def observe_targets(
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> dict[str, Float[Tensor, ""]]:
         """Update the value heads' support from the targets, before a gradient step on them."""
-        _, bootstrap, following = self._following(window, noise)
+        _, bootstrap, following = self.detached(self._following, window, noise)
         return self.critics.observe(window, bootstrap, following)
 
     def measure(

@@ -13,6 +13,8 @@ from agents.mathematics.losses import errors_by_position, masked_mean, means, se
 from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import Reading
+from networks.heads.critics import lowest
+from networks.memory.memories import ChosenSteps
 
 Summary = Float[Tensor, "L N H"]
 Actions = Shaped[Tensor, "L N *A"]
@@ -26,7 +28,7 @@ class Summaries(NamedTuple):
     """What actor and critics read of the learnt steps.
 
     Attributes:
-        actor: without gradient into a backbone that the critics share.
+        actor, critic: the same with a shared backbone.
         readings: inputs of auxiliary losses, by backbone.
     """
 
@@ -73,7 +75,7 @@ class Critics:
         """Apply the backbones to the learnt steps of a window."""
         actor, readings = self._learner.read(window, "actor", states["actor"])
         if self._networks.shares_backbone:
-            return Summaries(actor.detach(), actor, readings)
+            return Summaries(actor, actor, readings)
         critic, own = self._learner.read(window, "critic", states["critic"])
         return Summaries(actor, critic, readings | own)
 
@@ -92,9 +94,23 @@ class Critics:
 
     # ---- their loss
 
+    def target_policy(self, window: Trajectory, steps: ChosenSteps) -> Actions:
+        """Return the target actor's most probable actions at chosen steps of the windows."""
+        *_, actor, policy_head = self._learner.target_network.copies
+        summary = actor.at(window.observations, window.state, window.is_first, steps)
+        actions: Tensor = policy_head(summary).mode()
+        return actions
+
+    def following(
+        self, window: Trajectory, steps: ChosenSteps, actions: Actions
+    ) -> Float[Tensor, "L N *K"]:
+        """Return the target critics' lowest output for actions at chosen steps of the windows."""
+        summary = self._learner.target_summary(window, steps)
+        return lowest(self._target_head, self(summary, actions, target=True))
+
     def target(
         self, bootstrap: Bootstrap, following: Float[Tensor, "L N *K"]
-    ) -> Float[Tensor, "L N *K"]:
+    ) -> Float[Tensor, "L N *J"]:
         """Return the target `rewards + discounts * following`; of distributions, a distribution.
 
         Args:
@@ -110,7 +126,7 @@ class Critics:
         window: Trajectory,
         weights: Float[Tensor, " N"] | None,
         states: Mapping[str, Float[Tensor, "N S"]],
-        target: Float[Tensor, "L N *K"],
+        target: Float[Tensor, "L N *J"],
         *,
         measures: bool,
     ) -> Fitted:
@@ -177,5 +193,6 @@ class Critics:
         metrics = {"value/target_gap": masked_mean(gaps, learner.valid(window))}
         if not self._has_every_action:
             modes = self._networks.policy_head(read.actor).mode()
-            metrics["policy/saturation"] = (modes.abs() > _SATURATED).float().mean()
+            saturated = (modes.abs() > _SATURATED).float().mean(-1)
+            metrics["policy/saturation"] = masked_mean(saturated, learner.valid(window))
         return metrics

@@ -187,7 +187,7 @@ class SACOptions(ReplayOptions):
     weighs_every_action: ClassVar[bool] = True
 
     num_critics: PositiveCount
-    temperature: Literal["auto"] | NonNegative
+    temperature: Literal["auto"] | Positive
     initial_temperature: Positive
     target_entropy: Literal["auto"] | float
 

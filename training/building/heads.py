@@ -16,15 +16,16 @@ from agents.learning.schedules import schedule
 from conf.schema.agents import AgentOptions
 from conf.schema.extractors import AuxiliaryOptions, LayersOptions
 from conf.schema.heads import GaussianHeadOptions
+from conf.schema.registry import options_for
 from networks.autoencoding.losses import AuxiliaryLoss, Source
 from networks.backbone import Backbone
 from networks.heads.acting import PolicyHead
 from networks.heads.action_values import ActionLayers
+from networks.heads.box import BoxHead
 from networks.heads.critics import CriticLayers
 from networks.heads.greedy import EpsilonGreedyHead, joint_actions
 from networks.heads.policy import (
     BernoulliHead,
-    BoxHead,
     JointCategoricalHead,
     MultiCategoricalHead,
     policy_head_class,
@@ -116,7 +117,8 @@ def build_critics(
     """Build the critics of actions: of the one that they read, or of every discrete action.
 
     Raises:
-        ValueError: the agent needs continuous actions, or the critics would be linear in them.
+        ValueError: the agent needs continuous actions, or values would be linear in them, or an
+            expectation over actions would be the target of a distribution.
     """
     num_actions = None if isinstance(space, spaces.Box) else joint_actions(space)
     if num_actions is None:
@@ -131,6 +133,11 @@ def build_critics(
         raise ValueError(
             f"action space {space}: agent={name} follows the gradient of values with respect to "
             "continuous actions; use agent=sac, agent=dqn or agent=ppo"
+        )
+    elif not options_for(plain(config), "value_head").fits_returns:
+        raise ValueError(
+            "value_head: expected mse, huber, two_hot or hl_gauss, because with discrete actions "
+            "the targets are expected values over all of them, which are numbers"
         )
     layers = partial(
         CriticLayers,
