@@ -37,7 +37,8 @@ class AgentOptions:
     Attributes:
         learns_from: the returns of its latest rollout, or targets from a replay buffer.
         needs_log_probs: its losses read log-probabilities of actions.
-        box_heads: the policy heads that it takes for continuous actions; the first is `auto`'s.
+        box_heads: the policy heads that it takes for continuous actions, the first by default; none
+            if it acts by action values.
         criticises_actions: its critics read actions.
         weighs_every_action: its losses are sums over all discrete actions.
     """
@@ -90,6 +91,8 @@ class PPOOptions(A2COptions):
 @dataclass
 class EpsilonGreedyOptions(AgentOptions):
     """Keys of epsilon-greedy agents."""
+
+    box_heads: ClassVar[tuple[str, ...]] = ()
 
     discount: Fraction
     dueling: bool

@@ -235,7 +235,7 @@ def _head_problems(config: Config) -> Iterator[str]:
             f"agent={name} learns from log-probabilities of actions, which "
             f"{_chosen(config, 'policy_head')} has not"
         )
-    elif config["policy_head"]["_target_"] in _BOX_HEADS - {*agent.box_heads}:
+    elif agent.box_heads and config["policy_head"]["_target_"] in _BOX_HEADS - {*agent.box_heads}:
         fitting = " or ".join(_option(target) for target in agent.box_heads)
         yield (
             f"policy_head: expected auto or {fitting}, with which agent={name} acts; got "

@@ -197,7 +197,7 @@ def policy_head_class(chosen: Any, space: gymnasium.Space[Any]) -> Any:
     if issubclass(chosen, BoxHead) is not is_box:
         raise ValueError(
             f"policy_head: {chosen.__name__} does not fit the action space {space}; use "
-            f"policy_head={'gaussian' if is_box else 'categorical'}"
+            f"policy_head={'auto' if is_box else 'categorical'}"
         )
     return usual if chosen is CategoricalHead else chosen
 

@@ -109,7 +109,7 @@ def test_a_head_is_chosen(kind, space, usual) -> None:
 @pytest.mark.parametrize(
     ("kind", "space", "line"),
     [
-        (CategoricalHead, UNIT_BOX, "CategoricalHead does not fit .*; use policy_head=gaussian$"),
+        (CategoricalHead, UNIT_BOX, "CategoricalHead does not fit .*; use policy_head=auto$"),
         (GaussianHead, spaces.Discrete(2), "GaussianHead .*; use policy_head=categorical$"),
         (SquashedGaussianHead, spaces.MultiBinary(2), "; use policy_head=categorical$"),
     ],

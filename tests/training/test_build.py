@@ -185,7 +185,7 @@ def test_continuous_policies_learn(build, agent: str, head: str, memory: str) ->
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["env=pendulum", "policy_head=categorical"], "use policy_head=gaussian"),
+        (["env=pendulum", "policy_head=categorical"], "use policy_head=auto"),
         (["env=cartpole", "policy_head=squashed_gaussian"], "use policy_head=categorical"),
     ],
 )
