@@ -71,6 +71,15 @@ WRONG = [
         "policy_head: expected auto, because DQN has values of actions for a policy",
     ),
     (
+        "agent=sac|policy_head=gaussian",
+        "policy_head: expected auto or squashed_gaussian, with which agent=sac acts; got gaussian",
+    ),
+    ("agent=td3|policy_head=squashed_gaussian", "expected auto or deterministic, with which agent"),
+    ("agent=sac|policy_head=deterministic", "because agent=sac learns from log-probabilities"),
+    ("agent=sac|agent.temperature=0", "agent.temperature: expected auto or a number > 0, got 0"),
+    ("agent=td3|agent.policy_delay=0", "agent.policy_delay: expected an integer >= 1, got 0"),
+    ("agent=ddpg|agent.num_critics=2", "agent.num_critics: unknown key; only TD3, SAC have it"),
+    (
         "policy_head=categorical|policy_head.initial_log_std=0",
         "policy_head.initial_log_std: unknown key; only ",
     ),
