@@ -2,11 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch
@@ -29,12 +30,15 @@ from networks.normalization import RewardClipping, RewardScaling
 from networks.observations import map_observations
 
 _ALWAYS_ALIKE = (
-    nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Identity, nn.Flatten, nn.Linear,
+    nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.Identity, nn.Flatten,
+    nn.Linear,
     nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
     nn.LayerNorm, nn.GroupNorm,
     nn.Tanh, nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.Sigmoid,
 )  # fmt: skip
 _OURS = ("agents.", "networks.")
+
+Result = TypeVar("Result")
 
 
 def _is_alike(module: nn.Module) -> bool:
@@ -55,7 +59,8 @@ class Setup:
     """Arguments of an agent besides its networks and options.
 
     Attributes:
-        optimizer: makes the optimizer of the networks' parts.
+        optimizer: makes the optimizer of the networks' parts, given those that some gradient steps
+            do not train.
         gradients: overrides of the losses that train a part, by the part's path.
         generator: the only source of randomness in acting and learning.
         compile: trace the gradient step with `torch.compile`.
@@ -65,7 +70,7 @@ class Setup:
         frame_stacks: number of frames of each part of an observation that is a frame stack.
     """
 
-    optimizer: Callable[[Networks], Optimizer]
+    optimizer: Callable[[Networks, Collection[str]], Optimizer]
     gradients: Mapping[str, Sequence[str]]
     generator: np.random.Generator
     compile: bool
@@ -84,8 +89,15 @@ class Agent(nn.Module, ABC):
     Attributes:
         Options: dataclass of the agent's options, which is the schema of its YAML.
         trains: the parts that each loss trains, by path (`agents.learning.parts`).
+        critic_trains_shared: whether a shared backbone is trained by the critic's loss, but not by
+            the actor's.
         acts_by_values: whether it acts by action values; else it has a policy and state values.
         may_stop: whether a loss can end the updates on a rollout early.
+        delays: gradient steps from one to the next that computes a loss, by the loss's name; 1 for
+            others.
+        due: the losses that the next gradient step computes.
+        uniform_steps: environment steps of training before which actions are uniformly random.
+        is_warming_up: whether they are now; never in evaluation.
         learner: turns trajectories into gradient steps.
         schedules: coefficients that depend on progress, passed to `losses` by name.
         epsilon: probability of a random action by progress, for agents that act by values.
@@ -98,7 +110,11 @@ class Agent(nn.Module, ABC):
     Options: ClassVar[type]
     trains: ClassVar[Mapping[str, Sequence[str]]]
     acts_by_values: ClassVar[bool] = False
+    critic_trains_shared: ClassVar[bool] = False
     may_stop = False
+    delays: Mapping[str, int] = MappingProxyType({})
+    uniform_steps = 0
+    is_warming_up = False
     learner: RolloutLearner | ReplayLearner
     epsilon: Schedule | None = None
 
@@ -111,23 +127,37 @@ class Agent(nn.Module, ABC):
             self.critic = networks.critic
         if not networks.acts_by_values:
             self.value_head = networks.value_head
-        self.routes = routes(networks, self.trains, setup.gradients)
+        for name, module in networks.own.items():
+            self.add_module(name, module)
+        trains = self.trains
+        if networks.shares_backbone and self.critic_trains_shared:
+            trains = {**trains, "actor": ("policy_head",)}
+        self.routes = routes(networks, trains, setup.gradients)
         for part, losses in self.routes.items():
             if not losses:  # frozen: no weight decay either
                 networks.parts()[part].requires_grad_(False)
         backbones = networks.backbones.values()
         self._frozen_for_a_while = tuple(b for b in backbones if 0 < b.frozen_until < math.inf)
-        self.optimizer = setup.optimizer(networks)
+        delayed = {
+            part for part, losses in self.routes.items() if losses and {*losses} <= {*self.delays}
+        }
+        self.optimizer = setup.optimizer(networks, delayed)
         self.generator = setup.generator
         self.schedules: dict[str, Schedule] = {}
         self.env_steps = 0
         self.progress = 0.0
         self.is_watched = True
+        self.due = tuple(self.trains)
         self._compile = setup.compile
         self.gradient_step = GradientStep(self, compile=setup.compile)
         self._mirror: ActorMirror | None = None
         self._mirror_is_current = False
         self.eval()  # training mode (dropout) in gradient steps only
+
+    @classmethod
+    def own_parts(cls, options: Any) -> dict[str, nn.Module]:
+        """Make the parts that only this algorithm has, by path."""
+        return {}
 
     @abstractmethod
     def losses(self, *inputs: Any, **scheduled: Any) -> Losses:
@@ -152,6 +182,11 @@ class Agent(nn.Module, ABC):
         """Whether `losses` computes metrics; always in a compiled step, where they cost nothing."""
         return self._compile or self.is_watched
 
+    def choose_losses(self, step: int) -> None:
+        """Set `due` for the gradient step with this number, counted from 1."""
+        if self.delays:
+            self.due = tuple(n for n in self.trains if step % self.delays.get(n, 1) == 0)
+
     def scheduled(self) -> dict[str, Float[Tensor, ""]]:
         """Return the current values of `schedules`."""
         return {
@@ -162,6 +197,8 @@ class Agent(nn.Module, ABC):
     def update_progress(self, env_steps: int, *, total_env_steps: int) -> None:
         """Update progress and epsilon for the current environment step."""
         self.env_steps, self.progress = env_steps, env_steps / total_env_steps
+        if self.uniform_steps:
+            self.is_warming_up = env_steps < self.uniform_steps
         if self.epsilon is not None:
             cast("EpsilonGreedyHead", self.policy_head).set_epsilon(self.epsilon(self.progress))
 
@@ -213,10 +250,13 @@ class Agent(nn.Module, ABC):
         if not self._mirror_is_current:
             self._mirror, self._mirror_is_current = self._build_mirror(), True
         if self._mirror is None:
-            return self._act_in_torch(observations, state, is_first, noise)
-        actions, after = self._mirror(observations, state, is_first, noise)
-        if after is not state and after.base is not None:
-            after = after.copy()  # a view would keep every earlier state alive
+            actions, after = self._act_in_torch(observations, state, is_first, noise)
+        else:
+            actions, after = self._mirror(observations, state, is_first, noise)
+            if after is not state and after.base is not None:
+                after = after.copy()  # a view would keep every earlier state alive
+        if explore and self.is_warming_up:
+            actions = self.policy_head.uniform(self.generator, len(is_first))
         return actions, after
 
     @torch.no_grad()  # not inference_mode: learning uses the states later
@@ -280,19 +320,26 @@ class Agent(nn.Module, ABC):
             finally:
                 self.eval()
 
-    def set_mode(self, training: bool) -> None:
-        """Switch the mode inside a gradient step: targets are computed in evaluation mode."""
-        if not self.is_alike_in_learning:
-            self.train(training)
+    @torch.no_grad()
+    def detached(self, compute: Callable[..., Result], *inputs: Any) -> Result:
+        """Compute targets in a gradient step: without gradient, in evaluation mode."""
+        is_switched = self.training and not self.is_alike_in_learning
+        if is_switched:
+            self.train(False)
+        result = compute(*inputs)
+        if is_switched:
+            self.train(True)
+        return result
 
     @contextmanager
     def using(self, generator: np.random.Generator) -> Iterator[None]:
         """Use another generator temporarily, so that evaluation does not change training."""
         kept, self.generator = self.generator, generator
+        was_warming_up, self.is_warming_up = self.is_warming_up, False
         try:
             yield
         finally:
-            self.generator = kept
+            self.generator, self.is_warming_up = kept, was_warming_up
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy (`copy.deepcopy`) that shares no storage with the original."""

@@ -24,7 +24,7 @@ from agents.mathematics.losses import (
     means,
     select_actions,
 )
-from agents.mathematics.returns import Bootstrap, n_step_bootstrap
+from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import DQNOptions
 from networks.heads.values import Rescaling
@@ -66,16 +66,15 @@ class DQN(Agent):
         self.scale = Rescaling(eps=_SLOPE) if options.value_rescaling else None
         self._noise_size = networks.value_head.noise_size
         copied = (networks.actor, networks.value_head)
-        self.learner = ReplayLearner(networks, options, setup, copied=copied)
+        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
 
     def losses(
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> Losses:
         """Compute the loss of replayed windows, importance-weighted with prioritised replay."""
         head, learner = self.networks.value_head, self.learner
-        with torch.no_grad():
-            state, bootstrap, following = self._following(window, noise)
-            target = head.target(bootstrap.rewards, bootstrap.discounts, following, self.scale)
+        state, bootstrap, following = self.detached(self._following, window, noise)
+        target = head.target(bootstrap.rewards, bootstrap.discounts, following, self.scale)
         outputs, readings = learner.values(window, state, noise[0])
         output = select_actions(outputs, window.actions[learner.learnt])
         valid = learner.valid(window)
@@ -97,21 +96,8 @@ class DQN(Agent):
             The online network's memory state before the learnt steps; the n-step rewards, discounts
             and bootstrap steps; the target network's output for the action selected there.
         """
-        training, learner, head = self.training, self.learner, self.networks.value_head
-        learnt, scaling, state = learner.learnt, learner.reward_scaling, window.state
-        if training:
-            self.set_mode(False)
-        if learnt.start:
-            state = learner.burn_in_state(self.actor, window)
-        bootstrap = n_step_bootstrap(
-            window.rewards if scaling is None else scaling(window.rewards),
-            window.terminated,
-            window.truncated,
-            first=learnt.start,
-            length=learnt.stop - learnt.start,
-            n_step=self.options.n_step,
-            discount=self.options.discount,
-        )
+        learner, head, learnt = self.learner, self.networks.value_head, self.learner.learnt
+        state, bootstrap = learner.burn_in_state(window), learner.bootstrap(window)
         outputs = learner.target_values(window, bootstrap.steps, noise[1])
         if self.options.double_q:
             rest = slice(learnt.start, None)
@@ -127,8 +113,6 @@ class DQN(Agent):
             following = outputs.amax(-1)
         else:
             following = select_actions(outputs, head.value(outputs).argmax(-1))
-        if training:
-            self.set_mode(True)
         return state, bootstrap, following
 
     def _returns(self, output: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -152,7 +136,7 @@ class DQN(Agent):
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> dict[str, Float[Tensor, ""]]:
         """Update the value heads' support from the targets, before a gradient step on them."""
-        _, bootstrap, following = self._following(window, noise)
+        _, bootstrap, following = self.detached(self._following, window, noise)
         targets = bootstrap.rewards + bootstrap.discounts * self._returns(following)
         targets = targets if self.scale is None else self.scale(targets)
         valid = window.valid[self.learner.learnt]
@@ -185,7 +169,7 @@ class DQN(Agent):
             one, relative to the norm of the stored one.
         """
         learnt, learner = self.learner.learnt, self.learner
-        state = learner.burn_in_state(self.actor, window) if learnt.start else window.state
+        state = learner.burn_in_state(window)
         summary, after = self.actor(
             pick_steps(window.observations, learnt), state, window.is_first[learnt]
         )

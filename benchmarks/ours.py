@@ -25,8 +25,8 @@ from benchmarks.work import (
     MEMORIES,
     SOLVE,
     THROUGHPUT,
+    AnyWork,
     Measurement,
-    Replaying,
     Resets,
     Solve,
     Solved,
@@ -61,9 +61,7 @@ def build(overrides: list[str], *, seed: int) -> tuple[DictConfig, Agent, Collec
     return config, agent, build_collector(config, environments)
 
 
-def measure_throughput(
-    work: Throughput | Replaying, *, rollouts: int, warmup: int, seed: int
-) -> Measurement:
+def measure_throughput(work: AnyWork, *, rollouts: int, warmup: int, seed: int) -> Measurement:
     """Train for `warmup + rollouts` rollouts and time the last ones, statistics included.
 
     With a replay buffer, a rollout is the steps between two updates; those before learning starts
@@ -71,7 +69,7 @@ def measure_throughput(
     """
     _, agent, collector = build(throughput_overrides(work), seed=seed)
     history = EpisodeHistory(window=100)
-    steps_before = work.learning_starts if isinstance(work, Replaying) else 0
+    steps_before = 0 if isinstance(work, Throughput) else work.learning_starts
     training = iterations(
         agent,
         collector,

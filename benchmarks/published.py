@@ -2,9 +2,9 @@
 
 A row runs a preset, `conf/experiment/<experiment>.yaml`. It passes if the mean over its
 seeds of the final evaluation reaches `bar`. Sources: rl-baselines3-zoo (`benchmark.md`), SLM-Lab
-v5 (`docs/BENCHMARKS.md`), CleanRL (its documentation), sb3-contrib (its documentation), POPGym
-(Morad et al. 2023), recurrent-ppo-truncated-bptt (MarcoMeter), MinAtar (Young & Tian 2019), bsuite
-(Osband et al. 2020).
+v5 (`docs/BENCHMARKS.md`), nnabla-rl (its reproductions), CleanRL (its documentation), sb3-contrib
+(its documentation), POPGym (Morad et al. 2023), recurrent-ppo-truncated-bptt (MarcoMeter), MinAtar
+(Young & Tian 2019), bsuite (Osband et al. 2020).
 """
 
 from dataclasses import dataclass
@@ -91,6 +91,39 @@ ROWS = {
         budget=300_000,
         published="265.9 (SLM-Lab)",
         bar=200,
+    ),
+    "L9": Row(
+        experiment="pendulum_sac",
+        what="SAC, MLP",
+        task="Pendulum-v1",
+        budget=20_000,
+        published="-157 +- 89 (rl-baselines3-zoo), -151 (SLM-Lab)",
+        bar=-175,
+    ),
+    "L10": Row(
+        experiment="pendulum_td3",
+        what="TD3, MLP",
+        task="Pendulum-v1",
+        budget=20_000,
+        published="-152 +- 90 (rl-baselines3-zoo)",
+        bar=-175,
+    ),
+    "L10-DDPG": Row(
+        experiment="pendulum_ddpg",
+        what="DDPG, MLP",
+        task="Pendulum-v1",
+        budget=20_000,
+        published="-152 +- 94 (rl-baselines3-zoo)",
+        bar=-175,
+    ),
+    "L11": Row(
+        experiment="halfcheetah_sac",
+        what="SAC, MLP",
+        task="HalfCheetah-v5",
+        budget=100_000,
+        published="5233 +- 297 (nnabla-rl, v2)",
+        bar=4500,
+        episodes=10,
     ),
     "L12": Row(
         experiment="minatar_breakout_dqn",

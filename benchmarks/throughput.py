@@ -40,6 +40,10 @@ COMPARISONS = {
     "dqn-images": ("dqn-images", "dqn-images", 200),
     "dqn-images-bf16": ("dqn-images-bf16", "dqn-images", 200),
     "dqn-images-compiled": ("dqn-images-compiled", "dqn-images", 200),
+    "sac": ("sac", "sac", 1_000),
+    "sac-compiled": ("sac-compiled", "sac", 1_000),
+    "td3": ("td3", "td3", 1_000),
+    "td3-compiled": ("td3-compiled", "td3", 1_000),
 }
 # Rollouts with 8 and with 64 environments: the same number of environment steps.
 SCALING = {"recurrent-ppo-shared": 24, "recurrent-ppo-shared-64": 3}

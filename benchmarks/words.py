@@ -1,13 +1,15 @@
 """The workloads as overrides of our configuration."""
 
-from benchmarks.work import Replaying, Throughput
+from benchmarks.work import AnyWork, Criticising, Replaying, Throughput
 
 # Pong as in the peers; for them sync and ale-py's own vector form make no difference.
 _PONG = ["env=atari", "extractor=nature_cnn", "clip_rewards=1.0"]
 
 
-def throughput_overrides(work: Throughput | Replaying) -> list[str]:
+def throughput_overrides(work: AnyWork) -> list[str]:
     """Write the workload as overrides of our configuration."""
+    if isinstance(work, Criticising):
+        return _criticising(work)
     return _replaying(work) if isinstance(work, Replaying) else _on_policy(work)
 
 
@@ -60,6 +62,24 @@ def _replaying(work: Replaying) -> list[str]:
         "optimizer.schedule=constant",
         "optimizer.max_grad_norm=10",
         _precision(work),
+        f"compile={'force' if work.compiled else 'false'}",
+    ]
+
+
+def _criticising(work: Criticising) -> list[str]:
+    layers = f"[{work.hidden_size},{work.hidden_size}]"
+    return [
+        f"agent={work.agent}",
+        "env=pendulum",
+        f"env.num_envs={work.num_envs}",
+        f"agent.replay_ratio={1 / work.steps_per_iteration}",
+        f"agent.batch_size={work.batch_size}",
+        f"agent.buffer_size={work.buffer_size}",
+        f"agent.learning_starts={work.learning_starts}",
+        f"policy_head.hidden_sizes={layers}",
+        f"value_head.hidden_sizes={layers}",
+        f"optimizer.learning_rate={work.learning_rate}",
+        "optimizer.schedule=constant",
         f"compile={'force' if work.compiled else 'false'}",
     ]
 

@@ -56,6 +56,28 @@ class Replaying:
 
 
 @dataclass(frozen=True)
+class Criticising:
+    """SAC or TD3 on Pendulum-v1, a gradient step per step; the settings of every side."""
+
+    agent: str  # sac or td3
+    num_envs: int = 1
+    batch_size: int = 256
+    buffer_size: int = 100_000
+    learning_starts: int = 1_000  # environment steps; steps before are not measured
+    learning_rate: float = 1e-3
+    hidden_size: int = 256  # of each of two ReLU layers
+    compiled: bool = False  # only ours
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Count the environment steps between two updates."""
+        return self.num_envs
+
+
+AnyWork = Throughput | Replaying | Criticising
+
+
+@dataclass(frozen=True)
 class Solve:
     """Training until an evaluation's mean reaches the threshold, or the budget is spent."""
 
@@ -69,7 +91,7 @@ class Solve:
 
 
 IMAGES = Replaying(images=True, batch_size=32, buffer_size=10_000, learning_rate=1e-4)
-THROUGHPUT: dict[str, Throughput | Replaying] = {
+THROUGHPUT: dict[str, AnyWork] = {
     "ppo": Throughput(),
     "ppo-compiled": Throughput(compiled=True),
     "ppo-native-compiled": Throughput(compiled=True, native=True),
@@ -87,6 +109,10 @@ THROUGHPUT: dict[str, Throughput | Replaying] = {
     "dqn-images": IMAGES,
     "dqn-images-bf16": replace(IMAGES, half_precision=True),
     "dqn-images-compiled": replace(IMAGES, compiled=True),
+    "sac": Criticising("sac"),
+    "sac-compiled": Criticising("sac", compiled=True),
+    "td3": Criticising("td3"),
+    "td3-compiled": Criticising("td3", compiled=True),
 }
 SOLVE = {
     "ppo": Solve("cartpole"),
@@ -102,6 +128,8 @@ PEERS = {
         "recurrent-ppo-separate",
         "dqn",
         "dqn-images",
+        "sac",
+        "td3",
     ),
     "skrl": ("ppo",),
     "sheeprl": ("ppo", "recurrent-ppo-shared", "recurrent-ppo-sequences"),

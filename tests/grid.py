@@ -25,10 +25,10 @@ PARTS: dict[str, list[str]] = {
     "stored_state": ["true", "false"],
     "value_rescaling": ["false", "true"],
 }
-"""Keys of `dqn`, first as they are without being asked for."""
+"""Keys of some agents, first as they are without being asked for."""
 
 CHOICES: dict[str, list[str]] = {
-    "agent": ["ppo", "a2c", "dqn", "pqn"],
+    "agent": ["ppo", "a2c", "dqn", "pqn", "ddpg", "td3", "sac"],
     "extractor": [
         "flatten", "mlp", "dict", "cnn", "nature_cnn", "impala_cnn", "autoencoder", "vae",
     ],
@@ -36,7 +36,7 @@ CHOICES: dict[str, list[str]] = {
     "freeze": ["false", "true", "16"],
     "memory": ["none", "rnn", "gru", "lstm"],
     "share_backbone": ["false", "true"],
-    "actions": ["discrete", "box", "choices", "bits"],
+    "actions": ["discrete", "box", "finite box", "choices", "bits"],
     "observations": [
         "box", "discrete", "choices", "bits", "parts", "nested", "camera",
         "image hwc", "image chw", "codes grid", "truth grid", "stack",
@@ -92,6 +92,9 @@ IMAGES = ("image hwc", "image chw", "codes grid", "truth grid", "stack", "image 
 MISREAD = ("image of 4x4", "image of 9x9x9")
 IMAGE_EXTRACTORS = ("cnn", "nature_cnn", "impala_cnn")
 DISTRIBUTIONS = ("c51", "quantile")
+BOXES = ("box", "finite box")
+CRITICISING = ("ddpg", "td3", "sac")
+"""Agents whose critics read actions."""
 ALSO_OF_PQN = ("dueling",)
 OF_WINDOWS = ("n_step", "prioritized", "burn_in", "stored_state")
 """Parts that read what is replayed; the others stand behind its summary."""
@@ -151,11 +154,15 @@ def refusal(combination: Combination) -> str | None:
 
     A choice that is not made yet may still be the right one.
     """
+    if "agent" not in combination:
+        found = [refusal({**combination, "agent": agent}) for agent in CHOICES["agent"]]
+        return None if None in found else found[0]
     rules = (
         _of_policy_heads,
         _of_foreign_parts,
         _of_distributions,
         _of_action_values,
+        _of_critics,
         _of_no_memory,
         _with_nothing_to_train,
         _by_part,
@@ -176,49 +183,66 @@ def parts_of(combination: Combination) -> list[str]:
     return [name for name, (usual, *_) in PARTS.items() if combination.get(name, usual) != usual]
 
 
-def _is_of_dqn(combination: Combination) -> bool:
-    return bool(parts_of(combination)) or combination.get("value_head") in DISTRIBUTIONS
-
-
 def _of_foreign_parts(combination: Combination) -> str | None:
-    agent = combination.get("agent", "dqn")
-    owners = {name: "DQN, PQN have" if name in ALSO_OF_PQN else "DQN has" for name in PARTS}
     for name in parts_of(combination):
-        if agent.upper() not in owners[name]:
-            return rf"^agent\.{name}: unknown key; only {owners[name]} it$"
+        owners = "DQN has"
+        if name in ALSO_OF_PQN:
+            owners = "DQN, PQN have"
+        elif name in OF_WINDOWS:
+            owners = "DQN, DDPG, TD3, SAC have"
+        if combination["agent"].upper() not in owners:
+            return rf"^agent\.{name}: unknown key; only {owners} it$"
     return None
 
 
 def _of_policy_heads(combination: Combination) -> str | None:
     """Only `auto` fits every agent; `support` tells of the others."""
-    head, agent = combination.get("policy_head", "auto"), combination.get("agent", "ppo")
+    head, agent = combination.get("policy_head", "auto"), combination["agent"]
     if head == "auto":
         return None
     if agent in ("dqn", "pqn"):
         return r"^policy_head: expected auto, because \w+ has values of actions for a policy$"
-    if head == "deterministic":
+    if head == "deterministic" and agent not in ("ddpg", "td3"):
         return r"^policy_head: expected auto, .* because agent=\w+ learns from log-probabilities"
-    fits = (head == "categorical") is (combination.get("actions") not in ("box", "finite box"))
+    own = {"sac": "squashed_gaussian", "ddpg": "deterministic", "td3": "deterministic"}
+    if head not in ("categorical", own.get(agent, head)):
+        return rf"^policy_head: expected auto or {own[agent]}, with which agent=\w+ acts; got \w+$"
+    fits = (head == "categorical") is (combination.get("actions") not in BOXES)
     return None if fits else r"^policy_head: \w+ does not fit the action space"
 
 
 def _of_distributions(combination: Combination) -> str | None:
-    """Only `dqn` fits them."""
-    is_one = combination.get("value_head") in DISTRIBUTIONS
-    if not is_one or combination.get("agent", "dqn") == "dqn":
+    """Only values of actions that were taken are fitted to them."""
+    if combination.get("value_head") not in DISTRIBUTIONS:
         return None
-    return r"^value_head: expected mse, huber, two_hot or hl_gauss, because agent=\w+ fits values"
+    if combination["agent"] in ("ppo", "a2c", "pqn"):
+        return r"^value_head: expected mse, huber, two_hot or hl_gauss, because agent=\w+ fits "
+    if combination["agent"] == "sac" and combination.get("actions", "box") not in BOXES:
+        return r"^value_head: expected mse, huber, two_hot or hl_gauss, because with discrete act"
+    return None
 
 
 def _of_action_values(combination: Combination) -> str | None:
-    """What belongs to `dqn` has its limits."""
-    likely = "dqn" if _is_of_dqn(combination) else "ppo"
-    if combination.get("agent", likely) in ("ppo", "a2c"):
+    if combination["agent"] not in ("dqn", "pqn"):
         return None
     if combination.get("share_backbone") == "true":
         return r"^share_backbone: expected false, because \w+ has one network"
-    if combination.get("actions") == "box":
+    if combination.get("actions") in BOXES:
         return r"^action space Box.*: a value for each action .*; use agent=ppo$"
+    return None
+
+
+def _of_critics(combination: Combination) -> str | None:
+    """Critics that read actions need finite bounds."""
+    agent, actions = combination["agent"], combination.get("actions", "finite box")
+    if agent not in CRITICISING:
+        return None
+    if actions == "box":
+        return (
+            r"^\w+ scales actions to finite bounds, which Box.* has not; use policy_head=gaussian"
+        )
+    if agent != "sac" and actions not in BOXES:
+        return r"^action space .*: agent=\w+ follows the gradient of values .*; use agent=sac, "
     return None
 
 
@@ -318,12 +342,12 @@ def all_pairs() -> set[Pair]:
 
 
 def _cannot_tell(option: tuple[str, str], other: tuple[str, str]) -> bool:
-    """`vae` reads each observation as `autoencoder` does; no head knows what its summary is of.
+    """`vae` reads observations as `autoencoder` does, `td3` as `ddpg`; no head knows what of.
 
     What is replayed is kept as it was observed, whatever reads it; auxiliary losses read windows.
     """
     (axis, chosen), (beside, of_that) = option, other
-    if (chosen, beside) == ("vae", "observations"):
+    if (chosen, beside) in (("vae", "observations"), ("td3", "observations")):
         return True
     if axis in OF_WINDOWS:
         is_plain = beside == "observations" and of_that not in ("stack", "parts")
@@ -379,7 +403,9 @@ def product() -> Iterator[tuple[str, Combination]]:
 
 
 def parts() -> Iterator[tuple[str, Combination]]:
-    """All that `dqn` is made of, with each value head, with a memory and without."""
+    """All that `dqn` is made of, with each value head, with a memory and without; what of it is
+    replayed, with the others' critics.
+    """
     of_many = ("dueling", "noisy", "prioritized", "burn_in", "double_q")
     options = [PARTS[name] for name in of_many]
     for memory, head, *chosen in itertools.product(
@@ -393,6 +419,13 @@ def parts() -> Iterator[tuple[str, Combination]]:
         combination = {**USUAL, "extractor": "mlp", "observations": "box", **own, **asked}
         if is_legal(combination):
             yield f"dqn-{memory}-{head}-{'-'.join(parts_of(combination))}", combination
+    for agent, memory, head, shares in itertools.product(
+        CRITICISING, ("none", "lstm"), CHOICES["value_head"], CHOICES["share_backbone"]
+    ):
+        asked = {"n_step": "3", "prioritized": "true", "burn_in": "2" if memory == "lstm" else "0"}
+        own = {"agent": agent, "memory": memory, "value_head": head, "actions": "finite box"}
+        own |= {"extractor": "mlp", "observations": "box", "share_backbone": shares}
+        yield f"{agent}-{memory}-{head}-{shares}", {**USUAL, **own, **asked}
 
 
 # ---- a small run of one
@@ -435,6 +468,7 @@ _REPLAY = [
     "agent.sequence_stride=4",
     "agent.target_update_interval=3",
 ]
+_CRITICS = [*_REPLAY, "policy_head.hidden_sizes=[6]", "value_head.hidden_sizes=[6]"]
 _CONVOLUTIONS = ["extractor.hidden_sizes=[6]", "extractor.filters=[2,3]"]
 _SMALL: dict[tuple[str, str], list[str]] = {
     ("extractor", "mlp"): ["extractor.hidden_sizes=[6]"],
@@ -451,6 +485,7 @@ _SMALL: dict[tuple[str, str], list[str]] = {
     ("agent", "a2c"): _ROLLOUTS,
     ("agent", "dqn"): _REPLAY,
     ("agent", "pqn"): _EPOCHS,
+    **{("agent", agent): _CRITICS for agent in CRITICISING},
     ("auxiliary", "vae"): ["auxiliary.vae.latent_size=3"],
     ("auxiliary", "next_latent"): ["auxiliary.next_latent.hidden_sizes=[5]"],
     ("observations", "stack"): ["env.frame_stack=3"],

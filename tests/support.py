@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from conf.composing.command_line import InvalidConfiguration, load
 from tests.grid import (
     CHOICES,
+    CRITICISING,
     NETWORKS,
     USUAL,
     Combination,
@@ -57,8 +58,11 @@ TRAINED: dict[str, Combination] = {
 }
 AGENTS = {f"`{name}`": {"agent": name} for name in CHOICES["agent"]}
 OF_AGENTS: dict[str, Combination] = {
-    "Discrete, MultiDiscrete, MultiBinary actions": {"actions": "discrete"},
-    "Box actions": {"actions": "box"},
+    "Discrete actions": {"actions": "discrete"},
+    "MultiDiscrete actions": {"actions": "choices"},
+    "MultiBinary actions": {"actions": "bits"},
+    "Box actions": {"actions": "finite box"},
+    "Box actions without bounds": {"actions": "box"},
     "`memory=rnn`, `gru`, `lstm`": {"memory": "gru"},
     "`share_backbone=true`": {"share_backbone": "true"},
     "`policy_head=categorical`": {"policy_head": "categorical"},
@@ -89,7 +93,7 @@ Notes = dict[str, tuple[int, str]]
 
 _PARTICULARS = re.compile(
     r"networks\.\w+\.\w+|\([\d, ]+\)|parts .*?;|keys\.[^\s=]+"
-    r"|agent[.=]\w+|got \w+, which|because \w+ has"
+    r"|agent[.=]\w+|got \w+, which|because \w+ has|Box\(.*\)|^\w+(?= scales)"
 )
 """What differs in a line from class to class, and from observation to observation."""
 
@@ -98,7 +102,9 @@ def cell(*choices: Mapping[str, str]) -> Combination:
     """Complete choices by the usual ones and observations that the extractor reads."""
     chosen = {name: option for each in choices for name, option in each.items()}
     observations = SUITED.get(chosen["extractor"], "image hwc")
-    other = {"memory": "none", "agent": "a2c", "actions": "discrete", "observations": observations}
+    other = {"memory": "none", "agent": "a2c", "observations": observations}
+    is_continuous = chosen.get("agent") in CRITICISING
+    other["actions"] = "finite box" if is_continuous else "discrete"
     return {**USUAL, **other, **chosen}
 
 
@@ -222,15 +228,16 @@ _OF_TRAINING = """\
 _OF_PARTS = """\
 ## Agents, what they act by and what they learn from
 
-Parts of `dqn` go with each other in any number, with every value head and with every memory."""
+Parts of `dqn` go with each other in any number, with every value head and with every memory.
+`ddpg`, `td3` and `sac` are shown with Box actions, where nothing else is said; with discrete ones
+`sac` takes `mse`, `huber`, `two_hot` and `hl_gauss`."""
 
 _OF_PRODUCT = """\
 ## Networks, memories, agents and actions
 
-Each with Discrete, MultiDiscrete and MultiBinary actions, `ppo` and `a2c` with Box actions too:
-{count} cells. `autoencoder` and `vae` are pre-trained and frozen here. `make test` trains every
-*pair* of choices, those of the tables above and optimizers, normalised observations and rewards and
-`precision=bf16` too."""
+Each with every action space that the agent takes: {count} cells. `autoencoder` and `vae` are
+pre-trained and frozen here. `make test` trains every *pair* of choices, those of the tables above
+and optimizers, normalised observations and rewards and `precision=bf16` too."""
 
 
 if __name__ == "__main__":

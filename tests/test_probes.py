@@ -50,7 +50,21 @@ AGENTS = {
         "agent.final_epsilon=0.1",
     ],
 }
-STEPS = {"ppo": 3500, "a2c": 6000, "pqn": 2300, "dqn": 1000}
+_CRITICS = [
+    "agent.learning_starts=224",
+    "agent.replay_ratio=0.25",
+    "agent.batch_size=32",
+    "agent.buffer_size=1_000",
+    "agent.polyak_rate=0.05",
+    "agent.sequence_length=8",
+    "extractor=flatten",
+    "policy_head.hidden_sizes=[16]",
+    "value_head.hidden_sizes=[16]",
+]
+CRITICISING = {name: [f"agent={name}", *_CRITICS] for name in ("ddpg", "td3", "sac")}
+"""Agents whose critics read actions."""
+CONTINUOUS = "+env.kwargs.continuous=true"
+STEPS = {"ddpg": 1500, "td3": 2000, "sac": 2000, "ppo": 3500, "a2c": 6000, "pqn": 2300, "dqn": 1000}
 LAMBDAS = {"pqn": "td_lambda"}
 """What agents call it that is no GAE's."""
 BY_NOISE = ["agent.noisy=true", "agent.epsilon=0", "agent.final_epsilon=0"]
@@ -85,7 +99,7 @@ def forms(known: dict[str, list[str]], *fast: str) -> pytest.MarkDecorator:
 
 
 RECALL = ["extractor=flatten", "env.num_envs=16"]
-RECALL_EFFORT = {"ppo": 2.3, "a2c": 2.3, "pqn": 2.3, "dqn": 1.7}
+RECALL_EFFORT = {**dict.fromkeys(CRITICISING, 2.0), "ppo": 2.3, "a2c": 2.3, "pqn": 2.3, "dqn": 1.7}
 Learn = Callable[..., neurl.Policy]
 
 
@@ -98,12 +112,15 @@ def learner(agent: str) -> Learn:
     def learn(probe: str, *words: str, effort: float | None = None) -> neurl.Policy:
         if effort is None:
             effort = RECALL_EFFORT[agent] if probe == "Recall" else 1.0
-        given = {word.partition("=")[0] for word in words}
+        given = {word.partition("=")[0].lstrip("+") for word in words}
         if "extractor=flatten" in words:
             given.add("extractor.hidden_sizes")
         words = tuple(w.replace("gae_lambda", LAMBDAS.get(agent, "gae_lambda")) for w in words)
         words = tuple(w for w in words if agent != "dqn" or not w.startswith("agent.gae_lambda"))
-        kept = [w for w in [*WORDS, *AGENTS[agent]] if w.partition("=")[0] not in given]
+        own = {**AGENTS, **CRITICISING}[agent]
+        if agent in CRITICISING:
+            given.add("extractor.hidden_sizes")
+        kept = [w for w in [*WORDS, *own] if w.partition("=")[0].lstrip("+") not in given]
         policy = neurl.build(f"env.id=neurl/{probe}-v0", *kept, *words)
         neurl.fit(policy, env_steps=int(effort * STEPS[agent]))
         return policy
@@ -399,3 +416,43 @@ def test_memories_recall_what_is_replayed(words: list[str]) -> None:
     # Distributions take longer to tell the actions apart.
     effort = {"effort": 2.3} if any(word.startswith("value_head") for word in words) else {}
     assert score(learner("dqn")("Recall", *RECALL, *words, **effort)) > 0.95
+
+
+@pytest.mark.parametrize("agent", CRITICISING)
+def test_replayed_policies_learn_the_better_action(agent: str) -> None:
+    assert (
+        score(learner(agent)("ActionReward", CONTINUOUS)) > 0.6
+    )  # the bound itself is infinitely far
+
+
+@pytest.mark.parametrize("agent", CRITICISING)
+def test_replayed_policies_learn_precise_actions(agent: str) -> None:
+    policy = learner(agent)("ContinuousTarget", effort=1.5)
+    assert score(policy) > -0.03
+
+
+@pytest.mark.parametrize(
+    ("agent", "shares"),
+    [
+        ("sac", "true"),
+        ("td3", "false"),
+        *(
+            pytest.param(agent, shares, marks=pytest.mark.slow)
+            for agent, shares in itertools.product(CRITICISING, ("false", "true"))
+            if (agent, shares) not in [("sac", "true"), ("td3", "false")]
+        ),
+    ],
+)
+def test_replayed_policies_recall(agent: str, shares: str) -> None:
+    words = [*WITH_GRU, f"share_backbone={shares}", CONTINUOUS, "optimizer.learning_rate=3e-3"]
+    policy = learner(agent)("Recall", *words, "env.num_envs=16", effort=2.5)
+    assert score(policy) > 0.7
+
+
+@pytest.mark.parametrize("agent", CRITICISING)
+def test_replayed_policies_recall_nothing_without_memory(agent: str) -> None:
+    assert abs(score(learner(agent)("Recall", CONTINUOUS, "env.num_envs=16"), episodes=400)) < 0.3
+
+
+def test_discrete_sac_learns_which_action_is_better_where() -> None:
+    assert score(learner("sac")("ObservationActionReward", "agent.target_entropy=0.1")) > 0.95

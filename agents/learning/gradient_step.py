@@ -91,8 +91,9 @@ class GradientStep:
 
     def renew(self) -> None:
         """Reset cached state after the networks were moved, copied or unfrozen."""
-        self._step: Callable[..., _Result] | None = None
-        self._plan: _Plan | None = None
+        # By the losses that are due.
+        self._steps: dict[tuple[str, ...], Callable[..., _Result]] = {}
+        self._plans: dict[tuple[str, ...], _Plan] = {}
         self._auxiliary_weights: Tensor | None = None
 
     # ---- the steps of one learn()
@@ -103,7 +104,7 @@ class GradientStep:
         Args:
             measures: whether `report` returns metrics, not only counts.
         """
-        self._progress, self._measures = progress, measures
+        self._at, self._measures = (progress, env_steps), measures
         self._pace = self._optimizer.pace(progress, env_steps)
         if self._has_auxiliary:
             weights = self._networks.auxiliary.weights(progress)
@@ -120,12 +121,17 @@ class GradientStep:
 
     def __call__(self, *inputs: Any, **scheduled: Tensor) -> _Result:
         """Take one gradient step; the arguments are those of `Agent.losses`."""
-        if self._plan is None and self._compile:
-            self._look_ahead(inputs, scheduled)
-        if self._step is None:
+        due = self._agent.due
+        if self._agent.delays:
+            self._pace = self._optimizer.pace(
+                *self._at, skips_delayed=len(due) < len(self._agent.trains)
+            )
+        if due not in self._steps:
+            if self._compile:
+                self._look_ahead(inputs, scheduled)
             step = self._differentiate
-            self._step = compiled(step, self._agent) if self._compile else step
-        result = self._step(self._auxiliary_weights, self._active, *inputs, **scheduled)
+            self._steps[due] = compiled(step, self._agent) if self._compile else step
+        result = self._steps[due](self._auxiliary_weights, self._active, *inputs, **scheduled)
         self._optimizer.step(result.taken, result.clipped, self._pace)
         self._active, self._gradients_taken = result.active, result.gradients
         self._taken.append(result.taken)
@@ -146,10 +152,11 @@ class GradientStep:
         report: dict[str, Tensor] = dict(zip(COUNTS, counts, strict=True))
         if not self._measures:
             return report
-        for tag in self._metrics[0]:
-            report[tag] = torch.stack([metrics[tag] for metrics in self._metrics]).mean()
+        for tag in dict.fromkeys(tag for metrics in self._metrics for tag in metrics):
+            found = [metrics[tag] for metrics in self._metrics if tag in metrics]
+            report[tag] = torch.stack(found).mean()
         return report | self._optimizer.movement(
-            gradients=self._gradients_taken, before=self._before, progress=self._progress
+            gradients=self._gradients_taken, before=self._before, progress=self._at[0]
         )
 
     # ---- one step
@@ -162,8 +169,8 @@ class GradientStep:
         **scheduled: Tensor,
     ) -> _Result:
         losses, metrics, found = self._losses(inputs, scheduled, auxiliary_weights)
-        if self._plan is None:
-            self._plan = self._plan_of(losses)
+        if self._agent.due not in self._plans:
+            self._plans[self._agent.due] = self._plan_of(losses)
         if found.stop is not None:
             active = ~found.stop if active is None else active & ~found.stop
         taken, packed, clipped = self._optimizer.clip(self._gradients(losses), active)
@@ -186,8 +193,7 @@ class GradientStep:
         return {**found.losses, AUXILIARY: total}, {**found.metrics, **tags}, found
 
     def _gradients(self, losses: Mapping[str, Float[Tensor, ""]]) -> list[Tensor]:
-        plan = self._plan
-        assert plan is not None
+        plan = self._plans[self._agent.due]
         if plan.is_complete and len(plan.passes) == 1 and not self._compile:  # the usual case
             ((names, _, parameters),) = plan.passes
             total = sum((losses[name] for name in names[1:]), start=losses[names[0]])
@@ -222,7 +228,7 @@ class GradientStep:
         devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             losses, _, _ = self._losses(inputs, scheduled, self._auxiliary_weights)
-            self._plan = self._plan_of(losses)
+            self._plans[agent.due] = self._plan_of(losses)
         for buffer, before in buffers:  # such as the statistics of a batch normalisation
             buffer.copy_(before)
 

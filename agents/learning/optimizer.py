@@ -22,11 +22,13 @@ class Group:
 
     Attributes:
         frozen_until: environment steps before which neither weights nor moments are updated.
+        is_delayed: whether some gradient steps do not train it, as their losses are not due.
     """
 
     learning_rate: Schedule
     weight_decay: float
     frozen_until: int
+    is_delayed: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Pace:
 
     Attributes:
         rates: learning rates, 0-d.
-        weights: 0-d, 1, or 0 while the group is frozen; None for a group that is never frozen.
+        weights: 0-d, 1, or 0 while the group is not trained; None for a group that always is.
     """
 
     rates: tuple[Float[Tensor, ""], ...]
@@ -131,16 +133,17 @@ class Optimizer(nn.Module):
 
     # ---- a gradient step
 
-    def pace(self, progress: float, env_steps: int) -> Pace:
+    def pace(self, progress: float, env_steps: int, *, skips_delayed: bool = False) -> Pace:
         """Return learning rates and freezing of every group, in tensors that are used again."""
         key: list[float] = []
         for group in self._groups:
-            key += [group.learning_rate(progress), float(env_steps >= group.frozen_until)]
+            trains = env_steps >= group.frozen_until and not (skips_delayed and group.is_delayed)
+            key += [group.learning_rate(progress), float(trains)]
         if self._pace is None:
             numbers = self.flat.new_zeros(len(self._groups), 2)
             # On the CPU written as an array, without operations on tensors.
             self._numbers: Any = numbers.view(-1).numpy() if numbers.is_cpu else numbers.view(-1)
-            can_freeze = [group.frozen_until > 0 for group in self._groups]
+            can_freeze = [each.frozen_until > 0 or each.is_delayed for each in self._groups]
             rates, weights = numbers.unbind(1)
             self._pace = Pace(
                 rates.unbind(),

@@ -1,7 +1,7 @@
 """The networks of an agent and their parts, which are addressed by path."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -70,6 +70,7 @@ class Networks:
     Attributes:
         critic: the actor itself if both share a backbone, as in agents with action values.
         value_head: part of the policy head if the agent acts by action values.
+        own: parts that only the agent's algorithm has, by path.
     """
 
     actor: Backbone
@@ -77,6 +78,7 @@ class Networks:
     policy_head: PolicyHead
     value_head: ValueHead
     auxiliary: AuxiliaryLosses
+    own: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
     def shares_backbone(self) -> bool:
@@ -95,7 +97,8 @@ class Networks:
 
     def modules(self) -> list[nn.Module]:
         """All modules, shared ones once."""
-        return [*self.backbones.values(), self.policy_head, self.value_head, self.auxiliary]
+        heads = self.policy_head, self.value_head
+        return [*self.backbones.values(), *heads, self.auxiliary, *self.own.values()]
 
     def parts(self) -> dict[str, nn.Module]:
         """Modules by path: `actor.extractor`, `actor.memory`, `policy_head`, ...
@@ -109,6 +112,7 @@ class Networks:
             **{f"{name}.memory": backbone.memory for name, backbone in backbones},
             **heads,
             "value_head": self.value_head,
+            **self.own,
             AUXILIARY: self.auxiliary,
         }
 

@@ -1,8 +1,7 @@
 """Learning from replay, for agents such as DQN: update schedule, sampling, target networks."""
 
-import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,9 @@ from agents.learning.gradient_step import COUNTS
 from agents.learning.parts import Networks
 from agents.learning.schedules import exploration_schedule
 from agents.learning.sequences import Steps
+from agents.learning.target_network import TargetNetwork
 from agents.learning.unroll import read_summary
+from agents.mathematics.returns import Bootstrap, n_step_bootstrap
 from agents.replay.replay import Replay
 from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from agents.trajectory import Trajectory
@@ -35,7 +36,8 @@ class ReplayLearner(nn.Module):
 
     Args:
         options: of the agent, with the names of `conf.schema.agents.DQNOptions`.
-        copied: modules that the target network copies.
+        copied: modules that the target network copies; a backbone and the value head come first.
+        updates_per_copy: gradient steps between Polyak updates of the target network.
 
     Attributes:
         learnt: the steps of a window that are learnt from.
@@ -43,12 +45,20 @@ class ReplayLearner(nn.Module):
     """
 
     def __init__(
-        self, networks: Networks, options: Any, setup: "Setup", *, copied: Sequence[nn.Module]
+        self,
+        networks: Networks,
+        options: Any,
+        setup: "Setup",
+        *,
+        copied: Sequence[nn.Module],
+        updates_per_copy: int,
     ) -> None:
         super().__init__()
+        self._updates_per_copy = updates_per_copy
         length, state_size = setup.sequence_length, networks.actor.memory.state_size
         self._batch_size = options.batch_size
         self._max_share, self._polyak_rate = options.priority_max_share, options.polyak_rate
+        self._discount, self._n_step = options.discount, options.n_step
         self.learnt = slice(options.burn_in, options.burn_in + length)
         self._following = slice(options.burn_in + 1, options.burn_in + length + 1)
         self._normalizes = networks.actor.normalization.learns
@@ -86,7 +96,7 @@ class ReplayLearner(nn.Module):
     def renew(self) -> None:
         """Rebuild what refers to the parameters, after modules were moved or copied."""
         self.target_network.renew()
-        self._target_chain = value_chain(*self.target_network.copies)
+        self._target_chain = value_chain(*self.target_network.copies[:2])
         is_plain = self._networks.auxiliary.is_empty
         online = self._networks.actor, self._networks.value_head
         self._chain = value_chain(*online) if is_plain else None
@@ -127,6 +137,8 @@ class ReplayLearner(nn.Module):
         observed: dict[str, Tensor] = {}
         with agent.training_mode():
             for number in range(due):
+                taken = self.clock.updates - due + number + 1
+                agent.choose_losses(taken)
                 sample = self.replay.sample(
                     self._batch_size, agent.generator, importance_exponent=beta
                 )
@@ -138,7 +150,7 @@ class ReplayLearner(nn.Module):
                 result = step(*inputs)
                 if result.priorities is not None:
                     self.replay.update(sample.starts, result.priorities.cpu())
-                if self._polyak_rate < 1:
+                if self._polyak_rate < 1 and taken % self._updates_per_copy == 0:
                     self.target_network.update(self._polyak_rate)
         report: dict[str, Tensor] = step.report()
         if not agent.is_watched:
@@ -155,6 +167,19 @@ class ReplayLearner(nn.Module):
 
     # ---- reading windows
 
+    def bootstrap(self, window: Trajectory) -> Bootstrap:
+        """Return the n-step rewards of the learnt steps, scaled, and what they bootstrap from."""
+        scaling, learnt = self.reward_scaling, self.learnt
+        return n_step_bootstrap(
+            window.rewards if scaling is None else scaling(window.rewards),
+            window.terminated,
+            window.truncated,
+            first=learnt.start,
+            length=learnt.stop - learnt.start,
+            n_step=self._n_step,
+            discount=self._discount,
+        )
+
     def values(
         self, window: Trajectory, state: Float[Tensor, "N S"], noise: Tensor | None
     ) -> tuple[Float[Tensor, "L N A *K"], dict[str, Reading]]:
@@ -165,7 +190,7 @@ class ReplayLearner(nn.Module):
         """
         if self._chain is not None:
             return self._chain(window.observations, self.learnt), {}
-        summary, readings = read_summary(self._networks, "actor", self._steps(window), state)
+        summary, readings = self.read(window, "actor", state)
         return self._networks.value_head(summary, noise), readings
 
     def target_values(
@@ -174,22 +199,51 @@ class ReplayLearner(nn.Module):
         """Return the target network's raw outputs at chosen steps of the windows."""
         if self._target_chain is not None and isinstance(steps, slice):
             return self._target_chain(window.observations, steps)
-        backbone, head = self.target_network.copies
-        summary = backbone.at(window.observations, window.state, window.is_first, steps)
-        output: Tensor = head(summary, noise)
+        output: Tensor = self.target_network.copies[1](self.target_summary(window, steps), noise)
         return output
 
-    def burn_in_state(self, backbone: Backbone, window: Trajectory) -> Float[Tensor, "N S"]:
+    def first_state(self, window: Trajectory, backbone: str) -> Float[Tensor, "N S"]:
+        """Return a backbone's memory state before a window.
+
+        Stored is the state of the backbone that acted. A critic of its own has none, and starts
+        from its initial state.
+        """
+        if backbone == "actor" or self._networks.shares_backbone:
+            return window.state
+        state = self._networks.critic.memory.initial_state(window.rewards.shape[1])
+        return state.to(window.rewards.device)
+
+    def burn_in_state(self, window: Trajectory, backbone: str = "actor") -> Float[Tensor, "N S"]:
         """Return the memory state before the learnt steps, without gradient.
 
         Source: Kapturowski et al. (2019), section 3.
         """
-        steps = slice(0, self.learnt.start)
+        state, steps = self.first_state(window, backbone), slice(0, self.learnt.start)
+        if not self.learnt.start:
+            return state
+        module: Backbone = getattr(self._networks, backbone)
         with torch.no_grad():
-            _, state = backbone.forward(
-                pick_steps(window.observations, steps), window.state, window.is_first[steps]
+            _, state = module.forward(
+                pick_steps(window.observations, steps), state, window.is_first[steps]
             )
         return state
+
+    def read(
+        self, window: Trajectory, backbone: str, state: Float[Tensor, "N S"]
+    ) -> tuple[Float[Tensor, "L N H"], dict[str, Reading]]:
+        """Apply a backbone to the learnt steps; also return auxiliary inputs.
+
+        Args:
+            state: memory state before them.
+        """
+        return read_summary(self._networks, backbone, self._steps(window), state)
+
+    def target_summary(self, window: Trajectory, steps: ChosenSteps) -> Float[Tensor, "L N H"]:
+        """Apply the target network's backbone from the window's start; return chosen steps."""
+        backbone = self.target_network.copies[0]
+        state = self.first_state(window, "critic")
+        summary: Tensor = backbone.at(window.observations, state, window.is_first, steps)
+        return summary
 
     def valid(self, window: Trajectory) -> Bool[Tensor, "L N"] | None:
         """Return which learnt steps are valid; None for all."""
@@ -275,72 +329,6 @@ class UpdateClock(nn.Module):
         due = max(total - updates, 0)
         self._counts[:] = after, start, updates + due
         return due, every is not None and after // every > before // every
-
-
-class TargetNetwork(nn.Module):
-    """Copies of modules without gradients, changed only by `update`.
-
-    Args:
-        originals: modules to copy.
-        shared: submodules that are not copied but shared, such as input normalisation.
-
-    Attributes:
-        copies: the copies, in the order of the originals.
-
-    Source: Mnih et al. (2015), "Human-level control through deep reinforcement learning"; Lillicrap
-    et al. (2016), arXiv:1509.02971, section 3, for polyak averaging.
-    """
-
-    def __init__(self, originals: Sequence[nn.Module], *, shared: Iterable[nn.Module]) -> None:
-        super().__init__()
-        memo = {id(module): module for module in shared}
-        copies = copy.deepcopy(tuple(originals), memo)
-        self._modules.update({str(number): module for number, module in enumerate(copies)})
-        self.copies: tuple[Any, ...] = copies
-        # In a plain tuple, so that they do not become submodules.
-        self._originals = tuple(originals)
-        self.renew()
-        for own, _ in self._parameters_in_pairs:
-            own.requires_grad_(False)
-        self.eval()
-
-    def renew(self) -> None:
-        """Pair the tensors anew, after modules were moved or copied."""
-        self._parameters_in_pairs = _pairs(nn.Module.parameters, self.copies, self._originals)
-        self._buffers_in_pairs = _pairs(nn.Module.buffers, self.copies, self._originals)
-
-    def train(self, mode: bool = True) -> "TargetNetwork":
-        """Stay in evaluation mode: targets are computed without dropout."""
-        return super().train(False)
-
-    @torch.no_grad()
-    def update(self, rate: float) -> None:
-        """Polyak update, `own <- own + rate * (original - own)`; rate 1 copies.
-
-        Buffers (batch normalisation statistics, the limits of a histogram) are copied.
-        """
-        if self._parameters_in_pairs:
-            own, originals = map(list, zip(*self._parameters_in_pairs, strict=True))
-            if rate == 1:
-                torch._foreach_copy_(own, originals)
-            else:
-                torch._foreach_lerp_(own, originals, rate)
-        for buffer, original in self._buffers_in_pairs:
-            buffer.copy_(original)
-
-
-def _pairs(
-    tensors_of: Callable[[nn.Module], Iterable[Tensor]],
-    copies: Iterable[nn.Module],
-    originals: Iterable[nn.Module],
-) -> list[tuple[Tensor, Tensor]]:
-    """Pair tensors of copies and originals, without the shared ones."""
-    return [
-        (own, original)
-        for module, other in zip(copies, originals, strict=True)
-        for own, original in zip(tensors_of(module), tensors_of(other), strict=True)
-        if own is not original
-    ]
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""stable-baselines3's PPO and DQN, sb3-contrib's RecurrentPPO; their time to solve as well."""
+"""stable-baselines3's PPO, DQN, SAC, TD3, sb3-contrib's RecurrentPPO; their time to solve too."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from sb3_contrib import RecurrentPPO
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env, make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -21,7 +21,16 @@ from stable_baselines3.common.vec_env import (
 from torch import nn
 
 from benchmarks.peers.worker import Clock, run
-from benchmarks.work import VELOCITIES, Measurement, Replaying, Solve, Solved, Throughput
+from benchmarks.work import (
+    VELOCITIES,
+    AnyWork,
+    Criticising,
+    Measurement,
+    Replaying,
+    Solve,
+    Solved,
+    Throughput,
+)
 
 EVALUATION_SEED = 1_000_000  # different from every training seed
 
@@ -162,15 +171,33 @@ def replaying_model(work: Replaying, seed: int) -> DQN:
     )
 
 
-def measure_throughput(
-    work: Throughput | Replaying, *, iterations: int, warmup: int, seed: int
-) -> Measurement:
+def criticising_model(work: Criticising, seed: int) -> SAC | TD3:
+    """Build the peer's SAC or TD3 with its defaults, except for the workload's settings."""
+    return {"sac": SAC, "td3": TD3}[work.agent](
+        "MlpPolicy",
+        make_vec_env("Pendulum-v1", n_envs=work.num_envs, seed=seed),
+        learning_rate=work.learning_rate,
+        buffer_size=work.buffer_size,
+        learning_starts=work.learning_starts,
+        batch_size=work.batch_size,
+        train_freq=1,
+        gradient_steps=1,
+        policy_kwargs={"net_arch": [work.hidden_size, work.hidden_size]},
+        seed=seed,
+        device="cpu",
+    )
+
+
+def measure_throughput(work: AnyWork, *, iterations: int, warmup: int, seed: int) -> Measurement:
     """Train for `warmup + iterations` rollouts and time the last ones.
 
     With a replay buffer, a rollout is the steps between two updates, once learning has started.
     """
-    model: DQN | PPO | RecurrentPPO
-    if isinstance(work, Replaying):
+    model: DQN | PPO | SAC | TD3 | RecurrentPPO
+    if isinstance(work, Criticising):
+        model, steps_before = criticising_model(work, seed), work.learning_starts
+        network = nn.ModuleList([model.actor, model.critic])  # target networks are not trained
+    elif isinstance(work, Replaying):
         model, steps_before = replaying_model(work, seed), work.learning_starts
         network = model.q_net  # the target network is not trained
     else:

@@ -12,10 +12,9 @@ from benchmarks.work import (
     PEERS,
     SOLVE,
     THROUGHPUT,
+    AnyWork,
     Measurement,
-    Replaying,
     Solved,
-    Throughput,
     peak_memory_mib,
     report,
 )
@@ -48,7 +47,7 @@ class Clock:
 
     def measurement(
         self,
-        work: Throughput | Replaying,
+        work: AnyWork,
         *,
         iterations: int,
         warmup: int,

@@ -37,10 +37,20 @@ class AgentOptions:
     Attributes:
         learns_from: the returns of its latest rollout, or targets from a replay buffer.
         needs_log_probs: its losses read log-probabilities of actions.
+        box_heads: the policy heads that it takes for continuous actions, the first by default; none
+            if it acts by action values.
+        criticises_actions: its critics read actions.
+        weighs_every_action: its losses are sums over all discrete actions.
     """
 
     learns_from: ClassVar[Literal["rollout", "replay"]] = "rollout"
     needs_log_probs: ClassVar[bool] = False
+    box_heads: ClassVar[tuple[str, ...]] = (
+        "networks.heads.GaussianHead",
+        "networks.heads.SquashedGaussianHead",
+    )
+    criticises_actions: ClassVar[bool] = False
+    weighs_every_action: ClassVar[bool] = False
 
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
@@ -82,6 +92,8 @@ class PPOOptions(A2COptions):
 class EpsilonGreedyOptions(AgentOptions):
     """Keys of epsilon-greedy agents."""
 
+    box_heads: ClassVar[tuple[str, ...]] = ()
+
     discount: Fraction
     dueling: bool
     epsilon: Fraction
@@ -121,16 +133,13 @@ class EpsilonGreedyOptions(AgentOptions):
 
 
 @dataclass
-class DQNOptions(EpsilonGreedyOptions):
-    """conf/agent/dqn.yaml."""
+class ReplayOptions(AgentOptions):
+    """Keys of agents that learn from a replay buffer."""
 
     learns_from: ClassVar[Literal["rollout", "replay"]] = "replay"
 
+    discount: Fraction
     n_step: PositiveCount
-    double_q: bool
-    noisy: bool
-    noisy_sigma: Positive
-    value_rescaling: bool
     buffer_size: PositiveCount
     batch_size: PositiveCount
     learning_starts: Count
@@ -159,6 +168,51 @@ class DQNOptions(EpsilonGreedyOptions):
             )
         yield from before or _capacity(config)
         yield from _beginning(config)
+
+
+@dataclass
+class DQNOptions(EpsilonGreedyOptions, ReplayOptions):
+    """conf/agent/dqn.yaml."""
+
+    double_q: bool
+    noisy: bool
+    noisy_sigma: Positive
+    value_rescaling: bool
+
+
+@dataclass
+class SACOptions(ReplayOptions):
+    """conf/agent/sac.yaml."""
+
+    needs_log_probs: ClassVar[bool] = True
+    box_heads: ClassVar[tuple[str, ...]] = ("networks.heads.SquashedGaussianHead",)
+    criticises_actions: ClassVar[bool] = True
+    weighs_every_action: ClassVar[bool] = True
+
+    num_critics: PositiveCount
+    temperature: Literal["auto"] | Positive
+    initial_temperature: Positive
+    target_entropy: Literal["auto"] | float
+
+
+@dataclass
+class DDPGOptions(ReplayOptions):
+    """conf/agent/ddpg.yaml."""
+
+    box_heads: ClassVar[tuple[str, ...]] = ("networks.heads.DeterministicHead",)
+    criticises_actions: ClassVar[bool] = True
+
+    exploration_noise: NonNegative
+
+
+@dataclass
+class TD3Options(DDPGOptions):
+    """conf/agent/td3.yaml."""
+
+    num_critics: PositiveCount
+    target_noise: NonNegative
+    target_noise_clip: NonNegative
+    policy_delay: PositiveCount
 
 
 @dataclass

@@ -10,7 +10,16 @@ from functools import cache
 from inspect import signature
 from typing import Any, ClassVar
 
-from conf.schema.agents import A2COptions, AgentOptions, DQNOptions, PPOOptions, PQNOptions
+from conf.schema.agents import (
+    A2COptions,
+    AgentOptions,
+    DDPGOptions,
+    DQNOptions,
+    PPOOptions,
+    PQNOptions,
+    SACOptions,
+    TD3Options,
+)
 from conf.schema.extractors import (
     AutoencoderOptions,
     AuxiliaryOptions,
@@ -77,6 +86,7 @@ class GroupsOptions(BackboneGroupsOptions):
 
     policy_head: GroupOptions | None = None
     value_head: GroupOptions | None = None
+    temperature: GroupOptions | None = None
     auxiliary: GroupOptions | None = None
     actor: BackboneGroupsOptions | None = None
     critic: BackboneGroupsOptions | None = None
@@ -186,6 +196,9 @@ TARGETS: dict[str, dict[str, type]] = {
         "agents.a2c.A2C": A2COptions,
         "agents.dqn.DQN": DQNOptions,
         "agents.pqn.PQN": PQNOptions,
+        "agents.ddpg.DDPG": DDPGOptions,
+        "agents.td3.TD3": TD3Options,
+        "agents.sac.SAC": SACOptions,
     },
     "extractor": {
         "networks.extractors.MLP": MLPOptions,

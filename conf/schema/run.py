@@ -4,6 +4,7 @@ Defaults are only in the YAML files. A key that is not a field is refused. `prob
 broken rules across several keys.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -111,6 +112,7 @@ class GradientsOptions(BackboneGradientsOptions):
 
     policy_head: list[LossName] | None = None
     value_head: list[LossName] | None = None
+    temperature: list[LossName] | None = None
     actor: BackboneGradientsOptions | None = None
     critic: BackboneGradientsOptions | None = None
 
@@ -234,6 +236,12 @@ def _head_problems(config: Config) -> Iterator[str]:
             f"agent={name} learns from log-probabilities of actions, which "
             f"{_chosen(config, 'policy_head')} has not"
         )
+    elif agent.box_heads and config["policy_head"]["_target_"] in _BOX_HEADS - {*agent.box_heads}:
+        fitting = " or ".join(_option(target) for target in agent.box_heads)
+        yield (
+            f"policy_head: expected auto or {fitting}, with which agent={name} acts; got "
+            f"{_option(config['policy_head']['_target_'])}"
+        )
     clip_range = config["agent"].get("value_clip_range")
     if clip_range is not None and not value_head.is_scalar:
         yield (
@@ -246,6 +254,17 @@ def _head_problems(config: Config) -> Iterator[str]:
             f"values to returns, which are numbers; got {_chosen(config, 'value_head')}, which is "
             "fitted to distributions"
         )
+
+
+_BOX_HEADS = {
+    f"networks.heads.{name}Head" for name in ("Gaussian", "SquashedGaussian", "Deterministic")
+}
+
+
+def _option(target: str) -> str:
+    """Return the name by which one of our policy heads is chosen."""
+    name = target.rpartition(".")[2].removesuffix("Head")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _chosen(config: Config, part: str) -> str:

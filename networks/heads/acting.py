@@ -1,8 +1,8 @@
-"""Interface of heads that an agent can act with."""
+"""Heads that an agent can act with: their interface, and those with a distribution."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -10,7 +10,10 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from conf.schema.extractors import LayersOptions
+from conf.schema.heads import CategoricalHeadOptions
 from networks.heads.distributions import Choice
+from networks.heads.values import Head
 from networks.mirror import Array
 
 HeadMirror = Callable[[Array, Array | None], Array]
@@ -54,6 +57,44 @@ class PolicyHead(nn.Module, ABC):
     @abstractmethod
     def mirror(self) -> HeadMirror | None:
         """Numpy form of `forward` with mode and sampling."""
+
+
+class DistributionHead(Head, PolicyHead):
+    """A policy head whose layers compute the parameters of a distribution."""
+
+    Options: ClassVar[type] = CategoricalHeadOptions
+    action_dtype = torch.int64
+
+    def __init__(
+        self,
+        space: gymnasium.Space[Any],
+        input_size: int,
+        output_size: int,
+        options: LayersOptions,
+        *,
+        action_shape: tuple[int, ...],
+    ) -> None:
+        """Build layers with as many outputs as the distribution has parameters."""
+        super().__init__(input_size, output_size, options)
+        self.space, self.action_shape = space, action_shape
+        self.encoded_size = output_size
+
+    @abstractmethod
+    def choice(self) -> HeadMirror:
+        """Numpy form of mode and sampling, on the rows of `linear`."""
+
+    def uniform(self, generator: np.random.Generator, batch_size: int) -> Array:
+        """Draw uniformly random actions: noise with equal logits."""
+        noise = self.noise(generator, batch_size)
+        return self.choice()(np.zeros((batch_size, self.output.out_features), np.float32), noise)
+
+    def mirror(self) -> HeadMirror | None:
+        """Numpy form of `forward` and `choice` together."""
+        linear = self.linear_mirror()
+        if linear is None:
+            return None
+        choose = self.choice()
+        return lambda summary, noise: choose(linear(summary), noise)
 
 
 def one_hot(codes: Int[Tensor, "..."], count: int) -> Float[Tensor, "... K"]:

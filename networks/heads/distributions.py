@@ -186,7 +186,7 @@ def _log_slope(inner: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 class Deterministic:
-    """Always the same action."""
+    """One action, in [-1, 1]."""
 
     def __init__(self, actions: Float[Tensor, "*N A"]) -> None:
         self.actions = actions
@@ -195,6 +195,6 @@ class Deterministic:
         """The action."""
         return self.actions
 
-    def sample(self, noise: Float[Tensor, "..."]) -> Float[Tensor, "*N A"]:
-        """The action, whatever the noise."""
-        return self.actions
+    def sample(self, noise: Float[Tensor, "*N A"]) -> Float[Tensor, "*N A"]:
+        """The action with noise, clipped to [-1, 1]."""
+        return (self.actions + noise).clamp(-1, 1)

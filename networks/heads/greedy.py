@@ -61,7 +61,7 @@ class EpsilonGreedyHead(PolicyHead):
         """Use a value head with one value for each of `joint_actions(space)`."""
         super().__init__()
         self.space, self.value_head = space, value_head
-        self._sent = _what_is_sent(space)
+        self._sent = environment_actions(space)
         self.num_actions = self.encoded_size = len(self._sent)
         self.action_shape, self.action_dtype = (), torch.int64
         self._noise_size = value_head.noise_size
@@ -155,7 +155,7 @@ def _counts(space: spaces.MultiDiscrete[Any] | spaces.MultiBinary) -> Array:
     return space.nvec.ravel().astype(np.int64)
 
 
-def _what_is_sent(space: gymnasium.Space[Any]) -> Array:
+def environment_actions(space: gymnasium.Space[Any]) -> Array:
     """List the environment's actions `[A, *space.shape]`; the last choice changes fastest."""
     numbers = np.arange(joint_actions(space))
     if isinstance(space, spaces.Discrete):

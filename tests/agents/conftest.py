@@ -31,6 +31,13 @@ SMALL_DQN = [
     "agent.learning_starts=24",
 ]
 OF_EPOCHS = ("num_epochs", "num_minibatches")
+CRITICS_OF_ACTIONS = ("ddpg", "td3", "sac")
+SMALL_HEADS = [
+    "env.id=Pendulum-v1",
+    "env.time_limit=7",
+    "policy_head.hidden_sizes=[8]",
+    "value_head.hidden_sizes=[8]",
+]
 
 
 def defaults_for(overrides: Sequence[str]) -> list[str]:
@@ -39,15 +46,20 @@ def defaults_for(overrides: Sequence[str]) -> list[str]:
     defaults = dict(word.split("=", 1) for word in SMALL)
     if given.get("agent", "ppo") not in ("ppo", "pqn"):
         defaults = {k: v for k, v in defaults.items() if k.split(".")[-1] not in OF_EPOCHS}
-    if given.get("agent") == "dqn":
+    kind = given.get("agent", "ppo")
+    if kind in ("dqn", *CRITICS_OF_ACTIONS):
         del defaults["agent.rollout_length"]
         defaults |= dict(word.split("=", 1) for word in SMALL_DQN)
-    if given.get("extractor", "mlp") != "mlp":
+    if kind in CRITICS_OF_ACTIONS:
+        defaults |= dict(word.split("=", 1) for word in SMALL_HEADS)
+    if given.get("extractor", "flatten" if kind in CRITICS_OF_ACTIONS else "mlp") != "mlp":
         del defaults["extractor.hidden_sizes"]
     if given.get("memory", "none") != "none":
         defaults["memory.hidden_size"] = "5"
     if "env.id" not in given:
         defaults["env.time_limit"] = "7"
+    elif kind in CRITICS_OF_ACTIONS:
+        del defaults["env.time_limit"]
     return [f"{key}={value}" for key, value in defaults.items() if key not in given]
 
 

@@ -41,6 +41,7 @@ AUXILIARY = [
 ]
 NEXT = ["auxiliary=next_latent", "auxiliary.next_latent.hidden_sizes=[5]"]
 OF_DQN = ["agent.sequence_length=4", "agent.target_update_interval=2"]
+OF_REPLAY = ("dqn", "ddpg", "td3", "sac")
 
 SEPARATE = {
     "actor.extractor": "actor",
@@ -56,6 +57,9 @@ SHARED = {
     "policy_head": "actor",
     "value_head": "critic",
 }
+OF_CRITICS = SHARED | {
+    "actor.extractor": "critic", "actor.memory": "critic", "temperature": "temperature",
+}  # fmt: skip
 VALUES = {"actor.extractor": "critic", "actor.memory": "critic", "value_head": "critic"}
 ONE, TWO = "share_backbone=true", "share_backbone=false"
 AUXILIARY_TOO = {
@@ -125,6 +129,37 @@ OF_VALUES: dict[str, Case] = {
     "dueling": (VALUES, ["agent.dueling=true", "value_head.hidden_sizes=[4]"], {}),
     "frozen": (VALUES, ["extractor.freeze=true", "memory=gru"], {"actor.extractor": ""}),
 }
+LAYERS = ["extractor=mlp", "extractor.hidden_sizes=[5]"]
+SEPARATE_CRITICS = SEPARATE | {"temperature": "temperature"}
+OF_ACTION_CRITICS: dict[str, Case] = {
+    "separate": (SEPARATE_CRITICS, [TWO, *LAYERS], {}),
+    "separate gru": (SEPARATE_CRITICS, [TWO, *LAYERS, "memory=gru", "agent.burn_in=2"], {}),
+    "shared": (OF_CRITICS, [ONE, *LAYERS], {}),
+    "shared lstm": (OF_CRITICS, [ONE, *LAYERS, "memory=lstm", "agent.n_step=2"], {}),
+    "shared, opened": (
+        OF_CRITICS,
+        [ONE, *LAYERS, "memory=gru", "gradients.actor.memory=[actor,critic]"],
+        {"actor.memory": "actor critic"},
+    ),
+    "auxiliary": (
+        OF_CRITICS,
+        [ONE, *LAYERS, *AUXILIARY, "agent.prioritized=true"],
+        {"actor.extractor": "critic auxiliary", "auxiliary": "auxiliary"},
+    ),
+    "auxiliary, separate": (
+        SEPARATE_CRITICS, [TWO, *LAYERS, *AUXILIARY, "memory=rnn"], AUXILIARY_TOO,
+    ),
+    "quantile": (SEPARATE_CRITICS, [TWO, *LAYERS, "value_head=quantile"], {}),
+    "frozen": (
+        SEPARATE_CRITICS,
+        [TWO, *LAYERS, "extractor.freeze=true"],
+        {"actor.extractor": "", "critic.extractor": ""},
+    ),
+}  # fmt: skip
+OF_SAC: dict[str, Case] = {
+    "discrete": (SEPARATE_CRITICS, ["env.id=CartPole-v1", "env.time_limit=7"], {}),
+    "fixed temperature": (SEPARATE_CRITICS, ["agent.temperature=0.2"], {"temperature": ""}),
+}
 MANY = [
     "memory=gru",
     "agent.burn_in=2",
@@ -145,6 +180,7 @@ CASES = [
     pytest.param(kind, *case, id=f"{kind}-{name}")
     for kinds, cases in (
         (("ppo", "a2c"), OF_POLICIES), (("dqn", "pqn"), OF_VALUES), (("dqn",), OF_DQN_ALONE),
+        (("ddpg", "td3", "sac"), OF_ACTION_CRITICS), (("sac",), OF_SAC),
     )
     for kind, (name, case) in itertools.product(kinds, cases.items())
 ]  # fmt: skip
@@ -158,6 +194,7 @@ class OneStep:
         spy = StepSpy(self.agent)
         while not spy.calls:  # an agent may wait for something to learn from
             self.agent.learn(run.collector.collect(self.agent))
+        self.agent.choose_losses(2)  # all of them, with a policy delay of 2
         (self.call, *_), self.weights = spy.calls, self.agent.optimizer.flat.clone()
         has_auxiliary = len(self.agent.auxiliary) > 0
         self.names = [*self.agent.trains, *(["auxiliary"] if has_auxiliary else [])]
@@ -191,7 +228,7 @@ def test_losses_train_what_is_declared_and_nothing_else(
     build, kind: str, rule: dict[str, str], words: list[str], changes: dict[str, str]
 ) -> None:
     gain = ["policy_head.gain=1.0"] if kind in ("ppo", "a2c") else []
-    run = build(f"agent={kind}", *gain, *(OF_DQN if kind == "dqn" else []), *words)
+    run = build(f"agent={kind}", *gain, *(OF_DQN if kind in OF_REPLAY else []), *words)
     step = OneStep(run)
     found = {name: step.parts(name) for name in step.names}
     with_weights = {part for part, parameters in run.agent.parts().items() if parameters}

@@ -42,6 +42,17 @@ AGENTS = {
         "agent.double_q=true",
         "value_head=c51",  # whose support looks at targets before the first step
     ],
+    **{
+        agent: [
+            f"agent={agent}",
+            "agent.train_frequency=8",
+            "memory=gru",
+            "agent.sequence_length=4",
+            "agent.burn_in=2",
+            "value_head=hl_gauss",
+        ]
+        for agent in ("ddpg", "td3", "sac")
+    },
 }
 EVERY_AGENT = pytest.mark.parametrize("words", AGENTS.values(), ids=AGENTS)
 

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from agents.learning.replay_learner import TargetNetwork
+from agents.learning.target_network import TargetNetwork
 
 
 def network() -> tuple[nn.Sequential, nn.BatchNorm1d]:

@@ -199,7 +199,7 @@ def test_a_value_head_with_keys_of_its_own_has_those_of_its_layers_too() -> None
 @pytest.mark.parametrize(
     ("part", "base"),
     [
-        ("policy_head", "networks.heads.policy.BoxHead"),
+        ("policy_head", "networks.heads.box.BoxHead"),
         ("value_head", "networks.heads.HuberValueHead"),
     ],
 )

@@ -53,8 +53,9 @@ def assert_taken(preset: str, **chosen: str) -> None:
 
 
 def acting(preset: str) -> list[str]:
-    """Return the agents that can act: values are of actions that can be counted."""
-    return ["ppo", "a2c"] if preset.endswith("pendulum") else AGENTS
+    """Return the agents that can act: values of every action need actions that can be counted."""
+    is_continuous = "pendulum" in preset or "halfcheetah" in preset
+    return ["ppo", "a2c", "sac", "td3", "ddpg"] if is_continuous else [*AGENTS, "sac"]
 
 
 SWAPS = [f"experiment={name}" for name in PRESETS] + [f"task={name}" for name in TASKS]

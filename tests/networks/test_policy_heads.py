@@ -8,14 +8,12 @@ import torch
 from gymnasium import spaces
 
 from conf.schema.heads import GaussianHeadOptions
+from networks.heads.box import DeterministicHead, GaussianHead, SquashedGaussianHead
 from networks.heads.distributions import Bernoulli, Categorical, DiagonalGaussian, MultiCategorical
 from networks.heads.policy import (
     BernoulliHead,
     CategoricalHead,
-    DeterministicHead,
-    GaussianHead,
     MultiCategoricalHead,
-    SquashedGaussianHead,
     policy_head_class,
 )
 
@@ -111,7 +109,7 @@ def test_a_head_is_chosen(kind, space, usual) -> None:
 @pytest.mark.parametrize(
     ("kind", "space", "line"),
     [
-        (CategoricalHead, UNIT_BOX, "CategoricalHead does not fit .*; use policy_head=gaussian$"),
+        (CategoricalHead, UNIT_BOX, "CategoricalHead does not fit .*; use policy_head=auto$"),
         (GaussianHead, spaces.Discrete(2), "GaussianHead .*; use policy_head=categorical$"),
         (SquashedGaussianHead, spaces.MultiBinary(2), "; use policy_head=categorical$"),
     ],
@@ -123,7 +121,9 @@ def test_a_head_for_other_actions_is_refused(kind, space, line: str) -> None:
 
 @pytest.mark.parametrize("kind", [SquashedGaussianHead, DeterministicHead])
 def test_squashing_needs_finite_bounds(kind) -> None:
-    with pytest.raises(ValueError, match=r"bounds, which Box.* has not; use policy_head=gaussian$"):
+    with pytest.raises(
+        ValueError, match=r"bounds, which Box.* has not; use policy_head=gaussian, with"
+    ):
         policy_head(box([-1.0, 0.0], [1.0, INFINITE]), kind)
 
 

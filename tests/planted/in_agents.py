@@ -168,6 +168,140 @@ FAULTS = [
         ),
     ),
     *plant(
+        "agents/learning/critics.py",
+        "agents/test_action_critics.py::test_losses_are_those_of_the_definition",
+        (
+            "the target policy reads the step that is learnt",
+            "actor.at(window.observations, window.state, window.is_first, steps)",
+            "actor.at(window.observations, window.state, window.is_first, self._learner.learnt)",
+        ),
+        (
+            "the target critics read the step that is learnt",
+            "summary = self._learner.target_summary(window, steps)",
+            "summary = self._learner.target_summary(window, self._learner.learnt)",
+        ),
+        (
+            "a separate critic learns from the actor's state",
+            'self._learner.read(window, "critic", states["critic"])',
+            'self._learner.read(window, "critic", states["actor"])',
+        ),
+        (
+            "the online critics are their own targets",
+            "head = self._target_head if target else self._head\n        if self._has",
+            "head = self._head\n        if self._has",
+        ),
+        (
+            "the critics' losses are averaged over the critics",
+            "head.loss(outputs, targets).sum(-1)",
+            "head.loss(outputs, targets).mean(-1)",
+        ),
+    ),
+    *plant(
+        "agents/sac.py",
+        "agents/test_action_critics.py::test_losses_are_those_of_the_definition",
+        (
+            "entropy outlives a termination",
+            "bootstrap.discounts * self.temperature",
+            "0.8 * self.temperature",
+        ),
+        (
+            "SAC's temperature falls where entropy is short",
+            "log_alpha * (entropy - self._target_entropy)",
+            "log_alpha * (self._target_entropy - entropy)",
+        ),
+        (
+            "SAC's actor lowers entropy",
+            "return alpha * log_probs - values, -log_probs",
+            "return -alpha * log_probs - values, -log_probs",
+        ),
+        (
+            "one noise serves both steps of SAC",
+            "policy.sample_with_log_prob(noise.next)",
+            "policy.sample_with_log_prob(noise.here)",
+        ),
+        (
+            "the entropy of discrete actions is not weighed",
+            "sum(-1) - alpha * entropy, entropy",
+            "sum(-1) - entropy, entropy",
+            "agents/test_action_critics.py::test_discrete_sac_takes_expectations_over_every_action",
+        ),
+    ),
+    *plant(
+        "agents/td3.py",
+        "agents/test_action_critics.py::test_losses_are_those_of_the_definition",
+        (
+            "the noise of TD3's targets is not clipped",
+            "disturbance = (self.options.target_noise * noise).clamp(-limit, limit)",
+            "disturbance = self.options.target_noise * noise",
+        ),
+        (
+            "TD3's target actions leave the bounds",
+            "actions.clamp(-1, 1)",
+            "actions",
+        ),
+        (
+            "TD3's targets follow every gradient step",
+            "updates_per_copy=options.policy_delay",
+            "updates_per_copy=1",
+            "agents/test_action_critics.py::test_delayed_actors_and_targets_move_at_every_so_manieth_step",
+        ),
+    ),
+    *plant(
+        "networks/heads/critics.py",
+        "agents/test_action_critics.py",
+        (
+            "the highest critic counts",
+            "return outputs.amin(2)",
+            "return outputs.amax(2)",
+        ),
+        (
+            "critics have the later weights of the first",
+            "for weight, bias in others:\n",
+            "for weight, bias in others:\n            weight = weight[:1].expand_as(weight)\n",
+        ),
+    ),
+    *plant(
+        "networks/heads/box.py",
+        "agents/test_action_critics.py::test_evaluation_and_loaded_policies_do_not_warm_up",
+        (
+            "deterministic policies do not explore",
+            "return noise * np.float32(self.exploration_noise)",
+            "return 0 * noise",
+        ),
+    ),
+    *plant(
+        "agents/agent.py",
+        "agents/test_modes.py",
+        (
+            "a delayed loss is due one step early",
+            "step % self.delays.get(n, 1) == 0",
+            "step % self.delays.get(n, 1) <= 1",
+            "agents/test_action_critics.py::test_delayed_actors_and_targets_move_at_every_so_manieth_step",
+        ),
+        (
+            "evaluation acts as warm-up does",
+            "self.is_warming_up = self.is_warming_up, False",
+            "self.is_warming_up = self.is_warming_up, self.is_warming_up",
+            "agents/test_action_critics.py::test_evaluation_and_loaded_policies_do_not_warm_up",
+        ),
+        (
+            "an actor trains the backbone that it shares",
+            'trains = {**trains, "actor": ("policy_head",)}',
+            "pass",
+            "agents/test_gradients.py",
+        ),
+        (
+            "dropout is on in targets",
+            "            self.train(False)\n",
+            "            self.train(True)\n",
+        ),
+        (
+            "dropout is off in what is learnt after targets",
+            "            self.train(True)\n",
+            "            self.train(False)\n",
+        ),
+    ),
+    *plant(
         "agents/dqn.py",
         "agents/test_noise.py",
         (
@@ -181,18 +315,6 @@ FAULTS = [
             "losses if weights is None else losses * weights",
             "losses",
             "agents/test_dqn.py::test_importance_weights_scale_each_window_s_loss",
-        ),
-        (
-            "dropout is on in targets",
-            "self.set_mode(False)",
-            "self.set_mode(True)",
-            "agents/test_modes.py",
-        ),
-        (
-            "dropout is off in what DQN learns",
-            "            self.set_mode(True)\n",
-            "            self.set_mode(False)\n",
-            "agents/test_modes.py",
         ),
         (
             "network and target have the same noise",
@@ -220,12 +342,6 @@ FAULTS = [
             "learner.values(window, state, None)",
         ),
         (
-            "burnt-in memories are thrown away",
-            "        if learnt.start:\n            state = learner",
-            "        if False:\n            state = learner",
-            "agents/test_dqn.py::test_memories_count_like_the_environments_from_wherever_a_window_starts",
-        ),
-        (
             "the target does not follow a learnt support",
             "        target_head.observe(targets, valid)\n",
             "",
@@ -238,12 +354,6 @@ FAULTS = [
             "agents/test_learnt_support.py",
         ),
         (
-            "DQN learns raw rewards",
-            "window.rewards if scaling is None else scaling(window.rewards)",
-            "window.rewards",
-            "agents/test_dqn.py::test_rewards_are_scaled_when_sampled_and_raw_in_replay",
-        ),
-        (
             "double Q-learning values by the network that chose",
             "following = select_actions(outputs, best)",
             "following = select_actions(head(summary, noise[2]), best)",
@@ -254,12 +364,6 @@ FAULTS = [
             "state,\n                window.is_first[rest]",
             "window.state,\n                window.is_first[rest]",
             "agents/test_dqn.py::test_memories_count_like_the_environments_from_wherever_a_window_starts",
-        ),
-        (
-            "truncation ends a replayed value, termination does not",
-            "window.terminated,\n            window.truncated,",
-            "window.truncated,\n            window.terminated,",
-            "agents/test_dqn.py::test_targets_of_terminal_steps_are_their_rewards",
         ),
         (
             "rewards of targets are rescaled twice",
@@ -339,8 +443,8 @@ FAULTS = [
         ),
         (
             "a borrowed generator is kept",
-            "self.generator = kept",
-            "self.generator = generator",
+            "self.generator, self.is_warming_up = kept, was_warming_up",
+            "self.is_warming_up = was_warming_up",
             "agents/test_acting.py::test_borrowed_generator_is_given_back_even_after_an_error",
         ),
         (

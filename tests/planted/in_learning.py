@@ -122,8 +122,8 @@ FAULTS = [
         ),
         (
             "a target that is copied at intervals follows every gradient step",
-            "if self._polyak_rate < 1:",
-            "if self._polyak_rate <= 1:",
+            "if self._polyak_rate < 1 and",
+            "if self._polyak_rate <= 1 and",
             "agents/test_dqn.py::test_the_target_is_copied_between_blocks_by_environment_steps",
         ),
         (
@@ -196,15 +196,39 @@ FAULTS = [
             "* self._ratio)",
         ),
         (
+            "burnt-in memories are thrown away",
+            "        if not self.learnt.start:\n",
+            "        if True:\n",
+            "agents/test_dqn.py::test_memories_count_like_the_environments_from_wherever_a_window_starts",
+        ),
+        (
+            "replayed rewards are learnt raw",
+            "window.rewards if scaling is None else scaling(window.rewards)",
+            "window.rewards",
+            "agents/test_dqn.py::test_rewards_are_scaled_when_sampled_and_raw_in_replay",
+        ),
+        (
+            "truncation ends a replayed value, termination does not",
+            "window.terminated,\n            window.truncated,",
+            "window.truncated,\n            window.terminated,",
+            "agents/test_dqn.py::test_targets_of_terminal_steps_are_their_rewards",
+        ),
+        (
+            "a separate critic begins at the actor's stored state",
+            'if backbone == "actor" or self._networks.shares_backbone:',
+            "if True:",
+            "agents/test_action_critics.py::test_losses_are_those_of_the_definition",
+        ),
+        (
             "burn-in takes a gradient",
-            "with torch.no_grad():\n            _, state = backbone.forward(",
-            "with torch.enable_grad():\n            _, state = backbone.forward(",
+            "with torch.no_grad():\n            _, state = module.forward(",
+            "with torch.enable_grad():\n            _, state = module.forward(",
             "agents/test_dqn.py::test_burn_in_takes_no_gradient",
         ),
         (
             "burn-in runs over the starts of episodes",
-            "window.state, window.is_first[steps]",
-            "window.state, torch.zeros_like(window.is_first[steps])",
+            "state, window.is_first[steps]\n",
+            "state, torch.zeros_like(window.is_first[steps])\n",
             "agents/test_dqn.py::test_memories_count_like_the_environments_from_wherever_a_window_starts",
         ),
         (
@@ -255,7 +279,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "agents/learning/replay_learner.py",
+        "agents/learning/target_network.py",
         "agents/test_target_network.py",
         (
             "the target takes gradients",
@@ -389,8 +413,8 @@ FAULTS = [
         ),
         (
             "what is frozen unfreezes one step late",
-            "float(env_steps >= group.frozen_until)",
-            "float(env_steps > group.frozen_until)",
+            "trains = env_steps >= group.frozen_until",
+            "trains = env_steps > group.frozen_until",
             "agents/test_movement.py::test_an_extractor_unfreezes_at_its_step_as_if_it_began_there",
         ),
         (
@@ -455,8 +479,8 @@ FAULTS = [
         ),
         (
             "metrics are those of the last minibatch",
-            "torch.stack([metrics[tag] for metrics in self._metrics]).mean()",
-            "self._metrics[-1][tag]",
+            "torch.stack(found).mean()",
+            "found[-1]",
             "agents/test_ppo.py::test_metrics_are_means_over_the_minibatches",
         ),
     ),

@@ -105,16 +105,6 @@ FAULTS = [
         "networks/heads/policy.py",
         "networks/test_policy_heads.py",
         (
-            "environments receive actions twice as far out",
-            "(actions.astype(np.float64) + 1.0) * 0.5",
-            "(actions.astype(np.float64) + 0.5)",
-        ),
-        (
-            "acting takes a log deviation for a deviation",
-            "mean + np.exp(log_std) * noise",
-            "mean + log_std * noise",
-        ),
-        (
             "an action space's start is left out",
             "counted = actions + self.start if self.start else actions",
             "counted = actions",
@@ -149,8 +139,18 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/heads/policy.py",
+        "networks/heads/box.py",
         "networks/test_policy_heads.py",
+        (
+            "environments receive actions twice as far out",
+            "(actions.astype(np.float64) + 1.0) * 0.5",
+            "(actions.astype(np.float64) + 0.5)",
+        ),
+        (
+            "acting takes a log deviation for a deviation",
+            "mean + np.exp(log_std) * noise",
+            "mean + log_std * noise",
+        ),
         (
             "acting takes squashed deviations unclipped",
             "inner + np.exp(np.clip(rows[:, size:], *_LOG_STD_RANGE)) * noise",

@@ -33,6 +33,7 @@ OF_AN_AGENT = {
     ],
     "pqn": ["agent.rollout_length=16", "agent.num_minibatches=2", "agent.num_epochs=1"],
 }
+OF_AN_AGENT |= dict.fromkeys(["ddpg", "td3", "sac"], OF_AN_AGENT["dqn"])
 SMALL = [
     "device=cpu",
     "num_threads=1",

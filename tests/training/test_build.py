@@ -10,16 +10,12 @@ from gymnasium import spaces
 from torch import Tensor
 
 from conf.composing.command_line import load
+from conf.schema.agents import PPOOptions
 from conf.schema.heads import MSEValueHeadOptions
 from envs.seeding import environment_seeds
+from networks.heads.box import BoxHead, GaussianHead
 from networks.heads.distributions import DiagonalGaussian
-from networks.heads.policy import (
-    BernoulliHead,
-    BoxHead,
-    CategoricalHead,
-    GaussianHead,
-    MultiCategoricalHead,
-)
+from networks.heads.policy import BernoulliHead, CategoricalHead, MultiCategoricalHead
 from networks.heads.values import ValueHead
 from training.building.heads import build_policy_head
 
@@ -149,7 +145,7 @@ class Flat(ValueHead):
 )
 def test_discrete_actions_have_a_categorical_head(choice: str, space, kind) -> None:
     config = load([f"policy_head={choice}", "policy_head.hidden_sizes=[7]"])
-    head = build_policy_head(config, space, 5)
+    head = build_policy_head(config, PPOOptions, space, 5)
     assert type(head) is kind
     assert head.hidden.output_size == 7
 
@@ -189,7 +185,7 @@ def test_continuous_policies_learn(build, agent: str, head: str, memory: str) ->
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["env=pendulum", "policy_head=categorical"], "use policy_head=gaussian"),
+        (["env=pendulum", "policy_head=categorical"], "use policy_head=auto"),
         (["env=cartpole", "policy_head=squashed_gaussian"], "use policy_head=categorical"),
     ],
 )

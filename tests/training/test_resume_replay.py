@@ -16,7 +16,6 @@ from training.runs.refusal import Refusal
 from training.saving.checkpoint import load_checkpoint, open_checkpoint
 
 RUN = [
-    "agent=dqn",
     "total_env_steps=240",
     "tracking.interval=1",
     "evaluation.interval=100",
@@ -28,18 +27,41 @@ RUN = [
 LSTM = ["memory=lstm", "memory.hidden_size=4", "memory.sequence_length=6", "agent.batch_size=4"]
 CASES = {
     "uniform": [
+        "agent=dqn",
         "agent.double_q=true",
         "agent.polyak_rate=0.3",
         "agent.replay_ratio=0.3",
     ],
     "prioritised lstm": [
+        "agent=dqn",
         *LSTM,
         "agent.target_update_interval=28",
         "agent.prioritized=true",
         "agent.burn_in=2",
         "agent.n_step=2",
     ],
+    "td3": [
+        "agent=td3",
+        "env.id=Pendulum-v1",
+        "env.time_limit=9",
+        "agent.policy_delay=3",
+        "agent.learning_starts=70",
+        "extractor=mlp",
+        "value_head=hl_gauss",
+    ],
+    "sac lstm": [
+        *LSTM,
+        "agent=sac",
+        "env.id=Pendulum-v1",
+        "env.time_limit=9",
+        "agent.burn_in=2",
+        "agent.learning_starts=70",
+        "extractor=mlp",
+        "policy_head.hidden_sizes=[4]",
+        "value_head.hidden_sizes=[4]",
+    ],
     "prioritised stacks": [
+        "agent=dqn",
         "agent.target_update_interval=28",
         "env.frame_stack=3",
         "agent.prioritized=true",
@@ -91,6 +113,8 @@ def rewards(replay: dict[str, Any]) -> dict[int, torch.Tensor]:
     "case",
     [
         "prioritised lstm",
+        "sac lstm",
+        pytest.param("td3", marks=pytest.mark.slow),
         pytest.param("uniform", marks=pytest.mark.slow),
         pytest.param("prioritised stacks", marks=pytest.mark.slow),
     ],
@@ -160,7 +184,7 @@ def test_weights_need_no_experience(undisturbed, train, tmp_path) -> None:
     _, agent = load_agent(directory, checkpoint="last", device="cpu", trusted_packages=[])
     assert agent.experience().num_steps == 0
     words = [f"init_from={directory}", "total_env_steps=56"]
-    started = train("agent=dqn", *CASES["uniform"], *words)
+    started = train(*CASES["uniform"], *words)
     assert started.summary["status"] == "finished"
 
 

@@ -16,6 +16,7 @@ from agents.learning.parts import Networks
 from agents.replay.replay import Replay
 from agents.replay.ring import StepLayout
 from conf.checking.steps import steps_per_iteration, training_sequence_length
+from conf.schema.registry import options_for
 from conf.schema.types import by_path
 from envs.seeding import environment_seeds
 from envs.wrappers.frame_stack import frame_stacks
@@ -31,6 +32,7 @@ from training.building.environments import build_environments
 from training.building.heads import (
     build_action_values,
     build_auxiliary,
+    build_critics,
     build_policy_head,
     build_reward_scaling,
     build_value_head,
@@ -72,8 +74,9 @@ def build_agent(
     """Build the configured agent for single environments' spaces, on the configured device."""
     weights_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
     kind: Any = find("agent", config.agent._target_, Agent)
+    options = kind.Options(**{k: v for k, v in plain(config.agent).items() if k != "_target_"})
     with drawing(int(weights_seed.generate_state(1)[0])):
-        networks = build_networks(config, kind, observation_space, action_space)
+        networks = build_networks(config, kind, options, observation_space, action_space)
     refuse_idle(config, networks)
     device = choose_device(config.device)
     if device.type == "cuda":
@@ -92,8 +95,7 @@ def build_agent(
         reward_scaling=build_reward_scaling(config, num_envs=num_envs),
         frame_stacks=frame_stacks(observation_space),
     )
-    options = {key: value for key, value in plain(config.agent).items() if key != "_target_"}
-    agent: Agent = kind(networks, kind.Options(**options), setup)
+    agent: Agent = kind(networks, options, setup)
     return agent.to(device).eval()
 
 
@@ -127,24 +129,29 @@ def slower_compiled(networks: Networks) -> list[str]:
 def build_networks(
     config: DictConfig,
     kind: type[Agent],
+    options: Any,
     observation_space: gymnasium.Space[Any],
     action_space: gymnasium.Space[Any],
 ) -> Networks:
     """Build an agent's networks, with weights from PyTorch's generator."""
     actor, critic = build_backbones(config, observation_space, is_single=kind.acts_by_values)
-    width = actor.memory.output_size
+    width, described = actor.memory.output_size, options_for(plain(config), "agent")
     policy_head: PolicyHead
     if kind.acts_by_values:
         policy_head = by_values = build_action_values(config, action_space, width)
         value_head = by_values.value_head
     else:
-        policy_head = build_policy_head(config, action_space, width)
-        layers = partial(StateLayers, critic.memory.output_size)
-        value_head = build_value_head(config, layers)
+        policy_head = build_policy_head(config, described, action_space, width)
+        critic_width = critic.memory.output_size
+        if described.criticises_actions:
+            value_head = build_critics(config, described, action_space, critic_width)
+        else:
+            value_head = build_value_head(config, partial(StateLayers, critic_width))
     backbones = {"actor": actor} | ({} if critic is actor else {"critic": critic})
     auxiliary = build_auxiliary(config, backbones, action_size=policy_head.encoded_size)
-    networks = Networks(actor, critic, policy_head, value_head, auxiliary)
-    if not kind.acts_by_values:
+    own = kind.own_parts(options)
+    networks = Networks(actor, critic, policy_head, value_head, auxiliary, own)
+    if described.learns_from == "rollout" and not kind.acts_by_values:
         refuse_batch_statistics(networks)
     return networks
 

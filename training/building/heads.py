@@ -1,24 +1,35 @@
 """Builds heads, reward scaling and auxiliary losses."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Any
 
 import gymnasium
+from gymnasium import spaces
 from omegaconf import DictConfig
 from torch import nn
 
 from agents.learning.parts import AuxiliaryLosses
 from agents.learning.schedules import schedule
+from conf.schema.agents import AgentOptions
 from conf.schema.extractors import AuxiliaryOptions, LayersOptions
 from conf.schema.heads import GaussianHeadOptions
+from conf.schema.registry import options_for
 from networks.autoencoding.losses import AuxiliaryLoss, Source
 from networks.backbone import Backbone
 from networks.heads.acting import PolicyHead
 from networks.heads.action_values import ActionLayers
+from networks.heads.box import BoxHead
+from networks.heads.critics import CriticLayers
 from networks.heads.greedy import EpsilonGreedyHead, joint_actions
-from networks.heads.policy import policy_head_class
+from networks.heads.policy import (
+    BernoulliHead,
+    JointCategoricalHead,
+    MultiCategoricalHead,
+    policy_head_class,
+)
 from networks.heads.values import ValueHead, ValueLayers
 from networks.normalization import RewardClipping, RewardScaling
 from training.building.instantiation import find, make, plain, with_factories
@@ -64,26 +75,77 @@ def build_auxiliary(
 
 
 def build_policy_head(
-    config: DictConfig, space: gymnasium.Space[Any], input_size: int
+    config: DictConfig, agent: type[AgentOptions], space: gymnasium.Space[Any], input_size: int
 ) -> PolicyHead:
     """Build the configured policy head.
 
     Raises:
-        ValueError: it does not fit the action space; the message names the key and the remedy.
+        ValueError: it does not fit the action space or the agent; the message names the key and the
+            remedy.
     """
     options = plain(config.policy_head)
     target = options["_target_"]
     if target == "auto":
         del options["_target_"]
         kind = policy_head_class(None, space)
+        if issubclass(kind, BoxHead):
+            kind = find("policy_head", agent.box_heads[0], PolicyHead)
+        kind = _joint(kind) if agent.weighs_every_action else kind
         head: PolicyHead = kind(space, input_size, GaussianHeadOptions(**options))
     else:
         chosen = find("policy_head", target, PolicyHead)
         kind = policy_head_class(chosen, space)
+        kind = _joint(kind) if agent.weighs_every_action else kind
         if kind is not chosen:  # of several classes for one choice
             options["_target_"] = f"{kind.__module__}.{kind.__qualname__}"
         head = make("policy_head", options, PolicyHead, space, input_size)
     return head
+
+
+def _joint(kind: Any) -> Any:
+    """Return the head that makes several choices as one."""
+    is_several = issubclass(kind, MultiCategoricalHead | BernoulliHead)
+    return JointCategoricalHead if is_several else kind
+
+
+def build_critics(
+    config: DictConfig,
+    agent: type[AgentOptions],
+    space: gymnasium.Space[Any],
+    input_size: int,
+) -> ValueHead:
+    """Build the critics of actions: of the one that they read, or of every discrete action.
+
+    Raises:
+        ValueError: the agent needs continuous actions, or values would be linear in them, or an
+            expectation over actions would be the target of a distribution.
+    """
+    num_actions = None if isinstance(space, spaces.Box) else joint_actions(space)
+    if num_actions is None:
+        input_size += math.prod(space.shape or ())
+        if not config.value_head.hidden_sizes:
+            raise ValueError(
+                "value_head.hidden_sizes: expected layers, such as [256, 256]: without one a "
+                "critic's values would be linear in the action"
+            )
+    elif not agent.weighs_every_action:
+        name = config.agent._target_.rpartition(".")[2].lower()
+        raise ValueError(
+            f"action space {space}: agent={name} follows the gradient of values with respect to "
+            "continuous actions; use agent=sac, agent=dqn or agent=ppo"
+        )
+    elif not options_for(plain(config), "value_head").fits_returns:
+        raise ValueError(
+            "value_head: expected mse, huber, two_hot or hl_gauss, because with discrete actions "
+            "the targets are expected values over all of them, which are numbers"
+        )
+    layers = partial(
+        CriticLayers,
+        input_size,
+        num_critics=config.agent.get("num_critics", 1),
+        num_actions=num_actions,
+    )
+    return build_value_head(config, layers)
 
 
 def build_action_values(

@@ -1,7 +1,7 @@
 """Builds the optimizer: its rule, its parameter groups, the losses that train them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -34,8 +34,8 @@ def frozen_until(freeze: bool | int) -> float:
     return (math.inf if freeze else 0.0) if isinstance(freeze, bool) else float(freeze)
 
 
-def optimizer_factory(config: DictConfig) -> Callable[[Networks], Optimizer]:
-    """Return a function that builds the optimizer of an agent's networks."""
+def optimizer_factory(config: DictConfig) -> Callable[[Networks, Collection[str]], Optimizer]:
+    """Return a function that builds the optimizer of an agent's networks, with delayed parts."""
     options = plain(config.optimizer)
     read_here = {"_target_", "weight_decay", *(field.name for field in fields(OptimizerOptions))}
     own = {key: value for key, value in options.items() if key not in read_here}
@@ -49,7 +49,7 @@ def optimizer_factory(config: DictConfig) -> Callable[[Networks], Optimizer]:
     )
     configured = by_path(options["groups"] or {})
 
-    def make_optimizer(networks: Networks) -> Optimizer:
+    def make_optimizer(networks: Networks, delayed: Collection[str]) -> Optimizer:
         parts = {part: list(module.parameters()) for part, module in networks.parts().items()}
         groups: dict[str, Group] = {}
         for path in sorted(configured, key=len):  # of two paths for a part, the longer one counts
@@ -64,6 +64,10 @@ def optimizer_factory(config: DictConfig) -> Callable[[Networks], Optimizer]:
                 part = f"{name}.extractor"
                 frozen_until = int(backbone.frozen_until)
                 groups[part] = replace(groups.get(part, default), frozen_until=frozen_until)
+        for part in delayed:
+            if not any(parameter.requires_grad for parameter in parts[part]):
+                continue
+            groups[part] = replace(groups.get(part, default), is_delayed=True)
         return Optimizer(
             parts,
             rule=_rule_factory(options["_target_"], own),

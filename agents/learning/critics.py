@@ -1,0 +1,198 @@
+"""Critics of actions, learnt from replay: shared by DDPG, TD3 and SAC."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from agents.learning.parts import Networks
+from agents.learning.replay_learner import ReplayLearner
+from agents.mathematics.losses import errors_by_position, masked_mean, means, select_actions
+from agents.mathematics.returns import Bootstrap
+from agents.trajectory import Trajectory
+from networks.autoencoding.losses import Reading
+from networks.heads.critics import lowest
+from networks.memory.memories import ChosenSteps
+
+Summary = Float[Tensor, "L N H"]
+Actions = Shaped[Tensor, "L N *A"]
+Outputs = Float[Tensor, "L N C *K"]
+
+
+_SATURATED = 0.99
+
+
+class Summaries(NamedTuple):
+    """What actor and critics read of the learnt steps.
+
+    Attributes:
+        actor, critic: the same with a shared backbone.
+        readings: inputs of auxiliary losses, by backbone.
+    """
+
+    actor: Summary
+    critic: Summary
+    readings: dict[str, Reading]
+
+
+class Fitted(NamedTuple):
+    """The critics' loss on a window, and what it was computed from.
+
+    Attributes:
+        priorities: new priorities of the windows, with prioritised replay.
+    """
+
+    read: Summaries
+    valid: Bool[Tensor, "L N"] | None
+    loss: Float[Tensor, ""]
+    metrics: dict[str, Float[Tensor, ""]]
+    priorities: Float[Tensor, " N"] | None
+
+
+class Critics:
+    """The critics of an agent and their target networks.
+
+        Q_c(o_t, a) = value_head([summary(o_1 ... o_t), a])_c
+
+    The action joins after the memory, so that a memory holds the actions that were taken only.
+    """
+
+    def __init__(self, networks: Networks, learner: ReplayLearner) -> None:
+        self._networks, self._learner = networks, learner
+        self._head, self._target_head = networks.value_head, learner.target_network.copies[1]
+        self._has_every_action = len(networks.value_head.layers.output_shape) == 3  # C, A, K
+
+    # ---- values
+
+    def states(self, window: Trajectory) -> dict[str, Float[Tensor, "N S"]]:
+        """Return every backbone's memory state before the learnt steps."""
+        learner = self._learner
+        return {name: learner.burn_in_state(window, name) for name in self._networks.backbones}
+
+    def read(self, window: Trajectory, states: Mapping[str, Float[Tensor, "N S"]]) -> Summaries:
+        """Apply the backbones to the learnt steps of a window."""
+        actor, readings = self._learner.read(window, "actor", states["actor"])
+        if self._networks.shares_backbone:
+            return Summaries(actor, actor, readings)
+        critic, own = self._learner.read(window, "critic", states["critic"])
+        return Summaries(actor, critic, readings | own)
+
+    def __call__(self, summary: Summary, actions: Actions, *, target: bool = False) -> Outputs:
+        """Return every critic's raw output for actions."""
+        head = self._target_head if target else self._head
+        if self._has_every_action:
+            return select_actions(head(summary).movedim(3, 2), actions)
+        outputs: Tensor = head(torch.cat([summary, self._networks.policy_head.encode(actions)], -1))
+        return outputs
+
+    def of_every_action(self, summary: Summary, *, target: bool = False) -> Float[Tensor, "L N A"]:
+        """Return the lowest critic's value of each discrete action."""
+        head = self._target_head if target else self._head
+        return head.value(head(summary)).amin(2)
+
+    # ---- their loss
+
+    def target_policy(self, window: Trajectory, steps: ChosenSteps) -> Actions:
+        """Return the target actor's most probable actions at chosen steps of the windows."""
+        *_, actor, policy_head = self._learner.target_network.copies
+        summary = actor.at(window.observations, window.state, window.is_first, steps)
+        actions: Tensor = policy_head(summary).mode()
+        return actions
+
+    def following(
+        self, window: Trajectory, steps: ChosenSteps, actions: Actions
+    ) -> Float[Tensor, "L N *K"]:
+        """Return the target critics' lowest output for actions at chosen steps of the windows."""
+        summary = self._learner.target_summary(window, steps)
+        return lowest(self._target_head, self(summary, actions, target=True))
+
+    def target(
+        self, bootstrap: Bootstrap, following: Float[Tensor, "L N *K"]
+    ) -> Float[Tensor, "L N *J"]:
+        """Return the target `rewards + discounts * following`; of distributions, a distribution.
+
+        Args:
+            following: values `[L, N]`, or raw outputs.
+        """
+        rewards, discounts, _ = bootstrap
+        if following.ndim == rewards.ndim:
+            return rewards + discounts * following
+        return self._head.target(rewards, discounts, following, None)
+
+    def fit(
+        self,
+        window: Trajectory,
+        weights: Float[Tensor, " N"] | None,
+        states: Mapping[str, Float[Tensor, "N S"]],
+        target: Float[Tensor, "L N *J"],
+        *,
+        measures: bool,
+    ) -> Fitted:
+        """Compute the critics' loss, the sum over critics of the value head's mean loss.
+
+        Args:
+            weights: importance weights of prioritised replay.
+            states: memory states before the learnt steps, by backbone.
+            measures: whether to compute metrics.
+        """
+        learner, head = self._learner, self._head
+        read, valid = self.read(window, states), learner.valid(window)
+        outputs = self(read.critic, window.actions[learner.learnt])
+        targets: Tensor = target.unsqueeze(2).expand(*outputs.shape[:3], *target.shape[2:])
+        losses = head.loss(outputs, targets).sum(-1)
+        loss = masked_mean(losses if weights is None else losses * weights, valid)
+        metrics, priorities = {"loss/value": loss.detach()}, None
+        if measures or learner.replay.uses_priorities:
+            errors = head.error(outputs.detach(), targets).mean(-1)
+            if learner.replay.uses_priorities:
+                priorities = learner.priorities(errors, valid)
+            if measures:
+                metrics |= self._metrics(outputs.detach(), errors, valid)
+        return Fitted(read, valid, loss, metrics, priorities)
+
+    @torch.no_grad()
+    def observe(
+        self, window: Trajectory, bootstrap: Bootstrap, following: Float[Tensor, "L N *K"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Update the support of histograms from the targets, before a gradient step on them."""
+        values = following if following.ndim == 2 else self._head.value(following)
+        targets = bootstrap.rewards + bootstrap.discounts * values
+        valid = window.valid[self._learner.learnt]
+        self._target_head.observe(targets, valid)
+        return self._head.observe(targets, valid)
+
+    # ---- metrics
+
+    @torch.no_grad()
+    def _metrics(
+        self, outputs: Outputs, errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"] | None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Return `value/mean`, `value/spread` (highest minus lowest critic), `value/td_error`."""
+        values = self._head.value(outputs)
+        spread = values.amax(-1) - values.amin(-1)
+        mean, spread, error = means(valid, values.mean(-1), spread, errors)
+        own = {"value/mean": mean, "value/spread": spread, "value/td_error": error}
+        return own | errors_by_position(errors, valid)
+
+    @torch.no_grad()
+    def measure(self, window: Trajectory) -> dict[str, Float[Tensor, ""]]:
+        """Compute metrics on windows.
+
+        Returns:
+            `value/target_gap`, the mean absolute difference between the values of online and target
+            critics; and with continuous actions `policy/saturation`, the share of the policy's
+            modes within 0.01 of a bound.
+        """
+        learner = self._learner
+        actions, read = window.actions[learner.learnt], self.read(window, self.states(window))
+        online = self(read.critic, actions)
+        there = self(learner.target_summary(window, learner.learnt), actions, target=True)
+        gaps = (self._head.value(online) - self._target_head.value(there)).abs().mean(-1)
+        metrics = {"value/target_gap": masked_mean(gaps, learner.valid(window))}
+        if not self._has_every_action:
+            modes = self._networks.policy_head(read.actor).mode()
+            saturated = (modes.abs() > _SATURATED).float().mean(-1)
+            metrics["policy/saturation"] = masked_mean(saturated, learner.valid(window))
+        return metrics

@@ -1,0 +1,171 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), with any memory.
+
+With discrete actions it takes expectations over all of them (Christodoulou 2019, arXiv:1910.07207).
+"""
+
+import math
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from agents.agent import Agent, Setup
+from agents.learning.critics import Critics, Summaries
+from agents.learning.gradient_step import Losses
+from agents.learning.parts import Networks
+from agents.learning.replay_learner import ReplayLearner
+from agents.mathematics.losses import masked_mean
+from agents.mathematics.returns import Bootstrap
+from agents.trajectory import Trajectory
+from conf.schema.agents import SACOptions
+from networks.heads.critics import lowest
+from networks.heads.policy import CategoricalHead
+
+_ENTROPY_SHARE = 0.89
+"""Target entropy of discrete actions, relative to that of uniformly random ones."""
+
+
+class Noise(NamedTuple):
+    """Noise of the sampled actions; None with discrete actions, which are not sampled."""
+
+    next: Float[Tensor, "L N A"] | None
+    here: Float[Tensor, "L N A"] | None
+
+
+class Temperature(nn.Module):
+    """The weight of the entropy, `alpha = exp(log_alpha)`."""
+
+    def __init__(self, initial: float, *, learns: bool) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.tensor(math.log(initial)), requires_grad=learns)
+
+
+class SAC(Agent):
+    """Learns a stochastic policy and critics of actions from replay.
+
+        G_t = r_t + d (min_c Q'_c(o_{t+1}, a') - alpha log pi(a' | o_{t+1})),  a' ~ pi(o_{t+1})
+        L_critic = sum_c mean[(Q_c(o_t, a_t) - G_t)^2]
+        L_actor = mean[alpha log pi(a | o_t) - min_c Q_c(o_t, a)],  a ~ pi(o_t)
+        L_temperature = -mean[log alpha (log pi(a | o_t) + H)]
+
+    Q' are the target networks and H is the target entropy. With n-step targets, entropy counts at
+    the last step alone.
+    """
+
+    Options = SACOptions
+    trains: ClassVar = {
+        "critic": ("critic", "value_head"),
+        "actor": ("actor", "policy_head"),
+        "temperature": ("temperature",),
+    }
+    critic_trains_shared = True
+    learner: ReplayLearner
+    temperature: Temperature
+
+    def __init__(self, networks: Networks, options: SACOptions, setup: Setup) -> None:
+        super().__init__(networks, setup)
+        self.uniform_steps = options.learning_starts
+        copied = (networks.critic, networks.value_head)
+        self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
+        self.critics = Critics(networks, self.learner)
+        self._is_discrete = isinstance(self.policy_head, CategoricalHead)
+        size = self.policy_head.encoded_size
+        usual = _ENTROPY_SHARE * math.log(size) if self._is_discrete else -float(size)
+        self._target_entropy = (
+            usual if isinstance(options.target_entropy, str) else options.target_entropy
+        )
+        self._noise_shape = (2, setup.sequence_length, options.batch_size, size)
+
+    @classmethod
+    def own_parts(cls, options: SACOptions) -> dict[str, nn.Module]:
+        """Make the temperature."""
+        learns = options.temperature == "auto"
+        initial = options.initial_temperature if learns else float(options.temperature)
+        return {"temperature": Temperature(initial, learns=learns)}
+
+    def losses(
+        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
+    ) -> Losses:
+        """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
+        states, bootstrap, following = self.detached(self._following, window, noise)
+        target = self.critics.target(bootstrap, following)
+        fitted = self.critics.fit(window, weights, states, target, measures=self.measures)
+        log_alpha = self.temperature.log
+        alpha = log_alpha.detach().exp()
+        cost, entropy = self._actor(fitted.read, noise.here, alpha)
+        actor = masked_mean(cost, fitted.valid)
+        entropy = masked_mean(entropy.detach(), fitted.valid)
+        losses = {
+            "critic": fitted.loss,
+            "actor": actor,
+            "temperature": log_alpha * (entropy - self._target_entropy),
+        }
+        metrics = fitted.metrics | {
+            "loss/policy": actor.detach(),
+            "policy/entropy": entropy,
+            "policy/temperature": alpha,
+        }
+        return Losses(losses, metrics, fitted.read.readings, priorities=fitted.priorities)
+
+    def _actor(
+        self, read: Summaries, noise: Tensor | None, alpha: Tensor
+    ) -> tuple[Float[Tensor, "L N"], Float[Tensor, "L N"]]:
+        """Return the actor's loss at each step, and its entropy (or an estimate of it)."""
+        policy, summary = self.policy_head(read.actor), read.critic.detach()
+        if self._is_discrete:
+            log_probs, values = policy.log_probabilities, self.critics.of_every_action(summary)
+            probabilities = log_probs.exp()
+            entropy = policy.entropy()
+            return -(probabilities * values.detach()).sum(-1) - alpha * entropy, entropy
+        actions, log_probs = policy.sample_with_log_prob(noise)
+        head = self.networks.value_head
+        values = head.value(lowest(head, self.critics(summary, actions)))
+        return alpha * log_probs - values, -log_probs
+
+    def _following(
+        self, window: Trajectory, noise: Noise
+    ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
+        """Return memory states before the learnt steps, and the inputs of the targets.
+
+        The entropy's bonus is added to the rewards, so that it stands inside the discount.
+        """
+        learner, critics = self.learner, self.critics
+        states, bootstrap = critics.states(window), learner.bootstrap(window)
+        steps = bootstrap.steps
+        policy = self.policy_head(
+            self.actor.at(window.observations, window.state, window.is_first, steps)
+        )
+        if self._is_discrete:
+            summary = learner.target_summary(window, steps)
+            values = critics.of_every_action(summary, target=True)
+            following = (policy.log_probabilities.exp() * values).sum(-1)
+            entropy = policy.entropy()
+        else:
+            actions, log_probs = policy.sample_with_log_prob(noise.next)
+            following, entropy = critics.following(window, steps, actions), -log_probs
+        bonus = bootstrap.discounts * self.temperature.log.exp() * entropy
+        return states, bootstrap._replace(rewards=bootstrap.rewards + bonus), following
+
+    # ---- called by the replay learner
+
+    def noise(self) -> Noise:
+        """Draw standard normal noise for the sampled actions of a gradient step."""
+        if self._is_discrete:
+            return Noise(None, None)
+        drawn = self.generator.standard_normal(self._noise_shape, dtype=np.float32)
+        return Noise(*torch.from_numpy(drawn).to(self.device))
+
+    def observe_targets(
+        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Update the value heads' support from the targets, before a gradient step on them."""
+        _, bootstrap, following = self.detached(self._following, window, noise)
+        return self.critics.observe(window, bootstrap, following)
+
+    def measure(
+        self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Compute `value/target_gap` and `policy/saturation` on windows."""
+        return self.critics.measure(window)

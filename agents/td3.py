@@ -1,0 +1,103 @@
+"""Twin delayed DDPG (Fujimoto et al. 2018, arXiv:1802.09477), with any memory."""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.agent import Agent, Setup
+from agents.learning.critics import Critics
+from agents.learning.gradient_step import Losses
+from agents.learning.parts import Networks
+from agents.learning.replay_learner import ReplayLearner
+from agents.mathematics.losses import masked_mean
+from agents.mathematics.returns import Bootstrap
+from agents.trajectory import Trajectory
+from conf.schema.agents import TD3Options
+from networks.heads.box import DeterministicHead
+
+Noise = Float[Tensor, "L N A"]
+"""Standard normal noise of the target policy."""
+
+
+class TD3(Agent):
+    """Learns a deterministic policy and critics of actions from replay.
+
+        a' = clip(mu'(o_{t+1}) + clip(s e, -c, c), -1, 1),  e ~ N(0, 1)
+        G_t = r_t + d min_c Q'_c(o_{t+1}, a')
+        L_critic = sum_c mean[(Q_c(o_t, a_t) - G_t)^2]
+        L_actor = -mean[Q_1(o_t, mu(o_t))],  every `policy_delay`-th gradient step
+
+    mu' and Q' are the target networks, which follow together with the actor's steps. It explores
+    with Gaussian noise on its actions.
+    """
+
+    Options = TD3Options
+    trains: ClassVar = {"critic": ("critic", "value_head"), "actor": ("actor", "policy_head")}
+    critic_trains_shared = True
+    learner: ReplayLearner
+    policy_head: DeterministicHead
+
+    def __init__(self, networks: Networks, options: TD3Options, setup: Setup) -> None:
+        self.delays = {"actor": options.policy_delay}
+        super().__init__(networks, setup)
+        self.options = options
+        self.uniform_steps = options.learning_starts
+        self.policy_head.exploration_noise = options.exploration_noise
+        copied = (networks.critic, networks.value_head, networks.actor, networks.policy_head)
+        self.learner = ReplayLearner(
+            networks, options, setup, copied=copied, updates_per_copy=options.policy_delay
+        )
+        self.critics = Critics(networks, self.learner)
+        size = self.policy_head.encoded_size
+        self._noise_shape = (setup.sequence_length, options.batch_size, size)
+
+    def losses(
+        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
+    ) -> Losses:
+        """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
+        critics, head = self.critics, self.networks.value_head
+        states, bootstrap, following = self.detached(self._following, window, noise)
+        target = critics.target(bootstrap, following)
+        fitted = critics.fit(window, weights, states, target, measures=self.measures)
+        losses, metrics, read = {"critic": fitted.loss}, fitted.metrics, fitted.read
+        if "actor" in self.due:
+            actions = self.policy_head(read.actor).mode()
+            values = head.value(critics(read.critic.detach(), actions))[..., 0]
+            losses["actor"] = -masked_mean(values, fitted.valid)
+            metrics = metrics | {"loss/policy": losses["actor"].detach()}
+        return Losses(losses, metrics, read.readings, priorities=fitted.priorities)
+
+    def _following(
+        self, window: Trajectory, noise: Noise
+    ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
+        """Return memory states before the learnt steps, and the inputs of the targets."""
+        learner, critics = self.learner, self.critics
+        states, bootstrap = critics.states(window), learner.bootstrap(window)
+        limit = self.options.target_noise_clip
+        disturbance = (self.options.target_noise * noise).clamp(-limit, limit)
+        actions = critics.target_policy(window, bootstrap.steps) + disturbance
+        following = critics.following(window, bootstrap.steps, actions.clamp(-1, 1))
+        return states, bootstrap, following
+
+    # ---- called by the replay learner
+
+    def noise(self) -> Noise:
+        """Draw the noise of the target policy for a gradient step."""
+        drawn = self.generator.standard_normal(self._noise_shape, dtype=np.float32)
+        return torch.from_numpy(drawn).to(self.device)
+
+    def observe_targets(
+        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Update the value heads' support from the targets, before a gradient step on them."""
+        _, bootstrap, following = self.detached(self._following, window, noise)
+        return self.critics.observe(window, bootstrap, following)
+
+    def measure(
+        self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Compute `value/target_gap` and `policy/saturation` on windows."""
+        return self.critics.measure(window)

@@ -1,0 +1,92 @@
+"""Layers of several critics of the same inputs, computed together."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from conf.schema.extractors import LayersOptions
+from networks.extractors.mlp import ACTIVATION_MODULES
+from networks.heads.values import (
+    Head,
+    Noise,
+    Outputs,
+    Summary,
+    ValueHead,
+    ValueLayers,
+    project_linear,
+)
+
+
+class CriticLayers(ValueLayers):
+    """Fully connected layers of C critics with weights of their own, `[*N, H] -> [*N, C, *A, K]`.
+
+        h_c <- f(W_c h_c + b_c)
+
+    The C products of a layer are one batched product.
+
+    Args:
+        input_size: of a summary; with continuous actions, of a summary and an encoded action.
+        output_size: numbers per value, K.
+        num_critics: C.
+        num_actions: A, the values of every action; None: one value, of the action in the input.
+    """
+
+    noise_size = 0
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        options: LayersOptions,
+        *,
+        num_critics: int,
+        num_actions: int | None,
+    ) -> None:
+        super().__init__()
+        values = () if num_actions is None else (num_actions,)
+        self.output_shape = (num_critics, *values, output_size)
+        width = output_size * (num_actions or 1)
+        # Initialised one critic at a time, as a single one is.
+        critics = [Head(input_size, width, options) for _ in range(num_critics)]
+        linear = [[m for m in each.modules() if isinstance(m, nn.Linear)] for each in critics]
+        layers = [*zip(*linear, strict=True)]
+
+        def stacked(name: str) -> nn.ParameterList:
+            tensors = ([getattr(layer, name).detach() for layer in alike] for alike in layers)
+            return nn.ParameterList(nn.Parameter(torch.stack(each)) for each in tensors)
+
+        self.weights, self.biases = stacked("weight"), stacked("bias")  # [C, O, I] and [C, O]
+        self.activation = ACTIVATION_MODULES[options.activation]()
+
+    def forward(self, summary: Summary, noise: Noise = None) -> Outputs:
+        """Return the rows `[*N, C, *A, K]`."""
+        first, *others = zip(self.weights, self.biases, strict=True)
+        rows = summary.flatten(0, -2)
+        # All critics read the same rows: one product, not C.
+        hidden = functional.linear(rows, first[0].flatten(0, 1), first[1].flatten())
+        hidden = hidden.unflatten(1, (self.output_shape[0], -1)).transpose(0, 1)  # [C, M, O]
+        for weight, bias in others:
+            hidden = self.activation(hidden)
+            hidden = torch.baddbmm(bias[:, None], hidden, weight.transpose(1, 2))
+        return hidden.transpose(0, 1).reshape(*summary.shape[:-1], *self.output_shape)
+
+    def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
+        """Project the output layer of every critic, each group of K outputs in the same way."""
+        last, offsets = self.weights[-1], self.biases[-1]
+        project_linear(last.view(-1, last.shape[-1]), offsets.view(-1), weights, bias)
+
+    def mirror(self) -> None:
+        """No numpy form: critics do not act."""
+
+
+def lowest(head: ValueHead, outputs: Float[Tensor, "L N C *K"]) -> Float[Tensor, "L N *K"]:
+    """Return the outputs of the critic with the lowest value, for each step.
+
+    Source: Fujimoto et al. (2018), arXiv:1802.09477, section 4.2; of distributions, the one with
+    the lowest mean.
+    """
+    if head.is_scalar:
+        return outputs.amin(2)
+    chosen = head.value(outputs).argmin(2)
+    return outputs[torch.arange(len(outputs))[:, None], torch.arange(outputs.shape[1]), chosen]
