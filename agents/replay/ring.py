@@ -240,16 +240,14 @@ class Ring:
 
     def states_at(self, numbers: Array) -> Array:
         """Copy states `[N, S]`: number `k * B + b` is environment b's before step `k * stride`."""
-        states: Array = self._flat_states.take(numbers % len(self._flat_states), axis=0)
-        return states
+        return _gathered(self._flat_states, numbers % len(self._flat_states))
 
     def frames_at(self, name: str, rows: Array) -> Array:
         """Read one part of the observations `[*N, ...]` of rows `[*N]`."""
         if name in self._large:
-            found: Array = self._large[name].take(rows, axis=0)
-            return found
-        # take on a field would copy the whole field first
-        part: Array = self._records.take(rows)[_PART + name]
+            return _gathered(self._large[name], rows)
+        # a field by itself would be copied as a whole first
+        part: Array = _gathered(self._records, rows)[_PART + name]
         return part
 
     def window(self, rows: Array, state: Tensor, rebuilt: Mapping[str, Array]) -> Trajectory:
@@ -259,13 +257,13 @@ class Ring:
             state: memory state before the first step.
             rebuilt: the frame stacks `[W + 1, N, ...]` of observations, by part.
         """
-        records = self._records.take(rows)
+        records = _gathered(self._records, rows)
         tensors: dict[str, Tensor] = {}
         for name in self.frames:
             if name in rebuilt:
                 part = rebuilt[name]
             elif name in self._large:
-                part = self._large[name].take(rows, axis=0)
+                part = _gathered(self._large[name], rows)
             else:
                 part = records[_PART + name]
             tensors[name] = torch.from_numpy(part)
@@ -282,3 +280,15 @@ class Ring:
             truncated=torch.from_numpy(steps["truncated"]),
             state=state,
         )
+
+
+def _gathered(source: Array, rows: Array) -> Array:
+    """Copy rows into memory of PyTorch's, which is aligned to cache lines.
+
+    Products of small matrices end in other bits at other alignments, and numpy's differ from
+    process to process: a resumed run would not be the same.
+    """
+    shape = (*rows.shape, *source.shape[1:])
+    size = math.prod(shape) * source.dtype.itemsize
+    found: Array = torch.empty(size, dtype=torch.uint8).numpy().view(source.dtype).reshape(shape)
+    return source.take(rows, axis=0, out=found, mode="clip")
