@@ -50,6 +50,10 @@ class StepLayout:
     action: Column
     state_size: int
 
+    def __post_init__(self) -> None:
+        """Sort the parts: a resumed run, which finds them in another order, packs them alike."""
+        object.__setattr__(self, "parts", dict(sorted(self.parts.items())))
+
     @staticmethod
     def of(trajectory: Trajectory, frame_stacks: Mapping[str, int]) -> "StepLayout":
         """Return the layout of a trajectory."""
@@ -285,8 +289,8 @@ class Ring:
 def _gathered(source: Array, rows: Array) -> Array:
     """Copy rows into memory of PyTorch's, which is aligned to cache lines.
 
-    Products of small matrices end in other bits at other alignments, and numpy's differ from
-    process to process: a resumed run would not be the same.
+    At another alignment products of small matrices may differ in the last bit, and numpy's memory
+    is aligned otherwise in another process: a resumed run would not be the same.
     """
     shape = (*rows.shape, *source.shape[1:])
     size = math.prod(shape) * source.dtype.itemsize

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.replay.replay import Replay, Sample
+from agents.replay.ring import Column, StepLayout
 from agents.replay.samplers import PrioritizedSampler, UniformSampler
 from tests.agents.streams import Stream
 
@@ -219,3 +220,15 @@ def test_states_are_saved_from_the_first_step_on() -> None:
     replay.add(trajectory, states)
     saved = [read().get("states", states[:0]) for read in replay.chunks().values()]
     assert torch.equal(torch.cat(saved), states)
+
+
+def test_records_are_packed_alike_whatever_the_order_of_the_parts() -> None:
+    """Gradients from other strides end in other bits: a resumed run would not be the same."""
+    parts = {
+        "velocity": Column((2,), np.dtype(np.float32)),
+        "code": Column((), np.dtype(np.int64)),
+        "bits": Column((3,), np.dtype(np.int8)),
+    }
+    action = Column((), np.dtype(np.int32))
+    backwards = dict(reversed(parts.items()))
+    assert StepLayout(parts, action, 0).record == StepLayout(backwards, action, 0).record
