@@ -116,7 +116,7 @@ def compiles(config: DictConfig, networks: Networks, device: torch.device) -> bo
 
 
 def slower_compiled(networks: Networks) -> list[str]:
-    """List what makes compiled gradient steps slower on a CPU, as measured."""
+    """List what makes compiled gradient steps slower, or no faster, on a CPU, as measured."""
     modules = [inner for module in networks.modules() for inner in module.modules()]
     size = sum(p.numel() for part in networks.parts().values() for p in part.parameters())
     slow = {

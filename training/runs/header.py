@@ -216,8 +216,8 @@ def _compilation(config: DictConfig, agent: Agent) -> str:
     if not compiles(config, agent.networks, agent.device):
         reasons = " and ".join(slower_compiled(agent.networks))
         return (
-            f"\nnotice: compile=true: not compiled, as with {reasons} that was measured slower on "
-            "a CPU; compile=force compiles"
+            f"\nnotice: compile=true: not compiled, as with {reasons} that was measured no faster "
+            "on a CPU; compile=force compiles"
         )
     return (
         f"\nnotice: compile={show(config.compile)}: the first step waits for the compiler, "
