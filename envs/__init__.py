@@ -20,9 +20,9 @@ _TASKS: dict[str, dict[str, object]] = {
     "Endless": {"limit": 10, "ending": "truncated", "continuous": False},
 }
 
-# Tasks that are natively vectorised: the class, its default arguments, and a limit of steps.
+# Natively vectorised: the class, its default arguments, and the limit of steps.
 _REPEAT = {"length": 20, "span": 4, "symbols": 4, "pictures": False}
-_VECTOR_TASKS: dict[str, tuple[str, dict[str, object], int | None]] = {
+MEMORY_TASKS: dict[str, tuple[str, dict[str, object], int | None]] = {
     "TMaze": ("mazes:TMaze", {"length": 10}, 1_000),
     "PassiveTMaze": ("mazes:TimedTMaze", {"length": 10, "oracle_distance": 0}, None),
     "ActiveTMaze": ("mazes:TimedTMaze", {"length": 10, "oracle_distance": 1}, None),
@@ -40,7 +40,7 @@ for _name, _kwargs in _TASKS.items():
     if f"neurl/{_name}-v0" not in registry:  # a reload must not warn about overriding
         register(id=f"neurl/{_name}-v0", entry_point=f"envs.tasks.probes:{_name}", kwargs=_kwargs)
 
-for _name, (_class, _kwargs, _limit) in _VECTOR_TASKS.items():
+for _name, (_class, _kwargs, _limit) in MEMORY_TASKS.items():
     if f"neurl/{_name}-v0" not in registry:
         register(
             id=f"neurl/{_name}-v0",

@@ -3,7 +3,7 @@
 import numpy as np
 from gymnasium import spaces
 
-from envs.tasks.vector import Array, Optima, VectorTask, check_positive
+from envs.tasks.vector import Array, Optima, VectorTask, check_sizes
 
 _SAMPLE = 4
 _MOVES = np.array([[-1, 0], [0, 1], [1, 0], [0, -1], [0, 0]])  # north, east, south, west, others
@@ -29,15 +29,12 @@ class RockSample(VectorTask):
         layout: seed of the rocks' cells, which are the same in all episodes.
     """
 
-    def __init__(
-        self, num_envs: int, max_episode_steps: int | None, *, size: int, rocks: int, layout: int
-    ) -> None:
-        check_positive(size=size - 1, rocks=rocks)
-        if rocks > size * (size - 1):
-            raise ValueError(f"rocks={rocks}: expected at most {size * (size - 1)} in these cells")
+    def __init__(self, num_envs: int, *, size: int, rocks: int, layout: int) -> None:
+        check_sizes(2, size=size)
+        if not 0 < rocks <= size * (size - 1):
+            raise ValueError(f"rocks={rocks}: expected 1 to {size * (size - 1)}, one in each cell")
         readings = spaces.Box(-1.0, 1.0, (2 * size + rocks,), np.float32)
-        qualities = spaces.MultiBinary(rocks)
-        super().__init__(num_envs, readings, 5 + rocks, qualities, max_episode_steps)
+        super().__init__(num_envs, readings, 5 + rocks, hidden=spaces.MultiBinary(rocks))
         self.optima = Optima(10 + 5.0 * rocks, None, None)
         self._size = size
         cells = np.random.default_rng(layout).permutation(size * (size - 1))[:rocks]
@@ -94,15 +91,13 @@ class Battleship(VectorTask):
         ships: their lengths; placed one after another, uniformly among all free places.
     """
 
-    def __init__(
-        self, num_envs: int, max_episode_steps: int | None, *, size: int, ships: list[int]
-    ) -> None:
-        check_positive(size=size, ships=min(ships, default=0))
+    def __init__(self, num_envs: int, *, size: int, ships: list[int]) -> None:
+        check_sizes(1, size=size, ships=min(ships, default=0))
         if max(ships) > size or 2 * sum(ships) > size**2:
             raise ValueError(f"ships={list(ships)}: expected ships that fill at most half the grid")
         cells = size**2
         bits = spaces.MultiBinary(1 + cells)
-        super().__init__(num_envs, bits, cells, spaces.MultiBinary(cells), max_episode_steps)
+        super().__init__(num_envs, bits, cells, hidden=spaces.MultiBinary(cells))
         self.optima = Optima(cells - sum(ships) + 1.0, None, None)
         self._places = tuple(_places(size, length) for length in ships)
         self._is_ship, self._is_shot = np.zeros((2, num_envs, cells), np.bool_)

@@ -3,7 +3,7 @@
 import numpy as np
 from gymnasium import spaces
 
-from envs.tasks.vector import Array, Optima, VectorTask, check_positive
+from envs.tasks.vector import Array, Optima, VectorTask, check_sizes
 
 _SOUTH = 1
 _ALONG = np.array([0, 0, 1, -1])  # steps along a T-maze by action: north, south, east, west
@@ -25,10 +25,10 @@ class TMaze(VectorTask):
     Source: Bakker (2001); Allen et al. (2024), arXiv:2407.07333; POBAX (Tao et al. 2025).
     """
 
-    def __init__(self, num_envs: int, max_episode_steps: int | None, *, length: int) -> None:
-        check_positive(length=length)
+    def __init__(self, num_envs: int, *, length: int) -> None:
+        check_sizes(1, length=length)
         codes = spaces.Discrete(4)
-        super().__init__(num_envs, codes, 4, spaces.Discrete(2), max_episode_steps)
+        super().__init__(num_envs, codes, 4, hidden=spaces.Discrete(2))
         self._length = length
         arrival = 0.99 ** (length + 1)
         self.optima = Optima(4 * arrival, 4 * arrival, 2 * arrival, discount=0.99)
@@ -67,12 +67,10 @@ class TimedTMaze(VectorTask):
     Source: Ni et al. (2023), arXiv:2307.03864, section 4.2.
     """
 
-    def __init__(
-        self, num_envs: int, max_episode_steps: int | None, *, length: int, oracle_distance: int
-    ) -> None:
-        check_positive(length=length)
+    def __init__(self, num_envs: int, *, length: int, oracle_distance: int) -> None:
+        check_sizes(1, length=length)
         sides = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        super().__init__(num_envs, sides, 4, spaces.Discrete(3, start=-1), max_episode_steps)
+        super().__init__(num_envs, sides, 4, hidden=spaces.Discrete(3, start=-1))
         self.optima = Optima(1.0, 1.0, 0.5)
         self._length, self._oracle_distance = length, oracle_distance
         self._junction = oracle_distance + length
@@ -119,10 +117,10 @@ class KeyToDoor(VectorTask):
     the key, towards the door.
     """
 
-    def __init__(self, num_envs: int, max_episode_steps: int | None, *, distance: int) -> None:
-        check_positive(distance=distance)
+    def __init__(self, num_envs: int, *, distance: int) -> None:
+        check_sizes(1, distance=distance)
         cells = spaces.Discrete(2 * distance + 1)
-        super().__init__(num_envs, cells, 2, spaces.Discrete(2), max_episode_steps)
+        super().__init__(num_envs, cells, 2, hidden=spaces.Discrete(2))
         self.optima = Optima(1.0, 1.0, 0.25**distance)
         self._distance = distance
         self._cell = np.zeros(num_envs, np.int64)

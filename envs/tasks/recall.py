@@ -5,7 +5,9 @@ from typing import Literal
 import numpy as np
 from gymnasium import spaces
 
-from envs.tasks.vector import Array, Optima, VectorTask, check_positive
+from envs.tasks.vector import Array, Optima, VectorTask, check_sizes
+
+Order = Literal["previous", "first", "backwards"]
 
 _BLOCKS, _BLOCK_SIZE = 4, 3  # per side of a picture; pixels per side of a block
 
@@ -31,15 +33,7 @@ class Repeat(VectorTask):
     """
 
     def __init__(
-        self,
-        num_envs: int,
-        max_episode_steps: int | None,
-        *,
-        order: Literal["previous", "first", "backwards"],
-        length: int,
-        span: int,
-        symbols: int,
-        pictures: bool,
+        self, num_envs: int, *, order: Order, length: int, span: int, symbols: int, pictures: bool
     ) -> None:
         asked = {
             "previous": [step - span + 1 for step in range(length)],
@@ -48,12 +42,12 @@ class Repeat(VectorTask):
         }
         if order not in asked:
             raise ValueError(f"order={order!r}: expected one of {', '.join(asked)}")
-        check_positive(length=length - 1, span=span - 1, symbols=symbols - 1)
+        check_sizes(2, length=length, span=span, symbols=symbols)
         side = _BLOCKS * _BLOCK_SIZE
         image = spaces.Box(0, 255, (side, side, 1), np.uint8)
         shown = image if pictures else spaces.Discrete(symbols + 1)
         hidden = spaces.MultiDiscrete([symbols] * length)
-        super().__init__(num_envs, shown, symbols, hidden, max_episode_steps)
+        super().__init__(num_envs, shown, symbols, hidden=hidden)
         self.optima = Optima(1.0, 1.0, 2 / symbols - 1)
         self._asked = np.array(asked[order])
         self._worth = 1 / np.count_nonzero(self._asked >= 0)
@@ -81,8 +75,8 @@ class Repeat(VectorTask):
 
 def _pictures(count: int) -> Array:
     """Returns different images `[count, side, side, 1]`, always the same, of black and white."""
-    random = np.random.default_rng(0)
-    bits = random.permutation(2 ** (_BLOCKS**2))[:count, None] >> np.arange(_BLOCKS**2) & 1
+    generator = np.random.default_rng(0)
+    bits = generator.permutation(2 ** (_BLOCKS**2))[:count, None] >> np.arange(_BLOCKS**2) & 1
     blocks = bits.reshape(count, _BLOCKS, _BLOCKS, 1).astype(np.uint8)
     return 255 * blocks.repeat(_BLOCK_SIZE, axis=1).repeat(_BLOCK_SIZE, axis=2)
 
@@ -97,12 +91,11 @@ class HiddenArm(VectorTask):
     Observations: 0 nothing, 1 the start, 2 + 2 x arm + (1 for the best arm). Actions: the arms.
     """
 
-    def __init__(
-        self, num_envs: int, max_episode_steps: int | None, *, arms: int, pulls: int
-    ) -> None:
-        check_positive(arms=arms - 1, pulls=pulls)
+    def __init__(self, num_envs: int, *, arms: int, pulls: int) -> None:
+        check_sizes(2, arms=arms)
+        check_sizes(1, pulls=pulls)
         results = spaces.Discrete(2 * arms + 2)
-        super().__init__(num_envs, results, arms, spaces.Discrete(arms), max_episode_steps)
+        super().__init__(num_envs, results, arms, hidden=spaces.Discrete(arms))
         self.optima = Optima(1.0, 1.0, 1 / arms)
         self._arms, self._pulls = arms, pulls
         self._best, self._shown = np.zeros((2, num_envs), np.int64)

@@ -47,34 +47,28 @@ class VectorTask(VectorEnv[Any, Any, Any], ABC):
 
     Attributes:
         optima: mean returns of the best agents.
+        limit: steps after which an episode is truncated; None for never.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012 (as Gymnasium has it)
     optima: Optima
+    limit: int | None = None
 
     def __init__(
-        self,
-        num_envs: int,
-        observation_space: Space[Any],
-        num_actions: int,
-        hidden_space: Space[Any],
-        max_episode_steps: int | None,
+        self, num_envs: int, shown: Space[Any], num_actions: int, *, hidden: Space[Any]
     ) -> None:
         """Sets the spaces of a single environment.
 
         Args:
-            hidden_space: of what an observation does not show.
-            max_episode_steps: steps after which an episode is truncated; None for never.
+            shown: space of an observation.
+            hidden: space of what an observation does not show.
         """
         self.num_envs = num_envs
-        self.single_observation_space = observation_space
+        self.single_observation_space = shown
         self.single_action_space = spaces.Discrete(num_actions)
-        self.observation_space = batch_space(observation_space, num_envs)
+        self.observation_space = batch_space(shown, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.full_observation_space = spaces.Dict(
-            {"observation": observation_space, "hidden": hidden_space}
-        )
-        self._limit = max_episode_steps
+        self.full_observation_space = spaces.Dict({"observation": shown, "hidden": hidden})
         self._rows = np.arange(num_envs)
         self._ages = np.zeros(num_envs, np.int64)  # steps since the reset
         self._ended = np.zeros(num_envs, np.bool_)
@@ -113,8 +107,8 @@ class VectorTask(VectorEnv[Any, Any, Any], ABC):
         self._ages += 1
         rewards, terminated = self._advance(np.asarray(actions))
         truncated = np.zeros(self.num_envs, np.bool_)
-        if self._limit is not None:
-            truncated = (self._ages >= self._limit) & ~terminated
+        if self.limit is not None:
+            truncated = (self._ages >= self.limit) & ~terminated
         if len(was_reset):
             rewards[was_reset] = 0.0
             terminated[was_reset] = truncated[was_reset] = False
@@ -134,9 +128,7 @@ class VectorTask(VectorEnv[Any, Any, Any], ABC):
 
     def snapshot(self) -> dict[str, Any]:
         """Returns the whole state as JSON values."""
-        arrays = {
-            name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)
-        }
+        arrays = {name: each for name, each in vars(self).items() if isinstance(each, np.ndarray)}
         return {"random": self.np_random.bit_generator.state, "arrays": encoded(arrays)}
 
     def restore(self, snapshot: Mapping[str, Any]) -> list[bool]:
@@ -179,9 +171,8 @@ def make_vector(
 ) -> VectorTask:
     """Makes the native vector environment of `task`, a class as `module:Name`."""
     module, _, name = task.partition(":")
-    made: VectorTask = getattr(importlib.import_module(module), name)(
-        num_envs, max_episode_steps, **kwargs
-    )
+    made: VectorTask = getattr(importlib.import_module(module), name)(num_envs, **kwargs)
+    made.limit = max_episode_steps
     return made
 
 
@@ -190,8 +181,8 @@ def make_single(*, task: str, **kwargs: Any) -> SingleTask:
     return SingleTask(make_vector(1, task=task, **kwargs))
 
 
-def check_positive(**numbers: int) -> None:
-    """Refuses a task's sizes below 1."""
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name}={number}: expected at least 1")
+def check_sizes(least: int, **sizes: int) -> None:
+    """Refuses a task's sizes that are too small."""
+    for name, size in sizes.items():
+        if size < least:
+            raise ValueError(f"{name}={size}: expected at least {least}")

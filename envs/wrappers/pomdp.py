@@ -15,6 +15,7 @@ from gymnasium.utils import RecordConstructorArgs, seeding
 from envs.spaces import one_line
 
 Array = npt.NDArray[Any]
+Environment = gymnasium.Env[Any, Any]
 Keep = Literal["positions", "velocities"]
 
 # Velocities by the environment's name without version, and the sizes of its observation.
@@ -46,13 +47,19 @@ class PartialObservation(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructo
 
     Random numbers come from a generator of its own, seeded by `reset`: the environment below plays
     as it would without the wrapper.
+
+    Attributes:
+        full_observation_space: of `full_observation`.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], **options: Any) -> None:
+    def __init__(self, env: Environment, **options: Any) -> None:
         RecordConstructorArgs.__init__(self, **options)
         super().__init__(env)
         self._random, _ = seeding.np_random()
         self._full: Any = None
+        self.full_observation_space = env.observation_space
+        if env.has_wrapper_attr("full_observation_space"):
+            self.full_observation_space = env.get_wrapper_attr("full_observation_space")
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -75,14 +82,6 @@ class PartialObservation(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructo
         if self.env.has_wrapper_attr("full_observation"):
             return self.env.get_wrapper_attr("full_observation")()
         return copy.deepcopy(self._full)
-
-    @property
-    def full_observation_space(self) -> Space[Any]:
-        """Space of `full_observation`."""
-        if self.env.has_wrapper_attr("full_observation_space"):
-            space: Space[Any] = self.env.get_wrapper_attr("full_observation_space")
-            return space
-        return self.env.observation_space
 
     def _begin(self) -> None:
         """Forgets the last episode."""
@@ -107,11 +106,7 @@ class Mask(PartialObservation):
     """
 
     def __init__(
-        self,
-        env: gymnasium.Env[Any, Any],
-        *,
-        keys: Sequence[str] | None,
-        dimensions: Sequence[int] | None,
+        self, env: Environment, *, keys: Sequence[str] | None, dimensions: Sequence[int] | None
     ) -> None:
         super().__init__(env, keys=keys, dimensions=dimensions)
         parts = parts_of(env.observation_space)
@@ -150,7 +145,8 @@ class MaskVelocity(PartialObservation):
 
     Args:
         dimensions: indices of the velocities; null for the known ones of the environment's id.
-        keep: what stays visible. Forces, where MuJoCo shows them, are never kept.
+        keep: what stays visible. Forces, where MuJoCo shows them, are never kept. (Older runs do
+            not say it.)
 
     Raises:
         ValueError: the environment is not known, or the indices do not fit its observation.
@@ -160,11 +156,7 @@ class MaskVelocity(PartialObservation):
     """
 
     def __init__(
-        self,
-        env: gymnasium.Env[Any, Any],
-        *,
-        dimensions: Sequence[int] | None,
-        keep: Keep = "positions",  # as in runs from before there was a choice
+        self, env: Environment, *, dimensions: Sequence[int] | None, keep: Keep = "positions"
     ) -> None:
         super().__init__(env, dimensions=dimensions, keep=keep)
         space = env.observation_space
@@ -202,7 +194,7 @@ class Window(PartialObservation):
         ValueError: the observation is no such grid.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], *, size: int, channel: int) -> None:
+    def __init__(self, env: Environment, *, size: int, channel: int) -> None:
         super().__init__(env, size=size, channel=channel)
         space = env.observation_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 3:
@@ -268,7 +260,7 @@ def with_blank(space: Space[Any], dimensions: Sequence[int] | None) -> Space[Any
     return spaces.Box(low, high, dtype=space.dtype.type)
 
 
-def _known_dimensions(env: gymnasium.Env[Any, Any]) -> tuple[list[int], list[int]]:
+def _known_dimensions(env: Environment) -> tuple[list[int], list[int]]:
     """Returns the indices of velocities and of forces."""
     spec, (size,) = env.spec, env.observation_space.shape or (0,)
     known = _VELOCITIES.get(spec.name) if spec and not spec.namespace else None

@@ -4,11 +4,12 @@ import copy
 from collections import deque
 from typing import Any, Literal, SupportsFloat
 
-import gymnasium
 import numpy as np
 from gymnasium import Space, spaces
 
-from envs.wrappers.pomdp import PartialObservation, blank_of, map_parts, with_blank
+from envs.wrappers.pomdp import Environment, PartialObservation, blank_of, map_parts, with_blank
+
+Shows = Literal["blank", "stale"]
 
 
 class Flicker(PartialObservation):
@@ -22,13 +23,7 @@ class Flicker(PartialObservation):
     Source: Hausknecht & Stone (2015), arXiv:1507.06527, flickering Atari.
     """
 
-    def __init__(
-        self,
-        env: gymnasium.Env[Any, Any],
-        *,
-        probability: float,
-        shows: Literal["blank", "stale"],
-    ) -> None:
+    def __init__(self, env: Environment, *, probability: float, shows: Shows) -> None:
         super().__init__(env, probability=probability, shows=shows)
         self._probability = probability
         self._is_stale = shows == "stale"
@@ -60,7 +55,7 @@ class Noise(PartialObservation):
         ValueError: the observation has no numbers with a floating dtype.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], *, std: float) -> None:
+    def __init__(self, env: Environment, *, std: float) -> None:
         super().__init__(env, std=std)
         self._std = std
         self.observation_space = map_parts(self._space, env.observation_space)
@@ -91,7 +86,7 @@ class Delay(PartialObservation):
             replaced by something older.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], *, steps: int, is_random: bool) -> None:
+    def __init__(self, env: Environment, *, steps: int, is_random: bool) -> None:
         super().__init__(env, steps=steps, is_random=is_random)
         self._steps, self._is_random = steps, is_random
 
@@ -117,7 +112,7 @@ class StickyActions(PartialObservation):
         probability: that an action is replaced; never in the first step of an episode.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], *, probability: float) -> None:
+    def __init__(self, env: Environment, *, probability: float) -> None:
         super().__init__(env, probability=probability)
         self._probability = probability
 

@@ -9,10 +9,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs import _VECTOR_TASKS
+from envs import MEMORY_TASKS
 from envs.tasks.vector import VectorTask
 
-IDS = [f"neurl/{name}-v0" for name in _VECTOR_TASKS]
+IDS = [f"neurl/{name}-v0" for name in MEMORY_TASKS]
 NORTH, SOUTH, EAST, WEST = range(4)
 Policy = Callable[[list[np.ndarray]], np.ndarray]
 

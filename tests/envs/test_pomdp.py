@@ -141,7 +141,8 @@ def test_the_table_is_mujocos(id: str) -> None:
     seen = masked.step(action)[0]
     plain.step(action)
     speeds = plain.unwrapped.data.qvel
-    assert all(np.isclose(speeds.clip(-10, 10), each).any() for each in seen[seen != 0])
+    speeds = [*speeds, *speeds.clip(-10, 10)]  # Hopper and Walker2d clip them
+    assert all(np.isclose(speeds, each).any() for each in seen[seen != 0])
 
 
 PARTS = spaces.Dict(
