@@ -15,7 +15,7 @@ from conf.composing.command_line import launch
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from analysis.runs import Metric
+    from conf.schema.study import Metric
 
 
 def compare(config: DictConfig) -> int:
@@ -43,7 +43,7 @@ def compare_found(config: DictConfig) -> int:
     from analysis.comparison import Plan
     from analysis.comparison import compare as compared
     from analysis.grouping import labelled_by_choices
-    from analysis.printing import show
+    from analysis.tables import show
     from analysis.runs import find_runs
 
     places = [config.runs] if isinstance(config.runs, str) else list(config.runs)

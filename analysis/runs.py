@@ -8,19 +8,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from conf.composing.choices import Choice, choices
 from conf.composing.stored import read_json, read_yaml, strange_values
 
-if TYPE_CHECKING:
-    from analysis.curves import Curve
-
-Metric = Literal["last", "best", "mean"]
-
 _RECORDS = ("config.yaml", "summary.json")
-_AVERAGED = 5
-"""Evaluations in the score `mean`."""
 
 
 class Damaged(ValueError):
@@ -68,21 +61,6 @@ class RunRecord:
     versions: Mapping[str, str]
     solved_at: float | None
     problem: str | None
-
-
-def score(run: RunRecord, metric: Metric, curve: Curve | None) -> float | None:
-    """Return a run's score; None if it has none.
-
-    Args:
-        metric: `last`, `best`, or the `mean` of the last five evaluations in `curve`.
-        curve: of `evaluation/return`.
-    """
-    if metric != "mean":
-        return run.last if metric == "last" else run.best
-    mean = math.nan
-    if curve is not None and len(curve.values):
-        mean = float(curve.values[-_AVERAGED:].mean())
-    return mean if math.isfinite(mean) else None
 
 
 def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:

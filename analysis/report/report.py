@@ -1,15 +1,16 @@
 """Writes everything that a comparison leaves in its directory."""
 
+import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from analysis.comparison import Results
+from analysis.curves import EVALUATIONS
 from analysis.report.boards import write_boards
-from analysis.report.data import write_data
-from analysis.report.figures import Styles, draw
-from analysis.report.markdown import markdown_report
-from analysis.report.page import html_report
+from analysis.report.figures import draw, styles
+from analysis.report.pages import html_report, markdown_report
 from analysis.report.panels import (
     Panel,
     learning_panels,
@@ -20,6 +21,12 @@ from analysis.report.panels import (
 from analysis.verdict import Verdict, judge
 
 PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+_RESULT_COLUMNS = (
+    "task", "arm", "seed", "counts", "reason", "metric", "score", "last", "best", "solved_at",
+    "steps_to_solve", "seconds_to_solve", "area", "budget", "env_steps", "training_seconds",
+    "steps_per_second", "parameters", "peak_memory_mib", "status", "directory",
+)  # fmt: skip
+_POINT_COLUMNS = ("task", "arm", "seed", "tag", "env_steps", "seconds", "value")
 
 
 def write_report(results: Results, directory: Path) -> Path:
@@ -33,12 +40,12 @@ def write_report(results: Results, directory: Path) -> Path:
     """
     verdict = judge(results)
     panels = list(_panels(results, verdict))
-    styles = Styles(results.names)
+    looks = styles(results.names)
     figures = directory / FIGURES
     figures.mkdir(parents=True, exist_ok=True)
     for path in _earlier(directory / MARKDOWN, figures):
         path.unlink(missing_ok=True)
-    drawings = {panel.name: draw(panel, styles) for panel in panels}
+    drawings = {panel.name: draw(panel, looks) for panel in panels}
     for name, drawing in drawings.items():
         (figures / f"{name}.svg").write_text(drawing.svg, "utf-8")
         (figures / f"{name}.png").write_bytes(drawing.png)
@@ -51,11 +58,16 @@ def write_report(results: Results, directory: Path) -> Path:
     return page
 
 
-def _earlier(markdown: Path, figures: Path) -> Iterator[Path]:
-    """Yield the figures of an earlier report: those that it names."""
-    text = markdown.read_text("utf-8", errors="replace") if markdown.is_file() else ""
-    for name in re.findall(rf"]\({FIGURES}/([^/()]+)\.svg\)", text):
-        yield from (figures / f"{name}.svg", figures / f"{name}.png")
+def write_data(results: Results, directory: Path) -> None:
+    """Write the numbers, by which every other one of the report can be computed.
+
+    `results.csv` has a row for each run, `evaluations.csv` one for each point of its evaluations,
+    and of the telemetry that the report shows. Runs that do not count are in the first alone.
+    """
+    rows = list(_result_rows(results))
+    versions = sorted({name for row in rows for name in row if name.startswith("version_")})
+    _write(directory / "results.csv", (*_RESULT_COLUMNS, *versions), rows)
+    _write(directory / "evaluations.csv", _POINT_COLUMNS, _point_rows(results))
 
 
 def _panels(results: Results, verdict: Verdict) -> Iterator[Panel]:
@@ -64,3 +76,41 @@ def _panels(results: Results, verdict: Verdict) -> Iterator[Panel]:
     if verdict.across is not None:
         yield profile_panel(verdict.across)
     yield from telemetry_panels(results)
+
+
+def _earlier(markdown: Path, figures: Path) -> Iterator[Path]:
+    """Yield the figures of an earlier report: those that it names."""
+    text = markdown.read_text("utf-8", errors="replace") if markdown.is_file() else ""
+    for name in re.findall(rf"]\({FIGURES}/([^/()]+)\.svg\)", text):
+        yield from (figures / f"{name}.svg", figures / f"{name}.png")
+
+
+def _result_rows(results: Results) -> Iterator[dict[str, Any]]:
+    metric = results.plan.metric
+    for run, reason in results.every_run:
+        yield {
+            **vars(run.record),
+            **{f"version_{name}": version for name, version in run.record.versions.items()},
+            **{"task": run.task, "arm": run.arm, "reason": reason, "metric": metric},
+            "counts": str(not reason).lower(),
+            "score": run.score(metric),
+            "steps_to_solve": run.solved_after("env_steps"),
+            "seconds_to_solve": run.solved_after("seconds"),
+            "area": run.area,
+        }
+
+
+def _point_rows(results: Results) -> Iterator[dict[str, Any]]:
+    for run in results.runs:
+        own = {"task": run.task, "arm": run.arm, "seed": run.record.seed}
+        for tag, curve in {EVALUATIONS: run.evaluations, **run.telemetry}.items():
+            points = zip(*(column.tolist() for column in curve), strict=True)
+            for point in points:
+                yield {**own, "tag": tag, **dict(zip(_POINT_COLUMNS[4:], point, strict=True))}
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from analysis.comparison import LabelledRun, Plan, Results, compare, labelled_run
-from analysis.runs import Damaged, Metric, read_run
+from analysis.runs import Damaged, read_run
+from conf.schema.study import Metric
 from analysis.studies.study import Arm, Study
 
 
@@ -40,7 +41,7 @@ def study_results(
         protocol=study.protocol,
         words={arm: [*words, *tuned] for arm, words in study.options["arms"].items()},
         seeds={(arm.task, arm.name): study.seeds for arm in study.cells},
-        commands={(arm.task, arm.name): [_command(study, arm)] for arm in study.cells},
+        commands={(arm.task, arm.name): _command(study, arm) for arm in study.cells},
         remarks=(*remarks, *unread),
     )
     return compare(runs, plan)

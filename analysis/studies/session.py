@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from analysis.printing import show
+from analysis.tables import show
 from analysis.studies.engines import build_engine
 from analysis.studies.execution import driving, opened, run_missing
 from analysis.studies.labelling import study_results

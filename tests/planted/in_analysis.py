@@ -83,8 +83,8 @@ FAULTS = [
         ),
         (
             "a repeated seed is a second sample",
-            "kept = {run.record.seed: run for run in sorted(runs, key=rank)}",
-            "kept = {number: run for number, run in enumerate(sorted(runs, key=rank))}",
+            "kept = {run.record.seed: run for run in sorted(able, key=_rank)}",
+            "kept = {number: run for number, run in enumerate(sorted(able, key=_rank))}",
         ),
         (
             "scores around the threshold are bimodal",
@@ -107,8 +107,8 @@ FAULTS = [
         ),
         (
             "seeds that are there are asked for again",
-            "more = max(1, pair.seeds - min(pair.first.n, pair.second.n))",
-            "more = max(1, pair.seeds)",
+            "more = max(1, seeds - min(self.first.n, self.second.n))",
+            "more = max(1, seeds)",
         ),
     ),
     *plant(
