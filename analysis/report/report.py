@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ _RESULT_COLUMNS = (
     "steps_to_solve", "seconds_to_solve", "area", "budget", "env_steps", "training_seconds",
     "steps_per_second", "parameters", "peak_memory_mib", "status", "directory",
 )  # fmt: skip
-_POINT_COLUMNS = ("task", "arm", "seed", "tag", "env_steps", "seconds", "value")
 
 
 def write_report(results: Results, directory: Path) -> Path:
@@ -66,8 +65,20 @@ def write_data(results: Results, directory: Path) -> None:
     """
     rows = list(_result_rows(results))
     versions = sorted({name for row in rows for name in row if name.startswith("version_")})
-    _write(directory / "results.csv", (*_RESULT_COLUMNS, *versions), rows)
-    _write(directory / "evaluations.csv", _POINT_COLUMNS, _point_rows(results))
+    with (directory / "results.csv").open("w", newline="", encoding="utf-8") as file:
+        columns = (*_RESULT_COLUMNS, *versions)
+        table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    with (directory / "evaluations.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("task", "arm", "seed", "tag", "env_steps", "seconds", "value"))
+        for run in results.runs:
+            for tag, curve in {EVALUATIONS: run.evaluations, **run.telemetry}.items():
+                points = zip(*(column.tolist() for column in curve), strict=True)
+                writer.writerows(
+                    (run.task, run.arm, run.record.seed, tag, *each) for each in points
+                )
 
 
 def _panels(results: Results, verdict: Verdict) -> Iterator[Panel]:
@@ -98,19 +109,3 @@ def _result_rows(results: Results) -> Iterator[dict[str, Any]]:
             "seconds_to_solve": run.solved_after("seconds"),
             "area": run.area,
         }
-
-
-def _point_rows(results: Results) -> Iterator[dict[str, Any]]:
-    for run in results.runs:
-        own = {"task": run.task, "arm": run.arm, "seed": run.record.seed}
-        for tag, curve in {EVALUATIONS: run.evaluations, **run.telemetry}.items():
-            points = zip(*(column.tolist() for column in curve), strict=True)
-            for point in points:
-                yield {**own, "tag": tag, **dict(zip(_POINT_COLUMNS[4:], point, strict=True))}
-
-
-def _write(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

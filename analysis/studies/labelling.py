@@ -6,8 +6,8 @@ from typing import Literal
 
 from analysis.comparison import LabelledRun, Plan, Results, compare, labelled_run
 from analysis.runs import Damaged, read_run
-from conf.schema.study import Metric
 from analysis.studies.study import Arm, Study
+from conf.schema.study import Metric
 
 
 def study_results(

@@ -9,12 +9,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from analysis.tables import show
 from analysis.studies.engines import build_engine
 from analysis.studies.execution import driving, opened, run_missing
 from analysis.studies.labelling import study_results
 from analysis.studies.searching import tune_arms
 from analysis.studies.study import Job, Study, shortened
+from analysis.tables import show
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.sweeps import user_directory
 
