@@ -13,13 +13,15 @@ from typing import Literal
 
 from omegaconf import DictConfig
 
-from analysis.comparison import ArmResult, Results
-from analysis.grouping import ABSENT, differing_choices
+from analysis.comparison import ArmResult, Plan, Results, compare
+from analysis.grouping import ABSENT, differing_choices, labelled_by_choices
 from analysis.irregularities import irregularities
 from analysis.measures import BY_IMPORTANCE, STATUS, Measure, raw_numbers, shown
+from analysis.runs import find_runs
 from analysis.verdict import judge
 from analysis.wording import typed, word
 from conf.composing.choices import Choice
+from conf.schema.study import Metric
 from training.runs.refusal import Refusal
 
 Format = Literal["text", "markdown", "csv"]
@@ -64,6 +66,25 @@ def show(results: Results, config: DictConfig, directory: str | Path | None) -> 
         except OSError as error:
             raise Refusal(f"{directory}: no report was written: {error}", 1) from error
     return len(results.runs)
+
+
+def compare_found(config: DictConfig) -> int:
+    """Compare the runs on disk; return the number of those that count.
+
+    Raises:
+        Refusal: there are none, or the report cannot be written.
+    """
+    places = [config.runs] if isinstance(config.runs, str) else list(config.runs)
+    records, skipped = find_runs(places)
+    print(*(f"{line}\n" for line in skipped), sep="", end="", file=sys.stderr)
+    if not records:
+        what = "a run is a directory with config.yaml and summary.json"
+        raise Refusal(f"runs={config.runs}: no runs there; {what}", 2)
+    metric: Metric = "last" if config.metric == "auto" else config.metric
+    plan = Plan(", ".join(places), metric=metric, status=config.status, skipped=tuple(skipped))
+    with_curves = config.report is not None or metric == "mean"
+    runs = labelled_by_choices(records, with_curves=with_curves)
+    return show(compare(runs, plan), config, config.report)
 
 
 def printed(results: Results, style: Format, columns: Columns, width: int) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from analysis.studies.engines.local import LocalEngine
-from analysis.studies.experiments import write_experiment
 from analysis.studies.ranges import Dimension, read_ranges, with_ranges
+from analysis.studies.searching import write_experiment
 from analysis.studies.study import Arm
 from analysis.studies.tuning import Search
 from conf.checking.refusals import InvalidConfiguration
