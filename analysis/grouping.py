@@ -45,15 +45,10 @@ def labelled_by_choices(records: Sequence[RunRecord], *, with_curves: bool) -> l
 
 def differing_choices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     """List the keys in which the runs differ: those of parts first, then those with most values."""
-    keys = dict.fromkeys(key for run in runs for key in run.choices if is_choice(key))
-    counts = {key: len(_values(key, runs)) for key in keys}
+    keys = dict.fromkeys(key for run in runs for key in run.choices)
+    counts = {key: len(_values(key, runs)) for key in keys if not lies_under(key, _NO_CHOICES)}
     differing = [key for key in counts if counts[key] > 1]
     return tuple(sorted(differing, key=lambda key: (_rank(key), -counts[key])))
-
-
-def is_choice(key: str) -> bool:
-    """Tell whether runs that differ in this key belong to different arms."""
-    return not lies_under(key, _NO_CHOICES)
 
 
 def distinct(configurations: Sequence[Mapping[str, Choice]], key: str) -> list[str]:

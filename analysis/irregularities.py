@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from analysis.caveats import mean_caveat
 from analysis.comparison import ArmResult, LabelledRun, LeftOut, Results
-from analysis.grouping import distinct, is_choice
+from analysis.grouping import differing_choices, distinct
 from analysis.runs import RunRecord
 from analysis.wording import listed, plural
 from conf.composing.resumption import lies_under
@@ -112,13 +112,9 @@ def _undeclared(task: str, runs: Sequence[LabelledRun], declared: set[str]) -> I
 def _differences(runs: Sequence[LabelledRun]) -> dict[str, list[str]]:
     """Return the keys that all runs have and in which they differ, with their values in words."""
     configurations = [run.record.choices for run in runs]
-    shared = [key for key in (configurations[0] if runs else ()) if is_choice(key)]
-    values = {
-        key: distinct(configurations, key)
-        for key in shared
-        if all(key in choices for choices in configurations)
-    }
-    return {key: found for key, found in values.items() if len(found) > 1}
+    shared = set[str]().union(*configurations[:1]).intersection(*configurations)
+    differing = differing_choices([run.record for run in runs])
+    return {key: distinct(configurations, key) for key in differing if key in shared}
 
 
 def _version_notes(records: Sequence[RunRecord]) -> Iterator[str]:

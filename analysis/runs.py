@@ -20,6 +20,10 @@ class Damaged(ValueError):
     """A directory holds an incomplete run, or other files with a run's names."""
 
 
+class WeightsAlone(Damaged):
+    """`pretrain.py` made a directory: it is not a run, and is not reported."""
+
+
 @dataclass(frozen=True)
 class RunRecord:
     """The data of one run for comparison.
@@ -84,9 +88,10 @@ def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
     for directory in _run_directories(roots, skip):
         try:
             runs.append(read_run(directory))
+        except WeightsAlone:
+            pass
         except Damaged as error:
-            if not _holds_weights_alone(directory):
-                skipped.append(f"skipped {directory}: {error}")
+            skipped.append(f"skipped {directory}: {error}")
     return runs, skipped
 
 
@@ -99,6 +104,8 @@ def read_run(directory: Path) -> RunRecord:
     config = _mapping(directory / "config.yaml", read_yaml)
     for line in strange_values(config):
         raise Damaged(f"config.yaml is damaged: {line}")
+    if "objective" in config and not (directory / "summary.json").exists():
+        raise WeightsAlone("it holds weights alone")
     summary = _mapping(directory / "summary.json", read_json)
     try:
         return _record(directory, config, summary)
@@ -160,16 +167,6 @@ def _run_directories(roots: Iterable[Path], skip: Callable[[OSError], None]) -> 
                 yield Path(folder)
                 folders.clear()  # there are no runs in a run
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-
-
-def _holds_weights_alone(directory: Path) -> bool:
-    """Whether `pretrain.py` made it: it is not a run, and is not reported."""
-    if (directory / "summary.json").exists():
-        return False
-    try:
-        return "objective" in _mapping(directory / "config.yaml", read_yaml)
-    except Damaged:
-        return False
 
 
 def _expanded(place: str) -> list[str]:

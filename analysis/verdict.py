@@ -7,7 +7,6 @@ instead of scores, whose intervals would be far too narrow.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
 
@@ -48,43 +47,44 @@ class Verdict(NamedTuple):
     across: Aggregates | None
 
 
-@dataclass(frozen=True)
-class Contrast:
+class Contrast(NamedTuple):
     """Two arms on one task; the first is ahead.
 
     Attributes:
+        by_success: whether success rates are compared, not scores.
+        difference: first minus second.
+        interval: of the difference, not corrected for the number of comparisons.
+        deviation: pooled standard deviation of what is compared.
         p_value: corrected by Holm's method.
         level: of a test as strict as the correction at its first step.
     """
 
     first: ArmResult
     second: ArmResult
+    by_success: bool
+    difference: float
+    interval: Interval
+    deviation: float
     p_value: float
-    level: float
+    level: float = 1 - SIGNIFICANCE
 
     @property
     def is_separable(self) -> bool:
         """Whether the difference is significant after correction."""
         return self.p_value < SIGNIFICANCE
 
-    @property
-    def by_success(self) -> bool:
-        """Whether success rates are compared, not scores."""
-        return _by_success(self.first, self.second)
-
     def sentence(self) -> str:
         """Say how the arms compare, with their numbers."""
-        arms, (low, high) = (self.first, self.second), self._interval()
+        arms, (low, high) = (self.first, self.second), self.interval
         first, second, task = self.first.arm, self.second.arm, self.first.task
         count, other = (arm.n for arm in arms)
         runs = f"{plural(count, 'run')} each" if count == other else f"{count} and {other} runs"
         if self.by_success:
-            points = 100 * (self.first.success_rate - self.second.success_rate)
-            difference = f"{points:.0f} points [{100 * low:.0f}, {100 * high:.0f}]"
+            difference = f"{100 * self.difference:.0f} points [{100 * low:.0f}, {100 * high:.0f}]"
             values, solve = [_solved(arm) for arm in arms], " runs solve it"
         else:
             half = (high - low) / 2
-            difference = f"{number(self.first.mean - self.second.mean, half)} {bounds(low, high)}"
+            difference = f"{number(self.difference, half)} {bounds(low, high)}"
             values, solve = [number(arm.mean, half) for arm in arms], ""
         if self.is_separable:
             against = f"{' against '.join(values)}{solve}, difference {difference} (95%), {runs}"
@@ -95,35 +95,19 @@ class Contrast:
 
     def more_seeds(self) -> str:
         """Say how many further runs per arm would separate them, if they differ as it seems."""
-        seeds = self._seeds()
-        if seeds is None or seeds > MOST_SEEDS:
+        # Smaller differences want more than MOST_SEEDS at any level.
+        is_hopeless = abs(self.difference) <= self.deviation / 25
+        seeds = (
+            math.inf if is_hopeless else seeds_needed(self.difference, self.deviation, self.level)
+        )
+        if seeds > MOST_SEEDS:
             return (
                 f"no number of seeds up to {MOST_SEEDS:,} would tell, if they differ by so little"
             )
-        more = max(1, seeds - min(self.first.n, self.second.n))
+        more = max(1, int(seeds) - min(self.first.n, self.second.n))
         if more > _EXACT:
             more = round(more, -1 if more < 10 * _EXACT else -2)
         return f"about {plural(more, 'more seed')} per arm would tell"
-
-    def _interval(self) -> Interval:
-        """Interval of first minus second, not corrected for the number of comparisons."""
-        if not self.by_success:
-            return difference_interval(self.first.scores, self.second.scores)
-        a, b = self.first, self.second
-        return success_difference_interval(a.num_solved or 0, a.n, b.num_solved or 0, b.n)
-
-    def _seeds(self) -> int | None:
-        """Runs per arm that show the difference with a power of 80%; None for too many."""
-        a, b = self.first, self.second
-        if self.by_success:
-            pooled = ((a.num_solved or 0) + (b.num_solved or 0)) / (a.n + b.n)
-            difference, deviation = a.success_rate - b.success_rate, pooled * (1 - pooled)
-            deviation = math.sqrt(deviation)
-        else:
-            difference, deviation = a.mean - b.mean, pooled_deviation(a.scores, b.scores)
-        if abs(difference) <= deviation / 25:  # over MOST_SEEDS at any level
-            return None
-        return seeds_needed(difference, deviation, self.level)
 
 
 def judge(results: Results) -> Verdict:
@@ -145,16 +129,16 @@ def contrasts(results: Results, baseline: str | None) -> list[Contrast]:
     Returns:
         The pairs of one task after the other, those of its better arms first.
     """
-    pairs = [
-        pair
-        for task in results.tasks
-        for pair in sorted(
-            _pairs(results, task, baseline), key=lambda pair: [-a.mean for a in pair]
-        )
-    ]
-    corrected = holm([_p_value(*pair) for pair in pairs])
+    pairs = list[Contrast]()
+    for task in results.tasks:
+        own = _pairs(results, task, baseline)
+        pairs += sorted(own, key=lambda pair: (-pair.first.mean, -pair.second.mean))
+    corrected = holm([pair.p_value for pair in pairs])
     level = 1 - SIGNIFICANCE / max(1, len(pairs))
-    return [Contrast(*pair, p_value, level) for pair, p_value in zip(pairs, corrected, strict=True)]
+    return [
+        pair._replace(p_value=p_value, level=level)
+        for pair, p_value in zip(pairs, corrected, strict=True)
+    ]
 
 
 def _summary(results: Results, task: str, pairs: Sequence[Contrast]) -> str:
@@ -202,33 +186,36 @@ def _limits(
         yield f"nothing is averaged over {count} tasks: {why}"
 
 
-def _pairs(
-    results: Results, task: str, baseline: str | None
-) -> Iterator[tuple[ArmResult, ArmResult]]:
+def _pairs(results: Results, task: str, baseline: str | None) -> Iterator[Contrast]:
     able = [result for result in results.of_task(task) if result.n >= _LEAST_RUNS]
     if baseline is None and len(able) > _MOST_ARMS:
         baseline = max(able, key=lambda arm: arm.mean).arm
-    for first, second in combinations(able, 2):
-        if baseline is None or baseline in (first.arm, second.arm):
-            yield (first, second) if _is_ahead(first, second) else (second, first)
+    for pair in combinations(able, 2):
+        if baseline in (None, pair[0].arm, pair[1].arm):
+            yield _contrast(*pair)
 
 
-def _is_ahead(first: ArmResult, second: ArmResult) -> bool:
-    if _by_success(first, second) and first.success_rate != second.success_rate:
-        return first.success_rate > second.success_rate
-    return first.mean >= second.mean
-
-
-def _by_success(first: ArmResult, second: ArmResult) -> bool:
-    known = first.solved_at is not None and first.solved_at == second.solved_at
-    return known and (first.is_bimodal or second.is_bimodal)
-
-
-def _p_value(first: ArmResult, second: ArmResult) -> float:
-    if _by_success(first, second):
-        is_ahead = probability_of_improvement([first.scores], [second.scores]) >= 0.5
-        return rank_p_value(first.scores, second.scores) if is_ahead else 1.0
-    return welch_p_value(first.scores, second.scores)
+def _contrast(one: ArmResult, other: ArmResult) -> Contrast:
+    """Compare two arms, where an interval of the mean would be too narrow by their success."""
+    is_known = one.solved_at is not None and one.solved_at == other.solved_at
+    by_success = is_known and (one.is_bimodal or other.is_bimodal)
+    rates = (one.success_rate, other.success_rate) if by_success else (0.0, 0.0)
+    is_ahead = (rates[0], one.mean) >= (rates[1], other.mean)
+    a, b = (one, other) if is_ahead else (other, one)
+    if not by_success:
+        interval, deviation = (
+            difference_interval(a.scores, b.scores),
+            pooled_deviation(a.scores, b.scores),
+        )
+        p_value = welch_p_value(a.scores, b.scores)
+        return Contrast(a, b, False, a.mean - b.mean, interval, deviation, p_value)
+    solved = a.num_solved or 0, b.num_solved or 0
+    interval = success_difference_interval(solved[0], a.n, solved[1], b.n)
+    pooled = sum(solved) / (a.n + b.n)
+    deviation, difference = math.sqrt(pooled * (1 - pooled)), a.success_rate - b.success_rate
+    is_likely = probability_of_improvement([a.scores], [b.scores]) >= 0.5
+    p_value = rank_p_value(a.scores, b.scores) if is_likely else 1.0
+    return Contrast(a, b, True, difference, interval, deviation, p_value)
 
 
 def _solved(result: ArmResult) -> str:

@@ -14,7 +14,7 @@ from analysis.studies.engines import build_engine
 from analysis.studies.engines.engine import Engine
 from analysis.studies.execution import driving, opened
 from analysis.studies.ranges import Dimension, read_ranges, values_of
-from analysis.studies.study import Arm, Study, arm_of, flags_for, range_problems, with_one_thread
+from analysis.studies.study import Arm, Study, arm_of, range_problems, with_one_thread
 from analysis.studies.tuning import Search
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.composer import Composer
@@ -44,7 +44,7 @@ def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> 
         InvalidConfiguration: a range does not fit an arm.
         Refusal: a search could not run, or was stopped.
     """
-    options, tuning = study.options, study.options["tuning"]
+    tuning = {**study.options["tuning"], "metric": study.options["metric"]}
     space = read_ranges("study.tuning.keys", tuning["keys"])
     study.refuse_ranges(space)
     values: dict[tuple[str, str], list[str]] = {}
@@ -52,8 +52,7 @@ def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> 
     tuned = []
     for cell in study.cells:
         place = study.directory / "tuning" / cell.task / cell.name
-        search = Search(cell, space, place, tuning, metric=options["metric"], flags=study.flags)
-        summary = search.run(engine, stop)
+        summary = Search(cell, space, place, tuning).run(engine, stop)
         words = values[cell.task, cell.name] = values_of(summary["best"]["values"])
         found[cell.name].append(summary)
         count = sum(trial["state"] != "fail" for trial in summary["trials"])
@@ -115,15 +114,12 @@ def search_command_line(config: DictConfig) -> dict[str, Any]:
     settings, directory = HydraConfig.get(), Path(config.directory)
     words = [word for word in settings.overrides.task if not key_of(word).startswith(_OF_SEARCHES)]
     tuning: Any = OmegaConf.to_container(config.tuning)
-    own = user_directory(settings)
-    composer = Composer("config", own)
+    composer = Composer("config", user_directory(settings))
     space = read_ranges("tuning.keys", tuning["keys"])
     arm = searched_arm(composer, words, space)
     build = partial(build_engine, config.engine, directory)
     with driving(directory) as stop, opened(build) as engine:
-        metric, flags = tuning["metric"], flags_for(own)
-        search = Search(arm, space, directory, tuning, metric=metric, flags=flags)
-        summary = search.run(engine, stop)
+        summary = Search(arm, space, directory, tuning).run(engine, stop)
     best: dict[str, Any] = summary["best"]
     values = values_of(best["values"])
     found = f"The best of {len(summary['trials'])} trials, score {best['score']:.2f}: "
@@ -145,7 +141,7 @@ def searched_arm(composer: Composer, words: Sequence[str], space: Mapping[str, D
     problems = problems or [problem for _, problem in range_problems(composer, words, space)]
     if problems:
         raise InvalidConfiguration(problems)
-    return arm_of("search", "run", with_one_thread(words), run.typed)
+    return arm_of("search", "run", with_one_thread(words), run.typed, composer.directory)
 
 
 def write_experiment(

@@ -90,7 +90,7 @@ def _command(study: Study, arm: Arm) -> str:
     """Write the sweep that makes the runs of an arm."""
     seeds = study.options["seeds"]
     several = ["-m"] if len(seeds) > 1 else []
-    words = [*study.flags, *arm.words, f"seed={','.join(map(str, seeds))}"]
+    words = [*arm.flags, *arm.words, f"seed={','.join(map(str, seeds))}"]
     return shlex.join(["python", "train.py", *several, *words])
 
 

@@ -60,6 +60,7 @@ class Arm:
 
     Attributes:
         interval: environment steps between evaluations.
+        flags: that every job needs.
     """
 
     task: str
@@ -68,15 +69,16 @@ class Arm:
     fingerprint: str
     env_steps: int
     interval: int
+    flags: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
         """Name its folder below the study's directory."""
         return f"{self.task}/{self.name}-{self.fingerprint}"
 
-    def job(self, seed: int, folder: Path, flags: Sequence[str]) -> Job:
+    def job(self, seed: int, folder: Path) -> Job:
         """Return its job with a seed, whose run is below a folder."""
-        words = (*flags, *self.words, f"seed={seed}", "tracking.progress=false")
+        words = (*self.flags, *self.words, f"seed={seed}", "tracking.progress=false")
         return Job(self.task, self.name, seed, words, folder / f"seed{seed}", self.env_steps)
 
 
@@ -101,7 +103,7 @@ class Study:
         Raises:
             InvalidConfiguration: with the problems of all arms.
         """
-        self.options, self.directory, self.flags = options, directory, flags_for(user_directory)
+        self.options, self.directory = options, directory
         self.notices: list[str] = []
         self._composer = Composer("config", user_directory)
         self.choose({})
@@ -128,7 +130,7 @@ class Study:
     def jobs(self) -> list[Job]:
         """List the jobs; every arm gets its first seed before any gets its second."""
         return [
-            cell.job(seed, self.directory / cell.folder, self.flags)
+            cell.job(seed, self.directory / cell.folder)
             for seed in self.options["seeds"]
             for cell in self.cells
         ]
@@ -171,7 +173,7 @@ class Study:
         self.notices += [notice for notice in notices if notice not in self.notices]
         if run.problems:
             return Arm(task, arm, tuple(words), "", 0, 0)
-        return arm_of(task, arm, words, run.typed)
+        return arm_of(task, arm, words, run.typed, self._composer.directory)
 
     def _configured(self, words: Sequence[str]) -> Settled:
         return configure(self._composer, [*words, "seed=0"], "config")
@@ -201,17 +203,15 @@ def _same_arms(cells: Sequence[Arm]) -> Iterator[str]:
             yield f"study.arms: {', '.join(same)} are the same configuration on {task}"
 
 
-def arm_of(task: str, name: str, words: Sequence[str], config: Mapping[str, Any]) -> Arm:
-    """Return the arm of a checked command line and its configuration."""
+def arm_of(
+    task: str, name: str, words: Sequence[str], config: Mapping[str, Any], directory: str | None
+) -> Arm:
+    """Return the arm of a checked command line, its configuration and its `--config-dir`."""
+    flags = () if directory is None else (f"--config-dir={directory}",)
     total, interval = config["total_env_steps"], config["evaluation"]["interval"]
     trust = trust_words(config["env"]["packages"], config["trusted_packages"])
     words = with_values(words, trust)
-    return Arm(task, name, tuple(words), fingerprint(config), total, interval)
-
-
-def flags_for(user_directory: str | None) -> list[str]:
-    """Return the flags of every job."""
-    return [] if user_directory is None else [f"--config-dir={user_directory}"]
+    return Arm(task, name, tuple(words), fingerprint(config), total, interval, flags)
 
 
 def with_values(words: Sequence[str], values: Sequence[str]) -> list[str]:

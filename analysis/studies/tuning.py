@@ -9,7 +9,7 @@ import hashlib
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -53,29 +53,21 @@ class Search:
     """
 
     def __init__(
-        self,
-        arm: Arm,
-        space: Mapping[str, Dimension],
-        directory: Path,
-        tuning: Mapping[str, Any],
-        *,
-        metric: str,
-        flags: Sequence[str],
+        self, arm: Arm, space: Mapping[str, Dimension], directory: Path, tuning: Mapping[str, Any]
     ) -> None:
         """Open or begin it.
 
         Args:
-            tuning: the number of `trials`, those that are stored included, and the `seeds` of
-                each, whose score is the mean over them.
-            metric: `best` maximises the best evaluation, anything else the final one.
-            flags: of the command line of every job.
+            tuning: the number of `trials`, those that are stored included, the `seeds` of each,
+                whose score is the mean over them, and the `metric`: `best` maximises the best
+                evaluation, anything else the final one.
 
         Raises:
             Refusal: Optuna is not installed, or more trials are stored.
         """
-        self._arm, self.directory, self._flags = arm, directory, flags
+        self._arm, self.directory = arm, directory
         self._trials, self._seeds = tuning["trials"], tuning["seeds"]
-        self._evaluation = "best" if metric == "best" else "evaluation"
+        self._evaluation = "best" if tuning["metric"] == "best" else "evaluation"
         what = (sorted(space.items()), [*self._seeds], arm.env_steps, self._evaluation)
         mark = hashlib.sha256(repr(what).encode()).hexdigest()[:_DIGITS]
         self._name = f"{arm.fingerprint}-{mark}"
@@ -109,20 +101,10 @@ class Search:
 
     def summary(self) -> dict[str, Any]:
         """Return all trials, the best one, and how much each key matters, as plain data."""
-        trials = [
-            {
-                "number": trial.number,
-                "state": trial.state.name.lower(),
-                "score": trial.value if trial.state.name == "COMPLETE" else None,
-                "values": trial.params,
-            }
-            for trial in self._study.get_trials()
-        ]
-        best = self._study.best_trial
         return {
-            "best": {"number": best.number, "score": best.value, "values": best.params},
+            "best": _plain(self._study.best_trial),
             "importances": self._importances(),
-            "trials": trials,
+            "trials": [_plain(trial) for trial in self._study.get_trials()],
         }
 
     def _stored_study(self) -> Any:
@@ -190,7 +172,7 @@ class Search:
         words = tuple(with_values(self._arm.words, values_of(trial.params)))
         place = self.directory / self._name / f"trial{trial.number}"
         arm = dataclasses.replace(self._arm, name=f"{self._arm.name}-{place.name}", words=words)
-        jobs = [arm.job(seed, place, self._flags) for seed in self._seeds]
+        jobs = [arm.job(seed, place) for seed in self._seeds]
         self._open.append(OpenTrial(trial, jobs))
         pool.add(jobs)
 
@@ -228,3 +210,10 @@ class Search:
                 if trial.trial.should_prune():
                     return True
         return False
+
+
+def _plain(trial: Any) -> dict[str, Any]:
+    """Return a trial of Optuna's as plain data; only a complete one has a score."""
+    state = trial.state.name.lower()
+    score = trial.value if state == "complete" else None
+    return {"number": trial.number, "state": state, "score": score, "values": trial.params}

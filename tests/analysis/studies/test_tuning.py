@@ -95,8 +95,7 @@ def search(place: Path) -> Callable[..., Search]:
     def make(*words: str, steps: int = 100, interval: int = 0, **changes: Any) -> Search:
         arm = Arm("task", "arm", words, "0a1b2c", steps, interval)
         options = {"trials": 3, "seeds": [0, 1], "metric": "last", "space": UNIT} | changes
-        space, metric = options["space"], options["metric"]
-        return Search(arm, space, place / "search", options, metric=metric, flags=())
+        return Search(arm, options["space"], place / "search", options)
 
     return make
 
