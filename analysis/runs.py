@@ -102,10 +102,10 @@ def read_run(directory: Path) -> RunRecord:
         Damaged: a record is missing or invalid.
     """
     config = _mapping(directory / "config.yaml", read_yaml)
-    for line in strange_values(config):
-        raise Damaged(f"config.yaml is damaged: {line}")
     if "objective" in config and not (directory / "summary.json").exists():
         raise WeightsAlone("it holds weights alone")
+    for line in strange_values(config):
+        raise Damaged(f"config.yaml is damaged: {line}")
     summary = _mapping(directory / "summary.json", read_json)
     try:
         return _record(directory, config, summary)

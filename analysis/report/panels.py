@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ _MOST_GROUPS = 40
 _ROWS = 11
 """Points of a curve in the table below its figure."""
 _LABELS: dict[Axis, str] = {"env_steps": "environment steps", "seconds": "seconds of training"}
+_BAND = "from three runs on with its 95% interval"
 _QUANTILE = 0.975
 _LEAST_RUNS = 3
 """Bands of two runs are wider than the figure."""
@@ -74,86 +75,67 @@ class Panel:
 
 def score_panels(results: Results) -> Iterator[Panel]:
     """Yield the scores of every run, a panel for each task."""
+    caption = "Every run is a dot; the bar is the mean with its 95% interval."
     for task in results.tasks:
         arms = [arm for arm in results.ranked(task) if arm.n]
         if arms:
-            at = arms[0].solved_at
-            note = "" if at is None else f" Dotted: {number(at)}, which counts as solved."
-            yield Panel(
-                heading="Every run",
-                name=f"scores-{slug(task)}",
-                title=f"Scores on {task}",
-                caption="Every run is a dot; the bar is the mean with its 95% interval."
-                + note
-                + _best_of(arms, _MOST_GROUPS),
-                x_label="score",
-                groups=arms[:_MOST_GROUPS],
-                threshold=at,
-            )
+            at, shown = arms[0].solved_at, arms[:_MOST_GROUPS]
+            level = "" if at is None else f" Dotted: {number(at)}, which counts as solved."
+            told = caption + level + _best_of(arms, _MOST_GROUPS)
+            panel = Panel("Every run", f"scores-{slug(task)}", f"Scores on {task}", told, "score")
+            yield replace(panel, groups=shown, threshold=at)
 
 
 def learning_panels(results: Results) -> Iterator[Panel]:
     """Yield learning curves over steps and over seconds, for each task."""
+    ends = "a line ends where the first of its runs does"
+    told = f"Mean of the evaluations over runs, {_BAND}; {ends}."
     for task in results.tasks:
-        every = [arm for arm in results.ranked(task) if arm.measured]
-        arms = _best(every, results)
         for axis, label in _LABELS.items():
-            lines = mean_curves(arms, axis)
-            if lines:
-                yield Panel(
-                    heading="Learning curves",
-                    name=f"curves-{slug(task)}-over-{axis.replace('_', '-')}",
-                    title=f"{task} over {label}",
-                    caption="Mean of the evaluations over runs, from three runs on with its 95% "
-                    "interval; a line ends where the first of its runs does."
-                    + _best_of(every, _MOST_LINES),
-                    x_label=label,
-                    y_label="mean return",
-                    lines=lines,
-                    threshold=arms[0].solved_at,
-                )
+            name, title = (
+                f"curves-{slug(task)}-over-{axis.replace('_', '-')}",
+                f"{task} over {label}",
+            )
+            panel = Panel("Learning curves", name, title, told, label, "mean return")
+            yield from _with_curves(panel, results, task, axis)
 
 
 def telemetry_panels(results: Results) -> Iterator[Panel]:
     """Yield diagnostics of representations, and reconstruction losses, where there are any."""
     for task in results.tasks:
-        every = [arm for arm in results.ranked(task) if arm.n]
         for tag, title in TELEMETRY.items():
-            lines = mean_curves(_best(every, results), "env_steps", tag)
-            if lines:
-                yield Panel(
-                    heading="Representations",
-                    name=f"{slug(tag)}-{slug(task)}",
-                    title=f"{title} on {task}",
-                    caption=f"`{tag}`: mean over runs, from three runs on with its 95% interval."
-                    + _best_of(every, _MOST_LINES),
-                    x_label=_LABELS["env_steps"],
-                    y_label=tag.rpartition("/")[2].replace("_", " "),
-                    lines=lines,
-                )
+            name, quantity = f"{slug(tag)}-{slug(task)}", tag.rpartition("/")[2].replace("_", " ")
+            told, label = f"`{tag}`: mean over runs, {_BAND}.", _LABELS["env_steps"]
+            panel = Panel("Representations", name, f"{title} on {task}", told, label, quantity)
+            yield from _with_curves(panel, results, task, "env_steps", tag)
 
 
 def profile_panel(across: Aggregates) -> Panel:
     """Return the share of runs above each normalized score."""
     grid = np.linspace(0.0, 1.0, GRID)
-    return Panel(
-        heading="Across tasks",
-        name="profiles",
-        title="Performance profiles",
-        caption="Share of all runs on all tasks whose normalized score exceeds a threshold, with "
-        "its 95% interval." + _best_of(across.arms, _MOST_LINES),
-        x_label="normalized score",
-        y_label="share of runs",
-        lines=[
-            Line(
-                arm.arm,
-                grid,
-                performance_profile(arm.scores, grid),
-                *profile_band(arm.scores, grid),
-            )
-            for arm in across.arms[:_MOST_LINES]
-        ],
+    lines = [
+        Line(arm.arm, grid, performance_profile(arm.scores, grid), *profile_band(arm.scores, grid))
+        for arm in across.arms[:_MOST_LINES]
+    ]
+    caption = (
+        "Share of all runs on all tasks whose normalized score exceeds a threshold, with its 95% "
+        "interval." + _best_of(across.arms, _MOST_LINES)
     )
+    title, labels = "Performance profiles", ("normalized score", "share of runs")
+    return Panel("Across tasks", "profiles", title, caption, *labels, lines)
+
+
+def _with_curves(
+    panel: Panel, results: Results, task: str, axis: Axis, tag: str | None = None
+) -> Iterator[Panel]:
+    """Yield a panel with the curves of a task's best arms, in the plan's order; or nothing."""
+    every = [arm for arm in results.ranked(task) if (arm.measured if tag is None else arm.n)]
+    best = sorted(every[:_MOST_LINES], key=lambda arm: results.names.index(arm.arm))
+    lines = mean_curves(best, axis, tag)
+    if lines:
+        at = best[0].solved_at if tag is None else None
+        told = panel.caption + _best_of(every, _MOST_LINES)
+        yield replace(panel, caption=told, lines=lines, threshold=at)
 
 
 def mean_curves(arms: Iterable[ArmResult], axis: Axis, tag: str | None = None) -> list[Line]:
@@ -186,11 +168,6 @@ def _line(arm: str, values: FloatArray, grid: FloatArray) -> Line:
     deviation = values.std(axis=0, ddof=1) / math.sqrt(count)
     half = student_quantile(_QUANTILE, count - 1) * deviation
     return Line(arm, grid, middle, middle - half, middle + half)
-
-
-def _best(ranked: Sequence[ArmResult], results: Results) -> list[ArmResult]:
-    """Return the best arms of a task in the plan's order."""
-    return sorted(ranked[:_MOST_LINES], key=lambda arm: results.names.index(arm.arm))
 
 
 def _best_of(arms: Sequence[object], most: int) -> str:

@@ -72,12 +72,10 @@ class RayEngine(Engine):
             return None
         try:
             code, archive, printed = self._ray.get(task)
-        except self._ray.exceptions.RayTaskError as error:
-            _append(command.log, str(error).encode())
-            return 1
         except self._ray.exceptions.RayError as error:
-            _append(command.log, f"lost: {error}\n".encode())
-            return -signal.SIGKILL
+            _append(command.log, f"{error}\n".encode())
+            is_own = isinstance(error, self._ray.exceptions.RayTaskError)
+            return 1 if is_own else -signal.SIGKILL  # its node was lost
         if archive is not None:
             unpack(archive, command.directory)
             _append(command.log, printed)
