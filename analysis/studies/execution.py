@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from analysis.studies.engines.engine import ROOT, Command, Engine, Handle
@@ -36,18 +37,17 @@ class Ended:
     code: int
     log: Path
 
-    @property
-    def last_line(self) -> str:
-        """Return the last line that it printed; its log begins each session with `$ command`."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        lines = f"\n{text}".rpartition("\n$ ")[2].splitlines()[1:]
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
     def __str__(self) -> str:
-        """Say in one line why it failed."""
-        killed = [f"killed by {signal.Signals(-self.code).name}"] if self.code < 0 else []
-        reasons = [*killed, *filter(None, [self.last_line])] or [f"exit code {self.code}"]
-        return f"{self.job.name}: {'; '.join(reasons)} ({self.log})"
+        """Say in one line why it failed: its signal, and the last line that it printed.
+
+        Its log begins each session with `$ command`.
+        """
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        printed = f"\n{text}".rpartition("\n$ ")[2].splitlines()[1:]
+        reasons = [line.strip() for line in printed if line.strip()][-1:]
+        if self.code < 0:
+            reasons.insert(0, f"killed by {signal.Signals(-self.code).name}")
+        return f"{self.job.name}: {'; '.join(reasons) or f'exit code {self.code}'} ({self.log})"
 
 
 class Pool:
@@ -64,7 +64,6 @@ class Pool:
         self._engine, self._logs = engine, directory / "logs"
         self._waiting: deque[Job] = deque()
         self._retried: set[Job] = set()
-        self._is_stopping = False
         self.running: dict[Job, Handle] = {}
 
     def __bool__(self) -> bool:
@@ -74,8 +73,7 @@ class Pool:
     @property
     def has_room(self) -> bool:
         """Tell whether the engine would take another job at once."""
-        capacity = self._engine.capacity
-        return capacity is None or len(self._waiting) + len(self.running) < capacity
+        return len(self._waiting) + len(self.running) < self._engine.capacity
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Queue jobs."""
@@ -109,31 +107,29 @@ class Pool:
             time.sleep(_PAUSE)
             self.step()
 
-    def log_of(self, job: Job) -> Path:
-        """Return the file of what a job prints."""
-        return self._logs / f"{job.name}.txt"
-
     def _end(self, job: Job, code: int) -> list[Ended]:
         was_killed = code < 0 or code in _SIGNALLED
         if was_killed and job not in self._retried:
             self._retried.add(job)
             self._waiting.appendleft(job)
             return []
-        return [Ended(job, code, self.log_of(job))]
+        return [Ended(job, code, self._log(job))]
 
     def _fill(self) -> None:
         """Hand over as many jobs as the engine takes; a run that is in use waits."""
-        capacity = self._engine.capacity
-        room = len(self._waiting) if capacity is None else capacity - len(self.running)
-        free = [job for job in self._waiting if room > 0 and not is_locked(job.directory)][:room]
+        room = min(len(self._waiting), self._engine.capacity - len(self.running))
+        is_free = (job for job in self._waiting if not is_locked(job.directory))
+        free = list(islice(is_free, int(room)))
         for job in free:
             self._waiting.remove(job)
         if free:
-            handles = self._engine.submit([self._command(job) for job in free])
-            self.running |= dict(zip(free, handles, strict=True))
+            where = Path.cwd(), SCRIPT
+            commands = [Command(job.words, job.directory, self._log(job), *where) for job in free]
+            self.running |= dict(zip(free, self._engine.submit(commands), strict=True))
 
-    def _command(self, job: Job) -> Command:
-        return Command(job.words, job.directory, self.log_of(job), Path.cwd(), SCRIPT)
+    def _log(self, job: Job) -> Path:
+        """Return the file of what a job prints."""
+        return self._logs / f"{job.name}.txt"
 
 
 @contextmanager

@@ -25,9 +25,8 @@ class SlurmEngine(Engine):
             Refusal: submitit or SLURM is not installed, or a parameter is unknown.
         """
         self._submitit = needed("submitit", "submitit")
-        jobs, cluster = options["jobs"], options["cluster"]
-        at_once = None if jobs == "auto" else jobs
-        self.capacity = (at_once or cores()) if cluster == "local" else None
+        at_once = None if options["jobs"] == "auto" else options["jobs"]
+        self.capacity = (at_once or cores()) if options["cluster"] == "local" else math.inf
         os.environ["PYTHONPATH"] = import_path()
         own = {
             "cpus_per_task": options["cpus_per_job"],
@@ -35,16 +34,11 @@ class SlurmEngine(Engine):
             "slurm_array_parallelism": at_once,
         }
         try:
+            folder, requeues = directory / "logs" / "slurm", {"slurm_max_num_timeout": _REQUEUES}
             self._executor = self._submitit.AutoExecutor(
-                folder=directory / "logs" / "slurm",
-                cluster=cluster,
-                slurm_max_num_timeout=_REQUEUES,
+                folder, cluster=options["cluster"], **requeues
             )
-            self._executor.update_parameters(
-                name=directory.name,
-                **own,
-                **options["parameters"],
-            )
+            self._executor.update_parameters(name=directory.name, **own, **options["parameters"])
         except (RuntimeError, NameError, ValueError, AssertionError) as error:
             reason = " ".join(str(error).split())
             raise Refusal(

@@ -98,7 +98,7 @@ def test_without_a_shared_disk_runs_travel(engine, job, command, until, place, s
 def test_a_directory_travels_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "run" / "a").mkdir(parents=True)
     (tmp_path / "run" / "a" / "file").write_text("1")
-    data = pack(tmp_path / "run")
+    data = pack(tmp_path / "run") or b""
     (tmp_path / "run" / "other").write_text("2")
     unpack(data, tmp_path / "run")
     assert [path.name for path in sorted((tmp_path / "run").rglob("*"))] == ["a", "file"]

@@ -10,9 +10,9 @@ from analysis.comparison import compare
 from analysis.irregularities import irregularities
 from analysis.studies.engines.local import LocalEngine
 from analysis.studies.execution import driving, opened
-from analysis.studies.labelling import study_results
 from analysis.studies.ranges import read_ranges
 from analysis.studies.searching import searched_arm, sensitivity, tune_arms
+from analysis.studies.session import study_results
 from analysis.studies.study import Study
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.composer import Composer

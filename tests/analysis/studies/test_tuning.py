@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from analysis.studies.engines.local import LocalEngine
-from analysis.studies.experiments import write_experiment
 from analysis.studies.ranges import Dimension, read_ranges, with_ranges
+from analysis.studies.searching import write_experiment
 from analysis.studies.study import Arm
 from analysis.studies.tuning import Search
 from conf.checking.refusals import InvalidConfiguration
@@ -95,8 +95,7 @@ def search(place: Path) -> Callable[..., Search]:
     def make(*words: str, steps: int = 100, interval: int = 0, **changes: Any) -> Search:
         arm = Arm("task", "arm", words, "0a1b2c", steps, interval)
         options = {"trials": 3, "seeds": [0, 1], "metric": "last", "space": UNIT} | changes
-        space, metric = options["space"], options["metric"]
-        return Search(arm, space, place / "search", options, metric=metric, flags=())
+        return Search(arm, options["space"], place / "search", options)
 
     return make
 
