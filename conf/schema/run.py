@@ -324,6 +324,21 @@ class EvaluationRun:
 
 
 @dataclass
+class ProbingRun:
+    """conf/analyze.yaml, composed."""
+
+    run: Path
+    seed: Count | None
+    steps: PositiveCount
+    num_envs: PositiveCount
+    deterministic: bool
+    checkpoint: Literal["last", "best"]
+    reach: PositiveCount
+    device: Device
+    trusted_packages: list[Module]
+
+
+@dataclass
 class Comparison:
     """conf/compare.yaml, composed."""
 
@@ -352,6 +367,7 @@ ROOTS: dict[str, Any] = {
     "pretrain": PretrainingRun,
     "tune": SearchRun,
     "evaluate": EvaluationRun,
+    "analyze": ProbingRun,
     "compare": Comparison,
 }
 

@@ -1,0 +1,1 @@
+"""Probes: what a trained memory holds of the hidden state."""

@@ -1,0 +1,151 @@
+"""Records what a policy saw, and what its environments hid from it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from agents.agent import Agent
+from envs.seeding import environment_seeds, reset_with_seeds
+from networks.mirror import Array
+from networks.observations import map_observations, parts_of
+
+
+@dataclass(frozen=True)
+class Target:
+    """One hidden number or choice over `T x B` steps.
+
+    Attributes:
+        classes: of a choice, whose values are 0 .. classes - 1; 0 for a number.
+    """
+
+    name: str
+    values: Float[np.ndarray, "T B"]
+    classes: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """T steps of B environments; the observation of step t is the one that its action answers.
+
+    Attributes:
+        observations: as the policy saw them, `[T, B, *O]`.
+        targets: what they do not show.
+    """
+
+    observations: Any
+    is_first: Bool[Tensor, "T B"]
+    targets: list[Target]
+
+
+def record(
+    agent: Agent,
+    environments: VectorEnv[Any, Any, Any],
+    *,
+    steps: int,
+    seed: int,
+    deterministic: bool,
+) -> Recording:
+    """Play `steps` steps in every environment.
+
+    Raises:
+        ValueError: the environments hide nothing.
+    """
+    singles = environments.unwrapped.envs  # type: ignore[attr-defined]  # of this process
+    if not all(single.has_wrapper_attr("full_observation") for single in singles):
+        raise ValueError(
+            "nothing is hidden: a probe needs pomdp=... or an environment with the method "
+            "full_observation and the attribute full_observation_space"
+        )
+    observe = [single.get_wrapper_attr("full_observation") for single in singles]
+    observations, is_first, hidden = [], [], []
+    seeds = environment_seeds(seed, len(singles), purpose="probe")
+    seen, _ = reset_with_seeds(environments, seeds)
+    first, ended = np.ones(len(singles), bool), np.zeros(len(singles), bool)
+    state = agent.initial_state(len(singles))
+    with agent.using(np.random.default_rng([seed, len(singles)])):
+        for _ in range(steps):
+            observations.append(map_observations(lambda part: torch.from_numpy(part.copy()), seen))
+            is_first.append(torch.from_numpy(first.copy()))
+            hidden.append([full() for full in observe])
+            actions, state = agent.act(seen, state, first, explore=not deterministic)
+            first = ended
+            sent = agent.policy_head.to_environment(actions)
+            seen, _, terminated, truncated, _ = environments.step(sent)
+            ended = terminated | truncated
+    stream = _stacked(observations)
+    space = singles[0].get_wrapper_attr("full_observation_space")
+    every = [target for name, leaf in _leaves(space) for target in _targets(name, leaf, hidden)]
+    return Recording(stream, torch.stack(is_first), _unseen(every, stream))
+
+
+def _stacked(steps: list[Any]) -> Any:
+    if isinstance(steps[0], dict):
+        return {name: torch.stack([step[name] for step in steps]) for name in steps[0]}
+    return torch.stack(steps)
+
+
+def _leaves(space: spaces.Space[Any], path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """Yield the path and the space of every part of a nested space."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+        for key, part in parts:
+            yield from _leaves(part, (*path, key))
+    else:
+        yield path, space
+
+
+def _targets(
+    path: tuple[Any, ...], space: spaces.Space[Any], hidden: list[list[Any]]
+) -> Iterator[Target]:
+    """Yield a target for each entry of one part, named by its path and index."""
+
+    def part(value: Any) -> Any:
+        for key in path:
+            value = value[key]
+        return np.ravel(value)
+
+    values = np.array([[part(value) for value in step] for step in hidden], np.float32)
+    name = ".".join(map(str, path)) or "observation"
+    starts, counts = np.broadcast_to(0, values.shape[2]), np.zeros(values.shape[2], int)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        starts, counts = (
+            np.ravel(space.start),
+            np.ravel(getattr(space, "nvec", getattr(space, "n", 0))),
+        )
+    elif isinstance(space, spaces.MultiBinary):
+        counts = counts + 2
+    for index, (start, classes) in enumerate(zip(starts, counts, strict=True)):
+        label = name if len(counts) == 1 else f"{name}[{index}]"
+        yield Target(label, values[:, :, index] - np.float32(start), int(classes))
+
+
+def _unseen(targets: list[Target], observations: Any) -> list[Target]:
+    """Leave out what never changes, and what some entry of the observation equals throughout.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    seen = np.concatenate([rows_of(part) for part in parts_of(observations)], axis=1)
+    kept = []
+    for target in targets:
+        flat = target.values.reshape(-1, 1)
+        if np.ptp(flat) > 0 and not np.isclose(seen, flat, atol=1e-6).all(axis=0).any():
+            kept.append(target)
+    if not kept:
+        raise ValueError("nothing is hidden: observations show whatever the environment tells")
+    return kept
+
+
+def rows_of(stream: Tensor, batch_dims: int = 2) -> Array:
+    """Flatten `[T, B, *O]`, or `[N, *O]` with one batch dimension, to rows `[N, O]` of float32."""
+    count = math.prod(stream.shape[:batch_dims])
+    rows: Array = stream.detach().reshape(count, -1).float().cpu().numpy()
+    return rows

@@ -1,0 +1,32 @@
+"""Probes a run's memory: `python analyze.py run=RUN_DIR`; see `--help`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neurl_guard import check_imports
+
+check_imports(Path(__file__).parent)
+
+from conf.composing.command_line import launch
+from training.runs.refusal import refusals_end
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@refusals_end()
+def analyze(config: DictConfig) -> None:
+    """Measure what a run's networks hold of what its observations hide."""
+    from analysis.probing.probe import probe_run
+    from analysis.probing.showing import describe, write
+
+    found, directory = probe_run(config), Path(config.run) / "probe"
+    write(found, directory)
+    print(describe(found))
+    print(f"{directory / 'probe.png'}, probe.svg, probe.json")
+
+
+if __name__ == "__main__":
+    launch(analyze, config_name="analyze")
