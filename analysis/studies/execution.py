@@ -76,8 +76,9 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End at once what still runs."""
+        """Tell what still runs to save and stop, without waiting for it."""
         if "_engine" in vars(self):
+            self.cancel(self.running)
             self._engine.close()
 
     def __bool__(self) -> bool:
@@ -98,9 +99,14 @@ class Pool:
         ended = []
         for job, handle in list(self.running.items()):
             code = self._engine.poll(handle)
-            if code is not None:
-                del self.running[job]
-                ended += self._end(job, code)
+            if code is None:
+                continue
+            del self.running[job]
+            if (code < 0 or code in _SIGNALLED) and job not in self._retried:
+                self._retried.add(job)
+                self._waiting.appendleft(job)
+            else:
+                ended.append(Ended(job, code, self._log(job)))
         self._fill()
         return ended
 
@@ -120,14 +126,6 @@ class Pool:
         while self.running:
             time.sleep(_PAUSE)
             self.step()
-
-    def _end(self, job: Job, code: int) -> list[Ended]:
-        was_killed = code < 0 or code in _SIGNALLED
-        if was_killed and job not in self._retried:
-            self._retried.add(job)
-            self._waiting.appendleft(job)
-            return []
-        return [Ended(job, code, self._log(job))]
 
     def _fill(self) -> None:
         """Hand over as many jobs as the engine takes; a run that is in use waits."""
