@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.runs import Damaged, read_mapping
 from analysis.studies.ranges import Dimension
 from conf.checking.pretraining import frames_wanted
 from conf.checking.refusals import InvalidConfiguration
@@ -271,7 +272,6 @@ def shortened(jobs: Sequence[Job]) -> list[str]:
 def _stored(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
     """Read a record of a run; empty if there is none, or if it is damaged: the job will say so."""
     try:
-        content = read(path)
-    except (OSError, ValueError):
+        return read_mapping(path, read)
+    except Damaged:
         return {}
-    return content if isinstance(content, dict) else {}
