@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,32 +10,29 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
+from training.runs.refusal import Refusal, refusals_end
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+@refusals_end()
 def evaluate(config: DictConfig) -> float:
     """Evaluate one run in new environments, print its scores, return the mean return."""
     from training.evaluation.film import check_encoder, film_kind
     from training.process.machine import check_display
-    from training.runs.refusal import Refusal
 
-    try:
-        try:  # reported before torch is imported
-            check_run(Path(config.run))
-            check_encoder(film_kind(config.video))
-            check_display(config.render_mode)
-        except ValueError as error:
-            raise Refusal(str(error), 2) from error
+    try:  # reported before torch is imported
+        check_run(Path(config.run))
+        check_encoder(film_kind(config.video))
+        check_display(config.render_mode)
+    except ValueError as error:
+        raise Refusal(str(error), 2) from error
 
-        from training.evaluation.evaluation import describe, describe_spread
-        from training.evaluation.watching import watch_run
+    from training.evaluation.evaluation import describe, describe_spread
+    from training.evaluation.watching import watch_run
 
-        watched = watch_run(config)
-    except Refusal as refusal:
-        print(refusal, file=sys.stderr)
-        sys.exit(refusal.exit_code)
+    watched = watch_run(config)
     print(describe(watched.evaluation))
     print(describe_spread(watched.evaluation))
     if watched.film is not None:

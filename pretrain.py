@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,17 +10,18 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
+from training.runs.refusal import Refusal, refusals_end
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+@refusals_end()
 def pretrain(config: DictConfig) -> float:
     """Pre-train into a new directory; return the smallest held-out loss."""
     from training.building.environments import build_environments
     from training.process.machine import refuse_missing_device
     from training.runs.directory import discard
-    from training.runs.refusal import Refusal
 
     try:
         try:
@@ -33,12 +33,9 @@ def pretrain(config: DictConfig) -> float:
         from training.pretraining.session import pretrain_alone
 
         return pretrain_alone(config, environments)
-    except BaseException as error:
+    except BaseException:
         discard(Path(config.run_dir))
-        if not isinstance(error, Refusal):
-            raise
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+        raise
 
 
 if __name__ == "__main__":

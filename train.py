@@ -12,6 +12,7 @@ check_imports(Path(__file__).parent)
 
 from conf.checking.trust import trust_words
 from conf.composing.command_line import launch
+from training.runs.refusal import Refusal, refusals_end
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 
 
+@refusals_end()
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
     from training.building.environments import build_environments
     from training.process.machine import refuse_missing_device
     from training.runs.directory import discard, finished
-    from training.runs.refusal import Refusal
 
     if config.resume is not None:
         over = finished(Path(config.resume), total_env_steps=config.total_env_steps)
@@ -47,12 +48,9 @@ def train(config: DictConfig) -> float:
         from training.runs.session import train_run
 
         return train_run(config, environments)
-    except BaseException as error:
+    except BaseException:
         discard(Path(config.run_dir))
-        if not isinstance(error, Refusal):
-            raise
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+        raise
 
 
 def train_job(config: DictConfig, words: list[str]) -> float:

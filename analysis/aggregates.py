@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,18 +24,13 @@ from analysis.statistics import (
     probability_of_improvement,
     stratified_bootstrap,
 )
-from analysis.wording import MOST_NAMES, known, percent, some
+from analysis.wording import known, percent, some
 
 LEAST_TASKS = 8
 
 
-@dataclass(frozen=True, eq=False)
-class ArmAggregate:
-    """An arm over all tasks.
-
-    Attributes:
-        scores: normalized, an array of runs for each task.
-    """
+class ArmAggregate(NamedTuple):
+    """An arm over all tasks; its normalized scores are an array of runs for each task."""
 
     arm: str
     scores: tuple[FloatArray, ...]
@@ -44,8 +40,7 @@ class ArmAggregate:
     gap_interval: Interval
 
 
-@dataclass(frozen=True)
-class Improvement:
+class Improvement(NamedTuple):
     """How probably a run of one arm beats a run of another, averaged over tasks.
 
     Attributes:
@@ -65,14 +60,12 @@ class Improvement:
         """Whether the probability differs from one half after correction."""
         return self.p_value < SIGNIFICANCE
 
-    def __str__(self) -> str:
+    def sentence(self) -> str:
         """Say how the pair compares."""
         first, second = self.first.arm, self.second.arm
         low, high = map(percent, improvement_interval(self.first.scores, self.second.scores))
-        told = (
-            f"a run of {first} beats one of {second} with a probability of "
-            f"{percent(self.probability)} [{low}, {high}]"
-        )
+        chance = f"{percent(self.probability)} [{low}, {high}]"
+        told = f"a run of {first} beats one of {second} with a probability of {chance}"
         if self.is_separable:
             return f"{first} is better than {second}: {told}"
         return f"not separable: {first} and {second} ({told})"
@@ -88,38 +81,38 @@ class Aggregates:
         incomplete: arms without runs on some tasks.
     """
 
-    arms: tuple[ArmAggregate, ...]
-    pairs: tuple[Improvement, ...]
-    improvements: tuple[Improvement, ...]
+    arms: list[ArmAggregate]
+    pairs: list[Improvement]
+    improvements: list[Improvement]
     num_tasks: int
-    incomplete: tuple[str, ...]
+    incomplete: list[str]
 
     def summary(self) -> str:
         """Name the best arm, or say that there is no single one."""
         best = self.arms[0]
         told = f"{best.arm} (interquartile mean {' '.join(known(best.iqm, best.iqm_interval))})"
         where = f"over {self.num_tasks} tasks"
-        own = [pair for pair in self.pairs if best in (pair.first, pair.second)]
-        level = [pair for pair in own if not pair.is_separable]
-        ahead = [pair.first.arm for pair in own if pair.is_separable and pair.second is best]
+        level, ahead = list[str](), list[str]()
+        for pair in self.pairs:
+            names = [pair.first.arm, pair.second.arm]
+            if pair.is_separable and names[1] == best.arm:
+                ahead.append(names[0])
+            elif not pair.is_separable and best.arm in names:
+                level += [name for name in names if name != best.arm]
         if not level and not ahead:
             return f"{told} is best {where}"
-        rivals = [(pair.second if pair.first is best else pair.first).arm for pair in level]
-        clauses = [
-            *([f"is not separable from {some(rivals, MOST_NAMES)}"] if rivals else []),
-            *([f"more often loses to a run of {some(ahead, MOST_NAMES)}"] if ahead else []),
-        ]
+        clauses = [f"is not separable from {some(level)}"] * bool(level)
+        clauses += [f"more often loses to a run of {some(ahead)}"] * bool(ahead)
         return f"No single best arm {where}: {told} {' and '.join(clauses)}"
 
     def limits(self) -> Iterator[str]:
         """Say how scores are normalized, and what is left out."""
         yield "scores are normalized by the lowest and the highest mean of any arm on a task"
         caveats = dict.fromkeys(bootstrap_caveat(arm.scores) for arm in self.arms)
-        yield from (caveat for caveat in caveats if caveat is not None)
+        yield from filter(None, caveats)
         yield from corrections(len(self.improvements), len(self.pairs))
         if self.incomplete:
-            names = some(self.incomplete, MOST_NAMES)
-            yield f"left out, without runs on some tasks: {names}"
+            yield f"left out, without runs on some tasks: {some(self.incomplete)}"
 
 
 def corrections(asked: int, every: int) -> Iterator[str]:
@@ -140,20 +133,14 @@ def corrections(asked: int, every: int) -> Iterator[str]:
 
 def aggregated(results: Results) -> Aggregates | None:
     """Compare the arms over all tasks; None for too few tasks, or if only one arm has them all."""
-    if len(results.tasks) < LEAST_TASKS:
-        return None
     scores = _normalized(results)
-    if len(scores) < 2:
+    if len(results.tasks) < LEAST_TASKS or len(scores) < 2:
         return None
     arms = [_arm(name, tasks) for name, tasks in scores.items()]
     arms.sort(key=lambda arm: -arm.iqm)
-    return Aggregates(
-        arms=tuple(arms),
-        pairs=tuple(_improvements(arms, None)),
-        improvements=tuple(_improvements(arms, results.plan.baseline)),
-        num_tasks=len(results.tasks),
-        incomplete=tuple(name for name in results.names if name not in scores),
-    )
+    pairs, asked = _improvements(arms, None), _improvements(arms, results.plan.baseline)
+    incomplete = [name for name in results.names if name not in scores]
+    return Aggregates(arms, pairs, asked, len(results.tasks), incomplete)
 
 
 def _normalized(results: Results) -> dict[str, tuple[FloatArray, ...]]:
@@ -161,8 +148,8 @@ def _normalized(results: Results) -> dict[str, tuple[FloatArray, ...]]:
     by_arm: dict[str, list[FloatArray]] = {}
     for task in results.tasks:
         arms = [arm for arm in results.of_task(task) if arm.n]
-        low = min((arm.mean for arm in arms), default=math.nan)
-        high = max((arm.mean for arm in arms), default=math.nan)
+        means = [arm.mean for arm in arms] or [math.nan]
+        low, high = min(means), max(means)
         for arm in arms:
             scaled = (arm.scores - low) / (high - low) if high > low else np.ones(arm.n)
             by_arm.setdefault(arm.arm, []).append(scaled)
@@ -171,26 +158,21 @@ def _normalized(results: Results) -> dict[str, tuple[FloatArray, ...]]:
 
 
 def _arm(name: str, scores: tuple[FloatArray, ...]) -> ArmAggregate:
-    return ArmAggregate(
-        arm=name,
-        scores=scores,
-        iqm=interquartile_mean(scores),
-        iqm_interval=stratified_bootstrap(scores, interquartile_mean),
-        gap=optimality_gap(scores),
-        gap_interval=stratified_bootstrap(scores, optimality_gap),
-    )
+    means = interquartile_mean(scores), stratified_bootstrap(scores, interquartile_mean)
+    gaps = optimality_gap(scores), stratified_bootstrap(scores, optimality_gap)
+    return ArmAggregate(name, scores, *means, *gaps)
 
 
 def _improvements(arms: Sequence[ArmAggregate], baseline: str | None) -> list[Improvement]:
-    """Compare pairs, the arm that beats the other more often first."""
-    found = []
-    for first, second in combinations(arms, 2):
-        if baseline is None or baseline in (first.arm, second.arm):
-            probability = probability_of_improvement(first.scores, second.scores)
-            pair = (first, second) if probability >= 0.5 else (second, first)
-            found.append((*pair, max(probability, 1 - probability)))
-    corrected = holm([_p_value(*each) for each in found])
-    return [Improvement(*each, p_value) for each, p_value in zip(found, corrected, strict=True)]
+    """Compare pairs, the arm that beats the other more often first; correct by Holm."""
+    pairs = []
+    for one, other in combinations(arms, 2):
+        if baseline in (None, one.arm, other.arm):
+            chance = probability_of_improvement(one.scores, other.scores)
+            pair, chance = ((one, other), chance) if chance >= 0.5 else ((other, one), 1 - chance)
+            pairs.append(Improvement(*pair, chance, _p_value(*pair, chance)))
+    corrected = holm([pair.p_value for pair in pairs])
+    return [pair._replace(p_value=each) for pair, each in zip(pairs, corrected, strict=True)]
 
 
 def _p_value(first: ArmAggregate, second: ArmAggregate, probability: float) -> float:

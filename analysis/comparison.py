@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from analysis.curves import EVALUATIONS, Curve, read_curves
-from analysis.runs import Metric, RunRecord, score
+from analysis.runs import RunRecord
 from analysis.statistics import (
     FloatArray,
     Interval,
@@ -22,6 +22,7 @@ from analysis.statistics import (
     time_to_threshold,
     wilson_interval,
 )
+from conf.schema.study import Metric
 
 TELEMETRY = {
     "loss/reconstruction": "Reconstruction error",
@@ -41,6 +42,8 @@ TELEMETRY = {
 """Other curves of a report, by tag."""
 _MOST_POINTS = 200
 """Points kept of each of them."""
+_AVERAGED = 5
+"""Evaluations in the score `mean`."""
 Axis = Literal["env_steps", "seconds"]
 Place = tuple[str, str]
 """A task and an arm."""
@@ -64,6 +67,26 @@ class LabelledRun:
     telemetry: Mapping[str, Curve] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def score(self, metric: Metric) -> float | None:
+        """Return the number by which the run is compared; None before there is one."""
+        if metric != "mean":
+            return self.record.last if metric == "last" else self.record.best
+        values = self.evaluations.values[-_AVERAGED:]
+        return float(values.mean()) if len(values) and np.isfinite(values).all() else None
+
+    def solved_after(self, axis: Axis) -> float | None:
+        """When an evaluation first reached `solved_at`; infinite if none did, None if unknown."""
+        at, evaluations = self.record.solved_at, self.evaluations
+        if at is None or not len(evaluations.values):
+            return None
+        return time_to_threshold(getattr(evaluations, axis), evaluations.values, at)
+
+    @property
+    def area(self) -> float | None:
+        """Mean height of the evaluations over the budget; None without any."""
+        steps, _, values = self.evaluations
+        return area_under_curve(steps, values, float(self.record.budget)) if len(values) else None
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -74,7 +97,7 @@ class Plan:
         protocol: what tuning the arms got: fixed or tuned.
         words: the command-line words in which an arm differs from the others.
         seeds: those that were planned.
-        commands: the command lines that make an arm's runs.
+        commands: the command line that makes an arm's runs.
         skipped: a line for each directory that could not be read.
         remarks: further sentences for the report, such as what tuning changed.
     """
@@ -87,13 +110,13 @@ class Plan:
     protocol: str = ""
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seeds: Mapping[Place, Sequence[int]] = field(default_factory=dict)
-    commands: Mapping[Place, Sequence[str]] = field(default_factory=dict)
+    commands: Mapping[Place, str] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
 class LeftOut(NamedTuple):
-    """A run that does not count, and why."""
+    """A run and why it does not count."""
 
     run: LabelledRun
     reason: str
@@ -136,6 +159,11 @@ class ArmResult:
         at = self.solved_at
         return None if at is None else int((self.scores >= at).sum())
 
+    @property
+    def success_rate(self) -> float:
+        """Share of the runs whose score counts as solved; 0 if that is unknown."""
+        return (self.num_solved or 0) / self.n
+
     @cached_property
     def success_interval(self) -> Interval:
         """Wilson's interval of the success rate."""
@@ -162,9 +190,8 @@ class ArmResult:
 
     def times(self, axis: Axis) -> list[float]:
         """When each measured run first evaluated as solved; infinite if it never did."""
-        if self.solved_at is None:
-            return []
-        return [time for run in self.measured if (time := first_solved(run, axis)) is not None]
+        times = [run.solved_after(axis) for run in self.measured if self.solved_at is not None]
+        return [time for time in times if time is not None]
 
     def median_time(self, axis: Axis) -> float:
         """Median over runs; infinite if half of them or more never solved the task."""
@@ -174,12 +201,22 @@ class ArmResult:
     @cached_property
     def area(self) -> float:
         """Mean over runs of a learning curve's mean height up to the budget."""
-        return mean(area(run) for run in self.measured)
+        return _mean(run.area for run in self.runs)
 
     def cost(self, name: str) -> float:
         """Mean over runs of a number in their records, where they have it."""
-        known = (getattr(run.record, name) for run in self.runs)
-        return mean(value for value in known if value is not None)
+        return _mean(getattr(run.record, name) for run in self.runs)
+
+    @property
+    def every_run(self) -> list[LeftOut]:
+        """Every run with the reason why it does not count; those that do first, without one."""
+        return [*(LeftOut(run, "") for run in self.runs), *self.left_out]
+
+    @property
+    def statuses(self) -> str:
+        """Count the runs by their status, with those that do not count."""
+        counts = Counter(run.record.status for run, _ in self.every_run)
+        return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
 @dataclass(frozen=True)
@@ -204,6 +241,11 @@ class Results:
         """Every run that counts."""
         return [run for result in self.arms for run in result.runs]
 
+    @property
+    def every_run(self) -> Iterator[LeftOut]:
+        """Every run of every arm with the reason why it does not count."""
+        return (each for result in self.arms for each in result.every_run)
+
     def of_task(self, task: str) -> list[ArmResult]:
         """Return the arms of a task, in the plan's order."""
         return [result for result in self.arms if result.task == task]
@@ -225,7 +267,7 @@ def thinned(curve: Curve, most: int) -> Curve:
     """Keep at most so many points of a curve, the last one among them."""
     step = -(-len(curve.values) // most)
     kept = slice((len(curve.values) - 1) % step, None, step) if step > 1 else slice(None)
-    return Curve(curve.env_steps[kept], curve.seconds[kept], curve.values[kept])
+    return Curve(*(column[kept] for column in curve))
 
 
 def compare(runs: Iterable[LabelledRun], plan: Plan) -> Results:
@@ -239,42 +281,25 @@ def compare(runs: Iterable[LabelledRun], plan: Plan) -> Results:
     return Results(plan, tuple(_result(place, members, plan) for place, members in groups.items()))
 
 
-def first_solved(run: LabelledRun, axis: Axis) -> float | None:
-    """When an evaluation first reached `solved_at`; infinite if none did, None if unknown."""
-    at, evaluations = run.record.solved_at, run.evaluations
-    if at is None or not len(evaluations.values):
-        return None
-    return time_to_threshold(getattr(evaluations, axis), evaluations.values, at)
-
-
-def area(run: LabelledRun) -> float:
-    """Mean height of a run's evaluations over its budget of environment steps."""
-    evaluations = run.evaluations
-    return area_under_curve(evaluations.env_steps, evaluations.values, float(run.record.budget))
-
-
-def mean(values: Iterable[float]) -> float:
-    """Return the mean; nan without values."""
-    known = list(values)
-    return fmean(known) if known else math.nan
-
-
-def score_of(run: LabelledRun, metric: Metric) -> float | None:
-    """Return the number by which a run is compared; None before there is one."""
-    return score(run.record, metric, run.evaluations)
-
-
 def _result(place: Place, members: Sequence[LabelledRun], plan: Plan) -> ArmResult:
+    """Decide which runs of an arm count; a repeated run is no second sample."""
     reasons = {run: _reason(run, plan) for run in members}
-    counted = _one_per_seed([run for run in members if not reasons[run]])
-    kept = {run.record.seed: run for run in counted}
-    for run, reason in reasons.items():
-        if not reason and run is not kept[run.record.seed]:
-            twin = kept[run.record.seed].record.directory
-            reasons[run] = f"run more than once; {twin} counts"
+    able = [run for run in members if not reasons[run]]
+    kept = {run.record.seed: run for run in sorted(able, key=_rank)}
+    for run in able:
+        twin = kept[run.record.seed]
+        if run is not twin:
+            reasons[run] = f"run more than once; {twin.record.directory} counts"
     left_out = tuple(LeftOut(run, reason) for run, reason in reasons.items() if reason)
-    scores = np.array([score_of(run, plan.metric) for run in counted], dtype=np.float64)
-    return ArmResult(*place, tuple(counted), scores, left_out)
+    counted = tuple(kept[seed] for seed in sorted(kept))
+    scores = np.array([run.score(plan.metric) for run in counted], dtype=np.float64)
+    return ArmResult(*place, counted, scores, left_out)
+
+
+def _rank(run: LabelledRun) -> tuple[bool, float, str]:
+    """Sort the runs of a seed: the furthest and latest counts."""
+    record = run.record
+    return record.status == "finished", record.env_steps, record.directory.name
 
 
 def _reason(run: LabelledRun, plan: Plan) -> str:
@@ -282,26 +307,14 @@ def _reason(run: LabelledRun, plan: Plan) -> str:
     record = run.record
     if record.status != "finished" and plan.status == "finished":
         return record.problem or record.status
-    if score_of(run, plan.metric) is None:
+    if run.score(plan.metric) is None:
         best = "; metric=best compares it" if record.best is not None else ""
         why = f"{record.problem}: " if record.problem else ""
         return f"{why}no score by metric={plan.metric}{best}"
     return ""
 
 
-def _one_per_seed(runs: Sequence[LabelledRun]) -> list[LabelledRun]:
-    """Keep one run per seed, the furthest and latest: a repeated run is no second sample."""
-
-    def rank(run: LabelledRun) -> tuple[bool, float, str]:
-        record = run.record
-        return record.status == "finished", record.env_steps, record.directory.name
-
-    kept = {run.record.seed: run for run in sorted(runs, key=rank)}
-    return [kept[seed] for seed in sorted(kept)]
-
-
-def statuses(result: ArmResult) -> str:
-    """Count an arm's runs by their status, with those that do not count."""
-    runs = [*result.runs, *(out.run for out in result.left_out)]
-    counts = Counter(run.record.status for run in runs)
-    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+def _mean(values: Iterable[float | None]) -> float:
+    """Return the mean of the values that are known; nan without any."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else math.nan

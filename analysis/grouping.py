@@ -1,25 +1,21 @@
 """Arms of runs found on disk: groups of runs that differ in their seeds only."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from analysis.comparison import LabelledRun, labelled_run
 from analysis.runs import RunRecord
 from analysis.wording import word
 from conf.composing.choices import Choice
+from conf.composing.resumption import lies_under
 
 ABSENT = "-"
 """Value of a key that a run does not have."""
 
 # Not choices: a run's directory, its logging, and what arms average over.
 _NO_CHOICES = (
-    "seed",
-    "run_dir",
-    "resume",
-    "trusted_packages",
-    "tracking",
-    "checkpoint",
-    "evaluation.video",
+    *("seed", "run_dir", "resume", "trusted_packages"),
+    *("tracking", "checkpoint", "evaluation.video"),
 )
 _FIRST = ("agent", "extractor", "memory", "value_head")
 # Mappings with keys of the user: a key that one run lacks is a difference. Elsewhere it is not,
@@ -30,27 +26,6 @@ _MEANINGLESS = {"NoMemory": "sequence_length"}
 _LONGEST_NAME = 48
 
 
-def by_environment(runs: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Sort runs by their environment's name."""
-    found: dict[str, list[RunRecord]] = defaultdict(list)
-    for run in runs:
-        found[run.environment].append(run)
-    return dict(sorted(found.items()))
-
-
-def differing_choices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """List the keys in which the runs differ: those of parts first, then those with most values."""
-    keys = dict.fromkeys(key for run in runs for key in run.choices)
-    counts = {key: len(_values(key, runs)) for key in keys if is_choice(key)}
-    differing = [key for key in counts if counts[key] > 1]
-    return tuple(sorted(differing, key=lambda key: (_rank(key), -counts[key])))
-
-
-def is_choice(key: str) -> bool:
-    """Tell whether runs that differ in this key belong to different arms."""
-    return not any(key == name or key.startswith(f"{name}.") for name in _NO_CHOICES)
-
-
 def labelled_by_choices(records: Sequence[RunRecord], *, with_curves: bool) -> list[LabelledRun]:
     """Label runs by their environment and by the keys in which they differ there.
 
@@ -58,22 +33,47 @@ def labelled_by_choices(records: Sequence[RunRecord], *, with_curves: bool) -> l
         with_curves: read their event files too, which takes longer.
     """
     read = labelled_run if with_curves else LabelledRun
+    by_environment = defaultdict[str, list[RunRecord]](list)
+    for record in records:
+        by_environment[record.environment].append(record)
     return [
         read(environment, arm, record)
-        for environment, runs in by_environment(records).items()
-        for arm, record in zip(named_arms(runs), runs, strict=True)
+        for environment, runs in sorted(by_environment.items())
+        for arm, record in zip(_named_arms(runs), runs, strict=True)
     ]
 
 
-def named_arms(runs: Sequence[RunRecord]) -> list[str]:
+def differing_choices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
+    """List the keys in which the runs differ: those of parts first, then those with most values."""
+    keys = dict.fromkeys(key for run in runs for key in run.choices)
+    counts = {key: len(_values(key, runs)) for key in keys if not lies_under(key, _NO_CHOICES)}
+    differing = [key for key in counts if counts[key] > 1]
+    return tuple(sorted(differing, key=lambda key: (_rank(key), -counts[key])))
+
+
+def distinct(configurations: Sequence[Mapping[str, Choice]], key: str) -> list[str]:
+    """Return a key's values in words, each once; a missing key has none."""
+    found = [word(choices[key]) for choices in configurations if key in choices]
+    return list(dict.fromkeys(found))
+
+
+def _named_arms(runs: Sequence[RunRecord]) -> list[str]:
     """Name the arm of each run by the values in which the runs of its environment differ."""
     keys = differing_choices(runs) or tuple(key for key in _FIRST[:3] if key in runs[0].choices)
-    groups: dict[tuple[Choice, ...], str] = {}
-    for run in runs:
-        values = tuple(run.choices.get(key, ABSENT) for key in keys)
-        if values not in groups:
-            groups[values] = _name(keys, values, len(groups) + 1)
-    return [groups[tuple(run.choices.get(key, ABSENT) for key in keys)] for run in runs]
+    values = [tuple(run.choices.get(key, ABSENT) for key in keys) for run in runs]
+    names = {
+        each: _name(dict(zip(keys, each, strict=True)), number)
+        for number, each in enumerate(dict.fromkeys(values), 1)
+    }
+    return [names[each] for each in values]
+
+
+def _name(choices: Mapping[str, Choice], number: int) -> str:
+    """Write an arm's values; a number replaces those that would make the name too long."""
+    told = [word(value) for key, value in choices.items() if key in _FIRST]
+    told += [f"{key}={word(value)}" for key, value in choices.items() if key not in _FIRST]
+    name = " ".join(told)
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}… #{number}"
 
 
 def _values(key: str, runs: Sequence[RunRecord]) -> set[tuple[str, Choice]]:
@@ -92,18 +92,3 @@ def _values(key: str, runs: Sequence[RunRecord]) -> set[tuple[str, Choice]]:
 
 def _rank(key: str) -> int:
     return _FIRST.index(key) if key in _FIRST else len(_FIRST)
-
-
-def _name(keys: Sequence[str], values: Sequence[Choice], number: int) -> str:
-    """Write an arm's values; a number replaces those that would make the name too long."""
-    pairs = dict(zip(keys, values, strict=True))
-    told = [word(pairs[key]) for key in keys if key in _FIRST]
-    told += [f"{key}={word(pairs[key])}" for key in keys if key not in _FIRST]
-    name = " ".join(told)
-    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}… #{number}"
-
-
-def distinct(configurations: Sequence[Mapping[str, Choice]], key: str) -> list[str]:
-    """Return a key's values in words, each once; a missing key has none."""
-    found = [word(choices[key]) for choices in configurations if key in choices]
-    return list(dict.fromkeys(found))

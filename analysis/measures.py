@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from analysis.comparison import ArmResult, Axis
 from analysis.wording import MISSING, bounds, number, percent
 
+_COSTS = ("training_seconds", "steps_per_second", "parameters", "peak_memory_mib")
 
-@dataclass(frozen=True)
-class Measure:
+
+class Measure(NamedTuple):
     """A column of numbers.
 
     Attributes:
@@ -20,12 +21,6 @@ class Measure:
     title: str
     meaning: str
     text: Callable[[ArmResult], str]
-
-
-def half_width(result: ArmResult) -> float:
-    """Half the width of the score's interval, which decides how many digits matter."""
-    low, high = result.interval
-    return (high - low) / 2
 
 
 def raw_numbers(result: ArmResult) -> dict[str, float | int | None]:
@@ -45,20 +40,25 @@ def raw_numbers(result: ArmResult) -> dict[str, float | int | None]:
     }
 
 
-_COSTS = ("training_seconds", "steps_per_second", "parameters", "peak_memory_mib")
+def shown(measures: Sequence[Measure], results: Sequence[ArmResult]) -> list[Measure]:
+    """Leave out measures that no arm has."""
+    return [each for each in measures if any(each.text(arm) != MISSING for arm in results)]
+
+
+def _like_score(value: float, result: ArmResult) -> str:
+    """Write a number as exactly as the score is known."""
+    low, high = result.interval
+    return number(value, (high - low) / 2)
 
 
 def _solved(result: ArmResult) -> str:
-    if result.num_solved is None or not result.n:
-        return MISSING
-    return f"{result.num_solved} of {result.n}"
+    known = result.num_solved is not None and result.n
+    return f"{result.num_solved} of {result.n}" if known else MISSING
 
 
 def _success(result: ArmResult) -> str:
     low, high = result.success_interval
-    if math.isnan(low) or not result.n:
-        return MISSING
-    return f"{percent(low)} to {percent(high)}"
+    return MISSING if math.isnan(low) or not result.n else f"{percent(low)} to {percent(high)}"
 
 
 def _time(result: ArmResult, axis: Axis) -> str:
@@ -78,7 +78,7 @@ def _cost(title: str, meaning: str, name: str) -> Measure:
     return Measure(title, meaning, lambda result: _whole(result.cost(name)))
 
 
-SCORE = Measure("score", "mean over runs", lambda result: number(result.mean, half_width(result)))
+SCORE = Measure("score", "mean over runs", lambda result: _like_score(result.mean, result))
 INTERVAL = Measure(
     "95% interval",
     "Student's t interval of the mean score",
@@ -103,23 +103,18 @@ SECONDS_TO_SOLVE = Measure(
 AREA = Measure(
     "mean height",
     "of the learning curve over the budget (area under the curve / budget)",
-    lambda result: number(result.area, half_width(result)),
+    lambda result: _like_score(result.area, result),
 )
 STEPS_PER_SECOND = _cost("steps/s", "environment steps per second of training", "steps_per_second")
 PARAMETERS = _cost("parameters", "of all networks", "parameters")
 MEMORY = _cost("peak MiB", "peak memory of the process", "peak_memory_mib")
 SECONDS = _cost("seconds", "of collecting and learning, per run", "training_seconds")
+STATUS = Measure("status", "runs by status", lambda result: result.statuses)
 
 SCORES = (SCORE, INTERVAL, RUNS, SOLVED, SUCCESS, STEPS_TO_SOLVE, SECONDS_TO_SOLVE, AREA)
 COSTS = (SECONDS, STEPS_PER_SECOND, PARAMETERS, MEMORY)
-MEASURES = (*SCORES, *COSTS)
-"""In the order of a report's columns."""
-
-
-def known(measures: Sequence[Measure], results: Sequence[ArmResult]) -> list[Measure]:
-    """Leave out measures that no arm has."""
-    return [
-        measure
-        for measure in measures
-        if any(measure.text(result) != MISSING for result in results)
-    ]
+# What a narrow terminal shows; the choices that name arms take turns with them.
+BY_IMPORTANCE = (
+    SCORE, INTERVAL, RUNS, SOLVED, STEPS_TO_SOLVE, STEPS_PER_SECOND, PARAMETERS, SECONDS_TO_SOLVE,
+    AREA, MEMORY,
+)  # fmt: skip

@@ -48,15 +48,12 @@ def _table(curves: Sequence[tuple[RunRecord, str, Curve]], keys: Sequence[str]) 
         **{key: repeated(run.choices.get(key) for run, *_ in curves) for key in keys},
         "tag": repeated(tag for _, tag, _ in curves),
     }
-    for name, part in zip(_POINTS, ("env_steps", "seconds", "values"), strict=True):
-        parts = [getattr(curve, part) for *_, curve in curves]
-        columns[name] = np.concatenate([np.empty(0), *parts])
+    for index, name in enumerate(_POINTS):
+        columns[name] = np.concatenate([np.empty(0), *(curve[index] for *_, curve in curves)])
     try:
         import pandas
     except ImportError:
-        table = np.empty(sum(counts), [(name, column.dtype) for name, column in columns.items()])
-        for name, column in columns.items():
-            table[name] = column
-        return table
+        kinds = [(name, column.dtype) for name, column in columns.items()]
+        return np.rec.fromarrays([*columns.values()], dtype=kinds)
     frame = pandas.DataFrame(columns).infer_objects()
     return frame.astype(dict.fromkeys(_WORDS, "category"))  # a code for each row, not a text

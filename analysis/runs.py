@@ -8,23 +8,20 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from conf.composing.choices import Choice, choices
 from conf.composing.stored import read_json, read_yaml, strange_values
 
-if TYPE_CHECKING:
-    from analysis.curves import Curve
-
-Metric = Literal["last", "best", "mean"]
-
 _RECORDS = ("config.yaml", "summary.json")
-_AVERAGED = 5
-"""Evaluations in the score `mean`."""
 
 
 class Damaged(ValueError):
     """A directory holds an incomplete run, or other files with a run's names."""
+
+
+class WeightsAlone(Damaged):
+    """`pretrain.py` made a directory: it is not a run, and is not reported."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +67,6 @@ class RunRecord:
     problem: str | None
 
 
-def score(run: RunRecord, metric: Metric, curve: Curve | None) -> float | None:
-    """Return a run's score; None if it has none.
-
-    Args:
-        metric: `last`, `best`, or the `mean` of the last five evaluations in `curve`.
-        curve: of `evaluation/return`.
-    """
-    if metric != "mean":
-        return run.last if metric == "last" else run.best
-    mean = math.nan
-    if curve is not None and len(curve.values):
-        mean = float(curve.values[-_AVERAGED:].mean())
-    return mean if math.isfinite(mean) else None
-
-
 def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
     """Read every run in the places and below.
 
@@ -106,9 +88,10 @@ def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
     for directory in _run_directories(roots, skip):
         try:
             runs.append(read_run(directory))
+        except WeightsAlone:
+            pass
         except Damaged as error:
-            if not _holds_weights_alone(directory):
-                skipped.append(f"skipped {directory}: {error}")
+            skipped.append(f"skipped {directory}: {error}")
     return runs, skipped
 
 
@@ -118,10 +101,12 @@ def read_run(directory: Path) -> RunRecord:
     Raises:
         Damaged: a record is missing or invalid.
     """
-    config = _mapping(directory / "config.yaml", read_yaml)
+    config = read_mapping(directory / "config.yaml", read_yaml)
+    if "objective" in config and not (directory / "summary.json").exists():
+        raise WeightsAlone("it holds weights alone")
     for line in strange_values(config):
         raise Damaged(f"config.yaml is damaged: {line}")
-    summary = _mapping(directory / "summary.json", read_json)
+    summary = read_mapping(directory / "summary.json", read_json)
     try:
         return _record(directory, config, summary)
     except KeyError as error:
@@ -184,22 +169,17 @@ def _run_directories(roots: Iterable[Path], skip: Callable[[OSError], None]) -> 
             folders[:] = sorted(name for name in folders if not name.startswith("."))
 
 
-def _holds_weights_alone(directory: Path) -> bool:
-    """Whether `pretrain.py` made it: it is not a run, and is not reported."""
-    if (directory / "summary.json").exists():
-        return False
-    try:
-        return "objective" in _mapping(directory / "config.yaml", read_yaml)
-    except Damaged:
-        return False
-
-
 def _expanded(place: str) -> list[str]:
     found = [place] if os.path.isdir(place) else glob.glob(place, recursive=True)
     return [path for path in found if os.path.isdir(path)]
 
 
-def _mapping(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
+def read_mapping(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
+    """Read a record of a run by `read_yaml` or `read_json`.
+
+    Raises:
+        Damaged: there is none, or it is no mapping.
+    """
     try:
         content = read(path)
     except FileNotFoundError as error:

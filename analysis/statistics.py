@@ -173,12 +173,7 @@ def probability_of_improvement(x: Tasks, y: Tasks) -> float:
 
 
 def stratified_bootstrap(
-    tasks: Tasks,
-    statistic: Callable[[FloatArray], float],
-    *,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    tasks: Tasks, statistic: Callable[[FloatArray], float], level: float = 0.95, **draws: int
 ) -> Interval:
     """Percentile bootstrap over the runs within each task, corrected for few runs.
 
@@ -188,38 +183,30 @@ def stratified_bootstrap(
 
     Args:
         statistic: of all scores pooled, such as `interquartile_mean` or `np.mean`.
+        draws: the number of `resamples`, 2000, and the `seed`, 0.
 
     Source: Rao and Wu (1988), Resampling inference with complex survey data; Hesterberg (2015),
         arXiv:1411.5279, for the percentiles.
     """
-    pooled = np.concatenate(_resampled(tasks, resamples, seed), axis=1)
-    low, high = _percentiles([statistic(scores) for scores in pooled], tasks, level)
-    return Interval(float(low), float(high))
+    pooled = np.concatenate(_resampled(tasks, **draws), axis=1)
+    return Interval(*_percentiles([statistic(scores) for scores in pooled], tasks, level))
 
 
-def improvement_interval(
-    x: Tasks, y: Tasks, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
-) -> Interval:
+def improvement_interval(x: Tasks, y: Tasks, level: float = 0.95, **draws: int) -> Interval:
     """Bootstrap interval of the probability of improvement; the runs of both arms are resampled."""
-    drawn = _resampled([*x, *y], resamples, seed)
+    drawn = _resampled([*x, *y], **draws)
     leads = [
         np.sign(ours[:, :, None] - theirs[:, None, :]).mean(axis=(1, 2))
         for ours, theirs in zip(drawn[: len(x)], drawn[len(x) :], strict=True)
     ]
-    low, high = _percentiles((1 + np.mean(leads, axis=0)) / 2, [*x, *y], level)
-    return Interval(float(low), float(high))
+    return Interval(*_percentiles((1 + np.mean(leads, axis=0)) / 2, [*x, *y], level))
 
 
 def profile_band(
-    tasks: Tasks,
-    thresholds: Scores,
-    *,
-    resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    tasks: Tasks, thresholds: Scores, level: float = 0.95, **draws: int
 ) -> tuple[FloatArray, FloatArray]:
     """Bootstrap interval of the performance profile at each threshold: lower and upper ends."""
-    pooled = np.concatenate(_resampled(tasks, resamples, seed), axis=1)
+    pooled = np.concatenate(_resampled(tasks, **draws), axis=1)
     shares = [(pooled > threshold).mean(axis=1) for threshold in thresholds]
     low, high = _percentiles(np.stack(shares, axis=1), tasks, level)
     return low, high
@@ -285,14 +272,14 @@ def _student_interval(centre: float, variance: float, degrees: float, level: flo
     return Interval(centre - margin, centre + margin)
 
 
-def _resampled(tasks: Tasks, resamples: int, seed: int) -> list[FloatArray]:
+def _resampled(tasks: Tasks, resamples: int = 2000, seed: int = 0) -> list[FloatArray]:
     """Draw n - 1 of the n runs of each task with replacement: [resamples, n - 1]."""
     generator = np.random.default_rng(seed)
-    arrays = [np.asarray(scores, np.float64) for scores in tasks]
-    return [
-        array[generator.integers(array.size, size=(resamples, max(1, array.size - 1)))]
-        for array in arrays
-    ]
+    drawn = []
+    for array in (np.asarray(scores, np.float64) for scores in tasks):
+        size = resamples, max(1, array.size - 1)
+        drawn.append(array[generator.integers(array.size, size=size)])
+    return drawn
 
 
 def _percentiles(values: FloatArray | list[float], tasks: Tasks, level: float) -> FloatArray:

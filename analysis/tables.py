@@ -1,35 +1,32 @@
-"""Writes results for a terminal or a file: aligned text, Markdown, or CSV."""
+"""What `compare.py` prints: a table for each task, the verdict, and what to know beside them."""
 
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from pathlib import Path
 from textwrap import fill
 from typing import Literal
 
-from analysis.comparison import ArmResult, Results, statuses
-from analysis.grouping import ABSENT, differing_choices
-from analysis.measures import (
-    AREA,
-    INTERVAL,
-    MEMORY,
-    PARAMETERS,
-    RUNS,
-    SCORE,
-    SECONDS_TO_SOLVE,
-    SOLVED,
-    STEPS_PER_SECOND,
-    STEPS_TO_SOLVE,
-    Measure,
-    known,
-    raw_numbers,
-)
+from omegaconf import DictConfig
+
+from analysis.comparison import ArmResult, Plan, Results, compare
+from analysis.grouping import ABSENT, differing_choices, labelled_by_choices
+from analysis.irregularities import irregularities
+from analysis.measures import BY_IMPORTANCE, STATUS, Measure, raw_numbers, shown
+from analysis.runs import find_runs
+from analysis.verdict import judge
 from analysis.wording import typed, word
 from conf.composing.choices import Choice
+from conf.schema.study import Metric
+from training.runs.refusal import Refusal
 
 Format = Literal["text", "markdown", "csv"]
-Cells = list[list[str]]
+Columns = Literal["auto", "all"] | Sequence[str]
+Cells = Sequence[Sequence[str]]
 METRICS = {
     "last": "mean return of the final evaluation, with the last weights",
     "best": "mean return of the best evaluation",
@@ -38,20 +35,86 @@ METRICS = {
 """What a score is."""
 ARM = "arm"
 _GAP = 3
-# What a narrow terminal shows; choices take turns with them.
-_BY_IMPORTANCE = (
-    SCORE, INTERVAL, RUNS, SOLVED, STEPS_TO_SOLVE, STEPS_PER_SECOND, PARAMETERS, SECONDS_TO_SOLVE,
-    AREA, MEMORY,
-)  # fmt: skip
-_STATUS = Measure("status", "runs by status", statuses)
+_WIDE = 120
+"""Characters in a line where there is no terminal."""
+_MOST = 12
+"""Lines of each kind in a terminal; a report has all."""
 
 
-def write(
-    results: Results,
-    style: Format,
-    columns: Literal["auto", "all"] | Sequence[str] = "auto",
-    width: int = 100,
-) -> str:
+def show(results: Results, config: DictConfig, directory: str | Path | None) -> int:
+    """Print what was found; return the number of runs that count.
+
+    Args:
+        directory: of a report; None for none.
+
+    Raises:
+        Refusal: the report cannot be written.
+    """
+    columns = config.columns if isinstance(config.columns, str) else list(config.columns)
+    width = shutil.get_terminal_size((_WIDE, 1)).columns
+    print(printed(results, config.format, columns, width))
+    notes = _remarks(results) if config.format == "csv" else []  # the table alone is for programs
+    if not isinstance(columns, str):
+        known = {key for run in results.runs for key in run.record.choices}
+        notes += [f"columns: no run has a key {key}" for key in columns if key not in known]
+    print(*(f"{note}\n" for note in notes), sep="", end="", file=sys.stderr)
+    if directory is not None:
+        from analysis.report.report import write_report  # imports matplotlib
+
+        try:
+            print(f"report: {write_report(results, Path(directory))}", file=sys.stderr)
+        except OSError as error:
+            raise Refusal(f"{directory}: no report was written: {error}", 1) from error
+    return len(results.runs)
+
+
+def compare_found(config: DictConfig) -> int:
+    """Compare the runs on disk; return the number of those that count.
+
+    Raises:
+        Refusal: there are none, or the report cannot be written.
+    """
+    places = [config.runs] if isinstance(config.runs, str) else list(config.runs)
+    records, skipped = find_runs(places)
+    print(*(f"{line}\n" for line in skipped), sep="", end="", file=sys.stderr)
+    if not records:
+        what = "a run is a directory with config.yaml and summary.json"
+        raise Refusal(f"runs={config.runs}: no runs there; {what}", 2)
+    metric: Metric = "last" if config.metric == "auto" else config.metric
+    plan = Plan(", ".join(places), metric=metric, status=config.status, skipped=tuple(skipped))
+    with_curves = config.report is not None or metric == "mean"
+    runs = labelled_by_choices(records, with_curves=with_curves)
+    return show(compare(runs, plan), config, config.report)
+
+
+def printed(results: Results, style: Format, columns: Columns, width: int) -> str:
+    """Return tables, verdict and remarks as text or Markdown; as CSV the table alone."""
+    tables = write(results, style, columns, width)
+    if style == "csv":
+        return tables
+    answer = list[str]()
+    if any(len(results.of_task(task)) > 1 for task in results.tasks):
+        verdict = judge(results)
+        answer = [*verdict.summary, *_first(verdict.comparisons), *verdict.limits]
+    mark = "- " if style == "markdown" else "  "
+    items = ["\n".join(mark + line for line in lines) for lines in (answer, _remarks(results))]
+    return "\n\n".join(filter(None, [tables, *items]))
+
+
+def _remarks(results: Results) -> list[str]:
+    """List what to know beside the numbers, cut for a terminal."""
+    return _first([*results.plan.remarks, *irregularities(results)])
+
+
+def _first(lines: Iterable[str]) -> list[str]:
+    every = list(lines)
+    rest = len(every) - _MOST
+    if rest < 2:
+        return every
+    return [*every[:_MOST], f"and {rest:,} more lines, which report=DIRECTORY shows"]
+
+
+def write(results: Results, style: Format, columns: Columns = "auto", width: int = 100) -> str:
     """Write a table for each task, best arm first; as CSV a single one.
 
     Args:
@@ -60,16 +123,15 @@ def write(
     """
     if style == "csv":
         return _csv(results, columns)
-    draw = _text if style == "text" else markdown_table
-    tables = [_titled(results, task, columns, width, draw) for task in results.tasks]
-    return "\n\n".join(table for table in tables if table)
+    tables = (_titled(results, task, style, columns, width) for task in results.tasks)
+    return "\n\n".join(filter(None, tables))
 
 
 def measure_table(results: Sequence[ArmResult], measures: Sequence[Measure]) -> Cells:
     """Return a row for each arm, headers first."""
-    shown = known(measures, results)
-    heads = [ARM, *(measure.title for measure in shown)]
-    return [heads, *([arm.arm, *(shown_in.text(arm) for shown_in in shown)] for arm in results)]
+    columns = shown(measures, results)
+    heads = [ARM, *(measure.title for measure in columns)]
+    return [heads, *([arm.arm, *(measure.text(arm) for measure in columns)] for arm in results)]
 
 
 def markdown_table(cells: Cells, num_words: int = 1) -> str:
@@ -79,65 +141,54 @@ def markdown_table(cells: Cells, num_words: int = 1) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [heads, rule, *rows])
 
 
-def _titled(
-    results: Results,
-    task: str,
-    columns: Literal["auto", "all"] | Sequence[str],
-    width: int,
-    draw: Callable[[Cells, int], str],
-) -> str:
-    arms = _shown(results, task)
+def _titled(results: Results, task: str, style: Format, columns: Columns, width: int) -> str:
+    """Write the table of a task below its name, with what a score is and what is folded."""
+    arms = _rows(results, task)
     if not arms:
         return ""
-    measures = known(_BY_IMPORTANCE, arms)
+    measures = shown(BY_IMPORTANCE, arms)
     if results.plan.status == "all":
-        measures.insert(3, _STATUS)
-    choices = _choices(results, task, columns)
-    words = [[key, *(word(_choice(arm, key)) for arm in arms)] for key in choices]
+        measures.insert(3, STATUS)
+    keys = _keys(results, task, columns)
+    words = [[key, *(word(_choice(arm, key)) for arm in arms)] for key in keys]
     numbers = [[measure.title, *map(measure.text, arms)] for measure in measures]
-    shown = _fitting(words, numbers, width, is_free=columns == "auto")
-    kept = [column for column in words if column in shown]
-    rows = zip(*kept, *(column for column in numbers if column in shown), strict=True)
-    body = draw([list(row) for row in rows], len(kept))
+    fitting = _fitting(words, numbers, width, is_free=columns == "auto")
+    kept = [column for column in words if column in fitting]
+    cells = [*zip(*kept, *(column for column in numbers if column in fitting), strict=True)]
     folded = len(words) - len(kept)
     notes = [f"and {folded} more keys differ: columns=all shows them"] if folded > 0 else []
     score = f"score: {METRICS[results.plan.metric]}"
-    if draw is _text:
-        title = f"{task}   {score}"
-        if len(title) > width:
-            title = f"{task}\n{fill(score, width, initial_indent='  ', subsequent_indent='  ')}"
-        return "\n".join([title, body, *(f"  {note}" for note in notes)])
-    return "\n\n".join([f"## {task}", body, f"{score[0].upper()}{score[1:]}.", *notes])
+    if style == "markdown":
+        blocks = [markdown_table(cells, len(kept)), f"{score[0].upper()}{score[1:]}.", *notes]
+        return "\n\n".join([f"## {task}", *blocks])
+    title = f"{task}   {score}"
+    if len(title) > width:
+        title = f"{task}\n{fill(score, width, initial_indent='  ', subsequent_indent='  ')}"
+    return "\n".join([title, _text(cells, len(kept)), *(f"  {note}" for note in notes)])
 
 
-def _shown(results: Results, task: str) -> list[ArmResult]:
+def _rows(results: Results, task: str) -> list[ArmResult]:
     """Return the arms with a row; those without a run that counts only if they were planned."""
     plan = results.plan
-    return [
-        arm
-        for arm in results.ranked(task)
-        if arm.n or plan.status == "all" or (task, arm.arm) in plan.seeds
-    ]
+    is_open = plan.status == "all"
+    every = results.ranked(task)
+    return [arm for arm in every if arm.n or is_open or (task, arm.arm) in plan.seeds]
 
 
-def _choices(
-    results: Results, task: str, columns: Literal["auto", "all"] | Sequence[str]
-) -> list[str]:
+def _keys(results: Results, task: str, columns: Columns) -> list[str]:
     """Return the columns that name the arms of a task."""
     if not isinstance(columns, str):
         return list(columns)
     records = [run.record for arm in results.of_task(task) for run in arm.runs]
-    if results.plan.words or not records:
-        return [ARM]
-    return list(differing_choices(records)) or [ARM]
+    differing = [] if results.plan.words else differing_choices(records)
+    return [*differing] or [ARM]
 
 
 def _choice(arm: ArmResult, key: str) -> Choice:
     if key == ARM:
         return arm.arm
-    runs = [*arm.runs, *(out.run for out in arm.left_out)]
-    configuration: Mapping[str, Choice] = runs[0].record.choices if runs else {}
-    return configuration.get(key, ABSENT)
+    run = next((run for run, _ in arm.every_run), None)
+    return ABSENT if run is None else run.record.choices.get(key, ABSENT)
 
 
 def _fitting(words: Cells, numbers: Cells, width: int, *, is_free: bool) -> Cells:
@@ -150,47 +201,40 @@ def _fitting(words: Cells, numbers: Cells, width: int, *, is_free: bool) -> Cell
     """
     pairs = zip_longest(words[1:], numbers[2:], fillvalue=list[str]())
     in_turn = [*words[:1], *numbers[:2], *(column for pair in pairs for column in pair if column)]
-    shown = []
+    fitting = []
     left = width + 1  # no gap after the last column, and an indent of two
     for column in in_turn if is_free else [*words, *numbers]:
         needed = _GAP + max(map(len, column))
         if needed <= left or (column in words and not is_free):
-            shown.append(column)
+            fitting.append(column)
             left -= needed
-    return shown
+    return fitting
 
 
 def _text(cells: Cells, num_words: int) -> str:
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        padded = [
-            cell.ljust(width) if index < num_words or title == "status" else cell.rjust(width)
-            for index, (cell, width, title) in enumerate(zip(row, widths, cells[0], strict=True))
-        ]
-        lines.append("  " + (" " * _GAP).join(padded).rstrip())
-    return "\n".join(lines)
+    """Align columns: words to the left, numbers to the right."""
+    padded = []
+    for index, column in enumerate(zip(*cells, strict=True)):
+        is_word = index < num_words or column[0] == STATUS.title
+        width = max(map(len, column))
+        padded.append([each.ljust(width) if is_word else each.rjust(width) for each in column])
+    return "\n".join(f"  {(' ' * _GAP).join(row).rstrip()}" for row in zip(*padded, strict=True))
 
 
 def _squeezed(cell: str) -> str:
     return " ".join(cell.replace("|", "\\|").replace("<", "&lt;").split())
 
 
-def _csv(results: Results, columns: Literal["auto", "all"] | Sequence[str]) -> str:
-    keys = [key for task in results.tasks for key in _choices(results, task, columns)]
+def _csv(results: Results, columns: Columns) -> str:
+    keys = [key for task in results.tasks for key in _keys(results, task, columns)]
     choices = list(dict.fromkeys(key for key in keys if key != ARM))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    names = list(raw_numbers(results.arms[0]))
-    writer.writerow(["task", ARM, *choices, "metric", *names, "status"])
+    writer.writerow(["task", ARM, *choices, "metric", *raw_numbers(results.arms[0]), "status"])
     for task in results.tasks:
-        for arm in _shown(results, task):
+        for arm in _rows(results, task):
             values = [typed(_choice(arm, key)) for key in choices]
-            numbers = map(plain, raw_numbers(arm).values())
-            writer.writerow([task, arm.arm, *values, results.plan.metric, *numbers, statuses(arm)])
+            raw = raw_numbers(arm).values()
+            numbers = [None if each is None or math.isnan(each) else each for each in raw]
+            writer.writerow([task, arm.arm, *values, results.plan.metric, *numbers, arm.statuses])
     return file.getvalue().rstrip("\n")
-
-
-def plain(value: float | int | None) -> float | int | str:
-    """Write a raw number; nothing for an unknown one."""
-    return "" if value is None or math.isnan(value) else value

@@ -7,8 +7,8 @@ instead of scores, whose intervals would be far too narrow.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 from analysis.aggregates import LEAST_TASKS, Aggregates, aggregated, corrections
 from analysis.caveats import rate_caveat
@@ -25,7 +25,7 @@ from analysis.statistics import (
     success_difference_interval,
     welch_p_value,
 )
-from analysis.wording import MOST_NAMES, bounds, known, number, plural, some
+from analysis.wording import bounds, known, number, plural, some
 
 MOST_SEEDS = 1000
 """More seeds per arm than anyone runs."""
@@ -38,51 +38,89 @@ _EXACT = 40
 """Larger numbers of seeds are rounded: they are estimates from few runs."""
 
 
-@dataclass(frozen=True)
-class Contrast:
+class Verdict(NamedTuple):
+    """The answer: a sentence for each task or for all, comparisons, and what limits them."""
+
+    summary: list[str]
+    comparisons: list[str]
+    limits: list[str]
+    across: Aggregates | None
+
+
+class Contrast(NamedTuple):
     """Two arms on one task; the first is ahead.
 
     Attributes:
         by_success: whether success rates are compared, not scores.
-        interval: of first minus second, not corrected for the number of comparisons.
+        difference: first minus second.
+        interval: of the difference, not corrected for the number of comparisons.
+        deviation: pooled standard deviation of what is compared.
         p_value: corrected by Holm's method.
-        seeds: runs per arm that would probably separate them; None for more than `MOST_SEEDS`.
+        level: of a test as strict as the correction at its first step.
     """
 
     first: ArmResult
     second: ArmResult
     by_success: bool
+    difference: float
     interval: Interval
+    deviation: float
     p_value: float
-    seeds: int | None
+    level: float = 1 - SIGNIFICANCE
 
     @property
     def is_separable(self) -> bool:
         """Whether the difference is significant after correction."""
         return self.p_value < SIGNIFICANCE
 
+    def sentence(self) -> str:
+        """Say how the arms compare, with their numbers."""
+        arms, (low, high) = (self.first, self.second), self.interval
+        first, second, task = self.first.arm, self.second.arm, self.first.task
+        count, other = (arm.n for arm in arms)
+        runs = f"{plural(count, 'run')} each" if count == other else f"{count} and {other} runs"
+        if self.by_success:
+            difference = f"{100 * self.difference:.0f} points [{100 * low:.0f}, {100 * high:.0f}]"
+            values, solve = [_solved(arm) for arm in arms], " runs solve it"
+        else:
+            half = (high - low) / 2
+            difference = f"{number(self.difference, half)} {bounds(low, high)}"
+            values, solve = [number(arm.mean, half) for arm in arms], ""
+        if self.is_separable:
+            against = f"{' against '.join(values)}{solve}, difference {difference} (95%), {runs}"
+            return f"{first} is better than {second} on {task}: {against}"
+        told = f"{' and '.join(values)}{solve}, " if solve else ""
+        told += f"difference {difference}{'' if solve else f', {runs}'}"
+        return f"not separable on {task}: {first} and {second} ({told}); {self.more_seeds()}"
 
-@dataclass(frozen=True)
-class Verdict:
-    """The answer: a sentence for each task or for all, comparisons, and what limits them."""
-
-    summary: tuple[str, ...]
-    comparisons: tuple[str, ...]
-    limits: tuple[str, ...]
-    across: Aggregates | None
+    def more_seeds(self) -> str:
+        """Say how many further runs per arm would separate them, if they differ as it seems."""
+        # Smaller differences want more than MOST_SEEDS at any level.
+        is_hopeless = abs(self.difference) <= self.deviation / 25
+        seeds = (
+            math.inf if is_hopeless else seeds_needed(self.difference, self.deviation, self.level)
+        )
+        if seeds > MOST_SEEDS:
+            return (
+                f"no number of seeds up to {MOST_SEEDS:,} would tell, if they differ by so little"
+            )
+        more = max(1, int(seeds) - min(self.first.n, self.second.n))
+        if more > _EXACT:
+            more = round(more, -1 if more < 10 * _EXACT else -2)
+        return f"about {plural(more, 'more seed')} per arm would tell"
 
 
 def judge(results: Results) -> Verdict:
     """Compare the arms and say what follows."""
-    across = aggregated(results)
+    across, baseline = aggregated(results), results.plan.baseline
     if across is not None:
-        sentences = tuple(map(str, across.improvements))
-        return Verdict((across.summary(),), sentences, tuple(across.limits()), across)
-    pairs = contrasts(results, results.plan.baseline)
-    every = pairs if results.plan.baseline is None else contrasts(results, None)
+        told = [pair.sentence() for pair in across.improvements]
+        return Verdict([across.summary()], told, list(across.limits()), across)
+    pairs = contrasts(results, baseline)
+    every = pairs if baseline is None else contrasts(results, None)
     summary = [_summary(results, task, every) for task in results.tasks]
-    told = [sentence(pair) for pair in pairs]
-    return Verdict(tuple(summary), tuple(told), tuple(_limits(results, pairs, every)), None)
+    told = [pair.sentence() for pair in pairs]
+    return Verdict(summary, told, list(_limits(results, pairs, every)), None)
 
 
 def contrasts(results: Results, baseline: str | None) -> list[Contrast]:
@@ -91,90 +129,40 @@ def contrasts(results: Results, baseline: str | None) -> list[Contrast]:
     Returns:
         The pairs of one task after the other, those of its better arms first.
     """
-    pairs = [
-        pair
-        for task in results.tasks
-        for pair in sorted(
-            _pairs(results, task, baseline), key=lambda pair: [-a.mean for a in pair]
-        )
-    ]
-    corrected = holm([_p_value(*pair) for pair in pairs])
+    pairs = list[Contrast]()
+    for task in results.tasks:
+        own = _pairs(results, task, baseline)
+        pairs += sorted(own, key=lambda pair: (-pair.first.mean, -pair.second.mean))
+    corrected = holm([pair.p_value for pair in pairs])
     level = 1 - SIGNIFICANCE / max(1, len(pairs))
     return [
-        _contrast(first, second, p_value, level)
-        for (first, second), p_value in zip(pairs, corrected, strict=True)
+        pair._replace(p_value=p_value, level=level)
+        for pair, p_value in zip(pairs, corrected, strict=True)
     ]
-
-
-def sentence(pair: Contrast) -> str:
-    """Say how two arms compare, with their numbers."""
-    first, second, task = pair.first.arm, pair.second.arm, pair.first.task
-    values, difference, runs = _numbers(pair)
-    if not pair.is_separable:
-        told = f"{' and '.join(values)} runs solve it, " if pair.by_success else ""
-        told = f"{told}difference {difference}{'' if pair.by_success else f', {runs}'}"
-        return f"not separable on {task}: {first} and {second} ({told}); {_more_seeds(pair)}"
-    solving = " runs solve it" if pair.by_success else ""
-    against = f"{' against '.join(values)}{solving}, difference {difference} (95%), {runs}"
-    return f"{first} is better than {second} on {task}: {against}"
-
-
-def _numbers(pair: Contrast) -> tuple[list[str], str, str]:
-    """Write what is compared, its difference with the interval, and the numbers of runs."""
-    arms, (low, high) = (pair.first, pair.second), pair.interval
-    first, second = (arm.n for arm in arms)
-    runs = f"{plural(first, 'run')} each" if first == second else f"{first} and {second} runs"
-    if pair.by_success:
-        points = 100 * (_success(pair.first) - _success(pair.second))
-        difference = f"{points:.0f} points [{100 * low:.0f}, {100 * high:.0f}]"
-        return [_solved(arm) for arm in arms], difference, runs
-    half = (high - low) / 2
-    difference = f"{number(pair.first.mean - pair.second.mean, half)} {bounds(low, high)}"
-    return [number(arm.mean, half) for arm in arms], difference, runs
-
-
-def _more_seeds(pair: Contrast) -> str:
-    """Say how many further runs per arm would separate two arms, if they differ as they seem to."""
-    if pair.seeds is None:
-        return f"no number of seeds up to {MOST_SEEDS:,} would tell, if they differ by so little"
-    more = max(1, pair.seeds - min(pair.first.n, pair.second.n))
-    if more > _EXACT:
-        more = round(more, -1 if more < 10 * _EXACT else -2)
-    return f"about {plural(more, 'more seed')} per arm would tell"
 
 
 def _summary(results: Results, task: str, pairs: Sequence[Contrast]) -> str:
     """Name the best arm of a task, or those among which it is."""
-    able = [result for result in results.ranked(task) if result.n >= _LEAST_RUNS]
-    if len(able) < 2:
-        return _too_few(results, task)
-    own = [pair for pair in pairs if pair.first.task == task]
-    best = max(able, key=lambda arm: (sum(pair.first is arm for pair in own), arm.mean))
-    beaten: list[str] = []
-    rivals: dict[str, list[str]] = {}  # by what would tell them apart
-    for pair in own:
-        if pair.first is best and pair.is_separable:
-            beaten.append(pair.second.arm)
-        elif best in (pair.first, pair.second):
-            rival = pair.second if pair.first is best else pair.first
-            rivals.setdefault(_more_seeds(pair), []).append(rival.arm)
-    if not rivals:
-        return (
-            f"{best.arm} is best on {task}: {_score(best)}; better than {some(beaten, MOST_NAMES)}"
-        )
-    than = f"; {best.arm} is better than {some(beaten, MOST_NAMES)}" if beaten else ""
-    alike = [f"{some(arms, MOST_NAMES)} ({seeds})" for seeds, arms in rivals.items()]
-    return (
-        f"No single best arm on {task}: {best.arm} ({_score(best)}) is not separable from "
-        f"{some(alike, MOST_NAMES)}{than}"
-    )
-
-
-def _too_few(results: Results, task: str) -> str:
     arms = results.of_task(task)
+    able = [result for result in results.ranked(task) if result.n >= _LEAST_RUNS]
     if len(arms) == 1 and arms[0].n:
         return f"{arms[0].arm} on {task}: {_score(arms[0])}"
-    return f"Too few runs on {task} to compare: arms need at least {_LEAST_RUNS} finished seeds"
+    if len(able) < 2:
+        return f"Too few runs on {task} to compare: arms need at least {_LEAST_RUNS} finished seeds"
+    own = [pair for pair in pairs if pair.first.task == task]
+    best = max(able, key=lambda arm: (sum(pair.first is arm for pair in own), arm.mean))
+    beaten = [pair.second.arm for pair in own if pair.first is best and pair.is_separable]
+    rivals: dict[str, list[str]] = {}  # by what would tell them apart
+    for pair in own:
+        if best in (pair.first, pair.second) and not (pair.first is best and pair.is_separable):
+            rival = pair.second if pair.first is best else pair.first
+            rivals.setdefault(pair.more_seeds(), []).append(rival.arm)
+    if not rivals:
+        return f"{best.arm} is best on {task}: {_score(best)}; better than {some(beaten)}"
+    than = f"; {best.arm} is better than {some(beaten)}" if beaten else ""
+    alike = some([f"{some(names)} ({seeds})" for seeds, names in rivals.items()])
+    told = f"{best.arm} ({_score(best)}) is not separable from {alike}{than}"
+    return f"No single best arm on {task}: {told}"
 
 
 def _limits(
@@ -182,87 +170,52 @@ def _limits(
 ) -> Iterator[str]:
     """State what the comparisons leave out, and how they are corrected."""
     yield from corrections(len(pairs), len(every))
-    yield from (_bimodal(result) for result in results.arms if result.is_bimodal)
+    for arm in (arm for arm in results.arms if arm.is_bimodal):
+        scores = some([number(score) for score in sorted(arm.scores)], _MOST_SCORES)
+        solve = f"{arm.arm} on {arm.task}: {_solved(arm)} runs solve it"
+        yield f"{solve}, so success rates are compared; scores: {scores}"
     rates = [min(pair.first.n, pair.second.n) for pair in pairs if pair.by_success]
-    caveat = rate_caveat(min(rates)) if rates else None
-    if caveat is not None:
-        yield caveat
+    yield from filter(None, [rate_caveat(min(rates)) if rates else None])
     lonely = [f"{arm.arm} on {arm.task}" for arm in results.arms if arm.n < _LEAST_RUNS]
     if lonely:
-        yield f"not compared, with fewer than {_LEAST_RUNS} runs: {some(lonely, MOST_NAMES)}"
-    if len(results.tasks) > 1:
-        why = (
-            f"that needs at least {LEAST_TASKS}"
-            if len(results.tasks) < LEAST_TASKS
-            else "fewer than two arms have runs on all of them"
-        )
-        yield f"nothing is averaged over {len(results.tasks)} tasks: {why}"
+        yield f"not compared, with fewer than {_LEAST_RUNS} runs: {some(lonely)}"
+    count = len(results.tasks)
+    if count > 1:
+        few = f"that needs at least {LEAST_TASKS}"
+        why = few if count < LEAST_TASKS else "fewer than two arms have runs on all of them"
+        yield f"nothing is averaged over {count} tasks: {why}"
 
 
-def _bimodal(result: ArmResult) -> str:
-    """Say why success rates are compared, with every score of an arm."""
-    scores = some([number(score) for score in sorted(result.scores)], _MOST_SCORES)
-    return (
-        f"{result.arm} on {result.task}: {_solved(result)} runs solve it, so success rates are "
-        f"compared; scores: {scores}"
-    )
-
-
-def _pairs(
-    results: Results, task: str, baseline: str | None
-) -> Iterator[tuple[ArmResult, ArmResult]]:
+def _pairs(results: Results, task: str, baseline: str | None) -> Iterator[Contrast]:
     able = [result for result in results.of_task(task) if result.n >= _LEAST_RUNS]
     if baseline is None and len(able) > _MOST_ARMS:
         baseline = max(able, key=lambda arm: arm.mean).arm
-    for first, second in combinations(able, 2):
-        if baseline is None or baseline in (first.arm, second.arm):
-            yield (first, second) if _is_ahead(first, second) else (second, first)
+    for pair in combinations(able, 2):
+        if baseline in (None, pair[0].arm, pair[1].arm):
+            yield _contrast(*pair)
 
 
-def _is_ahead(first: ArmResult, second: ArmResult) -> bool:
-    if _by_success(first, second) and _success(first) != _success(second):
-        return _success(first) > _success(second)
-    return first.mean >= second.mean
-
-
-def _by_success(first: ArmResult, second: ArmResult) -> bool:
-    known = first.solved_at is not None and first.solved_at == second.solved_at
-    return known and (first.is_bimodal or second.is_bimodal)
-
-
-def _success(result: ArmResult) -> float:
-    return 0.0 if result.num_solved is None else result.num_solved / result.n
-
-
-def _counts(first: ArmResult, second: ArmResult) -> tuple[int, int, int, int]:
-    return first.num_solved or 0, first.n, second.num_solved or 0, second.n
-
-
-def _p_value(first: ArmResult, second: ArmResult) -> float:
-    if _by_success(first, second):
-        is_ahead = probability_of_improvement([first.scores], [second.scores]) >= 0.5
-        return rank_p_value(first.scores, second.scores) if is_ahead else 1.0
-    return welch_p_value(first.scores, second.scores)
-
-
-def _contrast(first: ArmResult, second: ArmResult, p_value: float, level: float) -> Contrast:
-    if not _by_success(first, second):
-        a, b = first.scores, second.scores
-        seeds = _seeds(first.mean - second.mean, pooled_deviation(a, b), level)
-        return Contrast(first, second, False, difference_interval(a, b), p_value, seeds)
-    counts = _counts(first, second)
-    pooled = (counts[0] + counts[2]) / (first.n + second.n)
-    deviation = math.sqrt(pooled * (1 - pooled))
-    seeds = _seeds(_success(first) - _success(second), deviation, level)
-    return Contrast(first, second, True, success_difference_interval(*counts), p_value, seeds)
-
-
-def _seeds(difference: float, deviation: float, level: float) -> int | None:
-    """Runs per arm that show a difference with a power of 80%; None for too many."""
-    if abs(difference) <= deviation / 25:  # over MOST_SEEDS at any level
-        return None
-    needed = seeds_needed(difference, deviation, level)
-    return needed if needed <= MOST_SEEDS else None
+def _contrast(one: ArmResult, other: ArmResult) -> Contrast:
+    """Compare two arms, where an interval of the mean would be too narrow by their success."""
+    is_known = one.solved_at is not None and one.solved_at == other.solved_at
+    by_success = is_known and (one.is_bimodal or other.is_bimodal)
+    rates = (one.success_rate, other.success_rate) if by_success else (0.0, 0.0)
+    is_ahead = (rates[0], one.mean) >= (rates[1], other.mean)
+    a, b = (one, other) if is_ahead else (other, one)
+    if not by_success:
+        interval, deviation = (
+            difference_interval(a.scores, b.scores),
+            pooled_deviation(a.scores, b.scores),
+        )
+        p_value = welch_p_value(a.scores, b.scores)
+        return Contrast(a, b, False, a.mean - b.mean, interval, deviation, p_value)
+    solved = a.num_solved or 0, b.num_solved or 0
+    interval = success_difference_interval(solved[0], a.n, solved[1], b.n)
+    pooled = sum(solved) / (a.n + b.n)
+    deviation, difference = math.sqrt(pooled * (1 - pooled)), a.success_rate - b.success_rate
+    is_likely = probability_of_improvement([a.scores], [b.scores]) >= 0.5
+    p_value = rank_p_value(a.scores, b.scores) if is_likely else 1.0
+    return Contrast(a, b, True, difference, interval, deviation, p_value)
 
 
 def _solved(result: ArmResult) -> str:

@@ -7,8 +7,6 @@ from conf.composing.choices import Choice
 
 MISSING = "-"
 """No number."""
-MOST_NAMES = 4
-"""In one sentence."""
 
 
 def typed(value: Choice) -> int | float | str:
@@ -37,11 +35,9 @@ def number(value: float | None, like: float | None = None) -> str:
         return MISSING
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    if like and math.isfinite(like):
-        known = abs(like)
-    else:
-        known = 0.0 if value == round(value) else abs(value) / 10
-    decimals = 0 if known == 0 else min(6, max(0, 1 - math.floor(math.log10(known))))
+    exact = 0.0 if value == round(value) else abs(value) / 10
+    unsure = abs(like) if like and math.isfinite(like) else exact
+    decimals = 0 if unsure == 0 else min(6, max(0, 1 - math.floor(math.log10(unsure))))
     text = f"{value:,.{decimals}f}"
     return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
 
@@ -72,7 +68,7 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
-def some(names: Sequence[str], most: int) -> str:
+def some(names: Sequence[str], most: int = 4) -> str:
     """Join names, the first of them if there are many, and count the others."""
     rest = len(names) - most
     return listed(names) if rest < 2 else listed([*names[:most], f"{rest:,} more"])

@@ -9,7 +9,7 @@ each task with the arms' mean curves, and one with their intervals.
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def write_boards(results: Results, directory: Path) -> None:
         own = {task: line for task, lines in curves.items() for line in lines if line.arm == arm}
         _write(root / f"{number:02}-{slug(arm)}", _arm_events(results, arm, keys, own))
     layout = layout_pb2.Layout(category=[_category(task) for task in results.tasks])
-    _write(root / _LAYOUT, [Event(step=0, summary=Summary(value=[_layout_value(layout)]))])
+    _write(root / _LAYOUT, [(0, [_layout_value(layout)])])
 
 
 def _clear(root: Path) -> None:
@@ -55,44 +55,33 @@ def _clear(root: Path) -> None:
 
 def _arm_events(
     results: Results, arm: str, keys: Sequence[str], lines: Mapping[str, Line]
-) -> Iterator[Any]:
-    """Yield an arm's choices, its scores, and its curves."""
-    yield Event(step=0, summary=Summary(value=[_hyperparameters(results, arm, keys)]))
-    found = [result for result in results.arms if result.arm == arm and result.n]
-    for result in found:
-        scores = {"score": result.mean, "low": result.interval.low, "high": result.interval.high}
-        if result.num_solved is not None:
-            scores["solved"] = result.num_solved / result.n
-        steps = int(max(run.record.env_steps for run in result.runs))
-        yield _scalars(
-            {f"{result.task}/final/{name}": each for name, each in scores.items()}, steps
-        )
-    for task, line in lines.items():
-        for x, middle, low, high in zip(line.x, line.middle, line.low, line.high, strict=True):
-            named = {"return": middle, "return_low": low, "return_high": high}
-            yield _scalars({f"{task}/{name}": each for name, each in named.items()}, int(x))
-
-
-def _hyperparameters(results: Results, arm: str, keys: Sequence[str]) -> Any:
-    """Return an arm's row: its name, and the keys in which the arms differ."""
+) -> Iterator[tuple[int, list[Any]]]:
+    """Yield an arm's choices, its scores, and its curves, with their steps."""
     choices = next((run.record.choices for run in results.runs if run.arm == arm), {})
     cells = {key: typed(choices[key]) for key in keys if key in choices}
-    return hparams_pb({"arm": arm, **cells}, trial_id=arm).value[0]
+    yield 0, hparams_pb({"arm": arm, **cells}, trial_id=arm).value
+    for result in results.arms:
+        if result.arm == arm and result.n:
+            low, high = result.interval
+            scores = {"score": result.mean, "low": low, "high": high}
+            if result.num_solved is not None:
+                scores["solved"] = result.success_rate
+            steps = max(run.record.env_steps for run in result.runs)
+            yield int(steps), _scalars(f"{result.task}/final/", scores)
+    for task, (_, *columns) in lines.items():
+        for x, middle, low, high in zip(*columns, strict=True):
+            points = {"return": middle, "return_low": low, "return_high": high}
+            yield int(x), _scalars(f"{task}/", points)
 
 
-def _scalars(values: Mapping[str, float], env_steps: int) -> Any:
-    points = [
-        Summary.Value(tag=tag, simple_value=value)
-        for tag, value in values.items()
-        if not math.isnan(value)
-    ]
-    return Event(step=env_steps, summary=Summary(value=points))
+def _scalars(prefix: str, values: Mapping[str, float]) -> list[Any]:
+    known = {name: value for name, value in values.items() if not math.isnan(value)}
+    return [Summary.Value(tag=prefix + name, simple_value=each) for name, each in known.items()]
 
 
 def _category(task: str) -> Any:
     """Lay out a task's charts: a tag's curve of every arm, and its interval."""
-    name = re.escape(task)
-    mean = layout_pb2.MultilineChartContent(tag=[f"^{name}/return$"])
+    mean = layout_pb2.MultilineChartContent(tag=[f"^{re.escape(task)}/return$"])
     series = layout_pb2.MarginChartContent.Series(
         value=f"{task}/return", lower=f"{task}/return_low", upper=f"{task}/return_high"
     )
@@ -113,10 +102,9 @@ def _layout_value(layout: Any) -> Any:
     )
 
 
-def _write(directory: Path, events: Iterator[Any] | list[Any]) -> None:
+def _write(directory: Path, events: Iterable[tuple[int, Sequence[Any]]]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     file = EventFile(directory)
-    for event in events:
-        event.wall_time = time.time()
-        file.add(event)
+    for step, values in events:
+        file.add(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
     file.close()

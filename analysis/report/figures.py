@@ -4,83 +4,63 @@ No state of pyplot is used or left. Every colour has a role: in the page's SVG i
 variable of the style sheet, so that the page's theme applies.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analysis.comparison import ArmResult
-from analysis.report.panels import CurvePanel, DotPanel, Line, Panel
+from analysis.report.panels import Line, Panel
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-ARM_COLOURS = (
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#767676", "#b8a800",
-)  # fmt: skip
-"""Okabe and Ito's palette for colour-blind readers; grey for its black, and a darker yellow."""
-_INK, _MUTED, _RULE = "#24292f", "#656d76", "#d8dee4"
+_LOOK = matplotlib.rc_params_from_file(
+    Path(__file__).with_name("figures.mplstyle"), use_default_template=False
+)
+_COLOURS: list[str] = _LOOK["axes.prop_cycle"].by_key()["color"]
+_INK, _MUTED, _RULE = _LOOK["text.color"], _LOOK["axes.labelcolor"], _LOOK["grid.color"]
+_ROLES = {
+    **{f"arm-{number}": colour for number, colour in enumerate(_COLOURS, 1)},
+    **{"ink": _INK, "muted": _MUTED, "rule": _RULE},
+}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.2, 1.5)), (0, (5, 2, 1.2, 2)))
-_ROLES = {
-    **{f"arm-{index + 1}": colour for index, colour in enumerate(ARM_COLOURS)},
-    "ink": _INK,
-    "muted": _MUTED,
-    "rule": _RULE,
-}
-_SIZE = (4.4, 3.0)  # inches: legible when it is shrunk to a phone's width
-_SETTINGS: dict[str, Any] = {
-    "svg.fonttype": "none",  # text stays text
-    "text.parse_math": False,  # a dollar in an arm's name is a dollar
-    "font.size": 9,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "text.color": _INK,
-    "axes.labelcolor": _MUTED,
-    "axes.edgecolor": _RULE,
-    "xtick.color": _RULE,
-    "ytick.color": _RULE,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
-    "grid.color": _RULE,
-}
 _THRESHOLD: dict[str, Any] = {"color": _MUTED, "linewidth": 0.8, "dashes": (2, 2)}
 _LEGEND_WIDTH = 66  # characters
 _WRAP = 24
 
 
-class Styles:
-    """Gives every arm its colour, marker and dashes, the same in all figures."""
+class Style(NamedTuple):
+    """How an arm looks, the same in all figures; `role` names its colour in the style sheet."""
 
-    def __init__(self, arms: Sequence[str]) -> None:
-        """Assign styles in the order of the arms; colours repeat with other dashes."""
-        self._index = {arm: index for index, arm in enumerate(arms)}
+    role: str
+    colour: str
+    marker: str
+    dashes: Any
 
-    def role(self, arm: str) -> str:
-        """Return the name of the arm's colour."""
-        return f"arm-{self._index[arm] % len(ARM_COLOURS) + 1}"
 
-    def colour(self, arm: str) -> str:
-        """Return the arm's colour on white."""
-        return _ROLES[self.role(arm)]
+Styles = Mapping[str, Style]
 
-    def marker(self, arm: str) -> str:
-        """Return the arm's marker."""
-        return _MARKERS[self._index[arm] % len(_MARKERS)]
 
-    def dashes(self, arm: str) -> Any:
-        """Return the arm's line style."""
-        turn = self._index[arm] + self._index[arm] // len(ARM_COLOURS)
-        return _DASHES[turn % len(_DASHES)]
+def styles(arms: Sequence[str]) -> Styles:
+    """Assign styles in the order of the arms; colours repeat with other dashes."""
+    count = len(_COLOURS)
+    return {
+        arm: Style(
+            f"arm-{index % count + 1}",
+            _COLOURS[index % count],
+            _MARKERS[index % count],
+            _DASHES[(index + index // count) % len(_DASHES)],
+        )
+        for index, arm in enumerate(arms)
+    }
 
 
 class Drawing(NamedTuple):
@@ -91,16 +71,13 @@ class Drawing(NamedTuple):
     png: bytes
 
 
-def draw(panel: Panel, styles: Styles) -> Drawing:
+def draw(panel: Panel, looks: Styles) -> Drawing:
     """Draw a panel."""
-    import matplotlib
-
-    settings: Any = {**_SETTINGS, "svg.hashsalt": panel.name}
     svg, png = io.StringIO(), io.BytesIO()
-    with matplotlib.rc_context(settings):
-        figure = _figure(panel, styles)
+    with matplotlib.rc_context({**_LOOK, "svg.hashsalt": panel.name}):
+        figure = _figure(panel, looks)
         figure.savefig(svg, format="svg", metadata={"Date": None})
-        figure.savefig(png, format="png", dpi=150)
+        figure.savefig(png, format="png")
     return Drawing(_embeddable(svg.getvalue(), panel), svg.getvalue(), png.getvalue())
 
 
@@ -112,101 +89,72 @@ def _embeddable(svg: str, panel: Panel) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="(?:[a-zA-Z]+[0-9]*[a-z]*_)+[0-9]+"', "", svg)
     svg = re.sub(r"font: ([0-9.]+px) [^;\"]+", r"font: \1 var(--font, sans-serif)", svg)
-    label = panel.title.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(panel.title)}" ', 1)
 
 
-def _figure(panel: Panel, styles: Styles) -> Figure:
-    from matplotlib.figure import Figure
-
-    width, height = _SIZE
-    if isinstance(panel, DotPanel):
-        height = 0.8 + 0.42 * len(panel.groups)
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _figure(panel: Panel, looks: Styles) -> Figure:
+    figure = Figure()
     axes = figure.add_subplot()
     axes.set_xlabel(panel.x_label)
     axes.xaxis.set_major_formatter(_short)
     axes.locator_params(axis="x", nbins=6)
-    if isinstance(panel, DotPanel):
-        _draw_dots(axes, panel, styles)
+    if panel.groups:
+        figure.set_figheight(0.8 + 0.42 * len(panel.groups))
+        _draw_dots(axes, panel, looks)
     else:
-        _draw_curves(axes, panel, styles)
+        _draw_curves(axes, panel, looks)
         _add_legend(figure, axes)
     return figure
 
 
-def _draw_curves(axes: Axes, panel: CurvePanel, styles: Styles) -> None:
+def _draw_curves(axes: Axes, panel: Panel, looks: Styles) -> None:
     for line in panel.lines:
-        _draw_line(axes, line, styles, styles.colour(line.arm))
+        _draw_line(axes, line, looks[line.arm])
     if panel.threshold is not None:
         axes.axhline(panel.threshold, **_THRESHOLD)
-    axes.grid(axis="y", linewidth=0.6)
+    axes.grid(axis="y")
     axes.set_ylabel(panel.y_label)
     axes.set_xlim(left=0)
 
 
-def _draw_line(axes: Axes, line: Line, styles: Styles, colour: str) -> None:
+def _draw_line(axes: Axes, line: Line, look: Style) -> None:
     known = np.isfinite(line.middle)
-    x, middle = line.x[known], line.middle[known]
-    if (line.high > line.low).any():
-        axes.fill_between(
-            x, line.low[known], line.high[known], color=colour, alpha=0.16, linewidth=0
-        )
-    axes.plot(
-        x,
-        middle,
-        color=colour,
-        linestyle=styles.dashes(line.arm),
-        linewidth=1.7,
-        marker=styles.marker(line.arm),
-        markevery=max(1, len(x) // 6),
-        markersize=4,
-        label=line.arm,
-    )
+    x, middle, low, high = (part[known] for part in (line.x, line.middle, line.low, line.high))
+    if (high > low).any():
+        axes.fill_between(x, low, high, color=look.colour, alpha=0.16, linewidth=0)
+    line_style = {"color": look.colour, "linestyle": look.dashes, "marker": look.marker}
+    axes.plot(x, middle, label=line.arm, markevery=max(1, len(x) // 6), **line_style)
 
 
 def _add_legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels:
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=min(len(labels), max(1, _LEGEND_WIDTH // (8 + max(map(len, labels))))),
-            fontsize=8.5,
-            handlelength=2.6,
-        )
+        columns = _LEGEND_WIDTH // (8 + max(map(len, labels)))
+        columns = min(len(labels), max(1, columns))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def _draw_dots(axes: Axes, panel: DotPanel, styles: Styles) -> None:
+def _draw_dots(axes: Axes, panel: Panel, looks: Styles) -> None:
     for height, group in enumerate(panel.groups):
-        _draw_group(axes, group, height, styles)
+        _draw_group(axes, group, height, looks[group.arm])
     if panel.threshold is not None:
         axes.axvline(panel.threshold, **_THRESHOLD)
     axes.set_yticks(range(len(panel.groups)), [fill(group.arm, _WRAP) for group in panel.groups])
     axes.tick_params(axis="y", length=0, labelcolor=_INK)
     axes.set_ylim(len(panel.groups) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", linewidth=0.6)
+    axes.grid(axis="x")
 
 
-def _draw_group(axes: Axes, group: ArmResult, height: int, styles: Styles) -> None:
-    colour = styles.colour(group.arm)
+def _draw_group(axes: Axes, group: ArmResult, height: int, look: Style) -> None:
     # Lifted alternately, so that equal scores stay visible; the same in every drawing.
-    lifts = 0.07 * (np.arange(group.n) % 3 - 1)
-    axes.scatter(
-        group.scores,
-        height + 0.12 + lifts,
-        s=26,
-        color=colour,
-        alpha=0.55,
-        linewidths=0,
-        marker=styles.marker(group.arm),
-    )
+    heights = height + 0.12 + 0.07 * (np.arange(group.n) % 3 - 1)
+    dots: dict[str, Any] = {"color": look.colour, "marker": look.marker, "s": 26, "linewidths": 0}
+    axes.scatter(group.scores, heights, alpha=0.55, **dots)
     low, high = group.interval
     if not math.isnan(low):
-        axes.plot([low, high], [height - 0.16] * 2, color=colour, linewidth=2.2)
-    axes.plot([group.mean], [height - 0.16], color=colour, marker="|", markersize=9, mew=2.2)
+        axes.plot([low, high], [height - 0.16] * 2, color=look.colour, linewidth=2.2)
+    axes.plot([group.mean], [height - 0.16], color=look.colour, marker="|", markersize=9, mew=2.2)
 
 
 def _short(value: float, _: float = 0) -> str:

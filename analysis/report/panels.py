@@ -1,8 +1,9 @@
 """The numbers behind each figure; how they are drawn is `figures.py`'s business."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from analysis.comparison import TELEMETRY, ArmResult, Axis, Results
 from analysis.curves import Curve, aligned
 from analysis.quantiles import student_quantile
 from analysis.statistics import FloatArray, performance_profile, profile_band
-from analysis.wording import bounds, number
+from analysis.wording import known, number
 
 GRID = 101
 """Points of a curve's grid."""
@@ -21,13 +22,13 @@ _MOST_GROUPS = 40
 _ROWS = 11
 """Points of a curve in the table below its figure."""
 _LABELS: dict[Axis, str] = {"env_steps": "environment steps", "seconds": "seconds of training"}
+_BAND = "from three runs on with its 95% interval"
 _QUANTILE = 0.975
 _LEAST_RUNS = 3
 """Bands of two runs are wider than the figure."""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A curve with a band, `[n]` each; nan where runs are missing."""
 
     arm: str
@@ -38,157 +39,124 @@ class Line:
 
 
 @dataclass(frozen=True)
-class CurvePanel:
-    """Curves over one axis.
+class Panel:
+    """Curves over one axis, or every run of each arm as a dot.
 
     Attributes:
+        heading: of the section that it belongs to.
         name: of its files.
         threshold: a level to mark, such as the score that counts as solved.
     """
 
+    heading: str
     name: str
     title: str
     caption: str
     x_label: str
-    y_label: str
-    lines: tuple[Line, ...]
+    y_label: str = ""
+    lines: Sequence[Line] = ()
+    groups: Sequence[ArmResult] = ()
     threshold: float | None = None
 
     def table(self) -> list[list[str]]:
-        """Return some of its points, headers first."""
-        heads = [self.x_label, *(line.arm for line in self.lines)]
+        """Return every run, or some points of each curve; headers first."""
+        if self.groups:
+            rows = [
+                [arm.arm, f"{run.record.seed}", number(score)]
+                for arm in self.groups
+                for run, score in zip(arm.runs, arm.scores, strict=True)
+            ]
+            return [["arm", "seed", self.x_label], *rows]
         x = max((line.x for line in self.lines), key=len)
-        rows = range(0, len(x), max(1, (len(x) - 1) // (_ROWS - 1)))
-        return [
-            heads,
-            *([_abscissa(x[row]), *(_at(line, row) for line in self.lines)] for row in rows),
-        ]
+        chosen = range(0, len(x), max(1, (len(x) - 1) // (_ROWS - 1)))
+        points = [[_abscissa(x[row]), *(_at(line, row) for line in self.lines)] for row in chosen]
+        return [[self.x_label, *(line.arm for line in self.lines)], *points]
 
 
-@dataclass(frozen=True)
-class DotPanel:
-    """Every run of each arm as a dot."""
-
-    name: str
-    title: str
-    caption: str
-    x_label: str
-    groups: tuple[ArmResult, ...]
-    threshold: float | None = None
-
-    def table(self) -> list[list[str]]:
-        """Return a row for each run, headers first."""
-        rows = [
-            [arm.arm, f"{run.record.seed}", number(score)]
-            for arm in self.groups
-            for run, score in zip(arm.runs, arm.scores, strict=True)
-        ]
-        return [["arm", "seed", self.x_label], *rows]
-
-
-Panel = CurvePanel | DotPanel
-
-
-def score_panels(results: Results) -> Iterator[DotPanel]:
+def score_panels(results: Results) -> Iterator[Panel]:
     """Yield the scores of every run, a panel for each task."""
+    caption = "Every run is a dot; the bar is the mean with its 95% interval."
     for task in results.tasks:
         arms = [arm for arm in results.ranked(task) if arm.n]
         if arms:
-            yield DotPanel(
-                name=f"scores-{slug(task)}",
-                title=f"Scores on {task}",
-                caption="Every run is a dot; the bar is the mean with its 95% interval."
-                + _threshold_note(arms[0].solved_at)
-                + _best_of(arms, _MOST_GROUPS),
-                x_label="score",
-                groups=tuple(arms[:_MOST_GROUPS]),
-                threshold=arms[0].solved_at,
-            )
+            at, shown = arms[0].solved_at, arms[:_MOST_GROUPS]
+            level = "" if at is None else f" Dotted: {number(at)}, which counts as solved."
+            told = caption + level + _best_of(arms, _MOST_GROUPS)
+            panel = Panel("Every run", f"scores-{slug(task)}", f"Scores on {task}", told, "score")
+            yield replace(panel, groups=shown, threshold=at)
 
 
-def learning_panels(results: Results) -> Iterator[CurvePanel]:
+def learning_panels(results: Results) -> Iterator[Panel]:
     """Yield learning curves over steps and over seconds, for each task."""
+    ends = "a line ends where the first of its runs does"
+    told = f"Mean of the evaluations over runs, {_BAND}; {ends}."
     for task in results.tasks:
-        every = [arm for arm in results.ranked(task) if arm.measured]
-        arms = _best(every, results)
         for axis, label in _LABELS.items():
-            lines = mean_curves(arms, axis)
-            if lines:
-                yield CurvePanel(
-                    name=f"curves-{slug(task)}-over-{axis.replace('_', '-')}",
-                    title=f"{task} over {label}",
-                    caption=(
-                        "Mean of the evaluations over runs, from three runs on with its 95% "
-                        "interval; a line ends where the first of its runs does."
-                        + _best_of(every, _MOST_LINES)
-                    ),
-                    x_label=label,
-                    y_label="mean return",
-                    lines=lines,
-                    threshold=arms[0].solved_at,
-                )
+            name, title = (
+                f"curves-{slug(task)}-over-{axis.replace('_', '-')}",
+                f"{task} over {label}",
+            )
+            panel = Panel("Learning curves", name, title, told, label, "mean return")
+            yield from _with_curves(panel, results, task, axis)
 
 
-def telemetry_panels(results: Results) -> Iterator[CurvePanel]:
+def telemetry_panels(results: Results) -> Iterator[Panel]:
     """Yield diagnostics of representations, and reconstruction losses, where there are any."""
     for task in results.tasks:
-        every = [arm for arm in results.ranked(task) if arm.n]
         for tag, title in TELEMETRY.items():
-            curves = {
-                arm.arm: [run.telemetry[tag] for run in arm.runs if tag in run.telemetry]
-                for arm in _best(every, results)
-            }
-            lines = _lines({arm: found for arm, found in curves.items() if found}, "env_steps")
-            if lines:
-                yield CurvePanel(
-                    name=f"{slug(tag)}-{slug(task)}",
-                    title=f"{title} on {task}",
-                    caption=f"`{tag}`: mean over runs, from three runs on with its 95% interval."
-                    + _best_of(every, _MOST_LINES),
-                    x_label=_LABELS["env_steps"],
-                    y_label=tag.rpartition("/")[2].replace("_", " "),
-                    lines=lines,
-                )
+            name, quantity = f"{slug(tag)}-{slug(task)}", tag.rpartition("/")[2].replace("_", " ")
+            told, label = f"`{tag}`: mean over runs, {_BAND}.", _LABELS["env_steps"]
+            panel = Panel("Representations", name, f"{title} on {task}", told, label, quantity)
+            yield from _with_curves(panel, results, task, "env_steps", tag)
 
 
-def profile_panel(across: Aggregates) -> CurvePanel:
+def profile_panel(across: Aggregates) -> Panel:
     """Return the share of runs above each normalized score."""
     grid = np.linspace(0.0, 1.0, GRID)
-    return CurvePanel(
-        name="profiles",
-        title="Performance profiles",
-        caption=(
-            "Share of all runs on all tasks whose normalized score exceeds a threshold, with its "
-            "95% interval." + _best_of(across.arms, _MOST_LINES)
-        ),
-        x_label="normalized score",
-        y_label="share of runs",
-        lines=tuple(
-            Line(
-                arm.arm,
-                grid,
-                performance_profile(arm.scores, grid),
-                *profile_band(arm.scores, grid),
-            )
-            for arm in across.arms[:_MOST_LINES]
-        ),
+    lines = [
+        Line(arm.arm, grid, performance_profile(arm.scores, grid), *profile_band(arm.scores, grid))
+        for arm in across.arms[:_MOST_LINES]
+    ]
+    caption = (
+        "Share of all runs on all tasks whose normalized score exceeds a threshold, with its 95% "
+        "interval." + _best_of(across.arms, _MOST_LINES)
     )
+    title, labels = "Performance profiles", ("normalized score", "share of runs")
+    return Panel("Across tasks", "profiles", title, caption, *labels, lines)
 
 
-def mean_curves(arms: Iterable[ArmResult], axis: Axis) -> tuple[Line, ...]:
-    """Average the evaluations of each arm's runs."""
-    curves = {arm.arm: [run.evaluations for run in arm.measured] for arm in arms if arm.measured}
-    return _lines(curves, axis)
+def _with_curves(
+    panel: Panel, results: Results, task: str, axis: Axis, tag: str | None = None
+) -> Iterator[Panel]:
+    """Yield a panel with the curves of a task's best arms, in the plan's order; or nothing."""
+    every = [arm for arm in results.ranked(task) if (arm.measured if tag is None else arm.n)]
+    best = sorted(every[:_MOST_LINES], key=lambda arm: results.names.index(arm.arm))
+    lines = mean_curves(best, axis, tag)
+    if lines:
+        at = best[0].solved_at if tag is None else None
+        told = panel.caption + _best_of(every, _MOST_LINES)
+        yield replace(panel, caption=told, lines=lines, threshold=at)
 
 
-def _lines(curves: dict[str, list[Curve]], axis: Axis) -> tuple[Line, ...]:
-    """Average the runs of each arm on one grid for all arms."""
+def mean_curves(arms: Iterable[ArmResult], axis: Axis, tag: str | None = None) -> list[Line]:
+    """Average a scalar over the runs of each arm that have it, on one grid for all arms.
+
+    Args:
+        tag: of the telemetry; None: the evaluations.
+    """
+    curves: Mapping[str, list[Curve]] = {
+        arm.arm: [run.evaluations for run in arm.measured]
+        if tag is None
+        else [run.telemetry[tag] for run in arm.runs if tag in run.telemetry]
+        for arm in arms
+    }
+    curves = {arm: found for arm, found in curves.items() if found}
     ends = [min(getattr(curve, axis)[-1] for curve in found) for found in curves.values()]
     end = max(ends, default=math.nan)
     if not math.isfinite(end) or end <= 0:
-        return ()
+        return []
     grid = np.linspace(0.0, end, GRID)
-    return tuple(_line(arm, aligned(found, grid, axis), grid) for arm, found in curves.items())
+    return [_line(arm, aligned(found, grid, axis), grid) for arm, found in curves.items()]
 
 
 def _line(arm: str, values: FloatArray, grid: FloatArray) -> Line:
@@ -200,15 +168,6 @@ def _line(arm: str, values: FloatArray, grid: FloatArray) -> Line:
     deviation = values.std(axis=0, ddof=1) / math.sqrt(count)
     half = student_quantile(_QUANTILE, count - 1) * deviation
     return Line(arm, grid, middle, middle - half, middle + half)
-
-
-def _best(ranked: Sequence[ArmResult], results: Results) -> list[ArmResult]:
-    """Return the best arms of a task in the plan's order."""
-    return sorted(ranked[:_MOST_LINES], key=lambda arm: results.names.index(arm.arm))
-
-
-def _threshold_note(solved_at: float | None) -> str:
-    return "" if solved_at is None else f" Dotted: {number(solved_at)}, which counts as solved."
 
 
 def _best_of(arms: Sequence[object], most: int) -> str:
@@ -227,12 +186,10 @@ def _at(line: Line, row: int) -> str:
     low, high = line.low[row], line.high[row]
     if math.isnan(low) or low == high:
         return number(line.middle[row])
-    return f"{number(line.middle[row], (high - low) / 2)} {bounds(low, high)}"
+    return " ".join(known(line.middle[row], (low, high)))
 
 
 def slug(name: str) -> str:
     """Write a name with letters, digits, dots and hyphens only, for a file."""
-    kept = "".join(
-        character if character.isalnum() or character in "._" else "-" for character in name
-    )
-    return "-".join(filter(None, kept.split("-")))
+    kept = [character if character.isalnum() or character in "._" else "-" for character in name]
+    return "-".join(filter(None, "".join(kept).split("-")))

@@ -1,15 +1,16 @@
 """Writes everything that a comparison leaves in its directory."""
 
+import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from analysis.comparison import Results
+from analysis.curves import EVALUATIONS
 from analysis.report.boards import write_boards
-from analysis.report.data import write_data
-from analysis.report.figures import Styles, draw
-from analysis.report.markdown import markdown_report
-from analysis.report.page import html_report
+from analysis.report.figures import draw, styles
+from analysis.report.pages import html_report, markdown_report
 from analysis.report.panels import (
     Panel,
     learning_panels,
@@ -20,6 +21,11 @@ from analysis.report.panels import (
 from analysis.verdict import Verdict, judge
 
 PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+_RESULT_COLUMNS = (
+    "task", "arm", "seed", "counts", "reason", "metric", "score", "last", "best", "solved_at",
+    "steps_to_solve", "seconds_to_solve", "area", "budget", "env_steps", "training_seconds",
+    "steps_per_second", "parameters", "peak_memory_mib", "status", "directory",
+)  # fmt: skip
 
 
 def write_report(results: Results, directory: Path) -> Path:
@@ -33,12 +39,12 @@ def write_report(results: Results, directory: Path) -> Path:
     """
     verdict = judge(results)
     panels = list(_panels(results, verdict))
-    styles = Styles(results.names)
+    looks = styles(results.names)
     figures = directory / FIGURES
     figures.mkdir(parents=True, exist_ok=True)
     for path in _earlier(directory / MARKDOWN, figures):
         path.unlink(missing_ok=True)
-    drawings = {panel.name: draw(panel, styles) for panel in panels}
+    drawings = {panel.name: draw(panel, looks) for panel in panels}
     for name, drawing in drawings.items():
         (figures / f"{name}.svg").write_text(drawing.svg, "utf-8")
         (figures / f"{name}.png").write_bytes(drawing.png)
@@ -51,11 +57,28 @@ def write_report(results: Results, directory: Path) -> Path:
     return page
 
 
-def _earlier(markdown: Path, figures: Path) -> Iterator[Path]:
-    """Yield the figures of an earlier report: those that it names."""
-    text = markdown.read_text("utf-8", errors="replace") if markdown.is_file() else ""
-    for name in re.findall(rf"]\({FIGURES}/([^/()]+)\.svg\)", text):
-        yield from (figures / f"{name}.svg", figures / f"{name}.png")
+def write_data(results: Results, directory: Path) -> None:
+    """Write the numbers, by which every other one of the report can be computed.
+
+    `results.csv` has a row for each run, `evaluations.csv` one for each point of its evaluations,
+    and of the telemetry that the report shows. Runs that do not count are in the first alone.
+    """
+    rows = list(_result_rows(results))
+    versions = sorted({name for row in rows for name in row if name.startswith("version_")})
+    with (directory / "results.csv").open("w", newline="", encoding="utf-8") as file:
+        columns = (*_RESULT_COLUMNS, *versions)
+        table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    with (directory / "evaluations.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("task", "arm", "seed", "tag", "env_steps", "seconds", "value"))
+        for run in results.runs:
+            for tag, curve in {EVALUATIONS: run.evaluations, **run.telemetry}.items():
+                points = zip(*(column.tolist() for column in curve), strict=True)
+                writer.writerows(
+                    (run.task, run.arm, run.record.seed, tag, *each) for each in points
+                )
 
 
 def _panels(results: Results, verdict: Verdict) -> Iterator[Panel]:
@@ -64,3 +87,25 @@ def _panels(results: Results, verdict: Verdict) -> Iterator[Panel]:
     if verdict.across is not None:
         yield profile_panel(verdict.across)
     yield from telemetry_panels(results)
+
+
+def _earlier(markdown: Path, figures: Path) -> Iterator[Path]:
+    """Yield the figures of an earlier report: those that it names."""
+    text = markdown.read_text("utf-8", errors="replace") if markdown.is_file() else ""
+    for name in re.findall(rf"]\({FIGURES}/([^/()]+)\.svg\)", text):
+        yield from (figures / f"{name}.svg", figures / f"{name}.png")
+
+
+def _result_rows(results: Results) -> Iterator[dict[str, Any]]:
+    metric = results.plan.metric
+    for run, reason in results.every_run:
+        yield {
+            **vars(run.record),
+            **{f"version_{name}": version for name, version in run.record.versions.items()},
+            **{"task": run.task, "arm": run.arm, "reason": reason, "metric": metric},
+            "counts": str(not reason).lower(),
+            "score": run.score(metric),
+            "steps_to_solve": run.solved_after("env_steps"),
+            "seconds_to_solve": run.solved_after("seconds"),
+            "area": run.area,
+        }

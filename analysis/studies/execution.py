@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from analysis.studies.engines.engine import ROOT, Command, Engine, Handle
@@ -36,36 +37,49 @@ class Ended:
     code: int
     log: Path
 
-    @property
-    def last_line(self) -> str:
-        """Return the last line that it printed; its log begins each session with `$ command`."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        lines = f"\n{text}".rpartition("\n$ ")[2].splitlines()[1:]
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
     def __str__(self) -> str:
-        """Say in one line why it failed."""
-        killed = [f"killed by {signal.Signals(-self.code).name}"] if self.code < 0 else []
-        reasons = [*killed, *filter(None, [self.last_line])] or [f"exit code {self.code}"]
-        return f"{self.job.name}: {'; '.join(reasons)} ({self.log})"
+        """Say in one line why it failed: its signal, and the last line that it printed.
+
+        Its log begins each session with `$ command`.
+        """
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        printed = f"\n{text}".rpartition("\n$ ")[2].splitlines()[1:]
+        reasons = [line.strip() for line in printed if line.strip()][-1:]
+        if self.code < 0:
+            reasons.insert(0, f"killed by {signal.Signals(-self.code).name}")
+        return f"{self.job.name}: {'; '.join(reasons) or f'exit code {self.code}'} ({self.log})"
 
 
 class Pool:
-    """Jobs that wait, and jobs that an engine runs.
+    """Jobs that wait, and jobs that an engine runs; it is built when it is needed first.
 
     A job whose process was killed is resumed once.
 
     Attributes:
         running: the engine's handle of each job.
+        logs: the directory of what jobs print.
     """
 
-    def __init__(self, engine: Engine, directory: Path) -> None:
-        """Take an engine; logs go into the directory."""
-        self._engine, self._logs = engine, directory / "logs"
+    def __init__(self, build: Callable[[], Engine], directory: Path) -> None:
+        """Take what builds the engine; logs go into the directory."""
+        self._build, self.logs = build, directory / "logs"
         self._waiting: deque[Job] = deque()
         self._retried: set[Job] = set()
-        self._is_stopping = False
         self.running: dict[Job, Handle] = {}
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return self._build()
+
+    def __enter__(self) -> "Pool":
+        """Close the engine in the end, if there is one."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Tell what still runs to save and stop, without waiting for it."""
+        if "_engine" in vars(self):
+            self.cancel(self.running)
+            self._engine.close()
 
     def __bool__(self) -> bool:
         """Tell whether anything is left to do."""
@@ -74,8 +88,7 @@ class Pool:
     @property
     def has_room(self) -> bool:
         """Tell whether the engine would take another job at once."""
-        capacity = self._engine.capacity
-        return capacity is None or len(self._waiting) + len(self.running) < capacity
+        return len(self._waiting) + len(self.running) < self._engine.capacity
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Queue jobs."""
@@ -86,9 +99,14 @@ class Pool:
         ended = []
         for job, handle in list(self.running.items()):
             code = self._engine.poll(handle)
-            if code is not None:
-                del self.running[job]
-                ended += self._end(job, code)
+            if code is None:
+                continue
+            del self.running[job]
+            if (code < 0 or code in _SIGNALLED) and job not in self._retried:
+                self._retried.add(job)
+                self._waiting.appendleft(job)
+            else:
+                ended.append(Ended(job, code, self._log(job)))
         self._fill()
         return ended
 
@@ -109,31 +127,21 @@ class Pool:
             time.sleep(_PAUSE)
             self.step()
 
-    def log_of(self, job: Job) -> Path:
-        """Return the file of what a job prints."""
-        return self._logs / f"{job.name}.txt"
-
-    def _end(self, job: Job, code: int) -> list[Ended]:
-        was_killed = code < 0 or code in _SIGNALLED
-        if was_killed and job not in self._retried:
-            self._retried.add(job)
-            self._waiting.appendleft(job)
-            return []
-        return [Ended(job, code, self.log_of(job))]
-
     def _fill(self) -> None:
         """Hand over as many jobs as the engine takes; a run that is in use waits."""
-        capacity = self._engine.capacity
-        room = len(self._waiting) if capacity is None else capacity - len(self.running)
-        free = [job for job in self._waiting if room > 0 and not is_locked(job.directory)][:room]
+        room = min(len(self._waiting), self._engine.capacity - len(self.running))
+        is_free = (job for job in self._waiting if not is_locked(job.directory))
+        free = list(islice(is_free, int(room)))
         for job in free:
             self._waiting.remove(job)
         if free:
-            handles = self._engine.submit([self._command(job) for job in free])
-            self.running |= dict(zip(free, handles, strict=True))
+            where = Path.cwd(), SCRIPT
+            commands = [Command(job.words, job.directory, self._log(job), *where) for job in free]
+            self.running |= dict(zip(free, self._engine.submit(commands), strict=True))
 
-    def _command(self, job: Job) -> Command:
-        return Command(job.words, job.directory, self.log_of(job), Path.cwd(), SCRIPT)
+    def _log(self, job: Job) -> Path:
+        """Return the file of what a job prints."""
+        return self.logs / f"{job.name}.txt"
 
 
 @contextmanager
@@ -156,25 +164,7 @@ def driving(directory: Path) -> Iterator[StopRequest]:
         raise Refusal(f"{error}: wait for it, or name another directory=...", 2) from error
 
 
-@contextmanager
-def opened(build: Callable[[], Engine]) -> Iterator[Callable[[], Engine]]:
-    """Build an engine when it is needed first, and close it in the end."""
-    get = cache(build)
-    try:
-        yield get
-    finally:
-        if get.cache_info().currsize:
-            get().close()
-
-
-def run_missing(
-    jobs: Sequence[Job],
-    directory: Path,
-    engine: Callable[[], Engine],
-    stop: StopRequest,
-    *,
-    metric: str,
-) -> list[Ended]:
+def run_missing(jobs: Sequence[Job], pool: Pool, stop: StopRequest, metric: str) -> list[Ended]:
     """Run what is missing of the jobs; return those that failed.
 
     Raises:
@@ -183,9 +173,8 @@ def run_missing(
     missing = [job for job in jobs if not is_finished(job)]
     if not missing:
         return []
-    progress, pool = GridProgress(jobs, metric), Pool(engine(), directory)
+    progress, failed = GridProgress(jobs, metric), list[Ended]()
     pool.add(missing)
-    failed = []
     while pool:
         for ended in pool.step():
             if ended.code == 0:
@@ -197,9 +186,8 @@ def run_missing(
         if stop:
             progress.say("stopping: every run saves")
             pool.stop()
-            raise Refusal(
-                f"{progress.counts()}; the same command goes on", 128 + (stop.number or 0)
-            )
+            told = f"{progress.counts()}; the same command goes on"
+            raise Refusal(told, 128 + (stop.number or 0))
         time.sleep(_PAUSE)
     progress.end()
     return failed

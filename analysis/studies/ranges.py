@@ -22,15 +22,7 @@ _BETWEEN = 0.37
 
 @dataclass(frozen=True)
 class Dimension:
-    """The values of one key.
-
-    Attributes:
-        choices: the values as words; empty for an interval.
-        low: the smallest value of an interval.
-        high: the largest.
-        is_log: whether an interval is searched on a logarithmic scale.
-        is_integer: whether an interval has integers only.
-    """
+    """The values of one key: choices as words, or an interval from the lowest to the highest."""
 
     choices: tuple[str, ...] = ()
     low: float = 0.0
@@ -56,54 +48,52 @@ def read_ranges(key: str, ranges: Mapping[str, str]) -> dict[str, Dimension]:
     Raises:
         InvalidConfiguration: some cannot be read.
     """
-    dimensions, problems = {}, []
-    for name, text in ranges.items():
-        try:
-            dimensions[name] = _dimension(OverridesParser.create().parse_override(f"{name}={text}"))
-        except (HydraException, OmegaConfBaseException, ValueError, TypeError):
-            problems.append(f"{key}.{name}: cannot read {text!r}; expected {_FORMS}")
+    found = {name: _dimension(_swept(f"{name}={text}")) for name, text in ranges.items()}
+    problems = [
+        f"{key}.{name}: cannot read {ranges[name]!r}; expected {_FORMS}"
+        for name, dimension in found.items()
+        if dimension is None
+    ]
     if problems:
         raise InvalidConfiguration(problems)
-    return dimensions
+    return {name: dimension for name, dimension in found.items() if dimension is not None}
 
 
-def _dimension(override: Override) -> Dimension:
-    value: Any = override.value()
+def _dimension(override: Override | None) -> Dimension | None:
+    """Return the values of a sweep; None if there are none."""
+    value: Any = None if override is None else override.value()
     is_range = isinstance(value, RangeSweep) and value.step == 1 and isinstance(value.start, int)
-    if not is_range and not isinstance(value, IntervalSweep):
-        choices = tuple(override.sweep_string_iterator()) if override.is_sweep_override() else ()
-        if not choices:
-            raise ValueError
-        return Dimension(choices)
-    start: Any = value.start
-    end: Any = value.stop if is_range else value.end
+    if override is None or not (is_range or isinstance(value, IntervalSweep)):
+        choices = () if override is None else tuple(override.sweep_string_iterator())
+        return Dimension(choices) if choices else None
+    low, high = (value.start, value.stop - 1) if is_range else (value.start, value.end)
     is_log = "log" in value.tags
-    if start >= end or (is_log and start <= 0):
-        raise ValueError
-    if is_range:
-        return Dimension((), start, end - 1, is_log, True)
-    return Dimension((), start, end, is_log, isinstance(start, int) and isinstance(end, int))
+    if not isinstance(low, int | float) or low > high or (is_log and low <= 0):
+        return None
+    is_integer = isinstance(low, int) and isinstance(high, int)
+    return Dimension((), low, high, is_log, is_integer) if is_range or low < high else None
 
 
 def with_ranges(words: Sequence[str]) -> list[str]:
     """Gather the ranges of a command line, `key=interval(1, 2)` or `key=1,2`, as `tuning.keys`."""
-    others, ranges = [], {}
-    for word in words:
+    swept = [word for word in words if _swept(word) is not None]
+    ranges = {}
+    for word in swept:
         key, _, text = word.partition("=")
-        if not _is_range(word):
-            others.append(word)
-        else:
-            ranges[key] = text if "(" in text else f"choice({text})"
+        ranges[key] = text if "(" in text else f"choice({text})"
+    others = [word for word in words if word not in swept]
     return [*others, written("tuning.keys", ranges)] if ranges else others
 
 
-def _is_range(word: str) -> bool:
+def _swept(word: str) -> Override | None:
+    """Parse an override with several values; None for any other word, which is checked later."""
     if word.startswith("-") or "=" not in word:
-        return False
+        return None
     try:
-        return OverridesParser.create().parse_override(word).is_sweep_override()
+        override = OverridesParser.create().parse_override(word)
+        return override if override.is_sweep_override() else None
     except (HydraException, OmegaConfBaseException):
-        return False  # refused with every other word
+        return None
 
 
 def values_of(parameters: Mapping[str, Any]) -> list[str]:

@@ -1,26 +1,37 @@
 """Searches for the arms of a tuned study, and for a command line of the user's."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from analysis.studies.engines.engine import Engine
-from analysis.studies.execution import driving, opened
-from analysis.studies.experiments import write_experiment
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from analysis.studies.engines import build_engine
+from analysis.studies.execution import Pool, driving
 from analysis.studies.ranges import Dimension, read_ranges, values_of
-from analysis.studies.study import Arm, Study, arm_of, flags_for, range_problems, with_values
+from analysis.studies.study import Arm, Study, arm_of, range_problems, with_one_thread
 from analysis.studies.tuning import Search
 from conf.checking.refusals import InvalidConfiguration
-from conf.checking.trust import trust_words
 from conf.composing.composer import Composer
 from conf.composing.configuration import configure
-from conf.composing.sweeps import key_of
+from conf.composing.presets import written
+from conf.composing.resumption import leaves, lies_under
+from conf.composing.sweeps import key_of, user_directory
+from conf.schema.run import PRESETS
 from conf.schema.study import OF_JOBS, set_by
 from training.process.signals import StopRequest
 
+_OF_SEARCHES = ("tuning", "engine", "directory")
+"""Keys of a search, which its runs do not have."""
+_OF_ONE_RUN = ("seed", "run_dir", "resume", "trusted_packages", "tracking", "task.name")
+_ABSENT = object()
 
-def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> list[str]:
+
+def tune_arms(study: Study, pool: Pool, stop: StopRequest) -> list[str]:
     """Search the best values of every arm on every task, and give them to the study.
 
     Every arm gets the same number of trials, on the seeds for tuning.
@@ -32,22 +43,19 @@ def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> 
         InvalidConfiguration: a range does not fit an arm.
         Refusal: a search could not run, or was stopped.
     """
-    tuning = study.options["tuning"]
+    tuning = {**study.options["tuning"], "metric": study.options["metric"]}
     space = read_ranges("study.tuning.keys", tuning["keys"])
     study.refuse_ranges(space)
     values: dict[tuple[str, str], list[str]] = {}
-    found: dict[str, list[dict[str, Any]]] = {}
+    found = defaultdict[str, list[dict[str, Any]]](list)
     tuned = []
     for cell in study.cells:
         place = study.directory / "tuning" / cell.task / cell.name
-        search = Search(cell, space, place, tuning, metric=study.metric, flags=study.flags)
-        summary = search.run(engine, stop)
-        words = values_of(summary["best"]["values"])
-        values[cell.task, cell.name] = words
-        found.setdefault(cell.name, []).append(summary)
+        summary = Search(cell, space, place, tuning).run(pool, stop)
+        words = values[cell.task, cell.name] = values_of(summary["best"]["values"])
+        found[cell.name].append(summary)
         count = sum(trial["state"] != "fail" for trial in summary["trials"])
-        seeds = ", ".join(map(str, tuning["seeds"]))
-        best = f"the best of {count} trials on seeds {seeds}"
+        best = f"the best of {count} trials on seeds {', '.join(map(str, tuning['seeds']))}"
         tuned.append(f"{cell.name} on {cell.task}: {' '.join(words)}, {best}")
     study.choose(values)
     needs = {arm: sensitivity(searches) for arm, searches in found.items()}
@@ -85,16 +93,39 @@ def _scaled(search: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
 
     All are 1 if they are equal.
     """
-    scores = {
-        tuple(values_of(trial["values"])): trial["score"]
-        for trial in search["trials"]
-        if trial["score"] is not None
-    }
+    trials = [trial for trial in search["trials"] if trial["score"] is not None]
+    scores = {tuple(values_of(trial["values"])): trial["score"] for trial in trials}
     low, high = min(scores.values()), max(scores.values())
-    return {
-        setting: (score - low) / (high - low) if high > low else 1.0
-        for setting, score in scores.items()
-    }
+    width = high - low
+    return {key: (score - low) / width if width else 1.0 for key, score in scores.items()}
+
+
+def search_command_line(config: DictConfig) -> dict[str, Any]:
+    """Search, and write the best trial as `experiment/best.yaml`; return that trial.
+
+    Args:
+        config: of conf/tune.yaml, in a job of Hydra's.
+
+    Raises:
+        InvalidConfiguration: with all problems.
+        Refusal: it could not run, or was stopped.
+    """
+    settings, directory = HydraConfig.get(), Path(config.directory)
+    words = [word for word in settings.overrides.task if not key_of(word).startswith(_OF_SEARCHES)]
+    tuning: Any = OmegaConf.to_container(config.tuning)
+    composer = Composer("config", user_directory(settings))
+    space = read_ranges("tuning.keys", tuning["keys"])
+    arm = searched_arm(composer, words, space)
+    build = partial(build_engine, config.engine, directory)
+    with driving(directory) as stop, Pool(build, directory) as pool:
+        summary = Search(arm, space, directory, tuning).run(pool, stop)
+    best: dict[str, Any] = summary["best"]
+    values = values_of(best["values"])
+    found = f"The best of {len(summary['trials'])} trials, score {best['score']:.2f}: "
+    seeds = f"Each trial is the mean over the seeds {tuning['seeds']}; evaluate it on others."
+    path, comment = directory / "experiment" / "best.yaml", [found + " ".join(values), seeds]
+    write_experiment(path, [*words, *values], composer=composer, comment=comment)
+    return best
 
 
 def searched_arm(composer: Composer, words: Sequence[str], space: Mapping[str, Dimension]) -> Arm:
@@ -109,44 +140,28 @@ def searched_arm(composer: Composer, words: Sequence[str], space: Mapping[str, D
     problems = problems or [problem for _, problem in range_problems(composer, words, space)]
     if problems:
         raise InvalidConfiguration(problems)
-    threads = [] if any(key_of(word) == "num_threads" for word in words) else ["num_threads=1"]
-    trust = trust_words(run.typed["env"]["packages"], run.typed["trusted_packages"])
-    return arm_of("search", "run", [*with_values(words, trust), *threads], run.typed)
+    return arm_of("search", "run", with_one_thread(words), run.typed, composer.directory)
 
 
-def search_command_line(
-    tuning: Mapping[str, Any],
-    words: Sequence[str],
-    directory: Path,
-    build: Callable[[], Engine],
-    *,
-    user_directory: str | None,
-) -> dict[str, Any]:
-    """Search, and write the best trial as `experiment/best.yaml`; return that trial.
-
-    Args:
-        tuning: of conf/tune.yaml.
-        words: those of the runs, without ranges.
-        build: makes the engine.
-
-    Raises:
-        InvalidConfiguration: with all problems.
-        Refusal: it could not run, or was stopped.
-    """
-    composer = Composer("config", user_directory)
-    space = read_ranges("tuning.keys", tuning["keys"])
-    arm = searched_arm(composer, words, space)
-    flags = flags_for(user_directory)
-    with driving(directory) as stop, opened(build) as engine:
-        search = Search(arm, space, directory, tuning, metric=tuning["metric"], flags=flags)
-        summary = search.run(engine, stop)
-    best: dict[str, Any] = summary["best"]
-    values = values_of(best["values"])
-    comment = [
-        f"The best of {len(summary['trials'])} trials, score {best['score']:.2f}: "
-        + " ".join(values),
-        f"Each trial is the mean over the seeds {tuning['seeds']}; evaluate it on others.",
-    ]
-    path = directory / "experiment" / "best.yaml"
-    write_experiment(path, [*words, *values], composer=composer, comment=comment)
-    return best
+def write_experiment(
+    path: Path, words: Sequence[str], *, composer: Composer, comment: Sequence[str]
+) -> None:
+    """Write the options that a command line chooses, and its values that differ from theirs."""
+    usual = composer.options([])
+    chosen = {
+        group: option
+        for group, option in composer.options(words).items()
+        if option not in (None, usual.get(group)) and group in usual and group != PRESETS[0]
+    }
+    options = [written(group, option) for group, option in chosen.items()]
+    before = dict(leaves(configure(composer, options, "config").typed))
+    values = OmegaConf.create()
+    for key, value in leaves(configure(composer, words, "config").typed):
+        if before.get(key, _ABSENT) != value and not lies_under(key, _OF_ONE_RUN):
+            OmegaConf.update(values, key, value, force_add=True)
+    defaults = [{f"override /{group}": option} for group, option in chosen.items()]
+    head = ["# @package _global_", *(f"# {line}" for line in comment)]
+    body = OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"]}))
+    body += OmegaConf.to_yaml(values) if values else ""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([*head, body]), encoding="utf-8")

@@ -1,22 +1,25 @@
 """One session of `compare.py study=...`: runs what is missing of a study and reports."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from analysis.printing import show
+from analysis.comparison import LabelledRun, Plan, Results, compare, labelled_run
+from analysis.runs import Damaged, read_run
 from analysis.studies.engines import build_engine
-from analysis.studies.execution import driving, opened, run_missing
-from analysis.studies.labelling import study_results
+from analysis.studies.execution import Pool, driving, run_missing
 from analysis.studies.searching import tune_arms
-from analysis.studies.study import Job, Study, shortened
+from analysis.studies.study import Arm, Job, Study, shortened
+from analysis.tables import show
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.sweeps import user_directory
+from conf.schema.study import Metric
 
 
 def compare_study(config: DictConfig) -> int:
@@ -33,11 +36,12 @@ def compare_study(config: DictConfig) -> int:
     options: Any = OmegaConf.to_container(config.study)
     study = Study(options, directory, user_directory=own)
     build = partial(build_engine, config.engine, directory)
-    with driving(directory) as stop, opened(build) as engine:
-        remarks = tune_arms(study, engine, stop) if study.protocol == "tuned" else []
+    with driving(directory) as stop, Pool(build, directory) as pool:
+        is_tuned = options["protocol"] == "tuned"
+        remarks = tune_arms(study, pool, stop) if is_tuned else []
         jobs = study.jobs()
         _tell(study, jobs)
-        failed = run_missing(jobs, directory, engine, stop, metric=study.metric)
+        failed = run_missing(jobs, pool, stop, options["metric"])
     metric = None if config.metric == "auto" else config.metric
     results = study_results(study, metric=metric, status=config.status, remarks=remarks)
     count = show(results, config, directory)
@@ -45,6 +49,49 @@ def compare_study(config: DictConfig) -> int:
         print(f"{len(failed)} of {len(jobs)} jobs failed:", *failed, sep="\n  ", file=sys.stderr)
         sys.exit(1)
     return count
+
+
+def study_results(
+    study: Study,
+    *,
+    metric: Metric | None,
+    status: Literal["finished", "all"],
+    remarks: Sequence[str],
+) -> Results:
+    """Read the runs of a study; what cannot be read becomes a remark.
+
+    Args:
+        metric: instead of the study's; None: the study's.
+        remarks: sentences for the report.
+    """
+    runs: list[LabelledRun] = []
+    unread: list[str] = []
+    for job in study.jobs():
+        try:
+            runs.append(labelled_run(job.task, job.arm, read_run(job.directory)))
+        except Damaged as error:
+            if job.directory.is_dir():
+                unread.append(f"{job.directory}: {error}")
+    options, cells = study.options, {(arm.task, arm.name): arm for arm in study.cells}
+    tuned = options["tuning"]["keys"] if options["protocol"] == "tuned" else ()
+    plan = Plan(
+        **{key: options[key] for key in ("name", "question", "baseline", "protocol")},
+        metric=metric or options["metric"],
+        status=status,
+        words={arm: [*words, *tuned] for arm, words in options["arms"].items()},
+        seeds=dict.fromkeys(cells, options["seeds"]),
+        commands={place: _command(study, arm) for place, arm in cells.items()},
+        remarks=(*remarks, *unread),
+    )
+    return compare(runs, plan)
+
+
+def _command(study: Study, arm: Arm) -> str:
+    """Write the sweep that makes the runs of an arm."""
+    seeds = study.options["seeds"]
+    several = ["-m"] if len(seeds) > 1 else []
+    words = [*arm.flags, *arm.words, f"seed={','.join(map(str, seeds))}"]
+    return shlex.join(["python", "train.py", *several, *words])
 
 
 def _tell(study: Study, jobs: Sequence[Job]) -> None:

@@ -7,11 +7,12 @@ run is overwritten or counted as another. Nothing is trained here.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.runs import Damaged, read_mapping
 from analysis.studies.ranges import Dimension
 from conf.checking.pretraining import frames_wanted
 from conf.checking.refusals import InvalidConfiguration
@@ -28,6 +29,8 @@ _NOT_COMPARED = (
     *("tracking", "evaluation.video"),
 )
 """Keys that do not make another configuration."""
+_UNMEASURED = (("last", "best"), ("mean", "best"))
+"""Metrics that evaluations of such checkpoints do not measure."""
 _DIGITS = 6
 
 
@@ -60,6 +63,7 @@ class Arm:
 
     Attributes:
         interval: environment steps between evaluations.
+        flags: that every job needs.
     """
 
     task: str
@@ -68,15 +72,16 @@ class Arm:
     fingerprint: str
     env_steps: int
     interval: int
+    flags: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
         """Name its folder below the study's directory."""
         return f"{self.task}/{self.name}-{self.fingerprint}"
 
-    def job(self, seed: int, folder: Path, flags: Sequence[str]) -> Job:
+    def job(self, seed: int, folder: Path) -> Job:
         """Return its job with a seed, whose run is below a folder."""
-        words = (*flags, *self.words, f"seed={seed}", "tracking.progress=false")
+        words = (*self.flags, *self.words, f"seed={seed}", "tracking.progress=false")
         return Job(self.task, self.name, seed, words, folder / f"seed{seed}", self.env_steps)
 
 
@@ -101,26 +106,10 @@ class Study:
         Raises:
             InvalidConfiguration: with the problems of all arms.
         """
-        self.options, self.directory, self.flags = options, directory, flags_for(user_directory)
-        self.name, self.question = str(options["name"]), str(options["question"])
-        self.tasks, self.arms = list(options["tasks"]), list(options["arms"])
-        self.seeds, self.baseline = list(options["seeds"]), options["baseline"]
-        self.metric, self.protocol = options["metric"], options["protocol"]
-        self._composer = Composer("config", user_directory)
+        self.options, self.directory = options, directory
         self.notices: list[str] = []
-        self._problems: list[str] = []
-        self.cells = [self._cell(task, arm) for task in self.tasks for arm in self.arms]
-        self._problems += self._same_arms()
-        if self._problems:
-            raise InvalidConfiguration(self._problems)
-
-    def jobs(self) -> list[Job]:
-        """List the jobs; every arm gets its first seed before any gets its second."""
-        return [
-            cell.job(seed, self.directory / cell.folder, self.flags)
-            for seed in self.seeds
-            for cell in self.cells
-        ]
+        self._composer = Composer("config", user_directory)
+        self.choose({})
 
     def choose(self, values: Mapping[tuple[str, str], Sequence[str]]) -> None:
         """Add tuned values to the words of arms.
@@ -129,14 +118,25 @@ class Study:
             values: by task and arm.
 
         Raises:
-            InvalidConfiguration: they do not fit.
+            InvalidConfiguration: with the problems of all arms.
         """
+        self._problems: list[str] = []
         self.cells = [
-            self._cell(cell.task, cell.name, values.get((cell.task, cell.name), ()))
+            self._cell(task, arm, values.get((task, arm), ()))
+            for task in self.options["tasks"]
+            for arm in self.options["arms"]
+        ]
+        problems = self._problems or list(_same_arms(self.cells))
+        if problems:
+            raise InvalidConfiguration(problems)
+
+    def jobs(self) -> list[Job]:
+        """List the jobs; every arm gets its first seed before any gets its second."""
+        return [
+            cell.job(seed, self.directory / cell.folder)
+            for seed in self.options["seeds"]
             for cell in self.cells
         ]
-        if self._problems:
-            raise InvalidConfiguration(self._problems)
 
     def refuse_ranges(self, space: Mapping[str, Dimension]) -> None:
         """Check every range in every arm.
@@ -150,7 +150,7 @@ class Study:
             for key, problem in range_problems(self._composer, cell.words, space)
         ]
         if problems:
-            raise InvalidConfiguration(dict.fromkeys(problems))
+            raise InvalidConfiguration(problems)
 
     def others(self) -> list[Path]:
         """List the folders of runs in the directory that are no longer the study's."""
@@ -158,7 +158,7 @@ class Study:
         found = {path.parent for path in self.directory.glob("*/*/seed*") if path.is_dir()}
         return sorted(found - known)
 
-    def _cell(self, task: str, arm: str, values: Sequence[str] = ()) -> Arm:
+    def _cell(self, task: str, arm: str, values: Sequence[str]) -> Arm:
         words = self._words(task, arm, values)
         run = self._configured(words)
         if not run.problems and (pretraining := frames_wanted(run.typed)):
@@ -168,55 +168,48 @@ class Study:
                 run = self._configured(words)
             else:
                 run.problems += [f"extractor.pretrain.frames={frames} leaves no steps of {total}"]
-        if not run.problems:
-            run.problems += self._unmeasured(run.typed)
-        where = f"study.arms.{arm}" if len(self.tasks) == 1 else f"study.arms.{arm} on {task}"
+        metric = self.options["metric"]
+        if not run.problems and (metric, run.typed["evaluation"]["checkpoint"]) in _UNMEASURED:
+            run.problems.append(
+                f"evaluation.checkpoint=best does not measure study.metric={metric}, which is "
+                "of the last weights; add evaluation.checkpoint=last, or study.metric=best"
+            )
+        where = f"study.arms.{arm}" + f" on {task}" * (len(self.options["tasks"]) > 1)
         self._problems += [f"{where}: {problem}" for problem in run.problems]
         notices = [f"{where}: {notice}" for notice in run.notices]
         self.notices += [notice for notice in notices if notice not in self.notices]
         if run.problems:
             return Arm(task, arm, tuple(words), "", 0, 0)
-        trust = trust_words(run.typed["env"]["packages"], run.typed["trusted_packages"])
-        return arm_of(task, arm, with_values(words, trust), run.typed)
+        return arm_of(task, arm, words, run.typed, self._composer.directory)
 
     def _configured(self, words: Sequence[str]) -> Settled:
         return configure(self._composer, [*words, "seed=0"], "config")
 
-    def _unmeasured(self, config: Mapping[str, Any]) -> Iterator[str]:
-        """Refuse an evaluation that does not measure what is compared."""
-        if self.metric != "best" and config["evaluation"]["checkpoint"] == "best":
-            yield (
-                f"evaluation.checkpoint=best does not measure study.metric={self.metric}, which is "
-                "of the last weights; add evaluation.checkpoint=last, or study.metric=best"
-            )
-
     def _words(self, task: str, arm: str, values: Sequence[str]) -> list[str]:
         """Return the words of an arm on a task; tuned values replace its own."""
-        words = [*self.options["tasks"][task], *self.options["arms"][arm]]
-        if all(key_of(word) != "num_threads" for word in words):
-            words.append("num_threads=1")  # jobs share cores, and any machine gives the same
+        words = with_one_thread([*self.options["tasks"][task], *self.options["arms"][arm]])
         total = self.options["total_env_steps"]
         budget = [] if total is None else [f"total_env_steps={total}"]
         return with_values(words, [*values, *budget])
 
-    def _same_arms(self) -> Iterator[str]:
-        """Refuse arms that would train the same."""
-        counts = Counter((cell.task, cell.fingerprint) for cell in self.cells if cell.fingerprint)
-        for (task, mark), count in counts.items():
-            if count > 1:
-                same = [c.name for c in self.cells if (c.task, c.fingerprint) == (task, mark)]
-                yield f"study.arms: {', '.join(same)} are the same configuration on {task}"
+
+def _same_arms(cells: Sequence[Arm]) -> Iterator[str]:
+    """Refuse arms that would train the same."""
+    for (task, mark), count in Counter((cell.task, cell.fingerprint) for cell in cells).items():
+        if count > 1:
+            same = [cell.name for cell in cells if (cell.task, cell.fingerprint) == (task, mark)]
+            yield f"study.arms: {', '.join(same)} are the same configuration on {task}"
 
 
-def arm_of(task: str, name: str, words: Sequence[str], config: Mapping[str, Any]) -> Arm:
-    """Return the arm of a checked command line and its configuration."""
+def arm_of(
+    task: str, name: str, words: Sequence[str], config: Mapping[str, Any], directory: str | None
+) -> Arm:
+    """Return the arm of a checked command line, its configuration and its `--config-dir`."""
+    flags = () if directory is None else (f"--config-dir={directory}",)
     total, interval = config["total_env_steps"], config["evaluation"]["interval"]
-    return Arm(task, name, tuple(words), fingerprint(config), total, interval)
-
-
-def flags_for(user_directory: str | None) -> list[str]:
-    """Return the flags of every job."""
-    return [] if user_directory is None else [f"--config-dir={user_directory}"]
+    trust = trust_words(config["env"]["packages"], config["trusted_packages"])
+    words = with_values(words, trust)
+    return Arm(task, name, tuple(words), fingerprint(config), total, interval, flags)
 
 
 def with_values(words: Sequence[str], values: Sequence[str]) -> list[str]:
@@ -225,16 +218,20 @@ def with_values(words: Sequence[str], values: Sequence[str]) -> list[str]:
     return [*(word for word in words if key_of(word) not in replaced), *values]
 
 
+def with_one_thread(words: Sequence[str]) -> list[str]:
+    """Give a job one thread, unless a word says otherwise: any machine gives the same."""
+    is_set = any(key_of(word) == "num_threads" for word in words)
+    return [*words] if is_set else [*words, "num_threads=1"]
+
+
 def range_problems(
     composer: Composer, words: Sequence[str], space: Mapping[str, Dimension]
 ) -> Iterator[tuple[str, str]]:
     """Yield the problems that the values of a range have in a command line, with its key."""
     for key, dimension in space.items():
         for value in dimension.samples():
-            for problem in configure(
-                composer, with_values(words, [f"{key}={value}"]), "config"
-            ).problems:
-                yield key, problem
+            run = configure(composer, with_values(words, [f"{key}={value}"]), "config")
+            yield from ((key, problem) for problem in run.problems)
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
@@ -248,32 +245,33 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 
 
 def is_finished(job: Job) -> bool:
-    """Tell whether nothing is left to do for a job."""
-    summary, has_begun = summary_of(job), (job.directory / "config.yaml").is_file()
+    """Tell whether nothing is left to do for a job; a damaged run has not ended."""
+    summary = summary_of(job)
     is_over = summary.get("status") == "finished" and summary["env_steps"] >= job.env_steps
-    return has_begun and is_over
+    return is_over and bool(_stored(job.directory / "config.yaml", read_yaml))
 
 
 def summary_of(job: Job) -> dict[str, Any]:
     """Read the summary of a job's run; empty before there is one, or if it is damaged."""
-    try:
-        summary = read_json(job.directory / "summary.json")
-        return summary if isinstance(summary.get("env_steps"), int) else {}
-    except (OSError, ValueError, AttributeError):
-        return {}  # its checkpoints decide
+    summary = _stored(job.directory / "summary.json", read_json)
+    return summary if isinstance(summary.get("env_steps"), int) else {}
 
 
 def shortened(jobs: Sequence[Job]) -> list[str]:
-    """Report budgets smaller than those that runs have: a run is never cut."""
-    problems = []
+    """Report the first budget that is smaller than that of its run: a run is never cut."""
     for job in jobs:
-        try:
-            before = int(read_yaml(job.directory / "config.yaml")["total_env_steps"])
-        except (OSError, ValueError, LookupError, TypeError):
-            continue  # none yet, or damaged: the job will say so
-        if before > job.env_steps:
-            problems.append(
+        before = _stored(job.directory / "config.yaml", read_yaml).get("total_env_steps")
+        if isinstance(before, int) and before > job.env_steps:
+            return [
                 f"study.total_env_steps: {job.env_steps:,} is less than the {before:,} of the run "
                 f"in {job.directory}; ask for at least as many, or name another directory=..."
-            )
-    return problems[:1]
+            ]
+    return []
+
+
+def _stored(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
+    """Read a record of a run; empty if there is none, or if it is damaged: the job will say so."""
+    try:
+        return read_mapping(path, read)
+    except Damaged:
+        return {}

@@ -9,13 +9,13 @@ import hashlib
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from analysis.studies.engines.engine import Engine, needed
+from analysis.studies.engines.engine import needed
 from analysis.studies.execution import Ended, Pool
 from analysis.studies.ranges import Dimension, values_of
 from analysis.studies.study import Arm, Job, summary_of, with_values
@@ -29,7 +29,7 @@ _FEWEST = 4
 """Trials below which the importance of keys means nothing."""
 
 
-@dataclass
+@dataclass(eq=False)
 class OpenTrial:
     """A trial whose jobs are not over.
 
@@ -53,45 +53,28 @@ class Search:
     """
 
     def __init__(
-        self,
-        arm: Arm,
-        space: Mapping[str, Dimension],
-        directory: Path,
-        tuning: Mapping[str, Any],
-        *,
-        metric: str,
-        flags: Sequence[str],
+        self, arm: Arm, space: Mapping[str, Dimension], directory: Path, tuning: Mapping[str, Any]
     ) -> None:
         """Open or begin it.
 
         Args:
-            tuning: the number of `trials`, those that are stored included, and the `seeds` of
-                each, whose score is the mean over them.
-            metric: `best` maximises the best evaluation, anything else the final one.
-            flags: of the command line of every job.
+            tuning: the number of `trials`, those that are stored included, the `seeds` of each,
+                whose score is the mean over them, and the `metric`: `best` maximises the best
+                evaluation, anything else the final one.
 
         Raises:
             Refusal: Optuna is not installed, or more trials are stored.
         """
-        self._optuna = needed("optuna", "tune")
-        self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
-        directory.mkdir(parents=True, exist_ok=True)
-        self._arm, self.directory, self._flags = arm, directory, flags
+        self._arm, self.directory = arm, directory
         self._trials, self._seeds = tuning["trials"], tuning["seeds"]
-        self._evaluation = "best" if metric == "best" else "evaluation"
+        self._evaluation = "best" if tuning["metric"] == "best" else "evaluation"
         what = (sorted(space.items()), [*self._seeds], arm.env_steps, self._evaluation)
         mark = hashlib.sha256(repr(what).encode()).hexdigest()[:_DIGITS]
         self._name = f"{arm.fingerprint}-{mark}"
+        self._optuna = needed("optuna", "tune")
+        self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         self._space = {key: self._distribution(dimension) for key, dimension in space.items()}
-        storages = self._optuna.storages
-        journal = str(directory / "trials.journal")
-        storage = storages.JournalStorage(storages.journal.JournalFileBackend(journal))
-        self._study = self._optuna.create_study(
-            study_name=self._name, storage=storage, direction="maximize", load_if_exists=True
-        )
-        # Seeded anew by what is known, or a resumed search would propose its first trials again.
-        self._study.sampler = self._optuna.samplers.TPESampler(seed=len(self._study.trials))
-        self._study.pruner = self._optuna.pruners.MedianPruner()
+        self._study = self._stored_study()
         self._open: list[OpenTrial] = []
         self._ended: dict[Job, Ended] = {}
         self._replaced = len(self._stored("FAIL"))  # in earlier sessions
@@ -102,33 +85,43 @@ class Search:
                 2,
             )
 
-    def run(self, engine: Callable[[], Engine], stop: StopRequest) -> dict[str, Any]:
+    def run(self, pool: Pool, stop: StopRequest) -> dict[str, Any]:
         """Run the trials that are missing, write the summary and return it.
 
         Raises:
             Refusal: no trial had a score, or a signal stopped it.
         """
         if self._missing() or self._stored("RUNNING"):
-            self._run(Pool(engine(), self.directory), stop)
+            self._run(pool, stop)
         if not self._stored("COMPLETE"):
-            raise Refusal(f"no trial has a score; see {self.directory / 'logs'}", 1)
+            raise Refusal(f"no trial has a score; see {pool.logs}", 1)
         summary = self.summary()
         replace(self.directory / "search.json", to_json(summary))
         return summary
 
-    def _run(self, pool: Pool, stop: StopRequest) -> None:
-        for frozen in self._stored("RUNNING"):  # of a driver that ended
-            self._begin(self._optuna.trial.Trial(self._study, frozen._trial_id), pool)
-        while self._open or self._missing():
-            while pool.has_room and self._missing():
-                self._begin(self._study.ask(), pool)
-            self._ended |= {ended.job: ended for ended in pool.step()}
-            for trial in list(self._open):
-                self._look(trial, pool)
-            if stop:
-                pool.stop()
-                raise Refusal("every run saved; the same command goes on", 128 + (stop.number or 0))
-            time.sleep(_PAUSE)
+    def summary(self) -> dict[str, Any]:
+        """Return all trials, the best one, and how much each key matters, as plain data."""
+        return {
+            "best": _plain(self._study.best_trial),
+            "importances": self._importances(),
+            "trials": [_plain(trial) for trial in self._study.get_trials()],
+        }
+
+    def _stored_study(self) -> Any:
+        """Open or begin Optuna's study."""
+        optuna, storages = self._optuna, self._optuna.storages
+        self.directory.mkdir(parents=True, exist_ok=True)
+        journal = storages.journal.JournalFileBackend(str(self.directory / "trials.journal"))
+        study = optuna.create_study(
+            study_name=self._name,
+            storage=storages.JournalStorage(journal),
+            pruner=optuna.pruners.MedianPruner(),
+            direction="maximize",
+            load_if_exists=True,
+        )
+        # Seeded anew by what is known, or a resumed search would propose its first trials again.
+        study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
+        return study
 
     def _stored(self, state: str) -> list[Any]:
         states = (self._optuna.trial.TrialState[state],)
@@ -137,24 +130,6 @@ class Search:
     def _missing(self) -> int:
         """Return how many trials are to begin; those that failed earlier are replaced."""
         return self._trials + self._replaced - len(self._study.get_trials(deepcopy=False))
-
-    def summary(self) -> dict[str, Any]:
-        """Return all trials, the best one, and how much each key matters, as plain data."""
-        trials = [
-            {
-                "number": trial.number,
-                "state": trial.state.name.lower(),
-                "score": trial.value if trial.state.name == "COMPLETE" else None,
-                "values": trial.params,
-            }
-            for trial in self._study.get_trials()
-        ]
-        best = self._study.best_trial
-        return {
-            "best": {"number": best.number, "score": best.value, "values": best.params},
-            "importances": self._importances(),
-            "trials": trials,
-        }
 
     def _importances(self) -> dict[str, float]:
         """Return each key's share of what decides the score, by PED-ANOVA; empty for few trials.
@@ -177,13 +152,28 @@ class Search:
             return known.IntDistribution(int(low), int(high), log=dimension.is_log)
         return known.FloatDistribution(low, high, log=dimension.is_log)
 
+    def _run(self, pool: Pool, stop: StopRequest) -> None:
+        for frozen in self._stored("RUNNING"):  # of a driver that ended
+            self._begin(self._optuna.trial.Trial(self._study, frozen._trial_id), pool)
+        while self._open or self._missing():
+            while pool.has_room and self._missing():
+                self._begin(self._study.ask(), pool)
+            self._ended |= {ended.job: ended for ended in pool.step()}
+            for trial in list(self._open):
+                self._look(trial, pool)
+            if stop:
+                pool.stop()
+                raise Refusal("every run saved; the same command goes on", 128 + (stop.number or 0))
+            time.sleep(_PAUSE)
+        pool.stop()  # the jobs of trials that were stopped early save
+
     def _begin(self, trial: Any, pool: Pool) -> None:
         for key, distribution in self._space.items():  # stored ones stay
             trial._suggest(key, distribution)
         words = tuple(with_values(self._arm.words, values_of(trial.params)))
         place = self.directory / self._name / f"trial{trial.number}"
         arm = dataclasses.replace(self._arm, name=f"{self._arm.name}-{place.name}", words=words)
-        jobs = [arm.job(seed, place, self._flags) for seed in self._seeds]
+        jobs = [arm.job(seed, place) for seed in self._seeds]
         self._open.append(OpenTrial(trial, jobs))
         pool.add(jobs)
 
@@ -191,18 +181,16 @@ class Search:
         """Close a trial if its jobs ended, one failed, or it is far behind the others."""
         ended = [self._ended[job] for job in trial.jobs if job in self._ended]
         failed = [each for each in ended if each.code != 0]
+        score = None
         if failed:
-            self._close(trial, pool, "FAIL", f"failed: {failed[0]}")
+            state, reason = "FAIL", f"failed: {failed[0]}"
         elif len(ended) == len(trial.jobs):
-            scores = [summary_of(job)[self._evaluation]["return_mean"] for job in trial.jobs]
-            words = " ".join(values_of(trial.trial.params))
-            self._close(trial, pool, "COMPLETE", f"{fmean(scores):.2f}   {words}", fmean(scores))
+            score = fmean(summary_of(job)[self._evaluation]["return_mean"] for job in trial.jobs)
+            state, reason = "COMPLETE", f"{score:.2f}   {' '.join(values_of(trial.trial.params))}"
         elif self._is_behind(trial):
-            self._close(trial, pool, "PRUNED", "stopped early, below the median")
-
-    def _close(
-        self, trial: OpenTrial, pool: Pool, state: str, reason: str, score: float | None = None
-    ) -> None:
+            state, reason = "PRUNED", "stopped early, below the median"
+        else:
+            return
         pool.cancel(trial.jobs)
         self._open.remove(trial)
         number = trial.trial.number
@@ -223,3 +211,10 @@ class Search:
                 if trial.trial.should_prune():
                     return True
         return False
+
+
+def _plain(trial: Any) -> dict[str, Any]:
+    """Return a trial of Optuna's as plain data; only a complete one has a score."""
+    state = trial.state.name.lower()
+    score = trial.value if state == "complete" else None
+    return {"number": trial.number, "state": state, "score": score, "values": trial.params}

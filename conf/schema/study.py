@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -42,12 +42,10 @@ class SearchOptions(TuningOptions):
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
         """Refuse nothing to search, and what the search sets for each run."""
+        example = "optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))'"
         if not config["tuning"]["keys"]:
-            yield (
-                "tuning.keys: expected at least one range, such as "
-                "optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))'"
-            )
-        yield from seed_problems("tuning.seeds", config["tuning"]["seeds"])
+            yield f"tuning.keys: expected at least one range, such as {example}"
+        yield from _seed_problems("tuning.seeds", config["tuning"]["seeds"])
         if config["resume"] is not None:
             yield "resume: a search goes on when the same command is typed again"
 
@@ -78,7 +76,7 @@ class StudyOptions:
             yield from _name_problems(f"study.{key}", study[key])
             if not study[key]:
                 yield f"study.{key}: expected at least one, such as {example}"
-        yield from seed_problems("study.seeds", study["seeds"])
+        yield from _seed_problems("study.seeds", study["seeds"])
         if study["baseline"] is not None and study["baseline"] not in study["arms"]:
             hint = did_you_mean(study["baseline"], study["arms"])
             yield f"study.baseline: there is no arm {study['baseline']!r}{hint}"
@@ -87,7 +85,7 @@ class StudyOptions:
             yield from _tuning_problems(study)
 
 
-def _name_problems(key: str, names: Sequence[str] | Mapping[str, object]) -> Iterator[str]:
+def _name_problems(key: str, names: Iterable[str]) -> Iterator[str]:
     """Refuse names that cannot be part of a path."""
     for name in names:
         if name in ("True", "False"):
@@ -96,7 +94,7 @@ def _name_problems(key: str, names: Sequence[str] | Mapping[str, object]) -> Ite
             yield f"{key}: {name!r} names a folder: expected letters, digits, and any of _ . + -"
 
 
-def seed_problems(key: str, seeds: Sequence[int]) -> Iterator[str]:
+def _seed_problems(key: str, seeds: Sequence[int]) -> Iterator[str]:
     """Refuse no seeds, and seeds that are given twice."""
     if not seeds:
         yield f"{key}: expected at least one seed"
@@ -111,15 +109,15 @@ def _keys(words: Sequence[str]) -> list[str]:
 
 def _word_problems(study: Config) -> Iterator[str]:
     """Refuse words that set what the study sets."""
-    for group in ("tasks", "arms"):
-        for name, words in study[group].items():
-            keys = _keys(words)
-            for key in keys:
-                if key in OF_JOBS or key.startswith("hydra"):
-                    yield f"study.{group}.{name}: {key} {set_by('study', key)}"
-            if "total_env_steps" in keys and group == "arms":
+    groups = (("tasks", study["tasks"]), ("arms", study["arms"]))
+    places = [(f"study.{group}.{name}", _keys(of[name])) for group, of in groups for name in of]
+    for place, keys in places:
+        for key in keys:
+            if key in OF_JOBS or key.startswith("hydra"):
+                yield f"{place}: {key} {set_by('study', key)}"
+            if key == "total_env_steps" and place.startswith("study.arms."):
                 yield (
-                    f"study.arms.{name}: total_env_steps would give arms unequal budgets; use "
+                    f"{place}: total_env_steps would give arms unequal budgets; use "
                     "study.total_env_steps, or set it in a task"
                 )
 
@@ -132,24 +130,23 @@ def set_by(what: Literal["study", "search"], key: str) -> str:
 
 
 def _tuning_problems(study: Config) -> Iterator[str]:
-    tuning = study["tuning"]
-    for key in tuning["keys"]:
-        if key in OF_JOBS or key == "total_env_steps":
+    """Refuse keys that a study sets or an arm has, and seeds that are tuned on and tested on."""
+    keys, seeds = study["tuning"]["keys"], study["tuning"]["seeds"]
+    for key in keys:
+        if key in (*OF_JOBS, "total_env_steps"):
             yield f"study.tuning.keys: {key} {set_by('study', key)}"
-    if not tuning["keys"]:
+    if not keys:
         yield (
             "study.tuning.keys: expected at least one with study.protocol=tuned, such as "
             "{optimizer.learning_rate: 'tag(log, interval(1e-4, 1e-2))'}"
         )
     for name, words in study["arms"].items():
-        for key in {*_keys(words)} & {*tuning["keys"]}:
+        for key in {*_keys(words)} & {*keys}:
             yield f"study.arms.{name}: {key} is one of study.tuning.keys, which would replace it"
-    yield from seed_problems("study.tuning.seeds", tuning["seeds"])
-    for seed in sorted({*tuning["seeds"]} & {*study["seeds"]}):
-        yield (
-            f"study.tuning.seeds: {seed} is one of study.seeds; scores of seeds that were tuned on "
-            "are too good"
-        )
+    yield from _seed_problems("study.tuning.seeds", seeds)
+    for seed in sorted({*seeds} & {*study["seeds"]}):
+        told = "scores of seeds that were tuned on are too good"
+        yield f"study.tuning.seeds: {seed} is one of study.seeds; {told}"
 
 
 @dataclass

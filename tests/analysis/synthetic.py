@@ -105,7 +105,7 @@ def memory_study(
         "words": {arm: [f"memory={arm}"] for arm in ARMS},
         "seeds": dict.fromkeys(places, seeds),
         "commands": {
-            place: [f"{command} memory={place[1]} seed={','.join(map(str, seeds))}"]
+            place: f"{command} memory={place[1]} seed={','.join(map(str, seeds))}"
             for place in places
         },
     }

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.comparison import NO_CURVE, LabelledRun
 from analysis.curves import Curve
-from analysis.runs import Damaged, find_runs, read_run, score
+from analysis.runs import Damaged, RunRecord, find_runs, read_run
 
 
 def names(places: list[str]) -> list[str]:
@@ -119,7 +120,11 @@ def test_a_run_that_evaluates_its_best_weights_has_no_last_score(leave) -> None:
 def test_a_run_without_a_score_tells_why(leave, changes, problem: str) -> None:
     run = read_run(leave("run", **changes))
     assert run.problem == problem
-    assert score(run, "last", None) is None
+    assert score(run, "last") is None
+
+
+def score(run: RunRecord, metric: Any, curve: Curve = NO_CURVE) -> float | None:
+    return LabelledRun("task", "arm", run, curve).score(metric)
 
 
 def test_a_score_is_the_last_the_best_or_a_mean(leave) -> None:
@@ -130,8 +135,7 @@ def test_a_score_is_the_last_the_best_or_a_mean(leave) -> None:
     assert score(run, "best", curve) == 9.0
     assert score(run, "mean", curve) == 4.0  # of 2, 3, 4, 5, 6
     assert score(run, "mean", Curve(numbers[:2], numbers[:2], numbers[:2])) == 0.5
-    assert score(run, "mean", None) is None
-    assert score(run, "mean", Curve(numbers[:0], numbers[:0], numbers[:0])) is None
+    assert score(run, "mean") is None
 
 
 DAMAGE = {

@@ -21,13 +21,13 @@ def test_a_clear_winner_is_named_with_its_numbers() -> None:
     verdict = judged(
         {"none": [42, 46, 44, 48, 45], "lstm": [470, 472, 474, 468, 471]}, baseline="none"
     )
-    assert verdict.summary == (
+    assert verdict.summary == [
         f"lstm is best on {TASK}: 471.0 [468.2, 473.8], 5 runs; better than none",
-    )
-    assert verdict.comparisons == (
+    ]
+    assert verdict.comparisons == [
         f"lstm is better than none on {TASK}: 471.0 against 45.0, difference 426.0 "
         "[422.7, 429.3] (95%), 5 runs each",
-    )
+    ]
 
 
 def test_arms_that_are_close_are_not_separable_and_seeds_are_estimated() -> None:
@@ -107,10 +107,10 @@ def test_the_numbers_of_runs_stand_in_the_order_of_the_arms() -> None:
 
 def test_one_run_is_not_compared() -> None:
     verdict = judged({"a": [1.0, 2.0, 3.0], "b": [4.0]})
-    assert verdict.summary == (
+    assert verdict.summary == [
         f"Too few runs on {TASK} to compare: arms need at least 2 finished seeds",
-    )
-    assert verdict.comparisons == ()
+    ]
+    assert verdict.comparisons == []
     assert f"not compared, with fewer than 2 runs: b on {TASK}" in verdict.limits
 
 

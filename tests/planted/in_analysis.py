@@ -54,8 +54,8 @@ FAULTS = [
         ),
         (
             "as many runs are drawn as there are",
-            "max(1, array.size - 1)",
-            "array.size",
+            "size = resamples, max(1, array.size - 1)",
+            "size = resamples, array.size",
         ),
         (
             "the bootstrap has the tails of the normal distribution",
@@ -83,8 +83,8 @@ FAULTS = [
         ),
         (
             "a repeated seed is a second sample",
-            "kept = {run.record.seed: run for run in sorted(runs, key=rank)}",
-            "kept = {number: run for number, run in enumerate(sorted(runs, key=rank))}",
+            "kept = {run.record.seed: run for run in sorted(able, key=_rank)}",
+            "kept = {number: run for number, run in enumerate(sorted(able, key=_rank))}",
         ),
         (
             "scores around the threshold are bimodal",
@@ -97,18 +97,18 @@ FAULTS = [
         "analysis/test_verdict.py",
         (
             "comparisons are not corrected for their number",
-            "corrected = holm([_p_value(*pair) for pair in pairs])",
-            "corrected = [_p_value(*pair) for pair in pairs]",
+            "corrected = holm([pair.p_value for pair in pairs])",
+            "corrected = [pair.p_value for pair in pairs]",
         ),
         (
             "runs that solve or fail are compared by their means",
-            "return known and (first.is_bimodal or second.is_bimodal)",
-            "return known and (first.is_bimodal and second.is_bimodal)",
+            "by_success = is_known and (one.is_bimodal or other.is_bimodal)",
+            "by_success = is_known and (one.is_bimodal and other.is_bimodal)",
         ),
         (
             "seeds that are there are asked for again",
-            "more = max(1, pair.seeds - min(pair.first.n, pair.second.n))",
-            "more = max(1, pair.seeds)",
+            "more = max(1, int(seeds) - min(self.first.n, self.second.n))",
+            "more = max(1, int(seeds))",
         ),
     ),
     *plant(

@@ -10,6 +10,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,10 @@ class Engine(ABC):
     """Runs jobs somewhere.
 
     Attributes:
-        capacity: jobs that it takes at once; None: any number, it queues them.
+        capacity: jobs that it takes at once; infinite if it queues them.
     """
 
-    capacity: int | None
+    capacity: float
 
     @abstractmethod
     def submit(self, commands: Sequence[Command]) -> list[Handle]:
@@ -76,9 +77,8 @@ class Engine(ABC):
     def cancel(self, handle: Handle) -> None:
         """Tell a job to save and stop; it still ends with an exit code."""
 
-    @abstractmethod
-    def close(self) -> None:
-        """Release everything; jobs that still run are ended at once."""
+    def close(self) -> None:  # noqa: B027  (most hold nothing)
+        """Release what it holds, once its jobs are cancelled."""
 
 
 def start(command: Command) -> Process:
@@ -97,7 +97,7 @@ def start(command: Command) -> Process:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the driver alone, which tells each job once
-            preexec_fn=_die_with_parent if _PRCTL is not None else None,
+            preexec_fn=_die_with_parent if _LIBC is not None else None,
         )
 
 
@@ -107,30 +107,19 @@ def finish(
     is_stopped: Callable[[], bool] = lambda: False,
     started: Callable[[Process], None] = lambda process: None,
 ) -> int:
-    """Run a job to its end, once no earlier process works in its directory."""
-    wait_until_free(command.directory)
+    """Run a job to its end, once no earlier process works in its directory, for a while."""
+    deadline = time.monotonic() + _OCCUPIED_SECONDS
+    while is_locked(command.directory) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
     if is_stopped():
         return STOPPED
     process = start(command)
     started(process)
-    is_told = False
-    try:
-        while process.poll() is None:
+    with suppress(KeyboardInterrupt):
+        while process.poll() is None and not is_stopped():
             time.sleep(_PAUSE)
-            if not is_told and is_stopped():
-                process.terminate()
-                is_told = True
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
-    return int(process.returncode)
-
-
-def wait_until_free(directory: Path) -> None:
-    """Wait for the process that works in a directory, for a while: then the job will refuse it."""
-    deadline = time.monotonic() + _OCCUPIED_SECONDS
-    while is_locked(directory) and time.monotonic() < deadline:
-        time.sleep(_PAUSE)
+    process.terminate()  # nothing happens to one that ended
+    return process.wait()
 
 
 def import_path() -> str:
@@ -152,14 +141,11 @@ def needed(package: str, extra: str) -> Any:
         ) from error
 
 
-def _prctl() -> Callable[..., int] | None:
-    """Return Linux's prctl; None elsewhere, where an orphan ends by itself."""
-    return ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-
-_PRCTL = _prctl()
+_LIBC = (
+    ctypes.CDLL(None) if sys.platform == "linux" else None
+)  # elsewhere orphans end by themselves
 
 
 def _die_with_parent() -> None:
-    if _PRCTL is not None:
-        _PRCTL(_DEATH_SIGNAL, signal.SIGTERM)
+    if _LIBC is not None:
+        _LIBC.prctl(_DEATH_SIGNAL, signal.SIGTERM)

@@ -5,6 +5,7 @@ node: an interrupted run travels there as an archive, and the run comes back as 
 """
 
 import io
+import math
 import shutil
 import signal
 import tarfile
@@ -32,19 +33,14 @@ class RayEngine(Engine):
             Refusal: Ray is not installed, or there is no cluster at the address.
         """
         self._ray = needed("ray", "ray")
-        self.capacity = None if options["jobs"] == "auto" else options["jobs"]
-        self._is_owner = not self._ray.is_initialized()
-        if self._is_owner:
-            try:
-                self._ray.init(
-                    address=options["address"],
-                    runtime_env={"env_vars": {"PYTHONPATH": import_path()}},
-                    log_to_driver=False,
-                    logging_level="error",
-                )
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise Refusal(f"engine.address={options['address']}: {reason}", 2) from error
+        self.capacity = math.inf if options["jobs"] == "auto" else options["jobs"]
+        environment = {"env_vars": {"PYTHONPATH": import_path()}}
+        quiet = {"log_to_driver": False, "logging_level": "error"}
+        try:
+            self._ray.init(address=options["address"], runtime_env=environment, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise Refusal(f"engine.address={options['address']}: {reason}", 2) from error
         self._token = directory.resolve() / f".token-{uuid.uuid4().hex}"
         self._token.touch()
         here = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
@@ -60,14 +56,14 @@ class RayEngine(Engine):
 
     def submit(self, commands: Sequence[Command]) -> list[tuple[Any, Command]]:
         """Hand over a task for each job."""
-        handles = []
-        for command in commands:
-            where = command.directory.resolve()
-            given = replace(command, directory=where, log=command.log.resolve())
-            archive = pack(where) if where.is_dir() else None
-            task = self._train.remote(given, self._token, archive, self._stops)
-            handles.append((task, given))
-        return handles
+        given = [
+            replace(each, directory=each.directory.resolve(), log=each.log.resolve())
+            for each in commands
+        ]
+        return [
+            (self._train.remote(each, self._token, pack(each.directory), self._stops), each)
+            for each in given
+        ]
 
     def poll(self, handle: tuple[Any, Command]) -> int | None:
         """Return the exit code, after a run without a shared disk has come back."""
@@ -76,12 +72,10 @@ class RayEngine(Engine):
             return None
         try:
             code, archive, printed = self._ray.get(task)
-        except self._ray.exceptions.RayTaskError as error:
-            _append(command.log, str(error).encode())
-            return 1
         except self._ray.exceptions.RayError as error:
-            _append(command.log, f"lost: {error}\n".encode())
-            return -signal.SIGKILL
+            _append(command.log, f"{error}\n".encode())
+            is_own = isinstance(error, self._ray.exceptions.RayTaskError)
+            return 1 if is_own else -signal.SIGKILL  # its node was lost
         if archive is not None:
             unpack(archive, command.directory)
             _append(command.log, printed)
@@ -94,8 +88,7 @@ class RayEngine(Engine):
     def close(self) -> None:
         """Disconnect; Ray ends the tasks of a driver that left, and their processes save."""
         self._token.unlink(missing_ok=True)
-        if self._is_owner:
-            self._ray.shutdown()
+        self._ray.shutdown()
 
 
 class StopBoard:
@@ -129,21 +122,18 @@ def train_on_node(command: Command, token: Path, archive: bytes | None, stops: A
     if token.is_file():
         return finish(command, is_stopped=is_stopped), None, b""
     with tempfile.TemporaryDirectory() as folder:
-        own = replace(
-            command,
-            directory=Path(folder, "run"),
-            log=Path(folder, "log.txt"),
-            place=Path(folder),
-        )
+        place = Path(folder)
+        own = replace(command, directory=place / "run", log=place / "log.txt", place=place)
         if archive is not None:
             unpack(archive, own.directory)
         code = finish(own, is_stopped=is_stopped)
-        printed = own.log.read_bytes() if own.log.exists() else b""
-        return code, pack(own.directory) if own.directory.is_dir() else None, printed
+        return code, pack(own.directory), own.log.read_bytes() if own.log.exists() else b""
 
 
-def pack(directory: Path) -> bytes:
-    """Archive a directory."""
+def pack(directory: Path) -> bytes | None:
+    """Archive a directory; None if there is none."""
+    if not directory.is_dir():
+        return None
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.add(directory, arcname=".")

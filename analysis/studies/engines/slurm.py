@@ -25,9 +25,8 @@ class SlurmEngine(Engine):
             Refusal: submitit or SLURM is not installed, or a parameter is unknown.
         """
         self._submitit = needed("submitit", "submitit")
-        jobs, cluster = options["jobs"], options["cluster"]
-        at_once = None if jobs == "auto" else jobs
-        self.capacity = (at_once or cores()) if cluster == "local" else None
+        at_once = None if options["jobs"] == "auto" else options["jobs"]
+        self.capacity = (at_once or cores()) if options["cluster"] == "local" else math.inf
         os.environ["PYTHONPATH"] = import_path()
         own = {
             "cpus_per_task": options["cpus_per_job"],
@@ -35,29 +34,21 @@ class SlurmEngine(Engine):
             "slurm_array_parallelism": at_once,
         }
         try:
+            folder, requeues = directory / "logs" / "slurm", {"slurm_max_num_timeout": _REQUEUES}
             self._executor = self._submitit.AutoExecutor(
-                folder=directory / "logs" / "slurm",
-                cluster=cluster,
-                slurm_max_num_timeout=_REQUEUES,
+                folder, cluster=options["cluster"], **requeues
             )
-            self._executor.update_parameters(
-                name=directory.name,
-                **own,
-                **options["parameters"],
-            )
+            self._executor.update_parameters(name=directory.name, **own, **options["parameters"])
         except (RuntimeError, NameError, ValueError, AssertionError) as error:
             reason = " ".join(str(error).split())
             raise Refusal(
                 f"engine=slurm: {reason}; engine.cluster=local tries it on this machine", 2
             ) from error
-        self._jobs: list[Any] = []
 
     def submit(self, commands: Sequence[Command]) -> list[Any]:
         """Submit an array."""
         with self._executor.batch():
-            jobs = [self._executor.submit(RequeuedJob(command)) for command in commands]
-        self._jobs += jobs
-        return jobs
+            return [self._executor.submit(RequeuedJob(command)) for command in commands]
 
     def poll(self, handle: Any) -> int | None:
         """Return the exit code of the run; a job that SLURM ended counts as killed."""
@@ -74,12 +65,6 @@ class SlurmEngine(Engine):
     def cancel(self, handle: Any) -> None:
         """Cancel it: SLURM sends SIGTERM, at which a run saves."""
         handle.cancel(check=False)
-
-    def close(self) -> None:
-        """Cancel what still runs."""
-        for job in self._jobs:
-            if not job.done():
-                job.cancel(check=False)
 
 
 class RequeuedJob:

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from analysis.comparison import compare
-from analysis.report.data import write_data
-from analysis.report.report import write_report
+from analysis.report.report import write_data, write_report
 from tests.analysis.synthetic import TASK, memory_study, run
 
 T_OF_4 = 2.7764451  # Student's t, 97.5%, four degrees of freedom

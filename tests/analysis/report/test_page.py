@@ -13,9 +13,8 @@ import pytest
 from analysis.comparison import LabelledRun, Plan, compare
 from analysis.curves import Curve
 from analysis.grouping import labelled_by_choices
-from analysis.report.figures import Styles, draw
-from analysis.report.markdown import markdown_report
-from analysis.report.page import html_report
+from analysis.report.figures import draw, styles
+from analysis.report.pages import html_report, markdown_report
 from analysis.report.panels import learning_panels, profile_panel, score_panels, telemetry_panels
 from analysis.report.report import write_report
 from analysis.runs import read_run
@@ -57,8 +56,7 @@ def page(runs: list[LabelledRun], plan: Plan) -> str:
     results = compare(runs, plan)
     verdict = judge(results)
     panels = [*score_panels(results), *learning_panels(results)]
-    styles = Styles(results.names)
-    drawings = {panel.name: draw(panel, styles) for panel in panels}
+    drawings = {panel.name: draw(panel, styles(results.names)) for panel in panels}
     return html_report(results, verdict, panels, drawings)
 
 
@@ -140,13 +138,13 @@ def test_text_from_files_is_escaped() -> None:
 def test_figures_name_their_colours_and_keep_text_as_text() -> None:
     results = compare(*memory_study(range(2)))
     panel = next(learning_panels(results))
-    drawing = draw(panel, Styles(results.names))
+    drawing = draw(panel, styles(results.names))
     assert ">environment steps</text>" in drawing.element
     assert {"--arm-1", "--arm-4", "--ink", "--muted", "--rule"} <= {
         *re.findall(r"var\((--[\w-]+)\)", drawing.element)
     }
     assert drawing.png.startswith(b"\x89PNG")
-    assert drawing == draw(panel, Styles(results.names))  # nothing random, no date
+    assert drawing == draw(panel, styles(results.names))  # nothing random, no date
 
 
 def test_profiles_are_drawn_from_eight_tasks_on() -> None:

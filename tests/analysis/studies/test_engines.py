@@ -133,7 +133,7 @@ def test_a_cluster_that_is_not_there_is_refused_in_one_line(place, monkeypatch) 
     def init(**_: object) -> None:
         raise ConnectionError("no Ray instance\nis running")
 
-    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    ray = SimpleNamespace(init=init)
     monkeypatch.setattr("analysis.studies.engines.ray.needed", lambda *_: ray)
     with pytest.raises(Refusal, match=r"engine\.address=auto: no Ray instance is running"):
         build_engine(options("engine=ray", "engine.address=auto"), place)

@@ -42,7 +42,7 @@ def leave(job: Job, status: str, env_steps: int, total: int) -> None:
 def test_every_arm_of_a_shipped_study_composes(name: str, tmp_path: Path) -> None:
     options = OmegaConf.to_container(load([f"study={name}"], "compare").study)
     shipped = Study(options, tmp_path)  # type: ignore[arg-type]
-    assert len(shipped.jobs()) == 5 * len(shipped.arms)
+    assert len(shipped.jobs()) == 5 * len(shipped.options["arms"])
     assert len({job.directory for job in shipped.jobs()}) == len(shipped.jobs())
 
 
@@ -146,6 +146,14 @@ def test_a_damaged_summary_is_no_end(tmp_path: Path) -> None:
     job = Job("task", "arm", 0, (), tmp_path / "run", 1_000)
     leave(job, "finished", 1_000, 1_000)
     (job.directory / "summary.json").write_text("[")
+    assert not is_finished(job)
+
+
+def test_a_damaged_configuration_is_no_end(tmp_path: Path) -> None:
+    """Else a run would be left out of every report, and never trained again."""
+    job = Job("task", "arm", 0, (), tmp_path / "run", 1_000)
+    leave(job, "finished", 1_000, 1_000)
+    (job.directory / "config.yaml").write_text("a: [")
     assert not is_finished(job)
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from analysis.studies.engines.local import LocalEngine
-from analysis.studies.experiments import write_experiment
+from analysis.studies.execution import Pool
 from analysis.studies.ranges import Dimension, read_ranges, with_ranges
+from analysis.studies.searching import write_experiment
 from analysis.studies.study import Arm
 from analysis.studies.tuning import Search
 from conf.checking.refusals import InvalidConfiguration
@@ -95,8 +96,7 @@ def search(place: Path) -> Callable[..., Search]:
     def make(*words: str, steps: int = 100, interval: int = 0, **changes: Any) -> Search:
         arm = Arm("task", "arm", words, "0a1b2c", steps, interval)
         options = {"trials": 3, "seeds": [0, 1], "metric": "last", "space": UNIT} | changes
-        space, metric = options["space"], options["metric"]
-        return Search(arm, space, place / "search", options, metric=metric, flags=())
+        return Search(arm, options["space"], place / "search", options)
 
     return make
 
@@ -104,11 +104,8 @@ def search(place: Path) -> Callable[..., Search]:
 @pytest.fixture
 def run() -> Callable[..., None]:
     def run_search(search: Search, stop: StopRequest | None = None) -> None:
-        engine = LocalEngine({"jobs": 4})
-        try:
-            search.run(lambda: engine, StopRequest() if stop is None else stop)
-        finally:
-            engine.close()
+        with Pool(lambda: LocalEngine({"jobs": 4}), search.directory) as pool:
+            search.run(pool, StopRequest() if stop is None else stop)
 
     return run_search
 

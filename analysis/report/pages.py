@@ -1,0 +1,153 @@
+"""The report as text: one HTML page without any outside resource, and Markdown for a README.
+
+Both are templates of the same content. Text from files is escaped.
+"""
+
+import os
+import platform
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from markupsafe import Markup, escape
+
+from analysis.comparison import ArmResult, Results
+from analysis.irregularities import irregularities, version_counts
+from analysis.measures import COSTS, SCORES, shown
+from analysis.report.figures import Drawing, styles
+from analysis.report.panels import Panel
+from analysis.tables import METRICS, markdown_table, measure_table
+from analysis.verdict import Verdict
+from analysis.wording import known, listed, plural
+from conf.composing.stored import read_yaml
+
+_PROTOCOLS = {
+    "fixed": "every arm with the same hyper-parameters",
+    "tuned": "every arm tuned with equally many trials, scored on fresh seeds",
+}
+_METHOD = (
+    "Runs are the sample, never evaluation episodes.",
+    "Differences of scores: Welch's interval and test. Where some runs solve a task and others "
+    "fail, success rates with Newcombe's interval, and Mann and Whitney's exact rank test.",
+    "Several comparisons: p-values corrected by Holm's method, at 5%.",
+)
+
+
+def html_report(
+    results: Results, verdict: Verdict, panels: Sequence[Panel], drawings: Mapping[str, Drawing]
+) -> str:
+    """Write the page.
+
+    Args:
+        drawings: by the panel's name.
+    """
+    figures = [(head, list(group)) for head, group in groupby(panels, lambda each: each.heading)]
+    return _TEMPLATES.get_template("page.html").render(
+        _content(results, verdict), figures=figures, drawings=drawings, looks=styles(results.names)
+    )
+
+
+def markdown_report(results: Results, verdict: Verdict, panels: Sequence[Panel]) -> str:
+    """Write the same for a README or an issue, with links to the figures."""
+    return _TEMPLATES.get_template("page.md").render(_content(results, verdict), panels=panels)
+
+
+def _content(results: Results, verdict: Verdict) -> dict[str, Any]:
+    """Return what both reports say."""
+    plan, ranked = results.plan, [(task, results.ranked(task)) for task in results.tasks]
+    sizes = {"arm": len(results.names), "task": len(results.tasks), "run": len(results.runs)}
+    facts = [*(plural(count, noun) for noun, count in sizes.items())]
+    facts += [f"score: {METRICS[plan.metric]}", *filter(None, [_PROTOCOLS.get(plan.protocol)])]
+    odd = [*plan.skipped, *irregularities(results)]
+    columns = [f"{each.title}: {each.meaning}" for each in shown((*SCORES, *COSTS), results.arms)]
+    machine = f"{platform.system()} on {platform.machine()}"
+    return {
+        "plan": plan,
+        "facts": facts,
+        "verdict": verdict,
+        "across": _across_table(verdict),
+        "scores": [(task, measure_table(arms, SCORES)) for task, arms in ranked],
+        "costs": [(task, measure_table(arms, COSTS)) for task, arms in ranked],
+        "notes": odd or ["nothing odd: every planned run finished and counts"],
+        "commands": list(_commands(results)),
+        "versions": [["package", "version"], *_versions(results)],
+        "machine": f"{machine}, {plural(os.cpu_count() or 1, 'core')}",
+        "method": [*columns, *_METHOD],
+    }
+
+
+def _across_table(verdict: Verdict) -> list[list[str]]:
+    """Return the arms over all tasks, headers first."""
+    if verdict.across is None:
+        return []
+    heads = ["arm", "interquartile mean", "95% interval", "optimality gap", "95% interval"]
+    rows = [
+        [arm.arm, *known(arm.iqm, arm.iqm_interval), *known(arm.gap, arm.gap_interval)]
+        for arm in verdict.across.arms
+    ]
+    return [heads, *rows]
+
+
+def _commands(results: Results) -> Iterator[tuple[ArmResult, str, str]]:
+    """Yield how each arm is made: the planned command, or that of its first run; and its seeds."""
+    for arm in results.arms:
+        command = results.plan.commands.get((arm.task, arm.arm))
+        if command or arm.runs:
+            seeds = listed([f"{run.record.seed}" for run in arm.runs])
+            yield arm, command or _recorded_command(arm), seeds
+
+
+def _recorded_command(arm: ArmResult) -> str:
+    """Repeat the command line of an arm's first run as Hydra recorded it.
+
+    The budget is the run's: it may have been resumed with a larger one.
+    """
+    record = arm.runs[0].record
+    try:
+        words = read_yaml(record.directory / ".hydra" / "overrides.yaml")
+    except (OSError, ValueError):
+        words = None
+    if not isinstance(words, list):
+        return (
+            f"# no command is recorded; {record.directory / 'config.yaml'} holds the configuration"
+        )
+    kept = [
+        word for word in map(str, words) if not word.startswith(("run_dir=", "total_env_steps="))
+    ]
+    budget = f"total_env_steps={record.choices['total_env_steps']}"
+    return shlex.join(["python", "train.py", *kept, budget])
+
+
+def _versions(results: Results) -> Iterator[list[str]]:
+    """Yield packages with their versions in the runs, the most frequent first."""
+    for package, counts in version_counts([run.record for run in results.runs]):
+        yield [package, listed([version for version, _ in counts.most_common()])]
+
+
+def _code(text: str) -> Markup:
+    """Escape a text, with what stands between backquotes as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a lone backquote is an ordinary character
+        return escape(text)
+    code = Markup("<code>{}</code>")
+    return Markup("").join(
+        code.format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
+    )
+
+
+def _plain(text: str) -> str:
+    """Keep a name from a file on one line, and without HTML."""
+    return " ".join(text.split()).replace("<", "&lt;")
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=select_autoescape(["html"]),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.filters |= {"code": _code, "plain": _plain, "table": markdown_table}
