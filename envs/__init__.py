@@ -6,7 +6,7 @@ Their module is imported when the first task is made.
 
 from gymnasium.envs.registration import register, registry
 
-# The classes of `envs.tasks.probes` and their default arguments, which are defined only here.
+# The probes: classes of `envs.tasks.probes`. Here alone are the default arguments of all tasks.
 _TASKS: dict[str, dict[str, object]] = {
     "ConstantReward": {"continuous": False},
     "ObservationReward": {"continuous": False},
@@ -20,6 +20,32 @@ _TASKS: dict[str, dict[str, object]] = {
     "Endless": {"limit": 10, "ending": "truncated", "continuous": False},
 }
 
+# Natively vectorised: the class, its default arguments, and the limit of steps.
+_REPEAT = {"length": 20, "span": 4, "symbols": 4, "pictures": False}
+MEMORY_TASKS: dict[str, tuple[str, dict[str, object], int | None]] = {
+    "TMaze": ("mazes:TMaze", {"length": 10}, 1_000),
+    "PassiveTMaze": ("mazes:TimedTMaze", {"length": 10, "oracle_distance": 0}, None),
+    "ActiveTMaze": ("mazes:TimedTMaze", {"length": 10, "oracle_distance": 1}, None),
+    "KeyToDoor": ("mazes:KeyToDoor", {"distance": 3}, None),
+    "RepeatPrevious": ("recall:Repeat", {**_REPEAT, "order": "previous"}, None),
+    "RepeatFirst": ("recall:Repeat", {**_REPEAT, "order": "first"}, None),
+    "RepeatFirstPicture": ("recall:Repeat", {**_REPEAT, "order": "first", "pictures": True}, None),
+    "Autoencode": ("recall:Repeat", {**_REPEAT, "order": "backwards", "length": 8}, None),
+    "HiddenArm": ("recall:HiddenArm", {"arms": 4, "pulls": 10}, None),
+    "RockSample": ("classical:RockSample", {"size": 5, "rocks": 5, "layout": 0}, 200),
+    "Battleship": ("classical:Battleship", {"size": 10, "ships": [5, 4, 3, 2]}, 200),
+}
+
 for _name, _kwargs in _TASKS.items():
     if f"neurl/{_name}-v0" not in registry:  # a reload must not warn about overriding
         register(id=f"neurl/{_name}-v0", entry_point=f"envs.tasks.probes:{_name}", kwargs=_kwargs)
+
+for _name, (_class, _kwargs, _limit) in MEMORY_TASKS.items():
+    if f"neurl/{_name}-v0" not in registry:
+        register(
+            id=f"neurl/{_name}-v0",
+            entry_point="envs.tasks.vector:make_single",
+            vector_entry_point="envs.tasks.vector:make_vector",
+            max_episode_steps=_limit,
+            kwargs={"task": f"envs.tasks.{_class}", **_kwargs},
+        )

@@ -49,8 +49,8 @@ from conf.schema.heads import (
     ValueHeadOptions,
 )
 from conf.schema.memories import MEMORIES, MemoryOptions
+from conf.schema.pomdp import WRAPPERS as POMDP_WRAPPERS
 from conf.schema.types import (
-    Count,
     FractionBelowOne,
     NonNegative,
     Positive,
@@ -157,13 +157,6 @@ class SGDOptions(OptimizerOptions):
 
 
 @dataclass
-class MaskVelocityOptions:
-    """conf/pomdp/mask_velocity.yaml."""
-
-    dimensions: list[Count] | None
-
-
-@dataclass
 class ScaleRewardOptions:
     """An entry of `env.wrappers`; there is no file for it."""
 
@@ -241,7 +234,7 @@ TARGETS: dict[str, dict[str, type]] = {
         "torch.optim.SGD": SGDOptions,
         "agents.learning.update_rules.RMSpropTF": RMSpropTFOptions,
     },
-    "pomdp": {"envs.wrappers.MaskVelocity": MaskVelocityOptions},
+    "pomdp": dict(POMDP_WRAPPERS),
     "wrapper": {
         "envs.wrappers.ScaleReward": ScaleRewardOptions,
         "envs.wrappers.GridCodes": GridCodesOptions,

@@ -33,8 +33,8 @@ def make_environments(
     """Makes a vector environment that resets in the step after an episode's end (`NEXT_STEP`).
 
     Layers, innermost first: the environment with its time limit, statistics of raw returns (only
-    with `wrappers`, which may change rewards), `wrappers`, `pomdp`, the flattening of nested
-    observations, the frame stack, previous action and reward. The next step overwrites
+    with `wrappers`, which may change rewards), `wrappers`, the flattening of nested observations,
+    `pomdp`, the frame stack, previous action and reward. The next step overwrites
     observations: copy them to keep them.
 
     Args:
@@ -84,8 +84,10 @@ def _layers(
     if wrappers:
         layers.append(("env.wrappers", RawEpisodeStatistics))
     layers += [(f"env.wrappers[{index}]", wrap) for index, wrap in enumerate(wrappers)]
-    layers += [(f"pomdp[{index}]", wrap) for index, wrap in enumerate(pomdp)]
     layers.append(("env", adapted))
+    layers += [(f"pomdp[{index}]", wrap) for index, wrap in enumerate(pomdp)]
+    if pomdp:  # a user's own wrapper may return anything
+        layers.append(("env", adapted))
     if env.frame_stack > 1:
         layers.append(("env.frame_stack", functools.partial(FrameStack, size=env.frame_stack)))
     if env.previous_action or env.previous_reward:

@@ -12,7 +12,7 @@ import random
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -32,6 +32,20 @@ def layers(environment: Environment) -> Iterator[Environment]:
         yield environment
         environment = environment.env
     yield environment
+
+
+@runtime_checkable
+class Restorable(Protocol):
+    """A vector environment that resumes in the middle of its episodes."""
+
+    def snapshot(self) -> Any:
+        """Returns the state as JSON values."""
+
+    def restore(self, snapshot: Any, /) -> list[bool]:
+        """Restores a state; returns which environments are restored exactly."""
+
+    def current_observations(self) -> Any:
+        """Returns the latest observations."""
 
 
 class Memories:

@@ -1,82 +1,284 @@
-"""Wrappers that make environments partially observable."""
+"""Wrappers that hide part of every observation: dimensions, parts, cells out of sight."""
 
-from collections.abc import Sequence
-from typing import Any
+import copy
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, SupportsFloat
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
-from gymnasium.utils import RecordConstructorArgs
+from gymnasium import Space, spaces
+from gymnasium.utils import RecordConstructorArgs, seeding
 
 from envs.spaces import one_line
 
-# Indices of the velocities, by the environment's name without version.
-_VELOCITIES: dict[str, tuple[int, ...]] = {
-    "Acrobot": (4, 5),
-    "CartPole": (1, 3),
-    "LunarLander": (2, 3, 5),
-    "LunarLanderContinuous": (2, 3, 5),
-    "MountainCar": (1,),
-    "MountainCarContinuous": (1,),
-    "Pendulum": (2,),
+Array = npt.NDArray[Any]
+Environment = gymnasium.Env[Any, Any]
+Keep = Literal["positions", "velocities"]
+
+# Velocities by the environment's name without version, and the sizes of its observation.
+_VELOCITIES: dict[str, tuple[Sequence[int], tuple[int, ...]]] = {
+    "Acrobot": ((4, 5), (6,)),
+    "CartPole": ((1, 3), (4,)),
+    "LunarLander": ((2, 3, 5), (8,)),
+    "LunarLanderContinuous": ((2, 3, 5), (8,)),
+    "MountainCar": ((1,), (2,)),
+    "MountainCarContinuous": ((1,), (2,)),
+    "Pendulum": ((2,), (3,)),
+    # MuJoCo: qpos, qvel, then forces or what follows from positions.
+    "Ant": (range(13, 27), (27, 105)),
+    "HalfCheetah": (range(8, 17), (17,)),
+    "Hopper": (range(5, 11), (11,)),
+    "InvertedDoublePendulum": (range(5, 8), (9, 11)),
+    "InvertedPendulum": ((2, 3), (4,)),
+    "Pusher": (range(7, 14), (23,)),
+    "Reacher": ((6, 7), (10, 11)),
+    "Swimmer": (range(3, 8), (8,)),
+    "Walker2d": (range(8, 17), (17,)),
 }
+_WITH_FORCES = ("Ant", "InvertedDoublePendulum")
+"""Forces follow the velocities; they are hidden with either."""
 
 
-class MaskVelocity(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Sets velocities to zero: they must be inferred from previous positions.
+class PartialObservation(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs, ABC):
+    """Base of wrappers that hide something, in a vector, an image or the parts of a Dict.
+
+    Random numbers come from a generator of its own, seeded by `reset`: the environment below plays
+    as it would without the wrapper.
+
+    Attributes:
+        full_observation_space: of `full_observation`.
+    """
+
+    def __init__(self, env: Environment, **options: Any) -> None:
+        RecordConstructorArgs.__init__(self, **options)
+        super().__init__(env)
+        self._random, _ = seeding.np_random()
+        self._full: Any = None
+        self.full_observation_space = env.observation_space
+        if env.has_wrapper_attr("full_observation_space"):
+            self.full_observation_space = env.get_wrapper_attr("full_observation_space")
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode of the environment and of what is hidden from it."""
+        if seed is not None:
+            name = zlib.crc32(type(self).__name__.encode())  # wrappers draw different numbers
+            self._random = np.random.default_rng([seed, name])
+        self._full, info = self.env.reset(seed=seed, options=options)
+        self._begin()
+        return self._shown(self._full), info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Steps, and hides."""
+        self._full, reward, terminated, truncated, info = self.env.step(action)
+        return self._shown(self._full), reward, terminated, truncated, info
+
+    def full_observation(self) -> Any:
+        """Returns what the fully observed twin would show now: below every such wrapper."""
+        if self.env.has_wrapper_attr("full_observation"):
+            return self.env.get_wrapper_attr("full_observation")()
+        return copy.deepcopy(self._full)
+
+    def _begin(self) -> None:
+        """Forgets the last episode."""
+
+    @abstractmethod
+    def _shown(self, observation: Any) -> Any:
+        """Returns a new observation without what is hidden."""
+
+
+class Mask(PartialObservation):
+    """Blanks the same dimensions of every observation: numbers are zero, codes their first one.
+
+    The observation keeps its shape, so the same network fits with and without the mask.
+
+    Args:
+        keys: masked parts of a Dict observation; null for all.
+        dimensions: masked indices of the last axis (of a vector, of an image's channels); null for
+            everything.
+
+    Raises:
+        ValueError: keys or dimensions do not fit the observation, or neither is given.
+    """
+
+    def __init__(
+        self, env: Environment, *, keys: Sequence[str] | None, dimensions: Sequence[int] | None
+    ) -> None:
+        super().__init__(env, keys=keys, dimensions=dimensions)
+        parts = parts_of(env.observation_space)
+        if keys is None and dimensions is None:
+            raise ValueError("pomdp.mask: expected keys or dimensions, or everything is hidden")
+        if keys is not None and not {*keys} <= parts.keys() - {""}:
+            known = ", ".join(parts.keys() - {""}) or "none"
+            raise ValueError(f"pomdp.mask.keys={list(keys)}: expected parts among {known}")
+        self._keys = parts if keys is None else keys
+        for key in self._keys if dimensions is not None else ():
+            _check("pomdp.mask", dimensions or (), size=([1, *(parts[key].shape or ())])[-1])
+        self._hidden = None if dimensions is None else list(dimensions)
+        self.observation_space = map_parts(self._space, env.observation_space)
+
+    def _space(self, key: str, space: Space[Any]) -> Space[Any]:
+        return with_blank(space, self._hidden) if key in self._keys else space
+
+    def _shown(self, observation: Any) -> Any:
+        return map_parts(self._part, observation)
+
+    def _part(self, key: str, part: Any) -> Any:
+        if key not in self._keys:
+            return copy.copy(part)
+        blank = blank_of(parts_of(self.observation_space)[key])
+        if self._hidden is None:
+            return blank
+        masked = np.array(part)
+        masked[..., self._hidden] = blank[..., self._hidden]
+        return masked
+
+
+class MaskVelocity(PartialObservation):
+    """Sets velocities to zero, or everything else: the rest must be inferred from the past.
 
     The vector keeps its size, so the same network fits with and without the mask.
 
     Args:
-        dimensions: indices to set to zero; null for the known ones of the environment's id.
+        dimensions: indices of the velocities; null for the known ones of the environment's id.
+        keep: what stays visible. Forces, where MuJoCo shows them, are never kept. (Older runs do
+            not say it.)
 
     Raises:
         ValueError: the environment is not known, or the indices do not fit its observation.
 
-        Source: RL Baselines3 Zoo, `MaskVelocityWrapper`.
+        Source: RL Baselines3 Zoo, `MaskVelocityWrapper`; the `-P` and `-V` tasks of Ni et al.
+        (2022), arXiv:2110.05038.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], *, dimensions: Sequence[int] | None) -> None:
-        RecordConstructorArgs.__init__(self, dimensions=dimensions)
-        super().__init__(env)
+    def __init__(
+        self, env: Environment, *, dimensions: Sequence[int] | None, keep: Keep = "positions"
+    ) -> None:
+        super().__init__(env, dimensions=dimensions, keep=keep)
         space = env.observation_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise ValueError(
                 "pomdp.mask_velocity: expected observations that are a vector, not "
                 f"{one_line(space)}"
             )
-        known = _known_dimensions(env) if dimensions is None else tuple(dimensions)
-        self._hidden = _checked(known, size=space.shape[0])
-        low, high = space.low.copy(), space.high.copy()
-        low[self._hidden] = np.minimum(low[self._hidden], 0)  # zero must lie inside the space
-        high[self._hidden] = np.maximum(high[self._hidden], 0)
-        self.observation_space = spaces.Box(low, high, dtype=space.dtype.type)
+        size = space.shape[0]
+        if dimensions is None:
+            velocities, forces = _known_dimensions(env)
+        else:
+            _check("pomdp.mask_velocity", dimensions, size=size)
+            velocities, forces = list(dimensions), []
+        others = sorted({*range(size)} - {*velocities})
+        self._hidden = velocities + forces if keep == "positions" else others
+        self.observation_space = with_blank(space, self._hidden)
 
-    def observation(self, observation: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Masks a copy, as the environment may still use its array."""
+    def _shown(self, observation: Array) -> Array:
         masked = np.array(observation)
         masked[self._hidden] = 0
         return masked
 
 
-def _known_dimensions(env: gymnasium.Env[Any, Any]) -> tuple[int, ...]:
-    spec = env.spec
+class Window(PartialObservation):
+    """Shows only the cells around the agent: a square window of a grid `[H, W, C]`.
+
+    Cells outside of the grid are zeros. While the agent is not in the grid, the window stays.
+
+    Args:
+        size: cells of the window's side, odd.
+        channel: the channel that is largest in the agent's cell.
+
+    Raises:
+        ValueError: the observation is no such grid.
+    """
+
+    def __init__(self, env: Environment, *, size: int, channel: int) -> None:
+        super().__init__(env, size=size, channel=channel)
+        space = env.observation_space
+        if not isinstance(space, spaces.Box) or len(space.shape) != 3:
+            raise ValueError(
+                f"pomdp.window: expected grids [height, width, channels], not {one_line(space)}"
+            )
+        if size % 2 == 0 or not channel < space.shape[2]:
+            raise ValueError(
+                f"pomdp.window: expected an odd size and a channel below {space.shape[2]}, got "
+                f"size={size} and channel={channel}"
+            )
+        self._radius, self._channel = size // 2, channel
+        zeros = np.zeros((size, size, 1), space.dtype)
+        low, high = np.minimum(space.low.min((0, 1)), 0), np.maximum(space.high.max((0, 1)), 0)
+        self.observation_space = spaces.Box(low + zeros, high + zeros, dtype=space.dtype.type)
+
+    def _begin(self) -> None:
+        height, width, _ = self._full.shape
+        self._center = height // 2, width // 2
+
+    def _shown(self, observation: Array) -> Array:
+        agent = observation[..., self._channel]
+        if agent.any():
+            row, column = np.unravel_index(np.argmax(agent), agent.shape)
+            self._center = int(row), int(column)
+        radius, (row, column) = self._radius, self._center
+        padded = np.pad(observation, [(radius, radius), (radius, radius), (0, 0)])
+        return padded[row : row + 2 * radius + 1, column : column + 2 * radius + 1].copy()
+
+
+def parts_of(space: Space[Any]) -> Mapping[str, Space[Any]]:
+    """Returns a Dict's parts by key; any other space has the key ""."""
+    return space.spaces if isinstance(space, spaces.Dict) else {"": space}
+
+
+def map_parts(function: Callable[[str, Any], Any], whole: Any) -> Any:
+    """Applies a function of key and part to an observation, or to its space."""
+    if isinstance(whole, spaces.Dict):
+        return spaces.Dict([(key, function(key, part)) for key, part in whole.spaces.items()])
+    if isinstance(whole, Mapping):
+        return {key: function(key, part) for key, part in whole.items()}
+    return function("", whole)
+
+
+def blank_of(space: Space[Any]) -> Any:
+    """Returns an observation that shows nothing: zeros, or the first code."""
+    if isinstance(space, spaces.Dict):
+        return {key: blank_of(part) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Discrete):
+        return space.start
+    start = space.start if isinstance(space, spaces.MultiDiscrete) else 0
+    return np.full(space.shape or (), start, space.dtype)
+
+
+def with_blank(space: Space[Any], dimensions: Sequence[int] | None) -> Space[Any]:
+    """Returns a space that has zeros in these dimensions of the last axis too."""
+    if not isinstance(space, spaces.Box):
+        return space
+    low, high = space.low.copy(), space.high.copy()
+    hidden = ... if dimensions is None else (..., list(dimensions))
+    low[hidden] = np.minimum(low[hidden], 0)
+    high[hidden] = np.maximum(high[hidden], 0)
+    return spaces.Box(low, high, dtype=space.dtype.type)
+
+
+def _known_dimensions(env: Environment) -> tuple[list[int], list[int]]:
+    """Returns the indices of velocities and of forces."""
+    spec, (size,) = env.spec, env.observation_space.shape or (0,)
+    known = _VELOCITIES.get(spec.name) if spec and not spec.namespace else None
     is_original = env.observation_space.shape == env.unwrapped.observation_space.shape
-    if spec is None or spec.namespace or spec.name not in _VELOCITIES or not is_original:
+    if spec is None or known is None or not is_original or size not in known[1]:
         raise ValueError(
             f"pomdp.mask_velocity.dimensions: the velocities of {spec.id if spec else env} with "
             f"observations of shape {env.observation_space.shape} are not known; name their "
             "indices, as 'pomdp.mask_velocity.dimensions=[1,3]'"
         )
-    return _VELOCITIES[spec.name]
+    velocities = list(known[0])
+    forces = range(velocities[-1] + 1, size) if spec.name in _WITH_FORCES else ()
+    return velocities, list(forces)
 
 
-def _checked(dimensions: tuple[int, ...], *, size: int) -> list[int]:
+def _check(key: str, dimensions: Sequence[int], *, size: int) -> None:
     is_valid = len(set(dimensions)) == len(dimensions) > 0
     if not is_valid or not all(0 <= dimension < size for dimension in dimensions):
         raise ValueError(
-            f"pomdp.mask_velocity.dimensions={list(dimensions)}: expected different indices from 0 "
-            f"to {size - 1}"
+            f"{key}.dimensions={list(dimensions)}: expected different indices from 0 to {size - 1}"
         )
-    return list(dimensions)

@@ -19,7 +19,8 @@ from envs.wrappers.adapters import (
     adapted,
 )
 from envs.wrappers.frame_stack import FrameStack
-from envs.wrappers.pomdp import MaskVelocity
+from envs.wrappers.pomdp import Mask, MaskVelocity
+from envs.wrappers.sensors import Delay, Flicker, Noise, StickyActions
 
 OURS = {
     "FrameStack": lambda env: FrameStack(env, size=3),
@@ -27,6 +28,13 @@ OURS = {
     "PreviousAction": lambda env: PreviousInputs(env, action=True, reward=False),
     "RawEpisodeStatistics": RawEpisodeStatistics,
     "MaskVelocity": lambda env: MaskVelocity(env, dimensions=None),
+    "Mask": lambda env: Mask(env, keys=None, dimensions=[1]),
+    "Flicker": lambda env: Flicker(env, probability=0.5, shows="blank"),
+    "Flicker stale": lambda env: Flicker(env, probability=0.5, shows="stale"),
+    "Noise": lambda env: Noise(env, std=0.1),
+    "Delay": lambda env: Delay(env, steps=2, is_random=False),
+    "Delay random": lambda env: Delay(env, steps=2, is_random=True),
+    "StickyActions": lambda env: StickyActions(env, probability=0.5),
     "ScaleReward": lambda env: ScaleReward(env, factor=0.1),
     "all": lambda env: PreviousInputs(
         FrameStack(RawEpisodeStatistics(MaskVelocity(env, dimensions=None)), size=2),

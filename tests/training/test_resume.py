@@ -39,9 +39,16 @@ CASES = {
     "shared gru": ["memory=gru", "memory.hidden_size=4", "share_backbone=true"],
     "box actions": ["env=pendulum", "env.time_limit=30"],
     "wrapped": ["pomdp=mask_velocity", "env.frame_stack=2", "env.previous_action=true"],
+    "unreliable": [
+        "pomdp=[sticky_actions,flicker,noise,delay]", "pomdp.delay.is_random=true",
+    ],
+    "native task": [
+        "env=gymnasium", "env.id=neurl/RockSample-v0", "env.vectorization=native",
+        "+env.kwargs.size=3", "memory=gru", "memory.hidden_size=4",
+    ],
     "best weights": ["evaluation.checkpoint=best"],
     "one of a kind": ["memory=rnn", "memory.hidden_size=4", "optimizer=rmsprop"],
-}
+}  # fmt: skip
 
 
 GRIDS = {

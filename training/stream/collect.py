@@ -13,6 +13,7 @@ from agents.trajectory import Trajectory
 from envs.seeding import environment_seeds, reset_with_seeds
 from envs.vector.base import SlotVectorEnv
 from envs.vector.batch import shown
+from envs.vector.snapshot import Restorable
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array, array_of
 from networks.observations import map_observations
@@ -225,7 +226,7 @@ class Collector:
         """
         unwrapped = self.environments.unwrapped
         snapshots = None
-        if isinstance(unwrapped, SlotVectorEnv) and self._is_between:
+        if isinstance(unwrapped, Restorable) and self._is_between:
             snapshots = unwrapped.snapshot()
         tensors = {"is_first": self._storage.is_first[-1]}
         if self._state is not None:
@@ -251,7 +252,7 @@ class Collector:
         """
         environments, storage = self.environments, self._storage
         unwrapped = environments.unwrapped
-        if isinstance(unwrapped, SlotVectorEnv) and state["environments"] is not None:
+        if isinstance(unwrapped, Restorable) and state["environments"] is not None:
             exact = np.array(unwrapped.restore(state["environments"]))
             current = unwrapped.current_observations()
         else:
