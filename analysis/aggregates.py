@@ -164,15 +164,15 @@ def _arm(name: str, scores: tuple[FloatArray, ...]) -> ArmAggregate:
 
 
 def _improvements(arms: Sequence[ArmAggregate], baseline: str | None) -> list[Improvement]:
-    """Compare pairs, the arm that beats the other more often first."""
-    found = []
-    for first, second in combinations(arms, 2):
-        if baseline is None or baseline in (first.arm, second.arm):
-            probability = probability_of_improvement(first.scores, second.scores)
-            pair = (first, second) if probability >= 0.5 else (second, first)
-            found.append((*pair, max(probability, 1 - probability)))
-    corrected = holm([_p_value(*each) for each in found])
-    return [Improvement(*each, p_value) for each, p_value in zip(found, corrected, strict=True)]
+    """Compare pairs, the arm that beats the other more often first; correct by Holm."""
+    pairs = []
+    for one, other in combinations(arms, 2):
+        if baseline in (None, one.arm, other.arm):
+            chance = probability_of_improvement(one.scores, other.scores)
+            pair, chance = ((one, other), chance) if chance >= 0.5 else ((other, one), 1 - chance)
+            pairs.append(Improvement(*pair, chance, _p_value(*pair, chance)))
+    corrected = holm([pair.p_value for pair in pairs])
+    return [pair._replace(p_value=each) for pair, each in zip(pairs, corrected, strict=True)]
 
 
 def _p_value(first: ArmAggregate, second: ArmAggregate, probability: float) -> float:

@@ -50,19 +50,21 @@ def read_curves(
         for path, file in zip(paths, files, strict=True)
         if file.damage is not None
     ]
-    found = dict.fromkeys(tag for file in files for tag in file.points)
-    points = {tag: _joined(tag, files) for tag in found}
+    points = {tag: _joined(tag, files) for file in files for tag in file.points}
     clock = _clock(points[SECONDS], run) if SECONDS in points else None
     if not paths:
         notes.append(f"{run.directory} has no event files, so no curves")
     elif clock is None and points:
         notes.append(f"{run.directory} has no {SECONDS}: the seconds of its curves are wall time")
     began = min((file.began for file in files), default=math.inf)
-    return {
-        tag: _curve(tag, part, clock, began, run)
-        for tag, part in points.items()
-        if tags is None or tag in tags
-    }, notes
+    curves = {}
+    for tag in (tag for tag in points if tags is None or tag in tags):
+        steps, times, values = points[tag].T
+        seconds = times - began if clock is None else np.interp(steps, *clock)
+        curves[tag] = Curve(steps + run.pretraining_env_steps, seconds, values)
+        if tag.startswith(_EPOCHS):
+            curves[tag] = Curve(steps, np.full(len(steps), np.nan), values)
+    return curves, notes
 
 
 def aligned(
@@ -98,17 +100,3 @@ def _clock(points: FloatArray, run: RunRecord) -> tuple[FloatArray, FloatArray]:
     if end > steps[-1]:  # it ended without an evaluation, or with one of the best weights
         steps, seconds = np.append(steps, end), np.append(seconds, run.training_seconds)
     return steps, seconds
-
-
-def _curve(
-    tag: str,
-    points: FloatArray,
-    clock: tuple[FloatArray, FloatArray] | None,
-    began: float,
-    run: RunRecord,
-) -> Curve:
-    steps, times, values = points.T
-    if tag.startswith(_EPOCHS):
-        return Curve(steps, np.full(len(steps), np.nan), values)
-    seconds = times - began if clock is None else np.interp(steps, *clock)
-    return Curve(steps + run.pretraining_env_steps, seconds, values)

@@ -32,6 +32,8 @@ _AT_ONCE = 2**20
 """Bytes compared together."""
 _TIME, _STEP = 1, 10
 """Places of an event's time and step in a payload, each behind its key."""
+_BEGINNING = b"\x09"
+"""Key of the time, with which a payload begins."""
 _SCALAR = b"\x15"
 """Key of a scalar, which follows its tag."""
 
@@ -94,9 +96,10 @@ class _Layout:
         payload = rows[0, :-_CHECKSUM].tobytes()
         fixed = np.full(len(payload), 0xFF, np.uint8)  # bits that are equal in all
         self.values: dict[str, int] = {}
-        for value in event.summary.value:
-            if value.HasField("simple_value"):
-                key = Summary.Value(tag=value.tag).SerializeToString() + _SCALAR
+        # Fields lie in the order of their numbers, as every writer has them; others are not read.
+        for value in event.summary.value if payload.startswith(_BEGINNING) else ():
+            key = Summary.Value(tag=value.tag).SerializeToString() + _SCALAR
+            if value.HasField("simple_value") and key in payload:
                 self.values[value.tag] = place = payload.index(key) + len(key)
                 fixed[place : place + 4] = 0
         self._step = len(Event(step=event.step).SerializeToString()) - 1 if event.step else 0

@@ -101,12 +101,12 @@ def read_run(directory: Path) -> RunRecord:
     Raises:
         Damaged: a record is missing or invalid.
     """
-    config = _mapping(directory / "config.yaml", read_yaml)
+    config = read_mapping(directory / "config.yaml", read_yaml)
     if "objective" in config and not (directory / "summary.json").exists():
         raise WeightsAlone("it holds weights alone")
     for line in strange_values(config):
         raise Damaged(f"config.yaml is damaged: {line}")
-    summary = _mapping(directory / "summary.json", read_json)
+    summary = read_mapping(directory / "summary.json", read_json)
     try:
         return _record(directory, config, summary)
     except KeyError as error:
@@ -174,7 +174,12 @@ def _expanded(place: str) -> list[str]:
     return [path for path in found if os.path.isdir(path)]
 
 
-def _mapping(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
+def read_mapping(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
+    """Read a record of a run by `read_yaml` or `read_json`.
+
+    Raises:
+        Damaged: there is none, or it is no mapping.
+    """
     try:
         content = read(path)
     except FileNotFoundError as error:

@@ -105,9 +105,10 @@ def layer_norm_mirror(layer: nn.LayerNorm) -> RowFunction:
     return apply
 
 
-def sigmoid(values: Array) -> Array:
+def sigmoid(values: Array, out: Array | None = None) -> Array:
     """Logistic function, by tanh because exp overflows for large negative inputs."""
-    result: Array = np.tanh(values * np.float32(0.5))
+    result: Array = np.multiply(values, np.float32(0.5), out=out)
+    np.tanh(result, out=result)
     result += 1.0
     result *= 0.5
     return result

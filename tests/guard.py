@@ -241,7 +241,8 @@ def main() -> None:
     if unknown := [name for name in names if name not in NAMES]:
         parser.error(f"no such row: {', '.join(unknown)}")
     if given.write:
-        content = {"machine": machine(), "rows": table(names)}
+        kept = {} if names == NAMES else stored(given.table, NAMES)
+        content = {"machine": machine(), "rows": kept | table(names)}
         given.table.write_text(json.dumps(content, indent=1) + "\n")
         return
     before = of_commit(given.against, names) if given.against else stored(given.table, names)

@@ -200,7 +200,7 @@ def test_a_study_ends_as_if_its_driver_had_not_been_killed(tmp_path: Path) -> No
         assert again.returncode == 0, again.stderr
         assert scores(again.stdout) == scores(whole.stdout)
         assert again.stderr.count("]") <= expected
-    assert {row[-1] for row in scores(whole.stdout).values()} == {"2"}
+    assert {row[-2:] for row in scores(whole.stdout).values()} == {("2", "2 finished")}
     logs = sorted(path.name for path in (tmp_path / "whole" / "logs").iterdir())
     assert logs == [f"cartpole-{arm}-seed{seed}.txt" for arm in ("gru", "none") for seed in (0, 1)]
 

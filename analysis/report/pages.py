@@ -63,20 +63,18 @@ def _content(results: Results, verdict: Verdict) -> dict[str, Any]:
     facts += [f"score: {METRICS[plan.metric]}", *filter(None, [_PROTOCOLS.get(plan.protocol)])]
     odd = [*plan.skipped, *irregularities(results)]
     columns = [f"{each.title}: {each.meaning}" for each in shown((*SCORES, *COSTS), results.arms)]
+    machine = f"{platform.system()} on {platform.machine()}"
     return {
-        "title": plan.question or f"Comparison of {plan.name}",
-        "name": plan.name,
+        "plan": plan,
         "facts": facts,
         "verdict": verdict,
-        "limits": [*verdict.limits, *plan.remarks],
         "across": _across_table(verdict),
         "scores": [(task, measure_table(arms, SCORES)) for task, arms in ranked],
         "costs": [(task, measure_table(arms, COSTS)) for task, arms in ranked],
         "notes": odd or ["nothing odd: every planned run finished and counts"],
         "commands": list(_commands(results)),
         "versions": [["package", "version"], *_versions(results)],
-        "machine": f"{platform.system()} on {platform.machine()}, "
-        + plural(os.cpu_count() or 1, "core"),
+        "machine": f"{machine}, {plural(os.cpu_count() or 1, 'core')}",
         "method": [*columns, *_METHOD],
     }
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -51,20 +51,35 @@ class Ended:
 
 
 class Pool:
-    """Jobs that wait, and jobs that an engine runs.
+    """Jobs that wait, and jobs that an engine runs; it is built when it is needed first.
 
     A job whose process was killed is resumed once.
 
     Attributes:
         running: the engine's handle of each job.
+        logs: the directory of what jobs print.
     """
 
-    def __init__(self, engine: Engine, directory: Path) -> None:
-        """Take an engine; logs go into the directory."""
-        self._engine, self._logs = engine, directory / "logs"
+    def __init__(self, build: Callable[[], Engine], directory: Path) -> None:
+        """Take what builds the engine; logs go into the directory."""
+        self._build, self.logs = build, directory / "logs"
         self._waiting: deque[Job] = deque()
         self._retried: set[Job] = set()
         self.running: dict[Job, Handle] = {}
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return self._build()
+
+    def __enter__(self) -> "Pool":
+        """Close the engine in the end, if there is one."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Tell what still runs to save and stop, without waiting for it."""
+        if "_engine" in vars(self):
+            self.cancel(self.running)
+            self._engine.close()
 
     def __bool__(self) -> bool:
         """Tell whether anything is left to do."""
@@ -84,9 +99,14 @@ class Pool:
         ended = []
         for job, handle in list(self.running.items()):
             code = self._engine.poll(handle)
-            if code is not None:
-                del self.running[job]
-                ended += self._end(job, code)
+            if code is None:
+                continue
+            del self.running[job]
+            if (code < 0 or code in _SIGNALLED) and job not in self._retried:
+                self._retried.add(job)
+                self._waiting.appendleft(job)
+            else:
+                ended.append(Ended(job, code, self._log(job)))
         self._fill()
         return ended
 
@@ -107,14 +127,6 @@ class Pool:
             time.sleep(_PAUSE)
             self.step()
 
-    def _end(self, job: Job, code: int) -> list[Ended]:
-        was_killed = code < 0 or code in _SIGNALLED
-        if was_killed and job not in self._retried:
-            self._retried.add(job)
-            self._waiting.appendleft(job)
-            return []
-        return [Ended(job, code, self._log(job))]
-
     def _fill(self) -> None:
         """Hand over as many jobs as the engine takes; a run that is in use waits."""
         room = min(len(self._waiting), self._engine.capacity - len(self.running))
@@ -129,7 +141,7 @@ class Pool:
 
     def _log(self, job: Job) -> Path:
         """Return the file of what a job prints."""
-        return self._logs / f"{job.name}.txt"
+        return self.logs / f"{job.name}.txt"
 
 
 @contextmanager
@@ -152,25 +164,7 @@ def driving(directory: Path) -> Iterator[StopRequest]:
         raise Refusal(f"{error}: wait for it, or name another directory=...", 2) from error
 
 
-@contextmanager
-def opened(build: Callable[[], Engine]) -> Iterator[Callable[[], Engine]]:
-    """Build an engine when it is needed first, and close it in the end."""
-    get = cache(build)
-    try:
-        yield get
-    finally:
-        if get.cache_info().currsize:
-            get().close()
-
-
-def run_missing(
-    jobs: Sequence[Job],
-    directory: Path,
-    engine: Callable[[], Engine],
-    stop: StopRequest,
-    *,
-    metric: str,
-) -> list[Ended]:
+def run_missing(jobs: Sequence[Job], pool: Pool, stop: StopRequest, metric: str) -> list[Ended]:
     """Run what is missing of the jobs; return those that failed.
 
     Raises:
@@ -179,9 +173,8 @@ def run_missing(
     missing = [job for job in jobs if not is_finished(job)]
     if not missing:
         return []
-    progress, pool = GridProgress(jobs, metric), Pool(engine(), directory)
+    progress, failed = GridProgress(jobs, metric), list[Ended]()
     pool.add(missing)
-    failed = []
     while pool:
         for ended in pool.step():
             if ended.code == 0:
@@ -193,9 +186,8 @@ def run_missing(
         if stop:
             progress.say("stopping: every run saves")
             pool.stop()
-            raise Refusal(
-                f"{progress.counts()}; the same command goes on", 128 + (stop.number or 0)
-            )
+            told = f"{progress.counts()}; the same command goes on"
+            raise Refusal(told, 128 + (stop.number or 0))
         time.sleep(_PAUSE)
     progress.end()
     return failed

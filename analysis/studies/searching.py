@@ -1,7 +1,7 @@
 """Searches for the arms of a tuned study, and for a command line of the user's."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -11,8 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from analysis.studies.engines import build_engine
-from analysis.studies.engines.engine import Engine
-from analysis.studies.execution import driving, opened
+from analysis.studies.execution import Pool, driving
 from analysis.studies.ranges import Dimension, read_ranges, values_of
 from analysis.studies.study import Arm, Study, arm_of, range_problems, with_one_thread
 from analysis.studies.tuning import Search
@@ -32,7 +31,7 @@ _OF_ONE_RUN = ("seed", "run_dir", "resume", "trusted_packages", "tracking", "tas
 _ABSENT = object()
 
 
-def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> list[str]:
+def tune_arms(study: Study, pool: Pool, stop: StopRequest) -> list[str]:
     """Search the best values of every arm on every task, and give them to the study.
 
     Every arm gets the same number of trials, on the seeds for tuning.
@@ -52,7 +51,7 @@ def tune_arms(study: Study, engine: Callable[[], Engine], stop: StopRequest) -> 
     tuned = []
     for cell in study.cells:
         place = study.directory / "tuning" / cell.task / cell.name
-        summary = Search(cell, space, place, tuning).run(engine, stop)
+        summary = Search(cell, space, place, tuning).run(pool, stop)
         words = values[cell.task, cell.name] = values_of(summary["best"]["values"])
         found[cell.name].append(summary)
         count = sum(trial["state"] != "fail" for trial in summary["trials"])
@@ -118,8 +117,8 @@ def search_command_line(config: DictConfig) -> dict[str, Any]:
     space = read_ranges("tuning.keys", tuning["keys"])
     arm = searched_arm(composer, words, space)
     build = partial(build_engine, config.engine, directory)
-    with driving(directory) as stop, opened(build) as engine:
-        summary = Search(arm, space, directory, tuning).run(engine, stop)
+    with driving(directory) as stop, Pool(build, directory) as pool:
+        summary = Search(arm, space, directory, tuning).run(pool, stop)
     best: dict[str, Any] = summary["best"]
     values = values_of(best["values"])
     found = f"The best of {len(summary['trials'])} trials, score {best['score']:.2f}: "

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from analysis.comparison import LabelledRun, Plan, Results, compare, labelled_run
 from analysis.runs import Damaged, read_run
 from analysis.studies.engines import build_engine
-from analysis.studies.execution import driving, opened, run_missing
+from analysis.studies.execution import Pool, driving, run_missing
 from analysis.studies.searching import tune_arms
 from analysis.studies.study import Arm, Job, Study, shortened
 from analysis.tables import show
@@ -36,12 +36,12 @@ def compare_study(config: DictConfig) -> int:
     options: Any = OmegaConf.to_container(config.study)
     study = Study(options, directory, user_directory=own)
     build = partial(build_engine, config.engine, directory)
-    with driving(directory) as stop, opened(build) as engine:
+    with driving(directory) as stop, Pool(build, directory) as pool:
         is_tuned = options["protocol"] == "tuned"
-        remarks = tune_arms(study, engine, stop) if is_tuned else []
+        remarks = tune_arms(study, pool, stop) if is_tuned else []
         jobs = study.jobs()
         _tell(study, jobs)
-        failed = run_missing(jobs, directory, engine, stop, metric=options["metric"])
+        failed = run_missing(jobs, pool, stop, options["metric"])
     metric = None if config.metric == "auto" else config.metric
     results = study_results(study, metric=metric, status=config.status, remarks=remarks)
     count = show(results, config, directory)

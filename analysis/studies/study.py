@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.runs import Damaged, read_mapping
 from analysis.studies.ranges import Dimension
 from conf.checking.pretraining import frames_wanted
 from conf.checking.refusals import InvalidConfiguration
@@ -28,6 +29,8 @@ _NOT_COMPARED = (
     *("tracking", "evaluation.video"),
 )
 """Keys that do not make another configuration."""
+_UNMEASURED = (("last", "best"), ("mean", "best"))
+"""Metrics that evaluations of such checkpoints do not measure."""
 _DIGITS = 6
 
 
@@ -165,8 +168,12 @@ class Study:
                 run = self._configured(words)
             else:
                 run.problems += [f"extractor.pretrain.frames={frames} leaves no steps of {total}"]
-        if not run.problems:
-            run.problems += self._unmeasured(run.typed)
+        metric = self.options["metric"]
+        if not run.problems and (metric, run.typed["evaluation"]["checkpoint"]) in _UNMEASURED:
+            run.problems.append(
+                f"evaluation.checkpoint=best does not measure study.metric={metric}, which is "
+                "of the last weights; add evaluation.checkpoint=last, or study.metric=best"
+            )
         where = f"study.arms.{arm}" + f" on {task}" * (len(self.options["tasks"]) > 1)
         self._problems += [f"{where}: {problem}" for problem in run.problems]
         notices = [f"{where}: {notice}" for notice in run.notices]
@@ -177,15 +184,6 @@ class Study:
 
     def _configured(self, words: Sequence[str]) -> Settled:
         return configure(self._composer, [*words, "seed=0"], "config")
-
-    def _unmeasured(self, config: Mapping[str, Any]) -> Iterator[str]:
-        """Refuse an evaluation that does not measure what is compared."""
-        metric = self.options["metric"]
-        if metric != "best" and config["evaluation"]["checkpoint"] == "best":
-            yield (
-                f"evaluation.checkpoint=best does not measure study.metric={metric}, which is "
-                "of the last weights; add evaluation.checkpoint=last, or study.metric=best"
-            )
 
     def _words(self, task: str, arm: str, values: Sequence[str]) -> list[str]:
         """Return the words of an arm on a task; tuned values replace its own."""
@@ -274,7 +272,6 @@ def shortened(jobs: Sequence[Job]) -> list[str]:
 def _stored(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
     """Read a record of a run; empty if there is none, or if it is damaged: the job will say so."""
     try:
-        content = read(path)
-    except (OSError, ValueError):
+        return read_mapping(path, read)
+    except Damaged:
         return {}
-    return content if isinstance(content, dict) else {}

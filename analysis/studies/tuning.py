@@ -9,13 +9,13 @@ import hashlib
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from analysis.studies.engines.engine import Engine, needed
+from analysis.studies.engines.engine import needed
 from analysis.studies.execution import Ended, Pool
 from analysis.studies.ranges import Dimension, values_of
 from analysis.studies.study import Arm, Job, summary_of, with_values
@@ -85,16 +85,16 @@ class Search:
                 2,
             )
 
-    def run(self, engine: Callable[[], Engine], stop: StopRequest) -> dict[str, Any]:
+    def run(self, pool: Pool, stop: StopRequest) -> dict[str, Any]:
         """Run the trials that are missing, write the summary and return it.
 
         Raises:
             Refusal: no trial had a score, or a signal stopped it.
         """
         if self._missing() or self._stored("RUNNING"):
-            self._run(Pool(engine(), self.directory), stop)
+            self._run(pool, stop)
         if not self._stored("COMPLETE"):
-            raise Refusal(f"no trial has a score; see {self.directory / 'logs'}", 1)
+            raise Refusal(f"no trial has a score; see {pool.logs}", 1)
         summary = self.summary()
         replace(self.directory / "search.json", to_json(summary))
         return summary
@@ -165,6 +165,7 @@ class Search:
                 pool.stop()
                 raise Refusal("every run saved; the same command goes on", 128 + (stop.number or 0))
             time.sleep(_PAUSE)
+        pool.stop()  # the jobs of trials that were stopped early save
 
     def _begin(self, trial: Any, pool: Pool) -> None:
         for key, distribution in self._space.items():  # stored ones stay

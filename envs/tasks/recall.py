@@ -42,7 +42,8 @@ class Repeat(VectorTask):
         }
         if order not in asked:
             raise ValueError(f"order={order!r}: expected one of {', '.join(asked)}")
-        check_sizes(2, length=length, span=span, symbols=symbols)
+        check_sizes(2, span=span, symbols=symbols)
+        check_sizes(span if order == "previous" else 2, length=length)
         side = _BLOCKS * _BLOCK_SIZE
         image = spaces.Box(0, 255, (side, side, 1), np.uint8)
         shown = image if pictures else spaces.Discrete(symbols + 1)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from envs.seeding import environment_seeds
 from envs.vector.batch import (
@@ -68,6 +68,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
     `infos["restarted"]` is the mask of restarted environments, present in such steps only.
 
     Attributes:
+        full_observation_space: of what one environment's twin shows; None where nothing is hidden.
         has_raw_statistics: whether raw episode statistics are recorded below the user's wrappers.
         takes_seeds: each environment has its own seed.
     """
@@ -115,6 +116,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self.metadata = {**description.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.render_mode = description.render_mode
         self.has_raw_statistics = description.has_raw_statistics
+        self.full_observation_space = description.full_observation_space
         # Copies, because sampling from them must not advance the environments' generators.
         self.single_observation_space = copy.deepcopy(description.observation_space)
         self.single_action_space = copy.deepcopy(description.action_space)
@@ -162,6 +164,13 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         A dead worker is left out; its next step reports it.
         """
         return self._call("raw_episode", dict.fromkeys(indices, ()))[0]
+
+    def full_observation(self) -> Any:
+        """Returns a batch of what the fully observed twins show now, if they hide anything."""
+        told, _ = self._call("full_observation", dict.fromkeys(range(self.num_envs), ()))
+        space: Any = self.full_observation_space
+        batch: Any = create_empty_array(space, self.num_envs)
+        return concatenate(space, list(told.values()), batch)
 
     @property
     def restarts(self) -> int:

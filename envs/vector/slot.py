@@ -61,6 +61,7 @@ class Description:
 
     observation_space: Space[Any]
     action_space: Space[Any]
+    full_observation_space: Space[Any] | None
     metadata: dict[str, Any]
     render_mode: str | None
     has_raw_statistics: bool
@@ -130,6 +131,9 @@ class Slot:
         return Description(
             observation_space=environment.observation_space,
             action_space=environment.action_space,
+            full_observation_space=environment.get_wrapper_attr("full_observation_space")
+            if environment.has_wrapper_attr("full_observation_space")
+            else None,
             metadata=dict(environment.metadata),
             render_mode=environment.render_mode,
             has_raw_statistics=bool(self._raw_statistics),
@@ -250,6 +254,10 @@ class Slot:
         """Returns raw return and length of the unfinished episode, recorded below the wrappers."""
         (statistics,) = self._raw_statistics
         return float(statistics.episode_returns), int(statistics.episode_lengths)
+
+    def full_observation(self) -> Any:
+        """Returns what the fully observed twin would show now."""
+        return self.environment.get_wrapper_attr("full_observation")()
 
     def close(self) -> None:
         """Closes the environment, ignoring its errors."""

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from conf.schema.memories import GatedMemoryOptions, RNNOptions
 from networks.initialization import initialize_recurrent
+from networks.memory.gru_loop import gru_loop
 from networks.mirror import Array, array_of, sigmoid
 
 Features = Float[Tensor, "T B F"]
@@ -203,6 +204,12 @@ class GRULayer(FusedLayer):
     def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
         super().__init__(nn.GRU(input_size, options.hidden_size), options)
         self._fused = torch.gru
+
+    def _run(self, inputs: Features, state: State, weights: list[Tensor]) -> tuple[Outputs, State]:
+        if inputs.device.type != "cpu":
+            return super()._run(inputs, state, weights)
+        outputs = gru_loop(inputs, state, weights)
+        return outputs, outputs[-1]
 
     def _columns(self) -> Float[Tensor, "G N"]:
         size = self.output_size

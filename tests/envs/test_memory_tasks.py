@@ -328,6 +328,8 @@ def test_tasks_resume_bit_for_bit(id: str) -> None:
         ("neurl/TMaze-v0", {"length": 0}),
         ("neurl/KeyToDoor-v0", {"distance": 0}),
         ("neurl/RepeatPrevious-v0", {"order": "sideways"}),
+        ("neurl/RepeatPrevious-v0", {"length": 3}),
+        ("neurl/HiddenArm-v0", {"arms": 1}),
         ("neurl/RockSample-v0", {"rocks": 21}),
         ("neurl/Battleship-v0", {"ships": [11]}),
     ],

@@ -143,6 +143,26 @@ def test_seeds_decide(wrap: Any) -> None:
     assert run(environment, 4) != first
 
 
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_the_twins_of_several_are_shown_together(vectorization: str) -> None:
+    masked = make_with(pomdp=[RANDOM["flicker"], RANDOM["delay"]], vectorization=vectorization)
+    plain = make_with()
+    full = plain.reset(seed=[1, 2])[0]
+    masked.reset(seed=[1, 2])
+    assert masked.full_observation_space == plain.single_observation_space
+    assert plain.full_observation_space is None
+    for _ in range(5):
+        np.testing.assert_array_equal(masked.full_observation(), full)
+        full = plain.step(np.array([0, 1]))[0]
+        masked.step(np.array([0, 1]))
+    masked.close()
+    task = make_with(id="neurl/TMaze-v0", vectorization=vectorization)
+    task.reset(seed=[1, 2])
+    observation, hidden = (task.full_observation()[key] for key in ("observation", "hidden"))
+    np.testing.assert_array_equal(observation, hidden)  # the start shows the goal
+    task.close()
+
+
 def test_wrappers_draw_different_numbers_and_leave_the_environment_its_own() -> None:
     both = Flicker(Noise(gymnasium.make("CartPole-v1"), std=1.0), probability=0.5, shows="blank")
     plain = gymnasium.make("CartPole-v1")

@@ -69,6 +69,25 @@ FAULTS = [
         ),
     ),
     *plant(
+        "networks/memory/gru_loop.py",
+        "networks/test_memory_gradients.py",
+        (
+            "the reset gate scales the gradient of the candidate's input",
+            "of_gates[:, :, 2] = of_states * inner",
+            "of_gates[:, :, 2] *= inner",
+        ),
+        (
+            "the direct path of the state is left out of its gradient",
+            "np.add(carried, kept, out=carried)",
+            "np.add(carried, 0, out=carried)",
+        ),
+        (
+            "the weight's gradient reads the states after the steps",
+            "torch.from_numpy(states[:-1]).view",
+            "torch.from_numpy(states[1:]).view",
+        ),
+    ),
+    *plant(
         "networks/memory/fused.py",
         "networks/test_resets.py",
         (

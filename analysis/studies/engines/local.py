@@ -13,13 +13,10 @@ class LocalEngine(Engine):
     def __init__(self, options: Mapping[str, Any]) -> None:
         """Take the options of conf/engine/local.yaml."""
         self.capacity = cores() if options["jobs"] == "auto" else options["jobs"]
-        self._processes: list[Process] = []
 
     def submit(self, commands: Sequence[Command]) -> list[Process]:
         """Start a process for each job."""
-        processes = [start(command) for command in commands]
-        self._processes += processes
-        return processes
+        return [start(command) for command in commands]
 
     def poll(self, handle: Process) -> int | None:
         """Return the exit code; it is negative if a signal ended the process."""
@@ -28,13 +25,6 @@ class LocalEngine(Engine):
     def cancel(self, handle: Process) -> None:
         """Send SIGTERM, at which a run saves."""
         handle.terminate()
-
-    def close(self) -> None:
-        """Kill what still runs."""
-        for process in self._processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
 
 
 def cores() -> int:

@@ -44,14 +44,11 @@ class SlurmEngine(Engine):
             raise Refusal(
                 f"engine=slurm: {reason}; engine.cluster=local tries it on this machine", 2
             ) from error
-        self._jobs: list[Any] = []
 
     def submit(self, commands: Sequence[Command]) -> list[Any]:
         """Submit an array."""
         with self._executor.batch():
-            jobs = [self._executor.submit(RequeuedJob(command)) for command in commands]
-        self._jobs += jobs
-        return jobs
+            return [self._executor.submit(RequeuedJob(command)) for command in commands]
 
     def poll(self, handle: Any) -> int | None:
         """Return the exit code of the run; a job that SLURM ended counts as killed."""
@@ -68,12 +65,6 @@ class SlurmEngine(Engine):
     def cancel(self, handle: Any) -> None:
         """Cancel it: SLURM sends SIGTERM, at which a run saves."""
         handle.cancel(check=False)
-
-    def close(self) -> None:
-        """Cancel what still runs."""
-        for job in self._jobs:
-            if not job.done():
-                job.cancel(check=False)
 
 
 class RequeuedJob:

@@ -8,12 +8,13 @@ import sys
 import textwrap
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from analysis.studies.engines.local import LocalEngine
-from analysis.studies.execution import Pool, driving, opened, run_missing
+from analysis.studies.execution import Pool, driving, run_missing
 from analysis.studies.progress import GridProgress
 from analysis.studies.study import is_finished, summary_of
 from training.process.locking import is_locked, locked
@@ -24,8 +25,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def run(jobs, place: Path, jobs_at_once: int = 2):
     directory = place / "study"
-    with driving(directory) as stop, opened(lambda: LocalEngine({"jobs": jobs_at_once})) as engine:
-        return run_missing(jobs, directory, engine, stop, metric="last")
+    build = partial(LocalEngine, {"jobs": jobs_at_once})
+    with driving(directory) as stop, Pool(build, directory) as pool:
+        return run_missing(jobs, pool, stop, metric="last")
 
 
 def test_what_is_missing_runs_and_what_is_finished_does_not(job, place, sessions, capfd) -> None:
@@ -89,7 +91,7 @@ def test_a_signal_lets_every_run_save_and_the_same_command_goes_on(
 def test_a_run_that_another_process_trains_waits(job, place, sessions, until) -> None:
     busy, free = job("busy"), job("free")
     busy.directory.mkdir(parents=True)
-    pool = Pool(LocalEngine({"jobs": 2}), place)
+    pool = Pool(lambda: LocalEngine({"jobs": 2}), place)
     pool.add([busy, free])
     with locked(busy.directory):
         until(lambda: any(ended.job == free for ended in pool.step()))
@@ -129,8 +131,8 @@ def test_a_directory_that_cannot_be_written_to_is_refused(place, monkeypatch) ->
 
 
 def test_a_cancelled_job_is_not_retried(job, place, sessions, until) -> None:
-    engine = LocalEngine({"jobs": 1})
-    pool, jobs = Pool(engine, place), [job(seed=0, words=["way=waits"]), job(seed=1)]
+    pool = Pool(lambda: LocalEngine({"jobs": 1}), place)
+    jobs = [job(seed=0, words=["way=waits"]), job(seed=1)]
     pool.add(jobs)
     until(lambda: not pool.step() and summary_of(jobs[0]).get("status") == "running")
     assert not pool.has_room
@@ -151,13 +153,13 @@ def test_a_killed_driver_leaves_no_job_behind(job, place, until) -> None:
         from pathlib import Path
         from analysis.studies import execution
         from analysis.studies.engines.local import LocalEngine
-        from analysis.studies.execution import driving, opened, run_missing
+        from analysis.studies.execution import Pool, driving, run_missing
         from analysis.studies.study import Job
         execution.SCRIPT = Path({str(place / "train.py")!r})
         job = Job("task", "gru", 0, {waiting.words!r}, Path({str(waiting.directory)!r}), 100)
         study = Path("study")
-        with driving(study) as stop, opened(lambda: LocalEngine(dict(jobs=1))) as engine:
-            run_missing([job], study, engine, stop, metric="last")
+        with driving(study) as stop, Pool(lambda: LocalEngine(dict(jobs=1)), study) as pool:
+            run_missing([job], pool, stop, metric="last")
         """
     )
     driver = subprocess.Popen([sys.executable, "-c", program], cwd=place)

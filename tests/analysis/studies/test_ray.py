@@ -45,7 +45,7 @@ def engine(cluster: Any, place: Path) -> Iterator[Engine]:
 def test_a_node_that_dies_loses_nothing(engine, cluster, job, place, until, sessions) -> None:
     """Its job is repeated on another node, where it resumes."""
     jobs = [job(seed=seed, words=["way=waits"]) for seed in range(3)] + [job(seed=3)]
-    pool, ended = Pool(engine, place / "study"), []
+    pool, ended = Pool(lambda: engine, place / "study"), []
     pool.add(jobs)
 
     def begun() -> bool:
@@ -88,7 +88,7 @@ def test_without_a_shared_disk_runs_travel(engine, job, command, until, place, s
     (begun.directory / "sessions.txt").write_text("begun\n")
     with driving(place / "study") as stop:
         jobs = [fresh, begun, bad]
-        failed = run_missing(jobs, place / "study", lambda: engine, stop, metric="last")
+        failed = run_missing(jobs, Pool(lambda: engine, place / "study"), stop, metric="last")
     assert [ended.job for ended in failed] == [bad]
     assert "it is broken" in str(failed[0])
     assert [sessions(each) for each in (fresh, begun)] == [["begun"], ["begun", "resumed"]]

@@ -9,7 +9,7 @@ import pytest
 from analysis.comparison import compare
 from analysis.irregularities import irregularities
 from analysis.studies.engines.local import LocalEngine
-from analysis.studies.execution import driving, opened
+from analysis.studies.execution import Pool, driving
 from analysis.studies.ranges import read_ranges
 from analysis.studies.searching import searched_arm, sensitivity, tune_arms
 from analysis.studies.session import study_results
@@ -30,12 +30,15 @@ def study(directory: Path, keys: dict[str, str]) -> Study:
     return Study(options, directory)
 
 
+def pool(place: Path) -> Pool:
+    return Pool(lambda: LocalEngine({"jobs": 2}), place / "study")
+
+
 def test_every_arm_gets_its_trials_and_then_its_best_values(place: Path) -> None:
     pytest.importorskip("optuna")
     made = study(place / "study", {"agent.discount": "interval(0.9, 0.99)"})
-    engine = LocalEngine({"jobs": 2})
-    with driving(place / "study") as stop:
-        remarks = tune_arms(made, lambda: engine, stop)
+    with driving(place / "study") as stop, pool(place) as engines:
+        remarks = tune_arms(made, engines, stop)
     trials = sorted((place / "study" / "tuning").glob("cartpole/*/*/trial*/seed*"))
     assert [path.parts[-4] for path in trials] == ["gru"] * 2 + ["none"] * 2
     for job in made.jobs():
@@ -43,7 +46,6 @@ def test_every_arm_gets_its_trials_and_then_its_best_values(place: Path) -> None
         assert job.seed == 0
         assert any(discount in remark and job.arm in remark for remark in remarks)
     assert remarks[0].endswith("the best of 2 trials on seeds 1000")
-    engine.close()
 
 
 def test_arms_that_differ_in_what_was_tuned_say_so_already(place: Path) -> None:
@@ -61,8 +63,8 @@ def test_trials_that_failed_are_not_counted(place: Path) -> None:
     pytest.importorskip("optuna")
     made = study(place / "study", {"agent.num_epochs": "choice(13, 4)"})
     made.options["tuning"]["trials"] = 4
-    with driving(place / "study") as stop, opened(lambda: LocalEngine({"jobs": 2})) as engine:
-        remarks = tune_arms(made, engine, stop)
+    with driving(place / "study") as stop, pool(place) as engines:
+        remarks = tune_arms(made, engines, stop)
     stored = json.loads((place / "study/tuning/cartpole/none/search.json").read_text())
     states = [trial["state"] for trial in stored["trials"]]
     assert 0 < states.count("fail") < 4
@@ -72,7 +74,7 @@ def test_trials_that_failed_are_not_counted(place: Path) -> None:
 def test_a_range_must_fit_every_arm(place: Path) -> None:
     made = study(place / "study", {"memory.hidden_size": "choice(8, 16)"})
     with driving(place / "study") as stop, pytest.raises(InvalidConfiguration) as refusal:
-        tune_arms(made, lambda: pytest.fail("nothing may run"), stop)
+        tune_arms(made, Pool(lambda: pytest.fail("nothing may run"), place / "study"), stop)
     first = "study.tuning.keys.memory.hidden_size in arm none: memory.hidden_size: unknown key"
     assert refusal.value.problems[0].startswith(first)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from analysis.studies.engines.local import LocalEngine
+from analysis.studies.execution import Pool
 from analysis.studies.ranges import Dimension, read_ranges, with_ranges
 from analysis.studies.searching import write_experiment
 from analysis.studies.study import Arm
@@ -103,11 +104,8 @@ def search(place: Path) -> Callable[..., Search]:
 @pytest.fixture
 def run() -> Callable[..., None]:
     def run_search(search: Search, stop: StopRequest | None = None) -> None:
-        engine = LocalEngine({"jobs": 4})
-        try:
-            search.run(lambda: engine, StopRequest() if stop is None else stop)
-        finally:
-            engine.close()
+        with Pool(lambda: LocalEngine({"jobs": 4}), search.directory) as pool:
+            search.run(pool, StopRequest() if stop is None else stop)
 
     return run_search
 
