@@ -17,7 +17,7 @@ from networks.mirror import Array
 from networks.observations import parts_of
 from training.building.build import build_agent_for
 from training.building.environments import build_environments
-from training.evaluation.restore import load_agent, with_env
+from training.evaluation.restore import load_agent
 from training.process.threads import set_num_threads
 from training.runs.refusal import Refusal
 
@@ -71,8 +71,7 @@ def probe_run(config: DictConfig) -> Probe:
         )
         set_num_threads(run_config.num_threads, agent)
         seed = run_config.seed if config.seed is None else config.seed
-        local = with_env(run_config, vectorization="sync")
-        environments = build_environments(local, num_envs=config.num_envs)
+        environments = build_environments(run_config, num_envs=config.num_envs)
         try:
             recording = record(
                 agent,
@@ -81,7 +80,7 @@ def probe_run(config: DictConfig) -> Probe:
                 seed=seed,
                 deterministic=config.deterministic,
             )
-            fresh = OmegaConf.merge(run_config, {"seed": run_config.seed + 1})
+            fresh = DictConfig(OmegaConf.merge(run_config, {"seed": run_config.seed + 1}))
             untrained = build_agent_for(fresh, environments)
         finally:
             environments.close()

@@ -63,10 +63,11 @@ def mlp(inputs: Rows, outputs: Rows) -> Callable[[Rows], Rows]:
         optimizer = torch.optim.Adam(layers.parameters(), _RATE)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, _EPOCHS)
         x, y = torch.from_numpy(inputs), torch.from_numpy(outputs)
+        generator = torch.Generator().manual_seed(0)
         for _ in range(_EPOCHS):
-            for rows in torch.randperm(len(x)).split(_BATCH):
+            for rows in torch.randperm(len(x), generator=generator).split(_BATCH):
                 optimizer.zero_grad()
-                functional.mse_loss(layers(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]
+                functional.mse_loss(layers(x[rows]), y[rows]).backward()
                 optimizer.step()
             schedule.step()
 

@@ -1,6 +1,9 @@
 """Records what a policy saw, and what its environments hid from it."""
 
+import copy
+import functools
 import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -58,30 +61,30 @@ def record(
     Raises:
         ValueError: the environments hide nothing.
     """
-    singles = environments.unwrapped.envs  # type: ignore[attr-defined]  # of this process
-    if not all(single.has_wrapper_attr("full_observation") for single in singles):
+    teller: Any = environments.unwrapped
+    space = getattr(teller, "full_observation_space", None)
+    if space is None:
         raise ValueError(
             "nothing is hidden: a probe needs pomdp=... or an environment with the method "
             "full_observation and the attribute full_observation_space"
         )
-    observe = [single.get_wrapper_attr("full_observation") for single in singles]
+    size = environments.num_envs
     observations, is_first, hidden = [], [], []
-    seeds = environment_seeds(seed, len(singles), purpose="probe")
+    seeds = environment_seeds(seed, size, purpose="probe")
     seen, _ = reset_with_seeds(environments, seeds)
-    first, ended = np.ones(len(singles), bool), np.zeros(len(singles), bool)
-    state = agent.initial_state(len(singles))
-    with agent.using(np.random.default_rng([seed, len(singles)])):
+    first, ended = np.ones(size, bool), np.zeros(size, bool)
+    state = agent.initial_state(size)
+    with agent.using(np.random.default_rng([seed, size])):
         for _ in range(steps):
             observations.append(map_observations(lambda part: torch.from_numpy(part.copy()), seen))
             is_first.append(torch.from_numpy(first.copy()))
-            hidden.append([full() for full in observe])
+            hidden.append(copy.deepcopy(teller.full_observation()))
             actions, state = agent.act(seen, state, first, explore=not deterministic)
             first = ended
             sent = agent.policy_head.to_environment(actions)
             seen, _, terminated, truncated, _ = environments.step(sent)
             ended = terminated | truncated
     stream = _stacked(observations)
-    space = singles[0].get_wrapper_attr("full_observation_space")
     every = [target for name, leaf in _leaves(space) for target in _targets(name, leaf, hidden)]
     return Recording(stream, torch.stack(is_first), _unseen(every, stream))
 
@@ -103,16 +106,11 @@ def _leaves(space: spaces.Space[Any], path: tuple[Any, ...] = ()) -> Iterator[tu
 
 
 def _targets(
-    path: tuple[Any, ...], space: spaces.Space[Any], hidden: list[list[Any]]
+    path: tuple[Any, ...], space: spaces.Space[Any], hidden: list[Any]
 ) -> Iterator[Target]:
     """Yield a target for each entry of one part, named by its path and index."""
-
-    def part(value: Any) -> Any:
-        for key in path:
-            value = value[key]
-        return np.ravel(value)
-
-    values = np.array([[part(value) for value in step] for step in hidden], np.float32)
+    steps = [functools.reduce(operator.getitem, path, batch) for batch in hidden]
+    values = np.array(steps, np.float32).reshape(len(steps), len(steps[0]), -1)
     name = ".".join(map(str, path)) or "observation"
     starts, counts = np.broadcast_to(0, values.shape[2]), np.zeros(values.shape[2], int)
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
