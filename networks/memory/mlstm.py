@@ -69,17 +69,23 @@ class MLSTMLayer(LinearLayer):
     def mirror(self) -> Callable[[Array, Array], tuple[Array, Array]]:
         """Numpy form of `mix` at T = 1 without reset."""
         affine, output = linear_mirror(self.gates), linear_mirror(self.output)
-        cuts, shape = np.cumsum(self.sizes)[:-1], self.shape
+        heads, size = self.shape
+        gates = 2 * heads + heads * size  # f, i, o
+        mean = np.full((size, 1), 1 / size, np.float32)  # a product: the fastest mean
 
         def mix(inputs: Array, state: Array) -> tuple[Array, Array]:
-            forget, write, out, *vectors = np.split(affine(inputs), cuts, axis=1)
-            query, key, value = (vector.reshape(-1, *shape, 1) for vector in vectors)
-            forget = np.exp(-_FASTEST * sigmoid(forget))[..., None, None]
-            after = state.reshape(-1, *shape, shape[1]) * forget
-            after += value * (key * sigmoid(write)[..., None, None]).swapaxes(2, 3)
+            rows = affine(inputs)
+            opened = sigmoid(rows[:, :gates])
+            forget = np.exp(opened[:, :heads] * np.float32(-_FASTEST))
+            vectors = rows[:, gates:].reshape(-1, 3, heads, size)
+            query, key, value = vectors[:, 0, :, :, None], vectors[:, 1], vectors[:, 2]
+            key = key * opened[:, heads : 2 * heads, None]
+            after = state.reshape(-1, heads, size, size) * forget[..., None, None]
+            after += value[..., None] * key[..., None, :]
             read = np.matmul(after, query)[..., 0]
-            read /= np.sqrt(np.square(read).mean(-1, keepdims=True) + np.float32(_EPS))
-            return output(sigmoid(out) * read.reshape(out.shape)), after.reshape(state.shape)
+            read /= np.sqrt(np.matmul(np.square(read), mean) + np.float32(_EPS))
+            mixed = output(opened[:, 2 * heads :] * read.reshape(len(read), -1))
+            return mixed, after.reshape(state.shape)
 
         return mix
 

@@ -163,7 +163,11 @@ WRONG = [
     ("env=gymnasium", "env.id: missing; expected a Gymnasium id such as CartPole-v1"),
     ("env=CartPole-v1", "a Gymnasium id is written env.id=CartPole-v1"),
     ("env=ALE/Pong-v5", "env.id=ALE/Pong-v5"),
-    ("memory=lsmt", "memory: expected one of gru, lstm, none, rnn, got 'lsmt'; did you mean lstm?"),
+    (
+        "memory=lsmt",
+        "memory: expected one of gru, gtrxl, lru, lstm, mingru, mlstm, none, rnn, got 'lsmt'; "
+        "did you mean lstm?",
+    ),
     ("optimizer=Adam", "did you mean adam?"),
     ("pomdp=mask_velocty", "did you mean mask_velocity?"),
     ("experiment=cartpole_no_vel", "did you mean cartpole_no_velocity?"),
