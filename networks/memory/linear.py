@@ -143,7 +143,7 @@ class LRULayer(LinearLayer):
         self.read = nn.Linear(2 * size, 2 * width)
         initialize(self, initialization=options.initialization, gain=options.gain)
         self.log_rate = nn.Parameter(-torch.log(spread_timescales(size, options.span)))
-        self.phase = nn.Parameter(options.max_phase * torch.rand(size))
+        self.phase = nn.Parameter(nn.init.uniform_(torch.empty(size), 0.0, options.max_phase))
 
     def mix(self, inputs: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
         """Process T steps."""

@@ -16,7 +16,10 @@ WRONG = [
     ("agent.clip_rang=0.1", "agent.clip_rang: unknown key; did you mean agent.clip_range?"),
     ("clip_range=0.1", "clip_range: unknown key; did you mean agent.clip_range?"),
     ("agent.learning_rate=1", "did you mean optimizer.learning_rate?"),
-    ("memory.hidden_size=3", "memory.hidden_size: unknown key; only RNN, GRU, LSTM have it"),
+    (
+        "memory.hidden_size=3",
+        "memory.hidden_size: unknown key; only RNN, GRU, LSTM, MinGRU, LRU, MLSTM, GTrXL have it",
+    ),
     ("seed=abc", "seed: expected an integer >= 0, got 'abc'"),
     ("seed=1.5", "got 1.5"),
     ("seed=true", "seed: expected an integer >= 0, got true"),
