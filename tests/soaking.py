@@ -23,7 +23,7 @@ AGENTS: dict[str, tuple[str, ...]] = {
     "dqn": (*HEADS, "c51", "quantile"),
     "pqn": HEADS,
 }
-MEMORIES = ("none", "rnn", "gru", "lstm")
+MEMORIES = ("none", "rnn", "gru", "lstm", "mingru", "lru", "mlstm", "gtrxl")
 ALL = [
     (agent, memory, head)
     for agent, heads in AGENTS.items()

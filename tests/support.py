@@ -63,7 +63,7 @@ OF_AGENTS: dict[str, Combination] = {
     "MultiBinary actions": {"actions": "bits"},
     "Box actions": {"actions": "finite box"},
     "Box actions without bounds": {"actions": "box"},
-    "`memory=rnn`, `gru`, `lstm`": {"memory": "gru"},
+    "`memory=rnn`, `gru`, `lstm`, `mingru`, `lru`, `mlstm`, `gtrxl`": {"memory": "gru"},
     "`share_backbone=true`": {"share_backbone": "true"},
     "`policy_head=categorical`": {"policy_head": "categorical"},
     **{

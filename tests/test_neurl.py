@@ -32,6 +32,8 @@ MEMORIES = {
     "rnn": ["memory=rnn", "memory.hidden_size=5"],
     "gru": ["memory=gru", "memory.hidden_size=5"],
     "lstm": ["memory=lstm", "memory.hidden_size=5", "memory.num_layers=2"],
+    "lru": ["memory=lru", "memory.hidden_size=5"],
+    "gtrxl": ["memory=gtrxl", "memory.hidden_size=5", "memory.window=3"],
 }
 
 

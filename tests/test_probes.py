@@ -13,6 +13,7 @@ import torch
 
 import neurl
 from agents.dqn import DQN
+from tests.grid import CHOICES
 from training.evaluation.evaluation import Evaluator
 
 WORDS = [
@@ -360,7 +361,10 @@ def test_nothing_is_recalled_without_memory(learn: Learn) -> None:
     assert abs(score(learn("Recall", *RECALL), episodes=400)) < 0.3
 
 
-MEMORIES = [("ppo", "gru"), ("a2c", "rnn"), ("pqn", "lstm"), ("dqn", "lstm")]
+MEMORIES = [
+    ("ppo", "gru"), ("a2c", "rnn"), ("pqn", "lstm"), ("dqn", "lstm"),
+    ("ppo", "lru"), ("a2c", "mlstm"), ("pqn", "gtrxl"), ("dqn", "mingru"),
+]  # fmt: skip
 """Every agent and every memory; the others take their time."""
 
 
@@ -368,7 +372,7 @@ MEMORIES = [("ppo", "gru"), ("a2c", "rnn"), ("pqn", "lstm"), ("dqn", "lstm")]
     ("learn", "memory"),
     [
         pytest.param(agent, memory, marks=() if (agent, memory) in MEMORIES else pytest.mark.slow)
-        for agent, memory in itertools.product(AGENTS, ("rnn", "gru", "lstm"))
+        for agent, memory in itertools.product(AGENTS, CHOICES["memory"][1:])
     ],
     indirect=["learn"],
 )

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from conf.schema.types import Count, Initialization, Positive, PositiveCount
+from conf.schema.types import Count, Initialization, NonNegative, Positive, PositiveCount, Range
+
+Span = Annotated[float, Range(above=2)]
+"""Steps; the shortest time constant is 2."""
 
 
 @dataclass
@@ -40,11 +43,47 @@ class RNNOptions(GatedMemoryOptions):
     nonlinearity: Literal["tanh", "relu"]
 
 
+@dataclass
+class LinearMemoryOptions(GatedMemoryOptions):
+    """conf/memory/mingru.yaml, and what lru.yaml and mlstm.yaml share."""
+
+    span: Span
+
+
+@dataclass
+class LRUOptions(LinearMemoryOptions):
+    """conf/memory/lru.yaml."""
+
+    complex_size: PositiveCount
+    max_phase: NonNegative
+
+
+@dataclass
+class MLSTMOptions(LinearMemoryOptions):
+    """conf/memory/mlstm.yaml."""
+
+    num_heads: PositiveCount
+    head_size: PositiveCount
+
+
+@dataclass
+class GTrXLOptions(GatedMemoryOptions):
+    """conf/memory/gtrxl.yaml."""
+
+    num_heads: PositiveCount
+    head_size: PositiveCount
+    window: PositiveCount
+
+
 MEMORIES: dict[str, type[MemoryOptions]] = {
     "networks.memory.NoMemory": NoMemoryOptions,
     "networks.memory.RNN": RNNOptions,
     "networks.memory.GRU": GatedMemoryOptions,
     "networks.memory.LSTM": GatedMemoryOptions,
+    "networks.memory.MinGRU": LinearMemoryOptions,
+    "networks.memory.LRU": LRUOptions,
+    "networks.memory.MLSTM": MLSTMOptions,
+    "networks.memory.GTrXL": GTrXLOptions,
 }
 
 

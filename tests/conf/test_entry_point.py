@@ -122,7 +122,7 @@ def test_showing_leaves_nothing(start: "Starter") -> None:
     resolved = start("--cfg", "job", "--resolve", "--package", "run_dir").stdout
     assert resolved.startswith("runs/CartPole-v1/ppo-mlp-none/")
     help_text = start("--help").stdout
-    assert "memory: gru, lstm, none, rnn" in help_text
+    assert "memory: gru, gtrxl, lru, lstm, mingru, mlstm, none, rnn" in help_text
     assert "experiment=cartpole_no_velocity" in help_text
     assert "cartpole" in start("--info", "defaults").stdout
     assert {path.name for path in start.directory.iterdir()} == {"train.py"}

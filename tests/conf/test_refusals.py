@@ -16,7 +16,10 @@ WRONG = [
     ("agent.clip_rang=0.1", "agent.clip_rang: unknown key; did you mean agent.clip_range?"),
     ("clip_range=0.1", "clip_range: unknown key; did you mean agent.clip_range?"),
     ("agent.learning_rate=1", "did you mean optimizer.learning_rate?"),
-    ("memory.hidden_size=3", "memory.hidden_size: unknown key; only RNN, GRU, LSTM have it"),
+    (
+        "memory.hidden_size=3",
+        "memory.hidden_size: unknown key; only RNN, GRU, LSTM, MinGRU, LRU, MLSTM, GTrXL have it",
+    ),
     ("seed=abc", "seed: expected an integer >= 0, got 'abc'"),
     ("seed=1.5", "got 1.5"),
     ("seed=true", "seed: expected an integer >= 0, got true"),
@@ -163,7 +166,11 @@ WRONG = [
     ("env=gymnasium", "env.id: missing; expected a Gymnasium id such as CartPole-v1"),
     ("env=CartPole-v1", "a Gymnasium id is written env.id=CartPole-v1"),
     ("env=ALE/Pong-v5", "env.id=ALE/Pong-v5"),
-    ("memory=lsmt", "memory: expected one of gru, lstm, none, rnn, got 'lsmt'; did you mean lstm?"),
+    (
+        "memory=lsmt",
+        "memory: expected one of gru, gtrxl, lru, lstm, mingru, mlstm, none, rnn, got 'lsmt'; "
+        "did you mean lstm?",
+    ),
     ("optimizer=Adam", "did you mean adam?"),
     ("pomdp=mask_velocty", "did you mean mask_velocity?"),
     ("experiment=cartpole_no_vel", "did you mean cartpole_no_velocity?"),

@@ -7,14 +7,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from networks.memory.memories import GRU, LSTM, RNN, CellMemory, Memory
+from networks.memory import GRU, LRU, LSTM, MLSTM, RNN, CellMemory, GTrXL, Memory, MinGRU
 from tests.building import build
+from tests.networks.plain_memories import STEPS, PlainNetwork
 
 FEATURES, HIDDEN = 3, 4
 MEMORIES = [
     *[(kind, layers) for kind in ("rnn_tanh", "rnn_relu", "gru", "lstm") for layers in (1, 2, 3)],
+    *[(kind, layers) for kind in ("mingru", "lru", "mlstm", "gtrxl") for layers in (1, 2)],
     ("cell", 1),
 ]
+OWN: dict[str, tuple[type[Memory], dict[str, Any]]] = {
+    "gru": (GRU, {}),
+    "lstm": (LSTM, {}),
+    "mingru": (MinGRU, {"span": 50.0}),
+    "lru": (LRU, {"span": 50.0, "complex_size": 3, "max_phase": 1.0}),
+    "mlstm": (MLSTM, {"span": 50.0, "num_heads": 2, "head_size": 3}),
+    "gtrxl": (GTrXL, {"num_heads": 2, "head_size": 3, "window": 8}),
+}
+"""Memories with options of their own."""
 
 
 class ElmanCell(CellMemory):
@@ -40,11 +51,17 @@ def build_memory(kind: str, num_layers: int = 1) -> Memory:
         return ElmanCell(FEATURES, HIDDEN)
     if kind.startswith("rnn"):
         return build(RNN, FEATURES, nonlinearity=kind.removeprefix("rnn_"), **options)
-    return build({"gru": GRU, "lstm": LSTM}[kind], FEATURES, **options)
+    cls, own = OWN[kind]
+    return build(cls, FEATURES, **options, **own)
 
 
-def plain_network(memory: Memory, kind: str) -> tuple[nn.RNNBase, dict[str, str]]:
-    """Returns PyTorch's network with the same weights, and its parameters' names by ours."""
+def plain_network(memory: Memory, kind: str) -> tuple[Any, dict[str, str]]:
+    """Returns PyTorch's network with the same weights, and its parameters' names by ours; the
+    equations, step by step, for what PyTorch has not.
+    """
+    if kind in STEPS:
+        names = {name: f"memory.{name}" for name, _ in memory.named_parameters()}
+        return PlainNetwork(memory, STEPS[kind]), names
     prefixes = (
         {"cell.": ""}
         if kind == "cell"
@@ -67,7 +84,7 @@ def plain_network(memory: Memory, kind: str) -> tuple[nn.RNNBase, dict[str, str]
 
 
 def read_per_episode(
-    network: nn.RNNBase, features: Tensor, state: Tensor, is_first: Tensor
+    network: Any, features: Tensor, state: Tensor, is_first: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Calls the plain network once for each piece of an episode: slow, and surely without leaks."""
     is_lstm = isinstance(network, nn.LSTM)
@@ -122,7 +139,7 @@ def build_memory_fixture() -> Callable[..., Memory]:
 
 
 @pytest.fixture(name="plain_network")
-def plain_network_fixture() -> Callable[..., tuple[nn.RNNBase, dict[str, str]]]:
+def plain_network_fixture() -> Callable[..., tuple[Any, dict[str, str]]]:
     return plain_network
 
 
@@ -160,6 +177,8 @@ def stream(memory, is_first) -> tuple[Tensor, Tensor, Tensor]:
     steps, num_envs = is_first.shape
     options = {"generator": generator, "dtype": torch.float64}
     features = torch.randn(steps, num_envs, FEATURES, **options)
-    # Carried states are what a network can output: an RNN's are in (-1, 1).
+    # Carried states are what a network can output: an RNN's are in (-1, 1), a window is full.
     state = torch.rand(num_envs, memory.state_size, **options)
+    if isinstance(memory, GTrXL):
+        state.unflatten(-1, (len(memory.layers), -1))[..., -1] = 8.0
     return features, state, is_first

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
 from envs.vector.base import EnvironmentFailure, SlotVectorEnv
+from tests.grid import CHOICES
 from training.stream.collect import Collector
 from training.stream.episodes import InvalidExperience
 
@@ -263,7 +264,7 @@ def test_a_trajectory_stands_until_the_next_one(counting, random_agent) -> None:
     assert torch.equal(trajectory.observations, kept)
 
 
-@pytest.mark.parametrize("memory", ["none", "rnn", "gru", "lstm"])
+@pytest.mark.parametrize("memory", CHOICES["memory"])
 def test_one_step_episodes_are_learnt_from(build, memory) -> None:
     sizes = [] if memory == "none" else ["memory.hidden_size=4"]
     run = build(

@@ -40,6 +40,14 @@ CASES = {
         "agent.burn_in=2",
         "agent.n_step=2",
     ],
+    "uniform gtrxl": [
+        "agent=dqn",
+        "memory=gtrxl",
+        "memory.hidden_size=4",
+        "memory.window=3",
+        "memory.sequence_length=6",
+        "agent.batch_size=4",
+    ],
     "td3": [
         "agent=td3",
         "env.id=Pendulum-v1",
@@ -114,6 +122,7 @@ def rewards(replay: dict[str, Any]) -> dict[int, torch.Tensor]:
     [
         "prioritised lstm",
         "sac lstm",
+        "uniform gtrxl",
         pytest.param("td3", marks=pytest.mark.slow),
         pytest.param("uniform", marks=pytest.mark.slow),
         pytest.param("prioritised stacks", marks=pytest.mark.slow),

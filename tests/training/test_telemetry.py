@@ -93,6 +93,7 @@ MEMORIES = {
     "rnn": {"state_norm", "state_saturation"},
     "gru": {"state_norm", "state_saturation"},
     "lstm": {"state_norm", "state_saturation", "cell_norm"},
+    **{name: {"state_norm"} for name in ("mingru", "lru", "mlstm", "gtrxl")},
 }
 
 

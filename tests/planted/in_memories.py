@@ -1,0 +1,138 @@
+"""Faults in the memories that are parallel in time."""
+
+from tests.planted.fault import plant
+
+_PLAIN = "networks/test_memory.py::test_unroll_equals_plain_network_on_each_episode"
+_LONG = "networks/test_memory.py::test_float32_is_as_exact_as_float32_can_be"
+_GRADIENTS = "networks/test_memory_gradients.py::"
+_REACH = f"{_GRADIENTS}test_gradient_reaches_the_start_of_its_episode_and_never_crosses_one"
+_MIRROR = "networks/test_memory.py::test_numpy_mirror_equals_torch"
+
+FAULTS = [
+    *plant(
+        "networks/memory/scan.py",
+        f"{_GRADIENTS}test_gradients_equal_those_of_the_plain_network_on_each_episode",
+        (
+            "a scan leaves out what lies between the steps of a pair",
+            "both = torch.addcmul(increments[second], late, early)",
+            "both = increments[second]",
+        ),
+        (
+            "a scan's gradient decays a step late",
+            "_backward(decays[1:], gradient[:-1], sums)",
+            "_backward(decays[:-1], gradient[:-1], sums)",
+        ),
+        (
+            "a scan's gradient turns with its phase instead of against it",
+            "decays = decays.conj().resolve_conj()",
+            "decays = decays.resolve_conj()",
+        ),
+        (
+            "a decay's gradient is weighted by the state after it",
+            "sums * states[:-1].conj()",
+            "sums * states[1:].conj()",
+        ),
+    ),
+    *plant(
+        "networks/memory/linear.py",
+        _PLAIN,
+        (
+            "minGRU is reset one step late",
+            "keep.masked_fill(is_first[..., None], 0.0)",
+            "keep.masked_fill(is_first.roll(1, 0)[..., None], 0.0)",
+        ),
+        (
+            "minGRU writes its first step of an episode whole",
+            "new - keep * new, state)",
+            "new - keep.masked_fill(is_first[..., None], 0.0) * new, state)",
+        ),
+        (
+            "LRU keeps its state over the starts of episodes",
+            "torch.where(is_first[..., None], 0.0, decays)",
+            "decays.expand(*is_first.shape, -1)",
+            _REACH,
+        ),
+        (
+            "LRU's inputs are not normalised",
+            "scale = torch.sqrt(-torch.expm1(-2 * rate))",
+            "scale = torch.ones_like(rate)",
+        ),
+        (
+            "every layer begins with the first one's state",
+            "layer(outputs, before, is_first)",
+            "layer(outputs, state[:, : layer.state_size], is_first)",
+        ),
+        (
+            "mirrored linear memories keep their state over the starts of episodes",
+            "state * ~is_first[:, None]",
+            "state * 1",
+            _MIRROR,
+        ),
+        (
+            "LRU's mirror turns the other way",
+            "np.exp(1j * phase - rate)",
+            "np.exp(-1j * phase - rate)",
+            _MIRROR,
+        ),
+    ),
+    *plant(
+        "networks/memory/mlstm.py",
+        _LONG,
+        (
+            "mLSTM reads over the starts of episodes within a chunk",
+            "(of_chunk[..., None] == of_chunk[..., None, :]).tril()",
+            "(of_chunk[..., None] >= of_chunk[..., None, :]).tril()",
+        ),
+        (
+            "mLSTM carries a state into a chunk in which an episode began",
+            "is_carried = (episode == 0)[..., None]",
+            "is_carried = (episode >= 0)[..., None]",
+        ),
+        (
+            "mLSTM writes a finished episode to the state",
+            ".masked_fill((episode != episode[:, -1:])[..., None], 0.0)",
+            "",
+        ),
+        (
+            "mLSTM's state forgets while a chunk is filled up",
+            "_chunked(-_FASTEST * forget.sigmoid()),",
+            "-_FASTEST * _chunked(forget).sigmoid(),",
+        ),
+        (
+            "mLSTM lets rounded gradients of finished episodes pass",
+            'torch.einsum("kbts,ksbh->ktbh", is_past.to(log_forget), log_forget)',
+            "log_forget.cumsum(1)",
+            _REACH,
+        ),
+    ),
+    *plant(
+        "networks/memory/attention.py",
+        _LONG,
+        (
+            "GTrXL looks into the step before its episode",
+            "(distance <= age.transpose(1, 2)[..., None])",
+            "(distance <= age.transpose(1, 2)[..., None] + 1)",
+        ),
+        (
+            "GTrXL looks ahead",
+            "(distance >= 0) & (distance",
+            "(distance >= -1) & (distance",
+        ),
+        (
+            "GTrXL looks beyond its window",
+            "torch.minimum(times - starts, before + times).clamp(max=self.window)",
+            "torch.minimum(times - starts, before + times)",
+        ),
+        (
+            "GTrXL keeps steps of finished episodes",
+            "(distances > after)[..., None]",
+            "(distances < 0)[..., None]",
+            f"{_GRADIENTS}test_returned_state_keeps_no_gradient_of_earlier_episodes",
+        ),
+        (
+            "GTrXL does not count the newest step of its window",
+            "after = (age[-1] + 1).clamp(max=self.window)",
+            "after = age[-1].clamp(max=self.window)",
+        ),
+    ),
+]
