@@ -366,6 +366,7 @@ ROOTS: dict[str, Any] = {
     "config": TrainingRun,
     "pretrain": PretrainingRun,
     "tune": SearchRun,
+    "doctor": TrainingRun,
     "evaluate": EvaluationRun,
     "analyze": ProbingRun,
     "compare": Comparison,

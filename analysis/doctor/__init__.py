@@ -1,0 +1,1 @@
+"""The doctor: checks an environment and networks before they train."""
