@@ -61,13 +61,13 @@ def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settle
     """Refuse an invalid command line, for a run, a sweep or `--cfg`.
 
     Returns:
-        The configuration of each run, and the command line for Hydra: its flags first, and with
-        the overrides that adjust a preset, each with a warning that says why.
+        The configuration of each run, and the command line for Hydra: with the overrides that
+        adjust a preset, each with a warning that says why, and its flags last.
     """
     try:
-        flags, words = _flags(argv)
-        runs: list[Settled] = []
-        notices: list[str] = []
+        flags = _flags(argv)
+        runs, words, notices = list[Settled](), flags.overrides, list[str]()
+        switches = [word for word in argv if word not in words]
         if not (flags.help or flags.hydra_help or flags.shell_completion or flags.info):
             composer = Composer(flags.config_name or config_name, flags.config_dir)
             settings = composer.hydra_settings(composer.parse(words))
@@ -81,11 +81,7 @@ def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settle
         print(refusal, file=sys.stderr)
         sys.exit(EXIT_CODE)
     tell(notices)
-    given = {name.replace("_", "-"): value for name, value in vars(flags).items() if value}
-    return runs, [
-        *(f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()),
-        *words,
-    ]
+    return runs, [*words, *switches]
 
 
 class _CheckedTask:
@@ -128,8 +124,8 @@ def _sound_in(config: DictConfig, run: Settled) -> DictConfig:
     return sound(run)
 
 
-def _flags(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Split a command line into Hydra's flags and overrides."""
+def _flags(argv: Sequence[str]) -> argparse.Namespace:
+    """Read Hydra's flags, and the overrides among them."""
     parser = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     for switch in ("-m --multirun", "-r --run", "--resolve", "-h --help", "--hydra-help",
@@ -151,6 +147,4 @@ def _flags(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         problems.append(f"--config-dir: no directory {show(flags.config_dir)}")
     if problems:
         raise InvalidConfiguration(problems)
-    words = flags.overrides
-    del flags.overrides
-    return flags, words
+    return flags
