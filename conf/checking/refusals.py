@@ -98,14 +98,14 @@ def override_problems(parsed: Sequence[Override]) -> Iterator[str]:
             yield f"{key}: belongs in a file; on the command line write -m seed=1,2"
 
 
-def sweep_problems(parsed: Sequence[Override]) -> Iterator[str]:
+def sweep_problems(parsed: Iterable[Override]) -> Iterator[str]:
     """Refuse several values for a single run."""
     for override in (override for override in parsed if override.is_sweep_override()):
         key, _, values = (override.input_line or "").partition("=")
         is_list = override.value_type is ValueType.SIMPLE_CHOICE_SWEEP
         hint = f"; one list is written {key}=[{values}]" if is_list else ""
         several = f"several values need --multirun (-m){hint}"
-        needs = f"a range needs {SEARCH}" if override.is_interval_sweep() else several
+        needs = f"an interval needs {SEARCH}" if override.is_interval_sweep() else several
         yield f"{override.key_or_group}: {needs}"
 
 

@@ -67,15 +67,13 @@ def targets(config: Any) -> Iterator[tuple[str, Any]]:
     return ((path, each) for path, each in nodes(config) if path.rpartition(".")[2] == "_target_")
 
 
-def target_problems(config: Any, trusted_packages: Sequence[str]) -> list[str]:
+def target_problems(config: Any, trusted_packages: Sequence[str]) -> Iterator[str]:
     """Report each `_target_` of a configuration that may not be imported, one line each."""
-    found = []
     for path, target in targets(config):
         if not isinstance(target, str):
-            found.append(f"{path}: expected the dotted name of a class, got {show(target)}")
+            yield f"{path}: expected the dotted name of a class, got {show(target)}"
         elif (path, target) != _USUAL_HEAD and not is_trusted(target, trusted_packages):
-            found.append(f"{path}: {_untrusted(target)}")
-    return found
+            yield f"{path}: {_untrusted(target)}"
 
 
 def _untrusted(target: str) -> str:

@@ -48,9 +48,7 @@ def checked(
         # No hint to other options if the name means another key of the chosen one.
         own = "" if translates(key, walk.known) else hint
         found.append(f"{key}: unknown key{own or key_hint(key, walk.known)}")
-    if not found and hasattr(ROOTS[config_name], "problems"):
-        found = list(ROOTS[config_name].problems(typed))
-    return typed, found
+    return typed, found or [problem for rules in walk.rules for problem in rules(typed)]
 
 
 _NO_OPTIONS = "needs an attribute Options, a dataclass of its keys; see docs/configuration.md"
@@ -117,13 +115,14 @@ def _hint(path: str, value: Any, expected: Any) -> str:
 
 
 class _Walk:
-    """One pass over a configuration; collects its problems and its keys, known and unknown."""
+    """One pass over a configuration; collects problems, keys, known and unknown, and rules."""
 
     def __init__(self, trusted_packages: list[str]) -> None:
         self.trusted_packages = trusted_packages
         self.problems: list[str] = []
         self.known: list[str] = []
         self.unknown: dict[str, str] = {}  # with a hint for each
+        self.rules: list[Any] = []
 
     def value(self, path: str, value: Any, expected: Any) -> Any:
         """Check one value against its type and return it typed."""
@@ -222,6 +221,7 @@ class _Walk:
         prefix = f"{path}." if path else ""
         expected = _fields(schema)
         self.known += [f"{prefix}{name}" for name in expected]
+        self.rules += [schema.problems] if hasattr(schema, "problems") else []
         typed = {}
         for key, item in value.items():
             if key in expected:

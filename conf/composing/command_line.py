@@ -9,6 +9,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settle
     return runs, [*words, *switches]
 
 
+@dataclass(eq=False)
 class _CheckedTask:
     """Passes a checked configuration to a task; a class, as launchers send it to other processes.
 
@@ -91,15 +93,13 @@ class _CheckedTask:
     configuration.
     """
 
-    def __init__(
-        self,
-        task: Callable[[DictConfig], Any],
-        job: Callable[[DictConfig, list[str]], Any] | None,
-        config_name: str,
-        runs: Sequence[Settled],
-    ) -> None:
-        functools.update_wrapper(self, task)
-        self.task, self.job, self.config_name, self.runs = task, job, config_name, runs
+    task: Callable[[DictConfig], Any]
+    job: Callable[[DictConfig, list[str]], Any] | None
+    config_name: str
+    runs: Sequence[Settled]
+
+    def __post_init__(self) -> None:
+        functools.update_wrapper(self, self.task)
 
     def __call__(self, config: DictConfig) -> Any:
         settings = HydraConfig.get()

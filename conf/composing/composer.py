@@ -192,7 +192,8 @@ class Composer:
     def jobs(self, overrides: Sequence[str]) -> list[list[str]]:
         """List the overrides of every job of a sweep; an interval gives its two ends."""
         words: dict[str, list[str]] = {}  # of several overrides of a key the last counts
-        for override in self._parser.parse_overrides(list(overrides)):
+        parsed = self._parser.parse_overrides(list(overrides))
+        for override in parsed:
             key, value = override.get_key_element(), override.value()
             if isinstance(value, IntervalSweep):
                 words[key] = [f"{key}={value.start}", f"{key}={value.end}"]
@@ -205,6 +206,9 @@ class Composer:
                     ) from error
             else:
                 words[key] = [override.input_line or ""]
+        empty = [override for override in parsed if not words[override.get_key_element()]]
+        if empty:
+            raise InvalidConfiguration(f"{o.input_line}: there is no such value" for o in empty)
         return [list(job) for job in itertools.product(*words.values())]
 
     def _choose(self, parsed: Sequence[Override]) -> tuple[tuple[str, ...], list[Override]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 
-from conf.checking.refusals import SEARCH, InvalidConfiguration
+from conf.checking.refusals import InvalidConfiguration, sweep_problems
 from conf.composing.composer import Composer
 from conf.composing.configuration import configure
 from conf.composing.presets import Settled, written
@@ -34,20 +34,10 @@ def configure_jobs(
     parsed = composer.parse(overrides)
     settings = composer.hydra_settings(parsed)
     is_basic = "BasicSweeper" in settings.sweeper.get("_target_", "")
-    problems = [
-        f"{o.key_or_group}: an interval needs {SEARCH}"
-        for o in parsed
-        if is_basic and o.is_sweep_override() and not o.is_discrete_sweep()
-    ]
+    problems = [*sweep_problems(o for o in parsed if is_basic and o.is_interval_sweep())]
     params = settings.sweeper.get("params") if is_basic else None
     defaults = [f"{key}={value}" for key, value in (params or {}).items()]
     jobs = composer.jobs([*defaults, *overrides])
-    if not jobs:
-        raise InvalidConfiguration(
-            f"{override.input_line}: there is no such value"
-            for override in composer.parse([*defaults, *overrides])
-            if override.is_discrete_sweep() and not list(override.sweep_iterator())
-        )
     runs = [configure(composer, words, config_name, number) for number, words in enumerate(jobs)]
     unknown = [_unknown(run, words) for run, words in zip(runs, jobs, strict=True)]
     taken = {key_of(w) for words, no in zip(jobs, unknown, strict=True) for w in {*words} - no}

@@ -59,11 +59,6 @@ class ValueHeadOptions(LayersOptions, Part, group="value_head"):
 
     gain: NonNegative
 
-    @classmethod
-    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
-        yield from ()
-
 
 @dataclass(kw_only=True)
 class MSEValueHeadOptions(ValueHeadOptions, of="networks.heads.MSEValueHead"):

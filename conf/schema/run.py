@@ -1,7 +1,7 @@
 """The schema of a composed configuration: type, range and choices of every leaf.
 
-Defaults are only in the YAML files. A key that is not a field is refused. `problems` lists the
-broken rules across several keys.
+Defaults are only in the YAML files. A key that is not a field is refused. `problems` of any options
+in it lists the broken rules across several keys.
 """
 
 import re
@@ -204,9 +204,6 @@ class TrainingRun:
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
         """List the rules that a typed configuration breaks, one line each."""
-        chosen = [options_for(config, part) for part in ("agent", "value_head", "optimizer")]
-        for options in (*chosen, EnvironmentOptions, PeriodicEvaluationOptions):
-            yield from options.problems(config)
         yield from _head_problems(config)
         for part in ("extractor", "memory"):
             if config["share_backbone"] and config["critic"][part] is not None:
@@ -296,12 +293,6 @@ class SearchRun(TrainingRun):
     directory: Path
     engine: EngineOptions
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rules of searches."""
-        yield from super().problems(config)
-        yield from SearchOptions.problems(config)
-
 
 @dataclass
 class FinishedRun:
@@ -346,11 +337,6 @@ class Comparison:
     metric: Literal["auto", "last", "best", "mean"]
     status: Literal["finished", "all"]
     columns: Literal["auto", "all"] | list[str]
-
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
-        yield from StudyOptions.problems(config)
 
 
 PRESETS = ("experiment", "task")
