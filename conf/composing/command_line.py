@@ -67,21 +67,21 @@ def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settle
     """
     try:
         flags = _flags(argv)
-        runs, words, notices = list[Settled](), flags.overrides, list[str]()
+        runs, words = list[Settled](), flags.overrides
         switches = [word for word in argv if word not in words]
         if not (flags.help or flags.hydra_help or flags.shell_completion or flags.info):
             composer = Composer(flags.config_name or config_name, flags.config_dir)
             settings = composer.hydra_settings(composer.parse(words))
             if flags.multirun or settings.mode == RunMode.MULTIRUN:
-                runs, words, notices = configure_jobs(composer, words, config_name)
+                runs, words = configure_jobs(composer, words, config_name)
             else:
                 run = configure(composer, words, config_name)
                 sound(run)
-                runs, words, notices = [run], run.words, run.notices
+                tell(run.notices)
+                runs, words = [run], run.words
     except InvalidConfiguration as refusal:
         print(refusal, file=sys.stderr)
         sys.exit(EXIT_CODE)
-    tell(notices)
     return runs, [*words, *switches]
 
 

@@ -8,7 +8,7 @@ from hydra.conf import HydraConf
 
 from conf.checking.refusals import InvalidConfiguration, sweep_problems
 from conf.composing.composer import Composer
-from conf.composing.configuration import configure
+from conf.composing.configuration import configure, tell
 from conf.composing.presets import Settled, written
 from conf.schema.run import ROOTS
 
@@ -22,11 +22,11 @@ OF_ONE_JOB = ("run_dir", "hydra.output_subdir", "hydra.mode", "hydra.job.num")
 
 def configure_jobs(
     composer: Composer, overrides: Sequence[str], config_name: str
-) -> tuple[list[Settled], list[str], list[str]]:
+) -> tuple[list[Settled], list[str]]:
     """Compose and check the jobs of a sweep; a value applies to those that have its key.
 
     Returns:
-        The runs, the overrides for Hydra, and notices to print.
+        The runs, and the overrides for Hydra.
 
     Raises:
         InvalidConfiguration: with the problems of all jobs.
@@ -57,9 +57,9 @@ def configure_jobs(
     if problems:
         raise InvalidConfiguration(problems)
     lacking |= {key_of(word) for run in runs for word in run.words if word.startswith("++")}
+    tell([*dict.fromkeys(notices)])
     # With two plus signs Hydra accepts a key that some jobs lack.
-    words = [f"++{w.lstrip('+')}" if key_of(w) in lacking else w for w in overrides]
-    return runs, words, list(dict.fromkeys(notices))
+    return runs, [f"++{w.lstrip('+')}" if key_of(w) in lacking else w for w in overrides]
 
 
 def fitting_words(run: Settled, words: Sequence[str]) -> list[str]:

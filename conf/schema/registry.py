@@ -10,7 +10,7 @@ from functools import cache
 from inspect import signature
 from typing import Any, ClassVar
 
-from conf.schema import agents, extractors, heads, memories, pomdp  # noqa: F401
+from conf.schema import agents, extractors, heads, memories, pomdp  # noqa: F401 - noted as parts
 from conf.schema.parts import Part
 from conf.schema.types import (
     FractionBelowOne,
