@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.checking.steps import Config
+from conf.composing.stored import nodes
 from conf.schema.extractors import ExtractorOptions
 from conf.schema.registry import options_of
 
@@ -58,17 +59,11 @@ def _is_autoencoder(extractor: Mapping[str, Any]) -> bool:
 
 
 def _extractors(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield from _nodes("extractor", config["extractor"])
-    yield from _nodes("critic.extractor", (config.get("critic") or {}).get("extractor"))
-
-
-def _nodes(key: str, node: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield an extractor's configuration and those inside it, with their keys."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield key, node
-        for name, child in node.items():
-            yield from _nodes(f"{key}.{name}", child)
+    """Yield the extractors, those inside others included, with their keys."""
+    for key, part in (("extractor", config), ("critic.extractor", config["critic"])):
+        for path, node in nodes(part["extractor"], key):
+            if isinstance(node, Mapping) and "_target_" in node:
+                yield path, node
 
 
 def _misplaced(config: Config) -> Iterator[str]:

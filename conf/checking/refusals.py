@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from hydra.core.override_parser.types import Override, ValueType
 from omegaconf.errors import OmegaConfBaseException
@@ -80,73 +81,66 @@ def flag_problem(flag: str) -> str:
     return f"{flag}: unknown flag; values are set without dashes: {key}={value or '...'}"
 
 
-def override_problems(parsed: Sequence[Override]) -> list[str]:
+def override_problems(parsed: Sequence[Override]) -> Iterator[str]:
     """Refuse a key that is given twice, as Hydra would silently take the last, and settings."""
     keys = [override.get_key_element().lstrip("+~") for override in parsed]
-    problems = [
-        f"{repeat}: given more than once: "
-        + " ".join(o.input_line or "" for o, key in zip(parsed, keys, strict=True) if key == repeat)
-        for repeat, count in Counter(keys).items()
-        if count > 1
-    ]
+    for repeat, count in Counter(keys).items():
+        if count > 1:
+            lines = (
+                o.input_line or "" for o, key in zip(parsed, keys, strict=True) if key == repeat
+            )
+            yield f"{repeat}: given more than once: {' '.join(lines)}"
     for key in keys:
         if key in ("hydra.run.dir", "hydra.sweep.subdir", "hydra.job.chdir"):
-            problems.append(f"{key}: derived from run_dir, which is the key to set")
+            yield f"{key}: derived from run_dir, which is the key to set"
         # It breaks Hydra's basic sweeper.
         if f"{key}.".startswith("hydra.sweeper.params.") and "hydra/sweeper" not in keys:
-            problems.append(f"{key}: belongs in a file; on the command line write -m seed=1,2")
-    return problems
+            yield f"{key}: belongs in a file; on the command line write -m seed=1,2"
 
 
-def sweep_problems(parsed: Sequence[Override]) -> list[str]:
+def sweep_problems(parsed: Iterable[Override]) -> Iterator[str]:
     """Refuse several values for a single run."""
-    problems = []
     for override in (override for override in parsed if override.is_sweep_override()):
         key, _, values = (override.input_line or "").partition("=")
         is_list = override.value_type is ValueType.SIMPLE_CHOICE_SWEEP
         hint = f"; one list is written {key}=[{values}]" if is_list else ""
-        if override.is_interval_sweep():
-            problems.append(f"{override.key_or_group}: a range needs {SEARCH}")
-            continue
-        problems.append(f"{override.key_or_group}: several values need --multirun (-m){hint}")
-    return problems
+        several = f"several values need --multirun (-m){hint}"
+        needs = f"an interval needs {SEARCH}" if override.is_interval_sweep() else several
+        yield f"{override.key_or_group}: {needs}"
 
 
 SEARCH = "python tune.py, which takes the same ranges: key='interval(1e-4, 1e-2)'"
 
-_EXTRAS = {"hydra/launcher/joblib": "pip install -e '.[sweep]'"}
-"""Options of Hydra's groups that need an extra of this project."""
 
-
-def choice_problems(override: Override, options: Sequence[str]) -> list[str]:
+def choice_problems(override: Override, options: Sequence[str]) -> Iterator[str]:
     """Check the options chosen for a group, among those that it has."""
     group, value = override.key_or_group, override.value()
     if override.is_hydra_override():
         if (group, value) == ("hydra/sweeper", "optuna"):
-            return [f"{group}: {value} is not supported; search with {SEARCH}"]
-        extra = _EXTRAS.get(f"{group}/{value}")
-        is_missing = extra is not None and value not in options
-        return [f"{group}: {value} is not installed; {extra}"] if is_missing else []
-    if override.is_delete():
-        return []
-    if override.is_add() and override.package is None and group in GROUPS:
-        return [f"{override.input_line}: a group is chosen without a plus: {group}={value}"]
-    key = override.get_key_element().lstrip("+")
-    offered = [option for option in options if not option.startswith("_")]
-    expected = f"expected {'one of ' * (len(offered) > 1)}{', '.join(offered)}"
-    if isinstance(value, list) and group not in _SEVERAL:
-        return [f"{key}: {expected}, got a list: {show(value)}"]
+            yield f"{group}: {value} is not supported; search with {SEARCH}"
+        elif (group, value) == ("hydra/launcher", "joblib") and value not in options:
+            yield f"{group}: {value} is not installed; pip install -e '.[sweep]'"
+    elif override.is_add() and override.package is None and group in GROUPS:
+        yield f"{override.input_line}: a group is chosen without a plus: {group}={value}"
+    elif not override.is_delete():
+        offered = [option for option in options if not option.startswith("_")]
+        yield from _option_problems(override.get_key_element().lstrip("+"), value, offered)
+
+
+def _option_problems(key: str, value: Any, offered: Sequence[str]) -> Iterator[str]:
+    group = key.partition("@")[0]
+    expected = f"{key}: expected {'one of ' * (len(offered) > 1)}{', '.join(offered)}"
     names = value if isinstance(value, list) else [value]
-    problems = [
-        f"{key}: {show(name)} is given twice"
-        for name, count in Counter(map(str, names)).items()
-        if count > 1
-    ]
+    if names is value and group not in _SEVERAL:
+        yield f"{expected}, got a list: {show(value)}"
+        return
+    for name, count in Counter(map(str, names)).items():
+        if count > 1:
+            yield f"{key}: {show(name)} is given twice"
     for name in names:
         is_id = group == "env" and _GYMNASIUM_ID.fullmatch(str(name)) is not None
         is_nested = "/" in str(name) and not is_id  # Hydra looks for it
-        if name not in options and not is_nested:
+        if name not in offered and not is_nested:
             hint = did_you_mean(name, offered) if isinstance(name, str) else ""
             hint = f"; a Gymnasium id is written env.id={name}" if is_id else hint
-            problems.append(f"{key}: {expected}, got {show(name)}{hint}")
-    return problems
+            yield f"{expected}, got {show(name)}{hint}"

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from conf.composing.stored import nodes
 from conf.schema.registry import KNOWN
 from conf.schema.types import show
 
@@ -61,29 +62,18 @@ def package_of(target: str) -> str:
     return next(inside, target.partition(".")[0])
 
 
-def targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def targets(config: Any) -> Iterator[tuple[str, Any]]:
     """Yield the path and the value of every `_target_` at any depth, in order."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            child = f"{path}.{key}" if path else str(key)
-            if key == "_target_":
-                yield child, value
-            else:
-                yield from targets(value, child)
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from targets(value, f"{path}[{index}]")
+    return ((path, each) for path, each in nodes(config) if path.rpartition(".")[2] == "_target_")
 
 
-def target_problems(config: Any, trusted_packages: Sequence[str]) -> list[str]:
+def target_problems(config: Any, trusted_packages: Sequence[str]) -> Iterator[str]:
     """Report each `_target_` of a configuration that may not be imported, one line each."""
-    found = []
     for path, target in targets(config):
         if not isinstance(target, str):
-            found.append(f"{path}: expected the dotted name of a class, got {show(target)}")
+            yield f"{path}: expected the dotted name of a class, got {show(target)}"
         elif (path, target) != _USUAL_HEAD and not is_trusted(target, trusted_packages):
-            found.append(f"{path}: {_untrusted(target)}")
-    return found
+            yield f"{path}: {_untrusted(target)}"
 
 
 def _untrusted(target: str) -> str:

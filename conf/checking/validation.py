@@ -7,7 +7,7 @@ nearest valid word. Rules between keys are beside the options.
 import math
 import types
 from copy import deepcopy
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -20,9 +20,9 @@ from conf.checking.trust import (
     trusted_names,
 )
 from conf.composing.stored import strange_values
-from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, AnyOptions, options_of
+from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, options_of
 from conf.schema.run import ROOTS
-from conf.schema.types import Target, TargetTree, describe, given_twice, nested, show
+from conf.schema.types import Free, Target, describe, given_twice, nested, show
 
 MISSING_VALUE = "???"
 
@@ -48,9 +48,7 @@ def checked(
         # No hint to other options if the name means another key of the chosen one.
         own = "" if translates(key, walk.known) else hint
         found.append(f"{key}: unknown key{own or key_hint(key, walk.known)}")
-    if not found and hasattr(ROOTS[config_name], "problems"):
-        found = list(ROOTS[config_name].problems(typed))
-    return typed, found
+    return typed, found or [problem for rules in walk.rules for problem in rules(typed)]
 
 
 _NO_OPTIONS = "needs an attribute Options, a dataclass of its keys; see docs/configuration.md"
@@ -79,22 +77,17 @@ def _owners(group: str, key: str) -> str:
     return f"; only {', '.join(owners)} {'have' if len(owners) > 1 else 'has'} it" if owners else ""
 
 
-def _container(expected: Any) -> type | None:
-    """Return dict or list for a type with parts, None for a plain value."""
-    base, *marks = get_args(expected) if get_origin(expected) is Annotated else (expected,)
-    is_chosen = any(isinstance(mark, Target | TargetTree) for mark in marks)
-    if is_chosen or is_dataclass(base) or get_origin(base) is dict:
-        return dict
-    return list if get_origin(base) in (list, tuple) else None
+def _marked(expected: Any) -> tuple[Any, Any]:
+    """Return a type and what it is annotated with, None if with nothing."""
+    return get_args(expected) if get_origin(expected) is Annotated else (expected, None)
 
 
 def _plain(value: Any, expected: Any) -> Any:
     """Return a value typed, or _WRONG: 1e5 is an integer, true no number, nothing is infinite."""
-    arguments = get_args(expected)
-    if get_origin(expected) is Literal:
-        is_choice = any(type(value) is type(one) and value == one for one in arguments)
+    base, constraint = _marked(expected)
+    if get_origin(base) is Literal:
+        is_choice = any(type(value) is type(one) and value == one for one in get_args(base))
         return value if is_choice else _WRONG
-    base, constraint = arguments if get_origin(expected) is Annotated else (expected, None)
     if base in (int, float):
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value) or (base is int and value != int(value)):
@@ -122,91 +115,77 @@ def _hint(path: str, value: Any, expected: Any) -> str:
 
 
 class _Walk:
-    """One pass over a configuration; collects its problems and its keys, known and unknown."""
+    """One pass over a configuration; collects problems, keys, known and unknown, and rules."""
 
     def __init__(self, trusted_packages: list[str]) -> None:
         self.trusted_packages = trusted_packages
         self.problems: list[str] = []
         self.known: list[str] = []
         self.unknown: dict[str, str] = {}  # with a hint for each
+        self.rules: list[Any] = []
 
     def value(self, path: str, value: Any, expected: Any) -> Any:
         """Check one value against its type and return it typed."""
-        is_union = get_origin(expected) in (Union, types.UnionType)
-        options = get_args(expected) if is_union else (expected,)
         if expected is Any:
             return value
         if value == MISSING_VALUE:
             return self._report(path, f"missing; expected {describe(expected)}", value)
-        for option in options:
-            container = _container(option)
-            if container is None:
+        is_union = get_origin(expected) in (Union, types.UnionType)
+        for option in get_args(expected) if is_union else (expected,):
+            if isinstance(value, dict):
+                typed = self._mapping(path, value, option)
+            elif isinstance(value, list):
+                typed = self._sequence(path, value, option)
+            else:
                 typed = _plain(value, option)
-                if typed is not _WRONG:
-                    return typed
-            elif container is list and isinstance(value, list):
-                return self._sequence(path, value, option)
-            elif container is dict and isinstance(value, dict):
-                return self._mapping(path, value, option)
-        return self._refuse(path, value, expected)
+            if typed is not _WRONG:
+                return typed
+        message = f"expected {describe(expected)}, got {show(value)}"
+        return self._report(path, message + _hint(path, value, expected), value)
 
     def _report(self, path: str, message: str, value: Any) -> Any:
         self.problems.append(f"{path}: {message}")
         return value
 
-    def _refuse(self, path: str, value: Any, expected: Any) -> Any:
-        message = f"expected {describe(expected)}, got {show(value)}"
-        return self._report(path, message + _hint(path, value, expected), value)
-
     def _sequence(self, path: str, value: list[Any], expected: Any) -> Any:
-        item_type, *others = get_args(expected)
-        if get_origin(expected) is tuple and len(value) != 1 + len(others):
-            return self._refuse(path, value, expected)
-        return [self.value(f"{path}[{index}]", item, item_type) for index, item in enumerate(value)]
+        kind, items = get_origin(expected), get_args(expected)
+        if kind is not list and not (kind is tuple and len(value) == len(items)):
+            return _WRONG
+        return [self.value(f"{path}[{index}]", item, items[0]) for index, item in enumerate(value)]
 
     def _mapping(self, path: str, value: dict[str, Any], expected: Any) -> Any:
-        arguments = get_args(expected)
-        if isinstance(expected, type) and is_dataclass(expected):
-            if getattr(expected, "keys_are_paths", False):
-                twice = given_twice(value)
-                if twice is not None:
-                    return self._report(f"{path}.{twice}", "given more than once", value)
-                value = nested(value)
-            return self._keys(path, value, expected)
-        if get_origin(expected) is dict:
-            return {
-                key: self.value(f"{path}.{key}", item, arguments[1]) for key, item in value.items()
-            }
-        group = arguments[1].group
-        if isinstance(arguments[1], TargetTree):
-            return self._tree(path, value, group)
-        if arguments[1].usual:
-            value = {"_target_": arguments[1].usual, **value}
-        return self._target(path, value, group)
+        base, mark = _marked(expected)
+        if isinstance(mark, Target):
+            check = self._tree if mark.is_tree else self._target
+            return check(path, {"_target_": mark.usual, **value} if mark.usual else value, mark)
+        if get_origin(base) is dict:
+            kind = get_args(base)[1]
+            return {key: self.value(f"{path}.{key}", item, kind) for key, item in value.items()}
+        if not (isinstance(base, type) and is_dataclass(base)):
+            return _WRONG
+        if getattr(base, "keys_are_paths", False):
+            twice = given_twice(value)
+            if twice is not None:
+                return self._report(f"{path}.{twice}", "given more than once", value)
+            value = nested(value)
+        return self._keys(path, value, base)
 
-    def _tree(self, path: str, value: dict[str, Any], group: str) -> Any:
+    def _tree(self, path: str, value: dict[str, Any], place: Target) -> Any:
         """Check a tree of mappings; each path ends at the first mapping with other values."""
         typed = {}
         for key, item in value.items():
-            below = list(item.values()) if isinstance(item, dict) else []
-            where = f"{path}.{key}"
-            if below and all(isinstance(each, dict) for each in below):
-                typed[key] = self._tree(where, item, group)
-            elif isinstance(item, dict):
-                typed[key] = self._target(where, item, group, plus="+")
-            else:
-                typed[key] = self._refuse(where, item, dict)
+            below = item.values() if isinstance(item, dict) else ()
+            is_inner = below and all(isinstance(each, dict) for each in below)
+            leaf = Annotated[Free, replace(place, is_tree=is_inner, plus="+")]
+            typed[key] = self.value(f"{path}.{key}", item, leaf)
         return typed
 
-    def _target(self, path: str, value: dict[str, Any], group: str, plus: str = "") -> Any:
+    def _target(self, path: str, value: dict[str, Any], place: Target) -> Any:
         """Check a mapping by its class; most user classes take any keys."""
-        where, target, known = (
-            f"{path}._target_",
-            value.get("_target_", MISSING_VALUE),
-            TARGETS[group],
-        )
+        where, target = f"{path}._target_", value.get("_target_", MISSING_VALUE)
+        group, known = place.group, TARGETS[place.group]
         if target == MISSING_VALUE:
-            choice = f"; choose one first with {plus}{_choice(path, group)}=..."
+            choice = f"; choose one first with {place.plus}{_choice(path, group)}=..."
             choice = choice if group not in ("pomdp", "wrapper") else ""
             message = f"missing; expected the dotted name of a class{choice}"
             return self._report(where, message, value)
@@ -222,12 +201,12 @@ class _Walk:
             return self._report(where, message + did_you_mean(target, known), value)
         try:
             options = options_of(target, group, self.trusted_packages)
-            _fields(options or AnyOptions)  # reads the annotations
+            schema = options or OTHER_TARGETS[group]
+            _fields(schema)  # reads the annotations
         except Exception as error:
             return self._report(where, f"cannot use {target}: {error!r}", value)
         if options is None and group == "agent":
             return self._report(where, f"{target} {_NO_OPTIONS}", value)
-        schema = options or OTHER_TARGETS.get(group, AnyOptions)
         return self._keys(path, value, schema, is_open=options is None, group=group)
 
     def _keys(
@@ -242,6 +221,7 @@ class _Walk:
         prefix = f"{path}." if path else ""
         expected = _fields(schema)
         self.known += [f"{prefix}{name}" for name in expected]
+        self.rules += [schema.problems] if hasattr(schema, "problems") else []
         typed = {}
         for key, item in value.items():
             if key in expected:

@@ -9,6 +9,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,33 +62,30 @@ def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settle
     """Refuse an invalid command line, for a run, a sweep or `--cfg`.
 
     Returns:
-        The configuration of each run, and the command line for Hydra: its flags first, and with
-        the overrides that adjust a preset, each with a warning that says why.
+        The configuration of each run, and the command line for Hydra: with the overrides that
+        adjust a preset, each with a warning that says why, and its flags last.
     """
     try:
-        flags, words = _flags(argv)
-        runs: list[Settled] = []
-        notices: list[str] = []
+        flags = _flags(argv)
+        runs, words = list[Settled](), flags.overrides
+        switches = [word for word in argv if word not in words]
         if not (flags.help or flags.hydra_help or flags.shell_completion or flags.info):
             composer = Composer(flags.config_name or config_name, flags.config_dir)
             settings = composer.hydra_settings(composer.parse(words))
             if flags.multirun or settings.mode == RunMode.MULTIRUN:
-                runs, words, notices = configure_jobs(composer, words, config_name)
+                runs, words = configure_jobs(composer, words, config_name)
             else:
                 run = configure(composer, words, config_name)
                 sound(run)
-                runs, words, notices = [run], run.words, run.notices
+                tell(run.notices)
+                runs, words = [run], run.words
     except InvalidConfiguration as refusal:
         print(refusal, file=sys.stderr)
         sys.exit(EXIT_CODE)
-    tell(notices)
-    given = {name.replace("_", "-"): value for name, value in vars(flags).items() if value}
-    return runs, [
-        *(f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()),
-        *words,
-    ]
+    return runs, [*words, *switches]
 
 
+@dataclass(eq=False)
 class _CheckedTask:
     """Passes a checked configuration to a task; a class, as launchers send it to other processes.
 
@@ -95,15 +93,13 @@ class _CheckedTask:
     configuration.
     """
 
-    def __init__(
-        self,
-        task: Callable[[DictConfig], Any],
-        job: Callable[[DictConfig, list[str]], Any] | None,
-        config_name: str,
-        runs: Sequence[Settled],
-    ) -> None:
-        functools.update_wrapper(self, task)
-        self.task, self.job, self.config_name, self.runs = task, job, config_name, runs
+    task: Callable[[DictConfig], Any]
+    job: Callable[[DictConfig, list[str]], Any] | None
+    config_name: str
+    runs: Sequence[Settled]
+
+    def __post_init__(self) -> None:
+        functools.update_wrapper(self, self.task)
 
     def __call__(self, config: DictConfig) -> Any:
         settings = HydraConfig.get()
@@ -128,8 +124,8 @@ def _sound_in(config: DictConfig, run: Settled) -> DictConfig:
     return sound(run)
 
 
-def _flags(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Split a command line into Hydra's flags and overrides."""
+def _flags(argv: Sequence[str]) -> argparse.Namespace:
+    """Read Hydra's flags, and the overrides among them."""
     parser = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     for switch in ("-m --multirun", "-r --run", "--resolve", "-h --help", "--hydra-help",
@@ -151,6 +147,4 @@ def _flags(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         problems.append(f"--config-dir: no directory {show(flags.config_dir)}")
     if problems:
         raise InvalidConfiguration(problems)
-    words = flags.overrides
-    del flags.overrides
-    return flags, words
+    return flags

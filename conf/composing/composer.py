@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -61,15 +61,9 @@ def output_folder(resume: str | None) -> str | None:
     return ".hydra" if resume is None else None
 
 
-_RESOLVERS: dict[str, Callable[..., Any]] = {
-    "environment_name": environment_name,
-    "job_suffix": job_suffix,
-    "absolute_path": os.path.abspath,
-    "run_directory": run_directory,
-    "output_folder": output_folder,
-}
-for _name, _resolver in _RESOLVERS.items():
-    OmegaConf.register_new_resolver(_name, _resolver, replace=True)
+for _resolver in (environment_name, job_suffix, run_directory, output_folder):
+    OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
+OmegaConf.register_new_resolver("absolute_path", os.path.abspath, replace=True)
 
 
 CONFIG_DIRECTORY = str(Path(__file__).resolve().parents[1])
@@ -98,7 +92,7 @@ class _UserDirectory(SearchPathPlugin):
 
 
 @contextmanager
-def _refusing(key: str = "") -> Iterator[None]:
+def _refusing() -> Iterator[None]:
     """Turn the errors of Hydra, OmegaConf and YAML into a refusal of one line."""
     try:
         with warnings.catch_warnings():
@@ -107,8 +101,7 @@ def _refusing(key: str = "") -> Iterator[None]:
     except InvalidConfiguration:
         raise
     except _ERRORS as error:
-        where = f"{key}: " if key else ""
-        raise InvalidConfiguration([f"{where}{one_line(error)}"]) from error
+        raise InvalidConfiguration([one_line(error)]) from error
 
 
 class Composer:
@@ -122,8 +115,7 @@ class Composer:
             directory: the user's, of `--config-dir`.
         """
         self.config_name, self.directory = config_name, directory
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
-        self._plain: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
         self._options: dict[tuple[str, ...], list[str]] = {}
         with self._hydra():
             self._loader = GlobalHydra.instance().config_loader()
@@ -135,12 +127,10 @@ class Composer:
         problems = []
         for text in overrides:
             try:
-                override = self._parser.parse_overrides([text])[0]
+                parsed += self._parser.parse_overrides([text])
             except _ERRORS:
                 problems.append(syntax_problem(text))
-                continue
-            parsed.append(override)
-            problems += [] if override.key_or_group else [syntax_problem(text)]
+        problems += [syntax_problem(o.input_line or "") for o in parsed if not o.key_or_group]
         problems += override_problems(parsed)
         if problems:
             raise InvalidConfiguration(problems)
@@ -159,24 +149,20 @@ class Composer:
             be read.
         """
         lines, values = self._choose(self.parse(overrides))
-        config = deepcopy(self._composed[lines])
+        config = deepcopy(self._composed[lines][0])
         problems: list[str] = []
         invented = []
         for override in values:
             try:
-                with _refusing(override.key_or_group):
-                    invented += [] if _set(config, override) else [override.input_line or ""]
-            except InvalidConfiguration as refusal:
-                problems += refusal.problems
+                invented += [] if _set(config, override) else [override.input_line or ""]
+            except _ERRORS as error:
+                problems.append(f"{override.key_or_group}: {one_line(error)}")
         return config, problems, invented
 
     def chosen(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Compose the chosen options, without values that are set; interpolations stay."""
         lines, _ = self._choose(self.parse(overrides))
-        if lines not in self._plain:
-            plain: Any = OmegaConf.to_container(self._composed[lines])
-            self._plain[lines] = plain
-        return self._plain[lines]
+        return self._composed[lines][1]
 
     def options(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Return the chosen option of each of our groups: `{"extractor": "mlp", "pomdp": []}`."""
@@ -194,13 +180,14 @@ class Composer:
     def hydra_settings(self, parsed: Sequence[Override]) -> DictConfig:
         """Return the `hydra` node, which tells whether this is a sweep; without swept values."""
         lines, _ = self._choose([o for o in parsed if not o.is_sweep_override()])
-        node: DictConfig = self._composed[lines].hydra
+        node: DictConfig = self._composed[lines][0].hydra
         return node
 
     def jobs(self, overrides: Sequence[str]) -> list[list[str]]:
         """List the overrides of every job of a sweep; an interval gives its two ends."""
         words: dict[str, list[str]] = {}  # of several overrides of a key the last counts
-        for override in self._parser.parse_overrides(list(overrides)):
+        parsed = self._parser.parse_overrides(list(overrides))
+        for override in parsed:
             key, value = override.get_key_element(), override.value()
             if isinstance(value, IntervalSweep):
                 words[key] = [f"{key}={value.start}", f"{key}={value.end}"]
@@ -213,6 +200,9 @@ class Composer:
                     ) from error
             else:
                 words[key] = [override.input_line or ""]
+        empty = [override for override in parsed if not words[override.get_key_element()]]
+        if empty:
+            raise InvalidConfiguration(f"{o.input_line}: there is no such value" for o in empty)
         return [list(job) for job in itertools.product(*words.values())]
 
     def _choose(self, parsed: Sequence[Override]) -> tuple[tuple[str, ...], list[Override]]:
@@ -222,7 +212,7 @@ class Composer:
         """
         chosen: list[Override] = []
         values: list[Override] = []
-        problems = sweep_problems(parsed)
+        problems = [*sweep_problems(parsed)]
         places = [o.input_line or "" for o in parsed if o.key_or_group == "hydra.searchpath"]
         for override in parsed:
             options = self._group(override, places)
@@ -234,9 +224,9 @@ class Composer:
         lines = tuple(override.input_line or "" for override in chosen)
         if lines not in self._composed:  # the jobs of a sweep often differ in values only
             with self._hydra():
-                self._composed[lines] = hydra.compose(
-                    self.config_name, list(lines), return_hydra_config=True
-                )
+                made = hydra.compose(self.config_name, list(lines), return_hydra_config=True)
+                plain: Any = OmegaConf.to_container(made)
+                self._composed[lines] = made, plain
         return lines, values
 
     def _group(self, override: Override, places: list[str]) -> list[str]:
@@ -282,27 +272,26 @@ def _set(config: DictConfig, override: Override) -> bool:
     """Set one value as Hydra would; tell whether its key exists, or is declared new by a plus.
 
     Raises:
-        InvalidConfiguration: Hydra would not set it.
+        ValueError: Hydra would not set it.
     """
     key, value = override.key_or_group, override.value()
     exists = _exists(config, key)
     if override.package is not None:
-        raise InvalidConfiguration([f"{override.input_line}: the group {key!r} does not exist"])
+        raise ValueError(f"the group {key!r} does not exist")
     if override.is_delete():
         if not exists and OmegaConf.select(config, key, default="") is None:
-            raise InvalidConfiguration([f"{key}: cannot be removed, as it is null already"])
+            raise ValueError("cannot be removed, as it is null already")
         if not exists:
             hint = key_hint(key, list(map(str, config)))
-            raise InvalidConfiguration([f"{key}: cannot be removed, there is no such key{hint}"])
+            raise ValueError(f"cannot be removed, there is no such key{hint}")
         if value not in (None, found := OmegaConf.select(config, key)):
-            raise InvalidConfiguration([f"{key}: cannot be removed, as it is {show(found)}"])
+            raise ValueError(f"cannot be removed, as it is {show(found)}")
         parent, _, name = key.rpartition(".")
         with open_dict(config):
             del (OmegaConf.select(config, parent) if parent else config)[name]
         return True
     if override.is_add() and exists and not isinstance(value, dict | list):
-        word = (override.input_line or "")[1:]
-        raise InvalidConfiguration([f"{key}: exists already; leave out the plus: {word}"])
+        raise ValueError(f"exists already; leave out the plus: {(override.input_line or '')[1:]}")
     is_new = override.is_add() or override.is_force_add()
     try:
         OmegaConf.update(config, key, value, force_add=is_new)

@@ -111,13 +111,8 @@ def _inspected(
         OmegaConf.update(config, "hydra.job.num", job_number, force_add=True)
     typed, found = _resolved(config, config_name)
     problems += found
-    declared = {
-        line  # a mapping adds its keys to those that are there
-        for line in invented
-        if "={" in line or _is_declared(line.partition("=")[0], typed)
-    }
-    problems += _needs_plus([line for line in invented if line not in declared], problems)
-    return [f"++{word}" if word in declared else word for word in words], typed, problems
+    problems += [*_needs_plus(invented, typed, problems)]
+    return [f"++{word}" if word in invented else word for word in words], typed, problems
 
 
 def _is_declared(key: str, typed: dict[str, Any]) -> bool:
@@ -132,31 +127,30 @@ def _is_declared(key: str, typed: dict[str, Any]) -> bool:
         return True
 
 
-def _needs_plus(invented: Sequence[str], problems: Sequence[str]) -> list[str]:
+def _needs_plus(
+    invented: Sequence[str], typed: dict[str, Any], problems: Sequence[str]
+) -> Iterator[str]:
     """Explain new keys, in a mapping that accepts any, which need a plus."""
     told = [re.split(r"[:\[]", p)[0].removesuffix("._target_") for p in problems]
-    keys = [line.partition("=")[0] for line in invented]
-    return [
-        f"{key}: does not exist yet; add it with a plus: +{line}"
-        for key, line in zip(keys, invented, strict=True)
-        if not (lies_under(key, told) or any(lies_under(path, [key]) for path in told))
-    ]
+    for line in invented:
+        key = line.partition("=")[0]
+        is_told = lies_under(key, told) or any(lies_under(path, [key]) for path in told)
+        is_mapping = "={" in line  # it adds its keys to those that are there
+        if not (is_told or is_mapping or _is_declared(key, typed)):
+            yield f"{key}: does not exist yet; add it with a plus: +{line}"
 
 
-def _occupied(typed: dict[str, Any]) -> list[str]:
+def _occupied(typed: dict[str, Any]) -> Iterator[str]:
     """Refuse a directory that has a run, which is never overwritten, or cannot be created."""
     run_dir = typed.get("run_dir")
     if not isinstance(run_dir, str):
-        return []
+        return
     if any(any(Path(run_dir).glob(f"{kept}/*/manifest*.json")) for kept in _KEPT):
-        return [
-            f"run_dir: {run_dir} holds a run already; go on with it: resume={run_dir}, "
-            "or choose another"
-        ]
+        remedy = f"go on with it: resume={run_dir}, or choose another"
+        yield f"run_dir: {run_dir} holds a run already; {remedy}"
     existing = next(path for path in (Path(run_dir), *Path(run_dir).parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        return [f"run_dir: {run_dir} cannot be made, as {existing} cannot be written to"]
-    return []
+        yield f"run_dir: {run_dir} cannot be made, as {existing} cannot be written to"
 
 
 def _resumed(

@@ -48,20 +48,26 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def strange_values(node: Any, path: str = "") -> Iterator[str]:
-    """Yield a line for each value that is not plain data, or contains an interpolation."""
+def nodes(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield a configuration and all below it with their keys, mappings and lists included."""
+    yield path, node
     if isinstance(node, dict):
         for key, value in node.items():
-            yield from strange_values(value, f"{path}.{key}" if path else str(key))
+            yield from nodes(value, f"{path}.{key}" if path else str(key))
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from strange_values(value, f"{path}[{index}]")
-    elif isinstance(node, str) and "${" in node:
-        yield f"{path}: expected a resolved value, without ${{, got {show(node)}"
-    elif isinstance(node, int) and abs(node) > sys.float_info.max:
-        yield f"{path}: the number is too large"
-    elif not isinstance(node, str | int | float | None):
-        yield f"{path}: expected text, a number, true, false or null, got {show(node)}"
+            yield from nodes(value, f"{path}[{index}]")
+
+
+def strange_values(config: Any) -> Iterator[str]:
+    """Yield a line for each value that is not plain data, or contains an interpolation."""
+    for path, value in nodes(config):
+        if isinstance(value, str) and "${" in value:
+            yield f"{path}: expected a resolved value, without ${{, got {show(value)}"
+        elif isinstance(value, int) and abs(value) > sys.float_info.max:
+            yield f"{path}: the number is too large"
+        elif not isinstance(value, dict | list | str | int | float | None):
+            yield f"{path}: expected text, a number, true, false or null, got {show(value)}"
 
 
 class _Loader(SafeLoader):

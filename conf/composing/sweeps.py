@@ -6,9 +6,9 @@ from typing import Any
 
 from hydra.conf import HydraConf
 
-from conf.checking.refusals import SEARCH, InvalidConfiguration
+from conf.checking.refusals import InvalidConfiguration, sweep_problems
 from conf.composing.composer import Composer
-from conf.composing.configuration import configure
+from conf.composing.configuration import configure, tell
 from conf.composing.presets import Settled, written
 from conf.schema.run import ROOTS
 
@@ -22,11 +22,11 @@ OF_ONE_JOB = ("run_dir", "hydra.output_subdir", "hydra.mode", "hydra.job.num")
 
 def configure_jobs(
     composer: Composer, overrides: Sequence[str], config_name: str
-) -> tuple[list[Settled], list[str], list[str]]:
+) -> tuple[list[Settled], list[str]]:
     """Compose and check the jobs of a sweep; a value applies to those that have its key.
 
     Returns:
-        The runs, the overrides for Hydra, and notices to print.
+        The runs, and the overrides for Hydra.
 
     Raises:
         InvalidConfiguration: with the problems of all jobs.
@@ -34,20 +34,10 @@ def configure_jobs(
     parsed = composer.parse(overrides)
     settings = composer.hydra_settings(parsed)
     is_basic = "BasicSweeper" in settings.sweeper.get("_target_", "")
-    problems = [
-        f"{o.key_or_group}: an interval needs {SEARCH}"
-        for o in parsed
-        if is_basic and o.is_sweep_override() and not o.is_discrete_sweep()
-    ]
+    problems = [*sweep_problems(o for o in parsed if is_basic and o.is_interval_sweep())]
     params = settings.sweeper.get("params") if is_basic else None
     defaults = [f"{key}={value}" for key, value in (params or {}).items()]
     jobs = composer.jobs([*defaults, *overrides])
-    if not jobs:
-        raise InvalidConfiguration(
-            f"{override.input_line}: there is no such value"
-            for override in composer.parse([*defaults, *overrides])
-            if override.is_discrete_sweep() and not list(override.sweep_iterator())
-        )
     runs = [configure(composer, words, config_name, number) for number, words in enumerate(jobs)]
     unknown = [_unknown(run, words) for run, words in zip(runs, jobs, strict=True)]
     taken = {key_of(w) for words, no in zip(jobs, unknown, strict=True) for w in {*words} - no}
@@ -67,9 +57,9 @@ def configure_jobs(
     if problems:
         raise InvalidConfiguration(problems)
     lacking |= {key_of(word) for run in runs for word in run.words if word.startswith("++")}
+    tell([*dict.fromkeys(notices)])
     # With two plus signs Hydra accepts a key that some jobs lack.
-    words = [f"++{w.lstrip('+')}" if key_of(w) in lacking else w for w in overrides]
-    return runs, words, list(dict.fromkeys(notices))
+    return runs, [f"++{w.lstrip('+')}" if key_of(w) in lacking else w for w in overrides]
 
 
 def fitting_words(run: Settled, words: Sequence[str]) -> list[str]:

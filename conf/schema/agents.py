@@ -15,6 +15,7 @@ from conf.checking.steps import (
     window_length,
 )
 from conf.schema.memories import remembers
+from conf.schema.parts import Part
 from conf.schema.types import (
     Count,
     Fraction,
@@ -31,7 +32,7 @@ from conf.schema.types import (
 
 
 @dataclass
-class AgentOptions:
+class AgentOptions(Part, group="agent"):
     """Keys of every agent, a user's own included.
 
     Attributes:
@@ -77,7 +78,7 @@ class A2COptions(AgentOptions):
 
 
 @dataclass
-class PPOOptions(A2COptions):
+class PPOOptions(A2COptions, of="agents.ppo.PPO"):
     """conf/agent/ppo.yaml."""
 
     num_epochs: PositiveCount
@@ -86,6 +87,9 @@ class PPOOptions(A2COptions):
     clip_range_schedule: Schedule
     value_clip_range: Positive | None
     target_kl: Positive | None
+
+
+A2COptions.describe("agents.a2c.A2C")
 
 
 @dataclass
@@ -171,7 +175,7 @@ class ReplayOptions(AgentOptions):
 
 
 @dataclass
-class DQNOptions(EpsilonGreedyOptions, ReplayOptions):
+class DQNOptions(EpsilonGreedyOptions, ReplayOptions, of="agents.dqn.DQN"):
     """conf/agent/dqn.yaml."""
 
     double_q: bool
@@ -181,7 +185,37 @@ class DQNOptions(EpsilonGreedyOptions, ReplayOptions):
 
 
 @dataclass
-class SACOptions(ReplayOptions):
+class PQNOptions(EpsilonGreedyOptions, of="agents.pqn.PQN"):
+    """conf/agent/pqn.yaml."""
+
+    td_lambda: Fraction
+    rollout_length: PositiveCount
+    num_epochs: PositiveCount
+    num_minibatches: PositiveCount
+
+
+@dataclass
+class DDPGOptions(ReplayOptions, of="agents.ddpg.DDPG"):
+    """conf/agent/ddpg.yaml."""
+
+    box_heads: ClassVar[tuple[str, ...]] = ("networks.heads.DeterministicHead",)
+    criticises_actions: ClassVar[bool] = True
+
+    exploration_noise: NonNegative
+
+
+@dataclass
+class TD3Options(DDPGOptions, of="agents.td3.TD3"):
+    """conf/agent/td3.yaml."""
+
+    num_critics: PositiveCount
+    target_noise: NonNegative
+    target_noise_clip: NonNegative
+    policy_delay: PositiveCount
+
+
+@dataclass
+class SACOptions(ReplayOptions, of="agents.sac.SAC"):
     """conf/agent/sac.yaml."""
 
     needs_log_probs: ClassVar[bool] = True
@@ -193,36 +227,6 @@ class SACOptions(ReplayOptions):
     temperature: Literal["auto"] | Positive
     initial_temperature: Positive
     target_entropy: Literal["auto"] | float
-
-
-@dataclass
-class DDPGOptions(ReplayOptions):
-    """conf/agent/ddpg.yaml."""
-
-    box_heads: ClassVar[tuple[str, ...]] = ("networks.heads.DeterministicHead",)
-    criticises_actions: ClassVar[bool] = True
-
-    exploration_noise: NonNegative
-
-
-@dataclass
-class TD3Options(DDPGOptions):
-    """conf/agent/td3.yaml."""
-
-    num_critics: PositiveCount
-    target_noise: NonNegative
-    target_noise_clip: NonNegative
-    policy_delay: PositiveCount
-
-
-@dataclass
-class PQNOptions(EpsilonGreedyOptions):
-    """conf/agent/pqn.yaml."""
-
-    td_lambda: Fraction
-    rollout_length: PositiveCount
-    num_epochs: PositiveCount
-    num_minibatches: PositiveCount
 
 
 def _one_network(config: Config, name: str) -> Iterator[str]:

@@ -1,11 +1,12 @@
 """The keys of extractors, decoders and auxiliary losses.
 
-`conf.schema.registry` maps each `_target_` to these classes.
+Each names the class whose keys it has.
 """
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from conf.schema.parts import Part
 from conf.schema.types import (
     Activation,
     Count,
@@ -20,7 +21,6 @@ from conf.schema.types import (
     Range,
     Schedule,
     Target,
-    TargetTree,
 )
 
 Decoder = Annotated[Any, Target("decoder")]
@@ -38,7 +38,7 @@ class LayersOptions:
 
 
 @dataclass(kw_only=True)
-class ExtractorOptions:
+class ExtractorOptions(Part, group="extractor"):
     """Keys of every extractor, a user's own included."""
 
     is_autoencoder: ClassVar[bool] = False
@@ -48,15 +48,15 @@ class ExtractorOptions:
 
 
 @dataclass(kw_only=True)
-class FlattenOptions(ExtractorOptions):
-    """conf/extractor/flatten.yaml."""
-
-
-@dataclass(kw_only=True)
-class MLPOptions(LayersOptions, ExtractorOptions):
+class MLPOptions(LayersOptions, ExtractorOptions, of="networks.extractors.MLP"):
     """conf/extractor/mlp.yaml."""
 
     layer_norm: bool
+
+
+@dataclass(kw_only=True)
+class FlattenOptions(ExtractorOptions, of="networks.extractors.Flatten"):
+    """conf/extractor/flatten.yaml."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class ConvolutionOptions:
 
 
 @dataclass(kw_only=True)
-class CNNOptions(LayersOptions, ExtractorOptions):
+class CNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.CNN"):
     """conf/extractor/cnn.yaml and nature_cnn.yaml."""
 
     layout: ImageLayout
@@ -86,7 +86,7 @@ class CNNOptions(LayersOptions, ExtractorOptions):
 
 
 @dataclass(kw_only=True)
-class ImpalaCNNOptions(LayersOptions, ExtractorOptions):
+class ImpalaCNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.ImpalaCNN"):
     """conf/extractor/impala_cnn.yaml."""
 
     activation: Literal["relu"] = "relu"
@@ -96,11 +96,11 @@ class ImpalaCNNOptions(LayersOptions, ExtractorOptions):
 
 
 @dataclass(kw_only=True)
-class DictExtractorOptions(LayersOptions, ExtractorOptions):
+class DictExtractorOptions(LayersOptions, ExtractorOptions, of="networks.extractors.DictExtractor"):
     """conf/extractor/dict.yaml."""
 
     default: Annotated[Free, Target("extractor")]
-    keys: Annotated[Free, TargetTree("extractor")]
+    keys: Annotated[Free, Target("extractor", is_tree=True)]
 
 
 @dataclass
@@ -131,7 +131,7 @@ class CloningOptions(FitOptions):
 
 
 @dataclass(kw_only=True)
-class AutoencoderOptions(ExtractorOptions):
+class AutoencoderOptions(ExtractorOptions, of="networks.autoencoding.Encoder"):
     """conf/extractor/autoencoder.yaml and vae.yaml."""
 
     is_autoencoder: ClassVar[bool] = True
@@ -150,12 +150,17 @@ class AutoencoderOptions(ExtractorOptions):
 
 
 @dataclass
-class DenseDecoderOptions(LayersOptions):
+class DecoderOptions(Part, group="decoder"):
+    """A decoder of the user's own takes any keys."""
+
+
+@dataclass
+class DenseDecoderOptions(LayersOptions, DecoderOptions, of="networks.autoencoding.DenseDecoder"):
     """conf/decoder/dense.yaml."""
 
 
 @dataclass
-class ConvolutionalDecoderOptions:
+class ConvolutionalDecoderOptions(DecoderOptions, of="networks.autoencoding.ConvolutionalDecoder"):
     """conf/decoder/convolutional.yaml."""
 
     filters: list[PositiveCount]
@@ -165,7 +170,7 @@ class ConvolutionalDecoderOptions:
 
 
 @dataclass
-class AuxiliaryOptions:
+class AuxiliaryOptions(Part, group="auxiliary"):
     """Keys of every auxiliary loss that the agent reads; others go to its constructor."""
 
     weight: NonNegative
@@ -173,7 +178,7 @@ class AuxiliaryOptions:
 
 
 @dataclass
-class ReconstructionOptions(AuxiliaryOptions):
+class ReconstructionOptions(AuxiliaryOptions, of="networks.autoencoding.Reconstruction"):
     """conf/auxiliary/reconstruction.yaml and sac_ae.yaml."""
 
     decoder: Decoder | None
@@ -181,7 +186,7 @@ class ReconstructionOptions(AuxiliaryOptions):
 
 
 @dataclass
-class VAEOptions(AuxiliaryOptions):
+class VAEOptions(AuxiliaryOptions, of="networks.autoencoding.VAE"):
     """conf/auxiliary/vae.yaml."""
 
     decoder: Decoder | None
@@ -190,7 +195,7 @@ class VAEOptions(AuxiliaryOptions):
 
 
 @dataclass
-class NextLatentOptions(AuxiliaryOptions):
+class NextLatentOptions(AuxiliaryOptions, of="networks.autoencoding.NextLatent"):
     """conf/auxiliary/next_latent.yaml."""
 
     hidden_sizes: list[PositiveCount]

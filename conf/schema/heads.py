@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from conf.schema.extractors import LayersOptions
+from conf.schema.parts import Part
 from conf.schema.types import Bins, NonNegative, Positive, PositiveCount
 
 
 @dataclass(kw_only=True)
-class PolicyHeadOptions:
+class PolicyHeadOptions(Part, group="policy_head"):
     """Keys of every policy head, a user's own included.
 
     Attributes:
@@ -20,26 +21,32 @@ class PolicyHeadOptions:
 
 
 @dataclass(kw_only=True)
-class CategoricalHeadOptions(LayersOptions, PolicyHeadOptions):
+class CategoricalHeadOptions(LayersOptions, PolicyHeadOptions, of="networks.heads.CategoricalHead"):
     """conf/policy_head/categorical.yaml."""
 
 
 @dataclass(kw_only=True)
-class GaussianHeadOptions(LayersOptions, PolicyHeadOptions):
+class GaussianHeadOptions(
+    LayersOptions,
+    PolicyHeadOptions,
+    of="auto networks.heads.GaussianHead networks.heads.SquashedGaussianHead",
+):
     """conf/policy_head/gaussian.yaml, squashed_gaussian.yaml and auto.yaml."""
 
     initial_log_std: float
 
 
 @dataclass(kw_only=True)
-class DeterministicHeadOptions(LayersOptions, PolicyHeadOptions):
+class DeterministicHeadOptions(
+    LayersOptions, PolicyHeadOptions, of="networks.heads.DeterministicHead"
+):
     """conf/policy_head/deterministic.yaml."""
 
     has_log_probs: ClassVar[bool] = False
 
 
 @dataclass(kw_only=True)
-class ValueHeadOptions(LayersOptions):
+class ValueHeadOptions(LayersOptions, Part, group="value_head"):
     """Keys of every value head, a user's own included.
 
     Attributes:
@@ -52,19 +59,14 @@ class ValueHeadOptions(LayersOptions):
 
     gain: NonNegative
 
-    @classmethod
-    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
-        yield from ()
-
 
 @dataclass(kw_only=True)
-class MSEValueHeadOptions(ValueHeadOptions):
+class MSEValueHeadOptions(ValueHeadOptions, of="networks.heads.MSEValueHead"):
     """conf/value_head/mse.yaml."""
 
 
 @dataclass(kw_only=True)
-class HuberValueHeadOptions(ValueHeadOptions):
+class HuberValueHeadOptions(ValueHeadOptions, of="networks.heads.HuberValueHead"):
     """conf/value_head/huber.yaml."""
 
     delta: Positive
@@ -91,28 +93,28 @@ class HistogramValueHeadOptions(ValueHeadOptions):
 
 
 @dataclass(kw_only=True)
-class C51ValueHeadOptions(HistogramValueHeadOptions):
-    """conf/value_head/c51.yaml."""
-
-    fits_returns: ClassVar[bool] = False
-
-
-@dataclass(kw_only=True)
-class TwoHotValueHeadOptions(HistogramValueHeadOptions):
+class TwoHotValueHeadOptions(HistogramValueHeadOptions, of="networks.heads.TwoHotValueHead"):
     """conf/value_head/two_hot.yaml."""
 
     symlog: bool
 
 
 @dataclass(kw_only=True)
-class HLGaussValueHeadOptions(HistogramValueHeadOptions):
+class HLGaussValueHeadOptions(HistogramValueHeadOptions, of="networks.heads.HLGaussValueHead"):
     """conf/value_head/hl_gauss.yaml."""
 
     sigma: Positive
 
 
 @dataclass(kw_only=True)
-class QuantileValueHeadOptions(ValueHeadOptions):
+class C51ValueHeadOptions(HistogramValueHeadOptions, of="networks.heads.C51ValueHead"):
+    """conf/value_head/c51.yaml."""
+
+    fits_returns: ClassVar[bool] = False
+
+
+@dataclass(kw_only=True)
+class QuantileValueHeadOptions(ValueHeadOptions, of="networks.heads.QuantileValueHead"):
     """conf/value_head/quantile.yaml."""
 
     is_scalar: ClassVar[bool] = False

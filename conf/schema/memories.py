@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from conf.schema.parts import Part
 from conf.schema.types import Count, Initialization, NonNegative, Positive, PositiveCount, Range
 
 Span = Annotated[float, Range(above=2)]
@@ -11,7 +12,7 @@ Span = Annotated[float, Range(above=2)]
 
 
 @dataclass
-class MemoryOptions:
+class MemoryOptions(Part, group="memory"):
     """Keys of every memory, a user's own included."""
 
     remembers: ClassVar[bool] = True
@@ -20,7 +21,7 @@ class MemoryOptions:
 
 
 @dataclass
-class NoMemoryOptions(MemoryOptions):
+class NoMemoryOptions(MemoryOptions, of="networks.memory.NoMemory"):
     """conf/memory/none.yaml."""
 
     remembers: ClassVar[bool] = False
@@ -37,21 +38,24 @@ class GatedMemoryOptions(MemoryOptions):
 
 
 @dataclass
-class RNNOptions(GatedMemoryOptions):
+class RNNOptions(GatedMemoryOptions, of="networks.memory.RNN"):
     """conf/memory/rnn.yaml."""
 
     nonlinearity: Literal["tanh", "relu"]
 
 
+GatedMemoryOptions.describe("networks.memory.GRU", "networks.memory.LSTM")
+
+
 @dataclass
-class LinearMemoryOptions(GatedMemoryOptions):
+class LinearMemoryOptions(GatedMemoryOptions, of="networks.memory.MinGRU"):
     """conf/memory/mingru.yaml, and what lru.yaml and mlstm.yaml share."""
 
     span: Span
 
 
 @dataclass
-class LRUOptions(LinearMemoryOptions):
+class LRUOptions(LinearMemoryOptions, of="networks.memory.LRU"):
     """conf/memory/lru.yaml."""
 
     complex_size: PositiveCount
@@ -59,7 +63,7 @@ class LRUOptions(LinearMemoryOptions):
 
 
 @dataclass
-class MLSTMOptions(LinearMemoryOptions):
+class MLSTMOptions(LinearMemoryOptions, of="networks.memory.MLSTM"):
     """conf/memory/mlstm.yaml."""
 
     num_heads: PositiveCount
@@ -67,7 +71,7 @@ class MLSTMOptions(LinearMemoryOptions):
 
 
 @dataclass
-class GTrXLOptions(GatedMemoryOptions):
+class GTrXLOptions(GatedMemoryOptions, of="networks.memory.GTrXL"):
     """conf/memory/gtrxl.yaml."""
 
     num_heads: PositiveCount
@@ -75,18 +79,7 @@ class GTrXLOptions(GatedMemoryOptions):
     window: PositiveCount
 
 
-MEMORIES: dict[str, type[MemoryOptions]] = {
-    "networks.memory.NoMemory": NoMemoryOptions,
-    "networks.memory.RNN": RNNOptions,
-    "networks.memory.GRU": GatedMemoryOptions,
-    "networks.memory.LSTM": GatedMemoryOptions,
-    "networks.memory.MinGRU": LinearMemoryOptions,
-    "networks.memory.LRU": LRUOptions,
-    "networks.memory.MLSTM": MLSTMOptions,
-    "networks.memory.GTrXL": GTrXLOptions,
-}
-
-
 def remembers(memory: Mapping[str, Any]) -> bool:
     """Tell whether a memory has a state; a user's own memory has one."""
-    return MEMORIES.get(memory["_target_"], MemoryOptions).remembers
+    known: Any = Part.targets["memory"].get(memory["_target_"], MemoryOptions)
+    return bool(known.remembers)

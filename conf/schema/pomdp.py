@@ -3,11 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from conf.schema.parts import Part
 from conf.schema.types import Count, Fraction, Positive, PositiveCount
 
 
 @dataclass
-class MaskOptions:
+class HidingOptions(Part, group="pomdp"):
+    """A wrapper of the user's own takes any keys."""
+
+
+@dataclass
+class MaskOptions(HidingOptions, of="envs.wrappers.Mask"):
     """conf/pomdp/mask.yaml."""
 
     keys: list[str] | None
@@ -15,7 +21,7 @@ class MaskOptions:
 
 
 @dataclass
-class MaskVelocityOptions:
+class MaskVelocityOptions(HidingOptions, of="envs.wrappers.MaskVelocity"):
     """conf/pomdp/mask_velocity.yaml; older runs have no `keep`."""
 
     dimensions: list[Count] | None
@@ -23,7 +29,7 @@ class MaskVelocityOptions:
 
 
 @dataclass
-class WindowOptions:
+class WindowOptions(HidingOptions, of="envs.wrappers.Window"):
     """conf/pomdp/window.yaml."""
 
     size: PositiveCount
@@ -31,7 +37,7 @@ class WindowOptions:
 
 
 @dataclass
-class FlickerOptions:
+class FlickerOptions(HidingOptions, of="envs.wrappers.Flicker"):
     """conf/pomdp/flicker.yaml."""
 
     probability: Fraction
@@ -39,14 +45,14 @@ class FlickerOptions:
 
 
 @dataclass
-class NoiseOptions:
+class NoiseOptions(HidingOptions, of="envs.wrappers.Noise"):
     """conf/pomdp/noise.yaml."""
 
     std: Positive
 
 
 @dataclass
-class DelayOptions:
+class DelayOptions(HidingOptions, of="envs.wrappers.Delay"):
     """conf/pomdp/delay.yaml."""
 
     steps: PositiveCount
@@ -54,18 +60,7 @@ class DelayOptions:
 
 
 @dataclass
-class StickyActionsOptions:
+class StickyActionsOptions(HidingOptions, of="envs.wrappers.StickyActions"):
     """conf/pomdp/sticky_actions.yaml."""
 
     probability: Fraction
-
-
-WRAPPERS: dict[str, type] = {
-    "envs.wrappers.Mask": MaskOptions,
-    "envs.wrappers.MaskVelocity": MaskVelocityOptions,
-    "envs.wrappers.Window": WindowOptions,
-    "envs.wrappers.Flicker": FlickerOptions,
-    "envs.wrappers.Noise": NoiseOptions,
-    "envs.wrappers.Delay": DelayOptions,
-    "envs.wrappers.StickyActions": StickyActionsOptions,
-}

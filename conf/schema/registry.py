@@ -10,46 +10,8 @@ from functools import cache
 from inspect import signature
 from typing import Any, ClassVar
 
-from conf.schema.agents import (
-    A2COptions,
-    AgentOptions,
-    DDPGOptions,
-    DQNOptions,
-    PPOOptions,
-    PQNOptions,
-    SACOptions,
-    TD3Options,
-)
-from conf.schema.extractors import (
-    AutoencoderOptions,
-    AuxiliaryOptions,
-    CNNOptions,
-    ConvolutionalDecoderOptions,
-    DenseDecoderOptions,
-    DictExtractorOptions,
-    ExtractorOptions,
-    FlattenOptions,
-    ImpalaCNNOptions,
-    MLPOptions,
-    NextLatentOptions,
-    ReconstructionOptions,
-    VAEOptions,
-)
-from conf.schema.heads import (
-    C51ValueHeadOptions,
-    CategoricalHeadOptions,
-    DeterministicHeadOptions,
-    GaussianHeadOptions,
-    HLGaussValueHeadOptions,
-    HuberValueHeadOptions,
-    MSEValueHeadOptions,
-    PolicyHeadOptions,
-    QuantileValueHeadOptions,
-    TwoHotValueHeadOptions,
-    ValueHeadOptions,
-)
-from conf.schema.memories import MEMORIES, MemoryOptions
-from conf.schema.pomdp import WRAPPERS as POMDP_WRAPPERS
+from conf.schema import agents, extractors, heads, memories, pomdp  # noqa: F401 - noted as parts
+from conf.schema.parts import Part
 from conf.schema.types import (
     FractionBelowOne,
     NonNegative,
@@ -93,7 +55,7 @@ class GroupsOptions(BackboneGroupsOptions):
 
 
 @dataclass
-class OptimizerOptions:
+class OptimizerOptions(Part, group="optimizer"):
     """Keys of every optimizer that we read; others go to its constructor."""
 
     learning_rate: Positive
@@ -115,7 +77,7 @@ class OptimizerOptions:
 
 
 @dataclass
-class AdamOptions(OptimizerOptions):
+class AdamOptions(OptimizerOptions, of="torch.optim.Adam torch.optim.AdamW torch.optim.RAdam"):
     """conf/optimizer/adam.yaml, adamw.yaml and radam.yaml."""
 
     betas: tuple[FractionBelowOne, FractionBelowOne]
@@ -124,7 +86,7 @@ class AdamOptions(OptimizerOptions):
 
 
 @dataclass
-class RMSpropTFOptions(OptimizerOptions):
+class RMSpropTFOptions(OptimizerOptions, of="agents.learning.update_rules.RMSpropTF"):
     """conf/optimizer/rmsprop_tf.yaml."""
 
     alpha: FractionBelowOne
@@ -133,7 +95,7 @@ class RMSpropTFOptions(OptimizerOptions):
 
 
 @dataclass
-class RMSpropOptions(RMSpropTFOptions):
+class RMSpropOptions(RMSpropTFOptions, of="torch.optim.RMSprop"):
     """conf/optimizer/rmsprop.yaml."""
 
     momentum: NonNegative
@@ -141,7 +103,7 @@ class RMSpropOptions(RMSpropTFOptions):
 
 
 @dataclass
-class SGDOptions(OptimizerOptions):
+class SGDOptions(OptimizerOptions, of="torch.optim.SGD"):
     """conf/optimizer/sgd.yaml."""
 
     momentum: NonNegative
@@ -157,105 +119,35 @@ class SGDOptions(OptimizerOptions):
 
 
 @dataclass
-class ScaleRewardOptions:
+class WrapperOptions(Part, group="wrapper"):
+    """A wrapper of the user's own takes any keys."""
+
+
+@dataclass
+class ScaleRewardOptions(WrapperOptions, of="envs.wrappers.ScaleReward"):
     """An entry of `env.wrappers`; there is no file for it."""
 
     factor: Positive
 
 
 @dataclass
-class GridCodesOptions:
+class GridCodesOptions(WrapperOptions, of="envs.wrappers.GridCodes"):
     """An entry of `env.wrappers`, in conf/env/minigrid.yaml."""
 
     direction: bool
 
 
 @dataclass
-class GridPixelsOptions:
+class GridPixelsOptions(WrapperOptions, of="envs.wrappers.GridPixels"):
     """An entry of `env.wrappers`, in conf/env/minigrid_rgb.yaml."""
 
     tile_size: PositiveCount
 
 
-@dataclass
-class AnyOptions:
-    """No keys of ours."""
-
-
-# Our classes (and torch's optimizers) by group, and their keys.
-TARGETS: dict[str, dict[str, type]] = {
-    "agent": {
-        "agents.ppo.PPO": PPOOptions,
-        "agents.a2c.A2C": A2COptions,
-        "agents.dqn.DQN": DQNOptions,
-        "agents.pqn.PQN": PQNOptions,
-        "agents.ddpg.DDPG": DDPGOptions,
-        "agents.td3.TD3": TD3Options,
-        "agents.sac.SAC": SACOptions,
-    },
-    "extractor": {
-        "networks.extractors.MLP": MLPOptions,
-        "networks.extractors.Flatten": FlattenOptions,
-        "networks.extractors.CNN": CNNOptions,
-        "networks.extractors.ImpalaCNN": ImpalaCNNOptions,
-        "networks.extractors.DictExtractor": DictExtractorOptions,
-        "networks.autoencoding.Encoder": AutoencoderOptions,
-    },
-    "decoder": {
-        "networks.autoencoding.DenseDecoder": DenseDecoderOptions,
-        "networks.autoencoding.ConvolutionalDecoder": ConvolutionalDecoderOptions,
-    },
-    "memory": dict(MEMORIES),
-    "policy_head": {
-        "auto": GaussianHeadOptions,
-        "networks.heads.CategoricalHead": CategoricalHeadOptions,
-        "networks.heads.GaussianHead": GaussianHeadOptions,
-        "networks.heads.SquashedGaussianHead": GaussianHeadOptions,
-        "networks.heads.DeterministicHead": DeterministicHeadOptions,
-    },
-    "value_head": {
-        "networks.heads.MSEValueHead": MSEValueHeadOptions,
-        "networks.heads.HuberValueHead": HuberValueHeadOptions,
-        "networks.heads.TwoHotValueHead": TwoHotValueHeadOptions,
-        "networks.heads.HLGaussValueHead": HLGaussValueHeadOptions,
-        "networks.heads.C51ValueHead": C51ValueHeadOptions,
-        "networks.heads.QuantileValueHead": QuantileValueHeadOptions,
-    },
-    "auxiliary": {
-        "networks.autoencoding.Reconstruction": ReconstructionOptions,
-        "networks.autoencoding.VAE": VAEOptions,
-        "networks.autoencoding.NextLatent": NextLatentOptions,
-    },
-    "optimizer": {
-        "torch.optim.Adam": AdamOptions,
-        "torch.optim.AdamW": AdamOptions,
-        "torch.optim.RAdam": AdamOptions,
-        "torch.optim.RMSprop": RMSpropOptions,
-        "torch.optim.SGD": SGDOptions,
-        "agents.learning.update_rules.RMSpropTF": RMSpropTFOptions,
-    },
-    "pomdp": dict(POMDP_WRAPPERS),
-    "wrapper": {
-        "envs.wrappers.ScaleReward": ScaleRewardOptions,
-        "envs.wrappers.GridCodes": GridCodesOptions,
-        "envs.wrappers.GridPixels": GridPixelsOptions,
-    },
-}
+TARGETS, OTHER_TARGETS = Part.targets, Part.of_any
 
 KNOWN = {target for group in TARGETS.values() for target in group if "." in target}
 """The classes of all groups, without `auto`."""
-
-# Keys that we read of every other class in the group. The class may take any other keys,
-# but an agent only those of its options dataclass.
-OTHER_TARGETS: dict[str, type] = {
-    "agent": AgentOptions,
-    "policy_head": PolicyHeadOptions,
-    "value_head": ValueHeadOptions,
-    "auxiliary": AuxiliaryOptions,
-    "extractor": ExtractorOptions,
-    "memory": MemoryOptions,
-    "optimizer": OptimizerOptions,
-}
 
 WITH_OPTIONS = ("agent", "policy_head", "value_head")
 """Groups whose user classes are imported for their options dataclass."""

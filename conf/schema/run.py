@@ -1,7 +1,7 @@
 """The schema of a composed configuration: type, range and choices of every leaf.
 
-Defaults are only in the YAML files. A key that is not a field is refused. `problems` lists the
-broken rules across several keys.
+Defaults are only in the YAML files. A key that is not a field is refused. `problems` of any options
+in it lists the broken rules across several keys.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from conf.checking.pretraining import pretraining_problems
 from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
-from conf.schema.registry import TARGETS, options_for
+from conf.schema.registry import KNOWN, TARGETS, options_for
 from conf.schema.study import EngineOptions, SearchOptions, StudyOptions
 from conf.schema.types import (
     Count,
@@ -204,9 +204,6 @@ class TrainingRun:
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
         """List the rules that a typed configuration breaks, one line each."""
-        chosen = [options_for(config, part) for part in ("agent", "value_head", "optimizer")]
-        for options in (*chosen, EnvironmentOptions, PeriodicEvaluationOptions):
-            yield from options.problems(config)
         yield from _head_problems(config)
         for part in ("extractor", "memory"):
             if config["share_backbone"] and config["critic"][part] is not None:
@@ -226,21 +223,20 @@ class TrainingRun:
 
 def _head_problems(config: Config) -> Iterator[str]:
     """Refuse heads without what the agent learns from."""
-    agent, policy_head, value_head = (
-        options_for(config, part) for part in ("agent", "policy_head", "value_head")
-    )
-    name = config["agent"]["_target_"].rpartition(".")[2].lower()
+    parts = ("agent", "policy_head", "value_head")
+    agent, policy_head, value_head = (options_for(config, part) for part in parts)
+    name, acting, valuing = (config[part]["_target_"] for part in parts)
+    name = name.rpartition(".")[2].lower()
     if agent.needs_log_probs and not policy_head.has_log_probs:
         yield (
-            "policy_head: expected auto, categorical, gaussian or squashed_gaussian, because "
-            f"agent={name} learns from log-probabilities of actions, which "
-            f"{_chosen(config, 'policy_head')} has not"
+            "policy_head: expected auto, categorical, gaussian or squashed_gaussian, because agent="
+            f"{name} learns from log-probabilities of actions, which {_option(acting)} has not"
         )
-    elif agent.box_heads and config["policy_head"]["_target_"] in _BOX_HEADS - {*agent.box_heads}:
+    elif agent.box_heads and acting in _BOX_HEADS - {*agent.box_heads}:
         fitting = " or ".join(_option(target) for target in agent.box_heads)
         yield (
-            f"policy_head: expected auto or {fitting}, with which agent={name} acts; got "
-            f"{_option(config['policy_head']['_target_'])}"
+            f"policy_head: expected auto or {fitting}, with which agent={name} acts; "
+            f"got {_option(acting)}"
         )
     clip_range = config["agent"].get("value_clip_range")
     if clip_range is not None and not value_head.is_scalar:
@@ -251,8 +247,8 @@ def _head_problems(config: Config) -> Iterator[str]:
     if agent.learns_from == "rollout" and not value_head.fits_returns:
         yield (
             f"value_head: expected mse, huber, two_hot or hl_gauss, because agent={name} fits "
-            f"values to returns, which are numbers; got {_chosen(config, 'value_head')}, which is "
-            "fitted to distributions"
+            f"values to returns, which are numbers; got {_option(valuing)}, which is fitted to "
+            "distributions"
         )
 
 
@@ -262,16 +258,10 @@ _BOX_HEADS = {
 
 
 def _option(target: str) -> str:
-    """Return the name by which one of our policy heads is chosen."""
-    name = target.rpartition(".")[2].removesuffix("Head")
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-
-
-def _chosen(config: Config, part: str) -> str:
     """Name the class of a head; ours as they are chosen."""
-    name: str = config[part]["_target_"].rpartition(".")[2]
+    name = target.rpartition(".")[2]
     short = name.removesuffix("ValueHead").removesuffix("Head")
-    return short.lower() if config[part]["_target_"] in TARGETS[part] else name
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", short).lower() if target in KNOWN else name
 
 
 def _auxiliary_problems(config: Config) -> Iterator[str]:
@@ -303,39 +293,35 @@ class SearchRun(TrainingRun):
     directory: Path
     engine: EngineOptions
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rules of searches."""
-        yield from super().problems(config)
-        yield from SearchOptions.problems(config)
-
 
 @dataclass
-class EvaluationRun:
-    """conf/evaluate.yaml, composed."""
+class FinishedRun:
+    """What evaluate.py and analyze.py ask of a run that they open."""
 
     run: Path
     seed: Count | None
-    video: bool | Literal["gif", "mp4"]
-    render_mode: Literal["human"] | None
-    evaluation: EvaluationOptions
     device: Device
     trusted_packages: list[Module]
 
 
 @dataclass
-class ProbingRun:
+class EvaluationRun(FinishedRun):
+    """conf/evaluate.yaml, composed."""
+
+    video: bool | Literal["gif", "mp4"]
+    render_mode: Literal["human"] | None
+    evaluation: EvaluationOptions
+
+
+@dataclass
+class ProbingRun(FinishedRun):
     """conf/analyze.yaml, composed."""
 
-    run: Path
-    seed: Count | None
     steps: PositiveCount
     num_envs: PositiveCount
     deterministic: bool
     checkpoint: Literal["last", "best"]
     reach: PositiveCount
-    device: Device
-    trusted_packages: list[Module]
 
 
 @dataclass
@@ -351,11 +337,6 @@ class Comparison:
     metric: Literal["auto", "last", "best", "mean"]
     status: Literal["finished", "all"]
     columns: Literal["auto", "all"] | list[str]
-
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
-        yield from StudyOptions.problems(config)
 
 
 PRESETS = ("experiment", "task")

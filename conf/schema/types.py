@@ -70,21 +70,14 @@ class Target:
         group: our classes that are allowed here, with their keys:
         `schema.TARGETS[group]`.
         usual: what is meant if none is named, as in runs older than the group.
+        is_tree: names, nested to any depth, whose innermost mappings each name a class.
+        plus: how an override of a new one begins.
     """
 
     group: str
     usual: str = ""
-
-
-@dataclass(frozen=True)
-class TargetTree:
-    """Names, nested to any depth, whose innermost mappings are each a `Target`.
-
-    Attributes:
-        group: as in `Target`.
-    """
-
-    group: str
+    is_tree: bool = False
+    plus: str = ""
 
 
 class Misfit(str):

@@ -1,0 +1,30 @@
+"""Which options dataclass describes which class: each names the classes whose keys it has."""
+
+from typing import ClassVar
+
+
+class Part:
+    """Base of the options of what a configuration names by `_target_`.
+
+    `class AgentOptions(Part, group="agent")` has the keys that all of a group have, a user's own
+    included. `class PPOOptions(AgentOptions, of="agents.ppo.PPO")` has those of one of our classes,
+    or of several, with spaces between them.
+    """
+
+    targets: ClassVar[dict[str, dict[str, type]]] = {}
+    """Our classes (and torch's optimizers) by group, and their keys."""
+    of_any: ClassVar[dict[str, type]] = {}
+    """Keys of every class in a group; a user's may take others too, but not an agent."""
+    group: ClassVar[str]
+
+    def __init_subclass__(cls, group: str = "", of: str = "") -> None:
+        """Note the group or the classes that a new options dataclass describes."""
+        if group:
+            cls.group, Part.of_any[group], Part.targets[group] = group, cls, {}
+        cls.describe(*of.split())
+
+    @classmethod
+    def describe(cls, *targets: str) -> None:
+        """Note further classes; in messages they come in the order in which they were noted."""
+        for target in targets:
+            Part.targets[cls.group][target] = cls
