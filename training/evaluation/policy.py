@@ -12,6 +12,7 @@ from envs.spaces import flatten_observation, one_line, reads_alike
 from networks.mirror import Array
 from networks.observations import Shape, Shapes, any_part
 from training.building.environments import build_environments
+from training.stream.storage import Arrays
 
 
 class Policy:
@@ -96,7 +97,7 @@ def refuse_other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) ->
         )
 
 
-def _batched(observation: Any, shapes: Shapes) -> tuple[Array | dict[str, Array], bool]:
+def _batched(observation: Any, shapes: Shapes) -> tuple[Arrays, bool]:
     """Copy one observation or a batch into arrays `[B, ...]`; tell whether it was one.
 
     Raises:

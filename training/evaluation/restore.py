@@ -1,6 +1,7 @@
 """Loads an agent from a run directory without executing stored code."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from conf.checking.trust import package_problems
 from conf.checking.validation import checked
 from conf.composing.configuration import read_only
 from conf.composing.resumption import stored_configuration
+from envs.spaces import one_line
 from training.building.build import build_agent_for
 from training.building.environments import build_environments
 from training.evaluation.policy import Policy
@@ -45,16 +47,14 @@ def load_agent(
     # For its spaces alone, without processes.
     is_async = config.env.vectorization == "async"
     single = with_env(config, vectorization="sync") if is_async else config
-    environments = build_environments(single, num_envs=1)
-    try:
+    with closing(build_environments(single, num_envs=1)) as environments:
         agent = build_agent_for(config, environments)
-    finally:
-        environments.close()
     try:
         agent.load_state_dict(part_of(tensors, "agent"))
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"the weights in {run} are of another network: {reason}") from error
+        raise ValueError(
+            f"the weights in {run} are of another network: {one_line(error)}"
+        ) from error
     return config, agent
 
 

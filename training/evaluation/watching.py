@@ -13,7 +13,7 @@ from training.building.environments import build_environments
 from training.evaluation.evaluation import Evaluation, Evaluator, Play
 from training.evaluation.film import Film, Kind, film_kind, outcome
 from training.evaluation.restore import load_agent
-from training.evaluation.video import DrawingFailure, build_camera, build_drawn, frames_per_second
+from training.evaluation.video import Camera, DrawingFailure, build_drawn, frames_per_second
 from training.process.threads import set_num_threads
 from training.runs.refusal import Refusal
 from training.saving.checkpoint import load_checkpoint
@@ -53,7 +53,7 @@ def watch_run(config: DictConfig) -> Watched:
             evaluator = Evaluator(environments, seed=seed, deterministic=deterministic)
             camera = None
             if kind is not None:
-                camera = build_camera(
+                camera = Camera(
                     run_config, seed=seed, deterministic=deterministic, key=f"video={kind}"
                 )
                 stack.callback(camera.environments.close)

@@ -167,7 +167,5 @@ def _stretches(demonstration: Trajectory, sequence_length: int) -> Int[Tensor, "
     steps, num_envs = demonstration.valid.shape
     windows = steps // sequence_length
     each = ceil(windows * num_envs / STRETCHES)
-    window = torch.arange(windows)[:, None].expand(windows, num_envs)
-    environment = torch.arange(num_envs)[None].expand(windows, num_envs)
-    numbers: Tensor = window // each * num_envs + environment
+    numbers = torch.arange(windows)[:, None] // each * num_envs + torch.arange(num_envs)  # [W, B]
     return numbers.flatten()

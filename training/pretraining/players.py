@@ -14,6 +14,7 @@ from networks.mirror import Array
 from training.evaluation.policy import refuse_other_spaces
 from training.evaluation.restore import load_agent
 from training.stream.collect import Player
+from training.stream.storage import Arrays
 
 
 class UniformPlayer:
@@ -28,22 +29,14 @@ class UniformPlayer:
         return np.zeros((batch_size, 0), np.float32)
 
     def act(
-        self,
-        observations: Array | dict[str, Array],
-        state: Array,
-        is_first: Array,
-        *,
-        explore: bool,
+        self, observations: Arrays, state: Array, is_first: Array, *, explore: bool
     ) -> tuple[Array, Array]:
         """Sample actions, independent of observations."""
         return self.policy_head.uniform(self._generator, len(is_first)), state
 
 
 def make_player(
-    key: str,
-    config: DictConfig,
-    policy_head: PolicyHead,
-    environments: VectorEnv[Any, Any, Any],
+    key: str, config: DictConfig, policy_head: PolicyHead, environments: VectorEnv[Any, Any, Any]
 ) -> Player:
     """Build the behaviour policy: uniformly random, or the policy of the run `source`.
 

@@ -11,6 +11,7 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -74,19 +75,14 @@ class Task(Objective):
         Args:
             should_abandon: called before every step; an exception from it ends collecting.
         """
-        environments = build_environments(self.config, num_envs=self.config.env.num_envs)
-        size = environments.num_envs
-        try:
-            collector = Collector(
-                environments,
-                rollout_length=self.rollout_length(size),
-                seeds=environment_seeds(self.config.seed, size, purpose="pretraining"),
-            )
+        size = self.config.env.num_envs
+        seeds = environment_seeds(self.config.seed, size, purpose="pretraining")
+        with closing(build_environments(self.config, num_envs=size)) as environments:
+            length = self.rollout_length(size)
+            collector = Collector(environments, rollout_length=length, seeds=seeds)
             collector.should_abandon = should_abandon
             collector.explores = not self.options.get("deterministic", False)
             return self.record(self._player(environments), collector), collector.env_steps
-        finally:
-            environments.close()
 
     @abstractmethod
     def rollout_length(self, num_envs: int) -> int:

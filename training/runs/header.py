@@ -1,7 +1,7 @@
 """The header of a run: what is trained, where, how large, and by which losses."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from networks.heads.values import Head, ValueHead
 from networks.inputs import DictInput
 from networks.mirror import Array
 from networks.observations import Shapes, map_observations
-from training.building.build import compiles, slower_compiled
+from training.building.build import compiles, parameter_counts, slower_compiled
 
 _POOLS = nn.MaxPool2d | nn.AvgPool2d
 _TITLES = ("network", "", "output", "parameters", "receptive field", "stride")
@@ -199,9 +199,10 @@ def _side(pair: Array) -> str:
     return str(pair[0]) if pair[0] == pair[1] else written(pair.tolist())
 
 
-def header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
+def header(config: DictConfig, agent: Agent) -> str:
     """Describe what is trained and where, layer by layer, its size and the losses that train it."""
-    parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
+    counts = parameter_counts(agent.parts())
+    parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if count)
     return (
         f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
         f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"

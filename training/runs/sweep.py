@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from conf.composing.sweeps import OF_ONE_JOB, key_of
+from training.saving.files import has_checkpoint
 
 _REPORTS = "NEURL_SWEEP_REPORTS"
 """Environment variable with the file to which jobs report failures, from any process."""
@@ -95,7 +96,7 @@ def _reason(code: int) -> str:
 
 
 def _remedy(run_directory: Path, words: Sequence[str], trust: Sequence[str]) -> str:
-    if any((run_directory / "checkpoints" / "last").glob("manifest*.json")):
+    if has_checkpoint(run_directory / "checkpoints" / "last"):
         return shlex.join(["python", "train.py", f"resume={run_directory}", *trust])
     own = [word for word in words if key_of(word) not in OF_ONE_JOB]
     return f"python train.py {shlex.join(own)}"
