@@ -16,6 +16,8 @@ _MAX_LOST_EPISODES = 100
 """Failed episodes allowed in one evaluation, with `env.on_failure=restart`."""
 MAX_EPISODE_STEPS = 27_000
 """Steps after which an unfinished episode is cut and counted (30 minutes of Atari)."""
+Watch = Callable[["Play"], None]
+"""Looks at an evaluation after the reset and after every step."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def evaluate(
     seeds: Sequence[int],
     generator: np.random.Generator,
     deterministic: bool,
-    watch: "Callable[[Play], None] | None" = None,
+    watch: Watch = lambda play: None,
     max_episode_steps: int | None = None,
 ) -> Evaluation:
     """Play `episodes` complete episodes.
@@ -127,12 +129,10 @@ def evaluate(
     limit = MAX_EPISODE_STEPS if max_episode_steps is None else max_episode_steps
     play = Play(environments, seeds, episodes, limit, explores=not deterministic)
     with agent.using(generator):
-        if watch is not None:
-            watch(play)
+        watch(play)
         while not play.is_over:
             play.step(agent)
-            if watch is not None:
-                watch(play)
+            watch(play)
     return Evaluation(
         returns=tuple(episode.episode_return for episode in play.episodes),
         lengths=tuple(episode.length for episode in play.episodes),
@@ -238,7 +238,7 @@ class Evaluator:
         *,
         episodes: int,
         index: int,
-        watch: Callable[[Play], None] | None = None,
+        watch: Watch = lambda play: None,
         max_episode_steps: int | None = None,
     ) -> Evaluation:
         """Evaluate; each `index` has its own seeds, so equal calls give equal results.
@@ -255,8 +255,7 @@ class Evaluator:
         def look(play: Play) -> None:
             if self.should_abandon():
                 raise Abandoned
-            if watch is not None:
-                watch(play)
+            watch(play)
 
         return evaluate(
             agent,

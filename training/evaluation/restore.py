@@ -42,7 +42,9 @@ def load_agent(
     problems = problems or package_problems(typed["env"]["packages"], trusted_packages)
     if problems:
         raise InvalidConfiguration(problems)
-    config = read_only(_settled(typed))
+    for extractor in (typed["extractor"], typed["critic"]["extractor"]):
+        _forget_weights(extractor)  # they are in the checkpoint
+    config = read_only({**typed, "init_from": None})
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
     # For its spaces alone, without processes.
     is_async = config.env.vectorization == "async"
@@ -80,14 +82,7 @@ def load_policy(
     return Policy(config, agent)
 
 
-def _settled(config: dict[str, Any]) -> dict[str, Any]:
-    """Remove sources of weights from a configuration: the weights are in the checkpoint."""
-    _forget(config["extractor"])
-    _forget(config["critic"]["extractor"])
-    return {**config, "init_from": None}
-
-
-def _forget(node: Any) -> None:
+def _forget_weights(node: Any) -> None:
     """Remove weights and pre-training from an extractor's configuration and those inside it."""
     if not isinstance(node, dict):
         return
@@ -96,4 +91,4 @@ def _forget(node: Any) -> None:
     if isinstance(node.get("pretrain"), dict):
         node["pretrain"]["frames"] = 0
     for child in node.values():
-        _forget(child)
+        _forget_weights(child)

@@ -2,9 +2,8 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 _PATIENCE = 4.0
@@ -34,25 +33,33 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Record the first SIGINT or SIGTERM for the loop; later ones act as usual."""
     request = StopRequest()
+
+    def receive(number: int) -> None:
+        request.ask(number)
+        restore()
+
+    with received(receive, signal.SIGINT, signal.SIGTERM) as restore:
+        yield request
+
+
+@contextmanager
+def received(receive: Callable[[int], object], *numbers: int) -> Iterator[Callable[[], None]]:
+    """Call a function with the number of a signal; yield what restores the handlers before."""
     kept: dict[int, Any] = {}
 
     def restore() -> None:
         for number, handler in kept.items():
             signal.signal(number, handler)
 
-    def receive(number: int, frame: FrameType | None) -> None:
-        request.ask(number)
-        restore()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         # Ignored by the parent process, or handled outside Python: leave it.
         if signal.getsignal(number) in (signal.SIG_IGN, None):
             continue
         try:
-            kept[number] = signal.signal(number, receive)
+            kept[number] = signal.signal(number, lambda number, frame: receive(number))
         except ValueError:  # not the main thread: its owner handles signals
             break
     try:
-        yield request
+        yield restore
     finally:
         restore()

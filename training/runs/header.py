@@ -84,11 +84,9 @@ def _table(rows: Sequence[TableRow]) -> str:
 def _inputs(backbone: Backbone) -> Iterator[TableRow]:
     """List the observation's parts."""
     inputs = backbone.inputs
-    if not isinstance(inputs, DictInput):
-        yield TableRow("observation", inputs.kind, written(inputs.shape), None)
-        return
-    for name, shape in inputs.shape.items():
-        yield TableRow(f"observation {name}", inputs.kind[name], written(shape), None)
+    parts = inputs.inputs if isinstance(inputs, DictInput) else {"": inputs}
+    for name, part in parts.items():
+        yield TableRow(f"observation {name}".rstrip(), part.kind, written(part.shape), None)
 
 
 def _backbone(prefix: str, backbone: Backbone) -> Iterator[TableRow]:

@@ -14,9 +14,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from conf.composing.sweeps import OF_ONE_JOB, key_of
+from training.process.signals import received
 from training.saving.files import has_checkpoint
 
 _REPORTS = "NEURL_SWEEP_REPORTS"
@@ -61,8 +61,11 @@ def run_job(
 
 
 def _ended(command: Sequence[str]) -> int:
-    """Wait for a process, with time to save if stopped; return its exit code."""
-    with subprocess.Popen(command) as process, _forwarded(process):
+    """Wait for a process, with time to save if stopped; return its exit code.
+
+    SIGTERM is forwarded: stopping a sweep stops its jobs.
+    """
+    with subprocess.Popen(command) as process, received(process.send_signal, signal.SIGTERM):
         try:
             return process.wait()
         except KeyboardInterrupt:  # a terminal sends it to the job too
@@ -71,24 +74,6 @@ def _ended(command: Sequence[str]) -> int:
             except KeyboardInterrupt:
                 process.kill()
                 raise
-
-
-@contextmanager
-def _forwarded(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Forward SIGTERM to a process: stopping a sweep stops its jobs."""
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
-
-    try:
-        kept = signal.signal(signal.SIGTERM, forward)
-    except ValueError:  # not the main thread: its owner handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, kept or signal.SIG_DFL)
 
 
 def _reason(code: int) -> str:

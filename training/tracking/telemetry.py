@@ -84,7 +84,12 @@ class Activations:
     def watching(self, module: nn.Module) -> Iterator[None]:
         """Add the outputs of a module's activation layers during one call."""
         self._batches.append([])
-        hooks = [layer.register_forward_hook(self._add) for layer in _activations_of(module)]
+        hooks = [
+            layer.register_forward_hook(self._add)
+            for layer in module.modules()
+            if type(layer).__module__ == "torch.nn.modules.activation"
+            and not isinstance(layer, _OF_NO_UNIT)
+        ]
         try:
             yield
         finally:
@@ -103,15 +108,6 @@ class Activations:
             torch.stack([sizes for sizes, _ in layer]).sum(0) / sum(count for _, count in layer)
             for layer in zip(*self._batches, strict=True)
         ]
-
-
-def _activations_of(module: nn.Module) -> list[nn.Module]:
-    return [
-        layer
-        for layer in module.modules()
-        if type(layer).__module__ == "torch.nn.modules.activation"
-        and not isinstance(layer, _OF_NO_UNIT)
-    ]
 
 
 _ROWS = 512
@@ -144,8 +140,7 @@ def look_at(agent: Agent, trajectory: Trajectory) -> Look:
     try:
         return measure(agent, trajectory)
     except Exception as error:  # the user's networks and losses may raise anything
-        message = f"networks not measured: {one_line(error)}"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        warnings.warn(f"networks not measured: {one_line(error)}", RuntimeWarning, stacklevel=2)
         return Look()
 
 
