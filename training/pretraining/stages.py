@@ -5,10 +5,8 @@ pretraining/progress   weights, moments and counters after the latest epochs
 pretraining/weights    the best weights and their facts; the rest is then removed
 """
 
-import math
 import shutil
 import time
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -31,6 +29,7 @@ from training.runs.opening import Session
 from training.runs.refusal import Refusal
 from training.runs.resume import PRETRAINED, PRETRAINING, as_written
 from training.saving.checkpoint import save_checkpoint
+from training.saving.files import costs_a_warning
 from training.stream.collect import Collector, Player
 from training.tracking.tracking import TensorBoard
 
@@ -223,10 +222,8 @@ class Pretraining:
         recording, env_steps = self._task.collect(watch)
         seconds = time.monotonic() - started
         print(f"pre-training: {env_steps:,} steps collected in {seconds:.1f} s", flush=True)
-        try:
+        with costs_a_warning("frames not kept: {}"):  # they can be collected again
             save_recording(self._frames, recording, env_steps=env_steps)
-        except OSError as error:  # a full disk must not end it: frames can be collected again
-            warnings.warn(f"frames not kept: {error}", RuntimeWarning, stacklevel=2)
         return recording, env_steps
 
     def _after_epoch(self, fitting: Fitting) -> None:
@@ -235,10 +232,8 @@ class Pretraining:
         is_best = "  best" if fitting.best_epoch == fitting.epoch else ""
         print(f"{fitting.epoch:>12,} epochs   {_listed(fitting.measures)}{is_best}", flush=True)
         tensors, state = fitting.state_dict()
-        try:
+        with costs_a_warning("{}; pre-training goes on"):
             self._save(PRETRAINING, tensors, {"fitting": state}, fitting.epoch)
-        except OSError as error:
-            warnings.warn(f"{error}; pre-training goes on", RuntimeWarning, stacklevel=2)
 
     def _save(
         self, place: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any], step: int
@@ -261,8 +256,4 @@ class Pretraining:
 
 
 def _listed(measures: Mapping[str, float]) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value:.5g}"
-        for name, value in measures.items()
-        if not math.isnan(value)
-    )
+    return ", ".join(f"{name.replace('_', ' ')} {value:.5g}" for name, value in measures.items())

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,10 +109,9 @@ def _critic(actor: Backbone, critic: Backbone) -> Iterator[TableRow]:
 def _head(name: str, head: nn.Module) -> TableRow:
     """Show a head's output size, for action values that of each action."""
     width = ""
-    if isinstance(head, EpsilonGreedyHead):
-        width = written(head.value_head.layers.output_shape)
-    elif isinstance(head, ValueHead):
-        width = written(head.layers.output_shape)
+    values = head.value_head if isinstance(head, EpsilonGreedyHead) else head
+    if isinstance(values, ValueHead):
+        width = written(values.layers.output_shape)
     elif isinstance(head, Head):
         width = str(head.output.out_features)
     return _part(name, head, width)
@@ -166,16 +166,13 @@ def _layers(extractor: nn.Module, shape: Shapes) -> list[TableRow]:
         elif row.parameters:
             found.append(row)
 
-    leaves = (layer for layer in extractor.modules() if not list(layer.children()))
-    hooks = [layer.register_forward_hook(note) for layer in leaves]
     device = next((parameter.device for parameter in extractor.parameters()), None)
-    try:
-        features = extractor(
-            map_observations(lambda each: torch.zeros(1, *each, device=device), shape)
-        )
-    finally:
-        for hook in hooks:
-            hook.remove()
+    zeros = map_observations(lambda each: torch.zeros(1, *each, device=device), shape)
+    with ExitStack() as hooks:
+        for layer in extractor.modules():
+            if not list(layer.children()):
+                hooks.enter_context(layer.register_forward_hook(note))
+        features = extractor(zeros)
     return [*found, TableRow("", "", written(features.shape[1:]), None)]
 
 

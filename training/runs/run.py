@@ -1,6 +1,5 @@
 """The life of a run: train, log, evaluate, save, resume, summarise."""
 
-import warnings
 from contextlib import suppress
 from typing import Literal, get_args
 
@@ -14,7 +13,7 @@ from training.runs.opening import Session
 from training.runs.progression import Due, Occasion, Progression
 from training.saving.archive import Archive
 from training.saving.checkpoint import Checkpoint, part_of, prefixed
-from training.saving.files import replace, to_json
+from training.saving.files import costs_a_warning, replace, to_json
 from training.stream.collect import Collector
 from training.stream.episodes import Abandoned, EpisodeHistory, InvalidExperience
 from training.stream.loop import Iteration, iterations
@@ -278,11 +277,9 @@ class Run:
             "parameters": self._parameters,
             "versions": self._identity["versions"],
         }
-        try:
-            path = self._directory / "summary.json"
+        path = self._directory / "summary.json"
+        with costs_a_warning("summary.json not written: {}"):
             replace(path, to_json(content), wait=status != "running")
-        except OSError as error:  # a full disk must not end training
-            warnings.warn(f"summary.json not written: {error}", RuntimeWarning, stacklevel=2)
 
     # ---- saving and resuming
 

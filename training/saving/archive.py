@@ -1,8 +1,8 @@
 """The checkpoints of a run: the last ones, with everything, and the best one's weights."""
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from training.saving.checkpoint import (
     roll_back,
     save_checkpoint,
 )
-from training.saving.files import DamagedCheckpoint, Entry
+from training.saving.files import DamagedCheckpoint, Entry, costs_a_warning
 
 _KEPT_BEST = 2
 """Best checkpoints to keep: the run may be resumed from before the newest one."""
@@ -65,14 +65,14 @@ class Archive:
             tensors = {**tensors, **prefixed("experience", kept)}
             state = {**state, "experience": numbers}
             content["chunks"] = experience.chunks()
-        with _saving(must_succeed=must_succeed):
+        with nullcontext() if must_succeed else costs_a_warning("{}; training goes on"):
             self._chunks = self._save(self._last, at, tensors, state, **content)
             self.env_steps = at.env_steps
 
     def save_best(self, at: Progression) -> None:
         """Save the weights of the best evaluation so far."""
         assert at.best is not None
-        with _saving(must_succeed=False):
+        with costs_a_warning("{}; training goes on"):
             self._save(self._best, at, {}, {"evaluation": asdict(at.best)}, keep=_KEPT_BEST)
 
     def _save(
@@ -125,14 +125,3 @@ class Archive:
             return
         at.best = Evaluation.from_dict(state["evaluation"])
         at.best_env_steps = state["env_steps"]
-
-
-@contextmanager
-def _saving(*, must_succeed: bool) -> Iterator[None]:
-    """Turn a full disk into a warning, unless saving must succeed."""
-    try:
-        yield
-    except OSError as error:
-        if must_succeed:
-            raise
-        warnings.warn(f"{error}; training goes on", RuntimeWarning, stacklevel=5)

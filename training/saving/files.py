@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,19 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def costs_a_warning(message: str) -> Iterator[None]:
+    """Turn a failure to write into a warning: a full disk must not end training.
+
+    Args:
+        message: with braces for the error.
+    """
+    try:
+        yield
+    except OSError as error:
+        warnings.warn(message.format(error), RuntimeWarning, stacklevel=3)
 
 
 MANIFEST = "manifest.json"

@@ -16,7 +16,7 @@ from envs.vector.batch import shown
 from envs.vector.snapshot import Restorable
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array, array_of
-from networks.observations import map_observations
+from networks.observations import parts_of
 from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
 from training.stream.storage import Arrays, StepRow, Storage, put
 
@@ -274,10 +274,8 @@ def _refuse_non_finite(trajectory: Trajectory) -> None:
     """Refuse non-finite values from a vector environment that does not check them."""
     _refuse_rows(trajectory, "reward", trajectory.rewards, ahead=0)
     # An observation's row is one ahead of the step that led to it; the first came with a reset.
-    map_observations(
-        lambda rows: _refuse_rows(trajectory, "observation", rows, ahead=1),
-        trajectory.observations,
-    )
+    for rows in parts_of(trajectory.observations):
+        _refuse_rows(trajectory, "observation", rows, ahead=1)
 
 
 def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int) -> None:

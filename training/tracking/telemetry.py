@@ -6,7 +6,7 @@ weight, no statistic, no random number.
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,17 +84,12 @@ class Activations:
     def watching(self, module: nn.Module) -> Iterator[None]:
         """Add the outputs of a module's activation layers during one call."""
         self._batches.append([])
-        hooks = [
-            layer.register_forward_hook(self._add)
-            for layer in module.modules()
-            if type(layer).__module__ == "torch.nn.modules.activation"
-            and not isinstance(layer, _OF_NO_UNIT)
-        ]
-        try:
+        with ExitStack() as hooks:
+            for layer in module.modules():
+                is_activation = type(layer).__module__ == "torch.nn.modules.activation"
+                if is_activation and not isinstance(layer, _OF_NO_UNIT):
+                    hooks.enter_context(layer.register_forward_hook(self._add))
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _add(self, layer: nn.Module, inputs: object, output: Tensor) -> None:
         units = 1 if output.dim() > 3 else output.dim() - 1  # [N, C, H, W], or [N, ..., F]
