@@ -216,7 +216,6 @@ def build_autoencoder(
     options |= with_factories(key, {"decoder": options["decoder"]}, nn.Module)
     try:
         return Autoencoder(inputs, encoder, _own_options(Encoder, options))
-    except Unmirrored as error:
-        raise ValueError(error.at(key)) from error
     except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error
+        named = error.at(key) if isinstance(error, Unmirrored) else f"{key}: {error}"
+        raise ValueError(named) from error

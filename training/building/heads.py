@@ -98,10 +98,7 @@ def build_policy_head(
 
 
 def build_critics(
-    config: DictConfig,
-    agent: type[AgentOptions],
-    space: gymnasium.Space[Any],
-    input_size: int,
+    config: DictConfig, agent: type[AgentOptions], space: gymnasium.Space[Any], input_size: int
 ) -> ValueHead:
     """Build the critics of actions: of the one that they read, or of every discrete action.
 

@@ -22,11 +22,7 @@ from training.saving.checkpoint import load_checkpoint, part_of
 
 
 def load_agent(
-    run: Path,
-    *,
-    checkpoint: Literal["last", "best"],
-    device: str,
-    trusted_packages: Sequence[str],
+    run: Path, *, checkpoint: Literal["last", "best"], device: str, trusted_packages: Sequence[str]
 ) -> tuple[DictConfig, Agent]:
     """Build the agent of a run and load its weights.
 
@@ -68,11 +64,7 @@ def with_env(config: DictConfig, **env: Any) -> DictConfig:
 
 
 def load_policy(
-    run: Path,
-    *,
-    checkpoint: Literal["last", "best"],
-    device: str,
-    trusted_packages: Sequence[str],
+    run: Path, *, checkpoint: Literal["last", "best"], device: str, trusted_packages: Sequence[str]
 ) -> Policy:
     """Load a run's policy; errors as `load_agent`."""
     config, agent = load_agent(

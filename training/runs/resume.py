@@ -13,12 +13,8 @@ from conf.composing.resumption import scheduled
 from envs.vector.base import EnvironmentFailure
 from training.building.instantiation import plain
 from training.runs.identity import differences
-from training.saving.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    open_checkpoint,
-)
-from training.saving.files import DamagedCheckpoint
+from training.saving.checkpoint import Checkpoint, load_checkpoint, open_checkpoint
+from training.saving.files import DamagedCheckpoint, has_checkpoint
 from training.stream.episodes import InvalidExperience
 
 
@@ -112,30 +108,26 @@ def find_saved(config: DictConfig) -> Saved | None:
     """
     directory = Path(config.run_dir)
     if config.resume is None:
-        if _has_checkpoint(directory, "*/*"):
+        if any(map(has_checkpoint, directory.glob("*/*"))):
             # Checked before, but another process may have worked here in between.
             raise ValueError(f"run_dir: {directory} holds a run already; choose another")
         return None
-    if _has_checkpoint(directory, LAST):
+    if has_checkpoint(directory / LAST):
         return open_run(directory)
-    if _has_checkpoint(directory, "checkpoints/best"):
+    if has_checkpoint(directory / "checkpoints/best"):
         raise ValueError(
             f"resume={directory}: {LAST} is missing; a new run can start from "
             f"init_from={directory}/checkpoints/best"
         )
-    if _has_checkpoint(directory, PRETRAINED):
+    if has_checkpoint(directory / PRETRAINED):
         return Saved(directory, PRETRAINED, open_checkpoint(directory / PRETRAINED))
-    if _has_checkpoint(directory, PRETRAINING):
+    if has_checkpoint(directory / PRETRAINING):
         try:
             return Saved(directory, PRETRAINING, open_checkpoint(directory / PRETRAINING))
         except DamagedCheckpoint as error:
             warnings.warn(f"{error}; pre-training begins anew", RuntimeWarning, stacklevel=2)
     print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
     return None
-
-
-def _has_checkpoint(directory: Path, place: str) -> bool:
-    return any(directory.glob(f"{place}/manifest*.json"))
 
 
 def open_run(directory: Path) -> Saved:

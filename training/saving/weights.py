@@ -100,8 +100,6 @@ _WRAPPING = re.compile(
     r"vf_features_extractor)\.)*"
 )
 """Prefixes of tensor names from models that contain the extractor."""
-_NORMALIZATIONS = ("normalization", "agent.actor.normalization")
-"""Prefixes of the observation statistics in pre-training and runs."""
 _LISTED = 6
 """How many names a report lists."""
 
@@ -137,9 +135,8 @@ def _take_normalization(agent: Any, found: Tensors, source: Path) -> None:
     if not source.is_dir():
         return  # a foreign file does not say
     own = agent.actor.normalization
-    statistics = next(
-        (part for name in _NORMALIZATIONS if (part := part_of(found, name))), dict[str, Tensor]()
-    )
+    # Of a pre-training, or of a run.
+    statistics = part_of(found, "normalization") or part_of(found, "agent.actor.normalization")
     if bool(statistics) != bool(own.learns):
         there = str(bool(statistics)).lower()
         raise ValueError(

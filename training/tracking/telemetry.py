@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from agents.agent import Agent
 from agents.trajectory import Trajectory
 from envs.spaces import one_line
-from networks.autoencoding.losses import AuxiliaryLoss
 from networks.backbone import Backbone
 from networks.observations import map_observations
 
@@ -228,13 +228,11 @@ def _pictures(agent: Agent, backbone: str, reading: _Reading) -> dict[str, npt.N
     """Show observations above their reconstructions by auxiliary losses."""
     if backbone not in agent.auxiliary.by_backbone:
         return {}
-    losses = agent.auxiliary.by_backbone[backbone]
-    assert isinstance(losses, nn.ModuleDict)
+    losses: Any = agent.auxiliary.by_backbone[backbone]
     chosen = _spread(len(reading.features), _PICTURES).to(reading.features.device)
     rows = map_observations(lambda part: part[chosen], reading.rows)
     found = {}
     for name, loss in losses.items():
-        assert isinstance(loss, AuxiliaryLoss)
         for part, picture in loss.pictures(rows, reading.features[chosen]).items():
             usual = ("reconstruction", "actor", "observation")
             words = zip((name, backbone, part), usual, strict=True)
