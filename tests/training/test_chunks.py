@@ -474,7 +474,7 @@ def test_an_archive_names_again_what_it_wrote_or_went_on_from(archive: SimpleNam
     archive.save(40)
     assert archive.agent.log.read == ["2", "3", "4"]
     other = Archive(archive.directory, archive.agent, keep_last=2)
-    other.go_back(Progression(env_steps=40), open_run(archive.directory).checkpoint)
+    other.go_back(Progression(env_steps=40), open_run(archive.directory))
     archive.archive = other
     archive.agent.log.read.clear()
     archive.save(60)

@@ -40,9 +40,8 @@ def build_drawn(
     """
     name = f"{key}: {config.env.id}"
     single = with_env(config, vectorization="sync")
-    plain = build_environments(single, num_envs=1)
-    modes = plain.metadata.get("render_modes", [])
-    plain.close()
+    with closing(build_environments(single, num_envs=1)) as plain:
+        modes = plain.metadata.get("render_modes", [])
     # Gymnasium shows frames in its own window if an environment has none.
     if "rgb_array" not in modes and render_mode not in modes:
         offered = f"offers {', '.join(modes)}" if modes else "draws nothing"

@@ -14,7 +14,7 @@ from networks.observations import Observations, map_observations, parts_of
 from training.building.extractors import build_autoencoder, build_extractor
 from training.building.instantiation import plain
 from training.pretraining.fitting import HELD_OUT_LOSS
-from training.pretraining.frames import collect_frames, hold_out, observations_of
+from training.pretraining.frames import collect_frames, observations_of
 from training.pretraining.stages import Task
 from training.process.threads import drawing
 from training.saving.checkpoint import part_of, prefixed
@@ -109,10 +109,7 @@ class Reconstruction(Task):
     def prepare(self, recording: Mapping[str, Tensor]) -> None:
         """Hold out some contiguous stretches; normalisation statistics come from the others."""
         self._frames = observations_of(recording)
-        self._learnt, self._held = hold_out(
-            recording["stretches"], self.options.held_out, self.config.seed
-        )
-        self.size = len(self._learnt)
+        self._hold_out(recording["stretches"])
         if self._backbone.normalization.learns:
             for chosen in self._learnt.split(_MEASURED):
                 self._backbone.normalization.update(self._backbone.inputs(self._observed(chosen)))

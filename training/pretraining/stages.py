@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from gymnasium.vector import VectorEnv
+from jaxtyping import Int
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from envs.seeding import environment_seeds
 from training.building.environments import build_environments
 from training.building.instantiation import plain
 from training.pretraining.fitting import Fitting, Objective
-from training.pretraining.frames import load_recording, refuse_too_many, save_recording
+from training.pretraining.frames import hold_out, load_recording, refuse_too_many, save_recording
 from training.pretraining.players import make_player
 from training.process.signals import stop_requests
 from training.runs.opening import Session
@@ -95,6 +96,11 @@ class Task(Objective):
     def prepare(self, recording: Mapping[str, Tensor]) -> None:
         """Hold some of what was collected out, and prepare to learn from the rest."""
 
+    def _hold_out(self, stretches: Int[Tensor, " N"]) -> None:
+        """Draw the items to learn from, and those to measure on."""
+        self._learnt, self._held = hold_out(stretches, self.options.held_out, self.config.seed)
+        self.size = len(self._learnt)
+
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """Return the network's weights as they are stored."""
@@ -164,11 +170,11 @@ class Pretraining:
         saved = self._saved
         if saved is None:
             shutil.rmtree(self._frames.parent, ignore_errors=True)
-        elif saved.place == PRETRAINED:
+        elif saved.directory == self._directory / PRETRAINED:
             self._clear()
             with as_written(self._directory):
                 seconds = float(saved.state.get("seconds", 0.0))
-                return Pretrained(saved.checkpoint.tensors, saved.state["pretraining"], seconds)
+                return Pretrained(saved.tensors, saved.state["pretraining"], seconds)
         with stop_requests() as stop:
 
             def watch() -> bool:
@@ -193,7 +199,7 @@ class Pretraining:
         if self._saved is not None:
             state = self._saved.state
             with as_written(self._directory):
-                fitting.load_state_dict(self._saved.checkpoint.tensors, state["fitting"])
+                fitting.load_state_dict(self._saved.tensors, state["fitting"])
                 self._earlier_seconds = float(state.get("seconds", 0.0))
             print(f"pre-training goes on after {fitting.epoch} epochs", flush=True)
         for _ in fitting.epochs(watch):

@@ -18,7 +18,7 @@ from training.process.threads import set_num_threads
 from training.runs.directory import introduce
 from training.runs.identity import identity
 from training.runs.refusal import Refusal
-from training.runs.resume import LAST, as_written, find_saved
+from training.runs.resume import LAST, as_written, find_saved, refuse_elsewhere
 from training.saving.files import replace
 from training.stream.episodes import InvalidExperience
 from training.tracking.event_files import rewind
@@ -68,20 +68,22 @@ class Session:
         self.config, self.directory = config, Path(config.run_dir)
         with as_written(self.directory):
             self.saved = find_saved(config)
+            # A resumed run keeps its number of threads: sums in another order differ.
+            threads = config.num_threads
+            if self.saved is not None:
+                threads = max(1, int(self.saved.state["identity"]["threads"]))
         self.agent = build_agent_for(config, environments)
         refuse_large_replay(self.agent, environments.single_observation_space)
-        # A resumed run keeps its number of threads: sums in another order differ.
-        threads = config.num_threads if self.saved is None else self.saved.threads
         set_num_threads(threads, self.agent)
         self.identity = identity(config, environments)
         if self.saved is not None:
-            self.saved.refuse(self.identity)
+            refuse_elsewhere(self.directory, self.saved, self.identity)
         self.start = Start([], 0, 0.0) if self.is_under_way else take_weights(config, self.agent)
 
     @property
     def is_under_way(self) -> bool:
         """Whether it resumes the agent's training; any pre-training is over then."""
-        return self.saved is not None and self.saved.place == LAST
+        return self.saved is not None and self.saved.directory == self.directory / LAST
 
     def open_records(self, header: str, stack: ExitStack) -> None:
         """Write the configuration, open TensorBoard at the current step until `stack` closes.

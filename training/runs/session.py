@@ -21,7 +21,7 @@ from training.pretraining.stages import Pretraining
 from training.runs.header import header
 from training.runs.opening import Session, beginning
 from training.runs.refusal import Refusal
-from training.runs.resume import as_written
+from training.runs.resume import as_written, notices
 from training.runs.run import Diverged, Run, Status
 from training.stream.episodes import InvalidExperience
 
@@ -82,9 +82,9 @@ def _build_run(config: DictConfig, environments: VectorEnv[Any, Any, Any], stack
     run.at.pretraining_env_steps, run.at.pretraining_seconds = env_steps, seconds
     if session.saved is not None and session.is_under_way:
         with as_written(session.directory):
-            exact = run.restore(session.saved.checkpoint)
-            notices = session.saved.notices(config, session.agent, exact)
-            print(*notices, sep="\n", flush=True)
+            exact = run.restore(session.saved)
+            lines = notices(session.saved.state, config, session.agent, exact)
+            print(*lines, sep="\n", flush=True)
     return run
 
 

@@ -114,8 +114,9 @@ def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint; its chunks are still on disk."""
+    """A complete checkpoint in a directory; its chunks are still on disk."""
 
+    directory: Path
     tensors: dict[str, Tensor]
     state: dict[str, Any]
     chunks: SavedChunks
@@ -250,7 +251,7 @@ def _read(path: Path, *, with_chunks: bool) -> Checkpoint:
         )
         chunks = SavedChunks(path.parent, manifest.get("chunks", {}) if with_chunks else {})
         chunks.verify()
-        return Checkpoint(safetensors.torch.load(tensors), json.loads(state), chunks)
+        return Checkpoint(path.parent, safetensors.torch.load(tensors), json.loads(state), chunks)
     except DamagedCheckpoint:
         raise
     except FileNotFoundError as error:
