@@ -11,20 +11,25 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from gymnasium.vector import VectorEnv
 from jaxtyping import Int
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from agents.agent import Agent
+from conf.checking.pretraining import RANDOM
 from envs.seeding import environment_seeds
 from training.building.environments import build_environments
 from training.building.instantiation import plain
+from training.evaluation.policy import refuse_other_spaces
+from training.evaluation.restore import load_agent
 from training.pretraining.fitting import Fitting, Objective
 from training.pretraining.frames import hold_out, load_recording, refuse_too_many, save_recording
-from training.pretraining.players import make_player
+from training.pretraining.players import UniformPlayer
 from training.process.signals import stop_requests
 from training.runs.opening import Session
 from training.runs.refusal import Refusal
@@ -67,7 +72,27 @@ class Task(Objective):
         self._player(environments)
 
     def _player(self, environments: VectorEnv[Any, Any, Any]) -> Player:
-        return make_player(self.source_key, self.config, self.agent.policy_head, environments)
+        """Build the behaviour policy: uniformly random, or the policy of a run.
+
+        Raises:
+            ValueError: there is no such run, or it has other spaces.
+        """
+        config, source = self.config, OmegaConf.select(self.config, self.source_key)
+        # Not the environments' seeds: the policy must not draw the same numbers as its environment.
+        seeds = environment_seeds(config.seed, 2, purpose="pretraining policy")
+        generator = np.random.default_rng(seeds)
+        if source == RANDOM:
+            return UniformPlayer(self.agent.policy_head, generator)
+        trusted = config.trusted_packages
+        try:
+            _, agent = load_agent(
+                Path(source), checkpoint="last", device=config.device, trusted_packages=trusted
+            )
+            refuse_other_spaces(agent, environments)
+        except ValueError as error:
+            raise ValueError(f"{self.source_key}={source}: {error}") from error
+        agent.generator = generator
+        return agent
 
     def collect(self, should_abandon: Callable[[], bool]) -> tuple[dict[str, Tensor], int]:
         """Collect the data; return them and the environment steps taken.
