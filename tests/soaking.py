@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.evaluation.evaluation import evaluate
+from tests.playing import evaluate
 from training.evaluation.policy import Policy
 from training.stream.loop import iterations
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.agents.conftest import act_in_torch, has_mirror
-from training.evaluation.evaluation import evaluate
+from tests.playing import evaluate
 
 RUNS = {
     "mlp": ["memory=none"],

@@ -13,7 +13,7 @@ import torch
 
 from agents.learning.sequences import to_sequences
 from tests.agents.conftest import COUNTING
-from training.evaluation.evaluation import evaluate
+from tests.playing import evaluate
 from training.stream.collect import Collector
 
 ROLLOUT = 12

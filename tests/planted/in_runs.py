@@ -108,8 +108,8 @@ FAULTS = [
         ),
         (
             "evaluation draws from training's generator",
-            "generator=np.random.default_rng(policy_seeds)",
-            "generator=agent.generator",
+            "play.run(agent, np.random.default_rng(policy_seeds), watch)",
+            "play.run(agent, agent.generator, watch)",
         ),
         (
             "policies draw what their environments drew",
@@ -123,8 +123,8 @@ FAULTS = [
         ),
         (
             "evaluation always explores",
-            "explores=not deterministic",
-            "explores=True",
+            "explores = not self._deterministic",
+            "explores = True",
         ),
         (
             "an episode that never ends is cut one step late",

@@ -198,7 +198,8 @@ def test_one_chunk_at_a_time_is_in_memory(tmp_path: Path, monkeypatch) -> None:
         lambda path, entry: reads.append(path.stem) or read(path, entry),
     )
     chunks = open_checkpoint(tmp_path).chunks
-    assert sorted(reads) == ["state-1", "tensors-1"]  # chunks are verified, not kept
+    chunk_names = ["chunk-0", "chunk-1", "chunk-2-4"]
+    assert sorted(reads) == [*chunk_names, "state-1", "tensors-1"]  # each once, to be verified
     reads.clear()
     next(iter(chunks.values()))
     assert reads == ["chunk-0"]
@@ -473,7 +474,7 @@ def test_an_archive_names_again_what_it_wrote_or_went_on_from(archive: SimpleNam
     archive.save(40)
     assert archive.agent.log.read == ["2", "3", "4"]
     other = Archive(archive.directory, archive.agent, keep_last=2)
-    other.go_back(Progression(env_steps=40), open_run(archive.directory).checkpoint)
+    other.go_back(Progression(env_steps=40), open_run(archive.directory))
     archive.archive = other
     archive.agent.log.read.clear()
     archive.save(60)

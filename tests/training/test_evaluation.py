@@ -16,7 +16,8 @@ from envs.seeding import environment_seeds
 from envs.vector.base import EnvironmentFailure, SlotVectorEnv
 from envs.wrappers.adapters import ScaleReward
 from tests.envs.conftest import make_with
-from training.evaluation.evaluation import Evaluation, Evaluator, describe, evaluate
+from tests.playing import evaluate
+from training.evaluation.evaluation import Evaluation, Evaluator, describe
 from training.stream.collect import InvalidExperience
 from training.stream.episodes import Abandoned
 

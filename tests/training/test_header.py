@@ -6,7 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from conf.composing.command_line import load
-from training.building.build import build_agent, parameter_counts
+from training.building.build import build_agent
 from training.runs.header import header
 
 VECTOR, IMAGE = spaces.Box(-1, 1, (4,)), spaces.Box(0, 255, (84, 84, 4), np.uint8)
@@ -15,7 +15,7 @@ VECTOR, IMAGE = spaces.Box(-1, 1, (4,)), spaces.Box(0, 255, (84, 84, 4), np.uint
 def notices(space: gymnasium.Space, *words: str) -> list[str]:
     config = load(["device=cpu", *words])
     agent = build_agent(config, space, spaces.Discrete(3), num_envs=2)
-    lines = header(config, agent, parameter_counts(agent.parts())).splitlines()
+    lines = header(config, agent).splitlines()
     return [line for line in lines if line.startswith("notice")]
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import gymnasium
@@ -17,7 +18,9 @@ import training.runs.run
 from conf.composing.command_line import load
 from training.evaluation.restore import load_agent
 from training.evaluation.watching import watch_run
-from training.runs.directory import Occupied, claimed, discard
+from training.process.locking import locked
+from training.runs.directory import discard
+from training.runs.opening import beginning
 from training.runs.refusal import Refusal
 from training.saving.checkpoint import load_checkpoint
 
@@ -480,8 +483,9 @@ def test_configuration_of_a_run_is_that_of_the_command_line(run) -> None:
 
 
 def test_a_directory_is_one_processs(tmp_path: Path) -> None:
-    with claimed(tmp_path):
-        with pytest.raises(Occupied, match="another process"), claimed(tmp_path):
+    with locked(tmp_path):
+        refusal = pytest.raises(Refusal, match="run_dir: another process is training into")
+        with refusal, ExitStack() as stack, beginning(tmp_path, stack):
             pass
         discard(tmp_path)
         assert tmp_path.is_dir()  # in use

@@ -16,7 +16,6 @@ from training.evaluation.film import Film
 from training.evaluation.video import (
     Camera,
     DrawingFailure,
-    build_camera,
     build_drawn,
     frame_of,
 )
@@ -37,7 +36,7 @@ def run(drawn, build):
 
 @pytest.fixture
 def camera(run):
-    made = build_camera(run.config, seed=0, deterministic=True, key="video=gif")
+    made = Camera(run.config, seed=0, deterministic=True, key="video=gif")
     yield made
     made.environments.close()
 
@@ -86,7 +85,7 @@ def test_filming_does_not_change_training(drawn, build, deterministic: bool) -> 
     weights = []
     for films in (0, 1, 3):
         run = build(*DRAWN, "memory=gru", "memory.hidden_size=4", "normalize_observations=true")
-        camera = build_camera(run.config, seed=0, deterministic=deterministic, key="video=gif")
+        camera = Camera(run.config, seed=0, deterministic=deterministic, key="video=gif")
         np.random.random(films)  # noqa: NPY002  (the global generator is what must not matter)
         for iteration in range(3):
             run.agent.learn(run.collector.collect(run.agent))
@@ -101,7 +100,7 @@ def test_filming_does_not_change_training(drawn, build, deterministic: bool) -> 
 
 def test_what_the_agent_sees_is_wrapped_as_configured(drawn, build) -> None:
     run = build(*DRAWN, "env.frame_stack=3", "env.previous_action=true")
-    camera = build_camera(run.config, seed=0, deterministic=True, key="video=gif")
+    camera = Camera(run.config, seed=0, deterministic=True, key="video=gif")
     try:
         assert camera.film(run.agent, index=0, kind="gif").length == 8
     finally:
@@ -111,7 +110,7 @@ def test_what_the_agent_sees_is_wrapped_as_configured(drawn, build) -> None:
 def test_native_environments_are_filmed_one_by_one(build) -> None:
     pytest.importorskip("pygame")
     run = build("env.id=CartPole-v1", "env.vectorization=native")
-    camera = build_camera(run.config, seed=0, deterministic=True, key="video=gif")
+    camera = Camera(run.config, seed=0, deterministic=True, key="video=gif")
     try:
         film = camera.film(run.agent, index=0, kind="gif")
     finally:
@@ -174,7 +173,7 @@ def test_what_cannot_be_drawn_is_refused_in_words(
     monkeypatch.setattr(undrawable, "picture", picture)
     config = build("env.id=test/Undrawable-v0").config
     with pytest.raises(ValueError) as caught:
-        build_camera(config, seed=0, deterministic=True, key="evaluation.video=true")
+        Camera(config, seed=0, deterministic=True, key="evaluation.video=true")
     message = str(caught.value)
     assert message.startswith("evaluation.video=true: test/Undrawable-v0 cannot be drawn: ")
     assert "\n" not in message
@@ -202,7 +201,7 @@ def test_a_frame_is_not_overwritten_by_the_next(run) -> None:
 
 def test_films_of_evaluations_are_in_tensorboard(drawn, build, tmp_path) -> None:
     run = build(*DRAWN, "evaluation.video=true")
-    camera = build_camera(run.config, seed=0, deterministic=True, key="evaluation.video=true")
+    camera = Camera(run.config, seed=0, deterministic=True, key="evaluation.video=true")
     tensorboard = TensorBoard(tmp_path)
     for env_steps in (10, 20):
         camera.show(run.agent, tensorboard, env_steps)
@@ -231,7 +230,7 @@ def test_a_film_that_fails_costs_a_warning(undrawable, build, tmp_path, monkeypa
     monkeypatch.setattr(undrawable, "picture", RuntimeError("the display is gone"))
     monkeypatch.setattr(undrawable, "good_pictures", 2)
     run = build("env.id=test/Undrawable-v0")
-    camera = build_camera(run.config, seed=0, deterministic=True, key="video=gif")
+    camera = Camera(run.config, seed=0, deterministic=True, key="video=gif")
     with pytest.warns(RuntimeWarning, match="no film at 1,000 steps: the display is gone"):
         camera.show(run.agent, TensorBoard(None), 1000)
     monkeypatch.setattr(undrawable, "good_pictures", 100)
@@ -243,7 +242,7 @@ def test_drawing_failures_are_told_by_the_camera(undrawable, build, monkeypatch)
     monkeypatch.setattr(undrawable, "picture", RuntimeError("gone"))
     monkeypatch.setattr(undrawable, "good_pictures", 1)
     run = build("env.id=test/Undrawable-v0")
-    camera = build_camera(run.config, seed=0, deterministic=True, key="video=gif")
+    camera = Camera(run.config, seed=0, deterministic=True, key="video=gif")
     with pytest.raises(DrawingFailure, match="gone"):
         camera.film(run.agent, index=0, kind="gif")
     camera.environments.close()

@@ -82,7 +82,7 @@ def test_an_mp4_is_kept_too(drawn_run: Path) -> None:
 
 def test_what_cannot_be_drawn_is_refused_before_anything_is_played(train, monkeypatch) -> None:
     run = train("env.id=neurl/Counting-v0", "total_env_steps=32", "evaluation.interval=0")
-    monkeypatch.setattr("training.evaluation.evaluation.evaluate", None)
+    monkeypatch.setattr("training.evaluation.evaluation.Play", None)
     for word in ("video=true", "render_mode=human"):
         with pytest.raises(Refusal, match=f"{word.replace('true', 'gif')}: .* draws nothing") as e:
             watch(run.directory, word)

@@ -23,11 +23,7 @@ from envs.wrappers.frame_stack import frame_stacks
 from networks.heads.acting import PolicyHead
 from networks.heads.values import StateLayers
 from networks.memory.memories import Memory
-from training.building.backbones import (
-    build_backbones,
-    refuse_batch_statistics,
-    refuse_idle,
-)
+from training.building.backbones import build_backbones, refuse_batch_statistics, refuse_idle
 from training.building.environments import build_environments
 from training.building.heads import (
     build_action_values,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from conf.checking.suggestions import did_you_mean
 from conf.schema.extractors import ExtractorOptions, LayersOptions
+from envs.spaces import one_line
 from networks.autoencoding.autoencoder import Autoencoder, Encoder
 from networks.autoencoding.decoders import default_layers
 from networks.extractors.composite import DictExtractor, Joined
@@ -187,9 +188,8 @@ def _output_size(key: str, extractor: Any, shape: Shapes) -> int:
         extractor.eval()  # zeros must not change running statistics
         features = extractor(map_observations(lambda part: torch.zeros(2, *part), shape))
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{key}: {kind} cannot read observations of shape {shape}: {reason}"
+            f"{key}: {kind} cannot read observations of shape {shape}: {one_line(error)}"
         ) from error
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
         raise ValueError(
@@ -216,7 +216,6 @@ def build_autoencoder(
     options |= with_factories(key, {"decoder": options["decoder"]}, nn.Module)
     try:
         return Autoencoder(inputs, encoder, _own_options(Encoder, options))
-    except Unmirrored as error:
-        raise ValueError(error.at(key)) from error
     except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error
+        named = error.at(key) if isinstance(error, Unmirrored) else f"{key}: {error}"
+        raise ValueError(named) from error

@@ -85,34 +85,20 @@ def build_policy_head(
     """
     options = plain(config.policy_head)
     target = options["_target_"]
-    if target == "auto":
-        del options["_target_"]
-        kind = policy_head_class(None, space)
-        if issubclass(kind, BoxHead):
-            kind = find("policy_head", agent.box_heads[0], PolicyHead)
-        kind = _joint(kind) if agent.weighs_every_action else kind
-        head: PolicyHead = kind(space, input_size, GaussianHeadOptions(**options))
-    else:
-        chosen = find("policy_head", target, PolicyHead)
-        kind = policy_head_class(chosen, space)
-        kind = _joint(kind) if agent.weighs_every_action else kind
-        if kind is not chosen:  # of several classes for one choice
-            options["_target_"] = f"{kind.__module__}.{kind.__qualname__}"
-        head = make("policy_head", options, PolicyHead, space, input_size)
-    return head
-
-
-def _joint(kind: Any) -> Any:
-    """Return the head that makes several choices as one."""
-    is_several = issubclass(kind, MultiCategoricalHead | BernoulliHead)
-    return JointCategoricalHead if is_several else kind
+    chosen = None if target == "auto" else find("policy_head", target, PolicyHead)
+    kind = policy_head_class(chosen, space)
+    if chosen is None and issubclass(kind, BoxHead):
+        kind = find("policy_head", agent.box_heads[0], PolicyHead)
+    if agent.weighs_every_action and issubclass(kind, MultiCategoricalHead | BernoulliHead):
+        kind = JointCategoricalHead  # makes several choices as one
+    if kind is not chosen:  # of several classes for one choice
+        options["_target_"] = f"{kind.__module__}.{kind.__qualname__}"
+    read_here = GaussianHeadOptions if chosen is None else None
+    return make("policy_head", options, PolicyHead, space, input_size, read_here=read_here)
 
 
 def build_critics(
-    config: DictConfig,
-    agent: type[AgentOptions],
-    space: gymnasium.Space[Any],
-    input_size: int,
+    config: DictConfig, agent: type[AgentOptions], space: gymnasium.Space[Any], input_size: int
 ) -> ValueHead:
     """Build the critics of actions: of the one that they read, or of every discrete action.
 

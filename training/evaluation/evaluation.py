@@ -10,12 +10,14 @@ from gymnasium.vector import VectorEnv
 from agents.agent import Agent
 from envs.seeding import environment_seeds
 from training.stream.collect import Collector, Player
-from training.stream.episodes import Abandoned, Episode, InvalidExperience
+from training.stream.episodes import Episode, InvalidExperience
 
 _MAX_LOST_EPISODES = 100
 """Failed episodes allowed in one evaluation, with `env.on_failure=restart`."""
 MAX_EPISODE_STEPS = 27_000
 """Steps after which an unfinished episode is cut and counted (30 minutes of Atari)."""
+Watch = Callable[["Play"], None]
+"""Looks at an evaluation after the reset and after every step."""
 
 
 @dataclass(frozen=True)
@@ -103,48 +105,15 @@ def describe_spread(evaluation: Evaluation) -> str:
     )
 
 
-def evaluate(
-    agent: Agent,
-    environments: VectorEnv[Any, Any, Any],
-    *,
-    episodes: int,
-    seeds: Sequence[int],
-    generator: np.random.Generator,
-    deterministic: bool,
-    watch: "Callable[[Play], None] | None" = None,
-    max_episode_steps: int | None = None,
-) -> Evaluation:
-    """Play `episodes` complete episodes.
-
-    Every environment plays a number of episodes fixed beforehand: counting those that finish first
-    would favour short ones. After a cut episode an environment plays no more, as each further
-    episode could take as long. Stochastic policies sample from `generator`.
-
-    Args:
-        watch: called after the reset and after every step, before the next.
-        max_episode_steps: steps after which an episode is cut; None is `MAX_EPISODE_STEPS`.
-    """
-    limit = MAX_EPISODE_STEPS if max_episode_steps is None else max_episode_steps
-    play = Play(environments, seeds, episodes, limit, explores=not deterministic)
-    with agent.using(generator):
-        if watch is not None:
-            watch(play)
-        while not play.is_over:
-            play.step(agent)
-            if watch is not None:
-                watch(play)
-    return Evaluation(
-        returns=tuple(episode.episode_return for episode in play.episodes),
-        lengths=tuple(episode.length for episode in play.episodes),
-        unfinished=play.unfinished,
-        unplayed=play.unplayed,
-    )
-
-
 class Play:
     """The episodes of one evaluation, collected step by step.
 
+    Every environment plays a number of episodes fixed beforehand: counting those that finish first
+    would favour short ones. After a cut episode an environment plays no more, as each further
+    episode could take as long.
+
     Attributes:
+        collector: takes the steps.
         episodes: that count, in the order of their ends.
         unfinished: how many of them were cut.
         unplayed: how many would have followed the cut ones.
@@ -155,24 +124,42 @@ class Play:
         environments: VectorEnv[Any, Any, Any],
         seeds: Sequence[int],
         episodes: int,
-        max_episode_steps: int,
+        max_episode_steps: int | None,
         *,
         explores: bool,
     ) -> None:
-        """Reset the environments, and share the episodes out among them."""
+        """Reset the environments, and share the episodes out among them.
+
+        Args:
+            max_episode_steps: steps after which an episode is cut; None is `MAX_EPISODE_STEPS`.
+        """
         size = environments.num_envs
-        self._collector = Collector(environments, rollout_length=1, seeds=seeds)
-        self._collector.explores = explores
+        self.collector = Collector(environments, rollout_length=1, seeds=seeds)
+        self.collector.explores = explores
         self.episodes: list[Episode] = []
         self.unfinished = self.unplayed = 0
         self._left = [(episodes + index) // size for index in range(size)]
-        self._limit = max_episode_steps
-        self._steps, self._restarts = 0, self._collector.restarts
+        self._limit = MAX_EPISODE_STEPS if max_episode_steps is None else max_episode_steps
+        self._steps, self._restarts = 0, self.collector.restarts
 
     @property
     def is_over(self) -> bool:
         """Whether every environment has played its episodes."""
         return max(self._left) <= 0
+
+    def run(self, agent: Agent, generator: np.random.Generator, watch: Watch) -> Evaluation:
+        """Play all episodes; stochastic policies sample from `generator`."""
+        with agent.using(generator):
+            watch(self)
+            while not self.is_over:
+                self.step(agent)
+                watch(self)
+        return Evaluation(
+            returns=tuple(episode.episode_return for episode in self.episodes),
+            lengths=tuple(episode.length for episode in self.episodes),
+            unfinished=self.unfinished,
+            unplayed=self.unplayed,
+        )
 
     def step(self, agent: Player) -> None:
         """Step all environments and keep the episodes that count.
@@ -181,13 +168,13 @@ class Play:
             InvalidExperience: a value was not finite, or environments fail too often.
         """
         try:
-            self._collector.collect(agent)
+            self.collector.collect(agent)
         except InvalidExperience as error:
             raise InvalidExperience(f"step {self._steps} of an evaluation: {error}") from None
         self._steps += 1
-        for episode in self._collector.episodes:
+        for episode in self.collector.episodes:
             self._keep(episode)
-        lost = self._collector.restarts - self._restarts  # with each, an episode
+        lost = self.collector.restarts - self._restarts  # with each, an episode
         if lost > _MAX_LOST_EPISODES:
             raise InvalidExperience(
                 f"environments broke {lost} times in one evaluation, which lost as many "
@@ -198,7 +185,7 @@ class Play:
 
     def _cut(self) -> None:
         """Cut and count episodes that are too long, each once."""
-        counter = self._collector.counter
+        counter = self.collector.counter
         is_cut = (counter.lengths >= self._limit) & (np.array(self._left) > 0)
         for episode in counter.under_way(np.flatnonzero(is_cut)):
             self.unfinished += 1
@@ -238,10 +225,12 @@ class Evaluator:
         *,
         episodes: int,
         index: int,
-        watch: Callable[[Play], None] | None = None,
+        watch: Watch = lambda play: None,
         max_episode_steps: int | None = None,
     ) -> Evaluation:
-        """Evaluate; each `index` has its own seeds, so equal calls give equal results.
+        """Play `episodes` complete episodes.
+
+        Each `index` has its own seeds, so equal calls give equal results.
 
         Raises:
             InvalidExperience: a reward was not finite.
@@ -251,20 +240,7 @@ class Evaluator:
         seeds = environment_seeds(self._seed, environments.num_envs, purpose=purpose, index=index)
         # Not the environments' seeds: the policy must not draw the same numbers as its environment.
         policy_seeds = environment_seeds(self._seed, 2, purpose=f"{purpose} policy", index=index)
-
-        def look(play: Play) -> None:
-            if self.should_abandon():
-                raise Abandoned
-            if watch is not None:
-                watch(play)
-
-        return evaluate(
-            agent,
-            environments,
-            episodes=episodes,
-            seeds=seeds,
-            generator=np.random.default_rng(policy_seeds),
-            deterministic=self._deterministic,
-            watch=look,
-            max_episode_steps=max_episode_steps,
-        )
+        explores = not self._deterministic
+        play = Play(environments, seeds, episodes, max_episode_steps, explores=explores)
+        play.collector.should_abandon = self.should_abandon
+        return play.run(agent, np.random.default_rng(policy_seeds), watch)

@@ -12,6 +12,7 @@ from envs.spaces import flatten_observation, one_line, reads_alike
 from networks.mirror import Array
 from networks.observations import Shape, Shapes, any_part
 from training.building.environments import build_environments
+from training.stream.storage import Arrays
 
 
 class Policy:
@@ -51,7 +52,11 @@ class Policy:
         )
         self._is_first = np.zeros(size, dtype=bool)
         chosen = self.agent.policy_head.to_environment(actions)
-        return self._single(chosen) if is_single else chosen
+        if not is_single:
+            return chosen
+        # Zero-dimensional spaces hold arrays too.
+        is_number = isinstance(self.agent.policy_head.space, spaces.Discrete)
+        return chosen[0] if is_number else np.asarray(chosen[0])
 
     def reset(self, mask: Array | None = None) -> None:
         """Reset the memory before the next observations: everywhere, or where `mask [B]` is True.
@@ -66,11 +71,6 @@ class Policy:
         if chosen.shape != self._is_first.shape:
             raise ValueError(f"expected a mask of shape {self._is_first.shape}, got {chosen.shape}")
         self._is_first = self._is_first | chosen
-
-    def _single(self, actions: Array) -> Any:
-        """Return the one action of a batch; zero-dimensional spaces hold arrays too."""
-        is_number = isinstance(self.agent.policy_head.space, spaces.Discrete)
-        return actions[0] if is_number else np.asarray(actions[0])
 
     def environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Make environments for this policy: as configured, wrappers included."""
@@ -96,7 +96,7 @@ def refuse_other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) ->
         )
 
 
-def _batched(observation: Any, shapes: Shapes) -> tuple[Array | dict[str, Array], bool]:
+def _batched(observation: Any, shapes: Shapes) -> tuple[Arrays, bool]:
     """Copy one observation or a batch into arrays `[B, ...]`; tell whether it was one.
 
     Raises:

@@ -1,6 +1,7 @@
 """Loads an agent from a run directory without executing stored code."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from conf.checking.trust import package_problems
 from conf.checking.validation import checked
 from conf.composing.configuration import read_only
 from conf.composing.resumption import stored_configuration
+from envs.spaces import one_line
 from training.building.build import build_agent_for
 from training.building.environments import build_environments
 from training.evaluation.policy import Policy
@@ -20,11 +22,7 @@ from training.saving.checkpoint import load_checkpoint, part_of
 
 
 def load_agent(
-    run: Path,
-    *,
-    checkpoint: Literal["last", "best"],
-    device: str,
-    trusted_packages: Sequence[str],
+    run: Path, *, checkpoint: Literal["last", "best"], device: str, trusted_packages: Sequence[str]
 ) -> tuple[DictConfig, Agent]:
     """Build the agent of a run and load its weights.
 
@@ -40,21 +38,21 @@ def load_agent(
     problems = problems or package_problems(typed["env"]["packages"], trusted_packages)
     if problems:
         raise InvalidConfiguration(problems)
-    config = read_only(_settled(typed))
+    for extractor in (typed["extractor"], typed["critic"]["extractor"]):
+        _forget_weights(extractor)  # they are in the checkpoint
+    config = read_only({**typed, "init_from": None})
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
     # For its spaces alone, without processes.
     is_async = config.env.vectorization == "async"
     single = with_env(config, vectorization="sync") if is_async else config
-    environments = build_environments(single, num_envs=1)
-    try:
+    with closing(build_environments(single, num_envs=1)) as environments:
         agent = build_agent_for(config, environments)
-    finally:
-        environments.close()
     try:
         agent.load_state_dict(part_of(tensors, "agent"))
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"the weights in {run} are of another network: {reason}") from error
+        raise ValueError(
+            f"the weights in {run} are of another network: {one_line(error)}"
+        ) from error
     return config, agent
 
 
@@ -66,11 +64,7 @@ def with_env(config: DictConfig, **env: Any) -> DictConfig:
 
 
 def load_policy(
-    run: Path,
-    *,
-    checkpoint: Literal["last", "best"],
-    device: str,
-    trusted_packages: Sequence[str],
+    run: Path, *, checkpoint: Literal["last", "best"], device: str, trusted_packages: Sequence[str]
 ) -> Policy:
     """Load a run's policy; errors as `load_agent`."""
     config, agent = load_agent(
@@ -80,14 +74,7 @@ def load_policy(
     return Policy(config, agent)
 
 
-def _settled(config: dict[str, Any]) -> dict[str, Any]:
-    """Remove sources of weights from a configuration: the weights are in the checkpoint."""
-    _forget(config["extractor"])
-    _forget(config["critic"]["extractor"])
-    return {**config, "init_from": None}
-
-
-def _forget(node: Any) -> None:
+def _forget_weights(node: Any) -> None:
     """Remove weights and pre-training from an extractor's configuration and those inside it."""
     if not isinstance(node, dict):
         return
@@ -96,4 +83,4 @@ def _forget(node: Any) -> None:
     if isinstance(node.get("pretrain"), dict):
         node["pretrain"]["frames"] = 0
     for child in node.values():
-        _forget(child)
+        _forget_weights(child)

@@ -11,6 +11,7 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from agents.agent import Agent
+from envs.spaces import one_line
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
 from training.evaluation.evaluation import Evaluator, Play
@@ -39,9 +40,8 @@ def build_drawn(
     """
     name = f"{key}: {config.env.id}"
     single = with_env(config, vectorization="sync")
-    plain = build_environments(single, num_envs=1)
-    modes = plain.metadata.get("render_modes", [])
-    plain.close()
+    with closing(build_environments(single, num_envs=1)) as plain:
+        modes = plain.metadata.get("render_modes", [])
     # Gymnasium shows frames in its own window if an environment has none.
     if "rgb_array" not in modes and render_mode not in modes:
         offered = f"offers {', '.join(modes)}" if modes else "draws nothing"
@@ -60,12 +60,11 @@ def build_drawn(
             frame_of(drawn)
         else:
             check_window()
-    except (DrawingFailure, EnvironmentFailure) as error:
+    except (DrawingFailure, EnvironmentFailure, ValueError) as error:
         drawn.close()
+        if isinstance(error, ValueError):
+            raise
         raise ValueError(f"{name} cannot be drawn: {error}") from error
-    except ValueError:
-        drawn.close()
-        raise
     return drawn
 
 
@@ -85,7 +84,7 @@ def frame_of(environments: VectorEnv[Any, Any, Any]) -> Frame:
     except Exception as error:
         is_missing = isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError)
         extra = "; python -m pip install -c constraints.txt -e '.[video]' may help"
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise DrawingFailure(f"{reason}{extra if is_missing else ''}") from error
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise DrawingFailure(
@@ -107,13 +106,15 @@ MAX_STEPS = 1_000
 class Camera:
     """Owns a rendered environment and its seeds, separate from training's and evaluation's."""
 
-    def __init__(
-        self, environments: VectorEnv[Any, Any, Any], *, seed: int, deterministic: bool
-    ) -> None:
-        """Take the environment, one that gives frames; `seed` is the run's."""
-        self.environments = environments
+    def __init__(self, config: DictConfig, *, seed: int, deterministic: bool, key: str) -> None:
+        """Make the configured environment; `seed` is the run's.
+
+        Args:
+            key: as of `build_drawn`, errors too.
+        """
+        self.environments = build_drawn(config, "rgb_array", key=key)
         self._play = Evaluator(
-            environments, seed=seed, deterministic=deterministic, purpose="video"
+            self.environments, seed=seed, deterministic=deterministic, purpose="video"
         )
 
     def film(self, agent: Agent, *, index: int, kind: Kind) -> Film:
@@ -150,17 +151,3 @@ class Camera:
             warnings.warn(f"no film at {env_steps:,} steps: {error}", RuntimeWarning, stacklevel=2)
         else:
             tensorboard.film("video/evaluation", film, env_steps)
-
-
-def build_camera(config: DictConfig, *, seed: int, deterministic: bool, key: str) -> Camera:
-    """Build the camera of the configured environment.
-
-    Args:
-        config: of a run.
-        key: the setting that asked for it, for messages: `evaluation.video=true`.
-
-    Raises:
-        ValueError: the environment cannot be drawn; one line that names the key and the remedy.
-    """
-    environments = build_drawn(config, "rgb_array", key=key)
-    return Camera(environments, seed=seed, deterministic=deterministic)

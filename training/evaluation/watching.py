@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
-from training.evaluation.evaluation import Evaluation, Evaluator, Play
+from training.evaluation.evaluation import Evaluation, Evaluator, Play, Watch
 from training.evaluation.film import Film, Kind, film_kind, outcome
 from training.evaluation.restore import load_agent
-from training.evaluation.video import DrawingFailure, build_camera, build_drawn, frames_per_second
+from training.evaluation.video import Camera, DrawingFailure, build_drawn, frames_per_second
 from training.process.threads import set_num_threads
 from training.runs.refusal import Refusal
 from training.saving.checkpoint import load_checkpoint
@@ -53,7 +53,7 @@ def watch_run(config: DictConfig) -> Watched:
             evaluator = Evaluator(environments, seed=seed, deterministic=deterministic)
             camera = None
             if kind is not None:
-                camera = build_camera(
+                camera = Camera(
                     run_config, seed=seed, deterministic=deterministic, key=f"video={kind}"
                 )
                 stack.callback(camera.environments.close)
@@ -91,10 +91,11 @@ class Window:
         self._next = max(now, self._next) + self._seconds
 
 
-def _environments(config: DictConfig, run_config: DictConfig) -> tuple[VectorEnv, Window | None]:
+def _environments(config: DictConfig, run_config: DictConfig) -> tuple[VectorEnv, Watch]:
     """Make the environments: several in parallel, or one in a window."""
     if config.render_mode is None:
-        return build_environments(run_config, num_envs=config.evaluation.num_envs), None
+        environments = build_environments(run_config, num_envs=config.evaluation.num_envs)
+        return environments, lambda play: None
     environments = build_drawn(run_config, "human", key="render_mode=human")
     return environments, Window(frames_per_second(environments))
 

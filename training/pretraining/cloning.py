@@ -17,7 +17,7 @@ from conf.checking.steps import training_sequence_length
 from networks.observations import Observations, map_observations
 from training.building.instantiation import plain
 from training.pretraining.fitting import HELD_OUT_LOSS
-from training.pretraining.frames import STRETCHES, hold_out, named, observations_of
+from training.pretraining.frames import STRETCHES, named, observations_of
 from training.pretraining.stages import Task
 from training.stream.collect import Collector, Player
 
@@ -60,10 +60,7 @@ class Cloning(Task):
         """
         demonstration = from_tensors(recording)
         self._stream = demonstration.to(self.agent.device)
-        self._learnt, self._held = hold_out(
-            _stretches(demonstration, self._length), self.options.held_out, self.config.seed
-        )
-        self.size = len(self._learnt)
+        self._hold_out(_stretches(demonstration, self._length))
         self._observe(demonstration)
         self._steps: dict[str, Any] = {
             name: map_observations(lambda part: to_sequences(part, self._length), step)
@@ -167,7 +164,5 @@ def _stretches(demonstration: Trajectory, sequence_length: int) -> Int[Tensor, "
     steps, num_envs = demonstration.valid.shape
     windows = steps // sequence_length
     each = ceil(windows * num_envs / STRETCHES)
-    window = torch.arange(windows)[:, None].expand(windows, num_envs)
-    environment = torch.arange(num_envs)[None].expand(windows, num_envs)
-    numbers: Tensor = window // each * num_envs + environment
+    numbers = torch.arange(windows)[:, None] // each * num_envs + torch.arange(num_envs)  # [W, B]
     return numbers.flatten()

@@ -59,7 +59,7 @@ class Fitting:
     Attributes:
         epoch: finished passes.
         best_epoch: with the smallest `held_out_loss`; 0 is before the first.
-        measures: of the latest epoch; `loss` is the mean over its batches.
+        measures: of the latest epoch; `loss` is the mean over its batches, which epoch 0 has not.
         best_measures: of the best epoch.
     """
 
@@ -91,12 +91,12 @@ class Fitting:
             Refusal: the loss is not finite.
         """
         if not self.measures:
-            self._measure(loss=math.nan)
+            self._measure({})
             yield
         while not self.is_over:
             loss = self._pass(watch)
             self.epoch += 1
-            self._measure(loss)
+            self._measure({"loss": loss})
             yield
 
     def load_best(self) -> None:
@@ -122,11 +122,11 @@ class Fitting:
         return total / objective.size
 
     @torch.no_grad()
-    def _measure(self, loss: float) -> None:
+    def _measure(self, of_learning: Mapping[str, float]) -> None:
         self._objective.module.eval()
         with self._randomness("measure"):
             self._objective.refresh()
-            self.measures = {"loss": loss, **self._objective.measure()}
+            self.measures = {**of_learning, **self._objective.measure()}
         current = self.measures[HELD_OUT_LOSS]
         if not math.isfinite(current):
             raise Refusal(f"the held-out loss is {current} after {self.epoch} epochs", 1)
@@ -155,8 +155,8 @@ class Fitting:
         return tensors, {
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
-            "measures": _plain(self.measures),
-            "best_measures": _plain(self.best_measures),
+            "measures": self.measures,
+            "best_measures": self.best_measures,
         }
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -172,8 +172,3 @@ class Fitting:
             self._objective.refresh()
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.measures, self.best_measures = dict(state["measures"]), dict(state["best_measures"])
-
-
-def _plain(measures: Mapping[str, float]) -> dict[str, float]:
-    """Leave out values that are not finite, which JSON cannot store."""
-    return {name: value for name, value in measures.items() if math.isfinite(value)}

@@ -19,12 +19,7 @@ from torch import Tensor
 from envs.seeding import environment_seeds
 from networks.observations import Observations
 from training.process.memory import free_memory
-from training.saving.checkpoint import (
-    open_checkpoint,
-    part_of,
-    prefixed,
-    save_checkpoint,
-)
+from training.saving.checkpoint import open_checkpoint, part_of, prefixed, save_checkpoint
 from training.saving.files import DamagedCheckpoint
 from training.stream.collect import Collector, Player
 from training.stream.storage import storage_dtype

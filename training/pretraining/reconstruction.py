@@ -10,11 +10,11 @@ from torch import Tensor
 from agents.agent import Agent
 from envs.seeding import environment_seeds
 from networks.autoencoding.autoencoder import Encoder
-from networks.observations import Observations, map_observations
+from networks.observations import Observations, map_observations, parts_of
 from training.building.extractors import build_autoencoder, build_extractor
 from training.building.instantiation import plain
 from training.pretraining.fitting import HELD_OUT_LOSS
-from training.pretraining.frames import collect_frames, hold_out, observations_of
+from training.pretraining.frames import collect_frames, observations_of
 from training.pretraining.stages import Task
 from training.process.threads import drawing
 from training.saving.checkpoint import part_of, prefixed
@@ -109,10 +109,7 @@ class Reconstruction(Task):
     def prepare(self, recording: Mapping[str, Tensor]) -> None:
         """Hold out some contiguous stretches; normalisation statistics come from the others."""
         self._frames = observations_of(recording)
-        self._learnt, self._held = hold_out(
-            recording["stretches"], self.options.held_out, self.config.seed
-        )
-        self.size = len(self._learnt)
+        self._hold_out(recording["stretches"])
         if self._backbone.normalization.learns:
             for chosen in self._learnt.split(_MEASURED):
                 self._backbone.normalization.update(self._backbone.inputs(self._observed(chosen)))
@@ -171,7 +168,6 @@ class Reconstruction(Task):
     def _component_error(self) -> dict[str, float]:
         """Compute the error of PCA with the latent's size, with parts weighted equally too."""
         width = self._wide(self._learnt[:1]).shape[1]
-        size = self._autoencoder.encoder.output_size
         if width > MAX_COLUMNS:
             print(
                 f"pre-training: no principal components of {width:,} columns, as they take long",
@@ -181,12 +177,10 @@ class Reconstruction(Task):
         learnt, held = (
             map(self._wide, each.split(_MEASURED)) for each in (self._learnt, self._held)
         )
-        error = component_error(learnt, held, min(size, width))
-        return {"pca_squared_error": error}
+        size = min(self._autoencoder.encoder.output_size, width)
+        return {"pca_squared_error": component_error(learnt, held, size)}
 
     def _wide(self, chosen: Tensor) -> Float[Tensor, "N D"]:
         """Scale columns so that a sum over them is the mean over parts of means over columns."""
-        rows = self._rows(chosen)
-        parts = list(rows.values()) if isinstance(rows, dict) else [rows]
-        flat = [part.flatten(1) for part in parts]
+        flat = [part.flatten(1) for part in parts_of(self._rows(chosen))]
         return torch.cat([part / (part.shape[1] * len(flat)) ** 0.5 for part in flat], dim=1)

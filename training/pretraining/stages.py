@@ -5,31 +5,37 @@ pretraining/progress   weights, moments and counters after the latest epochs
 pretraining/weights    the best weights and their facts; the rest is then removed
 """
 
-import math
 import shutil
 import time
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from gymnasium.vector import VectorEnv
+from jaxtyping import Int
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from agents.agent import Agent
+from conf.checking.pretraining import RANDOM
 from envs.seeding import environment_seeds
 from training.building.environments import build_environments
 from training.building.instantiation import plain
+from training.evaluation.policy import refuse_other_spaces
+from training.evaluation.restore import load_agent
 from training.pretraining.fitting import Fitting, Objective
-from training.pretraining.frames import load_recording, refuse_too_many, save_recording
-from training.pretraining.players import make_player
+from training.pretraining.frames import hold_out, load_recording, refuse_too_many, save_recording
+from training.pretraining.players import UniformPlayer
 from training.process.signals import stop_requests
 from training.runs.opening import Session
 from training.runs.refusal import Refusal
 from training.runs.resume import PRETRAINED, PRETRAINING, as_written
 from training.saving.checkpoint import save_checkpoint
+from training.saving.files import costs_a_warning
 from training.stream.collect import Collector, Player
 from training.tracking.tracking import TensorBoard
 
@@ -66,7 +72,27 @@ class Task(Objective):
         self._player(environments)
 
     def _player(self, environments: VectorEnv[Any, Any, Any]) -> Player:
-        return make_player(self.source_key, self.config, self.agent.policy_head, environments)
+        """Build the behaviour policy: uniformly random, or the policy of a run.
+
+        Raises:
+            ValueError: there is no such run, or it has other spaces.
+        """
+        config, source = self.config, OmegaConf.select(self.config, self.source_key)
+        # Not the environments' seeds: the policy must not draw the same numbers as its environment.
+        seeds = environment_seeds(config.seed, 2, purpose="pretraining policy")
+        generator = np.random.default_rng(seeds)
+        if source == RANDOM:
+            return UniformPlayer(self.agent.policy_head, generator)
+        trusted = config.trusted_packages
+        try:
+            _, agent = load_agent(
+                Path(source), checkpoint="last", device=config.device, trusted_packages=trusted
+            )
+            refuse_other_spaces(agent, environments)
+        except ValueError as error:
+            raise ValueError(f"{self.source_key}={source}: {error}") from error
+        agent.generator = generator
+        return agent
 
     def collect(self, should_abandon: Callable[[], bool]) -> tuple[dict[str, Tensor], int]:
         """Collect the data; return them and the environment steps taken.
@@ -74,19 +100,14 @@ class Task(Objective):
         Args:
             should_abandon: called before every step; an exception from it ends collecting.
         """
-        environments = build_environments(self.config, num_envs=self.config.env.num_envs)
-        size = environments.num_envs
-        try:
-            collector = Collector(
-                environments,
-                rollout_length=self.rollout_length(size),
-                seeds=environment_seeds(self.config.seed, size, purpose="pretraining"),
-            )
+        size = self.config.env.num_envs
+        seeds = environment_seeds(self.config.seed, size, purpose="pretraining")
+        with closing(build_environments(self.config, num_envs=size)) as environments:
+            length = self.rollout_length(size)
+            collector = Collector(environments, rollout_length=length, seeds=seeds)
             collector.should_abandon = should_abandon
             collector.explores = not self.options.get("deterministic", False)
             return self.record(self._player(environments), collector), collector.env_steps
-        finally:
-            environments.close()
 
     @abstractmethod
     def rollout_length(self, num_envs: int) -> int:
@@ -99,6 +120,11 @@ class Task(Objective):
     @abstractmethod
     def prepare(self, recording: Mapping[str, Tensor]) -> None:
         """Hold some of what was collected out, and prepare to learn from the rest."""
+
+    def _hold_out(self, stretches: Int[Tensor, " N"]) -> None:
+        """Draw the items to learn from, and those to measure on."""
+        self._learnt, self._held = hold_out(stretches, self.options.held_out, self.config.seed)
+        self.size = len(self._learnt)
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
@@ -169,11 +195,11 @@ class Pretraining:
         saved = self._saved
         if saved is None:
             shutil.rmtree(self._frames.parent, ignore_errors=True)
-        elif saved.place == PRETRAINED:
+        elif saved.directory == self._directory / PRETRAINED:
             self._clear()
             with as_written(self._directory):
                 seconds = float(saved.state.get("seconds", 0.0))
-                return Pretrained(saved.checkpoint.tensors, saved.state["pretraining"], seconds)
+                return Pretrained(saved.tensors, saved.state["pretraining"], seconds)
         with stop_requests() as stop:
 
             def watch() -> bool:
@@ -198,7 +224,7 @@ class Pretraining:
         if self._saved is not None:
             state = self._saved.state
             with as_written(self._directory):
-                fitting.load_state_dict(self._saved.checkpoint.tensors, state["fitting"])
+                fitting.load_state_dict(self._saved.tensors, state["fitting"])
                 self._earlier_seconds = float(state.get("seconds", 0.0))
             print(f"pre-training goes on after {fitting.epoch} epochs", flush=True)
         for _ in fitting.epochs(watch):
@@ -227,10 +253,8 @@ class Pretraining:
         recording, env_steps = self._task.collect(watch)
         seconds = time.monotonic() - started
         print(f"pre-training: {env_steps:,} steps collected in {seconds:.1f} s", flush=True)
-        try:
+        with costs_a_warning("frames not kept: {}"):  # they can be collected again
             save_recording(self._frames, recording, env_steps=env_steps)
-        except OSError as error:  # a full disk must not end it: frames can be collected again
-            warnings.warn(f"frames not kept: {error}", RuntimeWarning, stacklevel=2)
         return recording, env_steps
 
     def _after_epoch(self, fitting: Fitting) -> None:
@@ -239,10 +263,8 @@ class Pretraining:
         is_best = "  best" if fitting.best_epoch == fitting.epoch else ""
         print(f"{fitting.epoch:>12,} epochs   {_listed(fitting.measures)}{is_best}", flush=True)
         tensors, state = fitting.state_dict()
-        try:
+        with costs_a_warning("{}; pre-training goes on"):
             self._save(PRETRAINING, tensors, {"fitting": state}, fitting.epoch)
-        except OSError as error:
-            warnings.warn(f"{error}; pre-training goes on", RuntimeWarning, stacklevel=2)
 
     def _save(
         self, place: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any], step: int
@@ -265,8 +287,4 @@ class Pretraining:
 
 
 def _listed(measures: Mapping[str, float]) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {value:.5g}"
-        for name, value in measures.items()
-        if not math.isnan(value)
-    )
+    return ", ".join(f"{name.replace('_', ' ')} {value:.5g}" for name, value in measures.items())

@@ -37,15 +37,9 @@ def peak_memory() -> float | None:
 
     Linux's own count comes first: `getrusage` gives a process the peak of the one that started it.
     """
-    try:
-        lines = _STATUS.read_text().splitlines()
-        (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-        return int(peak) / 1024
-    except (OSError, ValueError):
-        return _peak_by_getrusage()
-
-
-def _peak_by_getrusage() -> float | None:
+    peak = _kibibytes(_STATUS, "VmHWM:")
+    if peak is not None:
+        return peak / 1024
     try:
         import resource
     except ImportError:  # Windows
@@ -63,17 +57,18 @@ def free_memory() -> int | None:
 
     A container's limit counts if it is lower.
     """
-    found = [_free_in_machine(), _free_in_container()]
+    available = _kibibytes(_MEMINFO, "MemAvailable:")
+    found = [available and available * 1024, _free_in_container()]
     return min((size for size in found if size is not None), default=None)
 
 
-def _free_in_machine() -> int | None:
+def _kibibytes(file: Path, field: str) -> int | None:
+    """Read a line `field size kB` of a file of Linux's; None if there is none."""
     try:
-        lines = _MEMINFO.read_text().splitlines()
+        lines = file.read_text().splitlines()
     except OSError:
         return None
-    sizes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(sizes[0]) * 1024 if sizes else None
+    return next((int(line.split()[1]) for line in lines if line.startswith(field)), None)
 
 
 def _free_in_container() -> int | None:

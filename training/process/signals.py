@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -34,25 +34,37 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Record the first SIGINT or SIGTERM for the loop; later ones act as usual."""
     request = StopRequest()
+    with received(request.ask, signal.SIGINT, signal.SIGTERM, once=True):
+        yield request
+
+
+@contextmanager
+def received(receive: Callable[[int], object], *numbers: int, once: bool = False) -> Iterator[None]:
+    """Call a function with the number of a signal that comes.
+
+    Args:
+        once: only the first time; later signals act as usual.
+    """
     kept: dict[int, Any] = {}
 
     def restore() -> None:
         for number, handler in kept.items():
             signal.signal(number, handler)
 
-    def receive(number: int, frame: FrameType | None) -> None:
-        request.ask(number)
-        restore()
+    def handle(number: int, frame: FrameType | None) -> None:
+        receive(number)
+        if once:
+            restore()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         # Ignored by the parent process, or handled outside Python: leave it.
         if signal.getsignal(number) in (signal.SIG_IGN, None):
             continue
         try:
-            kept[number] = signal.signal(number, receive)
+            kept[number] = signal.signal(number, handle)
         except ValueError:  # not the main thread: its owner handles signals
             break
     try:
-        yield request
+        yield
     finally:
         restore()

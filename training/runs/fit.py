@@ -1,6 +1,7 @@
 """Trains a policy in the caller's process: no run directory, no evaluation, just the loop."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import gymnasium
@@ -25,13 +26,9 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
 
     It is untrained, except for weights that the configuration names.
     """
-    environments = _environments(config, env)
-    try:
+    with _environments(config, env) as environments:
         agent = build_agent_for(config, environments)
         refuse_large_replay(agent, environments.single_observation_space)
-    finally:
-        if not isinstance(env, gymnasium.Env):
-            environments.close()
     set_num_threads(config.num_threads, agent)
     take_weights(config, agent)
     return Policy(config, agent)
@@ -55,9 +52,8 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
             f"env_steps={env_steps}: expected more than agent.learning_starts={starts}, before "
             "which nothing is learnt; neurl.build(..., 'agent.learning_starts=100') begins earlier"
         )
-    environments = _environments(policy.config, env)
     history = EpisodeHistory(window=100)
-    try:
+    with _environments(policy.config, env) as environments:
         if environments.num_envs != policy.config.env.num_envs:
             raise ValueError(
                 f"the policy was built for env.num_envs={policy.config.env.num_envs}, "
@@ -70,21 +66,19 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
             policy.agent, collector, total_env_steps=env_steps, is_watched=lambda steps: False
         ):
             history.extend(iteration.episodes)
-    finally:
-        if not isinstance(env, gymnasium.Env):  # the caller's own stays open
-            environments.close()
     policy.reset()
     return history.return_mean
 
 
-def _environments(config: DictConfig, env: Source) -> VectorEnv[Any, Any, Any]:
-    if env is None:
-        return build_environments(config, num_envs=config.env.num_envs)
+def _environments(
+    config: DictConfig, env: Source
+) -> AbstractContextManager[VectorEnv[Any, Any, Any]]:
+    """Make the environments, or wrap the caller's: a single one stays open."""
     if isinstance(env, gymnasium.Env):
-        return build_environments(config, num_envs=1, make=lambda: env)
-    if not callable(env) or isinstance(env, type):
+        return nullcontext(build_environments(config, num_envs=1, make=lambda: env))
+    if env is not None and (not callable(env) or isinstance(env, type)):
         raise ValueError(
             f"env: expected a gymnasium.Env, or a function that makes one, got {env!r}; "
             "a registered id is written env.id=..."
         )
-    return build_environments(config, num_envs=config.env.num_envs, make=env)
+    return closing(build_environments(config, num_envs=config.env.num_envs, make=env))

@@ -1,7 +1,8 @@
 """The header of a run: what is trained, where, how large, and by which losses."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from networks.heads.values import Head, ValueHead
 from networks.inputs import DictInput
 from networks.mirror import Array
 from networks.observations import Shapes, map_observations
-from training.building.build import compiles, slower_compiled
+from training.building.build import compiles, parameter_counts, slower_compiled
 
 _POOLS = nn.MaxPool2d | nn.AvgPool2d
 _TITLES = ("network", "", "output", "parameters", "receptive field", "stride")
@@ -84,11 +85,9 @@ def _table(rows: Sequence[TableRow]) -> str:
 def _inputs(backbone: Backbone) -> Iterator[TableRow]:
     """List the observation's parts."""
     inputs = backbone.inputs
-    if not isinstance(inputs, DictInput):
-        yield TableRow("observation", inputs.kind, written(inputs.shape), None)
-        return
-    for name, shape in inputs.shape.items():
-        yield TableRow(f"observation {name}", inputs.kind[name], written(shape), None)
+    parts = inputs.inputs if isinstance(inputs, DictInput) else {"": inputs}
+    for name, part in parts.items():
+        yield TableRow(f"observation {name}".rstrip(), part.kind, written(part.shape), None)
 
 
 def _backbone(prefix: str, backbone: Backbone) -> Iterator[TableRow]:
@@ -110,10 +109,9 @@ def _critic(actor: Backbone, critic: Backbone) -> Iterator[TableRow]:
 def _head(name: str, head: nn.Module) -> TableRow:
     """Show a head's output size, for action values that of each action."""
     width = ""
-    if isinstance(head, EpsilonGreedyHead):
-        width = written(head.value_head.layers.output_shape)
-    elif isinstance(head, ValueHead):
-        width = written(head.layers.output_shape)
+    values = head.value_head if isinstance(head, EpsilonGreedyHead) else head
+    if isinstance(values, ValueHead):
+        width = written(values.layers.output_shape)
     elif isinstance(head, Head):
         width = str(head.output.out_features)
     return _part(name, head, width)
@@ -168,16 +166,13 @@ def _layers(extractor: nn.Module, shape: Shapes) -> list[TableRow]:
         elif row.parameters:
             found.append(row)
 
-    leaves = (layer for layer in extractor.modules() if not list(layer.children()))
-    hooks = [layer.register_forward_hook(note) for layer in leaves]
     device = next((parameter.device for parameter in extractor.parameters()), None)
-    try:
-        features = extractor(
-            map_observations(lambda each: torch.zeros(1, *each, device=device), shape)
-        )
-    finally:
-        for hook in hooks:
-            hook.remove()
+    zeros = map_observations(lambda each: torch.zeros(1, *each, device=device), shape)
+    with ExitStack() as hooks:
+        for layer in extractor.modules():
+            if not list(layer.children()):
+                hooks.enter_context(layer.register_forward_hook(note))
+        features = extractor(zeros)
     return [*found, TableRow("", "", written(features.shape[1:]), None)]
 
 
@@ -199,9 +194,10 @@ def _side(pair: Array) -> str:
     return str(pair[0]) if pair[0] == pair[1] else written(pair.tolist())
 
 
-def header(config: DictConfig, agent: Agent, parameters: Mapping[str, int]) -> str:
+def header(config: DictConfig, agent: Agent) -> str:
     """Describe what is trained and where, layer by layer, its size and the losses that train it."""
-    parts = ", ".join(f"{part} {count:,}" for part, count in parameters.items() if count)
+    counts = parameter_counts(agent.parts())
+    parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if count)
     return (
         f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
         f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"

@@ -75,10 +75,8 @@ def environment_versions(config: DictConfig) -> dict[str, str]:
     return found
 
 
-@functools.cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Map modules to distributions, once: it reads every distribution's file list."""
-    return importlib.metadata.packages_distributions()
+_distributions = functools.cache(importlib.metadata.packages_distributions)
+"""Maps modules to distributions, once: it reads every distribution's file list."""
 
 
 def _version(distribution: str) -> str:

@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from gymnasium.vector import VectorEnv
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from envs.vector.base import EnvironmentFailure
 from training.building.build import build_agent_for, refuse_large_replay
+from training.building.instantiation import plain
 from training.pretraining.start import Start, take_weights
+from training.process.locking import Locked, locked
 from training.process.memory import keep_freed_memory
 from training.process.threads import set_num_threads
-from training.runs.directory import begin_records, claimed
+from training.runs.directory import introduce
 from training.runs.identity import identity
 from training.runs.refusal import Refusal
-from training.runs.resume import LAST, as_written, find_saved
+from training.runs.resume import LAST, as_written, find_saved, refuse_elsewhere
+from training.saving.files import replace
 from training.stream.episodes import InvalidExperience
+from training.tracking.event_files import rewind
 from training.tracking.tracking import TensorBoard
 
 
@@ -31,8 +35,11 @@ def beginning(directory: Path, stack: ExitStack) -> Iterator[None]:
     keep_freed_memory()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(claimed(directory))
+        stack.enter_context(locked(directory))
         yield
+    except Locked as error:
+        problem = f"run_dir: another process is training into {directory}; choose another"
+        raise Refusal(problem, 2) from error
     except (ValueError, OSError) as error:  # a damaged checkpoint is a ValueError too
         raise Refusal(str(error), 2) from error
     except (EnvironmentFailure, InvalidExperience) as error:
@@ -61,27 +68,36 @@ class Session:
         self.config, self.directory = config, Path(config.run_dir)
         with as_written(self.directory):
             self.saved = find_saved(config)
+            # A resumed run keeps its number of threads: sums in another order differ.
+            threads = config.num_threads
+            if self.saved is not None:
+                threads = max(1, int(self.saved.state["identity"]["threads"]))
         self.agent = build_agent_for(config, environments)
         refuse_large_replay(self.agent, environments.single_observation_space)
-        # A resumed run keeps its number of threads: sums in another order differ.
-        threads = config.num_threads if self.saved is None else self.saved.threads
         set_num_threads(threads, self.agent)
         self.identity = identity(config, environments)
         if self.saved is not None:
-            self.saved.refuse(self.identity)
+            refuse_elsewhere(self.directory, self.saved, self.identity)
         self.start = Start([], 0, 0.0) if self.is_under_way else take_weights(config, self.agent)
 
     @property
     def is_under_way(self) -> bool:
         """Whether it resumes the agent's training; any pre-training is over then."""
-        return self.saved is not None and self.saved.place == LAST
+        return self.saved is not None and self.saved.directory == self.directory / LAST
 
     def open_records(self, header: str, stack: ExitStack) -> None:
-        """Write the configuration, open TensorBoard until `stack` closes, print the header."""
-        state = None if self.saved is None else self.saved.state
-        with as_written(self.directory):
-            self.tensorboard = begin_records(
-                self.config, self.directory, state, self.identity["versions"]
-            )
+        """Write the configuration, open TensorBoard at the current step until `stack` closes.
+
+        Args:
+            header: to print.
+        """
+        directory, saved = self.directory, self.saved
+        stored = {**plain(self.config), "resume": None, "run_dir": str(directory)}
+        replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
+        with as_written(directory):
+            rewind(directory, {} if saved is None else saved.state["tensorboard"])
+        self.tensorboard = TensorBoard(directory if self.config.tracking.tensorboard else None)
         stack.callback(self.tensorboard.close)
+        if saved is None:
+            introduce(self.tensorboard, config=stored, versions=self.identity["versions"])
         print(header, *self.start.notices, sep="\n", flush=True)

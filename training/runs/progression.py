@@ -133,8 +133,6 @@ class Progression:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Progression":
         """Resume from a saved state, in a new session."""
-        scores = {
-            name: None if state[name] is None else Evaluation.from_dict(state[name])
-            for name in ("evaluation", "best")
-        }
-        return cls(**{**state, **scores, "resumes": state["resumes"] + 1})
+        scores = ("evaluation", "best")
+        restored = {name: state[name] and Evaluation.from_dict(state[name]) for name in scores}
+        return cls(**{**state, **restored, "resumes": state["resumes"] + 1})

@@ -13,12 +13,8 @@ from conf.composing.resumption import scheduled
 from envs.vector.base import EnvironmentFailure
 from training.building.instantiation import plain
 from training.runs.identity import differences
-from training.saving.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    open_checkpoint,
-)
-from training.saving.files import DamagedCheckpoint
+from training.saving.checkpoint import Checkpoint, load_checkpoint, open_checkpoint
+from training.saving.files import DamagedCheckpoint, has_checkpoint
 from training.stream.episodes import InvalidExperience
 
 
@@ -45,66 +41,50 @@ PRETRAINED, PRETRAINING = "pretraining/weights", "pretraining/progress"
 """The result of pre-training, and its latest progress before that."""
 
 
-class Saved:
-    """What a session resumes from.
+def refuse_elsewhere(directory: Path, saved: Checkpoint, now: Mapping[str, Any]) -> None:
+    """Refuse to resume with another network, environment, package version or thread count.
 
-    Attributes:
-        place: of the checkpoint in the run's directory, one of the constants above.
-        checkpoint: as it was saved there.
-        state: of the checkpoint.
-        threads: of the process that saved it.
+    Raises:
+        ValueError: with every difference, one per line.
     """
-
-    def __init__(self, directory: Path, place: str, checkpoint: Checkpoint) -> None:
-        """Wrap the result of `open_checkpoint`."""
-        self.directory, self.place, self.checkpoint = directory, place, checkpoint
-        self.state: Mapping[str, Any] = checkpoint.state
-        self.threads = max(1, int(self.state["identity"]["threads"]))
-
-    def refuse(self, now: Mapping[str, Any]) -> None:
-        """Refuse to resume with another network, environment, package version or thread count.
-
-        Raises:
-            ValueError: with every difference, one per line.
-        """
-        with as_written(self.directory):
-            found = differences(self.state["identity"], now)
-        if found:
-            lines = "\n".join(f"resume={self.directory}: {difference}" for difference in found)
-            instead = "begin a new run"
-            if self.place == LAST:
-                instead = f"a new one can start from its weights: init_from={self.directory}"
-            raise ValueError(f"{lines}\nA run goes on bit for bit only where it was; {instead}")
-
-    def notices(self, config: DictConfig, agent: Agent, exact: Sequence[bool]) -> list[str]:
-        """Say where the run resumes, and what will differ from an uninterrupted run."""
-        at, before = self.state["env_steps"], self.state["total_env_steps"]
-        lines = [f"goes on from {at:,} steps"]
-        lost = [str(index) for index, is_exact in enumerate(exact) if not is_exact]
-        if lost:
-            which = (
-                "all environments" if len(lost) == len(exact) else f"environments {', '.join(lost)}"
-            )
-            lines.append(
-                f"notice: {which} cannot be restored in the middle of an episode and begin new "
-                "ones; the run goes on correctly, but not as if it had never stopped"
-            )
-        if config.total_env_steps > before:
-            keys = scheduled(plain(config))
-            changed = f"; schedules end there now: {', '.join(keys)}" if keys else ""
-            lines.append(
-                f"notice: total_env_steps grows from {before:,} to {config.total_env_steps:,}"
-                + changed
-            )
-        if str(agent.device) != self.state["device"]:
-            lines.append(
-                f"notice: the run was on {self.state['device']} and is on {agent.device} now: "
-                "its numbers will not be the same to the last bit"
-            )
-        return lines
+    with as_written(directory):
+        found = differences(saved.state["identity"], now)
+    if found:
+        lines = "\n".join(f"resume={directory}: {difference}" for difference in found)
+        instead = "begin a new run"
+        if saved.directory == directory / LAST:
+            instead = f"a new one can start from its weights: init_from={directory}"
+        raise ValueError(f"{lines}\nA run goes on bit for bit only where it was; {instead}")
 
 
-def find_saved(config: DictConfig) -> Saved | None:
+def notices(
+    state: Mapping[str, Any], config: DictConfig, agent: Agent, exact: Sequence[bool]
+) -> list[str]:
+    """Say where the run resumes, and what will differ from an uninterrupted run."""
+    at, before = state["env_steps"], state["total_env_steps"]
+    lines = [f"goes on from {at:,} steps"]
+    lost = [str(index) for index, is_exact in enumerate(exact) if not is_exact]
+    if lost:
+        which = "all environments" if len(lost) == len(exact) else f"environments {', '.join(lost)}"
+        lines.append(
+            f"notice: {which} cannot be restored in the middle of an episode and begin new "
+            "ones; the run goes on correctly, but not as if it had never stopped"
+        )
+    if config.total_env_steps > before:
+        keys = scheduled(plain(config))
+        changed = f"; schedules end there now: {', '.join(keys)}" if keys else ""
+        lines.append(
+            f"notice: total_env_steps grows from {before:,} to {config.total_env_steps:,}" + changed
+        )
+    if str(agent.device) != state["device"]:
+        lines.append(
+            f"notice: the run was on {state['device']} and is on {agent.device} now: "
+            "its numbers will not be the same to the last bit"
+        )
+    return lines
+
+
+def find_saved(config: DictConfig) -> Checkpoint | None:
     """Read what a session resumes from; None for one that begins, or begins again.
 
     Raises:
@@ -112,40 +92,36 @@ def find_saved(config: DictConfig) -> Saved | None:
     """
     directory = Path(config.run_dir)
     if config.resume is None:
-        if _has_checkpoint(directory, "*/*"):
+        if any(map(has_checkpoint, directory.glob("*/*"))):
             # Checked before, but another process may have worked here in between.
             raise ValueError(f"run_dir: {directory} holds a run already; choose another")
         return None
-    if _has_checkpoint(directory, LAST):
+    if has_checkpoint(directory / LAST):
         return open_run(directory)
-    if _has_checkpoint(directory, "checkpoints/best"):
+    if has_checkpoint(directory / "checkpoints/best"):
         raise ValueError(
             f"resume={directory}: {LAST} is missing; a new run can start from "
             f"init_from={directory}/checkpoints/best"
         )
-    if _has_checkpoint(directory, PRETRAINED):
-        return Saved(directory, PRETRAINED, open_checkpoint(directory / PRETRAINED))
-    if _has_checkpoint(directory, PRETRAINING):
+    if has_checkpoint(directory / PRETRAINED):
+        return open_checkpoint(directory / PRETRAINED)
+    if has_checkpoint(directory / PRETRAINING):
         try:
-            return Saved(directory, PRETRAINING, open_checkpoint(directory / PRETRAINING))
+            return open_checkpoint(directory / PRETRAINING)
         except DamagedCheckpoint as error:
             warnings.warn(f"{error}; pre-training begins anew", RuntimeWarning, stacklevel=2)
     print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
     return None
 
 
-def _has_checkpoint(directory: Path, place: str) -> bool:
-    return any(directory.glob(f"{place}/manifest*.json"))
-
-
-def open_run(directory: Path) -> Saved:
+def open_run(directory: Path) -> Checkpoint:
     """Open the last checkpoint of a run.
 
     Raises:
         DamagedCheckpoint: none is intact.
     """
     try:
-        return Saved(directory, LAST, open_checkpoint(directory / LAST))
+        return open_checkpoint(directory / LAST)
     except DamagedCheckpoint as error:
         try:
             load_checkpoint(directory / LAST)

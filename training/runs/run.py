@@ -1,28 +1,24 @@
 """The life of a run: train, log, evaluate, save, resume, summarise."""
 
-import warnings
-from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
-from omegaconf import DictConfig
-
-from agents.agent import Agent
 from agents.learning.gradient_step import COUNTS
 from envs.vector.base import EnvironmentFailure
+from training.building.build import parameter_counts
 from training.evaluation.evaluation import Evaluation, Evaluator, describe_score
 from training.evaluation.video import Camera
 from training.process.signals import StopRequest, stop_requests
-from training.runs.progression import Due, Progression
+from training.runs.opening import Session
+from training.runs.progression import Due, Occasion, Progression
 from training.saving.archive import Archive
 from training.saving.checkpoint import Checkpoint, part_of, prefixed
-from training.saving.files import replace, to_json
+from training.saving.files import costs_a_warning, replace, to_json
 from training.stream.collect import Collector
 from training.stream.episodes import Abandoned, EpisodeHistory, InvalidExperience
 from training.stream.loop import Iteration, iterations
 from training.tracking.telemetry import Look, look_at
-from training.tracking.tracking import ClippingWatch, Progress, TensorBoard
+from training.tracking.tracking import ClippingWatch, Progress
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 _RETURN_WINDOW = 100
@@ -50,38 +46,18 @@ class Run:
     """
 
     def __init__(
-        self,
-        config: DictConfig,
-        agent: Agent,
-        collector: Collector,
-        evaluator: Evaluator,
-        camera: Camera | None,
-        tensorboard: TensorBoard,
-        *,
-        identity: Mapping[str, Any],
-        parameters: Mapping[str, int],
+        self, session: Session, collector: Collector, evaluator: Evaluator, camera: Camera | None
     ) -> None:
-        """Take the parts.
-
-        Args:
-            camera: shows an episode at each evaluation.
-            identity: what must be equal to resume the run.
-            parameters: their number by part, for the summary.
-        """
+        """Take the parts; the session's records are open, a camera shows each evaluation."""
+        config, agent = session.config, session.agent
         self._config, self._agent, self._collector = config, agent, collector
-        self._evaluator, self._camera, self._tensorboard = evaluator, camera, tensorboard
-        self._identity, self._parameters = identity, parameters
-        self._directory, self._total = Path(config.run_dir), config.total_env_steps
+        self._evaluator, self._camera, self._tensorboard = evaluator, camera, session.tensorboard
+        self._identity, self._parameters = session.identity, parameter_counts(agent.parts())
+        self._directory, self._total = session.directory, config.total_env_steps
         self._progress = Progress(self._total, show=config.tracking.progress)
         self._archive = Archive(self._directory, agent, keep_last=config.checkpoint.keep_last)
         self._history = EpisodeHistory(_RETURN_WINDOW)
-        self._due = Due(
-            {
-                "evaluation": config.evaluation.interval,
-                "checkpoint": config.checkpoint.interval,
-                "tracking": config.tracking.interval,
-            }
-        )
+        self._due = Due({what: config[what].interval for what in get_args(Occasion)})
         self._unlogged: Iteration | None = None  # the latest, until it is logged
         self._last_look = Look()
         self._clipping = ClippingWatch(agent.optimizer.max_grad_norm)
@@ -135,11 +111,9 @@ class Run:
             self._look_around()  # what was due when the run was interrupted
             if stop:
                 return "interrupted"
+            agent, collector, total = self._agent, self._collector, self._total
             for iteration in iterations(
-                self._agent,
-                self._collector,
-                total_env_steps=self._total,
-                is_watched=self._is_logged,
+                agent, collector, total_env_steps=total, is_watched=self._is_logged
             ):
                 self._after(iteration)
                 if stop:
@@ -303,11 +277,9 @@ class Run:
             "parameters": self._parameters,
             "versions": self._identity["versions"],
         }
-        try:
-            path = self._directory / "summary.json"
+        path = self._directory / "summary.json"
+        with costs_a_warning("summary.json not written: {}"):
             replace(path, to_json(content), wait=status != "running")
-        except OSError as error:  # a full disk must not end training
-            warnings.warn(f"summary.json not written: {error}", RuntimeWarning, stacklevel=2)
 
     # ---- saving and resuming
 

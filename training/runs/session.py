@@ -2,7 +2,6 @@
 
 import math
 import shlex
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,16 @@ from omegaconf import DictConfig
 from conf.checking.pretraining import frames_wanted
 from conf.checking.trust import trust_words
 from envs.vector.base import EnvironmentFailure
-from training.building.build import build_collector, build_evaluator, parameter_counts
+from training.building.build import build_collector, build_evaluator
 from training.building.instantiation import plain
 from training.evaluation.evaluation import describe
-from training.evaluation.video import build_camera
+from training.evaluation.video import Camera
 from training.pretraining.reconstruction import Reconstruction
 from training.pretraining.stages import Pretraining
 from training.runs.header import header
 from training.runs.opening import Session, beginning
 from training.runs.refusal import Refusal
-from training.runs.resume import as_written
+from training.runs.resume import as_written, notices
 from training.runs.run import Diverged, Run, Status
 from training.stream.episodes import InvalidExperience
 
@@ -47,8 +46,7 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
             raise Refusal(f"{error}. The run so far is in {directory}", 1) from error
         except KeyboardInterrupt as interrupt:
             raise Refusal(f"interrupted. The run so far is in {directory}", 130) from interrupt
-    trust = trust_words(config.env.packages, config.trusted_packages)
-    print(_report(run, status, directory, trust), flush=True)
+    print(_report(config, run, status), flush=True)
     if status == "interrupted":
         exit_code = 128 + (run.stopped_by or 0)
         raise Refusal(f"interrupted; saved at {run.saved_env_steps:,} steps", exit_code)
@@ -62,7 +60,7 @@ def _build_run(config: DictConfig, environments: VectorEnv[Any, Any, Any], stack
     camera = None
     if config.evaluation.video:
         deterministic = config.evaluation.deterministic
-        camera = build_camera(
+        camera = Camera(
             config, seed=config.seed, deterministic=deterministic, key="evaluation.video=true"
         )
         stack.callback(camera.environments.close)
@@ -72,42 +70,28 @@ def _build_run(config: DictConfig, environments: VectorEnv[Any, Any, Any], stack
         task = Reconstruction(config, session.agent)
         task.check(environments)
     collector = build_collector(config, environments)
-    parameters = parameter_counts(session.agent.parts())
-    session.open_records(header(config, session.agent, parameters), stack)
-    pretraining_env_steps, pretraining_seconds = session.start.env_steps, session.start.seconds
+    session.open_records(header(config, session.agent), stack)
+    _, env_steps, seconds = session.start
     if task is not None:
         pretrained = Pretraining(task, session).run()
         task.give(pretrained.tensors)
         print(f"pre-trained on {pretrained}", flush=True)
-        pretraining_env_steps += pretrained.env_steps
-        pretraining_seconds += pretrained.seconds
-    run = Run(
-        config,
-        session.agent,
-        collector,
-        evaluator,
-        camera,
-        session.tensorboard,
-        identity=session.identity,
-        parameters=parameters,
-    )
-    run.at.pretraining_env_steps = pretraining_env_steps
-    run.at.pretraining_seconds = pretraining_seconds
+        env_steps += pretrained.env_steps
+        seconds += pretrained.seconds
+    run = Run(session, collector, evaluator, camera)
+    run.at.pretraining_env_steps, run.at.pretraining_seconds = env_steps, seconds
     if session.saved is not None and session.is_under_way:
         with as_written(session.directory):
-            exact = run.restore(session.saved.checkpoint)
-            notices = session.saved.notices(config, session.agent, exact)
-            print(*notices, sep="\n", flush=True)
+            exact = run.restore(session.saved)
+            lines = notices(session.saved.state, config, session.agent, exact)
+            print(*lines, sep="\n", flush=True)
     return run
 
 
-def _report(run: Run, status: Status, directory: Path, trust: Sequence[str]) -> str:
-    """Write the closing table: the score and the paths.
-
-    Args:
-        trust: the override that commands need to open the run.
-    """
-    at = run.at
+def _report(config: DictConfig, run: Run, status: Status) -> str:
+    """Write the closing table: the score and the paths."""
+    at, directory = run.at, str(Path(config.run_dir))
+    trust = trust_words(config.env.packages, config.trusted_packages)
     rows = {"status": f"{status} after {at.env_steps:,} steps, {at.updates:,} updates"}
     if at.evaluation is not None:
         weights = f", weights of {at.best_env_steps:,} steps" if run.plays_best else ""
@@ -117,9 +101,8 @@ def _report(run: Run, status: Status, directory: Path, trust: Sequence[str]) -> 
     if at.restarts:
         rows["restarts"] = f"{at.restarts} of environments that failed"
     rows["training"] = f"{at.training_seconds:.1f} s, {at.steps_per_second:,.0f} steps/s"
-    path = shlex.quote(str(directory))
-    rows["run"] = str(directory)
-    rows["curves"] = f"tensorboard --logdir {path}"
+    rows["run"] = directory
+    rows["curves"] = shlex.join(["tensorboard", "--logdir", directory])
     which = ["evaluation.checkpoint=best"] if run.plays_best else []
     rows["evaluate"] = shlex.join(["python", "evaluate.py", f"run={directory}", *which, *trust])
     if status != "finished":

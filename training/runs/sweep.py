@@ -14,9 +14,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from conf.composing.sweeps import OF_ONE_JOB, key_of
+from training.process.signals import received
+from training.saving.files import has_checkpoint
 
 _REPORTS = "NEURL_SWEEP_REPORTS"
 """Environment variable with the file to which jobs report failures, from any process."""
@@ -60,8 +61,11 @@ def run_job(
 
 
 def _ended(command: Sequence[str]) -> int:
-    """Wait for a process, with time to save if stopped; return its exit code."""
-    with subprocess.Popen(command) as process, _forwarded(process):
+    """Wait for a process, with time to save if stopped; return its exit code.
+
+    SIGTERM is forwarded: stopping a sweep stops its jobs.
+    """
+    with subprocess.Popen(command) as process, received(process.send_signal, signal.SIGTERM):
         try:
             return process.wait()
         except KeyboardInterrupt:  # a terminal sends it to the job too
@@ -72,30 +76,12 @@ def _ended(command: Sequence[str]) -> int:
                 raise
 
 
-@contextmanager
-def _forwarded(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Forward SIGTERM to a process: stopping a sweep stops its jobs."""
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
-
-    try:
-        kept = signal.signal(signal.SIGTERM, forward)
-    except ValueError:  # not the main thread: its owner handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, kept or signal.SIG_DFL)
-
-
 def _reason(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def _remedy(run_directory: Path, words: Sequence[str], trust: Sequence[str]) -> str:
-    if any((run_directory / "checkpoints" / "last").glob("manifest*.json")):
+    if has_checkpoint(run_directory / "checkpoints" / "last"):
         return shlex.join(["python", "train.py", f"resume={run_directory}", *trust])
     own = [word for word in words if key_of(word) not in OF_ONE_JOB]
     return f"python train.py {shlex.join(own)}"

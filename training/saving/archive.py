@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from training.saving.checkpoint import (
     roll_back,
     save_checkpoint,
 )
-from training.saving.files import DamagedCheckpoint, Entry
+from training.saving.files import DamagedCheckpoint, Entry, costs_a_warning
 
 _KEPT_BEST = 2
 """Best checkpoints to keep: the run may be resumed from before the newest one."""
@@ -58,55 +59,37 @@ class Archive:
             OSError: it could not be saved, and no checkpoint to resume from exists.
         """
         experience = self._agent.experience()
+        content: dict[str, Any] = {"keep": self._keep_last, "known": self._chunks}
         if experience is not None:
             kept, numbers = experience.state_dict()
             tensors = {**tensors, **prefixed("experience", kept)}
             state = {**state, "experience": numbers}
-        chunks = self._save(
-            self._last,
-            at,
-            tensors=tensors,
-            state=state,
-            keep=self._keep_last,
-            must_succeed=must_succeed,
-            chunks={} if experience is None else experience.chunks(),
-            known=self._chunks,
-        )
-        if chunks is not None:
-            self._chunks, self.env_steps = chunks, at.env_steps
+            content["chunks"] = experience.chunks()
+        with nullcontext() if must_succeed else costs_a_warning("{}; training goes on"):
+            self._chunks = self._save(self._last, at, tensors, state, **content)
+            self.env_steps = at.env_steps
 
     def save_best(self, at: Progression) -> None:
         """Save the weights of the best evaluation so far."""
         assert at.best is not None
-        state = {"evaluation": asdict(at.best)}
-        self._save(self._best, at, tensors={}, state=state, keep=_KEPT_BEST, must_succeed=False)
+        with costs_a_warning("{}; training goes on"):
+            self._save(self._best, at, {}, {"evaluation": asdict(at.best)}, keep=_KEPT_BEST)
 
     def _save(
         self,
         directory: Path,
         at: Progression,
-        *,
         tensors: Mapping[str, Tensor],
         state: Mapping[str, Any],
-        keep: int,
-        must_succeed: bool,
-        **chunks: Any,
-    ) -> Mapping[str, Entry] | None:
-        """Save a checkpoint; None if it cost a warning instead."""
-        try:
-            return save_checkpoint(
-                directory,
-                tensors={**prefixed("agent", self._agent.state_dict()), **tensors},
-                state={"env_steps": at.env_steps, "updates": at.updates, **state},
-                step=at.env_steps,
-                keep=keep,
-                **chunks,
-            )
-        except OSError as error:
-            if must_succeed:
-                raise
-            warnings.warn(f"{error}; training goes on", RuntimeWarning, stacklevel=3)
-            return None
+        **options: Any,
+    ) -> Mapping[str, Entry]:
+        return save_checkpoint(
+            directory,
+            tensors={**prefixed("agent", self._agent.state_dict()), **tensors},
+            state={"env_steps": at.env_steps, "updates": at.updates, **state},
+            step=at.env_steps,
+            **options,
+        )
 
     def load_best(self) -> bool:
         """Load the best weights into the agent; False if they cannot be read."""

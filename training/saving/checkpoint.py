@@ -3,8 +3,8 @@
 A checkpoint is a manifest that lists its files with sizes and SHA-256 sums, and has a checksum of
 its own. `manifest.json` is the newest; older ones are `manifest-<step>.json`. New
 files never overwrite those that a manifest names, and `manifest.json` is replaced last, in one
-rename: whenever the process dies, the directory holds a complete checkpoint. Chunks
-(`training.saving.checkpoint`) are files that several checkpoints share.
+rename: whenever the process dies, the directory holds a complete checkpoint. Chunks are files that
+several checkpoints share.
 """
 
 import hashlib
@@ -13,7 +13,6 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from torch import Tensor
 from training.saving.files import (
     FORMAT,
     MANIFEST,
+    UNREADABLE,
     DamagedCheckpoint,
     Entry,
     files_of,
@@ -37,7 +37,6 @@ from training.saving.files import (
     replace,
     sealed,
     sync_directory,
-    verify,
     write,
 )
 
@@ -67,8 +66,7 @@ class SavedChunks(Mapping[str, dict[str, Tensor]]):
 
     def __getitem__(self, name: str) -> dict[str, Tensor]:
         """Read a chunk; raises `DamagedCheckpoint` if it has changed since `verify`."""
-        entry = self.entries[name]
-        return safetensors.torch.load(read_verified(self._directory / entry["file"], entry))
+        return safetensors.torch.load(self._read(self.entries[name]))
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names in the order saved."""
@@ -79,14 +77,17 @@ class SavedChunks(Mapping[str, dict[str, Tensor]]):
         return len(self.entries)
 
     def verify(self) -> None:
-        """Read and check every byte, without keeping any.
+        """Read and check every byte, one chunk at a time.
 
         Raises:
             DamagedCheckpoint: a chunk is not as it was written.
             OSError: a chunk cannot be read.
         """
         for entry in self.entries.values():
-            verify(self._directory / entry["file"], entry)
+            self._read(entry)
+
+    def _read(self, entry: Entry) -> bytes:
+        return read_verified(self._directory / entry["file"], entry)
 
 
 def file_of(name: str) -> str:
@@ -111,26 +112,11 @@ def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save(whole)
 
 
-def bytes_of(chunk: Chunk) -> int:
-    """Return the bytes of a chunk's tensors, without encoding it."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in chunk().values())
-
-
-_DAMAGE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    SafetensorError,
-)
-
-
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint; its chunks are still on disk."""
+    """A complete checkpoint in a directory; its chunks are still on disk."""
 
+    directory: Path
     tensors: dict[str, Tensor]
     state: dict[str, Any]
     chunks: SavedChunks
@@ -169,61 +155,56 @@ def save_checkpoint(
         f"tensors-{step}.safetensors": to_safetensors(tensors),
         f"state-{step}.json": json.dumps(state).encode(),
     }
-    chunks = chunks or {}
-    known = known or {}
+    chunks, known = chunks or {}, known or {}
     there = {name: known[name] for name in chunks if _is_there(directory, known.get(name))}
     missing = {name: file_of(name) for name in chunks if name not in there}
-    kept = older_manifests(directory, before=step)[: keep - 1]
+    older = older_manifests(directory, before=step)[: keep - 1]
     written: list[Path] = []
-
-    def write_new(name: str, data: bytes) -> dict[str, Any]:
-        """Write a file under a free name, wait until it is on disk, and describe it."""
-        written.append(_free_path(directory / name))
-        write(written[-1], data)
-        sha256 = hashlib.sha256(data).hexdigest()
-        return {"file": written[-1].name, "bytes": len(data), "sha256": sha256}
-
     try:
         for name, file in missing.items():  # one at a time: together they may not fit into memory
-            there[name] = write_new(file, to_safetensors(chunks[name]()))
-        entries = [write_new(name, data) for name, data in own.items()]
-        for older, data in kept:
-            replace(directory / older_name(older), data, wait=False)  # the newest does not need it
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
-            "step": step,
-            "files": {e.pop("file"): e for e in entries},
-        }
+            there[name] = _write_new(directory / file, to_safetensors(chunks[name]()), written)
+        entries = [_write_new(directory / name, data, written) for name, data in own.items()]
+        for manifest, data in older:  # the newest does not need it
+            replace(directory / older_name(manifest), data, wait=False)
+        files = {entry.pop("file"): entry for entry in entries}
+        newest: dict[str, Any] = {"format": FORMAT, "step": step, "files": files}
         if chunks:
-            manifest["chunks"] = {name: there[name] for name in chunks}
-        replace(directory / MANIFEST, sealed(manifest))
+            newest["chunks"] = {name: there[name] for name in chunks}
+        replace(directory / MANIFEST, sealed(newest))
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)
-        size = sum(map(len, own.values())) + sum(bytes_of(chunks[name]) for name in missing)
+        size = sum(map(len, own.values()))
+        size += sum(tensor.nbytes for name in missing for tensor in chunks[name]().values())
         raise OSError(
             error.errno, f"checkpoint of {size:,} bytes not saved: {error.strerror}", str(directory)
         ) from error
     sync_directory(directory)
-    _prune(directory, manifest, [older for older, _ in kept])
-    return dict(manifest.get("chunks", {}))
+    _prune(directory, newest, [manifest for manifest, _ in older])
+    return there
 
 
 def _is_there(directory: Path, entry: Entry | None) -> bool:
     """Tell whether a known file still stands, judged by its size."""
     if entry is None:
         return False
-    with suppress(OSError):
-        return bool((directory / entry["file"]).stat().st_size == entry["bytes"])
-    return False
+    path = directory / entry["file"]
+    return path.is_file() and path.stat().st_size == int(entry["bytes"])
 
 
-def _free_path(path: Path) -> Path:
-    """Return `path`, or a variant of it that no file has yet."""
-    candidate, attempt = path, 1
-    while os.path.lexists(candidate):
-        candidate, attempt = path.with_stem(f"{path.stem}-{attempt}"), attempt + 1
-    return candidate
+def _write_new(path: Path, data: bytes, written: list[Path]) -> dict[str, Any]:
+    """Write a file under a free name, wait until it is on disk, and describe it.
+
+    Args:
+        written: gets its path before anything is written.
+    """
+    free, attempt = path, 0
+    while os.path.lexists(free):
+        attempt += 1
+        free = path.with_stem(f"{path.stem}-{attempt}")
+    written.append(free)
+    write(free, data)
+    return {"file": free.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -234,11 +215,11 @@ def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]
     Raises:
         DamagedCheckpoint: none is whole.
     """
-    found = _newest_whole(directory, with_chunks=False)
+    found = open_checkpoint(directory, with_chunks=False)
     return found.tensors, found.state
 
 
-def open_checkpoint(directory: Path) -> Checkpoint:
+def open_checkpoint(directory: Path, *, with_chunks: bool = True) -> Checkpoint:
     """Open the newest checkpoint that is intact with its chunks, after verifying every byte.
 
     Warns if a newer one is damaged.
@@ -246,11 +227,6 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     Raises:
         DamagedCheckpoint: none is whole.
     """
-    return _newest_whole(directory, with_chunks=True)
-
-
-def _newest_whole(directory: Path, *, with_chunks: bool) -> Checkpoint:
-    """Read checkpoints, newest first, until one is intact."""
     damage: list[DamagedCheckpoint] = []
     for path in manifests(directory):
         try:
@@ -259,11 +235,8 @@ def _newest_whole(directory: Path, *, with_chunks: bool) -> Checkpoint:
             damage.append(error)
             continue
         if damage:
-            warnings.warn(
-                f"{damage[0]}; the one before it is used ({path.name})",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            message = f"{damage[0]}; the one before it is used ({path.name})"
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
         return found
     rest = f"; none of the {len(damage)} checkpoints there is whole" if damage[1:] else ""
     raise DamagedCheckpoint(f"{damage[0]}{rest}") from damage[0]
@@ -278,13 +251,13 @@ def _read(path: Path, *, with_chunks: bool) -> Checkpoint:
         )
         chunks = SavedChunks(path.parent, manifest.get("chunks", {}) if with_chunks else {})
         chunks.verify()
-        return Checkpoint(safetensors.torch.load(tensors), json.loads(state), chunks)
+        return Checkpoint(path.parent, safetensors.torch.load(tensors), json.loads(state), chunks)
     except DamagedCheckpoint:
         raise
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise DamagedCheckpoint(f"no checkpoint in {path.parent}: {missing} is missing") from error
-    except _DAMAGE as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
 
 

@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +56,24 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def costs_a_warning(message: str) -> Iterator[None]:
+    """Turn a failure to write into a warning: a full disk must not end training.
+
+    Args:
+        message: with braces for the error.
+    """
+    try:
+        yield
+    except OSError as error:
+        warnings.warn(message.format(error), RuntimeWarning, stacklevel=3)
+
+
 MANIFEST = "manifest.json"
 FORMAT = 2
 _OLDER = re.compile(r"manifest-(\d+)\.json")
-_BLOCK = 1 << 20
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""Errors of reading content that is not what was written."""
 
 Entry = Mapping[str, Any]
 """A manifest's entry of a file: `bytes` and `sha256`; for a chunk, also `file`."""
@@ -97,6 +113,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def has_checkpoint(directory: Path) -> bool:
+    """Tell whether a directory holds a checkpoint, intact or not."""
+    return any(directory.glob("manifest*.json"))
+
+
 def manifests(directory: Path) -> list[Path]:
     """List the paths of manifests, newest first; the newest may be missing."""
     older = (path for path in directory.glob("manifest-*.json") if _OLDER.fullmatch(path.name))
@@ -112,7 +133,7 @@ def older_manifests(directory: Path, *, before: int) -> list[tuple[dict[str, Any
     for path in (*directory.glob("manifest-*.json"), directory / MANIFEST):
         try:
             manifest, data = read_manifest(path), path.read_bytes()
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except UNREADABLE:
             continue
         if manifest["step"] < before:
             found[manifest["step"]] = manifest, data
@@ -131,28 +152,10 @@ def read_verified(path: Path, entry: Entry) -> bytes:
         DamagedCheckpoint: it is not as it was written.
         OSError: it cannot be read.
     """
-    _check_size(path, entry)
-    data = path.read_bytes()
-    _check_sum(path, entry, hashlib.sha256(data).hexdigest())
-    return data
-
-
-def verify(path: Path, entry: Entry) -> None:
-    """Verify a file block by block without keeping it; errors as `read_verified`."""
-    _check_size(path, entry)
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            total.update(block)
-    _check_sum(path, entry, total.hexdigest())
-
-
-def _check_size(path: Path, entry: Entry) -> None:
     # before reading: a pipe or a device may never end
     if path.stat().st_size != entry["bytes"] or not path.is_file():
         raise DamagedCheckpoint(f"{path} is damaged: its size is not the one in {MANIFEST}")
-
-
-def _check_sum(path: Path, entry: Entry, found: str) -> None:
-    if found != entry["sha256"]:
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")
+    return data

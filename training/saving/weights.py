@@ -19,7 +19,9 @@ from networks.observations import Shapes
 from training.building.extractors import inner_extractors
 from training.building.instantiation import plain
 from training.saving.checkpoint import load_checkpoint, part_of
+from training.saving.files import has_checkpoint
 
+Tensors = Mapping[str, Tensor]
 _PLACES = ("checkpoints/last", "pretraining/weights", "weights", "")
 """Where a directory may have its checkpoint: a run, a pre-training, a checkpoint itself."""
 
@@ -67,7 +69,7 @@ def pretraining_behind(source: Path) -> tuple[int, float]:
 
 def _read_directory(key: str, source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for place in _PLACES:
-        if any((source / place).glob("manifest*.json")):
+        if has_checkpoint(source / place):
             return load_checkpoint(source / place)
     raise ValueError(f"{key}={source}: neither a run nor a checkpoint is there")
 
@@ -98,8 +100,6 @@ _WRAPPING = re.compile(
     r"vf_features_extractor)\.)*"
 )
 """Prefixes of tensor names from models that contain the extractor."""
-_NORMALIZATIONS = ("normalization", "agent.actor.normalization")
-"""Prefixes of the observation statistics in pre-training and runs."""
 _LISTED = 6
 """How many names a report lists."""
 
@@ -125,7 +125,7 @@ def load_weights(config: DictConfig, agent: Agent) -> dict[str, Path]:
     return lines
 
 
-def _take_normalization(agent: Any, found: Mapping[str, Tensor], source: Path) -> None:
+def _take_normalization(agent: Any, found: Tensors, source: Path) -> None:
     """Load the observation statistics that the extractor's weights were trained with.
 
     Raises:
@@ -135,9 +135,8 @@ def _take_normalization(agent: Any, found: Mapping[str, Tensor], source: Path) -
     if not source.is_dir():
         return  # a foreign file does not say
     own = agent.actor.normalization
-    statistics = next(
-        (part for name in _NORMALIZATIONS if (part := part_of(found, name))), dict[str, Tensor]()
-    )
+    # Of a pre-training, or of a run.
+    statistics = part_of(found, "normalization") or part_of(found, "agent.actor.normalization")
     if bool(statistics) != bool(own.learns):
         there = str(bool(statistics)).lower()
         raise ValueError(
@@ -149,7 +148,7 @@ def _take_normalization(agent: Any, found: Mapping[str, Tensor], source: Path) -
         own.load_state_dict(statistics)
 
 
-def load_into(key: str, module: nn.Module, found: Mapping[str, Tensor], source: Path) -> str:
+def load_into(key: str, module: nn.Module, found: Tensors, source: Path) -> str:
     """Load tensors into a module by name; the names may have a common prefix.
 
     Args:
@@ -163,55 +162,54 @@ def load_into(key: str, module: nn.Module, found: Mapping[str, Tensor], source: 
     if not own:
         raise ValueError(f"{key}.weights={source}: {type(module).__name__} has no weights to load")
     prefix = _prefix(found, own, prefers_critic=key.startswith("critic"))
-    if prefix is None:
-        raise ValueError(
-            f"{key}.weights={source}: none of its {len(found)} tensors has a name of this "
-            f"extractor's, such as {next(iter(own))}"
-        )
-    common = {name: found[prefix + name] for name in own if prefix + name in found}
-    _load_matching(f"{key}.weights={source}: {prefix}", module, common)
-    rest = _listed([name for name in own if name not in common])
-    return f"{key}: {len(common)} of {len(own)} tensors from {source}{rest}"
+    missing = _load_matching(f"{key}.weights={source}", "extractor", module, own, found, prefix)
+    rest = _listed([name for name in own if name in missing])
+    return f"{key}: {len(own) - len(missing)} of {len(own)} tensors from {source}{rest}"
 
 
-def _load_matching(where: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load some of a module's tensors.
+def _load_matching(
+    where: str, kind: str, module: nn.Module, own: Tensors, found: Tensors, prefix: str
+) -> set[str]:
+    """Load a module's own tensors by name, behind a prefix; return the names that are missing.
 
     Args:
         where: they come from, for messages.
+        kind: of the module, for messages.
 
     Raises:
-        ValueError: one has another shape; none is loaded.
+        ValueError: none has a name of its own, or one has another shape; none is loaded.
     """
-    own = module.state_dict()
-    for name, tensor in tensors.items():
+    common = {name: found[prefix + name] for name in own if prefix + name in found}
+    if not common:
+        raise ValueError(
+            f"{where}: none of its {len(found)} tensors has a name of this {kind}'s, such as "
+            f"{next(iter(own))}"
+        )
+    for name, tensor in common.items():
         if tensor.shape != own[name].shape:
             raise ValueError(
-                f"{where}{name} has shape {tuple(tensor.shape)} there and "
+                f"{where}: {prefix}{name} has shape {tuple(tensor.shape)} there and "
                 f"{tuple(own[name].shape)} here; choose the network that the weights are of"
             )
-    module.load_state_dict(tensors, strict=False)
+    module.load_state_dict(common, strict=False)
+    return own.keys() - common.keys()
 
 
-def _prefix(
-    found: Mapping[str, Tensor], own: Mapping[str, Tensor], *, prefers_critic: bool
-) -> str | None:
-    """Choose the prefix with the most matching names; None if there is no match."""
+def _prefix(found: Tensors, own: Tensors, *, prefers_critic: bool) -> str:
+    """Choose the prefix with the most matching names."""
     counts: Counter[str] = Counter()
     for name in found:
         wrapping = _WRAPPING.match(name)
         assert wrapping is not None  # it matches nothing as well
         cuts = [0, *(dot.end() for dot in re.finditer(r"\.", wrapping.group()))]
         counts.update(name[:cut] for cut in cuts if name[cut:] in own)
-    if not counts:
-        return None
 
     def suitability(prefix: str) -> tuple[bool, int, int]:
         words = prefix.split(".")
         other, mine = ("actor", "critic") if prefers_critic else ("critic", "actor")
         return other not in words or mine in words, counts[prefix], -len(prefix)
 
-    return max(counts, key=suitability)
+    return max(counts, key=suitability, default="")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -223,14 +221,12 @@ def _listed(names: Sequence[str]) -> str:
 
 def _wanted(config: DictConfig, agent: Any) -> Iterator[tuple[str, Path, list[nn.Module]]]:
     """Yield each key with the weights it names and the modules to load them into."""
-    own_critic = plain(config.critic.extractor)
-    shape = agent.actor.inputs.shape
-    backbones = agent.networks.backbones
-    alike = [agent.actor] if own_critic else list(backbones.values())
-    extractors = list({id(each.extractor): each.extractor for each in alike}.values())
-    yield from _walk("extractor", plain(config.extractor), extractors, shape)
+    own_critic, shape = plain(config.critic.extractor), agent.actor.inputs.shape
+    extractors = [backbone.extractor for backbone in agent.networks.backbones.values()]
+    alike = extractors[:1] if own_critic else extractors
+    yield from _walk("extractor", plain(config.extractor), alike, shape)
     if own_critic:
-        yield from _walk("critic.extractor", own_critic, [backbones["critic"].extractor], shape)
+        yield from _walk("critic.extractor", own_critic, extractors[1:], shape)
 
 
 def _walk(
@@ -267,16 +263,9 @@ def warm_start(agent: Agent, source: Path) -> str:
     tensors = read_tensors("init_from", source)
     found = part_of(tensors, "agent") or tensors
     own = {k: v for k, v in agent.state_dict().items() if k.partition(".")[0] not in _OF_A_RUN}
-    common = {name: tensor for name, tensor in found.items() if name in own}
-    if not common:
-        raise ValueError(
-            f"init_from={source}: none of its {len(found)} tensors has a name of this agent's, "
-            f"such as {next(iter(own))}"
-        )
-    _load_matching(f"init_from={source}: ", agent, common)
-    missing = sorted({_part(name) for name in own.keys() - common.keys()})
-    rest = f"; as drawn: {', '.join(missing)}" if missing else ""
-    return f"started from {source}: {len(common)} of {len(own)} tensors{rest}"
+    missing = _load_matching(f"init_from={source}", "agent", agent, own, found, "")
+    rest = _listed(sorted({_part(name) for name in missing}))
+    return f"started from {source}: {len(own) - len(missing)} of {len(own)} tensors{rest}"
 
 
 def _part(name: str) -> str:

@@ -16,9 +16,9 @@ from envs.vector.batch import shown
 from envs.vector.snapshot import Restorable
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array, array_of
-from networks.observations import map_observations
+from networks.observations import parts_of
 from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
-from training.stream.storage import StepRow, Storage, put
+from training.stream.storage import Arrays, StepRow, Storage, put
 
 
 class Lives:
@@ -69,12 +69,7 @@ class Player(Protocol):
         """Return the memory's initial state, `[B, S]`."""
 
     def act(
-        self,
-        observations: Array | dict[str, Array],
-        state: Array,
-        is_first: Array,
-        *,
-        explore: bool,
+        self, observations: Arrays, state: Array, is_first: Array, *, explore: bool
     ) -> tuple[Array, Array]:
         """Choose one action per environment and update the memory's state."""
 
@@ -153,10 +148,8 @@ class Collector:
         self._is_between = False
         storage.rewind()
         storage.allocate_actions(agent.policy_head)
-        state = self._state
-        if state is None:
-            state = agent.initial_state(self.environments.num_envs)
-        before = state
+        num_envs = self.environments.num_envs
+        state = before = agent.initial_state(num_envs) if self._state is None else self._state
         self.episodes = []
         acting = stepping = 0.0
         for step, row in enumerate(storage.rows):
@@ -187,12 +180,15 @@ class Collector:
             self._ended = ended
         self._state = state
         self.seconds = {"environment": stepping, "acting": acting}
-        trajectory = storage.trajectory(state=before)
-        if not storage.is_finite:
+        return self._finish(before)
+
+    def _finish(self, before: Array) -> Trajectory:
+        """Check and count the steps of a trajectory, which began with the state `before`."""
+        self.trajectory = trajectory = self._storage.trajectory(state=before)
+        if not self._storage.is_finite:
             _refuse_non_finite(trajectory)
-        self.env_steps += storage.valid_steps
+        self.env_steps += self._storage.valid_steps
         self._is_between = True
-        self.trajectory = trajectory
         return trajectory
 
     def _end_lives(self, row: StepRow, has_lost: Array) -> Array:
@@ -278,10 +274,8 @@ def _refuse_non_finite(trajectory: Trajectory) -> None:
     """Refuse non-finite values from a vector environment that does not check them."""
     _refuse_rows(trajectory, "reward", trajectory.rewards, ahead=0)
     # An observation's row is one ahead of the step that led to it; the first came with a reset.
-    map_observations(
-        lambda rows: _refuse_rows(trajectory, "observation", rows, ahead=1),
-        trajectory.observations,
-    )
+    for rows in parts_of(trajectory.observations):
+        _refuse_rows(trajectory, "observation", rows, ahead=1)
 
 
 def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int) -> None:

@@ -25,7 +25,7 @@ class Iteration:
     """
 
     env_steps: int
-    metrics: dict[str, Tensor]
+    metrics: Mapping[str, Tensor | float]
     episodes: list[Episode]
     seconds: dict[str, float]
 
@@ -40,10 +40,7 @@ class Iteration:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Iteration":
         """Restore what is still to be logged; its episodes are counted already."""
-        metrics = {
-            tag: torch.tensor(value, dtype=torch.float64) for tag, value in state["metrics"].items()
-        }
-        return cls(state["env_steps"], metrics, [], state["seconds"])
+        return cls(episodes=[], **state)
 
 
 def iterations(

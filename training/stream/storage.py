@@ -10,20 +10,23 @@ from torch import Tensor
 from agents.trajectory import Trajectory
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
-from networks.observations import Observations, any_part, map_observations
+from networks.observations import Observations, any_part, map_observations, parts_of
+
+Arrays = Array | dict[str, Array]
+"""A batch of observations, or of each of their parts by name."""
 
 
 class StepRow(NamedTuple):
     """One step: what the policy reads, and what the step is written to."""
 
-    observations: Array | dict[str, Array]
+    observations: Arrays
     is_first: Array
     action: Array
     reward: Array
     terminated: Array
     truncated: Array
     next_is_first: Array
-    next_observations: Array | dict[str, Array]
+    next_observations: Arrays
 
 
 class Storage:
@@ -50,15 +53,14 @@ class Storage:
         self.actions = torch.zeros(0)
         self.rows: list[StepRow] = []
         self._viewed: Trajectory | None = None
-        parts = self.observations
-        arrays = [t.numpy() for t in (parts.values() if isinstance(parts, dict) else [parts])]
+        arrays = [part.numpy() for part in parts_of(self.observations)]
         self._seams = [(each[0], each[-1]) for each in (self.is_first.numpy(), *arrays)]
         self._resets = self.is_first.numpy()[1:]
         self._ends = (self.terminated.numpy(), self.truncated.numpy())
         numbers = (self.rewards.numpy(), *arrays)
         self._flat = [array.reshape(-1) for array in numbers if array.dtype.kind == "f"]
 
-    def _views(self, row: int) -> Array | dict[str, Array]:
+    def _views(self, row: int) -> Arrays:
         return map_observations(lambda part: part[row].numpy(), self.observations)
 
     def open(self, observations: Any, is_first: Any) -> None:
@@ -121,7 +123,7 @@ class Storage:
         return self._viewed
 
 
-def put(row: Array | dict[str, Array], observations: Any) -> None:
+def put(row: Arrays, observations: Any) -> None:
     """Copy a batch of observations, which its environments will overwrite."""
     if isinstance(row, dict):
         for name, part in row.items():

@@ -6,8 +6,9 @@ weight, no statistic, no random number.
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 from agents.agent import Agent
 from agents.trajectory import Trajectory
 from envs.spaces import one_line
-from networks.autoencoding.losses import AuxiliaryLoss
 from networks.backbone import Backbone
 from networks.observations import map_observations
 
@@ -84,12 +84,12 @@ class Activations:
     def watching(self, module: nn.Module) -> Iterator[None]:
         """Add the outputs of a module's activation layers during one call."""
         self._batches.append([])
-        hooks = [layer.register_forward_hook(self._add) for layer in _activations_of(module)]
-        try:
+        with ExitStack() as hooks:
+            for layer in module.modules():
+                is_activation = type(layer).__module__ == "torch.nn.modules.activation"
+                if is_activation and not isinstance(layer, _OF_NO_UNIT):
+                    hooks.enter_context(layer.register_forward_hook(self._add))
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _add(self, layer: nn.Module, inputs: object, output: Tensor) -> None:
         units = 1 if output.dim() > 3 else output.dim() - 1  # [N, C, H, W], or [N, ..., F]
@@ -103,15 +103,6 @@ class Activations:
             torch.stack([sizes for sizes, _ in layer]).sum(0) / sum(count for _, count in layer)
             for layer in zip(*self._batches, strict=True)
         ]
-
-
-def _activations_of(module: nn.Module) -> list[nn.Module]:
-    return [
-        layer
-        for layer in module.modules()
-        if type(layer).__module__ == "torch.nn.modules.activation"
-        and not isinstance(layer, _OF_NO_UNIT)
-    ]
 
 
 _ROWS = 512
@@ -144,8 +135,7 @@ def look_at(agent: Agent, trajectory: Trajectory) -> Look:
     try:
         return measure(agent, trajectory)
     except Exception as error:  # the user's networks and losses may raise anything
-        message = f"networks not measured: {one_line(error)}"
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        warnings.warn(f"networks not measured: {one_line(error)}", RuntimeWarning, stacklevel=2)
         return Look()
 
 
@@ -238,13 +228,11 @@ def _pictures(agent: Agent, backbone: str, reading: _Reading) -> dict[str, npt.N
     """Show observations above their reconstructions by auxiliary losses."""
     if backbone not in agent.auxiliary.by_backbone:
         return {}
-    losses = agent.auxiliary.by_backbone[backbone]
-    assert isinstance(losses, nn.ModuleDict)
+    losses: Any = agent.auxiliary.by_backbone[backbone]
     chosen = _spread(len(reading.features), _PICTURES).to(reading.features.device)
     rows = map_observations(lambda part: part[chosen], reading.rows)
     found = {}
     for name, loss in losses.items():
-        assert isinstance(loss, AuxiliaryLoss)
         for part, picture in loss.pictures(rows, reading.features[chosen]).items():
             usual = ("reconstruction", "actor", "observation")
             words = zip((name, backbone, part), usual, strict=True)

@@ -158,11 +158,11 @@ class Progress:
 
     def __init__(self, total: int, *, show: bool | Literal["auto"]) -> None:
         """Start at zero of `total` environment steps."""
-        hidden = not (sys.stderr.isatty() if show == "auto" else show)
+        hidden = None if show == "auto" else not show  # None: hidden if stderr is no terminal
         self._bar = tqdm(
             total=total, unit=" steps", unit_scale=True, disable=hidden, dynamic_ncols=True
         )
-        self._due_at = math.inf if hidden else 0.0
+        self._due_at = math.inf if self._bar.disable else 0.0
 
     @property
     def is_due(self) -> bool:
