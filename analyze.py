@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end()
+@refusals_end
 def analyze(config: DictConfig) -> None:
     """Measure what a run's networks hold of what its observations hide."""
     from analysis.probing.probe import probe_run

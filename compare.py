@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end()
+@refusals_end
 def compare(config: DictConfig) -> int:
     """Run what a study misses, if there is one, and report; return the number of runs."""
     if config.study.name is None:

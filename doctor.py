@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end()
+@refusals_end
 def doctor(config: DictConfig) -> None:
     """Check everything that the words of a training choose; exit with 1 if something is wrong."""
     from analysis.doctor.doctor import consult

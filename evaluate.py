@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end()
+@refusals_end
 def evaluate(config: DictConfig) -> float:
     """Evaluate one run in new environments, print its scores, return the mean return."""
     from training.evaluation.film import check_encoder, film_kind

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end()
+@refusals_end
 def pretrain(config: DictConfig) -> float:
     """Pre-train into a new directory; return the smallest held-out loss."""
     from training.building.environments import build_environments

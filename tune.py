@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end()
+@refusals_end
 def tune(config: DictConfig) -> float:
     """Run the missing trials and write the best as an experiment; return its score."""
     from analysis.studies.ranges import values_of

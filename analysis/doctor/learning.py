@@ -11,9 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from analysis.doctor.patient import Check, Patient
-from envs.seeding import environment_seeds
 from training.building.build import build_agent_for, build_collector
-from training.evaluation.evaluation import evaluate
+from training.evaluation.evaluation import Evaluator
 from training.stream.loop import Iteration, iterations
 
 _UPDATES, _MOST_ITERATIONS = 3, 1_000
@@ -68,16 +67,8 @@ def evaluating_changes_nothing(patient: Patient) -> str | None:
     """An evaluation leaves every weight and statistic as it was."""
     agent = patient.agent
     before = copy.deepcopy(agent.state_dict())
-    seeds = environment_seeds(0, patient.environments.num_envs, purpose="doctor evaluation")
-    evaluate(
-        agent,
-        patient.environments,
-        episodes=patient.environments.num_envs,
-        seeds=seeds,
-        generator=np.random.default_rng(0),
-        deterministic=True,
-        max_episode_steps=50,
-    )
+    evaluator = Evaluator(patient.environments, seed=0, deterministic=True)
+    evaluator(agent, episodes=patient.environments.num_envs, index=0, max_episode_steps=50)
     changed = _first_difference(before, agent.state_dict())
     if not changed:
         return None

@@ -58,7 +58,7 @@ class GTrXLLayer(nn.Module):
         """Count the earlier steps of the episode in the window of each step."""
         times = torch.arange(len(is_first), device=is_first.device)[:, None].to(before)
         starts = torch.where(is_first, times, -torch.inf).cummax(0).values
-        return torch.minimum(times - starts, before + times).clamp(max=self.window)
+        return torch.minimum(times - starts, before + times).clamp(0, self.window)
 
     def _attend(
         self, stream: Float[Tensor, "WT B H"], age: Float[Tensor, "T B"]

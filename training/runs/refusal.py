@@ -1,8 +1,11 @@
 """A session's early end: one line for the user, an exit code for the shell."""
 
+import functools
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import DictConfig
 
 from conf.checking.refusals import InvalidConfiguration
 
@@ -16,11 +19,18 @@ class Refusal(Exception):
         self.exit_code = exit_code
 
 
-@contextmanager
-def refusals_end() -> Iterator[None]:
-    """End the process with a refusal's line and exit code; every entry point runs in it."""
-    try:
-        yield
-    except (InvalidConfiguration, Refusal) as refusal:
-        print(refusal, file=sys.stderr)
-        sys.exit(refusal.exit_code if isinstance(refusal, Refusal) else 2)
+Task = Callable[[DictConfig], Any]
+
+
+def refusals_end(task: Task) -> Task:
+    """Wrap an entry point: a refusal ends the process with its line and exit code."""
+
+    @functools.wraps(task)
+    def run(config: DictConfig) -> Any:
+        try:
+            return task(config)
+        except (InvalidConfiguration, Refusal) as refusal:
+            print(refusal, file=sys.stderr)
+            sys.exit(refusal.exit_code if isinstance(refusal, Refusal) else 2)
+
+    return run
