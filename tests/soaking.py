@@ -32,8 +32,8 @@ ALL = [
 """Every agent with every memory and every value head that it takes."""
 FEW = [
     *((agent, "none", "mse") for agent in AGENTS),
-    *(("ppo", memory, head) for memory, head in zip(MEMORIES[1:], HEADS[1:], strict=True)),
-    *(("dqn", memory, head) for memory, head in zip(MEMORIES, AGENTS["dqn"][2:], strict=True)),
+    *(("ppo", memory, HEADS[n % 4]) for n, memory in enumerate(MEMORIES)),
+    *(("dqn", memory, AGENTS["dqn"][n % 6]) for n, memory in enumerate(MEMORIES)),
 ]
 """Every agent, every memory and every value head."""
 

@@ -46,7 +46,7 @@ class GTrXLLayer(nn.Module):
         """Process T steps."""
         kept = state[:, :-1].unflatten(-1, (self.window, -1)).transpose(0, 1)
         stream = torch.cat([kept, inputs])
-        age = self._ages(state[:, -1], is_first)
+        age = self._ages(state[:, -1].clamp(min=0), is_first)
         outputs = self._gated(0, inputs, self.output(self._attend(stream, age)))
         outputs = self._gated(1, outputs, self.mlp(self.norms[1](outputs)))
         after = (age[-1] + 1).clamp(max=self.window)
@@ -58,7 +58,7 @@ class GTrXLLayer(nn.Module):
         """Count the earlier steps of the episode in the window of each step."""
         times = torch.arange(len(is_first), device=is_first.device)[:, None].to(before)
         starts = torch.where(is_first, times, -torch.inf).cummax(0).values
-        return torch.minimum(times - starts, before + times).clamp(0, self.window)
+        return torch.minimum(times - starts, before + times).clamp(max=self.window)
 
     def _attend(
         self, stream: Float[Tensor, "WT B H"], age: Float[Tensor, "T B"]

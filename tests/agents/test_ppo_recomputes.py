@@ -19,7 +19,7 @@ RUNS = {
     "mingru": ["memory=mingru", "memory.num_layers=2"],
     "lru_cut": ["memory=lru", "memory.sequence_length=3"],
     "mlstm_shared": ["memory=mlstm", "share_backbone=true", "memory.sequence_length=6"],
-    "gtrxl": ["memory=gtrxl", "memory.window=5", "memory.sequence_length=8"],
+    "gtrxl": ["memory=gtrxl", "memory.window=5", "memory.sequence_length=6"],
     "lstm_cut": [*LSTM, "memory.sequence_length=3"],
     "lstm_shared": [*LSTM, "share_backbone=true", "memory.sequence_length=6"],
     "lstm_normalized": [*LSTM, "normalize_observations=true", "memory.sequence_length=4"],

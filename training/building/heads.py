@@ -91,10 +91,13 @@ def build_policy_head(
         kind = find("policy_head", agent.box_heads[0], PolicyHead)
     if agent.weighs_every_action and issubclass(kind, MultiCategoricalHead | BernoulliHead):
         kind = JointCategoricalHead  # makes several choices as one
+    if chosen is None:
+        del options["_target_"]
+        head: PolicyHead = kind(space, input_size, GaussianHeadOptions(**options))
+        return head
     if kind is not chosen:  # of several classes for one choice
         options["_target_"] = f"{kind.__module__}.{kind.__qualname__}"
-    read_here = GaussianHeadOptions if chosen is None else None
-    return make("policy_head", options, PolicyHead, space, input_size, read_here=read_here)
+    return make("policy_head", options, PolicyHead, space, input_size)
 
 
 def build_critics(

@@ -6,6 +6,7 @@ that it imports.
 """
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
 from inspect import signature
@@ -95,8 +96,13 @@ def make_partial(
     kept = {field.name for field in fields(read_here)} - passed if read_here else set()
     filled = {k: _filled(f"{key}.{k}", v, kind) for k, v in options.items() if k not in kept}
     if takes_options:
-        return lambda *arguments: found(*arguments, options=own(**filled))
+        return partial(_with_options, found, own, filled)
     return partial(found, **filled)
+
+
+def _with_options(found: Any, own: Any, filled: Mapping[str, Any], *arguments: Any) -> Any:
+    """Instantiate with a new instance of the class's options; a function that can be pickled."""
+    return found(*arguments, options=own(**filled))
 
 
 def _filled(key: str, value: Any, kind: type) -> Any:
