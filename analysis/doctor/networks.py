@@ -33,6 +33,11 @@ def _run(
     return outputs, after
 
 
+def _played(patient: Patient, backbone: Backbone) -> tuple[Tensor, Tensor]:
+    """Return outputs and the last state of the whole sequence."""
+    return _run(patient.agent, backbone, patient.observations, _state(backbone), patient.is_first)
+
+
 def _stepped(patient: Patient, backbone: Backbone) -> tuple[Tensor, Tensor]:
     """Return outputs and the last state of single steps."""
     state, outputs = _state(backbone), []
@@ -50,9 +55,7 @@ def _gap(a: Tensor, b: Tensor) -> float:
 def finite_outputs(patient: Patient) -> str | None:
     """Outputs are finite numbers of float32."""
     for name, backbone in _each(patient):
-        outputs, _ = _run(
-            patient.agent, backbone, patient.observations, _state(backbone), patient.is_first
-        )
+        outputs, _ = _played(patient, backbone)
         if outputs.dtype != torch.float32:
             return f"{name}: outputs have dtype {outputs.dtype}, expected float32"
         if not outputs.isfinite().all():
@@ -63,9 +66,7 @@ def finite_outputs(patient: Patient) -> str | None:
 def steps_are_sequences(patient: Patient) -> str | None:
     """Step by step, as in acting, outputs and states are those of the whole sequence."""
     for name, backbone in _each(patient):
-        outputs, after = _run(
-            patient.agent, backbone, patient.observations, _state(backbone), patient.is_first
-        )
+        outputs, after = _played(patient, backbone)
         stepped, last = _stepped(patient, backbone)
         expected = (STEPS, COLUMNS, backbone.memory.output_size)
         if outputs.shape != expected:
@@ -85,9 +86,7 @@ def episodes_stay_apart(patient: Patient) -> str | None:
     for name, backbone in _each(patient):
         if not backbone.memory.state_size:
             continue
-        outputs, _ = _run(
-            patient.agent, backbone, patient.observations, _state(backbone), patient.is_first
-        )
+        outputs, _ = _played(patient, backbone)
         for column in range(COLUMNS):
             start = 5 + 3 * column  # its second episode
             mixed = map_observations(
@@ -105,9 +104,7 @@ def episodes_stay_apart(patient: Patient) -> str | None:
 def environments_stay_apart(patient: Patient) -> str | None:
     """An environment's outputs do not depend on what the others show."""
     for name, backbone in _each(patient):
-        outputs, _ = _run(
-            patient.agent, backbone, patient.observations, _state(backbone), patient.is_first
-        )
+        outputs, _ = _played(patient, backbone)
         for kept in (0, COLUMNS - 1):  # in either order of swapped dimensions
             others = [column for column in range(COLUMNS) if column != kept]
             mixed = map_observations(torch.clone, patient.observations)
@@ -145,7 +142,7 @@ def gradients_reach_the_past(patient: Patient) -> str | None:
 def acting_is_learning(patient: Patient) -> str | None:
     """The agent acts by the same networks as it learns with."""
     agent, backbone = patient.agent, patient.agent.actor
-    outputs, _ = _run(agent, backbone, patient.observations, _state(backbone), patient.is_first)
+    outputs, _ = _played(patient, backbone)
     state, acted = agent.initial_state(COLUMNS), []
     for t in range(STEPS):
         row = map_observations(lambda part: part[t].cpu().numpy(), patient.observations)  # noqa: B023

@@ -37,6 +37,7 @@ from training.saving.files import (
     replace,
     sealed,
     sync_directory,
+    verify,
     write,
 )
 
@@ -66,7 +67,8 @@ class SavedChunks(Mapping[str, dict[str, Tensor]]):
 
     def __getitem__(self, name: str) -> dict[str, Tensor]:
         """Read a chunk; raises `DamagedCheckpoint` if it has changed since `verify`."""
-        return safetensors.torch.load(self._read(self.entries[name]))
+        entry = self.entries[name]
+        return safetensors.torch.load(read_verified(self._directory / entry["file"], entry))
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names in the order saved."""
@@ -77,17 +79,14 @@ class SavedChunks(Mapping[str, dict[str, Tensor]]):
         return len(self.entries)
 
     def verify(self) -> None:
-        """Read and check every byte, one chunk at a time.
+        """Read and check every byte, without keeping any.
 
         Raises:
             DamagedCheckpoint: a chunk is not as it was written.
             OSError: a chunk cannot be read.
         """
         for entry in self.entries.values():
-            self._read(entry)
-
-    def _read(self, entry: Entry) -> bytes:
-        return read_verified(self._directory / entry["file"], entry)
+            verify(self._directory / entry["file"], entry)
 
 
 def file_of(name: str) -> str:

@@ -145,6 +145,9 @@ def files_of(manifest: Mapping[str, Any]) -> list[str]:
     return [*manifest["files"], *(entry["file"] for entry in manifest.get("chunks", {}).values())]
 
 
+_BLOCK = 1 << 20
+
+
 def read_verified(path: Path, entry: Entry) -> bytes:
     """Read a file and verify its checksum.
 
@@ -152,10 +155,28 @@ def read_verified(path: Path, entry: Entry) -> bytes:
         DamagedCheckpoint: it is not as it was written.
         OSError: it cannot be read.
     """
+    _check_size(path, entry)
+    data = path.read_bytes()
+    _check_sum(path, entry, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def verify(path: Path, entry: Entry) -> None:
+    """Verify a file block by block without keeping it; errors as `read_verified`."""
+    _check_size(path, entry)
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            total.update(block)
+    _check_sum(path, entry, total.hexdigest())
+
+
+def _check_size(path: Path, entry: Entry) -> None:
     # before reading: a pipe or a device may never end
     if path.stat().st_size != entry["bytes"] or not path.is_file():
         raise DamagedCheckpoint(f"{path} is damaged: its size is not the one in {MANIFEST}")
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+
+
+def _check_sum(path: Path, entry: Entry, found: str) -> None:
+    if found != entry["sha256"]:
         raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}")
-    return data
