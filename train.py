@@ -12,6 +12,7 @@ check_imports(Path(__file__).parent)
 
 from conf.checking.trust import trust_words
 from conf.composing.command_line import launch
+from training.process.leaving import leave
 from training.runs.refusal import Refusal, refusals_end
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ def train(config: DictConfig) -> float:
     from training.building.environments import build_environments
     from training.process.machine import refuse_missing_device
     from training.runs.directory import discard, finished
+    from training.stream.episodes import shown_return
 
     if config.resume is not None:
         over = finished(Path(config.resume), total_env_steps=config.total_env_steps)
         if over is not None:
             steps, score = over
             print(
-                f"{config.resume} has finished: {steps:,} steps, evaluation {score:.2f}; "
+                f"{config.resume} has finished: {steps:,} steps, evaluation {shown_return(score)}; "
                 "a larger total_env_steps goes on with it, evaluate.py evaluates it again"
             )
             return score
@@ -73,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    leave(main)

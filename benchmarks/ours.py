@@ -129,7 +129,7 @@ def measure_solve(work: Solve, *, seed: int) -> Solved:
         ],
         seed=seed,
     )
-    evaluator, history = build_evaluator(config), EpisodeHistory(window=100)
+    evaluator, history = build_evaluator(config, collector.environments), EpisodeHistory(window=100)
     returns: list[float] = []
     seconds = 0.0
     started = time.perf_counter()

@@ -1,7 +1,10 @@
 """Derives the seeds of environments from the seed of a run, and resets environments with them."""
 
+import random
+import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -54,3 +57,27 @@ def reset_with_seeds(
     takes_seeds = getattr(environments.unwrapped, "takes_seeds", False)
     given: Any = list(seeds) if takes_seeds else seeds[0]
     return environments.reset(seed=given)
+
+
+def seed_global_generators(seed: int) -> None:
+    """Seeds the global generators of a process, for environments that draw from them."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+
+
+@contextmanager
+def telling_global_draws() -> Iterator[None]:
+    """Warns if environments of this process draw from its global generators."""
+    before = _global_generators()
+    yield
+    if _global_generators() != before:
+        warnings.warn(
+            "environments draw from the global generator of random or numpy.random, which no seed "
+            "of theirs reaches; draw from self.np_random, or use env.vectorization=async",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def _global_generators() -> tuple[Any, ...]:
+    return random.getstate(), str(np.random.get_state(legacy=False))  # noqa: NPY002

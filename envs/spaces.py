@@ -181,8 +181,8 @@ def _check_part(name: str, space: Space[Any]) -> None:
         )
     if not (_is_box(space) or width or isinstance(space, spaces.MultiBinary)):
         raise ValueError(
-            f"{what} is not supported; expected a non-empty {_OBSERVATIONS}. A wrapper such as "
-            "gymnasium.wrappers.FlattenObservation in env.wrappers can convert it"
+            f"{what} is not supported; expected a non-empty {_OBSERVATIONS}. A wrapper of your own "
+            "in env.wrappers can make a Box of it, such as a padded array for a Sequence"
         )
 
 

@@ -459,6 +459,53 @@ def test_a_place_that_cannot_be_written_is_refused_in_one_line(shell) -> None:
     (shell.directory / "file").write_text("")
     line = shell.refused("train.py", *SMALL, "total_env_steps=100", "run_dir=file/run")
     assert "file/run" in line
+    if Path("/proc/self").exists():  # root may write there, says its mode
+        assert shell.refused("train.py", *SMALL, "run_dir=/proc/x").startswith("run_dir: /proc/x")
+
+
+ONE_OF_A_KIND = """
+import gymnasium
+
+class Engine(gymnasium.Env):
+    living = 0
+    action_space = gymnasium.spaces.Discrete(2)
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+
+    def __init__(self):
+        if Engine.living:
+            raise OSError("port in use")
+        Engine.living = 1
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        import threading, time
+        if self.__dict__.setdefault("simulator", None) is None:  # never ends
+            self.simulator = threading.Thread(target=time.sleep, args=(3600,))
+            self.simulator.start()
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self.observation_space.sample(), 1.0, self.steps == 5, False, {}
+
+    def close(self):
+        Engine.living = 0
+
+gymnasium.register("Engine-v0", Engine)
+"""
+
+
+def test_an_environment_of_which_there_is_one_trains_though_its_threads_go_on(shell) -> None:
+    (shell.directory / "engines.py").write_text(ONE_OF_A_KIND)
+    words = ["env.packages=[engines]", "env.id=Engine-v0", "total_env_steps=64"]
+    one = ["run_dir=engine", "env.num_envs=1", "agent.num_minibatches=1", "agent.rollout_length=32"]
+    line = shell.refused("train.py", *words, *one, "evaluation.num_envs=1")
+    assert "evaluation.interval=0" in line
+    ended = shell("train.py", *words, *one, "evaluation.num_envs=1", "evaluation.interval=0")
+    assert ended.returncode == 0
+    assert "5.00 +- 0.00" in ended.stdout
+    assert "1 of the environment's threads" in ended.stderr
 
 
 def test_train_returns_the_score_to_sweepers(tmp_path: Path, capsys) -> None:

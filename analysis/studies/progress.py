@@ -9,6 +9,7 @@ from datetime import timedelta
 from statistics import fmean
 
 from analysis.studies.study import Job, is_finished, summary_of
+from training.stream.episodes import shown_return
 
 _INTERVAL = 1.0
 _CLEAR = "\r\x1b[K"
@@ -36,7 +37,7 @@ class GridProgress:
         """Count a job that finished."""
         self._finished.add(job)
         if not self._is_terminal:
-            score = "".join(f"   {each:.2f}" for each in self._score(job))
+            score = "".join(f"   {shown_return(each)}" for each in self._score(job))
             self.say(f"[{len(self._finished)}/{len(self._jobs)}] {job.name}{score}")
 
     def fail(self, job: Job, reason: str) -> None:
@@ -71,7 +72,7 @@ class GridProgress:
         for job in self._finished:
             scores[f"{job.task} {job.arm}" if has_tasks else job.arm] += self._score(job)
         means = sorted(((fmean(s), len(s), arm) for arm, s in scores.items() if s), reverse=True)
-        arms = "".join(f"   {arm} {mean:.2f} ({count})" for mean, count, arm in means)
+        arms = "".join(f"   {arm} {shown_return(mean)} ({count})" for mean, count, arm in means)
         return f"{self.counts()}, {len(running)} running, {left} left{arms}"
 
     def counts(self) -> str:

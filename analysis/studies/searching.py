@@ -24,6 +24,7 @@ from conf.composing.sweeps import key_of, user_directory
 from conf.schema.run import PRESETS
 from conf.schema.study import OF_JOBS, set_by
 from training.process.signals import StopRequest
+from training.stream.episodes import shown_return
 
 _OF_SEARCHES = ("tuning", "engine", "directory")
 """Keys of a search, which its runs do not have."""
@@ -121,7 +122,7 @@ def search_command_line(config: DictConfig) -> dict[str, Any]:
         summary = Search(arm, space, directory, tuning).run(pool, stop)
     best: dict[str, Any] = summary["best"]
     values = values_of(best["values"])
-    found = f"The best of {len(summary['trials'])} trials, score {best['score']:.2f}: "
+    found = f"The best of {len(summary['trials'])} trials, score {shown_return(best['score'])}: "
     seeds = f"Each trial is the mean over the seeds {tuning['seeds']}; evaluate it on others."
     path, comment = directory / "experiment" / "best.yaml", [found + " ".join(values), seeds]
     write_experiment(path, [*words, *values], composer=composer, comment=comment)

@@ -22,6 +22,7 @@ from analysis.studies.study import Arm, Job, summary_of, with_values
 from training.process.signals import StopRequest
 from training.runs.refusal import Refusal
 from training.saving.files import replace, to_json
+from training.stream.episodes import shown_return
 
 _PAUSE = 0.2
 _DIGITS = 6
@@ -186,7 +187,10 @@ class Search:
             state, reason = "FAIL", f"failed: {failed[0]}"
         elif len(ended) == len(trial.jobs):
             score = fmean(summary_of(job)[self._evaluation]["return_mean"] for job in trial.jobs)
-            state, reason = "COMPLETE", f"{score:.2f}   {' '.join(values_of(trial.trial.params))}"
+            state, reason = (
+                "COMPLETE",
+                f"{shown_return(score)}   {' '.join(values_of(trial.trial.params))}",
+            )
         elif self._is_behind(trial):
             state, reason = "PRUNED", "stopped early, below the median"
         else:

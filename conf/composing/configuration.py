@@ -1,12 +1,12 @@
 """The configuration of one run: composed, resolved, checked, typed, read-only."""
 
-import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -149,7 +149,10 @@ def _occupied(typed: dict[str, Any]) -> Iterator[str]:
         remedy = f"go on with it: resume={run_dir}, or choose another"
         yield f"run_dir: {run_dir} holds a run already; {remedy}"
     existing = next(path for path in (Path(run_dir), *Path(run_dir).parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
+    try:
+        with TemporaryFile(dir=existing):
+            pass
+    except OSError:
         yield f"run_dir: {run_dir} cannot be made, as {existing} cannot be written to"
 
 

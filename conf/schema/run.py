@@ -44,6 +44,7 @@ class EnvironmentOptions:
 
     id: EnvironmentId
     kwargs: Free
+    copy_argument: str | None
     packages: list[Module]
     num_envs: PositiveCount
     vectorization: Literal["sync", "async", "native"]
@@ -70,6 +71,7 @@ class EnvironmentOptions:
             "env.previous_action": env["previous_action"],
             "env.previous_reward": env["previous_reward"],
             "env.on_failure": env["on_failure"] != "stop",
+            "env.copy_argument": env["copy_argument"],
         }
         for key in used if env["vectorization"] == "native" else ():
             if used[key]:

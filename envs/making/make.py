@@ -4,6 +4,7 @@ It neither seeds nor steps them: the caller resets them (`envs.seeding`) and mus
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from envs.wrappers.adapters import PreviousInputs, RawEpisodeStatistics, adapted
 from envs.wrappers.frame_stack import FrameStack
 
 Environment = gymnasium.Env[Any, Any]
+
+_copies = itertools.count()
+"""Numbers the environments that this process makes, for `env.copy_argument`."""
 
 
 def make_environments(
@@ -53,15 +57,18 @@ def make_environments(
         import_packages(env.packages)
         specification = find_specification(env.id)
         is_native = env.vectorization == "native"
-        check_keywords(specification, env.kwargs, is_native=is_native)
+        keywords = {*env.kwargs, *filter(None, [env.copy_argument])}
+        check_keywords(specification, keywords, is_native=is_native)
         if is_native:
             return make_native(specification, env, num_envs)
         name = f"env.id={env.id}"
-        arguments = (tuple(env.packages), specification, env.kwargs, env.time_limit)
+        make_each = functools.partial(
+            make_registered, tuple(env.packages), specification, time_limit=env.time_limit
+        )
         # Gymnasium's checks cost time in every step: only the first environment's returns are
         # checked.
         makes = [
-            functools.partial(make_registered, *arguments, is_checked=index == 0)
+            functools.partial(make_each, _keywords(env), is_checked=index == 0)
             for index in range(num_envs)
         ]
     layers = _layers(env, wrappers, pomdp)
@@ -74,6 +81,11 @@ def make_environments(
         )
     except RuntimeError as error:  # different spaces, or processes that cannot start
         raise ValueError(f"{name}: {one_line(error)}") from error
+
+
+def _keywords(env: EnvironmentOptions) -> dict[str, Any]:
+    own = {} if env.copy_argument is None else {env.copy_argument: next(_copies)}
+    return {**env.kwargs, **own}
 
 
 def _layers(

@@ -6,12 +6,12 @@ Every error is a one-line `ValueError` that names the configuration key and the 
 import difflib
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 
-from envs.spaces import one_line
+from envs.vector.failures import in_one_line
 
 # Prefixes of ids that have a preset, and the preset's names.
 _PRESETS = {
@@ -39,7 +39,7 @@ def import_packages(packages: Sequence[str]) -> None:
         except Exception as error:
             raise ValueError(
                 f"env.packages: {package!r} cannot be imported: "
-                f"{one_line(error)}{install_hint(error)}"
+                f"{in_one_line(error)}{install_hint(error)}"
             ) from error
 
 
@@ -65,16 +65,14 @@ def find_specification(id: str) -> EnvSpec:
         ) from error
 
 
-def check_keywords(
-    specification: EnvSpec, kwargs: Mapping[str, object], *, is_native: bool
-) -> None:
+def check_keywords(specification: EnvSpec, keywords: Collection[str], *, is_native: bool) -> None:
     """Refuses keyword arguments that the environment does not take.
 
     Raises:
         ValueError: names `env.kwargs.<key>` and the accepted ones.
     """
     accepted = accepted_keywords(specification, is_native=is_native)
-    for key in kwargs:
+    for key in keywords:
         if accepted is not None and key not in accepted:
             nearest = difflib.get_close_matches(key, accepted, n=1)
             hint = f"; nearest: {nearest[0]}" if nearest else ""

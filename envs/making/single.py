@@ -11,15 +11,23 @@ from typing import Any
 import gymnasium
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.wrappers import RecordEpisodeStatistics
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward, RecordEpisodeStatistics
 
 from envs.making.registration import import_packages, install_hint
 from envs.spaces import check_spaces, one_line
+from envs.vector.failures import in_one_line
 from envs.wrappers.grids import is_minigrid
 
 Environment = gymnasium.Env[Any, Any]
 Wrap = Callable[[Environment], Environment]
 Layer = tuple[str, Wrap]  # configuration key and wrapper
+
+_STATISTICS = "every copy of the environment would have statistics of its own; set {}=true instead"
+_SUPERFLUOUS: dict[type, str] = {
+    RecordEpisodeStatistics: "episodes are recorded already",
+    NormalizeObservation: _STATISTICS.format("normalize_observations"),
+    NormalizeReward: _STATISTICS.format("normalize_rewards"),
+}
 
 
 def make_layered(
@@ -98,23 +106,19 @@ def create(
         given = f" with env.kwargs={dict(kwargs)}" if kwargs or is_about_kwargs else ""
         raise ValueError(
             f"env.id={specification.id}{given} cannot be made: "
-            f"{type(cause).__name__}: {one_line(cause)}{install_hint(cause)}"
+            f"{in_one_line(cause)}{install_hint(cause)}"
         ) from error
 
 
 def _wrapped(environment: Environment, key: str, wrap: Wrap) -> Environment:
     try:
         wrapped = wrap(environment)
-        if type(wrapped) is RecordEpisodeStatistics:
-            raise ValueError(
-                f"{key}: episodes are recorded already; leave RecordEpisodeStatistics out"
-            )
+        if (reason := _SUPERFLUOUS.get(type(wrapped))) is not None:
+            raise ValueError(f"{key}: {reason}; leave {type(wrapped).__name__} out")
         return wrapped
     except Exception as error:
         message = one_line(error)
         # This project's wrappers name their configuration key themselves.
         if isinstance(error, ValueError) and message.startswith(("env.", "env:", "pomdp.")):
             raise
-        raise ValueError(
-            f"{key}: cannot wrap {environment}: {type(error).__name__}: {message}"
-        ) from error
+        raise ValueError(f"{key}: cannot wrap {environment}: {in_one_line(error)}") from error

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from envs.seeding import environment_seeds
+from envs.seeding import environment_seeds, telling_global_draws
 from envs.vector.batch import (
     Array,
     ObservationBatch,
@@ -22,16 +22,15 @@ from envs.vector.batch import (
     array_kind,
     shown,
 )
+from envs.vector.failures import in_one_line, own_failure
 from envs.vector.remote import RemoteSlot, kill, start_workers
 from envs.vector.slot import (
-    FAILURES,
     Environment,
     Make,
     Slot,
     Snapshot,
-    common_description,
-    in_one_line,
 )
+from envs.vector.starting import make_slots
 
 OnFailure = Literal["stop", "restart"]
 Failures = dict[int, BaseException]
@@ -102,14 +101,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         # Otherwise this process would wait for hanging workers at its end.
         self._finalizer = Finalize(self, kill, (self._workers,), exitpriority=100)
         try:
-            buffers = None
-            if in_workers:
-                buffers = start_workers(makers, step_timeout, self._workers)
-                self._slots += self._workers
-            else:
-                for make in makers:
-                    self._slots.append(Slot(make))
-            description = common_description([slot.describe() for slot in self._slots])
+            buffers = start_workers(makers, step_timeout, self._workers) if in_workers else None
+            description = make_slots(makers, self._workers, self._slots)
         except BaseException:
             self.close_extras()
             raise
@@ -154,8 +147,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         for index in arguments:
             try:
                 results[index] = self._slots[index].receive()
-            except FAILURES as error:
-                failures[index] = error
+            except BaseException as error:
+                failures[index] = own_failure(error)
         return results, failures
 
     def raw_episodes(self, indices: Iterable[int]) -> dict[int, tuple[float, int]]:
@@ -201,7 +194,9 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._starts[:] = self._steps
         self._ended = self._nobody
         self._failing = {}
-        told, failures = self._call("begin", {index: (each,) for index, each in enumerate(seeds)})
+        given = {index: (each,) for index, each in enumerate(seeds)}
+        with telling_global_draws():
+            told, failures = self._call("begin", given)
         for index, cause in {**self._violations(), **failures}.items():
             self._restart(index, cause, "reset")
         return self._batch.observations, self._merged(told)
@@ -257,8 +252,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         for index, (slot, action) in enumerate(zip(self._slots, actions, strict=True)):
             try:
                 rewards[index], ends, cuts, info = slot.step(action)
-            except FAILURES as error:
-                failures[index] = error
+            except BaseException as error:
+                failures[index] = own_failure(error)
                 continue
             if ends or cuts:
                 if terminated is nobody:
@@ -322,8 +317,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._starts[index] = self._steps
         try:
             self._slots[index].remake()
-        except FAILURES as error:
-            return error
+        except BaseException as error:
+            return own_failure(error)
         _, failures = self._call("begin", {index: (history.seed,)})
         return failures.get(index) or self._violations().get(index)
 

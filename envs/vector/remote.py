@@ -14,13 +14,12 @@ from typing import Any
 
 from envs.spaces import one_line
 from envs.vector.batch import Array, observation_bytes
+from envs.vector.failures import RemoteFailure, RemoteTraceback
 from envs.vector.serving import OUTCOME, PACKED, STEP, Place, serve
 from envs.vector.slot import (
     Description,
     Make,
     Outcome,
-    RemoteFailure,
-    RemoteTraceback,
     check_same_spaces,
 )
 
@@ -220,6 +219,9 @@ class RemoteSlot:
         if self._connection.closed:
             return
         self._connection.close()
+        if hasattr(os, "killpg") and self.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)  # simulators that it started, too
         self._process.kill()
         self._process.join(1.0)
         with contextlib.suppress(ValueError):  # the process still exists

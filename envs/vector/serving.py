@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 from gymnasium import Space
 
+from envs.seeding import seed_global_generators
 from envs.vector.batch import ObservationBatch
-from envs.vector.slot import FAILURES, Description, Make, Outcome, Slot, in_one_line
+from envs.vector.failures import in_one_line
+from envs.vector.slot import Description, Make, Outcome, Slot
 
 # Calls and answers are pickled, but for steps and their outcomes without an info: that would take
 # longer than the step of a small environment.
@@ -49,7 +51,7 @@ def serve(connection: Connection, make: Make, index: int, place: Place | None) -
                 slot.join(ObservationBatch(*place), index)
             _use_one_thread()
             description = slot.describe()
-        except FAILURES as error:
+        except BaseException as error:
             connection.send((0, None, _told(error)))
             return
         connection.send((0, description, None))
@@ -58,7 +60,7 @@ def serve(connection: Connection, make: Make, index: int, place: Place | None) -
             result = failure = None
             try:
                 result = getattr(slot, method)(*arguments)
-            except FAILURES as error:
+            except BaseException as error:
                 failure = _told(error)
             if method == "step_packed" and result is not None and not result[3]:
                 connection.send_bytes(OUTCOME.pack(PACKED, number, *result[:3]))
@@ -90,6 +92,8 @@ class _ServedSlot(Slot):
         return dataclasses.replace(description, metadata=_Parcel(description.metadata))
 
     def begin(self, seed: int | None, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        if seed is not None:  # of environments that draw from global generators
+            seed_global_generators(seed)
         info = super().begin(seed, found)
         return _Parcel(info) if isinstance(info, dict) else {}
 
@@ -142,6 +146,8 @@ def _belong_to_parent() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(os, "setsid"):
+        os.setsid()  # a group of its own, which ends with it: its simulators
     parent = parent_process()
     if parent is None:
         return

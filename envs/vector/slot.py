@@ -12,15 +12,14 @@ import json
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import Space
 
-from envs.spaces import one_line
-from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite
+from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite, shown
 from envs.vector.snapshot import Memories, decoded, encoded, layers
 from envs.wrappers.adapters import RawEpisodeStatistics
 
@@ -29,18 +28,6 @@ Make = Callable[[], Environment]
 Outcome = tuple[float, bool, bool, dict[str, Any]]  # reward, terminated, truncated, info
 Snapshot = dict[str, Any]
 
-FAILURES = (Exception, SystemExit)
-"""Exceptions of an environment that are handled as its failure."""
-
-
-class RemoteTraceback(Exception):
-    """Traceback of another process, as text."""
-
-
-class RemoteFailure(Exception):
-    """Exception of another process, with the text of `in_one_line`."""
-
-
 MAX_RECORDED_STEPS = 100_000
 """Actions kept for replaying; a longer episode cannot be restored."""
 
@@ -48,6 +35,11 @@ _MIN_RECORDED_STEPS = 200
 """Steps after a recorded reset in which further ones are not recorded: recording takes time."""
 
 _LEAST = -LARGEST
+
+_API = (
+    "expected (observation, info) from reset(seed=..., options=...) and (observation, reward, "
+    "terminated, truncated, info) from step, as in Gymnasium; gym before 0.26 had other ones"
+)
 
 # Limits of the test whether an environment can be restored.
 _TRIAL_SECONDS = 2.0  # apart from the minimum of steps
@@ -65,17 +57,6 @@ class Description:
     metadata: dict[str, Any]
     render_mode: str | None
     has_raw_statistics: bool
-
-
-def common_description(descriptions: Sequence[Description]) -> Description:
-    """Returns the first description.
-
-    Raises:
-        RuntimeError: the spaces of another one differ.
-    """
-    for index, each in enumerate(descriptions):
-        check_same_spaces(descriptions[0], each, f"environment {index}", "the first one has")
-    return descriptions[0]
 
 
 def check_same_spaces(expected: Description, found: Description, who: str, before: str) -> None:
@@ -96,6 +77,8 @@ class Slot:
 
     def __init__(self, make: Make) -> None:
         self._make = make
+        # Closed with this one: closing may end what they share, as `pygame.quit()` does.
+        self._spare: list[Environment] = []
         self._take(make())
         self._described = self.describe()
 
@@ -183,7 +166,15 @@ class Slot:
     def _reset(self, seed: int | None) -> dict[str, Any]:
         self._return = 0.0
         self.is_over = False
-        observation, info = self.environment.reset(seed=seed)
+        try:
+            outcome = self.environment.reset(seed=seed)
+        except TypeError as error:
+            if "unexpected keyword argument 'seed'" in str(error):
+                raise TypeError(f"{error}; {_API}") from error
+            raise
+        if not (isinstance(outcome, tuple) and len(outcome) == 2):
+            raise TypeError(f"reset returned {shown(outcome)}, {_API}")
+        observation, info = outcome
         self._write(observation)
         return info
 
@@ -194,7 +185,11 @@ class Slot:
             if len(self._actions) >= _MIN_RECORDED_STEPS:
                 self._record(was_seeded=False)
             return 0.0, False, False, self._reset(None)
-        observation, reward, terminated, truncated, info = self.environment.step(action)
+        outcome = self.environment.step(action)
+        try:
+            observation, reward, terminated, truncated, info = outcome
+        except (TypeError, ValueError):
+            raise TypeError(f"step returned {shown(outcome)}, {_API}") from None
         self._write(observation)
         if type(reward) is not float:
             reward = as_number(reward)
@@ -233,7 +228,8 @@ class Slot:
         if snapshot["actions"] is None:
             return False
         if not self._is_untouched:
-            self.remake()
+            self._spare.append(self.environment)
+            self._take(self._make())
         found = decoded(snapshot["found"])
         if snapshot["was_seeded"]:
             self.begin(snapshot["seed"], found)
@@ -248,7 +244,7 @@ class Slot:
 
     def can_be_restored(self) -> bool:
         """Whether environments such as this one can be restored."""
-        return can_be_restored(self._make)
+        return can_be_restored(self._make, self._spare)
 
     def raw_episode(self) -> tuple[float, int]:
         """Returns raw return and length of the unfinished episode, recorded below the wrappers."""
@@ -261,8 +257,10 @@ class Slot:
 
     def close(self) -> None:
         """Closes the environment, ignoring its errors."""
-        with contextlib.suppress(*FAILURES):
-            self.environment.close()
+        for environment in (*self._spare, self.environment):
+            with contextlib.suppress(Exception, SystemExit):
+                environment.close()
+        self._spare.clear()
 
 
 def _own_spaces(environment: Environment) -> None:
@@ -277,43 +275,40 @@ def _own_spaces(environment: Environment) -> None:
                 setattr(bare, alias, own)
 
 
-def in_one_line(error: BaseException) -> str:
-    """Formats an exception in one line."""
-    message = one_line(error)
-    if isinstance(error, RemoteFailure):
-        return message
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
-
-
-def can_be_restored(make: Make) -> bool:
+def can_be_restored(make: Make, tried: list[Environment]) -> bool:
     """Whether an episode that is replayed in a new environment continues identically.
 
     It does not if anything that is not recorded persists across episodes: a generator inside a
     simulator, a counter, global random state. Two environments are made. One plays two episodes and
     the start of a third one, which the other replays. From there both continue, across a reset, and
     must agree bit for bit.
+
+    Args:
+        tried: takes those that were made, which the caller closes.
     """
-    trials: list[_Trial] = []
     try:
-        trials += [_Trial(make)]
-        trials += [_Trial(make)]
-        one, other = trials
+        one, other = _Trial(make, tried), _Trial(make, tried)
         if one.environment.unwrapped is other.environment.unwrapped:
             return False  # always the same object, which cannot be made again
         return _agree(one, other)
-    except FAILURES:  # any error means that it cannot be restored
+    except (Exception, SystemExit):  # any error means that it cannot be restored
         return False
-    finally:
-        for trial in trials:
-            trial.close()
 
 
 class _Trial(Slot):
-    """An environment to test, with its own observation buffer."""
+    """An environment to test, with its own observation buffer; it stays open."""
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, make: Make, made: list[Environment]) -> None:
+        self._made = made
         super().__init__(make)
         self.join(ObservationBatch(self.environment.observation_space, 1), 0)
+
+    def _take(self, environment: Environment) -> None:
+        self._made.append(environment)
+        super()._take(environment)
+
+    def close(self) -> None:
+        """Leaves closing to who tries."""
 
     def outcome(self, action: Any) -> tuple[Any, ...]:
         """Steps; returns everything comparable (infos may contain times)."""

@@ -183,14 +183,22 @@ def _flat_bounds(
         return flat.low.astype(np.float32), flat.high.astype(np.float32)
 
 
+RAW_EPISODE = "raw_episode"
+"""Key of an `info`; `episode` may be the environment's own."""
+
+
 class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
-    """Reports raw episode statistics: `info["episode"]` has return `r`, steps `l`, seconds `t`.
+    """Reports raw episode statistics: `info["raw_episode"]` has return `r`, steps `l`, seconds `t`.
 
     It is placed below wrappers that change rewards. If one of them ends an episode early,
     Gymnasium's wrapper never reports it; this one does, in the `info` of the next reset.
     """
 
     _is_unreported = False
+
+    def __init__(self, env: Environment) -> None:
+        RecordConstructorArgs.__init__(self)  # the first one counts
+        super().__init__(env, stats_key=RAW_EPISODE)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Steps and reports the episode at its end."""
@@ -206,6 +214,6 @@ class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
         cut = {"r": self.episode_returns, "l": self.episode_lengths, "t": elapsed}
         observation, info = super().reset(seed=seed, options=options)
         if self._is_unreported and seed is None:
-            info = {**info, "episode": cut}
+            info = {**info, RAW_EPISODE: cut}
         self._is_unreported = False
         return observation, info

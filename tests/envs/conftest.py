@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "id": "CartPole-v1",
     "kwargs": {},
     "packages": [],
+    "copy_argument": None,
     "num_envs": 2,
     "on_failure": "stop",
     "step_timeout": 60.0,

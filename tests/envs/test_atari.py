@@ -154,7 +154,7 @@ def test_actions_stick_as_often_as_asked() -> None:
 
 @pytest.mark.parametrize("sticky_actions", [0.0, 0.25])
 def test_games_can_be_played_again(sticky_actions: float) -> None:
-    assert can_be_restored(partial(one, "breakout", sticky_actions=sticky_actions))
+    assert can_be_restored(partial(one, "breakout", sticky_actions=sticky_actions), [])
 
 
 def test_keywords_do_what_they_say() -> None:

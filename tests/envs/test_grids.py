@@ -86,7 +86,7 @@ def test_minigrid_without_the_preset_is_refused(refusal) -> None:
 
 @pytest.mark.parametrize("wrap", [CODES, partial(GridPixels, tile_size=2)], ids=["codes", "pixels"])
 def test_episodes_can_be_played_again(wrap) -> None:
-    assert can_be_restored(partial(wrapped, wrap))
+    assert can_be_restored(partial(wrapped, wrap), [])
 
 
 @pytest.mark.parametrize("vectorization", ["sync", "async"])

@@ -97,9 +97,9 @@ def test_returns_are_recorded_below_the_users_wrappers(make) -> None:
     for _ in range(3):
         _, rewards, _, _, infos = environments.step(np.array([0, 0]))
     assert rewards.tolist() == [10, 10]
-    assert infos["_episode"].tolist() == [True, True]
-    assert infos["episode"]["r"].tolist() == [3, 3]
-    assert infos["episode"]["l"].tolist() == [3, 3]
+    assert infos["_raw_episode"].tolist() == [True, True]
+    assert infos["raw_episode"]["r"].tolist() == [3, 3]
+    assert infos["raw_episode"]["l"].tolist() == [3, 3]
 
 
 def test_environments_share_no_keyword_argument(registered, make, plain) -> None:

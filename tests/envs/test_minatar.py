@@ -53,7 +53,7 @@ def test_a_seed_repeats_an_episode_whatever_was_played_before() -> None:
 @pytest.mark.parametrize("game", GAMES)
 def test_episodes_can_be_played_again(game: str) -> None:
     make = partial(gymnasium.make, f"MinAtar/{game}-v0", max_episode_steps=30)
-    assert can_be_restored(partial(make, disable_env_checker=True))
+    assert can_be_restored(partial(make, disable_env_checker=True), [])
 
 
 def test_streams_differ_between_environments_and_repeat_with_the_seed(registered, make) -> None:

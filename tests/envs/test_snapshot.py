@@ -165,27 +165,27 @@ INEXACT = {"hidden": Hidden, "late": Late, "told in vain": Deaf, "global": Globa
 
 @pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
 def test_environments_that_can_be_restored(make) -> None:
-    assert can_be_restored(make)
+    assert can_be_restored(make, [])
 
 
 @pytest.mark.parametrize("make", INEXACT.values(), ids=INEXACT)
 def test_environments_that_cannot_be_restored(make) -> None:
-    assert not can_be_restored(make)
+    assert not can_be_restored(make, [])
 
 
 def test_lunar_lander() -> None:
     pytest.importorskip("Box2D")
-    assert can_be_restored(partial(wrapped, "LunarLander-v3"))
+    assert can_be_restored(partial(wrapped, "LunarLander-v3"), [])
 
 
 def test_an_environment_that_there_is_one_of_cannot_be_made_anew() -> None:
     environment = gymnasium.make("CartPole-v1")
-    assert not can_be_restored(lambda: environment)
+    assert not can_be_restored(lambda: environment, [])
 
 
 @pytest.mark.parametrize("what", ["raises", "reset raises", "observation: ragged"])
 def test_what_fails_cannot_be_restored(what: str) -> None:
-    assert not can_be_restored(partial(Misbehaving, what))
+    assert not can_be_restored(partial(Misbehaving, what), [])
 
 
 def copied(value: Any) -> Any:

@@ -96,9 +96,9 @@ def test_layers_give_the_same_stream(make, changes: dict[str, Any]) -> None:
     for each, other_each in zip(mine, its, strict=True):
         if not isinstance(each, dict):
             assert_equal(each, other_each)
-        elif "episode" in each:
-            assert_equal(each["episode"]["r"], other_each["episode"]["r"])
-    assert any("episode" in each for each in mine if isinstance(each, dict))
+        elif "raw_episode" in each:
+            assert_equal(each["raw_episode"]["r"], other_each["raw_episode"]["r"])
+    assert any("raw_episode" in each for each in mine if isinstance(each, dict))
 
 
 def test_the_stream_is_gymnasiums(vector) -> None:
@@ -287,7 +287,8 @@ def test_a_failed_environment_starts_anew_in_the_same_step(vector, kind: str, ca
     assert len(lines) == 2
     assert lines[0] == (
         "environment 1 (seed 1, step 3 of its episode) failed in step with action 2: "
-        "ValueError: it broke in two; it starts anew"
+        "ValueError: it broke in two (tests/envs/misbehaving.py:128 in raise_error); "
+        "it starts anew"
     )
     assert lines[1] != lines[0]  # another seed
     assert caplog.records[0].levelno == logging.WARNING

@@ -19,9 +19,9 @@ import pytest
 
 from envs.vector import remote, serving
 from envs.vector.base import EnvironmentFailure, SlotVectorEnv
+from envs.vector.failures import RemoteFailure
 from envs.vector.remote import START_METHOD, RemoteSlot, WorkerLost
 from envs.vector.serving import _Parcel
-from envs.vector.slot import RemoteFailure
 from tests.envs.misbehaving import (
     Inquisitive,
     Misbehaving,
@@ -321,7 +321,7 @@ def loose_worker() -> Iterator[SimpleNamespace]:
     """A worker's handle whose other end the test holds: it can say whatever it likes."""
     ours, theirs = multiprocessing.Pipe()
     worker = RemoteSlot.__new__(RemoteSlot)
-    worker.is_lost, worker._number, worker._step_timeout = False, 0, 0.1
+    worker.is_lost, worker.pid, worker._number, worker._step_timeout = False, None, 0, 0.1
     worker._connection, worker._poller = ours, None
     worker._process = SimpleNamespace(
         kill=lambda: None, join=lambda seconds: None, close=lambda: None, exitcode=None

@@ -355,7 +355,7 @@ def test_scaled_rewards_leave_what_is_reported_raw(make) -> None:
     assert environments.step([0])[1].tolist() == [0.5]
     _, rewards, *_, infos = environments.step([0])
     assert rewards.tolist() == [0.5]
-    assert infos["episode"]["r"].tolist() == [2]
+    assert infos["raw_episode"]["r"].tolist() == [2]
 
 
 def test_statistics_of_an_episode_that_a_wrapper_cut() -> None:
@@ -365,7 +365,7 @@ def test_statistics_of_an_episode_that_a_wrapper_cut() -> None:
     infos = [environment.step(0)[4] for _ in range(3)]
     assert infos == [{}, {}, {}]
     _, info = environment.reset()
-    assert (info["episode"]["r"], info["episode"]["l"]) == (3, 3)
+    assert (info["raw_episode"]["r"], info["raw_episode"]["l"]) == (3, 3)
     assert environment.reset()[1] == {}  # reported once, and an empty episode is none
     environment.step(0)
     assert environment.reset(seed=0)[1] == {}  # abandoned for a new seed
@@ -376,5 +376,5 @@ def test_statistics_report_an_end_once() -> None:
     environment.reset(seed=0)
     environment.step(0)
     info = environment.step(0)[4]
-    assert (info["episode"]["r"], info["episode"]["l"]) == (2, 2)
+    assert (info["raw_episode"]["r"], info["raw_episode"]["l"]) == (2, 2)
     assert environment.reset()[1] == {}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from training.stream.collect import Collector
-from training.stream.episodes import Episode, EpisodeCounter, EpisodeHistory
+from training.stream.episodes import Episode, EpisodeCounter, EpisodeHistory, shown_return
 
 LIMIT_4 = "{_target_: gymnasium.wrappers.TimeLimit, max_episode_steps: 4}"
 CLIPPED = "{_target_: gymnasium.wrappers.ClipReward, min_reward: 0.0, max_reward: 0.1}"
@@ -113,3 +113,18 @@ def test_episodes_go_on_from_what_was_saved_and_begin_where_they_are_forgotten(v
         Episode(1, 1.0, 1),
         Episode(2, 6.0, 2),
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.00"),
+        (475.0, "475.00"),
+        (-0.125, "-0.12"),
+        (1e-5, "1e-05"),
+        (-0.0444, "-0.0444"),
+        (1234567891.2, "1.23e+09"),
+    ],
+)
+def test_small_and_large_returns_keep_their_digits(value: float, text: str) -> None:
+    assert shown_return(value) == text

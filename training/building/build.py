@@ -162,12 +162,25 @@ def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) 
     )
 
 
-def build_evaluator(config: DictConfig) -> Evaluator:
-    """Build the evaluator, with its own environments."""
+def build_evaluator(config: DictConfig, training: VectorEnv[Any, Any, Any]) -> Evaluator:
+    """Build the evaluator, with its own environments.
+
+    Where no more can be made, a run that is evaluated at its end alone uses those of training.
+    """
+    evaluation = config.evaluation
+    try:
+        environments = build_environments(config, num_envs=evaluation.num_envs)
+    except ValueError as error:
+        if evaluation.interval or evaluation.num_envs != config.env.num_envs:
+            raise ValueError(
+                f"{error}, beside those of training; evaluation.interval=0 "
+                f"evaluation.num_envs={config.env.num_envs} evaluates in them, at the end"
+            ) from error
+        environments = training
     return Evaluator(
-        build_environments(config, num_envs=config.evaluation.num_envs),
+        environments,
         seed=config.seed,
-        deterministic=config.evaluation.deterministic,
+        deterministic=evaluation.deterministic,
     )
 
 

@@ -10,7 +10,7 @@ from gymnasium.vector import VectorEnv
 from agents.agent import Agent
 from envs.seeding import environment_seeds
 from training.stream.collect import Collector, Player
-from training.stream.episodes import Episode, InvalidExperience
+from training.stream.episodes import Episode, InvalidExperience, shown_return
 
 _MAX_LOST_EPISODES = 100
 """Failed episodes allowed in one evaluation, with `env.on_failure=restart`."""
@@ -75,14 +75,14 @@ def describe(evaluation: Evaluation) -> str:
     """Describe mean and deviation of the returns, and the number of episodes, in one line."""
     count = len(evaluation.returns)
     return (
-        f"{evaluation.return_mean:.2f} +- {evaluation.return_std:.2f} over {count} "
-        f"episode{'' if count == 1 else 's'}{_describe_cuts(evaluation)}"
+        f"{shown_return(evaluation.return_mean)} +- {shown_return(evaluation.return_std)} "
+        f"over {count} episode{'' if count == 1 else 's'}{_describe_cuts(evaluation)}"
     )
 
 
 def describe_score(evaluation: Evaluation) -> str:
     """Describe mean and deviation of the returns, aligned, and how many episodes were cut."""
-    score = f"{evaluation.return_mean:9.2f} +- {evaluation.return_std:.2f}"
+    score = f"{shown_return(evaluation.return_mean):>9} +- {shown_return(evaluation.return_std)}"
     return score + _describe_cuts(evaluation)
 
 
@@ -99,10 +99,8 @@ def _describe_cuts(evaluation: Evaluation) -> str:
 
 def describe_spread(evaluation: Evaluation) -> str:
     """Describe the median, the extremes and the mean length."""
-    return (
-        f"median {np.median(evaluation.returns):.2f}, from {min(evaluation.returns):.2f} to "
-        f"{max(evaluation.returns):.2f}; {evaluation.length_mean:.1f} steps per episode"
-    )
+    median, low, high = map(shown_return, np.quantile(evaluation.returns, (0.5, 0.0, 1.0)))
+    return f"median {median}, from {low} to {high}; {evaluation.length_mean:.1f} steps per episode"
 
 
 class Play:

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from training.stream.episodes import shown_return
+
 Kind = Literal["gif", "mp4"]
 Frame = npt.NDArray[np.uint8]  # [H, W, 3]
 
@@ -50,7 +52,7 @@ class Film:
 
 def outcome(episode_return: float, length: int) -> str:
     """Describe an episode's outcome."""
-    return f"return {episode_return:.2f} in {length:,} step{'' if length == 1 else 's'}"
+    return f"return {shown_return(episode_return)} in {length:,} step{'' if length == 1 else 's'}"
 
 
 class GifEncoder:

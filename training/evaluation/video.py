@@ -40,21 +40,19 @@ def build_drawn(
     """
     name = f"{key}: {config.env.id}"
     single = with_env(config, vectorization="sync")
-    with closing(build_environments(single, num_envs=1)) as plain:
-        modes = plain.metadata.get("render_modes", [])
-    # Gymnasium shows frames in its own window if an environment has none.
-    if "rgb_array" not in modes and render_mode not in modes:
-        offered = f"offers {', '.join(modes)}" if modes else "draws nothing"
-        raise ValueError(f"{name} has no render mode {render_mode}: it {offered}")
     if render_mode == "rgb_array":
         draw_in_memory()
+    mode = {"kwargs": {"render_mode": render_mode}, **_FAILING[render_mode]}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Gymnasium's warning about that window
-        drawn = build_environments(
-            with_env(single, kwargs={"render_mode": render_mode}, **_FAILING[render_mode]),
-            num_envs=1,
-        )
+        warnings.simplefilter("ignore")  # Gymnasium's, about modes and about its own window
+        try:
+            drawn = build_environments(with_env(single, **mode), num_envs=1)
+        except ValueError:
+            with closing(build_environments(single, num_envs=1)) as plain:
+                _refuse_undrawn(name, render_mode, plain)
+            raise
     try:  # a rendering package may be missing
+        _refuse_undrawn(name, render_mode, drawn)
         drawn.reset(seed=0)
         if render_mode == "rgb_array":
             frame_of(drawn)
@@ -66,6 +64,14 @@ def build_drawn(
             raise
         raise ValueError(f"{name} cannot be drawn: {error}") from error
     return drawn
+
+
+def _refuse_undrawn(name: str, mode: RenderMode, environments: VectorEnv[Any, Any, Any]) -> None:
+    """Refuse an environment without the mode, nor frames that Gymnasium shows in its own window."""
+    modes = environments.metadata.get("render_modes", [])
+    if "rgb_array" not in modes and mode not in modes:
+        offered = f"offers {', '.join(modes)}" if modes else "draws nothing"
+        raise ValueError(f"{name} has no render mode {mode}: it {offered}")
 
 
 class DrawingFailure(RuntimeError):

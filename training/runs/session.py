@@ -55,7 +55,7 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
 
 def _build_run(config: DictConfig, environments: VectorEnv[Any, Any, Any], stack: ExitStack) -> Run:
     """Build everything; `stack` closes it on exit."""
-    evaluator = build_evaluator(config)
+    evaluator = build_evaluator(config, environments)
     stack.callback(evaluator.environments.close)
     camera = None
     if config.evaluation.video:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from envs.wrappers.adapters import RAW_EPISODE
 from networks.mirror import Array
 
 
@@ -24,6 +25,11 @@ class Episode(NamedTuple):
     environment: int
     episode_return: float
     length: int
+
+
+def shown_return(value: float) -> str:
+    """Write a return with two decimals, or with three significant digits where those say more."""
+    return f"{value:.2f}" if value == 0 or 0.1 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _episodes(environments: Array, returns: Array, lengths: Array) -> list[Episode]:
@@ -49,11 +55,11 @@ class EpisodeCounter:
         self._returns += rewards
         self._steps += 1
         episodes: Sequence[Episode] = ()
-        if self._beneath is not None and "episode" in infos:
+        if self._beneath is not None and RAW_EPISODE in infos:
             # The user's wrappers may change rewards: the count below them is right. It arrives
             # one step late if a wrapper truncated the episode.
-            told = infos["episode"]
-            episodes = _episodes(np.flatnonzero(infos["_episode"]), told["r"], told["l"])
+            told = infos[RAW_EPISODE]
+            episodes = _episodes(np.flatnonzero(infos[f"_{RAW_EPISODE}"]), told["r"], told["l"])
         if np.count_nonzero(ended):  # ten times faster than any()
             if self._beneath is None:
                 episodes = _episodes(np.flatnonzero(ended), self._returns, self.lengths)

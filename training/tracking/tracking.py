@@ -20,6 +20,7 @@ from tqdm import tqdm
 from conf.composing.choices import Choice
 from networks.mirror import Array
 from training.evaluation.film import Film
+from training.stream.episodes import shown_return
 from training.tracking.event_files import EventFile, Position, position
 
 _LEAST_LEFT = 1e-4
@@ -172,7 +173,7 @@ class Progress:
     def update(self, env_steps: int, return_mean: float | None) -> None:
         """Advance to `env_steps` and show the mean return of recent episodes."""
         if return_mean is not None:
-            self._bar.set_postfix_str(f"return {return_mean:.1f}", refresh=False)
+            self._bar.set_postfix_str(f"return {shown_return(return_mean)}", refresh=False)
         self._bar.update(env_steps - self._bar.n)
         if not self._bar.disable:
             self._due_at = time.monotonic() + _BETWEEN_BARS
