@@ -12,6 +12,7 @@ from conf.composing.resumption import lies_under
 from conf.composing.sweeps import key_of
 from conf.schema.run import PRESETS
 
+_SAME_BUDGET = 1.002  # pre-training ends with a whole step of all environments
 _MOST_CAVEATS = 8
 _BUDGET = "total_env_steps"
 
@@ -84,7 +85,7 @@ def _task_notes(results: Results, task: str) -> Iterator[str]:
     budgets = sorted({run.record.budget for run in runs})
     frames = sorted({run.record.pretraining_env_steps for run in runs} - {0})
     before = listed([f"{count:,}" for count in frames], "or")
-    if len(budgets) > 1:
+    if budgets and budgets[-1] > _SAME_BUDGET * budgets[0]:
         sizes = listed([f"{budget:,}" for budget in budgets], "or")
         what = f"{_BUDGET} with pre-training" if frames else _BUDGET
         yield f"{task}: budgets differ: {what} is {sizes}; compare scores of equal budgets"

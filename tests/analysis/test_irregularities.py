@@ -65,6 +65,7 @@ def test_budgets_that_differ_are_told_and_pretraining_counts() -> None:
         f"{TASK}: budgets differ: total_env_steps is 7,000 or 100,000; compare scores of equal "
         "budgets",
     ]
+    assert told([*three("a"), *three("b", budget=100_200)]) == []  # pre-training ends later
     assert told([*three("a"), *three("b", budget=100_500, pretraining_env_steps=500)]) == [
         f"{TASK}: budgets differ: total_env_steps with pre-training is 100,000 or 100,500; compare "
         "scores of equal budgets",
