@@ -20,6 +20,7 @@ from conf.composing.command_line import InvalidConfiguration, load
 from conf.composing.configuration import read_only
 from training.building.environments import build_environments
 from training.pretraining.fitting import Fitting
+from training.pretraining.reconstruction import Reconstruction
 from training.pretraining.session import pretrain_alone
 from training.runs.refusal import Refusal
 from training.runs.session import train_run
@@ -247,7 +248,7 @@ MORE_POINTS = {
     "saving the first progress": (training.pretraining.pretraining, "save_checkpoint", 1),
     "measuring": (Fitting, "_measure", 3),
     "saving progress": (training.pretraining.pretraining, "save_checkpoint", 3),
-    "after the last epoch": (Fitting, "load_best", 1),
+    "after the last epoch": (Reconstruction, "pictures", 1),
     "saving weights": (training.pretraining.pretraining, "save_checkpoint", 5),
     "before they are read": (training.pretraining.pretraining, "load_checkpoint", 1),
 }
