@@ -31,10 +31,10 @@ def frames_wanted(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     It is not if a run's agent has given weights, nor in behaviour cloning.
     """
     extractor, objective = config["extractor"], config.get("objective")
-    options: Mapping[str, Any] = _is_autoencoder(extractor) and extractor.get("pretrain") or {}
+    options = extractor.get("pretrain") if _is_autoencoder(extractor) else None
     has_weights = extractor.get("weights") or config.get("init_from")
     is_due = objective == "reconstruction" or not (objective or has_weights)
-    return options if is_due and options.get("frames") else None
+    return options if is_due and options and options["frames"] else None
 
 
 def missing_sources(config: Mapping[str, Any]) -> list[str]:
