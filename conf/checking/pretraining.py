@@ -16,41 +16,36 @@ RANDOM = "random"
 def pretraining_problems(config: Config) -> Iterator[str]:
     """List the rules that a typed configuration breaks, one line each."""
     yield from _misplaced(config)
-    options = frames_wanted(config)
-    if options is not None:
+    objective, begins = config.get("objective"), config["resume"] is None
+    if options := frames_wanted(config):
         yield from _batches("extractor.pretrain", options)
-    elif config.get("objective") != "reconstruction" and config["resume"] is None:
+    elif objective != "reconstruction" and begins:
         yield from _never_learnt(config)
-    if "objective" in config and config["resume"] is None:  # else the stored one is checked
+    if objective and begins:  # else the stored configuration is checked
         yield from _alone(config)
 
 
 def frames_wanted(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return `extractor.pretrain` if the agent's training has pre-training; None otherwise.
+    """Return `extractor.pretrain` if the extractor is pre-trained; None otherwise.
 
-    There is none with `weights` of the extractor, nor in behaviour cloning.
+    It is not if a run's agent has given weights, nor in behaviour cloning.
     """
-    extractor = config["extractor"]
-    options: Mapping[str, Any] | None = extractor.get("pretrain")
-    if not _is_autoencoder(extractor) or not options or not options["frames"]:
-        return None
-    if config.get("objective") == "behaviour_cloning":
-        return None
+    extractor, objective = config["extractor"], config.get("objective")
+    options = extractor.get("pretrain") if _is_autoencoder(extractor) else None
     has_weights = extractor.get("weights") or config.get("init_from")
-    return None if has_weights and "objective" not in config else options
+    is_due = objective == "reconstruction" or not (objective or has_weights)
+    return options if is_due and options and options["frames"] else None
 
 
 def missing_sources(config: Mapping[str, Any]) -> list[str]:
     """Report weights and source runs that do not exist, before anything heavy is imported."""
     paths = {key: config.get(key) for key in ("init_from", "source")}
     paths |= {f"{key}.weights": node.get("weights") for key, node in _extractors(config)}
-    options = frames_wanted(config)
-    if options is not None and options["source"] != RANDOM:
-        paths["extractor.pretrain.source"] = options["source"]
+    paths["extractor.pretrain.source"] = (frames_wanted(config) or {}).get("source")
     return [
         f"{key}: there is no {path}; expected a run, a checkpoint or a .safetensors file"
         for key, path in paths.items()
-        if isinstance(path, str) and not Path(path).exists()
+        if isinstance(path, str) and path != RANDOM and not Path(path).exists()
     ]
 
 
@@ -60,24 +55,21 @@ def _is_autoencoder(extractor: Mapping[str, Any]) -> bool:
 
 def _extractors(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the extractors, those inside others included, with their keys."""
-    for key, part in (("extractor", config), ("critic.extractor", config["critic"])):
-        for path, node in nodes(part["extractor"], key):
-            if isinstance(node, Mapping) and "_target_" in node:
-                yield path, node
+    for path, node in nodes({key: config[key] for key in ("extractor", "critic")}):
+        if isinstance(node, Mapping) and "extractor" in path and "_target_" in node:
+            yield path, node
 
 
 def _misplaced(config: Config) -> Iterator[str]:
     """Only the whole extractor can be pre-trained, and only an autoencoder's encoder."""
     for key, node in _extractors(config):
         options = node.get("pretrain")
-        if not isinstance(options, Mapping):
-            continue
-        if not _is_autoencoder(node):
+        if isinstance(options, Mapping) and not _is_autoencoder(node):
             yield (
                 f"{key}.pretrain: {node['_target_']} is no autoencoder's encoder; as one: "
                 "extractor=autoencoder with it as extractor.encoder"
             )
-        elif key != "extractor" and options["frames"] and not node.get("weights"):
+        elif key != "extractor" and options and options["frames"] and not node.get("weights"):
             yield (
                 f"{key}.pretrain.frames: expected 0, as only `extractor` itself is pre-trained "
                 f"before an agent; python pretrain.py makes weights, for {key}.weights=DIRECTORY"
@@ -85,11 +77,11 @@ def _misplaced(config: Config) -> Iterator[str]:
 
 
 def _batches(key: str, options: Mapping[str, Any]) -> Iterator[str]:
-    learnt = int(options["frames"] * (1 - options["held_out"]))
-    if learnt < options["batch_size"]:
+    frames, size = options["frames"], options["batch_size"]
+    if (learnt := int(frames * (1 - options["held_out"]))) < size:
         yield (
-            f"{key}.frames: {options['frames']} frames, of which {learnt} are not held out, are "
-            f"fewer than a batch ({key}.batch_size={options['batch_size']}); collect more"
+            f"{key}.frames: {frames} frames, of which {learnt} are not held out, are fewer than a "
+            f"batch ({key}.batch_size={size}); collect more"
         )
 
 
@@ -107,13 +99,13 @@ def _never_learnt(config: Config) -> Iterator[str]:
 
 def _alone(config: Config) -> Iterator[str]:
     """Check the configuration of `pretrain.py`."""
-    if config["objective"] == "reconstruction":
-        if frames_wanted(config) is None:
-            hint = "" if "pretrain" in config["extractor"] else ", with extractor=autoencoder"
-            yield f"extractor.pretrain.frames: how many frames to learn from{hint}; such as 50_000"
-        if config["source"] is not None:
-            yield "source: of objective=behaviour_cloning; here it is extractor.pretrain.source"
+    if config["objective"] == "behaviour_cloning":
+        if config["source"] is None:
+            yield "source: missing; the run whose actions are to be learnt"
+        yield from _batches("cloning", config["cloning"])
         return
-    if config["source"] is None:
-        yield "source: missing; the run whose actions are to be learnt"
-    yield from _batches("cloning", config["cloning"])
+    if config["source"] is not None:
+        yield "source: of objective=behaviour_cloning; here it is extractor.pretrain.source"
+    if frames_wanted(config) is None:
+        hint = "" if "pretrain" in config["extractor"] else ", with extractor=autoencoder"
+        yield f"extractor.pretrain.frames: how many frames to learn from{hint}; such as 50_000"

@@ -290,4 +290,41 @@ FAULTS = [
             "merged = frame",
         ),
     ),
+    *plant(
+        "training/pretraining/recording.py",
+        "training/test_recording.py",
+        (
+            "a recording's window begins one step late",
+            "steps = window * length + np.arange(length + 1)[:, None]",
+            "steps = window * length + 1 + np.arange(length + 1)[:, None]",
+        ),
+        (
+            "held-out stretches run across environments",
+            "numbers = numbers[(numbers % self.num_envs).argsort(stable=True)]",
+            "numbers = numbers[(numbers * 0).argsort(stable=True)]",
+        ),
+    ),
+    *plant(
+        "training/pretraining/fitting.py",
+        "training/test_fitting.py",
+        (
+            "fitting resumes without its moments",
+            'state["state"] = {index: own for index, own in moments.items() if own}',
+            'state["state"] = {}',
+        ),
+        (
+            "fitting ends with the last weights",
+            "self.module.load_state_dict(self._best)",
+            "pass",
+        ),
+    ),
+    *plant(
+        "training/pretraining/cloning.py",
+        "training/test_cloning.py",
+        (
+            "a cloned sequence begins with an empty memory",
+            "self._states[numbers] = state",
+            "self._states[numbers] = 0.0 * state",
+        ),
+    ),
 ]

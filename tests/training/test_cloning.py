@@ -9,13 +9,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from agents.trajectory import Trajectory
+from agents.replay.ring import StepLayout
 from conf.composing.command_line import load
 from training.building.environments import build_environments
 from training.evaluation.policy import Policy
 from training.evaluation.restore import load_policy
-from training.pretraining.cloning import Cloning, from_tensors, to_tensors
+from training.pretraining.cloning import Cloning
 from training.pretraining.fitting import Fitting
+from training.pretraining.recording import Recording
 from training.pretraining.session import pretrain_alone
 from training.pretraining.start import take_weights
 from training.runs.refusal import Refusal
@@ -138,83 +139,76 @@ def test_another_space_is_refused(clone, teacher) -> None:
     assert caught.value.exit_code == 2
 
 
-# ---- the objective
+# ---- the loss
 
 
-def demonstration(built: Any) -> Trajectory:
-    collector = built.collector
-    trajectory = collector.collect(built.agent)
-    return from_tensors({name: tensor.clone() for name, tensor in to_tensors(trajectory).items()})
-
-
-def cloning(built: Any, **options: Any) -> Cloning:
-    options = {"frames": 1, "batch_size": 32, "held_out": 0.2, "deterministic": True, **options}
-    return Cloning(OmegaConf.merge(built.config, {"cloning": options, "source": "x"}), built.agent)
-
-
-def objective(built: Any, stream: Trajectory) -> Cloning:
-    task = cloning(built)
-    task.prepare(to_tensors(stream))
-    return task
+def cloning(built: Any, rollouts: int = 1) -> Cloning:
+    """Records what the agent itself does."""
+    options = {"frames": 10**6, "batch_size": 32, "held_out": 0.2, "learning_rate": 0.01}
+    config = OmegaConf.merge(built.config, {"cloning": options, "source": "x"})
+    fitting = Cloning(config, built.agent)
+    steps = len(built.collector.collect(built.agent).rewards)
+    num_envs = built.collector.environments.num_envs
+    layout = StepLayout.of(built.collector.trajectory, {})
+    recording = Recording(layout, num_rows=rollouts * steps + 1, num_envs=num_envs)
+    recording.add(built.collector.trajectory)
+    for _ in range(1, rollouts):
+        recording.add(built.collector.collect(built.agent))
+    fitting.prepare(recording)
+    fitting.refresh()
+    return fitting
 
 
 @pytest.mark.parametrize("memory", ["none", "lstm"])
+@torch.no_grad()
 def test_the_loss_is_the_mean_over_valid_steps(build, memory) -> None:
     """Against the whole stream, read at once; steps that only reset change nothing."""
-    words = [f"memory={memory}", "agent.rollout_length=64", "env.time_limit=7"]
+    words = [
+        f"memory={memory}",
+        "agent.rollout_length=32",
+        "env.time_limit=11",
+        "policy_head.gain=1",
+    ]
     words += ["memory.hidden_size=4", "memory.sequence_length=8"] if memory == "lstm" else []
     built = build(*words)
-    stream = demonstration(built)
     length = 8 if memory == "lstm" else 1
-    here = objective(built, stream)
-    here.refresh()
-    with torch.no_grad():
-        summary, _ = built.agent.actor(stream.step_observations, stream.state, stream.is_first[:-1])
-        log_probs = built.agent.policy_head(summary).log_prob(stream.actions)
-        windows = log_probs.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)  # [N, L]
-        valid = stream.valid.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)
-        items = torch.arange(here.size)
-        chosen = here._learnt[items]
-        expected = -windows[chosen][valid[chosen]].mean()
-        assert torch.allclose(here.loss(items), expected, atol=1e-6)
-        assert not valid.all()
-        ignored = ~here._steps["valid"]
-        here._steps["actions"][ignored] = 1 - here._steps["actions"][ignored]
-        assert torch.allclose(here.loss(items), expected, atol=1e-6)
+    here = cloning(built, rollouts=2)
+    num_envs = here.recording.num_envs
+    stream = here.recording.windows(torch.arange(num_envs), 64)
+    state = torch.zeros(num_envs, built.agent.actor.memory.state_size)
+    summary, _ = built.agent.actor(stream.step_observations, state, stream.is_first[:-1])
+    log_probs = built.agent.policy_head(summary).log_prob(stream.actions)
+    windows = log_probs.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)  # [N, L]
+    valid = stream.valid.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)
+    expected = -windows[here.learnt][valid[here.learnt]].mean()
+    assert torch.allclose(here.loss(here.learnt), expected, atol=1e-6)
+    assert not valid.all()
+    values = here.measure(here.held_out)["held_out_loss"]
+    assert len(values) == int(valid[here.held_out].sum())
+    assert torch.allclose(values.mean(), -windows[here.held_out][valid[here.held_out]].mean())
+    actions = here.recording._ring.fields["actions"][:64]
+    actions[~stream.valid] = 1 - actions[~stream.valid]
+    assert torch.allclose(here.loss(here.learnt), expected, atol=1e-6)
 
 
-def test_what_is_held_out_is_never_learnt(build) -> None:
-    memory = ["memory=gru", "memory.hidden_size=4", "memory.sequence_length=4"]
-    built = build("agent.rollout_length=64", *memory)
-    here = objective(built, demonstration(built))
-    assert not set(here._learnt.tolist()) & set(here._held.tolist())
-    assert here.size + len(here._held) == 2 * 16
+def test_observations_of_parts_are_cloned(build, parts) -> None:
+    built = build(f"env.id={parts}", "extractor=dict", "memory=gru", "memory.sequence_length=4")
+    here = cloning(built)
+    assert here.read(here.learnt).observations.keys() == {"goal", "position"}
+    assert torch.isfinite(here.loss(here.learnt))
 
 
-@pytest.mark.parametrize(
-    ("frames", "num_envs", "length", "steps"), [(100, 4, 1, 25), (100, 4, 8, 32), (1, 3, 5, 5)]
-)
-def test_rollouts_are_whole_sequences(build, frames, num_envs, length, steps) -> None:
+@pytest.mark.parametrize(("length", "frames"), [(1, 99), (5, 23)])
+def test_whole_sequences_are_recorded(clone, teacher, length, frames) -> None:
+    """Of every environment, with at least the wanted steps."""
     words = ["memory=gru", "memory.hidden_size=4"] if length > 1 else []
     words += [f"memory.sequence_length={length}", "agent.rollout_length=40"] if words else []
-    assert cloning(build(*words), frames=frames).rollout_length(num_envs) == steps
-
-
-def test_a_demonstration_of_parts_survives_being_named(build, parts) -> None:
-    built = build_parts(build, parts)
-    trajectory = built.collector.collect(built.agent)
-    back = from_tensors(to_tensors(trajectory))
-    assert back.observations.keys() == trajectory.observations.keys() == {"goal", "position"}
-    for name, rows in trajectory.observations.items():
-        assert torch.equal(back.observations[name], rows)
-    assert torch.equal(back.actions, trajectory.actions)
-    loss = objective(built, back)
-    loss.refresh()
-    assert torch.isfinite(loss.loss(torch.arange(loss.size)))
-
-
-def build_parts(build: Callable[..., Any], name: str) -> Any:
-    return build(f"env.id={name}", "extractor=dict", "memory=gru", "memory.sequence_length=4")
+    small = [f"cloning.frames={frames}", "cloning.batch_size=5", "cloning.epochs=1"]
+    directory = clone(f"source={teacher.directory}", *words, *small, "cloning.keep_frames=true")
+    _, state = load_checkpoint(directory / "pretraining" / "frames")
+    assert state["num_steps"] % length == 0
+    assert frames <= state["pretraining"]["env_steps"] <= 2 * state["num_steps"]
+    assert state["num_steps"] * 2 <= frames + 3 * 2 * max(8, length)
 
 
 def test_a_critic_begins_with_the_clones_extractor_and_values_of_its_own(clone, teacher) -> None:

@@ -1,6 +1,8 @@
 """Fitting: it ends by what is held out, keeps the best weights, goes on exactly."""
 
+import math
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,49 +10,54 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from training.pretraining.fitting import Fitting, Objective
+from training.pretraining.fitting import Fitting
 from training.pretraining.reconstruction import component_error
 from training.runs.refusal import Refusal
+from training.stream.episodes import Abandoned
 
 
-class Line(Objective):
+class Line(Fitting):
     """Fits `y = 2 x` with noise on the weights' inputs; what is held out may be told."""
 
-    def __init__(self, held_out: Iterator[float] | None = None) -> None:
-        self.module = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.2))
-        with torch.no_grad():
-            for parameter in self.module.parameters():
-                parameter.fill_(0.5)
-        self.size, self.items_per_batch = 10, 4
+    key = "fit"
+
+    def __init__(self, held_out: Iterator[float] | None = None, **limits: Any) -> None:
+        module = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.2))
+        for parameter in module.parameters():
+            parameter.data.fill_(0.5)
+        options = {"epochs": 6, "patience": 3, "learning_rate": 0.05, "batch_size": 4, **limits}
+        agent: Any = SimpleNamespace(device=torch.device("cpu"))
+        super().__init__(OmegaConf.create({"fit": options, "seed": 1}), agent, module, length=1)
+        self.learnt, self.held_out = torch.arange(10), torch.arange(5)
         self.told = held_out
         self.batches: list[list[int]] = []
 
-    def loss(self, items: Tensor) -> Tensor:
-        self.batches.append(items.tolist())
-        inputs = items[:, None] / 10.0
+    def loss(self, numbers: Tensor) -> Tensor:
+        self.batches.append(numbers.tolist())
+        inputs = numbers[:, None] / 10.0
         return (self.module(inputs) - 2 * inputs).square().mean()
 
-    def measure(self) -> dict[str, float]:
+    def measure(self, numbers: Tensor) -> dict[str, Tensor]:
         assert not self.module.training
         if self.told is not None:
-            return {"held_out_loss": next(self.told)}
-        inputs = torch.linspace(0, 1, 5)[:, None]
-        return {"held_out_loss": float((self.module(inputs) - 2 * inputs).square().mean())}
+            return {"held_out_loss": torch.full((5,), next(self.told))}
+        inputs = numbers[:, None] / 4.0
+        return {"held_out_loss": (self.module(inputs) - 2 * inputs).square().flatten()}
+
+    def weights(self) -> dict[str, Tensor]:
+        return {}
 
 
-def fit(objective: Objective, **limits: Any) -> Fitting:
-    given = {"epochs": 6, "patience": 3, "learning_rate": 0.05, **limits}
-    objective.options = OmegaConf.create(given)
-    fitting = Fitting(objective, seed=1)
-    for _ in fitting.epochs(lambda: None):
+def fit(fitting: Fitting) -> Fitting:
+    for _ in fitting.epochs(lambda: False):
         pass
     return fitting
 
 
-def test_every_item_is_drawn_once_an_epoch_in_another_order() -> None:
-    objective = Line()
-    fit(objective, epochs=2)
-    first, second = objective.batches[:3], objective.batches[3:]
+def test_every_window_is_drawn_once_an_epoch_in_another_order() -> None:
+    line = Line(epochs=2)
+    fit(line)
+    first, second = line.batches[:3], line.batches[3:]
     assert [len(batch) for batch in first] == [4, 4, 2]
     for batches in (first, second):
         assert sorted(item for batch in batches for item in batch) == list(range(10))
@@ -64,49 +71,53 @@ def test_every_item_is_drawn_once_an_epoch_in_another_order() -> None:
         ([9, 5, 6, 7, 8], 4, 1),  # three epochs without getting better
         ([9, 5, 6, 7, 4, 5, 5], 6, 4),
         ([1, 5, 6, 7], 3, 0),  # as it was drawn
+        ([9, 5, 5, 5, 5], 4, 1),  # as good is not better
     ],
 )
 def test_it_ends_by_what_is_held_out(held_out, epochs, best) -> None:
-    objective = Line(iter(map(float, held_out)))
-    fitting = fit(objective)
+    fitting = fit(Line(iter(map(float, held_out))))
     assert (fitting.epoch, fitting.best_epoch) == (epochs, best)
-    assert fitting.best_measures["held_out_loss"] == held_out[best]
+    assert [measures["held_out_loss"] for measures in fitting.history] == held_out
 
 
 def test_the_best_weights_are_kept() -> None:
-    objective, shorter = Line(iter([9.0, 8.0, 1.0, 5.0, 5.0, 5.0])), Line()
-    fitting = fit(objective)
-    fit(shorter, epochs=2)
-    fitting.load_best()
-    for name, tensor in objective.module.state_dict().items():
-        assert torch.equal(tensor, shorter.module.state_dict()[name])
+    fitting, shorter = Line(iter([9.0, 8.0, 1.0, 5.0, 5.0, 5.0])), Line(epochs=2)
+    fit(fitting)
+    for _ in shorter.epochs(lambda: False):
+        last = {name: tensor.clone() for name, tensor in shorter.module.state_dict().items()}
+    for name, tensor in fitting.module.state_dict().items():
+        assert torch.equal(tensor, last[name])
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_it_goes_on_exactly(after: int) -> None:
     """Weights, moments and dropout's draws: six epochs are `after` epochs and the rest."""
-    whole, first, second = Line(), Line(), Line()
-    expected = fit(whole, patience=9)
-    first.options = second.options = whole.options
-    begun = Fitting(first, seed=1)
-    for _ in begun.epochs(lambda: None):
-        if begun.epoch == after:
+    whole, first, second = Line(patience=9), Line(patience=9), Line(patience=9)
+    fit(whole)
+    for _ in first.epochs(lambda: False):
+        if first.epoch == after:
             break
-    tensors, state = begun.state_dict()
     torch.manual_seed(5)  # global randomness has no part in it
-    ended = Fitting(second, seed=1)
-    ended.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, state)
-    for _ in ended.epochs(lambda: None):
-        pass
+    saved = {name: tensor.clone() for name, tensor in first.state_dict().items()}
+    second.load_state_dict(saved, first.history)
+    fit(second)
     assert second.batches == whole.batches[3 * after :]
-    for name, tensor in expected.state_dict()[0].items():
-        assert torch.equal(ended.state_dict()[0][name], tensor), name
-    assert ended.state_dict()[1] == expected.state_dict()[1]
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(second.state_dict()[name], tensor), name
+    assert second.history == whole.history
+
+
+def test_an_epoch_can_be_abandoned() -> None:
+    line = Line()
+    with pytest.raises(Abandoned):
+        for _ in line.epochs(lambda: len(line.batches) == 4):
+            pass
+    assert line.epoch == 1
 
 
 def test_no_number_ends_it() -> None:
     with pytest.raises(Refusal, match="held-out loss is nan after 1 epochs"):
-        fit(Line(iter([1.0, float("nan")])))
+        fit(Line(iter([1.0, math.nan])))
 
 
 # ---- principal components

@@ -14,14 +14,14 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 import neurl
-import training.pretraining.stages
+import training.pretraining.pretraining
 import training.runs.run
 from conf.composing.command_line import InvalidConfiguration, load
 from conf.composing.configuration import read_only
 from training.building.environments import build_environments
 from training.pretraining.fitting import Fitting
+from training.pretraining.reconstruction import Reconstruction
 from training.pretraining.session import pretrain_alone
-from training.pretraining.stages import Pretraining
 from training.runs.refusal import Refusal
 from training.runs.session import train_run
 from training.saving.checkpoint import load_checkpoint, part_of
@@ -244,13 +244,13 @@ POINTS = {
 }
 MORE_POINTS = {
     "collecting": (Collector, "collect", 3),
-    "saving weights": (training.pretraining.stages, "save_checkpoint", 5),
-    "saving frames": (training.pretraining.stages, "save_recording", 1),
     "before the first epoch": (Fitting, "_measure", 1),
+    "saving the first progress": (training.pretraining.pretraining, "save_checkpoint", 1),
     "measuring": (Fitting, "_measure", 3),
-    "saving progress": (training.pretraining.stages, "save_checkpoint", 3),
-    "after the last epoch": (Fitting, "load_best", 1),
-    "tidying up": (Pretraining, "_clear", 1),
+    "saving progress": (training.pretraining.pretraining, "save_checkpoint", 3),
+    "after the last epoch": (Reconstruction, "pictures", 1),
+    "saving weights": (training.pretraining.pretraining, "save_checkpoint", 5),
+    "before they are read": (training.pretraining.pretraining, "load_checkpoint", 1),
 }
 
 
@@ -334,13 +334,12 @@ def test_a_full_disk_costs_frames_and_progress_not_the_run(
     def fail(*arguments: Any, **options: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    save = training.pretraining.stages.save_checkpoint
+    save = training.pretraining.pretraining.save_checkpoint
 
-    def fail_in_progress(directory: Path, **content: Any) -> None:
-        (fail if directory.name == "progress" else save)(directory, **content)
+    def fail_in_progress(directory: Path, **content: Any) -> Any:
+        return (fail if directory.name == "progress" else save)(directory, **content)
 
-    monkeypatch.setattr(training.pretraining.stages, "save_recording", fail)
-    monkeypatch.setattr(training.pretraining.stages, "save_checkpoint", fail_in_progress)
+    monkeypatch.setattr(training.pretraining.pretraining, "save_checkpoint", fail_in_progress)
     with pytest.warns(RuntimeWarning, match="No space left"):
         here = run(directory=tmp_path / "run")
     assert_same(here.weights(), undisturbed.weights())

@@ -48,16 +48,23 @@ def refuse_large_replay(agent: Agent, observation_space: gymnasium.Space[Any]) -
         ValueError: it does not fit; the message has the largest size that does.
     """
     replay = agent.experience()
-    if not isinstance(replay, Replay):
-        return
-    layout = StepLayout.of_spaces(
+    if isinstance(replay, Replay):
+        layout = step_layout(agent, observation_space, frame_stacks(observation_space))
+        replay.refuse_too_large(layout, available=free_memory())
+
+
+def step_layout(
+    agent: Agent, observation_space: gymnasium.Space[Any], stacks: Mapping[str, int]
+) -> StepLayout:
+    """Return how the agent's steps are stored, with the newest frame alone of frame stacks."""
+    head = agent.policy_head
+    return StepLayout.of_spaces(
         observation_space,
-        frame_stacks(observation_space),
-        action_shape=agent.policy_head.action_shape,
-        action_dtype=agent.policy_head.action_dtype,
+        stacks,
+        action_shape=head.action_shape,
+        action_dtype=head.action_dtype,
         state_size=agent.actor.memory.state_size,
     )
-    replay.refuse_too_large(layout, available=free_memory())
 
 
 def build_agent(

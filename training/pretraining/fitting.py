@@ -1,174 +1,193 @@
-"""Fits a network to recorded data: epochs, early stopping on held-out data, best weights.
+"""Fits a network to recorded steps: epochs, early stopping on held-out steps, best weights.
 
-Randomness is derived from seed and epoch, so only weights, moments and counters must be saved to
-resume exactly after an epoch.
+Randomness is derived from seed and epoch, so only weights, moments and the measures of every epoch
+must be saved to resume exactly after an epoch.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from agents.agent import Agent
+from agents.trajectory import Trajectory
 from envs.seeding import environment_seeds
+from training.pretraining.recording import Recording
 from training.runs.refusal import Refusal
-from training.saving.checkpoint import part_of, prefixed
+from training.saving.checkpoint import part_of
+from training.saving.weights import Tensors
+from training.stream.episodes import Abandoned
 
 HELD_OUT_LOSS = "held_out_loss"
 """The measure that selects the best weights."""
+_MEASURED = 1024
+"""Approximate number of steps measured at once."""
 
 
-class Objective(ABC):
-    """A network, its data, and its loss.
+class Fitting(ABC):
+    """Adam on the loss of a network on recorded steps, epoch by epoch.
+
+    Windows of steps are known by their numbers in the recording.
 
     Attributes:
-        options: the learning rate; `epochs`, the maximum number of passes over the data; after
-            `patience` passes without a smaller `held_out_loss`, fitting ends.
-        module: the network; all its parameters are trained.
-        size: number of training items; they are sampled by index.
-        items_per_batch: items per gradient step.
+        key: of the options in the configuration: `batch_size` (steps), `learning_rate`, `epochs`,
+            the maximum number of passes over the data, and `patience`, the passes without a smaller
+            `held_out_loss` after which it ends.
+        source_key: of the run whose policy collects.
+        learnt, held_out: the windows to learn from, and to measure on.
+        baselines: measures that do not depend on the weights.
+        history: measures before the first pass and after each one; `loss` is the mean over the
+            batches of a pass.
     """
 
-    options: DictConfig
-    module: nn.Module
-    size: int
-    items_per_batch: int
+    key: ClassVar[str]
+    source_key: ClassVar[str]
+    baselines: Mapping[str, float] = MappingProxyType({})
+
+    def __init__(self, config: DictConfig, agent: Agent, module: nn.Module, length: int) -> None:
+        """Pre-train for this agent; nothing is measured yet.
+
+        Args:
+            module: the network; all its parameters are trained.
+            length: steps of a window.
+        """
+        self.config, self.agent, self.module, self.length = config, agent, module, length
+        self.options = OmegaConf.select(config, self.key)
+        self.history: list[dict[str, float]] = []
+        self._best: dict[str, Tensor] = {}
+        rate = self.options.learning_rate
+        self._optimizer = torch.optim.Adam(module.parameters(), lr=rate, foreach=False)
 
     @abstractmethod
-    def loss(self, items: Int[Tensor, " M"]) -> Float[Tensor, ""]:
-        """Mean loss of some items."""
+    def loss(self, numbers: Int[Tensor, " N"]) -> Float[Tensor, ""]:
+        """Mean loss of some windows."""
 
     @abstractmethod
-    def measure(self) -> dict[str, float]:
-        """Measure on held-out data, `held_out_loss` among others."""
+    def measure(self, numbers: Int[Tensor, " N"]) -> dict[str, Float[Tensor, " S"]]:
+        """Measure every valid step of some windows, `held_out_loss` among others."""
 
     def refresh(self) -> None:
         """Recompute what depends on the weights, once per epoch."""
         return
 
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]:
+        """Return the network's weights as they are stored."""
 
-class Fitting:
-    """Adam on an objective, epoch by epoch.
+    def pictures(self) -> dict[str, Tensor]:
+        """Draw the network's output on held-out steps, `uint8 [H, W, 3]` by part."""
+        return {}
 
-    Attributes:
-        epoch: finished passes.
-        best_epoch: with the smallest `held_out_loss`; 0 is before the first.
-        measures: of the latest epoch; `loss` is the mean over its batches, which epoch 0 has not.
-        best_measures: of the best epoch.
-    """
+    def prepare(self, recording: Recording) -> None:
+        """Hold some windows out; normalisation statistics come from the others."""
+        self.recording, options = recording, self.options
+        with self._randomness("held out", 0) as generator:
+            split = recording.split(self.length, options.frames, options.held_out, generator)
+        self.learnt, self.held_out = split
+        for numbers in self.pieces(self.learnt):
+            steps = self.read(numbers)
+            self.agent.actor.observe(steps.step_observations, steps.valid)
 
-    def __init__(self, objective: Objective, *, seed: int) -> None:
-        """Start before the first epoch; nothing is measured yet."""
-        self._objective, self._seed = objective, seed
-        self._optimizer = torch.optim.Adam(
-            objective.module.parameters(), lr=objective.options.learning_rate, foreach=False
-        )
-        self.epoch, self.best_epoch = 0, 0
-        self.measures: dict[str, float] = {}
-        self.best_measures: dict[str, float] = {}
-        self._best: dict[str, Tensor] = {}
+    def read(self, numbers: Int[Tensor, " N"]) -> Trajectory:
+        """Read some windows, `[L, N]`, onto the agent's device."""
+        return self.recording.windows(numbers, self.length).to(self.agent.device)
+
+    def pieces(self, numbers: Int[Tensor, " N"]) -> tuple[Tensor, ...]:
+        """Split windows into groups that are read at once."""
+        return numbers.split(max(1, _MEASURED // self.length))
+
+    # ---- epochs
 
     @property
-    def is_over(self) -> bool:
-        """Whether all epochs are done, or patience is exhausted."""
-        options = self._objective.options
-        without_better = self.epoch - self.best_epoch
-        return bool(self.epoch >= options.epochs or without_better >= options.patience)
+    def epoch(self) -> int:
+        """Finished passes; -1 before the initial weights are measured."""
+        return len(self.history) - 1
 
-    def epochs(self, watch: Callable[[], object]) -> Iterator[None]:
+    @property
+    def best_epoch(self) -> int:
+        """The first one with the smallest `held_out_loss`; 0 is before the first pass."""
+        losses = [measures[HELD_OUT_LOSS] for measures in self.history]
+        return losses.index(min(losses)) if losses else 0
+
+    def epochs(self, should_abandon: Callable[[], bool]) -> Iterator[None]:
         """Measure the initial weights, then train epoch by epoch; yields after each.
 
+        At the end the network has the best weights.
+
         Args:
-            watch: called before every batch; an exception from it discards the epoch.
+            should_abandon: called before every batch; True abandons the epoch.
 
         Raises:
             Refusal: the loss is not finite.
+            Abandoned: `should_abandon` returned True.
         """
-        if not self.measures:
-            self._measure({})
+        options = self.options
+        while self.epoch < min(options.epochs, self.best_epoch + options.patience):
+            self._measure({"loss": self._pass(should_abandon)} if self.history else {})
             yield
-        while not self.is_over:
-            loss = self._pass(watch)
-            self.epoch += 1
-            self._measure({"loss": loss})
-            yield
+        self.module.load_state_dict(self._best)
 
-    def load_best(self) -> None:
-        """Load the best weights into the module."""
-        self._objective.module.load_state_dict(self._best)
-
-    def _pass(self, watch: Callable[[], object]) -> float:
+    def _pass(self, should_abandon: Callable[[], bool]) -> float:
         """Take a gradient step on every batch, in a new order for each epoch."""
-        objective = self._objective
-        with self._randomness("order") as generator:
-            order = torch.from_numpy(generator.permutation(objective.size))
-            batches = order.split(objective.items_per_batch)
-            objective.module.train()
-            total = 0.0
-            for items in batches:
-                watch()
-                loss = objective.loss(items)
+        total, size = 0.0, len(self.learnt)
+        with self._randomness("order", self.epoch) as generator:
+            order = self.learnt[torch.from_numpy(generator.permutation(size))]
+            self.module.train()
+            for numbers in order.split(max(1, self.options.batch_size // self.length)):
+                if should_abandon():
+                    raise Abandoned
+                loss = self.loss(numbers)
                 self._optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 self._optimizer.step()
-                total += float(loss.detach()) * len(items)
-        objective.module.eval()
-        return total / objective.size
+                total += float(loss.detach()) * len(numbers)
+        return total / size
 
     @torch.no_grad()
     def _measure(self, of_learning: Mapping[str, float]) -> None:
-        self._objective.module.eval()
-        with self._randomness("measure"):
-            self._objective.refresh()
-            self.measures = {**of_learning, **self._objective.measure()}
-        current = self.measures[HELD_OUT_LOSS]
-        if not math.isfinite(current):
-            raise Refusal(f"the held-out loss is {current} after {self.epoch} epochs", 1)
-        if not self._best or current < self.best_measures[HELD_OUT_LOSS]:
-            self.best_epoch, self.best_measures = self.epoch, self.measures
-            state = self._objective.module.state_dict()
-            self._best = {name: tensor.detach().clone() for name, tensor in state.items()}
+        with self._randomness("measure", 0):
+            self.module.eval()
+            self.refresh()
+            found = [self.measure(numbers) for numbers in self.pieces(self.held_out)]
+        steps = {name: torch.cat([each[name] for each in found]).double() for name in found[0]}
+        means = {name: float(values.mean()) for name, values in steps.items()}
+        self.history.append({**of_learning, **means, **self.baselines})
+        if not math.isfinite(loss := means[HELD_OUT_LOSS]):
+            raise Refusal(f"the held-out loss is {loss} after {self.epoch} epochs", 1)
+        if self.best_epoch == self.epoch:
+            self._best = copy.deepcopy(self.module.state_dict())
 
     @contextmanager
-    def _randomness(self, purpose: str) -> Iterator[np.random.Generator]:
+    def _randomness(self, purpose: str, index: int) -> Iterator[np.random.Generator]:
         """Seed each epoch differently; measuring always has the same seed."""
-        index = self.epoch if purpose == "order" else 0
-        seeds = environment_seeds(self._seed, 2, purpose=f"pretraining {purpose}", index=index)
-        device = next(self._objective.module.parameters()).device
+        seeds = environment_seeds(self.config.seed, 2, f"pretraining {purpose}", index)
+        device = self.agent.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seeds[0])
             yield np.random.default_rng(seeds)
 
-    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return everything that the next epoch depends on, as tensors and plain Python."""
-        tensors = prefixed("now", self._objective.module.state_dict()) | prefixed(
-            "best", self._best
-        )
-        for index, moments in self._optimizer.state_dict()["state"].items():
-            tensors |= prefixed(f"moments.{index}", moments)
-        return tensors, {
-            "epoch": self.epoch,
-            "best_epoch": self.best_epoch,
-            "measures": self.measures,
-            "best_measures": self.best_measures,
-        }
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return every tensor that the next epoch depends on; `history` is the rest."""
+        parts = {"now": self.module.state_dict(), "best": self._best}
+        parts |= {f"moments.{i}": m for i, m in self._optimizer.state_dict()["state"].items()}
+        return {f"{part}.{k}": tensor for part, own in parts.items() for k, tensor in own.items()}
 
-    def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    @torch.no_grad()
+    def load_state_dict(self, tensors: Tensors, history: list[dict[str, float]]) -> None:
         """Resume from a saved state."""
-        self._objective.module.load_state_dict(part_of(tensors, "now"))
-        self._best = part_of(tensors, "best")
-        groups = self._optimizer.state_dict()["param_groups"]
-        moments = {index: part_of(tensors, f"moments.{index}") for index in groups[0]["params"]}
-        begun = {index: each for index, each in moments.items() if each}
-        self._optimizer.load_state_dict({"state": begun, "param_groups": groups})
-        with torch.no_grad():
-            self._objective.module.eval()
-            self._objective.refresh()
-        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
-        self.measures, self.best_measures = dict(state["measures"]), dict(state["best_measures"])
+        self.module.load_state_dict(part_of(tensors, "now"))
+        self._best, self.history = part_of(tensors, "best"), list(history)
+        state = self._optimizer.state_dict()
+        moments = {i: part_of(tensors, f"moments.{i}") for i in state["param_groups"][0]["params"]}
+        state["state"] = {index: own for index, own in moments.items() if own}
+        self._optimizer.load_state_dict(state)
+        self.refresh()

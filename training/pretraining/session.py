@@ -9,10 +9,8 @@ from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from conf.checking.trust import trust_words
-from training.pretraining.cloning import Cloning
 from training.pretraining.fitting import HELD_OUT_LOSS
-from training.pretraining.reconstruction import Reconstruction
-from training.pretraining.stages import Pretrained, Pretraining
+from training.pretraining.pretraining import Pretraining, described
 from training.runs.opening import Session, beginning
 
 
@@ -30,27 +28,18 @@ def pretrain_alone(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -
         stack.callback(environments.close)
         with beginning(directory, stack):
             session = Session(config, environments)
-            kind = Reconstruction if config.objective == "reconstruction" else Cloning
-            task = kind(config, session.agent)
-            if session.saved is None:
-                task.check(environments)
-            device = session.agent.device
-            header = f"{config.objective} on {config.env.id}, {device}, seed {config.seed}"
-            session.open_records(header, stack)
-            pretrained = Pretraining(task, session).run()
-    print(_report(config, pretrained, directory), flush=True)
-    return float(pretrained.facts["measures"][HELD_OUT_LOSS])
-
-
-def _report(config: DictConfig, pretrained: Pretrained, directory: Path) -> str:
-    """Write the closing table: the result, and the next command."""
+            pretraining = Pretraining(session, environments)
+            where = f"{config.env.id}, {session.agent.device}, seed {config.seed}"
+            session.open_records(f"{config.objective} on {where}", stack)
+            facts = pretraining.run()
     key = "extractor.weights" if config.objective == "reconstruction" else "init_from"
     trust = trust_words(config.env.packages, config.trusted_packages)
     rows = {
-        "learnt": f"from {pretrained}",
-        "steps": f"{pretrained.env_steps:,}, which count where runs are compared",
+        "learnt": f"from {described(facts)}",
+        "steps": f"{facts['env_steps']:,}, which count where runs are compared",
         "weights": str(directory),
         "curves": f"tensorboard --logdir {shlex.quote(str(directory))}",
         "use": shlex.join(["python", "train.py", "...", f"{key}={directory}", *trust]),
     }
-    return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())
+    print("\n".join(f"  {name:<11}{value}" for name, value in rows.items()), flush=True)
+    return float(facts["measures"][HELD_OUT_LOSS])

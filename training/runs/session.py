@@ -16,12 +16,12 @@ from training.building.build import build_collector, build_evaluator
 from training.building.instantiation import plain
 from training.evaluation.evaluation import describe
 from training.evaluation.video import Camera
-from training.pretraining.reconstruction import Reconstruction
-from training.pretraining.stages import Pretraining
+from training.pretraining.pretraining import Pretraining, described
+from training.pretraining.start import take_pretrained
 from training.runs.header import header
 from training.runs.opening import Session, beginning
 from training.runs.refusal import Refusal
-from training.runs.resume import as_written, notices
+from training.runs.resume import PRETRAINED, as_written, notices
 from training.runs.run import Diverged, Run, Status
 from training.stream.episodes import InvalidExperience
 
@@ -65,21 +65,17 @@ def _build_run(config: DictConfig, environments: VectorEnv[Any, Any, Any], stack
         )
         stack.callback(camera.environments.close)
     session = Session(config, environments)
-    task = None
+    pretraining = None
     if not session.is_under_way and frames_wanted(plain(config)) is not None:
-        task = Reconstruction(config, session.agent)
-        task.check(environments)
+        pretraining = Pretraining(session, environments)
     collector = build_collector(config, environments)
     session.open_records(header(config, session.agent), stack)
-    _, env_steps, seconds = session.start
-    if task is not None:
-        pretrained = Pretraining(task, session).run()
-        task.give(pretrained.tensors)
-        print(f"pre-trained on {pretrained}", flush=True)
-        env_steps += pretrained.env_steps
-        seconds += pretrained.seconds
+    costs = session.start.env_steps, session.start.seconds
+    if pretraining is not None:
+        print(f"pre-trained on {described(pretraining.run())}", flush=True)
+        costs = take_pretrained(config, session.agent, session.directory / PRETRAINED)
     run = Run(session, collector, evaluator, camera)
-    run.at.pretraining_env_steps, run.at.pretraining_seconds = env_steps, seconds
+    run.at.pretraining_env_steps, run.at.pretraining_seconds = costs
     if session.saved is not None and session.is_under_way:
         with as_written(session.directory):
             exact = run.restore(session.saved)
