@@ -336,6 +336,7 @@ class Comparison:
     format: Literal["text", "markdown", "csv"]
     metric: Literal["auto", "last", "best", "mean"]
     status: Literal["finished", "all"]
+    probe: bool
     columns: Literal["auto", "all"] | list[str]
 
 
