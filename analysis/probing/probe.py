@@ -90,8 +90,8 @@ def probe_run(config: DictConfig) -> Probe:
         finally:
             environments.close()
         untrained.actor.normalization.load_state_dict(agent.actor.normalization.state_dict())
-        options = {"reach": config.reach, "seed": seed, "env_steps": env_steps}
-        return probe(agent, untrained, recording, **options)
+        options = {"seed": seed, "noise": config.noise, "reach": config.reach}
+        return probe(agent, untrained, recording, **options, env_steps=env_steps)
     except (ValueError, OSError, RuntimeError) as error:
         raise Refusal(f"run={config.run}: {error}", 2) from error
 
@@ -103,6 +103,7 @@ def probe(
     *,
     reach: int,
     seed: int,
+    noise: float,
     env_steps: float,
 ) -> Probe:
     """Fit readouts of each source, and follow the policy's gradient into the past.
@@ -124,7 +125,7 @@ def probe(
         recording.targets,
         {
             kind: {
-                name: scores(readout, rows, recording.targets, fitted, held_out)
+                name: scores(readout, rows, recording.targets, fitted, held_out, noise)
                 for name, rows in sources.items()
             }
             for kind, readout in READOUTS.items()

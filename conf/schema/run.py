@@ -22,6 +22,7 @@ from conf.schema.types import (
     ImageLayout,
     LossName,
     Module,
+    NonNegative,
     Path,
     Positive,
     PositiveCount,
@@ -322,6 +323,7 @@ class ProbingRun(FinishedRun):
     deterministic: bool
     checkpoint: Literal["last", "best"]
     reach: PositiveCount
+    noise: NonNegative
 
 
 @dataclass
