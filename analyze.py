@@ -21,8 +21,9 @@ def analyze(config: DictConfig) -> None:
     """Measure what a run's networks hold of what its observations hide."""
     from analysis.probing.probe import probe_run
     from analysis.probing.showing import describe, write
+    from analysis.runs import PROBE
 
-    found, directory = probe_run(config), Path(config.run) / "probe"
+    found, directory = probe_run(config), Path(config.run) / PROBE
     write(found, directory)
     print(describe(found))
     print(f"{directory / 'probe.png'}, probe.svg, probe.json")

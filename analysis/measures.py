@@ -7,7 +7,7 @@ from typing import NamedTuple
 from analysis.comparison import ArmResult, Axis
 from analysis.wording import MISSING, bounds, number, percent
 
-_COSTS = ("training_seconds", "steps_per_second", "parameters", "peak_memory_mib")
+_MEANS = ("probe_score", "training_seconds", "steps_per_second", "parameters", "peak_memory_mib")
 
 
 class Measure(NamedTuple):
@@ -36,7 +36,7 @@ def raw_numbers(result: ArmResult) -> dict[str, float | int | None]:
         "env_steps_to_solve": result.median_time("env_steps"),
         "seconds_to_solve": result.median_time("seconds"),
         "area": result.area,
-        **{name: result.cost(name) for name in _COSTS},
+        **{name: result.cost(name) for name in _MEANS},
     }
 
 
@@ -105,16 +105,22 @@ AREA = Measure(
     "of the learning curve over the budget (area under the curve / budget)",
     lambda result: _like_score(result.area, result),
 )
+PROBE = Measure(
+    "hidden state",
+    "held-out score (R2; choices: accuracy) of what is hidden, read by an MLP from the memory's "
+    "state, or from the features without a memory: mean over runs that `analyze.py` probed",
+    lambda result: number(result.cost("probe_score"), 0.1),
+)
 STEPS_PER_SECOND = _cost("steps/s", "environment steps per second of training", "steps_per_second")
 PARAMETERS = _cost("parameters", "of all networks", "parameters")
 MEMORY = _cost("peak MiB", "peak memory of the process", "peak_memory_mib")
 SECONDS = _cost("seconds", "of collecting and learning, per run", "training_seconds")
 STATUS = Measure("status", "runs by status", lambda result: result.statuses)
 
-SCORES = (SCORE, INTERVAL, RUNS, SOLVED, SUCCESS, STEPS_TO_SOLVE, SECONDS_TO_SOLVE, AREA)
+SCORES = (SCORE, INTERVAL, RUNS, SOLVED, SUCCESS, STEPS_TO_SOLVE, SECONDS_TO_SOLVE, AREA, PROBE)
 COSTS = (SECONDS, STEPS_PER_SECOND, PARAMETERS, MEMORY)
 # What a narrow terminal shows; the choices that name arms take turns with them.
 BY_IMPORTANCE = (
     SCORE, INTERVAL, RUNS, SOLVED, STEPS_TO_SOLVE, STEPS_PER_SECOND, PARAMETERS, SECONDS_TO_SOLVE,
-    AREA, MEMORY,
+    AREA, PROBE, MEMORY,
 )  # fmt: skip

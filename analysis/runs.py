@@ -8,11 +8,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from conf.composing.choices import Choice, choices
 from conf.composing.stored import read_json, read_yaml, strange_values
 
+PROBE = "probe"
+"""Where a run's probe lies in its directory."""
 _RECORDS = ("config.yaml", "summary.json")
 
 
@@ -42,6 +45,7 @@ class RunRecord:
         steps_per_second: of collecting and learning, without pre-training.
         parameters: of all networks.
         peak_memory_mib: the process's largest resident memory; None in older runs.
+        probe_score: how much of the hidden state its memory holds; None if it was not probed.
         versions: of the packages that results depend on; empty in older runs.
         solved_at: mean return that counts as solved; None if the task has no such number.
         problem: why its score cannot count, in words; None for a finished run.
@@ -62,6 +66,7 @@ class RunRecord:
     steps_per_second: float
     parameters: float
     peak_memory_mib: float | None
+    probe_score: float | None
     versions: Mapping[str, str]
     solved_at: float | None
     problem: str | None
@@ -143,10 +148,26 @@ def _record(directory: Path, config: Mapping[str, Any], summary: Mapping[str, An
         steps_per_second=_number(summary["steps_per_second"]),
         parameters=_number(summary["parameters"]["total"]),
         peak_memory_mib=_number_or_none(summary.get("peak_memory_mib")),
+        probe_score=_probe_score(directory, env_steps),
         versions={str(k): str(v) for k, v in dict(summary.get("versions") or {}).items()},
         solved_at=_number_or_none((config.get("task") or {}).get("solved_at")),
         problem=_problem(status, final, f"{env_steps:,.0f} of {budget:,} steps"),
     )
+
+
+def _probe_score(directory: Path, env_steps: float) -> float | None:
+    """Return the mean score of the hidden variables that an MLP reads from what the policy reads.
+
+    That is the memory's state, without a memory the features. A probe of a run that was resumed
+    afterwards does not count.
+    """
+    try:
+        probe = read_mapping(directory / PROBE / "probe.json", read_json)
+        scores = probe["scores"]["mlp"]
+        found = _number(fmean(scores.get("memory") or scores["features"]))
+        return found if probe["env_steps"] == env_steps else None
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def _problem(status: str, final: float | None, progress: str) -> str | None:

@@ -80,6 +80,11 @@ def compare_found(config: DictConfig) -> int:
     if not records:
         what = "a run is a directory with config.yaml and summary.json"
         raise Refusal(f"runs={config.runs}: no runs there; {what}", 2)
+    if config.probe:
+        from analysis.probing.showing import probe_missing  # imports torch
+
+        probe_missing(records)
+        records, _ = find_runs(places)
     metric: Metric = "last" if config.metric == "auto" else config.metric
     plan = Plan(", ".join(places), metric=metric, status=config.status, skipped=tuple(skipped))
     with_curves = config.report is not None or metric == "mean"

@@ -221,7 +221,7 @@ def _part(observation: Any, name: str) -> Any:
     if isinstance(observation, Mapping) and name in observation:
         return observation[name]
     part = observation
-    for key in name.split("/"):
+    for key in filter(None, name.split("/")):  # "" names the whole
         part = part[key] if isinstance(part, Mapping) else part[int(key)]
     return part
 

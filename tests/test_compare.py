@@ -193,13 +193,13 @@ def test_a_study_ends_as_if_its_driver_had_not_been_killed(tmp_path: Path) -> No
             assert time.monotonic() < deadline
             time.sleep(0.1)
         driver.kill()
-    for expected in (4, 0):
-        again = subprocess.run(
-            command(tmp_path, "directory=again"), cwd=tmp_path, capture_output=True, text=True
-        )
+    for expected, more in ((4, []), (0, ["probe=true"])):
+        words = command(tmp_path, "directory=again", *more)
+        again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
         assert again.returncode == 0, again.stderr
         assert scores(again.stdout) == scores(whole.stdout)
         assert again.stderr.count("]") <= expected
+        assert again.stderr.count(": nothing is hidden") == 4 * len(more)
     assert {row[-2:] for row in scores(whole.stdout).values()} == {("2", "2 finished")}
     logs = sorted(path.name for path in (tmp_path / "whole" / "logs").iterdir())
     assert logs == [f"cartpole-{arm}-seed{seed}.txt" for arm in ("gru", "none") for seed in (0, 1)]

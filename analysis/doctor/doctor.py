@@ -9,6 +9,7 @@ from analysis.doctor.patient import admit, examine
 from training.process.threads import set_num_threads
 from training.runs.refusal import Refusal
 
+_CHECKS = {"environment": ENVIRONMENT, "networks": NETWORKS, "learning": LEARNING}
 _GREEN, _RED, _PLAIN = "\033[32m", "\033[31m", "\033[0m"
 
 
@@ -24,21 +25,14 @@ def consult(config: DictConfig, *, coloured: bool) -> bool:
         raise Refusal(str(error), 2) from error
     set_num_threads(config.num_threads, patient.agent)
     problems = 0
-    for title, checks in (
-        ("environment", ENVIRONMENT),
-        ("networks", NETWORKS),
-        ("learning", LEARNING),
-    ):
+    for title, checks in _CHECKS.items():
         print(title)
-        for finding in examine(patient, checks):
-            is_well = finding.problem is None
-            problems += not is_well
-            mark = "ok" if is_well else "!!"
-            if coloured:
-                mark = f"{_GREEN if is_well else _RED}{mark}{_PLAIN}"
-            print(f"  {mark}  {finding.name}")
-            if not is_well:
-                print(f"      {finding.problem}")
+        for name, problem in examine(patient, checks):
+            problems += problem is not None
+            mark, colour = ("ok", _GREEN) if problem is None else ("!!", _RED)
+            print(f"  {colour}{mark}{_PLAIN}  {name}" if coloured else f"  {mark}  {name}")
+            if problem is not None:
+                print(f"      {problem}")
     if not problems:
         print("speed", *(f"  {line}" for line in throughput(patient)), sep="\n")
     patient.environments.close()

@@ -2,140 +2,122 @@
 
 import copy
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from analysis.doctor.patient import Check, Patient
+from envs.spaces import flat_space, flatten_observation, one_line
 
 _STEPS = 50
 
 
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
-    if isinstance(a, tuple | list):
-        return len(a) == len(b) and all(map(_equal, a, b))
-    return np.array_equal(np.asarray(a), np.asarray(b), equal_nan=np.asarray(a).dtype.kind == "f")
+def are_equal(one: Any, other: Any) -> bool:
+    """Compare nested arrays and numbers exactly; NaN equals NaN."""
+    try:
+        np.testing.assert_equal(one, other)
+    except AssertionError:
+        return False
+    return True
 
 
-def _leaves(space: spaces.Space[Any], value: Any) -> list[tuple[spaces.Space[Any], Any]]:
-    if isinstance(space, spaces.Dict):
-        return [pair for key, part in space.items() for pair in _leaves(part, value[key])]
-    if isinstance(space, spaces.Tuple):
-        return [pair for part, own in zip(space, value, strict=True) for pair in _leaves(part, own)]
-    return [(space, value)]
+def _play(env: gymnasium.Env[Any, Any], seed: int) -> tuple[list[Any], list[Any], list[Any]]:
+    """Play an episode under actions that depend on the seed alone.
 
-
-def _play(env: gymnasium.Env[Any, Any], seed: int) -> list[Any]:
-    """Return everything that an episode shows under actions that depend on the seed alone."""
-    actions = copy.deepcopy(env.action_space)
-    actions.seed(seed)
-    observation, _ = env.reset(seed=seed)
-    shown = [copy.deepcopy(observation)]
+    Returns:
+        Observations as they were returned, as they were then, and what else each step returned.
+    """
+    env.action_space.seed(seed)
+    shown, told = [env.reset(seed=seed)[0]], list[Any]()
+    copies = copy.deepcopy(shown)
     for _ in range(_STEPS):
-        observation, reward, terminated, truncated, _ = env.step(actions.sample())
-        shown += [copy.deepcopy(observation), float(reward), bool(terminated), bool(truncated)]
+        observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        shown.append(observation)
+        copies.append(copy.deepcopy(observation))
+        told.append((float(reward), bool(terminated), bool(truncated)))
         if terminated or truncated:
             break
-    return shown
+    return shown, copies, told
 
 
-def interface(patient: Patient) -> str | None:
+def interface(patient: Patient) -> Iterator[str]:
     """Gymnasium's own checks."""
-    env = patient.singles[2].unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            check_env(env, skip_render_check=True, skip_close_check=True)
+            check_env(patient.singles[2].unwrapped, skip_render_check=True, skip_close_check=True)
         except Exception as error:
-            return f"gymnasium's check_env: {' '.join(str(error).split())}"
-    return None
+            yield f"gymnasium's check_env: {one_line(error)}"
 
 
-def seeded_reset(patient: Patient) -> str | None:
-    """Equal seeds give equal first observations."""
+def seeded_reset(patient: Patient) -> Iterator[str]:
+    """Equal seeds give equal first observations, in one environment and in two."""
     one, other = patient.singles[:2]
-    first = copy.deepcopy(one.reset(seed=11)[0])
-    if _equal(first, one.reset(seed=11)[0]) and _equal(first, other.reset(seed=11)[0]):
-        return None
-    return (
-        "reset(seed=11) gives different observations: call super().reset(seed=seed), and draw from "
-        "self.np_random alone"
-    )
+    first, *others = (copy.deepcopy(env.reset(seed=11)[0]) for env in (one, one, other))
+    if not are_equal(others, [first, first]):
+        yield (
+            "reset(seed=11) gives different observations: call super().reset(seed=seed), and draw "
+            "from self.np_random alone"
+        )
 
 
-def seeded_steps(patient: Patient) -> str | None:
+def seeded_steps(patient: Patient) -> Iterator[str]:
     """Equal seeds and actions give equal episodes."""
-    one, other = (_play(env, seed=5) for env in patient.singles[:2])
-    if _equal(one, other):
-        return None
-    return (
-        "equal seeds and actions give different episodes: draw from self.np_random alone, which "
-        "super().reset(seed=seed) seeds, and reset all state"
-    )
+    one, other = (_play(env, seed=5)[1:] for env in patient.singles[:2])
+    if not are_equal(one, other):
+        yield (
+            "equal seeds and actions give different episodes: draw from self.np_random alone, "
+            "which super().reset(seed=seed) seeds, and reset all state"
+        )
 
 
-def fresh_observations(patient: Patient) -> str | None:
+def fresh_observations(patient: Patient) -> Iterator[str]:
     """An observation does not change when the environment goes on."""
-    env = patient.singles[0]
-    kept, _ = env.reset(seed=3)
-    before = copy.deepcopy(kept)
-    for _ in range(3):
-        if any(env.step(env.action_space.sample())[2:4]):
-            break
-    if _equal(kept, before):
-        return None
-    return "step() changes the array that it returned before: return a copy"
+    shown, copies, _ = _play(patient.singles[0], seed=3)
+    if not are_equal(shown, copies):
+        yield "step() changes the array that it returned before: return a copy"
 
 
-def valid_observations(patient: Patient) -> str | None:
+def valid_observations(patient: Patient) -> Iterator[str]:
     """Observations have the dtype, shape and bounds of their space, and finite numbers."""
     env = patient.singles[0]
-    space = env.observation_space
-    shown = _play(env, seed=7)
-    for observation in [shown[0], *shown[1::4]]:
-        for part, value in _leaves(space, observation):
-            array = np.asarray(value)
+    parts = flat_space(env.observation_space)
+    for observation in _play(env, seed=7)[1]:
+        for name, value in flatten_observation(observation, parts.keys()).items():
+            array, part = np.asarray(value), parts[name]
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                return f"an observation is not finite: {value}"
+                yield f"an observation is not finite: {value}"
             if array.dtype != part.dtype:
-                return f"an observation has dtype {array.dtype}, its space {part.dtype}"
+                yield f"an observation has dtype {array.dtype}, its space {part.dtype}"
             if not part.contains(value):
-                return f"an observation lies outside of its space {part}: {value}"
-    return None
+                yield f"an observation lies outside of its space {part}: {value}"
 
 
-def finite_rewards(patient: Patient) -> str | None:
+def finite_rewards(patient: Patient) -> Iterator[str]:
     """Rewards are finite."""
-    rewards = _play(patient.singles[0], seed=9)[2::4]
-    odd = [reward for reward in rewards if not np.isfinite(reward)]
-    return f"a reward is {odd[0]}" if odd else None
+    for reward, *_ in _play(patient.singles[0], seed=9)[2]:
+        if not np.isfinite(reward):
+            yield f"a reward is {reward}"
 
 
-def valid_actions(patient: Patient) -> str | None:
+def valid_actions(patient: Patient) -> Iterator[str]:
     """Every action that the policy head sends lies in the action space."""
     head, space = patient.agent.policy_head, patient.environments.single_action_space
-    generator = np.random.default_rng(0)
-    drawn = head.uniform(generator, 256)
+    drawn = head.uniform(np.random.default_rng(0), 256)
     if drawn.dtype.kind == "f":  # samples may lie beyond the bounds
         drawn = 3 * drawn
-    sent = head.to_environment(drawn)
-    wrong = [action for action in sent if not space.contains(action)]
-    if not wrong:
-        return None
-    return f"the policy head sends {wrong[0]}, outside of {space}: mend its to_environment"
+    for action in head.to_environment(drawn):
+        if not space.contains(action):
+            yield f"the policy head sends {action}, outside of {space}: mend its to_environment"
 
 
-def marked_starts(patient: Patient) -> str | None:
+def marked_starts(patient: Patient) -> Iterator[str]:
     """An episode begins two steps after the step that ended the last one, and only there."""
-    trajectory = patient.trajectory
-    if bool((trajectory.is_first[2:] == trajectory.ended[:-1]).all()):
-        return None
-    return "is_first does not follow the ends of episodes: environments must reset in NEXT_STEP"
+    if not patient.trajectory.is_first[2:].equal(patient.trajectory.ended[:-1]):
+        yield "is_first does not follow the ends of episodes: environments must reset in NEXT_STEP"
 
 
 ENVIRONMENT: dict[str, Check] = {

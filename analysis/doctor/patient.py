@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from agents.agent import Agent
 from agents.trajectory import Trajectory
+from conf.checking.trust import OUR_PACKAGES
 from envs.seeding import environment_seeds
-from networks.observations import Observations, map_observations
+from networks.observations import Observations
 from training.building.build import build_agent_for
 from training.building.environments import build_environments
 from training.evaluation.restore import with_env
@@ -40,7 +41,8 @@ class Patient:
     Attributes:
         singles: environments of the same configuration, with their wrappers, unused so far.
         trajectory: of the untrained agent, `STEPS` steps of `COLUMNS` environments.
-        is_first: random first steps for the same observations, in every column at other steps.
+        observations: those of the trajectory's steps, on the agent's device.
+        is_first: other first steps for the same observations: two in every column.
     """
 
     config: DictConfig
@@ -48,17 +50,12 @@ class Patient:
     environments: VectorEnv[Any, Any, Any]
     singles: Sequence[gymnasium.Env[Any, Any]]
     trajectory: Trajectory
+    observations: Observations
     is_first: Bool[Tensor, "T B"]
 
-    @property
-    def observations(self) -> Observations:
-        """Observations of the trajectory's steps, on the agent's device."""
-        device = self.agent.device
-        return map_observations(lambda part: part.to(device), self.trajectory.step_observations)
 
-
-Check = Callable[[Patient], str | None]
-"""Returns what is wrong and the remedy; None if nothing is."""
+Check = Callable[[Patient], Iterator[str]]
+"""Yields what is wrong and the remedy; the doctor tells the first of it."""
 
 
 def admit(config: DictConfig) -> Patient:
@@ -67,8 +64,8 @@ def admit(config: DictConfig) -> Patient:
     Raises:
         ValueError: the environment cannot be made, or the networks do not fit it.
     """
-    small = {key: value for key, value in _SMALL.items() if key in config.agent}
-    small = {key: min(value, config.agent[key]) for key, value in small.items()}
+    chosen = config.agent
+    small = {key: min(value, chosen[key]) for key, value in _SMALL.items() if key in chosen}
     merged = DictConfig(OmegaConf.merge(config, {"agent": small}))
     config = with_env(merged, vectorization="sync", num_envs=COLUMNS)
     singles = build_environments(config, num_envs=3).unwrapped.envs  # type: ignore[attr-defined]
@@ -76,14 +73,13 @@ def admit(config: DictConfig) -> Patient:
     agent = build_agent_for(config, environments)
     seeds = environment_seeds(config.seed, COLUMNS, purpose="doctor")
     played = Collector(environments, rollout_length=STEPS, seeds=seeds).collect(agent)
-    is_first = torch.zeros(STEPS, COLUMNS, dtype=torch.bool)
-    for column in range(COLUMNS):
-        is_first[[0, 5 + 3 * column], column] = True
-    return Patient(config, agent, environments, singles, played, is_first.to(agent.device))
+    shown = played.to(agent.device).step_observations
+    steps, starts = torch.arange(STEPS)[:, None], 5 + 3 * torch.arange(COLUMNS)
+    is_first = ((steps == 0) | (steps == starts)).to(agent.device)
+    return Patient(config, agent, environments, singles, played, shown, is_first)
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """The result of one check; `problem` is None if all is well."""
 
     name: str
@@ -94,7 +90,7 @@ def examine(patient: Patient, checks: dict[str, Check]) -> Iterator[Finding]:
     """Run checks; an error in the user's code is a finding, with its place."""
     for name, check in checks.items():
         try:
-            yield Finding(name, check(patient))
+            yield Finding(name, next(check(patient), None))
         except Exception as error:
             yield Finding(name, f"{type(error).__name__}: {error} ({_place(error)})")
 
@@ -103,13 +99,7 @@ def _place(error: BaseException) -> str:
     """Return file and line of the innermost code that is neither ours nor a library's."""
     frames = traceback.extract_tb(error.__traceback__)
     root = Path(__file__).parents[2]
-    ours = tuple(
-        str(root / name) for name in ("agents", "analysis", "envs", "networks", "training")
-    )
-    theirs = [
-        frame
-        for frame in frames
-        if "site-packages" not in frame.filename and not frame.filename.startswith(ours)
-    ]
-    last = (theirs or frames)[-1]
+    ours = tuple(str(root / name) for name in ("analysis", *OUR_PACKAGES))
+    outside = [frame for frame in frames if not frame.filename.startswith(ours)]
+    last = ([each for each in outside if "site-packages" not in each.filename] or frames)[-1]
     return f"{last.filename}:{last.lineno}"

@@ -13,6 +13,7 @@ from agents.agent import Agent
 from analysis.probing.readouts import READOUTS, chance, scores
 from analysis.probing.recording import Recording, Target, record, rows_of
 from analysis.probing.sensitivity import sensitivity
+from analysis.runs import read_run
 from networks.mirror import Array
 from networks.observations import parts_of
 from training.building.build import build_agent_for
@@ -34,6 +35,7 @@ class Probe:
         scores: by readout and source, one number per target: R2, or accuracy for a choice.
         chance: scores of the best constant.
         sensitivity: by steps into the past.
+        env_steps: of the run, when it was probed.
     """
 
     targets: list[Target]
@@ -42,6 +44,7 @@ class Probe:
     sensitivity: Array
     steps: int
     episodes: int
+    env_steps: float
 
     def summary(self) -> dict[str, Any]:
         """Return plain numbers for `probe.json`."""
@@ -50,9 +53,10 @@ class Probe:
             "kinds": ["accuracy" if target.classes else "R2" for target in self.targets],
             "chance": self.chance,
             "scores": self.scores,
-            "sensitivity": self.sensitivity.tolist(),
+            "sensitivity": [None if np.isnan(look) else look for look in self.sensitivity.tolist()],
             "steps": self.steps,
             "held_out_episodes": self.episodes,
+            "env_steps": self.env_steps,
         }
 
 
@@ -63,6 +67,7 @@ def probe_run(config: DictConfig) -> Probe:
         Refusal: there is no such run, nothing is hidden, or too few episodes were played.
     """
     try:
+        env_steps = read_run(Path(config.run)).env_steps
         run_config, agent = load_agent(
             Path(config.run),
             checkpoint=config.checkpoint,
@@ -85,12 +90,22 @@ def probe_run(config: DictConfig) -> Probe:
         finally:
             environments.close()
         untrained.actor.normalization.load_state_dict(agent.actor.normalization.state_dict())
-        return probe(agent, untrained, recording, reach=config.reach, seed=seed)
+        options = {"seed": seed, "noise": config.noise, "reach": config.reach}
+        return probe(agent, untrained, recording, **options, env_steps=env_steps)
     except (ValueError, OSError, RuntimeError) as error:
         raise Refusal(f"run={config.run}: {error}", 2) from error
 
 
-def probe(agent: Agent, untrained: Agent, recording: Recording, *, reach: int, seed: int) -> Probe:
+def probe(
+    agent: Agent,
+    untrained: Agent,
+    recording: Recording,
+    *,
+    reach: int,
+    seed: int,
+    noise: float,
+    env_steps: float,
+) -> Probe:
     """Fit readouts of each source, and follow the policy's gradient into the past.
 
     Raises:
@@ -110,7 +125,7 @@ def probe(agent: Agent, untrained: Agent, recording: Recording, *, reach: int, s
         recording.targets,
         {
             kind: {
-                name: scores(readout, rows, recording.targets, fitted, held_out)
+                name: scores(readout, rows, recording.targets, fitted, held_out, noise)
                 for name, rows in sources.items()
             }
             for kind, readout in READOUTS.items()
@@ -119,6 +134,7 @@ def probe(agent: Agent, untrained: Agent, recording: Recording, *, reach: int, s
         sensitivity(agent, recording, states, reach=reach, seed=seed),
         recording.is_first.numel(),
         episodes,
+        env_steps,
     )
 
 

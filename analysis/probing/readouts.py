@@ -88,10 +88,18 @@ def scores(
     targets: Sequence[Target],
     fitted: Int[np.ndarray, " M"],
     held_out: Int[np.ndarray, " K"],
+    noise: float,
 ) -> list[float]:
-    """Fit all targets together on the rows `fitted`, and score each on the rows `held_out`."""
+    """Fit all targets together on the rows `fitted`, and score each on the rows `held_out`.
+
+    Args:
+        noise: Gaussian, added to the inputs, in standard deviations of each. Random weights keep
+            the past too, as small differences: what is told in them alone is lost.
+    """
     columns = [_columns(target, fitted) for target in targets]
-    inputs = standardized(inputs, fitted).astype(np.float32)
+    inputs = standardized(inputs, fitted)
+    drawn = np.random.default_rng(0).standard_normal(inputs.shape)
+    inputs = (inputs + noise * drawn).astype(np.float32)
     read = readout(inputs[fitted], np.concatenate(columns, axis=1)[fitted])
     guesses = np.split(
         read(inputs[held_out]), np.cumsum([c.shape[1] for c in columns])[:-1], axis=1

@@ -1,9 +1,7 @@
 """Records what a policy saw, and what its environments hid from it."""
 
 import copy
-import functools
 import math
-import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from agents.agent import Agent
 from envs.seeding import environment_seeds, reset_with_seeds
+from envs.spaces import flat_space, flatten_observation
 from networks.mirror import Array
 from networks.observations import map_observations, parts_of
 
@@ -85,8 +84,14 @@ def record(
             seen, _, terminated, truncated, _ = environments.step(sent)
             ended = terminated | truncated
     stream = _stacked(observations)
-    every = [target for name, leaf in _leaves(space) for target in _targets(name, leaf, hidden)]
-    return Recording(stream, torch.stack(is_first), _unseen(every, stream))
+    parts = flat_space(space)
+    flat = [flatten_observation(batch, parts.keys()) for batch in hidden]
+    targets = [
+        target
+        for name, part in parts.items()
+        for target in _targets(name or "observation", part, [batch[name] for batch in flat])
+    ]
+    return Recording(stream, torch.stack(is_first), _unseen(targets, stream))
 
 
 def _stacked(steps: list[Any]) -> Any:
@@ -95,23 +100,9 @@ def _stacked(steps: list[Any]) -> Any:
     return torch.stack(steps)
 
 
-def _leaves(space: spaces.Space[Any], path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, Any]]:
-    """Yield the path and the space of every part of a nested space."""
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        parts = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
-        for key, part in parts:
-            yield from _leaves(part, (*path, key))
-    else:
-        yield path, space
-
-
-def _targets(
-    path: tuple[Any, ...], space: spaces.Space[Any], hidden: list[Any]
-) -> Iterator[Target]:
-    """Yield a target for each entry of one part, named by its path and index."""
-    steps = [functools.reduce(operator.getitem, path, batch) for batch in hidden]
+def _targets(name: str, space: spaces.Space[Any], steps: list[Any]) -> Iterator[Target]:
+    """Yield a target for each entry of one part, named by its index."""
     values = np.array(steps, np.float32).reshape(len(steps), len(steps[0]), -1)
-    name = ".".join(map(str, path)) or "observation"
     starts, counts = np.broadcast_to(0, values.shape[2]), np.zeros(values.shape[2], int)
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         starts, counts = (

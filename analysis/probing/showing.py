@@ -2,13 +2,19 @@
 
 import json
 import math
+import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+from omegaconf import DictConfig, OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from analysis.probing.probe import Probe
+from analysis.probing.probe import Probe, probe_run
+from analysis.runs import PROBE, RunRecord
+from conf.composing.command_line import load
+from training.runs.refusal import Refusal
 from training.saving.files import replace
 from training.tracking.event_files import EventFile, event_files
 
@@ -55,6 +61,18 @@ def write(found: Probe, directory: Path) -> None:
         _log(events, "probe/gradient_of_past_observation", k, norm)
     events.close()
     _draw(found, directory)
+
+
+def probe_missing(runs: Iterable[RunRecord]) -> None:
+    """Probe every finished run that was not probed yet, or say why it cannot be."""
+    config = load(["run=."], "analyze")
+    for run in runs:
+        if run.probe_score is None and run.problem is None:
+            own = DictConfig(OmegaConf.merge(config, {"run": str(run.directory)}))
+            try:
+                write(probe_run(own), run.directory / PROBE)
+            except Refusal as refusal:
+                print(f"not probed: {refusal}", file=sys.stderr)
 
 
 def _log(events: EventFile, tag: str, step: int, value: float) -> None:

@@ -24,7 +24,7 @@ PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 _RESULT_COLUMNS = (
     "task", "arm", "seed", "counts", "reason", "metric", "score", "last", "best", "solved_at",
     "steps_to_solve", "seconds_to_solve", "area", "budget", "env_steps", "training_seconds",
-    "steps_per_second", "parameters", "peak_memory_mib", "status", "directory",
+    "steps_per_second", "parameters", "peak_memory_mib", "probe_score", "status", "directory",
 )  # fmt: skip
 
 

@@ -43,7 +43,12 @@ def compare_study(config: DictConfig) -> int:
         _tell(study, jobs)
         failed = run_missing(jobs, pool, stop, options["metric"])
     metric = None if config.metric == "auto" else config.metric
-    results = study_results(study, metric=metric, status=config.status, remarks=remarks)
+    read = partial(study_results, study, metric=metric, status=config.status, remarks=remarks)
+    if config.probe:
+        from analysis.probing.showing import probe_missing  # imports torch
+
+        probe_missing(run.record for run in read().runs)
+    results = read()
     count = show(results, config, directory)
     if failed:
         print(f"{len(failed)} of {len(jobs)} jobs failed:", *failed, sep="\n  ", file=sys.stderr)

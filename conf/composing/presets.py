@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from conf.composing.composer import Composer
 from conf.composing.resumption import leaves, lies_under
-from conf.schema.run import PRESETS
+from conf.schema.run import GROUPS, PRESETS
 from conf.schema.types import Misfit
 
 _OF_A_TASK = ("env.id", "env.kwargs", "env.time_limit", "env.wrappers", "pomdp")
@@ -166,7 +166,7 @@ class _Presets:
         if own.items() <= usual.items():
             return self.composer.chosen([*self.hydra, *task])
         first = [written(group, option) for group, option in own.items() if group in usual]
-        known = self.composer.options([*self.hydra, *task, *first])
+        known = {*GROUPS, *self.composer.options([*self.hydra, *task, *first])}
         words = [f"{'' if group in known else '+'}{written(group, own[group])}" for group in own]
         return self.composer.chosen([*self.hydra, *task, *words])
 

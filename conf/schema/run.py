@@ -22,6 +22,7 @@ from conf.schema.types import (
     ImageLayout,
     LossName,
     Module,
+    NonNegative,
     Path,
     Positive,
     PositiveCount,
@@ -324,6 +325,7 @@ class ProbingRun(FinishedRun):
     deterministic: bool
     checkpoint: Literal["last", "best"]
     reach: PositiveCount
+    noise: NonNegative
 
 
 @dataclass
@@ -338,6 +340,7 @@ class Comparison:
     format: Literal["text", "markdown", "csv"]
     metric: Literal["auto", "last", "best", "mean"]
     status: Literal["finished", "all"]
+    probe: bool
     columns: Literal["auto", "all"] | list[str]
 
 

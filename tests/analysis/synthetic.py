@@ -44,6 +44,7 @@ def record(
         "steps_per_second": 3000.0,
         "parameters": 20_000.0,
         "peak_memory_mib": 410.0,
+        "probe_score": None,
         "versions": {"python": "3.13.5", "torch": "2.13.0"},
         "solved_at": 475.0,
         "problem": None,

@@ -72,6 +72,22 @@ def test_what_is_read_is_what_was_written(leave) -> None:
     assert run.choices["critic.memory"] is None
 
 
+def test_a_probe_counts_for_the_weights_that_it_read(leave) -> None:
+    directory = leave("run", score=7.5)
+    assert read_run(directory).probe_score is None
+    (directory / "probe").mkdir()
+    for scores, env_steps, expected in (
+        ({"features": [0.1, 0.3], "memory": [0.8, 0.9]}, 1000, 0.85),
+        ({"features": [0.1, 0.3]}, 1000, 0.2),  # nothing is remembered
+        ({"features": [0.1, 0.3]}, 500, None),  # the run was resumed
+        ({"features": [math.nan]}, 1000, None),
+        ("damaged", 1000, None),
+    ):
+        probe = {"scores": {"mlp": scores}, "env_steps": env_steps}
+        (directory / "probe" / "probe.json").write_text(json.dumps(probe))
+        assert read_run(directory).probe_score == (expected and pytest.approx(expected))
+
+
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
 def test_only_a_final_evaluation_is_a_score(leave, status: str) -> None:
     run = read_run(leave("run", score=7.5, status=status))

@@ -134,6 +134,7 @@ def test_an_experiment_goes_to_another_task() -> None:
         ("task=cartpole", "env=pendulum"),
         ("task=lunarlander", "+env.kwargs.gravity=-5.0"),
         ("experiment=cartpole_no_velocity", "pomdp=[]"),
+        ("experiment=cartpole_no_velocity", "pomdp=flicker"),
         ("experiment=cartpole_no_velocity", "~pomdp.mask_velocity"),
         ("experiment=atari_pong", "env.id=Atari/Breakout-v0"),
     ],

@@ -117,7 +117,7 @@ SMALL: dict[str, tuple[str, dict[str, Any], Any]] = {  # codes of the observatio
     "passive": ("neurl/PassiveTMaze-v0", {"length": 2}, [(0, -1), (0, 0), (0, 1), (1, 0)]),
     "active": ("neurl/ActiveTMaze-v0", {"length": 1}, [(0, -1), (0, 0), (0, 1), (1, 0)]),
     "previous": ("neurl/RepeatPrevious-v0", {"length": 4, "span": 2, "symbols": 2}, 3),
-    "first": ("neurl/RepeatFirst-v0", {"length": 4, "symbols": 2}, 3),
+    "first": ("neurl/RepeatFirst-v0", {"length": 2, "symbols": 3}, 4),
     "backwards": ("neurl/Autoencode-v0", {"length": 3, "symbols": 2}, 3),
     "bandit": ("neurl/HiddenArm-v0", {"arms": 2, "pulls": 2}, 6),
 }
@@ -246,6 +246,16 @@ def test_a_bad_rock_costs_and_a_good_one_pays_once() -> None:
     _, left, ended, _, _ = task.step(np.full(500, 1))
     assert set(left) == {10}
     assert ended.all()
+
+
+def test_a_maze_shows_the_goal_at_its_start_alone() -> None:
+    task = native("neurl/TMaze-v0", 8, length=3)
+    start, _ = task.reset(seed=0)
+    np.testing.assert_array_equal(start, task.full_observation()["hidden"])
+    for place in (2, 2, 2, 3):
+        assert set(task.step(np.full(8, EAST))[0]) == {place}
+    task.step(np.full(8, WEST))
+    assert set(task.step(np.full(8, EAST))[0]) == {3}
 
 
 def test_a_timed_maze_charges_delay() -> None:

@@ -125,4 +125,22 @@ FAULTS = [
             "middle = np.nanmean(values, axis=0)",
         ),
     ),
+    *plant(
+        "analysis/runs.py",
+        "analysis/test_runs.py",
+        (
+            "a probe of earlier weights counts",
+            'probe["env_steps"] == env_steps',
+            'probe["env_steps"] <= env_steps',
+        ),
+    ),
+    *plant(
+        "analysis/probing/recording.py",
+        "analysis/probing/test_probe.py",
+        (
+            "what is hidden is told a step late",
+            "hidden.append(copy.deepcopy(teller.full_observation()))",
+            "hidden.append(hidden[-1] if hidden else copy.deepcopy(teller.full_observation()))",
+        ),
+    ),
 ]

@@ -1,19 +1,25 @@
 """Probes of agents: what is hidden, what is read where, and how far back a policy looks."""
 
+import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
+import compare
 import neurl
+from analysis.probing import showing
 from analysis.probing.probe import Probe, probe_run, represent
 from analysis.probing.recording import Recording, Target, record
 from analysis.probing.sensitivity import sensitivity
 from analysis.probing.showing import describe, write
+from analysis.runs import read_run
 from conf.composing.command_line import load
 from training.building.environments import build_environments
 from training.runs.refusal import Refusal
@@ -132,7 +138,7 @@ def found() -> Probe:
     targets = [Target("speed", np.zeros((1, 1)), 0), Target("side", np.zeros((1, 1)), 2)]
     by_source = {"observation": [0.125, 0.5], "memory": [0.95, 1.0]}
     looks = np.array([1.0, 0.5, np.nan])
-    return Probe(targets, {"ridge": by_source, "mlp": by_source}, [0.0, 0.5], looks, 100, 12)
+    return Probe(targets, {"ridge": by_source, "mlp": by_source}, [0.0, 0.5], looks, 100, 12, 9.0)
 
 
 def test_the_table_says_what_is_scored_how() -> None:
@@ -173,6 +179,27 @@ def test_a_run_is_probed_the_same_way_again(finished) -> None:
     assert set(first["scores"]["ridge"]) == {"observation", "features", "memory", "untrained"}
     ridge = {source: scores[0] for source, scores in first["scores"]["ridge"].items()}
     assert ridge["memory"] > ridge["observation"] + 0.1
+
+
+def test_comparing_probes_each_run_once(finished, capsys, monkeypatch) -> None:
+    of_run = replace(found(), env_steps=read_run(finished).env_steps)
+    probing = Mock(return_value=of_run)
+    monkeypatch.setattr(showing, "probe_run", probing)
+    for calls, score, words in ((0, "", []), (1, "0.975", ["probe=true"]), (1, "0.975", [])):
+        compare.compare(load([f"runs='{finished}'", "format=csv", *words], "compare"))
+        (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
+        assert row["probe_score"] == score
+        assert probing.call_count == calls
+    showing.probe_missing([read_run(finished)])
+    assert probing.call_count == 1
+    assert probing.call_args.args[0].run == str(finished)
+
+
+def test_a_run_that_cannot_be_probed_is_told(finished, capsys, monkeypatch) -> None:
+    refusal = Refusal("run=here: nothing is hidden", 2)
+    monkeypatch.setattr(showing, "probe_run", Mock(side_effect=refusal))
+    showing.probe_missing([replace(read_run(finished), probe_score=None)])
+    assert capsys.readouterr().err == "not probed: run=here: nothing is hidden\n"
 
 
 def test_too_few_episodes_are_refused(finished) -> None:

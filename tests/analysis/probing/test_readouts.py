@@ -15,8 +15,8 @@ def target(values, classes: int = 0) -> Target:
     return Target("y", np.asarray(values, np.float32).reshape(100, 20), classes)
 
 
-def score(readout, *targets: Target, inputs=INPUTS) -> list[float]:
-    return scores(readout, inputs, targets, FITTED, HELD_OUT)
+def score(readout, *targets: Target, inputs=INPUTS, noise=0.0) -> list[float]:
+    return scores(readout, inputs, targets, FITTED, HELD_OUT, noise)
 
 
 @pytest.mark.parametrize("readout", READOUTS.values(), ids=READOUTS)
@@ -39,6 +39,16 @@ def test_an_mlp_reads_what_is_not_linear() -> None:
     product = target(INPUTS[:, 0] * INPUTS[:, 1])
     assert score(ridge, product)[0] < 0.1
     assert score(mlp, product)[0] > 0.8
+
+
+def test_noise_leaves_what_is_told_robustly() -> None:
+    near, far, other = INPUTS[:, :3].T
+    inputs = np.stack([near, near + 0.1 * far, other], axis=1)
+    small, large = score(ridge, target(far), target(other), inputs=inputs)
+    assert min(small, large) > 0.98
+    small, large = score(ridge, target(far), target(other), inputs=inputs, noise=0.1)
+    assert small < 0.5
+    assert large > 0.95
 
 
 def test_wide_inputs_are_projected() -> None:

@@ -176,6 +176,23 @@ def test_every_run_is_below_its_figure(tables, by_arm) -> None:
     assert all(close(score, kept[arm, seed]) for arm, seed, score in rows)
 
 
+def test_what_memories_hold_is_a_column_where_runs_were_probed(tables, tmp_path: Path) -> None:
+    assert not any("hidden state" in each[0] for each in tables)
+    runs = [
+        run(arm, seed, 1.0, probe_score=score)
+        for arm, scores in {"gru": (0.9, 0.7, None), "none": (None, None, None)}.items()
+        for seed, score in enumerate(scores)
+    ]
+    write_report(compare(runs, memory_study()[1]), tmp_path)
+    parser = Tables()
+    parser.feed((tmp_path / "report.html").read_text())
+    shown = table(parser.tables, "arm", "score")
+    assert (shown["gru"]["hidden state"], shown["none"]["hidden state"]) == ("0.80", "-")
+    assert "| hidden state |" in (tmp_path / "report.md").read_text()
+    scores = [row["probe_score"] for row in rows_of(tmp_path / "results.csv")]
+    assert sorted(filter(None, scores)) == ["0.7", "0.9"]
+
+
 @pytest.mark.parametrize("axis", ["environment steps", "seconds of training"])
 def test_curves(tables, points, axis: str) -> None:
     shown = next(each for each in tables if each[0] == [axis, "none", "rnn", "gru", "lstm"])
