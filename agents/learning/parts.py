@@ -4,12 +4,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.learning.schedules import Schedule
 from networks.autoencoding.losses import AuxiliaryLoss, Reading
-from networks.backbone import Backbone
+from networks.backbone import Backbone, Stream
 from networks.heads.acting import PolicyHead
 from networks.heads.values import ValueHead
 
@@ -94,6 +94,11 @@ class Networks:
     def acts_by_values(self) -> bool:
         """Whether the policy is greedy in action values and has no parameters of its own."""
         return any(module is self.value_head for module in self.policy_head.modules())
+
+    def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
+        """Update the normalisation statistics, once where backbones share them."""
+        for backbone in {each.normalization: each for each in self.backbones.values()}.values():
+            backbone.observe(observations, valid)
 
     def modules(self) -> list[nn.Module]:
         """All modules, shared ones once."""

@@ -93,7 +93,7 @@ class RolloutLearner(nn.Module):
                 step(batch, sequences, **inputs)
                 if agent.may_stop and step.is_stopped:
                     break
-        agent.actor.observe(trajectory.step_observations, trajectory.valid)
+        agent.networks.observe(trajectory.step_observations, trajectory.valid)
         report: dict[str, Tensor] = step.report()
         if agent.is_watched:
             values, returns, valid = batch.old_values, batch.returns, batch.valid

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from conf.checking.pretraining import pretraining_problems
+from conf.checking.pretraining import frames_wanted, pretraining_problems
 from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
 from conf.schema.registry import KNOWN, TARGETS, options_for
@@ -80,10 +80,28 @@ class EnvironmentOptions:
 
 @dataclass
 class CriticOptions:
-    """`critic` of conf/config.yaml; null is built like the actor's."""
+    """`critic` of conf/config.yaml; older runs do not say what it observes."""
 
     extractor: Annotated[Free, Target("extractor")] | None
     memory: Annotated[Free, Target("memory")] | None
+    observation: Literal["same", "full"] = "same"
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Refuse to show what is hidden to a network that acts."""
+        if config["critic"].get("observation") != "full":
+            return
+        expected = "critic.observation: expected same, because"
+        name = config["agent"]["_target_"].rpartition(".")[2]
+        if not options_for(config, "agent").box_heads:
+            yield f"{expected} {name} has one network, which acts"
+        elif config["share_backbone"]:
+            yield f"{expected} share_backbone=true gives the critic the actor's network, which acts"
+        if "objective" in config or frames_wanted(config) is not None:
+            yield (
+                f"{expected} pre-training reads what the policy sees; pre-train alone, then set "
+                "extractor.weights=DIRECTORY and extractor@critic.extractor=..."
+            )
 
 
 @dataclass

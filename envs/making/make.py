@@ -18,6 +18,7 @@ from envs.spaces import one_line
 from envs.vector.base import SlotVectorEnv
 from envs.wrappers.adapters import PreviousInputs, RawEpisodeStatistics, adapted
 from envs.wrappers.frame_stack import FrameStack
+from envs.wrappers.privileged import PrivilegedObservation
 
 Environment = gymnasium.Env[Any, Any]
 
@@ -28,19 +29,21 @@ def make_environments(
     num_envs: int,
     wrappers: Sequence[Wrap],
     pomdp: Sequence[Wrap],
+    is_privileged: bool = False,
     make: Callable[[], Environment] | None = None,
 ) -> VectorEnv[Any, Any, Any]:
     """Makes a vector environment that resets in the step after an episode's end (`NEXT_STEP`).
 
     Layers, innermost first: the environment with its time limit, statistics of raw returns (only
     with `wrappers`, which may change rewards), `wrappers`, the flattening of nested observations,
-    `pomdp`, the frame stack, previous action and reward. The next step overwrites
+    `pomdp`, the frame stack, previous action and reward, the twin's share. The next step overwrites
     observations: copy them to keep them.
 
     Args:
         num_envs: number of environments, instead of the configured one.
         wrappers: the user's wrappers, each called with an environment.
         pomdp: likewise, wrappers that hide part of the observation.
+        is_privileged: also show what only a critic reads, the fully observed twin.
         make: makes the caller's environment, instead of a registered one: for each slot, and again
             after a failure. There is no native vector version of it.
 
@@ -55,7 +58,7 @@ def make_environments(
         is_native = env.vectorization == "native"
         check_keywords(specification, env.kwargs, is_native=is_native)
         if is_native:
-            return make_native(specification, env, num_envs)
+            return make_native(specification, env, num_envs, is_privileged=is_privileged)
         name = f"env.id={env.id}"
         arguments = (tuple(env.packages), specification, env.kwargs, env.time_limit)
         # Gymnasium's checks cost time in every step: only the first environment's returns are
@@ -65,15 +68,22 @@ def make_environments(
             for index in range(num_envs)
         ]
     layers = _layers(env, wrappers, pomdp)
+    makes = [functools.partial(make_layered, each, layers, name) for each in makes]
+    if is_privileged:  # after the check of names, which its own would not pass
+        makes = [functools.partial(_privileged, each) for each in makes]
     try:
         return SlotVectorEnv(
-            [functools.partial(make_layered, each, layers, name) for each in makes],
+            makes,
             on_failure=env.on_failure,
             in_workers=env.vectorization == "async",
             step_timeout=env.step_timeout,
         )
     except RuntimeError as error:  # different spaces, or processes that cannot start
         raise ValueError(f"{name}: {one_line(error)}") from error
+
+
+def _privileged(make: Callable[[], Environment]) -> Environment:
+    return PrivilegedObservation(make())
 
 
 def _layers(

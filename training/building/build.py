@@ -165,7 +165,7 @@ def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) 
 def build_evaluator(config: DictConfig) -> Evaluator:
     """Build the evaluator, with its own environments."""
     return Evaluator(
-        build_environments(config, num_envs=config.evaluation.num_envs),
+        build_environments(config, num_envs=config.evaluation.num_envs, for_acting=True),
         seed=config.seed,
         deterministic=config.evaluation.deterministic,
     )

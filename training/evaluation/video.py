@@ -40,7 +40,7 @@ def build_drawn(
     """
     name = f"{key}: {config.env.id}"
     single = with_env(config, vectorization="sync")
-    with closing(build_environments(single, num_envs=1)) as plain:
+    with closing(build_environments(single, num_envs=1, for_acting=True)) as plain:
         modes = plain.metadata.get("render_modes", [])
     # Gymnasium shows frames in its own window if an environment has none.
     if "rgb_array" not in modes and render_mode not in modes:
@@ -53,6 +53,7 @@ def build_drawn(
         drawn = build_environments(
             with_env(single, kwargs={"render_mode": render_mode}, **_FAILING[render_mode]),
             num_envs=1,
+            for_acting=True,
         )
     try:  # a rendering package may be missing
         drawn.reset(seed=0)
