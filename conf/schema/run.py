@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from conf.checking.pretraining import frames_wanted, pretraining_problems
 from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
-from conf.schema.registry import KNOWN, TARGETS, options_for
+from conf.schema.registry import KNOWN, OTHER_TARGETS, TARGETS, options_for
 from conf.schema.study import EngineOptions, SearchOptions, StudyOptions
 from conf.schema.types import (
     Count,
@@ -96,11 +96,11 @@ class CriticOptions:
         if not options_for(config, "agent").box_heads:
             yield f"{expected} {name} has one network, which acts"
         elif config["share_backbone"]:
-            yield f"{expected} share_backbone=true gives the critic the actor's network, which acts"
+            yield f"{expected} the critic has the network that acts; set share_backbone=false"
         if "objective" in config or frames_wanted(config) is not None:
             yield (
-                f"{expected} pre-training reads what the policy sees; pre-train alone, then set "
-                "extractor.weights=DIRECTORY and extractor@critic.extractor=..."
+                f"{expected} pre-training reads what the policy sees; pre-train with "
+                "python pretrain.py, then set extractor.weights=DIRECTORY"
             )
 
 
@@ -284,6 +284,10 @@ def _option(target: str) -> str:
 
 def _auxiliary_problems(config: Config) -> Iterator[str]:
     """Refuse auxiliary losses that train nothing."""
+    known: Any = TARGETS["auxiliary"]
+    other = OTHER_TARGETS["auxiliary"]
+    if all(known.get(own["_target_"], other).trains_memory for own in config["auxiliary"].values()):
+        return
     losses = config["gradients"]["extractor"]
     if losses is not None and "auxiliary" not in losses:
         yield (

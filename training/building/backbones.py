@@ -111,7 +111,7 @@ def refuse_idle(config: DictConfig, networks: Networks) -> None:
         raise ValueError(
             f"extractor.freeze: {kind} has no weights to freeze; set extractor.freeze=false"
         )
-    if config.auxiliary:
+    if config.auxiliary and not networks.auxiliary.needs_values:
         raise ValueError(
             f"auxiliary: expected none, because {kind} has no weights that they could train; use "
             "extractor=mlp"
