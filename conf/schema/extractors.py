@@ -223,7 +223,7 @@ class LambdaDiscrepancyOptions(AuxiliaryOptions, of="networks.autoencoding.Lambd
         others = [own["gae_lambda"] for own in config["auxiliary"].values() if "gae_lambda" in own]
         if "gae_lambda" not in agent:
             name = agent["_target_"].rpartition(".")[2]
-            yield f"{told} {name} fits no values to lambda returns; use agent=ppo or agent=a2c"
+            yield f"{told} {name} has no values that are lambda returns; use agent=ppo or agent=a2c"
         elif not remembers(config["memory"]):
             yield f"{told} there is no memory to train; set memory=gru"
         elif not config["share_backbone"]:
