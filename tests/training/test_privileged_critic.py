@@ -15,7 +15,7 @@ FULL = ["pomdp=mask_velocity", "critic.observation=full", "memory=gru", "memory.
 
 @pytest.fixture(scope="module")
 def run(train) -> Any:
-    return train(*FULL)
+    return train(*FULL, "total_env_steps=200", "evaluation.interval=0")
 
 
 def test_a_policy_plays_in_environments_with_and_without_a_twin(run) -> None:
