@@ -5,6 +5,7 @@ twin's `critic.<part>`, and what has no parts `actor.` or `critic.`; no environm
 dots. `networks.observations.share_of` selects a share.
 """
 
+import copy
 from typing import Any
 
 import gymnasium
@@ -30,9 +31,9 @@ class Shares:
     def __init__(self, seen: Space[Any], full: Space[Any]) -> None:
         wholes = {"actor": seen, "critic": full}
         self._names = {who: dict(leaves(space)).keys() for who, space in wholes.items()}
-        self.space = spaces.Dict(
-            [(f"{who}.{n}", part) for who, space in wholes.items() for n, part in leaves(space)]
-        )
+        parts = [(f"{who}.{n}", p) for who, space in wholes.items() for n, p in leaves(space)]
+        # Copies: those of a class or a module are shared, with their random state.
+        self.space = spaces.Dict(copy.deepcopy(parts))
 
     def __call__(self, seen: Any, full: Any) -> dict[str, Any]:
         """Joins two observations."""
