@@ -42,11 +42,11 @@ def test_two_steps_by_hand() -> None:
     found = loss(reading)
     assert found.item() == pytest.approx(1.5)
     found.backward()
-    # d/dV = V - U; d/dh = -(V - U) w; d/dw = sum (U - G) h, of the second square alone
+    # d/dV = V - U; d/dU = (U - V) + (U - G) = [0, -2], times w for h, times h for w
     assert values.grad.flatten().tolist() == [-0.5, 1.5]
-    assert summary.grad[:, 0].tolist() == [[0.5, -0.5], [-1.5, 1.5]]
-    assert loss.head.weight.grad.tolist() == [[-1.0, -0.5]]
-    assert loss.head.bias.grad.tolist() == [-1.0]
+    assert summary.grad[:, 0].tolist() == [[0, 0], [-2, 2]]
+    assert loss.head.weight.grad.tolist() == [[0, -2]]
+    assert loss.head.bias.grad.tolist() == [-2]
 
 
 @pytest.mark.parametrize("agent", ["ppo", "a2c"])

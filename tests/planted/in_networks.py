@@ -534,15 +534,15 @@ FAULTS = [
             "reading.next_features.float()",
         ),
         (
-            "the discrepancy of two lambdas trains the second value",
-            "functional.linear(summary, weight, bias).squeeze(-1)",
-            "self.second_value(summary)",
+            "the discrepancy of two lambdas does not move the agent's value",
+            "(values - second).square()",
+            "(values.detach() - second).square()",
             "agents/test_lambda_discrepancy.py::test_two_steps_by_hand",
         ),
         (
-            "the second value's regression moves the memory",
-            "self.second_value(summary.detach()) - returns",
-            "self.second_value(summary) - returns",
+            "the second value does not move the memory",
+            "second = self.second_value(summary)",
+            "second = self.second_value(summary.detach())",
             "agents/test_lambda_discrepancy.py::test_two_steps_by_hand",
         ),
         (
