@@ -3,6 +3,7 @@
 One gradient step per rollout. It is on-policy, so nothing is clipped.
 """
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,7 +18,6 @@ from agents.learning.schedules import schedule
 from agents.learning.sequences import Batch
 from agents.learning.unroll import read_actor_critic
 from agents.mathematics.losses import masked_mean, normalized_advantages
-from agents.mathematics.returns import lambda_returns
 from agents.trajectory import Trajectory
 from conf.schema.agents import A2COptions
 
@@ -49,16 +49,13 @@ class A2C(Agent):
         rollout = self.learner.read(trajectory)
         head, options = self.networks.value_head, self.options
         values = head.value(head(rollout.critic_summary))  # [T + 1, B]
-        returns = lambda_returns(
-            rollout.rewards,
-            values[1:],
-            trajectory.terminated,
-            trajectory.truncated,
-            discount=options.discount,
-            gae_lambda=options.gae_lambda,
-        )
+        returns_of = partial(rollout.lambda_returns, discount=options.discount)
+        returns = returns_of(values, gae_lambda=options.gae_lambda)
         batch = rollout.batch(
-            old_values=values[:-1], advantages=returns - values[:-1], returns=returns
+            old_values=values[:-1],
+            advantages=returns - values[:-1],
+            returns=returns,
+            other_returns=self.auxiliary.returns(rollout.critic_summary, returns_of),
         )
         return batch, {}
 

@@ -27,7 +27,7 @@ from networks.heads.greedy import EpsilonGreedyHead
 from networks.memory.memories import Memory
 from networks.mirror import Array, array_of, can_mirror, mirror_of
 from networks.normalization import RewardClipping, RewardScaling
-from networks.observations import map_observations
+from networks.observations import map_observations, share_of
 
 _ALWAYS_ALIKE = (
     nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.Identity, nn.Flatten,
@@ -244,8 +244,10 @@ class Agent(nn.Module, ABC):
         `policy_head.to_environment`.
 
         Args:
+            observations: of shares for two readers, only the actor's is read.
             explore: sample the policy; otherwise take its most probable action.
         """
+        observations = share_of(observations, "actor")
         noise = self.policy_head.noise(self.generator, len(is_first)) if explore else None
         if not self._mirror_is_current:
             self._mirror, self._mirror_is_current = self._build_mirror(), True

@@ -3,6 +3,7 @@
 Details follow Huang et al. (2022), "The 37 implementation details of PPO"; comments name them.
 """
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -24,7 +25,6 @@ from agents.mathematics.losses import (
     means,
     normalized_advantages,
 )
-from agents.mathematics.returns import lambda_returns
 from agents.trajectory import Trajectory
 from conf.schema.agents import PPOOptions
 
@@ -65,20 +65,15 @@ class PPO(Agent):
         rollout = self.learner.read(trajectory)
         head, options = self.networks.value_head, self.options
         values = head.value(head(rollout.critic_summary))  # [T + 1, B]
-        returns = lambda_returns(
-            rollout.rewards,
-            values[1:],
-            trajectory.terminated,
-            trajectory.truncated,
-            discount=options.discount,
-            gae_lambda=options.gae_lambda,
-        )
+        returns_of = partial(rollout.lambda_returns, discount=options.discount)
+        returns = returns_of(values, gae_lambda=options.gae_lambda)
         policy = self.policy_head(rollout.summary)
         batch = rollout.batch(
             old_log_probs=policy.log_prob(trajectory.actions),
             old_values=values[:-1],
             advantages=returns - values[:-1],
             returns=returns,
+            other_returns=self.auxiliary.returns(rollout.critic_summary, returns_of),
         )
         return batch, {}
 

@@ -44,7 +44,7 @@ def check_spaces(observation_space: Space[Any], action_space: Space[Any]) -> Non
     if isinstance(observation_space, spaces.Dict):
         for key in observation_space.spaces:
             _check_key(key, forbidden=".")  # names may be paths
-    for name, part in _leaves(observation_space):
+    for name, part in leaves(observation_space):
         _check_part(name, part)
     if not _is_supported_action(action_space):
         raise ValueError(
@@ -90,11 +90,11 @@ def flat_space(space: Space[Any]) -> spaces.Dict:
     for nested in _dicts(space):
         for key in nested.spaces:
             _check_key(key, forbidden="/.")
-    leaves = dict(_leaves(space))
-    for name, part in leaves.items():
+    parts = dict(leaves(space))
+    for name, part in parts.items():
         if isinstance(part, spaces.Dict | spaces.Tuple):  # empty
             _check_part(name, part)
-    return spaces.Dict(list(leaves.items()))
+    return spaces.Dict(list(parts.items()))
 
 
 def flatten_observation(observation: Any, names: Collection[str]) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def flatten_observation(observation: Any, names: Collection[str]) -> dict[str, A
 
     Args:
         observation: mappings and sequences as in the nested space; flat ones are allowed.
-        names: of the parts, as in `flat_space`.
+        names: of the parts, as in `flat_space`; "" is the whole observation.
 
     Raises:
         ValueError: a part is missing.
@@ -121,7 +121,7 @@ def reads_alike(space: Space[Any], other: Space[Any]) -> bool:
 
     Bounds of numbers may differ, shapes may not. Bounds of intensities may not differ.
     """
-    mine, others = (dict(_leaves(each)) for each in (space, other))
+    mine, others = (dict(leaves(each)) for each in (space, other))
     return mine.keys() == others.keys() and all(
         (part.shape, is_intensity(part)) == (others[name].shape, is_intensity(others[name]))
         if isinstance(part, spaces.Box) and isinstance(others[name], spaces.Box)
@@ -143,13 +143,13 @@ def _children(space: Space[Any]) -> Mapping[Any, Space[Any]]:
     return {}
 
 
-def _leaves(space: Space[Any], name: str = "") -> Iterator[tuple[str, Space[Any]]]:
+def leaves(space: Space[Any], name: str = "") -> Iterator[tuple[str, Space[Any]]]:
     """Yield every leaf with its path, "" for a space without parts."""
     children = _children(space)
     if not children:
         yield name, space
     for key, child in children.items():
-        yield from _leaves(child, f"{name}/{key}" if name else str(key))
+        yield from leaves(child, f"{name}/{key}" if name else str(key))
 
 
 def _dicts(space: Space[Any]) -> Iterator[spaces.Dict]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -12,7 +13,7 @@ from networks.memory.fused import Outputs, State
 from networks.memory.memories import ChosenSteps, IsFirst, Memory
 from networks.mirror import Array, chained, mirror_of
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
-from networks.observations import Observations, any_part, map_observations, parts_of
+from networks.observations import Observations, any_part, map_observations, parts_of, share_of
 
 BackboneMirror = Callable[[Array | dict[str, Array], Array, Array], tuple[Array, Array]]
 """`observations [B, *O], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
@@ -31,6 +32,7 @@ class Backbone(nn.Module):
     object.
 
     Args:
+        reader: whose share of the observations it reads, where they have shares.
         feature_size: number of the extractor's features.
         frozen_until: environment steps before which the extractor is frozen; inf for the whole run.
         half_precision: compute features in bfloat16 (memory and heads always use float32).
@@ -42,6 +44,7 @@ class Backbone(nn.Module):
     def __init__(
         self,
         *,
+        reader: Literal["actor", "critic"],
         inputs: ObservationInput,
         normalization: RunningNormalization | DictNormalization | NoNormalization,
         extractor: nn.Module,
@@ -51,7 +54,7 @@ class Backbone(nn.Module):
         half_precision: bool,
     ) -> None:
         super().__init__()
-        self.inputs = inputs
+        self.reader, self.inputs = reader, inputs
         self.normalization = normalization
         self.extractor, self.feature_size = extractor, feature_size
         self.memory = memory
@@ -82,10 +85,11 @@ class Backbone(nn.Module):
 
     def rows(self, observations: Stream) -> Observations:
         """Scale and normalise observations to the extractor's input, `[T * B, *O]`."""
-        if isinstance(observations, dict):
-            flat: Observations = {name: p.flatten(0, 1) for name, p in observations.items()}
+        own = share_of(observations, self.reader)
+        if isinstance(own, dict):
+            flat: Observations = {name: p.flatten(0, 1) for name, p in own.items()}
         else:
-            flat = observations.flatten(0, 1)
+            flat = own.flatten(0, 1)
         rows: Observations = self.inputs(flat)
         return self.normalization(rows) if self.normalization.learns else rows
 
@@ -125,7 +129,8 @@ class Backbone(nn.Module):
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Update the normalisation statistics with the observations of valid steps."""
         if self.normalization.learns:
-            rows = self.inputs(map_observations(lambda part: part[valid], observations))
+            own = share_of(observations, self.reader)
+            rows = self.inputs(map_observations(lambda part: part[valid], own))
             self.normalization.update(rows)
 
     def mirror(self) -> BackboneMirror | None:

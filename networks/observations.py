@@ -38,6 +38,19 @@ def any_part(observations: T | dict[str, T]) -> T:
     return parts_of(observations)[0]
 
 
+def share_of(observations: T | dict[str, T], reader: str) -> T | dict[str, T]:
+    """Select what `actor` or `critic` reads; everything if the observations have no shares.
+
+    Names in a share begin with its reader and a dot, which no environment's own name has. `actor.`
+    alone is an observation without parts.
+    """
+    if not isinstance(observations, dict):
+        return observations
+    start = f"{reader}."
+    own = {n.removeprefix(start): part for n, part in observations.items() if n.startswith(start)}
+    return own.get("", own) if own else observations
+
+
 class Parts(nn.Module):
     """One module per part of an observation, in fixed order."""
 

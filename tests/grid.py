@@ -32,10 +32,11 @@ CHOICES: dict[str, list[str]] = {
     "extractor": [
         "flatten", "mlp", "dict", "cnn", "nature_cnn", "impala_cnn", "autoencoder", "vae",
     ],
-    "auxiliary": ["none", "reconstruction", "vae", "next_latent", "sac_ae"],
+    "auxiliary": ["none", "reconstruction", "vae", "next_latent", "sac_ae", "lambda_discrepancy"],
     "freeze": ["false", "true", "16"],
     "memory": ["none", "rnn", "gru", "lstm", "mingru", "lru", "mlstm", "gtrxl"],
     "share_backbone": ["false", "true"],
+    "critic_observation": ["same", "full"],
     "actions": ["discrete", "box", "finite box", "choices", "bits"],
     "observations": [
         "box", "discrete", "choices", "bits", "parts", "nested", "camera",
@@ -121,18 +122,26 @@ class Anything(gymnasium.Env[Any, Any]):
 
     def __init__(self, *, observations: str, actions: str, size: int = 6) -> None:
         self.observation_space = copy.deepcopy(space_of(observations, size))
+        self.full_observation_space = spaces.Dict(seen=self.observation_space, at=CODE)
         self.action_space = ACTIONS[actions]
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is not None:
             self.observation_space.seed(seed)
-        return self.observation_space.sample(), {}
+        return self._shown(), {}
+
+    def _shown(self) -> Any:
+        self._latest = self.observation_space.sample()
+        return self._latest
+
+    def full_observation(self) -> Any:
+        return {"seen": self._latest, "at": CODE.start}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         assert self.action_space.contains(action)
         reward, ended, cut = self.np_random.normal(), *(self.np_random.random(2) < 0.15)
-        return self.observation_space.sample(), float(reward), bool(ended), bool(cut), {}
+        return self._shown(), float(reward), bool(ended), bool(cut), {}
 
 
 ID = "test/Anything-v0"
@@ -164,6 +173,8 @@ def refusal(combination: Combination) -> str | None:
         _of_action_values,
         _of_critics,
         _of_no_memory,
+        _of_two_lambdas,
+        _of_privilege,
         _with_nothing_to_train,
         _by_part,
         _of_no_image,
@@ -252,8 +263,35 @@ def _of_no_memory(combination: Combination) -> str | None:
     return None
 
 
+def _of_two_lambdas(combination: Combination) -> str | None:
+    """The second value is fitted to returns, and what it trains is read by the policy."""
+    if combination.get("auxiliary") != "lambda_discrepancy":
+        return None
+    if combination["agent"] not in ("ppo", "a2c"):
+        return r"^auxiliary: expected no lambda_discrepancy, because \w+ has no values that are"
+    if combination.get("memory") == "none":
+        return r"^auxiliary: expected no lambda_discrepancy, because there is no memory to train"
+    if combination.get("share_backbone") == "false":
+        return r"^share_backbone: expected true, because the policy must read the memory that aux"
+    return None
+
+
+def _of_privilege(combination: Combination) -> str | None:
+    if combination.get("critic_observation") != "full":
+        return None
+    if combination["agent"] in ("dqn", "pqn"):
+        return r"^critic\.observation: expected same, because \w+ has one network, which acts$"
+    if combination.get("share_backbone") == "true":
+        return r"^critic\.observation: expected same, .*; set share_backbone=false$"
+    if combination.get("auxiliary") == "lambda_discrepancy":
+        return r"^share_backbone: expected true, because the policy must read the memory that aux"
+    if combination.get("extractor") in AUTOENCODERS:
+        return r"^critic\.observation: expected same, because pre-training reads what the policy"
+    return None
+
+
 def _with_nothing_to_train(combination: Combination) -> str | None:
-    has_losses = combination.get("auxiliary", "none") != "none"
+    has_losses = combination.get("auxiliary", "none") not in ("none", "lambda_discrepancy")
     freeze = combination.get("freeze", "false")
     if has_losses and freeze == "true":
         return r"^auxiliary: expected none, because extractor\.freeze=true leaves them nothing"
@@ -375,6 +413,7 @@ USUAL: Combination = {
     "auxiliary": "none",
     "freeze": "false",
     "share_backbone": "false",
+    "critic_observation": "same",
     "value_head": "mse",
     "normalize_observations": "false",
     "normalize_rewards": "false",
@@ -505,10 +544,14 @@ def words(combination: Combination) -> list[str]:
         chosen.pop(name, None)
     freeze, auxiliary = chosen.pop("freeze"), chosen.pop("auxiliary")
     small += [f"agent.{name}={combination[name]}" for name in parts_of(combination)]
+    if combination["critic_observation"] == "full" and combination["agent"] not in ("dqn", "pqn"):
+        # What reads anything: the twin's observation has other parts.
+        small += ["extractor@critic.extractor=mlp", "critic.extractor.hidden_sizes=[5]"]
     given = {
         **{f"+env.kwargs.{name}": chosen.pop(name) for name in ("observations", "actions")},
-        **chosen,
         **({} if auxiliary == "none" else {"auxiliary": auxiliary}),
+        "critic.observation": chosen.pop("critic_observation"),
+        **chosen,
         "extractor.freeze": freeze,
     }
     return [*RUN, *(f"{key}={value}" for key, value in given.items()), *small, *_own(combination)]

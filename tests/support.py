@@ -51,7 +51,13 @@ OBSERVED: dict[str, Combination] = {
     "an image that reads both ways, 9x9x9": {"observations": "image of 9x9x9"},
 }
 TRAINED: dict[str, Combination] = {
-    **{f"`auxiliary={name}`": {"auxiliary": name} for name in CHOICES["auxiliary"][1:]},
+    **{f"`auxiliary={name}`": {"auxiliary": name} for name in CHOICES["auxiliary"][1:-1]},
+    "`auxiliary=lambda_discrepancy`, a shared memory": {
+        "auxiliary": "lambda_discrepancy",
+        "memory": "gru",
+        "share_backbone": "true",
+    },
+    "`critic.observation=full`": {"critic_observation": "full"},
     "`extractor.freeze=true`": {"freeze": "true"},
     "`extractor.freeze=16`": {"freeze": "16"},
     "frozen, with `auxiliary=reconstruction`": {"auxiliary": "reconstruction", "freeze": "true"},
@@ -65,6 +71,12 @@ OF_AGENTS: dict[str, Combination] = {
     "Box actions without bounds": {"actions": "box"},
     "`memory=rnn`, `gru`, `lstm`, `mingru`, `lru`, `mlstm`, `gtrxl`": {"memory": "gru"},
     "`share_backbone=true`": {"share_backbone": "true"},
+    "`critic.observation=full`": {"critic_observation": "full"},
+    "`auxiliary=lambda_discrepancy`, separate memories": {
+        "auxiliary": "lambda_discrepancy",
+        "memory": "gru",
+    },
+    "`auxiliary=lambda_discrepancy`, no memory": {"auxiliary": "lambda_discrepancy"},
     "`policy_head=categorical`": {"policy_head": "categorical"},
     **{
         f"`policy_head={name}`, Box actions": {"policy_head": name, "actions": actions}

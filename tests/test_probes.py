@@ -181,6 +181,20 @@ def test_values_learn_what_observations_tell(learn: Learn) -> None:
     assert values(policy, [-1.0, 1.0]) == pytest.approx([-1.0, 1.0], abs=0.05)
 
 
+MASKED = ["pomdp=mask", "pomdp.mask.dimensions=[0]"]
+
+
+@pytest.mark.parametrize(
+    ("learn", "observation"),
+    [("ppo", "same"), ("ppo", "full"), ("a2c", "full")],
+    indirect=["learn"],
+)
+def test_only_a_privileged_critic_knows_what_is_hidden(learn: Learn, observation: str) -> None:
+    policy = learn("ObservationReward", *MASKED, f"critic.observation={observation}")
+    seen = [-1.0, 1.0] if observation == "full" else [0.0, 0.0]
+    assert values(policy, seen) == pytest.approx(seen, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("learn", "discount"),
     [
@@ -456,6 +470,16 @@ def test_replayed_policies_recall(agent: str, shares: str) -> None:
 @pytest.mark.parametrize("agent", CRITICISING)
 def test_replayed_policies_recall_nothing_without_memory(agent: str) -> None:
     assert abs(score(learner(agent)("Recall", CONTINUOUS, "env.num_envs=16"), episodes=400)) < 0.3
+
+
+@pytest.mark.parametrize("agent", CRITICISING)
+def test_replayed_critics_know_what_is_hidden_from_the_policy(agent: str) -> None:
+    words = ["critic.observation=full", "normalize_observations=true", CONTINUOUS]
+    policy = learner(agent)("ObservationReward", *MASKED, *words, effort=0.6).agent
+    twins, actions = torch.tensor([-1.0, 1.0])[None, :, None], torch.zeros(1, 2, 1)
+    summary, _ = policy.critic(twins, torch.zeros(2, 0), torch.ones(1, 2, dtype=torch.bool))
+    told = policy.networks.value_head.value(policy.critics(summary, actions))[0, :, 0]
+    assert told.tolist() == pytest.approx([-1.0, 1.0], abs=0.1)
 
 
 def test_discrete_sac_learns_which_action_is_better_where() -> None:

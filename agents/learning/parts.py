@@ -1,15 +1,15 @@
 """The networks of an agent and their parts, which are addressed by path."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.learning.schedules import Schedule
-from networks.autoencoding.losses import AuxiliaryLoss, Reading
-from networks.backbone import Backbone
+from networks.autoencoding.losses import AuxiliaryLoss, LambdaDiscrepancy, Reading
+from networks.backbone import Backbone, Stream
 from networks.heads.acting import PolicyHead
 from networks.heads.values import ValueHead
 
@@ -42,6 +42,9 @@ class AuxiliaryLosses(nn.Module):
         modules = [loss for own in losses.values() for loss in own.values()]
         self.needs_next = any(loss.needs_next for loss in modules)
         """Whether any loss reads next observations."""
+        self._fitting = [loss for loss in modules if isinstance(loss, LambdaDiscrepancy)]
+        self.needs_values = bool(self._fitting)
+        """Whether any loss reads values of states, and trains the memory."""
 
     def __len__(self) -> int:
         return len(self._weights)
@@ -49,6 +52,20 @@ class AuxiliaryLosses(nn.Module):
     def weights(self, progress: float) -> list[float]:
         """Return the weight of each loss at this progress."""
         return [weight(progress) for weight in self._weights.values()]
+
+    def returns(
+        self, summary: Float[Tensor, "T1 B H"], returns_of: Callable[..., Tensor]
+    ) -> Float[Tensor, "T B"] | None:
+        """Return the returns that a loss fits values of its own to; None if none does.
+
+        Args:
+            returns_of: lambda returns of values `[T1, B]` with a `gae_lambda`.
+        """
+        found = [
+            returns_of(each.second_value(summary), gae_lambda=each.gae_lambda)
+            for each in self._fitting
+        ]
+        return found[0] if found else None
 
     def forward(self, readings: Mapping[str, Reading]) -> dict[str, Float[Tensor, ""]]:
         """Return the unweighted losses by name, summed over backbones."""
@@ -94,6 +111,11 @@ class Networks:
     def acts_by_values(self) -> bool:
         """Whether the policy is greedy in action values and has no parameters of its own."""
         return any(module is self.value_head for module in self.policy_head.modules())
+
+    def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
+        """Update the normalisation statistics, once where backbones share them."""
+        for backbone in {each.normalization: each for each in self.backbones.values()}.values():
+            backbone.observe(observations, valid)
 
     def modules(self) -> list[nn.Module]:
         """All modules, shared ones once."""
@@ -151,7 +173,8 @@ def routes(
     """
     names = (*trains, AUXILIARY)
     if not networks.auxiliary.is_empty:
-        trains = {**trains, AUXILIARY: ("extractor", AUXILIARY)}
+        memory = ("memory",) if networks.auxiliary.needs_values else ()
+        trains = {**trains, AUXILIARY: ("extractor", *memory, AUXILIARY)}
     found: dict[str, list[str]] = {part: [] for part in networks.parts()}
     for loss, paths in trains.items():
         for part in {part for path in paths for part in networks.select(path)}:

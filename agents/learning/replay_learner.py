@@ -56,12 +56,13 @@ class ReplayLearner(nn.Module):
         super().__init__()
         self._updates_per_copy = updates_per_copy
         length, state_size = setup.sequence_length, networks.actor.memory.state_size
+        backbones = networks.backbones.values()
         self._batch_size = options.batch_size
         self._max_share, self._polyak_rate = options.priority_max_share, options.polyak_rate
         self._discount, self._n_step = options.discount, options.n_step
         self.learnt = slice(options.burn_in, options.burn_in + length)
         self._following = slice(options.burn_in + 1, options.burn_in + length + 1)
-        self._normalizes = networks.actor.normalization.learns
+        self._normalizes = any(each.normalization.learns for each in backbones)
         self._needs_next = networks.auxiliary.needs_next
         # Windows of a single step begin with a valid one.
         self._has_resets = length > 1 or not networks.auxiliary.is_empty
@@ -87,7 +88,7 @@ class ReplayLearner(nn.Module):
         self.reward_scaling = setup.reward_scaling
         # Annealed to 1, full correction (Schaul et al. 2016, section 3.4).
         self.importance_exponent = exploration_schedule(options.importance_exponent, 1.0, 1.0)
-        inputs = (networks.actor.inputs, networks.actor.normalization)
+        inputs = [each for b in backbones for each in (b.inputs, b.normalization)]
         self.target_network = TargetNetwork(copied, shared=inputs)
         self._networks = networks
         self.renew()
@@ -123,7 +124,7 @@ class ReplayLearner(nn.Module):
             self.target_network.update(1.0)
         metrics = self._improve(agent, due) if due else self._no_counts
         if self._normalizes:
-            agent.actor.observe(seen.step_observations, seen.valid)
+            agent.networks.observe(seen.step_observations, seen.valid)
         return metrics
 
     def _states(self, actor: Backbone, trajectory: Trajectory) -> Float[Tensor, "K B S"]:

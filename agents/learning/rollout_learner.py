@@ -12,6 +12,7 @@ from agents.learning.parts import Networks
 from agents.learning.sequences import Batch, cut, minibatches
 from agents.learning.unroll import frozen_inputs, unroll
 from agents.mathematics.losses import explained_variance, masked_mean
+from agents.mathematics.returns import lambda_returns
 from agents.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -38,9 +39,19 @@ class Rollout:
     states: dict[str, Tensor | None]
     sequence_length: int
 
-    def batch(self, **steps: Float[Tensor, "T B"]) -> Batch:
+    def lambda_returns(
+        self, values: Float[Tensor, "T1 B"], *, discount: float, gae_lambda: float
+    ) -> Float[Tensor, "T B"]:
+        """Compute the returns of every step from the values of all observations."""
+        ends = self.trajectory.terminated, self.trajectory.truncated
+        return lambda_returns(
+            self.rewards, values[1:], *ends, discount=discount, gae_lambda=gae_lambda
+        )
+
+    def batch(self, **steps: Float[Tensor, "T B"] | None) -> Batch:
         """Cut everything into sequences; `steps` are the algorithm's own tensors."""
-        rows = {"old_log_probs": None, "advantages": None, **self.steps, **steps}
+        unused = dict.fromkeys(("old_log_probs", "advantages", "other_returns"))
+        rows = {**unused, **self.steps, **steps}
         states: dict[str, Any] = {
             name: None if state is None else state.flatten(0, 1)[None]
             for name, state in self.states.items()
@@ -93,7 +104,7 @@ class RolloutLearner(nn.Module):
                 step(batch, sequences, **inputs)
                 if agent.may_stop and step.is_stopped:
                     break
-        agent.actor.observe(trajectory.step_observations, trajectory.valid)
+        agent.networks.observe(trajectory.step_observations, trajectory.valid)
         report: dict[str, Tensor] = step.report()
         if agent.is_watched:
             values, returns, valid = batch.old_values, batch.returns, batch.valid

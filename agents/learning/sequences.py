@@ -54,6 +54,7 @@ class Batch(Steps):
         critic_features, critic_state, old_log_probs, advantages: None for agents that act by
             action values.
         old_values: values before the first gradient step.
+        other_returns: that an auxiliary loss fits values of its own to; None without such a loss.
     """
 
     valid: Bool[Tensor, "L N"]
@@ -65,6 +66,7 @@ class Batch(Steps):
     old_values: Float[Tensor, "L N"]
     advantages: Float[Tensor, "L N"] | None
     returns: Float[Tensor, "L N"]
+    other_returns: Float[Tensor, "L N"] | None
 
 
 def cut(steps: Mapping[str, Any], sequence_length: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Applies backbones to trajectories and batches: summaries, states, auxiliary loss inputs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -67,10 +67,18 @@ def read_actor_critic(networks: Networks, batch: Batch) -> ActorCriticRead:
             networks, "critic", batch, batch.critic_state[0], known=batch.critic_features
         )
         readings |= own
+    head, values = networks.value_head, networks.value_head(summary)
+    if networks.auxiliary.needs_values:  # of the only backbone
+        readings["actor"] = replace(
+            readings["actor"],
+            summary=summary,
+            values=head.value(values),
+            returns=batch.other_returns,
+        )
     return ActorCriticRead(
         policy=policy,
         log_probs=policy.log_prob(batch.actions),
-        values=networks.value_head(summary),
+        values=values,
         readings=readings,
     )
 

@@ -76,7 +76,7 @@ def probe_run(config: DictConfig) -> Probe:
         )
         set_num_threads(run_config.num_threads, agent)
         seed = run_config.seed if config.seed is None else config.seed
-        environments = build_environments(run_config, num_envs=config.num_envs)
+        environments = build_environments(run_config, num_envs=config.num_envs, for_acting=True)
         try:
             recording = record(
                 agent,

@@ -232,8 +232,8 @@ class SACOptions(ReplayOptions, of="agents.sac.SAC"):
 def _one_network(config: Config, name: str) -> Iterator[str]:
     if config["share_backbone"]:
         yield (f"share_backbone: expected false, because {name} has one network, nothing to share")
-    for part, own in config["critic"].items():
-        if own is not None:
+    for part in ("extractor", "memory"):
+        if (own := config["critic"][part]) is not None:
             yield (
                 f"critic.{part}: expected null, because {name} has one network, which acts and "
                 f"is fitted; {part}=... chooses its {part}, got {show(own['_target_'])}"

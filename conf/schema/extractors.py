@@ -3,9 +3,12 @@
 Each names the class whose keys it has.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from conf.checking.steps import Config
+from conf.schema.memories import remembers
 from conf.schema.parts import Part
 from conf.schema.types import (
     Activation,
@@ -21,6 +24,7 @@ from conf.schema.types import (
     Range,
     Schedule,
     Target,
+    show,
 )
 
 Decoder = Annotated[Any, Target("decoder")]
@@ -173,6 +177,8 @@ class ConvolutionalDecoderOptions(DecoderOptions, of="networks.autoencoding.Conv
 class AuxiliaryOptions(Part, group="auxiliary"):
     """Keys of every auxiliary loss that the agent reads; others go to its constructor."""
 
+    trains_memory: ClassVar[bool] = False
+
     weight: NonNegative
     weight_schedule: Schedule
 
@@ -200,3 +206,33 @@ class NextLatentOptions(AuxiliaryOptions, of="networks.autoencoding.NextLatent")
 
     hidden_sizes: list[PositiveCount]
     activation: Activation
+
+
+@dataclass
+class LambdaDiscrepancyOptions(AuxiliaryOptions, of="networks.autoencoding.LambdaDiscrepancy"):
+    """conf/auxiliary/lambda_discrepancy.yaml."""
+
+    trains_memory: ClassVar[bool] = True
+
+    gae_lambda: Fraction
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Refuse agents without values of lambda returns, and no memory that the policy reads."""
+        agent, told = config["agent"], "auxiliary: expected no lambda_discrepancy, because"
+        others = [own["gae_lambda"] for own in config["auxiliary"].values() if "gae_lambda" in own]
+        if "gae_lambda" not in agent:
+            name = agent["_target_"].rpartition(".")[2]
+            yield f"{told} {name} has no values that are lambda returns; use agent=ppo or agent=a2c"
+        elif not remembers(config["memory"]):
+            yield f"{told} there is no memory to train; set memory=gru"
+        elif not config["share_backbone"]:
+            yield (
+                "share_backbone: expected true, because the policy must read the memory that "
+                "auxiliary=lambda_discrepancy trains"
+            )
+        elif len(others) > 1 or others[0] == agent["gae_lambda"]:
+            yield (
+                "agent.gae_lambda: expected another than the one of auxiliary=lambda_discrepancy, "
+                f"got {agent['gae_lambda']:g} and {show(others)}"
+            )

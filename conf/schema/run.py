@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from conf.checking.pretraining import pretraining_problems
+from conf.checking.pretraining import frames_wanted, pretraining_problems
 from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
-from conf.schema.registry import KNOWN, TARGETS, options_for
+from conf.schema.registry import KNOWN, OTHER_TARGETS, TARGETS, options_for
 from conf.schema.study import EngineOptions, SearchOptions, StudyOptions
 from conf.schema.types import (
     Count,
@@ -83,10 +83,28 @@ class EnvironmentOptions:
 
 @dataclass
 class CriticOptions:
-    """`critic` of conf/config.yaml; null is built like the actor's."""
+    """`critic` of conf/config.yaml; older runs do not say what it observes."""
 
     extractor: Annotated[Free, Target("extractor")] | None
     memory: Annotated[Free, Target("memory")] | None
+    observation: Literal["same", "full"] = "same"
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Refuse to show what is hidden to a network that acts."""
+        if config["critic"].get("observation") != "full":
+            return
+        expected = "critic.observation: expected same, because"
+        name = config["agent"]["_target_"].rpartition(".")[2]
+        if not options_for(config, "agent").box_heads:
+            yield f"{expected} {name} has one network, which acts"
+        elif config["share_backbone"]:
+            yield f"{expected} the critic has the network that acts; set share_backbone=false"
+        if "objective" in config or frames_wanted(config) is not None:
+            yield (
+                f"{expected} pre-training reads what the policy sees; pre-train with "
+                "python pretrain.py, then set extractor.weights=DIRECTORY"
+            )
 
 
 @dataclass
@@ -269,6 +287,10 @@ def _option(target: str) -> str:
 
 def _auxiliary_problems(config: Config) -> Iterator[str]:
     """Refuse auxiliary losses that train nothing."""
+    known: Any = TARGETS["auxiliary"]
+    other = OTHER_TARGETS["auxiliary"]
+    if all(known.get(own["_target_"], other).trains_memory for own in config["auxiliary"].values()):
+        return
     losses = config["gradients"]["extractor"]
     if losses is not None and "auxiliary" not in losses:
         yield (

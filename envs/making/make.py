@@ -19,6 +19,7 @@ from envs.spaces import one_line
 from envs.vector.base import SlotVectorEnv
 from envs.wrappers.adapters import PreviousInputs, RawEpisodeStatistics, adapted
 from envs.wrappers.frame_stack import FrameStack
+from envs.wrappers.privileged import PrivilegedObservation
 
 Environment = gymnasium.Env[Any, Any]
 
@@ -32,19 +33,21 @@ def make_environments(
     num_envs: int,
     wrappers: Sequence[Wrap],
     pomdp: Sequence[Wrap],
+    is_privileged: bool = False,
     make: Callable[[], Environment] | None = None,
 ) -> VectorEnv[Any, Any, Any]:
     """Makes a vector environment that resets in the step after an episode's end (`NEXT_STEP`).
 
     Layers, innermost first: the environment with its time limit, statistics of raw returns (only
     with `wrappers`, which may change rewards), `wrappers`, the flattening of nested observations,
-    `pomdp`, the frame stack, previous action and reward. The next step overwrites
+    `pomdp`, the frame stack, previous action and reward, the twin's share. The next step overwrites
     observations: copy them to keep them.
 
     Args:
         num_envs: number of environments, instead of the configured one.
         wrappers: the user's wrappers, each called with an environment.
         pomdp: likewise, wrappers that hide part of the observation.
+        is_privileged: also show what only a critic reads, the fully observed twin.
         make: makes the caller's environment, instead of a registered one: for each slot, and again
             after a failure. There is no native vector version of it.
 
@@ -60,7 +63,7 @@ def make_environments(
         keywords = {*env.kwargs, *filter(None, [env.copy_argument])}
         check_keywords(specification, keywords, is_native=is_native)
         if is_native:
-            return make_native(specification, env, num_envs)
+            return make_native(specification, env, num_envs, is_privileged=is_privileged)
         name = f"env.id={env.id}"
         make_each = functools.partial(
             make_registered, tuple(env.packages), specification, time_limit=env.time_limit
@@ -72,9 +75,12 @@ def make_environments(
             for index in range(num_envs)
         ]
     layers = _layers(env, wrappers, pomdp)
+    makes = [functools.partial(make_layered, each, layers, name) for each in makes]
+    if is_privileged:  # after the check of names, which its own would not pass
+        makes = [functools.partial(_privileged, each) for each in makes]
     try:
         return SlotVectorEnv(
-            [functools.partial(make_layered, each, layers, name) for each in makes],
+            makes,
             on_failure=env.on_failure,
             in_workers=env.vectorization == "async",
             step_timeout=env.step_timeout,
@@ -86,6 +92,10 @@ def make_environments(
 def _keywords(env: EnvironmentOptions) -> dict[str, Any]:
     own = {} if env.copy_argument is None else {env.copy_argument: next(_copies)}
     return {**env.kwargs, **own}
+
+
+def _privileged(make: Callable[[], Environment]) -> Environment:
+    return PrivilegedObservation(make())
 
 
 def _layers(

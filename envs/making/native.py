@@ -13,10 +13,12 @@ from conf.schema.run import EnvironmentOptions
 from envs.making.registration import accepted_keywords
 from envs.making.single import create
 from envs.spaces import check_spaces
+from envs.tasks.vector import VectorTask
+from envs.wrappers.privileged import NOTHING_HIDDEN
 
 
 def make_native(
-    specification: EnvSpec, env: EnvironmentOptions, num_envs: int
+    specification: EnvSpec, env: EnvironmentOptions, num_envs: int, *, is_privileged: bool
 ) -> VectorEnv[Any, Any, Any]:
     """Makes the native vector version or raises, where `make_vec` would choose another version."""
     if specification.vector_entry_point is None:
@@ -50,6 +52,11 @@ def make_native(
     except ValueError as error:
         environments.close()
         raise ValueError(f"env.id={specification.id}: {error}") from error
+    if is_privileged:
+        if not isinstance(environments, VectorTask):
+            environments.close()
+            raise ValueError(NOTHING_HIDDEN)
+        environments.show_twin()
     return environments
 
 

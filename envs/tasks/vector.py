@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from envs.vector.snapshot import decoded, encoded
+from envs.wrappers.privileged import Shares
 
 Array = npt.NDArray[Any]
 
@@ -72,6 +73,13 @@ class VectorTask(VectorEnv[Any, Any, Any], ABC):
         self._rows = np.arange(num_envs)
         self._ages = np.zeros(num_envs, np.int64)  # steps since the reset
         self._ended = np.zeros(num_envs, np.bool_)
+        self._shares: Shares | None = None
+
+    def show_twin(self) -> None:
+        """From now on, shows a critic the hidden variables too (`envs.wrappers.privileged`)."""
+        self._shares = Shares(self.single_observation_space, self.full_observation_space)
+        self.single_observation_space = self._shares.space
+        self.observation_space = batch_space(self._shares.space, self.num_envs)
 
     @abstractmethod
     def _begin(self, which: Array) -> None:
@@ -95,13 +103,13 @@ class VectorTask(VectorEnv[Any, Any, Any], ABC):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Starts every episode; options are ignored."""
         super().reset(seed=seed)
         self._restart(self._rows)
-        return self._observe(), {}
+        return self.current_observations(), {}
 
-    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+    def step(self, actions: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
         """Steps every episode or, where it has ended, starts the next one."""
         was_reset = np.flatnonzero(self._ended)
         self._ages += 1
@@ -115,16 +123,17 @@ class VectorTask(VectorEnv[Any, Any, Any], ABC):
         self._ended = terminated | truncated
         if len(was_reset):
             self._restart(was_reset)
-        return self._observe(), rewards, terminated, truncated, {}
+        return self.current_observations(), rewards, terminated, truncated, {}
 
     def _restart(self, which: Array) -> None:
         self._ages[which] = 0
         self._ended[which] = False
         self._begin(which)
 
-    def current_observations(self) -> Array:
+    def current_observations(self) -> Any:
         """Returns the latest observations."""
-        return self._observe()
+        seen = self._observe()
+        return seen if self._shares is None else self._shares(seen, self.full_observation())
 
     def snapshot(self) -> dict[str, Any]:
         """Returns the whole state as JSON values."""

@@ -2,7 +2,13 @@
 
 from networks.autoencoding.autoencoder import Encoder
 from networks.autoencoding.decoders import ConvolutionalDecoder, DenseDecoder
-from networks.autoencoding.losses import VAE, AuxiliaryLoss, NextLatent, Reconstruction
+from networks.autoencoding.losses import (
+    VAE,
+    AuxiliaryLoss,
+    LambdaDiscrepancy,
+    NextLatent,
+    Reconstruction,
+)
 
 __all__ = [
     "VAE",
@@ -10,6 +16,7 @@ __all__ = [
     "ConvolutionalDecoder",
     "DenseDecoder",
     "Encoder",
+    "LambdaDiscrepancy",
     "NextLatent",
     "Reconstruction",
 ]

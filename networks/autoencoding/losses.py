@@ -1,4 +1,4 @@
-"""Auxiliary losses on features: their interface and three implementations.
+"""Auxiliary losses on features: their interface and four implementations.
 
 Agents do not depend on particular losses: they pass the extractor's inputs and features to each
 one and add the weighted results to their own losses.
@@ -13,7 +13,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conf.schema.extractors import NextLatentOptions, ReconstructionOptions, VAEOptions
+from conf.schema.extractors import (
+    LambdaDiscrepancyOptions,
+    NextLatentOptions,
+    ReconstructionOptions,
+    VAEOptions,
+)
 from networks.autoencoding.decoders import DenseDecoder, default_layers
 from networks.autoencoding.gaussian import divergence, draw, zero_linear
 from networks.autoencoding.reconstruction import ObservationDecoder
@@ -33,12 +38,14 @@ class Source:
         extractor: its features are the loss's input.
         feature_size: number of its features, F.
         action_size: size of an encoded action, A.
+        summary_size: size of the output of the memory behind it, H.
     """
 
     inputs: ObservationInput
     extractor: nn.Module
     feature_size: int
     action_size: int
+    summary_size: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,9 @@ class Reading:
             was ignored, and the next observation belongs to another episode.
         next_rows, next_features: of the next observations, without gradient; only if the loss sets
             `needs_next`. At valid steps they belong to the same episode.
+        summary: the memory's output; only for `LambdaDiscrepancy`, as the following.
+        values: the agent's, with gradient.
+        returns: that the loss's own values are fitted to.
     """
 
     rows: Observations  # [L * N, *O], or by part
@@ -64,6 +74,9 @@ class Reading:
     valid: Bool[Tensor, "L N"]
     next_rows: Observations | None
     next_features: Float[Tensor, "L N F"] | None
+    summary: Float[Tensor, "L N H"] | None = None
+    values: Float[Tensor, "L N"] | None = None
+    returns: Float[Tensor, "L N"] | None = None
 
 
 class AuxiliaryLoss(nn.Module, ABC):
@@ -201,6 +214,40 @@ class NextLatent(AuxiliaryLoss):
         directions = functional.normalize(targets, dim=-1, eps=0.1)
         losses = 1.0 - (functional.normalize(predicted, dim=-1) * directions).sum(-1)
         return mean_of_valid(losses, reading.valid)
+
+
+class LambdaDiscrepancy(AuxiliaryLoss):
+    """Moves the memory to where values of two lambdas agree, as they do where nothing is hidden.
+
+        (V(h_t) - U(h_t))^2 + (U(h_t) - G_t)^2
+
+    V is the agent's value, and U a second one that is linear in the memory's output h and fitted to
+    the lambda returns G of another lambda, bootstrapped from U itself. Both squares train memory,
+    extractor and U; V's head is the critic's. With the second one stopped before the memory, a
+    T-maze of length 20 was not learnt.
+
+    Source: Allen et al. (2024), arXiv:2407.07333, section 5, whose code stops no gradient, so that
+    V's head is trained by the first square too.
+    """
+
+    Options = LambdaDiscrepancyOptions
+
+    def __init__(self, source: Source, options: LambdaDiscrepancyOptions) -> None:
+        super().__init__()
+        self.head = nn.Linear(source.summary_size, 1)
+        self.gae_lambda = options.gae_lambda
+
+    def second_value(self, summary: Float[Tensor, "*N H"]) -> Float[Tensor, "*N"]:
+        """Return U."""
+        return self.head(summary).squeeze(-1)
+
+    def forward(self, reading: Reading) -> Float[Tensor, ""]:
+        """Mean over valid steps."""
+        summary, values, returns = reading.summary, reading.values, reading.returns
+        assert summary is not None and values is not None and returns is not None
+        second = self.second_value(summary)
+        squares = (values - second).square() + (second - returns).square()
+        return mean_of_valid(squares, reading.valid)
 
 
 def _standardized(

@@ -67,6 +67,12 @@ AUXILIARY_TOO = {
     "critic.extractor": "critic auxiliary",
     "auxiliary": "auxiliary",
 }
+PRIVILEGED = ["pomdp=mask_velocity", "critic.observation=full", "memory=gru"]
+MEMORY_TOO = {
+    "actor.extractor": "actor critic auxiliary",
+    "actor.memory": "actor critic auxiliary",
+    "auxiliary": "auxiliary",
+}
 SHARED_TOO = {"actor.extractor": "actor critic auxiliary", "auxiliary": "auxiliary"}
 VALUES_TOO = {"actor.extractor": "critic auxiliary", "auxiliary": "auxiliary"}
 
@@ -112,6 +118,16 @@ OF_POLICIES: dict[str, Case] = {
         [TWO, "extractor.freeze=true"],
         {"actor.extractor": "", "critic.extractor": ""},
     ),
+    "privileged critic": (SEPARATE, [TWO, *PRIVILEGED], {}),
+    "privileged critic, auxiliary": (SEPARATE, [TWO, *PRIVILEGED, *AUXILIARY], AUXILIARY_TOO),
+    "lambda discrepancy": (
+        SHARED, [ONE, "memory=gru", "auxiliary=lambda_discrepancy"], MEMORY_TOO,
+    ),
+    "lambda discrepancy, frozen": (
+        SHARED,
+        [ONE, "memory=lstm", "auxiliary=lambda_discrepancy", "extractor.freeze=true"],
+        {**MEMORY_TOO, "actor.extractor": ""},
+    ),
 }  # fmt: skip
 OF_VALUES: dict[str, Case] = {
     "default": (VALUES, [], {}),
@@ -150,6 +166,14 @@ OF_ACTION_CRITICS: dict[str, Case] = {
         SEPARATE_CRITICS, [TWO, *LAYERS, *AUXILIARY, "memory=rnn"], AUXILIARY_TOO,
     ),
     "quantile": (SEPARATE_CRITICS, [TWO, *LAYERS, "value_head=quantile"], {}),
+    "privileged critic": (
+        SEPARATE_CRITICS, [TWO, *LAYERS, *PRIVILEGED, "agent.burn_in=2"], {},
+    ),
+    "privileged critic that remembers": (
+        SEPARATE_CRITICS,
+        [TWO, *LAYERS, *PRIVILEGED, "memory@critic.memory=lstm", "critic.memory.hidden_size=4"],
+        {},
+    ),
     "frozen": (
         SEPARATE_CRITICS,
         [TWO, *LAYERS, "extractor.freeze=true"],

@@ -27,6 +27,7 @@ def test_option_composes_and_validates(group: str, option: str) -> None:
         "env/gymnasium": ["env.id=Acrobot-v1"],
         "value_head/c51": ["agent=dqn"],
         "value_head/quantile": ["agent=dqn"],
+        "auxiliary/lambda_discrepancy": ["memory=gru", "share_backbone=true"],
     }
     if (group, option) == ("policy_head", "deterministic"):
         pytest.skip("no agent takes it yet: tests/conf/test_refusals.py")
@@ -111,7 +112,7 @@ def test_defaults_have_their_contract() -> None:
     assert (config.env.id, config.total_env_steps, config.seed) == ("CartPole-v1", 100_000, 0)
     assert isinstance(config.total_env_steps, int)
     assert config.agent._target_ == "agents.ppo.PPO"
-    assert config.critic == {"extractor": None, "memory": None}
+    assert config.critic == {"observation": "same", "extractor": None, "memory": None}
     assert config.pomdp == {}
     assert config.memory == {"_target_": "networks.memory.NoMemory", "sequence_length": 1}
 

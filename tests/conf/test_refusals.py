@@ -86,6 +86,35 @@ WRONG = [
         "policy_head=categorical|policy_head.initial_log_std=0",
         "policy_head.initial_log_std: unknown key; only ",
     ),
+    (
+        "critic.observation=full|agent=dqn",
+        "critic.observation: expected same, because DQN has one network, which acts\n",
+    ),
+    (
+        "critic.observation=full|share_backbone=true",
+        "critic.observation: expected same, because the critic has the network that acts; ",
+    ),
+    (
+        "critic.observation=full|extractor=autoencoder|extractor.pretrain.frames=1_000",
+        "critic.observation: expected same, because pre-training reads what the policy sees",
+    ),
+    ("critic.observation=everything", "expected same or full, got 'everything'"),
+    (
+        "auxiliary=lambda_discrepancy|memory=gru",
+        "share_backbone: expected true, because the policy must read the memory that auxiliary=lam",
+    ),
+    (
+        "auxiliary=lambda_discrepancy|share_backbone=true",
+        "auxiliary: expected no lambda_discrepancy, because there is no memory to train; ",
+    ),
+    (
+        "auxiliary=lambda_discrepancy|agent=sac|memory=gru",
+        "auxiliary: expected no lambda_discrepancy, because SAC has no values that are lambda",
+    ),
+    (
+        "auxiliary=lambda_discrepancy|memory=gru|share_backbone=true|agent.gae_lambda=0.5",
+        "agent.gae_lambda: expected another than the one of auxiliary=lambda_discrepancy, got 0.5",
+    ),
     ("value_head=c51", "value_head: expected mse, huber, two_hot or hl_gauss, because agent=ppo"),
     ("agent=a2c|value_head=quantile", "because agent=a2c fits values to returns"),
     ("value_head=hl_gauss|value_head.symlog=true", "symlog: unknown key; only TwoHotValueHead"),

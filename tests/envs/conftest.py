@@ -33,12 +33,22 @@ DEFAULTS: dict[str, Any] = {
 
 
 def make_with(
-    *, wrappers: Sequence[Any] = (), pomdp: Sequence[Any] = (), make: Any = None, **changes: Any
+    *,
+    wrappers: Sequence[Any] = (),
+    pomdp: Sequence[Any] = (),
+    is_privileged: bool = False,
+    make: Any = None,
+    **changes: Any,
 ) -> Any:
     """Calls `make_environments` with the defaults of the configuration, but for what is given."""
     options = EnvironmentOptions(**{**DEFAULTS, **changes})
     return make_environments(
-        options, num_envs=options.num_envs, wrappers=wrappers, pomdp=pomdp, make=make
+        options,
+        num_envs=options.num_envs,
+        wrappers=wrappers,
+        pomdp=pomdp,
+        is_privileged=is_privileged,
+        make=make,
     )
 
 

@@ -57,7 +57,9 @@ def main() -> None:
     torch.manual_seed(0)
     inputs, network = make_input(GRID), extractor()
     rows = inputs(torch.as_tensor(np.stack([GRID.sample() for _ in range(STEPS * SEQUENCES)])))
-    source = Source(inputs=inputs, extractor=network, feature_size=10, action_size=ACTIONS)
+    source = Source(
+        inputs=inputs, extractor=network, feature_size=10, action_size=ACTIONS, summary_size=10
+    )
     losses: list[AuxiliaryLoss] = [
         build(Reconstruction, source, decoder=None, latent_decay=0.1),
         build(VAE, source, decoder=None, latent_size=3, beta=1.0),

@@ -40,7 +40,13 @@ def extractor() -> MLP:
 
 
 def source(network: nn.Module) -> Source:
-    return Source(inputs=INPUTS, extractor=network, feature_size=FEATURES, action_size=ACTIONS)
+    return Source(
+        inputs=INPUTS,
+        extractor=network,
+        feature_size=FEATURES,
+        action_size=ACTIONS,
+        summary_size=FEATURES,
+    )
 
 
 def read(network: nn.Module, **changes: Any) -> Reading:
@@ -228,6 +234,7 @@ def learn_to_predict(steps: int) -> tuple[list[float], Tensor]:
             extractor=network,
             feature_size=8,
             action_size=2,
+            summary_size=8,
         ),
         hidden_sizes=[32],
         activation="relu",
@@ -283,7 +290,13 @@ def test_extractors_of_images_are_trained_too(kind: str) -> None:
         initialization="orthogonal",
         gain=1.4,
     )
-    where = Source(inputs=inputs, extractor=network, feature_size=FEATURES, action_size=ACTIONS)
+    where = Source(
+        inputs=inputs,
+        extractor=network,
+        feature_size=FEATURES,
+        action_size=ACTIONS,
+        summary_size=FEATURES,
+    )
     losses: dict[str, AuxiliaryLoss] = {
         "reconstruction": build(Reconstruction, where, decoder=None, latent_decay=0.0),
         "vae": build(VAE, where, decoder=None, latent_size=3, beta=1.0),

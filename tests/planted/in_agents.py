@@ -108,8 +108,8 @@ FAULTS = [
         ),
         (
             "PPO bootstraps from the value before the step",
-            "            values[1:],\n",
-            "            values[:-1],\n",
+            "returns_of(values, gae_lambda",
+            "returns_of(values.roll(1, 0), gae_lambda",
             "agents/test_ppo_recomputes.py",
         ),
         (
@@ -140,9 +140,15 @@ FAULTS = [
             "agents/test_a2c.py::test_returns_reach_as_far_as_the_rollout",
         ),
         (
+            "A2C's second value is fitted to the returns of the first lambda",
+            "self.auxiliary.returns(rollout.critic_summary, returns_of)",
+            "returns",
+            "agents/test_lambda_discrepancy.py::test_its_values_are_fitted_to_their_own_returns",
+        ),
+        (
             "A2C bootstraps from the value before the step",
-            "            values[1:],\n",
-            "            values[:-1],\n",
+            "returns_of(values, gae_lambda",
+            "returns_of(values.roll(1, 0), gae_lambda",
             "agents/test_a2c.py::test_returns_reach_as_far_as_the_rollout",
         ),
     ),

@@ -29,8 +29,8 @@ FAULTS = [
         ),
         (
             "statistics of observations move by steps that only reset",
-            "agent.actor.observe(trajectory.step_observations, trajectory.valid)",
-            "agent.actor.observe(trajectory.step_observations, torch.ones_like(trajectory.valid))",
+            "agent.networks.observe(trajectory.step_observations, trajectory.valid)",
+            "agent.networks.observe(trajectory.step_observations, torch.ones_like(trajectory.valid))",
             "agents/test_ppo_recomputes.py::test_statistics_move_at_the_end_of_learning_by_valid_observations_only",
         ),
         (
@@ -152,8 +152,8 @@ FAULTS = [
         ),
         (
             "statistics of replayed observations move by steps that only reset",
-            "agent.actor.observe(seen.step_observations, seen.valid)",
-            "agent.actor.observe(seen.step_observations, torch.ones_like(seen.valid))",
+            "agent.networks.observe(seen.step_observations, seen.valid)",
+            "agent.networks.observe(seen.step_observations, torch.ones_like(seen.valid))",
             "agents/test_dqn.py::test_steps_that_only_reset_are_no_environment_steps",
         ),
         (
@@ -267,14 +267,14 @@ FAULTS = [
         ),
         (
             "the target has a normalisation of its own",
-            "inputs = (networks.actor.inputs, networks.actor.normalization)",
-            "inputs = (networks.actor.inputs,)",
+            "inputs = [each for b in backbones for each in (b.inputs, b.normalization)]",
+            "inputs = [b.inputs for b in backbones]",
             "agents/test_gradients.py::test_the_target_network_takes_no_gradient_and_shares_inputs_alone",
         ),
         (
             "the target shares the extractor",
-            "inputs = (networks.actor.inputs, networks.actor.normalization)",
-            "inputs = (networks.actor.inputs, networks.actor.normalization, networks.actor.extractor)",
+            "inputs = [each for b in backbones for each in (b.inputs, b.normalization)]",
+            "inputs = [each for b in backbones for each in (b.inputs, b.normalization, b.extractor)]",
             "agents/test_gradients.py::test_the_target_network_takes_no_gradient_and_shares_inputs_alone",
         ),
     ),

@@ -401,9 +401,15 @@ FAULTS = [
             "agents/test_precision.py::test_half_precision_has_eight_bits_of_mantissa_in_learning_and_acting",
         ),
         (
+            "critics read what the policy sees",
+            "own = share_of(observations, self.reader)\n        if isinstance",
+            "own = share_of(observations, 'actor')\n        if isinstance",
+            "agents/test_privileged_critic.py",
+        ),
+        (
             "statistics of observations count steps that only reset",
-            "map_observations(lambda part: part[valid], observations)",
-            "map_observations(lambda part: part.flatten(0, 1), observations)",
+            "map_observations(lambda part: part[valid], own)",
+            "map_observations(lambda part: part.flatten(0, 1), own)",
             "agents/test_ppo_recomputes.py::test_statistics_move_at_the_end_of_learning_by_valid_observations_only",
         ),
     ),
@@ -526,6 +532,18 @@ FAULTS = [
             "a gradient reaches the features that are predicted",
             "reading.next_features.detach().float()",
             "reading.next_features.float()",
+        ),
+        (
+            "the discrepancy of two lambdas does not move the agent's value",
+            "(values - second).square()",
+            "(values.detach() - second).square()",
+            "agents/test_lambda_discrepancy.py::test_two_steps_by_hand",
+        ),
+        (
+            "the second value does not move the memory",
+            "second = self.second_value(summary)",
+            "second = self.second_value(summary.detach())",
+            "agents/test_lambda_discrepancy.py::test_two_steps_by_hand",
         ),
         (
             "predicted features are standardised by steps that only reset",

@@ -39,15 +39,21 @@ CASES = {
     "linear": ["memory=mingru", "memory.hidden_size=4", "memory@critic.memory=lru"],
     "mlstm": ["memory=mlstm", "memory.hidden_size=4", "memory.sequence_length=8"],
     "gtrxl": ["memory=gtrxl", "memory.hidden_size=4", "memory.window=3"],
-    "shared gru": ["memory=gru", "memory.hidden_size=4", "share_backbone=true"],
+    "shared gru": [
+        "memory=gru", "memory.hidden_size=4", "share_backbone=true",
+        "auxiliary=lambda_discrepancy",
+    ],
     "box actions": ["env=pendulum", "env.time_limit=30"],
-    "wrapped": ["pomdp=mask_velocity", "env.frame_stack=2", "env.previous_action=true"],
+    "wrapped": [
+        "pomdp=mask_velocity", "env.frame_stack=2", "env.previous_action=true",
+        "critic.observation=full",
+    ],
     "unreliable": [
         "pomdp=[sticky_actions,flicker,noise,delay]", "pomdp.delay.is_random=true",
     ],
     "native task": [
         "env=gymnasium", "env.id=neurl/RockSample-v0", "env.vectorization=native",
-        "+env.kwargs.size=3", "memory=gru", "memory.hidden_size=4",
+        "+env.kwargs.size=3", "memory=gru", "memory.hidden_size=4", "critic.observation=full",
     ],
     "best weights": ["evaluation.checkpoint=best"],
     "one of a kind": ["memory=rnn", "memory.hidden_size=4", "optimizer=rmsprop"],

@@ -1,47 +1,77 @@
 """Builds backbones: inputs, extractor and memory."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
+from gymnasium import spaces
 from omegaconf import DictConfig
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from agents.learning.parts import Networks
 from conf.schema.memories import MemoryOptions
 from networks.backbone import Backbone
-from networks.inputs import make_input
+from networks.inputs import ObservationInput, make_input
 from networks.memory.memories import Memory
+from networks.observations import share_of
 from training.building.extractors import build_extractor, make_normalization
 from training.building.instantiation import make, plain
 from training.building.optimizers import frozen_until
+
+_NO_MEMORY = {"_target_": "networks.memory.NoMemory", "sequence_length": 1}
+"""Of a critic that sees everything, unless one is chosen."""
 
 
 def build_backbones(
     config: DictConfig, observation_space: gymnasium.Space[Any], *, is_single: bool
 ) -> tuple[Backbone, Backbone]:
     """Build the actor's and the critic's: the same one if single, or with `share_backbone`."""
-    inputs, own = make_input(observation_space), config.critic
-    normalization = make_normalization(inputs, learns=config.normalize_observations)
+    own, learns = config.critic, config.normalize_observations
 
-    def build(key: str, extractor_config: DictConfig, memory_config: DictConfig) -> Backbone:
+    def build(
+        reader: Literal["actor", "critic"], front: Any, key: str, extractor_config: Any, memory: Any
+    ) -> Backbone:
+        inputs, normalization = front
         options = plain(extractor_config) | {"freeze": False}
         extractor, width = build_extractor(key, options, inputs.shape, inputs.layout)
         return Backbone(
+            reader=reader,
             inputs=inputs,
             normalization=normalization,
             extractor=extractor,
             feature_size=width,
-            memory=make("memory", memory_config, Memory, width, read_here=MemoryOptions),
+            memory=make("memory", memory, Memory, width, read_here=MemoryOptions),
             frozen_until=frozen_until(extractor_config.get("freeze", False)),
             half_precision=config.precision == "bf16",
         )
 
-    actor = build("extractor", config.extractor, config.memory)
+    front = _front(read_space(observation_space, "actor"), learns=learns)
+    actor = build("actor", front, "extractor", config.extractor, config.memory)
     if is_single or config.share_backbone:
         return actor, actor
-    key = "critic.extractor" if own.extractor else "extractor"
-    return actor, build(key, own.extractor or config.extractor, own.memory or config.memory)
+    space, memory = read_space(observation_space, "critic"), config.memory
+    is_privileged = space is not observation_space
+    if is_privileged:
+        front, memory = _front(space, learns=learns), _NO_MEMORY
+    key = "critic.extractor" if own.extractor or is_privileged else "extractor"
+    extractor = own.extractor or config.extractor
+    return actor, build("critic", front, key, extractor, own.memory or memory)
+
+
+def _front(space: gymnasium.Space[Any], *, learns: bool) -> tuple[ObservationInput, Any]:
+    """Build the input scaling and the normalisation."""
+    inputs = make_input(space)
+    return inputs, make_normalization(inputs, learns=learns)
+
+
+def read_space(space: gymnasium.Space[Any], reader: str) -> gymnasium.Space[Any]:
+    """Return the space of a reader's share of observations; the whole one without shares."""
+    if not isinstance(space, spaces.Dict):
+        return space
+    own: Any = share_of(space.spaces, reader)
+    if own is space.spaces:
+        return space
+    return spaces.Dict(list(own.items())) if isinstance(own, dict) else own
 
 
 def refuse_batch_statistics(networks: Networks) -> None:
@@ -81,7 +111,7 @@ def refuse_idle(config: DictConfig, networks: Networks) -> None:
         raise ValueError(
             f"extractor.freeze: {kind} has no weights to freeze; set extractor.freeze=false"
         )
-    if config.auxiliary:
+    if config.auxiliary and not networks.auxiliary.needs_values:
         raise ValueError(
             f"auxiliary: expected none, because {kind} has no weights that they could train; use "
             "extractor=mlp"

@@ -176,7 +176,7 @@ def build_evaluator(config: DictConfig, training: VectorEnv[Any, Any, Any]) -> E
     """
     evaluation = config.evaluation
     try:
-        environments = build_environments(config, num_envs=evaluation.num_envs)
+        environments = build_environments(config, num_envs=evaluation.num_envs, for_acting=True)
     except ValueError as error:
         if evaluation.interval or evaluation.num_envs != config.env.num_envs:
             raise ValueError(

@@ -13,9 +13,16 @@ from training.building.instantiation import make_partial, plain
 
 
 def build_environments(
-    config: DictConfig, *, num_envs: int, make: Callable[[], gymnasium.Env[Any, Any]] | None = None
+    config: DictConfig,
+    *,
+    num_envs: int,
+    for_acting: bool = False,
+    make: Callable[[], gymnasium.Env[Any, Any]] | None = None,
 ) -> VectorEnv[Any, Any, Any]:
     """Make the configured environments, or wrap those that `make` makes as configured.
+
+    Args:
+        for_acting: leave out what only a critic reads (`critic.observation=full`).
 
     Raises:
         ValueError: one line that names the key of the configuration and the remedy.
@@ -31,5 +38,6 @@ def build_environments(
             make_partial(f"pomdp.{name}", wrapper, gymnasium.Wrapper)
             for name, wrapper in (plain(config.pomdp) or {}).items()
         ],
+        is_privileged=config.critic.get("observation") == "full" and not for_acting,
         make=make,
     )

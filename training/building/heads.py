@@ -63,7 +63,9 @@ def build_auxiliary(
 
     losses = {}
     for name, backbone in backbones.items():
-        source = Source(backbone.inputs, backbone.extractor, backbone.feature_size, action_size)
+        summary_size = backbone.memory.output_size
+        read = backbone.inputs, backbone.extractor, backbone.feature_size
+        source = Source(*read, action_size, summary_size)
         losses[name] = {loss: build(loss, source) for loss in options}
     return AuxiliaryLosses(
         losses,

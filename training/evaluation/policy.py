@@ -11,6 +11,7 @@ from agents.agent import Agent
 from envs.spaces import flatten_observation, one_line, reads_alike
 from networks.mirror import Array
 from networks.observations import Shape, Shapes, any_part
+from training.building.backbones import read_space
 from training.building.environments import build_environments
 from training.stream.storage import Arrays
 
@@ -74,7 +75,7 @@ class Policy:
 
     def environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
         """Make environments for this policy: as configured, wrappers included."""
-        return build_environments(self.config, num_envs=num_envs)
+        return build_environments(self.config, num_envs=num_envs, for_acting=True)
 
 
 def refuse_other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) -> None:
@@ -83,7 +84,8 @@ def refuse_other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) ->
     Raises:
         ValueError: with both spaces.
     """
-    read, emitted = agent.actor.inputs.space, environments.single_observation_space
+    read = agent.actor.inputs.space
+    emitted = read_space(environments.single_observation_space, "actor")
     if not reads_alike(read, emitted):
         raise ValueError(
             f"the policy reads observations in {one_line(read)}, the environment emits "

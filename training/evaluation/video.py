@@ -46,9 +46,9 @@ def build_drawn(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium's, about modes and about its own window
         try:
-            drawn = build_environments(with_env(single, **mode), num_envs=1)
+            drawn = build_environments(with_env(single, **mode), num_envs=1, for_acting=True)
         except ValueError:
-            with closing(build_environments(single, num_envs=1)) as plain:
+            with closing(build_environments(single, num_envs=1, for_acting=True)) as plain:
                 _refuse_undrawn(name, render_mode, plain)
             raise
     try:  # a rendering package may be missing

@@ -94,7 +94,9 @@ class Window:
 def _environments(config: DictConfig, run_config: DictConfig) -> tuple[VectorEnv, Watch]:
     """Make the environments: several in parallel, or one in a window."""
     if config.render_mode is None:
-        environments = build_environments(run_config, num_envs=config.evaluation.num_envs)
+        environments = build_environments(
+            run_config, num_envs=config.evaluation.num_envs, for_acting=True
+        )
         return environments, lambda play: None
     environments = build_drawn(run_config, "human", key="render_mode=human")
     return environments, Window(frames_per_second(environments))

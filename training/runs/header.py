@@ -57,7 +57,7 @@ def outline(agent: Agent) -> str:
     A network without convolutions takes one line for each part.
     """
     networks = agent.networks
-    rows = [*_inputs(networks.actor), *_backbone("", networks.actor)]
+    rows = [*_inputs("", networks.actor), *_backbone("", networks.actor)]
     if not networks.acts_by_values:
         rows.append(_head("policy head", networks.policy_head))
     if not networks.shares_backbone:
@@ -82,12 +82,12 @@ def _table(rows: Sequence[TableRow]) -> str:
     return "\n".join(f"  {'  '.join(line)}".rstrip() for line in zip(*columns, strict=True))
 
 
-def _inputs(backbone: Backbone) -> Iterator[TableRow]:
+def _inputs(prefix: str, backbone: Backbone) -> Iterator[TableRow]:
     """List the observation's parts."""
     inputs = backbone.inputs
     parts = inputs.inputs if isinstance(inputs, DictInput) else {"": inputs}
     for name, part in parts.items():
-        yield TableRow(f"observation {name}".rstrip(), part.kind, written(part.shape), None)
+        yield TableRow(f"{prefix}observation {name}".rstrip(), part.kind, written(part.shape), None)
 
 
 def _backbone(prefix: str, backbone: Backbone) -> Iterator[TableRow]:
@@ -99,6 +99,8 @@ def _backbone(prefix: str, backbone: Backbone) -> Iterator[TableRow]:
 def _critic(actor: Backbone, critic: Backbone) -> Iterator[TableRow]:
     """Leave out a critic's layers if they equal the actor's."""
     rows, others = list(_backbone("critic ", critic)), list(_backbone("critic ", actor))
+    if critic.inputs is not actor.inputs:
+        yield from _inputs("critic ", critic)
     if rows != others:
         yield from rows
         return

@@ -226,6 +226,7 @@ def _wanted(config: DictConfig, agent: Any) -> Iterator[tuple[str, Path, list[nn
     alike = extractors[:1] if own_critic else extractors
     yield from _walk("extractor", plain(config.extractor), alike, shape)
     if own_critic:
+        shape = agent.networks.critic.inputs.shape
         yield from _walk("critic.extractor", own_critic, extractors[1:], shape)
 
 
