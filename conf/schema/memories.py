@@ -52,6 +52,7 @@ class LinearMemoryOptions(GatedMemoryOptions, of="networks.memory.MinGRU"):
     """conf/memory/mingru.yaml, and what lru.yaml and mlstm.yaml share."""
 
     span: Span
+    conv_width: PositiveCount
 
 
 @dataclass
