@@ -4,7 +4,6 @@ Gates are computed from the inputs alone, for all steps at once; `networks.memor
 rest. Layers are stacked with pre-normalisation and residual connections, `x + layer(norm(x))`.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conf.schema.memories import GatedMemoryOptions, LinearMemoryOptions, LRUOptions
-from networks.initialization import initialize
+from networks.initialization import initialize, spread_timescales
 from networks.memory.fused import Features, Outputs, State
 from networks.memory.memories import IsFirst, Memory, MemoryMirror
 from networks.memory.scan import scan
@@ -53,11 +52,6 @@ class StackedMemory(Memory):
             outputs, layer_state = layer(outputs, before, is_first)
             after.append(layer_state)
         return outputs, torch.cat(after, dim=-1)
-
-
-def spread_timescales(count: int, longest: float) -> Float[Tensor, " {count}"]:
-    """Return time constants in steps, evenly spread on a logarithmic scale from 2."""
-    return torch.logspace(math.log10(2.0), math.log10(longest), count)
 
 
 class LinearLayer(nn.Module, ABC):
@@ -105,7 +99,7 @@ class ShortConvolution(nn.Module):
         width, size = options.conv_width, options.hidden_size
         self.state_size = (width - 1) * size
         bound = width**-0.5  # as PyTorch's convolutions
-        self.weight = nn.Parameter(torch.empty(width, size).uniform_(-bound, bound))
+        self.weight = nn.Parameter(nn.init.uniform_(torch.empty(width, size), -bound, bound))
 
     def forward(self, inputs: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
         """Process T steps."""

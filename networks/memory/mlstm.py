@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conf.schema.memories import MLSTMOptions
-from networks.initialization import initialize
+from networks.initialization import initialize, spread_timescales
 from networks.memory.fused import Features, Outputs, State
-from networks.memory.linear import LinearLayer, LinearMemory, StepMirror, spread_timescales
+from networks.memory.linear import LinearLayer, LinearMemory, StepMirror
 from networks.memory.memories import IsFirst
 from networks.memory.scan import scan
 from networks.mirror import Array, linear_mirror, sigmoid
