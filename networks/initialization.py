@@ -1,8 +1,10 @@
 """Weight initialisation by name, for every part of a network."""
 
+import math
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 _WEIGHTS: dict[str, Callable[[Tensor, float], Tensor]] = {
@@ -49,3 +51,8 @@ def initialize_recurrent(layer: nn.RNNBase, *, initialization: str, gain: float)
                 _WEIGHTS[initialization](gate, gain if name.startswith("weight_ih") else 1.0)
         else:
             parameter.zero_()
+
+
+def spread_timescales(count: int, longest: float) -> Float[Tensor, " {count}"]:
+    """Return time constants in steps, evenly spread on a logarithmic scale from 2."""
+    return torch.logspace(math.log10(2.0), math.log10(longest), count)

@@ -29,7 +29,7 @@ class NoMemoryOptions(MemoryOptions, of="networks.memory.NoMemory"):
 
 @dataclass
 class GatedMemoryOptions(MemoryOptions):
-    """conf/memory/gru.yaml and lstm.yaml."""
+    """What memories of layers share."""
 
     hidden_size: PositiveCount
     num_layers: PositiveCount
@@ -44,7 +44,14 @@ class RNNOptions(GatedMemoryOptions, of="networks.memory.RNN"):
     nonlinearity: Literal["tanh", "relu"]
 
 
-GatedMemoryOptions.describe("networks.memory.GRU", "networks.memory.LSTM")
+@dataclass
+class SpanOptions(GatedMemoryOptions):
+    """conf/memory/gru.yaml and lstm.yaml."""
+
+    span: Span | None
+
+
+SpanOptions.describe("networks.memory.GRU", "networks.memory.LSTM")
 
 
 @dataclass
@@ -52,6 +59,7 @@ class LinearMemoryOptions(GatedMemoryOptions, of="networks.memory.MinGRU"):
     """conf/memory/mingru.yaml, and what lru.yaml and mlstm.yaml share."""
 
     span: Span
+    conv_width: PositiveCount
 
 
 @dataclass

@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conf.schema.memories import GatedMemoryOptions, RNNOptions
-from networks.initialization import initialize_recurrent
+from conf.schema.memories import GatedMemoryOptions, RNNOptions, SpanOptions
+from networks.initialization import initialize_recurrent, spread_timescales
 from networks.memory.gru_loop import gru_loop
 from networks.mirror import Array, array_of, sigmoid
 
@@ -97,6 +97,20 @@ class FusedLayer(nn.Module, ABC):
         self.kernel = kernel
         self.output_size = self.state_size = kernel.hidden_size
         initialize_recurrent(kernel, initialization=options.initialization, gain=options.gain)
+
+    @torch.no_grad()
+    def _spread(self, span: float | None, *, keep: int, write: int | None = None) -> None:
+        """Shift the biases so that gates keep `1 - 1 / tau` of the state and write `1 / tau`.
+
+        tau is spread from 2 steps to `span` over the units; None: no shift. Source: Tallec &
+        Ollivier (2018), arXiv:1804.11188, equation 16.
+        """
+        if span is not None:
+            biases = self.weights[2].split(self.output_size)
+            shift = torch.log(spread_timescales(self.output_size, span) - 1)
+            biases[keep].add_(shift)
+            if write is not None:
+                biases[write].sub_(shift)
 
     @property
     def weights(self) -> list[Tensor]:
@@ -201,8 +215,9 @@ class GRULayer(FusedLayer):
     The null step closes r and z and cancels b_n, so n = 0 and h' = 0.
     """
 
-    def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
+    def __init__(self, input_size: int, options: SpanOptions) -> None:
         super().__init__(nn.GRU(input_size, options.hidden_size), options)
+        self._spread(options.span, keep=1)
         self._fused = torch.gru
 
     def _run(self, inputs: Features, state: State, weights: list[Tensor]) -> tuple[Outputs, State]:
@@ -245,8 +260,9 @@ class LSTMLayer(FusedLayer):
     preserves c.
     """
 
-    def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
+    def __init__(self, input_size: int, options: SpanOptions) -> None:
         super().__init__(nn.LSTM(input_size, options.hidden_size), options)
+        self._spread(options.span, keep=1, write=0)
         self.state_size = 2 * options.hidden_size
 
     def _columns(self) -> Float[Tensor, "G N"]:

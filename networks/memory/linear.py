@@ -4,9 +4,8 @@ Gates are computed from the inputs alone, for all steps at once; `networks.memor
 rest. Layers are stacked with pre-normalisation and residual connections, `x + layer(norm(x))`.
 """
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,11 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conf.schema.memories import GatedMemoryOptions, LinearMemoryOptions, LRUOptions
-from networks.initialization import initialize
+from networks.initialization import initialize, spread_timescales
 from networks.memory.fused import Features, Outputs, State
 from networks.memory.memories import IsFirst, Memory, MemoryMirror
 from networks.memory.scan import scan
 from networks.mirror import Array, array_of, layer_norm_mirror, linear_mirror, sigmoid, unchanged
+
+StepMirror = Callable[[Array, Array], tuple[Array, Array]]
+"""`inputs [B, H], state [B, S] -> outputs [B, H], state [B, S]`."""
 
 
 class StackedMemory(Memory):
@@ -35,21 +37,21 @@ class StackedMemory(Memory):
         self.output_size = width = options.hidden_size
         self.project: Any = nn.Identity() if input_size == width else nn.Linear(input_size, width)
         initialize(self.project, initialization=options.initialization, gain=options.gain)
-        self.layers = nn.ModuleList(self.layer(options) for _ in range(options.num_layers))
-        self.state_size = sum(layer.state_size for layer in self.layers)
+        self.layers = nn.ModuleList(self._stack(options))
+        self.sizes = [layer.state_size for layer in self.layers]
+        self.state_size = sum(self.sizes)
+
+    def _stack(self, options: Any) -> Iterator[nn.Module]:
+        """Make the layers, the first one first."""
+        return (self.layer(options) for _ in range(options.num_layers))
 
     def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
         """Process T steps, layer after layer."""
         outputs, after = self.project(features), []
-        for layer, before in zip(self.layers, state.chunk(len(self.layers), -1), strict=True):
+        for layer, before in zip(self.layers, state.split(self.sizes, -1), strict=True):
             outputs, layer_state = layer(outputs, before, is_first)
             after.append(layer_state)
         return outputs, torch.cat(after, dim=-1)
-
-
-def spread_timescales(count: int, longest: float) -> Float[Tensor, " {count}"]:
-    """Return time constants in steps, evenly spread on a logarithmic scale from 2."""
-    return torch.logspace(math.log10(2.0), math.log10(longest), count)
 
 
 class LinearLayer(nn.Module, ABC):
@@ -71,26 +73,80 @@ class LinearLayer(nn.Module, ABC):
         """Process T steps; the state is cleared before every first observation."""
 
     @abstractmethod
-    def mirror(self) -> Callable[[Array, Array], tuple[Array, Array]]:
-        """Numpy form of `mix` at T = 1 without reset: `inputs, state -> outputs, state`."""
+    def mix_mirror(self) -> StepMirror:
+        """Numpy form of `mix` at T = 1 without reset."""
+
+    def mirror(self) -> StepMirror:
+        """Numpy form of `forward` at T = 1 without reset."""
+        norm, mix = layer_norm_mirror(self.norm), self.mix_mirror()
+
+        def apply(inputs: Array, state: Array) -> tuple[Array, Array]:
+            mixed, after = mix(norm(inputs), state)
+            return inputs + mixed, after
+
+        return apply
+
+
+class ShortConvolution(nn.Module):
+    """`y_t = x_t + sum_d w_d x_{t-d}` over the last W inputs of the episode, unit by unit.
+
+    The gates after it see W steps, not the newest alone. The state is the W - 1 inputs before the
+    next step, oldest first; those of earlier episodes are zero.
+    """
+
+    def __init__(self, options: LinearMemoryOptions) -> None:
+        super().__init__()
+        width, size = options.conv_width, options.hidden_size
+        self.state_size = (width - 1) * size
+        bound = width**-0.5  # as PyTorch's convolutions
+        self.weight = nn.Parameter(nn.init.uniform_(torch.empty(width, size), -bound, bound))
+
+    def forward(self, inputs: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
+        """Process T steps."""
+        steps, back = len(inputs), len(self.weight) - 1
+        stream = torch.cat([state.unflatten(-1, (back, -1)).transpose(0, 1), inputs])
+        episode = functional.pad(is_first.cumsum(0), (0, 0, back, 0))
+        taps = [inputs]
+        for start, weight in enumerate(self.weight):
+            read = slice(start, start + steps)
+            is_other = episode[read] != episode[back:]
+            taps.append(weight * stream[read].masked_fill(is_other[..., None], 0.0))
+        is_other = episode[steps:] != episode[-1]
+        window = stream[steps:].masked_fill(is_other[..., None], 0.0)
+        return torch.stack(taps).sum(0), window.transpose(0, 1).flatten(1)
+
+    def mirror(self) -> StepMirror:
+        """Numpy form of `forward` at T = 1 without reset."""
+        weight = array_of(self.weight)
+
+        def apply(inputs: Array, state: Array) -> tuple[Array, Array]:
+            stream = np.concatenate([state, inputs], axis=1)
+            taps = stream.reshape(len(inputs), *weight.shape) * weight
+            return inputs + taps.sum(1), stream[:, inputs.shape[1] :]
+
+        return apply
 
 
 class LinearMemory(StackedMemory):
-    """A stack of linear recurrences."""
+    """A stack of linear recurrences, with a short convolution before each."""
+
+    def _stack(self, options: LinearMemoryOptions) -> Iterator[nn.Module]:
+        for _ in range(options.num_layers):
+            if options.conv_width > 1:
+                yield ShortConvolution(options)
+            yield self.layer(options)
 
     def mirror(self) -> MemoryMirror:
         """Numpy form of `forward` at T = 1."""
         is_same = isinstance(self.project, nn.Identity)
         project = unchanged if is_same else linear_mirror(self.project)
-        layers = [(layer_norm_mirror(layer.norm), layer.mirror()) for layer in self.layers]
-        size = self.state_size // len(layers)
+        layers = [layer.mirror() for layer in self.layers]
+        cuts = np.cumsum(self.sizes)[:-1]
 
         def apply(features: Array, state: Array, is_first: Array) -> tuple[Array, Array]:
             outputs, after = project(features), state * ~is_first[:, None]
-            for index, (norm, mix) in enumerate(layers):
-                block = after[:, index * size : (index + 1) * size]
-                mixed, block[...] = mix(norm(outputs), block)
-                outputs = outputs + mixed
+            for layer, block in zip(layers, np.split(after, cuts, axis=1), strict=True):
+                outputs, block[...] = layer(outputs, block)
             return outputs, after
 
         return apply
@@ -114,7 +170,7 @@ class MinGRULayer(LinearLayer):
         states = scan(keep.masked_fill(is_first[..., None], 0.0), new - keep * new, state)
         return states, states[-1]
 
-    def mirror(self) -> Callable[[Array, Array], tuple[Array, Array]]:
+    def mix_mirror(self) -> StepMirror:
         """Numpy form of `mix` at T = 1 without reset."""
         affine, size = linear_mirror(self.gates), self.state_size
 
@@ -156,7 +212,7 @@ class LRULayer(LinearLayer):
         numbers = torch.view_as_real(states).flatten(-2)
         return functional.glu(self.read(numbers)), numbers[-1]
 
-    def mirror(self) -> Callable[[Array, Array], tuple[Array, Array]]:
+    def mix_mirror(self) -> StepMirror:
         """Numpy form of `mix` at T = 1 without reset."""
         log_rate, phase = array_of(self.log_rate), array_of(self.phase)
         weight, read = array_of(self.write.weight).T, linear_mirror(self.read)

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from conf.schema.memories import GatedMemoryOptions, RNNOptions
+from conf.schema.memories import GatedMemoryOptions, RNNOptions, SpanOptions
 from networks.memory.fused import (
     Features,
     FusedLayer,
@@ -232,7 +232,7 @@ class RNN(LayeredMemory):
 class GRU(LayeredMemory):
     """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078) in `num_layers` layers."""
 
-    Options = GatedMemoryOptions
+    Options = SpanOptions
     layer = GRULayer
     saturates = True
 
@@ -240,6 +240,6 @@ class GRU(LayeredMemory):
 class LSTM(LayeredMemory):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) in `num_layers` layers."""
 
-    Options = GatedMemoryOptions
+    Options = SpanOptions
     layer = LSTMLayer
     saturates = True

@@ -1,16 +1,14 @@
 """mLSTM: a matrix per head as the state, written and read by keys and queries."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from conf.schema.memories import MLSTMOptions
-from networks.initialization import initialize
+from networks.initialization import initialize, spread_timescales
 from networks.memory.fused import Features, Outputs, State
-from networks.memory.linear import LinearLayer, LinearMemory, spread_timescales
+from networks.memory.linear import LinearLayer, LinearMemory, StepMirror
 from networks.memory.memories import IsFirst
 from networks.memory.scan import scan
 from networks.mirror import Array, linear_mirror, sigmoid
@@ -66,7 +64,7 @@ class MLSTMLayer(LinearLayer):
         read = functional.rms_norm(read.flatten(0, 1)[: len(inputs)], read.shape[-1:], eps=_EPS)
         return self.output(out.sigmoid() * read.flatten(-2)), after.flatten(1)
 
-    def mirror(self) -> Callable[[Array, Array], tuple[Array, Array]]:
+    def mix_mirror(self) -> StepMirror:
         """Numpy form of `mix` at T = 1 without reset."""
         affine, output = linear_mirror(self.gates), linear_mirror(self.output)
         heads, size = self.shape

@@ -18,11 +18,11 @@ MEMORIES = [
     ("cell", 1),
 ]
 OWN: dict[str, tuple[type[Memory], dict[str, Any]]] = {
-    "gru": (GRU, {}),
-    "lstm": (LSTM, {}),
-    "mingru": (MinGRU, {"span": 50.0}),
-    "lru": (LRU, {"span": 50.0, "complex_size": 3, "max_phase": 1.0}),
-    "mlstm": (MLSTM, {"span": 50.0, "num_heads": 2, "head_size": 3}),
+    "gru": (GRU, {"span": None}),
+    "lstm": (LSTM, {"span": 20.0}),
+    "mingru": (MinGRU, {"span": 50.0, "conv_width": 4}),
+    "lru": (LRU, {"span": 50.0, "conv_width": 1, "complex_size": 3, "max_phase": 1.0}),
+    "mlstm": (MLSTM, {"span": 50.0, "conv_width": 3, "num_heads": 2, "head_size": 3}),
     "gtrxl": (GTrXL, {"num_heads": 2, "head_size": 3, "window": 8}),
 }
 """Memories with options of their own."""

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from networks.memory.linear import ShortConvolution
+
 State = tuple[Tensor, ...]
 Step = Callable[[Any, Tensor, State], tuple[Tensor, State]]
 """`layer, inputs [H], state -> outputs [H], state`."""
@@ -18,6 +20,12 @@ def mingru(layer: Any, inputs: Tensor, state: State) -> tuple[Tensor, State]:
     (hidden,) = state
     hidden = (1 - update) * hidden + update * candidate
     return inputs + hidden, (hidden,)
+
+
+def convolution(layer: Any, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+    read = [*state[0].view(-1, len(inputs)), inputs]
+    outputs = sum(weight * step for weight, step in zip(layer.weight, read, strict=True))
+    return inputs + outputs, (torch.cat(read[1:]),)
 
 
 def lru(layer: Any, inputs: Tensor, state: State) -> tuple[Tensor, State]:
@@ -73,20 +81,23 @@ STEPS: dict[str, Step] = {"mingru": mingru, "lru": lru, "mlstm": mlstm, "gtrxl":
 class PlainNetwork(nn.Module):
     """Steps through a memory's layers with its own parameters; called as PyTorch's networks are."""
 
+    num_layers = 1  # all layers' states, of different sizes, count as one
+
     def __init__(self, memory: Any, step: Step) -> None:
         super().__init__()
         self.memory, self.step = memory, step
-        self.num_layers = len(memory.layers)
 
     def forward(self, features: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Reads `[T, 1, F]` from states `[layers, 1, S]`."""
-        states: Sequence[State] = [(state,) for state in before[:, 0]]
+        """Reads `[T, 1, F]` from the state `[1, 1, S]`."""
+        sizes = [layer.state_size for layer in self.memory.layers]
+        states: Sequence[State] = [(state,) for state in before[0, 0].split(sizes)]
         outputs = []
         for inputs in features[:, 0]:
             output, after = self.memory.project(inputs), []
             for layer, state in zip(self.memory.layers, states, strict=True):
-                output, kept = self.step(layer, output, state)
+                is_short = isinstance(layer, ShortConvolution)
+                output, kept = (convolution if is_short else self.step)(layer, output, state)
                 after.append(kept)
             outputs.append(output)
             states = after
-        return torch.stack(outputs)[:, None], torch.stack([state[0] for state in states])[:, None]
+        return torch.stack(outputs)[:, None], torch.cat([state[0] for state in states])[None, None]

@@ -77,6 +77,20 @@ def test_recurrent_weights_are_orthogonal_gate_by_gate(cls, gates: int) -> None:
         assert not kernel.bias_hh_l0.any()
 
 
+def test_gates_keep_and_write_for_time_constants_up_to_the_span() -> None:
+    options = {"hidden_size": 3, "num_layers": 1, "initialization": "orthogonal", "gain": GAIN}
+    kept = 1 - 1 / torch.logspace(math.log10(2), math.log10(50), 3)
+    lstm = build(LSTM, 7, span=50.0, **options).layers[0].kernel
+    write, keep, *others = lstm.bias_ih_l0.sigmoid().split(3)
+    torch.testing.assert_close(keep, kept)
+    torch.testing.assert_close(write, 1 - kept)
+    gru = build(GRU, 7, span=50.0, **options).layers[0].kernel
+    reset, keep, new = gru.bias_ih_l0.sigmoid().split(3)
+    torch.testing.assert_close(keep, kept)
+    for untouched in (*others, reset, new):
+        assert (untouched == 0.5).all()
+
+
 @pytest.mark.parametrize(
     ("initialization", "bound"),
     [

@@ -63,6 +63,28 @@ FAULTS = [
             "layer(outputs, state[:, : layer.state_size], is_first)",
         ),
         (
+            "a short convolution reads across the starts of episodes",
+            "is_other = episode[read] != episode[back:]",
+            "is_other = episode[read] > episode[back:]",
+            _REACH,
+        ),
+        (
+            "a short convolution keeps inputs of finished episodes",
+            "is_other = episode[steps:] != episode[-1]",
+            "is_other = episode[steps:] > episode[-1]",
+        ),
+        (
+            "a short convolution forgets an input too early",
+            "episode = functional.pad(is_first.cumsum(0), (0, 0, back, 0))",
+            "episode = functional.pad(is_first.cumsum(0), (0, 0, back, 0), value=-1)",
+        ),
+        (
+            "a mirrored short convolution keeps the oldest input",
+            "stream[:, inputs.shape[1] :]",
+            "stream[:, : -inputs.shape[1]]",
+            _MIRROR,
+        ),
+        (
             "mirrored linear memories keep their state over the starts of episodes",
             "state * ~is_first[:, None]",
             "state * 1",
