@@ -76,8 +76,18 @@ def build(*overrides: str, env: Environment | None = None) -> Policy:
     return build_policy(_configure(words), env)
 
 
-def fit(policy: Policy, env: Environment | None = None, *, env_steps: int) -> float | None:
+def fit(
+    policy: Policy,
+    env: Environment | None = None,
+    *,
+    env_steps: int,
+    total_env_steps: int | None = None,
+) -> float | None:
     """Train a policy for at least `env_steps` more steps, in this process, without a run directory.
+
+    Args:
+        total_env_steps: of all calls together, at which schedules and epsilon end; None: they end
+            with this call.
 
     Returns:
         Mean return of the last 100 episodes; None if none ended.
@@ -86,7 +96,7 @@ def fit(policy: Policy, env: Environment | None = None, *, env_steps: int) -> fl
         raise ValueError(f"policy: expected what neurl.build or neurl.load returns, got {policy!r}")
     if not isinstance(env_steps, int) or env_steps < 1:
         raise ValueError(f"env_steps={env_steps!r}: expected an integer, at least 1")
-    return teach(policy, env, env_steps=env_steps)
+    return teach(policy, env, env_steps=env_steps, total_env_steps=total_env_steps)
 
 
 def results(

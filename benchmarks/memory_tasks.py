@@ -65,7 +65,7 @@ class Learnt:
 def learn(words: list[str], *, solved_at: float, seconds: float, seed: int) -> Learnt:
     """Trains until solved, the run's end or for `seconds`; evaluations are of 100 episodes."""
     config, agent, collector = build(words, seed=seed)
-    evaluator, result = build_evaluator(config), Learnt()
+    evaluator, result = build_evaluator(config, collector.environments), Learnt()
     interval, budget = int(config.evaluation.interval), int(config.total_env_steps)
     started = time.process_time()
     for iteration in iterations(agent, collector, total_env_steps=budget):

@@ -227,6 +227,31 @@ def test_a_factory_makes_as_many_as_are_asked_for() -> None:
     assert all(environment.closed for environment in made)
 
 
+def test_a_further_call_plays_other_episodes_and_schedules_go_on() -> None:
+    starts: list[list[float]] = []
+
+    class Watched(gymnasium.Wrapper):
+        def reset(self, **words):
+            observation, info = super().reset(**words)
+            starts.append(observation.tolist())
+            return observation, info
+
+    policy = neurl.build(
+        "agent=dqn", "env=cartpole", "env.num_envs=1", "agent.learning_starts=20",
+        "agent.epsilon_fraction=1.0", "agent.batch_size=8", "agent.buffer_size=200",
+    )  # fmt: skip
+    seen = []
+    for _ in range(3):
+        environment = Watched(gymnasium.make("CartPole-v1"))
+        neurl.fit(policy, environment, env_steps=64, total_env_steps=400)
+        seen.append(policy.agent.progress)
+    assert len({tuple(start) for start in starts}) == len(starts) >= 3
+    assert policy.env_steps >= 192
+    assert [0.1 < progress < 0.3 for progress in seen] == [True, False, False]
+    assert seen == sorted(seen)
+    assert seen[-1] < 0.6
+
+
 def test_fitting_goes_on() -> None:
     policy = neurl.build(*SMALL, "memory=lstm", "memory.hidden_size=4", "env.time_limit=10")
     weights = [policy.agent.optimizer.flat.clone()]

@@ -247,7 +247,8 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 def is_finished(job: Job) -> bool:
     """Tell whether nothing is left to do for a job; a damaged run has not ended."""
     summary = summary_of(job)
-    is_over = summary.get("status") == "finished" and summary["env_steps"] >= job.env_steps
+    reached = max(summary.get("env_steps", 0), summary.get("total_env_steps", 0))
+    is_over = summary.get("status") == "finished" and reached >= job.env_steps
     return is_over and bool(_stored(job.directory / "config.yaml", read_yaml))
 
 

@@ -143,6 +143,7 @@ class PeriodicEvaluationOptions(EvaluationOptions):
     """`evaluation` of conf/config.yaml."""
 
     interval: Count
+    stop_at: float | Literal["solved"] | None
     final_episodes: PositiveCount
     video: bool
 
@@ -154,6 +155,13 @@ class PeriodicEvaluationOptions(EvaluationOptions):
             yield (
                 "evaluation.checkpoint: expected last, because evaluation.interval=0 finds no best "
                 "during training; got 'best'"
+            )
+        if evaluation["stop_at"] is not None and evaluation["interval"] == 0:
+            yield "evaluation.stop_at: expected null, because evaluation.interval=0 never evaluates"
+        elif evaluation["stop_at"] == "solved" and config["task"]["solved_at"] is None:
+            yield (
+                "evaluation.stop_at: expected a number, because task.solved_at=null says no score "
+                "that counts as solved"
             )
         if evaluation["video"] and not config["tracking"]["tensorboard"]:
             yield (

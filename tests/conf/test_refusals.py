@@ -272,6 +272,8 @@ WRONG = [
         "env.wrappers: not possible",
     ),
     ("evaluation.checkpoint=best|evaluation.interval=0", "evaluation.checkpoint: expected last"),
+    ("evaluation.stop_at=1|evaluation.interval=0", "evaluation.stop_at: expected null"),
+    ("evaluation.stop_at=solved|env.id=Acrobot-v1", "evaluation.stop_at: expected a number"),
     ("+env.kwargs.max_episode_steps=9", "in this project it is env.time_limit"),
     ("+env.kwargs.num_envs=9", "in this project it is env.num_envs"),
     ("pomdp=[mask_velocity,mask_velocity]", "'mask_velocity' is given twice"),

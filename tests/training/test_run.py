@@ -19,7 +19,7 @@ from conf.composing.command_line import load
 from training.evaluation.restore import load_agent
 from training.evaluation.watching import watch_run
 from training.process.locking import locked
-from training.runs.directory import discard
+from training.runs.directory import discard, finished
 from training.runs.opening import beginning
 from training.runs.refusal import Refusal
 from training.saving.checkpoint import load_checkpoint
@@ -230,6 +230,16 @@ def test_every_evaluation_of_a_run_plays_episodes_of_its_own(train) -> None:
     scores = [score for _, score in run.scalars()["evaluation/return"]]
     assert len(scores) == 5
     assert len(set(scores)) > 2
+
+
+def test_a_run_may_stop_at_a_score(train) -> None:
+    words = ["total_env_steps=6400", "evaluation.interval=64", "evaluation.stop_at=1"]
+    run = train(*words)
+    assert run.summary["status"] == "finished"
+    assert 64 <= run.summary["env_steps"] < 200
+    assert run.summary["evaluation"]["return_mean"] >= 1
+    assert finished(run.directory, total_env_steps=6400) is not None
+    assert finished(run.directory, total_env_steps=12800) is None  # a longer budget goes on
 
 
 def test_a_run_without_evaluations_has_a_final_one(train) -> None:

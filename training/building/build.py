@@ -159,12 +159,15 @@ def build_networks(
     return networks
 
 
-def build_collector(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> Collector:
-    """Build the collector of the training environments."""
+def build_collector(
+    config: DictConfig, environments: VectorEnv[Any, Any, Any], *, index: int = 0
+) -> Collector:
+    """Build the collector of the training environments; other episodes for each `index`."""
+    seeds = environment_seeds(config.seed, environments.num_envs, purpose="train", index=index)
     return Collector(
         environments,
         rollout_length=steps_per_iteration(plain(config)),
-        seeds=environment_seeds(config.seed, environments.num_envs, purpose="train"),
+        seeds=seeds,
         life_loss=config.env.life_loss,
     )
 

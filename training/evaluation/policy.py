@@ -22,11 +22,13 @@ class Policy:
     Attributes:
         config: that it was built from.
         agent: the networks and their learning algorithm.
+        env_steps: environment steps that `neurl.fit` has trained it for.
     """
 
     def __init__(self, config: DictConfig, agent: Agent) -> None:
         """Start without memory states; the first call creates them."""
         self.config, self.agent = config, agent
+        self.env_steps = 0
         self._shapes = agent.actor.inputs.observation_shape
         self._state: Array | None = None
         self._is_first = np.zeros(0, dtype=bool)

@@ -53,7 +53,8 @@ def finished(run_directory: Path, *, total_env_steps: int) -> tuple[int, float] 
     try:
         summary = read_json(run_directory / "summary.json")
         steps, evaluation = int(summary["env_steps"]), summary["evaluation"] or {}
-        is_over = summary["status"] == "finished" and steps >= total_env_steps
+        reached = summary.get("total_env_steps", steps)  # with evaluation.stop_at, ended before
+        is_over = summary["status"] == "finished" and max(steps, reached) >= total_env_steps
         return (steps, float(evaluation.get("return_mean", math.nan))) if is_over else None
     except (OverflowError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # the checkpoints decide

@@ -34,8 +34,15 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
     return Policy(config, agent)
 
 
-def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
-    """Train for at least `env_steps` steps; return the mean return of the last 100 episodes.
+def teach(
+    policy: Policy, env: Source, *, env_steps: int, total_env_steps: int | None
+) -> float | None:
+    """Train for at least `env_steps` more steps; return the mean return of the last 100 episodes.
+
+    A further call plays other episodes.
+
+    Args:
+        total_env_steps: where schedules and epsilon end; None: with this call.
 
     Raises:
         ValueError: the policy was built for other environments or another number of them, or its
@@ -47,7 +54,7 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
             "pretrain.py makes weights, for extractor.weights=DIRECTORY"
         )
     starts = policy.config.agent.get("learning_starts", 0)
-    if env_steps <= starts:
+    if policy.env_steps + env_steps <= starts:
         raise ValueError(
             f"env_steps={env_steps}: expected more than agent.learning_starts={starts}, before "
             "which nothing is learnt; neurl.build(..., 'agent.learning_starts=100') begins earlier"
@@ -61,11 +68,17 @@ def teach(policy: Policy, env: Source, *, env_steps: int) -> float | None:
             )
         refuse_other_spaces(policy.agent, environments)
         set_num_threads(policy.config.num_threads, policy.agent)  # another may have been built
-        collector = build_collector(policy.config, environments)
+        collector = build_collector(policy.config, environments, index=policy.env_steps)
+        collector.env_steps = policy.env_steps
         for iteration in iterations(
-            policy.agent, collector, total_env_steps=env_steps, is_watched=lambda steps: False
+            policy.agent,
+            collector,
+            total_env_steps=policy.env_steps + env_steps,
+            schedule_end=total_env_steps,
+            is_watched=lambda steps: False,
         ):
             history.extend(iteration.episodes)
+    policy.env_steps = collector.env_steps
     policy.reset()
     return history.return_mean
 

@@ -61,6 +61,9 @@ class Run:
         self._unlogged: Iteration | None = None  # the latest, until it is logged
         self._last_look = Look()
         self._clipping = ClippingWatch(agent.optimizer.max_grad_norm)
+        goal = config.evaluation.stop_at
+        self._goal = config.task.solved_at if goal == "solved" else goal
+        self._is_solved = False
         self.at = Progression()
         self.plays_best = False
         self.stopped_by: int | None = None
@@ -119,6 +122,8 @@ class Run:
                 if stop:
                     self._save_last()
                     return "interrupted"
+                if self._is_solved:
+                    break
             self._finish()
         except Abandoned:
             return "interrupted"
@@ -165,6 +170,8 @@ class Run:
                 self._save_last()  # with the evaluation still due
                 raise
             self._due.mark("evaluation", steps)
+            if self._goal is not None and self.at.evaluation is not None:
+                self._is_solved = self.at.evaluation.return_mean >= self._goal
         # With a new best, so that at most one of them can be newer than the last checkpoint.
         if (is_best or self._due("checkpoint", steps)) and not self.at.lost_iterations:
             self._due.mark("checkpoint", steps)
@@ -269,6 +276,7 @@ class Run:
         self.at.restarts = self._collector.restarts
         content = {
             "status": status,
+            "total_env_steps": self._total,
             **self.at.summary(),
             "evaluation_checkpoint": "best" if self.plays_best else "last",
             "train_return_mean": self._history.return_mean,

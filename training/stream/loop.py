@@ -48,6 +48,7 @@ def iterations(
     collector: Collector,
     *,
     total_env_steps: int,
+    schedule_end: int | None = None,
     is_watched: Callable[[int], bool] = lambda env_steps: True,
 ) -> Iterator[Iteration]:
     """Collect and learn until `total_env_steps` valid steps were taken.
@@ -56,12 +57,14 @@ def iterations(
     the schedule's start, and no round at its end.
 
     Args:
+        schedule_end: steps at which schedules end, if that is later than this call.
         is_watched: whether the metrics of the round that ends at a number of steps are read.
     """
     on_cuda = agent.device.type == "cuda"
+    schedule_end = max(total_env_steps, schedule_end or 0)
     while collector.env_steps < total_env_steps:
         started = time.perf_counter()
-        agent.update_progress(collector.env_steps, total_env_steps=total_env_steps)
+        agent.update_progress(collector.env_steps, total_env_steps=schedule_end)
         trajectory = collector.collect(agent)
         collected = time.perf_counter()
         if agent.is_watched != (watched := is_watched(collector.env_steps)):
