@@ -10,7 +10,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("agents", "analysis", "conf", "envs", "networks", "training")
-ENTRY_POINTS = ("analyze", "compare", "doctor", "evaluate", "neurl", "pretrain", "train", "tune")
+ENTRY_POINTS = (
+    "analyze",
+    "compare",
+    "doctor",
+    "evaluate",
+    "export",
+    "neurl",
+    "pretrain",
+    "train",
+    "tune",
+)
 
 # What each floor may import of ours; entry points may import everything.
 FLOORS: dict[str, set[str]] = {

@@ -329,18 +329,27 @@ class SearchRun(TrainingRun):
 
 @dataclass
 class FinishedRun:
-    """What evaluate.py and analyze.py ask of a run that they open."""
+    """What scripts ask of a run that they open."""
 
     run: Path
-    seed: Count | None
-    device: Device
     trusted_packages: list[Module]
+
+
+@dataclass
+class ExportedRun(FinishedRun):
+    """conf/export.yaml, composed."""
+
+    format: Literal["onnx", "torch"]
+    checkpoint: Literal["last", "best"]
+    directory: Path | None
 
 
 @dataclass
 class EvaluationRun(FinishedRun):
     """conf/evaluate.yaml, composed."""
 
+    seed: Count | None
+    device: Device
     video: bool | Literal["gif", "mp4"]
     render_mode: Literal["human"] | None
     evaluation: EvaluationOptions
@@ -350,6 +359,8 @@ class EvaluationRun(FinishedRun):
 class ProbingRun(FinishedRun):
     """conf/analyze.yaml, composed."""
 
+    seed: Count | None
+    device: Device
     steps: PositiveCount
     num_envs: PositiveCount
     deterministic: bool
@@ -385,6 +396,7 @@ ROOTS: dict[str, Any] = {
     "doctor": TrainingRun,
     "evaluate": EvaluationRun,
     "analyze": ProbingRun,
+    "export": ExportedRun,
     "compare": Comparison,
 }
 

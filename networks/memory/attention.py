@@ -57,7 +57,9 @@ class GTrXLLayer(nn.Module):
     def _ages(self, before: Float[Tensor, " B"], is_first: IsFirst) -> Float[Tensor, "T B"]:
         """Count the earlier steps of the episode in the window of each step."""
         times = torch.arange(len(is_first), device=is_first.device)[:, None].to(before)
-        starts = torch.where(is_first, times, -torch.inf).cummax(0).values
+        starts = torch.where(is_first, times, -torch.inf)
+        if len(starts) > 1:
+            starts = starts.cummax(0).values
         return torch.minimum(times - starts, before + times).clamp(max=self.window)
 
     def _attend(

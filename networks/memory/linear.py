@@ -204,10 +204,10 @@ class LRULayer(LinearLayer):
     def mix(self, inputs: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
         """Process T steps."""
         rate = self.log_rate.exp()
-        decays = torch.exp(torch.complex(-rate, self.phase))
+        decays = torch.polar(torch.exp(-rate), self.phase)
         scale = torch.sqrt(-torch.expm1(-2 * rate)).repeat_interleave(2)
         increments = functional.linear(inputs, self.write.weight * scale[:, None])
-        decays = torch.where(is_first[..., None], 0.0, decays)
+        decays = decays * ~is_first[..., None]
         states = scan(decays, _complex(increments), _complex(state))
         numbers = torch.view_as_real(states).flatten(-2)
         return functional.glu(self.read(numbers)), numbers[-1]

@@ -66,5 +66,7 @@ class _Scan(torch.autograd.Function):
 
 def scan(decays: Steps, increments: Steps, before: Shaped[Tensor, "*N"]) -> Steps:
     """Return the states after every step, `h_t = a_t * h_{t-1} + b_t` from `before`."""
+    if len(increments) == 1:
+        return increments + decays * before
     states: Tensor = _Scan.apply(decays, increments, before)  # type: ignore[no-untyped-call]
     return states

@@ -1,0 +1,36 @@
+"""Exports a run's policy: `python export.py run=RUN_DIR [format=torch]`; see `--help`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neurl_guard import check_imports
+
+check_imports(Path(__file__).parent)
+
+from conf.composing.command_line import launch
+from training.runs.refusal import Refusal, refusals_end
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@refusals_end
+def export(config: DictConfig) -> None:
+    """Write the policy and its contract, and print how exactly and how fast it acts."""
+    from training.exporting.export import export_run
+
+    try:
+        made = export_run(config)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise Refusal(str(error), 2) from error
+    print(f"{made.path}, contract.json")
+    print(
+        f"acts as the run's policy to within {made.difference:.1g}; "
+        f"{made.microseconds:,.0f} microseconds a step"
+    )
+
+
+if __name__ == "__main__":
+    launch(export, config_name="export")

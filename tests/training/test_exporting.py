@@ -1,0 +1,129 @@
+"""An exported policy acts as the run's, without this project, memory and resets included."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import neurl
+from conf.composing.command_line import load
+from training.building.environments import build_environments
+from training.exporting.acting import ActingPolicy
+from training.exporting.export import Unexportable, export_run
+from training.runs.session import train_run
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "device=cpu",
+    "num_threads=1",
+    "env.num_envs=2",
+    "total_env_steps=64",
+    "evaluation.interval=0",
+    "evaluation.num_envs=1",
+    "evaluation.final_episodes=1",
+    "tracking=none",
+]
+ON_POLICY = ["agent.rollout_length=16", "agent.num_minibatches=2", "agent.num_epochs=1"]
+FROM_REPLAY = ["agent.train_frequency=4", "agent.learning_starts=40", "agent.batch_size=8"]
+MADE = ["env.time_limit=20"]
+POLICIES = {
+    "ppo": [*ON_POLICY, *MADE, "env=cartpole", "normalize_observations=true"],
+    "lstm": [*ON_POLICY, *MADE, "env=cartpole", "memory=lstm", "memory.hidden_size=8"],
+    "continuous": [*ON_POLICY, *MADE, "env=pendulum", "memory=gru", "memory.hidden_size=8"],
+    "dqn": [*FROM_REPLAY, *MADE, "agent=dqn", "env=cartpole", "agent.buffer_size=96"],
+    "sac": [*FROM_REPLAY, *MADE, "agent=sac", "env=pendulum", "agent.buffer_size=96"],
+}
+MEMORIES = ["none", "rnn", "gru", "lstm", "mingru", "lru", "mlstm", "gtrxl"]
+
+
+def trained(directory: Path, *words: str) -> Path:
+    config = load([*SMALL, *words, f"run_dir={directory}"])
+    train_run(config, build_environments(config, num_envs=config.env.num_envs))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("runs")
+    return {name: trained(place / name, *words) for name, words in POLICIES.items()}
+
+
+def exported(run: Path, **changes):
+    words = {"format": "torch", "checkpoint": "last", "directory": None, "trusted_packages": []}
+    return export_run(SimpleNamespace(run=str(run), **{**words, **changes}))
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_kind_of_policy_acts_as_its_run(runs, name: str) -> None:
+    made = exported(runs[name])
+    assert made.difference <= 1e-5
+    contract = json.loads((made.path.parent / "contract.json").read_text())
+    assert contract["sha256"] == hashlib.sha256(made.path.read_bytes()).hexdigest()
+    policy = neurl.load(runs[name])
+    assert contract["inputs"]["state"]["shape"] == ["batch", policy.agent.actor.memory.state_size]
+    assert list(contract["inputs"]) == ["observation", "state", "is_first"]
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_every_memory_can_be_traced(memory: str) -> None:
+    policy = neurl.build(*SMALL[:3], *ON_POLICY, "env=cartpole", f"memory={memory}")
+    module = ActingPolicy(policy.agent)
+    state = torch.from_numpy(policy.agent.initial_state(3))
+    inputs = (torch.randn(3, 4), state, torch.tensor([True, False, False]))
+    batch = {0: torch.export.Dim("batch")}
+    with torch.no_grad():
+        program = torch.export.export(module, inputs, dynamic_shapes=(batch,) * 3, strict=False)
+    traced = program.module()
+    state, is_first = torch.from_numpy(policy.agent.initial_state(2)), torch.ones(2).bool()
+    expected = state
+    for _ in range(4):  # with another number of environments
+        rows = torch.randn(2, 4)
+        _, state = traced(rows, state, is_first)
+        _, expected_state = policy.agent.act(
+            rows.numpy(), expected.numpy(), is_first.numpy(), explore=False
+        )
+        expected = torch.from_numpy(np.ascontiguousarray(expected_state))
+        torch.testing.assert_close(state, expected, rtol=0, atol=1e-5)
+        is_first = torch.tensor([False, True])
+
+
+def test_another_policy_is_not_exported(runs, tmp_path, monkeypatch) -> None:
+    original = ActingPolicy.forward
+
+    def shifted(self, observation, state, is_first):
+        action, state = original(self, observation, state, is_first)
+        return action, state + 1e-3
+
+    monkeypatch.setattr(ActingPolicy, "forward", shifted)
+    with pytest.raises(Unexportable, match=r"differs by 0\.001"):
+        exported(runs["lstm"], directory=str(tmp_path))
+    assert not (tmp_path / "policy.pt2").exists()
+
+
+def test_a_missing_package_is_named_before_anything_is_written(runs, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(Unexportable, match=r"onnxruntime is not installed.*\[onnx\]"):
+        exported(runs["ppo"], format="onnx", directory=str(tmp_path / "made"))
+    assert not (tmp_path / "made").exists()
+
+
+def test_onnx_acts_without_torch_as_the_docs_say(runs) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    made = exported(runs["lstm"], format="onnx")
+    assert made.difference <= 1e-5
+    page = (ROOT / "docs" / "deploying.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+    code = code.replace("RUN_DIR", str(runs["lstm"]))
+    check = "import sys\nassert 'torch' not in sys.modules"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{check}"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr

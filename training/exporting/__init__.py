@@ -1,0 +1,1 @@
+"""Policies that act without this project."""

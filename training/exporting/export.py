@@ -1,0 +1,218 @@
+"""Writes a run's policy to a file that acts without this project, and checks that it does."""
+
+import hashlib
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from agents.agent import Agent
+from envs.seeding import environment_seeds, reset_with_seeds
+from envs.spaces import one_line
+from networks.mirror import Array
+from networks.observations import map_observations
+from training.building.environments import build_environments
+from training.evaluation.restore import load_agent
+from training.exporting.acting import ActingPolicy
+from training.runs.identity import versions
+from training.saving.files import replace, to_json
+
+_FILES = {"onnx": "policy.onnx", "torch": "policy.pt2"}
+_STEPS, _RESTART = 200, 50
+_TOLERANCE = 1e-5
+
+Inputs = dict[str, Array]
+Act = Callable[[Inputs], tuple[Array, Array]]
+"""Arrays by the names of the contract -> actions and the state after the step."""
+
+
+class Unexportable(ValueError):
+    """A policy that cannot be exported, or acts otherwise than the run's."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where a policy lies, and how exactly it acts as the run's.
+
+    Attributes:
+        difference: largest absolute difference of an action or a state.
+        microseconds: of one step of one environment.
+    """
+
+    path: Path
+    difference: float
+    microseconds: float
+
+
+def export_run(config: DictConfig) -> Exported:
+    """Export a run as configured; raises an `Unexportable` or what loading it raises."""
+    run = Path(config.run)
+    directory = run / "export" if config.directory is None else Path(config.directory)
+    run_config, agent = load_agent(
+        run, checkpoint=config.checkpoint, device="cpu", trusted_packages=config.trusted_packages
+    )
+    path = directory / _FILES[config.format]
+    inputs, played = _recorded(run_config, agent)
+    act = _write(ActingPolicy(agent), inputs, config.format, path)
+    difference = _largest_difference(act, played)
+    if difference > _TOLERANCE:
+        path.unlink()
+        raise Unexportable(
+            f"run={run}: the exported policy differs by {difference:.2g} from the run's, more than "
+            f"{_TOLERANCE:g}"
+        )
+    contract = {
+        "run": str(run),
+        "checkpoint": config.checkpoint,
+        "environment": run_config.env.id,
+        "file": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "inputs": {name: _kind(rows) for name, rows in inputs.items()},
+        "outputs": {
+            name: _kind(rows)
+            for name, rows in zip(("action", "next_state"), played[0][1], strict=True)
+        },
+        "initial_state": agent.initial_state(1)[0].tolist(),
+        "observation_space": one_line(agent.actor.inputs.space),
+        "action_space": one_line(agent.policy_head.space),
+        "largest_difference": difference,
+        "versions": versions(),
+    }
+    replace(directory / "contract.json", to_json(contract))
+    one = {name: rows[:1] for name, rows in inputs.items()}
+    return Exported(path, difference, _microseconds(act, one))
+
+
+def _recorded(
+    config: DictConfig, agent: Agent
+) -> tuple[Inputs, list[tuple[Inputs, tuple[Array, Array]]]]:
+    """Play with the run's policy; returns example inputs, and every step's inputs and outputs."""
+    head, played = agent.policy_head, []
+    with closing(build_environments(config, num_envs=2)) as environments:
+        seeds = environment_seeds(config.seed, 2, "export")
+        observation, _ = reset_with_seeds(environments, seeds)
+        state, is_first = agent.initial_state(2), np.ones(2, np.bool_)
+        for step in range(_STEPS):
+            is_first = is_first | (step % _RESTART == 0)  # in the middle of long episodes too
+            rows: Any = map_observations(lambda part: np.array(part), observation)
+            named = _named(rows)
+            before = {**named, "state": state.copy(), "is_first": is_first}
+            actions, state = agent.act(rows, state, is_first, explore=False)
+            sent = head.to_environment(actions)
+            played.append((before, (sent, state.copy())))
+            observation, _, terminated, truncated, _ = environments.step(sent)
+            is_first = terminated | truncated
+    return played[0][0], played
+
+
+def _named(observation: Any) -> Inputs:
+    """Name the parts of an observation: `observation`, or `observation.PART`."""
+    if isinstance(observation, dict):
+        return {f"observation.{name}": rows for name, rows in observation.items()}
+    return {"observation": observation}
+
+
+def _write(policy: ActingPolicy, inputs: Inputs, format: str, path: Path) -> Act:
+    """Trace the policy and write it; returns a function that acts with the file.
+
+    Raises:
+        Unexportable: PyTorch cannot trace it, or a package is missing.
+    """
+    if format == "onnx":
+        _require_onnx()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = {name: torch.from_numpy(each) for name, each in inputs.items()}
+    state, is_first = rows.pop("state"), rows.pop("is_first")
+    parts = {name.removeprefix("observation."): part for name, part in rows.items()}
+    observation: Any = parts.get("observation", parts)
+    batch = {0: torch.export.Dim("batch")}
+    shapes = (map_observations(lambda part: batch, observation), batch, batch)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(
+                policy, (observation, state, is_first), dynamic_shapes=shapes, strict=False
+            )
+            if format == "torch":
+                torch.export.save(program, path)
+                return _acting_in_torch(path, list(parts), is_single=observation is not parts)
+            _to_onnx(program, list(inputs)).save(path)
+    except Exception as error:
+        raise Unexportable(f"format={format}: cannot be exported: {one_line(error)}") from error
+    return _acting_in_onnx(path)
+
+
+def _require_onnx() -> None:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise Unexportable(
+            f"format=onnx: {error.name} is not installed; "
+            "pip install -c constraints.txt -e '.[onnx]', or format=torch"
+        ) from error
+    onnxruntime.set_default_logger_severity(3)
+
+
+def _to_onnx(program: Any, names: list[str]) -> Any:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    outputs = ["action", "next_state"]
+    return torch.onnx.export(
+        program, (), dynamo=True, input_names=names, output_names=outputs, verbose=False
+    )
+
+
+def _acting_in_onnx(path: Path) -> Act:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda inputs: tuple(session.run(["action", "next_state"], inputs))
+
+
+def _acting_in_torch(path: Path, parts: list[str], *, is_single: bool) -> Act:
+    module = torch.export.load(path).module()
+
+    def act(inputs: Inputs) -> tuple[Array, Array]:
+        rows = [torch.from_numpy(each) for each in inputs.values()]
+        *observation, state, is_first = rows
+        given = observation[0] if is_single else dict(zip(parts, observation, strict=True))
+        actions, after = module(given, state, is_first)
+        return actions.numpy(), after.numpy()
+
+    return act
+
+
+@torch.no_grad()
+def _largest_difference(act: Act, played: list[tuple[Inputs, tuple[Array, Array]]]) -> float:
+    """Act along a record with a state of its own; infinite where a choice differs."""
+    largest, state = 0.0, played[0][0]["state"]
+    for inputs, expected in played:
+        actions, state = act({**inputs, "state": state})
+        if actions.dtype.kind != "f" and not np.array_equal(actions, expected[0]):
+            return np.inf
+        for mine, its in zip((actions, state), expected, strict=True):
+            if mine.size:
+                largest = max(largest, float(np.abs(mine.astype(np.float64) - its).max()))
+    return largest
+
+
+@torch.no_grad()
+def _microseconds(act: Act, inputs: Inputs) -> float:
+    spent = []
+    for _ in range(50):
+        begun = time.perf_counter()
+        act(inputs)
+        spent.append(time.perf_counter() - begun)
+    return 1e6 * float(np.median(spent))
+
+
+def _kind(rows: Array) -> dict[str, Any]:
+    return {"shape": ["batch", *rows.shape[1:]], "dtype": str(rows.dtype)}
