@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
-from agents.learning.critics import Critics
+from agents.learning.critics import Critics, measure_critics, observe_critic_targets
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner
@@ -46,7 +46,7 @@ class DDPG(Agent):
     ) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
         critics, head = self.critics, self.networks.value_head
-        states, bootstrap, following = self.detached(self._following, window)
+        states, bootstrap, following = self.detached(self.following, window, noise)
         target = critics.target(bootstrap, following)
         fitted = critics.fit(window, weights, states, target, measures=self.measures)
         read = fitted.read
@@ -57,8 +57,8 @@ class DDPG(Agent):
         losses = {"critic": fitted.loss, "actor": actor}
         return Losses(losses, metrics, read.readings, priorities=fitted.priorities)
 
-    def _following(
-        self, window: Trajectory
+    def following(
+        self, window: Trajectory, noise: None
     ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
         """Return memory states before the learnt steps, and the inputs of the targets."""
         learner, critics = self.learner, self.critics
@@ -68,18 +68,7 @@ class DDPG(Agent):
 
     # ---- called by the replay learner
 
+    observe_targets, measure = observe_critic_targets, measure_critics
+
     def noise(self) -> None:
         """No noise: the target policy is deterministic."""
-
-    def observe_targets(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: None
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Update the value heads' support from the targets, before a gradient step on them."""
-        _, bootstrap, following = self.detached(self._following, window)
-        return self.critics.observe(window, bootstrap, following)
-
-    def measure(
-        self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Compute `value/target_gap` and `policy/saturation` on windows."""
-        return self.critics.measure(window)

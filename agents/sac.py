@@ -12,7 +12,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.agent import Agent, Setup
-from agents.learning.critics import Critics, Summaries
+from agents.learning.critics import (
+    Critics,
+    Summaries,
+    measure_critics,
+    observe_critic_targets,
+)
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner
@@ -89,7 +94,7 @@ class SAC(Agent):
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
-        states, bootstrap, following = self.detached(self._following, window, noise)
+        states, bootstrap, following = self.detached(self.following, window, noise)
         target = self.critics.target(bootstrap, following)
         fitted = self.critics.fit(window, weights, states, target, measures=self.measures)
         log_alpha = self.temperature.log
@@ -124,7 +129,7 @@ class SAC(Agent):
         values = head.value(lowest(head, self.critics(summary, actions)))
         return alpha * log_probs - values, -log_probs
 
-    def _following(
+    def following(
         self, window: Trajectory, noise: Noise
     ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
         """Return memory states before the learnt steps, and the inputs of the targets.
@@ -150,22 +155,11 @@ class SAC(Agent):
 
     # ---- called by the replay learner
 
+    observe_targets, measure = observe_critic_targets, measure_critics
+
     def noise(self) -> Noise:
         """Draw standard normal noise for the sampled actions of a gradient step."""
         if self._is_discrete:
             return Noise(None, None)
         drawn = self.generator.standard_normal(self._noise_shape, dtype=np.float32)
         return Noise(*torch.from_numpy(drawn).to(self.device))
-
-    def observe_targets(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Update the value heads' support from the targets, before a gradient step on them."""
-        _, bootstrap, following = self.detached(self._following, window, noise)
-        return self.critics.observe(window, bootstrap, following)
-
-    def measure(
-        self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Compute `value/target_gap` and `policy/saturation` on windows."""
-        return self.critics.measure(window)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
-from agents.learning.critics import Critics
+from agents.learning.critics import Critics, measure_critics, observe_critic_targets
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner
@@ -59,7 +59,7 @@ class TD3(Agent):
     ) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
         critics, head = self.critics, self.networks.value_head
-        states, bootstrap, following = self.detached(self._following, window, noise)
+        states, bootstrap, following = self.detached(self.following, window, noise)
         target = critics.target(bootstrap, following)
         fitted = critics.fit(window, weights, states, target, measures=self.measures)
         losses, metrics, read = {"critic": fitted.loss}, fitted.metrics, fitted.read
@@ -70,7 +70,7 @@ class TD3(Agent):
             metrics = metrics | {"loss/policy": losses["actor"].detach()}
         return Losses(losses, metrics, read.readings, priorities=fitted.priorities)
 
-    def _following(
+    def following(
         self, window: Trajectory, noise: Noise
     ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
         """Return memory states before the learnt steps, and the inputs of the targets."""
@@ -84,20 +84,9 @@ class TD3(Agent):
 
     # ---- called by the replay learner
 
+    observe_targets, measure = observe_critic_targets, measure_critics
+
     def noise(self) -> Noise:
         """Draw the noise of the target policy for a gradient step."""
         drawn = self.generator.standard_normal(self._noise_shape, dtype=np.float32)
         return torch.from_numpy(drawn).to(self.device)
-
-    def observe_targets(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Update the value heads' support from the targets, before a gradient step on them."""
-        _, bootstrap, following = self.detached(self._following, window, noise)
-        return self.critics.observe(window, bootstrap, following)
-
-    def measure(
-        self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Compute `value/target_gap` and `policy/saturation` on windows."""
-        return self.critics.measure(window)

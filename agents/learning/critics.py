@@ -1,7 +1,7 @@
 """Critics of actions, learnt from replay: shared by DDPG, TD3 and SAC."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -156,7 +156,7 @@ class Critics:
     def observe(
         self, window: Trajectory, bootstrap: Bootstrap, following: Float[Tensor, "L N *K"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Update the support of histograms from the targets, before a gradient step on them."""
+        """Update the support of histograms from the targets."""
         values = following if following.ndim == 2 else self._head.value(following)
         targets = bootstrap.rewards + bootstrap.discounts * values
         valid = window.valid[self._learner.learnt]
@@ -196,3 +196,23 @@ class Critics:
             saturated = (modes.abs() > _SATURATED).float().mean(-1)
             metrics["policy/saturation"] = masked_mean(saturated, learner.valid(window))
         return metrics
+
+
+# ---- methods of the agents that have `critics`, and `following(window, noise)` for their targets
+
+
+def observe_critic_targets(
+    agent: Any, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Any
+) -> dict[str, Float[Tensor, ""]]:
+    """Update the value heads' support from the targets, before a gradient step on them."""
+    _, bootstrap, following = agent.detached(agent.following, window, noise)
+    observed: dict[str, Tensor] = agent.critics.observe(window, bootstrap, following)
+    return observed
+
+
+def measure_critics(
+    agent: Any, window: Trajectory, state_after: Float[Tensor, "N S"] | None
+) -> dict[str, Float[Tensor, ""]]:
+    """Compute `value/target_gap` and `policy/saturation` on windows."""
+    metrics: dict[str, Tensor] = agent.critics.measure(window)
+    return metrics
