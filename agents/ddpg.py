@@ -39,19 +39,20 @@ class DDPG(Agent):
         self.policy_head.exploration_noise = options.exploration_noise
         copied = (networks.critic, networks.value_head, networks.actor, networks.policy_head)
         self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
-        self.critics = Critics(networks, self.learner)
+        self.critics = Critics(networks, self.learner, subset=None, dropped=0)
 
     def losses(
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: None
     ) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
-        critics, head = self.critics, self.networks.value_head
+        critics = self.critics
         states, bootstrap, following = self.detached(self.following, window, noise)
-        target = critics.target(bootstrap, following)
-        fitted = critics.fit(window, weights, states, target, measures=self.measures)
+        fitted = critics.fit(
+            window, weights, states, bootstrap, following, None, measures=self.measures
+        )
         read = fitted.read
         actions = self.policy_head(read.actor).mode()
-        values = head.value(critics(read.critic.detach(), actions))[..., 0]
+        values = critics.values(read.critic.detach(), actions)[..., 0]
         actor = -masked_mean(values, fitted.valid)
         metrics = fitted.metrics | {"loss/policy": actor.detach()}
         losses = {"critic": fitted.loss, "actor": actor}
@@ -64,7 +65,7 @@ class DDPG(Agent):
         learner, critics = self.learner, self.critics
         states, bootstrap = critics.states(window), learner.bootstrap(window)
         actions = critics.target_policy(window, bootstrap.steps)
-        return states, bootstrap, critics.following(window, bootstrap.steps, actions)
+        return states, bootstrap, critics.following(window, bootstrap.steps, actions, None)
 
     # ---- called by the replay learner
 

@@ -36,7 +36,8 @@ class ReplayLearner(nn.Module):
 
     Args:
         options: of the agent, with the names of `conf.schema.agents.DQNOptions`.
-        copied: modules that the target network copies; a backbone and the value head come first.
+        copied: modules that the target network copies, or consists of with `target_networks=false`;
+            a backbone and the value head come first.
         updates_per_copy: gradient steps between Polyak updates of the target network.
 
     Attributes:
@@ -87,8 +88,10 @@ class ReplayLearner(nn.Module):
         self.reward_scaling = setup.reward_scaling
         # Annealed to 1, full correction (Schaul et al. 2016, section 3.4).
         self.importance_exponent = exploration_schedule(options.importance_exponent, 1.0, 1.0)
-        inputs = (networks.actor.inputs, networks.actor.normalization)
-        self.target_network = TargetNetwork(copied, shared=inputs)
+        shared: Sequence[nn.Module] = (networks.actor.inputs, networks.actor.normalization)
+        if not getattr(options, "target_networks", True):  # a key of TD3 and SAC
+            shared = copied
+        self.target_network = TargetNetwork(copied, shared=shared)
         self._networks = networks
         self.renew()
         self._no_counts = {tag: torch.zeros(()) for tag in COUNTS}

@@ -11,6 +11,7 @@ from conf.schema.types import (
     Activation,
     Count,
     Fraction,
+    FractionBelowOne,
     Free,
     ImageLayout,
     Initialization,
@@ -38,6 +39,15 @@ class LayersOptions:
 
 
 @dataclass(kw_only=True)
+class BlocksOptions(LayersOptions):
+    """Fully connected layers that may be normalised, dropped out and residual."""
+
+    normalization: Literal["none", "layer", "batch_renorm"] = "none"
+    dropout: FractionBelowOne = 0.0
+    residual: bool = False
+
+
+@dataclass(kw_only=True)
 class ExtractorOptions(Part, group="extractor"):
     """Keys of every extractor, a user's own included."""
 
@@ -48,10 +58,8 @@ class ExtractorOptions(Part, group="extractor"):
 
 
 @dataclass(kw_only=True)
-class MLPOptions(LayersOptions, ExtractorOptions, of="networks.extractors.MLP"):
+class MLPOptions(BlocksOptions, ExtractorOptions, of="networks.extractors.MLP"):
     """conf/extractor/mlp.yaml."""
-
-    layer_norm: bool
 
 
 @dataclass(kw_only=True)
@@ -78,11 +86,6 @@ class CNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.CNN"):
     layers: Literal["auto"] | list[ConvolutionOptions]
     filters: list[PositiveCount]
     normalization: Literal["none", "layer", "group"]
-
-    @property
-    def layer_norm(self) -> bool:
-        """Whether the fully connected layers are normalised too."""
-        return self.normalization != "none"
 
 
 @dataclass(kw_only=True)
