@@ -159,6 +159,7 @@ class ReplayOptions(AgentOptions):
     burn_in: Count
     stored_state: bool
     sequence_stride: PositiveCount
+    random_shift: Count
 
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:

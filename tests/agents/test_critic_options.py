@@ -1,5 +1,6 @@
 """Options of the critics of TD3 and SAC, against their definitions in small."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from conf.composing.command_line import InvalidConfiguration, load
+from networks.augmentation import shifted
 from networks.layers import BatchRenorm
 from tests.agents.test_action_critics import GRU, WINDOWS, learn, told, window_of
+from tests.grid import ID, registered
 
 BOTH = pytest.mark.parametrize("name", ["td3", "sac"])
 RENORM = ["value_head.normalization=batch_renorm", "policy_head.normalization=batch_renorm"]
@@ -193,6 +196,49 @@ def test_sac_delays_actor_and_temperature_and_scales_its_entropy(build) -> None:
     assert len(due) > 9
     rest = ("critic", "actor", "temperature")
     assert due == [rest if n % 3 == 0 else ("critic",) for n in range(1, len(due) + 1)]
+
+
+# ---- augmentation
+
+
+@pytest.mark.parametrize("name", ["dqn", "sac"])
+@pytest.mark.parametrize("observations", ["image hwc", "image chw", "camera"])
+def test_every_image_of_a_window_is_shifted_by_itself(build, name: str, observations: str) -> None:
+    """DrQ: in gradient steps alone, the step and the next one; by the agent's generator."""
+    actions = "discrete" if name == "dqn" else "finite box"
+    given = [f"env.id={ID}", f"+env.kwargs.actions={actions}", "+env.kwargs.size=9"]
+    given += [f"+env.kwargs.observations={observations}", "agent.random_shift=2", "extractor=cnn"]
+    if observations == "camera":
+        given[-1:] = ["extractor=dict", "+extractor@extractor.keys.camera=cnn"]
+    with registered():
+        run = build(f"agent={name}", *given, "agent.train_frequency=8", "agent.replay_ratio=0.1")
+        agent, drawn, learnt = run.agent, [], []
+        sample, losses = agent.learner.replay.sample, agent.losses
+        agent.learner.replay.sample = lambda *a, **k: drawn.append(sample(*a, **k)) or drawn[-1]
+        agent.losses = lambda *inputs: learnt.append(inputs[0]) or losses(*inputs)
+        learn(run, 6)
+    assert len(drawn) == len(learnt) > 1
+    stored, seen = (
+        (w.observations["camera"], w.observations["speed"])
+        if observations == "camera"
+        else (w.observations, w.rewards)
+        for w in (drawn[-1].window, learnt[-1])
+    )
+    assert torch.equal(stored[1], seen[1])
+    height = 2 if observations == "image chw" else 1
+    both = [each[0].flatten(0, 1) for each in (stored, seen)]
+    steps = list(itertools.product(range(-2, 3), repeat=2))
+    shifts = []
+    for before, after in zip(*both, strict=True):
+        fits = [
+            s
+            for s in steps
+            if torch.equal(after, shifted(before[None], torch.tensor([s]), height=height)[0])
+        ]
+        assert len(fits) == 1
+        shifts += fits
+    assert len(set(shifts)) > 5
+    assert shifts[:8] != shifts[8:]
 
 
 @pytest.mark.parametrize(
