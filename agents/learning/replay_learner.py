@@ -92,10 +92,9 @@ class ReplayLearner(nn.Module):
         self.reward_scaling = setup.reward_scaling
         # Annealed to 1, full correction (Schaul et al. 2016, section 3.4).
         self.importance_exponent = exploration_schedule(options.importance_exponent, 1.0, 1.0)
-        shared: Sequence[nn.Module] = (networks.actor.inputs, networks.actor.normalization)
-        if not getattr(options, "target_networks", True):  # a key of TD3 and SAC
-            shared = copied
-        self.target_network = TargetNetwork(copied, shared=shared)
+        inputs = (networks.actor.inputs, networks.actor.normalization)
+        is_copied = getattr(options, "target_networks", True)  # a key of TD3 and SAC
+        self.target_network = TargetNetwork(copied, shared=inputs if is_copied else copied)
         self._networks = networks
         self.renew()
         self._no_counts = {tag: torch.zeros(()) for tag in COUNTS}
