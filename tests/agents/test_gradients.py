@@ -198,7 +198,8 @@ CASES = [
     pytest.param(kind, *case, id=f"{kind}-{name}")
     for kinds, cases in (
         (("ppo", "a2c"), OF_POLICIES), (("dqn", "pqn"), OF_VALUES), (("dqn",), OF_DQN_ALONE),
-        (("ddpg", "td3", "sac"), OF_ACTION_CRITICS), (("td3", "sac"), OF_SEVERAL_CRITICS), (("sac",), OF_SAC),
+        (("ddpg", "td3", "sac"), OF_ACTION_CRITICS),
+        (("td3", "sac"), OF_SEVERAL_CRITICS), (("sac",), OF_SAC),
     )
     for kind, (name, case) in itertools.product(kinds, cases.items())
 ]  # fmt: skip
