@@ -57,7 +57,8 @@ class SAC(Agent):
         L_temperature = -mean[log alpha (log pi(a | o_t) + H)]
 
     Q' are the target networks and H is the target entropy. With n-step targets, entropy counts at
-    the last step alone.
+    the last step alone. With a random subset of critics, or dropped quantiles, the actor follows
+    the mean of all critics, as published (`agents.learning.critics`).
     """
 
     Options = SACOptions
@@ -79,7 +80,6 @@ class SAC(Agent):
         self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
         subset, dropped = options.critic_subset, options.dropped_quantiles
         self.critics = Critics(networks, self.learner, subset=subset, dropped=dropped)
-        # As published: REDQ's and TQC's actors follow all critics.
         self._follows_mean = subset is not None or dropped > 0
         self._is_discrete = isinstance(self.policy_head, CategoricalHead)
         size = self.policy_head.encoded_size
@@ -154,10 +154,8 @@ class SAC(Agent):
             entropy = policy.entropy()
         else:
             actions, log_probs = policy.sample_with_log_prob(noise.next)
-            following, entropy = (
-                critics.following(window, steps, actions, noise.critics),
-                -log_probs,
-            )
+            following = critics.following(window, steps, actions, noise.critics)
+            entropy = -log_probs
         bonus = bootstrap.discounts * self.temperature.log.exp() * entropy
         return states, bootstrap._replace(rewards=bootstrap.rewards + bonus), following
 

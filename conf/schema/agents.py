@@ -136,9 +136,9 @@ class EpsilonGreedyOptions(AgentOptions):
         yield from _one_network(config, name)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ReplayOptions(AgentOptions):
-    """Keys of agents that learn from a replay buffer."""
+    """Keys of agents that learn from a replay buffer; older runs have no `random_shift`."""
 
     learns_from: ClassVar[Literal["rollout", "replay"]] = "replay"
 
@@ -159,7 +159,7 @@ class ReplayOptions(AgentOptions):
     burn_in: Count
     stored_state: bool
     sequence_stride: PositiveCount
-    random_shift: Count
+    random_shift: Count = 0
 
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
@@ -215,15 +215,15 @@ class DDPGOptions(ReplayOptions, of="agents.ddpg.DDPG"):
     exploration_noise: NonNegative
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CriticsOptions(ReplayOptions):
-    """Keys of agents with several critics of actions."""
+    """Keys of agents with several critics of actions; older runs have `num_critics` alone."""
 
     num_critics: PositiveCount
-    critic_subset: PositiveCount | None
-    dropped_quantiles: Count
-    target_networks: bool
-    policy_delay: PositiveCount
+    critic_subset: PositiveCount | None = None
+    dropped_quantiles: Count = 0
+    target_networks: bool = True
+    policy_delay: PositiveCount = 1
 
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
@@ -266,7 +266,7 @@ class SACOptions(CriticsOptions, of="agents.sac.SAC"):
     temperature: Literal["auto"] | Positive
     initial_temperature: Positive
     target_entropy: Literal["auto"] | float
-    target_entropy_scale: Positive
+    target_entropy_scale: Positive = 1.0
 
 
 def _one_network(config: Config, name: str) -> Iterator[str]:

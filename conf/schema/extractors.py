@@ -59,7 +59,14 @@ class ExtractorOptions(Part, group="extractor"):
 
 @dataclass(kw_only=True)
 class MLPOptions(BlocksOptions, ExtractorOptions, of="networks.extractors.MLP"):
-    """conf/extractor/mlp.yaml."""
+    """conf/extractor/mlp.yaml; older runs have `layer_norm` in place of `normalization`."""
+
+    layer_norm: bool = False
+
+    def __post_init__(self) -> None:
+        """Read the key of older runs."""
+        if self.layer_norm:
+            self.normalization = "layer"
 
 
 @dataclass(kw_only=True)

@@ -128,7 +128,7 @@ def build_critics(
             "value_head: expected mse, huber, two_hot or hl_gauss, because with discrete actions "
             "the targets are expected values over all of them, which are numbers"
         )
-    elif not config.agent.target_networks:
+    elif not config.agent.get("target_networks", True):
         raise ValueError(
             "agent.target_networks: expected true with discrete actions, whose critics do not read "
             f"actions; got false for the action space {space}"
