@@ -24,6 +24,7 @@ from agents.replay.replay import Replay
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import AuxiliaryLoss
 from networks.heads.greedy import EpsilonGreedyHead
+from networks.layers import BatchRenorm
 from networks.memory.memories import Memory
 from networks.mirror import Array, array_of, can_mirror, mirror_of
 from networks.normalization import RewardClipping, RewardScaling
@@ -47,8 +48,9 @@ def _is_alike(module: nn.Module) -> bool:
         return not module.dropout and all(p.device.type == "cpu" for p in module.parameters())
     if type(module) in _ALWAYS_ALIKE:
         return True
-    # No module of this project depends on its mode, but auxiliary losses may sample.
-    return type(module).__module__.startswith(_OURS) and not isinstance(module, AuxiliaryLoss)
+    # Of this project, batch statistics depend on the mode, and auxiliary losses may sample.
+    depends = isinstance(module, AuxiliaryLoss | BatchRenorm)
+    return type(module).__module__.startswith(_OURS) and not depends
 
 
 ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], tuple[Array, Array]]

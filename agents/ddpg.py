@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
-from agents.learning.critics import Critics
+from agents.learning.critics import Critics, measure_critics, observe_critic_targets
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner
@@ -39,47 +39,37 @@ class DDPG(Agent):
         self.policy_head.exploration_noise = options.exploration_noise
         copied = (networks.critic, networks.value_head, networks.actor, networks.policy_head)
         self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
-        self.critics = Critics(networks, self.learner)
+        self.critics = Critics(networks, self.learner, subset=None, dropped=0)
 
     def losses(
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: None
     ) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
-        critics, head = self.critics, self.networks.value_head
-        states, bootstrap, following = self.detached(self._following, window)
-        target = critics.target(bootstrap, following)
-        fitted = critics.fit(window, weights, states, target, measures=self.measures)
+        critics = self.critics
+        states, bootstrap, following = self.detached(self.following, window, noise)
+        fitted = critics.fit(
+            window, weights, states, bootstrap, following, None, measures=self.measures
+        )
         read = fitted.read
         actions = self.policy_head(read.actor).mode()
-        values = head.value(critics(read.critic.detach(), actions))[..., 0]
+        values = critics.values(read.critic.detach(), actions)[..., 0]
         actor = -masked_mean(values, fitted.valid)
         metrics = fitted.metrics | {"loss/policy": actor.detach()}
         losses = {"critic": fitted.loss, "actor": actor}
         return Losses(losses, metrics, read.readings, priorities=fitted.priorities)
 
-    def _following(
-        self, window: Trajectory
+    def following(
+        self, window: Trajectory, noise: None
     ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
         """Return memory states before the learnt steps, and the inputs of the targets."""
         learner, critics = self.learner, self.critics
         states, bootstrap = critics.states(window), learner.bootstrap(window)
         actions = critics.target_policy(window, bootstrap.steps)
-        return states, bootstrap, critics.following(window, bootstrap.steps, actions)
+        return states, bootstrap, critics.following(window, bootstrap.steps, actions, None)
 
     # ---- called by the replay learner
 
+    observe_targets, measure = observe_critic_targets, measure_critics
+
     def noise(self) -> None:
         """No noise: the target policy is deterministic."""
-
-    def observe_targets(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: None
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Update the value heads' support from the targets, before a gradient step on them."""
-        _, bootstrap, following = self.detached(self._following, window)
-        return self.critics.observe(window, bootstrap, following)
-
-    def measure(
-        self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Compute `value/target_gap` and `policy/saturation` on windows."""
-        return self.critics.measure(window)

@@ -12,7 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.agent import Agent, Setup
-from agents.learning.critics import Critics, Summaries
+from agents.learning.critics import (
+    Critics,
+    Subset,
+    Summaries,
+    measure_critics,
+    observe_critic_targets,
+)
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner
@@ -20,7 +26,6 @@ from agents.mathematics.losses import masked_mean
 from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import SACOptions
-from networks.heads.critics import lowest
 from networks.heads.policy import CategoricalHead
 
 _ENTROPY_SHARE = 0.89
@@ -28,10 +33,11 @@ _ENTROPY_SHARE = 0.89
 
 
 class Noise(NamedTuple):
-    """Noise of the sampled actions; None with discrete actions, which are not sampled."""
+    """Noise of the sampled actions (None with discrete ones), and the targets' critics."""
 
     next: Float[Tensor, "L N A"] | None
     here: Float[Tensor, "L N A"] | None
+    critics: Subset
 
 
 class Temperature(nn.Module):
@@ -51,7 +57,8 @@ class SAC(Agent):
         L_temperature = -mean[log alpha (log pi(a | o_t) + H)]
 
     Q' are the target networks and H is the target entropy. With n-step targets, entropy counts at
-    the last step alone.
+    the last step alone. With a random subset of critics, or dropped quantiles, the actor follows
+    the mean of all critics, as published (`agents.learning.critics`).
     """
 
     Options = SACOptions
@@ -65,17 +72,20 @@ class SAC(Agent):
     temperature: Temperature
 
     def __init__(self, networks: Networks, options: SACOptions, setup: Setup) -> None:
+        if options.policy_delay > 1:
+            self.delays = dict.fromkeys(("actor", "temperature"), options.policy_delay)
         super().__init__(networks, setup)
         self.uniform_steps = options.learning_starts
         copied = (networks.critic, networks.value_head)
         self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
-        self.critics = Critics(networks, self.learner)
+        subset, dropped = options.critic_subset, options.dropped_quantiles
+        self.critics = Critics(networks, self.learner, subset=subset, dropped=dropped)
+        self._follows_mean = subset is not None or dropped > 0
         self._is_discrete = isinstance(self.policy_head, CategoricalHead)
         size = self.policy_head.encoded_size
         usual = _ENTROPY_SHARE * math.log(size) if self._is_discrete else -float(size)
-        self._target_entropy = (
-            usual if isinstance(options.target_entropy, str) else options.target_entropy
-        )
+        chosen, usual = options.target_entropy, usual * options.target_entropy_scale
+        self._target_entropy = usual if isinstance(chosen, str) else chosen
         self._noise_shape = (2, setup.sequence_length, options.batch_size, size)
 
     @classmethod
@@ -89,25 +99,24 @@ class SAC(Agent):
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
-        states, bootstrap, following = self.detached(self._following, window, noise)
-        target = self.critics.target(bootstrap, following)
-        fitted = self.critics.fit(window, weights, states, target, measures=self.measures)
-        log_alpha = self.temperature.log
-        alpha = log_alpha.detach().exp()
-        cost, entropy = self._actor(fitted.read, noise.here, alpha)
-        actor = masked_mean(cost, fitted.valid)
-        entropy = masked_mean(entropy.detach(), fitted.valid)
-        losses = {
-            "critic": fitted.loss,
-            "actor": actor,
-            "temperature": log_alpha * (entropy - self._target_entropy),
-        }
-        metrics = fitted.metrics | {
-            "loss/policy": actor.detach(),
-            "policy/entropy": entropy,
-            "policy/temperature": alpha,
-        }
-        return Losses(losses, metrics, fitted.read.readings, priorities=fitted.priorities)
+        states, bootstrap, following = self.detached(self.following, window, noise)
+        fitted = self.critics.fit(
+            window, weights, states, bootstrap, following, noise.critics, measures=self.measures
+        )
+        losses, metrics, read = {"critic": fitted.loss}, fitted.metrics, fitted.read
+        if "actor" in self.due:
+            log_alpha = self.temperature.log
+            alpha = log_alpha.detach().exp()
+            cost, entropy = self._actor(read, noise.here, alpha)
+            losses["actor"] = masked_mean(cost, fitted.valid)
+            entropy = masked_mean(entropy.detach(), fitted.valid)
+            losses["temperature"] = log_alpha * (entropy - self._target_entropy)
+            metrics = metrics | {
+                "loss/policy": losses["actor"].detach(),
+                "policy/entropy": entropy,
+                "policy/temperature": alpha,
+            }
+        return Losses(losses, metrics, read.readings, priorities=fitted.priorities)
 
     def _actor(
         self, read: Summaries, noise: Tensor | None, alpha: Tensor
@@ -115,16 +124,17 @@ class SAC(Agent):
         """Return the actor's loss at each step, and its entropy (or an estimate of it)."""
         policy, summary = self.policy_head(read.actor), read.critic.detach()
         if self._is_discrete:
-            log_probs, values = policy.log_probabilities, self.critics.of_every_action(summary)
-            probabilities = log_probs.exp()
+            probabilities, values = policy.log_probabilities.exp(), self._followed(summary, None)
             entropy = policy.entropy()
             return -(probabilities * values.detach()).sum(-1) - alpha * entropy, entropy
         actions, log_probs = policy.sample_with_log_prob(noise)
-        head = self.networks.value_head
-        values = head.value(lowest(head, self.critics(summary, actions)))
-        return alpha * log_probs - values, -log_probs
+        return alpha * log_probs - self._followed(summary, actions), -log_probs
 
-    def _following(
+    def _followed(self, summary: Tensor, actions: Tensor | None) -> Float[Tensor, "L N *V"]:
+        values = self.critics.values(summary, actions)
+        return values.mean(2) if self._follows_mean else values.amin(2)
+
+    def following(
         self, window: Trajectory, noise: Noise
     ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
         """Return memory states before the learnt steps, and the inputs of the targets.
@@ -139,33 +149,25 @@ class SAC(Agent):
         )
         if self._is_discrete:
             summary = learner.target_summary(window, steps)
-            values = critics.of_every_action(summary, target=True)
+            values = critics.lowest_of_every_action(summary, noise.critics)
             following = (policy.log_probabilities.exp() * values).sum(-1)
             entropy = policy.entropy()
         else:
             actions, log_probs = policy.sample_with_log_prob(noise.next)
-            following, entropy = critics.following(window, steps, actions), -log_probs
+            following = critics.following(window, steps, actions, noise.critics)
+            entropy = -log_probs
         bonus = bootstrap.discounts * self.temperature.log.exp() * entropy
         return states, bootstrap._replace(rewards=bootstrap.rewards + bonus), following
 
     # ---- called by the replay learner
 
+    observe_targets, measure = observe_critic_targets, measure_critics
+
     def noise(self) -> Noise:
         """Draw standard normal noise for the sampled actions of a gradient step."""
+        critics = self.critics.draw(self.generator)
         if self._is_discrete:
-            return Noise(None, None)
+            return Noise(None, None, critics)
         drawn = self.generator.standard_normal(self._noise_shape, dtype=np.float32)
-        return Noise(*torch.from_numpy(drawn).to(self.device))
-
-    def observe_targets(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Update the value heads' support from the targets, before a gradient step on them."""
-        _, bootstrap, following = self.detached(self._following, window, noise)
-        return self.critics.observe(window, bootstrap, following)
-
-    def measure(
-        self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Compute `value/target_gap` and `policy/saturation` on windows."""
-        return self.critics.measure(window)
+        following, here = torch.from_numpy(drawn).to(self.device)
+        return Noise(following, here, critics)

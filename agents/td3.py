@@ -1,6 +1,6 @@
 """Twin delayed DDPG (Fujimoto et al. 2018, arXiv:1802.09477), with any memory."""
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
-from agents.learning.critics import Critics
+from agents.learning.critics import Critics, Subset, measure_critics, observe_critic_targets
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner
@@ -18,8 +18,12 @@ from agents.trajectory import Trajectory
 from conf.schema.agents import TD3Options
 from networks.heads.box import DeterministicHead
 
-Noise = Float[Tensor, "L N A"]
-"""Standard normal noise of the target policy."""
+
+class Noise(NamedTuple):
+    """Standard normal noise of the target policy, and the critics that give the targets."""
+
+    actions: Float[Tensor, "L N A"]
+    critics: Subset
 
 
 class TD3(Agent):
@@ -50,7 +54,9 @@ class TD3(Agent):
         self.learner = ReplayLearner(
             networks, options, setup, copied=copied, updates_per_copy=options.policy_delay
         )
-        self.critics = Critics(networks, self.learner)
+        self.critics = Critics(
+            networks, self.learner, subset=options.critic_subset, dropped=options.dropped_quantiles
+        )
         size = self.policy_head.encoded_size
         self._noise_shape = (setup.sequence_length, options.batch_size, size)
 
@@ -58,46 +64,36 @@ class TD3(Agent):
         self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
     ) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
-        critics, head = self.critics, self.networks.value_head
-        states, bootstrap, following = self.detached(self._following, window, noise)
-        target = critics.target(bootstrap, following)
-        fitted = critics.fit(window, weights, states, target, measures=self.measures)
+        critics = self.critics
+        states, bootstrap, following = self.detached(self.following, window, noise)
+        fitted = critics.fit(
+            window, weights, states, bootstrap, following, noise.critics, measures=self.measures
+        )
         losses, metrics, read = {"critic": fitted.loss}, fitted.metrics, fitted.read
         if "actor" in self.due:
             actions = self.policy_head(read.actor).mode()
-            values = head.value(critics(read.critic.detach(), actions))[..., 0]
+            values = critics.values(read.critic.detach(), actions)[..., 0]
             losses["actor"] = -masked_mean(values, fitted.valid)
             metrics = metrics | {"loss/policy": losses["actor"].detach()}
         return Losses(losses, metrics, read.readings, priorities=fitted.priorities)
 
-    def _following(
+    def following(
         self, window: Trajectory, noise: Noise
     ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
         """Return memory states before the learnt steps, and the inputs of the targets."""
         learner, critics = self.learner, self.critics
         states, bootstrap = critics.states(window), learner.bootstrap(window)
         limit = self.options.target_noise_clip
-        disturbance = (self.options.target_noise * noise).clamp(-limit, limit)
+        disturbance = (self.options.target_noise * noise.actions).clamp(-limit, limit)
         actions = critics.target_policy(window, bootstrap.steps) + disturbance
-        following = critics.following(window, bootstrap.steps, actions.clamp(-1, 1))
+        following = critics.following(window, bootstrap.steps, actions.clamp(-1, 1), noise.critics)
         return states, bootstrap, following
 
     # ---- called by the replay learner
 
+    observe_targets, measure = observe_critic_targets, measure_critics
+
     def noise(self) -> Noise:
-        """Draw the noise of the target policy for a gradient step."""
+        """Draw the randomness of a gradient step."""
         drawn = self.generator.standard_normal(self._noise_shape, dtype=np.float32)
-        return torch.from_numpy(drawn).to(self.device)
-
-    def observe_targets(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Update the value heads' support from the targets, before a gradient step on them."""
-        _, bootstrap, following = self.detached(self._following, window, noise)
-        return self.critics.observe(window, bootstrap, following)
-
-    def measure(
-        self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Compute `value/target_gap` and `policy/saturation` on windows."""
-        return self.critics.measure(window)
+        return Noise(torch.from_numpy(drawn).to(self.device), self.critics.draw(self.generator))

@@ -143,6 +143,8 @@ def layers_mirror(layers: Iterable[nn.Module]) -> RowFunction | None:
             functions.append(layer_norm_mirror(layer))
         elif isinstance(layer, nn.Flatten):
             functions.append(lambda rows: rows.reshape(len(rows), -1))
+        elif isinstance(layer, nn.Dropout):
+            functions.append(unchanged)  # off in acting
         else:
-            functions.append(ACTIVATIONS.get(type(layer)))
+            functions.append(mirror_of(layer) or ACTIVATIONS.get(type(layer)))
     return chained(*functions)

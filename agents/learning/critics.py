@@ -1,10 +1,11 @@
 """Critics of actions, learnt from replay: shared by DDPG, TD3 and SAC."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from agents.learning.parts import Networks
@@ -14,12 +15,14 @@ from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import Reading
 from networks.heads.critics import lowest
+from networks.layers import BatchRenorm
 from networks.memory.memories import ChosenSteps
 
 Summary = Float[Tensor, "L N H"]
 Actions = Shaped[Tensor, "L N *A"]
 Outputs = Float[Tensor, "L N C *K"]
-
+Subset = Int[Tensor, " M"] | None
+"""Numbers of the critics whose minimum is the target; None for all."""
 
 _SATURATED = 0.99
 
@@ -57,12 +60,34 @@ class Critics:
         Q_c(o_t, a) = value_head([summary(o_1 ... o_t), a])_c
 
     The action joins after the memory, so that a memory holds the actions that were taken only.
+
+    Without target networks, the value head reads `(o_t, a_t)` and `(o_{t+1}, a')` in one forward
+    pass, so that both are normalised by the same batch statistics (CrossQ, arXiv:1902.05605).
+
+    Args:
+        subset: critics whose minimum is the target, drawn anew for each gradient step; None: all
+            (REDQ, arXiv:2101.05982).
+        dropped: quantiles per critic; of all the critics' quantiles the highest are dropped and the
+            rest are the target (TQC, arXiv:2005.04269); 0: the lowest critic is the target.
     """
 
-    def __init__(self, networks: Networks, learner: ReplayLearner) -> None:
+    def __init__(
+        self, networks: Networks, learner: ReplayLearner, *, subset: int | None, dropped: int
+    ) -> None:
         self._networks, self._learner = networks, learner
         self._head, self._target_head = networks.value_head, learner.target_network.copies[1]
-        self._has_every_action = len(networks.value_head.layers.output_shape) == 3  # C, A, K
+        self._subset, self._dropped = subset, dropped
+        self._count, *has_every_action, _ = networks.value_head.layers.output_shape  # C, [A], K
+        self._has_every_action = bool(has_every_action)
+        self._is_joint = self._target_head is self._head
+        self._norms = [m for m in self._head.modules() if isinstance(m, BatchRenorm)]
+
+    def draw(self, generator: np.random.Generator) -> Subset:
+        """Draw the critics whose minimum is the target of a gradient step."""
+        if self._subset is None:
+            return None
+        chosen = generator.permutation(self._count)[: self._subset]
+        return torch.from_numpy(chosen).to(next(self._head.parameters()).device)
 
     # ---- values
 
@@ -84,13 +109,36 @@ class Critics:
         head = self._target_head if target else self._head
         if self._has_every_action:
             return select_actions(head(summary).movedim(3, 2), actions)
-        outputs: Tensor = head(torch.cat([summary, self._networks.policy_head.encode(actions)], -1))
+        outputs: Tensor = head(self._inputs(summary, actions))
         return outputs
 
-    def of_every_action(self, summary: Summary, *, target: bool = False) -> Float[Tensor, "L N A"]:
-        """Return the lowest critic's value of each discrete action."""
-        head = self._target_head if target else self._head
-        return head.value(head(summary)).amin(2)
+    def _inputs(self, summary: Summary, actions: Actions) -> Float[Tensor, "L N I"]:
+        return torch.cat([summary, self._networks.policy_head.encode(actions)], -1)
+
+    def values(self, summary: Summary, actions: Actions | None) -> Float[Tensor, "L N C *V"]:
+        """Return every critic's values for the actor's loss: of actions, or of all discrete ones.
+
+        Batch statistics are the running ones, which a policy's actions do not change.
+        """
+        for norm in self._norms:
+            norm.eval()
+        outputs = self._head(summary) if actions is None else self(summary, actions)
+        for norm in self._norms:
+            norm.train(self._head.training)
+        return self._head.value(outputs)
+
+    def lowest_of_every_action(self, summary: Summary, chosen: Subset) -> Float[Tensor, "L N A"]:
+        """Return the lowest target critic's value of each discrete action."""
+        head = self._target_head
+        return _subset(head.value(head(summary)), chosen).amin(2)
+
+    def lowest(self, outputs: Outputs, chosen: Subset) -> Float[Tensor, "L N *J"]:
+        """Reduce the critics' outputs to one: the lowest critic's, or the lowest quantiles."""
+        outputs = _subset(outputs, chosen)
+        if not self._dropped:
+            return lowest(self._target_head, outputs)
+        quantiles = outputs.flatten(2).sort(-1).values
+        return quantiles[..., : quantiles.shape[2] - outputs.shape[2] * self._dropped]
 
     # ---- their loss
 
@@ -102,11 +150,16 @@ class Critics:
         return actions
 
     def following(
-        self, window: Trajectory, steps: ChosenSteps, actions: Actions
+        self, window: Trajectory, steps: ChosenSteps, actions: Actions, chosen: Subset
     ) -> Float[Tensor, "L N *K"]:
-        """Return the target critics' lowest output for actions at chosen steps of the windows."""
+        """Return the target critics' lowest output for actions at chosen steps of the windows.
+
+        Without target networks, return the value head's inputs there, which `fit` evaluates.
+        """
         summary = self._learner.target_summary(window, steps)
-        return lowest(self._target_head, self(summary, actions, target=True))
+        if self._is_joint:
+            return self._inputs(summary, actions)
+        return self.lowest(self(summary, actions, target=True), chosen)
 
     def target(
         self, bootstrap: Bootstrap, following: Float[Tensor, "L N *K"]
@@ -126,7 +179,9 @@ class Critics:
         window: Trajectory,
         weights: Float[Tensor, " N"] | None,
         states: Mapping[str, Float[Tensor, "N S"]],
-        target: Float[Tensor, "L N *J"],
+        bootstrap: Bootstrap,
+        following: Float[Tensor, "L N *K"],
+        chosen: Subset,
         *,
         measures: bool,
     ) -> Fitted:
@@ -135,11 +190,19 @@ class Critics:
         Args:
             weights: importance weights of prioritised replay.
             states: memory states before the learnt steps, by backbone.
+            following: values that the targets bootstrap from `[L, N]`, or what `following` returns.
             measures: whether to compute metrics.
         """
         learner, head = self._learner, self._head
         read, valid = self.read(window, states), learner.valid(window)
-        outputs = self(read.critic, window.actions[learner.learnt])
+        actions = window.actions[learner.learnt]
+        if self._is_joint:
+            inputs = torch.cat([self._inputs(read.critic, actions), following])
+            outputs, later = head(inputs).chunk(2)
+            following = self.lowest(later.detach(), chosen)
+        else:
+            outputs = self(read.critic, actions)
+        target = self.target(bootstrap, following)
         targets: Tensor = target.unsqueeze(2).expand(*outputs.shape[:3], *target.shape[2:])
         losses = head.loss(outputs, targets).sum(-1)
         loss = masked_mean(losses if weights is None else losses * weights, valid)
@@ -152,11 +215,12 @@ class Critics:
                 metrics |= self._metrics(outputs.detach(), errors, valid)
         return Fitted(read, valid, loss, metrics, priorities)
 
-    @torch.no_grad()
     def observe(
         self, window: Trajectory, bootstrap: Bootstrap, following: Float[Tensor, "L N *K"]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Update the support of histograms from the targets, before a gradient step on them."""
+        """Update the support of histograms from the targets."""
+        if self._is_joint:
+            following = self.lowest(self._head(following), None)
         values = following if following.ndim == 2 else self._head.value(following)
         targets = bootstrap.rewards + bootstrap.discounts * values
         valid = window.valid[self._learner.learnt]
@@ -196,3 +260,28 @@ class Critics:
             saturated = (modes.abs() > _SATURATED).float().mean(-1)
             metrics["policy/saturation"] = masked_mean(saturated, learner.valid(window))
         return metrics
+
+
+def _subset(outputs: Float[Tensor, "L N C *K"], chosen: Subset) -> Float[Tensor, "L N M *K"]:
+    return outputs if chosen is None else outputs.index_select(2, chosen)
+
+
+# ---- methods of the agents that have `critics`, and `following(window, noise)` for their targets
+
+
+def observe_critic_targets(
+    agent: Any, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Any
+) -> dict[str, Float[Tensor, ""]]:
+    """Update the value heads' support from the targets, before a gradient step on them."""
+    _, bootstrap, following = agent.detached(agent.following, window, noise)
+    inputs = window, bootstrap, following
+    observed: dict[str, Tensor] = agent.detached(agent.critics.observe, *inputs)
+    return observed
+
+
+def measure_critics(
+    agent: Any, window: Trajectory, state_after: Float[Tensor, "N S"] | None
+) -> dict[str, Float[Tensor, ""]]:
+    """Compute `value/target_gap` and `policy/saturation` on windows."""
+    metrics: dict[str, Tensor] = agent.critics.measure(window)
+    return metrics

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from agents.mathematics.returns import Bootstrap, n_step_bootstrap
 from agents.replay.replay import Replay
 from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
 from agents.trajectory import Trajectory
+from networks.augmentation import random_shift
 from networks.autoencoding.losses import Reading
 from networks.backbone import Backbone
 from networks.chain import value_chain
@@ -36,7 +38,8 @@ class ReplayLearner(nn.Module):
 
     Args:
         options: of the agent, with the names of `conf.schema.agents.DQNOptions`.
-        copied: modules that the target network copies; a backbone and the value head come first.
+        copied: modules that the target network copies, or consists of with `target_networks=false`;
+            a backbone and the value head come first.
         updates_per_copy: gradient steps between Polyak updates of the target network.
 
     Attributes:
@@ -62,6 +65,8 @@ class ReplayLearner(nn.Module):
         self._discount, self._n_step = options.discount, options.n_step
         self.learnt = slice(options.burn_in, options.burn_in + length)
         self._following = slice(options.burn_in + 1, options.burn_in + length + 1)
+        shift = options.random_shift
+        self._shift = random_shift(networks.actor, shift) if shift else None
         self._normalizes = any(each.normalization.learns for each in backbones)
         self._needs_next = networks.auxiliary.needs_next
         # Windows of a single step begin with a valid one.
@@ -89,7 +94,8 @@ class ReplayLearner(nn.Module):
         # Annealed to 1, full correction (Schaul et al. 2016, section 3.4).
         self.importance_exponent = exploration_schedule(options.importance_exponent, 1.0, 1.0)
         inputs = [each for b in backbones for each in (b.inputs, b.normalization)]
-        self.target_network = TargetNetwork(copied, shared=inputs)
+        is_copied = getattr(options, "target_networks", True)  # a key of TD3 and SAC
+        self.target_network = TargetNetwork(copied, shared=inputs if is_copied else copied)
         self._networks = networks
         self.renew()
         self._no_counts = {tag: torch.zeros(()) for tag in COUNTS}
@@ -144,6 +150,9 @@ class ReplayLearner(nn.Module):
                     self._batch_size, agent.generator, importance_exponent=beta
                 )
                 window, weights = sample.window.to(device), sample.weights
+                if self._shift is not None:
+                    images = self._shift(window.observations, agent.generator)
+                    window = replace(window, observations=images)
                 weights = None if weights is None else weights.to(device)
                 inputs = (window, weights, agent.noise())
                 if agent.networks.value_head.learns_support or (agent.is_watched and not number):

@@ -26,7 +26,9 @@ class TargetNetwork(nn.Module):
         super().__init__()
         memo = {id(module): module for module in shared}
         copies = copy.deepcopy(tuple(originals), memo)
-        self._modules.update({str(number): module for number, module in enumerate(copies)})
+        # Modules that are shared as a whole stay in their place, and in their mode.
+        pairs = enumerate(zip(copies, originals, strict=True))
+        self._modules.update({str(n): own for n, (own, other) in pairs if own is not other})
         self.copies: tuple[Any, ...] = copies
         # In a plain tuple, so that they do not become submodules.
         self._originals = tuple(originals)

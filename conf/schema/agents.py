@@ -136,9 +136,9 @@ class EpsilonGreedyOptions(AgentOptions):
         yield from _one_network(config, name)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ReplayOptions(AgentOptions):
-    """Keys of agents that learn from a replay buffer."""
+    """Keys of agents that learn from a replay buffer; older runs have no `random_shift`."""
 
     learns_from: ClassVar[Literal["rollout", "replay"]] = "replay"
 
@@ -159,11 +159,17 @@ class ReplayOptions(AgentOptions):
     burn_in: Count
     stored_state: bool
     sequence_stride: PositiveCount
+    random_shift: Count = 0
 
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
         """Add the rules of a replay buffer."""
         yield from super().problems(config)
+        if config["agent"]["random_shift"] and config["critic"].get("observation") == "full":
+            yield (
+                "agent.random_shift: expected 0, because with critic.observation=full actor and "
+                "critic read images of their own"
+            )
         burn_in, before = config["agent"]["burn_in"], [*_stride(config)]
         if burn_in and not remembers(config["memory"]):
             before.append(
@@ -182,6 +188,16 @@ class DQNOptions(EpsilonGreedyOptions, ReplayOptions, of="agents.dqn.DQN"):
     noisy: bool
     noisy_sigma: Positive
     value_rescaling: bool
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Add the rule of noisy layers, which are plain otherwise."""
+        yield from super().problems(config)
+        for key, plain in {"normalization": "none", "dropout": 0, "residual": False}.items():
+            given = config["value_head"].get(key, plain)
+            if config["agent"]["noisy"] and given != plain:
+                expected = f"expected {show(plain)} with agent.noisy=true"
+                yield f"value_head.{key}: {expected}, got {show(given)}"
 
 
 @dataclass
@@ -204,18 +220,47 @@ class DDPGOptions(ReplayOptions, of="agents.ddpg.DDPG"):
     exploration_noise: NonNegative
 
 
-@dataclass
-class TD3Options(DDPGOptions, of="agents.td3.TD3"):
-    """conf/agent/td3.yaml."""
+@dataclass(kw_only=True)
+class CriticsOptions(ReplayOptions):
+    """Keys of agents with several critics of actions; older runs have `num_critics` alone."""
 
     num_critics: PositiveCount
-    target_noise: NonNegative
-    target_noise_clip: NonNegative
-    policy_delay: PositiveCount
+    critic_subset: PositiveCount | None = None
+    dropped_quantiles: Count = 0
+    target_networks: bool = True
+    policy_delay: PositiveCount = 1
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Add the rules of several critics."""
+        yield from super().problems(config)
+        agent, head = config["agent"], config["value_head"]
+        subset, dropped = agent["critic_subset"], agent["dropped_quantiles"]
+        if subset is not None and subset > (count := agent["num_critics"]):
+            yield Misfit(
+                f"agent.critic_subset: expected at most agent.num_critics {count}, got {subset}",
+                count,
+            )
+        if dropped and "quantiles" not in head:
+            yield f"agent.dropped_quantiles: expected 0 without value_head=quantile, got {dropped}"
+        elif dropped and dropped >= head["quantiles"]:
+            yield Misfit(
+                "agent.dropped_quantiles: expected fewer than value_head.quantiles "
+                f"{head['quantiles']}, got {dropped}",
+                head["quantiles"] - 1,
+            )
 
 
 @dataclass
-class SACOptions(ReplayOptions, of="agents.sac.SAC"):
+class TD3Options(DDPGOptions, CriticsOptions, of="agents.td3.TD3"):
+    """conf/agent/td3.yaml."""
+
+    target_noise: NonNegative
+    target_noise_clip: NonNegative
+
+
+@dataclass
+class SACOptions(CriticsOptions, of="agents.sac.SAC"):
     """conf/agent/sac.yaml."""
 
     needs_log_probs: ClassVar[bool] = True
@@ -223,10 +268,10 @@ class SACOptions(ReplayOptions, of="agents.sac.SAC"):
     criticises_actions: ClassVar[bool] = True
     weighs_every_action: ClassVar[bool] = True
 
-    num_critics: PositiveCount
     temperature: Literal["auto"] | Positive
     initial_temperature: Positive
     target_entropy: Literal["auto"] | float
+    target_entropy_scale: Positive = 1.0
 
 
 def _one_network(config: Config, name: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from conf.schema.types import (
     Activation,
     Count,
     Fraction,
+    FractionBelowOne,
     Free,
     ImageLayout,
     Initialization,
@@ -42,6 +43,15 @@ class LayersOptions:
 
 
 @dataclass(kw_only=True)
+class BlocksOptions(LayersOptions):
+    """Fully connected layers that may be normalised, dropped out and residual."""
+
+    normalization: Literal["none", "layer", "batch_renorm"] = "none"
+    dropout: FractionBelowOne = 0.0
+    residual: bool = False
+
+
+@dataclass(kw_only=True)
 class ExtractorOptions(Part, group="extractor"):
     """Keys of every extractor, a user's own included."""
 
@@ -52,10 +62,15 @@ class ExtractorOptions(Part, group="extractor"):
 
 
 @dataclass(kw_only=True)
-class MLPOptions(LayersOptions, ExtractorOptions, of="networks.extractors.MLP"):
-    """conf/extractor/mlp.yaml."""
+class MLPOptions(BlocksOptions, ExtractorOptions, of="networks.extractors.MLP"):
+    """conf/extractor/mlp.yaml; older runs have `layer_norm` in place of `normalization`."""
 
-    layer_norm: bool
+    layer_norm: bool = False
+
+    def __post_init__(self) -> None:
+        """Read the key of older runs."""
+        if self.layer_norm:
+            self.normalization = "layer"
 
 
 @dataclass(kw_only=True)
@@ -82,11 +97,6 @@ class CNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.CNN"):
     layers: Literal["auto"] | list[ConvolutionOptions]
     filters: list[PositiveCount]
     normalization: Literal["none", "layer", "group"]
-
-    @property
-    def layer_norm(self) -> bool:
-        """Whether the fully connected layers are normalised too."""
-        return self.normalization != "none"
 
 
 @dataclass(kw_only=True)

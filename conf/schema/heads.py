@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from conf.schema.extractors import LayersOptions
+from conf.schema.extractors import BlocksOptions
 from conf.schema.parts import Part
 from conf.schema.types import Bins, NonNegative, Positive, PositiveCount
 
@@ -21,13 +21,13 @@ class PolicyHeadOptions(Part, group="policy_head"):
 
 
 @dataclass(kw_only=True)
-class CategoricalHeadOptions(LayersOptions, PolicyHeadOptions, of="networks.heads.CategoricalHead"):
+class CategoricalHeadOptions(BlocksOptions, PolicyHeadOptions, of="networks.heads.CategoricalHead"):
     """conf/policy_head/categorical.yaml."""
 
 
 @dataclass(kw_only=True)
 class GaussianHeadOptions(
-    LayersOptions,
+    BlocksOptions,
     PolicyHeadOptions,
     of="auto networks.heads.GaussianHead networks.heads.SquashedGaussianHead",
 ):
@@ -38,7 +38,7 @@ class GaussianHeadOptions(
 
 @dataclass(kw_only=True)
 class DeterministicHeadOptions(
-    LayersOptions, PolicyHeadOptions, of="networks.heads.DeterministicHead"
+    BlocksOptions, PolicyHeadOptions, of="networks.heads.DeterministicHead"
 ):
     """conf/policy_head/deterministic.yaml."""
 
@@ -46,7 +46,7 @@ class DeterministicHeadOptions(
 
 
 @dataclass(kw_only=True)
-class ValueHeadOptions(LayersOptions, Part, group="value_head"):
+class ValueHeadOptions(BlocksOptions, Part, group="value_head"):
     """Keys of every value head, a user's own included.
 
     Attributes:

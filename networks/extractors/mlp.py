@@ -1,7 +1,7 @@
 """Fully connected networks: `h_k = f(W_k h_{k-1} + b_k)`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from conf.schema.extractors import LayersOptions, MLPOptions
 from networks.extractors.structure import Outline
 from networks.initialization import initialize
+from networks.layers import BatchRenorm, Residual
 from networks.mirror import RowFunction, layers_mirror
 from networks.observations import Shape
 
@@ -50,30 +51,67 @@ class Flatten(nn.Module):
         return layers_mirror(self.stages)
 
 
+_NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "layer": nn.LayerNorm,
+    "group": nn.LayerNorm,  # of maps; units are one group
+    "batch_renorm": BatchRenorm,
+}
+
+
+def hidden_layers(input_size: int, options: LayersOptions) -> list[nn.Module]:
+    """Build the layers of `hidden_sizes`, with the options of `BlocksOptions`, if it has them.
+
+        layer           (Linear -> Dropout -> LayerNorm -> activation) for each size
+        batch_renorm    BatchRenorm -> (Linear -> Dropout -> activation -> BatchRenorm) for each
+        residual        Linear -> x + (norm -> Linear to 4 d -> Dropout -> activation -> Linear)(x)
+                        for each -> norm; a Linear between two blocks where sizes differ
+
+    Source: Ba et al. (2016), arXiv:1607.06450; Hiraoka et al. (2022), arXiv:2110.02034, appendix;
+    Bhatt et al. (2024), arXiv:1902.05605; Lee et al. (2025), arXiv:2410.09754, section 4.
+    """
+    sizes, activation = [input_size, *options.hidden_sizes], ACTIVATION_MODULES[options.activation]
+    kind = _NORMALIZATIONS.get(getattr(options, "normalization", "none"))
+    dropout, is_residual = getattr(options, "dropout", 0.0), getattr(options, "residual", False)
+    is_before = kind is BatchRenorm and not is_residual
+
+    def norm(size: int) -> list[nn.Module]:
+        return [kind(size)] if kind else []
+
+    def linear(inputs: int, outputs: int) -> list[nn.Module]:
+        return [nn.Linear(inputs, outputs), *([nn.Dropout(dropout)] if dropout else [])]
+
+    layers: list[nn.Module] = norm(input_size) if is_before and options.hidden_sizes else []
+    for inputs, outputs in pairwise(sizes):
+        if not is_residual:
+            after = [activation(), *norm(outputs)] if is_before else [*norm(outputs), activation()]
+            layers += [*linear(inputs, outputs), *after]
+            continue
+        if inputs != outputs or not layers:
+            layers.append(nn.Linear(inputs, outputs))
+        wider = linear(outputs, 4 * outputs)
+        block = [*norm(outputs), *wider, activation(), nn.Linear(4 * outputs, outputs)]
+        layers.append(Residual(*block))
+    return layers + (norm(sizes[-1]) if is_residual and options.hidden_sizes else [])
+
+
 class MLP(nn.Module):
-    """A stack of `Linear -> [LayerNorm] -> activation`, one per entry of `hidden_sizes`.
+    """Fully connected layers, one or a block for each entry of `hidden_sizes`.
 
     Args:
         input_shape: shape of one observation; flattened.
         options: without `hidden_sizes`, the identity.
-            `layer_norm` normalises each layer's units before its activation (Ba et al. 2016).
     """
 
     Options = MLPOptions
 
     def __init__(self, input_shape: Sequence[int], options: LayersOptions) -> None:
         super().__init__()
-        layer_norm = getattr(options, "layer_norm", False)
-        sizes = [math.prod(input_shape), *options.hidden_sizes]
+        input_size = math.prod(input_shape)
         self._activation = options.activation
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(sizes):
-            layers.append(nn.Linear(inputs, outputs))
-            layers += [nn.LayerNorm(outputs)] if layer_norm else []
-            layers.append(ACTIVATION_MODULES[options.activation]())
-        self.layers = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*hidden_layers(input_size, options))
         self._flattens = len(input_shape) != 1
-        self.hidden_sizes, self.output_size = tuple(options.hidden_sizes), sizes[-1]
+        self.hidden_sizes = tuple(options.hidden_sizes)
+        self.output_size = (input_size, *self.hidden_sizes)[-1]
         initialize(self, initialization=options.initialization, gain=options.gain)
 
     @property

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from conf.schema.extractors import LayersOptions
+from conf.schema.extractors import BlocksOptions
 from conf.schema.heads import CategoricalHeadOptions
 from networks.heads.distributions import Choice
 from networks.heads.values import Head
@@ -70,7 +70,7 @@ class DistributionHead(Head, PolicyHead):
         space: gymnasium.Space[Any],
         input_size: int,
         output_size: int,
-        options: LayersOptions,
+        options: BlocksOptions,
         *,
         action_shape: tuple[int, ...],
     ) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conf.schema.extractors import LayersOptions
+from conf.schema.extractors import BlocksOptions
 from networks.extractors.mlp import ACTIVATION_MODULES
 from networks.heads.values import (
     HIDDEN_GAIN,
@@ -74,7 +74,7 @@ class NoisyLayers(ValueLayers):
     """The layers of a plain head, all of them noisy."""
 
     def __init__(
-        self, input_size: int, output_size: int, options: LayersOptions, *, sigma: float
+        self, input_size: int, output_size: int, options: BlocksOptions, *, sigma: float
     ) -> None:
         """Build the layers; `gain` is the output layer's, hidden layers use sqrt(2)."""
         super().__init__()
@@ -143,7 +143,7 @@ class ActionLayers(ValueLayers):
         input_size: int,
         width: int,
         *,
-        options: LayersOptions,
+        options: BlocksOptions,
         num_actions: int,
         dueling: bool,
         noisy: bool,

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from conf.schema.extractors import LayersOptions
+from conf.schema.extractors import BlocksOptions
 from conf.schema.heads import DeterministicHeadOptions, GaussianHeadOptions
 from networks.heads.acting import DistributionHead, HeadMirror
 from networks.heads.distributions import Deterministic, DiagonalGaussian, SquashedGaussian
@@ -34,7 +34,7 @@ class BoxHead(DistributionHead):
     num_parameters = 1
     space: spaces.Box
 
-    def __init__(self, space: spaces.Box, input_size: int, options: LayersOptions) -> None:
+    def __init__(self, space: spaces.Box, input_size: int, options: BlocksOptions) -> None:
         size = math.prod(space.shape)
         outputs = self.num_parameters * size
         super().__init__(space, input_size, outputs, options, action_shape=(size,))
@@ -138,7 +138,7 @@ class DeterministicHead(BoxHead):
     Options = DeterministicHeadOptions
     exploration_noise = 0.0
 
-    def __init__(self, space: spaces.Box, input_size: int, options: LayersOptions) -> None:
+    def __init__(self, space: spaces.Box, input_size: int, options: BlocksOptions) -> None:
         super().__init__(space, input_size, options)
         self._require_bounds("deterministic")
 

@@ -1,12 +1,12 @@
 """Layers of several critics of the same inputs, computed together."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
-from conf.schema.extractors import LayersOptions
-from networks.extractors.mlp import ACTIVATION_MODULES
+from conf.schema.extractors import BlocksOptions
 from networks.heads.values import (
     Head,
     Noise,
@@ -16,6 +16,7 @@ from networks.heads.values import (
     ValueLayers,
     project_linear,
 )
+from networks.layers import stacked
 
 
 class CriticLayers(ValueLayers):
@@ -23,7 +24,7 @@ class CriticLayers(ValueLayers):
 
         h_c <- f(W_c h_c + b_c)
 
-    The C products of a layer are one batched product.
+    The C products of a layer are one batched product (`networks.layers`).
 
     Args:
         input_size: of a summary; with continuous actions, of a summary and an encoded action.
@@ -38,7 +39,7 @@ class CriticLayers(ValueLayers):
         self,
         input_size: int,
         output_size: int,
-        options: LayersOptions,
+        options: BlocksOptions,
         *,
         num_critics: int,
         num_actions: int | None,
@@ -49,32 +50,17 @@ class CriticLayers(ValueLayers):
         width = output_size * (num_actions or 1)
         # Initialised one critic at a time, as a single one is.
         critics = [Head(input_size, width, options) for _ in range(num_critics)]
-        linear = [[m for m in each.modules() if isinstance(m, nn.Linear)] for each in critics]
-        layers = [*zip(*linear, strict=True)]
-
-        def stacked(name: str) -> nn.ParameterList:
-            tensors = ([getattr(layer, name).detach() for layer in alike] for alike in layers)
-            return nn.ParameterList(nn.Parameter(torch.stack(each)) for each in tensors)
-
-        self.weights, self.biases = stacked("weight"), stacked("bias")  # [C, O, I] and [C, O]
-        self.activation = ACTIVATION_MODULES[options.activation]()
+        self.layers = nn.Sequential(*map(stacked, zip(*(c.stages for c in critics), strict=True)))
 
     def forward(self, summary: Summary, noise: Noise = None) -> Outputs:
         """Return the rows `[*N, C, *A, K]`."""
-        first, *others = zip(self.weights, self.biases, strict=True)
-        rows = summary.flatten(0, -2)
-        # All critics read the same rows: one product, not C.
-        hidden = functional.linear(rows, first[0].flatten(0, 1), first[1].flatten())
-        hidden = hidden.unflatten(1, (self.output_shape[0], -1)).transpose(0, 1)  # [C, M, O]
-        for weight, bias in others:
-            hidden = self.activation(hidden)
-            hidden = torch.baddbmm(bias[:, None], hidden, weight.transpose(1, 2))
-        return hidden.transpose(0, 1).reshape(*summary.shape[:-1], *self.output_shape)
+        outputs: Tensor = self.layers(summary.flatten(0, -2))  # [C, M, O]
+        return outputs.transpose(0, 1).reshape(*summary.shape[:-1], *self.output_shape)
 
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
         """Project the output layer of every critic, each group of K outputs in the same way."""
-        last, offsets = self.weights[-1], self.biases[-1]
-        project_linear(last.view(-1, last.shape[-1]), offsets.view(-1), weights, bias)
+        last: Any = self.layers[-1]
+        project_linear(last.weight.flatten(0, 1), last.bias.view(-1), weights, bias)
 
     def mirror(self) -> None:
         """No numpy form: critics do not act."""

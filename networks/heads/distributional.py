@@ -97,7 +97,7 @@ class C51ValueHead(HistogramValueHead):
 class QuantileValueHead(ValueHead):
     """Quantiles of the distribution of returns, by quantile regression (Dabney et al. 2017).
 
-    Needs no support.
+    Needs no support. Targets may be any number of quantiles.
     """
 
     Options = QuantileValueHeadOptions
@@ -127,11 +127,11 @@ class QuantileValueHead(ValueHead):
         """Map every quantile to `h(r + d h^-1(theta))`."""
         return bootstrapped(rewards[..., None], discounts[..., None], next_output, scale)
 
-    def loss(self, output: Histograms, target: Histograms) -> Values:
+    def loss(self, output: Histograms, target: Float[Tensor, "*N J"]) -> Values:
         """Quantile Huber loss."""
         return quantile_huber(output, target, self.levels, kappa=self.kappa)
 
     @torch.no_grad()
-    def error(self, output: Histograms, target: Histograms) -> Values:
+    def error(self, output: Histograms, target: Float[Tensor, "*N J"]) -> Values:
         """Absolute error of the mean."""
         return (target.mean(-1) - self.value(output)).abs()

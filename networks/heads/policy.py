@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from conf.schema.extractors import LayersOptions
+from conf.schema.extractors import BlocksOptions
 from networks.heads.acting import DistributionHead, HeadMirror, one_hot
 from networks.heads.box import BoxHead, GaussianHead
 from networks.heads.distributions import IMPOSSIBLE, Bernoulli, Categorical, MultiCategorical
@@ -37,7 +37,7 @@ class CategoricalHead(DistributionHead):
     """One of K actions; the environment's actions start at `start`."""
 
     def __init__(
-        self, space: spaces.Discrete[Any], input_size: int, options: LayersOptions
+        self, space: spaces.Discrete[Any], input_size: int, options: BlocksOptions
     ) -> None:
         super().__init__(space, input_size, int(space.n), options, action_shape=())
         self.start = int(space.start)
@@ -68,7 +68,7 @@ class JointCategoricalHead(CategoricalHead):
     """One of all combinations of several choices, for agents that weigh each of them."""
 
     def __init__(
-        self, space: gymnasium.Space[Any], input_size: int, options: LayersOptions
+        self, space: gymnasium.Space[Any], input_size: int, options: BlocksOptions
     ) -> None:
         self._sent = environment_actions(space)
         super().__init__(spaces.Discrete(len(self._sent)), input_size, options)
@@ -91,7 +91,7 @@ class MultiCategoricalHead(DistributionHead):
     columns: Tensor
 
     def __init__(
-        self, space: spaces.MultiDiscrete[Any], input_size: int, options: LayersOptions
+        self, space: spaces.MultiDiscrete[Any], input_size: int, options: BlocksOptions
     ) -> None:
         counts = space.nvec.ravel().astype(np.int64)
         total = int(counts.sum())
@@ -150,7 +150,7 @@ class BernoulliHead(DistributionHead):
 
     space: spaces.MultiBinary
 
-    def __init__(self, space: spaces.MultiBinary, input_size: int, options: LayersOptions) -> None:
+    def __init__(self, space: spaces.MultiBinary, input_size: int, options: BlocksOptions) -> None:
         size = math.prod(space.shape)
         super().__init__(space, input_size, size, options, action_shape=(size,))
 

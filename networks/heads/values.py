@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conf.schema.extractors import LayersOptions
+from conf.schema.extractors import BlocksOptions
 from conf.schema.heads import HuberValueHeadOptions
 from networks.extractors.mlp import MLP
 from networks.initialization import initialize
@@ -76,7 +76,7 @@ NoisyFunction = Callable[[Array, Array | None], Array]
 class Head(nn.Module):
     """Hidden layers, then one linear layer."""
 
-    def __init__(self, input_size: int, output_size: int, options: LayersOptions) -> None:
+    def __init__(self, input_size: int, output_size: int, options: BlocksOptions) -> None:
         """Build the layers; `gain` is the output layer's, hidden layers use sqrt(2)."""
         super().__init__()
         self.hidden = MLP((input_size,), replace(options, gain=HIDDEN_GAIN))
@@ -146,7 +146,7 @@ class StateLayers(Head, ValueLayers):
 
     noise_size = 0
 
-    def __init__(self, input_size: int, output_size: int, options: LayersOptions) -> None:
+    def __init__(self, input_size: int, output_size: int, options: BlocksOptions) -> None:
         super().__init__(input_size, output_size, options)
         self.output_shape = (output_size,)
 

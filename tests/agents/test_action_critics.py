@@ -103,12 +103,12 @@ def told(agent: Any, window: Trajectory, noise: Any) -> tuple[Tensor, Tensor, An
 
 def values(head: Any, summaries: Tensor, actions: Tensor) -> Tensor:
     """One critic after the other, from its weights alone: `[L, N, C]`."""
-    layers, found = head.layers, []
-    for critic in range(layers.output_shape[0]):
+    found = []
+    for critic in range(head.layers.output_shape[0]):
         rows = torch.cat([summaries, actions], -1)
-        for number, (weight, bias) in enumerate(zip(layers.weights, layers.biases, strict=True)):
+        for number, layer in enumerate(m for m in head.layers.layers if hasattr(m, "weight")):
             rows = rows.relu() if number else rows
-            rows = rows @ weight[critic].T + bias[critic]
+            rows = rows @ layer.weight[critic].T + layer.bias[critic]
         found.append(rows[..., 0])
     return torch.stack(found, -1)
 
@@ -121,7 +121,7 @@ def test_losses_are_those_of_the_definition(build, name: str, words: list[str]) 
     agent = trained(build, name, *words)
     window, noise = window_of(agent), agent.noise()
     if name == "td3":
-        noise = 10 * noise  # most of it is clipped
+        noise = noise._replace(actions=10 * noise.actions)  # most of it is clipped
     rewards, discounts, steps, learnt = followed(agent, window)
     assert len(rewards) == 1 or window.is_first[1:].any()
     networks, shares = agent.networks, agent.networks.shares_backbone
@@ -142,7 +142,7 @@ def test_losses_are_those_of_the_definition(build, name: str, words: list[str]) 
         actor, policy_head = target_policy
         actions = policy_head(after(stepwise(actor, window, window.state))).mode()
     if name == "td3":
-        actions = (actions + (0.2 * noise).clamp(-0.5, 0.5)).clamp(-1, 1)
+        actions = (actions + (0.2 * noise.actions).clamp(-0.5, 0.5)).clamp(-1, 1)
     lowest = values(target_head, summaries, actions).amin(-1)
     expected = rewards + discounts * (lowest + entropy)
 
@@ -188,8 +188,8 @@ def test_of_two_constant_critics_the_lower_counts(build, name: str, order: Any) 
     words = ["agent.temperature=1e-9"] if name == "sac" else []
     agent = trained(build, name, "agent.discount=0.5", *words)
     for head in (agent.networks.value_head, agent.learner.target_network.copies[1]):
-        head.layers.weights[-1].zero_()
-        head.layers.biases[-1].copy_(torch.tensor(order)[:, None])
+        head.layers.layers[-1].weight.zero_()
+        head.layers.layers[-1].bias.copy_(torch.tensor(order)[:, None])
     window = window_of(agent)
     _, target, found = told(agent, window, agent.noise())
     expected = window.rewards + 0.5 * 3.0 * ~window.terminated

@@ -60,5 +60,5 @@ def test_step_with_a_histogram_of_values_compiled_whole_learns_the_same_weights(
 
 @pytest.mark.slow
 def test_step_on_action_values_compiled_whole_learns_the_same_weights() -> None:
-    words = "extractor.layer_norm=true agent.dueling=true optimizer=radam"
+    words = "extractor.normalization=layer agent.dueling=true optimizer=radam"
     assert difference("none", "", f"pqn {words}") < 1e-5

@@ -180,6 +180,24 @@ OF_ACTION_CRITICS: dict[str, Case] = {
         {"actor.extractor": "", "critic.extractor": ""},
     ),
 }  # fmt: skip
+OF_SEVERAL_CRITICS: dict[str, Case] = {
+    "no target networks": (
+        SEPARATE_CRITICS,
+        [TWO, *LAYERS, "agent.target_networks=false", "value_head.normalization=batch_renorm"],
+        {},
+    ),
+    "subset": (
+        OF_CRITICS,
+        [ONE, *LAYERS, "memory=gru", "agent.num_critics=3", "agent.critic_subset=2",
+         "value_head.normalization=layer", "value_head.residual=true"],
+        {},
+    ),
+    "dropped quantiles, dropout": (
+        SEPARATE_CRITICS,
+        ["value_head=quantile", "agent.dropped_quantiles=2", "value_head.dropout=0.1"],
+        {},
+    ),
+}  # fmt: skip
 OF_SAC: dict[str, Case] = {
     "discrete": (SEPARATE_CRITICS, ["env.id=CartPole-v1", "env.time_limit=7"], {}),
     "fixed temperature": (SEPARATE_CRITICS, ["agent.temperature=0.2"], {"temperature": ""}),
@@ -204,7 +222,8 @@ CASES = [
     pytest.param(kind, *case, id=f"{kind}-{name}")
     for kinds, cases in (
         (("ppo", "a2c"), OF_POLICIES), (("dqn", "pqn"), OF_VALUES), (("dqn",), OF_DQN_ALONE),
-        (("ddpg", "td3", "sac"), OF_ACTION_CRITICS), (("sac",), OF_SAC),
+        (("ddpg", "td3", "sac"), OF_ACTION_CRITICS),
+        (("td3", "sac"), OF_SEVERAL_CRITICS), (("sac",), OF_SAC),
     )
     for kind, (name, case) in itertools.product(kinds, cases.items())
 ]  # fmt: skip

@@ -22,6 +22,7 @@ def options(group: str) -> list[str]:
 
 PRESETS, TASKS = options("experiment"), options("task")
 MEMORIES, AGENTS = options("memory"), ["ppo", "dqn", "a2c", "pqn"]
+CONTINUOUS = ("pendulum", "halfcheetah", "hopper", "crossq", "simba", "tqc", "droq", "redq")
 RECURRENT = [name for name in MEMORIES if name != "none"]
 OPTIONS = {
     "extractor": options("extractor"),
@@ -54,7 +55,7 @@ def assert_taken(preset: str, **chosen: str) -> None:
 
 def acting(preset: str) -> list[str]:
     """Return the agents that can act: values of every action need actions that can be counted."""
-    is_continuous = "pendulum" in preset or "halfcheetah" in preset
+    is_continuous = preset.partition("=")[2].partition("_")[0] in CONTINUOUS
     return ["ppo", "a2c", "sac", "td3", "ddpg"] if is_continuous else [*AGENTS, "sac"]
 
 

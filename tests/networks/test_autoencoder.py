@@ -26,9 +26,7 @@ IMAGE = make_input(spaces.Box(0, 255, (6, 5, 3), np.uint8))
 
 def encoder(width: int, latent_size: int = 2, hidden_sizes: tuple[int, ...] = (16,)) -> Encoder:
     torch.manual_seed(0)
-    inner = build(
-        MLP, (width,), hidden_sizes=hidden_sizes, activation="relu", layer_norm=False, **LINEAR
-    )
+    inner = build(MLP, (width,), hidden_sizes=hidden_sizes, activation="relu", **LINEAR)
     return build(Encoder, inner, inner.output_size, latent_size=latent_size, **LINEAR)
 
 
@@ -195,7 +193,7 @@ def test_an_autoencoder_beats_pca_of_its_size_on_held_out_rooms() -> None:
     rows = rooms(4500)
     learnt, held_out = rows[:4000], rows[4000:]
     torch.manual_seed(0)
-    inner = build(MLP, (200,), hidden_sizes=[64], activation="relu", layer_norm=False, **LINEAR)
+    inner = build(MLP, (200,), hidden_sizes=[64], activation="relu", **LINEAR)
     network = build(
         Autoencoder,
         inputs,

@@ -33,7 +33,6 @@ def extractor() -> MLP:
         (4,),
         hidden_sizes=[8, FEATURES],
         activation="tanh",
-        layer_norm=False,
         initialization="orthogonal",
         gain=1.4,
     )
@@ -223,7 +222,6 @@ def learn_to_predict(steps: int) -> tuple[list[float], Tensor]:
         (8,),
         hidden_sizes=[16, 8],
         activation="tanh",
-        layer_norm=False,
         initialization="orthogonal",
         gain=1.0,
     )

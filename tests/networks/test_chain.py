@@ -21,7 +21,7 @@ CHAINS = {
     "huber": [*SMALL, "value_head=huber"],
     "a head with layers": [*SMALL, "value_head.hidden_sizes=[6]"],
     "relu": [*SMALL, "extractor.activation=relu"],
-    "layer norm": [*SMALL, "extractor.layer_norm=true"],
+    "layer norm": [*SMALL, "extractor.normalization=layer"],
     "no layers": ["extractor=flatten"],
     "c51": [*SMALL, "value_head=c51"],
 }

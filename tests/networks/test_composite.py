@@ -30,7 +30,7 @@ LAYERS: dict[str, Any] = {"activation": "tanh", "initialization": "default", "ga
 
 
 def mlp(*shape: int, **changes: Any) -> MLP:
-    return build(MLP, shape, **{"hidden_sizes": [6], "layer_norm": False, **LAYERS, **changes})
+    return build(MLP, shape, **{"hidden_sizes": [6], **LAYERS, **changes})
 
 
 def joined(**changes: Any) -> Joined:

@@ -32,9 +32,7 @@ NATURE = [
 
 
 def mlp(shape: Any, *hidden_sizes: int, activation: str = "tanh") -> MLP:
-    return build(
-        MLP, shape, hidden_sizes=hidden_sizes, activation=activation, layer_norm=False, **DRAW
-    )
+    return build(MLP, shape, hidden_sizes=hidden_sizes, activation=activation, **DRAW)
 
 
 def cnn(shape: Any, *, layout: str = "hwc", **changes: Any) -> CNN:

@@ -28,7 +28,6 @@ def mlp(initialization: str) -> MLP:
         (7,),
         hidden_sizes=[16, 5, 5],
         activation="tanh",
-        layer_norm=False,
         initialization=initialization,
         gain=GAIN,
     )

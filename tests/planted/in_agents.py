@@ -217,8 +217,8 @@ FAULTS = [
         ),
         (
             "SAC's actor lowers entropy",
-            "return alpha * log_probs - values, -log_probs",
-            "return -alpha * log_probs - values, -log_probs",
+            "return alpha * log_probs - self._followed",
+            "return -alpha * log_probs - self._followed",
         ),
         (
             "one noise serves both steps of SAC",
@@ -237,8 +237,8 @@ FAULTS = [
         "agents/test_action_critics.py::test_losses_are_those_of_the_definition",
         (
             "the noise of TD3's targets is not clipped",
-            "disturbance = (self.options.target_noise * noise).clamp(-limit, limit)",
-            "disturbance = self.options.target_noise * noise",
+            "disturbance = (self.options.target_noise * noise.actions).clamp(-limit, limit)",
+            "disturbance = self.options.target_noise * noise.actions",
         ),
         (
             "TD3's target actions leave the bounds",
@@ -262,8 +262,89 @@ FAULTS = [
         ),
         (
             "critics have the later weights of the first",
-            "for weight, bias in others:\n",
-            "for weight, bias in others:\n            weight = weight[:1].expand_as(weight)\n",
+            "self.layers(summary.flatten(0, -2))",
+            "self.layers(summary.flatten(0, -2))[:1].expand(self.output_shape[0], -1, -1)",
+        ),
+    ),
+    *plant(
+        "agents/learning/critics.py",
+        "agents/test_critic_options.py",
+        (
+            "the subset of critics is always the first",
+            "chosen = generator.permutation(self._count)[: self._subset]",
+            "chosen = np.arange(self._count)[: self._subset]",
+        ),
+        (
+            "the lowest quantiles are dropped",
+            "quantiles = outputs.flatten(2).sort(-1).values",
+            "quantiles = outputs.flatten(2).sort(-1, descending=True).values",
+        ),
+        (
+            "quantiles are dropped from the pool, not for each critic",
+            "outputs.shape[2] * self._dropped",
+            "self._dropped",
+        ),
+        (
+            "the actor's actions change the batch statistics",
+            "            norm.eval()\n",
+            "            norm.train(norm.training)\n",
+        ),
+        (
+            "critics without target networks bootstrap with a gradient",
+            "self.lowest(later.detach(), chosen)",
+            "self.lowest(later, chosen)",
+        ),
+        (
+            "observing targets changes the batch statistics",
+            "agent.detached(agent.critics.observe, *inputs)",
+            "agent.critics.observe(*inputs)",
+        ),
+    ),
+    *plant(
+        "networks/layers.py",
+        "networks/test_layers.py",
+        (
+            "batch renormalisation forgets to shift",
+            "/ own * scale + shift)",
+            "/ own * scale)",
+        ),
+        (
+            "batch renormalisation is warm at once",
+            "is_warm = self.steps >= _WARM_UP",
+            "is_warm = self.steps >= 0",
+        ),
+        (
+            "batch statistics act",
+            "        if not self.training:\n",
+            "        if len(rows) < 2:\n",
+        ),
+        (
+            "all critics have the weights of the first layer normalisation",
+            "return normalized * self.weight + self.bias",
+            "return normalized * self.weight[:1] + self.bias",
+        ),
+        (
+            "blocks are not residual",
+            "return rows + block",
+            "return block",
+        ),
+    ),
+    *plant(
+        "networks/augmentation.py",
+        "networks/test_augmentation.py",
+        (
+            "images are shifted the other way",
+            "+ offset[:, None]).clamp",
+            "- offset[:, None]).clamp",
+        ),
+    ),
+    *plant(
+        "agents/learning/replay_learner.py",
+        "agents/test_critic_options.py",
+        (
+            "shifted images are not learnt from",
+            "window = replace(window, observations=images)",
+            "window = replace(window, observations=window.observations)",
         ),
     ),
     *plant(

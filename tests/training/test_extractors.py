@@ -134,9 +134,8 @@ def test_batch_statistics_are_refused_where_they_would_move_the_policy(
 ) -> None:
     words = [f"agent={agent}", f"extractor._target_={__name__}.Normalized", "~extractor.activation"]
     words += [f"trusted_packages=[{__name__.partition('.')[0]}]", f"extractor.freeze={freeze}"]
-    words += [
-        f"~extractor.{key}" for key in ("hidden_sizes", "layer_norm", "initialization", "gain")
-    ]
+    keys = ("hidden_sizes", "normalization", "dropout", "residual", "initialization", "gain")
+    words += [f"~extractor.{key}" for key in keys]
     if agent in ("dqn", "pqn") or freeze is True:
         assert build_run(words).agent is not None
         return

@@ -253,7 +253,15 @@ def test_a_user_s_extractor_takes_weights(build_run, write, small_words) -> None
     assert values(here.agent.actor.extractor) == {1.0}
 
 
-MLP_KEYS = ("hidden_sizes", "activation", "layer_norm", "initialization", "gain")
+MLP_KEYS = (
+    "hidden_sizes",
+    "activation",
+    "normalization",
+    "dropout",
+    "residual",
+    "initialization",
+    "gain",
+)
 
 
 # ---- runs

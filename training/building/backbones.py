@@ -12,6 +12,7 @@ from agents.learning.parts import Networks
 from conf.schema.memories import MemoryOptions
 from networks.backbone import Backbone
 from networks.inputs import ObservationInput, make_input
+from networks.layers import BatchRenorm
 from networks.memory.memories import Memory
 from networks.observations import share_of
 from training.building.extractors import build_extractor, make_normalization
@@ -89,7 +90,7 @@ def refuse_batch_statistics(networks: Networks) -> None:
     heads = {"policy_head": networks.policy_head, "value_head": networks.value_head}
     for part, network in (*read.items(), *heads.items()):
         for place, module in network.named_modules():
-            if isinstance(module, _BatchNorm) and module not in still:
+            if isinstance(module, _BatchNorm | BatchRenorm) and module not in still:
                 raise ValueError(
                     f"{part}: {place} is a {type(module).__name__}, which acts by running "
                     "statistics and learns by those of a minibatch: agents that learn from their "

@@ -14,7 +14,7 @@ from torch import nn
 from agents.learning.parts import AuxiliaryLosses
 from agents.learning.schedules import schedule
 from conf.schema.agents import AgentOptions
-from conf.schema.extractors import AuxiliaryOptions, LayersOptions
+from conf.schema.extractors import AuxiliaryOptions, BlocksOptions
 from conf.schema.heads import GaussianHeadOptions
 from conf.schema.registry import options_for
 from networks.autoencoding.losses import AuxiliaryLoss, Source
@@ -130,6 +130,11 @@ def build_critics(
             "value_head: expected mse, huber, two_hot or hl_gauss, because with discrete actions "
             "the targets are expected values over all of them, which are numbers"
         )
+    elif not config.agent.get("target_networks", True):
+        raise ValueError(
+            "agent.target_networks: expected true with discrete actions, whose critics do not read "
+            f"actions; got false for the action space {space}"
+        )
     layers = partial(
         CriticLayers,
         input_size,
@@ -162,6 +167,6 @@ def build_action_values(
 def build_value_head(config: DictConfig, layers: Callable[..., ValueLayers]) -> ValueHead:
     """Build the configured head; the layers' sizes are known already."""
     options = plain(config.value_head)
-    own = LayersOptions(**{field.name: options[field.name] for field in fields(LayersOptions)})
+    own = BlocksOptions(**{field.name: options[field.name] for field in fields(BlocksOptions)})
     layers = partial(layers, options=own)
-    return make("value_head", options, ValueHead, layers, read_here=LayersOptions)
+    return make("value_head", options, ValueHead, layers, read_here=BlocksOptions)
