@@ -21,7 +21,7 @@ from conf.checking.trust import (
 )
 from conf.composing.stored import strange_values
 from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, options_of
-from conf.schema.run import ROOTS
+from conf.schema.scripts import ROOTS
 from conf.schema.types import Free, Target, describe, given_twice, nested, show
 
 MISSING_VALUE = "???"

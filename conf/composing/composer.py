@@ -36,7 +36,7 @@ from conf.checking.refusals import (
     syntax_problem,
 )
 from conf.checking.suggestions import key_hint
-from conf.schema.run import ROOTS
+from conf.schema.scripts import ROOTS
 from conf.schema.types import show
 
 

@@ -10,7 +10,7 @@ from conf.checking.refusals import InvalidConfiguration, sweep_problems
 from conf.composing.composer import Composer
 from conf.composing.configuration import configure, tell
 from conf.composing.presets import Settled, written
-from conf.schema.run import ROOTS
+from conf.schema.scripts import ROOTS
 
 _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
 """Overrides about launching jobs, which a job does not need."""

@@ -13,7 +13,7 @@ from conf.checking.pretraining import frames_wanted, pretraining_problems
 from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
 from conf.schema.registry import KNOWN, OTHER_TARGETS, TARGETS, options_for
-from conf.schema.study import EngineOptions, SearchOptions, StudyOptions
+from conf.schema.study import EngineOptions, SearchOptions
 from conf.schema.types import (
     Count,
     Device,
@@ -22,7 +22,6 @@ from conf.schema.types import (
     ImageLayout,
     LossName,
     Module,
-    NonNegative,
     Path,
     Positive,
     PositiveCount,
@@ -103,7 +102,7 @@ class CriticOptions:
         if "objective" in config or frames_wanted(config) is not None:
             yield (
                 f"{expected} pre-training reads what the policy sees; pre-train with "
-                "python pretrain.py, then set extractor.weights=DIRECTORY"
+                "pretrain.py, then set extractor.weights=DIRECTORY"
             )
 
 
@@ -327,78 +326,8 @@ class SearchRun(TrainingRun):
     engine: EngineOptions
 
 
-@dataclass
-class FinishedRun:
-    """What scripts ask of a run that they open."""
-
-    run: Path
-    trusted_packages: list[Module]
-
-
-@dataclass
-class ExportedRun(FinishedRun):
-    """conf/export.yaml, composed."""
-
-    format: Literal["onnx", "torch"]
-    checkpoint: Literal["last", "best"]
-    directory: Path | None
-
-
-@dataclass
-class EvaluationRun(FinishedRun):
-    """conf/evaluate.yaml, composed."""
-
-    seed: Count | None
-    device: Device
-    video: bool | Literal["gif", "mp4"]
-    render_mode: Literal["human"] | None
-    evaluation: EvaluationOptions
-
-
-@dataclass
-class ProbingRun(FinishedRun):
-    """conf/analyze.yaml, composed."""
-
-    seed: Count | None
-    device: Device
-    steps: PositiveCount
-    num_envs: PositiveCount
-    deterministic: bool
-    checkpoint: Literal["last", "best"]
-    reach: PositiveCount
-    noise: NonNegative
-
-
-@dataclass
-class Comparison:
-    """conf/compare.yaml, composed."""
-
-    runs: Path | list[Path]
-    study: StudyOptions
-    directory: Path
-    engine: EngineOptions
-    report: Path | None
-    format: Literal["text", "markdown", "csv"]
-    metric: Literal["auto", "last", "best", "mean"]
-    status: Literal["finished", "all"]
-    probe: bool
-    columns: Literal["auto", "all"] | list[str]
-
-
 PRESETS = ("experiment", "task")
 """Groups that set the keys of others; the first chooses an option of the second."""
-
-# The primary configuration of each entry point.
-ROOTS: dict[str, Any] = {
-    "config": TrainingRun,
-    "pretrain": PretrainingRun,
-    "tune": SearchRun,
-    "doctor": TrainingRun,
-    "evaluate": EvaluationRun,
-    "analyze": ProbingRun,
-    "export": ExportedRun,
-    "compare": Comparison,
-}
 
 OF_RUNS = ("env", *(group for group in TARGETS if group != "wrapper"), "tracking", *PRESETS)
 OF_STUDIES = ("study", "engine")

@@ -173,6 +173,7 @@ def backbone(extractor: nn.Module, normalize: Any) -> Backbone:
         gain=1.0,
     )
     return Backbone(
+        reader="actor",
         inputs=make_input(SPACE),
         normalization=normalize,
         extractor=extractor,

@@ -48,7 +48,7 @@ FAULTS = [
         ),
         (
             "LRU keeps its state over the starts of episodes",
-            "torch.where(is_first[..., None], 0.0, decays)",
+            "decays * ~is_first[..., None]",
             "decays.expand(*is_first.shape, -1)",
             _REACH,
         ),

@@ -180,8 +180,8 @@ FAULTS = [
         "agents/test_ppo.py::test_every_round_learns_at_the_schedules_of_the_steps_before_it",
         (
             "schedules stand still",
-            "agent.update_progress(collector.env_steps, total_env_steps=total_env_steps)",
-            "agent.update_progress(0, total_env_steps=total_env_steps)",
+            "agent.update_progress(collector.env_steps, total_env_steps=schedule_end)",
+            "agent.update_progress(0, total_env_steps=schedule_end)",
         ),
     ),
     *plant(

@@ -35,7 +35,7 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
 
 
 def teach(
-    policy: Policy, env: Source, *, env_steps: int, total_env_steps: int | None
+    policy: Policy, env: Source, *, env_steps: int, total_env_steps: int | None = None
 ) -> float | None:
     """Train for at least `env_steps` more steps; return the mean return of the last 100 episodes.
 

@@ -1,0 +1,79 @@
+"""The schemas of what each script composes; those that train are in `conf.schema.run`."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from conf.schema.run import EvaluationOptions, PretrainingRun, SearchRun, TrainingRun
+from conf.schema.study import EngineOptions, StudyOptions
+from conf.schema.types import Count, Device, Module, NonNegative, Path, PositiveCount
+
+
+@dataclass
+class FinishedRun:
+    """What scripts ask of a run that they open."""
+
+    run: Path
+    trusted_packages: list[Module]
+
+
+@dataclass
+class ExportedRun(FinishedRun):
+    """conf/export.yaml, composed."""
+
+    format: Literal["onnx", "torch"]
+    checkpoint: Literal["last", "best"]
+    directory: Path | None
+
+
+@dataclass
+class EvaluationRun(FinishedRun):
+    """conf/evaluate.yaml, composed."""
+
+    seed: Count | None
+    device: Device
+    video: bool | Literal["gif", "mp4"]
+    render_mode: Literal["human"] | None
+    evaluation: EvaluationOptions
+
+
+@dataclass
+class ProbingRun(FinishedRun):
+    """conf/analyze.yaml, composed."""
+
+    seed: Count | None
+    device: Device
+    steps: PositiveCount
+    num_envs: PositiveCount
+    deterministic: bool
+    checkpoint: Literal["last", "best"]
+    reach: PositiveCount
+    noise: NonNegative
+
+
+@dataclass
+class Comparison:
+    """conf/compare.yaml, composed."""
+
+    runs: Path | list[Path]
+    study: StudyOptions
+    directory: Path
+    engine: EngineOptions
+    report: Path | None
+    format: Literal["text", "markdown", "csv"]
+    metric: Literal["auto", "last", "best", "mean"]
+    status: Literal["finished", "all"]
+    probe: bool
+    columns: Literal["auto", "all"] | list[str]
+
+
+# The primary configuration of each entry point.
+ROOTS: dict[str, Any] = {
+    "config": TrainingRun,
+    "pretrain": PretrainingRun,
+    "tune": SearchRun,
+    "doctor": TrainingRun,
+    "evaluate": EvaluationRun,
+    "analyze": ProbingRun,
+    "export": ExportedRun,
+    "compare": Comparison,
+}
