@@ -96,10 +96,10 @@ def _recorded(
 ) -> tuple[Inputs, list[tuple[Inputs, tuple[Array, Array]]]]:
     """Play with the run's policy; returns example inputs, and every step's inputs and outputs."""
     head, played = agent.policy_head, []
-    with closing(build_environments(config, num_envs=2)) as environments:
+    with closing(build_environments(config, num_envs=2, for_acting=True)) as environments:
         seeds = environment_seeds(config.seed, 2, "export")
         observation, _ = reset_with_seeds(environments, seeds)
-        state, is_first = agent.initial_state(2), np.ones(2, np.bool_)
+        state, is_first, ended = agent.initial_state(2), *np.zeros((2, 2), np.bool_)
         for step in range(_STEPS):
             is_first = is_first | (step % _RESTART == 0)  # in the middle of long episodes too
             rows: Any = map_observations(lambda part: np.array(part), observation)
@@ -109,7 +109,7 @@ def _recorded(
             sent = head.to_environment(actions)
             played.append((before, (sent, state.copy())))
             observation, _, terminated, truncated, _ = environments.step(sent)
-            is_first = terminated | truncated
+            is_first, ended = ended, terminated | truncated
     return played[0][0], played
 
 
@@ -163,7 +163,8 @@ def _require_onnx() -> None:
 
 
 def _to_onnx(program: Any, names: list[str]) -> Any:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for library in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     outputs = ["action", "next_state"]
     return torch.onnx.export(
         program, (), dynamo=True, input_names=names, output_names=outputs, verbose=False
