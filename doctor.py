@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
+from training.process.leaving import leave
 from training.runs.refusal import refusals_end
 
 if TYPE_CHECKING:
@@ -27,4 +29,4 @@ def doctor(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    launch(doctor, config_name="doctor")
+    leave(partial(launch, doctor, config_name="doctor"))

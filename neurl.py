@@ -96,6 +96,10 @@ def fit(
         raise ValueError(f"policy: expected what neurl.build or neurl.load returns, got {policy!r}")
     if not isinstance(env_steps, int) or env_steps < 1:
         raise ValueError(f"env_steps={env_steps!r}: expected an integer, at least 1")
+    if not (total_env_steps is None or (isinstance(total_env_steps, int) and total_env_steps > 0)):
+        raise ValueError(
+            f"total_env_steps={total_env_steps!r}: expected None or an integer above 0"
+        )
     return teach(policy, env, env_steps=env_steps, total_env_steps=total_env_steps)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
+from training.process.leaving import leave
 from training.runs.refusal import Refusal, refusals_end
 
 if TYPE_CHECKING:
@@ -39,4 +41,4 @@ def pretrain(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    launch(pretrain, config_name="pretrain")
+    leave(partial(launch, pretrain, config_name="pretrain"))

@@ -28,15 +28,18 @@ def train(config: DictConfig) -> float:
     from training.building.environments import build_environments
     from training.process.machine import refuse_missing_device
     from training.runs.directory import discard, finished
+    from training.runs.progression import goal_of
     from training.stream.episodes import shown_return
 
     if config.resume is not None:
-        over = finished(Path(config.resume), total_env_steps=config.total_env_steps)
+        goal = goal_of(config)
+        over = finished(Path(config.resume), total_env_steps=config.total_env_steps, goal=goal)
         if over is not None:
             steps, score = over
             print(
                 f"{config.resume} has finished: {steps:,} steps, evaluation {shown_return(score)}; "
-                "a larger total_env_steps goes on with it, evaluate.py evaluates it again"
+                f"{'evaluation.stop_at=null' if goal else 'a larger total_env_steps'} goes on with "
+                "it, evaluate.py evaluates it again"
             )
             return score
     try:

@@ -80,4 +80,6 @@ def telling_global_draws() -> Iterator[None]:
 
 
 def _global_generators() -> tuple[Any, ...]:
-    return random.getstate(), str(np.random.get_state(legacy=False))  # noqa: NPY002
+    state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    numbers = state["state"]
+    return random.getstate(), bytes(numbers["key"]), numbers["pos"]

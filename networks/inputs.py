@@ -112,7 +112,7 @@ class OneHotInput(nn.Module):
     def forward(self, observations: Tensor) -> Float[Tensor, "N *K"]:
         """Encode one-hot."""
         codes = observations.reshape(-1, len(self._counts)).long() - self.starts
-        rows = torch.zeros(len(codes), self.shape[-1], device=codes.device)
+        rows = torch.zeros(codes.shape[0], self.shape[-1], device=codes.device)
         return rows.scatter_(1, codes + self.offsets, 1.0).view(-1, *self.shape)
 
     def mirror(self) -> RowFunction:

@@ -57,9 +57,11 @@ class BatchRenorm(nn.Module):
             scale = (own / deviation).clamp(1 / _LARGEST_SCALE, _LARGEST_SCALE)
             shift = ((mean - self.mean) / deviation).clamp(-_LARGEST_SHIFT, _LARGEST_SHIFT)
             scale, shift = torch.where(is_warm, scale, 1.0), torch.where(is_warm, shift, 0.0)
-            self.mean.lerp_(mean.expand_as(self.mean), _MOMENTUM)
-            self.variance.lerp_(variance.expand_as(self.variance), _MOMENTUM)
-            self.steps.add_(1)
+            # A gradient step on numbers that are not finite is skipped, and must leave no trace.
+            is_sound = (mean + variance).isfinite().all()
+            for running, new in ((self.mean, mean), (self.variance, variance)):
+                running.lerp_(torch.where(is_sound, new, running), _MOMENTUM)
+            self.steps.add_(is_sound)
         return ((rows - mean) / own * scale + shift) * self.weight + self.bias
 
     def mirror(self) -> RowFunction:

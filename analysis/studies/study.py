@@ -247,8 +247,9 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 def is_finished(job: Job) -> bool:
     """Tell whether nothing is left to do for a job; a damaged run has not ended."""
     summary = summary_of(job)
-    reached = max(summary.get("env_steps", 0), summary.get("total_env_steps", 0))
-    is_over = summary.get("status") == "finished" and reached >= job.env_steps
+    is_stopped = summary.get("stopped_at") is not None
+    is_at_its_end = is_stopped or summary.get("env_steps", 0) >= job.env_steps
+    is_over = summary.get("status") == "finished" and is_at_its_end
     return is_over and bool(_stored(job.directory / "config.yaml", read_yaml))
 
 

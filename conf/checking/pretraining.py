@@ -41,11 +41,12 @@ def missing_sources(config: Mapping[str, Any]) -> list[str]:
     """Report weights and source runs that do not exist, before anything heavy is imported."""
     paths = {key: config.get(key) for key in ("init_from", "source")}
     paths |= {f"{key}.weights": node.get("weights") for key, node in _extractors(config)}
-    paths["extractor.pretrain.source"] = (frames_wanted(config) or {}).get("source")
+    frames_from = (frames_wanted(config) or {}).get("source")
+    paths["extractor.pretrain.source"] = None if frames_from == RANDOM else frames_from
     return [
         f"{key}: there is no {path}; expected a run, a checkpoint or a .safetensors file"
         for key, path in paths.items()
-        if isinstance(path, str) and path != RANDOM and not Path(path).exists()
+        if isinstance(path, str) and not Path(path).exists()
     ]
 
 

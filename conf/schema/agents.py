@@ -241,6 +241,7 @@ class CriticsOptions(ReplayOptions):
                 f"agent.critic_subset: expected at most agent.num_critics {count}, got {subset}",
                 count,
             )
+        yield from _batch_statistics(config)
         if dropped and "quantiles" not in head:
             yield f"agent.dropped_quantiles: expected 0 without value_head=quantile, got {dropped}"
         elif dropped and dropped >= head["quantiles"]:
@@ -248,6 +249,28 @@ class CriticsOptions(ReplayOptions):
                 "agent.dropped_quantiles: expected fewer than value_head.quantiles "
                 f"{head['quantiles']}, got {dropped}",
                 head["quantiles"] - 1,
+            )
+
+
+def _batch_statistics(config: Config) -> Iterator[str]:
+    """Statistics of a batch belong to steps that are learnt, in a pass that reads both."""
+    head, extractors = config["value_head"], (config["extractor"], config["critic"]["extractor"])
+    if not config["agent"]["target_networks"] and head.get("dropout"):
+        yield (
+            "value_head.dropout: expected 0, because agent.target_networks=false computes targets "
+            f"in the pass that learns; got {head['dropout']:g}"
+        )
+    if any((each or {}).get("normalization") == "batch_renorm" for each in extractors):
+        yield (
+            "extractor.normalization: expected none or layer, because a step and the next one "
+            "would be normalised by different statistics; got 'batch_renorm'"
+        )
+    for key in ("policy_head", "value_head"):
+        is_by_batch = config[key].get("normalization") == "batch_renorm"
+        if is_by_batch and (remembers(config["memory"]) or config["auxiliary"]):
+            yield (
+                f"{key}.normalization: expected none or layer, because with a memory or auxiliary "
+                "losses a batch holds reset steps, which belong to no statistic; got 'batch_renorm'"
             )
 
 
@@ -272,6 +295,17 @@ class SACOptions(CriticsOptions, of="agents.sac.SAC"):
     initial_temperature: Positive
     target_entropy: Literal["auto"] | float
     target_entropy_scale: Positive = 1.0
+
+    @classmethod
+    def problems(cls, config: Config) -> Iterator[str]:
+        """Add the rule of the target entropy."""
+        yield from super().problems(config)
+        agent = config["agent"]
+        if agent["target_entropy"] != "auto" and agent.get("target_entropy_scale", 1.0) != 1.0:
+            yield (
+                "agent.target_entropy_scale: expected 1, because agent.target_entropy="
+                f"{agent['target_entropy']:g} is not scaled"
+            )
 
 
 def _one_network(config: Config, name: str) -> Iterator[str]:

@@ -50,6 +50,19 @@ class BlocksOptions(LayersOptions):
     dropout: FractionBelowOne = 0.0
     residual: bool = False
 
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """Refuse options of layers that are not there."""
+        usual = {"normalization": "none", "dropout": 0.0, "residual": False}
+        for key in ("policy_head", "value_head"):
+            own = config[key]
+            for option, off in usual.items():
+                if own.get("hidden_sizes") == [] and own.get(option, off) != off:
+                    yield (
+                        f"{key}.{option}: expected {show(off)}, because {key}.hidden_sizes=[] has "
+                        f"no layers for it, got {show(own[option])}"
+                    )
+
 
 @dataclass(kw_only=True)
 class ExtractorOptions(Part, group="extractor"):

@@ -1,7 +1,7 @@
 """The keys of memories: conf/memory/*.yaml."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from conf.schema.parts import Part
@@ -46,9 +46,9 @@ class RNNOptions(GatedMemoryOptions, of="networks.memory.RNN"):
 
 @dataclass
 class SpanOptions(GatedMemoryOptions):
-    """conf/memory/gru.yaml and lstm.yaml."""
+    """conf/memory/gru.yaml and lstm.yaml; older runs have no `span`."""
 
-    span: Span | None
+    span: Span | None = None
 
 
 SpanOptions.describe("networks.memory.GRU", "networks.memory.LSTM")
@@ -56,10 +56,13 @@ SpanOptions.describe("networks.memory.GRU", "networks.memory.LSTM")
 
 @dataclass
 class LinearMemoryOptions(GatedMemoryOptions, of="networks.memory.MinGRU"):
-    """conf/memory/mingru.yaml, and what lru.yaml and mlstm.yaml share."""
+    """conf/memory/mingru.yaml, and what lru.yaml and mlstm.yaml share.
+
+    Older runs have no convolution.
+    """
 
     span: Span
-    conv_width: PositiveCount
+    conv_width: PositiveCount = field(default=1, kw_only=True)
 
 
 @dataclass

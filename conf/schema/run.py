@@ -40,11 +40,10 @@ _KEYWORDS_WITH_A_KEY = {
 
 @dataclass
 class EnvironmentOptions:
-    """conf/env/*.yaml."""
+    """conf/env/*.yaml; older runs have no `copy_argument`."""
 
     id: EnvironmentId
     kwargs: Free
-    copy_argument: str | None
     packages: list[Module]
     num_envs: PositiveCount
     vectorization: Literal["sync", "async", "native"]
@@ -57,6 +56,7 @@ class EnvironmentOptions:
     previous_action: bool
     previous_reward: bool
     wrappers: list[Annotated[Free, Target("wrapper")]]
+    copy_argument: str | None = None
 
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
@@ -65,13 +65,18 @@ class EnvironmentOptions:
         for keyword in sorted(_KEYWORDS_WITH_A_KEY.keys() & env["kwargs"].keys()):
             key = _KEYWORDS_WITH_A_KEY[keyword]
             yield f"env.kwargs.{keyword}: unknown key; in this project it is {key}"
+        if env.get("copy_argument") in env["kwargs"]:
+            yield (
+                f"env.kwargs.{env['copy_argument']}: env.copy_argument gives it a number in every "
+                "copy; leave one of the two out"
+            )
         used = {
             "env.wrappers": env["wrappers"],
             "pomdp": config["pomdp"],
             "env.previous_action": env["previous_action"],
             "env.previous_reward": env["previous_reward"],
             "env.on_failure": env["on_failure"] != "stop",
-            "env.copy_argument": env["copy_argument"],
+            "env.copy_argument": env.get("copy_argument"),
         }
         for key in used if env["vectorization"] == "native" else ():
             if used[key]:
@@ -139,12 +144,12 @@ class GradientsOptions(BackboneGradientsOptions):
 
 @dataclass
 class PeriodicEvaluationOptions(EvaluationOptions):
-    """`evaluation` of conf/config.yaml."""
+    """`evaluation` of conf/config.yaml; older runs have no `stop_at`."""
 
     interval: Count
-    stop_at: float | Literal["solved"] | None
     final_episodes: PositiveCount
     video: bool
+    stop_at: float | Literal["solved"] | None = None
 
     @classmethod
     def problems(cls, config: Config) -> Iterator[str]:
@@ -155,9 +160,10 @@ class PeriodicEvaluationOptions(EvaluationOptions):
                 "evaluation.checkpoint: expected last, because evaluation.interval=0 finds no best "
                 "during training; got 'best'"
             )
-        if evaluation["stop_at"] is not None and evaluation["interval"] == 0:
+        stop_at = evaluation.get("stop_at")
+        if stop_at is not None and evaluation["interval"] == 0:
             yield "evaluation.stop_at: expected null, because evaluation.interval=0 never evaluates"
-        elif evaluation["stop_at"] == "solved" and config["task"]["solved_at"] is None:
+        elif stop_at == "solved" and config["task"]["solved_at"] is None:
             yield (
                 "evaluation.stop_at: expected a number, because task.solved_at=null says no score "
                 "that counts as solved"

@@ -60,7 +60,9 @@ def make_environments(
         import_packages(env.packages)
         specification = find_specification(env.id)
         is_native = env.vectorization == "native"
-        keywords = {*env.kwargs, *filter(None, [env.copy_argument])}
+        keywords = {f"env.kwargs.{key}": key for key in env.kwargs}
+        if env.copy_argument is not None:
+            keywords["env.copy_argument"] = env.copy_argument
         check_keywords(specification, keywords, is_native=is_native)
         if is_native:
             return make_native(specification, env, num_envs, is_privileged=is_privileged)

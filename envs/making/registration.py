@@ -6,7 +6,7 @@ Every error is a one-line `ValueError` that names the configuration key and the 
 import difflib
 import importlib
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
@@ -65,19 +65,22 @@ def find_specification(id: str) -> EnvSpec:
         ) from error
 
 
-def check_keywords(specification: EnvSpec, keywords: Collection[str], *, is_native: bool) -> None:
+def check_keywords(specification: EnvSpec, keywords: Mapping[str, str], *, is_native: bool) -> None:
     """Refuses keyword arguments that the environment does not take.
 
+    Args:
+        keywords: by the configuration key that gives them.
+
     Raises:
-        ValueError: names `env.kwargs.<key>` and the accepted ones.
+        ValueError: names that key and the accepted ones.
     """
     accepted = accepted_keywords(specification, is_native=is_native)
-    for key in keywords:
-        if accepted is not None and key not in accepted:
-            nearest = difflib.get_close_matches(key, accepted, n=1)
+    for key, keyword in keywords.items():
+        if accepted is not None and keyword not in accepted:
+            nearest = difflib.get_close_matches(keyword, accepted, n=1)
             hint = f"; nearest: {nearest[0]}" if nearest else ""
             raise ValueError(
-                f"env.kwargs.{key}: {specification.id} does not take it, only "
+                f"{key}: {specification.id} does not take {keyword}, only "
                 f"{', '.join(accepted) or 'none'}{hint}"
             )
 

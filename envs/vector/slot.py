@@ -228,8 +228,7 @@ class Slot:
         if snapshot["actions"] is None:
             return False
         if not self._is_untouched:
-            self._spare.append(self.environment)
-            self._take(self._make())
+            self._renew()
         found = decoded(snapshot["found"])
         if snapshot["was_seeded"]:
             self.begin(snapshot["seed"], found)
@@ -241,6 +240,16 @@ class Slot:
         outcome = ("steps", "is_over", "return", "observation", "memories")
         again = self.snapshot()
         return all(again[name] == snapshot[name] for name in outcome)
+
+    def _renew(self) -> None:
+        """Makes the environment anew beside the old one, or after it if only one can exist."""
+        try:
+            environment = self._make()
+        except Exception:
+            self.remake()
+        else:
+            self._spare.append(self.environment)
+            self._take(environment)
 
     def can_be_restored(self) -> bool:
         """Whether environments such as this one can be restored."""

@@ -272,6 +272,27 @@ WRONG = [
         "env.wrappers: not possible",
     ),
     ("evaluation.checkpoint=best|evaluation.interval=0", "evaluation.checkpoint: expected last"),
+    ("value_head.normalization=layer", "value_head.normalization: expected 'none', because"),
+    (
+        "agent=sac|env=pendulum|extractor=mlp|extractor.normalization=batch_renorm",
+        "extractor.normalization: expected none or layer",
+    ),
+    (
+        "agent=sac|env=pendulum|agent.target_networks=false|value_head.dropout=.1",
+        "value_head.dropout: expected 0",
+    ),
+    (
+        "agent=sac|env=pendulum|memory=gru|value_head.normalization=batch_renorm",
+        "value_head.normalization: expected none or layer",
+    ),
+    (
+        "agent=sac|env=pendulum|agent.target_entropy=-1|agent.target_entropy_scale=.5",
+        "agent.target_entropy_scale: expected 1",
+    ),
+    (
+        "env.copy_argument=sutton_barto_reward|+env.kwargs.sutton_barto_reward=true",
+        "env.kwargs.sutton_barto_reward: env.copy_argument gives it a number",
+    ),
     ("evaluation.stop_at=1|evaluation.interval=0", "evaluation.stop_at: expected null"),
     ("evaluation.stop_at=solved|env.id=Acrobot-v1", "evaluation.stop_at: expected a number"),
     ("+env.kwargs.max_episode_steps=9", "in this project it is env.time_limit"),

@@ -164,7 +164,9 @@ def test_copies_may_get_a_number_each(registered, make, refusal) -> None:
     make(id=id, num_envs=3, copy_argument="number")
     make(id=id, num_envs=2, copy_argument="number")  # as for evaluation, beside the others
     assert len(Numbered.taken) == 5
-    assert "env.kwargs.nummer" in refusal(id=id, copy_argument="nummer")
+    line = refusal(id=id, copy_argument="nummer")
+    assert line.startswith("env.copy_argument: test/")
+    assert line.endswith("does not take nummer, only number; nearest: number")
 
 
 class Sharing(Told):

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 import neurl
 from conf.composing.command_line import load
+from tests.envs.misbehaving import Steady
 from training.building.environments import build_environments
 from training.exporting.acting import ActingPolicy
 from training.exporting.export import Unexportable, export_run
@@ -71,6 +74,35 @@ def test_every_kind_of_policy_acts_as_its_run(runs, name: str) -> None:
     assert list(contract["inputs"]) == ["observation", "state", "is_first"]
 
 
+class Goals(Steady):
+    """Parts by the names of Gymnasium's environments with goals, one of them codes."""
+
+    action_space = spaces.Box(-1000.0, 1000.0, (2,))
+    observation_space = spaces.Dict(
+        observation=spaces.Box(-1, 1, (3,)), desired_goal=spaces.Discrete(4)
+    )
+
+    def shown(self):
+        return {"observation": np.full(3, self.steps / 9, np.float32), "desired_goal": 2}
+
+
+@pytest.mark.parametrize(
+    "words", [["task=memory", "memory=gru"], ["env.id=test/Goals-v0"]], ids=["codes", "parts"]
+)
+def test_codes_and_parts_are_traced_too(tmp_path: Path, words: list[str]) -> None:
+    gymnasium.register("test/Goals-v0", Goals)
+    try:
+        run = trained(tmp_path / "run", *ON_POLICY, *words)
+        made = exported(run)
+    finally:
+        del gymnasium.registry["test/Goals-v0"]
+    assert made.difference <= 1e-5
+    contract = json.loads((made.path.parent / "contract.json").read_text())
+    if "task=memory" not in words:
+        parts = ["observation.desired_goal", "observation.observation"]
+        assert sorted(contract["inputs"]) == ["is_first", *parts, "state"]
+
+
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_every_memory_can_be_traced(memory: str) -> None:
     policy = neurl.build(*SMALL[:3], *ON_POLICY, "env=cartpole", f"memory={memory}")
@@ -102,9 +134,10 @@ def test_another_policy_is_not_exported(runs, tmp_path, monkeypatch) -> None:
         return action, state + 1e-3
 
     monkeypatch.setattr(ActingPolicy, "forward", shifted)
-    with pytest.raises(Unexportable, match="differs by"):
+    (tmp_path / "policy.pt2").write_text("an earlier one")
+    with pytest.raises(Unexportable, match="the exported policy"):
         exported(runs["lstm"], directory=str(tmp_path))
-    assert not (tmp_path / "policy.pt2").exists()
+    assert (tmp_path / "policy.pt2").read_text() == "an earlier one"
 
 
 def test_a_missing_package_is_named_before_anything_is_written(runs, tmp_path, monkeypatch) -> None:

@@ -238,8 +238,9 @@ def test_a_run_may_stop_at_a_score(train) -> None:
     assert run.summary["status"] == "finished"
     assert 64 <= run.summary["env_steps"] < 200
     assert run.summary["evaluation"]["return_mean"] >= 1
-    assert finished(run.directory, total_env_steps=6400) is not None
-    assert finished(run.directory, total_env_steps=12800) is None  # a longer budget goes on
+    assert finished(run.directory, total_env_steps=6400, goal=1.0) is not None
+    assert finished(run.directory, total_env_steps=6400, goal=None) is None  # goes on without it
+    assert finished(run.directory, total_env_steps=6400, goal=2.0) is None
 
 
 def test_a_run_without_evaluations_has_a_final_one(train) -> None:

@@ -1,5 +1,6 @@
 """Builds agents, collectors and evaluators from a validated configuration."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -186,6 +187,9 @@ def build_evaluator(config: DictConfig, training: VectorEnv[Any, Any, Any]) -> E
                 f"{error}, beside those of training; evaluation.interval=0 "
                 f"evaluation.num_envs={config.env.num_envs} evaluates in them, at the end"
             ) from error
+        warnings.warn(
+            f"{error}; the run is evaluated in the environments of training", stacklevel=2
+        )
         environments = training
     return Evaluator(
         environments,

@@ -20,12 +20,17 @@ from envs.spaces import one_line
 from networks.mirror import Array
 from networks.observations import map_observations
 from training.building.environments import build_environments
+from training.building.instantiation import plain
 from training.evaluation.restore import load_agent
 from training.exporting.acting import ActingPolicy
 from training.runs.identity import versions
 from training.saving.files import replace, to_json
 
 _FILES = {"onnx": "policy.onnx", "torch": "policy.pt2"}
+# What the file does not do: the caller's environment must show what the run's showed.
+_ENVIRONMENT = (
+    "id", "kwargs", "packages", "wrappers", "frame_stack", "previous_action", "previous_reward",
+)  # fmt: skip
 _STEPS, _RESTART = 200, 50
 _TOLERANCE = 1e-5
 
@@ -59,20 +64,22 @@ def export_run(config: DictConfig) -> Exported:
     run_config, agent = load_agent(
         run, checkpoint=config.checkpoint, device="cpu", trusted_packages=config.trusted_packages
     )
-    path = directory / _FILES[config.format]
     inputs, played = _recorded(run_config, agent)
-    act = _write(ActingPolicy(agent), inputs, config.format, path)
+    path, made = directory / _FILES[config.format], directory / f"new-{_FILES[config.format]}"
+    act = _write(ActingPolicy(agent), inputs, config.format, made)
     difference = _largest_difference(act, played)
     if difference > _TOLERANCE:
-        path.unlink()
+        made.unlink()
+        what = "chooses other actions than" if np.isinf(difference) else f"is {difference:.2g} off"
         raise Unexportable(
-            f"run={run}: the exported policy differs by {difference:.2g} from the run's, more than "
-            f"{_TOLERANCE:g}"
+            f"run={run}: the exported policy {what} the run's; expected at most {_TOLERANCE:g}"
         )
+    made.replace(path)
+    seen = {key: plain(run_config.env)[key] for key in _ENVIRONMENT}
     contract = {
         "run": str(run),
         "checkpoint": config.checkpoint,
-        "environment": run_config.env.id,
+        "environment": {**seen, "pomdp": plain(run_config.pomdp)},
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "inputs": {name: _kind(rows) for name, rows in inputs.items()},
@@ -131,8 +138,8 @@ def _write(policy: ActingPolicy, inputs: Inputs, format: str, path: Path) -> Act
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = {name: torch.from_numpy(each) for name, each in inputs.items()}
     state, is_first = rows.pop("state"), rows.pop("is_first")
-    parts = {name.removeprefix("observation."): part for name, part in rows.items()}
-    observation: Any = parts.get("observation", parts)
+    parts = {name.partition(".")[2]: part for name, part in rows.items()}
+    observation: Any = parts.get("", parts)
     batch = {0: torch.export.Dim("batch")}
     shapes = (map_observations(lambda part: batch, observation), batch, batch)
     try:
@@ -143,7 +150,7 @@ def _write(policy: ActingPolicy, inputs: Inputs, format: str, path: Path) -> Act
             )
             if format == "torch":
                 torch.export.save(program, path)
-                return _acting_in_torch(path, list(parts), is_single=observation is not parts)
+                return _acting_in_torch(path, list(parts), is_single="" in parts)
             _to_onnx(program, list(inputs)).save(path)
     except Exception as error:
         raise Unexportable(f"format={format}: cannot be exported: {one_line(error)}") from error
@@ -193,7 +200,10 @@ def _acting_in_torch(path: Path, parts: list[str], *, is_single: bool) -> Act:
 
 @torch.no_grad()
 def _largest_difference(act: Act, played: list[tuple[Inputs, tuple[Array, Array]]]) -> float:
-    """Act along a record with a state of its own; infinite where a choice differs."""
+    """Act along a record with a state of its own; infinite where a choice differs.
+
+    Absolute below 1, else relative.
+    """
     largest, state = 0.0, played[0][0]["state"]
     for inputs, expected in played:
         actions, state = act({**inputs, "state": state})
@@ -201,7 +211,8 @@ def _largest_difference(act: Act, played: list[tuple[Inputs, tuple[Array, Array]
             return np.inf
         for mine, its in zip((actions, state), expected, strict=True):
             if mine.size:
-                largest = max(largest, float(np.abs(mine.astype(np.float64) - its).max()))
+                off = np.abs(mine.astype(np.float64) - its) / np.maximum(1.0, np.abs(its))
+                largest = max(largest, float(off.max()))
     return largest
 
 

@@ -16,12 +16,16 @@ def leave(main: Callable[[], object]) -> None:
         main()
     except SystemExit as end:
         code = end.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
     lasting = [thread for thread in threading.enumerate() if not thread.daemon]
     lasting.remove(threading.main_thread())
     if not lasting:
         sys.exit(code)
     which = f"{len(lasting)} of the environment's threads ({lasting[0].name}, ...)"
-    print(f"notice: ends while {which} still run", file=sys.stderr)
+    message = f"{code}\n" if isinstance(code, str) else ""
+    print(f"{message}notice: ends while {which} still run", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))

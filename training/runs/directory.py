@@ -48,13 +48,15 @@ def introduce(
     tensorboard.hyperparameters(choices(parameters))
 
 
-def finished(run_directory: Path, *, total_env_steps: int) -> tuple[int, float] | None:
-    """Return steps and score of a finished run; None if steps are left."""
+def finished(
+    run_directory: Path, *, total_env_steps: int, goal: float | None
+) -> tuple[int, float] | None:
+    """Return steps and score of a run at its budget or its goal; None if steps are left."""
     try:
         summary = read_json(run_directory / "summary.json")
         steps, evaluation = int(summary["env_steps"]), summary["evaluation"] or {}
-        reached = summary.get("total_env_steps", steps)  # with evaluation.stop_at, ended before
-        is_over = summary["status"] == "finished" and max(steps, reached) >= total_env_steps
+        is_stopped = goal is not None and summary.get("stopped_at") == goal
+        is_over = summary["status"] == "finished" and (is_stopped or steps >= total_env_steps)
         return (steps, float(evaluation.get("return_mean", math.nan))) if is_over else None
     except (OverflowError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return None  # the checkpoints decide

@@ -78,7 +78,7 @@ def teach(
             is_watched=lambda steps: False,
         ):
             history.extend(iteration.episodes)
-    policy.env_steps = collector.env_steps
+            policy.env_steps = collector.env_steps  # also if the next round is interrupted
     policy.reset()
     return history.return_mean
 

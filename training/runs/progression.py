@@ -6,10 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from omegaconf import DictConfig
+
 from training.evaluation.evaluation import Evaluation
 from training.process.memory import peak_memory
 
 Occasion = Literal["evaluation", "checkpoint", "tracking"]
+
+
+def goal_of(config: DictConfig) -> float | None:
+    """Return the score that ends a run; None: only its budget does."""
+    goal: Any = config.evaluation.get("stop_at")
+    score: float | None = config.task.solved_at if goal == "solved" else goal
+    return score
 
 
 class Due:
@@ -61,12 +70,14 @@ class Progression:
     """Counters, scores and times of a run, over all its sessions.
 
     Attributes:
+        stopped_at: the score that ended the run, as `evaluation.stop_at` asks.
         pretraining_seconds: of all sessions that pre-trained; `training_seconds` has none of them.
         earlier_peak_mib: the largest resident memory of earlier sessions.
         lost_iterations: iterations in a row without a finite gradient, since `lost_since` steps.
     """
 
     env_steps: int = 0
+    stopped_at: float | None = None
     updates: int = 0
     skipped: int = 0
     restarts: int = 0
@@ -107,6 +118,7 @@ class Progression:
         best = None if self.best is None else self.best.summary()
         return {
             "env_steps": self.env_steps,
+            "stopped_at": self.stopped_at,
             "pretraining_env_steps": self.pretraining_env_steps,
             "pretraining_seconds": self.pretraining_seconds,
             "updates": self.updates,

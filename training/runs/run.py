@@ -10,7 +10,7 @@ from training.evaluation.evaluation import Evaluation, Evaluator, describe_score
 from training.evaluation.video import Camera
 from training.process.signals import StopRequest, stop_requests
 from training.runs.opening import Session
-from training.runs.progression import Due, Occasion, Progression
+from training.runs.progression import Due, Occasion, Progression, goal_of
 from training.saving.archive import Archive
 from training.saving.checkpoint import Checkpoint, part_of, prefixed
 from training.saving.files import costs_a_warning, replace, to_json
@@ -61,9 +61,7 @@ class Run:
         self._unlogged: Iteration | None = None  # the latest, until it is logged
         self._last_look = Look()
         self._clipping = ClippingWatch(agent.optimizer.max_grad_norm)
-        goal = config.evaluation.stop_at
-        self._goal = config.task.solved_at if goal == "solved" else goal
-        self._is_solved = False
+        self._goal = goal_of(config)
         self.at = Progression()
         self.plays_best = False
         self.stopped_by: int | None = None
@@ -115,19 +113,24 @@ class Run:
             if stop:
                 return "interrupted"
             agent, collector, total = self._agent, self._collector, self._total
+            left = 0 if self._is_stopped else total
             for iteration in iterations(
-                agent, collector, total_env_steps=total, is_watched=self._is_logged
+                agent, collector, total_env_steps=left, is_watched=self._is_logged
             ):
                 self._after(iteration)
                 if stop:
                     self._save_last()
                     return "interrupted"
-                if self._is_solved:
+                if self._is_stopped:
                     break
             self._finish()
         except Abandoned:
             return "interrupted"
         return "finished"
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._goal is not None and self.at.stopped_at == self._goal
 
     def _is_logged(self, env_steps: int) -> bool:
         return env_steps >= self._total or self._due("tracking", env_steps)
@@ -171,7 +174,8 @@ class Run:
                 raise
             self._due.mark("evaluation", steps)
             if self._goal is not None and self.at.evaluation is not None:
-                self._is_solved = self.at.evaluation.return_mean >= self._goal
+                is_reached = self.at.evaluation.return_mean >= self._goal
+                self.at.stopped_at = self._goal if is_reached else None
         # With a new best, so that at most one of them can be newer than the last checkpoint.
         if (is_best or self._due("checkpoint", steps)) and not self.at.lost_iterations:
             self._due.mark("checkpoint", steps)
@@ -276,7 +280,6 @@ class Run:
         self.at.restarts = self._collector.restarts
         content = {
             "status": status,
-            "total_env_steps": self._total,
             **self.at.summary(),
             "evaluation_checkpoint": "best" if self.plays_best else "last",
             "train_return_mean": self._history.return_mean,
@@ -309,7 +312,8 @@ class Run:
             "device": str(self._agent.device),
             "identity": self._identity,
         }
-        must_succeed = self.saved_env_steps is None or self.at.env_steps >= self._total
+        is_over = self._is_stopped or self.at.env_steps >= self._total
+        must_succeed = self.saved_env_steps is None or is_over
         self._archive.save_last(self.at, tensors=tensors, state=state, must_succeed=must_succeed)
 
     def restore(self, saved: Checkpoint) -> list[bool]:

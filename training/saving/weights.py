@@ -223,7 +223,8 @@ def _wanted(config: DictConfig, agent: Any) -> Iterator[tuple[str, Path, list[nn
     """Yield each key with the weights it names and the modules to load them into."""
     own_critic, shape = plain(config.critic.extractor), agent.actor.inputs.shape
     extractors = [backbone.extractor for backbone in agent.networks.backbones.values()]
-    alike = extractors[:1] if own_critic else extractors
+    is_privileged = agent.networks.critic.inputs is not agent.actor.inputs
+    alike = extractors[:1] if own_critic or is_privileged else extractors
     yield from _walk("extractor", plain(config.extractor), alike, shape)
     if own_critic:
         shape = agent.networks.critic.inputs.shape
