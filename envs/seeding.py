@@ -1,5 +1,6 @@
 """Derives the seeds of environments from the seed of a run, and resets environments with them."""
 
+import itertools
 import random
 import warnings
 import zlib
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+_draws = itertools.count(1)
+"""Counts the resets in which global generators moved."""
 # Simulators in C take signed 32-bit seeds.
 _SEED_BITS = 31
 
@@ -67,10 +70,11 @@ def seed_global_generators(seed: int) -> None:
 
 @contextmanager
 def telling_global_draws() -> Iterator[None]:
-    """Warns if environments of this process draw from its global generators."""
+    """Warns, once, if environments of this process draw from its global generators."""
     before = _global_generators()
     yield
-    if _global_generators() != before:
+    # Another thread may draw once by chance; an environment does it in every reset.
+    if _global_generators() != before and next(_draws) == 2:
         warnings.warn(
             "environments draw from the global generator of random or numpy.random, which no seed "
             "of theirs reaches; draw from self.np_random, or use env.vectorization=async",

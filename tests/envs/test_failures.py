@@ -1,5 +1,6 @@
 """What a user's environment does wrong is told where, with a remedy, and ends nothing else."""
 
+import itertools
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TransformReward
 
+from envs import seeding
 from envs.seeding import reset_with_seeds
 from envs.spaces import check_spaces
 from envs.vector.base import EnvironmentFailure
@@ -134,9 +136,13 @@ def test_workers_that_draw_from_global_generators_differ_and_repeat(vector) -> N
     np.testing.assert_array_equal(*shown)
 
 
-def test_drawing_from_a_global_generator_is_told(vector) -> None:
+def test_drawing_from_a_global_generator_is_told_once(vector, monkeypatch) -> None:
+    monkeypatch.setattr(seeding, "_draws", itertools.count(1))
+    environments = vector("sync", Dice)
+    environments.reset(seed=0)
     with pytest.warns(RuntimeWarning, match=r"global generator .* self\.np_random"):
-        vector("sync", Dice).reset(seed=0)
+        environments.reset(seed=1)
+    environments.reset(seed=2)
 
 
 class Numbered(Steady):
