@@ -1,0 +1,120 @@
+"""Rules of lengths: which numbers of steps, sequences and minibatches fit together."""
+
+import math
+from collections.abc import Iterator
+
+from conf.checking.steps import (
+    Config,
+    replay_stride,
+    replayed_steps,
+    sequence_lengths,
+    steps_per_iteration,
+    training_sequence_length,
+    window_length,
+)
+from conf.schema.types import Misfit
+
+
+def rollout_problems(config: Config) -> Iterator[str]:
+    """Minibatches divide the sequences, sequences divide the rollout."""
+    agent, num_envs, lengths = config["agent"], config["env"]["num_envs"], sequence_lengths(config)
+    rollout_length, longest = agent["rollout_length"], max(lengths.values())
+    uneven = [key for key, length in lengths.items() if rollout_length % length]
+    for key in uneven:
+        of = f"agent.rollout_length {rollout_length}"
+        rest = ", or 0 for the whole rollout"
+        yield _divides_not(key, lengths[key], rollout_length, of, rest)
+    if len({length for length in lengths.values() if length > 1}) > 1:
+        actor, critic = lengths.values()
+        yield Misfit(
+            f"critic.memory.sequence_length: expected {actor} as in memory.sequence_length, "
+            f"got {critic}",
+            actor,
+        )
+    num_sequences = rollout_length // longest * num_envs
+    if not uneven and num_sequences % agent.get("num_minibatches", 1):
+        of = (
+            f"{num_sequences} sequences (agent.rollout_length {rollout_length} / "
+            f"sequence_length {longest} x env.num_envs {num_envs})"
+        )
+        yield _divides_not("agent.num_minibatches", agent["num_minibatches"], num_sequences, of)
+
+
+def _divides_not(key: str, number: int, whole: int, of: str, rest: str = "") -> Misfit:
+    near = _divisors_near(number, whole)
+    choice = " or ".join(map(str, near)) + rest
+    return Misfit(f"{key}: {number} does not divide {of}; choose {choice}", near[0])
+
+
+def _divisors_near(number: int, whole: int) -> list[int]:
+    """Return the divisors of `whole` next to a number that is not one."""
+    divisors = [divisor for divisor in range(1, whole + 1) if whole % divisor == 0]
+    below = [divisor for divisor in divisors if divisor < number][-1:]
+    return below + [divisor for divisor in divisors if divisor > number][:1]
+
+
+def stride_problems(config: Config) -> Iterator[str]:
+    """States are known between collected stretches; inside one they are recomputed."""
+    stride, frequency = replay_stride(config), steps_per_iteration(config)
+    if stride % frequency and frequency % stride:
+        below = stride // frequency * frequency
+        near = [below, below + frequency] if below else _divisors_near(stride, frequency)
+        yield Misfit(
+            f"agent.sequence_stride: {stride} neither divides agent.train_frequency {frequency} "
+            f"nor is a multiple of it; choose {near[0]} or {near[1]}",
+            near[0],
+        )
+
+
+def capacity_problems(config: Config) -> Iterator[str]:
+    """A window must fit into the ring, wherever its newest step is."""
+    agent, num_envs = config["agent"], config["env"]["num_envs"]
+    stride, held = replay_stride(config), replayed_steps(config)
+    needed, brought = window_length(config) + stride - 1, steps_per_iteration(config)
+    if held < max(needed, brought):
+        least = math.ceil(max(needed, brought) / stride) * stride * num_envs
+        rest = f" + {stride - 1} up to a start" if stride > 1 else ""
+        why = f"agent.train_frequency {brought} brings at once"
+        if held < needed:
+            why = f"a window needs: {_window(config)}{rest} = {needed}"
+        yield Misfit(
+            f"agent.buffer_size: {agent['buffer_size']} / env.num_envs {num_envs} holds {held} "
+            f"steps of each environment, fewer than {why}; choose at least {least}",
+            least,
+        )
+    elif agent["batch_size"] > (windows := held // stride * num_envs):
+        what = "steps" if stride == 1 else f"sequences, {stride} steps apart"
+        yield Misfit(
+            f"agent.batch_size: {agent['batch_size']} is more than agent.buffer_size "
+            f"{agent['buffer_size']} holds: {windows} {what}",
+            windows,
+        )
+
+
+def _window(config: Config) -> str:
+    agent, length = config["agent"], training_sequence_length(config)
+    burn_in, n_step = agent["burn_in"], agent["n_step"]
+    return f"agent.burn_in {burn_in} + sequence {length} + agent.n_step {n_step} - 1"
+
+
+def beginning_problems(config: Config) -> Iterator[str]:
+    """Learning must start before the run ends, with at least one window to sample."""
+    agent, num_envs = config["agent"], config["env"]["num_envs"]
+    starts = agent["learning_starts"]
+    size, total = agent["buffer_size"], config["total_env_steps"]
+    if starts > size:
+        yield f"agent.learning_starts: expected at most agent.buffer_size {size}, got {starts}"
+    if starts >= total:
+        yield (
+            f"agent.learning_starts: expected less than total_env_steps {total}, or nothing is "
+            f"learnt, got {starts}"
+        )
+    frequency, window = steps_per_iteration(config), window_length(config)
+    first = math.ceil(max(starts, 1) / (frequency * num_envs)) * frequency
+    if first < window:
+        yield Misfit(
+            f"agent.learning_starts: {starts} leaves {first} steps of each of env.num_envs "
+            f"{num_envs} at the first update, fewer than a window: {_window(config)} = {window}; "
+            f"choose at least {window * num_envs}",
+            window * num_envs,
+        )
