@@ -82,7 +82,7 @@ CASES = {
         "policy_head.normalization=batch_renorm",
         "value_head.hidden_sizes=[4]",
         "value_head.normalization=batch_renorm",
-        "value_head.dropout=0.1",
+        "policy_head.dropout=0.1",
     ],
     "prioritised stacks": [
         "agent=dqn",

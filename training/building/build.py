@@ -1,6 +1,5 @@
 """Builds agents, collectors and evaluators from a validated configuration."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
