@@ -186,9 +186,7 @@ def build_evaluator(config: DictConfig, training: VectorEnv[Any, Any, Any]) -> E
                 f"{error}, beside those of training; evaluation.interval=0 "
                 f"evaluation.num_envs={config.env.num_envs} evaluates in them, at the end"
             ) from error
-        warnings.warn(
-            f"{error}; the run is evaluated in the environments of training", stacklevel=2
-        )
+        print(f"notice: {error}; the run is evaluated in the environments of training", flush=True)
         environments = training
     return Evaluator(
         environments,
