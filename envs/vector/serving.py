@@ -146,8 +146,8 @@ def _belong_to_parent() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group
         signal.signal(number, signal.SIG_IGN)
-    if hasattr(os, "setsid"):
-        os.setsid()  # a group of its own, which ends with it: its simulators
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # a group of its own, which ends with it: its simulators
     parent = parent_process()
     if parent is None:
         return
