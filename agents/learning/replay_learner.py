@@ -73,17 +73,7 @@ class ReplayLearner(nn.Module):
         self._has_resets = length > 1 or not networks.auxiliary.is_empty
         self._stride = 1 if length == 1 and not state_size else options.sequence_stride
         self.keeps_state = options.stored_state and state_size > 0
-        self.replay = Replay(
-            buffer_size=options.buffer_size,
-            num_envs=setup.num_envs,
-            window_length=options.burn_in + length + options.n_step - 1,
-            stride=self._stride,
-            valid_step=options.burn_in if length == 1 else None,
-            state_horizon=self.learnt.stop,
-            frame_stacks=setup.frame_stacks,
-            keeps_state=self.keeps_state,
-            sampler=_sampler(options),
-        )
+        self.replay = self._make_replay(options, setup)
         copies = options.target_update_interval if options.polyak_rate == 1 else None
         self.clock = UpdateClock(
             learning_starts=options.learning_starts,
@@ -99,6 +89,20 @@ class ReplayLearner(nn.Module):
         self._networks = networks
         self.renew()
         self._no_counts = {tag: torch.zeros(()) for tag in COUNTS}
+
+    def _make_replay(self, options: Any, setup: "Setup") -> Replay:
+        length = setup.sequence_length
+        return Replay(
+            buffer_size=options.buffer_size,
+            num_envs=setup.num_envs,
+            window_length=options.burn_in + length + options.n_step - 1,
+            stride=self._stride,
+            valid_step=options.burn_in if length == 1 else None,
+            state_horizon=self.learnt.stop,
+            frame_stacks=setup.frame_stacks,
+            keeps_state=self.keeps_state,
+            sampler=_sampler(options),
+        )
 
     def renew(self) -> None:
         """Rebuild what refers to the parameters, after modules were moved or copied."""
