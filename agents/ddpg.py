@@ -52,7 +52,7 @@ class DDPG(Agent):
         )
         read = fitted.read
         actions = self.policy_head(read.actor).mode()
-        values = critics.values(read.critic.detach(), actions)[..., 0]
+        values = critics.first_value(read.critic.detach(), actions)
         actor = -masked_mean(values, fitted.valid)
         metrics = fitted.metrics | {"loss/policy": actor.detach()}
         losses = {"critic": fitted.loss, "actor": actor}

@@ -72,7 +72,7 @@ class TD3(Agent):
         losses, metrics, read = {"critic": fitted.loss}, fitted.metrics, fitted.read
         if "actor" in self.due:
             actions = self.policy_head(read.actor).mode()
-            values = critics.values(read.critic.detach(), actions)[..., 0]
+            values = critics.first_value(read.critic.detach(), actions)
             losses["actor"] = -masked_mean(values, fitted.valid)
             metrics = metrics | {"loss/policy": losses["actor"].detach()}
         return Losses(losses, metrics, read.readings, priorities=fitted.priorities)

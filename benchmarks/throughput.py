@@ -42,8 +42,10 @@ COMPARISONS = {
     "dqn-images-compiled": ("dqn-images-compiled", "dqn-images", 200),
     "sac": ("sac", "sac", 1_000),
     "sac-compiled": ("sac-compiled", "sac", 1_000),
+    "sac-bf16": ("sac-bf16", "sac", 1_000),
     "td3": ("td3", "td3", 1_000),
     "td3-compiled": ("td3-compiled", "td3", 1_000),
+    "td3-bf16": ("td3-bf16", "td3", 1_000),
 }
 # Rollouts with 8 and with 64 environments: the same number of environment steps.
 SCALING = {"recurrent-ppo-shared": 24, "recurrent-ppo-shared-64": 3}

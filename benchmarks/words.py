@@ -80,9 +80,10 @@ def _criticising(work: Criticising) -> list[str]:
         f"value_head.hidden_sizes={layers}",
         f"optimizer.learning_rate={work.learning_rate}",
         "optimizer.schedule=constant",
+        _precision(work),
         f"compile={'force' if work.compiled else 'false'}",
     ]
 
 
-def _precision(work: Throughput | Replaying) -> str:
+def _precision(work: AnyWork) -> str:
     return f"precision={'bf16' if work.half_precision else 'float32'}"

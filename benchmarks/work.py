@@ -67,6 +67,7 @@ class Criticising:
     learning_rate: float = 1e-3
     hidden_size: int = 256  # of each of two ReLU layers
     compiled: bool = False  # only ours
+    half_precision: bool = False  # only ours: hidden layers in bfloat16
 
     @property
     def steps_per_iteration(self) -> int:
@@ -111,8 +112,10 @@ THROUGHPUT: dict[str, AnyWork] = {
     "dqn-images-compiled": replace(IMAGES, compiled=True),
     "sac": Criticising("sac"),
     "sac-compiled": Criticising("sac", compiled=True),
+    "sac-bf16": Criticising("sac", compiled=True, half_precision=True),
     "td3": Criticising("td3"),
     "td3-compiled": Criticising("td3", compiled=True),
+    "td3-bf16": Criticising("td3", compiled=True, half_precision=True),
 }
 SOLVE = {
     "ppo": Solve("cartpole"),

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from networks.inputs import ObservationInput
+from networks.layers import half_precision
 from networks.memory.fused import Outputs, State
 from networks.memory.memories import ChosenSteps, IsFirst, Memory
 from networks.mirror import Array, chained, mirror_of
@@ -35,9 +36,9 @@ class Backbone(nn.Module):
         reader: whose share of the observations it reads, where they have shares.
         feature_size: number of the extractor's features.
         frozen_until: environment steps before which the extractor is frozen; inf for the whole run.
-        half_precision: compute features in bfloat16 (memory and heads always use float32).
 
     Attributes:
+        half_precision: whether features are computed in bfloat16; the memory always uses float32.
         is_frozen: whether the extractor is frozen now: no gradient and no other change.
     """
 
@@ -51,14 +52,13 @@ class Backbone(nn.Module):
         feature_size: int,
         memory: Memory,
         frozen_until: float,
-        half_precision: bool,
     ) -> None:
         super().__init__()
         self.reader, self.inputs = reader, inputs
         self.normalization = normalization
         self.extractor, self.feature_size = extractor, feature_size
         self.memory = memory
-        self.frozen_until, self.half_precision = frozen_until, half_precision
+        self.frozen_until, self.half_precision = frozen_until, False
         self.is_frozen = frozen_until > 0
         if math.isinf(frozen_until):
             extractor.requires_grad_(False)
@@ -99,11 +99,9 @@ class Backbone(nn.Module):
         if self.is_frozen and torch.is_grad_enabled():
             with torch.no_grad():
                 return self.extract(rows)
-        if not self.half_precision:
-            return self.extractor(rows)
-        with torch.autocast(any_part(rows).device.type, torch.bfloat16):
-            features = self.extractor(rows)
-        return features.float()
+        if self.half_precision:
+            return half_precision(self.extractor, rows)
+        return self.extractor(rows)
 
     def features(self, observations: Stream) -> Float[Tensor, "T B F"]:
         """Extract the features of every observation, without the memory."""

@@ -10,11 +10,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from networks.mirror import Array, RowFunction, array_of, layers_mirror
+from networks.observations import any_part
 
 _EPSILON = 1e-3
 _MOMENTUM = 0.01
 _LARGEST_SCALE, _LARGEST_SHIFT = 3.0, 5.0
 _WARM_UP = 100_000
+
+
+def half_precision(layers: nn.Module, rows: Any) -> Tensor:
+    """Apply layers in bfloat16 to rows, or to their parts; the output is float32."""
+    with torch.autocast(any_part(rows).device.type, torch.bfloat16):
+        output: Tensor = layers(rows)
+    return output.float()
 
 
 class BatchRenorm(nn.Module):
@@ -102,6 +110,8 @@ class StackedLinear(nn.Module):
 
     def forward(self, rows: Float[Tensor, "*C N I"]) -> Float[Tensor, "C N O"]:
         """Apply each network's layer to its rows, or to the same ones."""
+        if self.weight.shape[1] == 1:  # the gradient of a batched product of one column is slow
+            return (rows * self.weight).sum(-1, keepdim=True) + self.bias[:, None]
         if rows.ndim == 3:
             return torch.baddbmm(self.bias[:, None], rows, self.weight.transpose(1, 2))
         # All networks read the same rows: one product, not C.

@@ -51,6 +51,7 @@ DQN = [
     "agent.sequence_length=8",
     "agent.train_frequency=8",
 ]
+CRITICS = [*DQN[1:], "policy_head.hidden_sizes=[32]", "value_head.hidden_sizes=[32]"]
 COPIED = [*DQN, "agent.target_update_interval=64"]
 _SMALL_CNN = ["extractor.filters=[4,8]", "extractor.hidden_sizes=[16]"]
 
@@ -100,6 +101,15 @@ ON_IDS: dict[str, list[str]] = {
     # continuous actions
     "ppo-pendulum": [*PPO, PENDULUM, "normalize_rewards=true", "agent.discount=0.9"],
     "a2c-pendulum-gru": [*A2C, PENDULUM, "memory=gru"],
+    "sac": ["agent=sac", *CRITICS, PENDULUM],
+    "sac-discrete-gru": ["agent=sac", *CRITICS, CARTPOLE, "memory=gru"],
+    "sac-redq": ["agent=sac", *CRITICS, PENDULUM, "agent.num_critics=4", "agent.critic_subset=2",
+                 "agent.prioritized=true", "agent.n_step=3", "value_head=hl_gauss"],
+    "sac-crossq": ["agent=sac", *CRITICS, PENDULUM, "agent.target_networks=false",
+                   "value_head.normalization=batch_renorm"],
+    "td3": ["agent=td3", *CRITICS, PENDULUM],
+    "td3-lstm-burn-in": ["agent=td3", *CRITICS, PENDULUM, "memory=lstm", "agent.burn_in=4"],
+    "ddpg-gru-shared": ["agent=ddpg", *CRITICS, PENDULUM, "memory=gru", "share_backbone=true"],
     "ppo-masked": [*PPO, CARTPOLE, "pomdp=mask_velocity", "memory=lstm"],
 }  # fmt: skip
 """Rows of environments that have ids."""

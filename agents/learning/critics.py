@@ -1,6 +1,7 @@
 """Critics of actions, learnt from replay: shared by DDPG, TD3 and SAC."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,12 +121,25 @@ class Critics:
 
         Batch statistics are the running ones, which a policy's actions do not change.
         """
+        with self._running_statistics():
+            outputs = self._head(summary) if actions is None else self(summary, actions)
+        return self._head.value(outputs)
+
+    def first_value(self, summary: Summary, actions: Actions) -> Float[Tensor, "L N"]:
+        """Return the first critic's value of continuous actions, like `values`."""
+        head: Any = self._head
+        with self._running_statistics():
+            outputs = head.layers.first(self._inputs(summary, actions))
+        value: Tensor = head.value(outputs.squeeze(-1) if head.is_scalar else outputs)[..., 0]
+        return value
+
+    @contextmanager
+    def _running_statistics(self) -> Iterator[None]:
         for norm in self._norms:
             norm.eval()
-        outputs = self._head(summary) if actions is None else self(summary, actions)
+        yield
         for norm in self._norms:
             norm.train(self._head.training)
-        return self._head.value(outputs)
 
     def lowest_of_every_action(self, summary: Summary, chosen: Subset) -> Float[Tensor, "L N A"]:
         """Return the lowest target critic's value of each discrete action."""

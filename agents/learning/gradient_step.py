@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from agents.learning.optimizer import as_stored
 from agents.learning.parts import AUXILIARY
 from networks.autoencoding.losses import Reading
 from networks.memory.memories import Memory
@@ -210,12 +211,12 @@ class GradientStep:
                 allow_unused=plan.allow_unused,
             )
             for index, gradient in zip(wanted, gradients, strict=True):
-                before = found[index]
                 if gradient is None:
                     continue
                 # A memory's gradients are contiguous only in sequences without resets. Without
                 # this, a compiled update would be compiled for both cases.
-                found[index] = gradient.contiguous() if before is None else before + gradient
+                own, before = as_stored(gradient), found[index]
+                found[index] = own if before is None else before + own
         if plan.is_complete:
             return found
         rows = zip(found, self._optimizer.trainable, strict=True)

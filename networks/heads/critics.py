@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from conf.schema.extractors import BlocksOptions
 from networks.heads.values import (
@@ -16,7 +17,7 @@ from networks.heads.values import (
     ValueLayers,
     project_linear,
 )
-from networks.layers import stacked
+from networks.layers import half_precision, stacked
 
 
 class CriticLayers(ValueLayers):
@@ -31,9 +32,13 @@ class CriticLayers(ValueLayers):
         output_size: numbers per value, K.
         num_critics: C.
         num_actions: A, the values of every action; None: one value, of the action in the input.
+
+    Attributes:
+        half_precision: whether hidden layers compute in bfloat16.
     """
 
     noise_size = 0
+    half_precision = False
 
     def __init__(
         self,
@@ -50,17 +55,32 @@ class CriticLayers(ValueLayers):
         width = output_size * (num_actions or 1)
         # Initialised one critic at a time, as a single one is.
         critics = [Head(input_size, width, options) for _ in range(num_critics)]
-        self.layers = nn.Sequential(*map(stacked, zip(*(c.stages for c in critics), strict=True)))
+        *hidden, self.output = map(stacked, zip(*(c.layers for c in critics), strict=True))
+        self.hidden = nn.Sequential(*hidden)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """All layers in order."""
+        return [*self.hidden, self.output]
 
     def forward(self, summary: Summary, noise: Noise = None) -> Outputs:
         """Return the rows `[*N, C, *A, K]`."""
-        outputs: Tensor = self.layers(summary.flatten(0, -2))  # [C, M, O]
-        return outputs.transpose(0, 1).reshape(*summary.shape[:-1], *self.output_shape)
+        rows = summary.flatten(0, -2)
+        hidden = half_precision(self.hidden, rows) if self.half_precision else self.hidden(rows)
+        outputs = self.output(hidden).transpose(0, 1)  # [M, C, O]
+        return outputs.reshape(*summary.shape[:-1], outputs.shape[1], *self.output_shape[1:])
+
+    def first(self, summary: Summary) -> Outputs:
+        """Return the first critic's rows `[*N, 1, *A, K]`, without computing the others."""
+        everyone = self.state_dict(keep_vars=True)
+        own = {name: each[:1] if each.ndim else each for name, each in everyone.items()}
+        rows: Tensor = functional_call(self, own, summary)
+        return rows
 
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
         """Project the output layer of every critic, each group of K outputs in the same way."""
-        last: Any = self.layers[-1]
-        project_linear(last.weight.flatten(0, 1), last.bias.view(-1), weights, bias)
+        output: Any = self.output
+        project_linear(output.weight.flatten(0, 1), output.bias.view(-1), weights, bias)
 
     def mirror(self) -> None:
         """No numpy form: critics do not act."""

@@ -14,6 +14,7 @@ from conf.schema.extractors import BlocksOptions
 from conf.schema.heads import HuberValueHeadOptions
 from networks.extractors.mlp import MLP
 from networks.initialization import initialize
+from networks.layers import half_precision
 from networks.mirror import Array, RowFunction, layers_mirror
 
 
@@ -74,7 +75,13 @@ NoisyFunction = Callable[[Array, Array | None], Array]
 
 
 class Head(nn.Module):
-    """Hidden layers, then one linear layer."""
+    """Hidden layers, then one linear layer.
+
+    Attributes:
+        half_precision: whether hidden layers compute in bfloat16.
+    """
+
+    half_precision = False
 
     def __init__(self, input_size: int, output_size: int, options: BlocksOptions) -> None:
         """Build the layers; `gain` is the output layer's, hidden layers use sqrt(2)."""
@@ -84,20 +91,26 @@ class Head(nn.Module):
         initialize(self.output, initialization=options.initialization, gain=options.gain)
 
     @property
-    def stages(self) -> list[nn.Module]:
-        """The layers in order."""
+    def layers(self) -> list[nn.Module]:
+        """All layers in order."""
         return [*self.hidden.stages, self.output]
+
+    @property
+    def stages(self) -> list[nn.Module] | None:
+        """All layers in order; None in half precision, which is more than these."""
+        return None if self.half_precision else self.layers
 
     def linear(self, summary: Summary, noise: Noise = None) -> Float[Tensor, "*N O"]:
         """Apply all layers, without noise; rows have at least one leading dimension."""
         if not self.hidden.hidden_sizes:
             return self.output(summary)
-        rows = self.output(self.hidden(summary.flatten(0, -2)))
-        return rows.view(*summary.shape[:-1], -1)
+        rows = summary.flatten(0, -2)
+        hidden = half_precision(self.hidden, rows) if self.half_precision else self.hidden(rows)
+        return self.output(hidden).view(*summary.shape[:-1], -1)
 
     def linear_mirror(self) -> RowFunction | None:
-        """Numpy form of `linear`."""
-        return layers_mirror(self.stages)
+        """Numpy form of `linear`; None in half precision, as acting must round as learning does."""
+        return None if self.half_precision else layers_mirror(self.layers)
 
 
 class ValueLayers(nn.Module, ABC):

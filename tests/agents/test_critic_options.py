@@ -126,7 +126,7 @@ def test_both_steps_share_batch_statistics_which_the_actor_does_not_change(build
     agent = prepared(build, name, *CROSSQ)
     window, noise = window_of(agent), agent.noise()
     norm = next(m for m in agent.networks.value_head.modules() if isinstance(m, BatchRenorm))
-    before, seen = norm.mean.clone(), spied(agent.networks.value_head)
+    before, seen = norm.mean.clone(), spied(agent.networks.value_head.layers)
     with agent.training_mode():
         agent.choose_losses(2)
         losses = agent.losses(window, None, noise).losses

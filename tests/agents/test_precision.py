@@ -52,3 +52,21 @@ def test_half_precision_acts_as_it_learns(build) -> None:
     noted = batch.old_log_probs.view(12, 3) if batch.old_log_probs.shape[0] == 1 else None
     assert noted is not None
     torch.testing.assert_close(log_probs[0], noted[0], rtol=0, atol=1e-2)
+
+
+def test_half_precision_is_that_of_hidden_layers_of_heads_too(build) -> None:
+    """Their output layers are float32, whose values have more than 8 bits of mantissa."""
+    words = ["agent=sac", "env.id=neurl/ContinuousTarget-v0", "value_head.hidden_sizes=[32]"]
+    half, exact = (build(*words, more).agent for more in ("precision=bf16", "precision=float32"))
+    summary = torch.randn(1, 5, half.actor.memory.output_size)
+    inputs = torch.cat([summary, torch.rand(1, 5, 1)], -1)
+    for name, rows in (("policy_head", summary), ("value_head", inputs)):
+        own, full = (getattr(agent.networks, name) for agent in (half, exact))
+        full.load_state_dict(own.state_dict())
+        outputs = [
+            head.linear(rows) if name == "policy_head" else head(rows) for head in (own, full)
+        ]
+        assert 1e-5 < (outputs[0] - outputs[1]).abs().max() < 0.05
+        assert not torch.equal(outputs[0], outputs[0].bfloat16().float())
+    assert half.policy_head.mirror() is None  # acting rounds as learning does
+    assert exact.policy_head.mirror() is not None

@@ -180,7 +180,6 @@ def backbone(extractor: nn.Module, normalize: Any) -> Backbone:
         feature_size=width,
         memory=memory,
         frozen_until=0.0,
-        half_precision=False,
     )
 
 

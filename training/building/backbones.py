@@ -43,7 +43,6 @@ def build_backbones(
             feature_size=width,
             memory=make("memory", memory, Memory, width, read_here=MemoryOptions),
             frozen_until=frozen_until(extractor_config.get("freeze", False)),
-            half_precision=config.precision == "bf16",
         )
 
     front = _front(read_space(observation_space, "actor"), learns=learns)

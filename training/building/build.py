@@ -20,8 +20,10 @@ from conf.schema.registry import options_for
 from conf.schema.types import by_path
 from envs.seeding import environment_seeds
 from envs.wrappers.frame_stack import frame_stacks
+from networks.backbone import Backbone
 from networks.heads.acting import PolicyHead
-from networks.heads.values import StateLayers
+from networks.heads.critics import CriticLayers
+from networks.heads.values import Head, StateLayers
 from networks.memory.memories import Memory
 from training.building.backbones import build_backbones, refuse_batch_statistics, refuse_idle
 from training.building.environments import build_environments
@@ -86,8 +88,11 @@ def build_agent(
         # Null steps cancel biases: with a 10-bit mantissa a reset would leave an error of 5e-4.
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True  # the same seed gives the same run
-    for module in networks.modules():
-        module.to(device)
+    for network in networks.modules():
+        network.to(device)
+        for module in network.modules():
+            if isinstance(module, Backbone | Head | CriticLayers):
+                module.half_precision = config.precision == "bf16"
     setup = Setup(
         optimizer=optimizer_factory(config),
         gradients=by_path(plain(config.gradients)),
