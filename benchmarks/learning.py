@@ -61,7 +61,7 @@ def planned(name: str, seeds: Sequence[int], folder: Path) -> tuple[list[Run], l
         return runs, []
     control = f"{name}-control"
     return runs, [
-        Run(control, run.seed, (*run.words, row.control), folder / control) for run in runs
+        Run(control, run.seed, (*run.words, *row.control.split()), folder / control) for run in runs
     ]
 
 

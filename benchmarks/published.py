@@ -4,7 +4,7 @@ A row runs a preset, `conf/experiment/<experiment>.yaml`. It passes if the mean 
 seeds of the final evaluation reaches `bar`. Sources: rl-baselines3-zoo (`benchmark.md`), SLM-Lab
 v5 (`docs/BENCHMARKS.md`), nnabla-rl (its reproductions), CleanRL (its documentation), sb3-contrib
 (its documentation), POPGym (Morad et al. 2023), recurrent-ppo-truncated-bptt (MarcoMeter), MinAtar
-(Young & Tian 2019), bsuite (Osband et al. 2020).
+(Young & Tian 2019), bsuite (Osband et al. 2020), Ni et al. (2022, arXiv:2110.05038).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Row:
     published: str  # with its source
     bar: float  # of the mean over seeds of the final evaluation
     best_bar: float | None = None  # of every seed's best evaluation
-    control: str | None = None  # an override that removes the row's feature
+    control: str | None = None  # overrides that remove the row's feature
     control_bar: float | None = None  # maximum: above it the task does not need the feature
     episodes: int = 100  # of the final evaluation
 
@@ -135,7 +135,7 @@ ROWS = {
     ),
     "L20": Row(
         experiment="minatar_breakout_dqn_autoencoder",
-        what="DQN, CNN whose features must say the observation again",
+        what="DQN, CNN with reconstruction as an auxiliary loss",
         task="MinAtar/Breakout-v0",
         budget=500_000,
         published="8.3, DQN alone, training return (Young & Tian 2019)",
@@ -215,5 +215,25 @@ ROWS = {
         budget=410_000,
         published="192.8 +- 2.9 over 10 seeds (recurrent-ppo-truncated-bptt)",
         bar=187,
+    ),
+    "L18": Row(
+        experiment="pendulum_velocity_only_td3",
+        what="TD3, LSTM",
+        task="Pendulum-v1 showing its velocity alone",
+        budget=20_000,
+        published="-184 +- 43 (Ni et al. 2022)",
+        bar=-230,
+        control="memory=none agent.batch_size=256",
+        control_bar=-600,
+    ),
+    "Masked-SAC": Row(
+        experiment="pendulum_no_velocity_sac",
+        what="SAC, GRU",
+        task="Pendulum-v1 without its velocity",
+        budget=30_000,
+        published="-217.9, recurrent PPO at 100,000 steps",
+        bar=-217.9,
+        control="memory=none agent.batch_size=256",
+        control_bar=-600,
     ),
 }

@@ -262,8 +262,13 @@ FAULTS = [
         ),
         (
             "critics have the later weights of the first",
-            "self.layers(summary.flatten(0, -2))",
-            "self.layers(summary.flatten(0, -2))[:1].expand(self.output_shape[0], -1, -1)",
+            "self.output(hidden).transpose(0, 1)",
+            "self.output(hidden)[:1].expand(self.output_shape[0], -1, -1).transpose(0, 1)",
+        ),
+        (
+            "the critic that TD3's actor follows is the last",
+            "each[:1] if each.ndim",
+            "each[-1:] if each.ndim",
         ),
     ),
     *plant(

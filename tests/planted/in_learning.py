@@ -396,6 +396,11 @@ FAULTS = [
             "(norm + 1e-6))",
         ),
         (
+            "gradients of weights with few inputs are packed by output",
+            "_by_input(gradient).flatten()",
+            "gradient.flatten()",
+        ),
+        (
             "steps that are not finite count",
             "is_taken = norm < torch.inf",
             "is_taken = norm > -1",
@@ -493,9 +498,9 @@ FAULTS = [
             "torch.zeros_like(parameters)",
         ),
         (
-            "RMSprop has eps inside of the root",
-            "(variance.clamp(min=0.0).sqrt() + self.eps)",
-            "(variance.clamp(min=0.0) + self.eps).sqrt()",
+            "an optimizer of PyTorch takes steps that must not count",
+            "weight.item() == 0",
+            "weight.item() < 0",
         ),
         (
             "gradients that are not finite reach moments",

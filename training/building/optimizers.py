@@ -13,7 +13,7 @@ from torch import Tensor
 from agents.learning.optimizer import Group, Optimizer, RuleFactory
 from agents.learning.parts import Networks, selected
 from agents.learning.schedules import schedule
-from agents.learning.update_rules import SGD, Adam, RAdam, RMSprop, RMSpropTF, TorchRule
+from agents.learning.update_rules import Adam, RMSpropTF, TorchRule
 from conf.schema.registry import OptimizerOptions
 from conf.schema.types import by_path
 from training.building.instantiation import find, plain
@@ -21,9 +21,6 @@ from training.building.instantiation import find, plain
 _RULES: dict[str, Any] = {
     "torch.optim.Adam": partial(Adam, decoupled=False),
     "torch.optim.AdamW": partial(Adam, decoupled=True),
-    "torch.optim.RAdam": RAdam,
-    "torch.optim.RMSprop": RMSprop,
-    "torch.optim.SGD": SGD,
     "agents.learning.update_rules.RMSpropTF": RMSpropTF,
 }
 """Optimizers with our own implementation; any other class is used as it is."""
