@@ -1,12 +1,13 @@
 """Checks of the networks: acting and learning must compute the same, and episodes stay apart."""
 
 from collections.abc import Callable, Iterator
+from functools import wraps
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.doctor.patient import COLUMNS, STEPS, Check, Patient
+from analysis.doctor.patient import COLUMNS, STEPS, Check, Patient, row_of
 from networks.backbone import Backbone
 from networks.observations import Observations, map_observations, parts_of
 
@@ -16,6 +17,7 @@ _TOLERANCE = 1e-4
 def _of_each(check: Callable[[Patient, Backbone], Iterator[str]]) -> Check:
     """Make a check of one network a check of all."""
 
+    @wraps(check)
     def of_all(patient: Patient) -> Iterator[str]:
         for name, backbone in patient.agent.networks.backbones.items():
             yield from (f"{name}: {problem}" for problem in check(patient, backbone))
@@ -42,7 +44,7 @@ def _are_close(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=0.0, atol=_TOLERANCE)
 
 
-def finite_outputs(patient: Patient, backbone: Backbone) -> Iterator[str]:
+def outputs_are_finite(patient: Patient, backbone: Backbone) -> Iterator[str]:
     """Outputs are finite numbers of float32."""
     outputs, _ = _run(patient, backbone, patient.observations)
     if outputs.dtype != torch.float32:
@@ -51,7 +53,7 @@ def finite_outputs(patient: Patient, backbone: Backbone) -> Iterator[str]:
         yield "an output is not finite; normalize_observations=true scales inputs"
 
 
-def steps_are_sequences(patient: Patient, backbone: Backbone) -> Iterator[str]:
+def single_steps_are_the_sequence(patient: Patient, backbone: Backbone) -> Iterator[str]:
     """Step by step, as in acting, outputs and states are those of the whole sequence."""
     outputs, after = _run(patient, backbone, patient.observations)
     state, stepped = backbone.memory.initial_state(COLUMNS), list[Tensor]()
@@ -63,15 +65,13 @@ def steps_are_sequences(patient: Patient, backbone: Backbone) -> Iterator[str]:
     if outputs.shape != expected:
         yield f"outputs have shape {tuple(outputs.shape)}, expected {expected}"
     if not _are_close(outputs, torch.cat(stepped)):
-        yield (
-            "single steps and the sequence differ: outputs must depend on this step and the state "
-            "alone, time is the first dimension, batch the second"
-        )
+        told = "outputs must depend on this step and the state alone, time is the first dimension"
+        yield f"single steps and the sequence differ: {told}, batch the second"
     if not _are_close(after, state):
         yield "the returned state is not the last step's"
 
 
-def episodes_stay_apart(patient: Patient, backbone: Backbone) -> Iterator[str]:
+def no_leak_over_resets(patient: Patient, backbone: Backbone) -> Iterator[str]:
     """Nothing from before an episode's start reaches it."""
     second = patient.is_first.cumsum(0) == 2
     mixed = map_observations(torch.clone, patient.observations)
@@ -118,14 +118,13 @@ def gradients_reach_the_past(patient: Patient, backbone: Backbone) -> Iterator[s
             yield f"no gradient {k} steps into the past: a state is detached"
 
 
-def acting_is_learning(patient: Patient) -> Iterator[str]:
+def acting_is_what_is_learnt(patient: Patient) -> Iterator[str]:
     """The agent acts by the same networks as it learns with."""
     agent, acted = patient.agent, []
     state = agent.initial_state(COLUMNS)
     for t in range(STEPS):
-        row = map_observations(lambda part: part[t].cpu().numpy(), patient.observations)  # noqa: B023
         first = patient.is_first[t].cpu().numpy()
-        actions, state = agent.act(row, state, first, explore=False)
+        actions, state = agent.act(row_of(patient, t), state, first, explore=False)
         acted.append(actions)
     outputs, _ = _run(patient, agent.actor, patient.observations)
     with torch.no_grad():
@@ -136,11 +135,8 @@ def acting_is_learning(patient: Patient) -> Iterator[str]:
         yield "acting step by step chooses other actions than learning computes: is a mirror wrong?"
 
 
-NETWORKS: dict[str, Check] = {
-    "outputs are finite": _of_each(finite_outputs),
-    "single steps are the sequence": _of_each(steps_are_sequences),
-    "no leak over resets": _of_each(episodes_stay_apart),
-    "environments stay apart": _of_each(environments_stay_apart),
-    "gradients reach the past": _of_each(gradients_reach_the_past),
-    "acting is what is learnt": acting_is_learning,
-}
+_OF_ONE = (
+    outputs_are_finite, single_steps_are_the_sequence, no_leak_over_resets,
+    environments_stay_apart, gradients_reach_the_past,
+)  # fmt: skip
+NETWORKS: tuple[Check, ...] = (*map(_of_each, _OF_ONE), acting_is_what_is_learnt)
