@@ -163,12 +163,12 @@ def read_run(directory: Path) -> RunRecord:
     Raises:
         Damaged: a record is missing or invalid.
     """
-    config = read_mapping(directory / "config.yaml", read_yaml)
+    config = read_mapping(directory / "config.yaml")
     if "objective" in config and not (directory / "summary.json").exists():
         raise WeightsAlone("it holds weights alone")
     for line in strange_values(config):
         raise Damaged(f"config.yaml is damaged: {line}")
-    summary = read_mapping(directory / "summary.json", read_json)
+    summary = read_mapping(directory / "summary.json")
     try:
         return _record(directory, config, summary)
     except KeyError as error:
@@ -224,7 +224,7 @@ def _probe_score(directory: Path, env_steps: float) -> float | None:
     afterwards does not count.
     """
     try:
-        probe = read_mapping(directory / PROBE / "probe.json", read_json)
+        probe = read_mapping(directory / PROBE / "probe.json")
         scores = probe["scores"]["mlp"]
         found = _number(fmean(scores.get("memory") or scores["features"]))
         return found if probe["env_steps"] == env_steps else None
@@ -251,14 +251,14 @@ def _expanded(place: str) -> list[str]:
     return [path for path in found if os.path.isdir(path)]
 
 
-def read_mapping(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
-    """Read a record of a run by `read_yaml` or `read_json`.
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a record of a run, in YAML or JSON.
 
     Raises:
         Damaged: there is none, or it is no mapping.
     """
     try:
-        content = read(path)
+        content: Any = (read_yaml if path.suffix == ".yaml" else read_json)(path)
     except FileNotFoundError as error:
         why = ": it has not begun to train" if path.name == "summary.json" else ""
         raise Damaged(f"it has no {path.name}{why}") from error

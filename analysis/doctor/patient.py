@@ -82,7 +82,7 @@ def row_of(patient: Patient, step: int) -> Any:
 
 
 def examine(patient: Patient, checks: Sequence[Check]) -> Iterator[tuple[str, str | None]]:
-    """Run checks; yield the name of each, and its problem: an error of the user's with its place."""
+    """Run checks; yield each one's name and problem, such as an error in the user's code."""
     for check in checks:
         name = check.__name__.replace("_", " ")
         try:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from analysis.studies.engines import build_engine
 from analysis.studies.execution import Pool, driving
-from analysis.studies.ranges import Dimension, read_ranges, values_of
+from analysis.studies.ranges import Space, read_ranges, values_of
 from analysis.studies.study import Arm, Study, arm_of, range_problems, with_one_thread
 from analysis.studies.tuning import Search
 from conf.checking.refusals import InvalidConfiguration
@@ -46,7 +46,13 @@ def tune_arms(study: Study, pool: Pool, stop: StopRequest) -> list[str]:
     """
     tuning = {**study.options["tuning"], "metric": study.options["metric"]}
     space = read_ranges("study.tuning.keys", tuning["keys"])
-    study.refuse_ranges(space)
+    problems = [
+        f"study.tuning.keys.{key} in arm {cell.name}: {problem}"
+        for cell in study.cells
+        for key, problem in range_problems(study.composer, cell.words, space)
+    ]
+    if problems:
+        raise InvalidConfiguration(problems)
     values: dict[tuple[str, str], list[str]] = {}
     found = defaultdict[str, list[dict[str, Any]]](list)
     tuned = []
@@ -129,7 +135,7 @@ def search_command_line(config: DictConfig) -> dict[str, Any]:
     return best
 
 
-def searched_arm(composer: Composer, words: Sequence[str], space: Mapping[str, Dimension]) -> Arm:
+def searched_arm(composer: Composer, words: Sequence[str], space: Space) -> Arm:
     """Check a command line of `train.py`, and every range in it.
 
     Raises:
