@@ -6,7 +6,6 @@ lost. A trial that falls behind the median of the others is stopped early.
 
 import dataclasses
 import hashlib
-import time
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping
@@ -24,7 +23,6 @@ from training.runs.refusal import Refusal
 from training.saving.files import replace, to_json
 from training.stream.episodes import shown_return
 
-_PAUSE = 0.2
 _DIGITS = 6
 _FEWEST = 4
 """Trials below which the importance of keys means nothing."""
@@ -147,10 +145,7 @@ class Search:
             self._ended |= {ended.job: ended for ended in pool.step()}
             for trial in list(self._open):
                 self._look(trial, pool)
-            if stop:
-                pool.stop()
-                raise Refusal("every run saved; the same command goes on", 128 + (stop.number or 0))
-            time.sleep(_PAUSE)
+            pool.pause(stop, lambda: "every run saved")
         pool.stop()  # the jobs of trials that were stopped early save
 
     def _begin(self, trial: Any, pool: Pool) -> None:
