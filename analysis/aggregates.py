@@ -131,10 +131,9 @@ def corrections(asked: int, every: int) -> Iterator[str]:
     if asked > 1:
         yield f"p-values are corrected for {asked} comparisons (Holm); intervals are not"
     if every > asked:
-        yield (
-            f"the best arm must be better than every other: for that, p-values are corrected for "
-            f"all {every} pairs, which is stricter than with the baseline alone"
-        )
+        told = f"p-values are corrected for all {every} pairs"
+        than = "which is stricter than with the baseline alone"
+        yield f"the best arm must be better than every other: for that, {told}, {than}"
 
 
 def aggregated(results: Results) -> Aggregates | None:

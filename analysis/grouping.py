@@ -13,10 +13,8 @@ ABSENT = "-"
 """Value of a key that a run does not have."""
 
 # Not choices: a run's directory, its logging, and what arms average over.
-_NO_CHOICES = (
-    *("seed", "run_dir", "resume", "trusted_packages"),
-    *("tracking", "checkpoint", "evaluation.video"),
-)
+OF_ONE_RUN = ("seed", "run_dir", "resume", "trusted_packages", "tracking")
+_NO_CHOICES = (*OF_ONE_RUN, "checkpoint", "evaluation.video")
 _FIRST = ("agent", "extractor", "memory", "value_head")
 # Mappings with keys of the user: a key that one run lacks is a difference. Elsewhere it is not,
 # because another class has other keys and an earlier version had fewer.

@@ -98,9 +98,8 @@ class Contrast(NamedTuple):
         if abs(self.difference) > self.deviation / 25:  # smaller ones want more at any level
             seeds = seeds_needed(self.difference, self.deviation, self.level)
         if seeds > MOST_SEEDS:
-            return (
-                f"no number of seeds up to {MOST_SEEDS:,} would tell, if they differ by so little"
-            )
+            told = f"no number of seeds up to {MOST_SEEDS:,} would tell"
+            return f"{told}, if they differ by so little"
         more = max(1, int(seeds) - min(self.first.n, self.second.n))
         if more > _EXACT:
             more = round(more, -1 if more < 10 * _EXACT else -2)
@@ -132,10 +131,7 @@ def contrasts(results: Results, baseline: str | None) -> list[Contrast]:
         pairs += sorted(own, key=lambda pair: (-pair.first.mean, -pair.second.mean))
     corrected = holm([pair.p_value for pair in pairs])
     level = 1 - SIGNIFICANCE / max(1, len(pairs))
-    return [
-        pair._replace(p_value=p_value, level=level)
-        for pair, p_value in zip(pairs, corrected, strict=True)
-    ]
+    return [pair._replace(p_value=p, level=level) for pair, p in zip(pairs, corrected, strict=True)]
 
 
 def _summary(results: Results, task: str, pairs: Sequence[Contrast]) -> str:

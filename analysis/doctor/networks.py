@@ -82,10 +82,8 @@ def no_leak_over_resets(patient: Patient, backbone: Backbone) -> Iterator[str]:
     outputs, _ = _run(patient, backbone, patient.observations)
     changed, _ = _run(patient, backbone, mixed, state)
     if not _are_close(outputs[second], changed[second]):
-        yield (
-            "an earlier episode changes outputs; a memory clears its state where is_first is True, "
-            "before it reads (CellMemory does)"
-        )
+        remedy = "a memory clears its state where is_first is True, before it reads"
+        yield f"an earlier episode changes outputs; {remedy} (CellMemory does)"
 
 
 def environments_stay_apart(patient: Patient, backbone: Backbone) -> Iterator[str]:
@@ -95,10 +93,8 @@ def environments_stay_apart(patient: Patient, backbone: Backbone) -> Iterator[st
         same = map_observations(lambda part: part[:, [kept] * COLUMNS], patient.observations)  # noqa: B023
         changed, _ = _run(patient, backbone, same)
         if not _are_close(outputs[:, kept], changed[:, kept]):
-            yield (
-                "other environments change an output: time and batch are swapped, or a layer mixes "
-                "rows (batch normalisation in training mode)"
-            )
+            told = "time and batch are swapped, or a layer mixes rows"
+            yield f"other environments change an output: {told} (batch normalisation in training)"
 
 
 def gradients_reach_the_past(patient: Patient, backbone: Backbone) -> Iterator[str]:

@@ -63,9 +63,9 @@ def record(
     teller: Any = environments.unwrapped
     space = getattr(teller, "full_observation_space", None)
     if space is None:
+        needs = "the method full_observation and the attribute full_observation_space"
         raise ValueError(
-            "nothing is hidden: a probe needs pomdp=... or an environment with the method "
-            "full_observation and the attribute full_observation_space"
+            f"nothing is hidden: a probe needs pomdp=..., or an environment with {needs}"
         )
     size, stream, hidden = environments.num_envs, [], []
     seen, _ = reset_with_seeds(environments, environment_seeds(seed, size, purpose="probe"))

@@ -26,6 +26,8 @@ from training.tracking.tracking import TensorBoard
 
 BOARDS = "tensorboard"
 _LAYOUT = "00-layout"
+_ENDS = {"value": "", "lower": "_low", "upper": "_high"}
+"""Ends of a curve's tags, by their names in a layout."""
 
 
 def write_boards(results: Results, directory: Path) -> None:
@@ -40,7 +42,7 @@ def write_boards(results: Results, directory: Path) -> None:
         for arm in (arm for arm in results.arms if arm.arm == name and arm.n):
             board.scalars(_final(arm), int(max(run.env_steps for run in arm.runs)))
         for task, line in ((task, line) for task, lines in curves.items() for line in lines):
-            tags = [f"{task}/return{end}" for end in ("", "_low", "_high")]
+            tags = [f"{task}/return{end}" for end in _ENDS.values()]
             for x, *values in zip(*line[1:], strict=True) if line.arm == name else ():
                 board.scalars(dict(zip(tags, values, strict=True)), int(x))
         board.close()
@@ -72,17 +74,11 @@ def _final(arm: ArmResult) -> dict[str, float]:
 def _category(task: str) -> Any:
     """Lay out a task's charts: a tag's curve of every arm, and its interval."""
     mean = layout_pb2.MultilineChartContent(tag=[f"^{re.escape(task)}/return$"])
-    tags = {
-        "value": f"{task}/return",
-        "lower": f"{task}/return_low",
-        "upper": f"{task}/return_high",
-    }
-    margin = layout_pb2.MarginChartContent(series=[layout_pb2.MarginChartContent.Series(**tags)])
-    charts = [
-        layout_pb2.Chart(title="mean over runs", multiline=mean),
-        layout_pb2.Chart(title="95% interval", margin=margin),
-    ]
-    return layout_pb2.Category(title=task, chart=charts)
+    band = {end: f"{task}/return{own}" for end, own in _ENDS.items()}
+    margin = layout_pb2.MarginChartContent(series=[layout_pb2.MarginChartContent.Series(**band)])
+    curve = layout_pb2.Chart(title="mean over runs", multiline=mean)
+    interval = layout_pb2.Chart(title="95% interval", margin=margin)
+    return layout_pb2.Category(title=task, chart=[curve, interval])
 
 
 def _write_layout(directory: Path, layout: Any) -> None:

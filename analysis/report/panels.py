@@ -23,6 +23,7 @@ _MOST_GROUPS = 40
 _ROWS = 11
 """Points of a curve in the table below its figure."""
 _LABELS: dict[Axis, str] = {"env_steps": "environment steps", "seconds": "seconds of training"}
+_NAMES: dict[Axis, str] = {"env_steps": "env-steps", "seconds": "seconds"}
 _BAND = "from three runs on with its 95% interval"
 _QUANTILE = 0.975
 _LEAST_RUNS = 3
@@ -89,10 +90,8 @@ def score_panels(results: Results) -> Iterator[Panel]:
     for task in results.tasks:
         arms = [arm for arm in results.ranked(task) if arm.n]
         if arms:
-            at, told = (
-                arms[0].solved_at,
-                "Every run is a dot; the bar is the mean with its 95% interval.",
-            )
+            at = arms[0].solved_at
+            told = "Every run is a dot; the bar is the mean with its 95% interval."
             told += "" if at is None else f" Dotted: {number(at)}, which counts as solved."
             told += _best_of(arms, _MOST_GROUPS)
             panel = Panel("Every run", f"scores-{slug(task)}", f"Scores on {task}", told, "score")
@@ -105,10 +104,7 @@ def learning_panels(results: Results) -> Iterator[Panel]:
     told = f"Mean of the evaluations over runs, {_BAND}; {ends}."
     for task in results.tasks:
         for axis, label in _LABELS.items():
-            name, title = (
-                f"curves-{slug(task)}-over-{axis.replace('_', '-')}",
-                f"{task} over {label}",
-            )
+            name, title = f"curves-{slug(task)}-over-{_NAMES[axis]}", f"{task} over {label}"
             panel = Panel("Learning curves", name, title, told, label, "mean return")
             yield from _with_curves(panel, results, task, axis, EVALUATIONS)
 

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from analysis.grouping import OF_ONE_RUN
 from analysis.studies.engines import build_engine
 from analysis.studies.execution import Pool, driving
 from analysis.studies.ranges import Space, read_ranges, values_of
@@ -28,7 +29,6 @@ from training.stream.episodes import shown_return
 
 _OF_SEARCHES = ("tuning", "engine", "directory")
 """Keys of a search, which its runs do not have."""
-_OF_ONE_RUN = ("seed", "run_dir", "resume", "trusted_packages", "tracking", "task.name")
 _ABSENT = object()
 
 
@@ -164,7 +164,7 @@ def write_experiment(
     before = dict(leaves(configure(composer, options, "config").typed))
     values = OmegaConf.create()
     for key, value in leaves(configure(composer, words, "config").typed):
-        if before.get(key, _ABSENT) != value and not lies_under(key, _OF_ONE_RUN):
+        if before.get(key, _ABSENT) != value and not lies_under(key, (*OF_ONE_RUN, "task.name")):
             OmegaConf.update(values, key, value, force_add=True)
     defaults = [{f"override /{group}": option} for group, option in chosen.items()]
     head = ["# @package _global_", *(f"# {line}" for line in comment)]

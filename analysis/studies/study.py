@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from analysis.grouping import OF_ONE_RUN
 from analysis.runs import Damaged, read_mapping
 from analysis.studies.ranges import Space, samples
 from conf.checking.pretraining import frames_wanted
@@ -24,10 +25,7 @@ from conf.composing.presets import Settled
 from conf.composing.resumption import leaves, lies_under, scheduled
 from conf.composing.sweeps import key_of
 
-_NOT_COMPARED = (
-    *("seed", "run_dir", "resume", "trusted_packages"),
-    *("tracking", "evaluation.video"),
-)
+_NOT_COMPARED = (*OF_ONE_RUN, "evaluation.video")
 """Keys that do not make another configuration."""
 _UNMEASURED = (("last", "best"), ("mean", "best"))
 """Metrics that evaluations of such checkpoints do not measure."""
@@ -155,10 +153,9 @@ class Study:
             else:
                 run.problems += [f"extractor.pretrain.frames={frames} leaves no steps of {total}"]
         if not run.problems and (metric, run.typed["evaluation"]["checkpoint"]) in _UNMEASURED:
-            run.problems.append(
-                f"evaluation.checkpoint=best does not measure study.metric={metric}, which is "
-                "of the last weights; add evaluation.checkpoint=last, or study.metric=best"
-            )
+            told = f"evaluation.checkpoint=best does not measure study.metric={metric}, which is "
+            told += "of the last weights; add evaluation.checkpoint=last, or study.metric=best"
+            run.problems.append(told)
         return words, run
 
     def _configured(self, words: Sequence[str]) -> Settled:
@@ -236,10 +233,9 @@ def shortened(jobs: Sequence[Job]) -> list[str]:
     for job in jobs:
         before = _stored(job, "config.yaml").get("total_env_steps")
         if isinstance(before, int) and before > job.env_steps:
-            return [
-                f"study.total_env_steps: {job.env_steps:,} is less than the {before:,} of the run "
-                f"in {job.directory}; ask for at least as many, or name another directory=..."
-            ]
+            less = f"{job.env_steps:,} is less than the {before:,} of the run in {job.directory}"
+            remedy = "ask for at least as many, or name another directory=..."
+            return [f"study.total_env_steps: {less}; {remedy}"]
     return []
 
 

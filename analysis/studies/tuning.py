@@ -75,11 +75,9 @@ class Search:
         self._open, self._ended = list[OpenTrial](), dict[Job, Ended]()
         self._total = trials + len(self._stored("FAIL"))  # those of earlier sessions are replaced
         if (missing := self._missing()) < 0:
-            raise Refusal(
-                f"{trials} trials are fewer than the {trials - missing} of the search in "
-                f"{directory}; ask for at least as many, or name another directory=...",
-                2,
-            )
+            less = f"{trials} trials are fewer than the {trials - missing} of the search"
+            remedy = "ask for at least as many, or name another directory=..."
+            raise Refusal(f"{less} in {directory}; {remedy}", 2)
 
     def run(self, pool: Pool, stop: StopRequest) -> dict[str, Any]:
         """Run the trials that are missing, write the summary and return it.
