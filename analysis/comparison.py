@@ -28,6 +28,7 @@ TELEMETRY = {"loss/reconstruction": "Reconstruction error"} | {
 """Other curves of a report, by tag."""
 _MOST_POINTS = 200
 """Points kept of each of them."""
+Status = Literal["finished", "all"]
 Place = tuple[str, str]
 """A task and an arm."""
 Reasoned = tuple[RunRecord, str]
@@ -51,7 +52,7 @@ class Plan:
     name: str = "runs"
     question: str = ""
     metric: Metric = "last"
-    status: Literal["finished", "all"] = "finished"
+    status: Status = "finished"
     baseline: str | None = None
     protocol: str = ""
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -26,9 +26,13 @@ _LONGEST = 2**14
 """Bytes of an event; longer ones hold images or texts, and are skipped."""
 
 
-def read_curves(
-    run: RunRecord, tags: Collection[str] | None = None
-) -> tuple[dict[str, Curve], list[str]]:
+Tags = Collection[str] | None
+"""Some tags; None: all."""
+Points = defaultdict[str, list[tuple[float, ...]]]
+"""By tag: step, time and value."""
+
+
+def read_curves(run: RunRecord, tags: Tags = None) -> tuple[dict[str, Curve], list[str]]:
     """Read a run's scalars.
 
     Args:
@@ -55,11 +59,9 @@ def read_curves(
     return curves, notes
 
 
-def _scalars(
-    paths: Sequence[Path], tags: Collection[str] | None
-) -> tuple[dict[str, list[tuple[float, ...]]], float, list[str]]:
+def _scalars(paths: Sequence[Path], tags: Tags) -> tuple[Points, float, list[str]]:
     """Return points of each tag (step, time, value), the time of the first event, and damage."""
-    found, began, notes = defaultdict[str, list[tuple[float, ...]]](list), math.inf, list[str]()
+    found, began, notes = Points(list), math.inf, list[str]()
     for path in paths:
         try:
             for event in _events(path):

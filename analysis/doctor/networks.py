@@ -29,13 +29,14 @@ def _of_each(check: Callable[[Patient, Backbone], Iterator[str]]) -> Check:
 def _run(
     patient: Patient,
     backbone: Backbone,
-    observations: Observations,
+    seen: Observations | None = None,
     state: Tensor | None = None,
     steps: slice = slice(None),
 ) -> tuple[Tensor, Tensor]:
-    """Return outputs and the last state, of the whole sequence or some of its steps."""
+    """Return outputs and the last state, of what was seen or of something else."""
     state = backbone.memory.initial_state(COLUMNS) if state is None else state
-    shown = map_observations(lambda part: part[steps], observations)
+    seen = patient.observations if seen is None else seen
+    shown = map_observations(lambda part: part[steps], seen)
     outputs, after = backbone(shown, state.to(patient.is_first.device), patient.is_first[steps])
     return outputs, after
 
@@ -46,7 +47,7 @@ def _are_close(one: Tensor, other: Tensor) -> bool:
 
 def outputs_are_finite(patient: Patient, backbone: Backbone) -> Iterator[str]:
     """Outputs are finite numbers of float32."""
-    outputs, _ = _run(patient, backbone, patient.observations)
+    outputs, _ = _run(patient, backbone)
     if outputs.dtype != torch.float32:
         yield f"outputs have dtype {outputs.dtype}, expected float32"
     if not outputs.isfinite().all():
@@ -55,11 +56,11 @@ def outputs_are_finite(patient: Patient, backbone: Backbone) -> Iterator[str]:
 
 def single_steps_are_the_sequence(patient: Patient, backbone: Backbone) -> Iterator[str]:
     """Step by step, as in acting, outputs and states are those of the whole sequence."""
-    outputs, after = _run(patient, backbone, patient.observations)
+    outputs, after = _run(patient, backbone)
     state, stepped = backbone.memory.initial_state(COLUMNS), list[Tensor]()
     for t in range(STEPS):
         step = slice(t, t + 1)
-        output, state = _run(patient, backbone, patient.observations, state, step)
+        output, state = _run(patient, backbone, None, state, step)
         stepped.append(output)
     expected = (STEPS, COLUMNS, backbone.memory.output_size)
     if outputs.shape != expected:
@@ -79,7 +80,7 @@ def no_leak_over_resets(patient: Patient, backbone: Backbone) -> Iterator[str]:
         part[~second] = part.flip(0, 1)[~second]
     noise = torch.Generator().manual_seed(1)
     state = 5 * torch.randn(COLUMNS, backbone.memory.state_size, generator=noise)
-    outputs, _ = _run(patient, backbone, patient.observations)
+    outputs, _ = _run(patient, backbone)
     changed, _ = _run(patient, backbone, mixed, state)
     if not _are_close(outputs[second], changed[second]):
         remedy = "a memory clears its state where is_first is True, before it reads"
@@ -88,7 +89,7 @@ def no_leak_over_resets(patient: Patient, backbone: Backbone) -> Iterator[str]:
 
 def environments_stay_apart(patient: Patient, backbone: Backbone) -> Iterator[str]:
     """An environment's outputs do not depend on what the others show."""
-    outputs, _ = _run(patient, backbone, patient.observations)
+    outputs, _ = _run(patient, backbone)
     for kept in (0, COLUMNS - 1):  # in either order of swapped dimensions
         same = map_observations(lambda part: part[:, [kept] * COLUMNS], patient.observations)  # noqa: B023
         changed, _ = _run(patient, backbone, same)
@@ -122,7 +123,7 @@ def acting_is_what_is_learnt(patient: Patient) -> Iterator[str]:
         first = patient.is_first[t].cpu().numpy()
         actions, state = agent.act(row_of(patient, t), state, first, explore=False)
         acted.append(actions)
-    outputs, _ = _run(patient, agent.actor, patient.observations)
+    outputs, _ = _run(patient, agent.actor)
     with torch.no_grad():
         expected = agent.policy_head(outputs).mode().cpu().numpy()
     agree = np.isclose(acted, expected, atol=1e-3).mean()

@@ -92,17 +92,16 @@ def _probe(
         sources["memory"] = rows_of(states[1:])
     sources[UNTRAINED] = rows_of(control[1][1:] if states.shape[-1] else control[0])
     looks = sensitivity(agent, recording, states, reach=config.reach, seed=seed).tolist()
+    split, noise = (fitted, held_out), config.noise
+    found = {
+        kind: {name: scores(fit, rows, targets, *split, noise) for name, rows in sources.items()}
+        for kind, fit in READOUTS.items()
+    }
     return Probe(
         [target.name for target in targets],
         ["accuracy" if target.classes else "R2" for target in targets],
         [chance(target, held_out) for target in targets],
-        {
-            kind: {
-                name: scores(readout, rows, targets, fitted, held_out, config.noise)
-                for name, rows in sources.items()
-            }
-            for kind, readout in READOUTS.items()
-        },
+        found,
         [None if np.isnan(look) else look for look in looks],
         recording.is_first.numel(),
         episodes,

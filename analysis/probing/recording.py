@@ -19,6 +19,8 @@ from envs.spaces import flat_space, flatten_observation
 from networks.mirror import Array
 from networks.observations import map_observations, parts_of
 
+Environments = VectorEnv[Any, Any, Any]
+
 
 @dataclass(frozen=True)
 class Target:
@@ -48,12 +50,7 @@ class Recording:
 
 
 def record(
-    agent: Agent,
-    environments: VectorEnv[Any, Any, Any],
-    *,
-    steps: int,
-    seed: int,
-    deterministic: bool,
+    agent: Agent, environments: Environments, *, steps: int, seed: int, deterministic: bool
 ) -> Recording:
     """Play `steps` steps in every environment.
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from analysis.comparison import Plan, Results, compare, with_curves
+from analysis.comparison import Plan, Results, Status, compare, with_curves
 from analysis.runs import Damaged, RunRecord, read_run
 from analysis.studies.engines import build_engine
 from analysis.studies.execution import Pool, driving, run_missing
@@ -58,11 +58,7 @@ def compare_study(config: DictConfig) -> int:
 
 
 def study_results(
-    study: Study,
-    *,
-    metric: Metric | None,
-    status: Literal["finished", "all"],
-    remarks: Sequence[str],
+    study: Study, *, metric: Metric | None, status: Status, remarks: Sequence[str]
 ) -> Results:
     """Read the runs of a study; what cannot be read becomes a remark.
 
