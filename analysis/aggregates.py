@@ -5,8 +5,7 @@ Below `LEAST_TASKS` tasks nothing is averaged over them: the intervals would be 
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -77,7 +76,6 @@ class Improvement(NamedTuple):
         return f"not separable: {first} and {second} ({told})"
 
 
-@dataclass(frozen=True)
 class Aggregates:
     """Every arm with runs on all tasks, that with the highest interquartile mean first.
 
@@ -87,11 +85,13 @@ class Aggregates:
         incomplete: arms without runs on some tasks.
     """
 
-    arms: list[ArmAggregate]
-    pairs: list[Improvement]
-    improvements: list[Improvement]
-    num_tasks: int
-    incomplete: list[str]
+    def __init__(self, results: Results, scores: Mapping[str, Sequence[FloatArray]]) -> None:
+        """Compare arms by their normalized scores of each task."""
+        arms = [ArmAggregate(name, tasks) for name, tasks in scores.items()]
+        self.arms, self.num_tasks = sorted(arms, key=lambda arm: -arm.iqm), len(results.tasks)
+        self.pairs = _improvements(self.arms, None)
+        self.improvements = _improvements(self.arms, results.plan.baseline)
+        self.incomplete = [name for name in results.names if name not in scores]
 
     def summary(self) -> str:
         """Name the best arm, or say that there is no single one."""
@@ -138,15 +138,9 @@ def corrections(asked: int, every: int) -> Iterator[str]:
 
 def aggregated(results: Results) -> Aggregates | None:
     """Compare the arms over all tasks; None for too few tasks, or if only one arm has them all."""
-    count, scores = len(results.tasks), _normalized(results)
-    if count < LEAST_TASKS or len(scores) < 2:
-        return None
-    arms = [ArmAggregate(name, tasks) for name, tasks in scores.items()]
-    arms.sort(key=lambda arm: -arm.iqm)
-    pairs, asked = _improvements(arms, None), _improvements(arms, results.plan.baseline)
-    return Aggregates(
-        arms, pairs, asked, count, [name for name in results.names if name not in scores]
-    )
+    scores = _normalized(results)
+    is_able = len(results.tasks) >= LEAST_TASKS and len(scores) > 1
+    return Aggregates(results, scores) if is_able else None
 
 
 def _normalized(results: Results) -> dict[str, list[FloatArray]]:

@@ -8,26 +8,6 @@ from analysis.runs import Axis
 from analysis.wording import MISSING, bounds, number, percent, whole
 
 _MEANS = ("probe_score", "training_seconds", "steps_per_second", "parameters", "peak_memory_mib")
-MEANINGS = {
-    "score": "mean over runs",
-    "95% interval": "Student's t interval of the mean score",
-    "runs": "runs that count",
-    "solved": "runs whose score reaches the task's `solved_at`",
-    "95% of success": "Wilson's interval of the share of runs that solve the task",
-    "steps to solve": "environment steps until an evaluation first reaches `solved_at`: median "
-    "over runs, and how many reach it if not all",
-    "seconds to solve": "the same in seconds of collecting and learning",
-    "mean height": "of the learning curve over the budget (area under the curve / budget)",
-    "hidden state": "held-out score (R2; choices: accuracy) of what is hidden, read by an MLP from "
-    "the memory's state, or from the features without a memory: mean over runs that `analyze.py` "
-    "probed",
-    "seconds": "of collecting and learning, per run",
-    "steps/s": "environment steps per second of training",
-    "parameters": "of all networks",
-    "peak MiB": "peak memory of the process",
-}
-"""Measures by the titles of their columns, with their units."""
-SCORES, COSTS = tuple(MEANINGS)[:9], tuple(MEANINGS)[9:]
 STATUS = "status"
 BY_IMPORTANCE = (
     "score", "95% interval", "runs", "solved", "steps to solve", "steps/s", "parameters",
@@ -98,3 +78,5 @@ _TEXTS: dict[str, Callable[[ArmResult], str]] = {
     "peak MiB": lambda arm: whole(arm.cost("peak_memory_mib")),
     "status": lambda arm: arm.statuses,
 }
+"""Measures by the titles of their columns; report/words.jinja says what they mean."""
+SCORES, COSTS = tuple(_TEXTS)[:9], tuple(_TEXTS)[9:13]

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from analysis.comparison import ArmResult, Results
 from analysis.irregularities import irregularities, version_counts
-from analysis.measures import COSTS, MEANINGS, SCORES, shown
+from analysis.measures import COSTS, SCORES, shown
 from analysis.report.figures import Drawing, styles
 from analysis.report.panels import Panel
 from analysis.runs import RunRecord
@@ -26,17 +26,7 @@ from analysis.verdict import Verdict
 from analysis.wording import known, listed, plural
 from conf.composing.stored import read_yaml
 
-_PROTOCOLS = {
-    "fixed": "every arm with the same hyper-parameters",
-    "tuned": "every arm tuned with equally many trials, scored on fresh seeds",
-}
 _OF_ONE_RUN = ("run_dir=", "total_env_steps=")
-_METHOD = (
-    "Runs are the sample, never evaluation episodes.",
-    "Differences of scores: Welch's interval and test. Where some runs solve a task and others "
-    "fail, success rates with Newcombe's interval, and Mann and Whitney's exact rank test.",
-    "Several comparisons: p-values corrected by Holm's method, at 5%.",
-)
 
 
 def html_report(
@@ -63,9 +53,7 @@ def _content(results: Results, verdict: Verdict) -> dict[str, Any]:
     plan, ranked = results.plan, [(task, results.ranked(task)) for task in results.tasks]
     sizes = {"arm": len(results.names), "task": len(results.tasks), "run": len(results.runs)}
     facts = [plural(count, noun) for noun, count in sizes.items()]
-    facts += [f"score: {METRICS[plan.metric]}", *filter(None, [_PROTOCOLS.get(plan.protocol)])]
     odd = [*plan.skipped, *irregularities(results)]
-    columns = [f"{each}: {MEANINGS[each]}" for each in shown((*SCORES, *COSTS), results.arms)]
     versions = [
         [package, listed([version for version, _ in counts.most_common()])]
         for package, counts in version_counts(results.runs)
@@ -73,7 +61,7 @@ def _content(results: Results, verdict: Verdict) -> dict[str, Any]:
     machine = f"{platform.system()} on {platform.machine()}"
     return {
         "plan": plan,
-        "facts": facts,
+        "facts": [*facts, f"score: {METRICS[plan.metric]}"],
         "verdict": verdict,
         "across": _across_table(verdict),
         "scores": [(task, measure_table(arms, SCORES)) for task, arms in ranked],
@@ -82,7 +70,7 @@ def _content(results: Results, verdict: Verdict) -> dict[str, Any]:
         "commands": list(_commands(results)),
         "versions": [["package", "version"], *versions],
         "machine": f"{machine}, {plural(os.cpu_count() or 1, 'core')}",
-        "method": [*columns, *_METHOD],
+        "measures": shown((*SCORES, *COSTS), results.arms),
     }
 
 
