@@ -178,9 +178,7 @@ def _titled(results: Results, task: str, style: Format, columns: Columns, width:
     if style == "markdown":
         blocks = [markdown_table(cells, len(kept)), f"{score[0].upper()}{score[1:]}.", *notes]
         return "\n\n".join([f"## {task}", *blocks])
-    title = f"{task}   {score}"
-    if len(title) > width:
-        title = f"{task}\n{fill(score, width, initial_indent='  ', subsequent_indent='  ')}"
+    title = fill(f"{task}   {score}", width, subsequent_indent="  ")
     return "\n  ".join([title, *text_table(cells, len(kept)), *notes])
 
 

@@ -26,6 +26,7 @@ from analysis.verdict import Verdict
 from analysis.wording import known, listed, plural
 from conf.composing.stored import read_yaml
 
+_ACROSS = ("arm", "interquartile mean", "95% interval", "optimality gap", "95% interval")
 _OF_ONE_RUN = ("run_dir=", "total_env_steps=")
 
 
@@ -58,12 +59,16 @@ def _content(results: Results, verdict: Verdict) -> dict[str, Any]:
         [package, listed([version for version, _ in counts.most_common()])]
         for package, counts in version_counts(results.runs)
     ]
+    across = [
+        [arm.arm, *known(arm.iqm, arm.iqm_interval), *known(arm.gap, arm.gap_interval)]
+        for arm in (verdict.across.arms if verdict.across else ())
+    ]
     machine = f"{platform.system()} on {platform.machine()}"
     return {
         "plan": plan,
         "facts": [*facts, f"score: {METRICS[plan.metric]}"],
         "verdict": verdict,
-        "across": _across_table(verdict),
+        "across": [_ACROSS, *across] if across else [],
         "scores": [(task, measure_table(arms, SCORES)) for task, arms in ranked],
         "costs": [(task, measure_table(arms, COSTS)) for task, arms in ranked],
         "notes": odd or ["nothing odd: every planned run finished and counts"],
@@ -72,17 +77,6 @@ def _content(results: Results, verdict: Verdict) -> dict[str, Any]:
         "machine": f"{machine}, {plural(os.cpu_count() or 1, 'core')}",
         "measures": shown((*SCORES, *COSTS), results.arms),
     }
-
-
-def _across_table(verdict: Verdict) -> list[list[str]]:
-    """Return the arms over all tasks, headers first."""
-    if verdict.across is None:
-        return []
-    rows = [
-        [arm.arm, *known(arm.iqm, arm.iqm_interval), *known(arm.gap, arm.gap_interval)]
-        for arm in verdict.across.arms
-    ]
-    return [["arm", "interquartile mean", "95% interval", "optimality gap", "95% interval"], *rows]
 
 
 def _commands(results: Results) -> Iterator[tuple[ArmResult, str, str]]:
