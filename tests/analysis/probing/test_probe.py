@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -10,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-import analyze
 import compare
 import neurl
 from analysis.probing import showing
@@ -24,6 +25,7 @@ from training.building.environments import build_environments
 from training.runs.refusal import Refusal
 from training.runs.session import train_run
 
+ROOT = Path(__file__).resolve().parents[3]
 MASKED = ["env.id=CartPole-v1", "pomdp=mask_velocity", "env.num_envs=4"]
 
 
@@ -205,9 +207,9 @@ def test_too_few_episodes_are_refused(finished) -> None:
         probe_run(load([f"run='{finished}'", "steps=8"], "analyze"))
 
 
-def test_the_command_refuses_a_missing_run(capsys) -> None:
-    with pytest.raises(SystemExit) as caught:
-        analyze.analyze(load(["run=nowhere"], "analyze"))
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("run=nowhere: ")
+def test_the_command_refuses_a_missing_run() -> None:
+    call = [sys.executable, "analyze.py", "run=nowhere"]
+    ended = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("run=nowhere: ")
+    assert len(ended.stderr.splitlines()) == 1
