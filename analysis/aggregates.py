@@ -4,8 +4,8 @@ Below `LEAST_TASKS` tasks nothing is averaged over them: the intervals would be 
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -16,7 +16,6 @@ from analysis.comparison import Results
 from analysis.statistics import (
     SIGNIFICANCE,
     FloatArray,
-    Interval,
     holm,
     improvement_interval,
     interquartile_mean,
@@ -29,15 +28,21 @@ from analysis.wording import known, percent, some
 LEAST_TASKS = 8
 
 
-class ArmAggregate(NamedTuple):
-    """An arm over all tasks; its normalized scores are an array of runs for each task."""
+class ArmAggregate:
+    """An arm over all tasks.
 
-    arm: str
-    scores: tuple[FloatArray, ...]
-    iqm: float
-    iqm_interval: Interval
-    gap: float
-    gap_interval: Interval
+    Attributes:
+        scores: normalized, an array of runs for each task.
+        iqm: interquartile mean of all scores.
+        gap: their optimality gap.
+    """
+
+    def __init__(self, arm: str, scores: Sequence[FloatArray]) -> None:
+        """Aggregate the scores."""
+        self.arm, self.scores = arm, scores
+        self.iqm, self.gap = interquartile_mean(scores), optimality_gap(scores)
+        self.iqm_interval = stratified_bootstrap(scores, interquartile_mean)
+        self.gap_interval = stratified_bootstrap(scores, optimality_gap)
 
 
 class Improvement(NamedTuple):
@@ -71,7 +76,6 @@ class Improvement(NamedTuple):
         return f"not separable: {first} and {second} ({told})"
 
 
-@dataclass(frozen=True)
 class Aggregates:
     """Every arm with runs on all tasks, that with the highest interquartile mean first.
 
@@ -81,11 +85,13 @@ class Aggregates:
         incomplete: arms without runs on some tasks.
     """
 
-    arms: list[ArmAggregate]
-    pairs: list[Improvement]
-    improvements: list[Improvement]
-    num_tasks: int
-    incomplete: list[str]
+    def __init__(self, results: Results, scores: Mapping[str, Sequence[FloatArray]]) -> None:
+        """Compare arms by their normalized scores of each task."""
+        arms = [ArmAggregate(name, tasks) for name, tasks in scores.items()]
+        self.arms, self.num_tasks = sorted(arms, key=lambda arm: -arm.iqm), len(results.tasks)
+        self.pairs = _improvements(self.arms, None)
+        self.improvements = _improvements(self.arms, results.plan.baseline)
+        self.incomplete = [name for name in results.names if name not in scores]
 
     def summary(self) -> str:
         """Name the best arm, or say that there is no single one."""
@@ -125,42 +131,28 @@ def corrections(asked: int, every: int) -> Iterator[str]:
     if asked > 1:
         yield f"p-values are corrected for {asked} comparisons (Holm); intervals are not"
     if every > asked:
-        yield (
-            f"the best arm must be better than every other: for that, p-values are corrected for "
-            f"all {every} pairs, which is stricter than with the baseline alone"
-        )
+        told = f"p-values are corrected for all {every} pairs"
+        than = "which is stricter than with the baseline alone"
+        yield f"the best arm must be better than every other: for that, {told}, {than}"
 
 
 def aggregated(results: Results) -> Aggregates | None:
     """Compare the arms over all tasks; None for too few tasks, or if only one arm has them all."""
     scores = _normalized(results)
-    if len(results.tasks) < LEAST_TASKS or len(scores) < 2:
-        return None
-    arms = [_arm(name, tasks) for name, tasks in scores.items()]
-    arms.sort(key=lambda arm: -arm.iqm)
-    pairs, asked = _improvements(arms, None), _improvements(arms, results.plan.baseline)
-    incomplete = [name for name in results.names if name not in scores]
-    return Aggregates(arms, pairs, asked, len(results.tasks), incomplete)
+    is_able = len(results.tasks) >= LEAST_TASKS and len(scores) > 1
+    return Aggregates(results, scores) if is_able else None
 
 
-def _normalized(results: Results) -> dict[str, tuple[FloatArray, ...]]:
+def _normalized(results: Results) -> dict[str, list[FloatArray]]:
     """Scale each task's scores by the arms' means; without arms that lack a task."""
-    by_arm: dict[str, list[FloatArray]] = {}
+    by_arm = defaultdict[str, list[FloatArray]](list)
     for task in results.tasks:
         arms = [arm for arm in results.of_task(task) if arm.n]
-        means = [arm.mean for arm in arms] or [math.nan]
-        low, high = min(means), max(means)
+        low, high = (end((arm.mean for arm in arms), default=math.nan) for end in (min, max))
         for arm in arms:
             scaled = (arm.scores - low) / (high - low) if high > low else np.ones(arm.n)
-            by_arm.setdefault(arm.arm, []).append(scaled)
-    count = len(results.tasks)
-    return {name: tuple(tasks) for name, tasks in by_arm.items() if len(tasks) == count}
-
-
-def _arm(name: str, scores: tuple[FloatArray, ...]) -> ArmAggregate:
-    means = interquartile_mean(scores), stratified_bootstrap(scores, interquartile_mean)
-    gaps = optimality_gap(scores), stratified_bootstrap(scores, optimality_gap)
-    return ArmAggregate(name, scores, *means, *gaps)
+            by_arm[arm.arm].append(scaled)
+    return {name: tasks for name, tasks in by_arm.items() if len(tasks) == len(results.tasks)}
 
 
 def _improvements(arms: Sequence[ArmAggregate], baseline: str | None) -> list[Improvement]:
@@ -181,9 +173,6 @@ def _p_value(first: ArmAggregate, second: ArmAggregate, probability: float) -> f
     Under equality Mann and Whitney's U / nm has the variance (n + m + 1) / 12nm on each task
     (larger than with ties, so ties make it cautious); the mean over T tasks is nearly normal.
     """
-    variances = [
-        (a.size + b.size + 1) / (12 * a.size * b.size)
-        for a, b in zip(first.scores, second.scores, strict=True)
-    ]
-    deviation = math.sqrt(sum(variances)) / len(variances)
+    sizes = [(len(a), len(b)) for a, b in zip(first.scores, second.scores, strict=True)]
+    deviation = math.sqrt(sum((n + m + 1) / (12 * n * m) for n, m in sizes)) / len(sizes)
     return math.erfc(abs(probability - 0.5) / deviation / math.sqrt(2))

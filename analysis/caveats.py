@@ -11,6 +11,7 @@ MIN_RUNS = 3
 MIN_RATE_RUNS = 20
 MIN_TASKS = 8
 MIN_TASK_RUNS = 5
+_COVER = "such intervals cover"
 MAX_SKEWNESS = 1.2
 """Of a sample. Of 5 or 10 normal scores it is larger by chance in 5% of samples, of 20 in 2%."""
 
@@ -27,15 +28,11 @@ def mean_caveat(scores: Scores, threshold: float | None = None) -> str | None:
     if np.ptp(scores) == 0:
         return f"all {n} runs scored the same: an interval without width is no certainty"
     if threshold is not None and is_bimodal(scores, threshold):
-        return (
-            f"some of {n} runs reach {threshold:g} and some do not: "
-            "such intervals cover 39 to 96%, not 95%; read the success rate"
-        )
+        told = f"some of {n} runs reach {threshold:g} and some do not"
+        return f"{told}: {_COVER} 39 to 96%, not 95%; read the success rate"
     if abs(skewness := _skewness(scores)) > MAX_SKEWNESS:
-        return (
-            f"{n} scores with a long tail (skewness {skewness:.1f}): "
-            "such intervals cover 88 to 92%, not 95%"
-        )
+        told = f"{n} scores with a long tail (skewness {skewness:.1f})"
+        return f"{told}: {_COVER} 88 to 92%, not 95%"
     return None
 
 
@@ -44,8 +41,7 @@ def rate_caveat(n: int) -> str | None:
     if n >= MIN_RATE_RUNS:
         return None
     return (
-        f"success rate of {n} runs: "
-        "such intervals cover 95% on average over all rates, 83% at the worst rate"
+        f"success rate of {n} runs: {_COVER} 95% on average over all rates, 83% at the worst rate"
     )
 
 
@@ -53,15 +49,11 @@ def bootstrap_caveat(tasks: Tasks) -> str | None:
     """Caveat of `stratified_bootstrap`, `profile_band` and `improvement_interval`."""
     runs = min(map(len, tasks))
     if len(tasks) < MIN_TASKS:
-        return (
-            f"{len(tasks)} of at least {MIN_TASKS} tasks: of 4 tasks with 3 to 5 runs, "
-            "bootstrap intervals cover 80 to 97%, not 95%"
-        )
+        told = f"{len(tasks)} of at least {MIN_TASKS} tasks"
+        return f"{told}: of 4 tasks with 3 to 5 runs, bootstrap intervals cover 80 to 97%, not 95%"
     if runs < MIN_TASK_RUNS:
-        return (
-            f"{runs} of at least {MIN_TASK_RUNS} runs of a task: of 8 tasks with 3 runs, "
-            "bootstrap intervals cover 88 to 98%, not 95%"
-        )
+        told = f"{runs} of at least {MIN_TASK_RUNS} runs of a task"
+        return f"{told}: of 8 tasks with 3 runs, bootstrap intervals cover 88 to 98%, not 95%"
     return None
 
 

@@ -2,90 +2,37 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
-from analysis.curves import EVALUATIONS, Curve, read_curves
-from analysis.runs import RunRecord
-from analysis.statistics import (
-    FloatArray,
-    Interval,
-    area_under_curve,
-    is_bimodal,
-    mean_interval,
-    median_time,
-    time_to_threshold,
-    wilson_interval,
-)
+from analysis.curves import read_curves
+from analysis.runs import EVALUATIONS, Axis, Curve, RunRecord
+from analysis.statistics import Interval, is_bimodal, mean_interval, median_time, wilson_interval
 from conf.schema.study import Metric
 
-TELEMETRY = {
-    "loss/reconstruction": "Reconstruction error",
-    **{
-        f"representation/{part}/{name}": f"{title} of the {part}"
-        for part in ("actor", "critic")
-        for name, title in (
-            ("dormant_units", "Dormant units"),
-            ("effective_rank", "Effective rank"),
-            ("feature_norm", "Norm of features"),
-            ("state_norm", "Norm of the memory's state"),
-            ("cell_norm", "Norm of the memory's cell state"),
-            ("state_saturation", "Saturated share of the memory's state"),
-        )
-    },
+_PARTS = {
+    "dormant_units": "Dormant units", "effective_rank": "Effective rank",
+    "feature_norm": "Norm of features", "state_norm": "Norm of the memory's state",
+    "cell_norm": "Norm of the memory's cell state",
+    "state_saturation": "Saturated share of the memory's state",
+}  # fmt: skip
+TELEMETRY = {"loss/reconstruction": "Reconstruction error"} | {
+    f"representation/{part}/{name}": f"{title} of the {part}"
+    for part in ("actor", "critic")
+    for name, title in _PARTS.items()
 }
 """Other curves of a report, by tag."""
 _MOST_POINTS = 200
 """Points kept of each of them."""
-_AVERAGED = 5
-"""Evaluations in the score `mean`."""
-Axis = Literal["env_steps", "seconds"]
+Status = Literal["finished", "all"]
 Place = tuple[str, str]
 """A task and an arm."""
-NO_CURVE = Curve(np.empty(0), np.empty(0), np.empty(0))
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledRun:
-    """A run and the arm that it belongs to.
-
-    Attributes:
-        evaluations: mean return of each evaluation, `evaluation/return`; empty if not read.
-        telemetry: other curves of the report by tag.
-        notes: what was wrong with its event files.
-    """
-
-    task: str
-    arm: str
-    record: RunRecord
-    evaluations: Curve = NO_CURVE
-    telemetry: Mapping[str, Curve] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def score(self, metric: Metric) -> float | None:
-        """Return the number by which the run is compared; None before there is one."""
-        if metric != "mean":
-            return self.record.last if metric == "last" else self.record.best
-        values = self.evaluations.values[-_AVERAGED:]
-        return float(values.mean()) if len(values) and np.isfinite(values).all() else None
-
-    def solved_after(self, axis: Axis) -> float | None:
-        """When an evaluation first reached `solved_at`; infinite if none did, None if unknown."""
-        at, evaluations = self.record.solved_at, self.evaluations
-        if at is None or not len(evaluations.values):
-            return None
-        return time_to_threshold(getattr(evaluations, axis), evaluations.values, at)
-
-    @property
-    def area(self) -> float | None:
-        """Mean height of the evaluations over the budget; None without any."""
-        steps, _, values = self.evaluations
-        return area_under_curve(steps, values, float(self.record.budget)) if len(values) else None
+Reasoned = tuple[RunRecord, str]
+"""A run, and why it does not count; nothing if it does."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +52,7 @@ class Plan:
     name: str = "runs"
     question: str = ""
     metric: Metric = "last"
-    status: Literal["finished", "all"] = "finished"
+    status: Status = "finished"
     baseline: str | None = None
     protocol: str = ""
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -115,78 +62,39 @@ class Plan:
     remarks: tuple[str, ...] = ()
 
 
-class LeftOut(NamedTuple):
-    """A run and why it does not count."""
-
-    run: LabelledRun
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
 class ArmResult:
-    """The runs of one arm on one task that count, and their scores `[n]`, in the order of seeds."""
+    """The runs of one arm on one task that count, and what they say of it.
 
-    task: str
-    arm: str
-    runs: tuple[LabelledRun, ...]
-    scores: FloatArray
-    left_out: tuple[LeftOut, ...]
+    Attributes:
+        left_out: runs that do not count, with the reason.
+        scores: `[n]`, in the order of seeds.
+        mean: of the scores; nan without runs.
+        solved_at: the score that counts as solved; None if unknown, or if it differs between runs.
+        num_solved: runs whose score counts as solved; None if that is unknown.
+        success_rate: share of the runs whose score counts as solved; 0 if that is unknown.
+        is_bimodal: whether some runs solve the task and others fail, with a gap between them.
+        measured: runs with evaluations in their event files.
+        area: mean over runs of a learning curve's mean height up to the budget.
+    """
 
-    @property
-    def n(self) -> int:
-        """Number of runs that count."""
-        return len(self.runs)
-
-    @cached_property
-    def mean(self) -> float:
-        """Mean score; nan without runs."""
-        return float(self.scores.mean()) if self.n else math.nan
-
-    @cached_property
-    def interval(self) -> Interval:
-        """Student's t interval of the mean score."""
-        return mean_interval(self.scores)
-
-    @cached_property
-    def solved_at(self) -> float | None:
-        """The score that counts as solved; None if it is unknown, or differs between runs."""
-        known = {run.record.solved_at for run in self.runs}
-        return known.pop() if len(known) == 1 else None
-
-    @cached_property
-    def num_solved(self) -> int | None:
-        """Number of runs whose score counts as solved."""
-        at = self.solved_at
-        return None if at is None else int((self.scores >= at).sum())
-
-    @property
-    def success_rate(self) -> float:
-        """Share of the runs whose score counts as solved; 0 if that is unknown."""
-        return (self.num_solved or 0) / self.n
-
-    @cached_property
-    def success_interval(self) -> Interval:
-        """Wilson's interval of the success rate."""
-        solved = self.num_solved
-        return Interval(math.nan, math.nan) if solved is None else wilson_interval(solved, self.n)
-
-    @cached_property
-    def is_bimodal(self) -> bool:
-        """Whether some runs solve the task and others fail, with a gap between them.
-
-        The gap takes over half of the scores' range: scores that scatter around the threshold are
-        not bimodal.
-        """
-        at, scores = self.solved_at, self.scores
-        if at is None or not is_bimodal(scores, at):
-            return False
-        gap = scores[scores >= at].min() - scores[scores < at].max()
-        return bool(2 * gap > np.ptp(scores))
-
-    @cached_property
-    def measured(self) -> tuple[LabelledRun, ...]:
-        """Runs with evaluations in their event files."""
-        return tuple(run for run in self.runs if len(run.evaluations.values))
+    def __init__(self, place: Place, members: Sequence[RunRecord], plan: Plan) -> None:
+        """Decide which runs count, and measure the arm by them."""
+        self.task, self.arm = place
+        self.runs, self.left_out = _counted(members, plan)
+        self.n = len(self.runs)
+        self.scores = np.array([run.score(plan.metric) for run in self.runs], np.float64)
+        self.mean = float(self.scores.mean()) if self.n else math.nan
+        self.interval = mean_interval(self.scores)
+        known = {run.solved_at for run in self.runs}
+        self.solved_at = at = known.pop() if len(known) == 1 else None
+        self.num_solved = None if at is None else int((self.scores >= at).sum())
+        self.success_rate = (self.num_solved or 0) / max(1, self.n)
+        self.success_interval = Interval(math.nan, math.nan)
+        if self.num_solved is not None:
+            self.success_interval = wilson_interval(self.num_solved, self.n)
+        self.is_bimodal = at is not None and _is_split(self.scores, at)
+        self.measured = [run for run in self.runs if len(run.evaluations.values)]
+        self.area = _mean(run.area for run in self.runs)
 
     def times(self, axis: Axis) -> list[float]:
         """When each measured run first evaluated as solved; infinite if it never did."""
@@ -198,53 +106,42 @@ class ArmResult:
         times = self.times(axis)
         return median_time(times) if times else math.nan
 
-    @cached_property
-    def area(self) -> float:
-        """Mean over runs of a learning curve's mean height up to the budget."""
-        return _mean(run.area for run in self.runs)
-
     def cost(self, name: str) -> float:
         """Mean over runs of a number in their records, where they have it."""
-        return _mean(getattr(run.record, name) for run in self.runs)
+        return _mean(getattr(run, name) for run in self.runs)
 
     @property
-    def every_run(self) -> list[LeftOut]:
+    def solved(self) -> str:
+        """Count the runs that solve the task, in words."""
+        return f"{self.num_solved} of {self.n}"
+
+    @property
+    def every_run(self) -> list[Reasoned]:
         """Every run with the reason why it does not count; those that do first, without one."""
-        return [*(LeftOut(run, "") for run in self.runs), *self.left_out]
+        return [*((run, "") for run in self.runs), *self.left_out]
 
     @property
     def statuses(self) -> str:
         """Count the runs by their status, with those that do not count."""
-        counts = Counter(run.record.status for run, _ in self.every_run)
+        counts = Counter(run.status for run, _ in self.every_run)
         return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
-@dataclass(frozen=True)
 class Results:
-    """Every arm of every task, in the plan's order."""
+    """Every arm of every task, in the plan's order.
 
-    plan: Plan
-    arms: tuple[ArmResult, ...]
+    Attributes:
+        tasks: names of the tasks.
+        names: names of the arms.
+        runs: every run that counts.
+    """
 
-    @cached_property
-    def tasks(self) -> list[str]:
-        """Names of the tasks."""
-        return list(dict.fromkeys(result.task for result in self.arms))
-
-    @cached_property
-    def names(self) -> list[str]:
-        """Names of the arms."""
-        return list(dict.fromkeys(result.arm for result in self.arms))
-
-    @cached_property
-    def runs(self) -> list[LabelledRun]:
-        """Every run that counts."""
-        return [run for result in self.arms for run in result.runs]
-
-    @property
-    def every_run(self) -> Iterator[LeftOut]:
-        """Every run of every arm with the reason why it does not count."""
-        return (each for result in self.arms for each in result.every_run)
+    def __init__(self, plan: Plan, arms: Sequence[ArmResult]) -> None:
+        """Put arms together."""
+        self.plan, self.arms = plan, arms
+        self.tasks = list(dict.fromkeys(arm.task for arm in arms))
+        self.names = list(dict.fromkeys(arm.arm for arm in arms))
+        self.runs = [run for arm in arms for run in arm.runs]
 
     def of_task(self, task: str) -> list[ArmResult]:
         """Return the arms of a task, in the plan's order."""
@@ -255,63 +152,67 @@ class Results:
         return sorted(self.of_task(task), key=lambda arm: (arm.n == 0, -arm.mean if arm.n else 0))
 
 
-def labelled_run(task: str, arm: str, record: RunRecord) -> LabelledRun:
+def with_curves(record: RunRecord) -> RunRecord:
     """Read the curves that a report shows of a run."""
-    curves, notes = read_curves(record, (EVALUATIONS, *TELEMETRY))
-    evaluations = curves.pop(EVALUATIONS, NO_CURVE)
-    telemetry = {tag: thinned(curve, _MOST_POINTS) for tag, curve in curves.items()}
-    return LabelledRun(task, arm, record, evaluations, telemetry, tuple(notes))
+    found, notes = read_curves(record, (EVALUATIONS, *TELEMETRY))
+    shown = {tag: thinned(found[tag], _MOST_POINTS) for tag in TELEMETRY if tag in found}
+    evaluations = {tag: curve for tag, curve in found.items() if tag == EVALUATIONS}
+    return replace(record, curves=evaluations | shown, notes=tuple(notes))
 
 
 def thinned(curve: Curve, most: int) -> Curve:
     """Keep at most so many points of a curve, the last one among them."""
-    step = -(-len(curve.values) // most)
-    kept = slice((len(curve.values) - 1) % step, None, step) if step > 1 else slice(None)
-    return Curve(*(column[kept] for column in curve))
+    step = max(1, -(-len(curve.values) // most))
+    return Curve(*(column[(len(column) - 1) % step :: step] for column in curve))
 
 
-def compare(runs: Iterable[LabelledRun], plan: Plan) -> Results:
+def compare(runs: Iterable[RunRecord], plan: Plan) -> Results:
     """Decide which runs count, and put them together by task and arm.
 
     Planned arms without any run are results without scores.
     """
-    groups: dict[Place, list[LabelledRun]] = defaultdict(list, {place: [] for place in plan.seeds})
+    groups: dict[Place, list[RunRecord]] = defaultdict(list, {place: [] for place in plan.seeds})
     for run in runs:
         groups[run.task, run.arm].append(run)
-    return Results(plan, tuple(_result(place, members, plan) for place, members in groups.items()))
+    return Results(plan, [ArmResult(place, members, plan) for place, members in groups.items()])
 
 
-def _result(place: Place, members: Sequence[LabelledRun], plan: Plan) -> ArmResult:
-    """Decide which runs of an arm count; a repeated run is no second sample."""
+def _counted(members: Sequence[RunRecord], plan: Plan) -> tuple[list[RunRecord], list[Reasoned]]:
+    """Decide which runs of an arm count, in the order of seeds; a repeated run is no sample.
+
+    Of the runs of a seed the furthest counts, and of these the latest.
+    """
     reasons = {run: _reason(run, plan) for run in members}
     able = [run for run in members if not reasons[run]]
-    kept = {run.record.seed: run for run in sorted(able, key=_rank)}
+    able.sort(key=lambda run: (run.status == "finished", run.env_steps, run.directory.name))
+    kept = {run.seed: run for run in able}
     for run in able:
-        twin = kept[run.record.seed]
-        if run is not twin:
-            reasons[run] = f"run more than once; {twin.record.directory} counts"
-    left_out = tuple(LeftOut(run, reason) for run, reason in reasons.items() if reason)
-    counted = tuple(kept[seed] for seed in sorted(kept))
-    scores = np.array([run.score(plan.metric) for run in counted], dtype=np.float64)
-    return ArmResult(*place, counted, scores, left_out)
+        if run is not (twin := kept[run.seed]):
+            reasons[run] = f"run more than once; {twin.directory} counts"
+    left_out = [(run, reason) for run, reason in reasons.items() if reason]
+    return [kept[seed] for seed in sorted(kept)], left_out
 
 
-def _rank(run: LabelledRun) -> tuple[bool, float, str]:
-    """Sort the runs of a seed: the furthest and latest counts."""
-    record = run.record
-    return record.status == "finished", record.env_steps, record.directory.name
-
-
-def _reason(run: LabelledRun, plan: Plan) -> str:
+def _reason(run: RunRecord, plan: Plan) -> str:
     """Say why a run does not count; nothing if it may."""
-    record = run.record
-    if record.status != "finished" and plan.status == "finished":
-        return record.problem or record.status
+    if run.status != "finished" and plan.status == "finished":
+        return run.problem or run.status
     if run.score(plan.metric) is None:
-        best = "; metric=best compares it" if record.best is not None else ""
-        why = f"{record.problem}: " if record.problem else ""
+        best = "; metric=best compares it" if run.best is not None else ""
+        why = f"{run.problem}: " if run.problem else ""
         return f"{why}no score by metric={plan.metric}{best}"
     return ""
+
+
+def _is_split(scores: np.ndarray, at: float) -> bool:
+    """Whether some scores reach a threshold and some do not, with a gap over half of their range.
+
+    Scores that scatter around the threshold are not bimodal.
+    """
+    if not is_bimodal(scores, at):
+        return False
+    gap = scores[scores >= at].min() - scores[scores < at].max()
+    return bool(2 * gap > np.ptp(scores))
 
 
 def _mean(values: Iterable[float | None]) -> float:

@@ -1,40 +1,38 @@
-"""Reads the scalars of runs as curves over steps and seconds."""
+"""Reads the scalars of runs as curves over steps and seconds, up to the first damage of a file."""
 
 import math
-from collections.abc import Collection, Sequence
-from typing import Literal, NamedTuple
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from analysis.event_records import FloatArray, Scalars, read_scalars
-from analysis.runs import RunRecord
+from analysis.runs import Curve, RunRecord
+from analysis.statistics import FloatArray
 from training.tracking.event_files import event_files
 
-EVALUATIONS = "evaluation/return"
 SECONDS = "time/training_seconds"
 """Seconds of collecting, learning and pre-training so far, logged at each evaluation."""
 _EPOCHS = "pretraining/"
 """Start of the tags whose steps are epochs."""
+_HEAD, _CHECKSUM = 8, 4
+"""Bytes of a record's length, and of each checksum."""
+_LONGEST = 2**14
+"""Bytes of an event; longer ones hold images or texts, and are skipped."""
 
 
-class Curve(NamedTuple):
-    """A scalar over a run.
-
-    Attributes:
-        env_steps: `[n]`, increasing, including those of pre-training; epochs for `pretraining/*`.
-        seconds: `[n]`, of collecting and learning, including those of pre-training; between
-            evaluations by interpolation; nan for `pretraining/*`.
-        values: `[n]`.
-    """
-
-    env_steps: FloatArray
-    seconds: FloatArray
-    values: FloatArray
+Tags = Collection[str] | None
+"""Some tags; None: all."""
+Points = defaultdict[str, list[tuple[float, ...]]]
+"""By tag: step, time and value."""
 
 
-def read_curves(
-    run: RunRecord, tags: Collection[str] | None = None
-) -> tuple[dict[str, Curve], list[str]]:
+def read_curves(run: RunRecord, tags: Tags = None) -> tuple[dict[str, Curve], list[str]]:
     """Read a run's scalars.
 
     Args:
@@ -44,19 +42,13 @@ def read_curves(
         The curves by tag, those that the run has; and a line for each damage, if there is any.
     """
     paths = event_files(run.directory)
-    files = [read_scalars(path, None if tags is None else {*tags, SECONDS}) for path in paths]
-    notes = [
-        f"{path} is damaged, its later points are missing: {file.damage}"
-        for path, file in zip(paths, files, strict=True)
-        if file.damage is not None
-    ]
-    points = {tag: _joined(tag, files) for file in files for tag in file.points}
+    found, began, notes = _scalars(paths, None if tags is None else {*tags, SECONDS})
+    points = {tag: _joined(np.array(each)) for tag, each in found.items()}
     clock = _clock(points[SECONDS], run) if SECONDS in points else None
     if not paths:
         notes.append(f"{run.directory} has no event files, so no curves")
     elif clock is None and points:
         notes.append(f"{run.directory} has no {SECONDS}: the seconds of its curves are wall time")
-    began = min((file.began for file in files), default=math.inf)
     curves = {}
     for tag in (tag for tag in points if tags is None or tag in tags):
         steps, times, values = points[tag].T
@@ -67,27 +59,54 @@ def read_curves(
     return curves, notes
 
 
-def aligned(
-    curves: Sequence[Curve], grid: FloatArray, axis: Literal["env_steps", "seconds"]
-) -> FloatArray:
-    """Interpolate curves on a grid, linearly; nan outside a curve's own range.
+def _scalars(paths: Sequence[Path], tags: Tags) -> tuple[Points, float, list[str]]:
+    """Return points of each tag (step, time, value), the time of the first event, and damage."""
+    found, began, notes = Points(list), math.inf, list[str]()
+    for path in paths:
+        try:
+            for event in _events(path):
+                began = min(began, event.wall_time)
+                for value in event.summary.value:
+                    if value.HasField("simple_value") and (tags is None or value.tag in tags):
+                        found[value.tag].append((event.step, event.wall_time, value.simple_value))
+        except (OSError, ValueError) as error:
+            notes.append(f"{path} is damaged, its later points are missing: {error}")
+    return found, began, notes
 
-    Returns:
-        Values `[curves, grid]`.
+
+def _events(path: Path) -> Iterator[Any]:
+    """Yield the events of a file: each a length, its checksum, a message, and its checksum.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged from here on.
     """
-    rows = np.full((len(curves), len(grid)), np.nan)
-    for row, curve in zip(rows, curves, strict=True):
-        if len(curve.values):
-            row[:] = np.interp(grid, getattr(curve, axis), curve.values, math.nan, math.nan)
-    return rows
+    content, place = path.read_bytes(), 0
+    while place < len(content):
+        head, place = content[place : place + _HEAD], place + _HEAD + _CHECKSUM
+        behind = place + int.from_bytes(head, "little")
+        if place <= len(content) and not _is_intact(head, content, place - _CHECKSUM):
+            raise ValueError("a length is wrong")
+        if max(place, behind + _CHECKSUM) > len(content):
+            raise ValueError("it ends within a record")
+        if behind - place <= _LONGEST:
+            payload = content[place:behind]
+            if not _is_intact(payload, content, behind):
+                raise ValueError("the checksum of a record is wrong")
+            with suppress(DecodeError):  # another's record
+                yield Event.FromString(payload)
+        place = behind + _CHECKSUM
 
 
-def _joined(tag: str, files: Sequence[Scalars]) -> FloatArray:
-    """Join the points of a run's files, `[n, 3]`.
+def _is_intact(data: bytes, content: bytes, place: int) -> bool:
+    return masked_crc32c(data) == int.from_bytes(content[place : place + _CHECKSUM], "little")
+
+
+def _joined(points: FloatArray) -> FloatArray:
+    """Leave out points that a later session wrote anew, `[n, 3]`.
 
     A run that was resumed without its files being rewound has steps twice: the later points count.
     """
-    points = np.concatenate([file.points[tag] for file in files if tag in file.points])
     least_after = np.minimum.accumulate(np.append(points[:, 0], np.inf)[:0:-1])[::-1]
     return points[points[:, 0] < least_after]
 

@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from analysis.comparison import LabelledRun, labelled_run
 from analysis.runs import RunRecord
 from analysis.wording import word
 from conf.composing.choices import Choice
@@ -13,10 +13,8 @@ ABSENT = "-"
 """Value of a key that a run does not have."""
 
 # Not choices: a run's directory, its logging, and what arms average over.
-_NO_CHOICES = (
-    *("seed", "run_dir", "resume", "trusted_packages"),
-    *("tracking", "checkpoint", "evaluation.video"),
-)
+OF_ONE_RUN = ("seed", "run_dir", "resume", "trusted_packages", "tracking")
+_NO_CHOICES = (*OF_ONE_RUN, "checkpoint", "evaluation.video")
 _FIRST = ("agent", "extractor", "memory", "value_head")
 # Mappings with keys of the user: a key that one run lacks is a difference. Elsewhere it is not,
 # because another class has other keys and an earlier version had fewer.
@@ -26,19 +24,14 @@ _MEANINGLESS = {"NoMemory": "sequence_length"}
 _LONGEST_NAME = 48
 
 
-def labelled_by_choices(records: Sequence[RunRecord], *, with_curves: bool) -> list[LabelledRun]:
-    """Label runs by their environment and by the keys in which they differ there.
-
-    Args:
-        with_curves: read their event files too, which takes longer.
-    """
-    read = labelled_run if with_curves else LabelledRun
-    by_environment = defaultdict[str, list[RunRecord]](list)
+def labelled_by_choices(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Name the arm of each run by the keys in which the runs of its task differ."""
+    by_task = defaultdict[str, list[RunRecord]](list)
     for record in records:
-        by_environment[record.environment].append(record)
+        by_task[record.task].append(record)
     return [
-        read(environment, arm, record)
-        for environment, runs in sorted(by_environment.items())
+        replace(record, arm=arm)
+        for _, runs in sorted(by_task.items())
         for arm, record in zip(_named_arms(runs), runs, strict=True)
     ]
 
@@ -47,8 +40,9 @@ def differing_choices(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     """List the keys in which the runs differ: those of parts first, then those with most values."""
     keys = dict.fromkeys(key for run in runs for key in run.choices)
     counts = {key: len(_values(key, runs)) for key in keys if not lies_under(key, _NO_CHOICES)}
+    order = {key: _FIRST.index(key) if key in _FIRST else len(_FIRST) for key in counts}
     differing = [key for key in counts if counts[key] > 1]
-    return tuple(sorted(differing, key=lambda key: (_rank(key), -counts[key])))
+    return tuple(sorted(differing, key=lambda key: (order[key], -counts[key])))
 
 
 def distinct(configurations: Sequence[Mapping[str, Choice]], key: str) -> list[str]:
@@ -58,7 +52,7 @@ def distinct(configurations: Sequence[Mapping[str, Choice]], key: str) -> list[s
 
 
 def _named_arms(runs: Sequence[RunRecord]) -> list[str]:
-    """Name the arm of each run by the values in which the runs of its environment differ."""
+    """Name the arm of each run by the values in which the runs of its task differ."""
     keys = differing_choices(runs) or tuple(key for key in _FIRST[:3] if key in runs[0].choices)
     values = [tuple(run.choices.get(key, ABSENT) for key in keys) for run in runs]
     names = {
@@ -88,7 +82,3 @@ def _values(key: str, runs: Sequence[RunRecord]) -> set[tuple[str, Choice]]:
         elif key.startswith(_OPEN):
             values.add(("", ABSENT))
     return values
-
-
-def _rank(key: str) -> int:
-    return _FIRST.index(key) if key in _FIRST else len(_FIRST)

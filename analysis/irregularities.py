@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from analysis.caveats import mean_caveat
-from analysis.comparison import ArmResult, LabelledRun, LeftOut, Results
+from analysis.comparison import ArmResult, Reasoned, Results
 from analysis.grouping import differing_choices, distinct
 from analysis.runs import RunRecord
 from analysis.wording import listed, plural
@@ -25,14 +25,14 @@ def irregularities(results: Results) -> list[str]:
         *_interval_notes(results),
         *(line for run in results.runs for line in run.notes),
         *(line for task in results.tasks for line in _task_notes(results, task)),
-        *_version_notes([run.record for run in results.runs]),
+        *_version_notes(results.runs),
     ]
 
 
-def version_counts(records: Sequence[RunRecord]) -> Iterator[tuple[str, Counter[str]]]:
+def version_counts(runs: Sequence[RunRecord]) -> Iterator[tuple[str, Counter[str]]]:
     """Yield every package with the number of runs of each of its versions."""
-    for package in dict.fromkeys(name for record in records for name in record.versions):
-        yield package, Counter(record.versions.get(package, "unknown") for record in records)
+    for package in dict.fromkeys(name for run in runs for name in run.versions):
+        yield package, Counter(run.versions.get(package, "unknown") for run in runs)
 
 
 def _unfinished_note(results: Results) -> Iterator[str]:
@@ -43,22 +43,22 @@ def _unfinished_note(results: Results) -> Iterator[str]:
         yield f"{count:,} unfinished {are} left out; status=all shows them"
 
 
-def _is_folded(out: LeftOut, results: Results) -> bool:
+def _is_folded(out: Reasoned, results: Results) -> bool:
     """Whether a run is only counted: it is unfinished, and neither planned nor asked for."""
     plan = results.plan
-    return out.run.record.status != "finished" and plan.status != "all" and not plan.seeds
+    return out[0].status != "finished" and plan.status != "all" and not plan.seeds
 
 
 def _runs_notes(result: ArmResult, results: Results) -> Iterator[str]:
     """Name an arm's runs that do not count, are missing, or differ in what its name hides."""
     where = f"{result.arm} on {result.task}"
-    for out in result.left_out:
-        if not _is_folded(out, results):
-            yield f"{where}: seed {out.run.record.seed} does not count: {out.reason}"
+    for run, reason in result.left_out:
+        if not _is_folded((run, reason), results):
+            yield f"{where}: seed {run.seed} does not count: {reason}"
     if 0 < len(result.measured) < result.n:
         missing = plural(result.n - len(result.measured), "run")
         yield f"{where}: {missing} without evaluations in event files: curves are of the others"
-    begun = {run.record.seed for run, _ in result.every_run}
+    begun = {run.seed for run, _ in result.every_run}
     planned = results.plan.seeds.get((result.task, result.arm), ())
     absent = [str(seed) for seed in planned if seed not in begun]
     if absent:
@@ -82,14 +82,14 @@ def _interval_notes(results: Results) -> Iterator[str]:
 def _task_notes(results: Results, task: str) -> Iterator[str]:
     """Name what the arms of a task do not share: budgets, pre-training, undeclared keys."""
     runs = [run for result in results.of_task(task) for run in result.runs]
-    budgets = sorted({run.record.budget for run in runs})
-    frames = sorted({run.record.pretraining_env_steps for run in runs} - {0})
-    before = listed([f"{count:,}" for count in frames], "or")
+    budgets = sorted({run.budget for run in runs})
+    frames = sorted({run.pretraining_env_steps for run in runs} - {0})
     if budgets and budgets[-1] > _SAME_BUDGET * budgets[0]:
         sizes = listed([f"{budget:,}" for budget in budgets], "or")
         what = f"{_BUDGET} with pre-training" if frames else _BUDGET
         yield f"{task}: budgets differ: {what} is {sizes}; compare scores of equal budgets"
     if frames:
+        before = listed([f"{count:,}" for count in frames], "or")
         counted = "env steps and budgets count those of pre-training, where there was any"
         yield f"{task}: {counted}: {before}"
     words = [word for own in results.plan.words.values() for word in own]
@@ -98,28 +98,26 @@ def _task_notes(results: Results, task: str) -> Iterator[str]:
         yield from _undeclared(task, runs, {*declared, _BUDGET})
 
 
-def _undeclared(task: str, runs: Sequence[LabelledRun], declared: set[str]) -> Iterator[str]:
+def _undeclared(task: str, runs: Sequence[RunRecord], declared: set[str]) -> Iterator[str]:
     """Name keys in which arms differ beyond those that the study gives them."""
     for key, values in _differences(runs).items():
         if not lies_under(key, declared):
-            arms = defaultdict(list)
+            arms = defaultdict[str, list[str]](list)
             for run in runs:
-                for value in distinct([run.record.choices], key):
-                    arms[value].append(run.arm)
+                arms[distinct([run.choices], key)[0]].append(run.arm)
             told = [f"{value} ({listed([*dict.fromkeys(arms[value])])})" for value in values]
             yield f"{task}: arms differ in more than they say: {key} is {listed(told, 'or')}"
 
 
-def _differences(runs: Sequence[LabelledRun]) -> dict[str, list[str]]:
+def _differences(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
     """Return the keys that all runs have and in which they differ, with their values in words."""
-    configurations = [run.record.choices for run in runs]
+    configurations = [run.choices for run in runs]
     shared = set[str]().union(*configurations[:1]).intersection(*configurations)
-    differing = differing_choices([run.record for run in runs])
-    return {key: distinct(configurations, key) for key in differing if key in shared}
+    return {key: distinct(configurations, key) for key in differing_choices(runs) if key in shared}
 
 
-def _version_notes(records: Sequence[RunRecord]) -> Iterator[str]:
-    for package, counts in version_counts(records):
+def _version_notes(runs: Sequence[RunRecord]) -> Iterator[str]:
+    for package, counts in version_counts(runs):
         if len(counts) > 1:
             told = [f"{version} ({plural(count, 'run')})" for version, count in counts.items()]
             yield f"runs were made with {package} {listed(told)}"

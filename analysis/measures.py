@@ -2,125 +2,81 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-from analysis.comparison import ArmResult, Axis
-from analysis.wording import MISSING, bounds, number, percent
+from analysis.comparison import ArmResult
+from analysis.runs import Axis
+from analysis.wording import MISSING, bounds, number, percent, whole
 
 _MEANS = ("probe_score", "training_seconds", "steps_per_second", "parameters", "peak_memory_mib")
+STATUS = "status"
+BY_IMPORTANCE = (
+    "score", "95% interval", "runs", "solved", "steps to solve", "steps/s", "parameters",
+    "seconds to solve", "mean height", "hidden state", "peak MiB",
+)  # fmt: skip
+"""What a narrow terminal shows; the choices that name arms take turns with them."""
 
 
-class Measure(NamedTuple):
-    """A column of numbers.
-
-    Attributes:
-        meaning: with its unit, in a sentence's part.
-        text: what a reader sees.
-    """
-
-    title: str
-    meaning: str
-    text: Callable[[ArmResult], str]
+def told(title: str, arm: ArmResult) -> str:
+    """Write a measure of an arm for a reader."""
+    return _TEXTS[title](arm)
 
 
-def raw_numbers(result: ArmResult) -> dict[str, float | int | None]:
-    """Return the unrounded numbers of all measures, by their names in CSV files."""
-    return {
-        "score_mean": result.mean,
-        "score_low": result.interval.low,
-        "score_high": result.interval.high,
-        "runs": result.n,
-        "solved": result.num_solved,
-        "success_low": result.success_interval.low,
-        "success_high": result.success_interval.high,
-        "env_steps_to_solve": result.median_time("env_steps"),
-        "seconds_to_solve": result.median_time("seconds"),
-        "area": result.area,
-        **{name: result.cost(name) for name in _MEANS},
-    }
-
-
-def shown(measures: Sequence[Measure], results: Sequence[ArmResult]) -> list[Measure]:
+def shown(titles: Sequence[str], arms: Sequence[ArmResult]) -> list[str]:
     """Leave out measures that no arm has."""
-    return [each for each in measures if any(each.text(arm) != MISSING for arm in results)]
+    return [title for title in titles if any(told(title, arm) != MISSING for arm in arms)]
 
 
-def _like_score(value: float, result: ArmResult) -> str:
+def raw_numbers(arm: ArmResult) -> dict[str, float | int | None]:
+    """Return the unrounded numbers of all measures, by their names in CSV files; None: unknown."""
+    numbers = {
+        "score_mean": arm.mean,
+        "score_low": arm.interval.low,
+        "score_high": arm.interval.high,
+        "runs": arm.n,
+        "solved": arm.num_solved,
+        "success_low": arm.success_interval.low,
+        "success_high": arm.success_interval.high,
+        "env_steps_to_solve": arm.median_time("env_steps"),
+        "seconds_to_solve": arm.median_time("seconds"),
+        "area": arm.area,
+        **{name: arm.cost(name) for name in _MEANS},
+    }
+    return {key: None if n is None or math.isnan(n) else n for key, n in numbers.items()}
+
+
+def _like_score(value: float, arm: ArmResult) -> str:
     """Write a number as exactly as the score is known."""
-    low, high = result.interval
+    low, high = arm.interval
     return number(value, (high - low) / 2)
 
 
-def _solved(result: ArmResult) -> str:
-    known = result.num_solved is not None and result.n
-    return f"{result.num_solved} of {result.n}" if known else MISSING
+def _success(arm: ArmResult) -> str:
+    low, high = arm.success_interval
+    return MISSING if math.isnan(low) else f"{percent(low)} to {percent(high)}"
 
 
-def _success(result: ArmResult) -> str:
-    low, high = result.success_interval
-    return MISSING if math.isnan(low) or not result.n else f"{percent(low)} to {percent(high)}"
-
-
-def _time(result: ArmResult, axis: Axis) -> str:
-    times = result.times(axis)
+def _time(arm: ArmResult, axis: Axis) -> str:
+    times, median = arm.times(axis), arm.median_time(axis)
     reached = sum(map(math.isfinite, times))
-    median = result.median_time(axis)
-    told = "not reached" if math.isinf(median) else _whole(median)
+    told = "not reached" if math.isinf(median) else whole(median)
     return told if reached in (0, len(times)) else f"{told} ({reached} of {len(times)})"
 
 
-def _whole(value: float) -> str:
-    """Write a count or a duration: whole from ten on."""
-    return number(value, 10.0 if abs(value) >= 10 else None)
-
-
-def _cost(title: str, meaning: str, name: str) -> Measure:
-    return Measure(title, meaning, lambda result: _whole(result.cost(name)))
-
-
-SCORE = Measure("score", "mean over runs", lambda result: _like_score(result.mean, result))
-INTERVAL = Measure(
-    "95% interval",
-    "Student's t interval of the mean score",
-    lambda result: bounds(*result.interval) or MISSING,
-)
-RUNS = Measure("runs", "runs that count", lambda result: f"{result.n}")
-SOLVED = Measure("solved", "runs whose score reaches the task's `solved_at`", _solved)
-SUCCESS = Measure(
-    "95% of success", "Wilson's interval of the share of runs that solve the task", _success
-)
-STEPS_TO_SOLVE = Measure(
-    "steps to solve",
-    "environment steps until an evaluation first reaches `solved_at`: median over runs, and how "
-    "many reach it if not all",
-    lambda result: _time(result, "env_steps"),
-)
-SECONDS_TO_SOLVE = Measure(
-    "seconds to solve",
-    "the same in seconds of collecting and learning",
-    lambda result: _time(result, "seconds"),
-)
-AREA = Measure(
-    "mean height",
-    "of the learning curve over the budget (area under the curve / budget)",
-    lambda result: _like_score(result.area, result),
-)
-PROBE = Measure(
-    "hidden state",
-    "held-out score (R2; choices: accuracy) of what is hidden, read by an MLP from the memory's "
-    "state, or from the features without a memory: mean over runs that `analyze.py` probed",
-    lambda result: number(result.cost("probe_score"), 0.1),
-)
-STEPS_PER_SECOND = _cost("steps/s", "environment steps per second of training", "steps_per_second")
-PARAMETERS = _cost("parameters", "of all networks", "parameters")
-MEMORY = _cost("peak MiB", "peak memory of the process", "peak_memory_mib")
-SECONDS = _cost("seconds", "of collecting and learning, per run", "training_seconds")
-STATUS = Measure("status", "runs by status", lambda result: result.statuses)
-
-SCORES = (SCORE, INTERVAL, RUNS, SOLVED, SUCCESS, STEPS_TO_SOLVE, SECONDS_TO_SOLVE, AREA, PROBE)
-COSTS = (SECONDS, STEPS_PER_SECOND, PARAMETERS, MEMORY)
-# What a narrow terminal shows; the choices that name arms take turns with them.
-BY_IMPORTANCE = (
-    SCORE, INTERVAL, RUNS, SOLVED, STEPS_TO_SOLVE, STEPS_PER_SECOND, PARAMETERS, SECONDS_TO_SOLVE,
-    AREA, PROBE, MEMORY,
-)  # fmt: skip
+_TEXTS: dict[str, Callable[[ArmResult], str]] = {
+    "score": lambda arm: _like_score(arm.mean, arm),
+    "95% interval": lambda arm: bounds(*arm.interval) or MISSING,
+    "runs": lambda arm: f"{arm.n}",
+    "solved": lambda arm: MISSING if arm.num_solved is None else arm.solved,
+    "95% of success": _success,
+    "steps to solve": lambda arm: _time(arm, "env_steps"),
+    "seconds to solve": lambda arm: _time(arm, "seconds"),
+    "mean height": lambda arm: _like_score(arm.area, arm),
+    "hidden state": lambda arm: number(arm.cost("probe_score"), 0.1),
+    "seconds": lambda arm: whole(arm.cost("training_seconds")),
+    "steps/s": lambda arm: whole(arm.cost("steps_per_second")),
+    "parameters": lambda arm: whole(arm.cost("parameters")),
+    "peak MiB": lambda arm: whole(arm.cost("peak_memory_mib")),
+    "status": lambda arm: arm.statuses,
+}
+"""Measures by the titles of their columns; report/words.jinja says what they mean."""
+SCORES, COSTS = tuple(_TEXTS)[:9], tuple(_TEXTS)[9:13]

@@ -48,10 +48,7 @@ def _incomplete_beta(x: float, a: float, b: float) -> float:
     fraction = d
     for m in count(1):
         n = a + 2 * m
-        for term in (
-            m * (b - m) * x / ((n - 1) * n),
-            -(a + m) * (a + b + m) * x / (n * (n + 1)),
-        ):
+        for term in (m * (b - m) * x / ((n - 1) * n), -(a + m) * (a + b + m) * x / (n * (n + 1))):
             c, d = 1 + term / c, 1 / (1 + term * d)
             fraction *= c * d
         if abs(c * d - 1) < 1e-14:

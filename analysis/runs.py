@@ -6,17 +6,25 @@ import glob
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
+from analysis.statistics import FloatArray, area_under_curve, time_to_threshold
 from conf.composing.choices import Choice, choices
 from conf.composing.stored import read_json, read_yaml, strange_values
+from conf.schema.study import Metric
 
 PROBE = "probe"
 """Where a run's probe lies in its directory."""
 _RECORDS = ("config.yaml", "summary.json")
+_AVERAGED = 5
+"""Evaluations in the score `mean`."""
+EVALUATIONS = "evaluation/return"
+Axis = Literal["env_steps", "seconds"]
 
 
 class Damaged(ValueError):
@@ -27,12 +35,30 @@ class WeightsAlone(Damaged):
     """`pretrain.py` made a directory: it is not a run, and is not reported."""
 
 
-@dataclass(frozen=True)
+class Curve(NamedTuple):
+    """A scalar over a run.
+
+    Attributes:
+        env_steps: `[n]`, increasing, including those of pre-training; epochs for `pretraining/*`.
+        seconds: `[n]`, of collecting and learning, including those of pre-training; between
+            evaluations by interpolation; nan for `pretraining/*`.
+        values: `[n]`.
+    """
+
+    env_steps: FloatArray
+    seconds: FloatArray
+    values: FloatArray
+
+
+NO_CURVE = Curve(np.empty(0), np.empty(0), np.empty(0))
+
+
+@dataclass(frozen=True, eq=False)
 class RunRecord:
     """The data of one run for comparison.
 
     Attributes:
-        environment: its id, and what is hidden in it.
+        task: the environment's id, and what is hidden in it; in a study, the study's name for it.
         choices: every value of its configuration, by command-line key.
         budget: configured environment steps, including those of pre-training.
         last: mean return of the final evaluation with the last weights; None before it, or if
@@ -49,10 +75,13 @@ class RunRecord:
         versions: of the packages that results depend on; empty in older runs.
         solved_at: mean return that counts as solved; None if the task has no such number.
         problem: why its score cannot count, in words; None for a finished run.
+        arm: that it belongs to.
+        curves: those that the report shows, by tag; empty if not read.
+        notes: what was wrong with its event files.
     """
 
     directory: Path
-    environment: str
+    task: str
     choices: Mapping[str, Choice]
     seed: int
     budget: int
@@ -70,6 +99,34 @@ class RunRecord:
     versions: Mapping[str, str]
     solved_at: float | None
     problem: str | None
+    arm: str = ""
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def evaluations(self) -> Curve:
+        """Mean return of each evaluation; empty if not read."""
+        return self.curves.get(EVALUATIONS, NO_CURVE)
+
+    def score(self, metric: Metric) -> float | None:
+        """Return the number by which the run is compared; None before there is one."""
+        if metric != "mean":
+            return self.last if metric == "last" else self.best
+        values = self.evaluations.values[-_AVERAGED:]
+        return float(values.mean()) if len(values) and np.isfinite(values).all() else None
+
+    def solved_after(self, axis: Axis) -> float | None:
+        """When an evaluation first reached `solved_at`; infinite if none did, None if unknown."""
+        values = self.evaluations.values
+        if self.solved_at is None or not len(values):
+            return None
+        return time_to_threshold(getattr(self.evaluations, axis), values, self.solved_at)
+
+    @property
+    def area(self) -> float | None:
+        """Mean height of the evaluations over the budget; None without any."""
+        steps, _, values = self.evaluations
+        return area_under_curve(steps, values, float(self.budget)) if len(values) else None
 
 
 def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
@@ -106,12 +163,12 @@ def read_run(directory: Path) -> RunRecord:
     Raises:
         Damaged: a record is missing or invalid.
     """
-    config = read_mapping(directory / "config.yaml", read_yaml)
+    config = read_mapping(directory / "config.yaml")
     if "objective" in config and not (directory / "summary.json").exists():
         raise WeightsAlone("it holds weights alone")
     for line in strange_values(config):
         raise Damaged(f"config.yaml is damaged: {line}")
-    summary = read_mapping(directory / "summary.json", read_json)
+    summary = read_mapping(directory / "summary.json")
     try:
         return _record(directory, config, summary)
     except KeyError as error:
@@ -122,36 +179,41 @@ def read_run(directory: Path) -> RunRecord:
 
 def _record(directory: Path, config: Mapping[str, Any], summary: Mapping[str, Any]) -> RunRecord:
     """Combine a run's two records; older runs lack some keys."""
-    environment = "-".join([str(config["env"]["id"]), *(config.get("pomdp") or {})])
+    task = "-".join([str(config["env"]["id"]), *(config.get("pomdp") or {})])
     before = int(summary.get("pretraining_env_steps", 0))
     seconds_before = _number(summary.get("pretraining_seconds", 0.0))
-    status = str(summary["status"])
-    env_steps = _number(summary["env_steps"]) + before
-    budget = int(config["total_env_steps"]) + before
+    status, env_steps = str(summary["status"]), _number(summary["env_steps"]) + before
+    budget, memory = int(config["total_env_steps"]) + before, summary.get("peak_memory_mib")
     if budget < 1:
         raise ValueError(f"total_env_steps is {budget}")
-    final = _score(summary["evaluation"] or {}) if status == "finished" else None
-    measured_best = summary.get("evaluation_checkpoint") == "best"
+    final = _score(summary["evaluation"]) if status == "finished" else None
+    problem = None
+    if status != "finished":
+        told = "running, or killed," if status == "running" else status
+        problem = f"{told} at {env_steps:,.0f} of {budget:,} steps"
+    elif final is None:
+        problem = "its final evaluation is missing or not a number"
+    solved_at = (config.get("task") or {}).get("solved_at")
     return RunRecord(
         directory=directory,
-        environment=environment,
+        task=task,
         choices=choices(config),
         seed=int(config["seed"]),
         budget=budget,
         status=status,
-        last=None if measured_best else final,
-        best=_score(summary.get("best") or {}),
+        last=None if summary.get("evaluation_checkpoint") == "best" else final,
+        best=_score(summary.get("best")),
         env_steps=env_steps,
         pretraining_env_steps=before,
         training_seconds=_number(summary["training_seconds"]) + seconds_before,
         pretraining_seconds=seconds_before,
         steps_per_second=_number(summary["steps_per_second"]),
         parameters=_number(summary["parameters"]["total"]),
-        peak_memory_mib=_number_or_none(summary.get("peak_memory_mib")),
+        peak_memory_mib=None if memory is None else _number(memory),
         probe_score=_probe_score(directory, env_steps),
         versions={str(k): str(v) for k, v in dict(summary.get("versions") or {}).items()},
-        solved_at=_number_or_none((config.get("task") or {}).get("solved_at")),
-        problem=_problem(status, final, f"{env_steps:,.0f} of {budget:,} steps"),
+        solved_at=None if solved_at is None else _number(solved_at),
+        problem=problem,
     )
 
 
@@ -162,18 +224,12 @@ def _probe_score(directory: Path, env_steps: float) -> float | None:
     afterwards does not count.
     """
     try:
-        probe = read_mapping(directory / PROBE / "probe.json", read_json)
+        probe = read_mapping(directory / PROBE / "probe.json")
         scores = probe["scores"]["mlp"]
         found = _number(fmean(scores.get("memory") or scores["features"]))
         return found if probe["env_steps"] == env_steps else None
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
-
-
-def _problem(status: str, final: float | None, progress: str) -> str | None:
-    if status == "finished":
-        return "its final evaluation is missing or not a number" if final is None else None
-    return f"{'running, or killed,' if status == 'running' else status} at {progress}"
 
 
 def _run_directories(roots: Iterable[Path], skip: Callable[[OSError], None]) -> Iterator[Path]:
@@ -195,14 +251,14 @@ def _expanded(place: str) -> list[str]:
     return [path for path in found if os.path.isdir(path)]
 
 
-def read_mapping(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
-    """Read a record of a run by `read_yaml` or `read_json`.
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a record of a run, in YAML or JSON.
 
     Raises:
         Damaged: there is none, or it is no mapping.
     """
     try:
-        content = read(path)
+        content: Any = (read_yaml if path.suffix == ".yaml" else read_json)(path)
     except FileNotFoundError as error:
         why = ": it has not begun to train" if path.name == "summary.json" else ""
         raise Damaged(f"it has no {path.name}{why}") from error
@@ -213,14 +269,10 @@ def read_mapping(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
     return content
 
 
-def _score(evaluation: Mapping[str, Any]) -> float | None:
+def _score(evaluation: Mapping[str, Any] | None) -> float | None:
     """Return an evaluation's mean return; None if there is none, or if it is not finite."""
     number = float(evaluation["return_mean"]) if evaluation else math.nan
     return number if math.isfinite(number) else None
-
-
-def _number_or_none(value: Any) -> float | None:
-    return None if value is None else _number(value)
 
 
 def _number(value: Any) -> float:

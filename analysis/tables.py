@@ -2,21 +2,20 @@
 
 import csv
 import io
-import math
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from textwrap import fill
-from typing import Literal
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from analysis.comparison import ArmResult, Plan, Results, compare
+from analysis.comparison import ArmResult, Plan, Results, compare, with_curves
 from analysis.grouping import ABSENT, differing_choices, labelled_by_choices
 from analysis.irregularities import irregularities
-from analysis.measures import BY_IMPORTANCE, STATUS, Measure, raw_numbers, shown
+from analysis.measures import BY_IMPORTANCE, STATUS, raw_numbers, shown, told
 from analysis.runs import find_runs
 from analysis.verdict import judge
 from analysis.wording import typed, word
@@ -55,7 +54,7 @@ def show(results: Results, config: DictConfig, directory: str | Path | None) -> 
     print(printed(results, config.format, columns, width))
     notes = _remarks(results) if config.format == "csv" else []  # the table alone is for programs
     if not isinstance(columns, str):
-        known = {key for run in results.runs for key in run.record.choices}
+        known = {key for run in results.runs for key in run.choices}
         notes += [f"columns: no run has a key {key}" for key in columns if key not in known]
     print(*(f"{note}\n" for note in notes), sep="", end="", file=sys.stderr)
     if directory is not None:
@@ -87,8 +86,9 @@ def compare_found(config: DictConfig) -> int:
         records, _ = find_runs(places)
     metric: Metric = "last" if config.metric == "auto" else config.metric
     plan = Plan(", ".join(places), metric=metric, status=config.status, skipped=tuple(skipped))
-    with_curves = config.report is not None or metric == "mean"
-    runs = labelled_by_choices(records, with_curves=with_curves)
+    runs = labelled_by_choices(records)
+    if config.report is not None or metric == "mean":  # which takes longer
+        runs = [with_curves(run) for run in runs]
     return show(compare(runs, plan), config, config.report)
 
 
@@ -132,18 +132,30 @@ def write(results: Results, style: Format, columns: Columns = "auto", width: int
     return "\n\n".join(filter(None, tables))
 
 
-def measure_table(results: Sequence[ArmResult], measures: Sequence[Measure]) -> Cells:
+def measure_table(arms: Sequence[ArmResult], titles: Sequence[str]) -> Cells:
     """Return a row for each arm, headers first."""
-    columns = shown(measures, results)
-    heads = [ARM, *(measure.title for measure in columns)]
-    return [heads, *([arm.arm, *(measure.text(arm) for measure in columns)] for arm in results)]
+    heads = shown(titles, arms)
+    return [[ARM, *heads], *([arm.arm, *(told(head, arm) for head in heads)] for arm in arms)]
 
 
 def markdown_table(cells: Cells, num_words: int = 1) -> str:
     """Write a table in Markdown; columns after the first are numbers."""
-    heads, *rows = ([_squeezed(cell) for cell in row] for row in cells)
+    heads, *rows = (
+        [" ".join(cell.replace("|", "\\|").replace("<", "&lt;").split()) for cell in row]
+        for row in cells
+    )
     rule = ["---" if index < num_words else "---:" for index in range(len(heads))]
     return "\n".join(f"| {' | '.join(row)} |" for row in [heads, rule, *rows])
+
+
+def text_table(cells: Cells, num_words: int = 1) -> list[str]:
+    """Align columns in lines: words to the left, numbers to the right."""
+    padded = []
+    for index, column in enumerate(zip(*cells, strict=True)):
+        is_word = index < num_words or column[0] == STATUS
+        width = max(map(len, column))
+        padded.append([each.ljust(width) if is_word else each.rjust(width) for each in column])
+    return [(" " * _GAP).join(row).rstrip() for row in zip(*padded, strict=True)]
 
 
 def _titled(results: Results, task: str, style: Format, columns: Columns, width: int) -> str:
@@ -156,7 +168,7 @@ def _titled(results: Results, task: str, style: Format, columns: Columns, width:
         measures.insert(3, STATUS)
     keys = _keys(results, task, columns)
     words = [[key, *(word(_choice(arm, key)) for arm in arms)] for key in keys]
-    numbers = [[measure.title, *map(measure.text, arms)] for measure in measures]
+    numbers = [[measure, *(told(measure, arm) for arm in arms)] for measure in measures]
     fitting = _fitting(words, numbers, width, is_free=columns == "auto")
     kept = [column for column in words if column in fitting]
     cells = [*zip(*kept, *(column for column in numbers if column in fitting), strict=True)]
@@ -166,34 +178,29 @@ def _titled(results: Results, task: str, style: Format, columns: Columns, width:
     if style == "markdown":
         blocks = [markdown_table(cells, len(kept)), f"{score[0].upper()}{score[1:]}.", *notes]
         return "\n\n".join([f"## {task}", *blocks])
-    title = f"{task}   {score}"
-    if len(title) > width:
-        title = f"{task}\n{fill(score, width, initial_indent='  ', subsequent_indent='  ')}"
-    return "\n".join([title, _text(cells, len(kept)), *(f"  {note}" for note in notes)])
+    title = fill(f"{task}   {score}", width, subsequent_indent="  ")
+    return "\n  ".join([title, *text_table(cells, len(kept)), *notes])
 
 
 def _rows(results: Results, task: str) -> list[ArmResult]:
     """Return the arms with a row; those without a run that counts only if they were planned."""
-    plan = results.plan
-    is_open = plan.status == "all"
-    every = results.ranked(task)
-    return [arm for arm in every if arm.n or is_open or (task, arm.arm) in plan.seeds]
+    plan, every = results.plan, results.ranked(task)
+    return [arm for arm in every if arm.n or plan.status == "all" or (task, arm.arm) in plan.seeds]
 
 
 def _keys(results: Results, task: str, columns: Columns) -> list[str]:
     """Return the columns that name the arms of a task."""
     if not isinstance(columns, str):
         return list(columns)
-    records = [run.record for arm in results.of_task(task) for run in arm.runs]
-    differing = [] if results.plan.words else differing_choices(records)
-    return [*differing] or [ARM]
+    runs = [run for arm in results.of_task(task) for run in arm.runs]
+    return ([] if results.plan.words else [*differing_choices(runs)]) or [ARM]
 
 
 def _choice(arm: ArmResult, key: str) -> Choice:
     if key == ARM:
         return arm.arm
     run = next((run for run, _ in arm.every_run), None)
-    return ABSENT if run is None else run.record.choices.get(key, ABSENT)
+    return ABSENT if run is None else run.choices.get(key, ABSENT)
 
 
 def _fitting(words: Cells, numbers: Cells, width: int, *, is_free: bool) -> Cells:
@@ -216,30 +223,18 @@ def _fitting(words: Cells, numbers: Cells, width: int, *, is_free: bool) -> Cell
     return fitting
 
 
-def _text(cells: Cells, num_words: int) -> str:
-    """Align columns: words to the left, numbers to the right."""
-    padded = []
-    for index, column in enumerate(zip(*cells, strict=True)):
-        is_word = index < num_words or column[0] == STATUS.title
-        width = max(map(len, column))
-        padded.append([each.ljust(width) if is_word else each.rjust(width) for each in column])
-    return "\n".join(f"  {(' ' * _GAP).join(row).rstrip()}" for row in zip(*padded, strict=True))
-
-
-def _squeezed(cell: str) -> str:
-    return " ".join(cell.replace("|", "\\|").replace("<", "&lt;").split())
-
-
 def _csv(results: Results, columns: Columns) -> str:
     keys = [key for task in results.tasks for key in _keys(results, task, columns)]
-    choices = list(dict.fromkeys(key for key in keys if key != ARM))
+    choices = [key for key in dict.fromkeys(keys) if key != ARM]
+
+    def row(arm: ArmResult) -> dict[str, Any]:
+        named = {"task": arm.task, ARM: arm.arm} | {
+            key: typed(_choice(arm, key)) for key in choices
+        }
+        return {**named, "metric": results.plan.metric, **raw_numbers(arm), STATUS: arm.statuses}
+
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["task", ARM, *choices, "metric", *raw_numbers(results.arms[0]), "status"])
-    for task in results.tasks:
-        for arm in _rows(results, task):
-            values = [typed(_choice(arm, key)) for key in choices]
-            raw = raw_numbers(arm).values()
-            numbers = [None if each is None or math.isnan(each) else each for each in raw]
-            writer.writerow([task, arm.arm, *values, results.plan.metric, *numbers, arm.statuses])
+    writer = csv.DictWriter(file, row(results.arms[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row(arm) for task in results.tasks for arm in _rows(results, task))
     return file.getvalue().rstrip("\n")

@@ -14,6 +14,7 @@ from analysis.aggregates import LEAST_TASKS, Aggregates, aggregated, corrections
 from analysis.caveats import rate_caveat
 from analysis.comparison import ArmResult, Results
 from analysis.statistics import (
+    MAX_SEEDS,
     SIGNIFICANCE,
     Interval,
     difference_interval,
@@ -75,35 +76,30 @@ class Contrast(NamedTuple):
 
     def sentence(self) -> str:
         """Say how the arms compare, with their numbers."""
-        arms, (low, high) = (self.first, self.second), self.interval
-        first, second, task = self.first.arm, self.second.arm, self.first.task
-        count, other = (arm.n for arm in arms)
-        runs = f"{plural(count, 'run')} each" if count == other else f"{count} and {other} runs"
+        a, b, (low, high) = self.first, self.second, self.interval
+        runs = f"{plural(a.n, 'run')} each" if a.n == b.n else f"{a.n} and {b.n} runs"
+        half, solve = (high - low) / 2, " runs solve it" if self.by_success else ""
         if self.by_success:
             difference = f"{100 * self.difference:.0f} points [{100 * low:.0f}, {100 * high:.0f}]"
-            values, solve = [_solved(arm) for arm in arms], " runs solve it"
+            values = [a.solved, b.solved]
         else:
-            half = (high - low) / 2
             difference = f"{number(self.difference, half)} {bounds(low, high)}"
-            values, solve = [number(arm.mean, half) for arm in arms], ""
+            values = [number(a.mean, half), number(b.mean, half)]
         if self.is_separable:
             against = f"{' against '.join(values)}{solve}, difference {difference} (95%), {runs}"
-            return f"{first} is better than {second} on {task}: {against}"
+            return f"{a.arm} is better than {b.arm} on {a.task}: {against}"
         told = f"{' and '.join(values)}{solve}, " if solve else ""
         told += f"difference {difference}{'' if solve else f', {runs}'}"
-        return f"not separable on {task}: {first} and {second} ({told}); {self.more_seeds()}"
+        return f"not separable on {a.task}: {a.arm} and {b.arm} ({told}); {self.more_seeds()}"
 
     def more_seeds(self) -> str:
         """Say how many further runs per arm would separate them, if they differ as it seems."""
-        # Smaller differences want more than MOST_SEEDS at any level.
-        is_hopeless = abs(self.difference) <= self.deviation / 25
-        seeds = (
-            math.inf if is_hopeless else seeds_needed(self.difference, self.deviation, self.level)
-        )
+        seeds = MAX_SEEDS
+        if abs(self.difference) > self.deviation / 25:  # smaller ones want more at any level
+            seeds = seeds_needed(self.difference, self.deviation, self.level)
         if seeds > MOST_SEEDS:
-            return (
-                f"no number of seeds up to {MOST_SEEDS:,} would tell, if they differ by so little"
-            )
+            told = f"no number of seeds up to {MOST_SEEDS:,} would tell"
+            return f"{told}, if they differ by so little"
         more = max(1, int(seeds) - min(self.first.n, self.second.n))
         if more > _EXACT:
             more = round(more, -1 if more < 10 * _EXACT else -2)
@@ -135,10 +131,7 @@ def contrasts(results: Results, baseline: str | None) -> list[Contrast]:
         pairs += sorted(own, key=lambda pair: (-pair.first.mean, -pair.second.mean))
     corrected = holm([pair.p_value for pair in pairs])
     level = 1 - SIGNIFICANCE / max(1, len(pairs))
-    return [
-        pair._replace(p_value=p_value, level=level)
-        for pair, p_value in zip(pairs, corrected, strict=True)
-    ]
+    return [pair._replace(p_value=p, level=level) for pair, p in zip(pairs, corrected, strict=True)]
 
 
 def _summary(results: Results, task: str, pairs: Sequence[Contrast]) -> str:
@@ -172,7 +165,7 @@ def _limits(
     yield from corrections(len(pairs), len(every))
     for arm in (arm for arm in results.arms if arm.is_bimodal):
         scores = some([number(score) for score in sorted(arm.scores)], _MOST_SCORES)
-        solve = f"{arm.arm} on {arm.task}: {_solved(arm)} runs solve it"
+        solve = f"{arm.arm} on {arm.task}: {arm.solved} runs solve it"
         yield f"{solve}, so success rates are compared; scores: {scores}"
     rates = [min(pair.first.n, pair.second.n) for pair in pairs if pair.by_success]
     yield from filter(None, [rate_caveat(min(rates)) if rates else None])
@@ -199,16 +192,13 @@ def _contrast(one: ArmResult, other: ArmResult) -> Contrast:
     """Compare two arms, where an interval of the mean would be too narrow by their success."""
     is_known = one.solved_at is not None and one.solved_at == other.solved_at
     by_success = is_known and (one.is_bimodal or other.is_bimodal)
-    rates = (one.success_rate, other.success_rate) if by_success else (0.0, 0.0)
-    is_ahead = (rates[0], one.mean) >= (rates[1], other.mean)
-    a, b = (one, other) if is_ahead else (other, one)
+    a, b = one, other
+    if (by_success * one.success_rate, one.mean) < (by_success * other.success_rate, other.mean):
+        a, b = other, one
     if not by_success:
-        interval, deviation = (
-            difference_interval(a.scores, b.scores),
-            pooled_deviation(a.scores, b.scores),
-        )
-        p_value = welch_p_value(a.scores, b.scores)
-        return Contrast(a, b, False, a.mean - b.mean, interval, deviation, p_value)
+        arms = a.scores, b.scores
+        spread = difference_interval(*arms), pooled_deviation(*arms)
+        return Contrast(a, b, False, a.mean - b.mean, *spread, welch_p_value(*arms))
     solved = a.num_solved or 0, b.num_solved or 0
     interval = success_difference_interval(solved[0], a.n, solved[1], b.n)
     pooled = sum(solved) / (a.n + b.n)
@@ -218,13 +208,9 @@ def _contrast(one: ArmResult, other: ArmResult) -> Contrast:
     return Contrast(a, b, True, difference, interval, deviation, p_value)
 
 
-def _solved(result: ArmResult) -> str:
-    return f"{result.num_solved} of {result.n}"
-
-
 def _score(result: ArmResult) -> str:
     """Write an arm's score and its runs; if only some solve the task, how many do."""
     if result.is_bimodal:
-        return f"{_solved(result)} runs solve it"
+        return f"{result.solved} runs solve it"
     score = " ".join(known(result.mean, result.interval)).rstrip()
     return f"{score}, {plural(result.n, 'run')}"

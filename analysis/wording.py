@@ -42,6 +42,11 @@ def number(value: float | None, like: float | None = None) -> str:
     return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
 
 
+def whole(value: float) -> str:
+    """Write a count or a duration: whole from ten on."""
+    return number(value, 10.0 if abs(value) >= 10 else None)
+
+
 def bounds(low: float, high: float) -> str:
     """Write an interval; nothing for one that is unknown."""
     if math.isnan(low) or math.isnan(high):

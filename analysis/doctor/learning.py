@@ -10,24 +10,20 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from analysis.doctor.environment import are_equal
-from analysis.doctor.patient import COLUMNS, Check, Patient
-from networks.observations import map_observations
+from analysis.doctor.patient import COLUMNS, Check, Patient, row_of
 from training.building.build import build_agent_for, build_collector
 from training.evaluation.evaluation import Evaluator
 from training.stream.loop import Iteration, iterations
 
-_UPDATES, _MOST_ITERATIONS = 3, 1_000
+_UPDATES, _MOST = 3, 1_000
 
 
 def _train(patient: Patient) -> list[Iteration]:
     """Train until some iterations have learnt."""
-    collector = build_collector(patient.config, patient.environments)
-    rounds = iterations(patient.agent, collector, total_env_steps=10**9)
-    done, updates = list[Iteration](), 0
-    for iteration in islice(rounds, _MOST_ITERATIONS):
+    collector, done = build_collector(patient.config, patient.environments), list[Iteration]()
+    for iteration in islice(iterations(patient.agent, collector, total_env_steps=10**9), _MOST):
         done.append(iteration)
-        updates += any(tag.startswith("loss/") for tag in iteration.metrics)
-        if updates == _UPDATES:
+        if sum(any(tag.startswith("loss/") for tag in i.metrics) for i in done) == _UPDATES:
             break
     return done
 
@@ -61,19 +57,14 @@ def evaluating_changes_nothing(patient: Patient) -> Iterator[str]:
 def saving_is_exact(patient: Patient) -> Iterator[str]:
     """Loaded into new networks, saved weights act the same."""
     agent, config = patient.agent, patient.config
-    other = build_agent_for(
-        DictConfig(OmegaConf.merge(config, {"seed": config.seed + 1})), patient.environments
-    )
-    saved = copy.deepcopy(agent.state_dict())
+    fresh = DictConfig(OmegaConf.merge(config, {"seed": config.seed + 1}))
+    other, saved = build_agent_for(fresh, patient.environments), copy.deepcopy(agent.state_dict())
     other.load_state_dict(saved)
     for name in _differing(saved, other.state_dict()):
         yield f"{name} is not restored: register it as a parameter or a buffer"
-    row = map_observations(lambda part: part[0].cpu().numpy(), patient.observations)
-    first = np.ones(COLUMNS, bool)
-    own, restored = (
-        each.act(row, each.initial_state(COLUMNS), first, explore=False) for each in (agent, other)
-    )
-    if not are_equal(own, restored):
+    row, first = row_of(patient, 0), np.ones(COLUMNS, bool)
+    acted = [a.act(row, a.initial_state(COLUMNS), first, explore=False) for a in (agent, other)]
+    if not are_equal(*acted):
         yield "restored networks compute other numbers: something they use is not in state_dict()"
 
 
@@ -83,11 +74,7 @@ def _differing(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Iterat
             yield name
 
 
-LEARNING: dict[str, Check] = {
-    "parts learn": parts_learn,
-    "evaluating changes nothing": evaluating_changes_nothing,
-    "saving is exact": saving_is_exact,
-}
+LEARNING: tuple[Check, ...] = (parts_learn, evaluating_changes_nothing, saving_is_exact)
 
 
 def throughput(patient: Patient) -> Iterator[str]:

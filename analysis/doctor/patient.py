@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import torch
@@ -14,10 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from agents.agent import Agent
-from agents.trajectory import Trajectory
 from conf.checking.trust import OUR_PACKAGES
 from envs.seeding import environment_seeds
-from networks.observations import Observations
+from networks.observations import Observations, map_observations
 from training.building.build import build_agent_for
 from training.building.environments import build_environments
 from training.evaluation.restore import with_env
@@ -40,8 +39,7 @@ class Patient:
 
     Attributes:
         singles: environments of the same configuration, with their wrappers, unused so far.
-        trajectory: of the untrained agent, `STEPS` steps of `COLUMNS` environments.
-        observations: those of the trajectory's steps, on the agent's device.
+        observations: of `STEPS` steps of `COLUMNS` environments, as the untrained agent plays.
         is_first: other first steps for the same observations: two in every column.
     """
 
@@ -49,7 +47,6 @@ class Patient:
     agent: Agent
     environments: VectorEnv[Any, Any, Any]
     singles: Sequence[gymnasium.Env[Any, Any]]
-    trajectory: Trajectory
     observations: Observations
     is_first: Bool[Tensor, "T B"]
 
@@ -76,23 +73,22 @@ def admit(config: DictConfig) -> Patient:
     shown = played.to(agent.device).step_observations
     steps, starts = torch.arange(STEPS)[:, None], 5 + 3 * torch.arange(COLUMNS)
     is_first = ((steps == 0) | (steps == starts)).to(agent.device)
-    return Patient(config, agent, environments, singles, played, shown, is_first)
+    return Patient(config, agent, environments, singles, shown, is_first)
 
 
-class Finding(NamedTuple):
-    """The result of one check; `problem` is None if all is well."""
-
-    name: str
-    problem: str | None
+def row_of(patient: Patient, step: int) -> Any:
+    """Return the observations of a step as acting gets them."""
+    return map_observations(lambda part: part[step].cpu().numpy(), patient.observations)
 
 
-def examine(patient: Patient, checks: dict[str, Check]) -> Iterator[Finding]:
-    """Run checks; an error in the user's code is a finding, with its place."""
-    for name, check in checks.items():
+def examine(patient: Patient, checks: Sequence[Check]) -> Iterator[tuple[str, str | None]]:
+    """Run checks; yield each one's name and problem, such as an error in the user's code."""
+    for check in checks:
+        name = check.__name__.replace("_", " ")
         try:
-            yield Finding(name, next(check(patient), None))
+            yield name, next(check(patient), None)
         except Exception as error:
-            yield Finding(name, f"{type(error).__name__}: {error} ({_place(error)})")
+            yield name, f"{type(error).__name__}: {error} ({_place(error)})"
 
 
 def _place(error: BaseException) -> str:

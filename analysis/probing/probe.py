@@ -1,8 +1,8 @@
 """Measures what a trained agent's networks hold of what its observations hide."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from agents.agent import Agent
 from analysis.probing.readouts import READOUTS, chance, scores
-from analysis.probing.recording import Recording, Target, record, rows_of
+from analysis.probing.recording import Recording, record, rows_of
 from analysis.probing.sensitivity import sensitivity
 from analysis.runs import read_run
 from networks.mirror import Array
-from networks.observations import parts_of
+from networks.observations import Observations, map_observations, parts_of
 from training.building.build import build_agent_for
 from training.building.environments import build_environments
 from training.evaluation.restore import load_agent
@@ -29,35 +29,25 @@ UNTRAINED = "untrained"
 
 @dataclass(frozen=True)
 class Probe:
-    """Scores of readouts on held-out episodes, and sensitivity to the past.
+    """Scores of readouts on held-out episodes, and sensitivity to the past, as `probe.json` has it.
 
     Attributes:
-        scores: by readout and source, one number per target: R2, or accuracy for a choice.
+        targets: names of what is hidden.
+        kinds: of each target's score: R2, or accuracy for a choice.
         chance: scores of the best constant.
-        sensitivity: by steps into the past.
+        scores: by readout and source, one number per target.
+        sensitivity: by steps into the past; None where no episode is as long.
         env_steps: of the run, when it was probed.
     """
 
-    targets: list[Target]
-    scores: dict[str, dict[str, list[float]]]
+    targets: list[str]
+    kinds: list[str]
     chance: list[float]
-    sensitivity: Array
+    scores: dict[str, dict[str, list[float]]]
+    sensitivity: list[float | None]
     steps: int
-    episodes: int
+    held_out_episodes: int
     env_steps: float
-
-    def summary(self) -> dict[str, Any]:
-        """Return plain numbers for `probe.json`."""
-        return {
-            "targets": [target.name for target in self.targets],
-            "kinds": ["accuracy" if target.classes else "R2" for target in self.targets],
-            "chance": self.chance,
-            "scores": self.scores,
-            "sensitivity": [None if np.isnan(look) else look for look in self.sensitivity.tolist()],
-            "steps": self.steps,
-            "held_out_episodes": self.episodes,
-            "env_steps": self.env_steps,
-        }
 
 
 def probe_run(config: DictConfig) -> Probe:
@@ -66,75 +56,56 @@ def probe_run(config: DictConfig) -> Probe:
     Raises:
         Refusal: there is no such run, nothing is hidden, or too few episodes were played.
     """
+    run, num_envs = Path(config.run), config.num_envs
     try:
-        env_steps = read_run(Path(config.run)).env_steps
-        run_config, agent = load_agent(
-            Path(config.run),
-            checkpoint=config.checkpoint,
-            device=config.device,
-            trusted_packages=config.trusted_packages,
-        )
+        env_steps = read_run(run).env_steps
+        own = {key: config[key] for key in ("checkpoint", "device", "trusted_packages")}
+        run_config, agent = load_agent(run, **own)
         set_num_threads(run_config.num_threads, agent)
-        seed = run_config.seed if config.seed is None else config.seed
-        environments = build_environments(run_config, num_envs=config.num_envs, for_acting=True)
-        try:
-            recording = record(
-                agent,
-                environments,
-                steps=config.steps // config.num_envs,
-                seed=seed,
-                deterministic=config.deterministic,
-            )
-            fresh = DictConfig(OmegaConf.merge(run_config, {"seed": run_config.seed + 1}))
+        how = {"seed": run_config.seed if config.seed is None else config.seed}
+        how |= {"deterministic": config.deterministic, "steps": config.steps // num_envs}
+        fresh = DictConfig(OmegaConf.merge(run_config, {"seed": run_config.seed + 1}))
+        made = build_environments(run_config, num_envs=num_envs, for_acting=True)
+        with closing(made) as environments:
+            recording = record(agent, environments, **how)
             untrained = build_agent_for(fresh, environments)
-        finally:
-            environments.close()
         untrained.actor.normalization.load_state_dict(agent.actor.normalization.state_dict())
-        options = {"seed": seed, "noise": config.noise, "reach": config.reach}
-        return probe(agent, untrained, recording, **options, env_steps=env_steps)
+        return _probe(agent, untrained, recording, config, how["seed"], env_steps)
     except (ValueError, OSError, RuntimeError) as error:
         raise Refusal(f"run={config.run}: {error}", 2) from error
 
 
-def probe(
-    agent: Agent,
-    untrained: Agent,
-    recording: Recording,
-    *,
-    reach: int,
-    seed: int,
-    noise: float,
-    env_steps: float,
+def _probe(
+    agent: Agent, untrained: Agent, recording: Recording, config: DictConfig, seed: int, at: float
 ) -> Probe:
     """Fit readouts of each source, and follow the policy's gradient into the past.
 
     Raises:
         ValueError: there are fewer than ten episodes.
     """
-    fitted, held_out, episodes = _split(recording.is_first, seed)
-    features, states = represent(agent, recording)
+    targets, (fitted, held_out, episodes) = recording.targets, _split(recording.is_first, seed)
+    (features, states), control = represent(agent, recording), represent(untrained, recording)
     read = agent.actor.rows(_on(agent, recording.observations))  # scaled, codes one-hot
     seen = [rows_of(part, batch_dims=1) for part in parts_of(read)]
-    sources = {"observation": np.concatenate(seen, axis=1)}
-    sources["features"] = rows_of(features)
+    sources = {"observation": np.concatenate(seen, axis=1), "features": rows_of(features)}
     if states.shape[-1]:
         sources["memory"] = rows_of(states[1:])
-    control = represent(untrained, recording)
     sources[UNTRAINED] = rows_of(control[1][1:] if states.shape[-1] else control[0])
+    looks = sensitivity(agent, recording, states, reach=config.reach, seed=seed).tolist()
+    split, noise = (fitted, held_out), config.noise
+    found = {
+        kind: {name: scores(fit, rows, targets, *split, noise) for name, rows in sources.items()}
+        for kind, fit in READOUTS.items()
+    }
     return Probe(
-        recording.targets,
-        {
-            kind: {
-                name: scores(readout, rows, recording.targets, fitted, held_out, noise)
-                for name, rows in sources.items()
-            }
-            for kind, readout in READOUTS.items()
-        },
-        [chance(target, held_out) for target in recording.targets],
-        sensitivity(agent, recording, states, reach=reach, seed=seed),
+        [target.name for target in targets],
+        ["accuracy" if target.classes else "R2" for target in targets],
+        [chance(target, held_out) for target in targets],
+        found,
+        [None if np.isnan(look) else look for look in looks],
         recording.is_first.numel(),
         episodes,
-        env_steps,
+        at,
     )
 
 
@@ -148,10 +119,8 @@ def represent(agent: Agent, recording: Recording) -> tuple[Tensor, Tensor]:
     return stream, torch.cat([before, after[None]])
 
 
-def _on(agent: Agent, stream: Any) -> Any:
-    if isinstance(stream, dict):
-        return {name: part.to(agent.device) for name, part in stream.items()}
-    return stream.to(agent.device)
+def _on(agent: Agent, stream: Observations) -> Observations:
+    return map_observations(lambda part: part.to(agent.device), stream)
 
 
 def _split(is_first: Tensor, seed: int) -> tuple[Array, Array, int]:

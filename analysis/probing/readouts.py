@@ -31,8 +31,7 @@ def standardized(inputs: Rows, fitted: Int[np.ndarray, " M"]) -> Rows:
         inputs = inputs @ generator.standard_normal(shape, np.float32) / np.sqrt(shape[0])
     known = inputs[fitted]
     deviation = known.std(axis=0)
-    scaled: Rows = (inputs - known.mean(axis=0)) / np.where(deviation > 1e-6, deviation, 1.0)
-    return scaled
+    return (inputs - known.mean(axis=0)) / np.where(deviation > 1e-6, deviation, 1.0)
 
 
 def ridge(inputs: Rows, outputs: Rows) -> Callable[[Rows], Rows]:
@@ -70,13 +69,7 @@ def mlp(inputs: Rows, outputs: Rows) -> Callable[[Rows], Rows]:
                 functional.mse_loss(layers(x[rows]), y[rows]).backward()
                 optimizer.step()
             schedule.step()
-
-    def read(rows: Rows) -> Rows:
-        with torch.no_grad():
-            found: Rows = layers(torch.from_numpy(rows)).numpy()
-        return found
-
-    return read
+    return torch.no_grad()(lambda rows: layers(torch.from_numpy(rows)).numpy())
 
 
 READOUTS = {"ridge": ridge, "mlp": mlp}
@@ -101,18 +94,17 @@ def scores(
     drawn = np.random.default_rng(0).standard_normal(inputs.shape)
     inputs = (inputs + noise * drawn).astype(np.float32)
     read = readout(inputs[fitted], np.concatenate(columns, axis=1)[fitted])
-    guesses = np.split(
-        read(inputs[held_out]), np.cumsum([c.shape[1] for c in columns])[:-1], axis=1
-    )
-    found = []
-    for target, column, guess in zip(targets, columns, guesses, strict=True):
-        truth = column[held_out]
-        if target.classes:
-            found.append(float((guess.argmax(1) == truth.argmax(1)).mean()))
-        else:
-            spread = np.square(truth - truth.mean()).sum()
-            found.append(float(1 - np.square(truth - guess).sum() / max(spread, 1e-12)))
-    return found
+    ends = np.cumsum([column.shape[1] for column in columns])[:-1]
+    guesses = np.split(read(inputs[held_out]), ends, axis=1)
+    each = zip(targets, columns, guesses, strict=True)
+    return [_score(target, column[held_out], guess) for target, column, guess in each]
+
+
+def _score(target: Target, truth: Rows, guess: Rows) -> float:
+    if target.classes:
+        return float((guess.argmax(1) == truth.argmax(1)).mean())
+    spread = np.square(truth - truth.mean()).sum()
+    return float(1 - np.square(truth - guess).sum() / max(spread, 1e-12))
 
 
 def chance(target: Target, held_out: Int[np.ndarray, " K"]) -> float:
@@ -129,7 +121,5 @@ def _columns(target: Target, fitted: Int[np.ndarray, " M"]) -> Rows:
     if target.classes:
         return np.eye(target.classes, dtype=np.float32)[flat.astype(int)]
     known = flat[fitted]
-    column: Rows = ((flat - known.mean()) / max(float(known.std()), 1e-6)).astype(np.float32)[
-        :, None
-    ]
-    return column
+    scaled = (flat - known.mean()) / max(float(known.std()), 1e-6)
+    return scaled.astype(np.float32)[:, None]

@@ -19,6 +19,8 @@ from envs.spaces import flat_space, flatten_observation
 from networks.mirror import Array
 from networks.observations import map_observations, parts_of
 
+Environments = VectorEnv[Any, Any, Any]
+
 
 @dataclass(frozen=True)
 class Target:
@@ -48,12 +50,7 @@ class Recording:
 
 
 def record(
-    agent: Agent,
-    environments: VectorEnv[Any, Any, Any],
-    *,
-    steps: int,
-    seed: int,
-    deterministic: bool,
+    agent: Agent, environments: Environments, *, steps: int, seed: int, deterministic: bool
 ) -> Recording:
     """Play `steps` steps in every environment.
 
@@ -63,27 +60,24 @@ def record(
     teller: Any = environments.unwrapped
     space = getattr(teller, "full_observation_space", None)
     if space is None:
+        needs = "the method full_observation and the attribute full_observation_space"
         raise ValueError(
-            "nothing is hidden: a probe needs pomdp=... or an environment with the method "
-            "full_observation and the attribute full_observation_space"
+            f"nothing is hidden: a probe needs pomdp=..., or an environment with {needs}"
         )
-    size = environments.num_envs
-    observations, is_first, hidden = [], [], []
-    seeds = environment_seeds(seed, size, purpose="probe")
-    seen, _ = reset_with_seeds(environments, seeds)
+    size, stream, hidden = environments.num_envs, [], []
+    seen, _ = reset_with_seeds(environments, environment_seeds(seed, size, purpose="probe"))
     first, ended = np.ones(size, bool), np.zeros(size, bool)
-    state = agent.initial_state(size)
+    state, starts = agent.initial_state(size), []
     with agent.using(np.random.default_rng([seed, size])):
         for _ in range(steps):
-            observations.append(map_observations(lambda part: torch.from_numpy(part.copy()), seen))
-            is_first.append(torch.from_numpy(first.copy()))
+            stream.append(map_observations(lambda part: torch.from_numpy(part.copy()), seen))
+            starts.append(torch.from_numpy(first.copy()))
             hidden.append(copy.deepcopy(teller.full_observation()))
             actions, state = agent.act(seen, state, first, explore=not deterministic)
-            first = ended
             sent = agent.policy_head.to_environment(actions)
             seen, _, terminated, truncated, _ = environments.step(sent)
-            ended = terminated | truncated
-    stream = _stacked(observations)
+            first, ended = ended, terminated | truncated
+    observations: Any = torch.utils.data.default_collate(stream)
     parts = flat_space(space)
     flat = [flatten_observation(batch, parts.keys()) for batch in hidden]
     targets = [
@@ -91,24 +85,16 @@ def record(
         for name, part in parts.items()
         for target in _targets(name or "observation", part, [batch[name] for batch in flat])
     ]
-    return Recording(stream, torch.stack(is_first), _unseen(targets, stream))
-
-
-def _stacked(steps: list[Any]) -> Any:
-    if isinstance(steps[0], dict):
-        return {name: torch.stack([step[name] for step in steps]) for name in steps[0]}
-    return torch.stack(steps)
+    return Recording(observations, torch.stack(starts), _unseen(targets, observations))
 
 
 def _targets(name: str, space: spaces.Space[Any], steps: list[Any]) -> Iterator[Target]:
     """Yield a target for each entry of one part, named by its index."""
     values = np.array(steps, np.float32).reshape(len(steps), len(steps[0]), -1)
-    starts, counts = np.broadcast_to(0, values.shape[2]), np.zeros(values.shape[2], int)
+    starts, counts = np.zeros(values.shape[2], int), np.zeros(values.shape[2], int)
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        starts, counts = (
-            np.ravel(space.start),
-            np.ravel(getattr(space, "nvec", getattr(space, "n", 0))),
-        )
+        counts = np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec)
+        starts = np.ravel(space.start)
     elif isinstance(space, spaces.MultiBinary):
         counts = counts + 2
     for index, (start, classes) in enumerate(zip(starts, counts, strict=True)):

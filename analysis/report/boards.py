@@ -6,10 +6,8 @@ The HParams tab has a row for each arm with its final scores; the Custom Scalars
 each task with the arms' mean curves, and one with their intervals.
 """
 
-import math
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,29 +17,41 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
-from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-from analysis.comparison import Results
+from analysis.comparison import ArmResult, Results
 from analysis.grouping import differing_choices
-from analysis.report.panels import Line, mean_curves, slug
-from analysis.wording import typed
+from analysis.report.panels import mean_curves, slug
 from training.tracking.event_files import EventFile, event_files
+from training.tracking.tracking import TensorBoard
 
 BOARDS = "tensorboard"
 _LAYOUT = "00-layout"
+_ENDS = {"value": "", "lower": "_low", "upper": "_high"}
+"""Ends of a curve's tags, by their names in a layout."""
 
 
 def write_boards(results: Results, directory: Path) -> None:
     """Write an event file for each arm and one for the layout, instead of earlier ones."""
-    keys = differing_choices([run.record for run in results.runs])
+    root, keys = directory / BOARDS, differing_choices(results.runs)
     curves = {task: mean_curves(results.of_task(task), "env_steps") for task in results.tasks}
-    root = directory / BOARDS
     _clear(root)
-    for number, arm in enumerate(results.names, 1):
-        own = {task: line for task, lines in curves.items() for line in lines if line.arm == arm}
-        _write(root / f"{number:02}-{slug(arm)}", _arm_events(results, arm, keys, own))
-    layout = layout_pb2.Layout(category=[_category(task) for task in results.tasks])
-    _write(root / _LAYOUT, [(0, [_layout_value(layout)])])
+    for number, name in enumerate(results.names, 1):
+        choices = next((run.choices for run in results.runs if run.arm == name), {})
+        board = _board(root / f"{number:02}-{slug(name)}")
+        board.hyperparameters({"arm": name} | {key: choices[key] for key in keys if key in choices})
+        for arm in (arm for arm in results.arms if arm.arm == name and arm.n):
+            board.scalars(_final(arm), int(max(run.env_steps for run in arm.runs)))
+        for task, line in ((task, line) for task, lines in curves.items() for line in lines):
+            tags = [f"{task}/return{end}" for end in _ENDS.values()]
+            for x, *values in zip(*line[1:], strict=True) if line.arm == name else ():
+                board.scalars(dict(zip(tags, values, strict=True)), int(x))
+        board.close()
+    _write_layout(root / _LAYOUT, layout_pb2.Layout(category=map(_category, results.tasks)))
+
+
+def _board(directory: Path) -> TensorBoard:
+    directory.mkdir(parents=True, exist_ok=True)
+    return TensorBoard(directory)
 
 
 def _clear(root: Path) -> None:
@@ -53,58 +63,32 @@ def _clear(root: Path) -> None:
             folder.rmdir()
 
 
-def _arm_events(
-    results: Results, arm: str, keys: Sequence[str], lines: Mapping[str, Line]
-) -> Iterator[tuple[int, list[Any]]]:
-    """Yield an arm's choices, its scores, and its curves, with their steps."""
-    choices = next((run.record.choices for run in results.runs if run.arm == arm), {})
-    cells = {key: typed(choices[key]) for key in keys if key in choices}
-    yield 0, hparams_pb({"arm": arm, **cells}, trial_id=arm).value
-    for result in results.arms:
-        if result.arm == arm and result.n:
-            low, high = result.interval
-            scores = {"score": result.mean, "low": low, "high": high}
-            if result.num_solved is not None:
-                scores["solved"] = result.success_rate
-            steps = max(run.record.env_steps for run in result.runs)
-            yield int(steps), _scalars(f"{result.task}/final/", scores)
-    for task, (_, *columns) in lines.items():
-        for x, middle, low, high in zip(*columns, strict=True):
-            points = {"return": middle, "return_low": low, "return_high": high}
-            yield int(x), _scalars(f"{task}/", points)
-
-
-def _scalars(prefix: str, values: Mapping[str, float]) -> list[Any]:
-    known = {name: value for name, value in values.items() if not math.isnan(value)}
-    return [Summary.Value(tag=prefix + name, simple_value=each) for name, each in known.items()]
+def _final(arm: ArmResult) -> dict[str, float]:
+    """Return an arm's scores by tag."""
+    scores = {"score": arm.mean, "low": arm.interval.low, "high": arm.interval.high}
+    if arm.num_solved is not None:
+        scores["solved"] = arm.success_rate
+    return {f"{arm.task}/final/{name}": score for name, score in scores.items()}
 
 
 def _category(task: str) -> Any:
     """Lay out a task's charts: a tag's curve of every arm, and its interval."""
     mean = layout_pb2.MultilineChartContent(tag=[f"^{re.escape(task)}/return$"])
-    series = layout_pb2.MarginChartContent.Series(
-        value=f"{task}/return", lower=f"{task}/return_low", upper=f"{task}/return_high"
-    )
-    margin = layout_pb2.MarginChartContent(series=[series])
-    charts = [
-        layout_pb2.Chart(title="mean over runs", multiline=mean),
-        layout_pb2.Chart(title="95% interval", margin=margin),
-    ]
-    return layout_pb2.Category(title=task, chart=charts)
+    band = {end: f"{task}/return{own}" for end, own in _ENDS.items()}
+    margin = layout_pb2.MarginChartContent(series=[layout_pb2.MarginChartContent.Series(**band)])
+    curve = layout_pb2.Chart(title="mean over runs", multiline=mean)
+    interval = layout_pb2.Chart(title="95% interval", margin=margin)
+    return layout_pb2.Category(title=task, chart=[curve, interval])
 
 
-def _layout_value(layout: Any) -> Any:
+def _write_layout(directory: Path, layout: Any) -> None:
     plugin = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME)
-    return Summary.Value(
+    value = Summary.Value(
         tag=metadata.CONFIG_SUMMARY_TAG,
         metadata=SummaryMetadata(plugin_data=plugin),
         tensor=TensorProto(dtype=DT_STRING, string_val=[layout.SerializeToString()]),
     )
-
-
-def _write(directory: Path, events: Iterable[tuple[int, Sequence[Any]]]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     file = EventFile(directory)
-    for step, values in events:
-        file.add(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+    file.add(Event(wall_time=time.time(), summary=Summary(value=[value])))
     file.close()

@@ -51,16 +51,12 @@ Styles = Mapping[str, Style]
 
 def styles(arms: Sequence[str]) -> Styles:
     """Assign styles in the order of the arms; colours repeat with other dashes."""
-    count = len(_COLOURS)
-    return {
-        arm: Style(
-            f"arm-{index % count + 1}",
-            _COLOURS[index % count],
-            _MARKERS[index % count],
-            _DASHES[(index + index // count) % len(_DASHES)],
-        )
-        for index, arm in enumerate(arms)
-    }
+    looks = {}
+    for index, arm in enumerate(arms):
+        again, number = divmod(index, len(_COLOURS))
+        dashes = _DASHES[(index + again) % len(_DASHES)]
+        looks[arm] = Style(f"arm-{number + 1}", _COLOURS[number], _MARKERS[number], dashes)
+    return looks
 
 
 class Drawing(NamedTuple):

@@ -5,6 +5,7 @@ Both are templates of the same content. Text from files is escaped.
 
 import os
 import platform
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -19,21 +20,14 @@ from analysis.irregularities import irregularities, version_counts
 from analysis.measures import COSTS, SCORES, shown
 from analysis.report.figures import Drawing, styles
 from analysis.report.panels import Panel
+from analysis.runs import RunRecord
 from analysis.tables import METRICS, markdown_table, measure_table
 from analysis.verdict import Verdict
 from analysis.wording import known, listed, plural
 from conf.composing.stored import read_yaml
 
-_PROTOCOLS = {
-    "fixed": "every arm with the same hyper-parameters",
-    "tuned": "every arm tuned with equally many trials, scored on fresh seeds",
-}
-_METHOD = (
-    "Runs are the sample, never evaluation episodes.",
-    "Differences of scores: Welch's interval and test. Where some runs solve a task and others "
-    "fail, success rates with Newcombe's interval, and Mann and Whitney's exact rank test.",
-    "Several comparisons: p-values corrected by Holm's method, at 5%.",
-)
+_ACROSS = ("arm", "interquartile mean", "95% interval", "optimality gap", "95% interval")
+_OF_ONE_RUN = ("run_dir=", "total_env_steps=")
 
 
 def html_report(
@@ -59,36 +53,30 @@ def _content(results: Results, verdict: Verdict) -> dict[str, Any]:
     """Return what both reports say."""
     plan, ranked = results.plan, [(task, results.ranked(task)) for task in results.tasks]
     sizes = {"arm": len(results.names), "task": len(results.tasks), "run": len(results.runs)}
-    facts = [*(plural(count, noun) for noun, count in sizes.items())]
-    facts += [f"score: {METRICS[plan.metric]}", *filter(None, [_PROTOCOLS.get(plan.protocol)])]
+    facts = [plural(count, noun) for noun, count in sizes.items()]
     odd = [*plan.skipped, *irregularities(results)]
-    columns = [f"{each.title}: {each.meaning}" for each in shown((*SCORES, *COSTS), results.arms)]
+    versions = [
+        [package, listed([version for version, _ in counts.most_common()])]
+        for package, counts in version_counts(results.runs)
+    ]
+    across = [
+        [arm.arm, *known(arm.iqm, arm.iqm_interval), *known(arm.gap, arm.gap_interval)]
+        for arm in (verdict.across.arms if verdict.across else ())
+    ]
     machine = f"{platform.system()} on {platform.machine()}"
     return {
         "plan": plan,
-        "facts": facts,
+        "facts": [*facts, f"score: {METRICS[plan.metric]}"],
         "verdict": verdict,
-        "across": _across_table(verdict),
+        "across": [_ACROSS, *across] if across else [],
         "scores": [(task, measure_table(arms, SCORES)) for task, arms in ranked],
         "costs": [(task, measure_table(arms, COSTS)) for task, arms in ranked],
         "notes": odd or ["nothing odd: every planned run finished and counts"],
         "commands": list(_commands(results)),
-        "versions": [["package", "version"], *_versions(results)],
+        "versions": [["package", "version"], *versions],
         "machine": f"{machine}, {plural(os.cpu_count() or 1, 'core')}",
-        "method": [*columns, *_METHOD],
+        "measures": shown((*SCORES, *COSTS), results.arms),
     }
-
-
-def _across_table(verdict: Verdict) -> list[list[str]]:
-    """Return the arms over all tasks, headers first."""
-    if verdict.across is None:
-        return []
-    heads = ["arm", "interquartile mean", "95% interval", "optimality gap", "95% interval"]
-    rows = [
-        [arm.arm, *known(arm.iqm, arm.iqm_interval), *known(arm.gap, arm.gap_interval)]
-        for arm in verdict.across.arms
-    ]
-    return [heads, *rows]
 
 
 def _commands(results: Results) -> Iterator[tuple[ArmResult, str, str]]:
@@ -96,46 +84,29 @@ def _commands(results: Results) -> Iterator[tuple[ArmResult, str, str]]:
     for arm in results.arms:
         command = results.plan.commands.get((arm.task, arm.arm))
         if command or arm.runs:
-            seeds = listed([f"{run.record.seed}" for run in arm.runs])
-            yield arm, command or _recorded_command(arm), seeds
+            seeds = listed([f"{run.seed}" for run in arm.runs])
+            yield arm, command or _recorded_command(arm.runs[0]), seeds
 
 
-def _recorded_command(arm: ArmResult) -> str:
-    """Repeat the command line of an arm's first run as Hydra recorded it.
+def _recorded_command(run: RunRecord) -> str:
+    """Repeat the command line of a run as Hydra recorded it.
 
     The budget is the run's: it may have been resumed with a larger one.
     """
-    record = arm.runs[0].record
     try:
-        words = read_yaml(record.directory / ".hydra" / "overrides.yaml")
+        words = read_yaml(run.directory / ".hydra" / "overrides.yaml")
     except (OSError, ValueError):
         words = None
     if not isinstance(words, list):
-        return (
-            f"# no command is recorded; {record.directory / 'config.yaml'} holds the configuration"
-        )
-    kept = [
-        word for word in map(str, words) if not word.startswith(("run_dir=", "total_env_steps="))
-    ]
-    budget = f"total_env_steps={record.choices['total_env_steps']}"
-    return shlex.join(["python", "train.py", *kept, budget])
-
-
-def _versions(results: Results) -> Iterator[list[str]]:
-    """Yield packages with their versions in the runs, the most frequent first."""
-    for package, counts in version_counts([run.record for run in results.runs]):
-        yield [package, listed([version for version, _ in counts.most_common()])]
+        return f"# no command is recorded; {run.directory / 'config.yaml'} holds the configuration"
+    others = [word for word in map(str, words) if not word.startswith(_OF_ONE_RUN)]
+    budget = f"total_env_steps={run.choices['total_env_steps']}"
+    return shlex.join(["python", "train.py", *others, budget])
 
 
 def _code(text: str) -> Markup:
     """Escape a text, with what stands between backquotes as code."""
-    parts = text.split("`")
-    if len(parts) % 2 == 0:  # a lone backquote is an ordinary character
-        return escape(text)
-    code = Markup("<code>{}</code>")
-    return Markup("").join(
-        code.format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
-    )
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _plain(text: str) -> str:

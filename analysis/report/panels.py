@@ -1,16 +1,17 @@
 """The numbers behind each figure; how they are drawn is `figures.py`'s business."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from analysis.aggregates import Aggregates
-from analysis.comparison import TELEMETRY, ArmResult, Axis, Results
-from analysis.curves import Curve, aligned
+from analysis.comparison import TELEMETRY, ArmResult, Results
 from analysis.quantiles import student_quantile
+from analysis.runs import EVALUATIONS, Axis, Curve
 from analysis.statistics import FloatArray, performance_profile, profile_band
 from analysis.wording import known, number
 
@@ -22,6 +23,7 @@ _MOST_GROUPS = 40
 _ROWS = 11
 """Points of a curve in the table below its figure."""
 _LABELS: dict[Axis, str] = {"env_steps": "environment steps", "seconds": "seconds of training"}
+_NAMES: dict[Axis, str] = {"env_steps": "env-steps", "seconds": "seconds"}
 _BAND = "from three runs on with its 95% interval"
 _QUANTILE = 0.975
 _LEAST_RUNS = 3
@@ -36,6 +38,15 @@ class Line(NamedTuple):
     middle: FloatArray
     low: FloatArray
     high: FloatArray
+
+    def text(self, row: int) -> str:
+        """Write a point of the curve with its interval."""
+        if row >= len(self.middle) or math.isnan(self.middle[row]):
+            return ""
+        low, high = self.low[row], self.high[row]
+        if math.isnan(low) or low == high:
+            return number(self.middle[row])
+        return " ".join(known(self.middle[row], (low, high)))
 
 
 @dataclass(frozen=True)
@@ -62,28 +73,29 @@ class Panel:
         """Return every run, or some points of each curve; headers first."""
         if self.groups:
             rows = [
-                [arm.arm, f"{run.record.seed}", number(score)]
+                [arm.arm, f"{run.seed}", number(score)]
                 for arm in self.groups
                 for run, score in zip(arm.runs, arm.scores, strict=True)
             ]
             return [["arm", "seed", self.x_label], *rows]
         x = max((line.x for line in self.lines), key=len)
         chosen = range(0, len(x), max(1, (len(x) - 1) // (_ROWS - 1)))
-        points = [[_abscissa(x[row]), *(_at(line, row) for line in self.lines)] for row in chosen]
+        at = {row: number(x[row], 10.0 if x[row] >= 100 else None) for row in chosen}
+        points = [[at[row], *(line.text(row) for line in self.lines)] for row in chosen]
         return [[self.x_label, *(line.arm for line in self.lines)], *points]
 
 
 def score_panels(results: Results) -> Iterator[Panel]:
     """Yield the scores of every run, a panel for each task."""
-    caption = "Every run is a dot; the bar is the mean with its 95% interval."
     for task in results.tasks:
         arms = [arm for arm in results.ranked(task) if arm.n]
         if arms:
-            at, shown = arms[0].solved_at, arms[:_MOST_GROUPS]
-            level = "" if at is None else f" Dotted: {number(at)}, which counts as solved."
-            told = caption + level + _best_of(arms, _MOST_GROUPS)
+            at = arms[0].solved_at
+            told = "Every run is a dot; the bar is the mean with its 95% interval."
+            told += "" if at is None else f" Dotted: {number(at)}, which counts as solved."
+            told += _best_of(arms, _MOST_GROUPS)
             panel = Panel("Every run", f"scores-{slug(task)}", f"Scores on {task}", told, "score")
-            yield replace(panel, groups=shown, threshold=at)
+            yield replace(panel, groups=arms[:_MOST_GROUPS], threshold=at)
 
 
 def learning_panels(results: Results) -> Iterator[Panel]:
@@ -92,12 +104,9 @@ def learning_panels(results: Results) -> Iterator[Panel]:
     told = f"Mean of the evaluations over runs, {_BAND}; {ends}."
     for task in results.tasks:
         for axis, label in _LABELS.items():
-            name, title = (
-                f"curves-{slug(task)}-over-{axis.replace('_', '-')}",
-                f"{task} over {label}",
-            )
+            name, title = f"curves-{slug(task)}-over-{_NAMES[axis]}", f"{task} over {label}"
             panel = Panel("Learning curves", name, title, told, label, "mean return")
-            yield from _with_curves(panel, results, task, axis)
+            yield from _with_curves(panel, results, task, axis, EVALUATIONS)
 
 
 def telemetry_panels(results: Results) -> Iterator[Panel]:
@@ -117,52 +126,44 @@ def profile_panel(across: Aggregates) -> Panel:
         Line(arm.arm, grid, performance_profile(arm.scores, grid), *profile_band(arm.scores, grid))
         for arm in across.arms[:_MOST_LINES]
     ]
-    caption = (
+    told = (
         "Share of all runs on all tasks whose normalized score exceeds a threshold, with its 95% "
-        "interval." + _best_of(across.arms, _MOST_LINES)
     )
+    told += f"interval.{_best_of(across.arms, _MOST_LINES)}"
     title, labels = "Performance profiles", ("normalized score", "share of runs")
-    return Panel("Across tasks", "profiles", title, caption, *labels, lines)
+    return Panel("Across tasks", "profiles", title, told, *labels, lines)
 
 
 def _with_curves(
-    panel: Panel, results: Results, task: str, axis: Axis, tag: str | None = None
+    panel: Panel, results: Results, task: str, axis: Axis, tag: str
 ) -> Iterator[Panel]:
     """Yield a panel with the curves of a task's best arms, in the plan's order; or nothing."""
-    every = [arm for arm in results.ranked(task) if (arm.measured if tag is None else arm.n)]
+    every = [arm for arm in results.ranked(task) if any(tag in run.curves for run in arm.runs)]
     best = sorted(every[:_MOST_LINES], key=lambda arm: results.names.index(arm.arm))
-    lines = mean_curves(best, axis, tag)
-    if lines:
-        at = best[0].solved_at if tag is None else None
+    if lines := mean_curves(best, axis, tag):
+        at = best[0].solved_at if tag == EVALUATIONS else None
         told = panel.caption + _best_of(every, _MOST_LINES)
         yield replace(panel, caption=told, lines=lines, threshold=at)
 
 
-def mean_curves(arms: Iterable[ArmResult], axis: Axis, tag: str | None = None) -> list[Line]:
-    """Average a scalar over the runs of each arm that have it, on one grid for all arms.
-
-    Args:
-        tag: of the telemetry; None: the evaluations.
-    """
-    curves: Mapping[str, list[Curve]] = {
-        arm.arm: [run.evaluations for run in arm.measured]
-        if tag is None
-        else [run.telemetry[tag] for run in arm.runs if tag in run.telemetry]
-        for arm in arms
-    }
-    curves = {arm: found for arm, found in curves.items() if found}
-    ends = [min(getattr(curve, axis)[-1] for curve in found) for found in curves.values()]
+def mean_curves(arms: Iterable[ArmResult], axis: Axis, tag: str = EVALUATIONS) -> list[Line]:
+    """Average a scalar over the runs of each arm that have it, on one grid for all arms."""
+    found = {arm.arm: [run.curves[tag] for run in arm.runs if tag in run.curves] for arm in arms}
+    curves = {arm: own for arm, own in found.items() if own}
+    ends = [min(getattr(curve, axis)[-1] for curve in own) for own in curves.values()]
     end = max(ends, default=math.nan)
     if not math.isfinite(end) or end <= 0:
         return []
     grid = np.linspace(0.0, end, GRID)
-    return [_line(arm, aligned(found, grid, axis), grid) for arm, found in curves.items()]
+    return [_line(arm, own, grid, axis) for arm, own in curves.items()]
 
 
-def _line(arm: str, values: FloatArray, grid: FloatArray) -> Line:
-    """Average runs `[runs, grid]`, with Student's t interval at each point."""
+def _line(arm: str, curves: Sequence[Curve], grid: FloatArray, axis: Axis) -> Line:
+    """Average curves, interpolated on a grid, with Student's t interval at each point."""
+    outside = math.nan, math.nan  # of a curve's own range
+    rows = [np.interp(grid, getattr(curve, axis), curve.values, *outside) for curve in curves]
+    values, count = np.stack(rows), len(rows)
     middle = values.mean(axis=0)  # nan where a run is missing
-    count = len(values)
     if count < _LEAST_RUNS:
         return Line(arm, grid, middle, middle, middle)
     deviation = values.std(axis=0, ddof=1) / math.sqrt(count)
@@ -175,21 +176,6 @@ def _best_of(arms: Sequence[object], most: int) -> str:
     return f" The {most} best of {len(arms)} arms." if len(arms) > most else ""
 
 
-def _abscissa(value: float) -> str:
-    return number(value, 10.0 if value >= 100 else None)
-
-
-def _at(line: Line, row: int) -> str:
-    """Write a point of a curve with its interval."""
-    if row >= len(line.middle) or math.isnan(line.middle[row]):
-        return ""
-    low, high = line.low[row], line.high[row]
-    if math.isnan(low) or low == high:
-        return number(line.middle[row])
-    return " ".join(known(line.middle[row], (low, high)))
-
-
 def slug(name: str) -> str:
-    """Write a name with letters, digits, dots and hyphens only, for a file."""
-    kept = [character if character.isalnum() or character in "._" else "-" for character in name]
-    return "-".join(filter(None, "".join(kept).split("-")))
+    """Write a name with letters, digits, dots, underscores and hyphens only, for a file."""
+    return "-".join(filter(None, re.split(r"[^\w.]", name)))

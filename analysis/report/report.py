@@ -7,18 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.comparison import Results
-from analysis.curves import EVALUATIONS
 from analysis.report.boards import write_boards
 from analysis.report.figures import draw, styles
 from analysis.report.pages import html_report, markdown_report
-from analysis.report.panels import (
-    Panel,
-    learning_panels,
-    profile_panel,
-    score_panels,
-    telemetry_panels,
-)
-from analysis.verdict import Verdict, judge
+from analysis.report.panels import learning_panels, profile_panel, score_panels, telemetry_panels
+from analysis.verdict import judge
 
 PAGE, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 _RESULT_COLUMNS = (
@@ -38,9 +31,10 @@ def write_report(results: Results, directory: Path) -> Path:
         OSError: the directory cannot be written.
     """
     verdict = judge(results)
-    panels = list(_panels(results, verdict))
-    looks = styles(results.names)
-    figures = directory / FIGURES
+    panels = [*score_panels(results), *learning_panels(results)]
+    panels += [] if verdict.across is None else [profile_panel(verdict.across)]
+    panels += telemetry_panels(results)
+    figures, looks = directory / FIGURES, styles(results.names)
     figures.mkdir(parents=True, exist_ok=True)
     for path in _earlier(directory / MARKDOWN, figures):
         path.unlink(missing_ok=True)
@@ -50,8 +44,7 @@ def write_report(results: Results, directory: Path) -> Path:
         (figures / f"{name}.png").write_bytes(drawing.png)
     write_data(results, directory)
     write_boards(results, directory)
-    markdown = markdown_report(results, verdict, panels)
-    (directory / MARKDOWN).write_text(markdown, "utf-8")
+    (directory / MARKDOWN).write_text(markdown_report(results, verdict, panels), "utf-8")
     page = directory / PAGE
     page.write_text(html_report(results, verdict, panels, drawings), "utf-8")
     return page
@@ -73,20 +66,9 @@ def write_data(results: Results, directory: Path) -> None:
     with (directory / "evaluations.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("task", "arm", "seed", "tag", "env_steps", "seconds", "value"))
-        for run in results.runs:
-            for tag, curve in {EVALUATIONS: run.evaluations, **run.telemetry}.items():
-                points = zip(*(column.tolist() for column in curve), strict=True)
-                writer.writerows(
-                    (run.task, run.arm, run.record.seed, tag, *each) for each in points
-                )
-
-
-def _panels(results: Results, verdict: Verdict) -> Iterator[Panel]:
-    yield from score_panels(results)
-    yield from learning_panels(results)
-    if verdict.across is not None:
-        yield profile_panel(verdict.across)
-    yield from telemetry_panels(results)
+        for run, tag, curve in ((r, tag, c) for r in results.runs for tag, c in r.curves.items()):
+            points = zip(*(column.tolist() for column in curve), strict=True)
+            writer.writerows((run.task, run.arm, run.seed, tag, *point) for point in points)
 
 
 def _earlier(markdown: Path, figures: Path) -> Iterator[Path]:
@@ -98,11 +80,12 @@ def _earlier(markdown: Path, figures: Path) -> Iterator[Path]:
 
 def _result_rows(results: Results) -> Iterator[dict[str, Any]]:
     metric = results.plan.metric
-    for run, reason in results.every_run:
+    for run, reason in (each for arm in results.arms for each in arm.every_run):
         yield {
-            **vars(run.record),
-            **{f"version_{name}": version for name, version in run.record.versions.items()},
-            **{"task": run.task, "arm": run.arm, "reason": reason, "metric": metric},
+            **vars(run),
+            **{f"version_{name}": version for name, version in run.versions.items()},
+            "reason": reason,
+            "metric": metric,
             "counts": str(not reason).lower(),
             "score": run.score(metric),
             "steps_to_solve": run.solved_after("env_steps"),

@@ -7,6 +7,7 @@ finished runs stay, interrupted ones are resumed exactly.
 import errno
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -63,8 +64,7 @@ class Pool:
     def __init__(self, build: Callable[[], Engine], directory: Path) -> None:
         """Take what builds the engine; logs go into the directory."""
         self._build, self.logs = build, directory / "logs"
-        self._waiting: deque[Job] = deque()
-        self._retried: set[Job] = set()
+        self._waiting, self._retried = deque[Job](), set[Job]()
         self.running: dict[Job, Handle] = {}
 
     @cached_property
@@ -127,6 +127,18 @@ class Pool:
             time.sleep(_PAUSE)
             self.step()
 
+    def pause(self, stop: StopRequest, told: Callable[[], str]) -> None:
+        """Wait a little.
+
+        Raises:
+            Refusal: a signal asked to stop; every run saved.
+        """
+        if stop:
+            print("stopping: every run saves", file=sys.stderr)
+            self.stop()
+            raise Refusal(f"{told()}; the same command goes on", 128 + (stop.number or 0))
+        time.sleep(_PAUSE)
+
     def _fill(self) -> None:
         """Hand over as many jobs as the engine takes; a run that is in use waits."""
         room = min(len(self._waiting), self._engine.capacity - len(self.running))
@@ -183,11 +195,6 @@ def run_missing(jobs: Sequence[Job], pool: Pool, stop: StopRequest, metric: str)
                 failed.append(ended)
                 progress.fail(ended.job, str(ended))
         progress.update(pool.running)
-        if stop:
-            progress.say("stopping: every run saves")
-            pool.stop()
-            told = f"{progress.counts()}; the same command goes on"
-            raise Refusal(told, 128 + (stop.number or 0))
-        time.sleep(_PAUSE)
+        pool.pause(stop, progress.counts)
     progress.end()
     return failed

@@ -1,22 +1,23 @@
-"""One display for all jobs of a study: a line that changes, or a line for each job that ended."""
+"""One display for all jobs of a study: a bar on a terminal, and a line for each job that ended."""
 
-import shutil
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from statistics import fmean
+
+from tqdm import tqdm
 
 from analysis.studies.study import Job, is_finished, summary_of
 from training.stream.episodes import shown_return
 
 _INTERVAL = 1.0
-_CLEAR = "\r\x1b[K"
+"""Seconds between looks at all runs."""
 
 
 class GridProgress:
-    """Counts jobs, estimates the time left by environment steps, and shows each arm's scores."""
+    """Counts jobs; a bar of environment steps shows the time left and each arm's scores."""
 
     def __init__(self, jobs: Sequence[Job], metric: str) -> None:
         """Begin with the jobs that are finished.
@@ -25,20 +26,20 @@ class GridProgress:
             metric: `best` shows the best evaluations, anything else the final ones.
         """
         self._jobs, self._evaluation = jobs, "best" if metric == "best" else "evaluation"
-        self._is_terminal = sys.stderr.isatty()
-        self._failed: set[Job] = set()
-        self._finished = {job for job in jobs if is_finished(job)}
+        self._failed, self._finished = set[Job](), {job for job in jobs if is_finished(job)}
         self._started, self._shown = time.monotonic(), 0.0
-        self._steps_before = sum(map(_steps_of, jobs))
+        total, begun = sum(job.env_steps for job in jobs), sum(map(_steps_of, jobs))
+        self._bar = tqdm(
+            total=total, initial=begun, unit=" steps", unit_scale=True, disable=None, leave=False
+        )
         if self._finished:
             self.say(f"{len(self._finished)} of {len(jobs)} jobs are finished already")
 
     def finish(self, job: Job) -> None:
         """Count a job that finished."""
         self._finished.add(job)
-        if not self._is_terminal:
-            score = "".join(f"   {shown_return(each)}" for each in self._score(job))
-            self.say(f"[{len(self._finished)}/{len(self._jobs)}] {job.name}{score}")
+        score = "".join(f"   {shown_return(each)}" for each in self._score(job))
+        self.say(f"[{len(self._finished)}/{len(self._jobs)}] {job.name}{score}")
 
     def fail(self, job: Job, reason: str) -> None:
         """Count a job that failed, and say why."""
@@ -46,34 +47,30 @@ class GridProgress:
         self.say(f"failed: {reason}")
 
     def end(self) -> None:
-        """Replace the changing line by the result."""
-        self.say(f"{self.counts()} in {_clock(time.monotonic() - self._started)}")
+        """Replace the bar by the result."""
+        self._bar.close()
+        self.say(f"{self.counts()} in {timedelta(seconds=int(time.monotonic() - self._started))}")
 
     def say(self, line: str) -> None:
-        """Print a line above the changing one."""
-        print(f"{_CLEAR if self._is_terminal else ''}{line}", file=sys.stderr, flush=True)
+        """Print a line above the bar."""
+        self._bar.write(line, file=sys.stderr)
 
-    def update(self, running: Iterable[Job]) -> None:
-        """Renew the changing line, about once a second."""
-        if self._is_terminal and time.monotonic() >= self._shown + _INTERVAL:
+    def update(self, running: Collection[Job]) -> None:
+        """Renew the bar, about once a second."""
+        if not self._bar.disable and time.monotonic() >= self._shown + _INTERVAL:
             self._shown = time.monotonic()
-            line = self.line(list(running))[: shutil.get_terminal_size().columns - 1]
-            print(f"{_CLEAR}{line}", end="", file=sys.stderr, flush=True)
+            self._bar.set_postfix_str(self.line(running), refresh=False)
+            self._bar.update(sum(map(_steps_of, self._jobs)) - self._bar.n)
 
-    def line(self, running: Sequence[Job]) -> str:
-        """Write counts, time left and each arm's mean score so far, the best first."""
-        steps = {job: _steps_of(job) for job in self._jobs}
-        missing = sum(job.env_steps - steps[job] for job in {*self._jobs} - self._failed)
-        begun = sum(steps.values()) - self._steps_before
-        seconds = time.monotonic() - self._started
-        left = _clock(seconds * missing / begun) if begun > 0 else "?"
+    def line(self, running: Collection[Job]) -> str:
+        """Write counts, and each arm's mean score so far, the best first."""
         scores = defaultdict[str, list[float]](list)
         has_tasks = len({job.task for job in self._jobs}) > 1
         for job in self._finished:
             scores[f"{job.task} {job.arm}" if has_tasks else job.arm] += self._score(job)
         means = sorted(((fmean(s), len(s), arm) for arm, s in scores.items() if s), reverse=True)
         arms = "".join(f"   {arm} {shown_return(mean)} ({count})" for mean, count, arm in means)
-        return f"{self.counts()}, {len(running)} running, {left} left{arms}"
+        return f"{self.counts()}, {len(running)} running{arms}"
 
     def counts(self) -> str:
         """Write how many jobs are finished and have failed."""
@@ -89,7 +86,3 @@ class GridProgress:
 def _steps_of(job: Job) -> int:
     """Return the environment steps of a run, as of its last summary."""
     return min(summary_of(job).get("env_steps", 0), job.env_steps)
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=int(seconds)))

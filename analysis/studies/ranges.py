@@ -1,7 +1,6 @@
 """Ranges of a search, written as Hydra writes sweeps: `tag(log, interval(1e-4, 1e-2))`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -9,6 +8,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from analysis.studies.engines.engine import needed
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.presets import written
 
@@ -18,28 +18,11 @@ _FORMS = (
 )
 _BETWEEN = 0.37
 """Somewhere in an interval: a key of integers accepts its ends alone."""
+Space = Mapping[str, Any]
+"""Optuna's distribution of each key."""
 
 
-@dataclass(frozen=True)
-class Dimension:
-    """The values of one key: choices as words, or an interval from the lowest to the highest."""
-
-    choices: tuple[str, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-    is_log: bool = False
-    is_integer: bool = False
-
-    def samples(self) -> list[str]:
-        """List the values to check before a search: all choices, or both ends and one between."""
-        if self.choices:
-            return list(self.choices)
-        if self.is_integer:
-            return [str(int(self.low)), str(int(self.high))]
-        return [str(self.low), str(self.low + _BETWEEN * (self.high - self.low)), str(self.high)]
-
-
-def read_ranges(key: str, ranges: Mapping[str, str]) -> dict[str, Dimension]:
+def read_ranges(key: str, ranges: Mapping[str, str]) -> Space:
     """Read the range of every key.
 
     Args:
@@ -47,31 +30,44 @@ def read_ranges(key: str, ranges: Mapping[str, str]) -> dict[str, Dimension]:
 
     Raises:
         InvalidConfiguration: some cannot be read.
+        Refusal: Optuna is not installed.
     """
-    found = {name: _dimension(_swept(f"{name}={text}")) for name, text in ranges.items()}
-    problems = [
-        f"{key}.{name}: cannot read {ranges[name]!r}; expected {_FORMS}"
-        for name, dimension in found.items()
-        if dimension is None
-    ]
+    found, problems = dict[str, Any](), list[str]()
+    for name, text in ranges.items():
+        try:
+            found[name] = _distribution(_swept(f"{name}={text}"))
+        except (ValueError, TypeError):
+            problems.append(f"{key}.{name}: cannot read {text!r}; expected {_FORMS}")
     if problems:
         raise InvalidConfiguration(problems)
-    return {name: dimension for name, dimension in found.items() if dimension is not None}
+    return found
 
 
-def _dimension(override: Override | None) -> Dimension | None:
-    """Return the values of a sweep; None if there are none."""
-    value: Any = None if override is None else override.value()
+def _distribution(override: Override | None) -> Any:
+    """Return Optuna's distribution of a sweep.
+
+    Raises:
+        ValueError: it is none, or it has no values.
+    """
+    known = needed("optuna", "tune").distributions
+    if override is None:
+        raise ValueError("no sweep")
+    value: Any = override.value()
     is_range = isinstance(value, RangeSweep) and value.step == 1 and isinstance(value.start, int)
-    if override is None or not (is_range or isinstance(value, IntervalSweep)):
-        choices = () if override is None else tuple(override.sweep_string_iterator())
-        return Dimension(choices) if choices else None
+    if not (is_range or isinstance(value, IntervalSweep)):
+        return known.CategoricalDistribution(tuple(override.sweep_string_iterator()))
     low, high = (value.start, value.stop - 1) if is_range else (value.start, value.end)
-    is_log = "log" in value.tags
-    if not isinstance(low, int | float) or low > high or (is_log and low <= 0):
-        return None
-    is_integer = isinstance(low, int) and isinstance(high, int)
-    return Dimension((), low, high, is_log, is_integer) if is_range or low < high else None
+    are_integers = isinstance(low, int) and isinstance(high, int)
+    kind = known.IntDistribution if are_integers else known.FloatDistribution
+    return kind(low, high, log="log" in value.tags)
+
+
+def samples(distribution: Any) -> list[Any]:
+    """List the values to check before a search: all choices, or both ends and one between."""
+    if hasattr(distribution, "choices"):
+        return list(distribution.choices)
+    low, high = distribution.low, distribution.high
+    return [low, *([] if isinstance(low, int) else [low + _BETWEEN * (high - low)]), high]
 
 
 def with_ranges(words: Sequence[str]) -> list[str]:

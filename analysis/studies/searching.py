@@ -10,9 +10,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from analysis.grouping import OF_ONE_RUN
 from analysis.studies.engines import build_engine
 from analysis.studies.execution import Pool, driving
-from analysis.studies.ranges import Dimension, read_ranges, values_of
+from analysis.studies.ranges import Space, read_ranges, values_of
 from analysis.studies.study import Arm, Study, arm_of, range_problems, with_one_thread
 from analysis.studies.tuning import Search
 from conf.checking.refusals import InvalidConfiguration
@@ -28,7 +29,6 @@ from training.stream.episodes import shown_return
 
 _OF_SEARCHES = ("tuning", "engine", "directory")
 """Keys of a search, which its runs do not have."""
-_OF_ONE_RUN = ("seed", "run_dir", "resume", "trusted_packages", "tracking", "task.name")
 _ABSENT = object()
 
 
@@ -46,7 +46,13 @@ def tune_arms(study: Study, pool: Pool, stop: StopRequest) -> list[str]:
     """
     tuning = {**study.options["tuning"], "metric": study.options["metric"]}
     space = read_ranges("study.tuning.keys", tuning["keys"])
-    study.refuse_ranges(space)
+    problems = [
+        f"study.tuning.keys.{key} in arm {cell.name}: {problem}"
+        for cell in study.cells
+        for key, problem in range_problems(study.composer, cell.words, space)
+    ]
+    if problems:
+        raise InvalidConfiguration(problems)
     values: dict[tuple[str, str], list[str]] = {}
     found = defaultdict[str, list[dict[str, Any]]](list)
     tuned = []
@@ -129,7 +135,7 @@ def search_command_line(config: DictConfig) -> dict[str, Any]:
     return best
 
 
-def searched_arm(composer: Composer, words: Sequence[str], space: Mapping[str, Dimension]) -> Arm:
+def searched_arm(composer: Composer, words: Sequence[str], space: Space) -> Arm:
     """Check a command line of `train.py`, and every range in it.
 
     Raises:
@@ -158,7 +164,7 @@ def write_experiment(
     before = dict(leaves(configure(composer, options, "config").typed))
     values = OmegaConf.create()
     for key, value in leaves(configure(composer, words, "config").typed):
-        if before.get(key, _ABSENT) != value and not lies_under(key, _OF_ONE_RUN):
+        if before.get(key, _ABSENT) != value and not lies_under(key, (*OF_ONE_RUN, "task.name")):
             OmegaConf.update(values, key, value, force_add=True)
     defaults = [{f"override /{group}": option} for group, option in chosen.items()]
     head = ["# @package _global_", *(f"# {line}" for line in comment)]

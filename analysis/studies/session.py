@@ -3,15 +3,16 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from analysis.comparison import LabelledRun, Plan, Results, compare, labelled_run
-from analysis.runs import Damaged, read_run
+from analysis.comparison import Plan, Results, Status, compare, with_curves
+from analysis.runs import Damaged, RunRecord, read_run
 from analysis.studies.engines import build_engine
 from analysis.studies.execution import Pool, driving, run_missing
 from analysis.studies.searching import tune_arms
@@ -47,7 +48,7 @@ def compare_study(config: DictConfig) -> int:
     if config.probe:
         from analysis.probing.showing import probe_missing  # imports torch
 
-        probe_missing(run.record for run in read().runs)
+        probe_missing(read().runs)
     results = read()
     count = show(results, config, directory)
     if failed:
@@ -57,11 +58,7 @@ def compare_study(config: DictConfig) -> int:
 
 
 def study_results(
-    study: Study,
-    *,
-    metric: Metric | None,
-    status: Literal["finished", "all"],
-    remarks: Sequence[str],
+    study: Study, *, metric: Metric | None, status: Status, remarks: Sequence[str]
 ) -> Results:
     """Read the runs of a study; what cannot be read becomes a remark.
 
@@ -69,11 +66,12 @@ def study_results(
         metric: instead of the study's; None: the study's.
         remarks: sentences for the report.
     """
-    runs: list[LabelledRun] = []
+    runs: list[RunRecord] = []
     unread: list[str] = []
     for job in study.jobs():
         try:
-            runs.append(labelled_run(job.task, job.arm, read_run(job.directory)))
+            record = replace(read_run(job.directory), task=job.task, arm=job.arm)
+            runs.append(with_curves(record))
         except Damaged as error:
             if job.directory.is_dir():
                 unread.append(f"{job.directory}: {error}")

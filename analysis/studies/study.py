@@ -7,13 +7,15 @@ run is overwritten or counted as another. Nothing is trained here.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from analysis.grouping import OF_ONE_RUN
 from analysis.runs import Damaged, read_mapping
-from analysis.studies.ranges import Dimension
+from analysis.studies.ranges import Space, samples
 from conf.checking.pretraining import frames_wanted
 from conf.checking.refusals import InvalidConfiguration
 from conf.checking.trust import trust_words
@@ -21,13 +23,9 @@ from conf.composing.composer import Composer
 from conf.composing.configuration import configure
 from conf.composing.presets import Settled
 from conf.composing.resumption import leaves, lies_under, scheduled
-from conf.composing.stored import read_json, read_yaml
 from conf.composing.sweeps import key_of
 
-_NOT_COMPARED = (
-    *("seed", "run_dir", "resume", "trusted_packages"),
-    *("tracking", "evaluation.video"),
-)
+_NOT_COMPARED = (*OF_ONE_RUN, "evaluation.video")
 """Keys that do not make another configuration."""
 _UNMEASURED = (("last", "best"), ("mean", "best"))
 """Metrics that evaluations of such checkpoints do not measure."""
@@ -107,8 +105,7 @@ class Study:
             InvalidConfiguration: with the problems of all arms.
         """
         self.options, self.directory = options, directory
-        self.notices: list[str] = []
-        self._composer = Composer("config", user_directory)
+        self.composer = Composer("config", user_directory)
         self.choose({})
 
     def choose(self, values: Mapping[tuple[str, str], Sequence[str]]) -> None:
@@ -120,37 +117,21 @@ class Study:
         Raises:
             InvalidConfiguration: with the problems of all arms.
         """
-        self._problems: list[str] = []
-        self.cells = [
-            self._cell(task, arm, values.get((task, arm), ()))
-            for task in self.options["tasks"]
-            for arm in self.options["arms"]
-        ]
-        problems = self._problems or list(_same_arms(self.cells))
-        if problems:
+        self.cells, self.notices, problems = list[Arm](), list[str](), list[str]()
+        for task, arm in product(self.options["tasks"], self.options["arms"]):
+            words, run = self._settled(task, arm, values.get((task, arm), ()))
+            where = f"study.arms.{arm}" + f" on {task}" * (len(self.options["tasks"]) > 1)
+            problems += [f"{where}: {problem}" for problem in run.problems]
+            self.notices += [f"{where}: {notice}" for notice in run.notices]
+            if not run.problems:
+                self.cells.append(arm_of(task, arm, words, run.typed, self.composer.directory))
+        if problems := problems or list(_same_arms(self.cells)):
             raise InvalidConfiguration(problems)
 
     def jobs(self) -> list[Job]:
         """List the jobs; every arm gets its first seed before any gets its second."""
-        return [
-            cell.job(seed, self.directory / cell.folder)
-            for seed in self.options["seeds"]
-            for cell in self.cells
-        ]
-
-    def refuse_ranges(self, space: Mapping[str, Dimension]) -> None:
-        """Check every range in every arm.
-
-        Raises:
-            InvalidConfiguration: with all problems.
-        """
-        problems = [
-            f"study.tuning.keys.{key} in arm {cell.name}: {problem}"
-            for cell in self.cells
-            for key, problem in range_problems(self._composer, cell.words, space)
-        ]
-        if problems:
-            raise InvalidConfiguration(problems)
+        pairs = product(self.options["seeds"], self.cells)
+        return [cell.job(seed, self.directory / cell.folder) for seed, cell in pairs]
 
     def others(self) -> list[Path]:
         """List the folders of runs in the directory that are no longer the study's."""
@@ -158,9 +139,12 @@ class Study:
         found = {path.parent for path in self.directory.glob("*/*/seed*") if path.is_dir()}
         return sorted(found - known)
 
-    def _cell(self, task: str, arm: str, values: Sequence[str]) -> Arm:
-        words = self._words(task, arm, values)
-        run = self._configured(words)
+    def _settled(self, task: str, arm: str, values: Sequence[str]) -> tuple[list[str], Settled]:
+        """Return the words of an arm on a task, and its configuration; tuned values come last."""
+        words = with_one_thread([*self.options["tasks"][task], *self.options["arms"][arm]])
+        total, metric = self.options["total_env_steps"], self.options["metric"]
+        budget = [] if total is None else [f"total_env_steps={total}"]
+        run = self._configured(words := with_values(words, [*values, *budget]))
         if not run.problems and (pretraining := frames_wanted(run.typed)):
             frames, total = pretraining["frames"], run.typed["total_env_steps"]
             if frames < total:  # they count as environment steps of the budget
@@ -168,29 +152,14 @@ class Study:
                 run = self._configured(words)
             else:
                 run.problems += [f"extractor.pretrain.frames={frames} leaves no steps of {total}"]
-        metric = self.options["metric"]
         if not run.problems and (metric, run.typed["evaluation"]["checkpoint"]) in _UNMEASURED:
-            run.problems.append(
-                f"evaluation.checkpoint=best does not measure study.metric={metric}, which is "
-                "of the last weights; add evaluation.checkpoint=last, or study.metric=best"
-            )
-        where = f"study.arms.{arm}" + f" on {task}" * (len(self.options["tasks"]) > 1)
-        self._problems += [f"{where}: {problem}" for problem in run.problems]
-        notices = [f"{where}: {notice}" for notice in run.notices]
-        self.notices += [notice for notice in notices if notice not in self.notices]
-        if run.problems:
-            return Arm(task, arm, tuple(words), "", 0, 0)
-        return arm_of(task, arm, words, run.typed, self._composer.directory)
+            told = f"evaluation.checkpoint=best does not measure study.metric={metric}, which is "
+            told += "of the last weights; add evaluation.checkpoint=last, or study.metric=best"
+            run.problems.append(told)
+        return words, run
 
     def _configured(self, words: Sequence[str]) -> Settled:
-        return configure(self._composer, [*words, "seed=0"], "config")
-
-    def _words(self, task: str, arm: str, values: Sequence[str]) -> list[str]:
-        """Return the words of an arm on a task; tuned values replace its own."""
-        words = with_one_thread([*self.options["tasks"][task], *self.options["arms"][arm]])
-        total = self.options["total_env_steps"]
-        budget = [] if total is None else [f"total_env_steps={total}"]
-        return with_values(words, [*values, *budget])
+        return configure(self.composer, [*words, "seed=0"], "config")
 
 
 def _same_arms(cells: Sequence[Arm]) -> Iterator[str]:
@@ -225,11 +194,11 @@ def with_one_thread(words: Sequence[str]) -> list[str]:
 
 
 def range_problems(
-    composer: Composer, words: Sequence[str], space: Mapping[str, Dimension]
+    composer: Composer, words: Sequence[str], space: Space
 ) -> Iterator[tuple[str, str]]:
     """Yield the problems that the values of a range have in a command line, with its key."""
-    for key, dimension in space.items():
-        for value in dimension.samples():
+    for key, distribution in space.items():
+        for value in samples(distribution):
             run = configure(composer, with_values(words, [f"{key}={value}"]), "config")
             yield from ((key, problem) for problem in run.problems)
 
@@ -250,30 +219,29 @@ def is_finished(job: Job) -> bool:
     is_stopped = summary.get("stopped_at") is not None
     is_at_its_end = is_stopped or summary.get("env_steps", 0) >= job.env_steps
     is_over = summary.get("status") == "finished" and is_at_its_end
-    return is_over and bool(_stored(job.directory / "config.yaml", read_yaml))
+    return is_over and bool(_stored(job, "config.yaml"))
 
 
 def summary_of(job: Job) -> dict[str, Any]:
     """Read the summary of a job's run; empty before there is one, or if it is damaged."""
-    summary = _stored(job.directory / "summary.json", read_json)
+    summary = _stored(job, "summary.json")
     return summary if isinstance(summary.get("env_steps"), int) else {}
 
 
 def shortened(jobs: Sequence[Job]) -> list[str]:
     """Report the first budget that is smaller than that of its run: a run is never cut."""
     for job in jobs:
-        before = _stored(job.directory / "config.yaml", read_yaml).get("total_env_steps")
+        before = _stored(job, "config.yaml").get("total_env_steps")
         if isinstance(before, int) and before > job.env_steps:
-            return [
-                f"study.total_env_steps: {job.env_steps:,} is less than the {before:,} of the run "
-                f"in {job.directory}; ask for at least as many, or name another directory=..."
-            ]
+            less = f"{job.env_steps:,} is less than the {before:,} of the run in {job.directory}"
+            remedy = "ask for at least as many, or name another directory=..."
+            return [f"study.total_env_steps: {less}; {remedy}"]
     return []
 
 
-def _stored(path: Path, read: Callable[[Path], Any]) -> dict[str, Any]:
+def _stored(job: Job, name: str) -> dict[str, Any]:
     """Read a record of a run; empty if there is none, or if it is damaged: the job will say so."""
     try:
-        return read_mapping(path, read)
+        return read_mapping(job.directory / name)
     except Damaged:
         return {}

@@ -6,7 +6,6 @@ lost. A trial that falls behind the median of the others is stopped early.
 
 import dataclasses
 import hashlib
-import time
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping
@@ -17,14 +16,13 @@ from typing import Any
 
 from analysis.studies.engines.engine import needed
 from analysis.studies.execution import Ended, Pool
-from analysis.studies.ranges import Dimension, values_of
+from analysis.studies.ranges import Space, values_of
 from analysis.studies.study import Arm, Job, summary_of, with_values
 from training.process.signals import StopRequest
 from training.runs.refusal import Refusal
 from training.saving.files import replace, to_json
 from training.stream.episodes import shown_return
 
-_PAUSE = 0.2
 _DIGITS = 6
 _FEWEST = 4
 """Trials below which the importance of keys means nothing."""
@@ -53,9 +51,7 @@ class Search:
             each configuration, space, seeds, budget and metric: scores of others do not compare.
     """
 
-    def __init__(
-        self, arm: Arm, space: Mapping[str, Dimension], directory: Path, tuning: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, arm: Arm, space: Space, directory: Path, tuning: Mapping[str, Any]) -> None:
         """Open or begin it.
 
         Args:
@@ -66,25 +62,22 @@ class Search:
         Raises:
             Refusal: Optuna is not installed, or more trials are stored.
         """
-        self._arm, self.directory = arm, directory
-        self._trials, self._seeds = tuning["trials"], tuning["seeds"]
-        self._evaluation = "best" if tuning["metric"] == "best" else "evaluation"
-        what = (sorted(space.items()), [*self._seeds], arm.env_steps, self._evaluation)
-        mark = hashlib.sha256(repr(what).encode()).hexdigest()[:_DIGITS]
-        self._name = f"{arm.fingerprint}-{mark}"
         self._optuna = needed("optuna", "tune")
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
-        self._space = {key: self._distribution(dimension) for key, dimension in space.items()}
+        self._arm, self._space, self.directory = arm, space, directory
+        self._seeds, trials = tuning["seeds"], tuning["trials"]
+        self._evaluation = "best" if tuning["metric"] == "best" else "evaluation"
+        what = (sorted(space.items()), [*self._seeds], arm.env_steps, self._evaluation)
+        self._name = (
+            f"{arm.fingerprint}-{hashlib.sha256(repr(what).encode()).hexdigest()[:_DIGITS]}"
+        )
         self._study = self._stored_study()
-        self._open: list[OpenTrial] = []
-        self._ended: dict[Job, Ended] = {}
-        self._replaced = len(self._stored("FAIL"))  # in earlier sessions
-        if self._missing() < 0:
-            raise Refusal(
-                f"{self._trials} trials are fewer than the {self._trials - self._missing()} of the "
-                f"search in {directory}; ask for at least as many, or name another directory=...",
-                2,
-            )
+        self._open, self._ended = list[OpenTrial](), dict[Job, Ended]()
+        self._total = trials + len(self._stored("FAIL"))  # those of earlier sessions are replaced
+        if (missing := self._missing()) < 0:
+            less = f"{trials} trials are fewer than the {trials - missing} of the search"
+            remedy = "ask for at least as many, or name another directory=..."
+            raise Refusal(f"{less} in {directory}; {remedy}", 2)
 
     def run(self, pool: Pool, stop: StopRequest) -> dict[str, Any]:
         """Run the trials that are missing, write the summary and return it.
@@ -113,13 +106,9 @@ class Search:
         optuna, storages = self._optuna, self._optuna.storages
         self.directory.mkdir(parents=True, exist_ok=True)
         journal = storages.journal.JournalFileBackend(str(self.directory / "trials.journal"))
-        study = optuna.create_study(
-            study_name=self._name,
-            storage=storages.JournalStorage(journal),
-            pruner=optuna.pruners.MedianPruner(),
-            direction="maximize",
-            load_if_exists=True,
-        )
+        how = {"storage": storages.JournalStorage(journal), "load_if_exists": True}
+        how |= {"pruner": optuna.pruners.MedianPruner(), "direction": "maximize"}
+        study = optuna.create_study(study_name=self._name, **how)
         # Seeded anew by what is known, or a resumed search would propose its first trials again.
         study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
         return study
@@ -129,8 +118,8 @@ class Search:
         return list(self._study.get_trials(deepcopy=False, states=states))
 
     def _missing(self) -> int:
-        """Return how many trials are to begin; those that failed earlier are replaced."""
-        return self._trials + self._replaced - len(self._study.get_trials(deepcopy=False))
+        """Return how many trials are to begin."""
+        return self._total - len(self._study.get_trials(deepcopy=False))
 
     def _importances(self) -> dict[str, float]:
         """Return each key's share of what decides the score, by PED-ANOVA; empty for few trials.
@@ -145,14 +134,6 @@ class Search:
             warnings.simplefilter("ignore")  # where trials are alike
             return dict(importance.get_param_importances(self._study, evaluator=evaluator))
 
-    def _distribution(self, dimension: Dimension) -> Any:
-        known, low, high = self._optuna.distributions, dimension.low, dimension.high
-        if dimension.choices:
-            return known.CategoricalDistribution(dimension.choices)
-        if dimension.is_integer:
-            return known.IntDistribution(int(low), int(high), log=dimension.is_log)
-        return known.FloatDistribution(low, high, log=dimension.is_log)
-
     def _run(self, pool: Pool, stop: StopRequest) -> None:
         for frozen in self._stored("RUNNING"):  # of a driver that ended
             self._begin(self._optuna.trial.Trial(self._study, frozen._trial_id), pool)
@@ -162,10 +143,7 @@ class Search:
             self._ended |= {ended.job: ended for ended in pool.step()}
             for trial in list(self._open):
                 self._look(trial, pool)
-            if stop:
-                pool.stop()
-                raise Refusal("every run saved; the same command goes on", 128 + (stop.number or 0))
-            time.sleep(_PAUSE)
+            pool.pause(stop, lambda: "every run saved")
         pool.stop()  # the jobs of trials that were stopped early save
 
     def _begin(self, trial: Any, pool: Pool) -> None:
@@ -187,10 +165,8 @@ class Search:
             state, reason = "FAIL", f"failed: {failed[0]}"
         elif len(ended) == len(trial.jobs):
             score = fmean(summary_of(job)[self._evaluation]["return_mean"] for job in trial.jobs)
-            state, reason = (
-                "COMPLETE",
-                f"{shown_return(score)}   {' '.join(values_of(trial.trial.params))}",
-            )
+            values = " ".join(values_of(trial.trial.params))
+            state, reason = "COMPLETE", f"{shown_return(score)}   {values}"
         elif self._is_behind(trial):
             state, reason = "PRUNED", "stopped early, below the median"
         else:

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.comparison import LabelledRun, Plan
-from analysis.curves import Curve
-from analysis.runs import RunRecord
+from analysis.comparison import Plan
+from analysis.runs import EVALUATIONS, Curve, RunRecord
 
 ARMS: dict[str, tuple[float, float, float, float, int]] = {
     "none": (45, 3, 0.9, 5500, 835),
@@ -30,7 +29,8 @@ def record(
     """A finished run."""
     content = {
         "directory": Path("runs/studies/memory") / task / f"{arm}-1a2b3c" / f"seed{seed}",
-        "environment": task,
+        "task": task,
+        "arm": arm,
         "choices": {"memory": arm.upper(), "agent.clip_range": 0.2, "total_env_steps": BUDGET},
         "seed": seed,
         "budget": BUDGET,
@@ -52,14 +52,12 @@ def record(
     return RunRecord(**(content | changes))
 
 
-def run(
-    arm: str, seed: int, last: float | None, *, task: str = TASK, **changes: Any
-) -> LabelledRun:
+def run(arm: str, seed: int, last: float | None, *, task: str = TASK, **changes: Any) -> RunRecord:
     """A run with a score, and nothing else to look at."""
-    return LabelledRun(task, arm, record(task, arm, seed, last, **changes))
+    return record(task, arm, seed, last, **changes)
 
 
-def trained(task: str, arm: str, seed: int, rng: np.random.Generator) -> LabelledRun:
+def trained(task: str, arm: str, seed: int, rng: np.random.Generator) -> RunRecord:
     """A run with a learning curve and telemetry."""
     final, deviation, constant, rate, parameters = ARMS[arm]
     last = float(np.clip(rng.normal(final, deviation), 9, 500))
@@ -69,30 +67,26 @@ def trained(task: str, arm: str, seed: int, rng: np.random.Generator) -> Labelle
     values = np.clip(20 + (last - 20) * shape / shape[-1] + noise, 9, 500)
     values[-1] = last
     seconds = steps / rate * rng.uniform(0.95, 1.05)
-    telemetry = {
+    curves = {
+        EVALUATIONS: values,
         "representation/actor/dormant_units": np.clip(
             0.3 * shape + rng.normal(0, 0.02, len(steps)), 0, 1
         ),
         "representation/actor/effective_rank": 20 + 20 * shape + rng.normal(0, 1, len(steps)),
     }
-    changes = {
+    changes: dict[str, Any] = {
+        "curves": {tag: Curve(steps, seconds, points) for tag, points in curves.items()},
         "steps_per_second": BUDGET / float(seconds[-1]),
         "training_seconds": float(seconds[-1]),
         "parameters": float(parameters),
         "peak_memory_mib": float(380 + rng.integers(0, 60)),
     }
-    return LabelledRun(
-        task,
-        arm,
-        record(task, arm, seed, last, **changes),
-        Curve(steps, seconds, values),
-        {tag: Curve(steps, seconds, points) for tag, points in telemetry.items()},
-    )
+    return record(task, arm, seed, last, **changes)
 
 
 def memory_study(
     seeds: Sequence[int] = range(5), tasks: Sequence[str] = (TASK,), **changes: Any
-) -> tuple[list[LabelledRun], Plan]:
+) -> tuple[list[RunRecord], Plan]:
     """A finished study of all arms."""
     rng = np.random.default_rng(3)
     places = [(task, arm) for task in tasks for arm in ARMS]

@@ -1,6 +1,5 @@
 """Curves of runs: every point of every session, over steps and seconds, up to any damage."""
 
-import math
 import os
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from analysis.curves import EVALUATIONS, SECONDS, Curve, aligned, read_curves
-from analysis.runs import RunRecord, read_run
+from analysis.curves import SECONDS, read_curves
+from analysis.runs import EVALUATIONS, Curve, RunRecord, read_run
 from training.tracking.event_files import event_files
 from training.tracking.tracking import TensorBoard
 
@@ -187,18 +186,3 @@ def test_a_record_that_holds_no_event_holds_no_point(run: RunRecord) -> None:
             RecordWriter(file).write(payload)
     log(run, EVALUATIONS, {1: 1.0})
     assert read(run)[0] == [1.0]
-
-
-def curve(steps: list[float], values: list[float]) -> Curve:
-    x = np.array(steps, np.float64)
-    return Curve(x, 10 * x, np.array(values, np.float64))
-
-
-def test_curves_are_aligned_within_their_ranges() -> None:
-    curves = [curve([1, 3], [10, 30]), curve([2], [5]), curve([], [])]
-    grid = np.array([0.0, 1, 2, 3, 4])
-    nan = math.nan
-    expected = [[nan, 10, 20, 30, nan], [nan, nan, 5, nan, nan], [nan] * 5]
-    np.testing.assert_array_equal(aligned(curves, grid, "env_steps"), expected)
-    np.testing.assert_array_equal(aligned(curves, 10 * grid, "seconds"), expected)
-    assert aligned([], grid, "seconds").shape == (0, 5)

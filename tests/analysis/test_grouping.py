@@ -17,7 +17,7 @@ def found(leave, tmp_path):
             leave(f"{number:02}", *words, score=score)
         records, skipped = find_runs([str(tmp_path)])
         assert not skipped
-        results = compare(labelled_by_choices(records, with_curves=False), Plan())
+        results = compare(labelled_by_choices(records), Plan())
         return results, records
 
     return find

@@ -1,15 +1,16 @@
 """Everything odd is named: never a crash, never dropped in silence."""
 
-from analysis.comparison import LabelledRun, Plan, compare
+from analysis.comparison import Plan, compare
 from analysis.irregularities import irregularities
+from analysis.runs import RunRecord
 from tests.analysis.synthetic import TASK, memory_study, record, run
 
 
-def told(runs: list[LabelledRun], **changes) -> list[str]:
+def told(runs: list[RunRecord], **changes) -> list[str]:
     return irregularities(compare(runs, Plan(**changes)))
 
 
-def three(arm: str, **changes) -> list[LabelledRun]:
+def three(arm: str, **changes) -> list[RunRecord]:
     return [run(arm, seed, 1.0 + seed, **changes) for seed in range(3)]
 
 
@@ -24,7 +25,7 @@ def test_nothing_odd_is_nothing_told() -> None:
 def test_runs_of_a_study_that_do_not_count_are_named_with_their_reason() -> None:
     runs, plan = memory_study()
     failed = run("rnn", 2, None, status="failed", problem="failed at 5 of 100,000 steps")
-    kept = [each for each in runs if (each.arm, each.record.seed) not in {("rnn", 2), ("gru", 4)}]
+    kept = [each for each in runs if (each.arm, each.seed) not in {("rnn", 2), ("gru", 4)}]
     assert irregularities(compare([*kept, failed], plan)) == [
         f"rnn on {TASK}: seed 2 does not count: failed at 5 of 100,000 steps",
         f"gru on {TASK}: seed 4 not begun",
@@ -97,5 +98,5 @@ def test_other_versions_are_told() -> None:
 
 def test_damaged_event_files_are_told() -> None:
     runs = three("a")
-    damaged = LabelledRun(TASK, "a", record(arm="a", seed=3), notes=("x: a record is damaged",))
+    damaged = run("a", 3, 45.0, notes=("x: a record is damaged",))
     assert told([*runs, damaged]) == ["x: a record is damaged"]

@@ -4,15 +4,14 @@ import errno
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from analysis.comparison import NO_CURVE, LabelledRun
-from analysis.curves import Curve
-from analysis.runs import Damaged, RunRecord, find_runs, read_run
+from analysis.runs import EVALUATIONS, NO_CURVE, Curve, Damaged, RunRecord, find_runs, read_run
 
 
 def names(places: list[str]) -> list[str]:
@@ -60,7 +59,7 @@ def test_places_that_are_not_there(tree) -> None:
 def test_what_is_read_is_what_was_written(leave) -> None:
     directory = leave("run", "memory=lstm", "pomdp=mask_velocity", "seed=3", score=7.5)
     run = read_run(directory)
-    assert run.environment == "CartPole-v1-mask_velocity"
+    assert run.task == "CartPole-v1-mask_velocity"
     assert (run.seed, run.budget, run.status) == (3, 100_000, "finished")
     assert (run.last, run.best, run.problem) == (7.5, None, None)
     assert (run.env_steps, run.training_seconds, run.pretraining_seconds) == (1000, 2, 0)
@@ -140,7 +139,7 @@ def test_a_run_without_a_score_tells_why(leave, changes, problem: str) -> None:
 
 
 def score(run: RunRecord, metric: Any, curve: Curve = NO_CURVE) -> float | None:
-    return LabelledRun("task", "arm", run, curve).score(metric)
+    return replace(run, curves={EVALUATIONS: curve}).score(metric)
 
 
 def test_a_score_is_the_last_the_best_or_a_mean(leave) -> None:

@@ -157,7 +157,7 @@ def test_scores_are_normalized_by_the_lowest_and_highest_mean_of_a_task() -> Non
     scores = []
     for task in EIGHT:
         low, *_, high = sorted(arm.mean for arm in results.of_task(task) if arm.n)
-        own = [each.record.last or 0.0 for each in kept if (each.task, each.arm) == (task, "gru")]
+        own = [each.last or 0.0 for each in kept if (each.task, each.arm) == (task, "gru")]
         scores += [(score - low) / (high - low) for score in own]
     assert gru.iqm == pytest.approx(np.sort(scores)[10:30].mean())
     assert gru.gap == pytest.approx(np.maximum(0, 1 - np.array(scores)).mean())

@@ -78,13 +78,13 @@ FAULTS = [
         "analysis/test_comparison.py",
         (
             "unfinished runs count",
-            'if record.status != "finished" and plan.status == "finished":',
-            'if record.status != "finished" and plan.status == "never":',
+            'if run.status != "finished" and plan.status == "finished":',
+            'if run.status != "finished" and plan.status == "never":',
         ),
         (
             "a repeated seed is a second sample",
-            "kept = {run.record.seed: run for run in sorted(able, key=_rank)}",
-            "kept = {number: run for number, run in enumerate(sorted(able, key=_rank))}",
+            "kept = {run.seed: run for run in able}",
+            "kept = {number: run for number, run in enumerate(able)}",
         ),
         (
             "scores around the threshold are bimodal",

@@ -24,7 +24,7 @@ import yaml
 from omegaconf import OmegaConf
 
 import neurl
-from analysis.comparison import Plan, compare
+from analysis.comparison import Plan, compare, with_curves
 from analysis.grouping import labelled_by_choices
 from analysis.runs import find_runs
 from analysis.tables import write
@@ -369,7 +369,8 @@ def test_runs_that_name_code_are_compared_and_execute_nothing(run: Path) -> None
     wrappers = [wrapper for wrapper, _ in WRAPPERS.values()]
     configure(run, lambda config: config["env"].update(wrappers=wrappers))
     runs, _ = find_runs([str(run)])
-    assert write(compare(labelled_by_choices(runs, with_curves=True), Plan()), "text")
+    labelled = map(with_curves, labelled_by_choices(runs))
+    assert write(compare(labelled, Plan()), "text")
     assert list(Path().rglob("TRACE*")) == []
 
 

@@ -20,8 +20,6 @@ from training.process.locking import is_locked
 from training.runs.refusal import Refusal
 
 ROOT = Path(__file__).resolve().parents[3]
-STOPPED = 128 + signal.SIGTERM
-"""The exit code of a run that saved because it was told to."""
 Process = subprocess.Popen[bytes]
 Handle = Any
 """What an engine returns for a job that it took."""
@@ -85,14 +83,13 @@ def start(command: Command) -> Process:
     """Start the process of a job; it is told to save and stop if its parent dies."""
     line = command.line()
     command.log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     with command.log.open("ab") as log:
         log.write(f"$ {shlex.join(line)}\n".encode())
         log.flush()
         return subprocess.Popen(
             line,
             cwd=command.place,
-            env=environment,
+            env={"OMP_NUM_THREADS": "1", **os.environ},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -101,20 +98,16 @@ def start(command: Command) -> Process:
         )
 
 
-def finish(
-    command: Command,
-    *,
-    is_stopped: Callable[[], bool] = lambda: False,
-    started: Callable[[Process], None] = lambda process: None,
-) -> int:
-    """Run a job to its end, once no earlier process works in its directory, for a while."""
+def begin(command: Command) -> Process:
+    """Start a job, once no earlier process works in its directory, for a while."""
     deadline = time.monotonic() + _OCCUPIED_SECONDS
     while is_locked(command.directory) and time.monotonic() < deadline:
         time.sleep(_PAUSE)
-    if is_stopped():
-        return STOPPED
-    process = start(command)
-    started(process)
+    return start(command)
+
+
+def end(process: Process, is_stopped: Callable[[], bool] = lambda: False) -> int:
+    """Wait for the end of a job, or stop it; return its exit code."""
     with suppress(KeyboardInterrupt):
         while process.poll() is None and not is_stopped():
             time.sleep(_PAUSE)
@@ -141,9 +134,8 @@ def needed(package: str, extra: str) -> Any:
         ) from error
 
 
-_LIBC = (
-    ctypes.CDLL(None) if sys.platform == "linux" else None
-)  # elsewhere orphans end by themselves
+# Elsewhere orphans end by themselves.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _die_with_parent() -> None:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.studies.engines.engine import Command, Engine, finish, import_path, needed
+from analysis.studies.engines.engine import Command, Engine, begin, end, import_path, needed
 from training.runs.refusal import Refusal
 
 _Outcome = tuple[int, bytes | None, bytes]
@@ -48,22 +48,17 @@ class RayEngine(Engine):
         )
         board = self._ray.remote(num_cpus=0, scheduling_strategy=here)(StopBoard)
         self._stops = board.remote()  # it lives as long as the driver, whatever nodes are lost
-        self._train = self._ray.remote(
-            num_cpus=options["cpus_per_job"],
-            num_gpus=options["gpus_per_job"],
-            max_retries=options["retries"],
-        )(train_on_node)
+        wants = {"num_cpus": options["cpus_per_job"], "num_gpus": options["gpus_per_job"]}
+        self._train = self._ray.remote(max_retries=options["retries"], **wants)(train_on_node)
 
     def submit(self, commands: Sequence[Command]) -> list[tuple[Any, Command]]:
         """Hand over a task for each job."""
-        given = [
-            replace(each, directory=each.directory.resolve(), log=each.log.resolve())
-            for each in commands
-        ]
-        return [
-            (self._train.remote(each, self._token, pack(each.directory), self._stops), each)
-            for each in given
-        ]
+        return [self._submit(command) for command in commands]
+
+    def _submit(self, command: Command) -> tuple[Any, Command]:
+        directory, log = command.directory.resolve(), command.log.resolve()
+        given, archive = replace(command, directory=directory, log=log), pack(directory)
+        return self._train.remote(given, self._token, archive, self._stops), given
 
     def poll(self, handle: tuple[Any, Command]) -> int | None:
         """Return the exit code, after a run without a shared disk has come back."""
@@ -120,13 +115,13 @@ def train_on_node(command: Command, token: Path, archive: bytes | None, stops: A
         return bool(ray.get(stops.has.remote(str(command.directory))))
 
     if token.is_file():
-        return finish(command, is_stopped=is_stopped), None, b""
+        return end(begin(command), is_stopped), None, b""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         own = replace(command, directory=place / "run", log=place / "log.txt", place=place)
         if archive is not None:
             unpack(archive, own.directory)
-        code = finish(own, is_stopped=is_stopped)
+        code = end(begin(own), is_stopped)
         return code, pack(own.directory), own.log.read_bytes() if own.log.exists() else b""
 
 

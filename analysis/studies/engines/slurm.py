@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.studies.engines.engine import Command, Engine, Process, finish, import_path, needed
+from analysis.studies.engines.engine import (
+    Command,
+    Engine,
+    Process,
+    begin,
+    end,
+    import_path,
+    needed,
+)
 from analysis.studies.engines.local import cores
 from training.runs.refusal import Refusal
 
@@ -28,22 +36,16 @@ class SlurmEngine(Engine):
         at_once = None if options["jobs"] == "auto" else options["jobs"]
         self.capacity = (at_once or cores()) if options["cluster"] == "local" else math.inf
         os.environ["PYTHONPATH"] = import_path()
-        own = {
-            "cpus_per_task": options["cpus_per_job"],
-            "gpus_per_node": math.ceil(options["gpus_per_job"]) or None,
-            "slurm_array_parallelism": at_once,
-        }
+        own = {"name": directory.name, "cpus_per_task": options["cpus_per_job"]}
+        own |= {"gpus_per_node": math.ceil(options["gpus_per_job"]) or None}
+        own |= {"slurm_array_parallelism": at_once, **options["parameters"]}
+        how = {"cluster": options["cluster"], "slurm_max_num_timeout": _REQUEUES}
         try:
-            folder, requeues = directory / "logs" / "slurm", {"slurm_max_num_timeout": _REQUEUES}
-            self._executor = self._submitit.AutoExecutor(
-                folder, cluster=options["cluster"], **requeues
-            )
-            self._executor.update_parameters(name=directory.name, **own, **options["parameters"])
+            self._executor = self._submitit.AutoExecutor(directory / "logs" / "slurm", **how)
+            self._executor.update_parameters(**own)
         except (RuntimeError, NameError, ValueError, AssertionError) as error:
-            reason = " ".join(str(error).split())
-            raise Refusal(
-                f"engine=slurm: {reason}; engine.cluster=local tries it on this machine", 2
-            ) from error
+            told = f"{' '.join(str(error).split())}; engine.cluster=local tries it on this machine"
+            raise Refusal(f"engine=slurm: {told}", 2) from error
 
     def submit(self, commands: Sequence[Command]) -> list[Any]:
         """Submit an array."""
@@ -77,7 +79,8 @@ class RequeuedJob:
 
     def __call__(self) -> int:
         """Run it to its end."""
-        return finish(self._command, started=self._keep)
+        self._process = begin(self._command)
+        return end(self._process)
 
     def checkpoint(self) -> Any:
         """Let the run save, before the job is preempted or reaches its time limit."""
@@ -86,6 +89,3 @@ class RequeuedJob:
             # Not `wait`: this handles a signal, perhaps in the middle of a `poll`.
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return needed("submitit", "submitit").helpers.DelayedSubmission(RequeuedJob(self._command))
-
-    def _keep(self, process: Process) -> None:
-        self._process = process

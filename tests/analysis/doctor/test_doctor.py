@@ -33,7 +33,7 @@ def patient(*words: str) -> Patient:
 def found(checks, *words: str) -> dict[str, str]:
     """Problems by check."""
     admitted = patient(*words)
-    results = {each.name: each.problem for each in examine(admitted, checks)}
+    results = dict(examine(admitted, checks))
     admitted.environments.close()
     return {name: problem for name, problem in results.items() if problem is not None}
 
@@ -49,14 +49,14 @@ def extractor(kind: type) -> str:
 @pytest.mark.parametrize(
     ("kind", "check", "words"),
     [
-        ("Unseeded", "equal seeds, equal starts", "self.np_random"),
-        ("Drifting", "equal seeds, equal episodes", "self.np_random"),
+        ("Unseeded", "equal seeds give equal starts", "self.np_random"),
+        ("Drifting", "equal seeds give equal episodes", "self.np_random"),
         ("Reusing", "observations stay as they were", "return a copy"),
         ("WrongType", "observations lie in their space", "float64"),
         ("NotFinite", "observations lie in their space", "not finite"),
         ("OutOfBounds", "observations lie in their space", "outside of its space"),
         ("NaNReward", "rewards are finite", "nan"),
-        ("OldInterface", "Gymnasium's interface", "check_env"),
+        ("OldInterface", "the interface of gymnasium", "check_env"),
     ],
 )
 def test_a_fault_of_an_environment_is_found(kind, check, words, monkeypatch) -> None:
@@ -64,14 +64,14 @@ def test_a_fault_of_an_environment_is_found(kind, check, words, monkeypatch) -> 
     # Training refuses some of these itself, before the doctor could be asked.
     faulty = [getattr(ailments, kind)() for _ in range(3)]
     object.__setattr__(admitted, "singles", faulty)
-    problems = {each.name: each.problem for each in examine(admitted, ENVIRONMENT)}
+    problems = dict(examine(admitted, ENVIRONMENT))
     assert words in (problems[check] or "")
 
 
 def test_an_error_is_a_finding_with_its_place() -> None:
     admitted = patient()
     object.__setattr__(admitted, "singles", [ailments.Broken() for _ in range(3)])
-    problems = {each.name: each.problem for each in examine(admitted, ENVIRONMENT)}
+    problems = dict(examine(admitted, ENVIRONMENT))
     told = problems["rewards are finite"]
     assert told is not None
     assert "no wheels left" in told
@@ -129,14 +129,14 @@ def test_a_fault_of_learning_is_found(word, check, words) -> None:
     ids=lambda words: words[0].partition(",")[0],
 )
 def test_what_is_sound_passes(words) -> None:
-    assert not found({**ENVIRONMENT, **NETWORKS, **LEARNING}, *words)
+    assert not found((*ENVIRONMENT, *NETWORKS, *LEARNING), *words)
 
 
 @pytest.mark.parametrize("agent", ["dqn", "pqn", "a2c", "sac"])
 def test_every_family_of_agents_passes(agent) -> None:
     config = load(["env.id=ailing/Sound-v0", f"agent={agent}", "memory=rnn"], "doctor")
     admitted = admit(config)
-    assert not [each for each in examine(admitted, LEARNING) if each.problem is not None]
+    assert not [problem for _, problem in examine(admitted, LEARNING) if problem is not None]
 
 
 def test_one_screen_says_all_is_well(capsys) -> None:

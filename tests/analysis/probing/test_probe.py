@@ -16,7 +16,7 @@ import compare
 import neurl
 from analysis.probing import showing
 from analysis.probing.probe import Probe, probe_run, represent
-from analysis.probing.recording import Recording, Target, record
+from analysis.probing.recording import Recording, record
 from analysis.probing.sensitivity import sensitivity
 from analysis.probing.showing import describe, write
 from analysis.runs import read_run
@@ -135,10 +135,10 @@ def test_sensitivity_ends_where_an_episode_begins() -> None:
 
 
 def found() -> Probe:
-    targets = [Target("speed", np.zeros((1, 1)), 0), Target("side", np.zeros((1, 1)), 2)]
     by_source = {"observation": [0.125, 0.5], "memory": [0.95, 1.0]}
-    looks = np.array([1.0, 0.5, np.nan])
-    return Probe(targets, {"ridge": by_source, "mlp": by_source}, [0.0, 0.5], looks, 100, 12, 9.0)
+    scores, looks = {"ridge": by_source, "mlp": by_source}, [1.0, 0.5, None]
+    names, kinds = ["speed", "side"], ["R2", "accuracy"]
+    return Probe(names, kinds, [0.0, 0.5], scores, looks, 100, 12, 9.0)
 
 
 def test_the_table_says_what_is_scored_how() -> None:
@@ -174,10 +174,10 @@ def finished(tmp_path_factory) -> Path:
 
 def test_a_run_is_probed_the_same_way_again(finished) -> None:
     words = [f"run='{finished}'", "steps=1200", "reach=4"]
-    first, second = (probe_run(load(words, "analyze")).summary() for _ in range(2))
+    first, second = (probe_run(load(words, "analyze")) for _ in range(2))
     assert first == second
-    assert set(first["scores"]["ridge"]) == {"observation", "features", "memory", "untrained"}
-    ridge = {source: scores[0] for source, scores in first["scores"]["ridge"].items()}
+    assert set(first.scores["ridge"]) == {"observation", "features", "memory", "untrained"}
+    ridge = {source: scores[0] for source, scores in first.scores["ridge"].items()}
     assert ridge["memory"] > ridge["observation"] + 0.1
 
 

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.comparison import LabelledRun, Plan, compare
-from analysis.curves import Curve
+from analysis.comparison import Plan, compare
 from analysis.grouping import labelled_by_choices
 from analysis.report.figures import draw, styles
 from analysis.report.pages import html_report, markdown_report
 from analysis.report.panels import learning_panels, profile_panel, score_panels, telemetry_panels
 from analysis.report.report import write_report
-from analysis.runs import read_run
+from analysis.runs import EVALUATIONS, Curve, RunRecord, read_run
 from analysis.verdict import judge
 from tests.analysis.synthetic import memory_study, record, run
 
@@ -52,7 +51,7 @@ Promise.all(measured).then(found => document.title = JSON.stringify(found));
 </script>"""
 
 
-def page(runs: list[LabelledRun], plan: Plan) -> str:
+def page(runs: list[RunRecord], plan: Plan) -> str:
     results = compare(runs, plan)
     verdict = judge(results)
     panels = [*score_panels(results), *learning_panels(results)]
@@ -112,6 +111,7 @@ def test_the_verdict_comes_first_and_every_figure_has_its_numbers(study_page: st
     assert text.count("<figure>") == text.count("<details>") == 3
     assert text.count("<caption>") == 2
     assert "python train.py -m experiment=cartpole_no_velocity" in text
+    assert "solved: runs whose score reaches the task&#39;s <code>solved_at</code>" in text
     assert "torch" in text
 
 
@@ -120,13 +120,14 @@ HOSTILE = '<script>alert("x")</script> & $x_1$'
 
 def test_text_from_files_is_escaped() -> None:
     runs = [
-        LabelledRun(
-            HOSTILE, HOSTILE, record(HOSTILE, HOSTILE, seed, 1.0, versions={HOSTILE: HOSTILE}),
-            Curve(np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.array([1.0, 2.0])),
+        record(
+            *(HOSTILE, HOSTILE, seed, 1.0),
+            versions={HOSTILE: HOSTILE},
+            curves={EVALUATIONS: Curve(*np.array([[1.0, 2.0]] * 3))},
             notes=(HOSTILE,),
         )
         for seed in range(2)
-    ]  # fmt: skip
+    ]
     plan = Plan(name=HOSTILE, question=HOSTILE, remarks=(HOSTILE,))
     assert "<script>alert" not in page(runs, plan)
     results = compare(runs, plan)
@@ -197,7 +198,7 @@ def test_recorded_commands_have_the_budget_that_a_run_was_resumed_with(leave) ->
     (directory / ".hydra").mkdir()
     words = ["memory=gru", "total_env_steps=400", f"run_dir={directory}", "agent.discount=0.9"]
     (directory / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
-    runs = labelled_by_choices([read_run(directory)], with_curves=False)
+    runs = labelled_by_choices([read_run(directory)])
     assert (
         "<code>python train.py memory=gru agent.discount=0.9 total_env_steps=900</code>"
     ) in page(runs, Plan())
