@@ -453,11 +453,10 @@ def test_replayed_policies_learn_precise_actions(agent: str) -> None:
     ("agent", "shares"),
     [
         ("sac", "true"),
-        ("td3", "false"),
         *(
             pytest.param(agent, shares, marks=pytest.mark.slow)
             for agent, shares in itertools.product(CRITICISING, ("false", "true"))
-            if (agent, shares) not in [("sac", "true"), ("td3", "false")]
+            if (agent, shares) != ("sac", "true")
         ),
     ],
 )
@@ -467,7 +466,9 @@ def test_replayed_policies_recall(agent: str, shares: str) -> None:
     assert score(policy) > 0.7
 
 
-@pytest.mark.parametrize("agent", CRITICISING)
+@pytest.mark.parametrize(
+    "agent", ["td3", *(pytest.param(agent, marks=pytest.mark.slow) for agent in ("ddpg", "sac"))]
+)
 def test_replayed_policies_recall_nothing_without_memory(agent: str) -> None:
     assert abs(score(learner(agent)("Recall", CONTINUOUS, "env.num_envs=16"), episodes=400)) < 0.3
 

@@ -45,10 +45,10 @@ def trained(build: Callable[..., Any], name: str, *words: str) -> Any:
         "agent.buffer_size=90",  # it goes round
         "agent.train_frequency=3",
         "agent.polyak_rate=0.1",
-        "optimizer.learning_rate=0.003",
+        "optimizer.learning_rate=0.01",
         *words,
     )
-    learn(run, 40)
+    learn(run, 14)
     with torch.no_grad():
         run.agent.optimizer.flat.mul_(STEEP)
     return run.agent
@@ -212,7 +212,8 @@ def test_several_critics_are_the_critics_alone(build, name: str) -> None:
 
 @pytest.mark.parametrize("delay", [1, 2, 3])
 def test_delayed_actors_and_targets_move_at_every_so_manieth_step(build, delay: int) -> None:
-    run = build("agent=td3", f"agent.policy_delay={delay}", "agent.learning_starts=9")
+    words = ["agent.learning_starts=9", "agent.replay_ratio=1"]
+    run = build("agent=td3", f"agent.policy_delay={delay}", *words)
     agent, moved = run.agent, []
 
     def weights() -> list[Tensor]:

@@ -145,7 +145,7 @@ def test_both_steps_share_batch_statistics_which_the_actor_does_not_change(build
 
 @BOTH
 def test_without_target_networks_nothing_is_copied(build, name: str) -> None:
-    run = build(f"agent={name}", *CROSSQ, "agent.policy_delay=3")
+    run = build(f"agent={name}", *CROSSQ, "agent.policy_delay=3", "agent.replay_ratio=1")
     agent, learner = run.agent, run.agent.learner
     assert learner.target_network.copies[1] is agent.networks.value_head
     assert not [*learner.target_network.parameters()]
