@@ -1,4 +1,4 @@
-"""Runs commands in processes forked from one that has the large packages loaded already.
+"""Runs commands in processes forked from one that has all packages loaded already.
 
 It is none of `multiprocessing`'s: that one is the library's, for environments, and must stay light.
 """
@@ -18,7 +18,9 @@ from pathlib import Path
 from select import select
 from subprocess import CompletedProcess
 
-LIBRARIES = ["torch", "gymnasium", "hydra", "safetensors.torch", "torch.utils.tensorboard"]
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ["torch.utils.tensorboard", "conf.composing.command_line", "training.runs.session"]
+"""They load the others."""
 
 
 def run(
@@ -78,7 +80,8 @@ def _end() -> None:
 
 def _serve() -> None:
     """Fork a process for each request, and answer with its exit code."""
-    for name in LIBRARIES:
+    sys.path[0] = str(ROOT)
+    for name in PACKAGES:
         import_module(name)
     while request := sys.stdin.readline():
         if os.fork() == 0:
