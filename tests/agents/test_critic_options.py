@@ -187,7 +187,8 @@ def test_dropout_is_on_where_critics_are_fitted_and_off_in_targets(build, name: 
 
 
 def test_sac_delays_actor_and_temperature_and_scales_its_entropy(build) -> None:
-    run = build("agent=sac", "agent.policy_delay=3", "agent.target_entropy_scale=0.5")
+    words = ["agent.policy_delay=3", "agent.target_entropy_scale=0.5", "agent.replay_ratio=1"]
+    run = build("agent=sac", *words)
     agent, due = run.agent, []
     assert agent._target_entropy == -0.5
     losses = agent.losses
