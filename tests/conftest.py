@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import pickle
+import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,10 @@ annotations.install(["agents", "networks"])
 # Small networks are fastest on one thread, and a fixed number keeps sums in one order.
 torch.set_num_threads(1)
 threadpool_limits(limits=1, user_api="blas")  # as runs do: several wait for the other process
+
+# Jobs in the background ignore Ctrl-C, and so would what they start: tests of it would wait.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Looking for cycles after every 700 new objects, as is usual, was a tenth of the time.
 gc.set_threshold(50_000, 20, 20)
