@@ -29,7 +29,7 @@ test-learning: $(VENV)/.installed-dev ## Train to published scores and check the
 	$(BIN)/python -m pytest -m learning $(ARGS)
 
 test-faults: $(VENV)/.installed-dev ## Kill runs, break environments and disks, and compare (minutes; FAULT_RUNS=50 for more)
-	$(BIN)/python -m pytest -m faults $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m faults $(ARGS)
 
 test-grid: $(VENV)/.installed-dev ## Train every network with every memory, agent and action space (minutes)
 	$(BIN)/python -m pytest --numprocesses 2 -m grid $(ARGS)

@@ -1,16 +1,26 @@
-"""Runs commands in processes forked from one that has the large packages loaded already."""
+"""Runs commands in processes forked from one that has all packages loaded already.
 
-import multiprocessing
+It is none of `multiprocessing`'s: that one is the library's, for environments, and must stay light.
+"""
+
+import atexit
+import functools
+import json
 import os
 import runpy
+import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from select import select
 from subprocess import CompletedProcess
 
-LIBRARIES = ["torch", "gymnasium", "hydra", "safetensors.torch", "torch.utils.tensorboard"]
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ["torch.utils.tensorboard", "conf.composing.command_line", "training.runs.session"]
+"""They load the others."""
 
 
 def run(
@@ -22,38 +32,79 @@ def run(
     timeout: float,
 ) -> CompletedProcess[str]:
     """Run a script as `python script words` does, where warnings are errors."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(LIBRARIES)
     with tempfile.TemporaryDirectory() as place:
         outputs = [Path(place, name) for name in ("stdout", "stderr")]
-        process = context.Process(
-            target=_become, args=(script, list(words), directory, dict(environment), outputs)
-        )
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
+        code = _ask([str(script), *words], str(directory), environment, outputs, timeout)
         printed, errors = (path.read_text(encoding="utf-8") for path in outputs)
-    assert process.exitcode is not None
-    return CompletedProcess([str(script), *words], process.exitcode, printed, errors)
+    return CompletedProcess([str(script), *words], code, printed, errors)
+
+
+def _ask(
+    command: list[str],
+    directory: str,
+    environment: Mapping[str, str],
+    outputs: Sequence[Path],
+    timeout: float,
+) -> int:
+    server = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    request = [command, directory, dict(environment), [str(path) for path in outputs]]
+    server.stdin.write(json.dumps(request) + "\n")
+    if not select([server.stdout], [], [], timeout)[0]:
+        _end()
+        raise TimeoutError(f"{command}: no end within {timeout} s")
+    return int(server.stdout.readline())
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    atexit.register(_end)
+    return subprocess.Popen(
+        [sys.executable, "-B", __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=1,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _end() -> None:
+    """End the server and whatever it started."""
+    server = _server()
+    _server.cache_clear()
+    with server:
+        os.killpg(server.pid, 9)
+
+
+def _serve() -> None:
+    """Fork a process for each request, and answer with its exit code."""
+    sys.path[0] = str(ROOT)
+    for name in PACKAGES:
+        import_module(name)
+    while request := sys.stdin.readline():
+        if os.fork() == 0:
+            _become(*json.loads(request))
+            return
+        print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 
 
 def _become(
-    script: Path,
-    words: list[str],
-    directory: Path,
-    environment: dict[str, str],
-    outputs: list[Path],
+    command: list[str], directory: str, environment: dict[str, str], outputs: list[str]
 ) -> None:
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for descriptor, path in enumerate(outputs, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
-    paths = [str(script.parent), *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
-    sys.argv = [str(script), *words]
-    sys.dont_write_bytecode = True
+    paths = [str(Path(command[0]).parent), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    sys.path[:] = [*paths, *(path for path in sys.path[1:] if path not in paths)]
+    sys.argv = command
     warnings.simplefilter("error")
-    runpy.run_path(str(script), run_name="__main__")
+    runpy.run_path(command[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    _serve()

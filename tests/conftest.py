@@ -1,18 +1,25 @@
 """Executes the annotations of the mathematics under test: shapes and types are checked."""
 
-import copy
 import functools
 import gc
 import json
 import os
 import pickle
+import signal
+import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import hydra
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigSource
@@ -20,11 +27,11 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from threadpoolctl import threadpool_limits
 
-from conf.composing.composer import Composer
+from conf.composing.composer import CONFIG_DIRECTORY, Composer
 from tests import annotations
 
 KEPT_COMPOSITIONS = 400
-NEVER_CHANGE = ("hydra", "main", "schema")
+NEVER_CHANGE = {"hydra", "main", "schema"}
 """Sources of Hydra's: its own, `conf`, and its classes; a user's folder is none of them."""
 
 # Before the first import of either package; the rest of the library runs as users run it.
@@ -33,6 +40,10 @@ annotations.install(["agents", "networks"])
 # Small networks are fastest on one thread, and a fixed number keeps sums in one order.
 torch.set_num_threads(1)
 threadpool_limits(limits=1, user_api="blas")  # as runs do: several wait for the other process
+
+# Jobs in the background ignore Ctrl-C, and so would what they start: tests of it would wait.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Looking for cycles after every 700 new objects, as is usual, was a tenth of the time.
 gc.set_threshold(50_000, 20, 20)
@@ -102,12 +113,59 @@ def shared_files() -> Iterator[None]:
         yield
 
 
-@functools.lru_cache(maxsize=256)
-def composed(words: tuple[str, ...]) -> Any:
-    """Composing takes longer than most of what is tested."""
+@pytest.fixture(autouse=True, scope="session")
+def kept_compositions(request) -> Iterator[None]:
+    """Keeps what Hydra composes, for both workers and the next run, until `conf` changes.
+
+    It was a sixth of the time. Compositions of a user's directory are not kept.
+    """
+    compose, state = hydra.compose, state_of_configuration()
+    cache = getattr(request.config, "cache", None)
+    path = cache.mkdir("compositions") / "kept.sqlite" if cache else ":memory:"
+    rows = sqlite3.connect(path, timeout=60, isolation_level=None)
+    rows.execute("pragma synchronous = off")
+    rows.execute("create table if not exists kept (state, words, made, primary key (state, words))")
+    rows.execute("delete from kept where state != ?", [state])
+
+    def compose_once(name: str, words: list[str], **options: Any) -> Any:
+        sources = GlobalHydra.instance().config_loader().get_sources()
+        are_ours = NEVER_CHANGE.issuperset(each.provider for each in sources)
+        if not are_ours or any("searchpath" in word for word in words):
+            return compose(name, words, **options)
+        key = [state, repr((name, words, options))]
+        row = rows.execute("select made from kept where state = ? and words = ?", key).fetchone()
+        if row is None:
+            row = [pickle.dumps(compose(name, words, **options))]
+            rows.execute("insert or ignore into kept values (?, ?, ?)", [*key, *row])
+        made = pickle.loads(row[0])
+        made.__dict__["pickle"] = row[0]
+        return made
+
+    def copied(made: Any) -> Any:  # reading takes a sixth of the time of copying
+        return pickle.loads(kept) if (kept := made.__dict__.get("pickle")) else deepcopy(made)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hydra, "compose", compose_once)
+        patch.setattr("conf.composing.composer.deepcopy", copied)
+        yield
+    rows.close()
+
+
+def state_of_configuration() -> str:
+    """Digest everything that a composition is made from."""
+    files = [path for path in Path(CONFIG_DIRECTORY).rglob("*") if path.suffix in (".py", ".yaml")]
+    digest = sha256(repr([sys.version, *map(version, ("hydra-core", "omegaconf"))]).encode())
+    for path in sorted(files):
+        digest.update(f"{path}".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def composed(words: tuple[str, ...]) -> bytes:
+    """Composing takes longer than most of what is tested, and reading a pickle is no copying."""
     from conf.composing.command_line import load
 
-    return load(words)
+    return pickle.dumps(load(words))
 
 
 @pytest.fixture
@@ -122,7 +180,7 @@ def build_run() -> Iterator[Callable[..., Any]]:
     made = []
 
     def build(words: Sequence[str], *, environments: Any = None) -> SimpleNamespace:
-        config = copy.deepcopy(composed(tuple(words)))
+        config = pickle.loads(composed(tuple(words)))
         if environments is None:
             environments = build_environments(config, num_envs=config.env.num_envs)
             made.append(environments)

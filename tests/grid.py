@@ -507,7 +507,12 @@ _REPLAY = [
     "agent.sequence_stride=4",
     "agent.target_update_interval=3",
 ]
-_CRITICS = [*_REPLAY, "policy_head.hidden_sizes=[6]", "value_head.hidden_sizes=[6]"]
+_CRITICS = [
+    *_REPLAY,
+    "agent.replay_ratio=0.25",
+    "policy_head.hidden_sizes=[6]",
+    "value_head.hidden_sizes=[6]",
+]
 _CONVOLUTIONS = ["extractor.hidden_sizes=[6]", "extractor.filters=[2,3]"]
 _SMALL: dict[tuple[str, str], list[str]] = {
     ("extractor", "mlp"): ["extractor.hidden_sizes=[6]"],

@@ -32,9 +32,10 @@ ALL = [
 """Every agent with every memory and every value head that it takes."""
 FEW = [
     *((agent, "none", "mse") for agent in AGENTS),
-    *(("ppo", memory, HEADS[n % 4]) for n, memory in enumerate(MEMORIES)),
-    *(("dqn", memory, AGENTS["dqn"][n % 6]) for n, memory in enumerate(MEMORIES)),
-]
+    ("ppo", "rnn", "huber"), ("dqn", "gru", "two_hot"), ("ppo", "lstm", "hl_gauss"),
+    ("dqn", "mingru", "c51"), ("ppo", "lru", "two_hot"), ("dqn", "mlstm", "quantile"),
+    ("ppo", "gtrxl", "mse"),
+]  # fmt: skip
 """Every agent, every memory and every value head."""
 
 _ROLLOUTS = ["env.num_envs=2", "agent.rollout_length=32"]

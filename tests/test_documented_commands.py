@@ -88,6 +88,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.syspath_prepend(place)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
+            patch.delitem(sys.modules, name)  # another test's
         networks, losses = types.ModuleType("my_package.networks"), types.ModuleType("losses")
         networks.Net = snippet("networks.md", "Net")  # type: ignore[attr-defined]
         losses.InverseModel = snippet("autoencoders.md", "InverseModel")  # type: ignore[attr-defined]

@@ -33,8 +33,19 @@ from training.saving.checkpoint import load_checkpoint, open_checkpoint
 from training.saving.files import files_of
 
 COMBINATIONS = list(pairwise())
-CELLS = [*product(), *parts(), *cells(OBSERVED), *cells(TRAINED), *cells(OF_AGENTS)]
-WHOLE = {name: combination for name, combination in CELLS if is_legal(combination)}
+
+
+def whole() -> dict[str, Combination]:
+    """Every legal cell of the tables and the product, by its name."""
+    every = [*product(), *parts(), *cells(OBSERVED), *cells(TRAINED), *cells(OF_AGENTS)]
+    return {name: combination for name, combination in every if is_legal(combination)}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Makes the thousands of cells where they are asked for alone."""
+    if "cell" in metafunc.fixturenames:
+        found = {} if "not grid" in metafunc.config.option.markexpr else whole()
+        metafunc.parametrize("cell", found.values(), ids=found.keys())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -143,6 +154,5 @@ def test_combination_trains_goes_on_and_comes_back(
 
 
 @pytest.mark.grid
-@pytest.mark.parametrize("name", WHOLE)
-def test_every_cell_of_the_support_table(name: str, tmp_path: Path) -> None:
-    assert_works(WHOLE[name], tmp_path)
+def test_every_cell_of_the_support_table(cell: Combination, tmp_path: Path) -> None:
+    assert_works(cell, tmp_path)

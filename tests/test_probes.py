@@ -162,12 +162,11 @@ def act(policy: neurl.Policy, observations: Sequence[float]) -> np.ndarray:
     ("learn", "head"),
     [
         ("ppo", "mse"),
-        ("ppo", "huber"),
-        ("a2c", "mse"),
         ("a2c", "hl_gauss"),
-        ("ppo", "two_hot"),
         ("pqn", "huber"),
         ("dqn", "huber"),
+        *(pytest.param("ppo", head, marks=pytest.mark.slow) for head in ("huber", "two_hot")),
+        pytest.param("a2c", "mse", marks=pytest.mark.slow),
     ],
     indirect=["learn"],
 )
@@ -338,6 +337,9 @@ def test_replayed_actions_are_told_apart(words: list[str]) -> None:
     assert score(policy, episodes=40) > 0.95
 
 
+PROBED_BELOW = [("ppo", "false"), ("ppo", "true"), ("pqn", "false")]
+
+
 def test_values_in_two_streams_tell_actions_apart() -> None:
     policy = learner("pqn")("ObservationActionReward", "agent.dueling=true", "value_head=hl_gauss")
     assert score(policy) > 0.95
@@ -345,7 +347,12 @@ def test_values_in_two_streams_tell_actions_apart() -> None:
 
 @pytest.mark.parametrize(
     ("learn", "continuous"),
-    [("ppo", "false"), ("ppo", "true"), ("a2c", "true"), ("pqn", "false"), ("dqn", "false")],
+    [
+        ("a2c", "true"),
+        ("dqn", "false"),
+        # They tell below which action is better where, which is more.
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in PROBED_BELOW),
+    ],
     indirect=["learn"],
 )
 def test_policies_learn_the_better_action(learn: Learn, continuous: str) -> None:
@@ -355,7 +362,7 @@ def test_policies_learn_the_better_action(learn: Learn, continuous: str) -> None
 
 @pytest.mark.parametrize(
     ("learn", "continuous"),
-    [("ppo", "false"), ("ppo", "true"), ("a2c", "false"), ("pqn", "false")],
+    [*PROBED_BELOW, ("a2c", "false")],
     indirect=["learn"],
 )
 def test_policies_learn_which_action_is_better_where(learn: Learn, continuous: str) -> None:
@@ -436,6 +443,7 @@ def test_memories_recall_what_is_replayed(words: list[str]) -> None:
     assert score(learner("dqn")("Recall", *RECALL, *words, **effort)) > 0.95
 
 
+@pytest.mark.slow  # they learn precise actions below, which is more
 @pytest.mark.parametrize("agent", CRITICISING)
 def test_replayed_policies_learn_the_better_action(agent: str) -> None:
     assert (
@@ -453,11 +461,10 @@ def test_replayed_policies_learn_precise_actions(agent: str) -> None:
     ("agent", "shares"),
     [
         ("sac", "true"),
-        ("td3", "false"),
         *(
             pytest.param(agent, shares, marks=pytest.mark.slow)
             for agent, shares in itertools.product(CRITICISING, ("false", "true"))
-            if (agent, shares) not in [("sac", "true"), ("td3", "false")]
+            if (agent, shares) != ("sac", "true")
         ),
     ],
 )
@@ -467,12 +474,16 @@ def test_replayed_policies_recall(agent: str, shares: str) -> None:
     assert score(policy) > 0.7
 
 
-@pytest.mark.parametrize("agent", CRITICISING)
+@pytest.mark.parametrize(
+    "agent", ["td3", *(pytest.param(agent, marks=pytest.mark.slow) for agent in ("ddpg", "sac"))]
+)
 def test_replayed_policies_recall_nothing_without_memory(agent: str) -> None:
     assert abs(score(learner(agent)("Recall", CONTINUOUS, "env.num_envs=16"), episodes=400)) < 0.3
 
 
-@pytest.mark.parametrize("agent", CRITICISING)
+@pytest.mark.parametrize(
+    "agent", ["sac", *(pytest.param(agent, marks=pytest.mark.slow) for agent in ("ddpg", "td3"))]
+)
 def test_replayed_critics_know_what_is_hidden_from_the_policy(agent: str) -> None:
     words = ["critic.observation=full", "normalize_observations=true", CONTINUOUS]
     policy = learner(agent)("ObservationReward", *MASKED, *words, effort=0.6).agent

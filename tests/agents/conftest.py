@@ -35,6 +35,7 @@ CRITICS_OF_ACTIONS = ("ddpg", "td3", "sac")
 SMALL_HEADS = [
     "env.id=Pendulum-v1",
     "env.time_limit=7",
+    "agent.replay_ratio=0.25",
     "policy_head.hidden_sizes=[8]",
     "value_head.hidden_sizes=[8]",
 ]

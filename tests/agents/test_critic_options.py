@@ -145,7 +145,7 @@ def test_both_steps_share_batch_statistics_which_the_actor_does_not_change(build
 
 @BOTH
 def test_without_target_networks_nothing_is_copied(build, name: str) -> None:
-    run = build(f"agent={name}", *CROSSQ, "agent.policy_delay=3")
+    run = build(f"agent={name}", *CROSSQ, "agent.policy_delay=3", "agent.replay_ratio=1")
     agent, learner = run.agent, run.agent.learner
     assert learner.target_network.copies[1] is agent.networks.value_head
     assert not [*learner.target_network.parameters()]
@@ -187,7 +187,8 @@ def test_dropout_is_on_where_critics_are_fitted_and_off_in_targets(build, name: 
 
 
 def test_sac_delays_actor_and_temperature_and_scales_its_entropy(build) -> None:
-    run = build("agent=sac", "agent.policy_delay=3", "agent.target_entropy_scale=0.5")
+    words = ["agent.policy_delay=3", "agent.target_entropy_scale=0.5", "agent.replay_ratio=1"]
+    run = build("agent=sac", *words)
     agent, due = run.agent, []
     assert agent._target_entropy == -0.5
     losses = agent.losses

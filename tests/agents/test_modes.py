@@ -45,7 +45,7 @@ AGENTS = {
     **{
         agent: [
             f"agent={agent}",
-            "agent.train_frequency=8",
+            "agent.train_frequency=4",
             "memory=gru",
             "agent.sequence_length=4",
             "agent.burn_in=2",

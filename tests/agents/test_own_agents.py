@@ -2,9 +2,7 @@
 
 import copy
 import dataclasses
-import os
 import shutil
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,22 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import conf.schema.registry
 from agents.agent import Setup
 from agents.learning.parts import routes
+from conf.composing.command_line import launch
 from networks.heads.values import StateLayers
 from tests.agents import own_agents
 from tests.agents.conftest import StepSpy
 from tests.agents.own_agents import Reinforce, ReinforceOptions, ScaledDQN, Steering
 from tests.agents.test_gradients import OneStep
 from tests.agents.test_movement import NOTING, weights
+from train import train
 from training.building.build import build_agent
 from training.building.heads import build_value_head
 from training.building.optimizers import optimizer_factory
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def of_class(run: Any, kind: type, **own: Any) -> SimpleNamespace:
@@ -215,29 +214,33 @@ baseline: 1.0                  # taken off every return
     not hasattr(conf.schema.registry, "options_of"),
     reason="the configuration does not know options of classes from outside yet",
 )
-def test_an_agent_from_outside_trains_resumes_and_is_refused_in_words(tmp_path: Path) -> None:
+def test_an_agent_from_outside_trains_resumes_and_is_refused_in_words(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
     """CONTRIBUTING's recipe: a class with its options, a YAML file, and no file of ours touched."""
     shutil.copy(own_agents.__file__, tmp_path / "toys.py")
     (tmp_path / "conf" / "agent").mkdir(parents=True)
     (tmp_path / "conf" / "agent" / "reinforce.yaml").write_text(YAML)
     run_dir = tmp_path / "run"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # and afterwards what it was
 
-    def train(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "train.py", "--config-dir", str(tmp_path / "conf"), *words]
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    def type_words(*words: str) -> None:
+        flags = ["--config-dir", str(tmp_path / "conf")]
+        monkeypatch.setattr(sys, "argv", ["train.py", *flags, "trusted_packages=[toys]", *words])
+        launch(train)
 
-    words = ["agent=reinforce", "trusted_packages=[toys]", "device=cpu", f"run_dir={run_dir}"]
+    words = ["agent=reinforce", "device=cpu", f"run_dir={run_dir}"]
     small = ["env.num_envs=2", "evaluation.episodes=1", "evaluation.final_episodes=1"]
-    done = train(*words, *small, "total_env_steps=200", "agent.baseline=0.5")
-    assert done.returncode == 0, done.stderr
+    type_words(*words, *small, "total_env_steps=200", "agent.baseline=0.5")
     config = OmegaConf.load(run_dir / "config.yaml")
     assert (config.agent.baseline, config.agent.rollout_length) == (0.5, 16)
-    resumed = train(f"resume={run_dir}", "total_env_steps=400", "trusted_packages=[toys]")
-    assert resumed.returncode == 0, resumed.stderr
+    type_words(f"resume={run_dir}", "total_env_steps=400")
     summary = OmegaConf.load(run_dir / "summary.json")
     assert summary.status == "finished"
     assert summary.env_steps >= 400
-    refused = train(*words, "agent.baselin=1")
-    assert refused.returncode != 0
-    assert "agent.baselin: unknown key; did you mean agent.baseline?" in refused.stderr
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        type_words(*words, "agent.baselin=1")
+    line = capsys.readouterr().err
+    assert "agent.baselin: unknown key; did you mean agent.baseline?" in line

@@ -138,15 +138,17 @@ def test_workers_killed_at_any_moment_leave_a_true_stream(vector) -> None:
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        restarts = 0
-        ends = time.monotonic() + 4
-        while time.monotonic() < ends:
-            environments.reset(seed=1)
-            restarts += steps_until_a_restart(environments)
+        restarts, ends = 0, time.monotonic() + 40
+        while restarts < 10 and time.monotonic() < ends:
+            try:
+                environments.reset(seed=1)
+                restarts += steps_until_a_restart(environments)
+            except EnvironmentFailure:  # three in a row: it happens where a start takes long
+                continue
     finally:
         is_over.set()
         killer.join()
-    assert restarts >= 5
+    assert restarts >= 10
 
 
 def steps_until_a_restart(environments: SlotVectorEnv) -> int:

@@ -10,7 +10,7 @@ from training.saving.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.faults
 
-RUNS = int(os.environ.get("FAULT_RUNS", "8"))
+RUNS = int(os.environ.get("FAULT_RUNS", "5"))
 """Runs that are killed."""
 WORDS = [
     "env.num_envs=4",

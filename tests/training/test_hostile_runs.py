@@ -11,7 +11,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import neurl
@@ -28,7 +28,9 @@ from analysis.comparison import Plan, compare, with_curves
 from analysis.grouping import labelled_by_choices
 from analysis.runs import find_runs
 from analysis.tables import write
-from conf.composing.command_line import InvalidConfiguration, load
+from conf.composing.command_line import InvalidConfiguration, launch, load
+from evaluate import evaluate as evaluate_here
+from train import train as train_here
 from training.building.environments import build_environments
 from training.evaluation.watching import watch_run
 from training.runs.directory import finished
@@ -614,20 +616,23 @@ def test_weights_that_a_run_names_are_not_read_when_it_is_opened(run: Path) -> N
 
 # The commands themselves.
 
-COMMANDS = (["evaluate.py", "run=run"], ["train.py", "resume=run"])
+COMMANDS: dict[str, Callable[[], Any]] = {
+    "evaluate.py run=run": functools.partial(launch, evaluate_here, config_name="evaluate"),
+    "train.py resume=run": functools.partial(launch, train_here),
+}
 
 
-def begun(words: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / words[0]), *words[1:]]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def test_commands_refuse_in_one_line(run: Path) -> None:
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_refuse_in_one_line(run: Path, line: str, monkeypatch, capsys) -> None:
     text = escaped("${oc.create:" + INNER["copy"] + "}", 1)
     wrapper = {"_target_": "gymnasium.wrappers.TransformReward", "func": text}
     configure(run, lambda config: config["env"].update(wrappers=[wrapper]))
-    for process, stderr in [(p, p.communicate()[1]) for p in list(map(begun, COMMANDS))]:
-        assert process.returncode == 2, stderr
-        (line,) = stderr.splitlines()
-        assert "env.wrappers[0].func" in line
+    monkeypatch.setattr(sys, "argv", line.split())
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # and afterwards what it was
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        COMMANDS[line]()
+    assert caught.value.code == 2
+    (refusal,) = capsys.readouterr().err.splitlines()
+    assert "env.wrappers[0].func" in refusal
     assert list(Path().rglob("TRACE*")) == []

@@ -50,6 +50,7 @@ CASES = {
     ],
     "td3": [
         "agent=td3",
+        "agent.replay_ratio=0.25",
         "env.id=Pendulum-v1",
         "env.time_limit=9",
         "agent.policy_delay=3",
@@ -60,6 +61,7 @@ CASES = {
     "sac lstm": [
         *LSTM,
         "agent=sac",
+        "agent.replay_ratio=0.25",
         "env.id=Pendulum-v1",
         "env.time_limit=9",
         "agent.burn_in=2",
@@ -70,6 +72,7 @@ CASES = {
     ],
     "sac without target networks": [
         "agent=sac",
+        "agent.replay_ratio=0.25",
         "env.id=Pendulum-v1",
         "env.time_limit=9",
         "agent.learning_starts=70",

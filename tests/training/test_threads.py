@@ -11,40 +11,44 @@ import torch
 
 import neurl
 from conf.composing.command_line import load
+from tests.training import weights_by_threads
 from training.building.build import build_agent
 from training.building.environments import build_environments
 from training.pretraining.reconstruction import Reconstruction
 
 SCRIPT = Path(__file__).with_name("weights_by_threads.py")
 ROOT = SCRIPT.parents[2]
-SETTINGS = ("1", "2", "4")
 
 
 @pytest.fixture
-def several() -> Iterator[None]:
-    """The process begins with several threads, as on a machine of several cores."""
+def restored() -> Iterator[None]:
     count = torch.get_num_threads()
-    torch.set_num_threads(4)
     yield
     torch.set_num_threads(count)
 
 
-def test_the_same_seed_learns_the_same_weights_with_any_omp_num_threads(tmp_path) -> None:
-    processes = []
-    for setting in SETTINGS:
-        environment = {name: text for name, text in os.environ.items() if "THREADS" not in name}
-        environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": setting}
-        command = [sys.executable, str(SCRIPT), str(tmp_path / setting)]
-        processes.append(
-            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
-        )
-    told = []
-    for process in processes:
-        output, _ = process.communicate()
-        assert process.returncode == 0
-        told.append([line for line in output.splitlines() if line.startswith("##")])
-    assert [line.split()[1] for line in told[0]] == ["built", "fitted", "trained", "pre-trained"]
-    assert told[1:] == told[:1] * 2
+@pytest.fixture
+def several(restored) -> None:
+    """The process begins with several threads, as on a machine of several cores."""
+    torch.set_num_threads(4)
+
+
+def test_the_same_seed_learns_the_same_weights_with_any_omp_num_threads(
+    tmp_path, capsys, restored
+) -> None:
+    """Here with one, and in a process of its own, which reads it as it starts, with four."""
+    environment = {name: text for name, text in os.environ.items() if "THREADS" not in name}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "4"}
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "4")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    ) as process:
+        weights_by_threads.main(tmp_path / "1")
+        outputs = [capsys.readouterr().out, process.communicate()[0]]
+    assert process.returncode == 0
+    here, there = ([x for x in text.splitlines() if x.startswith("##")] for text in outputs)
+    assert [line.split()[1] for line in here] == ["built", "fitted", "trained", "pre-trained"]
+    assert there == here
 
 
 def test_weights_are_drawn_alike_on_every_number_of_threads(several) -> None:

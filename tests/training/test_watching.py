@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 
 from conf.composing.command_line import InvalidConfiguration, load
+from tests import commands
 from training.evaluation.evaluation import describe, describe_spread
 from training.evaluation.watching import Watched, Window, watch_run
 from training.process.machine import check_display, check_window
@@ -126,18 +126,17 @@ def test_a_window_that_waits_by_itself_is_not_slowed_down(monkeypatch) -> None:
     assert slept == pytest.approx([0, 0, 0, 0, 0.08, 0.08])
 
 
-def test_pygames_window_is_shown(finished) -> None:
+def test_pygames_window_is_shown(finished, tmp_path) -> None:
     """In a process of its own, as what pygame does to one does not wear off."""
     pytest.importorskip("pygame")
-    words = [f"run={finished}", "render_mode=human", "evaluation.episodes=1"]
-    shown = subprocess.run(
-        [sys.executable, str(ROOT / "evaluate.py"), *words],
-        env={**os.environ, "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"},
-        capture_output=True,
-        text=True,
-        check=True,
+    shown = commands.run(
+        ROOT / "evaluate.py",
+        [f"run={finished}", "render_mode=human", "evaluation.episodes=1"],
+        directory=tmp_path,
+        environment={**os.environ, "SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy"},
         timeout=60,
     )
+    assert shown.returncode == 0, shown.stderr
     first, score, spread = shown.stdout.splitlines()
     assert first.startswith("episode 1: return ")
     assert score.endswith("over 1 episode")
