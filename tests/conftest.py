@@ -6,20 +6,13 @@ import json
 import os
 import pickle
 import signal
-import sqlite3
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import hydra
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigSource
@@ -27,11 +20,11 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from threadpoolctl import threadpool_limits
 
-from conf.composing.composer import CONFIG_DIRECTORY, Composer
+from conf.composing.composer import Composer
 from tests import annotations
 
 KEPT_COMPOSITIONS = 400
-NEVER_CHANGE = {"hydra", "main", "schema"}
+NEVER_CHANGE = ("hydra", "main", "schema")
 """Sources of Hydra's: its own, `conf`, and its classes; a user's folder is none of them."""
 
 # Before the first import of either package; the rest of the library runs as users run it.
@@ -111,53 +104,6 @@ def shared_files() -> Iterator[None]:
             patch.setattr(kind, "load_config", reads_once(kind))
         patch.setattr(OverridesParser, "parse_rule", parse_once)
         yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def kept_compositions(request) -> Iterator[None]:
-    """Keeps what Hydra composes, for both workers and the next run, until `conf` changes.
-
-    It was a sixth of the time. Compositions of a user's directory are not kept.
-    """
-    compose, state = hydra.compose, state_of_configuration()
-    cache = getattr(request.config, "cache", None)
-    path = cache.mkdir("compositions") / "kept.sqlite" if cache else ":memory:"
-    rows = sqlite3.connect(path, timeout=60, isolation_level=None)
-    rows.execute("pragma synchronous = off")
-    rows.execute("create table if not exists kept (state, words, made, primary key (state, words))")
-    rows.execute("delete from kept where state != ?", [state])
-
-    def compose_once(name: str, words: list[str], **options: Any) -> Any:
-        sources = GlobalHydra.instance().config_loader().get_sources()
-        are_ours = NEVER_CHANGE.issuperset(each.provider for each in sources)
-        if not are_ours or any("searchpath" in word for word in words):
-            return compose(name, words, **options)
-        key = [state, repr((name, words, options))]
-        row = rows.execute("select made from kept where state = ? and words = ?", key).fetchone()
-        if row is None:
-            row = [pickle.dumps(compose(name, words, **options))]
-            rows.execute("insert or ignore into kept values (?, ?, ?)", [*key, *row])
-        made = pickle.loads(row[0])
-        made.__dict__["pickle"] = row[0]
-        return made
-
-    def copied(made: Any) -> Any:  # reading takes a sixth of the time of copying
-        return pickle.loads(kept) if (kept := made.__dict__.get("pickle")) else deepcopy(made)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hydra, "compose", compose_once)
-        patch.setattr("conf.composing.composer.deepcopy", copied)
-        yield
-    rows.close()
-
-
-def state_of_configuration() -> str:
-    """Digest everything that a composition is made from."""
-    files = [path for path in Path(CONFIG_DIRECTORY).rglob("*") if path.suffix in (".py", ".yaml")]
-    digest = sha256(repr([sys.version, *map(version, ("hydra-core", "omegaconf"))]).encode())
-    for path in sorted(files):
-        digest.update(f"{path}".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 @functools.cache
