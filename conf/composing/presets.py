@@ -18,11 +18,10 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from conf.composing.composer import Composer
 from conf.composing.resumption import leaves, lies_under
 from conf.schema.run import GROUPS, PRESETS
-from conf.schema.types import Misfit
+from conf.schema.types import ABSENT, Misfit, at
 
 _OF_A_TASK = ("env.id", "env.kwargs", "env.time_limit", "env.wrappers", "pomdp")
 """Keys whose values make it another task than the chosen one."""
-_ABSENT = object()
 _ROUNDS = 8  # one change may require another
 Inspect = Callable[[Sequence[str]], tuple[list[str], dict[str, Any], list[str]]]
 
@@ -62,7 +61,10 @@ class _Presets:
 
     def __init__(self, composer: Composer, overrides: Sequence[str], inspect: Inspect) -> None:
         self.composer, self.overrides, self.inspect = composer, list(overrides), inspect
-        self.typed, self.typed_options, self.hydra = composer.typed(overrides)
+        parsed = composer.parse(overrides)
+        self.typed = {o.key_or_group for o in composer.choose(parsed).values}
+        self.typed_options = {o.get_key_element().lstrip("+~") for o in parsed} - self.typed
+        self.hydra = [o.input_line or "" for o in parsed if o.is_hydra_override()]
         chosen = composer.options(overrides)
         self.names = {
             group: f"{group}={chosen[group]}"
@@ -103,8 +105,8 @@ class _Presets:
                 self.given[key] = (written(key, option), notice)
         else:
             place = max((p for p in map(_place, now) if lies_under(key, [p])), key=len, default="")
-            default = _at(self._plain(place, now, _task(now)), key)
-            if _at(self.composer.chosen(run.words), key) not in (_ABSENT, default):
+            default = at(self._plain(place, now, _task(now)), key)
+            if at(self.composer.chosen(run.words), key) not in (ABSENT, default):
                 self.given[key] = (written(key, default), notice)
 
     def _swapped(self, words: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -133,15 +135,15 @@ class _Presets:
             for options in (now, before)
         )
         if place:
-            keys = [f"{place}.{name}" for name in _at(config, place)]
+            keys = [f"{place}.{name}" for name in at(config, place)]
         else:  # every key in which the two tasks differ
-            differing = (key for key, value in leaves(own) if value != _at(old, key))
+            differing = (key for key, value in leaves(own) if value != at(old, key))
             keys = [key for key in differing if not lies_under(key, ["hydra"])]
         out = {}
         for key in keys:
-            value = _at(own, key)
-            means_the_same = value is not _ABSENT and value == _at(old, key)
-            if value != _at(config, key) and not means_the_same and not self._is_typed(key):
+            value = at(own, key)
+            means_the_same = value is not ABSENT and value == at(old, key)
+            if value != at(config, key) and not means_the_same and not self._is_typed(key):
                 out[key] = written(key, value)
         notice = (
             f"{self.names[preset]}: left out {', '.join(out)}, made for "
@@ -189,15 +191,9 @@ def _place(group: str) -> str:
     return group.rpartition("@")[2]
 
 
-def _at(node: Any, key: str) -> Any:
-    for name in key.split("."):
-        node = node.get(name, _ABSENT) if isinstance(node, dict) else _ABSENT
-    return node
-
-
 def written(key: str, value: Any) -> str:
     """Return the override that sets a key, or removes it."""
-    return f"~{key}" if value is _ABSENT else f"{key}={_written(value)}"
+    return f"~{key}" if value is ABSENT else f"{key}={_written(value)}"
 
 
 def _written(value: Any) -> str:

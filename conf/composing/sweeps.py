@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 
-from conf.checking.refusals import InvalidConfiguration, sweep_problems
+from conf.checking.refusals import InvalidConfiguration
 from conf.composing.composer import Composer
 from conf.composing.configuration import configure, tell
 from conf.composing.presets import Settled, written
@@ -31,12 +31,8 @@ def configure_jobs(
     Raises:
         InvalidConfiguration: with the problems of all jobs.
     """
-    parsed = composer.parse(overrides)
-    settings = composer.hydra_settings(parsed)
-    is_basic = "BasicSweeper" in settings.sweeper.get("_target_", "")
-    problems = [*sweep_problems(o for o in parsed if is_basic and o.is_interval_sweep())]
-    params = settings.sweeper.get("params") if is_basic else None
-    defaults = [f"{key}={value}" for key, value in (params or {}).items()]
+    params = composer.hydra_settings(composer.parse(overrides)).sweeper.get("params") or {}
+    defaults = [f"{key}={value}" for key, value in params.items()]
     jobs = composer.jobs([*defaults, *overrides])
     runs = [configure(composer, words, config_name, number) for number, words in enumerate(jobs)]
     unknown = [_unknown(run, words) for run, words in zip(runs, jobs, strict=True)]
@@ -49,10 +45,10 @@ def configure_jobs(
             kept = [word for word in words if word not in out]
             runs[number] = configure(composer, kept, config_name, number)
             lacking |= {key_of(word) for word in out}
-            groups = composer.typed(kept)[1]
-            chosen = " ".join(w for w in kept if w not in common and key_of(w) in groups)
+            values = {o.key_or_group for o in composer.choose(composer.parse(kept)).values}
+            chosen = " ".join(w for w in kept if w not in common and key_of(w) not in values)
             notices += [f"{word}: left out where {chosen} has no such key" for word in out]
-    problems += [problem for run in runs for problem in run.problems]
+    problems = [problem for run in runs for problem in run.problems]
     problems = problems or _shared_directories(runs)
     if problems:
         raise InvalidConfiguration(problems)

@@ -10,10 +10,11 @@ from conf.checking.lengths import (
     rollout_problems,
     stride_problems,
 )
-from conf.checking.steps import Config
+from conf.schema.extractors import LAYERS_OFF
 from conf.schema.memories import remembers
 from conf.schema.parts import Part
 from conf.schema.types import (
+    Config,
     Count,
     Fraction,
     Misfit,
@@ -23,7 +24,9 @@ from conf.schema.types import (
     PositiveFraction,
     ReplayRatio,
     Schedule,
+    at,
     by_path,
+    must_be,
     show,
 )
 
@@ -50,9 +53,12 @@ class AgentOptions(Part, group="agent"):
     criticises_actions: ClassVar[bool] = False
     weighs_every_action: ClassVar[bool] = False
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """List the rules that a typed configuration breaks, one line each.
+
+        Those of subclasses add to these.
+        """
         if "rollout_length" in config["agent"]:
             yield from rollout_problems(config)
         elif "train_frequency" not in config["agent"]:
@@ -101,10 +107,9 @@ class EpsilonGreedyOptions(AgentOptions):
     final_epsilon: Fraction
     epsilon_fraction: Fraction
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rules of value-based agents."""
-        yield from super().problems(config)
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """Refuse a policy, and a second network."""
         agent, name = config["agent"], config["agent"]["_target_"].rpartition(".")[2]
         if agent["final_epsilon"] > agent["epsilon"]:
             yield (
@@ -112,25 +117,21 @@ class EpsilonGreedyOptions(AgentOptions):
                 f"{agent['final_epsilon']:g} > {agent['epsilon']:g}"
             )
         if config.get("objective") == "behaviour_cloning":
-            yield (
-                "agent: expected one with a policy to be taught (agent=ppo), as "
-                f"{name} has values of actions"
-            )
-        head = config["policy_head"]
-        if head["_target_"] != "auto":
-            yield f"policy_head: expected auto, because {name} has values of actions for a policy"
-        elif sizes := head["hidden_sizes"]:
-            yield (
-                f"policy_head.hidden_sizes: expected [], because {name} acts by its values; layers "
-                f"of theirs are value_head.hidden_sizes, got {show(sizes)}"
-            )
+            yield f"agent: expected one with a policy to be taught (agent=ppo), as {name} has none"
+        why = f"{name} has values of actions for a policy"
+        yield from must_be(config, "policy_head._target_", "auto", why=why)
+        why = f"{name} acts by its values; their layers are value_head.hidden_sizes"
+        yield from must_be(config, "policy_head.hidden_sizes", [], why=why)
         for part, losses in by_path(config["gradients"]).items():
             if losses == ["actor"]:
                 yield (
                     f"gradients.{part}: expected critic among them, because {name} has no policy "
                     f"loss that could train it; [] trains nothing, got {show(losses)}"
                 )
-        yield from _one_network(config, name)
+        why = f"{name} has one network, which acts and is fitted"
+        yield from must_be(config, "share_backbone", False, why=why)
+        yield from must_be(config, "critic.extractor", None, why=why)
+        yield from must_be(config, "critic.memory", None, why=why)
 
 
 @dataclass(kw_only=True)
@@ -158,21 +159,16 @@ class ReplayOptions(AgentOptions):
     sequence_stride: PositiveCount
     random_shift: Count = 0
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rules of a replay buffer."""
-        yield from super().problems(config)
-        if config["agent"]["random_shift"] and config["critic"].get("observation") == "full":
-            yield (
-                "agent.random_shift: expected 0, because with critic.observation=full actor and "
-                "critic read images of their own"
-            )
-        burn_in, before = config["agent"]["burn_in"], [*stride_problems(config)]
-        if burn_in and not remembers(config["memory"]):
-            before.append(
-                "agent.burn_in: expected 0, because memory=none leaves nothing to bring up to "
-                f"date; got {burn_in}"
-            )
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """List what does not fit a replay buffer."""
+        if config["critic"].get("observation") == "full":
+            why = "with critic.observation=full actor and critic read images of their own"
+            yield from must_be(config, "agent.random_shift", 0, why=why)
+        before = [*stride_problems(config)]
+        if not remembers(config["memory"]):
+            why = "memory=none leaves nothing to bring up to date"
+            before += must_be(config, "agent.burn_in", 0, why=why)
         yield from before or capacity_problems(config)
         yield from beginning_problems(config)
 
@@ -186,13 +182,11 @@ class DQNOptions(EpsilonGreedyOptions, ReplayOptions, of="agents.dqn.DQN"):
     noisy_sigma: Positive
     value_rescaling: bool
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rule of noisy layers, which are plain otherwise."""
-        yield from super().problems(config)
-        for key, plain in {"normalization": "none", "dropout": 0, "residual": False}.items():
-            given = config["value_head"].get(key, plain)
-            if config["agent"]["noisy"] and given != plain:
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """Refuse options of layers that noisy ones do not have."""
+        for key, plain in LAYERS_OFF.items() if config["agent"]["noisy"] else ():
+            if (given := config["value_head"].get(key, plain)) != plain:
                 expected = f"expected {show(plain)} with agent.noisy=true"
                 yield f"value_head.{key}: {expected}, got {show(given)}"
 
@@ -227,48 +221,36 @@ class CriticsOptions(ReplayOptions):
     target_networks: bool = True
     policy_delay: PositiveCount = 1
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rules of several critics."""
-        yield from super().problems(config)
-        agent, head = config["agent"], config["value_head"]
-        subset, dropped = agent["critic_subset"], agent["dropped_quantiles"]
-        if subset is not None and subset > (count := agent["num_critics"]):
-            yield Misfit(
-                f"agent.critic_subset: expected at most agent.num_critics {count}, got {subset}",
-                count,
-            )
-        yield from _batch_statistics(config)
-        if dropped and "quantiles" not in head:
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """List what does not fit several critics."""
+        agent, quantiles = config["agent"], config["value_head"].get("quantiles")
+        subset, count = agent["critic_subset"], agent["num_critics"]
+        if subset is not None and subset > count:
+            most = f"expected at most agent.num_critics {count}, got {subset}"
+            yield Misfit(f"agent.critic_subset: {most}", count)
+        dropped = agent["dropped_quantiles"]
+        if dropped and quantiles is None:
             yield f"agent.dropped_quantiles: expected 0 without value_head=quantile, got {dropped}"
-        elif dropped and dropped >= head["quantiles"]:
-            yield Misfit(
-                "agent.dropped_quantiles: expected fewer than value_head.quantiles "
-                f"{head['quantiles']}, got {dropped}",
-                head["quantiles"] - 1,
-            )
+        elif dropped and dropped >= quantiles:
+            most = f"expected fewer than value_head.quantiles {quantiles}, got {dropped}"
+            yield Misfit(f"agent.dropped_quantiles: {most}", quantiles - 1)
+        yield from _batch_statistics(config)
 
 
 def _batch_statistics(config: Config) -> Iterator[str]:
     """Statistics of a batch belong to steps that are learnt, in a pass that reads both."""
-    head, extractors = config["value_head"], (config["extractor"], config["critic"]["extractor"])
-    if not config["agent"]["target_networks"] and head.get("dropout"):
-        yield (
-            "value_head.dropout: expected 0, because agent.target_networks=false computes targets "
-            f"in the pass that learns; got {head['dropout']:g}"
-        )
-    if any((each or {}).get("normalization") == "batch_renorm" for each in extractors):
-        yield (
-            "extractor.normalization: expected none or layer, because a step and the next one "
-            "would be normalised by different statistics; got 'batch_renorm'"
-        )
-    for key in ("policy_head", "value_head"):
-        is_by_batch = config[key].get("normalization") == "batch_renorm"
-        if is_by_batch and (remembers(config["memory"]) or config["auxiliary"]):
-            yield (
-                f"{key}.normalization: expected none or layer, because with a memory or auxiliary "
-                "losses a batch holds reset steps, which belong to no statistic; got 'batch_renorm'"
-            )
+    if not config["agent"]["target_networks"]:
+        why = "agent.target_networks=false computes targets in the pass that learns"
+        yield from must_be(config, "value_head.dropout", 0, why=why)
+    for key in ("extractor", "critic.extractor"):
+        if at(config, f"{key}.normalization") == "batch_renorm":
+            why = "a step and the next one would be normalised by different statistics"
+            yield from must_be(config, f"{key}.normalization", "none", "layer", why=why)
+    if remembers(config["memory"]) or config["auxiliary"]:
+        why = "with a memory or auxiliary losses a batch holds reset steps, of no statistic"
+        yield from must_be(config, "policy_head.normalization", "none", "layer", why=why)
+        yield from must_be(config, "value_head.normalization", "none", "layer", why=why)
 
 
 @dataclass
@@ -293,24 +275,9 @@ class SACOptions(CriticsOptions, of="agents.sac.SAC"):
     target_entropy: Literal["auto"] | float
     target_entropy_scale: Positive = 1.0
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rule of the target entropy."""
-        yield from super().problems(config)
-        agent = config["agent"]
-        if agent["target_entropy"] != "auto" and agent.get("target_entropy_scale", 1.0) != 1.0:
-            yield (
-                "agent.target_entropy_scale: expected 1, because agent.target_entropy="
-                f"{agent['target_entropy']:g} is not scaled"
-            )
-
-
-def _one_network(config: Config, name: str) -> Iterator[str]:
-    if config["share_backbone"]:
-        yield (f"share_backbone: expected false, because {name} has one network, nothing to share")
-    for part in ("extractor", "memory"):
-        if (own := config["critic"][part]) is not None:
-            yield (
-                f"critic.{part}: expected null, because {name} has one network, which acts and "
-                f"is fitted; {part}=... chooses its {part}, got {show(own['_target_'])}"
-            )
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """Refuse to scale a number."""
+        if (target := config["agent"]["target_entropy"]) != "auto":
+            why = f"agent.target_entropy={target:g} is not scaled"
+            yield from must_be(config, "agent.target_entropy_scale", 1, why=why)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from conf.checking.steps import Config
 from conf.schema.memories import remembers
 from conf.schema.parts import Part
 from conf.schema.types import (
     Activation,
+    Config,
     Count,
     Fraction,
     FractionBelowOne,
@@ -25,6 +25,7 @@ from conf.schema.types import (
     Range,
     Schedule,
     Target,
+    must_be,
     show,
 )
 
@@ -42,6 +43,10 @@ class LayersOptions:
     gain: Positive
 
 
+LAYERS_OFF: Config = {"normalization": "none", "dropout": 0.0, "residual": False}
+"""The options of layers that do nothing."""
+
+
 @dataclass(kw_only=True)
 class BlocksOptions(LayersOptions):
     """Fully connected layers that may be normalised, dropped out and residual."""
@@ -53,15 +58,11 @@ class BlocksOptions(LayersOptions):
     @staticmethod
     def problems(config: Config) -> Iterator[str]:
         """Refuse options of layers that are not there."""
-        usual = {"normalization": "none", "dropout": 0.0, "residual": False}
         for key in ("policy_head", "value_head"):
-            own = config[key]
-            for option, off in usual.items():
-                if own.get("hidden_sizes") == [] and own.get(option, off) != off:
-                    yield (
-                        f"{key}.{option}: expected {show(off)}, because {key}.hidden_sizes=[] has "
-                        f"no layers for it, got {show(own[option])}"
-                    )
+            for option, off in LAYERS_OFF.items() if config[key].get("hidden_sizes") == [] else ():
+                if (given := config[key].get(option, off)) != off:
+                    why = f"because {key}.hidden_sizes=[] has no layers for it"
+                    yield f"{key}.{option}: expected {show(off)}, {why}, got {show(given)}"
 
 
 @dataclass(kw_only=True)
@@ -135,7 +136,7 @@ class FitOptions:
     """How a network is fitted to collected frames: `extractor.pretrain`, `cloning`."""
 
     frames: Count
-    held_out: Annotated[float, Range(above=0, maximum=0.9)]
+    held_out: Annotated[float, Range("> 0", "<= 0.9")]
     batch_size: PositiveCount
     epochs: PositiveCount
     patience: PositiveCount
@@ -239,8 +240,8 @@ class LambdaDiscrepancyOptions(AuxiliaryOptions, of="networks.autoencoding.Lambd
 
     gae_lambda: Fraction
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
         """Refuse agents without values of lambda returns, and no memory that the policy reads."""
         agent, told = config["agent"], "auxiliary: expected no lambda_discrepancy, because"
         others = [own["gae_lambda"] for own in config["auxiliary"].values() if "gae_lambda" in own]
@@ -250,12 +251,8 @@ class LambdaDiscrepancyOptions(AuxiliaryOptions, of="networks.autoencoding.Lambd
         elif not remembers(config["memory"]):
             yield f"{told} there is no memory to train; set memory=gru"
         elif not config["share_backbone"]:
-            yield (
-                "share_backbone: expected true, because the policy must read the memory that "
-                "auxiliary=lambda_discrepancy trains"
-            )
-        elif len(others) > 1 or others[0] == agent["gae_lambda"]:
-            yield (
-                "agent.gae_lambda: expected another than the one of auxiliary=lambda_discrepancy, "
-                f"got {agent['gae_lambda']:g} and {show(others)}"
-            )
+            why = "the policy must read the memory that auxiliary=lambda_discrepancy trains"
+            yield from must_be(config, "share_backbone", True, why=why)
+        elif others == [agent["gae_lambda"]] or len(others) > 1:
+            told = "expected another than the one of auxiliary=lambda_discrepancy"
+            yield f"agent.gae_lambda: {told}, got {agent['gae_lambda']:g} and {show(others)}"

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from conf.schema.extractors import BlocksOptions
 from conf.schema.parts import Part
-from conf.schema.types import Bins, NonNegative, Positive, PositiveCount
+from conf.schema.types import Bins, Config, NonNegative, Positive, PositiveCount
 
 
 @dataclass(kw_only=True)
@@ -81,15 +81,13 @@ class HistogramValueHeadOptions(ValueHeadOptions):
     bins: Bins
     support: Literal["auto"] | tuple[float, float]
 
-    @classmethod
-    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """Refuse an empty support."""
         support = config["value_head"]["support"]
         if support != "auto" and support[0] >= support[1]:
-            yield (
-                "value_head.support: expected the lowest and the highest value, in this order, got "
-                f"{support}"
-            )
+            expected = "expected the lowest and the highest value, in this order"
+            yield f"value_head.support: {expected}, got {support}"
 
 
 @dataclass(kw_only=True)

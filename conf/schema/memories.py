@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from conf.schema.parts import Part
 from conf.schema.types import Count, Initialization, NonNegative, Positive, PositiveCount, Range
 
-Span = Annotated[float, Range(above=2)]
+Span = Annotated[float, Range("> 2")]
 """Steps; the shortest time constant is 2."""
 
 

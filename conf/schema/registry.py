@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from conf.schema import agents, extractors, heads, memories, pomdp  # noqa: F401 - noted as parts
 from conf.schema.parts import Part
 from conf.schema.types import (
+    Config,
     FractionBelowOne,
     NonNegative,
     Positive,
@@ -64,15 +65,15 @@ class OptimizerOptions(Part, group="optimizer"):
     max_grad_norm: Positive | None
     groups: GroupsOptions
 
-    @classmethod
-    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """Refuse final values of what does not change."""
         optimizer = config["optimizer"]
-        groups = by_path(optimizer["groups"])
-        parts = {f"optimizer.groups.{part}": own for part, own in groups.items()}
-        for key, own in {"optimizer": optimizer, **parts}.items():
-            is_constant = own.get("schedule", optimizer["schedule"]) == "constant"
+        parts = {f".groups.{part}": own for part, own in by_path(optimizer["groups"]).items()}
+        for part, own in {"": optimizer, **parts}.items():
+            is_constant = {**optimizer, **own}["schedule"] == "constant"
             if is_constant and own.get("final_learning_rate", 0) > 0:
+                key = f"optimizer{part}"
                 yield f"{key}.final_learning_rate: has no effect without {key}.schedule=linear"
 
 
@@ -110,10 +111,9 @@ class SGDOptions(OptimizerOptions, of="torch.optim.SGD"):
     nesterov: bool
     weight_decay: NonNegative
 
-    @classmethod
-    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """Add the rule of Nesterov momentum."""
-        yield from super().problems(config)
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """Refuse Nesterov momentum without any."""
         if config["optimizer"]["nesterov"] and config["optimizer"]["momentum"] == 0:
             yield "optimizer.nesterov: expected optimizer.momentum > 0 with it, got 0"
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
-from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
-from conf.schema.registry import KNOWN, OTHER_TARGETS, TARGETS, options_for
+from conf.schema.registry import KNOWN, TARGETS, options_for
 from conf.schema.study import EngineOptions, SearchOptions
 from conf.schema.types import (
+    ABSENT,
+    Config,
     Count,
     Device,
     EnvironmentId,
@@ -26,6 +27,8 @@ from conf.schema.types import (
     Positive,
     PositiveCount,
     Target,
+    at,
+    must_be,
     show,
 )
 
@@ -36,6 +39,11 @@ _KEYWORDS_WITH_A_KEY = {
     "num_envs": "env.num_envs",
     "vectorization_mode": "env.vectorization",
 }
+
+_OF_SINGLE_ENVIRONMENTS = (
+    *("pomdp", "env.wrappers", "env.copy_argument", "env.on_failure"),
+    *("env.previous_action", "env.previous_reward"),
+)
 
 
 @dataclass
@@ -58,31 +66,19 @@ class EnvironmentOptions:
     wrappers: list[Annotated[Free, Target("wrapper")]]
     copy_argument: str | None = None
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
         """Refuse keywords with a key of their own, and single environments in a native vector."""
-        env = config["env"]
+        env, copied = config["env"], config["env"].get("copy_argument")
         for keyword in sorted(_KEYWORDS_WITH_A_KEY.keys() & env["kwargs"].keys()):
             key = _KEYWORDS_WITH_A_KEY[keyword]
             yield f"env.kwargs.{keyword}: unknown key; in this project it is {key}"
-        if env.get("copy_argument") in env["kwargs"]:
-            yield (
-                f"env.kwargs.{env['copy_argument']}: env.copy_argument gives it a number in every "
-                "copy; leave one of the two out"
-            )
-        used = {
-            "env.wrappers": env["wrappers"],
-            "pomdp": config["pomdp"],
-            "env.previous_action": env["previous_action"],
-            "env.previous_reward": env["previous_reward"],
-            "env.on_failure": env["on_failure"] != "stop",
-            "env.copy_argument": env.get("copy_argument"),
-        }
-        for key in used if env["vectorization"] == "native" else ():
-            if used[key]:
-                yield (
-                    f"{key}: not possible with env.vectorization=native; use env.vectorization=sync"
-                )
+        if copied in env["kwargs"]:
+            yield f"env.kwargs.{copied}: env.copy_argument gives it a number; leave one of them out"
+        unused: list[Any] = [ABSENT, None, False, [], {}, "stop"]
+        for key in _OF_SINGLE_ENVIRONMENTS if env["vectorization"] == "native" else ():
+            if at(config, key) not in unused:
+                yield f"{key}: not possible with env.vectorization=native; use sync"
 
 
 @dataclass
@@ -93,14 +89,14 @@ class CriticOptions:
     memory: Annotated[Free, Target("memory")] | None
     observation: Literal["same", "full"] = "same"
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
         """Refuse to show what is hidden to a network that acts."""
         if config["critic"].get("observation") != "full":
             return
         expected = "critic.observation: expected same, because"
-        name = config["agent"]["_target_"].rpartition(".")[2]
         if not options_for(config, "agent").box_heads:
+            name = config["agent"]["_target_"].rpartition(".")[2]
             yield f"{expected} {name} has one network, which acts"
         elif config["share_backbone"]:
             yield f"{expected} the critic has the network that acts; set share_backbone=false"
@@ -151,28 +147,18 @@ class PeriodicEvaluationOptions(EvaluationOptions):
     video: bool
     stop_at: float | Literal["solved"] | None = None
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
-        evaluation = config["evaluation"]
-        if evaluation["checkpoint"] == "best" and evaluation["interval"] == 0:
-            yield (
-                "evaluation.checkpoint: expected last, because evaluation.interval=0 finds no best "
-                "during training; got 'best'"
-            )
-        stop_at = evaluation.get("stop_at")
-        if stop_at is not None and evaluation["interval"] == 0:
-            yield "evaluation.stop_at: expected null, because evaluation.interval=0 never evaluates"
-        elif stop_at == "solved" and config["task"]["solved_at"] is None:
-            yield (
-                "evaluation.stop_at: expected a number, because task.solved_at=null says no score "
-                "that counts as solved"
-            )
-        if evaluation["video"] and not config["tracking"]["tensorboard"]:
-            yield (
-                "evaluation.video: expected false, because tracking.tensorboard=false leaves no "
-                "place to show videos; python evaluate.py run=... video=true makes one afterwards"
-            )
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """Refuse what never happens without evaluations, or cannot be shown."""
+        if config["evaluation"]["interval"] == 0:
+            why = "evaluation.interval=0 never evaluates during training"
+            yield from must_be(config, "evaluation.checkpoint", "last", why=why)
+            yield from must_be(config, "evaluation.stop_at", None, why=why)
+        elif at(config, "evaluation.stop_at") == "solved" and config["task"]["solved_at"] is None:
+            yield "evaluation.stop_at: expected a number, because task.solved_at=null says none"
+        if not config["tracking"]["tensorboard"]:
+            why = "tracking.tensorboard=false shows none; evaluate.py makes one, with video=true"
+            yield from must_be(config, "evaluation.video", False, why=why)
 
 
 @dataclass
@@ -235,21 +221,17 @@ class TrainingRun:
     optimizer: Annotated[Free, Target("optimizer")]
     tracking: TrackingOptions
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """List the rules between parts that a typed configuration breaks, one line each."""
         yield from _head_problems(config)
-        for part in ("extractor", "memory"):
-            if config["share_backbone"] and config["critic"][part] is not None:
-                yield (
-                    f"critic.{part}: expected null, because share_backbone=true gives the critic "
-                    "the actor's"
-                )
-        if config["normalize_rewards"] and config["clip_rewards"] is not None:
-            yield (
-                "clip_rewards: expected null, because normalize_rewards=true brings rewards to one "
-                "scale already"
-            )
+        if config["share_backbone"]:
+            why = "share_backbone=true gives the critic the actor's"
+            yield from must_be(config, "critic.extractor", None, why=why)
+            yield from must_be(config, "critic.memory", None, why=why)
+        if config["normalize_rewards"]:
+            why = "normalize_rewards=true brings rewards to one scale already"
+            yield from must_be(config, "clip_rewards", None, why=why)
         if config["auxiliary"]:
             yield from _auxiliary_problems(config)
         yield from pretraining_problems(config)
@@ -259,36 +241,27 @@ def _head_problems(config: Config) -> Iterator[str]:
     """Refuse heads without what the agent learns from."""
     parts = ("agent", "policy_head", "value_head")
     agent, policy_head, value_head = (options_for(config, part) for part in parts)
-    name, acting, valuing = (config[part]["_target_"] for part in parts)
-    name = name.rpartition(".")[2].lower()
+    name, acting, valuing = (_option(config[part]["_target_"]) for part in parts)
+    name, heads = name.lower(), [_option(head) for head in agent.box_heads]
     if agent.needs_log_probs and not policy_head.has_log_probs:
         yield (
             "policy_head: expected auto, categorical, gaussian or squashed_gaussian, because agent="
-            f"{name} learns from log-probabilities of actions, which {_option(acting)} has not"
+            f"{name} learns from log-probabilities of actions, which {acting} has not"
         )
-    elif agent.box_heads and acting in _BOX_HEADS - {*agent.box_heads}:
-        fitting = " or ".join(_option(target) for target in agent.box_heads)
-        yield (
-            f"policy_head: expected auto or {fitting}, with which agent={name} acts; "
-            f"got {_option(acting)}"
-        )
-    clip_range = config["agent"].get("value_clip_range")
-    if clip_range is not None and not value_head.is_scalar:
-        yield (
-            "agent.value_clip_range: expected null, because value_head fits a histogram, which has "
-            f"no number to clip; got {clip_range}"
-        )
+    elif heads and acting not in heads and acting in _BOX_HEADS:
+        fitting = f"expected auto or {' or '.join(heads)}"
+        yield f"policy_head: {fitting}, with which agent={name} acts; got {acting}"
+    if not value_head.is_scalar:
+        why = "value_head fits a histogram, which has no number to clip"
+        yield from must_be(config, "agent.value_clip_range", None, why=why)
     if agent.learns_from == "rollout" and not value_head.fits_returns:
         yield (
             f"value_head: expected mse, huber, two_hot or hl_gauss, because agent={name} fits "
-            f"values to returns, which are numbers; got {_option(valuing)}, which is fitted to "
-            "distributions"
+            f"values to returns; got {valuing}, which is fitted to distributions"
         )
 
 
-_BOX_HEADS = {
-    f"networks.heads.{name}Head" for name in ("Gaussian", "SquashedGaussian", "Deterministic")
-}
+_BOX_HEADS = ("gaussian", "squashed_gaussian", "deterministic")
 
 
 def _option(target: str) -> str:
@@ -300,9 +273,8 @@ def _option(target: str) -> str:
 
 def _auxiliary_problems(config: Config) -> Iterator[str]:
     """Refuse auxiliary losses that train nothing."""
-    known: Any = TARGETS["auxiliary"]
-    other = OTHER_TARGETS["auxiliary"]
-    if all(known.get(own["_target_"], other).trains_memory for own in config["auxiliary"].values()):
+    own = (TARGETS["auxiliary"].get(loss["_target_"]) for loss in config["auxiliary"].values())
+    if all(getattr(options, "trains_memory", False) for options in own):
         return
     losses = config["gradients"]["extractor"]
     if losses is not None and "auxiliary" not in losses:
