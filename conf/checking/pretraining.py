@@ -41,13 +41,10 @@ def missing_sources(config: Mapping[str, Any]) -> list[str]:
     """Report weights and source runs that do not exist, before anything heavy is imported."""
     paths = {key: config.get(key) for key in ("init_from", "source")}
     paths |= {f"{key}.weights": node.get("weights") for key, node in _extractors(config)}
-    frames_from = (frames_wanted(config) or {}).get("source")
-    paths["extractor.pretrain.source"] = None if frames_from == RANDOM else frames_from
-    return [
-        f"{key}: there is no {path}; expected a run, a checkpoint or a .safetensors file"
-        for key, path in paths.items()
-        if isinstance(path, str) and not Path(path).exists()
-    ]
+    paths["extractor.pretrain.source"] = (frames_wanted(config) or {}).get("source")
+    gone = {k: p for k, p in paths.items() if p not in (None, RANDOM) and not Path(p).exists()}
+    kinds = "expected a run, a checkpoint or a .safetensors file"
+    return [f"{key}: there is no {path}; {kinds}" for key, path in gone.items()]
 
 
 def _is_autoencoder(extractor: Mapping[str, Any]) -> bool:

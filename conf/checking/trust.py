@@ -77,11 +77,9 @@ def trusted_names(config: Mapping[str, Any]) -> list[str]:
 
 def trust_problems(names: Sequence[str]) -> list[str]:
     """Refuse to trust the standard library: `os.system` is in it."""
-    return [
-        f"trusted_packages: {name!r} belongs to Python's standard library; name one of your own"
-        for name in names
-        if name.partition(".")[0] in sys.stdlib_module_names
-    ]
+    why = "belongs to Python's standard library; name one of your own"
+    known = [name for name in names if name.partition(".")[0] in sys.stdlib_module_names]
+    return [f"trusted_packages: {name!r} {why}" for name in known]
 
 
 def trust_words(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
@@ -93,9 +91,6 @@ def trust_words(packages: Sequence[str], trusted_packages: Sequence[str]) -> lis
 
 def package_problems(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
     """Refuse packages that a stored configuration names: importing them executes code."""
-    names = [(package, package.partition(".")[0]) for package in packages]
-    return [
-        f"env.packages: the run imports {package}; if you trust it: trusted_packages=[{name}]"
-        for package, name in names
-        if package not in _KNOWN_PACKAGES and name not in trusted_packages
-    ]
+    names = {p: p.partition(".")[0] for p in packages if p not in _KNOWN_PACKAGES}
+    told = "env.packages: the run imports {}; if you trust it: trusted_packages=[{}]"
+    return [told.format(p, name) for p, name in names.items() if name not in trusted_packages]

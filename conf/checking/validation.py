@@ -22,7 +22,7 @@ from conf.checking.trust import (
 from conf.composing.stored import strange_values
 from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, options_of
 from conf.schema.scripts import ROOTS
-from conf.schema.types import UNIONS, Free, Target, describe, given_twice, nested, show
+from conf.schema.types import UNIONS, Free, Parts, Target, describe, given_twice, nested, show
 
 MISSING_VALUE = "???"
 
@@ -152,16 +152,14 @@ class _Walk:
         if isinstance(mark, Target):
             check = self._tree if mark.is_tree else self._target
             return check(path, {"_target_": mark.usual, **value} if mark.usual else value, mark)
+        if isinstance(mark, Parts):
+            if (twice := given_twice(value)) is not None:
+                return self._report(f"{path}.{twice}", "given more than once", value)
+            return self._keys(path, nested(value), mark.schema)
         if get_origin(base) is dict:
             kind = get_args(base)[1]
             return {key: self.value(f"{path}.{key}", item, kind) for key, item in value.items()}
-        if not is_dataclass(base):
-            return _WRONG
-        if getattr(base, "keys_are_paths", False):
-            if (twice := given_twice(value)) is not None:
-                return self._report(f"{path}.{twice}", "given more than once", value)
-            value = nested(value)
-        return self._keys(path, value, base)
+        return self._keys(path, value, base) if is_dataclass(base) else _WRONG
 
     def _tree(self, path: str, value: dict[str, Any], place: Target) -> Any:
         """Check a tree of mappings; each path ends at the first mapping with other values."""

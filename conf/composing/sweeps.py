@@ -104,9 +104,5 @@ def _unknown(run: Settled, words: Sequence[str]) -> set[str]:
 def _shared_directories(runs: Sequence[Settled]) -> list[str]:
     """Refuse a sweep whose jobs would write into one another's directory."""
     counts = Counter(run.typed["run_dir"] for run in runs if "run_dir" in run.typed)
-    return [
-        f"run_dir: {count} jobs would share {path}; put what differs into it: "
-        f"run_dir='{path}/${{seed}}'"
-        for path, count in counts.items()
-        if count > 1
-    ]
+    told = "run_dir: {0} jobs would share {1}; put what differs into it: run_dir='{1}/${{seed}}'"
+    return [told.format(count, path) for path, count in counts.items() if count > 1]

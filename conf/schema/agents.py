@@ -31,7 +31,6 @@ from conf.schema.types import (
 )
 
 
-@dataclass
 class AgentOptions(Part, group="agent"):
     """Keys of every agent, a user's own included.
 
@@ -80,7 +79,6 @@ class A2COptions(AgentOptions):
     normalize_advantages: bool
 
 
-@dataclass
 class PPOOptions(A2COptions, of="agents.ppo.PPO"):
     """conf/agent/ppo.yaml."""
 
@@ -173,7 +171,6 @@ class ReplayOptions(AgentOptions):
         yield from beginning_problems(config)
 
 
-@dataclass
 class DQNOptions(EpsilonGreedyOptions, ReplayOptions, of="agents.dqn.DQN"):
     """conf/agent/dqn.yaml."""
 
@@ -191,7 +188,6 @@ class DQNOptions(EpsilonGreedyOptions, ReplayOptions, of="agents.dqn.DQN"):
                 yield f"value_head.{key}: {expected}, got {show(given)}"
 
 
-@dataclass
 class PQNOptions(EpsilonGreedyOptions, of="agents.pqn.PQN"):
     """conf/agent/pqn.yaml."""
 
@@ -201,7 +197,6 @@ class PQNOptions(EpsilonGreedyOptions, of="agents.pqn.PQN"):
     num_minibatches: PositiveCount
 
 
-@dataclass
 class DDPGOptions(ReplayOptions, of="agents.ddpg.DDPG"):
     """conf/agent/ddpg.yaml."""
 
@@ -253,7 +248,6 @@ def _batch_statistics(config: Config) -> Iterator[str]:
         yield from must_be(config, "value_head.normalization", "none", "layer", why=why)
 
 
-@dataclass
 class TD3Options(DDPGOptions, CriticsOptions, of="agents.td3.TD3"):
     """conf/agent/td3.yaml."""
 
@@ -261,7 +255,6 @@ class TD3Options(DDPGOptions, CriticsOptions, of="agents.td3.TD3"):
     target_noise_clip: NonNegative
 
 
-@dataclass
 class SACOptions(CriticsOptions, of="agents.sac.SAC"):
     """conf/agent/sac.yaml."""
 

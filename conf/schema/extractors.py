@@ -65,7 +65,6 @@ class BlocksOptions(LayersOptions):
                     yield f"{key}.{option}: expected {show(off)}, {why}, got {show(given)}"
 
 
-@dataclass(kw_only=True)
 class ExtractorOptions(Part, group="extractor"):
     """Keys of every extractor, a user's own included."""
 
@@ -75,7 +74,6 @@ class ExtractorOptions(Part, group="extractor"):
     freeze: bool | PositiveCount = False
 
 
-@dataclass(kw_only=True)
 class MLPOptions(BlocksOptions, ExtractorOptions, of="networks.extractors.MLP"):
     """conf/extractor/mlp.yaml; older runs have `layer_norm` in place of `normalization`."""
 
@@ -87,7 +85,6 @@ class MLPOptions(BlocksOptions, ExtractorOptions, of="networks.extractors.MLP"):
             self.normalization = "layer"
 
 
-@dataclass(kw_only=True)
 class FlattenOptions(ExtractorOptions, of="networks.extractors.Flatten"):
     """conf/extractor/flatten.yaml."""
 
@@ -103,7 +100,6 @@ class ConvolutionOptions:
     pool: Count | tuple[Count, Count] = 1
 
 
-@dataclass(kw_only=True)
 class CNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.CNN"):
     """conf/extractor/cnn.yaml and nature_cnn.yaml."""
 
@@ -113,7 +109,6 @@ class CNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.CNN"):
     normalization: Literal["none", "layer", "group"]
 
 
-@dataclass(kw_only=True)
 class ImpalaCNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.ImpalaCNN"):
     """conf/extractor/impala_cnn.yaml."""
 
@@ -123,7 +118,6 @@ class ImpalaCNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.
     num_blocks: Count
 
 
-@dataclass(kw_only=True)
 class DictExtractorOptions(LayersOptions, ExtractorOptions, of="networks.extractors.DictExtractor"):
     """conf/extractor/dict.yaml."""
 
@@ -158,7 +152,6 @@ class CloningOptions(FitOptions):
     deterministic: bool
 
 
-@dataclass(kw_only=True)
 class AutoencoderOptions(ExtractorOptions, of="networks.autoencoding.Encoder"):
     """conf/extractor/autoencoder.yaml and vae.yaml."""
 
@@ -177,17 +170,14 @@ class AutoencoderOptions(ExtractorOptions, of="networks.autoencoding.Encoder"):
     pretrain: PretrainingOptions
 
 
-@dataclass
 class DecoderOptions(Part, group="decoder"):
     """A decoder of the user's own takes any keys."""
 
 
-@dataclass
 class DenseDecoderOptions(LayersOptions, DecoderOptions, of="networks.autoencoding.DenseDecoder"):
     """conf/decoder/dense.yaml."""
 
 
-@dataclass
 class ConvolutionalDecoderOptions(DecoderOptions, of="networks.autoencoding.ConvolutionalDecoder"):
     """conf/decoder/convolutional.yaml."""
 
@@ -197,7 +187,6 @@ class ConvolutionalDecoderOptions(DecoderOptions, of="networks.autoencoding.Conv
     layout: ImageLayout
 
 
-@dataclass
 class AuxiliaryOptions(Part, group="auxiliary"):
     """Keys of every auxiliary loss that the agent reads; others go to its constructor."""
 
@@ -207,7 +196,6 @@ class AuxiliaryOptions(Part, group="auxiliary"):
     weight_schedule: Schedule
 
 
-@dataclass
 class ReconstructionOptions(AuxiliaryOptions, of="networks.autoencoding.Reconstruction"):
     """conf/auxiliary/reconstruction.yaml and sac_ae.yaml."""
 
@@ -215,7 +203,6 @@ class ReconstructionOptions(AuxiliaryOptions, of="networks.autoencoding.Reconstr
     latent_decay: NonNegative
 
 
-@dataclass
 class VAEOptions(AuxiliaryOptions, of="networks.autoencoding.VAE"):
     """conf/auxiliary/vae.yaml."""
 
@@ -224,7 +211,6 @@ class VAEOptions(AuxiliaryOptions, of="networks.autoencoding.VAE"):
     beta: NonNegative
 
 
-@dataclass
 class NextLatentOptions(AuxiliaryOptions, of="networks.autoencoding.NextLatent"):
     """conf/auxiliary/next_latent.yaml."""
 
@@ -232,7 +218,6 @@ class NextLatentOptions(AuxiliaryOptions, of="networks.autoencoding.NextLatent")
     activation: Activation
 
 
-@dataclass
 class LambdaDiscrepancyOptions(AuxiliaryOptions, of="networks.autoencoding.LambdaDiscrepancy"):
     """conf/auxiliary/lambda_discrepancy.yaml."""
 

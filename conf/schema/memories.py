@@ -1,7 +1,7 @@
 """The keys of memories: conf/memory/*.yaml."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from conf.schema.parts import Part
@@ -11,7 +11,6 @@ Span = Annotated[float, Range("> 2")]
 """Steps; the shortest time constant is 2."""
 
 
-@dataclass
 class MemoryOptions(Part, group="memory"):
     """Keys of every memory, a user's own included."""
 
@@ -20,7 +19,6 @@ class MemoryOptions(Part, group="memory"):
     sequence_length: Count
 
 
-@dataclass
 class NoMemoryOptions(MemoryOptions, of="networks.memory.NoMemory"):
     """conf/memory/none.yaml."""
 
@@ -37,24 +35,18 @@ class GatedMemoryOptions(MemoryOptions):
     gain: Positive
 
 
-@dataclass
 class RNNOptions(GatedMemoryOptions, of="networks.memory.RNN"):
     """conf/memory/rnn.yaml."""
 
     nonlinearity: Literal["tanh", "relu"]
 
 
-@dataclass
-class SpanOptions(GatedMemoryOptions):
+class SpanOptions(GatedMemoryOptions, of="networks.memory.GRU networks.memory.LSTM"):
     """conf/memory/gru.yaml and lstm.yaml; older runs have no `span`."""
 
     span: Span | None = None
 
 
-SpanOptions.describe("networks.memory.GRU", "networks.memory.LSTM")
-
-
-@dataclass
 class LinearMemoryOptions(GatedMemoryOptions, of="networks.memory.MinGRU"):
     """conf/memory/mingru.yaml, and what lru.yaml and mlstm.yaml share.
 
@@ -62,10 +54,9 @@ class LinearMemoryOptions(GatedMemoryOptions, of="networks.memory.MinGRU"):
     """
 
     span: Span
-    conv_width: PositiveCount = field(default=1, kw_only=True)
+    conv_width: PositiveCount = 1
 
 
-@dataclass
 class LRUOptions(LinearMemoryOptions, of="networks.memory.LRU"):
     """conf/memory/lru.yaml."""
 
@@ -73,7 +64,6 @@ class LRUOptions(LinearMemoryOptions, of="networks.memory.LRU"):
     max_phase: NonNegative
 
 
-@dataclass
 class MLSTMOptions(LinearMemoryOptions, of="networks.memory.MLSTM"):
     """conf/memory/mlstm.yaml."""
 
@@ -81,7 +71,6 @@ class MLSTMOptions(LinearMemoryOptions, of="networks.memory.MLSTM"):
     head_size: PositiveCount
 
 
-@dataclass
 class GTrXLOptions(GatedMemoryOptions, of="networks.memory.GTrXL"):
     """conf/memory/gtrxl.yaml."""
 
@@ -92,5 +81,4 @@ class GTrXLOptions(GatedMemoryOptions, of="networks.memory.GTrXL"):
 
 def remembers(memory: Mapping[str, Any]) -> bool:
     """Tell whether a memory has a state; a user's own memory has one."""
-    known: Any = Part.targets["memory"].get(memory["_target_"], MemoryOptions)
-    return bool(known.remembers)
+    return getattr(Part.targets["memory"].get(memory["_target_"]), "remembers", True)

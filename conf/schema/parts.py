@@ -1,14 +1,18 @@
 """Which options dataclass describes which class: each names the classes whose keys it has."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import dataclass_transform
 
+
+@dataclass_transform(kw_only_default=True)
 class Part:
     """Base of the options of what a configuration names by `_target_`.
 
     `class AgentOptions(Part, group="agent")` has the keys that all of a group have, a user's own
     included. `class PPOOptions(AgentOptions, of="agents.ppo.PPO")` has those of one of our classes,
-    or of several, with spaces between them.
+    or of several, with spaces between them. Both are dataclasses without a decorator.
     """
 
     targets: ClassVar[dict[str, dict[str, type]]] = {}
@@ -21,10 +25,11 @@ class Part:
         """Note the group or the classes that a new options dataclass describes."""
         if group:
             cls.group, Part.of_any[group], Part.targets[group] = group, cls, {}
+        if group or of:
+            dataclass(kw_only=True)(cls)
         cls.describe(*of.split())
 
     @classmethod
     def describe(cls, *targets: str) -> None:
         """Note further classes; in messages they come in the order in which they were noted."""
-        for target in targets:
-            Part.targets[cls.group][target] = cls
+        Part.targets[cls.group] |= dict.fromkeys(targets, cls)

@@ -8,14 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 from conf.schema import agents, extractors, heads, memories, pomdp  # noqa: F401 - noted as parts
 from conf.schema.parts import Part
 from conf.schema.types import (
     Config,
     FractionBelowOne,
+    Free,
     NonNegative,
+    Parts,
     Positive,
     PositiveCount,
     Schedule,
@@ -33,29 +35,6 @@ class GroupOptions:
     weight_decay: NonNegative = 0.0
 
 
-@dataclass
-class BackboneGroupsOptions:
-    """`optimizer.groups.actor` and `optimizer.groups.critic`."""
-
-    extractor: GroupOptions | None = None
-    memory: GroupOptions | None = None
-
-
-@dataclass
-class GroupsOptions(BackboneGroupsOptions):
-    """`optimizer.groups`: options of parts by path; `extractor` and `memory` mean every one."""
-
-    keys_are_paths: ClassVar[bool] = True
-
-    policy_head: GroupOptions | None = None
-    value_head: GroupOptions | None = None
-    temperature: GroupOptions | None = None
-    auxiliary: GroupOptions | None = None
-    actor: BackboneGroupsOptions | None = None
-    critic: BackboneGroupsOptions | None = None
-
-
-@dataclass
 class OptimizerOptions(Part, group="optimizer"):
     """Keys of every optimizer that we read; others go to its constructor."""
 
@@ -63,7 +42,7 @@ class OptimizerOptions(Part, group="optimizer"):
     schedule: Schedule
     final_learning_rate: NonNegative
     max_grad_norm: Positive | None
-    groups: GroupsOptions
+    groups: Annotated[Free, Parts(GroupOptions, "temperature", "auxiliary")]
 
     @staticmethod
     def problems(config: Config) -> Iterator[str]:
@@ -77,7 +56,6 @@ class OptimizerOptions(Part, group="optimizer"):
                 yield f"{key}.final_learning_rate: has no effect without {key}.schedule=linear"
 
 
-@dataclass
 class AdamOptions(OptimizerOptions, of="torch.optim.Adam torch.optim.AdamW torch.optim.RAdam"):
     """conf/optimizer/adam.yaml, adamw.yaml and radam.yaml."""
 
@@ -86,7 +64,6 @@ class AdamOptions(OptimizerOptions, of="torch.optim.Adam torch.optim.AdamW torch
     weight_decay: NonNegative
 
 
-@dataclass
 class RMSpropTFOptions(OptimizerOptions, of="agents.learning.update_rules.RMSpropTF"):
     """conf/optimizer/rmsprop_tf.yaml."""
 
@@ -95,7 +72,6 @@ class RMSpropTFOptions(OptimizerOptions, of="agents.learning.update_rules.RMSpro
     weight_decay: NonNegative
 
 
-@dataclass
 class RMSpropOptions(RMSpropTFOptions, of="torch.optim.RMSprop"):
     """conf/optimizer/rmsprop.yaml."""
 
@@ -103,7 +79,6 @@ class RMSpropOptions(RMSpropTFOptions, of="torch.optim.RMSprop"):
     centered: bool
 
 
-@dataclass
 class SGDOptions(OptimizerOptions, of="torch.optim.SGD"):
     """conf/optimizer/sgd.yaml."""
 
@@ -118,26 +93,22 @@ class SGDOptions(OptimizerOptions, of="torch.optim.SGD"):
             yield "optimizer.nesterov: expected optimizer.momentum > 0 with it, got 0"
 
 
-@dataclass
 class WrapperOptions(Part, group="wrapper"):
     """A wrapper of the user's own takes any keys."""
 
 
-@dataclass
 class ScaleRewardOptions(WrapperOptions, of="envs.wrappers.ScaleReward"):
     """An entry of `env.wrappers`; there is no file for it."""
 
     factor: Positive
 
 
-@dataclass
 class GridCodesOptions(WrapperOptions, of="envs.wrappers.GridCodes"):
     """An entry of `env.wrappers`, in conf/env/minigrid.yaml."""
 
     direction: bool
 
 
-@dataclass
 class GridPixelsOptions(WrapperOptions, of="envs.wrappers.GridPixels"):
     """An entry of `env.wrappers`, in conf/env/minigrid_rgb.yaml."""
 
@@ -176,18 +147,11 @@ def options_of(target: str, group: str, trusted_packages: Sequence[str] = ()) ->
     found = getattr(importlib.import_module(module), name)
     options = getattr(found, "Options", None)
     is_dataclass = isinstance(options, type) and "__dataclass_fields__" in vars(options)
-    if not is_dataclass or not (group == "agent" or _describe_constructor(found)):
+    # A head whose constructor takes no options may have inherited those of another constructor.
+    takes_them = "Options" in vars(found) or "options" in signature(found).parameters
+    if not is_dataclass or not (takes_them or group == "agent"):
         return None
     return _merged(options, OTHER_TARGETS[group])
-
-
-def _describe_constructor(found: Any) -> bool:
-    """Tell whether a class's `Options` are not just those of a constructor that it replaced."""
-    options, constructor = (
-        next(each for each in found.__mro__ if name in vars(each))
-        for name in ("Options", "__init__")
-    )
-    return issubclass(options, constructor) or "options" in signature(found).parameters
 
 
 @cache

@@ -7,7 +7,7 @@ in it lists the broken rules across several keys.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
 from conf.schema.extractors import CloningOptions
@@ -23,6 +23,7 @@ from conf.schema.types import (
     ImageLayout,
     LossName,
     Module,
+    Parts,
     Path,
     Positive,
     PositiveCount,
@@ -118,27 +119,6 @@ class EvaluationOptions:
 
 
 @dataclass
-class BackboneGradientsOptions:
-    """`gradients.actor` and `gradients.critic`; null: the agent's default."""
-
-    extractor: list[LossName] | None = None
-    memory: list[LossName] | None = None
-
-
-@dataclass
-class GradientsOptions(BackboneGradientsOptions):
-    """`gradients` of conf/config.yaml: the losses that train a part, by path."""
-
-    keys_are_paths: ClassVar[bool] = True
-
-    policy_head: list[LossName] | None = None
-    value_head: list[LossName] | None = None
-    temperature: list[LossName] | None = None
-    actor: BackboneGradientsOptions | None = None
-    critic: BackboneGradientsOptions | None = None
-
-
-@dataclass
 class PeriodicEvaluationOptions(EvaluationOptions):
     """`evaluation` of conf/config.yaml; older runs have no `stop_at`."""
 
@@ -206,7 +186,7 @@ class TrainingRun:
     normalize_observations: bool
     normalize_rewards: bool
     auxiliary: dict[str, Annotated[Free, Target("auxiliary")]]
-    gradients: GradientsOptions
+    gradients: Annotated[Free, Parts(list[LossName], "temperature")]
     clip_rewards: Positive | None
     critic: CriticOptions
     policy_head: Annotated[Free, Target("policy_head", usual="auto")]

@@ -7,7 +7,7 @@ import operator
 import re
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -101,6 +101,22 @@ class Target:
     usual: str = ""
     is_tree: bool = False
     plus: str = ""
+
+
+class Parts:
+    """A mapping from parts of the agent, by path; `extractor` and `memory` mean every one.
+
+    Attributes:
+        schema: the same as nested mappings; a part that is left out, or null, has the usual value.
+    """
+
+    def __init__(self, kind: Any, *others: str) -> None:
+        """Say what each part has, and which others there are."""
+        backbone = [(name, kind | None, None) for name in ("extractor", "memory")]
+        heads = [(name, kind | None, None) for name in ("policy_head", "value_head", *others)]
+        inner = make_dataclass("BackboneParts", backbone)
+        pair = [(name, inner | None, None) for name in ("actor", "critic")]
+        self.schema = make_dataclass("AgentParts", [*backbone, *heads, *pair])
 
 
 Count = Annotated[int, Range(">= 0")]
