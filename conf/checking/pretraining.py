@@ -41,8 +41,9 @@ def missing_sources(config: Mapping[str, Any]) -> list[str]:
     """Report weights and source runs that do not exist, before anything heavy is imported."""
     paths = {key: config.get(key) for key in ("init_from", "source")}
     paths |= {f"{key}.weights": node.get("weights") for key, node in _extractors(config)}
-    paths["extractor.pretrain.source"] = (frames_wanted(config) or {}).get("source")
-    gone = {k: p for k, p in paths.items() if p not in (None, RANDOM) and not Path(p).exists()}
+    if (frames_from := (frames_wanted(config) or {}).get("source")) != RANDOM:
+        paths["extractor.pretrain.source"] = frames_from
+    gone = {key: path for key, path in paths.items() if path and not Path(path).exists()}
     kinds = "expected a run, a checkpoint or a .safetensors file"
     return [f"{key}: there is no {path}; {kinds}" for key, path in gone.items()]
 

@@ -1,6 +1,5 @@
 """The configuration of one run: composed, resolved, checked, typed, read-only."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,10 +30,7 @@ def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
     Raises:
         InvalidConfiguration: with every problem.
     """
-    run = configure(Composer(config_name), overrides, config_name)
-    config = sound(run)
-    tell(run.notices)
-    return config
+    return read_only(configure(Composer(config_name), overrides, config_name).sound().typed)
 
 
 def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> bool:
@@ -43,28 +39,11 @@ def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> 
     return OmegaConf.select(config, key, default=ABSENT) is not ABSENT
 
 
-def sound(run: Settled) -> DictConfig:
-    """Return the configuration of a run.
-
-    Raises:
-        InvalidConfiguration: with all its problems.
-    """
-    if run.problems:
-        raise InvalidConfiguration(run.problems)
-    return read_only(run.typed)
-
-
 def read_only(typed: dict[str, Any]) -> DictConfig:
     """Wrap a checked configuration as read-only, without resolving anything."""
     config = OmegaConf.create(typed)
     OmegaConf.set_readonly(config, True)
     return config
-
-
-def tell(notices: Sequence[str]) -> None:
-    """Warn of every value that was adjusted."""
-    for notice in notices:
-        warnings.warn(notice, stacklevel=3)
 
 
 def configure(

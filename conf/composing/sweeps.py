@@ -1,5 +1,6 @@
 """The jobs of a sweep: the configuration of each, and its own command line."""
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,8 +9,9 @@ from hydra.conf import HydraConf
 
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.composer import Composer
-from conf.composing.configuration import configure, tell
+from conf.composing.configuration import configure
 from conf.composing.presets import Settled, written
+from conf.schema.run import GROUPS
 from conf.schema.scripts import ROOTS
 
 _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
@@ -45,15 +47,16 @@ def configure_jobs(
             kept = [word for word in words if word not in out]
             runs[number] = configure(composer, kept, config_name, number)
             lacking |= {key_of(word) for word in out}
-            values = {o.key_or_group for o in composer.choose(composer.parse(kept)).values}
-            chosen = " ".join(w for w in kept if w not in common and key_of(w) not in values)
+            own = [word for word in kept if word not in common]
+            chosen = " ".join(word for word in own if key_of(word).partition("@")[0] in GROUPS)
             notices += [f"{word}: left out where {chosen} has no such key" for word in out]
     problems = [problem for run in runs for problem in run.problems]
     problems = problems or _shared_directories(runs)
     if problems:
         raise InvalidConfiguration(problems)
     lacking |= {key_of(word) for run in runs for word in run.words if word.startswith("++")}
-    tell([*dict.fromkeys(notices)])
+    for notice in dict.fromkeys(notices):
+        warnings.warn(notice, stacklevel=2)
     # With two plus signs Hydra accepts a key that some jobs lack.
     return runs, [f"++{w.lstrip('+')}" if key_of(w) in lacking else w for w in overrides]
 
