@@ -1,7 +1,6 @@
 """The keys of each algorithm, conf/agent/*.yaml, and their rules with other keys."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from conf.checking.lengths import (
@@ -64,7 +63,6 @@ class AgentOptions(Part, group="agent"):
             yield "agent: expected the steps between two updates: rollout_length or train_frequency"
 
 
-@dataclass
 class A2COptions(AgentOptions):
     """conf/agent/a2c.yaml."""
 
@@ -93,7 +91,6 @@ class PPOOptions(A2COptions, of="agents.ppo.PPO"):
 A2COptions.describe("agents.a2c.A2C")
 
 
-@dataclass
 class EpsilonGreedyOptions(AgentOptions):
     """Keys of epsilon-greedy agents."""
 
@@ -132,7 +129,6 @@ class EpsilonGreedyOptions(AgentOptions):
         yield from must_be(config, "critic.memory", None, why=why)
 
 
-@dataclass(kw_only=True)
 class ReplayOptions(AgentOptions):
     """Keys of agents that learn from a replay buffer; older runs have no `random_shift`."""
 
@@ -206,7 +202,6 @@ class DDPGOptions(ReplayOptions, of="agents.ddpg.DDPG"):
     exploration_noise: NonNegative
 
 
-@dataclass(kw_only=True)
 class CriticsOptions(ReplayOptions):
     """Keys of agents with several critics of actions; older runs have `num_critics` alone."""
 

@@ -4,11 +4,10 @@ Each names the class whose keys it has.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from conf.schema.memories import remembers
-from conf.schema.parts import Part
+from conf.schema.parts import Options, Part
 from conf.schema.types import (
     Activation,
     Config,
@@ -33,8 +32,7 @@ Decoder = Annotated[Any, Target("decoder")]
 """A mapping; a network that is built with these options gets a factory in its place."""
 
 
-@dataclass(kw_only=True)
-class LayersOptions:
+class LayersOptions(Options):
     """Fully connected layers; `gain` applies to the last one."""
 
     hidden_sizes: list[PositiveCount]
@@ -47,7 +45,6 @@ LAYERS_OFF: Config = {"normalization": "none", "dropout": 0.0, "residual": False
 """The options of layers that do nothing."""
 
 
-@dataclass(kw_only=True)
 class BlocksOptions(LayersOptions):
     """Fully connected layers that may be normalised, dropped out and residual."""
 
@@ -89,8 +86,7 @@ class FlattenOptions(ExtractorOptions, of="networks.extractors.Flatten"):
     """conf/extractor/flatten.yaml."""
 
 
-@dataclass
-class ConvolutionOptions:
+class ConvolutionOptions(Options):
     """An entry of `layers` in conf/extractor/cnn.yaml; a number for both sides, or one for each."""
 
     filters: PositiveCount
@@ -125,8 +121,7 @@ class DictExtractorOptions(LayersOptions, ExtractorOptions, of="networks.extract
     keys: Annotated[Free, Target("extractor", is_tree=True)]
 
 
-@dataclass
-class FitOptions:
+class FitOptions(Options):
     """How a network is fitted to collected frames: `extractor.pretrain`, `cloning`."""
 
     frames: Count
@@ -138,14 +133,12 @@ class FitOptions:
     keep_frames: bool
 
 
-@dataclass
 class PretrainingOptions(FitOptions):
     """`pretrain` of conf/extractor/autoencoder.yaml and vae.yaml."""
 
     source: Path
 
 
-@dataclass
 class CloningOptions(FitOptions):
     """`cloning` of conf/pretrain.yaml."""
 

@@ -1,7 +1,6 @@
 """The keys of policy heads and value heads: conf/policy_head/*.yaml, conf/value_head/*.yaml."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from conf.schema.extractors import BlocksOptions
@@ -65,7 +64,6 @@ class HuberValueHeadOptions(ValueHeadOptions, of="networks.heads.HuberValueHead"
     delta: Positive
 
 
-@dataclass(kw_only=True)
 class HistogramValueHeadOptions(ValueHeadOptions):
     """Keys of value heads with a support."""
 

@@ -1,7 +1,6 @@
 """The keys of memories: conf/memory/*.yaml."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from conf.schema.parts import Part
@@ -25,7 +24,6 @@ class NoMemoryOptions(MemoryOptions, of="networks.memory.NoMemory"):
     remembers: ClassVar[bool] = False
 
 
-@dataclass
 class GatedMemoryOptions(MemoryOptions):
     """What memories of layers share."""
 

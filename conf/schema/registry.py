@@ -11,7 +11,7 @@ from inspect import signature
 from typing import Annotated, Any
 
 from conf.schema import agents, extractors, heads, memories, pomdp  # noqa: F401 - noted as parts
-from conf.schema.parts import Part
+from conf.schema.parts import Options, Part
 from conf.schema.types import (
     Config,
     FractionBelowOne,
@@ -25,8 +25,7 @@ from conf.schema.types import (
 )
 
 
-@dataclass
-class GroupOptions:
+class GroupOptions(Options):
     """Options of one part of the agent; missing ones are the optimizer's."""
 
     learning_rate: NonNegative = 0.0

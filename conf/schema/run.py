@@ -6,11 +6,11 @@ in it lists the broken rules across several keys.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
 from conf.schema.extractors import CloningOptions
+from conf.schema.parts import Options
 from conf.schema.registry import KNOWN, TARGETS, options_for
 from conf.schema.study import EngineOptions, SearchOptions
 from conf.schema.types import (
@@ -47,8 +47,7 @@ _OF_SINGLE_ENVIRONMENTS = (
 )
 
 
-@dataclass
-class EnvironmentOptions:
+class EnvironmentOptions(Options):
     """conf/env/*.yaml; older runs have no `copy_argument`."""
 
     id: EnvironmentId
@@ -82,8 +81,7 @@ class EnvironmentOptions:
                 yield f"{key}: not possible with env.vectorization=native; use sync"
 
 
-@dataclass
-class CriticOptions:
+class CriticOptions(Options):
     """`critic` of conf/config.yaml; older runs do not say what it observes."""
 
     extractor: Annotated[Free, Target("extractor")] | None
@@ -108,8 +106,7 @@ class CriticOptions:
             )
 
 
-@dataclass
-class EvaluationOptions:
+class EvaluationOptions(Options):
     """`evaluation` of conf/evaluate.yaml."""
 
     episodes: PositiveCount
@@ -118,7 +115,6 @@ class EvaluationOptions:
     checkpoint: Literal["last", "best"]
 
 
-@dataclass
 class PeriodicEvaluationOptions(EvaluationOptions):
     """`evaluation` of conf/config.yaml; older runs have no `stop_at`."""
 
@@ -141,24 +137,21 @@ class PeriodicEvaluationOptions(EvaluationOptions):
             yield from must_be(config, "evaluation.video", False, why=why)
 
 
-@dataclass
-class TaskOptions:
+class TaskOptions(Options):
     """`task` of conf/config.yaml and conf/task/*.yaml, which set other keys too."""
 
     name: str | None
     solved_at: float | None
 
 
-@dataclass
-class CheckpointOptions:
+class CheckpointOptions(Options):
     """`checkpoint` of conf/config.yaml."""
 
     interval: Count
     keep_last: PositiveCount
 
 
-@dataclass
-class TrackingOptions:
+class TrackingOptions(Options):
     """conf/tracking/*.yaml."""
 
     tensorboard: bool
@@ -167,8 +160,7 @@ class TrackingOptions:
     interval: PositiveCount
 
 
-@dataclass(kw_only=True)
-class TrainingRun:
+class TrainingRun(Options):
     """conf/config.yaml, composed; older runs have no `task`."""
 
     task: TaskOptions | None = None
@@ -266,7 +258,6 @@ def _auxiliary_problems(config: Config) -> Iterator[str]:
         yield "auxiliary: expected none, because extractor.freeze=true leaves them nothing to train"
 
 
-@dataclass(kw_only=True)
 class PretrainingRun(TrainingRun):
     """conf/pretrain.yaml, composed."""
 
@@ -275,7 +266,6 @@ class PretrainingRun(TrainingRun):
     cloning: CloningOptions
 
 
-@dataclass(kw_only=True)
 class SearchRun(TrainingRun):
     """conf/tune.yaml, composed."""
 

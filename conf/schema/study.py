@@ -3,10 +3,11 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Literal
 
 from conf.checking.suggestions import did_you_mean
+from conf.schema.parts import Options
 from conf.schema.types import Config, Count, Free, NonNegative, PositiveCount, Text
 
 Word = Annotated[str, Text(r"\S.*", "a word such as memory=gru", "words such as memory=gru")]
@@ -24,8 +25,7 @@ OF_JOBS = ("seed", "run_dir", "resume", "tracking.progress")
 """Keys that a job gets from its study or search."""
 
 
-@dataclass
-class TuningOptions:
+class TuningOptions(Options):
     """`study.tuning` of conf/compare.yaml."""
 
     trials: PositiveCount
@@ -33,7 +33,6 @@ class TuningOptions:
     keys: dict[str, RangeText]
 
 
-@dataclass
 class SearchOptions(TuningOptions):
     """`tuning` of conf/tune.yaml."""
 
@@ -49,8 +48,7 @@ class SearchOptions(TuningOptions):
             yield "resume: a search goes on when the same command is typed again"
 
 
-@dataclass
-class StudyOptions:
+class StudyOptions(Options):
     """conf/study/*.yaml, with the defaults of conf/compare.yaml."""
 
     name: str | None
@@ -140,8 +138,7 @@ def _tuning_problems(study: Config) -> Iterator[str]:
         yield f"study.tuning.seeds: {seed} is one of study.seeds; {told}"
 
 
-@dataclass
-class EngineOptions:
+class EngineOptions(Options):
     """conf/engine/*.yaml; keys with a default belong to some engines only."""
 
     name: Literal["local", "ray", "slurm"]
