@@ -107,10 +107,8 @@ class EpsilonGreedyOptions(AgentOptions):
         """Refuse a policy, and a second network."""
         agent, name = config["agent"], config["agent"]["_target_"].rpartition(".")[2]
         if agent["final_epsilon"] > agent["epsilon"]:
-            yield (
-                "agent.final_epsilon: expected at most agent.epsilon, from which it falls: "
-                f"{agent['final_epsilon']:g} > {agent['epsilon']:g}"
-            )
+            falls = f"{agent['final_epsilon']:g} > {agent['epsilon']:g}"
+            yield f"agent.final_epsilon: expected at most agent.epsilon: {falls}"
         if config.get("objective") == "behaviour_cloning":
             yield f"agent: expected one with a policy to be taught (agent=ppo), as {name} has none"
         why = f"{name} has values of actions for a policy"
@@ -119,14 +117,11 @@ class EpsilonGreedyOptions(AgentOptions):
         yield from must_be(config, "policy_head.hidden_sizes", [], why=why)
         for part, losses in by_path(config["gradients"]).items():
             if losses == ["actor"]:
-                yield (
-                    f"gradients.{part}: expected critic among them, because {name} has no policy "
-                    f"loss that could train it; [] trains nothing, got {show(losses)}"
-                )
+                why = f"{name} has no policy loss that could train it; [] trains nothing"
+                yield f"gradients.{part}: expected critic among them, because {why}"
         why = f"{name} has one network, which acts and is fitted"
         yield from must_be(config, "share_backbone", False, why=why)
-        yield from must_be(config, "critic.extractor", None, why=why)
-        yield from must_be(config, "critic.memory", None, why=why)
+        yield from must_be(config, "critic.extractor critic.memory", None, why=why)
 
 
 class ReplayOptions(AgentOptions):
@@ -238,9 +233,9 @@ def _batch_statistics(config: Config) -> Iterator[str]:
             why = "a step and the next one would be normalised by different statistics"
             yield from must_be(config, f"{key}.normalization", "none", "layer", why=why)
     if remembers(config["memory"]) or config["auxiliary"]:
+        keys = "policy_head.normalization value_head.normalization"
         why = "with a memory or auxiliary losses a batch holds reset steps, of no statistic"
-        yield from must_be(config, "policy_head.normalization", "none", "layer", why=why)
-        yield from must_be(config, "value_head.normalization", "none", "layer", why=why)
+        yield from must_be(config, keys, "none", "layer", why=why)
 
 
 class TD3Options(DDPGOptions, CriticsOptions, of="agents.td3.TD3"):

@@ -5,7 +5,6 @@ Each class describes the YAML files it names. `options_of` finds the keys of any
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from inspect import signature
 from typing import Annotated, Any
@@ -155,7 +154,4 @@ def options_of(target: str, group: str, trusted_packages: Sequence[str] = ()) ->
 
 @cache
 def _merged(own: Any, known: Any) -> Any:
-    if issubclass(own, known):
-        return own
-    # Not instantiated: in a constructor, keys with a default could not come first.
-    return dataclass(init=False)(type(own.__name__, (own, known), {}))
+    return own if issubclass(own, known) else type(own.__name__, (own, known), {})

@@ -30,17 +30,11 @@ from conf.schema.types import (
     Target,
     at,
     must_be,
-    show,
 )
 
 # Gymnasium's names of settings that have their own key here.
-_KEYWORDS_WITH_A_KEY = {
-    "id": "env.id",
-    "max_episode_steps": "env.time_limit",
-    "num_envs": "env.num_envs",
-    "vectorization_mode": "env.vectorization",
-}
-
+_KEYWORDS = {"max_episode_steps": "time_limit", "vectorization_mode": "vectorization"}
+_KEYWORDS |= {"id": "id", "num_envs": "num_envs"}
 _OF_SINGLE_ENVIRONMENTS = (
     *("pomdp", "env.wrappers", "env.copy_argument", "env.on_failure"),
     *("env.previous_action", "env.previous_reward"),
@@ -70,9 +64,9 @@ class EnvironmentOptions(Options):
     def problems(config: Config) -> Iterator[str]:
         """Refuse keywords with a key of their own, and single environments in a native vector."""
         env, copied = config["env"], config["env"].get("copy_argument")
-        for keyword in sorted(_KEYWORDS_WITH_A_KEY.keys() & env["kwargs"].keys()):
-            key = _KEYWORDS_WITH_A_KEY[keyword]
-            yield f"env.kwargs.{keyword}: unknown key; in this project it is {key}"
+        for keyword in sorted(_KEYWORDS.keys() & env["kwargs"].keys()):
+            ours = f"env.{_KEYWORDS[keyword]}"
+            yield f"env.kwargs.{keyword}: unknown key; in this project it is {ours}"
         if copied in env["kwargs"]:
             yield f"env.kwargs.{copied}: env.copy_argument gives it a number; leave one of them out"
         unused: list[Any] = [ABSENT, None, False, [], {}, "stop"]
@@ -100,10 +94,8 @@ class CriticOptions(Options):
         elif config["share_backbone"]:
             yield f"{expected} the critic has the network that acts; set share_backbone=false"
         if "objective" in config or frames_wanted(config) is not None:
-            yield (
-                f"{expected} pre-training reads what the policy sees; pre-train with "
-                "pretrain.py, then set extractor.weights=DIRECTORY"
-            )
+            remedy = "pre-train with pretrain.py, then set extractor.weights=DIRECTORY"
+            yield f"{expected} pre-training reads what the policy sees; {remedy}"
 
 
 class EvaluationOptions(Options):
@@ -199,8 +191,7 @@ class TrainingRun(Options):
         yield from _head_problems(config)
         if config["share_backbone"]:
             why = "share_backbone=true gives the critic the actor's"
-            yield from must_be(config, "critic.extractor", None, why=why)
-            yield from must_be(config, "critic.memory", None, why=why)
+            yield from must_be(config, "critic.extractor critic.memory", None, why=why)
         if config["normalize_rewards"]:
             why = "normalize_rewards=true brings rewards to one scale already"
             yield from must_be(config, "clip_rewards", None, why=why)
@@ -250,10 +241,8 @@ def _auxiliary_problems(config: Config) -> Iterator[str]:
         return
     losses = config["gradients"]["extractor"]
     if losses is not None and "auxiliary" not in losses:
-        yield (
-            "gradients.extractor: expected auxiliary among them, because auxiliary losses would "
-            f"train nothing else that acts; got {show(losses)}"
-        )
+        why = "auxiliary losses would train nothing else that acts"
+        yield f"gradients.extractor: expected auxiliary among them, because {why}"
     if config["extractor"].get("freeze") is True:
         yield "auxiliary: expected none, because extractor.freeze=true leaves them nothing to train"
 

@@ -32,13 +32,17 @@ def at(node: Any, key: str) -> Any:
     return node
 
 
-def must_be(config: Config, key: str, *fits: Any, why: str) -> Iterator[str]:
-    """Refuse every value of a key but those that fit; a key that does not exist breaks no rule."""
-    value = at(config, key)
-    if value is not ABSENT and value not in fits:
-        expected = " or ".join(fit if isinstance(fit, str) else show(fit) for fit in fits)
-        place = key.removesuffix("._target_")
-        yield f"{place}: expected {expected}, because {why}; got {show(value)}"
+def must_be(config: Config, keys: str, *fits: Any, why: str) -> Iterator[str]:
+    """Refuse every value of some keys but those that fit.
+
+    Args:
+        keys: with spaces between them; one that does not exist breaks no rule.
+    """
+    for key in keys.split():
+        if (value := at(config, key)) not in (ABSENT, *fits):
+            expected = " or ".join(fit if isinstance(fit, str) else show(fit) for fit in fits)
+            place = key.removesuffix("._target_")
+            yield f"{place}: expected {expected}, because {why}; got {show(value)}"
 
 
 class Misfit(str):
@@ -144,13 +148,8 @@ ImageLayout = Literal["auto", "hwc", "chw"]
 Free = dict[str, Any]
 
 UNIONS = (Union, types.UnionType)
-_NAMES = {
-    bool: ("true or false", "true or false"),
-    str: ("text", "text"),
-    int: ("an integer", "integers"),
-    float: ("a number", "numbers"),
-    type(None): ("null", "null"),
-}
+_NAMES = {bool: "true or false", str: "text", type(None): "null"}
+_NAMES |= {int: "an integer", float: "a number"}
 
 
 def describe(expected: Any, *, plural: bool = False) -> str:
@@ -168,7 +167,8 @@ def describe(expected: Any, *, plural: bool = False) -> str:
     if origin in (list, tuple):
         number = f"{len(arguments)} " if origin is tuple else ""
         return f"a list of {number}{describe(arguments[0], plural=True)}"
-    return _NAMES.get(expected, ("a mapping", "mappings"))[plural]
+    name = _NAMES.get(expected, "a mapping")
+    return f"{name.split()[1]}s" if plural and name.startswith("a") else name
 
 
 def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
