@@ -22,7 +22,17 @@ from conf.checking.trust import (
 from conf.composing.stored import strange_values
 from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, options_of
 from conf.schema.scripts import ROOTS
-from conf.schema.types import UNIONS, Free, Parts, Target, describe, given_twice, nested, show
+from conf.schema.types import (
+    UNIONS,
+    Free,
+    Parts,
+    Target,
+    broken,
+    describe,
+    given_twice,
+    nested,
+    show,
+)
 
 MISSING_VALUE = "???"
 
@@ -52,7 +62,8 @@ def checked(
         # No hint to other options if the name means another key of the chosen one.
         own = "" if translates(key, walk.known) else hint
         found.append(f"{key}: unknown key{own or key_hint(key, walk.known)}")
-    return typed, found or [problem for rules in walk.rules for problem in rules(typed)]
+    rules = (rule for rules in walk.rules for rule in rules(typed))
+    return typed, found or [problem for rule in rules for problem in broken(typed, rule)]
 
 
 _WRONG = object()

@@ -1,6 +1,5 @@
 """The keys of each algorithm, conf/agent/*.yaml, and their rules with other keys."""
 
-from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from conf.checking.lengths import (
@@ -22,10 +21,11 @@ from conf.schema.types import (
     PositiveCount,
     PositiveFraction,
     ReplayRatio,
+    Rule,
+    Rules,
     Schedule,
     at,
     by_path,
-    must_be,
     show,
 )
 
@@ -52,7 +52,7 @@ class AgentOptions(Part, group="agent"):
     weighs_every_action: ClassVar[bool] = False
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """List the rules that a typed configuration breaks, one line each.
 
         Those of subclasses add to these.
@@ -103,7 +103,7 @@ class EpsilonGreedyOptions(AgentOptions):
     epsilon_fraction: Fraction
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """Refuse a policy, and a second network."""
         agent, name = config["agent"], config["agent"]["_target_"].rpartition(".")[2]
         if agent["final_epsilon"] > agent["epsilon"]:
@@ -111,17 +111,15 @@ class EpsilonGreedyOptions(AgentOptions):
             yield f"agent.final_epsilon: expected at most agent.epsilon: {falls}"
         if config.get("objective") == "behaviour_cloning":
             yield f"agent: expected one with a policy to be taught (agent=ppo), as {name} has none"
-        why = f"{name} has values of actions for a policy"
-        yield from must_be(config, "policy_head._target_", "auto", why=why)
-        why = f"{name} acts by its values; their layers are value_head.hidden_sizes"
-        yield from must_be(config, "policy_head.hidden_sizes", [], why=why)
+        yield "policy_head._target_", "auto", f"{name} has values of actions for a policy"
+        yield "policy_head.hidden_sizes", [], f"{name} acts by values, of value_head.hidden_sizes"
         for part, losses in by_path(config["gradients"]).items():
             if losses == ["actor"]:
                 why = f"{name} has no policy loss that could train it; [] trains nothing"
                 yield f"gradients.{part}: expected critic among them, because {why}"
-        why = f"{name} has one network, which acts and is fitted"
-        yield from must_be(config, "share_backbone", False, why=why)
-        yield from must_be(config, "critic.extractor critic.memory", None, why=why)
+        one = f"{name} has one network, which acts and is fitted"
+        yield "share_backbone", False, one
+        yield "critic.extractor critic.memory", None, one
 
 
 class ReplayOptions(AgentOptions):
@@ -149,15 +147,13 @@ class ReplayOptions(AgentOptions):
     random_shift: Count = 0
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """List what does not fit a replay buffer."""
         if config["critic"].get("observation") == "full":
-            why = "with critic.observation=full actor and critic read images of their own"
-            yield from must_be(config, "agent.random_shift", 0, why=why)
-        before = [*stride_problems(config)]
-        if not remembers(config["memory"]):
-            why = "memory=none leaves nothing to bring up to date"
-            before += must_be(config, "agent.burn_in", 0, why=why)
+            yield "agent.random_shift", 0, "critic.observation=full has two images to shift"
+        before: list[Rule] = [*stride_problems(config)]
+        if config["agent"]["burn_in"] and not remembers(config["memory"]):
+            before.append(("agent.burn_in", 0, "memory=none leaves nothing to bring up to date"))
         yield from before or capacity_problems(config)
         yield from beginning_problems(config)
 
@@ -171,7 +167,7 @@ class DQNOptions(EpsilonGreedyOptions, ReplayOptions, of="agents.dqn.DQN"):
     value_rescaling: bool
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """Refuse options of layers that noisy ones do not have."""
         for key, plain in LAYERS_OFF.items() if config["agent"]["noisy"] else ():
             if (given := config["value_head"].get(key, plain)) != plain:
@@ -207,7 +203,7 @@ class CriticsOptions(ReplayOptions):
     policy_delay: PositiveCount = 1
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """List what does not fit several critics."""
         agent, quantiles = config["agent"], config["value_head"].get("quantiles")
         subset, count = agent["critic_subset"], agent["num_critics"]
@@ -223,19 +219,17 @@ class CriticsOptions(ReplayOptions):
         yield from _batch_statistics(config)
 
 
-def _batch_statistics(config: Config) -> Iterator[str]:
+def _batch_statistics(config: Config) -> Rules:
     """Statistics of a batch belong to steps that are learnt, in a pass that reads both."""
     if not config["agent"]["target_networks"]:
-        why = "agent.target_networks=false computes targets in the pass that learns"
-        yield from must_be(config, "value_head.dropout", 0, why=why)
+        yield "value_head.dropout", 0, "agent.target_networks=false learns in the pass of targets"
     for key in ("extractor", "critic.extractor"):
         if at(config, f"{key}.normalization") == "batch_renorm":
             why = "a step and the next one would be normalised by different statistics"
-            yield from must_be(config, f"{key}.normalization", "none", "layer", why=why)
+            yield f"{key}.normalization", "none", "layer", why
     if remembers(config["memory"]) or config["auxiliary"]:
         keys = "policy_head.normalization value_head.normalization"
-        why = "with a memory or auxiliary losses a batch holds reset steps, of no statistic"
-        yield from must_be(config, keys, "none", "layer", why=why)
+        yield keys, "none", "layer", "memories and auxiliary losses bring reset steps into a batch"
 
 
 class TD3Options(DDPGOptions, CriticsOptions, of="agents.td3.TD3"):
@@ -259,8 +253,7 @@ class SACOptions(CriticsOptions, of="agents.sac.SAC"):
     target_entropy_scale: Positive = 1.0
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """Refuse to scale a number."""
         if (target := config["agent"]["target_entropy"]) != "auto":
-            why = f"agent.target_entropy={target:g} is not scaled"
-            yield from must_be(config, "agent.target_entropy_scale", 1, why=why)
+            yield "agent.target_entropy_scale", 1, f"agent.target_entropy={target:g} is not scaled"

@@ -3,7 +3,6 @@
 Each names the class whose keys it has.
 """
 
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from conf.schema.memories import remembers
@@ -22,9 +21,9 @@ from conf.schema.types import (
     Positive,
     PositiveCount,
     Range,
+    Rules,
     Schedule,
     Target,
-    must_be,
     show,
 )
 
@@ -53,7 +52,7 @@ class BlocksOptions(LayersOptions):
     residual: bool = False
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """Refuse options of layers that are not there."""
         for key in ("policy_head", "value_head"):
             for option, off in LAYERS_OFF.items() if config[key].get("hidden_sizes") == [] else ():
@@ -219,7 +218,7 @@ class LambdaDiscrepancyOptions(AuxiliaryOptions, of="networks.autoencoding.Lambd
     gae_lambda: Fraction
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """Refuse agents without values of lambda returns, and no memory that the policy reads."""
         agent, told = config["agent"], "auxiliary: expected no lambda_discrepancy, because"
         others = [own["gae_lambda"] for own in config["auxiliary"].values() if "gae_lambda" in own]
@@ -230,7 +229,7 @@ class LambdaDiscrepancyOptions(AuxiliaryOptions, of="networks.autoencoding.Lambd
             yield f"{told} there is no memory to train; set memory=gru"
         elif not config["share_backbone"]:
             why = "the policy must read the memory that auxiliary=lambda_discrepancy trains"
-            yield from must_be(config, "share_backbone", True, why=why)
+            yield "share_backbone", True, why
         elif others == [agent["gae_lambda"]] or len(others) > 1:
             told = "expected another than the one of auxiliary=lambda_discrepancy"
             yield f"agent.gae_lambda: {told}, got {agent['gae_lambda']:g} and {show(others)}"

@@ -5,7 +5,6 @@ in it lists the broken rules across several keys.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
@@ -27,9 +26,9 @@ from conf.schema.types import (
     Path,
     Positive,
     PositiveCount,
+    Rules,
     Target,
     at,
-    must_be,
 )
 
 # Gymnasium's names of settings that have their own key here.
@@ -61,7 +60,7 @@ class EnvironmentOptions(Options):
     copy_argument: str | None = None
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """Refuse keywords with a key of their own, and single environments in a native vector."""
         env, copied = config["env"], config["env"].get("copy_argument")
         for keyword in sorted(_KEYWORDS.keys() & env["kwargs"].keys()):
@@ -83,7 +82,7 @@ class CriticOptions(Options):
     observation: Literal["same", "full"] = "same"
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """Refuse to show what is hidden to a network that acts."""
         if config["critic"].get("observation") != "full":
             return
@@ -116,17 +115,15 @@ class PeriodicEvaluationOptions(EvaluationOptions):
     stop_at: float | Literal["solved"] | None = None
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """Refuse what never happens without evaluations, or cannot be shown."""
         if config["evaluation"]["interval"] == 0:
-            why = "evaluation.interval=0 never evaluates during training"
-            yield from must_be(config, "evaluation.checkpoint", "last", why=why)
-            yield from must_be(config, "evaluation.stop_at", None, why=why)
+            yield "evaluation.checkpoint", "last", "evaluation.interval=0 finds no best weights"
+            yield "evaluation.stop_at", None, "evaluation.interval=0 never evaluates"
         elif at(config, "evaluation.stop_at") == "solved" and config["task"]["solved_at"] is None:
             yield "evaluation.stop_at: expected a number, because task.solved_at=null says none"
         if not config["tracking"]["tensorboard"]:
-            why = "tracking.tensorboard=false shows none; evaluate.py makes one, with video=true"
-            yield from must_be(config, "evaluation.video", False, why=why)
+            yield "evaluation.video", False, "tracking.tensorboard=false has no place for it"
 
 
 class TaskOptions(Options):
@@ -186,21 +183,19 @@ class TrainingRun(Options):
     tracking: TrackingOptions
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """List the rules between parts that a typed configuration breaks, one line each."""
         yield from _head_problems(config)
         if config["share_backbone"]:
-            why = "share_backbone=true gives the critic the actor's"
-            yield from must_be(config, "critic.extractor critic.memory", None, why=why)
+            yield "critic.extractor critic.memory", None, "share_backbone=true gives it the actor's"
         if config["normalize_rewards"]:
-            why = "normalize_rewards=true brings rewards to one scale already"
-            yield from must_be(config, "clip_rewards", None, why=why)
+            yield "clip_rewards", None, "normalize_rewards=true brings rewards to one scale already"
         if config["auxiliary"]:
             yield from _auxiliary_problems(config)
         yield from pretraining_problems(config)
 
 
-def _head_problems(config: Config) -> Iterator[str]:
+def _head_problems(config: Config) -> Rules:
     """Refuse heads without what the agent learns from."""
     parts = ("agent", "policy_head", "value_head")
     agent, policy_head, value_head = (options_for(config, part) for part in parts)
@@ -215,8 +210,7 @@ def _head_problems(config: Config) -> Iterator[str]:
         fitting = f"expected auto or {' or '.join(heads)}"
         yield f"policy_head: {fitting}, with which agent={name} acts; got {acting}"
     if not value_head.is_scalar:
-        why = "value_head fits a histogram, which has no number to clip"
-        yield from must_be(config, "agent.value_clip_range", None, why=why)
+        yield "agent.value_clip_range", None, "value_head fits a histogram, with no number to clip"
     if agent.learns_from == "rollout" and not value_head.fits_returns:
         yield (
             f"value_head: expected mse, huber, two_hot or hl_gauss, because agent={name} fits "
@@ -234,7 +228,7 @@ def _option(target: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", short).lower() if target in KNOWN else name
 
 
-def _auxiliary_problems(config: Config) -> Iterator[str]:
+def _auxiliary_problems(config: Config) -> Rules:
     """Refuse auxiliary losses that train nothing."""
     own = (TARGETS["auxiliary"].get(loss["_target_"]) for loss in config["auxiliary"].values())
     if all(getattr(options, "trains_memory", False) for options in own):

@@ -32,17 +32,22 @@ def at(node: Any, key: str) -> Any:
     return node
 
 
-def must_be(config: Config, keys: str, *fits: Any, why: str) -> Iterator[str]:
-    """Refuse every value of some keys but those that fit.
+Rule = str | tuple[Any, ...]
+"""A broken rule in one line. Or keys, with spaces between them, the values of them that fit, and
+why: `("clip_rewards", None, "normalize_rewards=true brings ...")`."""
+Rules = Iterator[Rule]
 
-    Args:
-        keys: with spaces between them; one that does not exist breaks no rule.
-    """
-    for key in keys.split():
-        if (value := at(config, key)) not in (ABSENT, *fits):
-            expected = " or ".join(fit if isinstance(fit, str) else show(fit) for fit in fits)
-            place = key.removesuffix("._target_")
-            yield f"{place}: expected {expected}, because {why}; got {show(value)}"
+
+def broken(config: Config, rule: Rule) -> list[str]:
+    """Return a line for each key that breaks a rule; a key that does not exist breaks none."""
+    if isinstance(rule, str):
+        return [rule]
+    keys, *fits, why = rule
+    expected = " or ".join(fit if isinstance(fit, str) else show(fit) for fit in fits)
+    found = {key: at(config, key) for key in keys.split()}
+    told = f"expected {expected}, because {why}; got"
+    wrong = [key for key, value in found.items() if value not in (ABSENT, *fits)]
+    return [f"{key.removesuffix('._target_')}: {told} {show(found[key])}" for key in wrong]
 
 
 class Misfit(str):
