@@ -27,8 +27,7 @@ from conf.schema.types import show
 
 __all__ = ["InvalidConfiguration", "check", "has_key", "launch", "load"]
 
-EXIT_CODE = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_CODE, INTERRUPTED = 2, 130  # 128 + SIGINT, as shells have it
 
 
 def launch(
