@@ -89,9 +89,8 @@ def _owners(group: str, key: str) -> str:
     return f"; only {', '.join(owners)} {'have' if len(owners) > 1 else 'has'} it" if owners else ""
 
 
-def _plain(value: Any, expected: Any) -> Any:
+def _plain(value: Any, base: Any, mark: Any) -> Any:
     """Return a value typed, or _WRONG: 1e5 is an integer, true no number, nothing is infinite."""
-    base, mark = get_args(expected) if get_origin(expected) is Annotated else (expected, None)
     if get_origin(base) is Literal:
         is_choice = any(type(value) is type(one) and value == one for one in get_args(base))
         return value if is_choice else _WRONG
@@ -137,13 +136,7 @@ class _Walk:
         if value == MISSING_VALUE:
             return self._report(path, f"missing; expected {describe(expected)}", value)
         for option in get_args(expected) if get_origin(expected) in UNIONS else (expected,):
-            if isinstance(value, dict):
-                typed = self._mapping(path, value, option)
-            elif isinstance(value, list):
-                typed = self._sequence(path, value, option)
-            else:
-                typed = _plain(value, option)
-            if typed is not _WRONG:
+            if (typed := self._typed(path, value, option)) is not _WRONG:
                 return typed
         message = f"expected {describe(expected)}, got {show(value)}"
         return self._report(path, message + _hint(path, value, expected), value)
@@ -152,14 +145,19 @@ class _Walk:
         self.problems.append(f"{path}: {message}")
         return value
 
-    def _sequence(self, path: str, value: list[Any], expected: Any) -> Any:
-        kind, items = get_origin(expected), get_args(expected)
-        if kind is not list and not (kind is tuple and len(value) == len(items)):
-            return _WRONG
-        return [self.value(f"{path}[{index}]", item, items[0]) for index, item in enumerate(value)]
-
-    def _mapping(self, path: str, value: dict[str, Any], expected: Any) -> Any:
+    def _typed(self, path: str, value: Any, expected: Any) -> Any:
+        """Return a value typed, or _WRONG."""
         base, mark = get_args(expected) if get_origin(expected) is Annotated else (expected, None)
+        if isinstance(value, dict):
+            return self._mapping(path, value, base, mark)
+        if not isinstance(value, list):
+            return _plain(value, base, mark)
+        kinds = get_args(base)
+        if get_origin(base) is list or (get_origin(base) is tuple and len(value) == len(kinds)):
+            return [self.value(f"{path}[{at}]", item, kinds[0]) for at, item in enumerate(value)]
+        return _WRONG
+
+    def _mapping(self, path: str, value: dict[str, Any], base: Any, mark: Any) -> Any:
         if isinstance(mark, Target):
             check = self._tree if mark.is_tree else self._target
             return check(path, {"_target_": mark.usual, **value} if mark.usual else value, mark)

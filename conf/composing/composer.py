@@ -21,12 +21,12 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from conf.checking.refusals import (
@@ -39,7 +39,7 @@ from conf.checking.refusals import (
 )
 from conf.checking.suggestions import key_hint
 from conf.schema.scripts import ROOTS
-from conf.schema.types import ABSENT, show
+from conf.schema.types import ABSENT, at, show
 
 
 def environment_name(env_id: str, pomdp: Mapping[str, Any] | None) -> str:
@@ -156,10 +156,15 @@ class Composer:
         chosen = self.choose(self.parse(overrides))
         config, problems, invented = deepcopy(chosen.config), list[str](), list[str]()
         for override in chosen.values:
+            key, value = override.key_or_group, override.value()
+            found = at(chosen.plain, key)
+            is_new = found is ABSENT or isinstance(value, dict)
+            if is_new and override.type is OverrideType.CHANGE:
+                invented.append(override.input_line or "")
             try:
-                invented += [] if _set(config, override) else [override.input_line or ""]
+                _set(config, override, found)
             except _ERRORS as error:
-                problems.append(f"{override.key_or_group}: {one_line(error)}")
+                problems.append(f"{key}: {one_line(error)}")
         return config, problems, invented
 
     def chosen(self, overrides: Sequence[str]) -> dict[str, Any]:
@@ -245,8 +250,8 @@ class Composer:
             GlobalHydra.instance().hydra = outer
 
 
-def _set(config: DictConfig, override: Override) -> bool:
-    """Set one value as Hydra would; tell whether its key exists, or is declared new by a plus.
+def _set(config: DictConfig, override: Override, found: Any) -> None:
+    """Set one value as Hydra would, in place of the one that was found.
 
     Raises:
         ValueError: Hydra would not set it.
@@ -254,33 +259,18 @@ def _set(config: DictConfig, override: Override) -> bool:
     key, value = override.key_or_group, override.value()
     if override.package is not None:
         raise ValueError(f"the group {key!r} does not exist")
-    found = _found(config, key)
-    if override.is_delete():
-        if found is ABSENT:
-            hint = key_hint(key, list(map(str, config)))
-            raise ValueError(f"cannot be removed, there is no such key{hint}")
-        if found is None or value not in (None, found):
-            already = " already" if found is None else ""
-            raise ValueError(f"cannot be removed, as it is {show(found)}{already}")
-        parent, _, name = key.rpartition(".")
-        with open_dict(config):
-            del (OmegaConf.select(config, parent) if parent else config)[name]
-        return True
-    exists = found not in (ABSENT, None)
-    if override.is_add() and exists and not isinstance(value, dict | list):
-        raise ValueError(f"exists already; leave out the plus: {(override.input_line or '')[1:]}")
-    is_new = override.is_add() or override.is_force_add()
-    try:
-        OmegaConf.update(config, key, value, force_add=is_new)
-    except (ConfigAttributeError, ConfigKeyError):
+    if not override.is_delete():
+        if override.is_add() and found not in (ABSENT, None) and not isinstance(value, dict | list):
+            line = (override.input_line or "").removeprefix("+")
+            raise ValueError(f"exists already; leave out the plus: {line}")
         OmegaConf.update(config, key, value, force_add=True)
-        return False
-    return True
-
-
-def _found(config: DictConfig, key: str) -> Any:
-    """Return the value of a key, or ABSENT; text if it is computed from a wrong one."""
-    try:
-        return OmegaConf.select(config, key, default=ABSENT)
-    except OmegaConfBaseException:
-        return "${...}"
+        return
+    if found is ABSENT:
+        hint = key_hint(key, list(map(str, config)))
+        raise ValueError(f"cannot be removed, there is no such key{hint}")
+    if found is None or value not in (None, found):
+        already = " already" if found is None else ""
+        raise ValueError(f"cannot be removed, as it is {show(found)}{already}")
+    parent, _, name = key.rpartition(".")
+    with open_dict(config):
+        del (OmegaConf.select(config, parent) if parent else config)[name]

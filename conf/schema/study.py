@@ -11,13 +11,8 @@ from conf.schema.parts import Options
 from conf.schema.types import Config, Count, Free, NonNegative, PositiveCount, Text
 
 Word = Annotated[str, Text(r"\S.*", "a word such as memory=gru", "words such as memory=gru")]
-RangeText = Annotated[
-    str,
-    Text(
-        r"(choice|interval|range|tag|int)\(.*\)",
-        "a range such as interval(1e-4,1e-2), tag(log,interval(1e-4,1e-2)) or choice(0.1,0.2)",
-    ),
-]
+_RANGES = r"(choice|interval|range|tag|int)\(.*\)"
+RangeText = Annotated[str, Text(_RANGES, "a range such as interval(1e-4,1e-2) or choice(0.1,0.2)")]
 Metric = Literal["last", "best", "mean"]
 _RANGE = "optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))'"
 _NAME = re.compile(r"[A-Za-z0-9_][\w.+-]*")
