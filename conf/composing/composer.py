@@ -94,8 +94,6 @@ def _refusing() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "provider=.* is not available")
             yield
-    except InvalidConfiguration:
-        raise
     except _ERRORS as error:
         raise InvalidConfiguration([one_line(error)]) from error
 
