@@ -32,8 +32,8 @@ from conf.schema.types import (
 )
 
 # Gymnasium's names of settings that have their own key here.
-_KEYWORDS = {"max_episode_steps": "time_limit", "vectorization_mode": "vectorization"}
-_KEYWORDS |= {"id": "id", "num_envs": "num_envs"}
+_OTHER_NAMES = {"max_episode_steps": "time_limit", "vectorization_mode": "vectorization"}
+_KEYWORDS = {"id", "num_envs", *_OTHER_NAMES}
 _OF_SINGLE_ENVIRONMENTS = (
     *("pomdp", "env.wrappers", "env.copy_argument", "env.on_failure"),
     *("env.previous_action", "env.previous_reward"),
@@ -63,8 +63,8 @@ class EnvironmentOptions(Options):
     def problems(config: Config) -> Rules:
         """Refuse keywords with a key of their own, and single environments in a native vector."""
         env, copied = config["env"], config["env"].get("copy_argument")
-        for keyword in sorted(_KEYWORDS.keys() & env["kwargs"].keys()):
-            ours = f"env.{_KEYWORDS[keyword]}"
+        for keyword in sorted(_KEYWORDS & env["kwargs"].keys()):
+            ours = f"env.{_OTHER_NAMES.get(keyword, keyword)}"
             yield f"env.kwargs.{keyword}: unknown key; in this project it is {ours}"
         if copied in env["kwargs"]:
             yield f"env.kwargs.{copied}: env.copy_argument gives it a number; leave one of them out"

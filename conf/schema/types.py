@@ -153,8 +153,8 @@ ImageLayout = Literal["auto", "hwc", "chw"]
 Free = dict[str, Any]
 
 UNIONS = (Union, types.UnionType)
-_NAMES = {bool: "true or false", str: "text", type(None): "null"}
-_NAMES |= {int: "an integer", float: "a number"}
+_NULL: type = type(None)
+_NAMES = {bool: "true or false", str: "text", int: "an integer", float: "a number", _NULL: "null"}
 
 
 def describe(expected: Any, *, plural: bool = False) -> str:
@@ -168,7 +168,7 @@ def describe(expected: Any, *, plural: bool = False) -> str:
     if origin is Literal:
         return " or ".join(arguments) if len(arguments) < 3 else f"one of {', '.join(arguments)}"
     if origin in UNIONS:  # null first
-        return " or ".join(map(describe, sorted(arguments, key=lambda a: a is not type(None))))
+        return " or ".join(map(describe, sorted(arguments, key=lambda kind: kind is not _NULL)))
     if origin in (list, tuple):
         number = f"{len(arguments)} " if origin is tuple else ""
         return f"a list of {number}{describe(arguments[0], plural=True)}"
