@@ -117,9 +117,8 @@ class EpsilonGreedyOptions(AgentOptions):
             if losses == ["actor"]:
                 why = f"{name} has no policy loss that could train it; [] trains nothing"
                 yield f"gradients.{part}: expected critic among them, because {why}"
-        one = f"{name} has one network, which acts and is fitted"
-        yield "share_backbone", False, one
-        yield "critic.extractor critic.memory", None, one
+        yield "share_backbone", False, f"{name} has one network, nothing to share"
+        yield "critic.extractor critic.memory", None, f"{name} has one network, which acts"
 
 
 class ReplayOptions(AgentOptions):

@@ -200,22 +200,21 @@ def _head_problems(config: Config) -> Rules:
     parts = ("agent", "policy_head", "value_head")
     agent, policy_head, value_head = (options_for(config, part) for part in parts)
     name, acting, valuing = (_option(config[part]["_target_"]) for part in parts)
-    name, heads = name.lower(), [_option(head) for head in agent.box_heads]
+    name, own = name.lower(), [_option(head) for head in agent.box_heads]
     if agent.needs_log_probs and not policy_head.has_log_probs:
         yield (
             "policy_head: expected auto, categorical, gaussian or squashed_gaussian, because agent="
             f"{name} learns from log-probabilities of actions, which {acting} has not"
         )
-    elif heads and acting not in heads and acting in _BOX_HEADS:
-        fitting = f"expected auto or {' or '.join(heads)}"
+    elif own and acting not in own and acting in _BOX_HEADS:
+        fitting = f"expected auto or {' or '.join(own)}"
         yield f"policy_head: {fitting}, with which agent={name} acts; got {acting}"
     if not value_head.is_scalar:
         yield "agent.value_clip_range", None, "value_head fits a histogram, with no number to clip"
     if agent.learns_from == "rollout" and not value_head.fits_returns:
-        yield (
-            f"value_head: expected mse, huber, two_hot or hl_gauss, because agent={name} fits "
-            f"values to returns; got {valuing}, which is fitted to distributions"
-        )
+        heads = "expected mse, huber, two_hot or hl_gauss"
+        why = f"agent={name} fits values to returns, which are numbers"
+        yield f"value_head: {heads}, because {why}; got {valuing}, which is fitted to distributions"
 
 
 _BOX_HEADS = ("gaussian", "squashed_gaussian", "deterministic")

@@ -38,16 +38,17 @@ why: `("clip_rewards", None, "normalize_rewards=true brings ...")`."""
 Rules = Iterator[Rule]
 
 
-def broken(config: Config, rule: Rule) -> list[str]:
-    """Return a line for each key that breaks a rule; a key that does not exist breaks none."""
+def broken(config: Config, rule: Rule) -> Iterator[str]:
+    """Yield a line for each key that breaks a rule; a key that does not exist breaks none."""
     if isinstance(rule, str):
-        return [rule]
+        yield rule
+        return
     keys, *fits, why = rule
     expected = " or ".join(fit if isinstance(fit, str) else show(fit) for fit in fits)
-    found = {key: at(config, key) for key in keys.split()}
-    told = f"expected {expected}, because {why}; got"
-    wrong = [key for key, value in found.items() if value not in (ABSENT, *fits)]
-    return [f"{key.removesuffix('._target_')}: {told} {show(found[key])}" for key in wrong]
+    for key in keys.split():
+        if (value := at(config, key)) not in (ABSENT, *fits):
+            got = f"; got {show(value)}" if type(value) in (int, float) else ""
+            yield f"{key.removesuffix('._target_')}: expected {expected}, because {why}{got}"
 
 
 class Misfit(str):
