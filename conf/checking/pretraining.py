@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from conf.checking.steps import Config
 from conf.composing.stored import nodes
 from conf.schema.extractors import ExtractorOptions
 from conf.schema.registry import options_of
+from conf.schema.types import Config
 
 RANDOM = "random"
 """The source of frames that is not a run."""
@@ -41,13 +41,11 @@ def missing_sources(config: Mapping[str, Any]) -> list[str]:
     """Report weights and source runs that do not exist, before anything heavy is imported."""
     paths = {key: config.get(key) for key in ("init_from", "source")}
     paths |= {f"{key}.weights": node.get("weights") for key, node in _extractors(config)}
-    frames_from = (frames_wanted(config) or {}).get("source")
-    paths["extractor.pretrain.source"] = None if frames_from == RANDOM else frames_from
-    return [
-        f"{key}: there is no {path}; expected a run, a checkpoint or a .safetensors file"
-        for key, path in paths.items()
-        if isinstance(path, str) and not Path(path).exists()
-    ]
+    if (frames_from := (frames_wanted(config) or {}).get("source")) != RANDOM:
+        paths["extractor.pretrain.source"] = frames_from
+    gone = {key: path for key, path in paths.items() if path and not Path(path).exists()}
+    kinds = "expected a run, a checkpoint or a .safetensors file"
+    return [f"{key}: there is no {path}; {kinds}" for key, path in gone.items()]
 
 
 def _is_autoencoder(extractor: Mapping[str, Any]) -> bool:
@@ -66,24 +64,18 @@ def _misplaced(config: Config) -> Iterator[str]:
     for key, node in _extractors(config):
         options = node.get("pretrain")
         if isinstance(options, Mapping) and not _is_autoencoder(node):
-            yield (
-                f"{key}.pretrain: {node['_target_']} is no autoencoder's encoder; as one: "
-                "extractor=autoencoder with it as extractor.encoder"
-            )
+            remedy = "as one: extractor=autoencoder with it as extractor.encoder"
+            yield f"{key}.pretrain: {node['_target_']} is no autoencoder's encoder; {remedy}"
         elif key != "extractor" and options and options["frames"] and not node.get("weights"):
-            yield (
-                f"{key}.pretrain.frames: expected 0, as only `extractor` itself is pre-trained "
-                f"before an agent; python pretrain.py makes weights, for {key}.weights=DIRECTORY"
-            )
+            remedy = f"python pretrain.py makes weights, for {key}.weights=DIRECTORY"
+            yield f"{key}.pretrain.frames: expected 0, as only `extractor` is pre-trained; {remedy}"
 
 
 def _batches(key: str, options: Mapping[str, Any]) -> Iterator[str]:
     frames, size = options["frames"], options["batch_size"]
     if (learnt := int(frames * (1 - options["held_out"]))) < size:
-        yield (
-            f"{key}.frames: {frames} frames, of which {learnt} are not held out, are fewer than a "
-            f"batch ({key}.batch_size={size}); collect more"
-        )
+        few = f"{frames} frames, of which {learnt} are not held out, are fewer than a batch"
+        yield f"{key}.frames: {few} ({key}.batch_size={size}); collect more"
 
 
 def _never_learnt(config: Config) -> Iterator[str]:
@@ -92,10 +84,8 @@ def _never_learnt(config: Config) -> Iterator[str]:
     has_weights = extractor.get("weights") or config["init_from"]
     if "pretrain" in extractor and extractor.get("freeze") and not has_weights:
         frames = "" if "objective" in config else "extractor.pretrain.frames=50_000, or "
-        yield (
-            "extractor.freeze: an encoder that never learnt would be frozen; set "
-            f"{frames}extractor.weights=PATH, or extractor.freeze=false"
-        )
+        remedy = f"set {frames}extractor.weights=PATH, or extractor.freeze=false"
+        yield f"extractor.freeze: an encoder that never learnt would be frozen; {remedy}"
 
 
 def _alone(config: Config) -> Iterator[str]:

@@ -36,9 +36,7 @@ def one_line(error: BaseException) -> str:
         return f"hydra.searchpath: no folder or importable package {unavailable[1]!r}"
     cause = error.__cause__
     reason = str(cause).partition("\n")[0] if isinstance(cause, OmegaConfBaseException) else ""
-    text = "; ".join(
-        filter(None, [re.split(r"\.?\n(?:Config s|S)earch path", str(error))[0], reason])
-    )
+    text = re.split(r"\.?\n(?:Config s|S)earch path", str(error))[0] + (reason and f"; {reason}")
     advice = r" (a new one is added with a plus: \1)"
     text = re.sub(r"\.?\s*To append to your [\w ]+ use (\+[\w/@]*\.[^;\n]*)", advice, text)
     text = re.sub(r"\.?\s*To append to your [^;\n]*", "", text)  # groups are chosen without one
@@ -48,14 +46,13 @@ def one_line(error: BaseException) -> str:
 def syntax_problem(text: str) -> str:
     """Explain an argument that is not key=value."""
     key, equals, value = text.partition("=")
-    is_key = re.fullmatch(r"[+~]{0,2}[\w/@$-]+(\.[\w/@$-]+)*", key) is not None
+    if not text:
+        return "'': expected key=value, got an empty word"
     if not equals:
-        return (
-            f"{text!r}: expected key=value" if key else "'': expected key=value, got an empty word"
-        )
+        return f"{text!r}: expected key=value"
     if not key:
         return f"{text!r}: expected a key before the ="
-    if not is_key:
+    if not re.fullmatch(r"[+~]{0,2}[\w/@$-]+(\.[\w/@$-]+)*", key):
         return f"{text!r}: cannot read the key; expected words joined by dots"
     quoted = f"'{value}'"
     if value.startswith("["):
@@ -83,30 +80,30 @@ def flag_problem(flag: str) -> str:
 
 def override_problems(parsed: Sequence[Override]) -> Iterator[str]:
     """Refuse a key that is given twice, as Hydra would silently take the last, and settings."""
-    keys = [override.get_key_element().lstrip("+~") for override in parsed]
-    for repeat, count in Counter(keys).items():
-        if count > 1:
-            lines = (
-                o.input_line or "" for o, key in zip(parsed, keys, strict=True) if key == repeat
-            )
-            yield f"{repeat}: given more than once: {' '.join(lines)}"
-    for key in keys:
+    lines: dict[str, list[str]] = {}
+    for override in parsed:
+        key = override.get_key_element().lstrip("+~")
+        lines.setdefault(key, []).append(override.input_line or "")
+        if override.is_interval_sweep():
+            yield f"{key}: an interval needs {SEARCH}"
+    for key, given in lines.items():
+        if len(given) > 1:
+            yield f"{key}: given more than once: {' '.join(given)}"
         if key in ("hydra.run.dir", "hydra.sweep.subdir", "hydra.job.chdir"):
             yield f"{key}: derived from run_dir, which is the key to set"
         # It breaks Hydra's basic sweeper.
-        if f"{key}.".startswith("hydra.sweeper.params.") and "hydra/sweeper" not in keys:
+        if f"{key}.".startswith("hydra.sweeper.params.") and "hydra/sweeper" not in lines:
             yield f"{key}: belongs in a file; on the command line write -m seed=1,2"
 
 
 def sweep_problems(parsed: Iterable[Override]) -> Iterator[str]:
     """Refuse several values for a single run."""
-    for override in (override for override in parsed if override.is_sweep_override()):
-        key, _, values = (override.input_line or "").partition("=")
-        is_list = override.value_type is ValueType.SIMPLE_CHOICE_SWEEP
-        hint = f"; one list is written {key}=[{values}]" if is_list else ""
-        several = f"several values need --multirun (-m){hint}"
-        needs = f"an interval needs {SEARCH}" if override.is_interval_sweep() else several
-        yield f"{override.key_or_group}: {needs}"
+    for override in parsed:
+        if override.is_sweep_override():
+            key, _, values = (override.input_line or "").partition("=")
+            is_list = override.value_type is ValueType.SIMPLE_CHOICE_SWEEP
+            hint = f"; one list is written {key}=[{values}]" if is_list else ""
+            yield f"{override.key_or_group}: several values need --multirun (-m){hint}"
 
 
 SEARCH = "python tune.py, which takes the same ranges: key='interval(1e-4, 1e-2)'"
@@ -116,10 +113,9 @@ def choice_problems(override: Override, options: Sequence[str]) -> Iterator[str]
     """Check the options chosen for a group, among those that it has."""
     group, value = override.key_or_group, override.value()
     if override.is_hydra_override():
-        if (group, value) == ("hydra/sweeper", "optuna"):
-            yield f"{group}: {value} is not supported; search with {SEARCH}"
-        elif (group, value) == ("hydra/launcher", "joblib") and value not in options:
-            yield f"{group}: {value} is not installed; pip install -e '.[sweep]'"
+        remedies = {"optuna": f"search with {SEARCH}", "joblib": "pip install -e '.[sweep]'"}
+        if value not in options and (remedy := remedies.get(str(value))):
+            yield f"{group}: {value} is not installed; {remedy}"
     elif override.is_add() and override.package is None and group in GROUPS:
         yield f"{override.input_line}: a group is chosen without a plus: {group}={value}"
     elif not override.is_delete():

@@ -3,11 +3,8 @@
 Builders and rules share these, so that they agree.
 """
 
-from typing import Any
-
 from conf.schema.memories import remembers
-
-Config = dict[str, Any]
+from conf.schema.types import Config
 
 
 def steps_per_iteration(config: Config) -> int:

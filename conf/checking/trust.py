@@ -17,14 +17,8 @@ from conf.schema.types import show
 OUR_PACKAGES = ("agents", "networks", "envs", "training")
 TRUSTED_PACKAGES = (*OUR_PACKAGES, "torch.nn", "torch.optim", "gymnasium")
 _KNOWN_PACKAGES = (
-    "ale_py",
-    "envs",
-    "envs.games.atari",
-    "envs.games.minatar",
-    "gymnasium_robotics",
-    "minatar",
-    "minigrid",
-    "popgym",
+    *("ale_py", "envs", "envs.games.atari", "envs.games.minatar"),
+    *("gymnasium_robotics", "minatar", "minigrid", "popgym"),
 )
 """Modules that register environments, which any run may import."""
 _USUAL_HEAD = ("policy_head._target_", "auto")
@@ -50,9 +44,8 @@ def is_trusted(target: str, trusted_packages: Sequence[str]) -> bool:
         return False
     if any(target.startswith(f"{package}.") for package in trusted_packages):
         return True
-    package = package_of(target)
-    inside = target.removeprefix(f"{package}.")
-    is_class = package in TRUSTED_PACKAGES and _CLASS.fullmatch(inside) is not None
+    inside = target.removeprefix(f"{package_of(target)}.")
+    is_class = package_of(target) in TRUSTED_PACKAGES and _CLASS.fullmatch(inside) is not None
     return is_class and inside.rpartition(".")[2] not in _WRITING
 
 
@@ -62,27 +55,18 @@ def package_of(target: str) -> str:
     return next(inside, target.partition(".")[0])
 
 
-def targets(config: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the path and the value of every `_target_` at any depth, in order."""
-    return ((path, each) for path, each in nodes(config) if path.rpartition(".")[2] == "_target_")
-
-
 def target_problems(config: Any, trusted_packages: Sequence[str]) -> Iterator[str]:
-    """Report each `_target_` of a configuration that may not be imported, one line each."""
-    for path, target in targets(config):
+    """Report each `_target_`, at any depth, that may not be imported, one line each."""
+    for path, target in nodes(config):
+        if path.rpartition(".")[2] != "_target_" or (path, target) == _USUAL_HEAD:
+            continue
         if not isinstance(target, str):
             yield f"{path}: expected the dotted name of a class, got {show(target)}"
-        elif (path, target) != _USUAL_HEAD and not is_trusted(target, trusted_packages):
-            yield f"{path}: {_untrusted(target)}"
-
-
-def _untrusted(target: str) -> str:
-    """Explain a refusal, and the remedy if there is one."""
-    package = target.partition(".")[0]
-    known = {*sys.stdlib_module_names, *(name.partition(".")[0] for name in TRUSTED_PACKAGES)}
-    remedy = f"; a package of your own needs trusted_packages=[{package}]"
-    remedy = "" if package in known else remedy
-    return f"{target!r} is not a class of a trusted package ({', '.join(TRUSTED_PACKAGES)}){remedy}"
+        elif not is_trusted(target, trusted_packages):
+            package, trusted = target.partition(".")[0], ", ".join(TRUSTED_PACKAGES)
+            is_own = package not in {*sys.stdlib_module_names, *OUR_PACKAGES, "torch", "gymnasium"}
+            remedy = f"; a package of your own needs trusted_packages=[{package}]" * is_own
+            yield f"{path}: {target!r} is not a class of a trusted package ({trusted}){remedy}"
 
 
 def trusted_names(config: Mapping[str, Any]) -> list[str]:
@@ -93,11 +77,9 @@ def trusted_names(config: Mapping[str, Any]) -> list[str]:
 
 def trust_problems(names: Sequence[str]) -> list[str]:
     """Refuse to trust the standard library: `os.system` is in it."""
-    return [
-        f"trusted_packages: {name!r} belongs to Python's standard library; name one of your own"
-        for name in names
-        if name.partition(".")[0] in sys.stdlib_module_names
-    ]
+    why = "belongs to Python's standard library; name one of your own"
+    known = [name for name in names if name.partition(".")[0] in sys.stdlib_module_names]
+    return [f"trusted_packages: {name!r} {why}" for name in known]
 
 
 def trust_words(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
@@ -109,9 +91,6 @@ def trust_words(packages: Sequence[str], trusted_packages: Sequence[str]) -> lis
 
 def package_problems(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
     """Refuse packages that a stored configuration names: importing them executes code."""
-    names = [(package, package.partition(".")[0]) for package in packages]
-    return [
-        f"env.packages: the run imports {package}; if you trust it: trusted_packages=[{name}]"
-        for package, name in names
-        if package not in _KNOWN_PACKAGES and name not in trusted_packages
-    ]
+    names = {p: p.partition(".")[0] for p in packages if p not in _KNOWN_PACKAGES}
+    told = "env.packages: the run imports {}; if you trust it: trusted_packages=[{}]"
+    return [told.format(p, name) for p, name in names.items() if name not in trusted_packages]

@@ -5,11 +5,11 @@ nearest valid word. Rules between keys are beside the options.
 """
 
 import math
-import types
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from conf.checking.suggestions import did_you_mean, key_hint, translates
 from conf.checking.trust import (
@@ -22,24 +22,38 @@ from conf.checking.trust import (
 from conf.composing.stored import strange_values
 from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, options_of
 from conf.schema.scripts import ROOTS
-from conf.schema.types import Free, Target, describe, given_twice, nested, show
+from conf.schema.types import (
+    UNIONS,
+    Free,
+    Parts,
+    Target,
+    broken,
+    describe,
+    given_twice,
+    nested,
+    show,
+)
 
 MISSING_VALUE = "???"
 
 
 def checked(
-    config: dict[str, Any], config_name: str = "config"
+    config: dict[str, Any], config_name: str = "config", invented: Sequence[str] = ()
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the typed configuration (1e5 becomes 100000), and all its problems.
 
     Without problems the result is plain data without interpolations: a value is resolved once,
     before it is checked.
+
+    Args:
+        invented: overrides without a plus whose keys are in no file. Only options of a class may
+            declare such a key.
     """
     strange = list(strange_values(config))
     if strange:
         return config, strange
     trusted = trusted_names(config)
-    walk = _Walk(trusted)
+    walk = _Walk(trusted, {word.partition("=")[0]: word for word in invented})
     typed = walk.value("", config, ROOTS[config_name])
     told = {problem.partition(":")[0] for problem in walk.problems}
     named = [p for p in target_problems(config, trusted) if p.partition(":")[0] not in told]
@@ -48,10 +62,10 @@ def checked(
         # No hint to other options if the name means another key of the chosen one.
         own = "" if translates(key, walk.known) else hint
         found.append(f"{key}: unknown key{own or key_hint(key, walk.known)}")
-    return typed, found or [problem for rules in walk.rules for problem in rules(typed)]
+    rules = (rule for rules in walk.rules for rule in rules(typed))
+    return typed, found or [problem for rule in rules for problem in broken(typed, rule)]
 
 
-_NO_OPTIONS = "needs an attribute Options, a dataclass of its keys; see docs/configuration.md"
 _WRONG = object()
 
 
@@ -70,55 +84,42 @@ def _choice(path: str, group: str) -> str:
 
 def _owners(group: str, key: str) -> str:
     """List the classes of a group that have a key: keys differ between options."""
-    known = TARGETS.get(group, {})
-    owners = [
-        target.rpartition(".")[2] for target, schema in known.items() if key in _fields(schema)
-    ]
+    known = TARGETS.get(group, {}).items()
+    owners = [target.rpartition(".")[2] for target, schema in known if key in _fields(schema)]
     return f"; only {', '.join(owners)} {'have' if len(owners) > 1 else 'has'} it" if owners else ""
 
 
-def _marked(expected: Any) -> tuple[Any, Any]:
-    """Return a type and what it is annotated with, None if with nothing."""
-    return get_args(expected) if get_origin(expected) is Annotated else (expected, None)
-
-
-def _plain(value: Any, expected: Any) -> Any:
+def _plain(value: Any, base: Any, mark: Any) -> Any:
     """Return a value typed, or _WRONG: 1e5 is an integer, true no number, nothing is infinite."""
-    base, constraint = _marked(expected)
     if get_origin(base) is Literal:
         is_choice = any(type(value) is type(one) and value == one for one in get_args(base))
         return value if is_choice else _WRONG
     if base in (int, float):
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or (base is int and value != int(value)):
-            return _WRONG
-        value = base(value)
-    elif type(value) is not base:
-        return _WRONG
-    return value if constraint is None or constraint.allows(value) else _WRONG
+        is_number = type(value) in (int, float) and math.isfinite(value)
+        value = base(value) if is_number and base(value) in (value, float(value)) else None
+    return value if type(value) is base and (mark is None or mark.allows(value)) else _WRONG
 
 
 def _hint(path: str, value: Any, expected: Any) -> str:
     """Return the end of a refusal: the nearest choice, or how a list or a group is written."""
-    parts = [each for each in get_args(expected) if each is not type(None)]
-    if isinstance(value, dict | list):
-        return ""
-    if get_origin(expected) is list and value is not None:
+    (kind, *others) = [k for k in get_args(expected) or [expected] if k is not type(None)]
+    if get_origin(expected) is list and not isinstance(value, dict | list | None):
         return f"; a list is written [{str(value).strip('()[]')}]"
-    if get_origin(expected) is Literal and isinstance(value, str):
-        return did_you_mean(value, parts)
-    if isinstance(value, str) and len(parts) == 1 and get_origin(parts[0]) is Annotated:
-        constraint = get_args(parts[0])[1]
-        if isinstance(constraint, Target):
-            return f"; a choice is written {_choice(path, constraint.group)}={value}"
+    if not isinstance(value, str):
+        return ""
+    if get_origin(expected) is Literal:
+        return did_you_mean(value, [kind, *others])
+    mark = get_args(kind)[1:] if get_origin(kind) is Annotated and not others else ()
+    if mark and isinstance(mark[0], Target):
+        return f"; a choice is written {_choice(path, mark[0].group)}={value}"
     return ""
 
 
 class _Walk:
     """One pass over a configuration; collects problems, keys, known and unknown, and rules."""
 
-    def __init__(self, trusted_packages: list[str]) -> None:
-        self.trusted_packages = trusted_packages
+    def __init__(self, trusted_packages: list[str], invented: dict[str, str]) -> None:
+        self.trusted_packages, self.invented = trusted_packages, invented
         self.problems: list[str] = []
         self.known: list[str] = []
         self.unknown: dict[str, str] = {}  # with a hint for each
@@ -126,49 +127,48 @@ class _Walk:
 
     def value(self, path: str, value: Any, expected: Any) -> Any:
         """Check one value against its type and return it typed."""
-        if expected is Any:
+        below = f"{path}." if expected is Any else "."
+        new = [key for key in self.invented if key == path or key.startswith(below)]
+        for key in new:
+            self._report(key, f"does not exist yet; add it with a plus: +{self.invented[key]}")
+        if expected is Any or new:
             return value
         if value == MISSING_VALUE:
             return self._report(path, f"missing; expected {describe(expected)}", value)
-        is_union = get_origin(expected) in (Union, types.UnionType)
-        for option in get_args(expected) if is_union else (expected,):
-            if isinstance(value, dict):
-                typed = self._mapping(path, value, option)
-            elif isinstance(value, list):
-                typed = self._sequence(path, value, option)
-            else:
-                typed = _plain(value, option)
-            if typed is not _WRONG:
+        for option in get_args(expected) if get_origin(expected) in UNIONS else (expected,):
+            if (typed := self._typed(path, value, option)) is not _WRONG:
                 return typed
         message = f"expected {describe(expected)}, got {show(value)}"
         return self._report(path, message + _hint(path, value, expected), value)
 
-    def _report(self, path: str, message: str, value: Any) -> Any:
+    def _report(self, path: str, message: str, value: Any = None) -> Any:
         self.problems.append(f"{path}: {message}")
         return value
 
-    def _sequence(self, path: str, value: list[Any], expected: Any) -> Any:
-        kind, items = get_origin(expected), get_args(expected)
-        if kind is not list and not (kind is tuple and len(value) == len(items)):
-            return _WRONG
-        return [self.value(f"{path}[{index}]", item, items[0]) for index, item in enumerate(value)]
+    def _typed(self, path: str, value: Any, expected: Any) -> Any:
+        """Return a value typed, or _WRONG."""
+        base, mark = get_args(expected) if get_origin(expected) is Annotated else (expected, None)
+        if isinstance(value, dict):
+            return self._mapping(path, value, base, mark)
+        if not isinstance(value, list):
+            return _plain(value, base, mark)
+        kinds = get_args(base)
+        if get_origin(base) is list or (get_origin(base) is tuple and len(value) == len(kinds)):
+            return [self.value(f"{path}[{at}]", item, kinds[0]) for at, item in enumerate(value)]
+        return _WRONG
 
-    def _mapping(self, path: str, value: dict[str, Any], expected: Any) -> Any:
-        base, mark = _marked(expected)
+    def _mapping(self, path: str, value: dict[str, Any], base: Any, mark: Any) -> Any:
         if isinstance(mark, Target):
             check = self._tree if mark.is_tree else self._target
             return check(path, {"_target_": mark.usual, **value} if mark.usual else value, mark)
+        if isinstance(mark, Parts):
+            if (twice := given_twice(value)) is not None:
+                return self._report(f"{path}.{twice}", "given more than once", value)
+            return self._keys(path, nested(value), mark.schema)
         if get_origin(base) is dict:
             kind = get_args(base)[1]
             return {key: self.value(f"{path}.{key}", item, kind) for key, item in value.items()}
-        if not (isinstance(base, type) and is_dataclass(base)):
-            return _WRONG
-        if getattr(base, "keys_are_paths", False):
-            twice = given_twice(value)
-            if twice is not None:
-                return self._report(f"{path}.{twice}", "given more than once", value)
-            value = nested(value)
-        return self._keys(path, value, base)
+        return self._keys(path, value, base) if is_dataclass(base) else _WRONG
 
     def _tree(self, path: str, value: dict[str, Any], place: Target) -> Any:
         """Check a tree of mappings; each path ends at the first mapping with other values."""
@@ -187,18 +187,14 @@ class _Walk:
         if target == MISSING_VALUE:
             choice = f"; choose one first with {place.plus}{_choice(path, group)}=..."
             choice = choice if group not in ("pomdp", "wrapper") else ""
-            message = f"missing; expected the dotted name of a class{choice}"
-            return self._report(where, message, value)
-        is_accepted = isinstance(target, str) and (
-            target in known or is_ours(target) or is_trusted(target, self.trusted_packages)
-        )
-        if not is_accepted:
+            return self._report(where, f"missing; expected the dotted name of a class{choice}")
+        if not isinstance(target, str):
             return value  # reported with every other `_target_`
-        if is_ours(target) and target not in known:
-            message = (
-                f"expected one of {', '.join(known)} or a class of your own, got {show(target)}"
-            )
-            return self._report(where, message + did_you_mean(target, known), value)
+        if target not in known and is_ours(target):
+            one = f"expected one of {', '.join(known)} or a class of your own, got {show(target)}"
+            return self._report(where, one + did_you_mean(target, known), value)
+        if target not in known and not is_trusted(target, self.trusted_packages):
+            return value
         try:
             options = options_of(target, group, self.trusted_packages)
             schema = options or OTHER_TARGETS[group]
@@ -206,33 +202,29 @@ class _Walk:
         except Exception as error:
             return self._report(where, f"cannot use {target}: {error!r}", value)
         if options is None and group == "agent":
-            return self._report(where, f"{target} {_NO_OPTIONS}", value)
-        return self._keys(path, value, schema, is_open=options is None, group=group)
+            needs = "needs an attribute Options, a dataclass of its keys; see docs/configuration.md"
+            return self._report(where, f"{target} {needs}", value)
+        return self._keys(path, value, schema, group, is_open=options is None)
 
     def _keys(
-        self,
-        path: str,
-        value: dict[str, Any],
-        schema: type,
-        is_open: bool = False,
-        group: str = "",
+        self, path: str, value: Any, schema: Any, group: str = "", is_open: bool = False
     ) -> Any:
         """Check the keys of a mapping; an open one may have others."""
-        prefix = f"{path}." if path else ""
-        expected = _fields(schema)
+        prefix, expected, typed = f"{path}." if path else "", _fields(schema), dict[str, Any]()
         self.known += [f"{prefix}{name}" for name in expected]
-        self.rules += [schema.problems] if hasattr(schema, "problems") else []
-        typed = {}
+        self.rules += [c.problems for c in schema.__mro__[::-1] if "problems" in vars(c)]
         for key, item in value.items():
-            if key in expected:
-                typed[key] = self.value(f"{prefix}{key}", item, expected[key][0])
+            if group and not is_open:
+                self.invented.pop(f"{prefix}{key}", None)
+            if key in expected or is_open:
+                kind = expected[key][0] if key in expected else Any
+                typed[key] = self.value(f"{prefix}{key}", item, kind)
             else:
                 typed[key] = item
-                if key != "_target_" and not is_open:
-                    self.unknown[f"{prefix}{key}"] = _owners(group, key)
+                self.unknown |= {f"{prefix}{key}": _owners(group, key)} if key != "_target_" else {}
         for name, (kind, default) in expected.items():
             if name not in value and default is MISSING:
-                self._report(f"{prefix}{name}", f"missing; expected {describe(kind)}", None)
+                self._report(f"{prefix}{name}", f"missing; expected {describe(kind)}")
             elif name not in value and group in WITH_OPTIONS:
                 typed[name] = deepcopy(default)  # only in a user's class
         return typed

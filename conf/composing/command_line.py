@@ -20,15 +20,14 @@ from omegaconf import DictConfig
 
 from conf.checking.refusals import InvalidConfiguration, flag_problem
 from conf.composing.composer import CONFIG_DIRECTORY, VERSION_BASE, Composer
-from conf.composing.configuration import configure, has_key, load, sound, tell
+from conf.composing.configuration import configure, has_key, load, read_only
 from conf.composing.presets import Settled
 from conf.composing.sweeps import command_line, configure_jobs, fitting_words, user_directory
 from conf.schema.types import show
 
 __all__ = ["InvalidConfiguration", "check", "has_key", "launch", "load"]
 
-EXIT_CODE = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+EXIT_CODE, INTERRUPTED = 2, 130  # 128 + SIGINT, as shells have it
 
 
 def launch(
@@ -75,9 +74,7 @@ def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settle
             if flags.multirun or settings.mode == RunMode.MULTIRUN:
                 runs, words = configure_jobs(composer, words, config_name)
             else:
-                run = configure(composer, words, config_name)
-                sound(run)
-                tell(run.notices)
+                run = configure(composer, words, config_name).sound()
                 runs, words = [run], run.words
     except InvalidConfiguration as refusal:
         print(refusal, file=sys.stderr)
@@ -104,24 +101,25 @@ class _CheckedTask:
     def __call__(self, config: DictConfig) -> Any:
         settings = HydraConfig.get()
         if settings.mode != RunMode.MULTIRUN:
-            return self.task(_sound_in(config, self.runs[0]))
+            return self.task(_in_directory(config, self.runs[0]))
         composer = Composer(settings.job.config_name or self.config_name, user_directory(settings))
         words = [*settings.overrides.hydra, *settings.overrides.task]
         run = configure(composer, words, self.config_name, settings.job.num)
-        if run.problems:
+        if run.problems:  # it may lack a key that other jobs have
             words = fitting_words(run, words)
             run = configure(composer, words, self.config_name, settings.job.num)
-        checked = _sound_in(config, run)
+        run.notices.clear()  # they were told
+        checked = _in_directory(config, run.sound())
         if self.job is None:
             return self.task(checked)
         return self.job(checked, command_line(settings, words, checked))
 
 
-def _sound_in(config: DictConfig, run: Settled) -> DictConfig:
+def _in_directory(config: DictConfig, run: Settled) -> DictConfig:
     """Return a run's configuration with the directory that Hydra made, if it made a new one."""
     if "run_dir" in run.typed and run.typed["resume"] is None:
         run.typed["run_dir"] = config.run_dir
-    return sound(run)
+    return read_only(run.typed)
 
 
 def _flags(argv: Sequence[str]) -> argparse.Namespace:
@@ -138,7 +136,7 @@ def _flags(argv: Sequence[str]) -> argparse.Namespace:
     flags, unknown = parser.parse_known_intermixed_args(list(argv))
     problems = [flag_problem(flag) for flag in unknown]
     names = ("run", "multirun", "cfg", "shell_completion", "info")
-    modes = [f"--{name}".replace("_", "-") for name in names if getattr(flags, name)]
+    modes = [f"--{name.replace('_', '-')}" for name in names if getattr(flags, name)]
     if len(modes) > 1:
         problems.append(f"{', '.join(modes)}: only one of them at a time")
     if flags.resolve and not (flags.cfg or flags.help):

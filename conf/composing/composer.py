@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,12 +21,12 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from conf.checking.refusals import (
@@ -37,7 +39,7 @@ from conf.checking.refusals import (
 )
 from conf.checking.suggestions import key_hint
 from conf.schema.scripts import ROOTS
-from conf.schema.types import show
+from conf.schema.types import ABSENT, at, show
 
 
 def environment_name(env_id: str, pomdp: Mapping[str, Any] | None) -> str:
@@ -69,14 +71,8 @@ OmegaConf.register_new_resolver("absolute_path", os.path.abspath, replace=True)
 CONFIG_DIRECTORY = str(Path(__file__).resolve().parents[1])
 VERSION_BASE = "1.3"
 _ERRORS = (
-    HydraException,
-    OmegaConfBaseException,
-    YAMLError,
-    ValueError,
-    TypeError,
-    OSError,
-    ImportError,
-    UserWarning,
+    *(HydraException, OmegaConfBaseException, YAMLError),
+    *(ValueError, TypeError, OSError, ImportError, UserWarning),
 )
 
 
@@ -98,10 +94,17 @@ def _refusing() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "provider=.* is not available")
             yield
-    except InvalidConfiguration:
-        raise
     except _ERRORS as error:
         raise InvalidConfiguration([one_line(error)]) from error
+
+
+@dataclass
+class Choices:
+    """The chosen options, composed, and the overrides of values, which are not set yet."""
+
+    config: DictConfig
+    plain: dict[str, Any]
+    values: list[Override] = field(default_factory=list)
 
 
 class Composer:
@@ -115,7 +118,7 @@ class Composer:
             directory: the user's, of `--config-dir`.
         """
         self.config_name, self.directory = config_name, directory
-        self._composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
+        self._composed: dict[tuple[str, ...], Choices] = {}
         self._options: dict[tuple[str, ...], list[str]] = {}
         with self._hydra():
             self._loader = GlobalHydra.instance().config_loader()
@@ -148,76 +151,59 @@ class Composer:
             InvalidConfiguration: if nothing can be composed: groups or overrides that cannot
             be read.
         """
-        lines, values = self._choose(self.parse(overrides))
-        config = deepcopy(self._composed[lines][0])
-        problems: list[str] = []
-        invented = []
-        for override in values:
+        chosen = self.choose(self.parse(overrides))
+        config, problems, invented = deepcopy(chosen.config), list[str](), list[str]()
+        for override in chosen.values:
+            key, value = override.key_or_group, override.value()
+            found = at(chosen.plain, key)
+            is_new = found is ABSENT or isinstance(value, dict)
+            if is_new and override.type is OverrideType.CHANGE:
+                invented.append(override.input_line or "")
             try:
-                invented += [] if _set(config, override) else [override.input_line or ""]
+                _set(config, override, found)
             except _ERRORS as error:
-                problems.append(f"{override.key_or_group}: {one_line(error)}")
+                problems.append(f"{key}: {one_line(error)}")
         return config, problems, invented
 
     def chosen(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Compose the chosen options, without values that are set; interpolations stay."""
-        lines, _ = self._choose(self.parse(overrides))
-        return self._composed[lines][1]
+        return self.choose(self.parse(overrides)).plain
 
     def options(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Return the chosen option of each of our groups: `{"extractor": "mlp", "pomdp": []}`."""
         choices = self.chosen(overrides)["hydra"]["runtime"]["choices"]
         return {group: option for group, option in choices.items() if "/" not in group}
 
-    def typed(self, overrides: Sequence[str]) -> tuple[set[str], set[str], list[str]]:
-        """Return the keys that are set, the groups that are chosen, and the overrides for Hydra."""
-        parsed = self.parse(overrides)
-        settings = [o.input_line or "" for o in parsed if o.is_hydra_override()]
-        values = {o.key_or_group for o in self._choose(parsed)[1]}
-        groups = {o.get_key_element().lstrip("+~") for o in parsed} - values
-        return values, groups, settings
-
     def hydra_settings(self, parsed: Sequence[Override]) -> DictConfig:
         """Return the `hydra` node, which tells whether this is a sweep; without swept values."""
-        lines, _ = self._choose([o for o in parsed if not o.is_sweep_override()])
-        node: DictConfig = self._composed[lines][0].hydra
-        return node
+        return self.choose([o for o in parsed if not o.is_sweep_override()]).config.hydra
 
     def jobs(self, overrides: Sequence[str]) -> list[list[str]]:
-        """List the overrides of every job of a sweep; an interval gives its two ends."""
+        """List the overrides of every job of a sweep."""
         words: dict[str, list[str]] = {}  # of several overrides of a key the last counts
-        parsed = self._parser.parse_overrides(list(overrides))
-        for override in parsed:
-            key, value = override.get_key_element(), override.value()
-            if isinstance(value, IntervalSweep):
-                words[key] = [f"{key}={value.start}", f"{key}={value.end}"]
-            elif override.is_sweep_override():
+        for override in self._parser.parse_overrides(list(overrides)):
+            line, key = override.input_line or "", override.get_key_element()
+            words[key] = [line]
+            if override.is_sweep_override():
                 try:
                     words[key] = [f"{key}={each}" for each in override.sweep_string_iterator()]
                 except OmegaConfBaseException as error:
-                    raise InvalidConfiguration(
-                        [f"{override.input_line}: one sweep in another; list the values: {key}=1,2"]
-                    ) from error
-            else:
-                words[key] = [override.input_line or ""]
-        empty = [override for override in parsed if not words[override.get_key_element()]]
-        if empty:
-            raise InvalidConfiguration(f"{o.input_line}: there is no such value" for o in empty)
+                    remedy = f"one sweep in another; list the values: {key}=1,2"
+                    raise InvalidConfiguration([f"{line}: {remedy}"]) from error
+            if not words[key]:
+                raise InvalidConfiguration([f"{line}: there is no such value"])
         return [list(job) for job in itertools.product(*words.values())]
 
-    def _choose(self, parsed: Sequence[Override]) -> tuple[tuple[str, ...], list[Override]]:
-        """Compose the chosen groups and Hydra's settings, cached by their overrides.
-
-        Also returns the values that are left to set.
-        """
+    def choose(self, parsed: Sequence[Override]) -> Choices:
+        """Compose the chosen groups and Hydra's settings, cached by their overrides."""
         chosen: list[Override] = []
         values: list[Override] = []
         problems = [*sweep_problems(parsed)]
         places = [o.input_line or "" for o in parsed if o.key_or_group == "hydra.searchpath"]
         for override in parsed:
             options = self._group(override, places)
-            is_choice = bool(options) and not override.is_sweep_override()
-            problems += choice_problems(override, options) if is_choice else []
+            if options and not override.is_sweep_override():
+                problems += choice_problems(override, options)
             (chosen if options or override.is_hydra_override() else values).append(override)
         if problems:
             raise InvalidConfiguration(problems)
@@ -226,8 +212,8 @@ class Composer:
             with self._hydra():
                 made = hydra.compose(self.config_name, list(lines), return_hydra_config=True)
                 plain: Any = OmegaConf.to_container(made)
-                self._composed[lines] = made, plain
-        return lines, values
+                self._composed[lines] = Choices(made, plain)
+        return replace(self._composed[lines], values=values)
 
     def _group(self, override: Override, places: list[str]) -> list[str]:
         """Return the options of the group that an override chooses from; none if it sets a value.
@@ -238,10 +224,9 @@ class Composer:
         group = override.key_or_group
         if "." in group or isinstance(override.value(), dict):
             return []
-        key = (group, *places)
-        if key not in self._options:
-            # Ours have no search path of their own.
-            name = None if self.config_name in ROOTS else self.config_name
+        # Our own primary configurations have no search path of their own.
+        name = None if self.config_name in ROOTS else self.config_name
+        if (key := (group, *places)) not in self._options:
             with _refusing():
                 self._options[key] = self._loader.get_group_options(
                     group, config_name=name, overrides=places
@@ -251,58 +236,39 @@ class Composer:
     @contextmanager
     def _hydra(self) -> Iterator[None]:
         """Initialize Hydra, also inside one of its jobs."""
-        outer = GlobalHydra.instance().hydra
-        GlobalHydra.instance().clear()
+        outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
         Plugins.instance().register(_UserDirectory)  # once is enough, but launchers renew them
         _UserDirectory.path = self.directory
+        door = partial(hydra.initialize_config_dir, CONFIG_DIRECTORY, self.config_name)
         try:
-            with (
-                _refusing(),
-                hydra.initialize_config_dir(
-                    CONFIG_DIRECTORY, job_name=self.config_name, version_base=VERSION_BASE
-                ),
-            ):
+            with _refusing(), door(version_base=VERSION_BASE):
                 yield
         finally:
             _UserDirectory.path = None
             GlobalHydra.instance().hydra = outer
 
 
-def _set(config: DictConfig, override: Override) -> bool:
-    """Set one value as Hydra would; tell whether its key exists, or is declared new by a plus.
+def _set(config: DictConfig, override: Override, found: Any) -> None:
+    """Set one value as Hydra would, in place of the one that was found.
 
     Raises:
         ValueError: Hydra would not set it.
     """
     key, value = override.key_or_group, override.value()
-    exists = _exists(config, key)
     if override.package is not None:
         raise ValueError(f"the group {key!r} does not exist")
-    if override.is_delete():
-        if not exists and OmegaConf.select(config, key, default="") is None:
-            raise ValueError("cannot be removed, as it is null already")
-        if not exists:
-            hint = key_hint(key, list(map(str, config)))
-            raise ValueError(f"cannot be removed, there is no such key{hint}")
-        if value not in (None, found := OmegaConf.select(config, key)):
-            raise ValueError(f"cannot be removed, as it is {show(found)}")
-        parent, _, name = key.rpartition(".")
-        with open_dict(config):
-            del (OmegaConf.select(config, parent) if parent else config)[name]
-        return True
-    if override.is_add() and exists and not isinstance(value, dict | list):
-        raise ValueError(f"exists already; leave out the plus: {(override.input_line or '')[1:]}")
-    is_new = override.is_add() or override.is_force_add()
-    try:
-        OmegaConf.update(config, key, value, force_add=is_new)
-    except (ConfigAttributeError, ConfigKeyError):
+    if not override.is_delete():
+        if override.is_add() and found not in (ABSENT, None) and not isinstance(value, dict | list):
+            line = (override.input_line or "").removeprefix("+")
+            raise ValueError(f"exists already; leave out the plus: {line}")
         OmegaConf.update(config, key, value, force_add=True)
-        return False
-    return True
-
-
-def _exists(config: DictConfig, key: str) -> bool:
-    try:
-        return OmegaConf.select(config, key, throw_on_missing=False) is not None
-    except OmegaConfBaseException:
-        return True  # an interpolation or ???
+        return
+    if found is ABSENT:
+        hint = key_hint(key, list(map(str, config)))
+        raise ValueError(f"cannot be removed, there is no such key{hint}")
+    if found is None or value not in (None, found):
+        already = " already" if found is None else ""
+        raise ValueError(f"cannot be removed, as it is {show(found)}{already}")
+    parent, _, name = key.rpartition(".")
+    with open_dict(config):
+        del (OmegaConf.select(config, parent) if parent else config)[name]

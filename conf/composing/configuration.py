@@ -1,9 +1,6 @@
 """The configuration of one run: composed, resolved, checked, typed, read-only."""
 
-import re
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -15,18 +12,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from conf.checking.pretraining import missing_sources
 from conf.checking.refusals import InvalidConfiguration
-from conf.checking.trust import package_problems, target_problems, targets, trusted_names
+from conf.checking.trust import package_problems, target_problems
 from conf.checking.validation import MISSING_VALUE, checked
 from conf.composing.composer import Composer
 from conf.composing.presets import Settled, settled
-from conf.composing.resumption import (
-    ONLY_CHANGEABLE,
-    lies_under,
-    links,
-    resumed,
-    stored_configuration,
-)
-from conf.schema.registry import KNOWN, options_of
+from conf.composing.resumption import ONLY_CHANGEABLE, links, resumed, stored_configuration
+from conf.schema.types import ABSENT
 
 _KEPT = ("checkpoints", "pretraining")
 """Paths of a run that must not be overwritten."""
@@ -39,28 +30,13 @@ def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
     Raises:
         InvalidConfiguration: with every problem.
     """
-    run = configure(Composer(config_name), overrides, config_name)
-    config = sound(run)
-    tell(run.notices)
-    return config
+    return read_only(configure(Composer(config_name), overrides, config_name).sound().typed)
 
 
 def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> bool:
     """Tell whether the chosen options have a key, even if the configuration is invalid."""
     config, _, _ = Composer(config_name).compose(overrides)
-    absent = object()
-    return OmegaConf.select(config, key, default=absent) is not absent
-
-
-def sound(run: Settled) -> DictConfig:
-    """Return the configuration of a run.
-
-    Raises:
-        InvalidConfiguration: with all its problems.
-    """
-    if run.problems:
-        raise InvalidConfiguration(run.problems)
-    return read_only(run.typed)
+    return OmegaConf.select(config, key, default=ABSENT) is not ABSENT
 
 
 def read_only(typed: dict[str, Any]) -> DictConfig:
@@ -68,12 +44,6 @@ def read_only(typed: dict[str, Any]) -> DictConfig:
     config = OmegaConf.create(typed)
     OmegaConf.set_readonly(config, True)
     return config
-
-
-def tell(notices: Sequence[str]) -> None:
-    """Warn of every value that was adjusted."""
-    for notice in notices:
-        warnings.warn(notice, stacklevel=3)
 
 
 def configure(
@@ -109,35 +79,9 @@ def _inspected(
         problems.append("hydra.job.chdir: derived from run_dir, which is the key to set")
     if job_number is not None:
         OmegaConf.update(config, "hydra.job.num", job_number, force_add=True)
-    typed, found = _resolved(config, config_name)
-    problems += found
-    problems += [*_needs_plus(invented, typed, problems)]
-    return [f"++{word}" if word in invented else word for word in words], typed, problems
-
-
-def _is_declared(key: str, typed: dict[str, Any]) -> bool:
-    """Tell whether a new key needs no plus: an unknown one of its class is reported so."""
-    place = key.rpartition(".")[0]
-    target = dict(targets(typed)).get(f"{place}._target_")
-    try:
-        return isinstance(target, str) and (
-            target in KNOWN or options_of(target, place, trusted_names(typed)) is not None
-        )
-    except Exception:  # reported with the class
-        return True
-
-
-def _needs_plus(
-    invented: Sequence[str], typed: dict[str, Any], problems: Sequence[str]
-) -> Iterator[str]:
-    """Explain new keys, in a mapping that accepts any, which need a plus."""
-    told = [re.split(r"[:\[]", p)[0].removesuffix("._target_") for p in problems]
-    for line in invented:
-        key = line.partition("=")[0]
-        is_told = lies_under(key, told) or any(lies_under(path, [key]) for path in told)
-        is_mapping = "={" in line  # it adds its keys to those that are there
-        if not (is_told or is_mapping or _is_declared(key, typed)):
-            yield f"{key}: does not exist yet; add it with a plus: +{line}"
+    # A mapping adds its keys to those that are there.
+    typed, found = _resolved(config, config_name, [word for word in invented if "={" not in word])
+    return [f"++{word}" if word in invented else word for word in words], typed, problems + found
 
 
 def _occupied(typed: dict[str, Any]) -> Iterator[str]:
@@ -180,31 +124,25 @@ def _resumed(
     return merged, problems or checked(merged, config_name)[1]
 
 
-def _resolved(config: DictConfig, config_name: str) -> tuple[dict[str, Any], list[str]]:
+def _resolved(
+    config: DictConfig, config_name: str, invented: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
     """Return a configuration, resolved and typed, without `hydra`, and all its problems."""
     unresolved: dict[str, str] = {}
-    with _hydra_configuration(config):
-        resolved = {
-            key: _item(config, key, key, unresolved) for key in map(str, config) if key != "hydra"
-        }
-    typed, problems = checked(resolved, config_name)
+    instance = HydraConfig.instance()
+    # Here ${hydra:...} reads from this configuration, as in a job; `set_config` would copy it.
+    outer, instance.cfg = instance.cfg, config  # type: ignore[assignment]
+    try:
+        keys = (key for key in map(str, config) if key != "hydra")
+        resolved = {key: _item(config, key, key, unresolved) for key in keys}
+    finally:
+        instance.cfg = outer
+    typed, problems = checked(resolved, config_name, invented)
     problems = [problem for problem in problems if problem.partition(":")[0] not in unresolved]
     if problems or len(unresolved) > 1:
         # It is computed from other keys, whose problems are reported already.
         unresolved.pop("run_dir", None)
     return typed, problems + [f"{path}: {reason}" for path, reason in unresolved.items()]
-
-
-@contextmanager
-def _hydra_configuration(config: DictConfig) -> Iterator[None]:
-    """Let ${hydra:...} read from this configuration, as in a job."""
-    instance = HydraConfig.instance()
-    # `set_config` would copy it.
-    outer, instance.cfg = instance.cfg, config  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        instance.cfg = outer
 
 
 def _item(node: DictConfig | ListConfig, key: Any, path: str, unresolved: dict[str, str]) -> Any:

@@ -9,20 +9,21 @@ overrides, added to the user's. A task is a preset too; an experiment takes prec
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from conf.checking.refusals import InvalidConfiguration
 from conf.composing.composer import Composer
 from conf.composing.resumption import leaves, lies_under
 from conf.schema.run import GROUPS, PRESETS
-from conf.schema.types import Misfit
+from conf.schema.types import ABSENT, Misfit, at
 
 _OF_A_TASK = ("env.id", "env.kwargs", "env.time_limit", "env.wrappers", "pomdp")
 """Keys whose values make it another task than the chosen one."""
-_ABSENT = object()
 _ROUNDS = 8  # one change may require another
 Inspect = Callable[[Sequence[str]], tuple[list[str], dict[str, Any], list[str]]]
 
@@ -40,6 +41,18 @@ class Settled:
     typed: dict[str, Any]
     problems: list[str]
     notices: list[str]
+
+    def sound(self) -> "Settled":
+        """Warn of every value that was adjusted, and return the run.
+
+        Raises:
+            InvalidConfiguration: with all its problems.
+        """
+        if self.problems:
+            raise InvalidConfiguration(self.problems)
+        for notice in self.notices:
+            warnings.warn(notice, stacklevel=3)
+        return self
 
 
 def settled(composer: Composer, overrides: Sequence[str], inspect: Inspect) -> Settled:
@@ -62,13 +75,13 @@ class _Presets:
 
     def __init__(self, composer: Composer, overrides: Sequence[str], inspect: Inspect) -> None:
         self.composer, self.overrides, self.inspect = composer, list(overrides), inspect
-        self.typed, self.typed_options, self.hydra = composer.typed(overrides)
+        parsed = composer.parse(overrides)
+        self.typed = {o.key_or_group for o in composer.choose(parsed).values}
+        self.typed_options = {o.get_key_element().lstrip("+~") for o in parsed} - self.typed
+        self.hydra = [o.input_line or "" for o in parsed if o.is_hydra_override()]
         chosen = composer.options(overrides)
-        self.names = {
-            group: f"{group}={chosen[group]}"
-            for group in PRESETS
-            if isinstance(chosen.get(group), str)
-        }
+        named = {group: chosen.get(group) for group in PRESETS}
+        self.names = {g: f"{g}={option}" for g, option in named.items() if isinstance(option, str)}
         self.given: dict[str, tuple[str, str]] = {}  # by key
 
     def run(self) -> Settled:
@@ -92,20 +105,20 @@ class _Presets:
     def _give_way(self, key: str, problem: str, run: Settled) -> None:
         """Set a number to the nearest that fits, or leave out an experiment's value."""
         now, reason = self.composer.options(run.words), problem.partition(": ")[2]
-        notice = f"{self.names.get('experiment')}: left out {key}: {reason}"
         if isinstance(problem, Misfit):
             word = f"{key}={problem.fit}"
             self.given[key] = (word, f"{word}, as {reason.partition('; choose')[0]}")
-        elif key in now:
+            return
+        if key in now:  # [] for groups that allow several options
             usual = self.composer.options([*self.hydra, *_task(now)])
-            option = usual.get(key, [])  # [] for groups that allow several options
-            if key not in self.typed_options and now[key] != option:
-                self.given[key] = (written(key, option), notice)
+            value, default = now[key], usual.get(key, [])
         else:
             place = max((p for p in map(_place, now) if lies_under(key, [p])), key=len, default="")
-            default = _at(self._plain(place, now, _task(now)), key)
-            if _at(self.composer.chosen(run.words), key) not in (_ABSENT, default):
-                self.given[key] = (written(key, default), notice)
+            default = at(self._plain(place, now, _task(now)), key)
+            value = at(self.composer.chosen(run.words), key)
+        if value not in (ABSENT, default) and key not in self.typed_options:
+            notice = f"{self.names.get('experiment')}: left out {key}: {reason}"
+            self.given[key] = (written(key, default), notice)
 
     def _swapped(self, words: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Leave out presets' values for options that the user replaced."""
@@ -127,26 +140,18 @@ class _Presets:
     ) -> dict[str, tuple[str, str]]:
         """Leave out a preset's values for an option that the user replaced."""
         now, config = self.composer.options(words), self.composer.chosen(words)
-        place = "" if group == "task" else _place(group)
-        own, old = (
-            self._plain(place, options, _task(options) if preset == "experiment" else [])
-            for options in (now, before)
-        )
-        if place:
-            keys = [f"{place}.{name}" for name in _at(config, place)]
-        else:  # every key in which the two tasks differ
-            differing = (key for key, value in leaves(own) if value != _at(old, key))
-            keys = [key for key in differing if not lies_under(key, ["hydra"])]
+        place, is_experiment = "" if group == "task" else _place(group), preset == "experiment"
+        own, old = (self._plain(place, o, _task(o) if is_experiment else []) for o in (now, before))
+        keys = [f"{place}.{name}" for name in at(config, place)] if place else dict(leaves(own))
         out = {}
         for key in keys:
-            value = _at(own, key)
-            means_the_same = value is not _ABSENT and value == _at(old, key)
-            if value != _at(config, key) and not means_the_same and not self._is_typed(key):
+            value = at(own, key)
+            means_the_same = value is not ABSENT and value == at(old, key)
+            is_kept = value == at(config, key) or means_the_same or self._is_typed(key)
+            if not is_kept and not lies_under(key, ["hydra"]):
                 out[key] = written(key, value)
-        notice = (
-            f"{self.names[preset]}: left out {', '.join(out)}, made for "
-            f"{written(group, before[group])}, as {group}={now[group]} is chosen"
-        )
+        made_for = f"{written(group, before[group])}, as {group}={now[group]} is chosen"
+        notice = f"{self.names[preset]}: left out {', '.join(out)}, made for {made_for}"
         return {key: (word, notice) for key, word in out.items()}
 
     def _untitled(self, swapped: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -157,17 +162,12 @@ class _Presets:
 
     def _plain(self, place: str, options: Mapping[str, Any], task: Sequence[str]) -> dict[str, Any]:
         """Compose the options for a place, and for its parents, with only a task."""
-        own = {
-            group: option
-            for group, option in options.items()
-            if lies_under(place, [_place(group)]) and option is not None
-        }
         usual = self.composer.options([*self.hydra, *task])
-        if own.items() <= usual.items():
-            return self.composer.chosen([*self.hydra, *task])
+        own = {g: o for g, o in options.items() if o is not None and lies_under(place, [_place(g)])}
+        own = {group: option for group, option in own.items() if usual.get(group) != option}
         first = [written(group, option) for group, option in own.items() if group in usual]
         known = {*GROUPS, *self.composer.options([*self.hydra, *task, *first])}
-        words = [f"{'' if group in known else '+'}{written(group, own[group])}" for group in own]
+        words = ["+" * (group not in known) + written(group, own[group]) for group in own]
         return self.composer.chosen([*self.hydra, *task, *words])
 
     def _is_typed(self, key: str) -> bool:
@@ -189,15 +189,9 @@ def _place(group: str) -> str:
     return group.rpartition("@")[2]
 
 
-def _at(node: Any, key: str) -> Any:
-    for name in key.split("."):
-        node = node.get(name, _ABSENT) if isinstance(node, dict) else _ABSENT
-    return node
-
-
 def written(key: str, value: Any) -> str:
     """Return the override that sets a key, or removes it."""
-    return f"~{key}" if value is _ABSENT else f"{key}={_written(value)}"
+    return f"~{key}" if value is ABSENT else f"{key}={_written(value)}"
 
 
 def _written(value: Any) -> str:

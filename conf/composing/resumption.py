@@ -8,19 +8,19 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from conf.composing.stored import read_yaml
-from conf.schema.types import show
+from conf.schema.types import ABSENT, show
 
 _CHANGEABLE = ("total_env_steps", "evaluation", "device")
 ONLY_CHANGEABLE = "with resume only total_env_steps, evaluation and device may change"
 _SESSION = ("resume", "run_dir", "trusted_packages", "tracking.progress")
 """Keys of a session, not of a run."""
-_MISSING = object()
 
 
 def is_changeable(key: str) -> bool:
@@ -31,16 +31,10 @@ def is_changeable(key: str) -> bool:
 def scheduled(config: Mapping[str, Any]) -> list[str]:
     """List the keys of what changes over a run, and so depends on total_env_steps."""
     agent = config["agent"]
-    moves = {
-        "agent.epsilon": agent.get("epsilon") != agent.get("final_epsilon"),
-        "agent.importance_exponent": bool(agent.get("prioritized")),
-    }
-    kinds = (
-        key
-        for key, value in leaves(config)
-        if key.endswith("schedule") and value not in (None, "constant")
-    )
-    return [*(key for key, does in moves.items() if does), *kinds]
+    found = ["agent.epsilon"] * (agent.get("epsilon") != agent.get("final_epsilon"))
+    found += ["agent.importance_exponent"] * bool(agent.get("prioritized"))
+    kinds = ((key, kind) for key, kind in leaves(config) if key.endswith("schedule"))
+    return found + [key for key, kind in kinds if kind not in (None, "constant")]
 
 
 def stored_configuration(run: Path, config_name: str = "config") -> dict[str, Any]:
@@ -61,9 +55,8 @@ def stored_configuration(run: Path, config_name: str = "config") -> dict[str, An
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} is damaged: it holds no configuration")
-    is_pretraining = "objective" in config
-    if is_pretraining != (config_name == "pretrain"):
-        script = "pretrain.py" if is_pretraining else "train.py"
+    if ("objective" in config) != (config_name == "pretrain"):
+        script = "pretrain.py" if "objective" in config else "train.py"
         raise ValueError(f"{run} is no run of this kind: it was begun by {script}")
     return config
 
@@ -72,17 +65,13 @@ def links(run: Path) -> list[str]:
     """Report links that would make a session write outside the run's directory."""
     for folder, folders, files in os.walk(run):
         for path in (Path(folder, name) for name in (*folders, *files)):
-            try:
+            with suppress(FileNotFoundError):  # removed by a process that trains here
                 found = path.lstat()
-            except FileNotFoundError:  # removed by a process that trains here
-                continue
-            is_own = stat.S_ISREG(found.st_mode) and found.st_nlink <= 1
-            if not is_own and not stat.S_ISDIR(found.st_mode):
-                copy = shlex.join(["cp", "-rL", str(run), f"{run}-copy"])
-                return [
-                    f"resume: {path} is a link, or no file, and resuming would write through it; "
-                    f"resume a copy: {copy}"
-                ]
+                is_own = stat.S_ISREG(found.st_mode) and found.st_nlink <= 1
+                if not is_own and not stat.S_ISDIR(found.st_mode):
+                    copy = shlex.join(["cp", "-rL", str(run), f"{run}-copy"])
+                    why = "is a link, or no file, and resuming would write through it"
+                    return [f"resume: {path} {why}; resume a copy: {copy}"]
     return []
 
 
@@ -101,34 +90,27 @@ def resumed(
         said: keys that the command line sets; they count even if they repeat a default.
     """
     before, asked, usual = dict(leaves(stored)), dict(leaves(given)), dict(leaves(default))
-    run = given["resume"]
-    changes = {
-        key: value
-        for key, value in asked.items()
-        if value != usual.get(key, _MISSING) or lies_under(key, said)
-    }
+    run, problems = given["resume"], list[str]()
+    changes = {k: v for k, v in asked.items() if v != usual.get(k, ABSENT) or lies_under(k, said)}
     own = OmegaConf.create(stored)
     for key in filter(is_changeable, changes):
         OmegaConf.update(own, key, changes[key], force_add=True)
     merged: Any = OmegaConf.to_container(own)
-    other = [k for k, v in changes.items() if not is_changeable(k) and before.get(k, _MISSING) != v]
+    other = [k for k, v in changes.items() if not is_changeable(k) and before.get(k, ABSENT) != v]
     # Another class has other keys: reporting the class suffices.
     classes = [key.removesuffix("._target_") for key in other if key.endswith("._target_")]
-    problems = [
-        f"{key}: {show(changes[key])} was asked for, the run in {run} has "
-        f"{show(before[key]) if key in before else 'no such key'}; {ONLY_CHANGEABLE} "
-        f"(init_from={run} starts a new run from its weights)"
-        for key in sorted(other)
-        if key.endswith("._target_") or not lies_under(key, classes)
-    ]
+    for key in sorted(other):
+        if key.endswith("._target_") or not lies_under(key, classes):
+            has = show(before[key]) if key in before else "no such key"
+            asked_for = f"{key}: {show(changes[key])} was asked for, the run in {run} has {has}"
+            remedy = f"(init_from={run} starts a new run from its weights)"
+            problems.append(f"{asked_for}; {ONLY_CHANGEABLE} {remedy}")
     if "run_dir" in said:
         problems.append("run_dir: a run goes on in its own directory; leave it out with resume")
-    total, stored_total = merged["total_env_steps"], stored["total_env_steps"]
-    if total < stored_total:
-        problems.append(
-            f"total_env_steps: expected at least {stored_total}, which the run in {run} has, "
-            f"got {total}"
-        )
+    total, least = merged["total_env_steps"], stored["total_env_steps"]
+    if total < least:
+        has = f"expected at least {least}, which the run in {run} has, got {total}"
+        problems.append(f"total_env_steps: {has}")
     # Only of this session: the run itself must not declare trusted packages.
     merged["run_dir"] = merged["resume"] = run
     merged["trusted_packages"] = given["trusted_packages"]

@@ -1,15 +1,17 @@
 """The jobs of a sweep: the configuration of each, and its own command line."""
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.conf import HydraConf
 
-from conf.checking.refusals import InvalidConfiguration, sweep_problems
+from conf.checking.refusals import InvalidConfiguration
 from conf.composing.composer import Composer
-from conf.composing.configuration import configure, tell
+from conf.composing.configuration import configure
 from conf.composing.presets import Settled, written
+from conf.schema.run import GROUPS
 from conf.schema.scripts import ROOTS
 
 _OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
@@ -31,12 +33,8 @@ def configure_jobs(
     Raises:
         InvalidConfiguration: with the problems of all jobs.
     """
-    parsed = composer.parse(overrides)
-    settings = composer.hydra_settings(parsed)
-    is_basic = "BasicSweeper" in settings.sweeper.get("_target_", "")
-    problems = [*sweep_problems(o for o in parsed if is_basic and o.is_interval_sweep())]
-    params = settings.sweeper.get("params") if is_basic else None
-    defaults = [f"{key}={value}" for key, value in (params or {}).items()]
+    params = composer.hydra_settings(composer.parse(overrides)).sweeper.get("params") or {}
+    defaults = [f"{key}={value}" for key, value in params.items()]
     jobs = composer.jobs([*defaults, *overrides])
     runs = [configure(composer, words, config_name, number) for number, words in enumerate(jobs)]
     unknown = [_unknown(run, words) for run, words in zip(runs, jobs, strict=True)]
@@ -49,15 +47,16 @@ def configure_jobs(
             kept = [word for word in words if word not in out]
             runs[number] = configure(composer, kept, config_name, number)
             lacking |= {key_of(word) for word in out}
-            groups = composer.typed(kept)[1]
-            chosen = " ".join(w for w in kept if w not in common and key_of(w) in groups)
+            own = [word for word in kept if word not in common]
+            chosen = " ".join(word for word in own if key_of(word).partition("@")[0] in GROUPS)
             notices += [f"{word}: left out where {chosen} has no such key" for word in out]
-    problems += [problem for run in runs for problem in run.problems]
+    problems = [problem for run in runs for problem in run.problems]
     problems = problems or _shared_directories(runs)
     if problems:
         raise InvalidConfiguration(problems)
     lacking |= {key_of(word) for run in runs for word in run.words if word.startswith("++")}
-    tell([*dict.fromkeys(notices)])
+    for notice in dict.fromkeys(notices):
+        warnings.warn(notice, stacklevel=2)
     # With two plus signs Hydra accepts a key that some jobs lack.
     return runs, [f"++{w.lstrip('+')}" if key_of(w) in lacking else w for w in overrides]
 
@@ -108,9 +107,5 @@ def _unknown(run: Settled, words: Sequence[str]) -> set[str]:
 def _shared_directories(runs: Sequence[Settled]) -> list[str]:
     """Refuse a sweep whose jobs would write into one another's directory."""
     counts = Counter(run.typed["run_dir"] for run in runs if "run_dir" in run.typed)
-    return [
-        f"run_dir: {count} jobs would share {path}; put what differs into it: "
-        f"run_dir='{path}/${{seed}}'"
-        for path, count in counts.items()
-        if count > 1
-    ]
+    told = "run_dir: {0} jobs would share {1}; put what differs into it: run_dir='{1}/${{seed}}'"
+    return [told.format(count, path) for path, count in counts.items() if count > 1]

@@ -1,7 +1,5 @@
 """The keys of each algorithm, conf/agent/*.yaml, and their rules with other keys."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from conf.checking.lengths import (
@@ -10,10 +8,11 @@ from conf.checking.lengths import (
     rollout_problems,
     stride_problems,
 )
-from conf.checking.steps import Config
+from conf.schema.extractors import LAYERS_OFF
 from conf.schema.memories import remembers
 from conf.schema.parts import Part
 from conf.schema.types import (
+    Config,
     Count,
     Fraction,
     Misfit,
@@ -22,13 +21,15 @@ from conf.schema.types import (
     PositiveCount,
     PositiveFraction,
     ReplayRatio,
+    Rule,
+    Rules,
     Schedule,
+    at,
     by_path,
     show,
 )
 
 
-@dataclass
 class AgentOptions(Part, group="agent"):
     """Keys of every agent, a user's own included.
 
@@ -50,16 +51,18 @@ class AgentOptions(Part, group="agent"):
     criticises_actions: ClassVar[bool] = False
     weighs_every_action: ClassVar[bool] = False
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """List the rules that a typed configuration breaks, one line each.
+
+        Those of subclasses add to these.
+        """
         if "rollout_length" in config["agent"]:
             yield from rollout_problems(config)
         elif "train_frequency" not in config["agent"]:
             yield "agent: expected the steps between two updates: rollout_length or train_frequency"
 
 
-@dataclass
 class A2COptions(AgentOptions):
     """conf/agent/a2c.yaml."""
 
@@ -74,7 +77,6 @@ class A2COptions(AgentOptions):
     normalize_advantages: bool
 
 
-@dataclass
 class PPOOptions(A2COptions, of="agents.ppo.PPO"):
     """conf/agent/ppo.yaml."""
 
@@ -89,7 +91,6 @@ class PPOOptions(A2COptions, of="agents.ppo.PPO"):
 A2COptions.describe("agents.a2c.A2C")
 
 
-@dataclass
 class EpsilonGreedyOptions(AgentOptions):
     """Keys of epsilon-greedy agents."""
 
@@ -101,39 +102,25 @@ class EpsilonGreedyOptions(AgentOptions):
     final_epsilon: Fraction
     epsilon_fraction: Fraction
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rules of value-based agents."""
-        yield from super().problems(config)
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """Refuse a policy, and a second network."""
         agent, name = config["agent"], config["agent"]["_target_"].rpartition(".")[2]
         if agent["final_epsilon"] > agent["epsilon"]:
-            yield (
-                "agent.final_epsilon: expected at most agent.epsilon, from which it falls: "
-                f"{agent['final_epsilon']:g} > {agent['epsilon']:g}"
-            )
+            falls = f"{agent['final_epsilon']:g} > {agent['epsilon']:g}"
+            yield f"agent.final_epsilon: expected at most agent.epsilon: {falls}"
         if config.get("objective") == "behaviour_cloning":
-            yield (
-                "agent: expected one with a policy to be taught (agent=ppo), as "
-                f"{name} has values of actions"
-            )
-        head = config["policy_head"]
-        if head["_target_"] != "auto":
-            yield f"policy_head: expected auto, because {name} has values of actions for a policy"
-        elif sizes := head["hidden_sizes"]:
-            yield (
-                f"policy_head.hidden_sizes: expected [], because {name} acts by its values; layers "
-                f"of theirs are value_head.hidden_sizes, got {show(sizes)}"
-            )
+            yield f"agent: expected one with a policy to be taught (agent=ppo), as {name} has none"
+        yield "policy_head._target_", "auto", f"{name} has values of actions for a policy"
+        yield "policy_head.hidden_sizes", [], f"{name} acts by values, of value_head.hidden_sizes"
         for part, losses in by_path(config["gradients"]).items():
             if losses == ["actor"]:
-                yield (
-                    f"gradients.{part}: expected critic among them, because {name} has no policy "
-                    f"loss that could train it; [] trains nothing, got {show(losses)}"
-                )
-        yield from _one_network(config, name)
+                why = f"{name} has no policy loss that could train it; [] trains nothing"
+                yield f"gradients.{part}: expected critic among them, because {why}"
+        yield "share_backbone", False, f"{name} has one network, nothing to share"
+        yield "critic.extractor critic.memory", None, f"{name} has one network, which acts"
 
 
-@dataclass(kw_only=True)
 class ReplayOptions(AgentOptions):
     """Keys of agents that learn from a replay buffer; older runs have no `random_shift`."""
 
@@ -158,26 +145,18 @@ class ReplayOptions(AgentOptions):
     sequence_stride: PositiveCount
     random_shift: Count = 0
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rules of a replay buffer."""
-        yield from super().problems(config)
-        if config["agent"]["random_shift"] and config["critic"].get("observation") == "full":
-            yield (
-                "agent.random_shift: expected 0, because with critic.observation=full actor and "
-                "critic read images of their own"
-            )
-        burn_in, before = config["agent"]["burn_in"], [*stride_problems(config)]
-        if burn_in and not remembers(config["memory"]):
-            before.append(
-                "agent.burn_in: expected 0, because memory=none leaves nothing to bring up to "
-                f"date; got {burn_in}"
-            )
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """List what does not fit a replay buffer."""
+        if config["critic"].get("observation") == "full":
+            yield "agent.random_shift", 0, "critic.observation=full has two images to shift"
+        before: list[Rule] = [*stride_problems(config)]
+        if config["agent"]["burn_in"] and not remembers(config["memory"]):
+            before.append(("agent.burn_in", 0, "memory=none leaves nothing to bring up to date"))
         yield from before or capacity_problems(config)
         yield from beginning_problems(config)
 
 
-@dataclass
 class DQNOptions(EpsilonGreedyOptions, ReplayOptions, of="agents.dqn.DQN"):
     """conf/agent/dqn.yaml."""
 
@@ -186,18 +165,15 @@ class DQNOptions(EpsilonGreedyOptions, ReplayOptions, of="agents.dqn.DQN"):
     noisy_sigma: Positive
     value_rescaling: bool
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rule of noisy layers, which are plain otherwise."""
-        yield from super().problems(config)
-        for key, plain in {"normalization": "none", "dropout": 0, "residual": False}.items():
-            given = config["value_head"].get(key, plain)
-            if config["agent"]["noisy"] and given != plain:
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """Refuse options of layers that noisy ones do not have."""
+        for key, plain in LAYERS_OFF.items() if config["agent"]["noisy"] else ():
+            if (given := config["value_head"].get(key, plain)) != plain:
                 expected = f"expected {show(plain)} with agent.noisy=true"
                 yield f"value_head.{key}: {expected}, got {show(given)}"
 
 
-@dataclass
 class PQNOptions(EpsilonGreedyOptions, of="agents.pqn.PQN"):
     """conf/agent/pqn.yaml."""
 
@@ -207,7 +183,6 @@ class PQNOptions(EpsilonGreedyOptions, of="agents.pqn.PQN"):
     num_minibatches: PositiveCount
 
 
-@dataclass
 class DDPGOptions(ReplayOptions, of="agents.ddpg.DDPG"):
     """conf/agent/ddpg.yaml."""
 
@@ -217,7 +192,6 @@ class DDPGOptions(ReplayOptions, of="agents.ddpg.DDPG"):
     exploration_noise: NonNegative
 
 
-@dataclass(kw_only=True)
 class CriticsOptions(ReplayOptions):
     """Keys of agents with several critics of actions; older runs have `num_critics` alone."""
 
@@ -227,51 +201,36 @@ class CriticsOptions(ReplayOptions):
     target_networks: bool = True
     policy_delay: PositiveCount = 1
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rules of several critics."""
-        yield from super().problems(config)
-        agent, head = config["agent"], config["value_head"]
-        subset, dropped = agent["critic_subset"], agent["dropped_quantiles"]
-        if subset is not None and subset > (count := agent["num_critics"]):
-            yield Misfit(
-                f"agent.critic_subset: expected at most agent.num_critics {count}, got {subset}",
-                count,
-            )
-        yield from _batch_statistics(config)
-        if dropped and "quantiles" not in head:
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """List what does not fit several critics."""
+        agent, quantiles = config["agent"], config["value_head"].get("quantiles")
+        subset, count = agent["critic_subset"], agent["num_critics"]
+        if subset is not None and subset > count:
+            most = f"expected at most agent.num_critics {count}, got {subset}"
+            yield Misfit(f"agent.critic_subset: {most}", count)
+        dropped = agent["dropped_quantiles"]
+        if dropped and quantiles is None:
             yield f"agent.dropped_quantiles: expected 0 without value_head=quantile, got {dropped}"
-        elif dropped and dropped >= head["quantiles"]:
-            yield Misfit(
-                "agent.dropped_quantiles: expected fewer than value_head.quantiles "
-                f"{head['quantiles']}, got {dropped}",
-                head["quantiles"] - 1,
-            )
+        elif dropped and dropped >= quantiles:
+            most = f"expected fewer than value_head.quantiles {quantiles}, got {dropped}"
+            yield Misfit(f"agent.dropped_quantiles: {most}", quantiles - 1)
+        yield from _batch_statistics(config)
 
 
-def _batch_statistics(config: Config) -> Iterator[str]:
+def _batch_statistics(config: Config) -> Rules:
     """Statistics of a batch belong to steps that are learnt, in a pass that reads both."""
-    head, extractors = config["value_head"], (config["extractor"], config["critic"]["extractor"])
-    if not config["agent"]["target_networks"] and head.get("dropout"):
-        yield (
-            "value_head.dropout: expected 0, because agent.target_networks=false computes targets "
-            f"in the pass that learns; got {head['dropout']:g}"
-        )
-    if any((each or {}).get("normalization") == "batch_renorm" for each in extractors):
-        yield (
-            "extractor.normalization: expected none or layer, because a step and the next one "
-            "would be normalised by different statistics; got 'batch_renorm'"
-        )
-    for key in ("policy_head", "value_head"):
-        is_by_batch = config[key].get("normalization") == "batch_renorm"
-        if is_by_batch and (remembers(config["memory"]) or config["auxiliary"]):
-            yield (
-                f"{key}.normalization: expected none or layer, because with a memory or auxiliary "
-                "losses a batch holds reset steps, which belong to no statistic; got 'batch_renorm'"
-            )
+    if not config["agent"]["target_networks"]:
+        yield "value_head.dropout", 0, "agent.target_networks=false learns in the pass of targets"
+    for key in ("extractor", "critic.extractor"):
+        if at(config, f"{key}.normalization") == "batch_renorm":
+            why = "a step and the next one would be normalised by different statistics"
+            yield f"{key}.normalization", "none", "layer", why
+    if remembers(config["memory"]) or config["auxiliary"]:
+        keys = "policy_head.normalization value_head.normalization"
+        yield keys, "none", "layer", "memories and auxiliary losses bring reset steps into a batch"
 
 
-@dataclass
 class TD3Options(DDPGOptions, CriticsOptions, of="agents.td3.TD3"):
     """conf/agent/td3.yaml."""
 
@@ -279,7 +238,6 @@ class TD3Options(DDPGOptions, CriticsOptions, of="agents.td3.TD3"):
     target_noise_clip: NonNegative
 
 
-@dataclass
 class SACOptions(CriticsOptions, of="agents.sac.SAC"):
     """conf/agent/sac.yaml."""
 
@@ -293,24 +251,8 @@ class SACOptions(CriticsOptions, of="agents.sac.SAC"):
     target_entropy: Literal["auto"] | float
     target_entropy_scale: Positive = 1.0
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """Add the rule of the target entropy."""
-        yield from super().problems(config)
-        agent = config["agent"]
-        if agent["target_entropy"] != "auto" and agent.get("target_entropy_scale", 1.0) != 1.0:
-            yield (
-                "agent.target_entropy_scale: expected 1, because agent.target_entropy="
-                f"{agent['target_entropy']:g} is not scaled"
-            )
-
-
-def _one_network(config: Config, name: str) -> Iterator[str]:
-    if config["share_backbone"]:
-        yield (f"share_backbone: expected false, because {name} has one network, nothing to share")
-    for part in ("extractor", "memory"):
-        if (own := config["critic"][part]) is not None:
-            yield (
-                f"critic.{part}: expected null, because {name} has one network, which acts and "
-                f"is fitted; {part}=... chooses its {part}, got {show(own['_target_'])}"
-            )
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """Refuse to scale a number."""
+        if (target := config["agent"]["target_entropy"]) != "auto":
+            yield "agent.target_entropy_scale", 1, f"agent.target_entropy={target:g} is not scaled"

@@ -3,15 +3,13 @@
 Each names the class whose keys it has.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from conf.checking.steps import Config
 from conf.schema.memories import remembers
-from conf.schema.parts import Part
+from conf.schema.parts import Options, Part
 from conf.schema.types import (
     Activation,
+    Config,
     Count,
     Fraction,
     FractionBelowOne,
@@ -23,6 +21,7 @@ from conf.schema.types import (
     Positive,
     PositiveCount,
     Range,
+    Rules,
     Schedule,
     Target,
     show,
@@ -32,8 +31,7 @@ Decoder = Annotated[Any, Target("decoder")]
 """A mapping; a network that is built with these options gets a factory in its place."""
 
 
-@dataclass(kw_only=True)
-class LayersOptions:
+class LayersOptions(Options):
     """Fully connected layers; `gain` applies to the last one."""
 
     hidden_sizes: list[PositiveCount]
@@ -42,7 +40,10 @@ class LayersOptions:
     gain: Positive
 
 
-@dataclass(kw_only=True)
+LAYERS_OFF: Config = {"normalization": "none", "dropout": 0.0, "residual": False}
+"""The options of layers that do nothing."""
+
+
 class BlocksOptions(LayersOptions):
     """Fully connected layers that may be normalised, dropped out and residual."""
 
@@ -51,20 +52,15 @@ class BlocksOptions(LayersOptions):
     residual: bool = False
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
+    def problems(config: Config) -> Rules:
         """Refuse options of layers that are not there."""
-        usual = {"normalization": "none", "dropout": 0.0, "residual": False}
         for key in ("policy_head", "value_head"):
-            own = config[key]
-            for option, off in usual.items():
-                if own.get("hidden_sizes") == [] and own.get(option, off) != off:
-                    yield (
-                        f"{key}.{option}: expected {show(off)}, because {key}.hidden_sizes=[] has "
-                        f"no layers for it, got {show(own[option])}"
-                    )
+            for option, off in LAYERS_OFF.items() if config[key].get("hidden_sizes") == [] else ():
+                if (given := config[key].get(option, off)) != off:
+                    why = f"because {key}.hidden_sizes=[] has no layers for it"
+                    yield f"{key}.{option}: expected {show(off)}, {why}, got {show(given)}"
 
 
-@dataclass(kw_only=True)
 class ExtractorOptions(Part, group="extractor"):
     """Keys of every extractor, a user's own included."""
 
@@ -74,7 +70,6 @@ class ExtractorOptions(Part, group="extractor"):
     freeze: bool | PositiveCount = False
 
 
-@dataclass(kw_only=True)
 class MLPOptions(BlocksOptions, ExtractorOptions, of="networks.extractors.MLP"):
     """conf/extractor/mlp.yaml; older runs have `layer_norm` in place of `normalization`."""
 
@@ -86,13 +81,11 @@ class MLPOptions(BlocksOptions, ExtractorOptions, of="networks.extractors.MLP"):
             self.normalization = "layer"
 
 
-@dataclass(kw_only=True)
 class FlattenOptions(ExtractorOptions, of="networks.extractors.Flatten"):
     """conf/extractor/flatten.yaml."""
 
 
-@dataclass
-class ConvolutionOptions:
+class ConvolutionOptions(Options):
     """An entry of `layers` in conf/extractor/cnn.yaml; a number for both sides, or one for each."""
 
     filters: PositiveCount
@@ -102,7 +95,6 @@ class ConvolutionOptions:
     pool: Count | tuple[Count, Count] = 1
 
 
-@dataclass(kw_only=True)
 class CNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.CNN"):
     """conf/extractor/cnn.yaml and nature_cnn.yaml."""
 
@@ -112,7 +104,6 @@ class CNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.CNN"):
     normalization: Literal["none", "layer", "group"]
 
 
-@dataclass(kw_only=True)
 class ImpalaCNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.ImpalaCNN"):
     """conf/extractor/impala_cnn.yaml."""
 
@@ -122,7 +113,6 @@ class ImpalaCNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.
     num_blocks: Count
 
 
-@dataclass(kw_only=True)
 class DictExtractorOptions(LayersOptions, ExtractorOptions, of="networks.extractors.DictExtractor"):
     """conf/extractor/dict.yaml."""
 
@@ -130,12 +120,11 @@ class DictExtractorOptions(LayersOptions, ExtractorOptions, of="networks.extract
     keys: Annotated[Free, Target("extractor", is_tree=True)]
 
 
-@dataclass
-class FitOptions:
+class FitOptions(Options):
     """How a network is fitted to collected frames: `extractor.pretrain`, `cloning`."""
 
     frames: Count
-    held_out: Annotated[float, Range(above=0, maximum=0.9)]
+    held_out: Annotated[float, Range("> 0", "<= 0.9")]
     batch_size: PositiveCount
     epochs: PositiveCount
     patience: PositiveCount
@@ -143,21 +132,18 @@ class FitOptions:
     keep_frames: bool
 
 
-@dataclass
 class PretrainingOptions(FitOptions):
     """`pretrain` of conf/extractor/autoencoder.yaml and vae.yaml."""
 
     source: Path
 
 
-@dataclass
 class CloningOptions(FitOptions):
     """`cloning` of conf/pretrain.yaml."""
 
     deterministic: bool
 
 
-@dataclass(kw_only=True)
 class AutoencoderOptions(ExtractorOptions, of="networks.autoencoding.Encoder"):
     """conf/extractor/autoencoder.yaml and vae.yaml."""
 
@@ -176,17 +162,14 @@ class AutoencoderOptions(ExtractorOptions, of="networks.autoencoding.Encoder"):
     pretrain: PretrainingOptions
 
 
-@dataclass
 class DecoderOptions(Part, group="decoder"):
     """A decoder of the user's own takes any keys."""
 
 
-@dataclass
 class DenseDecoderOptions(LayersOptions, DecoderOptions, of="networks.autoencoding.DenseDecoder"):
     """conf/decoder/dense.yaml."""
 
 
-@dataclass
 class ConvolutionalDecoderOptions(DecoderOptions, of="networks.autoencoding.ConvolutionalDecoder"):
     """conf/decoder/convolutional.yaml."""
 
@@ -196,7 +179,6 @@ class ConvolutionalDecoderOptions(DecoderOptions, of="networks.autoencoding.Conv
     layout: ImageLayout
 
 
-@dataclass
 class AuxiliaryOptions(Part, group="auxiliary"):
     """Keys of every auxiliary loss that the agent reads; others go to its constructor."""
 
@@ -206,7 +188,6 @@ class AuxiliaryOptions(Part, group="auxiliary"):
     weight_schedule: Schedule
 
 
-@dataclass
 class ReconstructionOptions(AuxiliaryOptions, of="networks.autoencoding.Reconstruction"):
     """conf/auxiliary/reconstruction.yaml and sac_ae.yaml."""
 
@@ -214,7 +195,6 @@ class ReconstructionOptions(AuxiliaryOptions, of="networks.autoencoding.Reconstr
     latent_decay: NonNegative
 
 
-@dataclass
 class VAEOptions(AuxiliaryOptions, of="networks.autoencoding.VAE"):
     """conf/auxiliary/vae.yaml."""
 
@@ -223,7 +203,6 @@ class VAEOptions(AuxiliaryOptions, of="networks.autoencoding.VAE"):
     beta: NonNegative
 
 
-@dataclass
 class NextLatentOptions(AuxiliaryOptions, of="networks.autoencoding.NextLatent"):
     """conf/auxiliary/next_latent.yaml."""
 
@@ -231,7 +210,6 @@ class NextLatentOptions(AuxiliaryOptions, of="networks.autoencoding.NextLatent")
     activation: Activation
 
 
-@dataclass
 class LambdaDiscrepancyOptions(AuxiliaryOptions, of="networks.autoencoding.LambdaDiscrepancy"):
     """conf/auxiliary/lambda_discrepancy.yaml."""
 
@@ -239,8 +217,8 @@ class LambdaDiscrepancyOptions(AuxiliaryOptions, of="networks.autoencoding.Lambd
 
     gae_lambda: Fraction
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
+    @staticmethod
+    def problems(config: Config) -> Rules:
         """Refuse agents without values of lambda returns, and no memory that the policy reads."""
         agent, told = config["agent"], "auxiliary: expected no lambda_discrepancy, because"
         others = [own["gae_lambda"] for own in config["auxiliary"].values() if "gae_lambda" in own]
@@ -250,12 +228,8 @@ class LambdaDiscrepancyOptions(AuxiliaryOptions, of="networks.autoencoding.Lambd
         elif not remembers(config["memory"]):
             yield f"{told} there is no memory to train; set memory=gru"
         elif not config["share_backbone"]:
-            yield (
-                "share_backbone: expected true, because the policy must read the memory that "
-                "auxiliary=lambda_discrepancy trains"
-            )
-        elif len(others) > 1 or others[0] == agent["gae_lambda"]:
-            yield (
-                "agent.gae_lambda: expected another than the one of auxiliary=lambda_discrepancy, "
-                f"got {agent['gae_lambda']:g} and {show(others)}"
-            )
+            why = "the policy must read the memory that auxiliary=lambda_discrepancy trains"
+            yield "share_backbone", True, why
+        elif others == [agent["gae_lambda"]] or len(others) > 1:
+            told = "expected another than the one of auxiliary=lambda_discrepancy"
+            yield f"agent.gae_lambda: {told}, got {agent['gae_lambda']:g} and {show(others)}"

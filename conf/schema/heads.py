@@ -1,15 +1,13 @@
 """The keys of policy heads and value heads: conf/policy_head/*.yaml, conf/value_head/*.yaml."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from conf.schema.extractors import BlocksOptions
 from conf.schema.parts import Part
-from conf.schema.types import Bins, NonNegative, Positive, PositiveCount
+from conf.schema.types import Bins, Config, NonNegative, Positive, PositiveCount
 
 
-@dataclass(kw_only=True)
 class PolicyHeadOptions(Part, group="policy_head"):
     """Keys of every policy head, a user's own included.
 
@@ -20,12 +18,10 @@ class PolicyHeadOptions(Part, group="policy_head"):
     has_log_probs: ClassVar[bool] = True
 
 
-@dataclass(kw_only=True)
 class CategoricalHeadOptions(BlocksOptions, PolicyHeadOptions, of="networks.heads.CategoricalHead"):
     """conf/policy_head/categorical.yaml."""
 
 
-@dataclass(kw_only=True)
 class GaussianHeadOptions(
     BlocksOptions,
     PolicyHeadOptions,
@@ -36,7 +32,6 @@ class GaussianHeadOptions(
     initial_log_std: float
 
 
-@dataclass(kw_only=True)
 class DeterministicHeadOptions(
     BlocksOptions, PolicyHeadOptions, of="networks.heads.DeterministicHead"
 ):
@@ -45,7 +40,6 @@ class DeterministicHeadOptions(
     has_log_probs: ClassVar[bool] = False
 
 
-@dataclass(kw_only=True)
 class ValueHeadOptions(BlocksOptions, Part, group="value_head"):
     """Keys of every value head, a user's own included.
 
@@ -60,19 +54,16 @@ class ValueHeadOptions(BlocksOptions, Part, group="value_head"):
     gain: NonNegative
 
 
-@dataclass(kw_only=True)
 class MSEValueHeadOptions(ValueHeadOptions, of="networks.heads.MSEValueHead"):
     """conf/value_head/mse.yaml."""
 
 
-@dataclass(kw_only=True)
 class HuberValueHeadOptions(ValueHeadOptions, of="networks.heads.HuberValueHead"):
     """conf/value_head/huber.yaml."""
 
     delta: Positive
 
 
-@dataclass(kw_only=True)
 class HistogramValueHeadOptions(ValueHeadOptions):
     """Keys of value heads with a support."""
 
@@ -81,39 +72,33 @@ class HistogramValueHeadOptions(ValueHeadOptions):
     bins: Bins
     support: Literal["auto"] | tuple[float, float]
 
-    @classmethod
-    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """Refuse an empty support."""
         support = config["value_head"]["support"]
         if support != "auto" and support[0] >= support[1]:
-            yield (
-                "value_head.support: expected the lowest and the highest value, in this order, got "
-                f"{support}"
-            )
+            expected = "expected the lowest and the highest value, in this order"
+            yield f"value_head.support: {expected}, got {support}"
 
 
-@dataclass(kw_only=True)
 class TwoHotValueHeadOptions(HistogramValueHeadOptions, of="networks.heads.TwoHotValueHead"):
     """conf/value_head/two_hot.yaml."""
 
     symlog: bool
 
 
-@dataclass(kw_only=True)
 class HLGaussValueHeadOptions(HistogramValueHeadOptions, of="networks.heads.HLGaussValueHead"):
     """conf/value_head/hl_gauss.yaml."""
 
     sigma: Positive
 
 
-@dataclass(kw_only=True)
 class C51ValueHeadOptions(HistogramValueHeadOptions, of="networks.heads.C51ValueHead"):
     """conf/value_head/c51.yaml."""
 
     fits_returns: ClassVar[bool] = False
 
 
-@dataclass(kw_only=True)
 class QuantileValueHeadOptions(ValueHeadOptions, of="networks.heads.QuantileValueHead"):
     """conf/value_head/quantile.yaml."""
 

@@ -1,17 +1,15 @@
 """The keys of memories: conf/memory/*.yaml."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from conf.schema.parts import Part
 from conf.schema.types import Count, Initialization, NonNegative, Positive, PositiveCount, Range
 
-Span = Annotated[float, Range(above=2)]
+Span = Annotated[float, Range("> 2")]
 """Steps; the shortest time constant is 2."""
 
 
-@dataclass
 class MemoryOptions(Part, group="memory"):
     """Keys of every memory, a user's own included."""
 
@@ -20,14 +18,12 @@ class MemoryOptions(Part, group="memory"):
     sequence_length: Count
 
 
-@dataclass
 class NoMemoryOptions(MemoryOptions, of="networks.memory.NoMemory"):
     """conf/memory/none.yaml."""
 
     remembers: ClassVar[bool] = False
 
 
-@dataclass
 class GatedMemoryOptions(MemoryOptions):
     """What memories of layers share."""
 
@@ -37,24 +33,18 @@ class GatedMemoryOptions(MemoryOptions):
     gain: Positive
 
 
-@dataclass
 class RNNOptions(GatedMemoryOptions, of="networks.memory.RNN"):
     """conf/memory/rnn.yaml."""
 
     nonlinearity: Literal["tanh", "relu"]
 
 
-@dataclass
-class SpanOptions(GatedMemoryOptions):
+class SpanOptions(GatedMemoryOptions, of="networks.memory.GRU networks.memory.LSTM"):
     """conf/memory/gru.yaml and lstm.yaml; older runs have no `span`."""
 
     span: Span | None = None
 
 
-SpanOptions.describe("networks.memory.GRU", "networks.memory.LSTM")
-
-
-@dataclass
 class LinearMemoryOptions(GatedMemoryOptions, of="networks.memory.MinGRU"):
     """conf/memory/mingru.yaml, and what lru.yaml and mlstm.yaml share.
 
@@ -62,10 +52,9 @@ class LinearMemoryOptions(GatedMemoryOptions, of="networks.memory.MinGRU"):
     """
 
     span: Span
-    conv_width: PositiveCount = field(default=1, kw_only=True)
+    conv_width: PositiveCount = 1
 
 
-@dataclass
 class LRUOptions(LinearMemoryOptions, of="networks.memory.LRU"):
     """conf/memory/lru.yaml."""
 
@@ -73,7 +62,6 @@ class LRUOptions(LinearMemoryOptions, of="networks.memory.LRU"):
     max_phase: NonNegative
 
 
-@dataclass
 class MLSTMOptions(LinearMemoryOptions, of="networks.memory.MLSTM"):
     """conf/memory/mlstm.yaml."""
 
@@ -81,7 +69,6 @@ class MLSTMOptions(LinearMemoryOptions, of="networks.memory.MLSTM"):
     head_size: PositiveCount
 
 
-@dataclass
 class GTrXLOptions(GatedMemoryOptions, of="networks.memory.GTrXL"):
     """conf/memory/gtrxl.yaml."""
 
@@ -92,5 +79,4 @@ class GTrXLOptions(GatedMemoryOptions, of="networks.memory.GTrXL"):
 
 def remembers(memory: Mapping[str, Any]) -> bool:
     """Tell whether a memory has a state; a user's own memory has one."""
-    known: Any = Part.targets["memory"].get(memory["_target_"], MemoryOptions)
-    return bool(known.remembers)
+    return getattr(Part.targets["memory"].get(memory["_target_"]), "remembers", True)

@@ -1,9 +1,25 @@
-"""Which options dataclass describes which class: each names the classes whose keys it has."""
+"""Options dataclasses, and which class of ours each describes."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import dataclass_transform
 
-class Part:
+
+@dataclass_transform(kw_only_default=True)
+class Options:
+    """Base of all options: those of this package are dataclasses without a decorator.
+
+    One of the user's has `@dataclass`, as everywhere.
+    """
+
+    def __init_subclass__(cls) -> None:
+        """Make a subclass a dataclass."""
+        if cls.__module__.startswith(__package__):
+            dataclass(kw_only=True)(cls)
+
+
+class Part(Options):
     """Base of the options of what a configuration names by `_target_`.
 
     `class AgentOptions(Part, group="agent")` has the keys that all of a group have, a user's own
@@ -19,6 +35,7 @@ class Part:
 
     def __init_subclass__(cls, group: str = "", of: str = "") -> None:
         """Note the group or the classes that a new options dataclass describes."""
+        super().__init_subclass__()
         if group:
             cls.group, Part.of_any[group], Part.targets[group] = group, cls, {}
         cls.describe(*of.split())
@@ -26,5 +43,5 @@ class Part:
     @classmethod
     def describe(cls, *targets: str) -> None:
         """Note further classes; in messages they come in the order in which they were noted."""
-        for target in targets:
-            Part.targets[cls.group][target] = cls
+        if targets:
+            Part.targets[cls.group] |= dict.fromkeys(targets, cls)

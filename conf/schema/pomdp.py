@@ -1,18 +1,15 @@
 """The keys of what is hidden from the agent: conf/pomdp/*.yaml."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from conf.schema.parts import Part
 from conf.schema.types import Count, Fraction, Positive, PositiveCount
 
 
-@dataclass
 class HidingOptions(Part, group="pomdp"):
     """A wrapper of the user's own takes any keys."""
 
 
-@dataclass
 class MaskOptions(HidingOptions, of="envs.wrappers.Mask"):
     """conf/pomdp/mask.yaml."""
 
@@ -20,7 +17,6 @@ class MaskOptions(HidingOptions, of="envs.wrappers.Mask"):
     dimensions: list[Count] | None
 
 
-@dataclass
 class MaskVelocityOptions(HidingOptions, of="envs.wrappers.MaskVelocity"):
     """conf/pomdp/mask_velocity.yaml; older runs have no `keep`."""
 
@@ -28,7 +24,6 @@ class MaskVelocityOptions(HidingOptions, of="envs.wrappers.MaskVelocity"):
     keep: Literal["positions", "velocities"] = "positions"
 
 
-@dataclass
 class WindowOptions(HidingOptions, of="envs.wrappers.Window"):
     """conf/pomdp/window.yaml."""
 
@@ -36,7 +31,6 @@ class WindowOptions(HidingOptions, of="envs.wrappers.Window"):
     channel: Count
 
 
-@dataclass
 class FlickerOptions(HidingOptions, of="envs.wrappers.Flicker"):
     """conf/pomdp/flicker.yaml."""
 
@@ -44,14 +38,12 @@ class FlickerOptions(HidingOptions, of="envs.wrappers.Flicker"):
     shows: Literal["blank", "stale"]
 
 
-@dataclass
 class NoiseOptions(HidingOptions, of="envs.wrappers.Noise"):
     """conf/pomdp/noise.yaml."""
 
     std: Positive
 
 
-@dataclass
 class DelayOptions(HidingOptions, of="envs.wrappers.Delay"):
     """conf/pomdp/delay.yaml."""
 
@@ -59,7 +51,6 @@ class DelayOptions(HidingOptions, of="envs.wrappers.Delay"):
     is_random: bool
 
 
-@dataclass
 class StickyActionsOptions(HidingOptions, of="envs.wrappers.StickyActions"):
     """conf/pomdp/sticky_actions.yaml."""
 

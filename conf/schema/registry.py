@@ -5,16 +5,18 @@ Each class describes the YAML files it names. `options_of` finds the keys of any
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from inspect import signature
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 from conf.schema import agents, extractors, heads, memories, pomdp  # noqa: F401 - noted as parts
-from conf.schema.parts import Part
+from conf.schema.parts import Options, Part
 from conf.schema.types import (
+    Config,
     FractionBelowOne,
+    Free,
     NonNegative,
+    Parts,
     Positive,
     PositiveCount,
     Schedule,
@@ -22,8 +24,7 @@ from conf.schema.types import (
 )
 
 
-@dataclass
-class GroupOptions:
+class GroupOptions(Options):
     """Options of one part of the agent; missing ones are the optimizer's."""
 
     learning_rate: NonNegative = 0.0
@@ -32,29 +33,6 @@ class GroupOptions:
     weight_decay: NonNegative = 0.0
 
 
-@dataclass
-class BackboneGroupsOptions:
-    """`optimizer.groups.actor` and `optimizer.groups.critic`."""
-
-    extractor: GroupOptions | None = None
-    memory: GroupOptions | None = None
-
-
-@dataclass
-class GroupsOptions(BackboneGroupsOptions):
-    """`optimizer.groups`: options of parts by path; `extractor` and `memory` mean every one."""
-
-    keys_are_paths: ClassVar[bool] = True
-
-    policy_head: GroupOptions | None = None
-    value_head: GroupOptions | None = None
-    temperature: GroupOptions | None = None
-    auxiliary: GroupOptions | None = None
-    actor: BackboneGroupsOptions | None = None
-    critic: BackboneGroupsOptions | None = None
-
-
-@dataclass
 class OptimizerOptions(Part, group="optimizer"):
     """Keys of every optimizer that we read; others go to its constructor."""
 
@@ -62,21 +40,20 @@ class OptimizerOptions(Part, group="optimizer"):
     schedule: Schedule
     final_learning_rate: NonNegative
     max_grad_norm: Positive | None
-    groups: GroupsOptions
+    groups: Annotated[Free, Parts(GroupOptions, "temperature", "auxiliary")]
 
-    @classmethod
-    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """Refuse final values of what does not change."""
         optimizer = config["optimizer"]
-        groups = by_path(optimizer["groups"])
-        parts = {f"optimizer.groups.{part}": own for part, own in groups.items()}
-        for key, own in {"optimizer": optimizer, **parts}.items():
-            is_constant = own.get("schedule", optimizer["schedule"]) == "constant"
+        parts = {f".groups.{part}": own for part, own in by_path(optimizer["groups"]).items()}
+        for part, own in {"": optimizer, **parts}.items():
+            is_constant = {**optimizer, **own}["schedule"] == "constant"
             if is_constant and own.get("final_learning_rate", 0) > 0:
+                key = f"optimizer{part}"
                 yield f"{key}.final_learning_rate: has no effect without {key}.schedule=linear"
 
 
-@dataclass
 class AdamOptions(OptimizerOptions, of="torch.optim.Adam torch.optim.AdamW torch.optim.RAdam"):
     """conf/optimizer/adam.yaml, adamw.yaml and radam.yaml."""
 
@@ -85,7 +62,6 @@ class AdamOptions(OptimizerOptions, of="torch.optim.Adam torch.optim.AdamW torch
     weight_decay: NonNegative
 
 
-@dataclass
 class RMSpropTFOptions(OptimizerOptions, of="agents.learning.update_rules.RMSpropTF"):
     """conf/optimizer/rmsprop_tf.yaml."""
 
@@ -94,7 +70,6 @@ class RMSpropTFOptions(OptimizerOptions, of="agents.learning.update_rules.RMSpro
     weight_decay: NonNegative
 
 
-@dataclass
 class RMSpropOptions(RMSpropTFOptions, of="torch.optim.RMSprop"):
     """conf/optimizer/rmsprop.yaml."""
 
@@ -102,7 +77,6 @@ class RMSpropOptions(RMSpropTFOptions, of="torch.optim.RMSprop"):
     centered: bool
 
 
-@dataclass
 class SGDOptions(OptimizerOptions, of="torch.optim.SGD"):
     """conf/optimizer/sgd.yaml."""
 
@@ -110,34 +84,29 @@ class SGDOptions(OptimizerOptions, of="torch.optim.SGD"):
     nesterov: bool
     weight_decay: NonNegative
 
-    @classmethod
-    def problems(cls, config: dict[str, Any]) -> Iterator[str]:
-        """Add the rule of Nesterov momentum."""
-        yield from super().problems(config)
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
+        """Refuse Nesterov momentum without any."""
         if config["optimizer"]["nesterov"] and config["optimizer"]["momentum"] == 0:
             yield "optimizer.nesterov: expected optimizer.momentum > 0 with it, got 0"
 
 
-@dataclass
 class WrapperOptions(Part, group="wrapper"):
     """A wrapper of the user's own takes any keys."""
 
 
-@dataclass
 class ScaleRewardOptions(WrapperOptions, of="envs.wrappers.ScaleReward"):
     """An entry of `env.wrappers`; there is no file for it."""
 
     factor: Positive
 
 
-@dataclass
 class GridCodesOptions(WrapperOptions, of="envs.wrappers.GridCodes"):
     """An entry of `env.wrappers`, in conf/env/minigrid.yaml."""
 
     direction: bool
 
 
-@dataclass
 class GridPixelsOptions(WrapperOptions, of="envs.wrappers.GridPixels"):
     """An entry of `env.wrappers`, in conf/env/minigrid_rgb.yaml."""
 
@@ -176,23 +145,13 @@ def options_of(target: str, group: str, trusted_packages: Sequence[str] = ()) ->
     found = getattr(importlib.import_module(module), name)
     options = getattr(found, "Options", None)
     is_dataclass = isinstance(options, type) and "__dataclass_fields__" in vars(options)
-    if not is_dataclass or not (group == "agent" or _describe_constructor(found)):
+    # A head whose constructor takes no options may have inherited those of another constructor.
+    takes_them = "Options" in vars(found) or "options" in signature(found).parameters
+    if not is_dataclass or not (takes_them or group == "agent"):
         return None
     return _merged(options, OTHER_TARGETS[group])
 
 
-def _describe_constructor(found: Any) -> bool:
-    """Tell whether a class's `Options` are not just those of a constructor that it replaced."""
-    options, constructor = (
-        next(each for each in found.__mro__ if name in vars(each))
-        for name in ("Options", "__init__")
-    )
-    return issubclass(options, constructor) or "options" in signature(found).parameters
-
-
 @cache
 def _merged(own: Any, known: Any) -> Any:
-    if issubclass(own, known):
-        return own
-    # Not instantiated: in a constructor, keys with a default could not come first.
-    return dataclass(init=False)(type(own.__name__, (own, known), {}))
+    return own if issubclass(own, known) else type(own.__name__, (own, known), {})

@@ -5,16 +5,16 @@ in it lists the broken rules across several keys.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
-from conf.checking.steps import Config
 from conf.schema.extractors import CloningOptions
-from conf.schema.registry import KNOWN, OTHER_TARGETS, TARGETS, options_for
+from conf.schema.parts import Options
+from conf.schema.registry import KNOWN, TARGETS, options_for
 from conf.schema.study import EngineOptions, SearchOptions
 from conf.schema.types import (
+    ABSENT,
+    Config,
     Count,
     Device,
     EnvironmentId,
@@ -22,24 +22,25 @@ from conf.schema.types import (
     ImageLayout,
     LossName,
     Module,
+    Parts,
     Path,
     Positive,
     PositiveCount,
+    Rules,
     Target,
-    show,
+    at,
 )
 
 # Gymnasium's names of settings that have their own key here.
-_KEYWORDS_WITH_A_KEY = {
-    "id": "env.id",
-    "max_episode_steps": "env.time_limit",
-    "num_envs": "env.num_envs",
-    "vectorization_mode": "env.vectorization",
-}
+_OTHER_NAMES = {"max_episode_steps": "time_limit", "vectorization_mode": "vectorization"}
+_KEYWORDS = {"id", "num_envs", *_OTHER_NAMES}
+_OF_SINGLE_ENVIRONMENTS = (
+    *("pomdp", "env.wrappers", "env.copy_argument", "env.on_failure"),
+    *("env.previous_action", "env.previous_reward"),
+)
 
 
-@dataclass
-class EnvironmentOptions:
+class EnvironmentOptions(Options):
     """conf/env/*.yaml; older runs have no `copy_argument`."""
 
     id: EnvironmentId
@@ -58,61 +59,45 @@ class EnvironmentOptions:
     wrappers: list[Annotated[Free, Target("wrapper")]]
     copy_argument: str | None = None
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
+    @staticmethod
+    def problems(config: Config) -> Rules:
         """Refuse keywords with a key of their own, and single environments in a native vector."""
-        env = config["env"]
-        for keyword in sorted(_KEYWORDS_WITH_A_KEY.keys() & env["kwargs"].keys()):
-            key = _KEYWORDS_WITH_A_KEY[keyword]
-            yield f"env.kwargs.{keyword}: unknown key; in this project it is {key}"
-        if env.get("copy_argument") in env["kwargs"]:
-            yield (
-                f"env.kwargs.{env['copy_argument']}: env.copy_argument gives it a number in every "
-                "copy; leave one of the two out"
-            )
-        used = {
-            "env.wrappers": env["wrappers"],
-            "pomdp": config["pomdp"],
-            "env.previous_action": env["previous_action"],
-            "env.previous_reward": env["previous_reward"],
-            "env.on_failure": env["on_failure"] != "stop",
-            "env.copy_argument": env.get("copy_argument"),
-        }
-        for key in used if env["vectorization"] == "native" else ():
-            if used[key]:
-                yield (
-                    f"{key}: not possible with env.vectorization=native; use env.vectorization=sync"
-                )
+        env, copied = config["env"], config["env"].get("copy_argument")
+        for keyword in sorted(_KEYWORDS & env["kwargs"].keys()):
+            ours = f"env.{_OTHER_NAMES.get(keyword, keyword)}"
+            yield f"env.kwargs.{keyword}: unknown key; in this project it is {ours}"
+        if copied in env["kwargs"]:
+            yield f"env.kwargs.{copied}: env.copy_argument gives it a number; leave one of them out"
+        unused: list[Any] = [ABSENT, None, False, [], {}, "stop"]
+        for key in _OF_SINGLE_ENVIRONMENTS if env["vectorization"] == "native" else ():
+            if at(config, key) not in unused:
+                yield f"{key}: not possible with env.vectorization=native; use sync"
 
 
-@dataclass
-class CriticOptions:
+class CriticOptions(Options):
     """`critic` of conf/config.yaml; older runs do not say what it observes."""
 
     extractor: Annotated[Free, Target("extractor")] | None
     memory: Annotated[Free, Target("memory")] | None
     observation: Literal["same", "full"] = "same"
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
+    @staticmethod
+    def problems(config: Config) -> Rules:
         """Refuse to show what is hidden to a network that acts."""
         if config["critic"].get("observation") != "full":
             return
         expected = "critic.observation: expected same, because"
-        name = config["agent"]["_target_"].rpartition(".")[2]
         if not options_for(config, "agent").box_heads:
+            name = config["agent"]["_target_"].rpartition(".")[2]
             yield f"{expected} {name} has one network, which acts"
         elif config["share_backbone"]:
             yield f"{expected} the critic has the network that acts; set share_backbone=false"
         if "objective" in config or frames_wanted(config) is not None:
-            yield (
-                f"{expected} pre-training reads what the policy sees; pre-train with "
-                "pretrain.py, then set extractor.weights=DIRECTORY"
-            )
+            remedy = "pre-train with pretrain.py, then set extractor.weights=DIRECTORY"
+            yield f"{expected} pre-training reads what the policy sees; {remedy}"
 
 
-@dataclass
-class EvaluationOptions:
+class EvaluationOptions(Options):
     """`evaluation` of conf/evaluate.yaml."""
 
     episodes: PositiveCount
@@ -121,28 +106,6 @@ class EvaluationOptions:
     checkpoint: Literal["last", "best"]
 
 
-@dataclass
-class BackboneGradientsOptions:
-    """`gradients.actor` and `gradients.critic`; null: the agent's default."""
-
-    extractor: list[LossName] | None = None
-    memory: list[LossName] | None = None
-
-
-@dataclass
-class GradientsOptions(BackboneGradientsOptions):
-    """`gradients` of conf/config.yaml: the losses that train a part, by path."""
-
-    keys_are_paths: ClassVar[bool] = True
-
-    policy_head: list[LossName] | None = None
-    value_head: list[LossName] | None = None
-    temperature: list[LossName] | None = None
-    actor: BackboneGradientsOptions | None = None
-    critic: BackboneGradientsOptions | None = None
-
-
-@dataclass
 class PeriodicEvaluationOptions(EvaluationOptions):
     """`evaluation` of conf/config.yaml; older runs have no `stop_at`."""
 
@@ -151,48 +114,33 @@ class PeriodicEvaluationOptions(EvaluationOptions):
     video: bool
     stop_at: float | Literal["solved"] | None = None
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
-        evaluation = config["evaluation"]
-        if evaluation["checkpoint"] == "best" and evaluation["interval"] == 0:
-            yield (
-                "evaluation.checkpoint: expected last, because evaluation.interval=0 finds no best "
-                "during training; got 'best'"
-            )
-        stop_at = evaluation.get("stop_at")
-        if stop_at is not None and evaluation["interval"] == 0:
-            yield "evaluation.stop_at: expected null, because evaluation.interval=0 never evaluates"
-        elif stop_at == "solved" and config["task"]["solved_at"] is None:
-            yield (
-                "evaluation.stop_at: expected a number, because task.solved_at=null says no score "
-                "that counts as solved"
-            )
-        if evaluation["video"] and not config["tracking"]["tensorboard"]:
-            yield (
-                "evaluation.video: expected false, because tracking.tensorboard=false leaves no "
-                "place to show videos; python evaluate.py run=... video=true makes one afterwards"
-            )
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """Refuse what never happens without evaluations, or cannot be shown."""
+        if config["evaluation"]["interval"] == 0:
+            yield "evaluation.checkpoint", "last", "evaluation.interval=0 finds no best weights"
+            yield "evaluation.stop_at", None, "evaluation.interval=0 never evaluates"
+        elif at(config, "evaluation.stop_at") == "solved" and config["task"]["solved_at"] is None:
+            yield "evaluation.stop_at: expected a number, because task.solved_at=null says none"
+        if not config["tracking"]["tensorboard"]:
+            yield "evaluation.video", False, "tracking.tensorboard=false has no place for it"
 
 
-@dataclass
-class TaskOptions:
+class TaskOptions(Options):
     """`task` of conf/config.yaml and conf/task/*.yaml, which set other keys too."""
 
     name: str | None
     solved_at: float | None
 
 
-@dataclass
-class CheckpointOptions:
+class CheckpointOptions(Options):
     """`checkpoint` of conf/config.yaml."""
 
     interval: Count
     keep_last: PositiveCount
 
 
-@dataclass
-class TrackingOptions:
+class TrackingOptions(Options):
     """conf/tracking/*.yaml."""
 
     tensorboard: bool
@@ -201,8 +149,7 @@ class TrackingOptions:
     interval: PositiveCount
 
 
-@dataclass(kw_only=True)
-class TrainingRun:
+class TrainingRun(Options):
     """conf/config.yaml, composed; older runs have no `task`."""
 
     task: TaskOptions | None = None
@@ -220,7 +167,7 @@ class TrainingRun:
     normalize_observations: bool
     normalize_rewards: bool
     auxiliary: dict[str, Annotated[Free, Target("auxiliary")]]
-    gradients: GradientsOptions
+    gradients: Annotated[Free, Parts(list[LossName], "temperature")]
     clip_rewards: Positive | None
     critic: CriticOptions
     policy_head: Annotated[Free, Target("policy_head", usual="auto")]
@@ -235,60 +182,42 @@ class TrainingRun:
     optimizer: Annotated[Free, Target("optimizer")]
     tracking: TrackingOptions
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
-        """List the rules that a typed configuration breaks, one line each."""
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """List the rules between parts that a typed configuration breaks, one line each."""
         yield from _head_problems(config)
-        for part in ("extractor", "memory"):
-            if config["share_backbone"] and config["critic"][part] is not None:
-                yield (
-                    f"critic.{part}: expected null, because share_backbone=true gives the critic "
-                    "the actor's"
-                )
-        if config["normalize_rewards"] and config["clip_rewards"] is not None:
-            yield (
-                "clip_rewards: expected null, because normalize_rewards=true brings rewards to one "
-                "scale already"
-            )
+        if config["share_backbone"]:
+            yield "critic.extractor critic.memory", None, "share_backbone=true gives it the actor's"
+        if config["normalize_rewards"]:
+            yield "clip_rewards", None, "normalize_rewards=true brings rewards to one scale already"
         if config["auxiliary"]:
             yield from _auxiliary_problems(config)
         yield from pretraining_problems(config)
 
 
-def _head_problems(config: Config) -> Iterator[str]:
+def _head_problems(config: Config) -> Rules:
     """Refuse heads without what the agent learns from."""
     parts = ("agent", "policy_head", "value_head")
     agent, policy_head, value_head = (options_for(config, part) for part in parts)
-    name, acting, valuing = (config[part]["_target_"] for part in parts)
-    name = name.rpartition(".")[2].lower()
+    name, acting, valuing = (_option(config[part]["_target_"]) for part in parts)
+    name, own = name.lower(), [_option(head) for head in agent.box_heads]
     if agent.needs_log_probs and not policy_head.has_log_probs:
         yield (
             "policy_head: expected auto, categorical, gaussian or squashed_gaussian, because agent="
-            f"{name} learns from log-probabilities of actions, which {_option(acting)} has not"
+            f"{name} learns from log-probabilities of actions, which {acting} has not"
         )
-    elif agent.box_heads and acting in _BOX_HEADS - {*agent.box_heads}:
-        fitting = " or ".join(_option(target) for target in agent.box_heads)
-        yield (
-            f"policy_head: expected auto or {fitting}, with which agent={name} acts; "
-            f"got {_option(acting)}"
-        )
-    clip_range = config["agent"].get("value_clip_range")
-    if clip_range is not None and not value_head.is_scalar:
-        yield (
-            "agent.value_clip_range: expected null, because value_head fits a histogram, which has "
-            f"no number to clip; got {clip_range}"
-        )
+    elif own and acting not in own and acting in _BOX_HEADS:
+        fitting = f"expected auto or {' or '.join(own)}"
+        yield f"policy_head: {fitting}, with which agent={name} acts; got {acting}"
+    if not value_head.is_scalar:
+        yield "agent.value_clip_range", None, "value_head fits a histogram, with no number to clip"
     if agent.learns_from == "rollout" and not value_head.fits_returns:
-        yield (
-            f"value_head: expected mse, huber, two_hot or hl_gauss, because agent={name} fits "
-            f"values to returns, which are numbers; got {_option(valuing)}, which is fitted to "
-            "distributions"
-        )
+        heads = "expected mse, huber, two_hot or hl_gauss"
+        why = f"agent={name} fits values to returns, which are numbers"
+        yield f"value_head: {heads}, because {why}; got {valuing}, which is fitted to distributions"
 
 
-_BOX_HEADS = {
-    f"networks.heads.{name}Head" for name in ("Gaussian", "SquashedGaussian", "Deterministic")
-}
+_BOX_HEADS = ("gaussian", "squashed_gaussian", "deterministic")
 
 
 def _option(target: str) -> str:
@@ -298,23 +227,19 @@ def _option(target: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", short).lower() if target in KNOWN else name
 
 
-def _auxiliary_problems(config: Config) -> Iterator[str]:
+def _auxiliary_problems(config: Config) -> Rules:
     """Refuse auxiliary losses that train nothing."""
-    known: Any = TARGETS["auxiliary"]
-    other = OTHER_TARGETS["auxiliary"]
-    if all(known.get(own["_target_"], other).trains_memory for own in config["auxiliary"].values()):
+    own = (TARGETS["auxiliary"].get(loss["_target_"]) for loss in config["auxiliary"].values())
+    if all(getattr(options, "trains_memory", False) for options in own):
         return
     losses = config["gradients"]["extractor"]
     if losses is not None and "auxiliary" not in losses:
-        yield (
-            "gradients.extractor: expected auxiliary among them, because auxiliary losses would "
-            f"train nothing else that acts; got {show(losses)}"
-        )
+        why = "auxiliary losses would train nothing else that acts"
+        yield f"gradients.extractor: expected auxiliary among them, because {why}"
     if config["extractor"].get("freeze") is True:
         yield "auxiliary: expected none, because extractor.freeze=true leaves them nothing to train"
 
 
-@dataclass(kw_only=True)
 class PretrainingRun(TrainingRun):
     """conf/pretrain.yaml, composed."""
 
@@ -323,7 +248,6 @@ class PretrainingRun(TrainingRun):
     cloning: CloningOptions
 
 
-@dataclass(kw_only=True)
 class SearchRun(TrainingRun):
     """conf/tune.yaml, composed."""
 

@@ -1,22 +1,20 @@
 """The schemas of what each script composes; those that train are in `conf.schema.run`."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from conf.schema.parts import Options
 from conf.schema.run import EvaluationOptions, PretrainingRun, SearchRun, TrainingRun
 from conf.schema.study import EngineOptions, StudyOptions
 from conf.schema.types import Count, Device, Module, NonNegative, Path, PositiveCount
 
 
-@dataclass
-class FinishedRun:
+class FinishedRun(Options):
     """What scripts ask of a run that they open."""
 
     run: Path
     trusted_packages: list[Module]
 
 
-@dataclass
 class ExportedRun(FinishedRun):
     """conf/export.yaml, composed."""
 
@@ -25,7 +23,6 @@ class ExportedRun(FinishedRun):
     directory: Path | None
 
 
-@dataclass
 class EvaluationRun(FinishedRun):
     """conf/evaluate.yaml, composed."""
 
@@ -36,7 +33,6 @@ class EvaluationRun(FinishedRun):
     evaluation: EvaluationOptions
 
 
-@dataclass
 class ProbingRun(FinishedRun):
     """conf/analyze.yaml, composed."""
 
@@ -50,8 +46,7 @@ class ProbingRun(FinishedRun):
     noise: NonNegative
 
 
-@dataclass
-class Comparison:
+class Comparison(Options):
     """conf/compare.yaml, composed."""
 
     runs: Path | list[Path]

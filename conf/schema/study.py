@@ -3,29 +3,24 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Literal
 
-from conf.checking.steps import Config
 from conf.checking.suggestions import did_you_mean
-from conf.schema.types import Count, Free, NonNegative, PositiveCount, Text
+from conf.schema.parts import Options
+from conf.schema.types import Config, Count, Free, NonNegative, PositiveCount, Text
 
 Word = Annotated[str, Text(r"\S.*", "a word such as memory=gru", "words such as memory=gru")]
-RangeText = Annotated[
-    str,
-    Text(
-        r"(choice|interval|range|tag|int)\(.*\)",
-        "a range such as interval(1e-4,1e-2), tag(log,interval(1e-4,1e-2)) or choice(0.1,0.2)",
-    ),
-]
+_RANGES = r"(choice|interval|range|tag|int)\(.*\)"
+RangeText = Annotated[str, Text(_RANGES, "a range such as interval(1e-4,1e-2) or choice(0.1,0.2)")]
 Metric = Literal["last", "best", "mean"]
+_RANGE = "optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))'"
 _NAME = re.compile(r"[A-Za-z0-9_][\w.+-]*")
 OF_JOBS = ("seed", "run_dir", "resume", "tracking.progress")
 """Keys that a job gets from its study or search."""
 
 
-@dataclass
-class TuningOptions:
+class TuningOptions(Options):
     """`study.tuning` of conf/compare.yaml."""
 
     trials: PositiveCount
@@ -33,25 +28,22 @@ class TuningOptions:
     keys: dict[str, RangeText]
 
 
-@dataclass
 class SearchOptions(TuningOptions):
     """`tuning` of conf/tune.yaml."""
 
     metric: Literal["last", "best"]
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
         """Refuse nothing to search, and what the search sets for each run."""
-        example = "optimizer.learning_rate='tag(log, interval(1e-4, 1e-2))'"
         if not config["tuning"]["keys"]:
-            yield f"tuning.keys: expected at least one range, such as {example}"
+            yield f"tuning.keys: expected at least one range, such as {_RANGE}"
         yield from _seed_problems("tuning.seeds", config["tuning"]["seeds"])
         if config["resume"] is not None:
             yield "resume: a search goes on when the same command is typed again"
 
 
-@dataclass
-class StudyOptions:
+class StudyOptions(Options):
     """conf/study/*.yaml, with the defaults of conf/compare.yaml."""
 
     name: str | None
@@ -65,10 +57,10 @@ class StudyOptions:
     protocol: Literal["fixed", "tuned"]
     tuning: TuningOptions
 
-    @classmethod
-    def problems(cls, config: Config) -> Iterator[str]:
+    @staticmethod
+    def problems(config: Config) -> Iterator[str]:
         """List the rules that a study breaks, one line each."""
-        study = config["study"]
+        study, baseline = config["study"], config["study"]["baseline"]
         if study["name"] is None:
             return
         yield from _name_problems("study.name", [study["name"]])
@@ -76,11 +68,12 @@ class StudyOptions:
             yield from _name_problems(f"study.{key}", study[key])
             if not study[key]:
                 yield f"study.{key}: expected at least one, such as {example}"
+            for name, words in study[key].items():
+                yield from _word_problems(f"study.{key}.{name}", words)
         yield from _seed_problems("study.seeds", study["seeds"])
-        if study["baseline"] is not None and study["baseline"] not in study["arms"]:
-            hint = did_you_mean(study["baseline"], study["arms"])
-            yield f"study.baseline: there is no arm {study['baseline']!r}{hint}"
-        yield from _word_problems(study)
+        if baseline not in (None, *study["arms"]):
+            hint = did_you_mean(baseline, study["arms"])
+            yield f"study.baseline: there is no arm {baseline!r}{hint}"
         if study["protocol"] == "tuned":
             yield from _tuning_problems(study)
 
@@ -107,19 +100,14 @@ def _keys(words: Sequence[str]) -> list[str]:
     return [word.partition("=")[0].lstrip("+~") for word in words]
 
 
-def _word_problems(study: Config) -> Iterator[str]:
-    """Refuse words that set what the study sets."""
-    groups = (("tasks", study["tasks"]), ("arms", study["arms"]))
-    places = [(f"study.{group}.{name}", _keys(of[name])) for group, of in groups for name in of]
-    for place, keys in places:
-        for key in keys:
-            if key in OF_JOBS or key.startswith("hydra"):
-                yield f"{place}: {key} {set_by('study', key)}"
-            if key == "total_env_steps" and place.startswith("study.arms."):
-                yield (
-                    f"{place}: total_env_steps would give arms unequal budgets; use "
-                    "study.total_env_steps, or set it in a task"
-                )
+def _word_problems(place: str, words: Sequence[str]) -> Iterator[str]:
+    """Refuse words of a task or an arm that set what the study sets."""
+    for key in _keys(words):
+        if key in OF_JOBS or key.startswith("hydra"):
+            yield f"{place}: {key} {set_by('study', key)}"
+        if key == "total_env_steps" and place.startswith("study.arms."):
+            unequal = "total_env_steps would give arms unequal budgets"
+            yield f"{place}: {unequal}; use study.total_env_steps, or set it in a task"
 
 
 def set_by(what: Literal["study", "search"], key: str) -> str:
@@ -132,16 +120,12 @@ def set_by(what: Literal["study", "search"], key: str) -> str:
 def _tuning_problems(study: Config) -> Iterator[str]:
     """Refuse keys that a study sets or an arm has, and seeds that are tuned on and tested on."""
     keys, seeds = study["tuning"]["keys"], study["tuning"]["seeds"]
-    for key in keys:
-        if key in (*OF_JOBS, "total_env_steps"):
-            yield f"study.tuning.keys: {key} {set_by('study', key)}"
+    for key in sorted({*OF_JOBS, "total_env_steps"} & keys.keys()):
+        yield f"study.tuning.keys: {key} {set_by('study', key)}"
     if not keys:
-        yield (
-            "study.tuning.keys: expected at least one with study.protocol=tuned, such as "
-            "{optimizer.learning_rate: 'tag(log, interval(1e-4, 1e-2))'}"
-        )
+        yield f"study.tuning.keys: expected at least one to tune, such as {_RANGE}"
     for name, words in study["arms"].items():
-        for key in {*_keys(words)} & {*keys}:
+        for key in sorted({*_keys(words)} & keys.keys()):
             yield f"study.arms.{name}: {key} is one of study.tuning.keys, which would replace it"
     yield from _seed_problems("study.tuning.seeds", seeds)
     for seed in sorted({*seeds} & {*study["seeds"]}):
@@ -149,8 +133,7 @@ def _tuning_problems(study: Config) -> Iterator[str]:
         yield f"study.tuning.seeds: {seed} is one of study.seeds; {told}"
 
 
-@dataclass
-class EngineOptions:
+class EngineOptions(Options):
     """conf/engine/*.yaml; keys with a default belong to some engines only."""
 
     name: Literal["local", "ray", "slurm"]

@@ -1,16 +1,21 @@
-"""The types of a configuration's leaves, and their names in messages.
+"""The types of a configuration's leaves, their names in messages, and the form of its rules.
 
 `conf.checking.validation` checks them.
 """
 
+import operator
 import re
 import types
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, make_dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from omegaconf import OmegaConf
+
+Config = dict[str, Any]
+ABSENT: Any = object()
+"""Stands for the value of a key that does not exist."""
 
 
 def show(value: Any) -> str:
@@ -20,28 +25,57 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a number; None means unbounded."""
+def at(node: Any, key: str) -> Any:
+    """Return the value of a key of a plain configuration, or ABSENT."""
+    for name in key.split("."):
+        node = node.get(name, ABSENT) if isinstance(node, Mapping) else ABSENT
+    return node
 
-    minimum: float | None = None
-    above: float | None = None
-    maximum: float | None = None
-    below: float | None = None
+
+Rule = str | tuple[Any, ...]
+"""A broken rule in one line. Or keys, with spaces between them, the values of them that fit, and
+why: `("clip_rewards", None, "normalize_rewards=true brings ...")`."""
+Rules = Iterator[Rule]
+
+
+def broken(config: Config, rule: Rule) -> Iterator[str]:
+    """Yield a line for each key that breaks a rule; a key that does not exist breaks none."""
+    if isinstance(rule, str):
+        yield rule
+        return
+    keys, *fits, why = rule
+    expected = " or ".join(fit if isinstance(fit, str) else show(fit) for fit in fits)
+    for key in keys.split():
+        if (value := at(config, key)) not in (ABSENT, *fits):
+            got = f"; got {show(value)}" if type(value) in (int, float) else ""
+            yield f"{key.removesuffix('._target_')}: expected {expected}, because {why}{got}"
+
+
+class Misfit(str):
+    """A broken rule about a number, in one line; `fit` is the nearest number that satisfies it."""
+
+    fit: int
+
+    def __new__(cls, problem: str, fit: int) -> "Misfit":
+        """Attach the number to the text."""
+        misfit = super().__new__(cls, problem)
+        misfit.fit = fit
+        return misfit
+
+
+_SIGNS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
+
+
+class Range:
+    """Bounds of a number, each a sign and a number: `Range(">= 0", "< 1")`."""
+
+    def __init__(self, *bounds: str) -> None:
+        """Read the bounds; together they are written in messages."""
+        self.meaning, self._bounds = " and ".join(bounds), [bound.split() for bound in bounds]
 
     def allows(self, number: float) -> bool:
         """Tell whether the number is within the bounds."""
-        return (
-            (self.minimum is None or number >= self.minimum)
-            and (self.above is None or number > self.above)
-            and (self.maximum is None or number <= self.maximum)
-            and (self.below is None or number < self.below)
-        )
-
-    def __str__(self) -> str:
-        """Write the bounds for a message: `>= 0 and < 1`."""
-        bounds = ((">=", self.minimum), (">", self.above), ("<=", self.maximum), ("<", self.below))
-        return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+        return all(_SIGNS[sign](number, float(bound)) for sign, bound in self._bounds)
 
 
 @dataclass(frozen=True)
@@ -67,8 +101,7 @@ class Target:
     """A mapping whose `_target_` names a class.
 
     Attributes:
-        group: our classes that are allowed here, with their keys:
-        `schema.TARGETS[group]`.
+        group: our classes that are allowed here, with their keys: `Part.targets[group]`.
         usual: what is meant if none is named, as in runs older than the group.
         is_tree: names, nested to any depth, whose innermost mappings each name a class.
         plus: how an override of a new one begins.
@@ -80,27 +113,31 @@ class Target:
     plus: str = ""
 
 
-class Misfit(str):
-    """A broken rule about a number, in one line; `fit` is the nearest number that satisfies it."""
+class Parts:
+    """A mapping from parts of the agent, by path; `extractor` and `memory` mean every one.
 
-    fit: int
+    Attributes:
+        schema: the same as nested mappings; a part that is left out, or null, has the usual value.
+    """
 
-    def __new__(cls, problem: str, fit: int) -> "Misfit":
-        """Attach the number to the text."""
-        misfit = super().__new__(cls, problem)
-        misfit.fit = fit
-        return misfit
+    def __init__(self, kind: Any, *others: str) -> None:
+        """Say what each part has, and which others there are."""
+        backbone = [(name, kind | None, None) for name in ("extractor", "memory")]
+        heads = [(name, kind | None, None) for name in ("policy_head", "value_head", *others)]
+        inner = make_dataclass("BackboneParts", backbone)
+        pair = [(name, inner | None, None) for name in ("actor", "critic")]
+        self.schema = make_dataclass("AgentParts", [*backbone, *heads, *pair])
 
 
-Count = Annotated[int, Range(minimum=0)]
-PositiveCount = Annotated[int, Range(minimum=1)]
-NonNegative = Annotated[float, Range(minimum=0)]
-Bins = Annotated[int, Range(minimum=3)]
-Positive = Annotated[float, Range(above=0)]
-Fraction = Annotated[float, Range(minimum=0, maximum=1)]
-ReplayRatio = Annotated[float, Range(above=0, maximum=128)]
-PositiveFraction = Annotated[float, Range(above=0, maximum=1)]
-FractionBelowOne = Annotated[float, Range(minimum=0, below=1)]
+Count = Annotated[int, Range(">= 0")]
+PositiveCount = Annotated[int, Range(">= 1")]
+NonNegative = Annotated[float, Range(">= 0")]
+Bins = Annotated[int, Range(">= 3")]
+Positive = Annotated[float, Range("> 0")]
+Fraction = Annotated[float, Range(">= 0", "<= 1")]
+ReplayRatio = Annotated[float, Range("> 0", "<= 128")]
+PositiveFraction = Annotated[float, Range("> 0", "<= 1")]
+FractionBelowOne = Annotated[float, Range(">= 0", "< 1")]
 
 Module = Annotated[
     str, Text(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "the name of a package", "names of packages")
@@ -116,33 +153,28 @@ Schedule = Literal["constant", "linear"]
 ImageLayout = Literal["auto", "hwc", "chw"]
 Free = dict[str, Any]
 
-_NAMES = {bool: "true or false", str: "text", dict: "a mapping"}
+UNIONS = (Union, types.UnionType)
+_NULL: type = type(None)
+_NAMES = {bool: "true or false", str: "text", int: "an integer", float: "a number", _NULL: "null"}
 
 
 def describe(expected: Any, *, plural: bool = False) -> str:
     """Describe what a type of the schema accepts: `a number > 0`."""
     origin, arguments = get_origin(expected), get_args(expected)
     if origin is Annotated:
-        constraint = arguments[1]
-        if isinstance(constraint, Text):
-            return constraint.plural if plural else constraint.meaning
-        base = describe(arguments[0], plural=plural)
-        return f"{base} {constraint}" if isinstance(constraint, Range) else base
+        base, mark = describe(arguments[0], plural=plural), arguments[1]
+        if isinstance(mark, Text):
+            return mark.plural if plural else mark.meaning
+        return f"{base} {mark.meaning}" if isinstance(mark, Range) else base
     if origin is Literal:
         return " or ".join(arguments) if len(arguments) < 3 else f"one of {', '.join(arguments)}"
-    if origin in (Union, types.UnionType):
-        return " or ".join(
-            describe(option) for option in sorted(arguments, key=lambda a: a is not type(None))
-        )
-    if origin is list:
-        return f"a list of {describe(arguments[0], plural=True)}"
-    if origin is tuple:
-        return f"a list of {len(arguments)} {describe(arguments[0], plural=True)}"
-    if expected in (int, float):
-        noun = "integer" if expected is int else "number"
-        return f"{noun}s" if plural else f"{'an' if expected is int else 'a'} {noun}"
-    mapping = "mappings" if plural else "a mapping"
-    return "null" if expected is type(None) else _NAMES.get(origin or expected, mapping)
+    if origin in UNIONS:  # null first
+        return " or ".join(map(describe, sorted(arguments, key=lambda kind: kind is not _NULL)))
+    if origin in (list, tuple):
+        number = f"{len(arguments)} " if origin is tuple else ""
+        return f"a list of {number}{describe(arguments[0], plural=True)}"
+    name = _NAMES.get(expected, "a mapping")
+    return f"{name.split()[1]}s" if plural and name.startswith("a") else name
 
 
 def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
