@@ -450,8 +450,8 @@ FAULTS = [
         ),
         (
             "of several losses the last one trains",
-            "gradient.contiguous() if before is None else before + gradient",
-            "gradient.contiguous()",
+            "own if before is None else before + own",
+            "own",
         ),
         (
             "of losses that share a pass the first one trains",

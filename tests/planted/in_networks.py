@@ -383,18 +383,6 @@ FAULTS = [
             "agents/test_movement.py::test_a_frozen_extractor_never_changes",
         ),
         (
-            "half precision is full",
-            "with torch.autocast(any_part(rows).device.type, torch.bfloat16):",
-            "with torch.autocast(any_part(rows).device.type, torch.bfloat16, enabled=False):",
-            "agents/test_precision.py::test_half_precision_is_that_of_features_alone",
-        ),
-        (
-            "half precision is float16",
-            "any_part(rows).device.type, torch.bfloat16",
-            "any_part(rows).device.type, torch.float16",
-            "agents/test_precision.py::test_half_precision_has_eight_bits_of_mantissa_in_learning_and_acting",
-        ),
-        (
             "acting in half precision is acting in full",
             "if self.half_precision:\n            return None",
             "if False:\n            return None",
