@@ -18,7 +18,7 @@ from training.pretraining.cloning import Cloning
 from training.pretraining.fitting import Fitting
 from training.pretraining.recording import Recording
 from training.pretraining.session import pretrain_alone
-from training.pretraining.start import take_weights
+from training.saving.weights import take_weights
 from training.runs.refusal import Refusal
 from training.saving.checkpoint import load_checkpoint
 

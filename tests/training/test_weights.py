@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from conf.composing.command_line import InvalidConfiguration, load
-from training.pretraining.start import take_weights
+from training.saving.weights import take_weights
 from training.saving.weights import load_into, read_tensors
 
 Tensors = dict[str, Tensor]

@@ -7,7 +7,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 from torch import nn
 
@@ -39,6 +38,7 @@ from training.evaluation.evaluation import Evaluator
 from training.process.memory import free_memory
 from training.process.threads import drawing
 from training.stream.collect import Collector
+from training.stream.episodes import Environments
 
 
 def refuse_large_replay(agent: Agent, observation_space: gymnasium.Space[Any]) -> None:
@@ -102,7 +102,7 @@ def build_agent(
     return agent.to(device).eval()
 
 
-def build_agent_for(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> Agent:
+def build_agent_for(config: DictConfig, environments: Environments) -> Agent:
     """Build the configured agent for `env.num_envs` environments such as these."""
     spaces = environments.single_observation_space, environments.single_action_space
     return build_agent(config, *spaces, num_envs=config.env.num_envs)
@@ -159,9 +159,7 @@ def build_networks(
     return networks
 
 
-def build_collector(
-    config: DictConfig, environments: VectorEnv[Any, Any, Any], *, index: int = 0
-) -> Collector:
+def build_collector(config: DictConfig, environments: Environments, *, index: int = 0) -> Collector:
     """Build the collector of the training environments; other episodes for each `index`."""
     seeds = environment_seeds(config.seed, environments.num_envs, purpose="train", index=index)
     return Collector(
@@ -172,7 +170,7 @@ def build_collector(
     )
 
 
-def build_evaluator(config: DictConfig, training: VectorEnv[Any, Any, Any]) -> Evaluator:
+def build_evaluator(config: DictConfig, training: Environments) -> Evaluator:
     """Build the evaluator, with its own environments.
 
     Where no more can be made, a run that is evaluated at its end alone uses those of training.

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from conf.schema.run import EnvironmentOptions
 from envs.making.make import make_environments
 from training.building.instantiation import make_partial, plain
+from training.stream.episodes import Environments
 
 
 def build_environments(
@@ -18,7 +18,7 @@ def build_environments(
     num_envs: int,
     for_acting: bool = False,
     make: Callable[[], gymnasium.Env[Any, Any]] | None = None,
-) -> VectorEnv[Any, Any, Any]:
+) -> Environments:
     """Make the configured environments, or wrap those that `make` makes as configured.
 
     Args:

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from agents.agent import Agent
@@ -13,6 +12,7 @@ from networks.mirror import Array
 from networks.observations import Shape, Shapes, any_part
 from training.building.backbones import read_space
 from training.building.environments import build_environments
+from training.stream.episodes import Environments
 from training.stream.storage import Arrays
 
 
@@ -75,12 +75,12 @@ class Policy:
             raise ValueError(f"expected a mask of shape {self._is_first.shape}, got {chosen.shape}")
         self._is_first = self._is_first | chosen
 
-    def environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
+    def environments(self, num_envs: int) -> Environments:
         """Make environments for this policy: as configured, wrappers included."""
         return build_environments(self.config, num_envs=num_envs, for_acting=True)
 
 
-def refuse_other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) -> None:
+def refuse_other_spaces(agent: Agent, environments: Environments) -> None:
     """Refuse environments whose observations an agent cannot read, or whose actions mean others.
 
     Raises:

@@ -13,6 +13,7 @@ from conf.checking.trust import package_problems
 from conf.checking.validation import checked
 from conf.composing.configuration import read_only
 from conf.composing.resumption import stored_configuration
+from conf.composing.stored import nodes
 from envs.spaces import one_line
 from training.building.build import build_agent_for
 from training.building.environments import build_environments
@@ -38,8 +39,11 @@ def load_agent(
     problems = problems or package_problems(typed["env"]["packages"], trusted_packages)
     if problems:
         raise InvalidConfiguration(problems)
-    for extractor in (typed["extractor"], typed["critic"]["extractor"]):
-        _forget_weights(extractor)  # they are in the checkpoint
+    for _, node in nodes([typed["extractor"], typed["critic"]["extractor"]]):
+        if isinstance(node, dict) and node.get("weights"):
+            node["weights"] = None  # they are in the checkpoint
+        if isinstance(node, dict) and isinstance(node.get("pretrain"), dict):
+            node["pretrain"]["frames"] = 0
     config = read_only({**typed, "init_from": None})
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
     # For its spaces alone, without processes.
@@ -72,15 +76,3 @@ def load_policy(
     )
     set_num_threads(config.num_threads, agent)
     return Policy(config, agent)
-
-
-def _forget_weights(node: Any) -> None:
-    """Remove weights and pre-training from an extractor's configuration and those inside it."""
-    if not isinstance(node, dict):
-        return
-    if node.get("weights"):
-        node["weights"] = None
-    if isinstance(node.get("pretrain"), dict):
-        node["pretrain"]["frames"] = 0
-    for child in node.values():
-        _forget_weights(child)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
 from omegaconf import OmegaConf
 
 from conf.checking.pretraining import RANDOM
@@ -34,11 +33,10 @@ from training.process.signals import stop_requests
 from training.runs.opening import Session
 from training.runs.refusal import Refusal
 from training.runs.resume import PRETRAINED, PRETRAINING, as_written
-from training.saving.checkpoint import Chunk, load_checkpoint, save_checkpoint
-from training.saving.files import Entry, costs_a_warning
-from training.saving.weights import Tensors
+from training.saving.checkpoint import Chunk, Entry, Tensors, load_checkpoint, save_checkpoint
+from training.saving.files import costs_a_warning
 from training.stream.collect import Collector, Player
-from training.stream.episodes import Abandoned
+from training.stream.episodes import Abandoned, Environments
 from training.stream.storage import Arrays
 from training.tracking.tracking import Progress
 
@@ -69,7 +67,7 @@ class UniformPlayer:
 class Pretraining:
     """The pre-training of one session."""
 
-    def __init__(self, session: Session, environments: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(self, session: Session, environments: Environments) -> None:
         """Build the network, and check, before anything is written, that data can be collected.
 
         Raises:
@@ -128,7 +126,7 @@ class Pretraining:
                 self._save(PRETRAINING, epoch, fitting.state_dict(), fitting.recording.chunks())
         for name, picture in fitting.pictures().items():
             tag = f"images/reconstruction/{name}".removesuffix("/observation")
-            session.tensorboard.picture(tag, picture.cpu().numpy(), fitting.best_epoch)
+            session.tensorboard.picture(tag, picture, fitting.best_epoch)
         self._save(PRETRAINED, fitting.best_epoch, fitting.weights(), {})
 
     def _save(self, place: str, step: int, tensors: Tensors, chunks: Mapping[str, Chunk]) -> None:
@@ -176,7 +174,7 @@ class Pretraining:
         print(f"pre-training: {steps:,} steps collected in {seconds:.1f} s", flush=True)
         return recording
 
-    def _behaviour(self, environments: VectorEnv[Any, Any, Any]) -> Player:
+    def _behaviour(self, environments: Environments) -> Player:
         """Build the behaviour policy: uniformly random, or the policy of a run.
 
         Raises:

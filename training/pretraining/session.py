@@ -3,18 +3,17 @@
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from conf.checking.trust import trust_words
 from training.pretraining.fitting import HELD_OUT_LOSS
 from training.pretraining.pretraining import Pretraining, described
 from training.runs.opening import Session, beginning
+from training.stream.episodes import Environments
 
 
-def pretrain_alone(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> float:
+def pretrain_alone(config: DictConfig, environments: Environments) -> float:
     """Pre-train into `config.run_dir`; return the smallest held-out loss.
 
     Args:

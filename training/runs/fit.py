@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from conf.checking.pretraining import frames_wanted
@@ -13,9 +12,9 @@ from training.building.build import build_agent_for, build_collector, refuse_lar
 from training.building.environments import build_environments
 from training.building.instantiation import plain
 from training.evaluation.policy import Policy, refuse_other_spaces
-from training.pretraining.start import take_weights
 from training.process.threads import set_num_threads
-from training.stream.episodes import EpisodeHistory
+from training.saving.weights import take_weights
+from training.stream.episodes import Environments, EpisodeHistory
 from training.stream.loop import iterations
 
 Source = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]] | None
@@ -83,9 +82,7 @@ def teach(
     return history.return_mean
 
 
-def _environments(
-    config: DictConfig, env: Source
-) -> AbstractContextManager[VectorEnv[Any, Any, Any]]:
+def _environments(config: DictConfig, env: Source) -> AbstractContextManager[Environments]:
     """Make the environments, or wrap the caller's: a single one stays open."""
     if isinstance(env, gymnasium.Env):
         return nullcontext(build_environments(config, num_envs=1, make=lambda: env))

@@ -13,8 +13,13 @@ from conf.composing.resumption import scheduled
 from envs.vector.base import EnvironmentFailure
 from training.building.instantiation import plain
 from training.runs.identity import differences
-from training.saving.checkpoint import Checkpoint, load_checkpoint, open_checkpoint
-from training.saving.files import DamagedCheckpoint, has_checkpoint
+from training.saving.checkpoint import (
+    Checkpoint,
+    DamagedCheckpoint,
+    load_checkpoint,
+    open_checkpoint,
+)
+from training.saving.files import has_checkpoint
 from training.stream.episodes import InvalidExperience
 
 

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from agents.trajectory import Trajectory
@@ -17,7 +16,13 @@ from envs.vector.snapshot import Restorable
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array, array_of
 from networks.observations import parts_of
-from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
+from training.stream.episodes import (
+    Abandoned,
+    Environments,
+    Episode,
+    EpisodeCounter,
+    InvalidExperience,
+)
 from training.stream.storage import Arrays, StepRow, Storage, put
 
 
@@ -93,7 +98,7 @@ class Collector:
 
     def __init__(
         self,
-        environments: VectorEnv[Any, Any, Any],
+        environments: Environments,
         *,
         rollout_length: int,
         seeds: Sequence[int],

@@ -10,6 +10,9 @@ from gymnasium.vector import VectorEnv
 from envs.wrappers.adapters import RAW_EPISODE
 from networks.mirror import Array
 
+Environments = VectorEnv[Any, Any, Any]
+"""Vector environments with any kind of observations and actions."""
+
 
 class InvalidExperience(RuntimeError):
     """An environment sent a value that is not finite."""
@@ -39,7 +42,7 @@ def _episodes(environments: Array, returns: Array, lengths: Array) -> list[Episo
 class EpisodeCounter:
     """Adds up each environment's rewards until its episode ends."""
 
-    def __init__(self, environments: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(self, environments: Environments) -> None:
         self._returns = np.zeros(environments.num_envs, np.float64)
         self._steps = 0  # of each environment, reset steps included
         self._begins = np.zeros(environments.num_envs, np.int64)  # `_steps` before each episode
