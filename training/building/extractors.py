@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from conf.checking.suggestions import did_you_mean
@@ -19,7 +18,7 @@ from networks.extractors.structure import Unmirrored
 from networks.inputs import DictInput, ObservationInput
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Shape, Shapes, map_observations
-from training.building.instantiation import find, make, plain, with_factories
+from training.building.instantiation import Node, find, make, plain, with_factories
 
 Layouts = str | None | Mapping[str, str | None]
 """Where images have their channels, if the space says so; by part if there are parts."""
@@ -36,7 +35,7 @@ def make_normalization(inputs: ObservationInput, *, learns: bool) -> Any:
 
 
 def build_extractor(
-    key: str, config: DictConfig | dict[str, Any], shape: Shapes, layout: Layouts = None
+    key: str, config: Node, shape: Shapes, layout: Layouts = None
 ) -> tuple[nn.Module, int]:
     """Build an extractor for observations of `shape`; return it and its number of features.
 
@@ -53,9 +52,8 @@ def build_extractor(
     """
     options = plain(config)
     if options.get("freeze"):  # False in a whole extractor's
-        raise ValueError(
-            f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
-        )
+        problem = "only a whole extractor can be frozen; set extractor.freeze"
+        raise ValueError(f"{key}.freeze: {problem}")
     kind: Any = find(key, options["_target_"], nn.Module)
     is_by_part, reads_parts = kind is DictExtractor, getattr(kind, "reads_parts", False)
     extractor: Any
@@ -108,11 +106,11 @@ def _own_options(kind: Any, options: Mapping[str, Any]) -> Any:
 def _needs_parts(key: str, target: str, shapes: dict[str, Shape]) -> str:
     """Explain that an image is read from one part, and how to choose it."""
     parts = f"{key}: {target} reads images, and this observation has the parts {', '.join(shapes)}"
+    by_part = f"{extractor_choice(key)}=dict"
     image = next((name for name, shape in shapes.items() if _is_image(shape)), None)
     if image is None:
-        return f"{parts}, none of them an image; use {extractor_choice(key)}=dict"
-    own = f"{extractor_choice(key)}=dict +extractor@{_path(key, image)}=cnn"
-    return f"{parts}; give the image one of its own: {own}"
+        return f"{parts}, none of them an image; use {by_part}"
+    return f"{parts}; give the image one of its own: {by_part} +extractor@{_path(key, image)}=cnn"
 
 
 def _is_image(shape: Shape) -> bool:
@@ -172,26 +170,22 @@ def _output_size(key: str, extractor: Any, shape: Shapes) -> int:
     Raises:
         ValueError: it cannot read an observation, or does not return one row of features.
     """
-    kind = type(extractor).__name__
+    kind, read = f"{key}: {type(extractor).__name__}", f"observations of shape {shape}"
     try:
         extractor.eval()  # zeros must not change running statistics
         features = extractor(map_observations(lambda part: torch.zeros(2, *part), shape))
     except Exception as error:
-        raise ValueError(
-            f"{key}: {kind} cannot read observations of shape {shape}: {one_line(error)}"
-        ) from error
+        raise ValueError(f"{kind} cannot read {read}: {one_line(error)}") from error
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
-        raise ValueError(
-            f"{key}: {kind} must give rows of features, [N, F], for observations of shape {shape}"
-        )
+        raise ValueError(f"{kind} must give rows of features, [N, F], for {read}")
     width = features.shape[1]
     if (told := getattr(extractor, "output_size", width)) != width:
-        raise ValueError(f"{key}: {kind} says output_size={told} and makes {width} features")
+        raise ValueError(f"{kind} says output_size={told} and makes {width} features")
     return width
 
 
 def build_autoencoder(
-    key: str, config: DictConfig | dict[str, Any], inputs: ObservationInput, encoder: Encoder
+    key: str, config: Node, inputs: ObservationInput, encoder: Encoder
 ) -> Autoencoder:
     """Build an autoencoder: the encoder and a decoder.
 

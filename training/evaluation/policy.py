@@ -95,9 +95,8 @@ def refuse_other_spaces(agent: Agent, environments: Environments) -> None:
         )
     made, taken = agent.policy_head.space, environments.single_action_space
     if made != taken:
-        raise ValueError(
-            f"the policy acts in {one_line(made)}, the environment takes {one_line(taken)}"
-        )
+        takes = f"the environment takes {one_line(taken)}"
+        raise ValueError(f"the policy acts in {one_line(made)}, {takes}")
 
 
 def _batched(observation: Any, shapes: Shapes) -> tuple[Arrays, bool]:
@@ -112,13 +111,10 @@ def _batched(observation: Any, shapes: Shapes) -> tuple[Arrays, bool]:
     found = {name: _rows(parts[name], shape, f" {name!r}") for name, shape in shapes.items()}
     kinds = {(len(rows), is_single) for rows, is_single in found.values()}
     if len(kinds) > 1:
-        given = (
-            f"{name}: {'one' if is_single else f'a batch of {len(rows)}'}"
-            for name, (rows, is_single) in found.items()
-        )
+        sizes = {n: "one" if one else f"a batch of {len(rows)}" for n, (rows, one) in found.items()}
         raise ValueError(
             "expected all parts of an observation, or a batch of as many of each, got "
-            + ", ".join(given)
+            + ", ".join(f"{name}: {size}" for name, size in sizes.items())
         )
     return {name: rows for name, (rows, _) in found.items()}, kinds.pop()[1]
 

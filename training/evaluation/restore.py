@@ -23,7 +23,11 @@ from training.saving.checkpoint import load_checkpoint, part_of
 
 
 def load_agent(
-    run: Path, *, checkpoint: Literal["last", "best"], device: str, trusted_packages: Sequence[str]
+    run: Path,
+    *,
+    trusted_packages: Sequence[str],
+    checkpoint: Literal["last", "best"] = "last",
+    device: str = "cpu",
 ) -> tuple[DictConfig, Agent]:
     """Build the agent of a run and load its weights.
 

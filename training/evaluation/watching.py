@@ -37,11 +37,13 @@ def watch_run(config: DictConfig) -> Watched:
         Refusal: there is no such run, or its environment cannot be made, cannot render, or failed.
     """
     kind, where = film_kind(config.video), f"run={config.run}: "
+    run, trusted = Path(config.run), config.trusted_packages
     checkpoint, deterministic = config.evaluation.checkpoint, config.evaluation.deterministic
     with ExitStack() as stack:
         with refusing(ValueError, OSError, RuntimeError, exit_code=2, before=where):
-            trusted = {"device": config.device, "trusted_packages": config.trusted_packages}
-            run_config, agent = load_agent(Path(config.run), checkpoint=checkpoint, **trusted)
+            run_config, agent = load_agent(
+                run, checkpoint=checkpoint, device=config.device, trusted_packages=trusted
+            )
             seed = run_config.seed if config.seed is None else config.seed
             environments, watch = _environments(config, run_config)
             stack.callback(environments.close)

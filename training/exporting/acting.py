@@ -85,9 +85,9 @@ class _Scaled(nn.Module):
         assert isinstance(space, spaces.Box)
         self.shape = space.shape
         limits = torch.finfo(torch.float32)
-        for name, bound in (("low", space.low), ("high", space.high)):
-            finite = np.clip(bound.ravel().astype(np.float64), limits.min, limits.max)
-            self.register_buffer(name, torch.from_numpy(finite))
+        for name in ("low", "high"):
+            bound = getattr(space, name).ravel().astype(np.float64)
+            self.register_buffer(name, torch.from_numpy(bound.clip(limits.min, limits.max)))
         self.register_buffer("is_bounded", torch.from_numpy(head.is_bounded))
         self.dtype = torch.from_numpy(np.zeros(0, space.dtype)).dtype
 

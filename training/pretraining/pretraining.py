@@ -131,16 +131,17 @@ class Pretraining:
 
     def _save(self, place: str, step: int, tensors: Tensors, chunks: Mapping[str, Chunk]) -> None:
         """Save tensors with everything that is known of them."""
-        fitting, session = self._fitting, self._session
-        recording, best, directory = fitting.recording, fitting.best_epoch, session.directory
+        fitting, session, directory = self._fitting, self._session, self._session.directory
+        recording, best = fitting.recording, fitting.best_epoch
+        facts = {
+            "env_steps": session.start.env_steps + int(recording.valid.sum()),
+            "frames": fitting.options.frames,
+            "epochs": fitting.epoch,
+            "best_epoch": best,
+            "measures": fitting.history[best],
+        }
         state = {
-            "pretraining": {
-                "env_steps": session.start.env_steps + int(recording.valid.sum()),
-                "frames": fitting.options.frames,
-                "epochs": fitting.epoch,
-                "best_epoch": best,
-                "measures": fitting.history[best],
-            },
+            "pretraining": facts,
             "history": fitting.history,
             "num_steps": recording.num_steps,
             "extractor": plain(self._config.extractor),
@@ -148,8 +149,8 @@ class Pretraining:
             "seconds": time.monotonic() - self._began,
             "tensorboard": session.tensorboard.position(),
         }
-        how: Any = {"step": step, "keep": _KEPT, "chunks": chunks, "known": self._known}
-        self._known = save_checkpoint(directory / place, tensors=tensors, state=state, **how)
+        how: dict[str, Any] = {"tensors": tensors, "step": step, "keep": _KEPT, "chunks": chunks}
+        self._known = save_checkpoint(directory / place, state=state, known=self._known, **how)
 
     # ---- collecting
 
@@ -162,14 +163,13 @@ class Pretraining:
         recording = Recording(self._layout, num_rows=most + rollout_length, num_envs=size)
         seeds = environment_seeds(config.seed, size, purpose="pretraining")
         progress = Progress(frames, show=config.tracking.progress)
-        with closing(build_environments(config, num_envs=size)) as environments:
-            collector = Collector(environments, rollout_length=rollout_length, seeds=seeds)
+        with closing(build_environments(config, num_envs=size)) as environments, closing(progress):
+            collector = Collector(environments, rollout_length, seeds)
             collector.should_abandon = should_abandon
             collector.explores = not options.get("deterministic", False)
             while (steps := collector.env_steps) < frames and recording.num_steps < most:
                 progress.update(steps, None)
                 recording.add(collector.collect(self._player))
-        progress.close()
         seconds = time.monotonic() - started
         print(f"pre-training: {steps:,} steps collected in {seconds:.1f} s", flush=True)
         return recording
@@ -187,9 +187,7 @@ class Pretraining:
         if source == RANDOM:
             return UniformPlayer(self._session.agent.policy_head, generator)
         try:
-            _, agent = load_agent(
-                Path(source), checkpoint="last", device=config.device, trusted_packages=trusted
-            )
+            _, agent = load_agent(Path(source), device=config.device, trusted_packages=trusted)
             refuse_other_spaces(agent, environments)
         except ValueError as error:
             raise ValueError(f"{key}={source}: {error}") from error

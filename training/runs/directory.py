@@ -27,13 +27,10 @@ def command() -> str | None:
     if not HydraConfig.initialized():
         return None
     settings = HydraConfig.get()
-    words = flags_of(settings)
     said = [*settings.overrides.hydra, *settings.overrides.task]
-    words += [word for word in said if key_of(word) not in OF_ONE_JOB]
-    script = (
-        "pretrain.py" if "pretrain" in (settings.job.config_name, settings.job.name) else "train.py"
-    )
-    return shlex.join(["python", script, *words])
+    words = [*flags_of(settings), *(word for word in said if key_of(word) not in OF_ONE_JOB)]
+    is_alone = "pretrain" in (settings.job.config_name, settings.job.name)
+    return shlex.join(["python", "pretrain.py" if is_alone else "train.py", *words])
 
 
 def introduce(
@@ -42,8 +39,8 @@ def introduce(
     """Log the run's command, versions and hyper-parameters to TensorBoard."""
     line = command() or "# begun from Python; config.yaml holds the whole configuration"
     rows = "\n".join(f"| {name} | {version} |" for name, version in versions.items())
-    text = f"    {line}\n\n| package | version |\n|---|---|\n{rows}\n"
-    tensorboard.text("run/command", text, 0)
+    table = f"| package | version |\n|---|---|\n{rows}\n"
+    tensorboard.text("run/command", f"    {line}\n\n{table}", 0)
     parameters = {key: value for key, value in config.items() if key not in _NO_PARAMETERS}
     tensorboard.hyperparameters(choices(parameters))
 

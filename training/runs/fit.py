@@ -34,7 +34,7 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
 
 
 def teach(
-    policy: Policy, env: Source, *, env_steps: int, total_env_steps: int | None = None
+    policy: Policy, env: Source, *, env_steps: int, total_env_steps: int | None
 ) -> float | None:
     """Train for at least `env_steps` more steps; return the mean return of the last 100 episodes.
 
@@ -52,22 +52,21 @@ def teach(
             "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
             "pretrain.py makes weights, for extractor.weights=DIRECTORY"
         )
-    starts = policy.config.agent.get("learning_starts", 0)
+    config, starts = policy.config, policy.config.agent.get("learning_starts", 0)
     if policy.env_steps + env_steps <= starts:
         raise ValueError(
             f"env_steps={env_steps}: expected more than agent.learning_starts={starts}, before "
             "which nothing is learnt; neurl.build(..., 'agent.learning_starts=100') begins earlier"
         )
     history = EpisodeHistory(window=100)
-    with _environments(policy.config, env) as environments:
-        if environments.num_envs != policy.config.env.num_envs:
-            raise ValueError(
-                f"the policy was built for env.num_envs={policy.config.env.num_envs}, "
-                f"got {environments.num_envs} environment(s)"
-            )
+    with _environments(config, env) as environments:
+        built, given = config.env.num_envs, environments.num_envs
+        if given != built:
+            got = f"got {given} environment(s)"
+            raise ValueError(f"the policy was built for env.num_envs={built}, {got}")
         refuse_other_spaces(policy.agent, environments)
-        set_num_threads(policy.config.num_threads, policy.agent)  # another may have been built
-        collector = build_collector(policy.config, environments, index=policy.env_steps)
+        set_num_threads(config.num_threads, policy.agent)  # another may have been built
+        collector = build_collector(config, environments, index=policy.env_steps)
         collector.env_steps = policy.env_steps
         for iteration in iterations(
             policy.agent,

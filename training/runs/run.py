@@ -263,8 +263,8 @@ class Run:
         if self.plays_best:
             at.best = at.evaluation
         elif at.evaluation and at.best not in (None, at.evaluation):  # chosen by luck too
-            how = {"episodes": options.final_episodes, "index": at.env_steps}
-            evaluate = partial(self._evaluator, self._agent, **how)
+            count, index = options.final_episodes, at.env_steps
+            evaluate = partial(self._evaluator, self._agent, episodes=count, index=index)
             at.best = self._archive.evaluate_best(evaluate) or at.best
             self._keep_if_best(at.evaluation)
 

@@ -56,10 +56,10 @@ def _build_run(config: DictConfig, environments: Environments, stack: ExitStack)
     """Build everything; `stack` closes it on exit."""
     evaluator = build_evaluator(config, environments)
     stack.callback(evaluator.environments.close)
-    camera, is_deterministic = None, config.evaluation.deterministic
+    camera = None
     if config.evaluation.video:
-        of_run = {"seed": config.seed, "deterministic": is_deterministic}
-        camera = Camera(config, **of_run, key="evaluation.video=true")
+        is_greedy, key = config.evaluation.deterministic, "evaluation.video=true"
+        camera = Camera(config, seed=config.seed, deterministic=is_greedy, key=key)
         stack.callback(camera.environments.close)
     session = Session(config, environments)
     pretraining = None

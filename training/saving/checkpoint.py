@@ -133,6 +133,7 @@ def save_checkpoint(
         }
         for manifest in older:  # the newest does not need it
             replace(directory / _older_name(manifest), to_json(manifest), wait=False)
+        entries = {name: entries[name] for name in chunks}  # in their order
         newest = {"format": FORMAT, "step": step, "files": files, "chunks": entries}
         replace(directory / MANIFEST, sealed(newest))
     except OSError as error:

@@ -103,18 +103,14 @@ class EpisodeHistory:
     def __init__(self, window: int) -> None:
         """Average over the last `window` episodes."""
         self._window: deque[Episode] = deque(maxlen=window)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._count, self._return_sum, self._length_sum = 0, 0.0, 0
+        self._sums = [0.0, 0.0, 0.0]
 
     def extend(self, episodes: Sequence[Episode]) -> None:
         """Add finished episodes."""
         self._window.extend(episodes)
-        for episode in episodes:
-            self._count += 1
-            self._return_sum += episode.episode_return
-            self._length_sum += episode.length
+        for _, episode_return, length in episodes:
+            count, returns, lengths = self._sums
+            self._sums = [count + 1, returns + episode_return, lengths + length]
 
     @property
     def return_mean(self) -> float | None:
@@ -125,24 +121,18 @@ class EpisodeHistory:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers."""
-        return {
-            "window": [list(episode) for episode in self._window],
-            "sums": [self._count, self._return_sum, self._length_sum],
-        }
+        return {"window": [list(episode) for episode in self._window], "sums": self._sums}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a saved state."""
         self._window.clear()
         self._window.extend(Episode(*episode) for episode in state["window"])
-        self._count, self._return_sum, self._length_sum = state["sums"]
+        self._sums = list(state["sums"])
 
     def report(self) -> dict[str, float]:
         """Mean return and length since the last report, by TensorBoard tag; {} without episodes."""
-        if not self._count:
+        count, returns, lengths = self._sums
+        self._sums = [0.0, 0.0, 0.0]
+        if not count:
             return {}
-        means = {
-            "episode/return": self._return_sum / self._count,
-            "episode/length": self._length_sum / self._count,
-        }
-        self._forget()
-        return means
+        return {"episode/return": returns / count, "episode/length": lengths / count}
