@@ -24,9 +24,7 @@ _NO_MEMORY = {"_target_": "networks.memory.NoMemory", "sequence_length": 1}
 """Of a critic that sees everything, unless one is chosen."""
 
 
-def build_backbones(
-    config: DictConfig, observation_space: Space, *, is_single: bool
-) -> tuple[Backbone, Backbone]:
+def build_backbones(config: DictConfig, whole: Space, is_single: bool) -> tuple[Backbone, Backbone]:
     """Build the actor's and the critic's: the same one if single, or with `share_backbone`."""
     own = config.critic
 
@@ -50,12 +48,12 @@ def build_backbones(
             half_precision=config.precision == "bf16",
         )
 
-    read = front(read_space(observation_space, "actor"))
+    read = front(read_space(whole, "actor"))
     actor = build("actor", read, "extractor", config.extractor, config.memory)
     if is_single or config.share_backbone:
         return actor, actor
-    space, memory, key = read_space(observation_space, "critic"), config.memory, "extractor"
-    if space is not observation_space:  # a privileged critic
+    space, memory, key = read_space(whole, "critic"), config.memory, "extractor"
+    if space is not whole:  # a privileged critic
         read, memory, key = front(space), _NO_MEMORY, "critic.extractor"
     if own.extractor:
         key = "critic.extractor"

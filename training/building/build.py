@@ -63,15 +63,13 @@ def step_layout(agent: Agent, observation_space: Space, stacks: Mapping[str, int
     )
 
 
-def build_agent(
-    config: DictConfig, observation_space: Space, action_space: Space, *, num_envs: int
-) -> Agent:
+def build_agent(config: DictConfig, observations: Space, actions: Space, *, num_envs: int) -> Agent:
     """Build the configured agent for single environments' spaces, on the configured device."""
     weights_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
     kind: Any = find("agent", config.agent._target_, Agent)
     options = kind.Options(**{k: v for k, v in plain(config.agent).items() if k != "_target_"})
     with drawing(int(weights_seed.generate_state(1)[0])):
-        networks = build_networks(config, kind, options, observation_space, action_space)
+        networks = build_networks(config, kind, options, observations, actions)
     refuse_idle(config, networks)
     device = choose_device(config.device)
     if device.type == "cuda":
@@ -88,7 +86,7 @@ def build_agent(
         num_envs=num_envs,
         sequence_length=training_sequence_length(plain(config)),
         reward_scaling=build_reward_scaling(config, num_envs),
-        frame_stacks=frame_stacks(observation_space),
+        frame_stacks=frame_stacks(observations),
     )
     return kind(networks, options, setup).to(device).eval()
 
@@ -121,20 +119,20 @@ def slower_compiled(networks: Networks) -> list[str]:
 
 
 def build_networks(
-    config: DictConfig, kind: type[Agent], options: Any, observation_space: Space, space: Space
+    config: DictConfig, kind: type[Agent], options: Any, observations: Space, actions: Space
 ) -> Networks:
     """Build an agent's networks, with weights from PyTorch's generator."""
-    actor, critic = build_backbones(config, observation_space, is_single=kind.acts_by_values)
+    actor, critic = build_backbones(config, observations, is_single=kind.acts_by_values)
     width, described = actor.memory.output_size, options_for(plain(config), "agent")
     critic_width = critic.memory.output_size
     policy_head: PolicyHead
     if kind.acts_by_values:
-        policy_head = by_values = build_action_values(config, space, width)
+        policy_head = by_values = build_action_values(config, actions, width)
         value_head = by_values.value_head
     else:
-        policy_head = build_policy_head(config, described, space, width)
+        policy_head = build_policy_head(config, described, actions, width)
         if described.criticises_actions:
-            value_head = build_critics(config, described, space, critic_width)
+            value_head = build_critics(config, described, actions, critic_width)
         else:
             value_head = build_value_head(config, partial(StateLayers, critic_width))
     backbones = {"actor": actor} | ({} if critic is actor else {"critic": critic})

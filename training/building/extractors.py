@@ -22,6 +22,8 @@ from training.building.instantiation import Node, find, make, plain, with_factor
 
 Layouts = str | None | Mapping[str, str | None]
 """Where images have their channels, if the space says so; by part if there are parts."""
+Built = tuple[nn.Module, int]
+"""An extractor and its number of features."""
 
 
 def make_normalization(inputs: ObservationInput, *, learns: bool) -> Any:
@@ -34,9 +36,7 @@ def make_normalization(inputs: ObservationInput, *, learns: bool) -> Any:
     return RunningNormalization(inputs.shape) if learns and is_numeric else NoNormalization()
 
 
-def build_extractor(
-    key: str, config: Node, shape: Shapes, layout: Layouts = None
-) -> tuple[nn.Module, int]:
+def build_extractor(key: str, config: Node, shape: Shapes, layout: Layouts = None) -> Built:
     """Build an extractor for observations of `shape`; return it and its number of features.
 
     A class with `reads_parts = True` gets the parts of a Dict by name. Any other, except the
@@ -81,9 +81,7 @@ def build_extractor(
     return extractor, width
 
 
-def _build_joined(
-    key: str, options: dict[str, Any], shapes: dict[str, Shape]
-) -> tuple[Joined, int]:
+def _build_joined(key: str, options: dict[str, Any], shapes: dict[str, Shape]) -> Built:
     """Build an extractor of vectors, which reads the parts as one."""
     if "layout" in options:  # an image extractor
         raise ValueError(_needs_parts(key, options["_target_"], shapes))
@@ -124,7 +122,7 @@ def _is_image(shape: Shape) -> bool:
 
 def _build_inside(
     key: str, options: Mapping[str, Any], shape: Shapes, layout: Layouts, common: LayersOptions
-) -> tuple[nn.Module, int]:
+) -> Built:
     """Build the only extractor inside another, or one for each part and common layers."""
     if options.get("encoder") is not None:
         return build_extractor(f"{key}.encoder", options["encoder"], shape, layout)

@@ -33,6 +33,9 @@ from networks.heads.values import ValueHead, ValueLayers
 from networks.normalization import RewardClipping, RewardScaling
 from training.building.instantiation import Space, find, make, plain, with_factories
 
+Described = type[AgentOptions]
+"""The options of an agent's class, whose attributes describe the algorithm."""
+
 
 def build_reward_scaling(config: DictConfig, num_envs: int) -> Any:
     """Build the reward scaling of `normalize_rewards` or `clip_rewards`; None for neither."""
@@ -65,7 +68,7 @@ def build_auxiliary(
 
 
 def build_policy_head(
-    config: DictConfig, agent: type[AgentOptions], space: Space, input_size: int
+    config: DictConfig, agent: Described, space: Space, input_size: int
 ) -> PolicyHead:
     """Build the configured policy head.
 
@@ -88,9 +91,7 @@ def build_policy_head(
     return make("policy_head", {**options, "_target_": target}, PolicyHead, space, input_size)
 
 
-def build_critics(
-    config: DictConfig, agent: type[AgentOptions], space: Space, input_size: int
-) -> ValueHead:
+def build_critics(config: DictConfig, agent: Described, space: Space, input_size: int) -> ValueHead:
     """Build the critics of actions: of the one that they read, or of every discrete action.
 
     Raises:

@@ -94,10 +94,8 @@ def _describe_cuts(evaluation: Evaluation) -> str:
     if not evaluation.unfinished:
         return ""
     unplayed = f", {evaluation.unplayed} more not played" if evaluation.unplayed else ""
-    return (
-        f"; {evaluation.unfinished} cut after {MAX_EPISODE_STEPS:,} steps{unplayed} "
-        "(set env.time_limit)"
-    )
+    cut = f"; {evaluation.unfinished} cut after {MAX_EPISODE_STEPS:,} steps"
+    return f"{cut}{unplayed} (set env.time_limit)"
 
 
 def describe_spread(evaluation: Evaluation) -> str:

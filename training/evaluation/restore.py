@@ -58,9 +58,8 @@ def load_agent(
     try:
         agent.load_state_dict(part_of(tensors, "agent"))
     except RuntimeError as error:
-        raise ValueError(
-            f"the weights in {run} are of another network: {one_line(error)}"
-        ) from error
+        reason = one_line(error)
+        raise ValueError(f"the weights in {run} are of another network: {reason}") from error
     return config, agent
 
 

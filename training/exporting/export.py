@@ -71,9 +71,8 @@ def export_run(config: DictConfig) -> Exported:
     if difference > _TOLERANCE:
         made.unlink()
         what = "chooses other actions than" if np.isinf(difference) else f"is {difference:.2g} off"
-        raise Unexportable(
-            f"run={run}: the exported policy {what} the run's; expected at most {_TOLERANCE:g}"
-        )
+        limit = f"expected at most {_TOLERANCE:g}"
+        raise Unexportable(f"run={run}: the exported policy {what} the run's; {limit}")
     made.replace(path)
     seen = {key: plain(run_config.env)[key] for key in _ENVIRONMENT}
     contract = {

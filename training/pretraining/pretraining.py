@@ -37,7 +37,7 @@ from training.saving.checkpoint import Chunk, Entry, Tensors, load_checkpoint, s
 from training.saving.files import costs_a_warning
 from training.stream.collect import Collector, Player
 from training.stream.episodes import Abandoned, Environments
-from training.stream.storage import Arrays
+from training.stream.storage import Acted, Arrays
 from training.tracking.tracking import Progress
 
 _ROLLOUT = 8
@@ -57,9 +57,7 @@ class UniformPlayer:
         """Return an empty state."""
         return np.zeros((batch_size, 0), np.float32)
 
-    def act(
-        self, observations: Arrays, state: Array, is_first: Array, *, explore: bool
-    ) -> tuple[Array, Array]:
+    def act(self, observations: Arrays, state: Array, is_first: Array, *, explore: bool) -> Acted:
         """Sample actions, independent of observations."""
         return self.policy_head.uniform(self._generator, len(is_first)), state
 

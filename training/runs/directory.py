@@ -3,13 +3,12 @@
 import math
 import shlex
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from conf.checking.steps import Config
 from conf.composing.choices import choices
 from conf.composing.stored import read_json
 from conf.composing.sweeps import OF_ONE_JOB, flags_of, key_of
@@ -33,9 +32,7 @@ def command() -> str | None:
     return shlex.join(["python", "pretrain.py" if is_alone else "train.py", *words])
 
 
-def introduce(
-    tensorboard: TensorBoard, *, config: Mapping[str, Any], versions: Mapping[str, str]
-) -> None:
+def introduce(tensorboard: TensorBoard, *, config: Config, versions: Config) -> None:
     """Log the run's command, versions and hyper-parameters to TensorBoard."""
     line = command() or "# begun from Python; config.yaml holds the whole configuration"
     rows = "\n".join(f"| {name} | {version} |" for name, version in versions.items())
@@ -45,12 +42,10 @@ def introduce(
     tensorboard.hyperparameters(choices(parameters))
 
 
-def finished(
-    run_directory: Path, *, total_env_steps: int, goal: float | None
-) -> tuple[int, float] | None:
+def finished(run: Path, *, total_env_steps: int, goal: float | None) -> tuple[int, float] | None:
     """Return steps and score of a run at its budget or its goal; None if steps are left."""
     try:
-        summary = read_json(run_directory / "summary.json")
+        summary = read_json(run / "summary.json")
         steps, evaluation = int(summary["env_steps"]), summary["evaluation"] or {}
         is_stopped = goal is not None and summary.get("stopped_at") == goal
         is_over = summary["status"] == "finished" and (is_stopped or steps >= total_env_steps)

@@ -33,15 +33,13 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
     return Policy(config, agent)
 
 
-def teach(
-    policy: Policy, env: Source, *, env_steps: int, total_env_steps: int | None
-) -> float | None:
+def teach(policy: Policy, env: Source, *, env_steps: int, end: int | None = None) -> float | None:
     """Train for at least `env_steps` more steps; return the mean return of the last 100 episodes.
 
     A further call plays other episodes.
 
     Args:
-        total_env_steps: where schedules and epsilon end; None: with this call.
+        end: steps at which schedules and epsilon end; None: with this call.
 
     Raises:
         ValueError: the policy was built for other environments or another number of them, or its
@@ -72,7 +70,7 @@ def teach(
             policy.agent,
             collector,
             total_env_steps=policy.env_steps + env_steps,
-            schedule_end=total_env_steps,
+            schedule_end=end,
             is_watched=lambda steps: False,
         ):
             history.extend(iteration.episodes)

@@ -1,7 +1,7 @@
 """What a session resumes from, and the checks and notices before it does."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from agents.agent import Agent
+from conf.checking.steps import Config
 from conf.composing.resumption import scheduled
 from envs.spaces import one_line
 from envs.vector.base import EnvironmentFailure
@@ -62,9 +63,7 @@ def refuse_elsewhere(directory: Path, saved: Checkpoint, now: Mapping[str, Any])
         raise ValueError(f"{lines}\nA run goes on bit for bit only where it was; {instead}")
 
 
-def notices(
-    state: Mapping[str, Any], config: DictConfig, agent: Agent, exact: Sequence[bool]
-) -> list[str]:
+def notices(state: Config, config: DictConfig, agent: Agent, exact: list[bool]) -> list[str]:
     """Say where the run resumes, and what will differ from an uninterrupted run."""
     before, now = state["total_env_steps"], config.total_env_steps
     lines = [f"goes on from {state['env_steps']:,} steps"]

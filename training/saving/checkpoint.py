@@ -211,9 +211,8 @@ def _read(path: Path, *, with_chunks: bool) -> Checkpoint:
     directory = path.parent
     try:
         manifest = read_manifest(path)
-        tensors, state = (
-            read_verified(directory, manifest["files"][kind]) for kind in ("tensors", "state")
-        )
+        files = manifest["files"]
+        tensors, state = (read_verified(directory, files[kind]) for kind in ("tensors", "state"))
         chunks = SavedChunks(directory, manifest["chunks"] if with_chunks else {})
         for entry in chunks.entries.values():  # none is kept
             read_verified(directory, entry)

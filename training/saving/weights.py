@@ -117,9 +117,8 @@ def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
     if source.is_dir():
         return _read_directory(where, source)[0]
     if not source.is_file():
-        raise ValueError(
-            f"{where}: nothing is there; expected a run, a checkpoint or a .safetensors file"
-        )
+        expected = "expected a run, a checkpoint or a .safetensors file"
+        raise ValueError(f"{where}: nothing is there; {expected}")
     try:
         return safetensors.torch.load_file(source)
     except OSError as error:

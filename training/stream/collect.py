@@ -23,7 +23,7 @@ from training.stream.episodes import (
     EpisodeCounter,
     InvalidExperience,
 )
-from training.stream.storage import Arrays, StepRow, Storage, put
+from training.stream.storage import Acted, Arrays, StepRow, Storage, put
 
 
 class Lives:
@@ -73,9 +73,7 @@ class Player(Protocol):
     def initial_state(self, batch_size: int) -> Array:
         """Return the memory's initial state, `[B, S]`."""
 
-    def act(
-        self, observations: Arrays, state: Array, is_first: Array, *, explore: bool
-    ) -> tuple[Array, Array]:
+    def act(self, observations: Arrays, state: Array, is_first: Array, *, explore: bool) -> Acted:
         """Choose one action per environment and update the memory's state."""
 
 

@@ -61,22 +61,18 @@ class TensorBoard:
 
     def film(self, tag: str, film: Film, env_steps: int) -> None:
         """Log an animated GIF; browsers play it in the Images tab."""
-        self._image(tag, film.data, film.size, env_steps, description=str(film))
+        self._image(tag, film.data, film.size, env_steps, str(film))
 
     def picture(self, tag: str, pixels: "Tensor", env_steps: int) -> None:
         """Log an image, `uint8 [H, W, 3]`."""
         encoded, image = BytesIO(), Image.fromarray(pixels.detach().cpu().numpy())
         image.save(encoded, "PNG")
-        self._image(tag, encoded.getvalue(), image.size, env_steps, description="")
+        self._image(tag, encoded.getvalue(), image.size, env_steps, "")
 
-    def _image(
-        self, tag: str, data: bytes, size: tuple[int, int], env_steps: int, *, description: str
-    ) -> None:
-        image = Summary.Image(
-            encoded_image_string=data, width=size[0], height=size[1], colorspace=3
-        )
-        metadata = SummaryMetadata(summary_description=description)
-        self._add([Summary.Value(tag=tag, metadata=metadata, image=image)], env_steps)
+    def _image(self, tag: str, data: bytes, size: tuple[int, int], step: int, text: str) -> None:
+        file = Summary.Image(encoded_image_string=data, width=size[0], height=size[1], colorspace=3)
+        metadata = SummaryMetadata(summary_description=text)
+        self._add([Summary.Value(tag=tag, metadata=metadata, image=file)], step)
 
     def hyperparameters(self, values: Mapping[str, Choice]) -> None:
         """Log the configuration: the run's row in the HParams tab.
