@@ -50,7 +50,9 @@ class Disk:
     def _writing(self, original: Callable[..., None]) -> Callable[..., None]:
         def write(path: Path, data: bytes, **options: Any) -> None:
             try:
-                self._reach("write " + re.sub(r"-[0-9a-f]{64}\..*", "", path.name))  # without its sum
+                self._reach(
+                    "write " + re.sub(r"-[0-9a-f]{64}\..*", "", path.name)
+                )  # without its sum
             except BaseException:
                 path.write_bytes(data[: len(data) // 2])
                 raise

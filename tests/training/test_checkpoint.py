@@ -422,9 +422,7 @@ def names(directory: Path) -> set[str]:
 
 def of(*numbers: int) -> set[str]:
     """Files of older checkpoints."""
-    return {
-        name for n in numbers for name in (f"manifest-{n}.json", f"tensors-{n}", f"state-{n}")
-    }
+    return {name for n in numbers for name in (f"manifest-{n}.json", f"tensors-{n}", f"state-{n}")}
 
 
 NEWEST = {MANIFEST, "tensors-4", "state-4"}

@@ -20,8 +20,8 @@ from conf.composing.command_line import InvalidConfiguration, load
 from conf.composing.configuration import read_only
 from training.building.environments import build_environments
 from training.pretraining.fitting import Fitting
+from training.pretraining.pretraining import pretrain_alone
 from training.pretraining.reconstruction import Reconstruction
-from training.pretraining.session import pretrain_alone
 from training.runs.refusal import Refusal
 from training.runs.session import train_run
 from training.saving.checkpoint import load_checkpoint, part_of

@@ -52,14 +52,15 @@ def refuse_large_replay(agent: Agent, observation_space: Space) -> None:
         replay.refuse_too_large(layout, available=free_memory())
 
 
-def step_layout(agent: Agent, observation_space: Space, stacks: Mapping[str, int]) -> StepLayout:
+def step_layout(agent: Agent, space: Space, stacks: Mapping[str, int]) -> StepLayout:
     """Return how the agent's steps are stored, with the newest frame alone of frame stacks."""
+    head, memory = agent.policy_head, agent.actor.memory
     return StepLayout.of_spaces(
-        observation_space,
+        space,
         stacks,
-        action_shape=agent.policy_head.action_shape,
-        action_dtype=agent.policy_head.action_dtype,
-        state_size=agent.actor.memory.state_size,
+        action_shape=head.action_shape,
+        action_dtype=head.action_dtype,
+        state_size=memory.state_size,
     )
 
 

@@ -11,13 +11,11 @@ from envs.making.make import make_environments
 from training.building.instantiation import make_partial, plain
 from training.stream.episodes import Environments
 
+Make = Callable[[], gymnasium.Env[Any, Any]]
+
 
 def build_environments(
-    config: DictConfig,
-    *,
-    num_envs: int,
-    for_acting: bool = False,
-    make: Callable[[], gymnasium.Env[Any, Any]] | None = None,
+    config: DictConfig, *, num_envs: int, for_acting: bool = False, make: Make | None = None
 ) -> Environments:
     """Make the configured environments, or wrap those that `make` makes as configured.
 

@@ -130,9 +130,7 @@ ENCODERS: dict[Kind, type[GifEncoder | Mp4Encoder]] = {"gif": GifEncoder, "mp4":
 
 def film_kind(video: bool | Kind) -> Kind | None:
     """Read the key `video`; true is a GIF, which needs no extra."""
-    if isinstance(video, bool):
-        return "gif" if video else None
-    return video
+    return ("gif" if video else None) if isinstance(video, bool) else video
 
 
 def check_encoder(kind: Kind | None) -> None:

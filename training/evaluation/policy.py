@@ -50,9 +50,8 @@ class Policy:
         if self._state is None or len(self._state) != size:
             self._state = self.agent.initial_state(size)
             self._is_first = np.ones(size, dtype=bool)
-        actions, self._state = self.agent.act(
-            batch, self._state, self._is_first, explore=not deterministic
-        )
+        before = self._state, self._is_first
+        actions, self._state = self.agent.act(batch, *before, explore=not deterministic)
         self._is_first = np.zeros(size, dtype=bool)
         chosen = self.agent.policy_head.to_environment(actions)
         if not is_single:

@@ -21,13 +21,11 @@ from training.evaluation.policy import Policy
 from training.process.threads import set_num_threads
 from training.saving.checkpoint import load_checkpoint, part_of
 
+Which = Literal["last", "best"]
+
 
 def load_agent(
-    run: Path,
-    *,
-    trusted_packages: Sequence[str],
-    checkpoint: Literal["last", "best"] = "last",
-    device: str = "cpu",
+    run: Path, *, trusted_packages: Sequence[str], checkpoint: Which = "last", device: str = "cpu"
 ) -> tuple[DictConfig, Agent]:
     """Build the agent of a run and load its weights.
 
@@ -70,12 +68,8 @@ def with_env(config: DictConfig, **env: Any) -> DictConfig:
     return changed
 
 
-def load_policy(
-    run: Path, *, checkpoint: Literal["last", "best"], device: str, trusted_packages: Sequence[str]
-) -> Policy:
-    """Load a run's policy; errors as `load_agent`."""
-    config, agent = load_agent(
-        run, checkpoint=checkpoint, device=device, trusted_packages=trusted_packages
-    )
+def load_policy(run: Path, **options: Any) -> Policy:
+    """Load a run's policy; options and errors as of `load_agent`."""
+    config, agent = load_agent(run, **options)
     set_num_threads(config.num_threads, agent)
     return Policy(config, agent)

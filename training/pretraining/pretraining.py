@@ -5,18 +5,20 @@ pretraining/weights    the best weights and their facts
 pretraining/frames     what was `progress`, with keep_frames=true
 """
 
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from conf.checking.pretraining import RANDOM
+from conf.checking.trust import trust_words
 from envs.seeding import environment_seeds
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
@@ -26,11 +28,11 @@ from training.building.instantiation import plain
 from training.evaluation.policy import refuse_other_spaces
 from training.evaluation.restore import load_agent
 from training.pretraining.cloning import Cloning
-from training.pretraining.fitting import Fitting
+from training.pretraining.fitting import HELD_OUT_LOSS, Fitting
 from training.pretraining.reconstruction import Reconstruction
 from training.pretraining.recording import Recording, refuse_too_many
 from training.process.signals import stop_requests
-from training.runs.opening import Session
+from training.runs.opening import Session, beginning
 from training.runs.refusal import Refusal
 from training.runs.resume import PRETRAINED, PRETRAINING, as_written
 from training.saving.checkpoint import Chunk, Entry, Tensors, load_checkpoint, save_checkpoint
@@ -201,3 +203,34 @@ def described(facts: Mapping[str, Any]) -> str:
 
 def _listed(measures: Mapping[str, float]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:.5g}" for name, value in measures.items())
+
+
+def pretrain_alone(config: DictConfig, environments: Environments) -> float:
+    """Pre-train into `config.run_dir`; return the smallest held-out loss.
+
+    Args:
+        environments: used for their spaces alone; closed at the end.
+
+    Raises:
+        Refusal: it could not start, failed, or was interrupted.
+    """
+    directory = Path(config.run_dir)
+    with ExitStack() as stack:
+        stack.callback(environments.close)
+        with beginning(directory, stack):
+            session = Session(config, environments)
+            pretraining = Pretraining(session, environments)
+            where = f"{config.env.id}, {session.agent.device}, seed {config.seed}"
+            session.open_records(f"{config.objective} on {where}", stack)
+            facts = pretraining.run()
+    key = "extractor.weights" if config.objective == "reconstruction" else "init_from"
+    trust = trust_words(config.env.packages, config.trusted_packages)
+    rows = {
+        "learnt": f"from {described(facts)}",
+        "steps": f"{facts['env_steps']:,}, which count where runs are compared",
+        "weights": str(directory),
+        "curves": f"tensorboard --logdir {shlex.quote(str(directory))}",
+        "use": shlex.join(["python", "train.py", "...", f"{key}={directory}", *trust]),
+    }
+    print("\n".join(f"  {name:<11}{value}" for name, value in rows.items()), flush=True)
+    return float(facts["measures"][HELD_OUT_LOSS])

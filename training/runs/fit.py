@@ -1,6 +1,5 @@
 """Trains a policy in the caller's process: no run directory, no evaluation, just the loop."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
@@ -9,7 +8,7 @@ from omegaconf import DictConfig
 
 from conf.checking.pretraining import frames_wanted
 from training.building.build import build_agent_for, build_collector, refuse_large_replay
-from training.building.environments import build_environments
+from training.building.environments import Make, build_environments
 from training.building.instantiation import plain
 from training.evaluation.policy import Policy, refuse_other_spaces
 from training.process.threads import set_num_threads
@@ -17,7 +16,7 @@ from training.saving.weights import take_weights
 from training.stream.episodes import Environments, EpisodeHistory
 from training.stream.loop import iterations
 
-Source = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]] | None
+Source = gymnasium.Env[Any, Any] | Make | None
 
 
 def build_policy(config: DictConfig, env: Source) -> Policy:

@@ -47,14 +47,15 @@ class Due:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the intervals, and the steps at which each is due next."""
-        return {"intervals": dict(self._intervals), "next": dict(self._next)}
+        ahead = {what: steps for what, steps in self._next.items() if steps < math.inf}
+        return {"intervals": dict(self._intervals), "next": ahead}
 
     def load_state_dict(self, state: Mapping[str, Any], steps: int) -> None:
         """Resume; a changed interval counts from here."""
         for what, interval in self._intervals.items():
             self.mark(what, steps)
             if state["intervals"][what] == interval:
-                self._next[what] = state["next"][what]
+                self._next[what] = state["next"].get(what, math.inf)
 
 
 _OF_A_SUMMARY = (

@@ -319,9 +319,8 @@ class Run:
         if experience is not None:
             experience.load(part_of(tensors, "experience"), state["experience"], saved.chunks)
         self._agent.generator.bit_generator.state = state["generator"]
-        exact = self._collector.load_state_dict(
-            part_of(tensors, "collector"), state["collector"], seed=self._config.seed
-        )
+        own, seed = part_of(tensors, "collector"), self._config.seed
+        exact = self._collector.load_state_dict(own, state["collector"], seed=seed)
         self.at = Progression.from_state_dict(state["progression"])
         self._due.load_state_dict(state["due"], self.at.env_steps)
         self._history.load_state_dict(state["history"])

@@ -82,10 +82,8 @@ class Checkpoint:
 def to_safetensors(tensors: Tensors) -> bytes:
     """Encode tensors by name."""
     # copies, because parameters are views of one vector and shared modules appear twice
-    whole = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
+    form = torch.contiguous_format
+    whole = {name: t.detach().cpu().clone(memory_format=form) for name, t in tensors.items()}
     return safetensors.torch.save(whole)
 
 
@@ -119,7 +117,7 @@ def save_checkpoint(
     """
     directory.mkdir(parents=True, exist_ok=True)
     chunks, known = chunks or {}, known or {}
-    own = to_safetensors(tensors), json.dumps(state).encode()
+    own = {"tensors": to_safetensors(tensors), "state": json.dumps(state).encode()}
     entries = {name: known[name] for name in chunks if _stands(directory, known.get(name))}
     missing = [name for name in chunks if name not in entries]
     older = older_manifests(directory, before=step)[: keep - 1]
@@ -127,10 +125,7 @@ def save_checkpoint(
     try:
         for name in missing:  # one at a time: together they may not fit into memory
             entries[name] = _put(directory, f"chunk-{name}", to_safetensors(chunks[name]()), fresh)
-        files = {
-            "tensors": _put(directory, f"tensors-{step}", own[0], fresh),
-            "state": _put(directory, f"state-{step}", own[1], fresh),
-        }
+        files = {kind: _put(directory, f"{kind}-{step}", data, fresh) for kind, data in own.items()}
         for manifest in older:  # the newest does not need it
             replace(directory / _older_name(manifest), to_json(manifest), wait=False)
         entries = {name: entries[name] for name in chunks}  # in their order
@@ -140,7 +135,7 @@ def save_checkpoint(
         for path in fresh:
             path.unlink(missing_ok=True)
         size = sum(tensor.nbytes for name in missing for tensor in chunks[name]().values())
-        size += sum(map(len, own))
+        size += sum(map(len, own.values()))
         problem = f"checkpoint of {size:,} bytes not saved: {error.strerror}"
         raise OSError(error.errno, problem, str(directory)) from error
     sync_directory(directory)

@@ -234,8 +234,7 @@ def load_into(key: str, module: nn.Module, found: Tensors, source: Path) -> str:
     own, where = module.state_dict(), f"{key}.weights={source}"
     if not own:
         raise ValueError(f"{where}: {type(module).__name__} has no weights to load")
-    prefix = _prefix(found, own, prefers_critic=key.startswith("critic"))
-    missing = _load_matching(where, "extractor", module, own, found, prefix)
+    missing = _load(where, "extractor", module, own, found)
     return f"{key}: {_report(own, missing, source, (name for name in own if name in missing))}"
 
 
@@ -248,28 +247,26 @@ def warm_start(agent: Agent, source: Path) -> str:
     Raises:
         ValueError: no weights are there, none has a name of the agent's, or one has another shape.
     """
-    tensors = read_tensors("init_from", source)
-    found = part_of(tensors, "agent") or tensors
+    found = read_tensors("init_from", source)
     own = {k: v for k, v in agent.state_dict().items() if k.partition(".")[0] not in _OF_A_RUN}
-    missing = _load_matching(f"init_from={source}", "agent", agent, own, found, "")
+    missing = _load(f"init_from={source}", "agent", agent, own, found)
     # By part: `actor.memory`, `value_head`.
     depth = {name: 2 if name.startswith(("actor.", "critic.")) else 1 for name in missing}
     parts = {".".join(name.split(".")[:count]) for name, count in depth.items()}
     return f"started from {source}: {_report(own, missing, None, sorted(parts))}"
 
 
-def _load_matching(
-    where: str, kind: str, module: nn.Module, own: Tensors, found: Tensors, prefix: str
-) -> set[str]:
-    """Load a module's own tensors by name, behind a prefix; return the names that are missing.
+def _load(where: str, kind: str, module: nn.Module, own: Tensors, found: Tensors) -> set[str]:
+    """Load a module's own tensors by name, which may have a prefix; return the missing names.
 
     Args:
-        where: they come from, for messages.
+        where: they come from, for messages; a critic's prefer a critic's.
         kind: of the module, for messages.
 
     Raises:
         ValueError: none has a name of its own, or one has another shape; none is loaded.
     """
+    prefix = _prefix(found, own, prefers_critic=where.startswith("critic"))
     common = {name: found[prefix + name] for name in own if prefix + name in found}
     if not common:
         raise ValueError(

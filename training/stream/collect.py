@@ -22,8 +22,11 @@ from training.stream.episodes import (
     Episode,
     EpisodeCounter,
     InvalidExperience,
+    State,
 )
 from training.stream.storage import Acted, Arrays, StepRow, Storage, put
+
+Tensors = Mapping[str, Tensor]
 
 
 class Lives:
@@ -231,9 +234,7 @@ class Collector:
             "environments": snapshots,
         }
 
-    def load_state_dict(
-        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, seed: int
-    ) -> list[bool]:
+    def load_state_dict(self, tensors: Tensors, state: State, *, seed: int) -> list[bool]:
         """Resume from a saved state; tell which environments are restored exactly.
 
         Any other starts a new episode, whose first observation opens the next trajectory. The

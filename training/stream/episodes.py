@@ -12,6 +12,8 @@ from networks.mirror import Array
 
 Environments = VectorEnv[Any, Any, Any]
 """Vector environments with any kind of observations and actions."""
+State = Mapping[str, Any]
+"""What `state_dict` returned, after a way through JSON."""
 
 
 class InvalidExperience(RuntimeError):
@@ -123,7 +125,7 @@ class EpisodeHistory:
         """Return everything as plain numbers."""
         return {"window": [list(episode) for episode in self._window], "sums": self._sums}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Resume from a saved state."""
         self._window.clear()
         self._window.extend(Episode(*episode) for episode in state["window"])

@@ -98,10 +98,8 @@ class Activations:
 
     def means(self) -> list[Float[Tensor, " K"]]:
         """Return each layer's means, in the order of calls: one that is called twice has two."""
-        return [
-            torch.stack([sizes for sizes, _ in layer]).sum(0) / sum(count for _, count in layer)
-            for layer in zip(*self._batches, strict=True)
-        ]
+        layers = [zip(*layer, strict=True) for layer in zip(*self._batches, strict=True)]
+        return [torch.stack(sizes).sum(0) / sum(counts) for sizes, counts in layers]
 
 
 _ROWS = 512
@@ -140,11 +138,10 @@ def look_at(agent: Agent, trajectory: Trajectory) -> Look:
 @torch.no_grad()
 def measure(agent: Agent, trajectory: Trajectory) -> Look:
     """Measure every backbone of an agent and every part's weights."""
-    scalars = {
-        f"weight_norm/{part}": torch.stack([each.norm() for each in parameters]).norm()
-        for part, parameters in agent.parts().items()
-        if parameters
-    }
+    scalars: dict[str, Tensor] = {}
+    for part, own in agent.parts().items():
+        if own:
+            scalars[f"weight_norm/{part}"] = torch.stack([each.norm() for each in own]).norm()
     pictures: dict[str, Tensor] = {}
     # A user's network may draw random numbers even in evaluation mode.
     with torch.random.fork_rng(devices=[agent.device] if agent.device.type == "cuda" else []):

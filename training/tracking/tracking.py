@@ -48,12 +48,8 @@ class TensorBoard:
 
     def scalars(self, values: Mapping[str, float], env_steps: int) -> None:
         """Log one value per tag, all in one record."""
-        points = [
-            Summary.Value(tag=tag, simple_value=value)
-            for tag, value in values.items()
-            if not math.isnan(value)
-        ]
-        self._add(points, env_steps)
+        known = {tag: value for tag, value in values.items() if not math.isnan(value)}
+        self._add([Summary.Value(tag=tag, simple_value=v) for tag, v in known.items()], env_steps)
 
     def text(self, tag: str, markdown: str, env_steps: int) -> None:
         """Log a text, shown as Markdown."""
