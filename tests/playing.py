@@ -19,10 +19,10 @@ def evaluate(
     generator: np.random.Generator,
     deterministic: bool,
     watch: Watch = unwatched,
-    limit: int = 0,
+    max_episode_steps: int | None = None,
 ) -> Evaluation:
     """Play `episodes` complete episodes."""
     collector = Collector(environments, rollout_length=1, seeds=seeds)
     collector.explores = not deterministic
-    limit = limit or training.evaluation.evaluation.MAX_EPISODE_STEPS
+    limit = max_episode_steps or training.evaluation.evaluation.MAX_EPISODE_STEPS
     return Play(collector, episodes, limit).run(agent, generator, watch)

@@ -98,7 +98,7 @@ class Work:
                 seeds=self._seeds,
                 generator=np.random.default_rng(0),
                 deterministic=True,
-                limit=20,
+                max_episode_steps=20,
             )
 
     def phases(self) -> Iterator[tuple[str, Callable[[int], None], int]]:

@@ -222,7 +222,7 @@ def test_episodes_that_are_cut_count_by_raw_rewards_too(actor, vectorization) ->
         vectorization=vectorization,
     )
     with contextlib.closing(environments):
-        result = play(actor, environments, 5, limit=6)
+        result = play(actor, environments, 5, max_episode_steps=6)
     assert result.returns == (12, 12)
     assert result.lengths == (12, 12)
     assert (result.unfinished, result.unplayed) == (2, 3)

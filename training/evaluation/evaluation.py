@@ -197,14 +197,20 @@ class Evaluator:
     should_abandon: Callable[[], bool] = lambda: False
 
     def __call__(
-        self, agent: Agent, *, episodes: int, index: int, watch: Watch = unwatched, limit: int = 0
+        self,
+        agent: Agent,
+        *,
+        episodes: int,
+        index: int,
+        watch: Watch = unwatched,
+        max_episode_steps: int | None = None,
     ) -> Evaluation:
         """Play `episodes` complete episodes.
 
         Each `index` has its own seeds, so equal calls give equal results.
 
         Args:
-            limit: steps after which an episode is cut; 0 is `MAX_EPISODE_STEPS`.
+            max_episode_steps: after which an episode is cut; None is `MAX_EPISODE_STEPS`.
 
         Raises:
             InvalidExperience: a reward was not finite.
@@ -217,5 +223,5 @@ class Evaluator:
         collector = Collector(environments, rollout_length=1, seeds=seeds)
         collector.explores = not self.deterministic
         collector.should_abandon = self.should_abandon
-        play = Play(collector, episodes, limit or MAX_EPISODE_STEPS)
+        play = Play(collector, episodes, max_episode_steps or MAX_EPISODE_STEPS)
         return play.run(agent, np.random.default_rng(policy_seeds), watch)

@@ -128,7 +128,9 @@ class Camera:
                 if next(steps) % encoder.stride == 0 or play.is_over:  # the last frame is included
                     encoder.add(frame_of(self.environments))
 
-            seen = self._play(agent, episodes=1, index=index, watch=watch, limit=MAX_STEPS)
+            seen = self._play(
+                agent, episodes=1, index=index, watch=watch, max_episode_steps=MAX_STEPS
+            )
             (score,), (length,), is_cut = seen.returns, seen.lengths, seen.unfinished > 0
             return Film(encoder.finish(), encoder.size, score, length, is_cut)
 
