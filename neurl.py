@@ -100,7 +100,7 @@ def fit(
         raise ValueError(
             f"total_env_steps={total_env_steps!r}: expected None or an integer above 0"
         )
-    return teach(policy, env, env_steps=env_steps, total_env_steps=total_env_steps)
+    return teach(policy, env, env_steps=env_steps, end=total_env_steps)
 
 
 def results(

@@ -32,7 +32,7 @@ def pretrain(config: DictConfig) -> float:
         except ValueError as error:  # reported before torch is imported
             raise Refusal(str(error), 2) from error
 
-        from training.pretraining.session import pretrain_alone
+        from training.pretraining.pretraining import pretrain_alone
 
         return pretrain_alone(config, environments)
     except BaseException:

@@ -159,7 +159,7 @@ class FinishedRun:
 
     def weights(self, name: str = "last") -> dict[str, torch.Tensor]:
         manifest = json.loads((self.directory / "checkpoints" / name / "manifest.json").read_text())
-        (file,) = (file for file in manifest["files"] if file.startswith("tensors-"))
+        file, _ = manifest["files"]["tensors"]
         return load_file(self.directory / "checkpoints" / name / file)
 
     def scalars(self) -> dict[str, list[tuple[int, float]]]:

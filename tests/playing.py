@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.evaluation import Evaluation, Play, Watch
+import training.evaluation.evaluation
+from training.evaluation.evaluation import Evaluation, Play, Watch, unwatched
+from training.stream.collect import Collector
 
 
 def evaluate(
@@ -16,9 +18,11 @@ def evaluate(
     seeds: Sequence[int],
     generator: np.random.Generator,
     deterministic: bool,
-    watch: Watch = lambda play: None,
+    watch: Watch = unwatched,
     max_episode_steps: int | None = None,
 ) -> Evaluation:
     """Play `episodes` complete episodes."""
-    play = Play(environments, seeds, episodes, max_episode_steps, explores=not deterministic)
-    return play.run(agent, generator, watch)
+    collector = Collector(environments, rollout_length=1, seeds=seeds)
+    collector.explores = not deterministic
+    limit = max_episode_steps or training.evaluation.evaluation.MAX_EPISODE_STEPS
+    return Play(collector, episodes, limit).run(agent, generator, watch)

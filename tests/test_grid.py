@@ -29,8 +29,7 @@ from tests.grid import (
 from tests.support import OBSERVED, OF_AGENTS, TRAINED, cells
 from training.building.environments import build_environments
 from training.runs.session import train_run
-from training.saving.checkpoint import load_checkpoint, open_checkpoint
-from training.saving.files import files_of
+from training.saving.checkpoint import files_of, load_checkpoint, open_checkpoint
 
 COMBINATIONS = list(pairwise())
 

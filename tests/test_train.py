@@ -176,7 +176,7 @@ def summary_of(directory: Path) -> dict[str, Any]:
 
 def weights_of(directory: Path, name: str = "last") -> bytes:
     manifest = json.loads((directory / "checkpoints" / name / "manifest.json").read_text())
-    (file,) = (file for file in manifest["files"] if file.startswith("tensors-"))
+    file, _ = manifest["files"]["tensors"]
     return (directory / "checkpoints" / name / file).read_bytes()
 
 

@@ -123,8 +123,8 @@ FAULTS = [
         ),
         (
             "evaluation always explores",
-            "explores = not self._deterministic",
-            "explores = True",
+            "collector.explores = not self.deterministic",
+            "collector.explores = True",
         ),
         (
             "an episode that never ends is cut one step late",

@@ -16,11 +16,11 @@ from training.evaluation.policy import Policy
 from training.evaluation.restore import load_policy
 from training.pretraining.cloning import Cloning
 from training.pretraining.fitting import Fitting
+from training.pretraining.pretraining import pretrain_alone
 from training.pretraining.recording import Recording
-from training.pretraining.session import pretrain_alone
-from training.pretraining.start import take_weights
 from training.runs.refusal import Refusal
 from training.saving.checkpoint import load_checkpoint
+from training.saving.weights import take_weights
 
 SMALL = [
     "objective=behaviour_cloning",

@@ -5,14 +5,13 @@ import importlib.util
 import io
 import subprocess
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from training.evaluation.film import Film, GifEncoder, check_encoder, film_kind, make_encoder
+from training.evaluation.film import ENCODERS, Film, GifEncoder, check_encoder, film_kind
 
 
 def pictures(data: bytes) -> list[np.ndarray]:
@@ -84,7 +83,7 @@ def test_colours_survive() -> None:
 @pytest.mark.parametrize(("height", "width"), [(32, 64), (33, 65)])
 def test_an_mp4_holds_every_frame(tmp_path: Path, height: int, width: int) -> None:
     ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
-    encoder = make_encoder("mp4", frames_per_second=50)
+    encoder = ENCODERS["mp4"](frames_per_second=50)
     for brightness in range(0, 200, 10):
         encoder.add(flat(brightness, height, width))
     path = tmp_path / "film.mp4"
@@ -102,10 +101,10 @@ def test_an_mp4_holds_every_frame(tmp_path: Path, height: int, width: int) -> No
 def test_an_mp4_that_is_given_up_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("imageio_ffmpeg")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    encoder = make_encoder("mp4", frames_per_second=50)
+    encoder = ENCODERS["mp4"](frames_per_second=50)
     encoder.add(flat(1, 32, 32))
     encoder.close()
-    make_encoder("mp4", frames_per_second=50).close()  # not even begun
+    ENCODERS["mp4"](frames_per_second=50).close()  # not even begun
     gc.collect()
     assert not list(tmp_path.iterdir())
 
@@ -129,6 +128,6 @@ def test_true_is_a_gif() -> None:
 
 
 def test_a_film_says_what_is_seen() -> None:
-    film = Film("gif", b"", 1, 1, episode_return=2.5, length=1000, is_cut=True)
+    film = Film(b"", (1, 1), episode_return=2.5, length=1000, is_cut=True)
     assert str(film) == "return 2.50 in 1,000 steps, cut there"
-    assert str(replace(film, length=1, is_cut=False)) == "return 2.50 in 1 step"
+    assert str(film._replace(length=1, is_cut=False)) == "return 2.50 in 1 step"

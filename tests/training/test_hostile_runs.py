@@ -37,7 +37,7 @@ from training.runs.directory import finished
 from training.runs.fit import build_policy
 from training.runs.refusal import Refusal
 from training.runs.session import train_run
-from training.saving.files import read_manifest, sealed
+from training.saving.checkpoint import read_manifest, sealed
 from training.saving.weights import pretraining_behind
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -394,17 +394,16 @@ def fill(run: Path, kind: str, data: bytes, which: str = "last") -> None:
     """Replace the file of a kind."""
 
     def change(manifest: dict[str, Any]) -> None:
-        (name,) = (name for name in manifest["files"] if name.startswith(kind))
+        name = f"{kind}-0-{hashlib.sha256(data).hexdigest()}.forged"
         (run / "checkpoints" / which / name).write_bytes(data)
-        own = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        manifest["files"][name] = own
+        manifest["files"][kind] = [name, len(data)]
 
     forge(run, change, which)
 
 
 def state_of(run: Path, which: str = "last") -> dict[str, Any]:
     directory = run / "checkpoints" / which
-    (name,) = (n for n in read_manifest(directory / "manifest.json")["files"] if "state" in n)
+    name, _ = read_manifest(directory / "manifest.json")["files"]["state"]
     return json.loads((directory / name).read_bytes())
 
 
@@ -454,8 +453,7 @@ def test_a_state_is_json(run: Path, data: bytes) -> None:
 
 def renamed(kind: str, name: str) -> Callable[[dict[str, Any]], None]:
     def change(manifest: dict[str, Any]) -> None:
-        (old,) = (old for old in manifest["files"] if old.startswith(kind))
-        manifest["files"][name] = manifest["files"].pop(old)
+        manifest["files"][kind][0] = name
 
     return change
 
@@ -464,9 +462,7 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a way up": renamed("tensors", "tensors-/../../../outside/precious.txt"),
     "a whole path": renamed("state", "/etc/hostname"),
     "no files": lambda manifest: manifest.update(files=[]),
-    "sizes in words": lambda manifest: [
-        e.update(bytes="a lot") for e in manifest["files"].values()
-    ],
+    "sizes in words": lambda manifest: manifest["files"]["state"].__setitem__(1, "a lot"),
     "a step that is a path": lambda manifest: manifest.update(step="/../../../outside/x"),
     "another format": lambda manifest: manifest.update(format=99),
 }
@@ -481,9 +477,8 @@ def test_a_manifest_names_its_own_files(run: Path, case: str) -> None:
 
 @pytest.mark.parametrize("file", ["../../../outside/precious.txt", "/etc/hostname", 3, None])
 def test_a_chunk_lies_in_its_checkpoint(run: Path, file: Any) -> None:
-    entry = {"file": file, "bytes": 8, "sha256": hashlib.sha256(b"precious").hexdigest()}
-    forge(run, lambda manifest: manifest.update(chunks={"x": entry}))
-    assert_refused((go_on,), run, "chunk" if isinstance(file, str) else "damaged")
+    forge(run, lambda manifest: manifest.update(chunks={"x": [file, 8]}))
+    assert_refused((go_on,), run, "damaged")
 
 
 def test_a_deep_manifest_is_damaged(run: Path) -> None:

@@ -174,7 +174,7 @@ def test_parts_of_observations_and_pictures_of_them(look, camera: str) -> None:
     assert run.pictures.keys() == tags
     for picture in run.pictures.values():
         assert picture.shape == (2 * 64, 8 * 64, 3)  # magnified; eight above each other
-        assert picture.dtype == np.uint8
+        assert picture.dtype == torch.uint8
 
 
 def test_pictures_are_written(train, camera: str) -> None:

@@ -162,7 +162,7 @@ def full_disk(*arguments: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-FILM = Film("gif", b"GIF89a", 4, 3, episode_return=1.0, length=2, is_cut=False)
+FILM = Film(b"GIF89a", (4, 3), episode_return=1.0, length=2, is_cut=False)
 
 
 def log_everything(tensorboard: TensorBoard) -> None:

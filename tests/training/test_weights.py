@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from conf.composing.command_line import InvalidConfiguration, load
-from training.pretraining.start import take_weights
-from training.saving.weights import load_into, read_tensors
+from training.saving.weights import load_into, read_tensors, take_weights
 
 Tensors = dict[str, Tensor]
 

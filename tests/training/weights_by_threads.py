@@ -11,7 +11,7 @@ from torch import Tensor
 import neurl
 from conf.composing.command_line import load
 from training.building.environments import build_environments
-from training.pretraining.session import pretrain_alone
+from training.pretraining.pretraining import pretrain_alone
 from training.runs.session import train_run
 from training.saving.checkpoint import load_checkpoint
 

@@ -3,7 +3,6 @@
 import math
 from typing import Any, Literal
 
-import gymnasium
 from gymnasium import spaces
 from omegaconf import DictConfig
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -16,55 +15,52 @@ from networks.layers import BatchRenorm
 from networks.memory.memories import Memory
 from networks.observations import share_of
 from training.building.extractors import build_extractor, make_normalization
-from training.building.instantiation import make, plain
+from training.building.instantiation import Space, make, plain
 from training.building.optimizers import frozen_until
 
+Reader = Literal["actor", "critic"]
+Front = tuple[ObservationInput, Any]
 _NO_MEMORY = {"_target_": "networks.memory.NoMemory", "sequence_length": 1}
 """Of a critic that sees everything, unless one is chosen."""
 
 
-def build_backbones(
-    config: DictConfig, observation_space: gymnasium.Space[Any], *, is_single: bool
-) -> tuple[Backbone, Backbone]:
+def build_backbones(config: DictConfig, whole: Space, is_single: bool) -> tuple[Backbone, Backbone]:
     """Build the actor's and the critic's: the same one if single, or with `share_backbone`."""
-    own, learns = config.critic, config.normalize_observations
+    own = config.critic
 
-    def build(
-        reader: Literal["actor", "critic"], front: Any, key: str, extractor_config: Any, memory: Any
-    ) -> Backbone:
+    def front(space: Space) -> Front:
+        """Build the input scaling and the normalisation."""
+        inputs = make_input(space)
+        return inputs, make_normalization(inputs, learns=config.normalize_observations)
+
+    def build(reader: Reader, front: Front, key: str, extractor: Any, memory: Any) -> Backbone:
         inputs, normalization = front
-        options = plain(extractor_config) | {"freeze": False}
-        extractor, width = build_extractor(key, options, inputs.shape, inputs.layout)
+        options = plain(extractor) | {"freeze": False}
+        built, width = build_extractor(key, options, inputs.shape, inputs.layout)
         return Backbone(
             reader=reader,
             inputs=inputs,
             normalization=normalization,
-            extractor=extractor,
+            extractor=built,
             feature_size=width,
             memory=make("memory", memory, Memory, width, read_here=MemoryOptions),
-            frozen_until=frozen_until(extractor_config.get("freeze", False)),
+            frozen_until=frozen_until(extractor.get("freeze", False)),
         )
 
-    front = _front(read_space(observation_space, "actor"), learns=learns)
-    actor = build("actor", front, "extractor", config.extractor, config.memory)
+    read = front(read_space(whole, "actor"))
+    actor = build("actor", read, "extractor", config.extractor, config.memory)
     if is_single or config.share_backbone:
         return actor, actor
-    space, memory = read_space(observation_space, "critic"), config.memory
-    is_privileged = space is not observation_space
-    if is_privileged:
-        front, memory = _front(space, learns=learns), _NO_MEMORY
-    key = "critic.extractor" if own.extractor or is_privileged else "extractor"
+    space, memory, key = read_space(whole, "critic"), config.memory, "extractor"
+    if space is not whole:  # a privileged critic
+        read, memory, key = front(space), _NO_MEMORY, "critic.extractor"
+    if own.extractor:
+        key = "critic.extractor"
     extractor = own.extractor or config.extractor
-    return actor, build("critic", front, key, extractor, own.memory or memory)
+    return actor, build("critic", read, key, extractor, own.memory or memory)
 
 
-def _front(space: gymnasium.Space[Any], *, learns: bool) -> tuple[ObservationInput, Any]:
-    """Build the input scaling and the normalisation."""
-    inputs = make_input(space)
-    return inputs, make_normalization(inputs, learns=learns)
-
-
-def read_space(space: gymnasium.Space[Any], reader: str) -> gymnasium.Space[Any]:
+def read_space(space: Space, reader: str) -> Space:
     """Return the space of a reader's share of observations; the whole one without shares."""
     if not isinstance(space, spaces.Dict):
         return space
@@ -106,13 +102,9 @@ def refuse_idle(config: DictConfig, networks: Networks) -> None:
     backbones = networks.backbones.values()
     if any(True for each in backbones for _ in each.extractor.parameters()):
         return
-    kind = config.extractor._target_
+    kind = f"{config.extractor._target_} has no weights"
     if config.extractor.get("freeze", False):
-        raise ValueError(
-            f"extractor.freeze: {kind} has no weights to freeze; set extractor.freeze=false"
-        )
+        raise ValueError(f"extractor.freeze: {kind} to freeze; set extractor.freeze=false")
     if config.auxiliary and not networks.auxiliary.needs_values:
-        raise ValueError(
-            f"auxiliary: expected none, because {kind} has no weights that they could train; use "
-            "extractor=mlp"
-        )
+        problem = f"because {kind} that they could train; use extractor=mlp"
+        raise ValueError(f"auxiliary: expected none, {problem}")

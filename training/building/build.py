@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 from torch import nn
 
@@ -35,15 +33,16 @@ from training.building.heads import (
     build_reward_scaling,
     build_value_head,
 )
-from training.building.instantiation import find, plain
+from training.building.instantiation import Space, find, plain
 from training.building.optimizers import optimizer_factory
 from training.evaluation.evaluation import Evaluator
 from training.process.memory import free_memory
 from training.process.threads import drawing
 from training.stream.collect import Collector
+from training.stream.episodes import Environments
 
 
-def refuse_large_replay(agent: Agent, observation_space: gymnasium.Space[Any]) -> None:
+def refuse_large_replay(agent: Agent, observation_space: Space) -> None:
     """Refuse a replay buffer that would run out of memory hours later.
 
     Raises:
@@ -55,33 +54,25 @@ def refuse_large_replay(agent: Agent, observation_space: gymnasium.Space[Any]) -
         replay.refuse_too_large(layout, available=free_memory())
 
 
-def step_layout(
-    agent: Agent, observation_space: gymnasium.Space[Any], stacks: Mapping[str, int]
-) -> StepLayout:
+def step_layout(agent: Agent, space: Space, stacks: Mapping[str, int]) -> StepLayout:
     """Return how the agent's steps are stored, with the newest frame alone of frame stacks."""
-    head = agent.policy_head
+    head, memory = agent.policy_head, agent.actor.memory
     return StepLayout.of_spaces(
-        observation_space,
+        space,
         stacks,
         action_shape=head.action_shape,
         action_dtype=head.action_dtype,
-        state_size=agent.actor.memory.state_size,
+        state_size=memory.state_size,
     )
 
 
-def build_agent(
-    config: DictConfig,
-    observation_space: gymnasium.Space[Any],
-    action_space: gymnasium.Space[Any],
-    *,
-    num_envs: int,
-) -> Agent:
+def build_agent(config: DictConfig, observations: Space, actions: Space, *, num_envs: int) -> Agent:
     """Build the configured agent for single environments' spaces, on the configured device."""
     weights_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
     kind: Any = find("agent", config.agent._target_, Agent)
     options = kind.Options(**{k: v for k, v in plain(config.agent).items() if k != "_target_"})
     with drawing(int(weights_seed.generate_state(1)[0])):
-        networks = build_networks(config, kind, options, observation_space, action_space)
+        networks = build_networks(config, kind, options, observations, actions)
     refuse_idle(config, networks)
     device = choose_device(config.device)
     if device.type == "cuda":
@@ -100,14 +91,13 @@ def build_agent(
         compile=compiles(config, networks, device),
         num_envs=num_envs,
         sequence_length=training_sequence_length(plain(config)),
-        reward_scaling=build_reward_scaling(config, num_envs=num_envs),
-        frame_stacks=frame_stacks(observation_space),
+        reward_scaling=build_reward_scaling(config, num_envs),
+        frame_stacks=frame_stacks(observations),
     )
-    agent: Agent = kind(networks, options, setup)
-    return agent.to(device).eval()
+    return kind(networks, options, setup).to(device).eval()
 
 
-def build_agent_for(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> Agent:
+def build_agent_for(config: DictConfig, environments: Environments) -> Agent:
     """Build the configured agent for `env.num_envs` environments such as these."""
     spaces = environments.single_observation_space, environments.single_action_space
     return build_agent(config, *spaces, num_envs=config.env.num_envs)
@@ -135,24 +125,20 @@ def slower_compiled(networks: Networks) -> list[str]:
 
 
 def build_networks(
-    config: DictConfig,
-    kind: type[Agent],
-    options: Any,
-    observation_space: gymnasium.Space[Any],
-    action_space: gymnasium.Space[Any],
+    config: DictConfig, kind: type[Agent], options: Any, observations: Space, actions: Space
 ) -> Networks:
     """Build an agent's networks, with weights from PyTorch's generator."""
-    actor, critic = build_backbones(config, observation_space, is_single=kind.acts_by_values)
+    actor, critic = build_backbones(config, observations, is_single=kind.acts_by_values)
     width, described = actor.memory.output_size, options_for(plain(config), "agent")
+    critic_width = critic.memory.output_size
     policy_head: PolicyHead
     if kind.acts_by_values:
-        policy_head = by_values = build_action_values(config, action_space, width)
+        policy_head = by_values = build_action_values(config, actions, width)
         value_head = by_values.value_head
     else:
-        policy_head = build_policy_head(config, described, action_space, width)
-        critic_width = critic.memory.output_size
+        policy_head = build_policy_head(config, described, actions, width)
         if described.criticises_actions:
-            value_head = build_critics(config, described, action_space, critic_width)
+            value_head = build_critics(config, described, actions, critic_width)
         else:
             value_head = build_value_head(config, partial(StateLayers, critic_width))
     backbones = {"actor": actor} | ({} if critic is actor else {"critic": critic})
@@ -164,20 +150,14 @@ def build_networks(
     return networks
 
 
-def build_collector(
-    config: DictConfig, environments: VectorEnv[Any, Any, Any], *, index: int = 0
-) -> Collector:
+def build_collector(config: DictConfig, environments: Environments, *, index: int = 0) -> Collector:
     """Build the collector of the training environments; other episodes for each `index`."""
     seeds = environment_seeds(config.seed, environments.num_envs, purpose="train", index=index)
-    return Collector(
-        environments,
-        rollout_length=steps_per_iteration(plain(config)),
-        seeds=seeds,
-        life_loss=config.env.life_loss,
-    )
+    length = steps_per_iteration(plain(config))
+    return Collector(environments, length, seeds, life_loss=config.env.life_loss)
 
 
-def build_evaluator(config: DictConfig, training: VectorEnv[Any, Any, Any]) -> Evaluator:
+def build_evaluator(config: DictConfig, training: Environments) -> Evaluator:
     """Build the evaluator, with its own environments.
 
     Where no more can be made, a run that is evaluated at its end alone uses those of training.
@@ -193,11 +173,7 @@ def build_evaluator(config: DictConfig, training: VectorEnv[Any, Any, Any]) -> E
             ) from error
         print(f"notice: {error}; the run is evaluated in the environments of training", flush=True)
         environments = training
-    return Evaluator(
-        environments,
-        seed=config.seed,
-        deterministic=evaluation.deterministic,
-    )
+    return Evaluator(environments, config.seed, evaluation.deterministic)
 
 
 def choose_device(name: str) -> torch.device:
@@ -209,11 +185,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices; "
-            "use device=cpu"
-        )
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(f"device={name}: this machine has {count} CUDA devices; use device=cpu")
     return device
 
 

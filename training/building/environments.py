@@ -4,21 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from conf.schema.run import EnvironmentOptions
 from envs.making.make import make_environments
 from training.building.instantiation import make_partial, plain
+from training.stream.episodes import Environments
+
+Make = Callable[[], gymnasium.Env[Any, Any]]
 
 
 def build_environments(
-    config: DictConfig,
-    *,
-    num_envs: int,
-    for_acting: bool = False,
-    make: Callable[[], gymnasium.Env[Any, Any]] | None = None,
-) -> VectorEnv[Any, Any, Any]:
+    config: DictConfig, *, num_envs: int, for_acting: bool = False, make: Make | None = None
+) -> Environments:
     """Make the configured environments, or wrap those that `make` makes as configured.
 
     Args:
@@ -27,17 +25,14 @@ def build_environments(
     Raises:
         ValueError: one line that names the key of the configuration and the remedy.
     """
+    env, hidden = plain(config.env), plain(config.pomdp) or {}
+    wrappers = {f"env.wrappers[{index}]": node for index, node in enumerate(env["wrappers"])}
+    pomdp = {f"pomdp.{name}": node for name, node in hidden.items()}
     return make_environments(
-        EnvironmentOptions(**plain(config.env)),
+        EnvironmentOptions(**env),
         num_envs=num_envs,
-        wrappers=[
-            make_partial(f"env.wrappers[{index}]", wrapper, gymnasium.Wrapper)
-            for index, wrapper in enumerate(plain(config.env.wrappers))
-        ],
-        pomdp=[
-            make_partial(f"pomdp.{name}", wrapper, gymnasium.Wrapper)
-            for name, wrapper in (plain(config.pomdp) or {}).items()
-        ],
+        wrappers=[make_partial(key, node, gymnasium.Wrapper) for key, node in wrappers.items()],
+        pomdp=[make_partial(key, node, gymnasium.Wrapper) for key, node in pomdp.items()],
         is_privileged=config.critic.get("observation") == "full" and not for_acting,
         make=make,
     )

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from conf.checking.suggestions import did_you_mean
@@ -19,10 +18,12 @@ from networks.extractors.structure import Unmirrored
 from networks.inputs import DictInput, ObservationInput
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Shape, Shapes, map_observations
-from training.building.instantiation import find, make, plain, with_factories
+from training.building.instantiation import Node, find, make, plain, with_factories
 
 Layouts = str | None | Mapping[str, str | None]
 """Where images have their channels, if the space says so; by part if there are parts."""
+Built = tuple[nn.Module, int]
+"""An extractor and its number of features."""
 
 
 def make_normalization(inputs: ObservationInput, *, learns: bool) -> Any:
@@ -35,9 +36,7 @@ def make_normalization(inputs: ObservationInput, *, learns: bool) -> Any:
     return RunningNormalization(inputs.shape) if learns and is_numeric else NoNormalization()
 
 
-def build_extractor(
-    key: str, config: DictConfig | dict[str, Any], shape: Shapes, layout: Layouts = None
-) -> tuple[nn.Module, int]:
+def build_extractor(key: str, config: Node, shape: Shapes, layout: Layouts = None) -> Built:
     """Build an extractor for observations of `shape`; return it and its number of features.
 
     A class with `reads_parts = True` gets the parts of a Dict by name. Any other, except the
@@ -53,36 +52,36 @@ def build_extractor(
     """
     options = plain(config)
     if options.get("freeze"):  # False in a whole extractor's
-        raise ValueError(
-            f"{key}.freeze: only a whole extractor can be frozen; set extractor.freeze"
-        )
-    kind = find(key, options["_target_"], nn.Module)
+        problem = "only a whole extractor can be frozen; set extractor.freeze"
+        raise ValueError(f"{key}.freeze: {problem}")
+    kind: Any = find(key, options["_target_"], nn.Module)
+    is_by_part, reads_parts = kind is DictExtractor, getattr(kind, "reads_parts", False)
+    extractor: Any
     if kind is Encoder:  # a user's subclass is built like any other class
         side_by_side = default_layers([], "relu")  # none: features of parts are concatenated
         inner, width = _build_inside(key, options, shape, layout, side_by_side)
-        encoder = Encoder(inner, width, _own_options(Encoder, options))
-        return encoder, encoder.output_size
-    is_by_part, reads_parts = kind is DictExtractor, getattr(kind, "reads_parts", False)
-    if isinstance(shape, dict) and not reads_parts:
-        if not is_by_part:
-            return _build_joined(key, options, shape)
-        _refuse_unknown_parts(key, options, shape)
-        return _build_inside(key, options, shape, layout, _own_options(DictExtractor, options))
-    if isinstance(shape, tuple) and (is_by_part or reads_parts):
+        extractor = Encoder(inner, width, _own_options(Encoder, options))
+        width = extractor.output_size
+    elif isinstance(shape, dict) and is_by_part:
+        common = _own_options(DictExtractor, options)
+        extractor, width = _build_inside(key, options, shape, layout, common)
+    elif isinstance(shape, dict) and not reads_parts:
+        return _build_joined(key, options, shape)
+    elif isinstance(shape, tuple) and (is_by_part or reads_parts):
         name = "cnn" if len(shape) > 2 and _is_image(shape) else "mlp"
         raise ValueError(
             f"{key}: {options['_target_']} reads Dict observations, this is one array of shape "
             f"{shape}; use {extractor_choice(key)}={name}"
         )
-    if layout is not None and "layout" in options:
-        options = {**options, "layout": layout}
-    extractor = make(key, options, nn.Module, shape, read_here=ExtractorOptions)
-    return extractor, _output_size(key, extractor, shape)
+    else:
+        own = {"layout": layout} if layout is not None and "layout" in options else {}
+        extractor = make(key, options | own, nn.Module, shape, read_here=ExtractorOptions)
+        width = _output_size(key, extractor, shape)
+    extractor.weights_from = key, options.get("weights")  # `load_weights` reads it
+    return extractor, width
 
 
-def _build_joined(
-    key: str, options: dict[str, Any], shapes: dict[str, Shape]
-) -> tuple[Joined, int]:
+def _build_joined(key: str, options: dict[str, Any], shapes: dict[str, Shape]) -> Built:
     """Build an extractor of vectors, which reads the parts as one."""
     if "layout" in options:  # an image extractor
         raise ValueError(_needs_parts(key, options["_target_"], shapes))
@@ -105,11 +104,11 @@ def _own_options(kind: Any, options: Mapping[str, Any]) -> Any:
 def _needs_parts(key: str, target: str, shapes: dict[str, Shape]) -> str:
     """Explain that an image is read from one part, and how to choose it."""
     parts = f"{key}: {target} reads images, and this observation has the parts {', '.join(shapes)}"
+    by_part = f"{extractor_choice(key)}=dict"
     image = next((name for name, shape in shapes.items() if _is_image(shape)), None)
     if image is None:
-        return f"{parts}, none of them an image; use {extractor_choice(key)}=dict"
-    own = f"{extractor_choice(key)}=dict +extractor@{_path(key, image)}=cnn"
-    return f"{parts}; give the image one of its own: {own}"
+        return f"{parts}, none of them an image; use {by_part}"
+    return f"{parts}; give the image one of its own: {by_part} +extractor@{_path(key, image)}=cnn"
 
 
 def _is_image(shape: Shape) -> bool:
@@ -121,47 +120,33 @@ def _is_image(shape: Shape) -> bool:
     return True
 
 
-def _refuse_unknown_parts(key: str, options: Mapping[str, Any], shapes: dict[str, Shape]) -> None:
-    for name, _ in _leaves(options["keys"]):
-        if name not in shapes:
-            raise ValueError(
-                f"{_path(key, name)}: the observation has no such part, only {', '.join(shapes)}"
-                f"{did_you_mean(name, shapes)}"
-            )
-
-
-def inner_extractors(
-    key: str, options: Mapping[str, Any], shape: Any
-) -> dict[str | None, tuple[str, dict[str, Any]]]:
-    """Return the key and the configuration of the extractors inside another, by part.
-
-    Args:
-        options: of an extractor by parts, or of an encoder; its only inner extractor, if it reads
-            all parts or there is only one, has the name None.
-    """
-    if "keys" in options:
-        own = {name: (_path(key, name), config) for name, config in _leaves(options["keys"])}
-        return {name: own.get(name, (f"{key}.default", options["default"])) for name in shape}
-    if options["encoder"] is not None:
-        return {None: (f"{key}.encoder", options["encoder"])}
-    parts: dict[str | None, Shape] = shape if isinstance(shape, dict) else {None: shape}
-    kinds = {n: "vector_encoder" if len(s) < 3 else "image_encoder" for n, s in parts.items()}
-    return {name: (f"{key}.{kind}", options[kind]) for name, kind in kinds.items()}
-
-
 def _build_inside(
-    key: str, options: Mapping[str, Any], shape: Any, layout: Layouts, common: LayersOptions
-) -> tuple[nn.Module, int]:
+    key: str, options: Mapping[str, Any], shape: Shapes, layout: Layouts, common: LayersOptions
+) -> Built:
     """Build the only extractor inside another, or one for each part and common layers."""
-    built: dict[str, nn.Module] = {}
-    total = 0
-    for name, (where, config) in inner_extractors(key, options, shape).items():
-        if name is None:
-            return build_extractor(where, config, shape, layout)
-        own_layout = layout.get(name) if isinstance(layout, Mapping) else None
-        built[name], width = build_extractor(where, config, shape[name], own_layout)
-        total += width
-    extractor = DictExtractor(built, total, common)
+    if options.get("encoder") is not None:
+        return build_extractor(f"{key}.encoder", options["encoder"], shape, layout)
+    chosen = dict(_leaves(options.get("keys", {})))
+
+    def inner(name: str, part: Shape) -> tuple[str, dict[str, Any]]:
+        """Return the key and the configuration of a part's extractor."""
+        if name in chosen:
+            return _path(key, name), chosen[name]
+        kind = "vector_encoder" if len(part) < 3 else "image_encoder"
+        kind = "default" if "keys" in options else kind
+        return f"{key}.{kind}", options[kind]
+
+    if not isinstance(shape, dict):
+        return build_extractor(*inner("", shape), shape, layout)
+    for name in chosen.keys() - shape.keys():
+        raise ValueError(
+            f"{_path(key, name)}: the observation has no such part, only {', '.join(shape)}"
+            f"{did_you_mean(name, shape)}"
+        )
+    layouts = layout if isinstance(layout, Mapping) else {}
+    built = {n: build_extractor(*inner(n, part), part, layouts.get(n)) for n, part in shape.items()}
+    sizes = sum(width for _, width in built.values())
+    extractor = DictExtractor({name: each for name, (each, _) in built.items()}, sizes, common)
     return extractor, extractor.output_size
 
 
@@ -183,26 +168,22 @@ def _output_size(key: str, extractor: Any, shape: Shapes) -> int:
     Raises:
         ValueError: it cannot read an observation, or does not return one row of features.
     """
-    kind = type(extractor).__name__
+    kind, read = f"{key}: {type(extractor).__name__}", f"observations of shape {shape}"
     try:
         extractor.eval()  # zeros must not change running statistics
         features = extractor(map_observations(lambda part: torch.zeros(2, *part), shape))
     except Exception as error:
-        raise ValueError(
-            f"{key}: {kind} cannot read observations of shape {shape}: {one_line(error)}"
-        ) from error
+        raise ValueError(f"{kind} cannot read {read}: {one_line(error)}") from error
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
-        raise ValueError(
-            f"{key}: {kind} must give rows of features, [N, F], for observations of shape {shape}"
-        )
+        raise ValueError(f"{kind} must give rows of features, [N, F], for {read}")
     width = features.shape[1]
     if (told := getattr(extractor, "output_size", width)) != width:
-        raise ValueError(f"{key}: {kind} says output_size={told} and makes {width} features")
+        raise ValueError(f"{kind} says output_size={told} and makes {width} features")
     return width
 
 
 def build_autoencoder(
-    key: str, config: DictConfig | dict[str, Any], inputs: ObservationInput, encoder: Encoder
+    key: str, config: Node, inputs: ObservationInput, encoder: Encoder
 ) -> Autoencoder:
     """Build an autoencoder: the encoder and a decoder.
 

@@ -6,7 +6,6 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-import gymnasium
 from gymnasium import spaces
 from omegaconf import DictConfig
 from torch import nn
@@ -32,18 +31,17 @@ from networks.heads.policy import (
 )
 from networks.heads.values import ValueHead, ValueLayers
 from networks.normalization import RewardClipping, RewardScaling
-from training.building.instantiation import find, make, plain, with_factories
+from training.building.instantiation import Space, find, make, plain, with_factories
+
+Described = type[AgentOptions]
+"""The options of an agent's class, whose attributes describe the algorithm."""
 
 
-def build_reward_scaling(
-    config: DictConfig, *, num_envs: int
-) -> RewardScaling | RewardClipping | None:
-    """Build the reward scaling of `normalize_rewards` or `clip_rewards`."""
+def build_reward_scaling(config: DictConfig, num_envs: int) -> Any:
+    """Build the reward scaling of `normalize_rewards` or `clip_rewards`; None for neither."""
     if config.normalize_rewards:
         return RewardScaling(num_envs=num_envs, discount=config.agent.discount)
-    if config.clip_rewards is not None:
-        return RewardClipping(limit=config.clip_rewards)
-    return None
+    return None if config.clip_rewards is None else RewardClipping(limit=config.clip_rewards)
 
 
 def build_auxiliary(
@@ -55,29 +53,22 @@ def build_auxiliary(
         ValueError: a loss cannot be built for this extractor, or is not a loss.
     """
     options: dict[str, dict[str, Any]] = plain(config.auxiliary)
-
-    def build(name: str, source: Source) -> AuxiliaryLoss:
-        key = f"auxiliary.{name}"
-        own = with_factories(key, options[name], nn.Module)
-        return make(key, own, AuxiliaryLoss, source, read_here=AuxiliaryOptions)
-
-    losses = {}
+    losses: dict[str, dict[str, AuxiliaryLoss]] = {name: {} for name in backbones}
     for name, backbone in backbones.items():
-        summary_size = backbone.memory.output_size
         read = backbone.inputs, backbone.extractor, backbone.feature_size
-        source = Source(*read, action_size, summary_size)
-        losses[name] = {loss: build(loss, source) for loss in options}
-    return AuxiliaryLosses(
-        losses,
-        {
-            loss: schedule(own["weight_schedule"], own["weight"], 0.0)
-            for loss, own in options.items()
-        },
-    )
+        source = Source(*read, action_size, backbone.memory.output_size)
+        for loss, own in options.items():
+            key = f"auxiliary.{loss}"
+            node = with_factories(key, own, nn.Module)
+            losses[name][loss] = make(key, node, AuxiliaryLoss, source, read_here=AuxiliaryOptions)
+    weights = {
+        loss: schedule(own["weight_schedule"], own["weight"], 0.0) for loss, own in options.items()
+    }
+    return AuxiliaryLosses(losses, weights)
 
 
 def build_policy_head(
-    config: DictConfig, agent: type[AgentOptions], space: gymnasium.Space[Any], input_size: int
+    config: DictConfig, agent: Described, space: Space, input_size: int
 ) -> PolicyHead:
     """Build the configured policy head.
 
@@ -86,7 +77,7 @@ def build_policy_head(
             remedy.
     """
     options = plain(config.policy_head)
-    target = options["_target_"]
+    target = options.pop("_target_")
     chosen = None if target == "auto" else find("policy_head", target, PolicyHead)
     kind = policy_head_class(chosen, space)
     if chosen is None and issubclass(kind, BoxHead):
@@ -94,17 +85,13 @@ def build_policy_head(
     if agent.weighs_every_action and issubclass(kind, MultiCategoricalHead | BernoulliHead):
         kind = JointCategoricalHead  # makes several choices as one
     if chosen is None:
-        del options["_target_"]
-        head: PolicyHead = kind(space, input_size, GaussianHeadOptions(**options))
-        return head
+        return kind(space, input_size, GaussianHeadOptions(**options))
     if kind is not chosen:  # of several classes for one choice
-        options["_target_"] = f"{kind.__module__}.{kind.__qualname__}"
-    return make("policy_head", options, PolicyHead, space, input_size)
+        target = f"{kind.__module__}.{kind.__qualname__}"
+    return make("policy_head", {**options, "_target_": target}, PolicyHead, space, input_size)
 
 
-def build_critics(
-    config: DictConfig, agent: type[AgentOptions], space: gymnasium.Space[Any], input_size: int
-) -> ValueHead:
+def build_critics(config: DictConfig, agent: Described, space: Space, input_size: int) -> ValueHead:
     """Build the critics of actions: of the one that they read, or of every discrete action.
 
     Raises:
@@ -135,18 +122,12 @@ def build_critics(
             "agent.target_networks: expected true with discrete actions, whose critics do not read "
             f"actions; got false for the action space {space}"
         )
-    layers = partial(
-        CriticLayers,
-        input_size,
-        num_critics=config.agent.get("num_critics", 1),
-        num_actions=num_actions,
-    )
+    count = config.agent.get("num_critics", 1)
+    layers = partial(CriticLayers, input_size, num_critics=count, num_actions=num_actions)
     return build_value_head(config, layers)
 
 
-def build_action_values(
-    config: DictConfig, space: gymnasium.Space[Any], input_size: int
-) -> EpsilonGreedyHead:
+def build_action_values(config: DictConfig, space: Space, input_size: int) -> EpsilonGreedyHead:
     """Build the epsilon-greedy head of action values, with the layers that `agent` chooses.
 
     Raises:

@@ -17,6 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.checking.trust import TRUSTED_PACKAGES, package_of
 
+Space = gymnasium.Space[Any]
+Node = DictConfig | dict[str, Any]
+
 
 def plain(config: Any) -> Any:
     """Convert a checked, resolved configuration node into plain Python."""
@@ -44,19 +47,12 @@ def find(key: str, target: str, kind: type) -> Any:
     is_own = f"{found.__module__}.".startswith(f"{package}.")
     # In a user's package a class may have several names, or be created by a function.
     if not is_own or (package in TRUSTED_PACKAGES and found.__qualname__ != name):
-        raise ValueError(
-            f"{key}: {target} is defined elsewhere; name it {found.__module__}.{found.__qualname__}"
-        )
+        own = f"{found.__module__}.{found.__qualname__}"
+        raise ValueError(f"{key}: {target} is defined elsewhere; name it {own}")
     return found
 
 
-def make(
-    key: str,
-    config: DictConfig | dict[str, Any],
-    kind: type,
-    *arguments: Any,
-    read_here: type | None = None,
-) -> Any:
+def make(key: str, config: Node, kind: type, *arguments: Any, read_here: type | None = None) -> Any:
     """Call the class `config._target_` with `arguments` and the node's other keys.
 
     Args:
@@ -71,15 +67,12 @@ def make(
     try:
         return factory(*arguments)
     except Exception as error:
-        if isinstance(error, ValueError) and hasattr(error, "at"):  # it names the option
-            raise ValueError(error.at(key)) from error
-        reason = _reason(error)
-        raise ValueError(f"{key}: cannot make {config['_target_']}: {reason}") from error
+        problem = f"{key}: cannot make {config['_target_']}: {_reason(error)}"
+        named: Any = getattr(error, "at", None)  # a ValueError that names the option
+        raise ValueError(named(key) if named else problem) from error
 
 
-def make_partial(
-    key: str, config: DictConfig | dict[str, Any], kind: type, read_here: type | None = None
-) -> Any:
+def make_partial(key: str, config: Node, kind: type, read_here: type | None = None) -> Any:
     """Find the class `config._target_` and fix its keys, to be called later; errors as `make`.
 
     A constructor with an argument `options` gets an instance of the class's `Options`, any other
@@ -95,9 +88,7 @@ def make_partial(
     passed = {field.name for field in fields(own)} if takes_options else set()
     kept = {field.name for field in fields(read_here)} - passed if read_here else set()
     filled = {k: _filled(f"{key}.{k}", v, kind) for k, v in options.items() if k not in kept}
-    if takes_options:
-        return partial(_with_options, found, own, filled)
-    return partial(found, **filled)
+    return partial(_with_options, found, own, filled) if takes_options else partial(found, **filled)
 
 
 def _with_options(found: Any, own: Any, filled: Mapping[str, Any], *arguments: Any) -> Any:
@@ -106,33 +97,24 @@ def _with_options(found: Any, own: Any, filled: Mapping[str, Any], *arguments: A
 
 
 def _filled(key: str, value: Any, kind: type) -> Any:
-    """Instantiate the classes named inside a class's options."""
+    """Instantiate the classes named inside a class's options: spaces in wrappers, else modules."""
     if isinstance(value, list):
         return [_filled(f"{key}[{index}]", item, kind) for index, item in enumerate(value)]
     if not isinstance(value, dict):
         return value
-    if "_target_" in value:
-        return make(key, value, _held_by(kind))
-    return {name: _filled(f"{key}.{name}", item, kind) for name, item in value.items()}
-
-
-def _held_by(kind: type) -> type:
-    """Return the kind that may be named inside: spaces in wrappers and spaces, else modules."""
+    if "_target_" not in value:
+        return {name: _filled(f"{key}.{name}", item, kind) for name, item in value.items()}
     if issubclass(kind, gymnasium.Wrapper | gymnasium.Space):
-        return gymnasium.Space
+        return make(key, value, gymnasium.Space)
     from torch import nn  # environments are built without it
 
-    return nn.Module
+    return make(key, value, nn.Module)
 
 
-def with_factories(key: str, options: dict[str, Any], kind: type) -> dict[str, Any]:
+def with_factories(key: str, options: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """Turn nested options that name a class (a decoder) into factories."""
-    return {
-        name: make_partial(f"{key}.{name}", value, kind)
-        if isinstance(value, dict) and "_target_" in value
-        else value
-        for name, value in options.items()
-    }
+    named = {k: v for k, v in options.items() if isinstance(v, dict) and "_target_" in v}
+    return {**options, **{k: make_partial(f"{key}.{k}", v, kind) for k, v in named.items()}}
 
 
 def _name(kind: type) -> str:

@@ -36,42 +36,32 @@ def optimizer_factory(config: DictConfig) -> Callable[[Networks, Collection[str]
     options = plain(config.optimizer)
     read_here = {"_target_", "weight_decay", *(field.name for field in fields(OptimizerOptions))}
     own = {key: value for key, value in options.items() if key not in read_here}
-    limit = options["max_grad_norm"]
-    default = Group(
-        learning_rate=schedule(
-            options["schedule"], options["learning_rate"], options["final_learning_rate"]
-        ),
-        weight_decay=options.get("weight_decay", 0.0),
-        frozen_until=0,
-    )
+    kind, limit = options["schedule"], options["max_grad_norm"]
+    rate = schedule(kind, options["learning_rate"], options["final_learning_rate"])
+    default = Group(rate, weight_decay=options.get("weight_decay", 0.0), frozen_until=0)
     configured = by_path(options["groups"] or {})
 
     def make_optimizer(networks: Networks, delayed: Collection[str]) -> Optimizer:
         parts = {part: list(module.parameters()) for part, module in networks.parts().items()}
         groups: dict[str, Group] = {}
+
+        def change(part: str, **options: Any) -> None:
+            if any(parameter.requires_grad for parameter in parts[part]):
+                groups[part] = replace(groups.get(part, default), **options)
+
         for path in sorted(configured, key=len):  # of two paths for a part, the longer one counts
-            group = _group(default, options["schedule"], configured[path])
             meant = selected(networks, f"optimizer.groups.{path}", path)
             # `memory` is valid for the critic's even if the actor has none.
-            for part in [part for part in meant if parts[part]] or meant:
-                groups[part] = group
+            meant = [part for part in meant if parts[part]] or meant
+            groups |= dict.fromkeys(meant, _group(default, kind, configured[path]))
         for name, backbone in networks.backbones.items():
-            can_train = any(p.requires_grad for p in backbone.extractor.parameters())
-            if can_train and 0 < backbone.frozen_until < math.inf:
-                part = f"{name}.extractor"
-                frozen_until = int(backbone.frozen_until)
-                groups[part] = replace(groups.get(part, default), frozen_until=frozen_until)
+            if 0 < backbone.frozen_until < math.inf:
+                change(f"{name}.extractor", frozen_until=int(backbone.frozen_until))
         for part in delayed:
-            if not any(parameter.requires_grad for parameter in parts[part]):
-                continue
-            groups[part] = replace(groups.get(part, default), is_delayed=True)
-        return Optimizer(
-            parts,
-            rule=_rule_factory(options["_target_"], own),
-            default=default,
-            groups=groups,
-            max_grad_norm=float("inf") if limit is None else limit,
-        )
+            change(part, is_delayed=True)
+        rule = _rule_factory(options["_target_"], own)
+        most = math.inf if limit is None else limit
+        return Optimizer(parts, rule=rule, default=default, groups=groups, max_grad_norm=most)
 
     return make_optimizer
 
@@ -87,9 +77,8 @@ def _group(default: Group, kind: str, options: Mapping[str, Any]) -> Group:
     elif own is not None:
         base, share = default.learning_rate, own / default.learning_rate(0.0)
         rate = lambda progress: base(progress) * share  # noqa: E731
-    return replace(
-        default, learning_rate=rate, weight_decay=options.get("weight_decay", default.weight_decay)
-    )
+    decay = options.get("weight_decay", default.weight_decay)
+    return replace(default, learning_rate=rate, weight_decay=decay)
 
 
 def _rule_factory(target: str, options: Mapping[str, Any]) -> RuleFactory:
@@ -101,8 +90,7 @@ def _rule_factory(target: str, options: Mapping[str, Any]) -> RuleFactory:
 
     def make_rule(parameters: Tensor, decay: float) -> TorchRule:
         try:
-            factory = partial(found, **options)
-            return TorchRule(parameters, factory=factory, weight_decay=decay)
+            return TorchRule(parameters, factory=partial(found, **options), weight_decay=decay)
         except (TypeError, ValueError) as error:
             reason = " ".join(str(error).splitlines()[0].split())
             raise ValueError(

@@ -1,23 +1,26 @@
 """Evaluates an agent in separate environments, without changing any state of training."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
 
 from agents.agent import Agent
 from envs.seeding import environment_seeds
-from training.stream.collect import Collector, Player
-from training.stream.episodes import Episode, InvalidExperience, shown_return
+from training.stream.collect import Collector
+from training.stream.episodes import Environments, Episode, InvalidExperience, shown_return
 
 _MAX_LOST_EPISODES = 100
 """Failed episodes allowed in one evaluation, with `env.on_failure=restart`."""
 MAX_EPISODE_STEPS = 27_000
 """Steps after which an unfinished episode is cut and counted (30 minutes of Atari)."""
-Watch = Callable[["Play"], None]
+Watch = Callable[["Play"], object]
 """Looks at an evaluation after the reset and after every step."""
+
+
+def unwatched(play: "Play") -> None:
+    """Look at nothing."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,8 @@ def _describe_cuts(evaluation: Evaluation) -> str:
     if not evaluation.unfinished:
         return ""
     unplayed = f", {evaluation.unplayed} more not played" if evaluation.unplayed else ""
-    return (
-        f"; {evaluation.unfinished} cut after {MAX_EPISODE_STEPS:,} steps{unplayed} "
-        "(set env.time_limit)"
-    )
+    cut = f"; {evaluation.unfinished} cut after {MAX_EPISODE_STEPS:,} steps"
+    return f"{cut}{unplayed} (set env.time_limit)"
 
 
 def describe_spread(evaluation: Evaluation) -> str:
@@ -111,34 +112,20 @@ class Play:
     episode could take as long.
 
     Attributes:
-        collector: takes the steps.
+        collector: takes the steps, one at a time.
         episodes: that count, in the order of their ends.
         unfinished: how many of them were cut.
         unplayed: how many would have followed the cut ones.
     """
 
-    def __init__(
-        self,
-        environments: VectorEnv[Any, Any, Any],
-        seeds: Sequence[int],
-        episodes: int,
-        max_episode_steps: int | None,
-        *,
-        explores: bool,
-    ) -> None:
-        """Reset the environments, and share the episodes out among them.
-
-        Args:
-            max_episode_steps: steps after which an episode is cut; None is `MAX_EPISODE_STEPS`.
-        """
-        size = environments.num_envs
-        self.collector = Collector(environments, rollout_length=1, seeds=seeds)
-        self.collector.explores = explores
+    def __init__(self, collector: Collector, episodes: int, limit: int) -> None:
+        """Share the episodes out among the environments; cut them after `limit` steps."""
+        size = collector.environments.num_envs
+        self.collector, self._limit = collector, limit
         self.episodes: list[Episode] = []
-        self.unfinished = self.unplayed = 0
+        self.unfinished = self.unplayed = self._steps = 0
         self._left = [(episodes + index) // size for index in range(size)]
-        self._limit = MAX_EPISODE_STEPS if max_episode_steps is None else max_episode_steps
-        self._steps, self._restarts = 0, self.collector.restarts
+        self._restarts = collector.restarts
 
     @property
     def is_over(self) -> bool:
@@ -150,16 +137,13 @@ class Play:
         with agent.using(generator):
             watch(self)
             while not self.is_over:
-                self.step(agent)
+                self._step(agent)
                 watch(self)
-        return Evaluation(
-            returns=tuple(episode.episode_return for episode in self.episodes),
-            lengths=tuple(episode.length for episode in self.episodes),
-            unfinished=self.unfinished,
-            unplayed=self.unplayed,
-        )
+        returns = tuple(episode.episode_return for episode in self.episodes)
+        lengths = tuple(episode.length for episode in self.episodes)
+        return Evaluation(returns, lengths, self.unfinished, self.unplayed)
 
-    def step(self, agent: Player) -> None:
+    def _step(self, agent: Agent) -> None:
         """Step all environments and keep the episodes that count.
 
         Raises:
@@ -197,25 +181,20 @@ class Play:
             self.episodes.append(episode)
 
 
+@dataclass
 class Evaluator:
     """Owns the environments and seeds of evaluations, or of videos; separate from training's.
 
     Attributes:
+        seed: the run's; each purpose has its own seeds.
         should_abandon: called before every step; True abandons the evaluation.
     """
 
-    def __init__(
-        self,
-        environments: VectorEnv[Any, Any, Any],
-        *,
-        seed: int,
-        deterministic: bool,
-        purpose: str = "evaluation",
-    ) -> None:
-        """Take the environments; `seed` is the run's, and each purpose has its own seeds."""
-        self.environments = environments
-        self._seed, self._deterministic, self._purpose = seed, deterministic, purpose
-        self.should_abandon: Callable[[], bool] = lambda: False
+    environments: Environments
+    seed: int
+    deterministic: bool
+    purpose: str = "evaluation"
+    should_abandon: Callable[[], bool] = lambda: False
 
     def __call__(
         self,
@@ -223,22 +202,26 @@ class Evaluator:
         *,
         episodes: int,
         index: int,
-        watch: Watch = lambda play: None,
+        watch: Watch = unwatched,
         max_episode_steps: int | None = None,
     ) -> Evaluation:
         """Play `episodes` complete episodes.
 
         Each `index` has its own seeds, so equal calls give equal results.
 
+        Args:
+            max_episode_steps: after which an episode is cut; None is `MAX_EPISODE_STEPS`.
+
         Raises:
             InvalidExperience: a reward was not finite.
             Abandoned: `should_abandon` returned True.
         """
-        environments, purpose = self.environments, self._purpose
-        seeds = environment_seeds(self._seed, environments.num_envs, purpose=purpose, index=index)
+        environments, purpose = self.environments, self.purpose
+        seeds = environment_seeds(self.seed, environments.num_envs, purpose=purpose, index=index)
         # Not the environments' seeds: the policy must not draw the same numbers as its environment.
-        policy_seeds = environment_seeds(self._seed, 2, purpose=f"{purpose} policy", index=index)
-        explores = not self._deterministic
-        play = Play(environments, seeds, episodes, max_episode_steps, explores=explores)
-        play.collector.should_abandon = self.should_abandon
+        policy_seeds = environment_seeds(self.seed, 2, purpose=f"{purpose} policy", index=index)
+        collector = Collector(environments, rollout_length=1, seeds=seeds)
+        collector.explores = not self.deterministic
+        collector.should_abandon = self.should_abandon
+        play = Play(collector, episodes, max_episode_steps or MAX_EPISODE_STEPS)
         return play.run(agent, np.random.default_rng(policy_seeds), watch)

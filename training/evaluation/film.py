@@ -7,10 +7,9 @@ import importlib.util
 import io
 import math
 import tempfile
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,28 +25,25 @@ _MAX_GIF_SIDE = 400
 """Pixels; larger frames are scaled down."""
 
 
-@dataclass(frozen=True)
-class Film:
+class Film(NamedTuple):
     """An encoded video of an episode.
 
     Attributes:
+        size: width and height.
         episode_return: undiscounted and raw, of the recorded steps.
         length: steps of the environment.
         is_cut: whether the video ends before the episode.
     """
 
-    kind: Kind
     data: bytes
-    width: int
-    height: int
+    size: tuple[int, int]
     episode_return: float
     length: int
     is_cut: bool
 
     def __str__(self) -> str:
         """Describe the video in a line."""
-        cut = ", cut there" if self.is_cut else ""
-        return f"{outcome(self.episode_return, self.length)}{cut}"
+        return outcome(self.episode_return, self.length) + (", cut there" if self.is_cut else "")
 
 
 def outcome(episode_return: float, length: int) -> str:
@@ -56,10 +52,15 @@ def outcome(episode_return: float, length: int) -> str:
 
 
 class GifEncoder:
-    """Encodes a GIF at the original speed, with limited size and frame rate."""
+    """Encodes a GIF at the original speed, with limited size and frame rate.
 
-    def __init__(self, *, frames_per_second: float) -> None:
-        """Take the rate at which frames will be added."""
+    Attributes:
+        stride: of `stride` frames, one is to be added.
+        size: width and height.
+    """
+
+    def __init__(self, frames_per_second: float) -> None:
+        """Take the environment's frame rate."""
         self.stride = max(1, math.ceil(frames_per_second / _MAX_GIF_RATE))
         self._seconds = self.stride / frames_per_second  # that each frame is shown
         self._images: list[Any] = []
@@ -94,10 +95,9 @@ class Mp4Encoder:
 
     stride = 1
 
-    def __init__(self, *, frames_per_second: float) -> None:
-        """Take the rate at which frames will be added."""
-        self._rate = frames_per_second
-        self._directory = tempfile.TemporaryDirectory()
+    def __init__(self, frames_per_second: float) -> None:
+        """Take the environment's frame rate."""
+        self._rate, self._directory = frames_per_second, tempfile.TemporaryDirectory()
         self._path = Path(self._directory.name) / "film.mp4"
         self._writer: Any = None
         self.size = (0, 0)
@@ -108,10 +108,8 @@ class Mp4Encoder:
 
         height, width = (side - side % 2 for side in frame.shape[:2])  # H.264 needs even sides
         if self._writer is None:
-            self.size = (width, height)
-            self._writer = imageio_ffmpeg.write_frames(
-                str(self._path), self.size, fps=self._rate, macro_block_size=2
-            )
+            self.size, how = (width, height), {"fps": self._rate, "macro_block_size": 2}
+            self._writer = imageio_ffmpeg.write_frames(str(self._path), self.size, **how)
             self._writer.send(None)
         self._writer.send(np.ascontiguousarray(frame[:height, :width]))
 
@@ -127,20 +125,12 @@ class Mp4Encoder:
         self._directory.cleanup()
 
 
-Encoder = GifEncoder | Mp4Encoder
-
-
-def make_encoder(kind: Kind, *, frames_per_second: float) -> Encoder:
-    """Build the encoder of a kind of video."""
-    make = GifEncoder if kind == "gif" else Mp4Encoder
-    return make(frames_per_second=frames_per_second)
+ENCODERS: dict[Kind, type[GifEncoder | Mp4Encoder]] = {"gif": GifEncoder, "mp4": Mp4Encoder}
 
 
 def film_kind(video: bool | Kind) -> Kind | None:
     """Read the key `video`; true is a GIF, which needs no extra."""
-    if isinstance(video, bool):
-        return "gif" if video else None
-    return video
+    return ("gif" if video else None) if isinstance(video, bool) else video
 
 
 def check_encoder(kind: Kind | None) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from agents.agent import Agent
@@ -13,6 +12,7 @@ from networks.mirror import Array
 from networks.observations import Shape, Shapes, any_part
 from training.building.backbones import read_space
 from training.building.environments import build_environments
+from training.stream.episodes import Environments
 from training.stream.storage import Arrays
 
 
@@ -50,9 +50,8 @@ class Policy:
         if self._state is None or len(self._state) != size:
             self._state = self.agent.initial_state(size)
             self._is_first = np.ones(size, dtype=bool)
-        actions, self._state = self.agent.act(
-            batch, self._state, self._is_first, explore=not deterministic
-        )
+        before = self._state, self._is_first
+        actions, self._state = self.agent.act(batch, *before, explore=not deterministic)
         self._is_first = np.zeros(size, dtype=bool)
         chosen = self.agent.policy_head.to_environment(actions)
         if not is_single:
@@ -75,12 +74,12 @@ class Policy:
             raise ValueError(f"expected a mask of shape {self._is_first.shape}, got {chosen.shape}")
         self._is_first = self._is_first | chosen
 
-    def environments(self, num_envs: int) -> VectorEnv[Any, Any, Any]:
+    def environments(self, num_envs: int) -> Environments:
         """Make environments for this policy: as configured, wrappers included."""
         return build_environments(self.config, num_envs=num_envs, for_acting=True)
 
 
-def refuse_other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) -> None:
+def refuse_other_spaces(agent: Agent, environments: Environments) -> None:
     """Refuse environments whose observations an agent cannot read, or whose actions mean others.
 
     Raises:
@@ -95,9 +94,8 @@ def refuse_other_spaces(agent: Agent, environments: VectorEnv[Any, Any, Any]) ->
         )
     made, taken = agent.policy_head.space, environments.single_action_space
     if made != taken:
-        raise ValueError(
-            f"the policy acts in {one_line(made)}, the environment takes {one_line(taken)}"
-        )
+        takes = f"the environment takes {one_line(taken)}"
+        raise ValueError(f"the policy acts in {one_line(made)}, {takes}")
 
 
 def _batched(observation: Any, shapes: Shapes) -> tuple[Arrays, bool]:
@@ -112,13 +110,10 @@ def _batched(observation: Any, shapes: Shapes) -> tuple[Arrays, bool]:
     found = {name: _rows(parts[name], shape, f" {name!r}") for name, shape in shapes.items()}
     kinds = {(len(rows), is_single) for rows, is_single in found.values()}
     if len(kinds) > 1:
-        given = (
-            f"{name}: {'one' if is_single else f'a batch of {len(rows)}'}"
-            for name, (rows, is_single) in found.items()
-        )
+        sizes = {n: "one" if one else f"a batch of {len(rows)}" for n, (rows, one) in found.items()}
         raise ValueError(
             "expected all parts of an observation, or a batch of as many of each, got "
-            + ", ".join(given)
+            + ", ".join(f"{name}: {size}" for name, size in sizes.items())
         )
     return {name: rows for name, (rows, _) in found.items()}, kinds.pop()[1]
 

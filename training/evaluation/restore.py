@@ -13,6 +13,7 @@ from conf.checking.trust import package_problems
 from conf.checking.validation import checked
 from conf.composing.configuration import read_only
 from conf.composing.resumption import stored_configuration
+from conf.composing.stored import nodes
 from envs.spaces import one_line
 from training.building.build import build_agent_for
 from training.building.environments import build_environments
@@ -20,9 +21,11 @@ from training.evaluation.policy import Policy
 from training.process.threads import set_num_threads
 from training.saving.checkpoint import load_checkpoint, part_of
 
+Which = Literal["last", "best"]
+
 
 def load_agent(
-    run: Path, *, checkpoint: Literal["last", "best"], device: str, trusted_packages: Sequence[str]
+    run: Path, *, trusted_packages: Sequence[str], checkpoint: Which = "last", device: str = "cpu"
 ) -> tuple[DictConfig, Agent]:
     """Build the agent of a run and load its weights.
 
@@ -38,8 +41,11 @@ def load_agent(
     problems = problems or package_problems(typed["env"]["packages"], trusted_packages)
     if problems:
         raise InvalidConfiguration(problems)
-    for extractor in (typed["extractor"], typed["critic"]["extractor"]):
-        _forget_weights(extractor)  # they are in the checkpoint
+    for _, node in nodes([typed["extractor"], typed["critic"]["extractor"]]):
+        if isinstance(node, dict) and node.get("weights"):
+            node["weights"] = None  # they are in the checkpoint
+        if isinstance(node, dict) and isinstance(node.get("pretrain"), dict):
+            node["pretrain"]["frames"] = 0
     config = read_only({**typed, "init_from": None})
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
     # For its spaces alone, without processes.
@@ -50,9 +56,8 @@ def load_agent(
     try:
         agent.load_state_dict(part_of(tensors, "agent"))
     except RuntimeError as error:
-        raise ValueError(
-            f"the weights in {run} are of another network: {one_line(error)}"
-        ) from error
+        reason = one_line(error)
+        raise ValueError(f"the weights in {run} are of another network: {reason}") from error
     return config, agent
 
 
@@ -63,24 +68,8 @@ def with_env(config: DictConfig, **env: Any) -> DictConfig:
     return changed
 
 
-def load_policy(
-    run: Path, *, checkpoint: Literal["last", "best"], device: str, trusted_packages: Sequence[str]
-) -> Policy:
-    """Load a run's policy; errors as `load_agent`."""
-    config, agent = load_agent(
-        run, checkpoint=checkpoint, device=device, trusted_packages=trusted_packages
-    )
+def load_policy(run: Path, **options: Any) -> Policy:
+    """Load a run's policy; options and errors as of `load_agent`."""
+    config, agent = load_agent(run, **options)
     set_num_threads(config.num_threads, agent)
     return Policy(config, agent)
-
-
-def _forget_weights(node: Any) -> None:
-    """Remove weights and pre-training from an extractor's configuration and those inside it."""
-    if not isinstance(node, dict):
-        return
-    if node.get("weights"):
-        node["weights"] = None
-    if isinstance(node.get("pretrain"), dict):
-        node["pretrain"]["frames"] = 0
-    for child in node.values():
-        _forget_weights(child)

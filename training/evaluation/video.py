@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from agents.agent import Agent
@@ -15,21 +14,17 @@ from envs.spaces import one_line
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
 from training.evaluation.evaluation import Evaluator, Play
-from training.evaluation.film import Film, Frame, Kind, make_encoder
+from training.evaluation.film import ENCODERS, Film, Frame, Kind
 from training.evaluation.restore import with_env
 from training.process.machine import check_window, draw_in_memory
-from training.stream.episodes import InvalidExperience
+from training.stream.episodes import Environments, InvalidExperience
 from training.tracking.tracking import TensorBoard
 
 RenderMode = Literal["rgb_array", "human"]
 _DEFAULT_RATE = 30.0
-# A video does not continue with another episode after a failure.
-_FAILING: dict[RenderMode, dict[str, str]] = {"rgb_array": {"on_failure": "stop"}, "human": {}}
 
 
-def build_drawn(
-    config: DictConfig, render_mode: RenderMode, *, key: str
-) -> VectorEnv[Any, Any, Any]:
+def build_drawn(config: DictConfig, render_mode: RenderMode, *, key: str) -> Environments:
     """Make one configured environment that can render, wrappers included.
 
     Args:
@@ -39,14 +34,15 @@ def build_drawn(
         ValueError: the environment cannot be drawn; one line that names the key and the remedy.
     """
     name = f"{key}: {config.env.id}"
-    single = with_env(config, vectorization="sync")
+    own: dict[str, Any] = {"kwargs": {"render_mode": render_mode}}
     if render_mode == "rgb_array":
         draw_in_memory()
-    mode = {"kwargs": {"render_mode": render_mode}, **_FAILING[render_mode]}
+        own["on_failure"] = "stop"  # a video does not continue with another episode
+    single = with_env(config, vectorization="sync")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium's, about modes and about its own window
         try:
-            drawn = build_environments(with_env(single, **mode), num_envs=1, for_acting=True)
+            drawn = build_environments(with_env(single, **own), num_envs=1, for_acting=True)
         except ValueError:
             with closing(build_environments(single, num_envs=1, for_acting=True)) as plain:
                 _refuse_undrawn(name, render_mode, plain)
@@ -54,19 +50,17 @@ def build_drawn(
     try:  # a rendering package may be missing
         _refuse_undrawn(name, render_mode, drawn)
         drawn.reset(seed=0)
-        if render_mode == "rgb_array":
-            frame_of(drawn)
-        else:
-            check_window()
-    except (DrawingFailure, EnvironmentFailure, ValueError) as error:
+        frame_of(drawn) if render_mode == "rgb_array" else check_window()
+    except (DrawingFailure, EnvironmentFailure) as error:
         drawn.close()
-        if isinstance(error, ValueError):
-            raise
         raise ValueError(f"{name} cannot be drawn: {error}") from error
+    except ValueError:
+        drawn.close()
+        raise
     return drawn
 
 
-def _refuse_undrawn(name: str, mode: RenderMode, environments: VectorEnv[Any, Any, Any]) -> None:
+def _refuse_undrawn(name: str, mode: RenderMode, environments: Environments) -> None:
     """Refuse an environment without the mode, nor frames that Gymnasium shows in its own window."""
     modes = environments.metadata.get("render_modes", [])
     if "rgb_array" not in modes and mode not in modes:
@@ -78,7 +72,7 @@ class DrawingFailure(RuntimeError):
     """An environment could not render, or rendered something else than a frame."""
 
 
-def frame_of(environments: VectorEnv[Any, Any, Any]) -> Frame:
+def frame_of(environments: Environments) -> Frame:
     """Render the only environment.
 
     Raises:
@@ -88,10 +82,10 @@ def frame_of(environments: VectorEnv[Any, Any, Any]) -> Frame:
     try:
         frame = np.array(environment.render())
     except Exception as error:
-        is_missing = isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError)
-        extra = "; python -m pip install -c constraints.txt -e '.[video]' may help"
         reason = one_line(error) or type(error).__name__
-        raise DrawingFailure(f"{reason}{extra if is_missing else ''}") from error
+        if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
+            reason += "; python -m pip install -c constraints.txt -e '.[video]' may help"
+        raise DrawingFailure(reason) from error
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise DrawingFailure(
             f"a frame is an array of {frame.dtype} of shape {frame.shape}, expected uint8 of shape "
@@ -100,7 +94,7 @@ def frame_of(environments: VectorEnv[Any, Any, Any]) -> Frame:
     return frame
 
 
-def frames_per_second(environments: VectorEnv[Any, Any, Any]) -> float:
+def frames_per_second(environments: Environments) -> float:
     """Return the steps per second of the environment's own time."""
     return float(environments.metadata.get("render_fps") or _DEFAULT_RATE)
 
@@ -119,9 +113,7 @@ class Camera:
             key: as of `build_drawn`, errors too.
         """
         self.environments = build_drawn(config, "rgb_array", key=key)
-        self._play = Evaluator(
-            self.environments, seed=seed, deterministic=deterministic, purpose="video"
-        )
+        self._play = Evaluator(self.environments, seed, deterministic, purpose="video")
 
     def film(self, agent: Agent, *, index: int, kind: Kind) -> Film:
         """Record one episode; each `index` has its own seeds, so equal calls give equal videos.
@@ -129,25 +121,18 @@ class Camera:
         Raises:
             DrawingFailure: the environment could not render.
         """
-        rate, steps = frames_per_second(self.environments), itertools.count()
-        with closing(make_encoder(kind, frames_per_second=rate)) as encoder:
+        steps = itertools.count()
+        with closing(ENCODERS[kind](frames_per_second(self.environments))) as encoder:
 
             def watch(play: Play) -> None:
                 if next(steps) % encoder.stride == 0 or play.is_over:  # the last frame is included
                     encoder.add(frame_of(self.environments))
 
-            evaluation = self._play(
+            seen = self._play(
                 agent, episodes=1, index=index, watch=watch, max_episode_steps=MAX_STEPS
             )
-            return Film(
-                kind=kind,
-                data=encoder.finish(),
-                width=encoder.size[0],
-                height=encoder.size[1],
-                episode_return=evaluation.returns[0],
-                length=evaluation.lengths[0],
-                is_cut=evaluation.unfinished > 0,
-            )
+            (score,), (length,), is_cut = seen.returns, seen.lengths, seen.unfinished > 0
+            return Film(encoder.finish(), encoder.size, score, length, is_cut)
 
     def show(self, agent: Agent, tensorboard: TensorBoard, env_steps: int) -> None:
         """Show an episode in TensorBoard; a failure must not end training, it costs a warning."""

@@ -2,32 +2,32 @@
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
-from training.evaluation.evaluation import Evaluation, Evaluator, Play, Watch
+from training.evaluation.evaluation import Evaluation, Evaluator, Play, Watch, unwatched
 from training.evaluation.film import Film, Kind, film_kind, outcome
 from training.evaluation.restore import load_agent
 from training.evaluation.video import Camera, DrawingFailure, build_drawn, frames_per_second
 from training.process.threads import set_num_threads
-from training.runs.refusal import Refusal
+from training.runs.refusal import refusing
 from training.saving.checkpoint import load_checkpoint
 from training.saving.files import replace
-from training.stream.episodes import InvalidExperience
+from training.stream.episodes import Environments, InvalidExperience
+
+_FAILURES = (InvalidExperience, EnvironmentFailure, DrawingFailure, OSError)
 
 
-@dataclass(frozen=True)
-class Watched:
+class Watched(NamedTuple):
     """The evaluation of a run, and its video and path, if there is one."""
 
     evaluation: Evaluation
-    film: Film | None
-    film_path: Path | None
+    film: Film | None = None
+    film_path: Path | None = None
 
 
 def watch_run(config: DictConfig) -> Watched:
@@ -36,49 +36,39 @@ def watch_run(config: DictConfig) -> Watched:
     Raises:
         Refusal: there is no such run, or its environment cannot be made, cannot render, or failed.
     """
-    kind = film_kind(config.video)
+    kind, where = film_kind(config.video), f"run={config.run}: "
+    run, trusted = Path(config.run), config.trusted_packages
+    checkpoint, deterministic = config.evaluation.checkpoint, config.evaluation.deterministic
     with ExitStack() as stack:
-        try:
+        with refusing(ValueError, OSError, RuntimeError, exit_code=2, before=where):
             run_config, agent = load_agent(
-                Path(config.run),
-                checkpoint=config.evaluation.checkpoint,
-                device=config.device,
-                trusted_packages=config.trusted_packages,
+                run, checkpoint=checkpoint, device=config.device, trusted_packages=trusted
             )
-            film_path = None if kind is None else _film_path(config, kind)
             seed = run_config.seed if config.seed is None else config.seed
             environments, watch = _environments(config, run_config)
             stack.callback(environments.close)
-            deterministic = config.evaluation.deterministic
-            evaluator = Evaluator(environments, seed=seed, deterministic=deterministic)
-            camera = None
+            evaluator = Evaluator(environments, seed, deterministic)
             if kind is not None:
-                camera = Camera(
-                    run_config, seed=seed, deterministic=deterministic, key=f"video={kind}"
-                )
+                path, key = _film_path(config, kind), f"video={kind}"
+                camera = Camera(run_config, seed=seed, deterministic=deterministic, key=key)
                 stack.callback(camera.environments.close)
             set_num_threads(run_config.num_threads, agent)
-        except (ValueError, OSError, RuntimeError) as error:
-            raise Refusal(f"run={config.run}: {error}", 2) from error
-        try:
+        with refusing(*_FAILURES, exit_code=1, before=where):
             evaluation = evaluator(agent, episodes=config.evaluation.episodes, index=0, watch=watch)
-            if camera is None or kind is None or film_path is None:
-                return Watched(evaluation, None, None)
+            if kind is None:
+                return Watched(evaluation)
             film = camera.film(agent, index=0, kind=kind)
-            film_path.parent.mkdir(exist_ok=True)
-            replace(film_path, film.data)
-            return Watched(evaluation, film, film_path)
-        except (InvalidExperience, EnvironmentFailure, DrawingFailure, OSError) as error:
-            raise Refusal(f"run={config.run}: {error}", 1) from error
+            path.parent.mkdir(exist_ok=True)
+            replace(path, film.data)
+            return Watched(evaluation, film, path)
 
 
 class Window:
     """Shows the environment at its own frame rate, and prints a line for each episode."""
 
     def __init__(self, frames_per_second: float) -> None:
-        self._seconds = 1.0 / frames_per_second
+        self._seconds, self._told = 1.0 / frames_per_second, 0
         self._next = time.perf_counter()
-        self._told = 0
 
     def __call__(self, play: Play) -> None:
         """Wait until the next step is due; many environments wait by themselves."""
@@ -91,13 +81,11 @@ class Window:
         self._next = max(now, self._next) + self._seconds
 
 
-def _environments(config: DictConfig, run_config: DictConfig) -> tuple[VectorEnv, Watch]:
+def _environments(config: DictConfig, run_config: DictConfig) -> tuple[Environments, Watch]:
     """Make the environments: several in parallel, or one in a window."""
     if config.render_mode is None:
-        environments = build_environments(
-            run_config, num_envs=config.evaluation.num_envs, for_acting=True
-        )
-        return environments, lambda play: None
+        num_envs = config.evaluation.num_envs
+        return build_environments(run_config, num_envs=num_envs, for_acting=True), unwatched
     environments = build_drawn(run_config, "human", key="render_mode=human")
     return environments, Window(frames_per_second(environments))
 

@@ -1,5 +1,7 @@
 """A run's policy as one module: observations in, the environment's actions out."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from agents.agent import Agent
 from networks.heads.acting import PolicyHead
 from networks.heads.box import BoxHead
+from networks.mirror import Array
 from networks.observations import Observations, map_observations
 
 
@@ -37,63 +40,45 @@ class ActingPolicy(nn.Module):
 def environment_actions(head: PolicyHead) -> nn.Module:
     """Return `head.to_environment` as a module."""
     if isinstance(head, BoxHead):
-        return _Scaled(head)
-    if head.action_shape == () and not head.action_dtype.is_floating_point:
-        return _Chosen(head)
-    return _Shifted(head)
-
-
-class _Chosen(nn.Module):
-    """One of the environment's actions, by its number."""
-
-    table: Tensor
-
-    def __init__(self, head: PolicyHead) -> None:
-        super().__init__()
-        numbered = head.to_environment(np.arange(head.encoded_size))
-        self.register_buffer("table", torch.from_numpy(numbered))
-
-    def forward(self, actions: Tensor) -> Tensor:
-        return self.table[actions]
-
-
-class _Shifted(nn.Module):
-    """Several choices, each counted from a number of its own."""
-
-    starts: Tensor
-
-    def __init__(self, head: PolicyHead) -> None:
-        super().__init__()
-        first = head.to_environment(np.zeros((1, *head.action_shape), np.int64))
-        self.register_buffer("starts", torch.from_numpy(first))
-
-    def forward(self, actions: Tensor) -> Tensor:
-        shaped = actions.unflatten(-1, self.starts.shape[1:])
-        return shaped.to(self.starts.dtype) + self.starts
-
-
-class _Scaled(nn.Module):
-    """Numbers in units of the bounds, clipped to them."""
-
-    low: Tensor
-    high: Tensor
-    is_bounded: Tensor
-
-    def __init__(self, head: BoxHead) -> None:
-        super().__init__()
         space = head.space
         assert isinstance(space, spaces.Box)
-        self.shape = space.shape
-        limits = torch.finfo(torch.float32)
-        for name, bound in (("low", space.low), ("high", space.high)):
-            finite = np.clip(bound.ravel().astype(np.float64), limits.min, limits.max)
-            self.register_buffer(name, torch.from_numpy(finite))
-        self.register_buffer("is_bounded", torch.from_numpy(head.is_bounded))
-        self.dtype = torch.from_numpy(np.zeros(0, space.dtype)).dtype
+        ends = np.clip([space.low.ravel(), space.high.ravel()], *_FLOATS, dtype=np.float64)
+        one = np.zeros((1, *space.shape), space.dtype)
+        return _Sent(_scaled, low=ends[0], high=ends[1], is_bounded=head.is_bounded, one=one)
+    if head.action_shape == () and not head.action_dtype.is_floating_point:
+        return _Sent(_chosen, table=head.to_environment(np.arange(head.encoded_size)))
+    return _Sent(_shifted, first=head.to_environment(np.zeros((1, *head.action_shape), np.int64)))
+
+
+_FLOATS = np.finfo(np.float32).min, np.finfo(np.float32).max
+
+
+class _Sent(nn.Module):
+    """A function of actions, with constants that travel with the module."""
+
+    def __init__(self, function: Callable[..., Tensor], **constants: Array) -> None:
+        super().__init__()
+        self.function = function
+        for name, constant in constants.items():
+            self.register_buffer(name, torch.from_numpy(constant))
 
     def forward(self, actions: Tensor) -> Tensor:
-        share = (actions.double() + 1.0) * 0.5
-        scaled = self.low * (1.0 - share) + self.high * share
-        mapped = torch.where(self.is_bounded, scaled, actions.double())
-        cut = mapped.clamp(self.low, self.high)
-        return cut.to(self.dtype).unflatten(-1, self.shape)
+        return self.function(actions, **dict(self.named_buffers()))
+
+
+def _chosen(actions: Tensor, table: Tensor) -> Tensor:
+    """One of the environment's actions, by its number."""
+    return table[actions]
+
+
+def _shifted(actions: Tensor, first: Tensor) -> Tensor:
+    """Several choices, each counted from a number of its own."""
+    return actions.unflatten(-1, first.shape[1:]).to(first.dtype) + first
+
+
+def _scaled(actions: Tensor, low: Tensor, high: Tensor, is_bounded: Tensor, one: Tensor) -> Tensor:
+    """Numbers in units of the bounds, clipped to them; `one` has the shape of a single action."""
+    share = (actions.double() + 1.0) * 0.5
+    scaled = low * (1.0 - share) + high * share
+    mapped = torch.where(is_bounded, scaled, actions.double()).clamp(low, high)
+    return mapped.to(one.dtype).unflatten(-1, one.shape[1:])

@@ -6,9 +6,8 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,20 +30,21 @@ _FILES = {"onnx": "policy.onnx", "torch": "policy.pt2"}
 _ENVIRONMENT = (
     "id", "kwargs", "packages", "wrappers", "frame_stack", "previous_action", "previous_reward",
 )  # fmt: skip
+_OUTPUTS = ["action", "next_state"]
 _STEPS, _RESTART = 200, 50
 _TOLERANCE = 1e-5
 
 Inputs = dict[str, Array]
 Act = Callable[[Inputs], tuple[Array, Array]]
 """Arrays by the names of the contract -> actions and the state after the step."""
+Step = tuple[Inputs, tuple[Array, Array]]
 
 
 class Unexportable(ValueError):
     """A policy that cannot be exported, or acts otherwise than the run's."""
 
 
-@dataclass(frozen=True)
-class Exported:
+class Exported(NamedTuple):
     """Where a policy lies, and how exactly it acts as the run's.
 
     Attributes:
@@ -59,34 +59,30 @@ class Exported:
 
 def export_run(config: DictConfig) -> Exported:
     """Export a run as configured; raises an `Unexportable` or what loading it raises."""
-    run = Path(config.run)
+    run, checkpoint, format = Path(config.run), config.checkpoint, config.format
     directory = run / "export" if config.directory is None else Path(config.directory)
-    run_config, agent = load_agent(
-        run, checkpoint=config.checkpoint, device="cpu", trusted_packages=config.trusted_packages
-    )
-    inputs, played = _recorded(run_config, agent)
-    path, made = directory / _FILES[config.format], directory / f"new-{_FILES[config.format]}"
-    act = _write(ActingPolicy(agent), inputs, config.format, made)
+    trusted = config.trusted_packages
+    run_config, agent = load_agent(run, checkpoint=checkpoint, trusted_packages=trusted)
+    played = _recorded(run_config, agent)
+    inputs, outputs = played[0]
+    path, made = directory / _FILES[format], directory / f"new-{_FILES[format]}"
+    act = _write(ActingPolicy(agent), inputs, format, made)
     difference = _largest_difference(act, played)
     if difference > _TOLERANCE:
         made.unlink()
         what = "chooses other actions than" if np.isinf(difference) else f"is {difference:.2g} off"
-        raise Unexportable(
-            f"run={run}: the exported policy {what} the run's; expected at most {_TOLERANCE:g}"
-        )
+        limit = f"expected at most {_TOLERANCE:g}"
+        raise Unexportable(f"run={run}: the exported policy {what} the run's; {limit}")
     made.replace(path)
     seen = {key: plain(run_config.env)[key] for key in _ENVIRONMENT}
     contract = {
         "run": str(run),
-        "checkpoint": config.checkpoint,
+        "checkpoint": checkpoint,
         "environment": {**seen, "pomdp": plain(run_config.pomdp)},
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "inputs": {name: _kind(rows) for name, rows in inputs.items()},
-        "outputs": {
-            name: _kind(rows)
-            for name, rows in zip(("action", "next_state"), played[0][1], strict=True)
-        },
+        "outputs": dict(zip(_OUTPUTS, map(_kind, outputs), strict=True)),
         "initial_state": agent.initial_state(1)[0].tolist(),
         "observation_space": one_line(agent.actor.inputs.space),
         "action_space": one_line(agent.policy_head.space),
@@ -98,33 +94,25 @@ def export_run(config: DictConfig) -> Exported:
     return Exported(path, difference, _microseconds(act, one))
 
 
-def _recorded(
-    config: DictConfig, agent: Agent
-) -> tuple[Inputs, list[tuple[Inputs, tuple[Array, Array]]]]:
-    """Play with the run's policy; returns example inputs, and every step's inputs and outputs."""
+def _recorded(config: DictConfig, agent: Agent) -> list[Step]:
+    """Play with the run's policy; returns the inputs and outputs of every step."""
     head, played = agent.policy_head, []
     with closing(build_environments(config, num_envs=2, for_acting=True)) as environments:
-        seeds = environment_seeds(config.seed, 2, "export")
-        observation, _ = reset_with_seeds(environments, seeds)
+        observation, _ = reset_with_seeds(environments, environment_seeds(config.seed, 2, "export"))
         state, is_first, ended = agent.initial_state(2), *np.zeros((2, 2), np.bool_)
         for step in range(_STEPS):
             is_first = is_first | (step % _RESTART == 0)  # in the middle of long episodes too
             rows: Any = map_observations(lambda part: np.array(part), observation)
-            named = _named(rows)
+            # Named `observation`, or `observation.PART`.
+            parts = rows if isinstance(rows, dict) else {"": rows}
+            named = {f"observation.{name}".rstrip("."): part for name, part in parts.items()}
             before = {**named, "state": state.copy(), "is_first": is_first}
             actions, state = agent.act(rows, state, is_first, explore=False)
             sent = head.to_environment(actions)
             played.append((before, (sent, state.copy())))
             observation, _, terminated, truncated, _ = environments.step(sent)
             is_first, ended = ended, terminated | truncated
-    return played[0][0], played
-
-
-def _named(observation: Any) -> Inputs:
-    """Name the parts of an observation: `observation`, or `observation.PART`."""
-    if isinstance(observation, dict):
-        return {f"observation.{name}": rows for name, rows in observation.items()}
-    return {"observation": observation}
+    return played
 
 
 def _write(policy: ActingPolicy, inputs: Inputs, format: str, path: Path) -> Act:
@@ -145,9 +133,8 @@ def _write(policy: ActingPolicy, inputs: Inputs, format: str, path: Path) -> Act
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.export(
-                policy, (observation, state, is_first), dynamic_shapes=shapes, strict=False
-            )
+            given = (observation, state, is_first)
+            program = torch.export.export(policy, given, dynamic_shapes=shapes, strict=False)
             if format == "torch":
                 torch.export.save(program, path)
                 return _acting_in_torch(path, list(parts), is_single="" in parts)
@@ -172,17 +159,15 @@ def _require_onnx() -> None:
 def _to_onnx(program: Any, names: list[str]) -> Any:
     for library in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    outputs = ["action", "next_state"]
-    return torch.onnx.export(
-        program, (), dynamo=True, input_names=names, output_names=outputs, verbose=False
-    )
+    how: Any = {"input_names": names, "output_names": _OUTPUTS, "verbose": False}
+    return torch.onnx.export(program, (), dynamo=True, **how)
 
 
 def _acting_in_onnx(path: Path) -> Act:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda inputs: tuple(session.run(["action", "next_state"], inputs))
+    return lambda inputs: tuple(session.run(_OUTPUTS, inputs))
 
 
 def _acting_in_torch(path: Path, parts: list[str], *, is_single: bool) -> Act:
@@ -199,7 +184,7 @@ def _acting_in_torch(path: Path, parts: list[str], *, is_single: bool) -> Act:
 
 
 @torch.no_grad()
-def _largest_difference(act: Act, played: list[tuple[Inputs, tuple[Array, Array]]]) -> float:
+def _largest_difference(act: Act, played: list[Step]) -> float:
     """Act along a record with a state of its own; infinite where a choice differs.
 
     Absolute below 1, else relative.

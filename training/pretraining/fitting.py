@@ -23,8 +23,7 @@ from agents.trajectory import Trajectory
 from envs.seeding import environment_seeds
 from training.pretraining.recording import Recording
 from training.runs.refusal import Refusal
-from training.saving.checkpoint import part_of
-from training.saving.weights import Tensors
+from training.saving.checkpoint import Tensors, part_of
 from training.stream.episodes import Abandoned
 
 HELD_OUT_LOSS = "held_out_loss"

@@ -5,19 +5,20 @@ pretraining/weights    the best weights and their facts
 pretraining/frames     what was `progress`, with keep_frames=true
 """
 
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import VectorEnv
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from conf.checking.pretraining import RANDOM
+from conf.checking.trust import trust_words
 from envs.seeding import environment_seeds
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
@@ -27,19 +28,18 @@ from training.building.instantiation import plain
 from training.evaluation.policy import refuse_other_spaces
 from training.evaluation.restore import load_agent
 from training.pretraining.cloning import Cloning
-from training.pretraining.fitting import Fitting
+from training.pretraining.fitting import HELD_OUT_LOSS, Fitting
 from training.pretraining.reconstruction import Reconstruction
 from training.pretraining.recording import Recording, refuse_too_many
 from training.process.signals import stop_requests
-from training.runs.opening import Session
+from training.runs.opening import Session, beginning
 from training.runs.refusal import Refusal
 from training.runs.resume import PRETRAINED, PRETRAINING, as_written
-from training.saving.checkpoint import Chunk, load_checkpoint, save_checkpoint
-from training.saving.files import Entry, costs_a_warning
-from training.saving.weights import Tensors
+from training.saving.checkpoint import Chunk, Entry, Tensors, load_checkpoint, save_checkpoint
+from training.saving.files import costs_a_warning
 from training.stream.collect import Collector, Player
-from training.stream.episodes import Abandoned
-from training.stream.storage import Arrays
+from training.stream.episodes import Abandoned, Environments
+from training.stream.storage import Acted, Arrays
 from training.tracking.tracking import Progress
 
 _ROLLOUT = 8
@@ -59,9 +59,7 @@ class UniformPlayer:
         """Return an empty state."""
         return np.zeros((batch_size, 0), np.float32)
 
-    def act(
-        self, observations: Arrays, state: Array, is_first: Array, *, explore: bool
-    ) -> tuple[Array, Array]:
+    def act(self, observations: Arrays, state: Array, is_first: Array, *, explore: bool) -> Acted:
         """Sample actions, independent of observations."""
         return self.policy_head.uniform(self._generator, len(is_first)), state
 
@@ -69,7 +67,7 @@ class UniformPlayer:
 class Pretraining:
     """The pre-training of one session."""
 
-    def __init__(self, session: Session, environments: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(self, session: Session, environments: Environments) -> None:
         """Build the network, and check, before anything is written, that data can be collected.
 
         Raises:
@@ -128,21 +126,22 @@ class Pretraining:
                 self._save(PRETRAINING, epoch, fitting.state_dict(), fitting.recording.chunks())
         for name, picture in fitting.pictures().items():
             tag = f"images/reconstruction/{name}".removesuffix("/observation")
-            session.tensorboard.picture(tag, picture.cpu().numpy(), fitting.best_epoch)
+            session.tensorboard.picture(tag, picture, fitting.best_epoch)
         self._save(PRETRAINED, fitting.best_epoch, fitting.weights(), {})
 
     def _save(self, place: str, step: int, tensors: Tensors, chunks: Mapping[str, Chunk]) -> None:
         """Save tensors with everything that is known of them."""
-        fitting, session = self._fitting, self._session
-        recording, best, directory = fitting.recording, fitting.best_epoch, session.directory
+        fitting, session, directory = self._fitting, self._session, self._session.directory
+        recording, best = fitting.recording, fitting.best_epoch
+        facts = {
+            "env_steps": session.start.env_steps + int(recording.valid.sum()),
+            "frames": fitting.options.frames,
+            "epochs": fitting.epoch,
+            "best_epoch": best,
+            "measures": fitting.history[best],
+        }
         state = {
-            "pretraining": {
-                "env_steps": session.start.env_steps + int(recording.valid.sum()),
-                "frames": fitting.options.frames,
-                "epochs": fitting.epoch,
-                "best_epoch": best,
-                "measures": fitting.history[best],
-            },
+            "pretraining": facts,
             "history": fitting.history,
             "num_steps": recording.num_steps,
             "extractor": plain(self._config.extractor),
@@ -150,8 +149,8 @@ class Pretraining:
             "seconds": time.monotonic() - self._began,
             "tensorboard": session.tensorboard.position(),
         }
-        how: Any = {"step": step, "keep": _KEPT, "chunks": chunks, "known": self._known}
-        self._known = save_checkpoint(directory / place, tensors=tensors, state=state, **how)
+        how: dict[str, Any] = {"tensors": tensors, "step": step, "keep": _KEPT, "chunks": chunks}
+        self._known = save_checkpoint(directory / place, state=state, known=self._known, **how)
 
     # ---- collecting
 
@@ -164,19 +163,18 @@ class Pretraining:
         recording = Recording(self._layout, num_rows=most + rollout_length, num_envs=size)
         seeds = environment_seeds(config.seed, size, purpose="pretraining")
         progress = Progress(frames, show=config.tracking.progress)
-        with closing(build_environments(config, num_envs=size)) as environments:
-            collector = Collector(environments, rollout_length=rollout_length, seeds=seeds)
+        with closing(build_environments(config, num_envs=size)) as environments, closing(progress):
+            collector = Collector(environments, rollout_length, seeds)
             collector.should_abandon = should_abandon
             collector.explores = not options.get("deterministic", False)
             while (steps := collector.env_steps) < frames and recording.num_steps < most:
                 progress.update(steps, None)
                 recording.add(collector.collect(self._player))
-        progress.close()
         seconds = time.monotonic() - started
         print(f"pre-training: {steps:,} steps collected in {seconds:.1f} s", flush=True)
         return recording
 
-    def _behaviour(self, environments: VectorEnv[Any, Any, Any]) -> Player:
+    def _behaviour(self, environments: Environments) -> Player:
         """Build the behaviour policy: uniformly random, or the policy of a run.
 
         Raises:
@@ -189,9 +187,7 @@ class Pretraining:
         if source == RANDOM:
             return UniformPlayer(self._session.agent.policy_head, generator)
         try:
-            _, agent = load_agent(
-                Path(source), checkpoint="last", device=config.device, trusted_packages=trusted
-            )
+            _, agent = load_agent(Path(source), device=config.device, trusted_packages=trusted)
             refuse_other_spaces(agent, environments)
         except ValueError as error:
             raise ValueError(f"{key}={source}: {error}") from error
@@ -207,3 +203,34 @@ def described(facts: Mapping[str, Any]) -> str:
 
 def _listed(measures: Mapping[str, float]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:.5g}" for name, value in measures.items())
+
+
+def pretrain_alone(config: DictConfig, environments: Environments) -> float:
+    """Pre-train into `config.run_dir`; return the smallest held-out loss.
+
+    Args:
+        environments: used for their spaces alone; closed at the end.
+
+    Raises:
+        Refusal: it could not start, failed, or was interrupted.
+    """
+    directory = Path(config.run_dir)
+    with ExitStack() as stack:
+        stack.callback(environments.close)
+        with beginning(directory, stack):
+            session = Session(config, environments)
+            pretraining = Pretraining(session, environments)
+            where = f"{config.env.id}, {session.agent.device}, seed {config.seed}"
+            session.open_records(f"{config.objective} on {where}", stack)
+            facts = pretraining.run()
+    key = "extractor.weights" if config.objective == "reconstruction" else "init_from"
+    trust = trust_words(config.env.packages, config.trusted_packages)
+    rows = {
+        "learnt": f"from {described(facts)}",
+        "steps": f"{facts['env_steps']:,}, which count where runs are compared",
+        "weights": str(directory),
+        "curves": f"tensorboard --logdir {shlex.quote(str(directory))}",
+        "use": shlex.join(["python", "train.py", "...", f"{key}={directory}", *trust]),
+    }
+    print("\n".join(f"  {name:<11}{value}" for name, value in rows.items()), flush=True)
+    return float(facts["measures"][HELD_OUT_LOSS])

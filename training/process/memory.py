@@ -50,6 +50,12 @@ def peak_memory() -> float | None:
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
+_V1 = "memory/memory."
+_LIMITS = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    (f"{_V1}limit_in_bytes", f"{_V1}usage_in_bytes", f"{_V1}stat", "total_inactive_file"),
+)
+"""Files of control groups of versions 2 and 1: limit, use, statistics; the page cache's name."""
 
 
 def free_memory() -> int | None:
@@ -73,15 +79,7 @@ def _kibibytes(file: Path, field: str) -> int | None:
 
 def _free_in_container() -> int | None:
     """Read the limit of the control group, version 2 or 1."""
-    for limit, used, statistics, cache in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-            "total_inactive_file",
-        ),
-    ):
+    for limit, used, statistics, cache in _LIMITS:
         try:
             most = (_CGROUP / limit).read_text().strip()
             taken = int((_CGROUP / used).read_text())

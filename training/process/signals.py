@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -56,14 +56,11 @@ def received(receive: Callable[[int], object], *numbers: int, once: bool = False
         if once:
             restore()
 
-    for number in numbers:
-        # Ignored by the parent process, or handled outside Python: leave it.
-        if signal.getsignal(number) in (signal.SIG_IGN, None):
-            continue
-        try:
-            kept[number] = signal.signal(number, handle)
-        except ValueError:  # not the main thread: its owner handles signals
-            break
+    with suppress(ValueError):  # not the main thread: its owner handles signals
+        for number in numbers:
+            # Ignored by the parent process, or handled outside Python: leave it.
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                kept[number] = signal.signal(number, handle)
     try:
         yield
     finally:

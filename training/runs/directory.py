@@ -3,13 +3,12 @@
 import math
 import shlex
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from conf.checking.steps import Config
 from conf.composing.choices import choices
 from conf.composing.stored import read_json
 from conf.composing.sweeps import OF_ONE_JOB, flags_of, key_of
@@ -27,33 +26,26 @@ def command() -> str | None:
     if not HydraConfig.initialized():
         return None
     settings = HydraConfig.get()
-    words = flags_of(settings)
     said = [*settings.overrides.hydra, *settings.overrides.task]
-    words += [word for word in said if key_of(word) not in OF_ONE_JOB]
-    script = (
-        "pretrain.py" if "pretrain" in (settings.job.config_name, settings.job.name) else "train.py"
-    )
-    return shlex.join(["python", script, *words])
+    words = [*flags_of(settings), *(word for word in said if key_of(word) not in OF_ONE_JOB)]
+    is_alone = "pretrain" in (settings.job.config_name, settings.job.name)
+    return shlex.join(["python", "pretrain.py" if is_alone else "train.py", *words])
 
 
-def introduce(
-    tensorboard: TensorBoard, *, config: Mapping[str, Any], versions: Mapping[str, str]
-) -> None:
+def introduce(tensorboard: TensorBoard, *, config: Config, versions: Config) -> None:
     """Log the run's command, versions and hyper-parameters to TensorBoard."""
     line = command() or "# begun from Python; config.yaml holds the whole configuration"
     rows = "\n".join(f"| {name} | {version} |" for name, version in versions.items())
-    text = f"    {line}\n\n| package | version |\n|---|---|\n{rows}\n"
-    tensorboard.text("run/command", text, 0)
+    table = f"| package | version |\n|---|---|\n{rows}\n"
+    tensorboard.text("run/command", f"    {line}\n\n{table}", 0)
     parameters = {key: value for key, value in config.items() if key not in _NO_PARAMETERS}
     tensorboard.hyperparameters(choices(parameters))
 
 
-def finished(
-    run_directory: Path, *, total_env_steps: int, goal: float | None
-) -> tuple[int, float] | None:
+def finished(run: Path, *, total_env_steps: int, goal: float | None) -> tuple[int, float] | None:
     """Return steps and score of a run at its budget or its goal; None if steps are left."""
     try:
-        summary = read_json(run_directory / "summary.json")
+        summary = read_json(run / "summary.json")
         steps, evaluation = int(summary["env_steps"]), summary["evaluation"] or {}
         is_stopped = goal is not None and summary.get("stopped_at") == goal
         is_over = summary["status"] == "finished" and (is_stopped or steps >= total_env_steps)

@@ -1,24 +1,22 @@
 """Trains a policy in the caller's process: no run directory, no evaluation, just the loop."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from conf.checking.pretraining import frames_wanted
 from training.building.build import build_agent_for, build_collector, refuse_large_replay
-from training.building.environments import build_environments
+from training.building.environments import Make, build_environments
 from training.building.instantiation import plain
 from training.evaluation.policy import Policy, refuse_other_spaces
-from training.pretraining.start import take_weights
 from training.process.threads import set_num_threads
-from training.stream.episodes import EpisodeHistory
+from training.saving.weights import take_weights
+from training.stream.episodes import Environments, EpisodeHistory
 from training.stream.loop import iterations
 
-Source = gymnasium.Env[Any, Any] | Callable[[], gymnasium.Env[Any, Any]] | None
+Source = gymnasium.Env[Any, Any] | Make | None
 
 
 def build_policy(config: DictConfig, env: Source) -> Policy:
@@ -34,15 +32,13 @@ def build_policy(config: DictConfig, env: Source) -> Policy:
     return Policy(config, agent)
 
 
-def teach(
-    policy: Policy, env: Source, *, env_steps: int, total_env_steps: int | None = None
-) -> float | None:
+def teach(policy: Policy, env: Source, *, env_steps: int, end: int | None = None) -> float | None:
     """Train for at least `env_steps` more steps; return the mean return of the last 100 episodes.
 
     A further call plays other episodes.
 
     Args:
-        total_env_steps: where schedules and epsilon end; None: with this call.
+        end: steps at which schedules and epsilon end; None: with this call.
 
     Raises:
         ValueError: the policy was built for other environments or another number of them, or its
@@ -53,28 +49,27 @@ def teach(
             "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
             "pretrain.py makes weights, for extractor.weights=DIRECTORY"
         )
-    starts = policy.config.agent.get("learning_starts", 0)
+    config, starts = policy.config, policy.config.agent.get("learning_starts", 0)
     if policy.env_steps + env_steps <= starts:
         raise ValueError(
             f"env_steps={env_steps}: expected more than agent.learning_starts={starts}, before "
             "which nothing is learnt; neurl.build(..., 'agent.learning_starts=100') begins earlier"
         )
     history = EpisodeHistory(window=100)
-    with _environments(policy.config, env) as environments:
-        if environments.num_envs != policy.config.env.num_envs:
-            raise ValueError(
-                f"the policy was built for env.num_envs={policy.config.env.num_envs}, "
-                f"got {environments.num_envs} environment(s)"
-            )
+    with _environments(config, env) as environments:
+        built, given = config.env.num_envs, environments.num_envs
+        if given != built:
+            got = f"got {given} environment(s)"
+            raise ValueError(f"the policy was built for env.num_envs={built}, {got}")
         refuse_other_spaces(policy.agent, environments)
-        set_num_threads(policy.config.num_threads, policy.agent)  # another may have been built
-        collector = build_collector(policy.config, environments, index=policy.env_steps)
+        set_num_threads(config.num_threads, policy.agent)  # another may have been built
+        collector = build_collector(config, environments, index=policy.env_steps)
         collector.env_steps = policy.env_steps
         for iteration in iterations(
             policy.agent,
             collector,
             total_env_steps=policy.env_steps + env_steps,
-            schedule_end=total_env_steps,
+            schedule_end=end,
             is_watched=lambda steps: False,
         ):
             history.extend(iteration.episodes)
@@ -83,9 +78,7 @@ def teach(
     return history.return_mean
 
 
-def _environments(
-    config: DictConfig, env: Source
-) -> AbstractContextManager[VectorEnv[Any, Any, Any]]:
+def _environments(config: DictConfig, env: Source) -> AbstractContextManager[Environments]:
     """Make the environments, or wrap the caller's: a single one stays open."""
     if isinstance(env, gymnasium.Env):
         return nullcontext(build_environments(config, num_envs=1, make=lambda: env))

@@ -1,10 +1,9 @@
 """The header of a run: what is trained, where, how large, and by which losses."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,13 +24,12 @@ from networks.mirror import Array
 from networks.observations import Shapes, map_observations
 from training.building.build import compiles, parameter_counts, slower_compiled
 
-_POOLS = nn.MaxPool2d | nn.AvgPool2d
+_WINDOWS = {nn.Conv2d: "convolution", nn.MaxPool2d: "max-pool", nn.AvgPool2d: "average-pool"}
 _TITLES = ("network", "", "output", "parameters", "receptive field", "stride")
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """A line of the table; empty text for missing numbers.
+class TableRow(NamedTuple):
+    """A line of the table.
 
     Attributes:
         field: receptive field of one output, height and width in pixels.
@@ -41,20 +39,15 @@ class TableRow:
     name: str
     kind: str
     output: str
-    parameters: int | None
+    parameters: int | None = None
     field: str = ""
     stride: str = ""
-
-    def cells(self) -> tuple[str, ...]:
-        """Return the text of every column."""
-        count = "" if self.parameters is None else f"{self.parameters:,}"
-        return (self.name, self.kind, self.output, count, self.field, self.stride)
 
 
 def outline(agent: Agent) -> str:
     """Write a table of the agent's networks: outputs, parameters, receptive fields.
 
-    A network without convolutions takes one line for each part.
+    A network without convolutions takes one line for each part; titles need receptive fields.
     """
     networks = agent.networks
     rows = [*_inputs("", networks.actor), *_backbone("", networks.actor)]
@@ -66,20 +59,15 @@ def outline(agent: Agent) -> str:
     if len(networks.auxiliary):
         losses = "loss" if len(networks.auxiliary) == 1 else "losses"
         rows.append(TableRow("auxiliary", losses, "", _count(networks.auxiliary)))
-    return _table(rows)
-
-
-def _table(rows: Sequence[TableRow]) -> str:
-    """Align the columns; with titles only if there are receptive fields."""
-    lines = [row.cells() for row in rows]
+    lines = [[f"{cell:,}" if isinstance(cell, int) else cell or "" for cell in r] for r in rows]
     if any(row.field for row in rows):
-        lines.insert(0, _TITLES)
-    columns = []
-    for title, column in zip(_TITLES, zip(*lines, strict=True), strict=True):
-        width = max(map(len, column))
+        lines.insert(0, list(_TITLES))
+    for column, title in enumerate(_TITLES):
+        width = max(len(line[column]) for line in lines)
         align = str.rjust if title == "parameters" else str.ljust
-        columns.append([align(cell, width) for cell in column])
-    return "\n".join(f"  {'  '.join(line)}".rstrip() for line in zip(*columns, strict=True))
+        for line in lines:
+            line[column] = align(line[column], width)
+    return "\n".join(f"  {'  '.join(line)}".rstrip() for line in lines)
 
 
 def _inputs(prefix: str, backbone: Backbone) -> Iterator[TableRow]:
@@ -87,35 +75,31 @@ def _inputs(prefix: str, backbone: Backbone) -> Iterator[TableRow]:
     inputs = backbone.inputs
     parts = inputs.inputs if isinstance(inputs, DictInput) else {"": inputs}
     for name, part in parts.items():
-        yield TableRow(f"{prefix}observation {name}".rstrip(), part.kind, written(part.shape), None)
+        yield TableRow(f"{prefix}observation {name}".rstrip(), part.kind, written(part.shape))
 
 
 def _backbone(prefix: str, backbone: Backbone) -> Iterator[TableRow]:
     yield from _extractor(f"{prefix}extractor", backbone.extractor, backbone.inputs.shape)
-    memory = backbone.memory
-    yield _part(f"{prefix}memory", memory, str(memory.output_size))
+    yield _part(f"{prefix}memory", backbone.memory, str(backbone.memory.output_size))
 
 
 def _critic(actor: Backbone, critic: Backbone) -> Iterator[TableRow]:
     """Leave out a critic's layers if they equal the actor's."""
-    rows, others = list(_backbone("critic ", critic)), list(_backbone("critic ", actor))
+    rows = list(_backbone("critic ", critic))
     if critic.inputs is not actor.inputs:
         yield from _inputs("critic ", critic)
-    if rows != others:
-        yield from rows
-        return
-    count = sum(_count(part) for part in (critic.extractor, critic.memory))
-    yield TableRow("critic", "as the actor's", "", count)
+    if rows == list(_backbone("critic ", actor)):
+        count = _count(critic.extractor) + _count(critic.memory)
+        rows = [TableRow("critic", "as the actor's", "", count)]
+    yield from rows
 
 
 def _head(name: str, head: nn.Module) -> TableRow:
     """Show a head's output size, for action values that of each action."""
-    width = ""
     values = head.value_head if isinstance(head, EpsilonGreedyHead) else head
+    width = str(head.output.out_features) if isinstance(head, Head) else ""
     if isinstance(values, ValueHead):
         width = written(values.layers.output_shape)
-    elif isinstance(head, Head):
-        width = str(head.output.out_features)
     return _part(name, head, width)
 
 
@@ -138,9 +122,9 @@ def _extractor(name: str, extractor: nn.Module, shape: Shapes) -> Iterator[Table
             yield from _extractor(f"{indent}{part}", extractor.parts[part], its_shape)
     elif isinstance(extractor, Encoder):
         yield from _extractor(f"{indent}encoder", extractor.encoder, shape)
-        yield replace(layers[-2], name=f"{indent}latent")
+        yield layers[-2]._replace(name=f"{indent}latent")
     elif any(layer.field for layer in layers):
-        yield from (replace(layer, name=indent + layer.name) for layer in layers[:-1])
+        yield from (layer._replace(name=indent + layer.name) for layer in layers[:-1])
 
 
 @torch.no_grad()
@@ -160,11 +144,11 @@ def _layers(extractor: nn.Module, shape: Shapes) -> list[TableRow]:
         if not isinstance(output, Tensor):
             return
         row = TableRow(_name(layer), "", written(output.shape[1:]), _count(layer))
-        if isinstance(layer, nn.Conv2d | _POOLS):
+        if type(layer) in _WINDOWS:
             dilation = getattr(layer, "dilation", 1)
             field = field + (_pair(layer.kernel_size) - 1) * dilation * between
             between = between * _pair(layer.stride)
-            found.append(replace(row, field=written(field.tolist()), stride=_side(between)))
+            found.append(row._replace(field=written(field.tolist()), stride=_side(between)))
         elif row.parameters:
             found.append(row)
 
@@ -175,16 +159,15 @@ def _layers(extractor: nn.Module, shape: Shapes) -> list[TableRow]:
             if not list(layer.children()):
                 hooks.enter_context(layer.register_forward_hook(note))
         features = extractor(zeros)
-    return [*found, TableRow("", "", written(features.shape[1:]), None)]
+    return [*found, TableRow("", "", written(features.shape[1:]))]
 
 
-def _name(layer: nn.Module) -> str:
-    if not isinstance(layer, nn.Conv2d | _POOLS):
+def _name(layer: Any) -> str:
+    if type(layer) not in _WINDOWS:
         return "connected" if isinstance(layer, nn.Linear) else type(layer).__name__
-    word = {nn.Conv2d: "convolution", nn.MaxPool2d: "max-pool", nn.AvgPool2d: "average-pool"}
     stride = _pair(layer.stride)
     strides = f" / {_side(stride)}" if stride.max() > 1 else ""
-    return f"{word[type(layer)]} {written(_pair(layer.kernel_size).tolist())}{strides}"
+    return f"{_WINDOWS[type(layer)]} {written(_pair(layer.kernel_size).tolist())}{strides}"
 
 
 def _pair(value: Any) -> Array:
@@ -200,12 +183,20 @@ def header(config: DictConfig, agent: Agent) -> str:
     """Describe what is trained and where, layer by layer, its size and the losses that train it."""
     counts = parameter_counts(agent.parts())
     parts = ", ".join(f"{part} {count:,}" for part, count in counts.items() if count)
+    frozen: dict[str, str] = {}
+    for name, backbone in agent.networks.backbones.items():
+        end = backbone.frozen_until
+        until = "" if math.isinf(end) else f" until {end:,.0f} steps"
+        frozen[f"{name}.extractor"] = f" (frozen{until})" if end else ""
+    gradients = "; ".join(
+        f"{module} <- {', '.join(losses) or 'nothing'}{frozen.get(module, '')}"
+        for module, losses in trained_by(agent.networks, agent.routes).items()
+    )
     return (
         f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
         f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"
-        f"{outline(agent)}\n"
-        f"parameters: {parts}\n"
-        f"gradients: {_gradients(agent)}" + (_compilation(config, agent) if config.compile else "")
+        f"{outline(agent)}\nparameters: {parts}\ngradients: {gradients}"
+        + (_compilation(config, agent) if config.compile else "")
     )
 
 
@@ -221,19 +212,3 @@ def _compilation(config: DictConfig, agent: Agent) -> str:
         f"\nnotice: compile={show(config.compile)}: the first step waits for the compiler, "
         "half a minute or so; a few seconds once this machine has compiled the same before"
     )
-
-
-def _gradients(agent: Agent) -> str:
-    """Write `extractor <- actor, critic; ...`: each part and the losses that train it."""
-    networks = agent.networks
-    frozen = {f"{name}.extractor": _frozen(each) for name, each in networks.backbones.items()}
-    return "; ".join(
-        f"{module} <- {', '.join(losses) or 'nothing'}{frozen.get(module, '')}"
-        for module, losses in trained_by(networks, agent.routes).items()
-    )
-
-
-def _frozen(backbone: Backbone) -> str:
-    if math.isinf(backbone.frozen_until):
-        return " (frozen)"
-    return f" (frozen until {backbone.frozen_until:,.0f} steps)" if backbone.frozen_until else ""

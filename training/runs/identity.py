@@ -10,19 +10,19 @@ from typing import Any
 
 import gymnasium
 import torch
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from conf.composing.resumption import is_changeable, leaves
 from envs.spaces import one_line
 from training.building.instantiation import plain
+from training.stream.episodes import Environments
 
 _LIBRARIES = ("neurl", "torch", "gymnasium", "numpy", "hydra-core")
 _ENGINES = {"box2d": "Box2D", "mujoco": "mujoco", "atari": "ale-py", "minatar": "MinAtar"}
 """Distributions that simulate Gymnasium's environments and ours, by the environment's module."""
 
 
-def identity(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> dict[str, Any]:
+def identity(config: DictConfig, environments: Environments) -> dict[str, Any]:
     """Describe configuration, environment, versions and threads, as plain text and numbers."""
     return {
         "configuration": digest(plain(config)),

@@ -3,24 +3,22 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig, OmegaConf
 
 from envs.vector.base import EnvironmentFailure
 from training.building.build import build_agent_for, refuse_large_replay
 from training.building.instantiation import plain
-from training.pretraining.start import Start, take_weights
 from training.process.locking import Locked, locked
 from training.process.memory import keep_freed_memory
 from training.process.threads import set_num_threads
 from training.runs.directory import introduce
 from training.runs.identity import identity
-from training.runs.refusal import Refusal
+from training.runs.refusal import refusing
 from training.runs.resume import LAST, as_written, find_saved, refuse_elsewhere
 from training.saving.files import replace
-from training.stream.episodes import InvalidExperience
+from training.saving.weights import Start, take_weights
+from training.stream.episodes import Environments, InvalidExperience
 from training.tracking.event_files import rewind
 from training.tracking.tracking import TensorBoard
 
@@ -33,17 +31,17 @@ def beginning(directory: Path, stack: ExitStack) -> Iterator[None]:
         Refusal: it could not begin, or its environments failed.
     """
     keep_freed_memory()
-    try:
+    with (
+        refusing(ValueError, OSError, exit_code=2),  # a damaged checkpoint is a ValueError too
+        refusing(EnvironmentFailure, InvalidExperience, exit_code=1),
+    ):
         directory.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(locked(directory))
+        try:
+            stack.enter_context(locked(directory))
+        except Locked as error:
+            problem = f"run_dir: another process is training into {directory}; choose another"
+            raise ValueError(problem) from error
         yield
-    except Locked as error:
-        problem = f"run_dir: another process is training into {directory}; choose another"
-        raise Refusal(problem, 2) from error
-    except (ValueError, OSError) as error:  # a damaged checkpoint is a ValueError too
-        raise Refusal(str(error), 2) from error
-    except (EnvironmentFailure, InvalidExperience) as error:
-        raise Refusal(str(error), 1) from error
 
 
 class Session:
@@ -59,7 +57,7 @@ class Session:
 
     tensorboard: TensorBoard
 
-    def __init__(self, config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(self, config: DictConfig, environments: Environments) -> None:
         """Build the agent, and set the process's number of threads.
 
         Raises:

@@ -22,24 +22,19 @@ def goal_of(config: DictConfig) -> float | None:
 
 
 class Due:
-    """Tells whether a multiple of an interval was reached or passed since the last mark.
-
-    Attributes:
-        next: steps before which nothing is due.
-    """
+    """Tells whether a multiple of an interval was reached or passed since the last mark."""
 
     def __init__(self, intervals: Mapping[str, int]) -> None:
         """Start at step 0, where nothing is due; intervals are environment steps, 0 is never."""
         self._intervals = dict(intervals)
-        self._reached = dict.fromkeys(self._intervals, 0)
-        self._look_ahead()
+        self._next: dict[str, float] = {}
+        for what in intervals:
+            self.mark(what, 0)
 
-    def _look_ahead(self) -> None:
-        self._next = {
-            what: (self._reached[what] + 1) * interval if interval else math.inf
-            for what, interval in self._intervals.items()
-        }
-        self.next = min(self._next.values())
+    @property
+    def next(self) -> float:
+        """Steps before which nothing is due."""
+        return min(self._next.values())
 
     def __call__(self, what: Occasion, steps: int) -> bool:
         """Tell whether it is time."""
@@ -48,21 +43,25 @@ class Due:
     def mark(self, what: str, steps: int) -> None:
         """Mark it as done."""
         interval = self._intervals[what]
-        self._reached[what] = steps // interval if interval else 0
-        self._look_ahead()
+        self._next[what] = (steps // interval + 1) * interval if interval else math.inf
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the steps reached and the intervals."""
-        return {"intervals": dict(self._intervals), "reached": dict(self._reached)}
+        """Return the intervals, and the steps at which each is due next."""
+        ahead = {what: steps for what, steps in self._next.items() if steps < math.inf}
+        return {"intervals": dict(self._intervals), "next": ahead}
 
     def load_state_dict(self, state: Mapping[str, Any], steps: int) -> None:
         """Resume; a changed interval counts from here."""
         for what, interval in self._intervals.items():
+            self.mark(what, steps)
             if state["intervals"][what] == interval:
-                self._reached[what] = state["reached"][what]
-            else:
-                self.mark(what, steps)
-        self._look_ahead()
+                self._next[what] = state["next"].get(what, math.inf)
+
+
+_OF_A_SUMMARY = (
+    "env_steps", "stopped_at", "pretraining_env_steps", "pretraining_seconds", "updates",
+    "skipped_updates", "environment_restarts", "resumes", "training_seconds", "phase_seconds",
+)  # fmt: skip
 
 
 @dataclass
@@ -79,8 +78,8 @@ class Progression:
     env_steps: int = 0
     stopped_at: float | None = None
     updates: int = 0
-    skipped: int = 0
-    restarts: int = 0
+    skipped_updates: int = 0
+    environment_restarts: int = 0
     resumes: int = 0
     training_seconds: float = 0.0
     earlier_seconds: float = 0.0
@@ -103,44 +102,25 @@ class Progression:
         """Environment steps per second of collecting and learning."""
         return self.env_steps / self.training_seconds if self.training_seconds else 0.0
 
-    @property
-    def wall_seconds(self) -> float:
-        """Seconds of all sessions, evaluations included."""
-        return self.earlier_seconds + time.monotonic() - self._started
-
-    @property
-    def peak_memory_mib(self) -> float | None:
-        """Largest resident memory of any session's process; None if the system does not tell."""
-        return max(filter(None, [self.earlier_peak_mib, peak_memory()]), default=None)
-
     def summary(self) -> dict[str, Any]:
-        """Plain numbers for `summary.json`."""
-        best = None if self.best is None else self.best.summary()
+        """Plain numbers for `summary.json`; those of time and memory are over all sessions."""
+        now = self.state_dict()
+        best = self.best and {**self.best.summary(), "env_steps": self.best_env_steps}
         return {
-            "env_steps": self.env_steps,
-            "stopped_at": self.stopped_at,
-            "pretraining_env_steps": self.pretraining_env_steps,
-            "pretraining_seconds": self.pretraining_seconds,
-            "updates": self.updates,
-            "skipped_updates": self.skipped,
-            "environment_restarts": self.restarts,
-            "resumes": self.resumes,
-            "wall_seconds": self.wall_seconds,
-            "training_seconds": self.training_seconds,
+            **{name: now[name] for name in _OF_A_SUMMARY},
+            "wall_seconds": now["earlier_seconds"],
+            "peak_memory_mib": now["earlier_peak_mib"],
             "steps_per_second": self.steps_per_second,
-            "phase_seconds": self.phase_seconds,
-            "peak_memory_mib": self.peak_memory_mib,
-            "evaluation": None if self.evaluation is None else self.evaluation.summary(),
-            "best": None if best is None else {**best, "env_steps": self.best_env_steps},
+            "evaluation": self.evaluation and self.evaluation.summary(),
+            "best": best,
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything as plain numbers."""
-        return {
-            **asdict(self),
-            "earlier_seconds": self.wall_seconds,
-            "earlier_peak_mib": self.peak_memory_mib,
-        }
+        """Return everything as plain numbers, this session among the earlier ones."""
+        peaks = filter(None, [self.earlier_peak_mib, peak_memory()])  # None where it is unknown
+        seconds = self.earlier_seconds + time.monotonic() - self._started
+        now = {"earlier_seconds": seconds, "earlier_peak_mib": max(peaks, default=None)}
+        return asdict(self) | now
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "Progression":

@@ -2,7 +2,8 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig
@@ -17,6 +18,17 @@ class Refusal(Exception):
         """Set the line for the user and the exit code."""
         super().__init__(message)
         self.exit_code = exit_code
+
+
+@contextmanager
+def refusing(
+    *errors: type[BaseException], exit_code: int, before: str = "", after: str = ""
+) -> Iterator[None]:
+    """Turn errors into a `Refusal`, with words before and after what they say."""
+    try:
+        yield
+    except errors as error:
+        raise Refusal(f"{before}{error}{after}", exit_code) from error
 
 
 Task = Callable[[DictConfig], Any]

@@ -1,7 +1,7 @@
 """What a session resumes from, and the checks and notices before it does."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,19 @@ from typing import Any
 from omegaconf import DictConfig
 
 from agents.agent import Agent
+from conf.checking.steps import Config
 from conf.composing.resumption import scheduled
+from envs.spaces import one_line
 from envs.vector.base import EnvironmentFailure
 from training.building.instantiation import plain
 from training.runs.identity import differences
-from training.saving.checkpoint import Checkpoint, load_checkpoint, open_checkpoint
-from training.saving.files import DamagedCheckpoint, has_checkpoint
+from training.saving.checkpoint import (
+    Checkpoint,
+    DamagedCheckpoint,
+    load_checkpoint,
+    open_checkpoint,
+)
+from training.saving.files import has_checkpoint
 from training.stream.episodes import InvalidExperience
 
 
@@ -30,10 +37,9 @@ def as_written(directory: Path) -> Iterator[None]:
     except (EnvironmentFailure, InvalidExperience):  # the environment's own
         raise
     except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DamagedCheckpoint(
-            f"resume={directory}: what is stored is not what such a run writes: {reason}"
-        ) from error
+        reason = one_line(f"{type(error).__name__}: {error}")
+        problem = f"resume={directory}: what is stored is not what such a run writes: {reason}"
+        raise DamagedCheckpoint(problem) from error
 
 
 LAST = "checkpoints/last"
@@ -51,18 +57,16 @@ def refuse_elsewhere(directory: Path, saved: Checkpoint, now: Mapping[str, Any])
         found = differences(saved.state["identity"], now)
     if found:
         lines = "\n".join(f"resume={directory}: {difference}" for difference in found)
-        instead = "begin a new run"
-        if saved.directory == directory / LAST:
-            instead = f"a new one can start from its weights: init_from={directory}"
+        is_run = saved.directory == directory / LAST
+        weights = f"a new one can start from its weights: init_from={directory}"
+        instead = weights if is_run else "begin a new run"
         raise ValueError(f"{lines}\nA run goes on bit for bit only where it was; {instead}")
 
 
-def notices(
-    state: Mapping[str, Any], config: DictConfig, agent: Agent, exact: Sequence[bool]
-) -> list[str]:
+def notices(state: Config, config: DictConfig, agent: Agent, exact: list[bool]) -> list[str]:
     """Say where the run resumes, and what will differ from an uninterrupted run."""
-    at, before = state["env_steps"], state["total_env_steps"]
-    lines = [f"goes on from {at:,} steps"]
+    before, now = state["total_env_steps"], config.total_env_steps
+    lines = [f"goes on from {state['env_steps']:,} steps"]
     lost = [str(index) for index, is_exact in enumerate(exact) if not is_exact]
     if lost:
         which = "all environments" if len(lost) == len(exact) else f"environments {', '.join(lost)}"
@@ -70,12 +74,10 @@ def notices(
             f"notice: {which} cannot be restored in the middle of an episode and begin new "
             "ones; the run goes on correctly, but not as if it had never stopped"
         )
-    if config.total_env_steps > before:
+    if now > before:
         keys = scheduled(plain(config))
         changed = f"; schedules end there now: {', '.join(keys)}" if keys else ""
-        lines.append(
-            f"notice: total_env_steps grows from {before:,} to {config.total_env_steps:,}" + changed
-        )
+        lines.append(f"notice: total_env_steps grows from {before:,} to {now:,}{changed}")
     if str(agent.device) != state["device"]:
         lines.append(
             f"notice: the run was on {state['device']} and is on {agent.device} now: "

@@ -1,6 +1,7 @@
 """The life of a run: train, log, evaluate, save, resume, summarise."""
 
 from contextlib import suppress
+from functools import partial
 from typing import Literal, get_args
 
 from agents.learning.gradient_step import COUNTS
@@ -50,20 +51,18 @@ class Run:
     ) -> None:
         """Take the parts; the session's records are open, a camera shows each evaluation."""
         config, agent = session.config, session.agent
-        self._config, self._agent, self._collector = config, agent, collector
-        self._evaluator, self._camera, self._tensorboard = evaluator, camera, session.tensorboard
-        self._identity, self._parameters = session.identity, parameter_counts(agent.parts())
-        self._directory, self._total = session.directory, config.total_env_steps
+        self._session, self._config, self._agent = session, config, agent
+        self._collector, self._evaluator, self._camera = collector, evaluator, camera
+        self._total, self._goal = config.total_env_steps, goal_of(config)
+        self._tensorboard = session.tensorboard
         self._progress = Progress(self._total, show=config.tracking.progress)
-        self._archive = Archive(self._directory, agent, keep_last=config.checkpoint.keep_last)
+        self._archive = Archive(session.directory, agent, keep_last=config.checkpoint.keep_last)
         self._history = EpisodeHistory(_RETURN_WINDOW)
         self._due = Due({what: config[what].interval for what in get_args(Occasion)})
         self._unlogged: Iteration | None = None  # the latest, until it is logged
-        self._last_look = Look()
+        self._look = Look()  # until it is shown
         self._clipping = ClippingWatch(agent.optimizer.max_grad_norm)
-        self._goal = goal_of(config)
-        self.at = Progression()
-        self.plays_best = False
+        self.at, self.plays_best = Progression(), False
         self.stopped_by: int | None = None
 
     @property
@@ -93,8 +92,7 @@ class Run:
             raise
         except (InvalidExperience, EnvironmentFailure):
             # The weights are consistent: none of these interrupts a gradient step.
-            has_moved = self.at.env_steps > (self.saved_env_steps or 0)
-            if has_moved and not self.plays_best:
+            if self.at.env_steps > (self.saved_env_steps or 0) and not self.plays_best:
                 with suppress(EnvironmentFailure, OSError):  # the first error is reported
                     self._save_last()
             raise
@@ -112,10 +110,9 @@ class Run:
             self._look_around()  # what was due when the run was interrupted
             if stop:
                 return "interrupted"
-            agent, collector, total = self._agent, self._collector, self._total
-            left = 0 if self._is_stopped else total
+            left = 0 if self._is_stopped else self._total
             for iteration in iterations(
-                agent, collector, total_env_steps=left, is_watched=self._is_logged
+                self._agent, self._collector, total_env_steps=left, is_watched=self._is_logged
             ):
                 self._after(iteration)
                 if stop:
@@ -140,7 +137,7 @@ class Run:
         at.env_steps = iteration.env_steps
         taken, skipped = (int(iteration.metrics.get(tag, usual)) for tag, usual in _COUNTED)
         at.updates += taken
-        at.skipped += skipped
+        at.skipped_updates += skipped
         for phase, seconds in iteration.seconds.items():
             at.training_seconds += seconds
             at.phase_seconds[phase] = at.phase_seconds.get(phase, 0.0) + seconds
@@ -163,7 +160,7 @@ class Run:
 
     def _look_around(self) -> None:
         """Evaluate and save if due; the end of the run is handled separately."""
-        steps, is_best = self.at.env_steps, False
+        at, steps, is_best = self.at, self.at.env_steps, False
         if steps >= self._total:
             return
         if self._due("evaluation", steps):
@@ -173,11 +170,10 @@ class Run:
                 self._save_last()  # with the evaluation still due
                 raise
             self._due.mark("evaluation", steps)
-            if self._goal is not None and self.at.evaluation is not None:
-                is_reached = self.at.evaluation.return_mean >= self._goal
-                self.at.stopped_at = self._goal if is_reached else None
+            if self._goal is not None and at.evaluation is not None:
+                at.stopped_at = self._goal if at.evaluation.return_mean >= self._goal else None
         # With a new best, so that at most one of them can be newer than the last checkpoint.
-        if (is_best or self._due("checkpoint", steps)) and not self.at.lost_iterations:
+        if (is_best or self._due("checkpoint", steps)) and not at.lost_iterations:
             self._due.mark("checkpoint", steps)
             self._save_last()
 
@@ -198,8 +194,8 @@ class Run:
         if self._unlogged is None:
             return
         seconds = self._unlogged.seconds
-        total = sum(seconds.values())
         values = self._unlogged.numbers() | self._history.report()
+        total = sum(seconds.values())
         values |= {f"time/{phase}": spent / total for phase, spent in seconds.items()}
         values["time/steps_per_second"] = self.at.steps_per_second
         if self._collector.restarts:
@@ -217,53 +213,48 @@ class Run:
         is_last = self.at.env_steps >= self._total
         trajectory, tracking = self._collector.trajectory, self._config.tracking
         is_due = is_last or self._due("evaluation", self.at.env_steps)
-        if trajectory is None or not (is_due and tracking.representation and tracking.tensorboard):
-            return
-        look = look_at(self._agent, trajectory)
-        if is_last:
-            self._last_look = look
-        else:
-            self._show(look)
+        if trajectory is not None and is_due and tracking.representation and tracking.tensorboard:
+            self._look = look_at(self._agent, trajectory)
+            if not is_last:
+                self._show()
 
-    def _show(self, look: Look) -> None:
-        if look.scalars:
-            self._tensorboard.scalars(look.scalars, self.at.env_steps)
-        for tag, picture in look.pictures.items():
+    def _show(self) -> None:
+        if self._look.scalars:
+            self._tensorboard.scalars(self._look.scalars, self.at.env_steps)
+        for tag, picture in self._look.pictures.items():
             self._tensorboard.picture(tag, picture, self.at.env_steps)
+        self._look = Look()
 
     def _evaluate(self, episodes: int) -> bool:
         """Evaluate, report, and save the weights if they are the best; tell whether they are."""
         at = self.at
         found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
+        steps = at.best_env_steps if self.plays_best else at.env_steps
         if not self.plays_best:  # earlier weights have their point already
             # Beside each score, so that curves over seconds are exact.
-            seconds = at.pretraining_seconds + at.training_seconds
-            values = {**found.scalars(), "time/training_seconds": seconds}
-            self._tensorboard.scalars(values, at.env_steps)
-        steps = at.best_env_steps if self.plays_best else at.env_steps
+            seconds = {"time/training_seconds": at.pretraining_seconds + at.training_seconds}
+            self._tensorboard.scalars({**found.scalars(), **seconds}, steps)
         if self._camera is not None:
             self._camera.show(self._agent, self._tensorboard, steps)
-        self._progress.write(
-            f"{steps:>12,} steps   evaluation {describe_score(found)}   "
-            + ("best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s")
-        )
-        is_best = self._keep_if_best(found)
+        rate = "best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s"
+        line = f"{steps:>12,} steps   evaluation {describe_score(found)}   {rate}"
+        self._progress.write(line)
+        is_best = not self.plays_best and self._keep_if_best(found)
         self._write_summary("running")
         return is_best
 
     def _keep_if_best(self, found: Evaluation) -> bool:
         at = self.at
         is_best = at.best is None or found.return_mean >= at.best.return_mean
-        is_best = is_best and not self.plays_best and not self.at.lost_iterations
-        if is_best:
+        if is_best := is_best and not at.lost_iterations:
             at.best, at.best_env_steps = found, at.env_steps
-            self._archive.save_best(at)
+            self._archive.save_best(at, found)
         return is_best
 
     def _finish(self) -> None:
         self._save_last()
         self._log()
-        self._show(self._last_look)
+        self._show()
         at, options = self.at, self._config.evaluation
         # The best checkpoint is chosen before the long evaluation, which then measures it.
         if options.checkpoint == "best" and at.best is not None:
@@ -272,23 +263,24 @@ class Run:
         if self.plays_best:
             at.best = at.evaluation
         elif at.evaluation and at.best not in (None, at.evaluation):  # chosen by luck too
-            again = self._archive.evaluate_best(self._evaluator, options.final_episodes, at)
-            at.best = again or at.best
+            count, index = options.final_episodes, at.env_steps
+            evaluate = partial(self._evaluator, self._agent, episodes=count, index=index)
+            at.best = self._archive.evaluate_best(evaluate) or at.best
             self._keep_if_best(at.evaluation)
 
     def _write_summary(self, status: Status) -> None:
-        self.at.restarts = self._collector.restarts
+        self.at.environment_restarts = self._collector.restarts
         content = {
             "status": status,
             **self.at.summary(),
             "evaluation_checkpoint": "best" if self.plays_best else "last",
             "train_return_mean": self._history.return_mean,
             "seed": self._config.seed,
-            "num_threads": self._identity["threads"],
-            "parameters": self._parameters,
-            "versions": self._identity["versions"],
+            "num_threads": self._session.identity["threads"],
+            "parameters": parameter_counts(self._agent.parts()),
+            "versions": self._session.identity["versions"],
         }
-        path = self._directory / "summary.json"
+        path = self._session.directory / "summary.json"
         with costs_a_warning("summary.json not written: {}"):
             replace(path, to_json(content), wait=status != "running")
 
@@ -296,25 +288,24 @@ class Run:
 
     def _save_last(self) -> None:
         """Save everything that the run depends on."""
-        self.at.restarts = self._collector.restarts
+        self.at.environment_restarts = self._collector.restarts
         tensors, collector = self._collector.state_dict()
-        tensors = prefixed("collector", tensors)
         state = {
             "collector": collector,
             "progression": self.at.state_dict(),
             "due": self._due.state_dict(),
             "history": self._history.state_dict(),
             "unlogged": self._unlogged and self._unlogged.state_dict(),
-            "look": self._last_look.scalars,
+            "look": dict(self._look.scalars),
             "generator": self._agent.generator.bit_generator.state,
             "tensorboard": self._tensorboard.position(),
             "total_env_steps": self._total,
             "device": str(self._agent.device),
-            "identity": self._identity,
+            "identity": self._session.identity,
         }
         is_over = self._is_stopped or self.at.env_steps >= self._total
         must_succeed = self.saved_env_steps is None or is_over
-        self._archive.save_last(self.at, tensors=tensors, state=state, must_succeed=must_succeed)
+        self._archive.save_last(self.at, prefixed("collector", tensors), state, must_succeed)
 
     def restore(self, saved: Checkpoint) -> list[bool]:
         """Resume from `checkpoints/last`; tell which environments are restored exactly.
@@ -328,15 +319,14 @@ class Run:
         if experience is not None:
             experience.load(part_of(tensors, "experience"), state["experience"], saved.chunks)
         self._agent.generator.bit_generator.state = state["generator"]
-        exact = self._collector.load_state_dict(
-            part_of(tensors, "collector"), state["collector"], seed=self._config.seed
-        )
+        own, seed = part_of(tensors, "collector"), self._config.seed
+        exact = self._collector.load_state_dict(own, state["collector"], seed=seed)
         self.at = Progression.from_state_dict(state["progression"])
         self._due.load_state_dict(state["due"], self.at.env_steps)
         self._history.load_state_dict(state["history"])
         unlogged = state["unlogged"]
-        self._unlogged = unlogged and Iteration.from_state_dict(unlogged)
-        self._last_look = Look(state.get("look", {}))  # images are not saved
+        self._unlogged = unlogged and Iteration(episodes=[], **unlogged)  # they are counted
+        self._look = Look(state["look"])  # images are not saved
         self._archive.go_back(self.at, saved)
         self._progress.update(self.at.env_steps, self._history.return_mean)
         return exact

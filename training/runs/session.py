@@ -4,9 +4,7 @@ import math
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from gymnasium.vector import VectorEnv
 from omegaconf import DictConfig
 
 from conf.checking.pretraining import frames_wanted
@@ -17,16 +15,16 @@ from training.building.instantiation import plain
 from training.evaluation.evaluation import describe
 from training.evaluation.video import Camera
 from training.pretraining.pretraining import Pretraining, described
-from training.pretraining.start import take_pretrained
 from training.runs.header import header
 from training.runs.opening import Session, beginning
-from training.runs.refusal import Refusal
+from training.runs.refusal import Refusal, refusing
 from training.runs.resume import PRETRAINED, as_written, notices
 from training.runs.run import Diverged, Run, Status
-from training.stream.episodes import InvalidExperience
+from training.saving.weights import take_pretrained
+from training.stream.episodes import Environments, InvalidExperience
 
 
-def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> float:
+def train_run(config: DictConfig, environments: Environments) -> float:
     """Train one run into `config.run_dir`; return the mean return of the final evaluation.
 
     Args:
@@ -36,16 +34,17 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
         Refusal: the run could not start, broke, or was interrupted.
     """
     directory = Path(config.run_dir)
+    so_far = f"The run so far is in {directory}"
+    broken = (InvalidExperience, EnvironmentFailure, Diverged, OSError)
     with ExitStack() as stack:
         stack.callback(environments.close)
         with beginning(directory, stack):
             run = _build_run(config, environments, stack)
-        try:
+        with (
+            refusing(KeyboardInterrupt, exit_code=130, before="interrupted. ", after=so_far),
+            refusing(*broken, exit_code=1, after=f". {so_far}"),
+        ):
             status = run.train()
-        except (InvalidExperience, EnvironmentFailure, Diverged, OSError) as error:
-            raise Refusal(f"{error}. The run so far is in {directory}", 1) from error
-        except KeyboardInterrupt as interrupt:
-            raise Refusal(f"interrupted. The run so far is in {directory}", 130) from interrupt
     print(_report(config, run, status), flush=True)
     if status == "interrupted":
         exit_code = 128 + (run.stopped_by or 0)
@@ -53,16 +52,14 @@ def train_run(config: DictConfig, environments: VectorEnv[Any, Any, Any]) -> flo
     return run.at.evaluation.return_mean if run.at.evaluation else math.nan
 
 
-def _build_run(config: DictConfig, environments: VectorEnv[Any, Any, Any], stack: ExitStack) -> Run:
+def _build_run(config: DictConfig, environments: Environments, stack: ExitStack) -> Run:
     """Build everything; `stack` closes it on exit."""
     evaluator = build_evaluator(config, environments)
     stack.callback(evaluator.environments.close)
     camera = None
     if config.evaluation.video:
-        deterministic = config.evaluation.deterministic
-        camera = Camera(
-            config, seed=config.seed, deterministic=deterministic, key="evaluation.video=true"
-        )
+        is_greedy, key = config.evaluation.deterministic, "evaluation.video=true"
+        camera = Camera(config, seed=config.seed, deterministic=is_greedy, key=key)
         stack.callback(camera.environments.close)
     session = Session(config, environments)
     pretraining = None
@@ -94,8 +91,8 @@ def _report(config: DictConfig, run: Run, status: Status) -> str:
         rows["evaluation"] = describe(at.evaluation) + weights
     if at.best is not None:
         rows["best"] = f"{describe(at.best)}, at {at.best_env_steps:,} steps"
-    if at.restarts:
-        rows["restarts"] = f"{at.restarts} of environments that failed"
+    if at.environment_restarts:
+        rows["restarts"] = f"{at.environment_restarts} of environments that failed"
     rows["training"] = f"{at.training_seconds:.1f} s, {at.steps_per_second:,.0f} steps/s"
     rows["run"] = directory
     rows["curves"] = shlex.join(["tensorboard", "--logdir", directory])

@@ -38,9 +38,7 @@ def failures() -> Iterator[list[str]]:
             lines += path.read_text().splitlines() if path.exists() else []
 
 
-def run_job(
-    script: Path, words: Sequence[str], run_directory: Path, *, trust: Sequence[str]
-) -> float:
+def run_job(script: Path, words: Sequence[str], run: Path, *, trust: Sequence[str]) -> float:
     """Run one job to its end; return its score, or nan if it failed, which is reported.
 
     Args:
@@ -54,9 +52,9 @@ def run_job(
     if code in _INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        _report(f"{run_directory}: {_reason(code)}; {_remedy(run_directory, words, trust)}")
+        _report(f"{run}: {_reason(code)}; {_remedy(run, words, trust)}")
         return math.nan
-    summary = json.loads((run_directory / "summary.json").read_bytes())
+    summary = json.loads((run / "summary.json").read_bytes())
     return float((summary["evaluation"] or {}).get("return_mean", math.nan))
 
 

@@ -1,26 +1,27 @@
 """The checkpoints of a run: the last ones, with everything, and the best one's weights."""
 
 import warnings
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from agents.agent import Agent
-from training.evaluation.evaluation import Evaluation, Evaluator
+from training.evaluation.evaluation import Evaluation
 from training.runs.progression import Progression
 from training.saving.checkpoint import (
     Checkpoint,
+    DamagedCheckpoint,
+    Entry,
+    Tensors,
     load_checkpoint,
     part_of,
     prefixed,
     roll_back,
     save_checkpoint,
 )
-from training.saving.files import DamagedCheckpoint, Entry, costs_a_warning
+from training.saving.files import costs_a_warning
 
 _KEPT_BEST = 2
 """Best checkpoints to keep: the run may be resumed from before the newest one."""
@@ -40,17 +41,10 @@ class Archive:
         """
         self._last, self._best = (directory / "checkpoints" / name for name in ("last", "best"))
         self._agent, self._keep_last = agent, keep_last
-        self._chunks: Mapping[str, Entry] = {}  # of `last`, written or resumed from
+        self._chunks: dict[str, Entry] = {}  # of `last`, written or resumed from
         self.env_steps: int | None = None
 
-    def save_last(
-        self,
-        at: Progression,
-        *,
-        tensors: Mapping[str, Tensor],
-        state: Mapping[str, Any],
-        must_succeed: bool,
-    ) -> None:
+    def save_last(self, at: Progression, tensors: Tensors, state: Any, must_succeed: bool) -> None:
         """Save everything.
 
         A full disk costs the checkpoint, not the run: the next one may fit.
@@ -58,38 +52,27 @@ class Archive:
         Raises:
             OSError: it could not be saved, and no checkpoint to resume from exists.
         """
+        options: dict[str, Any] = {"keep": self._keep_last, "known": self._chunks}
         experience = self._agent.experience()
-        content: dict[str, Any] = {"keep": self._keep_last, "known": self._chunks}
         if experience is not None:
             kept, numbers = experience.state_dict()
             tensors = {**tensors, **prefixed("experience", kept)}
-            state = {**state, "experience": numbers}
-            content["chunks"] = experience.chunks()
+            state, options["chunks"] = {**state, "experience": numbers}, experience.chunks()
         with nullcontext() if must_succeed else costs_a_warning("{}; training goes on"):
-            self._chunks = self._save(self._last, at, tensors, state, **content)
+            self._chunks = self._save(self._last, at, tensors, state, **options)
             self.env_steps = at.env_steps
 
-    def save_best(self, at: Progression) -> None:
+    def save_best(self, at: Progression, found: Evaluation) -> None:
         """Save the weights of the best evaluation so far."""
-        assert at.best is not None
         with costs_a_warning("{}; training goes on"):
-            self._save(self._best, at, {}, {"evaluation": asdict(at.best)}, keep=_KEPT_BEST)
+            self._save(self._best, at, {}, {"evaluation": asdict(found)}, keep=_KEPT_BEST)
 
     def _save(
-        self,
-        directory: Path,
-        at: Progression,
-        tensors: Mapping[str, Tensor],
-        state: Mapping[str, Any],
-        **options: Any,
-    ) -> Mapping[str, Entry]:
-        return save_checkpoint(
-            directory,
-            tensors={**prefixed("agent", self._agent.state_dict()), **tensors},
-            state={"env_steps": at.env_steps, "updates": at.updates, **state},
-            step=at.env_steps,
-            **options,
-        )
+        self, directory: Path, at: Progression, tensors: Tensors, state: Any, **options: Any
+    ) -> dict[str, Entry]:
+        options["tensors"] = {**prefixed("agent", self._agent.state_dict()), **tensors}
+        options["state"] = {"env_steps": at.env_steps, "updates": at.updates, **state}
+        return save_checkpoint(directory, step=at.env_steps, **options)
 
     def load_best(self) -> bool:
         """Load the best weights into the agent; False if they cannot be read."""
@@ -101,15 +84,11 @@ class Archive:
         self._agent.load_state_dict(part_of(tensors, "agent"))
         return True
 
-    def evaluate_best(
-        self, evaluator: Evaluator, episodes: int, at: Progression
-    ) -> Evaluation | None:
+    def evaluate_best(self, evaluate: Callable[[], Evaluation]) -> Evaluation | None:
         """Evaluate the best weights; None if they cannot be read. The agent keeps its own."""
         own = {name: tensor.clone() for name, tensor in self._agent.state_dict().items()}
-        if not self.load_best():
-            return None
         try:
-            return evaluator(self._agent, episodes=episodes, index=at.env_steps)
+            return evaluate() if self.load_best() else None
         finally:
             self._agent.load_state_dict(own)
 
@@ -118,10 +97,8 @@ class Archive:
         self.env_steps, self._chunks = at.env_steps, saved.chunks.entries
         if at.best is None or roll_back(self._best, at.best_env_steps):
             return
-        try:
+        at.best = None
+        with suppress(DamagedCheckpoint):
             _, state = load_checkpoint(self._best)
-        except DamagedCheckpoint:
-            at.best = None
-            return
-        at.best = Evaluation.from_dict(state["evaluation"])
-        at.best_env_steps = state["env_steps"]
+            at.best = Evaluation.from_dict(state["evaluation"])
+            at.best_env_steps = state["env_steps"]

@@ -1,19 +1,20 @@
 """Checkpoints: pickle-free, checksummed, replaced atomically, with older ones as fallback.
 
-A checkpoint is a manifest that lists its files with sizes and SHA-256 sums, and has a checksum of
-its own. `manifest.json` is the newest; older ones are `manifest-<step>.json`. New
-files never overwrite those that a manifest names, and `manifest.json` is replaced last, in one
-rename: whenever the process dies, the directory holds a complete checkpoint. Chunks are files that
-several checkpoints share.
+A checkpoint is a manifest that lists its files, and has a checksum of its own. `manifest.json` is
+the newest; older ones are `manifest-<step>.json`. Every other file has the SHA-256 sum of its
+content in its name: whoever reads it can verify it, and new content never overwrites other content.
+`manifest.json` is replaced last, in one rename: whenever the process dies, the directory holds a
+complete checkpoint. Chunks are files that several checkpoints share.
 """
 
-import hashlib
 import json
 import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +23,24 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from training.saving.files import (
-    FORMAT,
-    MANIFEST,
-    UNREADABLE,
-    DamagedCheckpoint,
-    Entry,
-    files_of,
-    manifests,
-    older_manifests,
-    older_name,
-    read_manifest,
-    read_verified,
-    replace,
-    sealed,
-    sync_directory,
-    verify,
-    write,
-)
+from conf.composing.stored import read_bytes
+from training.saving.files import replace, sync_directory, to_json
 
-Chunk = Callable[[], Mapping[str, Tensor]]
-_FILE = re.compile(r"chunk-[\w-]+\.safetensors")
+FORMAT = 3
+MANIFEST = "manifest.json"
+_OLDER = re.compile(r"manifest-(\d+)\.json")
+_FILE = re.compile(r"(?:tensors|state|chunk)-[\w-]+-([0-9a-f]{64})\.\w+", re.ASCII)
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""Errors of reading content that is not what was written."""
+
+Tensors = Mapping[str, Tensor]
+Chunk = Callable[[], Tensors]
+Entry = Sequence[Any]
+"""A file in a manifest: its name and its number of bytes."""
+
+
+class DamagedCheckpoint(ValueError):
+    """A checkpoint is missing, incomplete, or not what was written."""
 
 
 class SavedChunks(Mapping[str, dict[str, Tensor]]):
@@ -51,24 +49,16 @@ class SavedChunks(Mapping[str, dict[str, Tensor]]):
     One chunk fits into memory beside the replay buffer; all of them may not.
 
     Attributes:
-        entries: manifest entries of the files, by chunk name.
+        entries: of the manifest, by chunk name.
     """
 
     def __init__(self, directory: Path, entries: Mapping[str, Entry]) -> None:
-        """Read a manifest's entries.
-
-        Raises:
-            DamagedCheckpoint: a file would be outside the directory.
-        """
-        for entry in entries.values():
-            if not _FILE.fullmatch(entry["file"]):
-                raise DamagedCheckpoint(f"{directory}: no name of a chunk: {entry['file']!r}")
+        """Take a manifest's entries."""
         self._directory, self.entries = directory, dict(entries)
 
     def __getitem__(self, name: str) -> dict[str, Tensor]:
-        """Read a chunk; raises `DamagedCheckpoint` if it has changed since `verify`."""
-        entry = self.entries[name]
-        return safetensors.torch.load(read_verified(self._directory / entry["file"], entry))
+        """Read a chunk; raises `DamagedCheckpoint` if it is not as it was written."""
+        return safetensors.torch.load(read_verified(self._directory, self.entries[name]))
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names in the order saved."""
@@ -77,38 +67,6 @@ class SavedChunks(Mapping[str, dict[str, Tensor]]):
     def __len__(self) -> int:
         """Count them."""
         return len(self.entries)
-
-    def verify(self) -> None:
-        """Read and check every byte, without keeping any.
-
-        Raises:
-            DamagedCheckpoint: a chunk is not as it was written.
-            OSError: a chunk cannot be read.
-        """
-        for entry in self.entries.values():
-            verify(self._directory / entry["file"], entry)
-
-
-def file_of(name: str) -> str:
-    """Name the file of a chunk, before making the name unique.
-
-    Raises:
-        ValueError: the chunk's name cannot be part of a file name.
-    """
-    file = f"chunk-{name}.safetensors"
-    if not _FILE.fullmatch(file):
-        raise ValueError(f"a chunk's name has letters, digits, _ and -; got {name!r}")
-    return file
-
-
-def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """Encode tensors by name."""
-    # copies, because parameters are views of one vector and shared modules appear twice
-    whole = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-    return safetensors.torch.save(whole)
 
 
 @dataclass(frozen=True)
@@ -121,10 +79,18 @@ class Checkpoint:
     chunks: SavedChunks
 
 
+def to_safetensors(tensors: Tensors) -> bytes:
+    """Encode tensors by name."""
+    # copies, because parameters are views of one vector and shared modules appear twice
+    form = torch.contiguous_format
+    whole = {name: t.detach().cpu().clone(memory_format=form) for name, t in tensors.items()}
+    return safetensors.torch.save(whole)
+
+
 def save_checkpoint(
     directory: Path,
     *,
-    tensors: Mapping[str, Tensor],
+    tensors: Tensors,
     state: Mapping[str, Any],
     step: int,
     keep: int = 1,
@@ -150,70 +116,64 @@ def save_checkpoint(
         OSError: it could not be written; the previous checkpoint stands.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    own = {
-        f"tensors-{step}.safetensors": to_safetensors(tensors),
-        f"state-{step}.json": json.dumps(state).encode(),
-    }
     chunks, known = chunks or {}, known or {}
-    there = {name: known[name] for name in chunks if _is_there(directory, known.get(name))}
-    missing = {name: file_of(name) for name in chunks if name not in there}
+    own = {"tensors": to_safetensors(tensors), "state": json.dumps(state).encode()}
+    entries = {name: known[name] for name in chunks if _stands(directory, known.get(name))}
+    missing = [name for name in chunks if name not in entries]
     older = older_manifests(directory, before=step)[: keep - 1]
-    written: list[Path] = []
+    fresh: list[Path] = []
     try:
-        for name, file in missing.items():  # one at a time: together they may not fit into memory
-            there[name] = _write_new(directory / file, to_safetensors(chunks[name]()), written)
-        entries = [_write_new(directory / name, data, written) for name, data in own.items()]
-        for manifest, data in older:  # the newest does not need it
-            replace(directory / older_name(manifest), data, wait=False)
-        files = {entry.pop("file"): entry for entry in entries}
-        newest: dict[str, Any] = {"format": FORMAT, "step": step, "files": files}
-        if chunks:
-            newest["chunks"] = {name: there[name] for name in chunks}
+        for name in missing:  # one at a time: together they may not fit into memory
+            entries[name] = _put(directory, f"chunk-{name}", to_safetensors(chunks[name]()), fresh)
+        files = {kind: _put(directory, f"{kind}-{step}", data, fresh) for kind, data in own.items()}
+        for manifest in older:  # the newest does not need it
+            replace(directory / _older_name(manifest), to_json(manifest), wait=False)
+        entries = {name: entries[name] for name in chunks}  # in their order
+        newest = {"format": FORMAT, "step": step, "files": files, "chunks": entries}
         replace(directory / MANIFEST, sealed(newest))
     except OSError as error:
-        for path in written:
+        for path in fresh:
             path.unlink(missing_ok=True)
-        size = sum(map(len, own.values()))
-        size += sum(tensor.nbytes for name in missing for tensor in chunks[name]().values())
-        raise OSError(
-            error.errno, f"checkpoint of {size:,} bytes not saved: {error.strerror}", str(directory)
-        ) from error
+        size = sum(tensor.nbytes for name in missing for tensor in chunks[name]().values())
+        size += sum(map(len, own.values()))
+        problem = f"checkpoint of {size:,} bytes not saved: {error.strerror}"
+        raise OSError(error.errno, problem, str(directory)) from error
     sync_directory(directory)
-    _prune(directory, newest, [manifest for manifest, _ in older])
-    return there
+    kept = {MANIFEST, *map(_older_name, older)}
+    kept.update(name for manifest in (newest, *older) for name in files_of(manifest))
+    for path in directory.iterdir():
+        if path.name not in kept:
+            path.unlink()
+    return entries
 
 
-def _is_there(directory: Path, entry: Entry | None) -> bool:
-    """Tell whether a known file still stands, judged by its size."""
-    if entry is None:
-        return False
-    path = directory / entry["file"]
-    return path.is_file() and path.stat().st_size == int(entry["bytes"])
+def _stands(directory: Path, entry: Entry | None) -> bool:
+    """Tell whether a known file is still there, judged by its size."""
+    path = directory / (entry[0] if entry else "")
+    return entry is not None and path.is_file() and path.stat().st_size == entry[1]
 
 
-def _write_new(path: Path, data: bytes, written: list[Path]) -> dict[str, Any]:
-    """Write a file under a free name, wait until it is on disk, and describe it.
+def _put(directory: Path, label: str, data: bytes, fresh: list[Path]) -> Entry:
+    """Write content under its own name, and wait until it is on disk.
 
     Args:
-        written: gets its path before anything is written.
+        fresh: gets the path before anything is written, unless there is such a file.
+
+    Raises:
+        ValueError: the label cannot be part of a file name.
     """
-    free, attempt = path, 0
-    while os.path.lexists(free):
-        attempt += 1
-        free = path.with_stem(f"{path.stem}-{attempt}")
-    written.append(free)
-    write(free, data)
-    return {"file": free.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    suffix = "json" if label.startswith("state") else "safetensors"
+    path = directory / f"{label}-{sha256(data).hexdigest()}.{suffix}"
+    if not _FILE.fullmatch(path.name):
+        raise ValueError(f"a chunk's name has letters, digits, _ and -; got {label!r}")
+    if not os.path.lexists(path):
+        fresh.append(path)
+    replace(path, data)
+    return path.name, len(data)
 
 
 def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the newest intact checkpoint's tensors and state, after verifying every byte.
-
-    Warns if a newer one is damaged. Chunks are not read.
-
-    Raises:
-        DamagedCheckpoint: none is whole.
-    """
+    """Read the newest intact checkpoint's tensors and state; errors as `open_checkpoint`."""
     found = open_checkpoint(directory, with_chunks=False)
     return found.tensors, found.state
 
@@ -227,7 +187,7 @@ def open_checkpoint(directory: Path, *, with_chunks: bool = True) -> Checkpoint:
         DamagedCheckpoint: none is whole.
     """
     damage: list[DamagedCheckpoint] = []
-    for path in manifests(directory):
+    for path in (directory / MANIFEST, *older_paths(directory)):
         try:
             found = _read(path, with_chunks=with_chunks)
         except DamagedCheckpoint as error:
@@ -243,54 +203,106 @@ def open_checkpoint(directory: Path, *, with_chunks: bool = True) -> Checkpoint:
 
 def _read(path: Path, *, with_chunks: bool) -> Checkpoint:
     """Read and verify what a manifest lists; any error means damage."""
+    directory = path.parent
     try:
         manifest = read_manifest(path)
-        tensors, state = (
-            _verified(path.parent, manifest["files"], k) for k in ("tensors", "state")
-        )
-        chunks = SavedChunks(path.parent, manifest.get("chunks", {}) if with_chunks else {})
-        chunks.verify()
-        return Checkpoint(path.parent, safetensors.torch.load(tensors), json.loads(state), chunks)
+        files = manifest["files"]
+        tensors, state = (read_verified(directory, files[kind]) for kind in ("tensors", "state"))
+        chunks = SavedChunks(directory, manifest["chunks"] if with_chunks else {})
+        for entry in chunks.entries.values():  # none is kept
+            read_verified(directory, entry)
+        return Checkpoint(directory, safetensors.torch.load(tensors), json.loads(state), chunks)
     except DamagedCheckpoint:
         raise
     except FileNotFoundError as error:
         missing = Path(error.filename).name
-        raise DamagedCheckpoint(f"no checkpoint in {path.parent}: {missing} is missing") from error
-    except (*UNREADABLE, SafetensorError) as error:
+        raise DamagedCheckpoint(f"no checkpoint in {directory}: {missing} is missing") from error
+    except (*_UNREADABLE, SafetensorError) as error:
         raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
 
 
-def _verified(directory: Path, files: Mapping[str, Entry], kind: str) -> bytes:
-    """Read the one file of a kind that the manifest lists, only inside `directory`."""
-    (name,) = (name for name in files if re.fullmatch(rf"{kind}-[\w-]+\.\w+", name))
-    return read_verified(directory / name, files[name])
+def read_verified(directory: Path, entry: Entry) -> bytes:
+    """Read a file that a manifest lists, only inside `directory`.
+
+    Raises:
+        DamagedCheckpoint: it is not as it was written.
+        OSError: it cannot be read.
+    """
+    (name, size), path = entry, directory / entry[0]
+    told = _FILE.fullmatch(name)
+    # before reading: a pipe or a device may never end
+    if told is None or path.stat().st_size != size or not path.is_file():
+        raise DamagedCheckpoint(f"{path} is damaged: its size is not the one in {MANIFEST}")
+    data = path.read_bytes()
+    if sha256(data).hexdigest() != told[1]:
+        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one in its name")
+    return data
 
 
-def prefixed(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Prefix tensor names with their part's name; `part_of` removes it."""
-    return {f"{part}.{name}": tensor for name, tensor in tensors.items()}
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """Encode a manifest with its own checksum."""
+    return to_json({**content, "sha256": sha256(to_json(content)).hexdigest()})
 
 
-def part_of(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """Select one part's tensors, without the part's prefix."""
-    prefix = f"{part}."
-    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest and verify its checksum.
+
+    Raises:
+        DamagedCheckpoint: it is damaged or of another format.
+    """
+    data = read_bytes(path)
+    manifest: dict[str, Any] = json.loads(data)
+    if sealed({key: value for key, value in manifest.items() if key != "sha256"}) != data:
+        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one it names")
+    if manifest["format"] != FORMAT:
+        reads = f"this version reads format {FORMAT}"
+        raise DamagedCheckpoint(f"{path} has format {manifest['format']}, {reads}")
+    if type(manifest["step"]) is not int:  # it becomes part of names
+        raise DamagedCheckpoint(f"{path} is damaged: its step is {manifest['step']!r}")
+    return manifest
+
+
+def older_paths(directory: Path) -> list[Path]:
+    """List the paths of older manifests, latest first."""
+    steps = {int(m[1]): p for p in directory.glob("*") if (m := _OLDER.fullmatch(p.name))}
+    return [steps[step] for step in sorted(steps, reverse=True)]
+
+
+def older_manifests(directory: Path, *, before: int) -> list[dict[str, Any]]:
+    """List readable manifests of earlier steps, latest first, once each."""
+    found: dict[int, dict[str, Any]] = {}
+    for path in (*older_paths(directory), directory / MANIFEST):
+        with suppress(*_UNREADABLE):
+            manifest = read_manifest(path)
+            found[manifest["step"]] = manifest
+    return [found[step] for step in sorted(found, reverse=True) if step < before]
+
+
+def _older_name(manifest: Mapping[str, Any]) -> str:
+    return f"manifest-{manifest['step']}.json"
+
+
+def files_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Name the files of a checkpoint, chunks included."""
+    return [name for group in ("files", "chunks") for name, _ in manifest[group].values()]
 
 
 def roll_back(directory: Path, step: int) -> bool:
     """Make the checkpoint of `step` the newest, dropping later ones; False if it is gone."""
-    for manifest, data in older_manifests(directory, before=step + 1):
+    for manifest in older_manifests(directory, before=step + 1)[:1]:
         if manifest["step"] == step:
-            replace(directory / MANIFEST, data)
+            replace(directory / MANIFEST, to_json(manifest))
             sync_directory(directory)
             return True
     return False
 
 
-def _prune(directory: Path, newest: Mapping[str, Any], older: Sequence[Mapping[str, Any]]) -> None:
-    """Remove files that no manifest lists any more."""
-    kept = {MANIFEST, *map(older_name, older)}
-    kept.update(file for manifest in (newest, *older) for file in files_of(manifest))
-    for path in directory.iterdir():
-        if path.name not in kept:
-            path.unlink()
+def prefixed(part: str, tensors: Tensors) -> dict[str, Tensor]:
+    """Prefix tensor names with their part's name; `part_of` removes it."""
+    return {f"{part}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def part_of(tensors: Tensors, part: str) -> dict[str, Tensor]:
+    """Select one part's tensors, without the part's prefix."""
+    prefix = f"{part}."
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,10 +1,12 @@
-"""Initial weights from a run, from behaviour cloning, or from a file."""
+"""An agent's initial weights: of a run, of pre-training, or from a file."""
 
+import copy
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -13,17 +15,91 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from agents.agent import Agent
+from conf.checking.pretraining import frames_wanted
 from networks.autoencoding.autoencoder import Encoder
-from networks.extractors.composite import DictExtractor, Joined
-from networks.observations import Shapes
-from training.building.extractors import inner_extractors
 from training.building.instantiation import plain
-from training.saving.checkpoint import load_checkpoint, part_of
+from training.saving.checkpoint import Tensors, load_checkpoint, part_of
 from training.saving.files import has_checkpoint
 
-Tensors = Mapping[str, Tensor]
 _PLACES = ("checkpoints/last", "pretraining/weights", "weights", "")
 """Where a directory may have its checkpoint: a run, a pre-training, a checkpoint itself."""
+_WRAPPING = re.compile(
+    r"(?:(?:_orig_mod|actor|agent|backbone|critic|encoder|extractor|features_extractor|model|"
+    r"model_state_dict|module|network|pi_features_extractor|policy|state_dict|"
+    r"vf_features_extractor)\.)*"
+)
+"""Prefixes of tensor names from models that contain the extractor."""
+_LISTED = 6
+"""How many names a report lists."""
+_OF_A_RUN = ("optimizer", "learner")
+"""State of training, which a warm start leaves out: it loads networks and normalisation."""
+
+
+class Start(NamedTuple):
+    """Where an agent's initial weights come from.
+
+    Attributes:
+        notices: lines to print.
+        env_steps: of the weights' pre-training, counted when runs are compared.
+        seconds: of it, counted too.
+    """
+
+    notices: list[str]
+    env_steps: int
+    seconds: float
+
+
+def take_weights(config: DictConfig, agent: Agent) -> Start:
+    """Load into a new agent the weights that its configuration names.
+
+    Raises:
+        ValueError: in one line, why they cannot be loaded.
+    """
+    encoders = dict(_frozen_encoders(config, agent))
+    drawn = copy.deepcopy(encoders)
+    loaded: dict[str, Path] = {}
+    if config.init_from is not None:
+        loaded[warm_start(agent, Path(config.init_from))] = Path(config.init_from)
+    loaded |= _load_extractors(config, agent)
+    for key, encoder in encoders.items():
+        if all(map(torch.equal, encoder.parameters(), drawn[key].parameters())):
+            raise ValueError(
+                f"{key}.freeze: an encoder that never learnt would be frozen, as no weights that "
+                f"were given are of it; set {key}.weights=PATH, or {key}.freeze=false"
+            )
+    agent.weights_replaced()
+    costs = [pretraining_behind(source) for source in {path.resolve() for path in loaded.values()}]
+    return Start(list(loaded), sum(own for own, _ in costs), sum(own for _, own in costs))
+
+
+def _frozen_encoders(config: DictConfig, agent: Agent) -> Iterator[tuple[str, Encoder]]:
+    """Yield the frozen encoders that will not be pre-trained, with their extractors' keys."""
+    networks = agent.networks
+    for key, backbone, is_meant in (
+        ("extractor", networks.actor, frames_wanted(plain(config)) is None),
+        ("critic.extractor", networks.critic, config.critic.extractor is not None),
+    ):
+        encoder = backbone.extractor
+        if is_meant and isinstance(encoder, Encoder) and math.isinf(backbone.frozen_until):
+            yield key, encoder
+
+
+def take_pretrained(config: DictConfig, agent: Agent, directory: Path) -> tuple[int, float]:
+    """Load a pre-trained encoder into an agent, and into its critic if it is built alike.
+
+    Returns:
+        Its environment steps and seconds, with those of the weights that it began with.
+    """
+    tensors = read_tensors("extractor", directory)
+    agent.actor.normalization.load_state_dict(part_of(tensors, "normalization"))
+    alike = agent.networks.backbones.values() if config.critic.extractor is None else [agent.actor]
+    for backbone in alike:
+        backbone.extractor.load_state_dict(part_of(tensors, "encoder"))
+    agent.weights_replaced()
+    return pretraining_behind(directory)
+
+
+# ---- reading
 
 
 def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
@@ -37,20 +113,44 @@ def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: it is missing or damaged, or reading it would execute code.
     """
+    where = f"{key}={source}"
     if source.is_dir():
-        return _read_directory(key, source)[0]
+        return _read_directory(where, source)[0]
     if not source.is_file():
-        raise ValueError(
-            f"{key}={source}: nothing is there; expected a run, a checkpoint or a .safetensors file"
-        )
+        expected = "expected a run, a checkpoint or a .safetensors file"
+        raise ValueError(f"{where}: nothing is there; {expected}")
     try:
         return safetensors.torch.load_file(source)
     except OSError as error:
-        raise ValueError(f"{key}={source}: cannot be read: {error}") from error
+        raise ValueError(f"{where}: cannot be read: {error}") from error
     except SafetensorError as error:
         if source.suffix == ".safetensors":
-            raise ValueError(f"{key}={source}: a damaged safetensors file: {error}") from error
-        return _read_torch(key, source, f"no safetensors file ({error})")
+            raise ValueError(f"{where}: a damaged safetensors file: {error}") from error
+        otherwise = f"no safetensors file ({error})"
+    try:
+        return dict(_tensors(torch.load(source, map_location="cpu", weights_only=True)))
+    except Exception as error:  # any error of the restricted loader
+        raise ValueError(
+            f"{where}: not loaded, as it is {otherwise} and holds more than tensors (or is "
+            "damaged), and reading that would run code from it; save the state_dict() alone, best "
+            "as safetensors"
+        ) from error
+
+
+def _read_directory(where: str, source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    for place in _PLACES:
+        if has_checkpoint(source / place):
+            return load_checkpoint(source / place)
+    raise ValueError(f"{where}: neither a run nor a checkpoint is there")
+
+
+def _tensors(node: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of nested mappings, their names joined by dots."""
+    if isinstance(node, Tensor):
+        yield name, node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
 
 
 def pretraining_behind(source: Path) -> tuple[int, float]:
@@ -59,53 +159,17 @@ def pretraining_behind(source: Path) -> tuple[int, float]:
         _, state = _read_directory("", source)
         if "progression" in state:  # a run
             at = state["progression"]
-            return int(at["pretraining_env_steps"]), float(at.get("pretraining_seconds", 0.0))
-        facts = state["pretraining"]
-        seconds = float(state.get("seconds", 0.0)) + float(state.get("earlier_seconds", 0.0))
-        return int(facts["env_steps"]) + int(state.get("earlier_env_steps", 0)), seconds
+            return int(at["pretraining_env_steps"]), float(at["pretraining_seconds"])
+        return int(state["pretraining"]["env_steps"]), float(state["seconds"])
     except (ValueError, KeyError, TypeError, OverflowError):
         return 0, 0.0
 
 
-def _read_directory(key: str, source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    for place in _PLACES:
-        if has_checkpoint(source / place):
-            return load_checkpoint(source / place)
-    raise ValueError(f"{key}={source}: neither a run nor a checkpoint is there")
+# ---- loading
 
 
-def _read_torch(key: str, source: Path, otherwise: str) -> dict[str, Tensor]:
-    try:
-        return dict(_tensors(torch.load(source, map_location="cpu", weights_only=True)))
-    except Exception as error:  # any error of the restricted loader
-        raise ValueError(
-            f"{key}={source}: not loaded, as it is {otherwise} and holds more than tensors (or is "
-            "damaged), and reading that would run code from it; save the state_dict() alone, best "
-            "as safetensors"
-        ) from error
-
-
-def _tensors(node: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of nested mappings, their names joined by dots."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _tensors(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(node, Tensor):
-        yield name, node
-
-
-_WRAPPING = re.compile(
-    r"(?:(?:_orig_mod|actor|agent|backbone|critic|encoder|extractor|features_extractor|model|"
-    r"model_state_dict|module|network|pi_features_extractor|policy|state_dict|"
-    r"vf_features_extractor)\.)*"
-)
-"""Prefixes of tensor names from models that contain the extractor."""
-_LISTED = 6
-"""How many names a report lists."""
-
-
-def load_weights(config: DictConfig, agent: Agent) -> dict[str, Path]:
-    """Load into an agent's extractors the weights that the configuration names.
+def _load_extractors(config: DictConfig, agent: Agent) -> dict[str, Path]:
+    """Load weights into the extractors whose configuration names them, outer ones first.
 
     Actor and critic get the same weights if their extractors are built alike.
 
@@ -115,17 +179,26 @@ def load_weights(config: DictConfig, agent: Agent) -> dict[str, Path]:
     Raises:
         ValueError: in one line, why weights cannot be loaded.
     """
+    wanted: dict[tuple[str, str], list[nn.Module]] = {}
+    for backbone in agent.networks.backbones.values():
+        for module in backbone.extractor.modules():
+            key, source = getattr(module, "weights_from", ("", None))
+            # A privileged critic's extractor is built by the actor's options for other inputs.
+            is_copied = key.startswith("critic.") and config.critic.extractor is None
+            if source and not is_copied:
+                wanted.setdefault((key, source), []).append(module)
     lines: dict[str, Path] = {}
-    for key, source, modules in _wanted(config, agent):
-        found = read_tensors(f"{key}.weights", source)
+    for (key, source), modules in wanted.items():
+        path = Path(source)
+        found = read_tensors(f"{key}.weights", path)
         if key == "extractor":
-            _take_normalization(agent, found, source)
-        reports = [load_into(key, module, found, source) for module in modules]
-        lines[reports[0]] = source
+            _take_normalization(agent, found, path)
+        reports = [load_into(key, module, found, path) for module in modules]
+        lines[reports[0]] = path
     return lines
 
 
-def _take_normalization(agent: Any, found: Tensors, source: Path) -> None:
+def _take_normalization(agent: Agent, found: Tensors, source: Path) -> None:
     """Load the observation statistics that the extractor's weights were trained with.
 
     Raises:
@@ -158,27 +231,42 @@ def load_into(key: str, module: nn.Module, found: Tensors, source: Path) -> str:
     Raises:
         ValueError: no tensor name matches, or one has another shape.
     """
-    own = module.state_dict()
+    own, where = module.state_dict(), f"{key}.weights={source}"
     if not own:
-        raise ValueError(f"{key}.weights={source}: {type(module).__name__} has no weights to load")
-    prefix = _prefix(found, own, prefers_critic=key.startswith("critic"))
-    missing = _load_matching(f"{key}.weights={source}", "extractor", module, own, found, prefix)
-    rest = _listed([name for name in own if name in missing])
-    return f"{key}: {len(own) - len(missing)} of {len(own)} tensors from {source}{rest}"
+        raise ValueError(f"{where}: {type(module).__name__} has no weights to load")
+    missing = _load(where, "extractor", module, own, found)
+    return f"{key}: {_report(own, missing, source, (name for name in own if name in missing))}"
 
 
-def _load_matching(
-    where: str, kind: str, module: nn.Module, own: Tensors, found: Tensors, prefix: str
-) -> set[str]:
-    """Load a module's own tensors by name, behind a prefix; return the names that are missing.
+def warm_start(agent: Agent, source: Path) -> str:
+    """Load weights into an agent by name; say which there were.
 
     Args:
-        where: they come from, for messages.
+        source: as `read_tensors` takes it.
+
+    Raises:
+        ValueError: no weights are there, none has a name of the agent's, or one has another shape.
+    """
+    found = read_tensors("init_from", source)
+    own = {k: v for k, v in agent.state_dict().items() if k.partition(".")[0] not in _OF_A_RUN}
+    missing = _load(f"init_from={source}", "agent", agent, own, found)
+    # By part: `actor.memory`, `value_head`.
+    depth = {name: 2 if name.startswith(("actor.", "critic.")) else 1 for name in missing}
+    parts = {".".join(name.split(".")[:count]) for name, count in depth.items()}
+    return f"started from {source}: {_report(own, missing, None, sorted(parts))}"
+
+
+def _load(where: str, kind: str, module: nn.Module, own: Tensors, found: Tensors) -> set[str]:
+    """Load a module's own tensors by name, which may have a prefix; return the missing names.
+
+    Args:
+        where: they come from, for messages; a critic's prefer a critic's.
         kind: of the module, for messages.
 
     Raises:
         ValueError: none has a name of its own, or one has another shape; none is loaded.
     """
+    prefix = _prefix(found, own, prefers_critic=where.startswith("critic"))
     common = {name: found[prefix + name] for name in own if prefix + name in found}
     if not common:
         raise ValueError(
@@ -197,80 +285,20 @@ def _load_matching(
 
 def _prefix(found: Tensors, own: Tensors, *, prefers_critic: bool) -> str:
     """Choose the prefix with the most matching names."""
-    counts: Counter[str] = Counter()
-    for name in found:
-        wrapping = _WRAPPING.match(name)
-        assert wrapping is not None  # it matches nothing as well
-        cuts = [0, *(dot.end() for dot in re.finditer(r"\.", wrapping.group()))]
-        counts.update(name[:cut] for cut in cuts if name[cut:] in own)
+    heads = (name[: -len(mine)] for name in found for mine in own if name.endswith(mine))
+    counts = Counter(head for head in heads if _WRAPPING.fullmatch(head))
+    other, preferred = ("actor", "critic") if prefers_critic else ("critic", "actor")
 
     def suitability(prefix: str) -> tuple[bool, int, int]:
         words = prefix.split(".")
-        other, mine = ("actor", "critic") if prefers_critic else ("critic", "actor")
-        return other not in words or mine in words, counts[prefix], -len(prefix)
+        return other not in words or preferred in words, counts[prefix], -len(prefix)
 
     return max(counts, key=suitability, default="")
 
 
-def _listed(names: Sequence[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"; as drawn: {', '.join(names[:_LISTED])}{more}"
-
-
-def _wanted(config: DictConfig, agent: Any) -> Iterator[tuple[str, Path, list[nn.Module]]]:
-    """Yield each key with the weights it names and the modules to load them into."""
-    own_critic, shape = plain(config.critic.extractor), agent.actor.inputs.shape
-    extractors = [backbone.extractor for backbone in agent.networks.backbones.values()]
-    is_privileged = agent.networks.critic.inputs is not agent.actor.inputs
-    alike = extractors[:1] if own_critic or is_privileged else extractors
-    yield from _walk("extractor", plain(config.extractor), alike, shape)
-    if own_critic:
-        shape = agent.networks.critic.inputs.shape
-        yield from _walk("critic.extractor", own_critic, extractors[1:], shape)
-
-
-def _walk(
-    key: str, options: Mapping[str, Any], modules: Sequence[nn.Module], shape: Shapes
-) -> Iterator[tuple[str, Path, list[nn.Module]]]:
-    """Yield the weights of extractors and of those inside them, outer ones first."""
-    inside: list[Any] = [each.extractor if isinstance(each, Joined) else each for each in modules]
-    if options.get("weights"):
-        yield key, Path(options["weights"]), inside
-    first = inside[0]
-    if isinstance(first, DictExtractor | Encoder):
-        around: list[Any] = [each.encoder if isinstance(each, Encoder) else each for each in inside]
-        parts: Any = shape
-        for name, (where, config) in inner_extractors(key, options, shape).items():
-            if name is None:
-                yield from _walk(where, config, around, shape)
-            else:
-                yield from _walk(where, config, [e.parts[name] for e in around], parts[name])
-
-
-_OF_A_RUN = ("optimizer", "learner")
-"""State of training, which a warm start leaves out: it loads networks and normalisation."""
-
-
-def warm_start(agent: Agent, source: Path) -> str:
-    """Load weights into an agent by name; say which there were.
-
-    Args:
-        source: as `training.saving.weights.read_tensors` takes it.
-
-    Raises:
-        ValueError: no weights are there, none has a name of the agent's, or one has another shape.
-    """
-    tensors = read_tensors("init_from", source)
-    found = part_of(tensors, "agent") or tensors
-    own = {k: v for k, v in agent.state_dict().items() if k.partition(".")[0] not in _OF_A_RUN}
-    missing = _load_matching(f"init_from={source}", "agent", agent, own, found, "")
-    rest = _listed(sorted({_part(name) for name in missing}))
-    return f"started from {source}: {len(own) - len(missing)} of {len(own)} tensors{rest}"
-
-
-def _part(name: str) -> str:
-    """Name the part that a tensor belongs to: `actor.memory`, `value_head`."""
-    first, second, *_ = [*name.split("."), ""]
-    return f"{first}.{second}" if first in ("actor", "critic") else first
+def _report(own: Tensors, missing: set[str], source: Path | None, names: Iterable[str]) -> str:
+    """Say how many of a module's own tensors were loaded, and which names were not."""
+    start, first = f"{len(own) - len(missing)} of {len(own)} tensors", list(names)
+    start += f" from {source}" if source else ""
+    more = f" and {len(first) - _LISTED} more" if len(first) > _LISTED else ""
+    return f"{start}; as drawn: {', '.join(first[:_LISTED])}{more}" if first else start

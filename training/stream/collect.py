@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from agents.trajectory import Trajectory
@@ -17,8 +16,17 @@ from envs.vector.snapshot import Restorable
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array, array_of
 from networks.observations import parts_of
-from training.stream.episodes import Abandoned, Episode, EpisodeCounter, InvalidExperience
-from training.stream.storage import Arrays, StepRow, Storage, put
+from training.stream.episodes import (
+    Abandoned,
+    Environments,
+    Episode,
+    EpisodeCounter,
+    InvalidExperience,
+    State,
+)
+from training.stream.storage import Acted, Arrays, StepRow, Storage, put
+
+Tensors = Mapping[str, Tensor]
 
 
 class Lives:
@@ -68,9 +76,7 @@ class Player(Protocol):
     def initial_state(self, batch_size: int) -> Array:
         """Return the memory's initial state, `[B, S]`."""
 
-    def act(
-        self, observations: Arrays, state: Array, is_first: Array, *, explore: bool
-    ) -> tuple[Array, Array]:
+    def act(self, observations: Arrays, state: Array, is_first: Array, *, explore: bool) -> Acted:
         """Choose one action per environment and update the memory's state."""
 
 
@@ -93,10 +99,10 @@ class Collector:
 
     def __init__(
         self,
-        environments: VectorEnv[Any, Any, Any],
-        *,
+        environments: Environments,
         rollout_length: int,
         seeds: Sequence[int],
+        *,
         life_loss: bool = False,
     ) -> None:
         """Allocate storage and reset every environment with its seed.
@@ -109,13 +115,11 @@ class Collector:
         Raises:
             ValueError: the environments have no lives.
         """
-        self.environments = environments
-        self.env_steps = 0
+        self.environments, self.explores, self.env_steps = environments, True, 0
         self.episodes: list[Episode] = []
         self.trajectory: Trajectory | None = None
-        self.seconds = {"environment": 0.0, "acting": 0.0}
+        self.seconds: dict[str, float] = {}
         self.should_abandon: Callable[[], bool] = lambda: False
-        self.explores = True
         first, infos = reset_with_seeds(environments, seeds)
         num_envs = environments.num_envs
         self._lives = Lives(num_envs, infos) if life_loss else None
@@ -144,12 +148,12 @@ class Collector:
         storage, counter, clock = self._storage, self.counter, time.perf_counter
         act, to_environment = agent.act, agent.policy_head.to_environment
         step_environments, should_abandon = self.environments.step, self.should_abandon
-        explores = self.explores
-        self._is_between = False
+        explores, self._is_between = self.explores, False
         storage.rewind()
         storage.allocate_actions(agent.policy_head)
-        num_envs = self.environments.num_envs
-        state = before = agent.initial_state(num_envs) if self._state is None else self._state
+        if self._state is None:
+            self._state = agent.initial_state(self.environments.num_envs)
+        state = before = self._state
         self.episodes = []
         acting = stepping = 0.0
         for step, row in enumerate(storage.rows):
@@ -178,16 +182,11 @@ class Collector:
             # After an episode's end, this step's observation starts the next episode.
             row.next_is_first[...] = self._ended
             self._ended = ended
-        self._state = state
-        self.seconds = {"environment": stepping, "acting": acting}
-        return self._finish(before)
-
-    def _finish(self, before: Array) -> Trajectory:
-        """Check and count the steps of a trajectory, which began with the state `before`."""
-        self.trajectory = trajectory = self._storage.trajectory(state=before)
-        if not self._storage.is_finite:
+        self._state, self.seconds = state, {"environment": stepping, "acting": acting}
+        self.trajectory = trajectory = storage.trajectory(state=before)
+        if not storage.is_finite:
             _refuse_non_finite(trajectory)
-        self.env_steps += self._storage.valid_steps
+        self.env_steps += storage.valid_steps
         self._is_between = True
         return trajectory
 
@@ -235,9 +234,7 @@ class Collector:
             "environments": snapshots,
         }
 
-    def load_state_dict(
-        self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, seed: int
-    ) -> list[bool]:
+    def load_state_dict(self, tensors: Tensors, state: State, *, seed: int) -> list[bool]:
         """Resume from a saved state; tell which environments are restored exactly.
 
         Any other starts a new episode, whose first observation opens the next trajectory. The
@@ -252,10 +249,9 @@ class Collector:
             exact = np.array(unwrapped.restore(state["environments"]))
             current = unwrapped.current_observations()
         else:
-            exact = np.zeros(environments.num_envs, dtype=bool)
-            seeds = environment_seeds(
-                seed, environments.num_envs, purpose="resume", index=state["env_steps"]
-            )
+            size = environments.num_envs
+            exact, index = np.zeros(size, dtype=bool), state["env_steps"]
+            seeds = environment_seeds(seed, size, purpose="resume", index=index)
             current, _ = reset_with_seeds(environments, seeds)
         storage.open(current, tensors["is_first"] | torch.from_numpy(~exact))
         self.env_steps = state["env_steps"]
@@ -272,23 +268,18 @@ class Collector:
 
 def _refuse_non_finite(trajectory: Trajectory) -> None:
     """Refuse non-finite values from a vector environment that does not check them."""
-    _refuse_rows(trajectory, "reward", trajectory.rewards, ahead=0)
     # An observation's row is one ahead of the step that led to it; the first came with a reset.
-    for rows in parts_of(trajectory.observations):
-        _refuse_rows(trajectory, "observation", rows, ahead=1)
-
-
-def _refuse_rows(trajectory: Trajectory, name: str, rows: Tensor, *, ahead: int) -> None:
-    if not rows.is_floating_point() or rows.isfinite().all():
-        return
-    row, environment, *_ = (~rows.isfinite()).nonzero()[0].tolist()
-    step = row - ahead
-    when = "at its reset"
-    if step >= 0:
-        action = trajectory.actions[step, environment].tolist()
-        place = f"at step {step} of the rollout, " if len(trajectory.rewards) > 1 else ""
-        when = f"{place}after action {action}"
-    raise InvalidExperience(
-        f"environment {environment} sent a {name} that is not finite "
-        f"({shown(rows[row, environment].tolist())}) {when}; mend it or wrap it (env.wrappers)"
-    )
+    ahead = [("observation", rows, 1) for rows in parts_of(trajectory.observations)]
+    for name, rows, lead in (("reward", trajectory.rewards, 0), *ahead):
+        if not rows.is_floating_point() or rows.isfinite().all():
+            continue
+        row, environment, *_ = (~rows.isfinite()).nonzero()[0].tolist()
+        step, when = row - lead, "at its reset"
+        if step >= 0:
+            action = trajectory.actions[step, environment].tolist()
+            place = f"at step {step} of the rollout, " if len(trajectory.rewards) > 1 else ""
+            when = f"{place}after action {action}"
+        raise InvalidExperience(
+            f"environment {environment} sent a {name} that is not finite "
+            f"({shown(rows[row, environment].tolist())}) {when}; mend it or wrap it (env.wrappers)"
+        )

@@ -10,6 +10,11 @@ from gymnasium.vector import VectorEnv
 from envs.wrappers.adapters import RAW_EPISODE
 from networks.mirror import Array
 
+Environments = VectorEnv[Any, Any, Any]
+"""Vector environments with any kind of observations and actions."""
+State = Mapping[str, Any]
+"""What `state_dict` returned, after a way through JSON."""
+
 
 class InvalidExperience(RuntimeError):
     """An environment sent a value that is not finite."""
@@ -39,7 +44,7 @@ def _episodes(environments: Array, returns: Array, lengths: Array) -> list[Episo
 class EpisodeCounter:
     """Adds up each environment's rewards until its episode ends."""
 
-    def __init__(self, environments: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(self, environments: Environments) -> None:
         self._returns = np.zeros(environments.num_envs, np.float64)
         self._steps = 0  # of each environment, reset steps included
         self._begins = np.zeros(environments.num_envs, np.int64)  # `_steps` before each episode
@@ -100,18 +105,14 @@ class EpisodeHistory:
     def __init__(self, window: int) -> None:
         """Average over the last `window` episodes."""
         self._window: deque[Episode] = deque(maxlen=window)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._count, self._return_sum, self._length_sum = 0, 0.0, 0
+        self._sums = [0.0, 0.0, 0.0]
 
     def extend(self, episodes: Sequence[Episode]) -> None:
         """Add finished episodes."""
         self._window.extend(episodes)
-        for episode in episodes:
-            self._count += 1
-            self._return_sum += episode.episode_return
-            self._length_sum += episode.length
+        for _, episode_return, length in episodes:
+            count, returns, lengths = self._sums
+            self._sums = [count + 1, returns + episode_return, lengths + length]
 
     @property
     def return_mean(self) -> float | None:
@@ -122,24 +123,18 @@ class EpisodeHistory:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers."""
-        return {
-            "window": [list(episode) for episode in self._window],
-            "sums": [self._count, self._return_sum, self._length_sum],
-        }
+        return {"window": [list(episode) for episode in self._window], "sums": self._sums}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Resume from a saved state."""
         self._window.clear()
         self._window.extend(Episode(*episode) for episode in state["window"])
-        self._count, self._return_sum, self._length_sum = state["sums"]
+        self._sums = list(state["sums"])
 
     def report(self) -> dict[str, float]:
         """Mean return and length since the last report, by TensorBoard tag; {} without episodes."""
-        if not self._count:
+        count, returns, lengths = self._sums
+        self._sums = [0.0, 0.0, 0.0]
+        if not count:
             return {}
-        means = {
-            "episode/return": self._return_sum / self._count,
-            "episode/length": self._length_sum / self._count,
-        }
-        self._forget()
-        return means
+        return {"episode/return": returns / count, "episode/length": lengths / count}

@@ -37,11 +37,6 @@ class Iteration:
         """Return what is still to be logged, as plain numbers."""
         return {"env_steps": self.env_steps, "metrics": self.numbers(), "seconds": self.seconds}
 
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, Any]) -> "Iteration":
-        """Restore what is still to be logged; its episodes are counted already."""
-        return cls(episodes=[], **state)
-
 
 def iterations(
     agent: Agent,

@@ -14,6 +14,8 @@ from networks.observations import Observations, any_part, map_observations, part
 
 Arrays = Array | dict[str, Array]
 """A batch of observations, or of each of their parts by name."""
+Acted = tuple[Array, Array]
+"""Actions, and the memory's state after the step."""
 
 
 class StepRow(NamedTuple):
@@ -45,11 +47,9 @@ class Storage:
 
         self.observations: Observations = map_observations(allocate, first)
         num_envs = any_part(self.observations).shape[1]
-        size = (length, num_envs)
         self.is_first = torch.zeros(length + 1, num_envs, dtype=torch.bool)
-        self.rewards = torch.zeros(size)
-        self.terminated = torch.zeros(size, dtype=torch.bool)
-        self.truncated = torch.zeros(size, dtype=torch.bool)
+        self.rewards = torch.zeros(length, num_envs)
+        self.terminated, self.truncated = torch.zeros(2, length, num_envs, dtype=torch.bool)
         self.actions = torch.zeros(0)
         self.rows: list[StepRow] = []
         self._viewed: Trajectory | None = None
@@ -82,19 +82,13 @@ class Storage:
             return
         self.actions = torch.zeros(size, dtype=head.action_dtype)
         self._viewed = None
-        self.rows = [
-            StepRow(
-                observations=self._views(step),
-                is_first=self.is_first[step].numpy(),
-                action=self.actions[step].numpy(),
-                reward=self.rewards[step].numpy(),
-                terminated=self.terminated[step].numpy(),
-                truncated=self.truncated[step].numpy(),
-                next_is_first=self._resets[step],
-                next_observations=self._views(step + 1),
-            )
-            for step in range(len(self.rewards))
-        ]
+        fields = (self.actions, self.rewards, self.terminated, self.truncated)
+        self.rows = []
+        for step in range(len(self.rewards)):
+            action, reward, terminated, truncated = (field[step].numpy() for field in fields)
+            read = self._views(step), self.is_first[step].numpy()
+            ahead = self._resets[step], self._views(step + 1)
+            self.rows.append(StepRow(*read, action, reward, terminated, truncated, *ahead))
 
     @property
     def valid_steps(self) -> int:
@@ -111,15 +105,9 @@ class Storage:
         """View it as a trajectory, with the memory's initial state."""
         if self._viewed is not None and not state.size:
             return self._viewed
-        self._viewed = Trajectory(
-            observations=self.observations,
-            is_first=self.is_first,
-            actions=self.actions,
-            rewards=self.rewards,
-            terminated=self.terminated,
-            truncated=self.truncated,
-            state=torch.from_numpy(state),
-        )
+        ends = {"terminated": self.terminated, "truncated": self.truncated}
+        steps = self.observations, self.is_first, self.actions, self.rewards
+        self._viewed = Trajectory(*steps, **ends, state=torch.from_numpy(state))
         return self._viewed
 
 

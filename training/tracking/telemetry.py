@@ -7,11 +7,9 @@ weight, no statistic, no random number.
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -20,7 +18,8 @@ from agents.agent import Agent
 from agents.trajectory import Trajectory
 from envs.spaces import one_line
 from networks.backbone import Backbone
-from networks.observations import map_observations
+from networks.memory.memories import Memory
+from networks.observations import Observations, map_observations
 
 _DORMANT = 0.025
 """Share of its layer's mean activation up to which a unit is dormant."""
@@ -99,10 +98,8 @@ class Activations:
 
     def means(self) -> list[Float[Tensor, " K"]]:
         """Return each layer's means, in the order of calls: one that is called twice has two."""
-        return [
-            torch.stack([sizes for sizes, _ in layer]).sum(0) / sum(count for _, count in layer)
-            for layer in zip(*self._batches, strict=True)
-        ]
+        layers = [zip(*layer, strict=True) for layer in zip(*self._batches, strict=True)]
+        return [torch.stack(sizes).sum(0) / sum(counts) for sizes, counts in layers]
 
 
 _ROWS = 512
@@ -115,16 +112,15 @@ _PICTURE = "images/reconstruction"
 """Tag of an observation without parts, reconstructed from the actor's features."""
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """The diagnostics of an agent's networks, by TensorBoard tag.
 
     Attributes:
         pictures: `uint8 [H, W, 3]`.
     """
 
-    scalars: Mapping[str, float] = field(default_factory=dict)
-    pictures: Mapping[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    scalars: Mapping[str, float] = MappingProxyType({})
+    pictures: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def look_at(agent: Agent, trajectory: Trajectory) -> Look:
@@ -142,80 +138,65 @@ def look_at(agent: Agent, trajectory: Trajectory) -> Look:
 @torch.no_grad()
 def measure(agent: Agent, trajectory: Trajectory) -> Look:
     """Measure every backbone of an agent and every part's weights."""
-    scalars = {
-        f"weight_norm/{part}": torch.stack([each.norm() for each in parameters]).norm()
-        for part, parameters in agent.parts().items()
-        if parameters
-    }
-    pictures: dict[str, npt.NDArray[np.uint8]] = {}
+    scalars: dict[str, Tensor] = {}
+    for part, own in agent.parts().items():
+        if own:
+            scalars[f"weight_norm/{part}"] = torch.stack([each.norm() for each in own]).norm()
+    pictures: dict[str, Tensor] = {}
     # A user's network may draw random numbers even in evaluation mode.
     with torch.random.fork_rng(devices=[agent.device] if agent.device.type == "cuda" else []):
         for name, backbone in agent.networks.backbones.items():
-            reading = _Reading(backbone, trajectory, agent.device, is_actor=backbone is agent.actor)
-            scalars |= {f"representation/{name}/{tag}": m for tag, m in reading.measures().items()}
-            pictures |= _pictures(agent, name, reading)
+            measures, rows, features = _read(agent, backbone, trajectory)
+            scalars |= {f"representation/{name}/{tag}": value for tag, value in measures.items()}
+            pictures |= _pictures(agent, name, rows, features)
     return Look({tag: float(value) for tag, value in scalars.items()}, pictures)
 
 
-class _Reading:
-    """One backbone's pass over a part of a trajectory, chosen by its shape alone.
+def _read(
+    agent: Agent, backbone: Backbone, trajectory: Trajectory
+) -> tuple[dict[str, Tensor], Observations, Float[Tensor, "N F"]]:
+    """Read a part of a trajectory, chosen by its shape alone: measures, rows and features.
 
     Without a memory: observations evenly spread over it. With one: the first steps of evenly
     spread environments; the actor starts from its stored state, a critic's own memory empty.
     """
+    memory, device = backbone.memory, agent.device
+    steps, num_envs = trajectory.rewards.shape
+    chosen = _spread(steps * num_envs, _ROWS)
+    envs = _spread(num_envs, _ROWS // min(steps, _STEPS))
+    if memory.state_size:
+        steps = min(steps, max(_ROWS // len(envs), 1))
+        chosen = (num_envs * torch.arange(steps)[:, None] + envs).flatten()
+    stream = map_observations(lambda p: p.flatten(0, 1)[chosen], trajectory.observations)
+    rows = backbone.rows(map_observations(lambda part: part[None].to(device), stream))
+    activations, found = Activations(), []
+    for some in torch.arange(len(chosen), device=device).split(_ROWS_AT_ONCE):
+        with activations.watching(backbone.extractor):
+            found.append(backbone.extract(map_observations(lambda p: p[some], rows)))  # noqa: B023
+    features, measures = torch.cat(found), {}
+    if any(True for _ in backbone.extractor.parameters()):
+        layers = activations.means() or [features.abs().mean(0)]
+        measures["dormant_units"] = dormant_share(layers)
+        measures["effective_rank"] = effective_rank(features)
+        measures["feature_norm"] = mean_norm(features)
+    if memory.state_size:
+        is_first = trajectory.is_first[:steps, envs].to(device)
+        initial = memory.initial_state(len(envs))
+        state = (trajectory.state[envs] if backbone is agent.actor else initial).to(device)
+        measures |= _states(memory, features.unflatten(0, (steps, -1)), state, is_first)
+    return measures, rows, features
 
-    def __init__(
-        self, backbone: Backbone, trajectory: Trajectory, device: torch.device, *, is_actor: bool
-    ) -> None:
-        self._memory = backbone.memory
-        self._extractor = backbone.extractor
-        steps, num_envs = trajectory.rewards.shape
-        chosen = _spread(steps * num_envs, _ROWS)
-        if self._memory.state_size:
-            envs = _spread(num_envs, _ROWS // min(steps, _STEPS))
-            steps = min(steps, max(_ROWS // len(envs), 1))
-            chosen = (num_envs * torch.arange(steps)[:, None] + envs).flatten()
-            self._is_first = trajectory.is_first[:steps, envs].to(device)
-            initial = self._memory.initial_state(len(envs))
-            self._state = (trajectory.state[envs] if is_actor else initial).to(device)
-        self.rows = backbone.rows(
-            map_observations(
-                lambda part: part.flatten(0, 1)[chosen][None].to(device), trajectory.observations
-            )
-        )
-        self._activations = Activations()
-        features = []
-        for start in range(0, len(chosen), _ROWS_AT_ONCE):
-            with self._activations.watching(self._extractor):
-                some = slice(start, start + _ROWS_AT_ONCE)
-                features.append(backbone.extract(map_observations(lambda p: p[some], self.rows)))  # noqa: B023
-        self.features = torch.cat(features)
 
-    def measures(self) -> dict[str, Tensor]:
-        """Measure the memory, and the extractor if it has parameters."""
-        measures: dict[str, Tensor] = {}
-        if any(True for _ in self._extractor.parameters()):
-            layers = self._activations.means() or [self.features.abs().mean(0)]
-            measures["dormant_units"] = dormant_share(layers)
-            measures["effective_rank"] = effective_rank(self.features)
-            measures["feature_norm"] = mean_norm(self.features)
-        return measures | (self._measures_of_memory() if self._memory.state_size else {})
-
-    def _measures_of_memory(self) -> dict[str, Tensor]:
-        """Measure the states in the second half of the steps."""
-        steps, num_envs = self._is_first.shape
-        _, before, last = self._memory.unroll(
-            self.features.view(steps, num_envs, -1),
-            self._state,
-            self._is_first,
-            sequence_length=max(1, steps // 8),
-        )
-        states = torch.cat([before, last[None]])
-        parts = self._memory.split(states[len(states) // 2 :])
-        measures = {f"{name}_norm": mean_norm(part) for name, part in parts.items()}
-        if self._memory.saturates:
-            measures["state_saturation"] = saturation(parts["state"])
-        return measures
+def _states(memory: Memory, features: Tensor, state: Tensor, is_first: Tensor) -> dict[str, Tensor]:
+    """Measure the states in the second half of the steps."""
+    length = max(1, len(features) // 8)
+    _, before, last = memory.unroll(features, state, is_first, sequence_length=length)
+    states = torch.cat([before, last[None]])
+    parts = memory.split(states[len(states) // 2 :])
+    measures = {f"{name}_norm": mean_norm(part) for name, part in parts.items()}
+    if memory.saturates:
+        measures["state_saturation"] = saturation(parts["state"])
+    return measures
 
 
 def _spread(count: int, wanted: int) -> Int[Tensor, " n"]:
@@ -224,19 +205,14 @@ def _spread(count: int, wanted: int) -> Int[Tensor, " n"]:
     return torch.linspace(0, count - 1, number, dtype=torch.float64).long()
 
 
-def _pictures(agent: Agent, backbone: str, reading: _Reading) -> dict[str, npt.NDArray[np.uint8]]:
+def _pictures(agent: Agent, backbone: str, rows: Any, features: Tensor) -> dict[str, Tensor]:
     """Show observations above their reconstructions by auxiliary losses."""
-    if backbone not in agent.auxiliary.by_backbone:
-        return {}
-    losses: Any = agent.auxiliary.by_backbone[backbone]
-    chosen = _spread(len(reading.features), _PICTURES).to(reading.features.device)
-    rows = map_observations(lambda part: part[chosen], reading.rows)
-    found = {}
-    for name, loss in losses.items():
-        for part, picture in loss.pictures(rows, reading.features[chosen]).items():
+    of_backbones: Any = agent.auxiliary.by_backbone
+    chosen = _spread(len(features), _PICTURES).to(features.device)
+    shown, found = map_observations(lambda part: part[chosen], rows), {}
+    for name, loss in of_backbones[backbone].items() if backbone in of_backbones else ():
+        for part, picture in loss.pictures(shown, features[chosen]).items():
             usual = ("reconstruction", "actor", "observation")
             words = zip((name, backbone, part), usual, strict=True)
-            found["/".join([_PICTURE, *(word for word, left in words if word != left)])] = (
-                picture.detach().cpu().numpy()
-            )
+            found["/".join([_PICTURE, *(word for word, left in words if word != left)])] = picture
     return found

@@ -4,11 +4,11 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
@@ -18,10 +18,12 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tqdm import tqdm
 
 from conf.composing.choices import Choice
-from networks.mirror import Array
 from training.evaluation.film import Film
 from training.stream.episodes import shown_return
 from training.tracking.event_files import EventFile, Position, position
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LEAST_LEFT = 1e-4
 """Share of the gradient that clipping must leave, or Adam's eps dominates the denominator: at 3e-5
@@ -41,19 +43,13 @@ class TensorBoard:
         self._directory = directory
         self._file: EventFile | None = None
         if directory is not None:
-            try:
+            with self._until_it_fails():
                 self._file = EventFile(directory)
-            except OSError as error:
-                self._give_up(error)
 
     def scalars(self, values: Mapping[str, float], env_steps: int) -> None:
         """Log one value per tag, all in one record."""
-        points = [
-            Summary.Value(tag=tag, simple_value=value)
-            for tag, value in values.items()
-            if not math.isnan(value)
-        ]
-        self._add(points, env_steps)
+        known = {tag: value for tag, value in values.items() if not math.isnan(value)}
+        self._add([Summary.Value(tag=tag, simple_value=v) for tag, v in known.items()], env_steps)
 
     def text(self, tag: str, markdown: str, env_steps: int) -> None:
         """Log a text, shown as Markdown."""
@@ -61,22 +57,18 @@ class TensorBoard:
 
     def film(self, tag: str, film: Film, env_steps: int) -> None:
         """Log an animated GIF; browsers play it in the Images tab."""
-        self._add_image(tag, film.data, (film.width, film.height), str(film), env_steps)
+        self._image(tag, film.data, film.size, env_steps, str(film))
 
-    def picture(self, tag: str, pixels: Array, step: int) -> None:
+    def picture(self, tag: str, pixels: "Tensor", env_steps: int) -> None:
         """Log an image, `uint8 [H, W, 3]`."""
-        encoded = BytesIO()
-        Image.fromarray(pixels).save(encoded, "PNG")
-        height, width, _ = pixels.shape
-        self._add_image(tag, encoded.getvalue(), (width, height), "", step)
+        encoded, image = BytesIO(), Image.fromarray(pixels.detach().cpu().numpy())
+        image.save(encoded, "PNG")
+        self._image(tag, encoded.getvalue(), image.size, env_steps, "")
 
-    def _add_image(
-        self, tag: str, data: bytes, size: tuple[int, int], description: str, step: int
-    ) -> None:
-        width, height = size
-        image = Summary.Image(encoded_image_string=data, width=width, height=height, colorspace=3)
-        metadata = SummaryMetadata(summary_description=description)
-        self._add([Summary.Value(tag=tag, metadata=metadata, image=image)], step)
+    def _image(self, tag: str, data: bytes, size: tuple[int, int], step: int, text: str) -> None:
+        file = Summary.Image(encoded_image_string=data, width=size[0], height=size[1], colorspace=3)
+        metadata = SummaryMetadata(summary_description=text)
+        self._add([Summary.Value(tag=tag, metadata=metadata, image=file)], step)
 
     def hyperparameters(self, values: Mapping[str, Choice]) -> None:
         """Log the configuration: the run's row in the HParams tab.
@@ -93,37 +85,38 @@ class TensorBoard:
         Store it in a checkpoint: `rewind` goes back to it. After a failure the sizes are
         those on disk. None if they cannot be read, or nothing is written.
         """
-        if self._directory is None:
-            return None
-        self._guarded("synchronize")
-        try:
-            return position(self._directory)
-        except OSError:
-            return None
+        with self._until_it_fails():
+            if self._file is not None:
+                self._file.synchronize()
+        with suppress(OSError):
+            return None if self._directory is None else position(self._directory)
+        return None
 
     def close(self) -> None:
         """Close the file; nothing more is written."""
-        self._guarded("close")
+        with self._until_it_fails():
+            if self._file is not None:
+                self._file.close()
         self._file = None
 
     def _add(self, values: Sequence[Any], env_steps: int) -> None:
-        summary = Summary(value=values)
-        self._guarded("add", Event(wall_time=time.time(), step=env_steps, summary=summary))
+        with self._until_it_fails():
+            if self._file is not None:
+                summary = Summary(value=values)
+                self._file.add(Event(wall_time=time.time(), step=env_steps, summary=summary))
 
-    def _guarded(self, method: str, *arguments: object) -> None:
-        if self._file is None:
-            return
+    @contextmanager
+    def _until_it_fails(self) -> Iterator[None]:
+        """Give up the file at an error, with a warning."""
         try:
-            getattr(self._file, method)(*arguments)
+            yield
         except OSError as error:
-            self._give_up(error)
-
-    def _give_up(self, error: OSError) -> None:
-        if self._file is not None:
             with suppress(OSError):  # buffered events cannot be written now
-                self._file.close()
-        self._file = None
-        warnings.warn(f"TensorBoard logging stopped: {error}", RuntimeWarning, stacklevel=4)
+                if self._file is not None:
+                    self._file.close()
+            self._file = None
+            message = f"TensorBoard logging stopped: {error}"
+            warnings.warn(message, RuntimeWarning, stacklevel=5)
 
 
 class ClippingWatch:
