@@ -8,10 +8,10 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from conf.checking.steps import Config
 from conf.composing.choices import choices
 from conf.composing.stored import read_json
 from conf.composing.sweeps import OF_ONE_JOB, flags_of, key_of
+from conf.schema.types import Config
 from training.process.locking import Locked, locked
 from training.tracking.tracking import TensorBoard
 

@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from agents.agent import Agent
-from conf.checking.steps import Config
 from conf.composing.resumption import scheduled
+from conf.schema.types import Config
 from envs.spaces import one_line
 from envs.vector.base import EnvironmentFailure
 from training.building.instantiation import plain
