@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -53,7 +54,8 @@ def test_it_reads_what_tensorboard_reads(run: RunRecord) -> None:
     for step in (0, 1, 127, 128, 5_000, 16_384, 70_000, 2**21, 2**28, 2**34):
         chosen = random.permutation(tags)[: random.integers(1, 12)]
         tensorboard.scalars({tag: float(np.float32(random.normal())) for tag in chosen}, step)
-        tensorboard.picture("images/noise", random.integers(0, 255, (99, 99, 3), np.uint8), step)
+        pixels = random.integers(0, 255, (99, 99, 3), np.uint8)
+        tensorboard.picture("images/noise", torch.from_numpy(pixels), step)
     tensorboard.close()
     curves, _ = read_curves(run)
     expected = by_tensorboard(run.directory)
