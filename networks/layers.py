@@ -96,7 +96,7 @@ class Residual(nn.Sequential):
 
     def mirror(self) -> RowFunction | None:
         """Numpy form of `forward`."""
-        block = layers_mirror(self)
+        block = layers_mirror(*self)
         return None if block is None else lambda rows: rows + block(rows)
 
 

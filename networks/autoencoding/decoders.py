@@ -16,9 +16,8 @@ from conf.schema.extractors import (
     DenseDecoderOptions,
     LayersOptions,
 )
-from conf.schema.types import Activation
 from networks.extractors.images import ImageRows
-from networks.extractors.mlp import ACTIVATION_MODULES, MLP
+from networks.extractors.mlp import ACTIVATION_MODULES, MLP, default_layers
 from networks.extractors.structure import Map, Outline
 from networks.initialization import initialize
 from networks.observations import Shape
@@ -125,13 +124,6 @@ class ConvolutionalDecoder(nn.Module):
     def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N *O"]:
         """Decode an image from each row of features."""
         return self.decoder(features)
-
-
-def default_layers(hidden_sizes: Sequence[int], activation: Activation) -> LayersOptions:
-    """Return the options of layers with PyTorch's initialisation."""
-    return LayersOptions(
-        hidden_sizes=list(hidden_sizes), activation=activation, initialization="default", gain=1.0
-    )
 
 
 def going_back(outline: Outline, input_size: int, output_shape: Shape) -> nn.Module:

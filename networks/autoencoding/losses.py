@@ -19,9 +19,10 @@ from conf.schema.extractors import (
     ReconstructionOptions,
     VAEOptions,
 )
-from networks.autoencoding.decoders import DenseDecoder, default_layers
+from networks.autoencoding.decoders import DenseDecoder
 from networks.autoencoding.gaussian import divergence, draw, zero_linear
 from networks.autoencoding.reconstruction import ObservationDecoder
+from networks.extractors.mlp import default_layers
 from networks.inputs import ObservationInput
 from networks.observations import Observations
 

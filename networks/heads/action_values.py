@@ -22,7 +22,7 @@ from networks.heads.values import (
     project_linear,
 )
 from networks.initialization import initialize
-from networks.mirror import ACTIVATIONS, Array, array_of, linear_mirror
+from networks.mirror import Array, array_of, layers_mirror, linear_mirror
 
 
 def squash(noise: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -111,7 +111,7 @@ class NoisyLayers(ValueLayers):
 
     def mirror(self) -> NoisyFunction | None:
         """Numpy form of `forward`; None if numpy lacks the activation."""
-        function = ACTIVATIONS.get(type(self.activation))
+        function = layers_mirror(self.activation)
         if function is None:
             return None
         layers = [layer.mirror() for layer in (*self.hidden, self.output)]

@@ -110,7 +110,7 @@ class Head(nn.Module):
 
     def linear_mirror(self) -> RowFunction | None:
         """Numpy form of `linear`; None in half precision, as acting must round as learning does."""
-        return None if self.half_precision else layers_mirror(self.layers)
+        return None if self.half_precision else layers_mirror(*self.layers)
 
 
 class ValueLayers(nn.Module, ABC):
