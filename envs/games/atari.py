@@ -13,6 +13,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.envs.registration import register, registry
 
+from envs.interface import Info, Opening
+
 Frame = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.float32]
 
@@ -84,9 +86,7 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
         self.action_space = spaces.Discrete(len(self._actions))
         self.observation_space = spaces.Box(0, 255, (size, size), np.uint8)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Frame, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts an episode."""
         super().reset(seed=seed)
         emulator = self._emulator

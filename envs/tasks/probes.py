@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from envs.interface import Info, Opening
+
 Ending = Literal["terminated", "truncated", "both"]
 Vector = npt.NDArray[np.float32]
 Step = tuple[Any, float, bool, bool, dict[str, Any]]
@@ -31,9 +33,7 @@ class _SmallTask(gymnasium.Env[Any, Any]):
         self.observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
         self._steps = 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts an episode; options are ignored."""
         super().reset(seed=seed)
         self._steps = 0
@@ -241,9 +241,7 @@ class Counting(_SmallTask):
         self._offset = offset
         self._episode = offset - 1
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Vector, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts the next episode; with a seed, the first one again."""
         self._episode = self._offset if seed is not None else self._episode + 1
         return super().reset(seed=seed)

@@ -12,16 +12,12 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from envs.interface import Array
 from envs.spaces import one_line
-from envs.vector.batch import Array, observation_bytes
+from envs.vector.batch import observation_bytes
 from envs.vector.failures import RemoteFailure, RemoteTraceback
 from envs.vector.serving import OUTCOME, PACKED, STEP, Place, serve
-from envs.vector.slot import (
-    Description,
-    Make,
-    Outcome,
-    check_same_spaces,
-)
+from envs.vector.slot import Description, Make, Outcome, check_same_spaces
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 """Never fork: the copy of a process with torch threads can deadlock."""

@@ -11,11 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from conf.schema.extractors import (
-    ConvolutionalDecoderOptions,
-    DenseDecoderOptions,
-    LayersOptions,
-)
+from conf.schema.extractors import ConvolutionalDecoderOptions, DenseDecoderOptions, LayersOptions
 from networks.extractors.images import ImageRows
 from networks.extractors.mlp import ACTIVATION_MODULES, MLP, default_layers
 from networks.extractors.structure import Map, Outline
@@ -103,10 +99,7 @@ class ConvolutionalDecoder(nn.Module):
     Options = ConvolutionalDecoderOptions
 
     def __init__(
-        self,
-        input_size: int,
-        output_shape: Sequence[int],
-        options: ConvolutionalDecoderOptions,
+        self, input_size: int, output_shape: Sequence[int], options: ConvolutionalDecoderOptions
     ) -> None:
         super().__init__()
         if not options.filters:

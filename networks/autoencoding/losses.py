@@ -118,11 +118,7 @@ class Reconstruction(AuxiliaryLoss):
     def __init__(self, source: Source, options: ReconstructionOptions) -> None:
         super().__init__()
         self.decoder = ObservationDecoder(
-            source.inputs,
-            source.extractor,
-            source.feature_size,
-            options.decoder,
-            further_sizes=(),
+            source.inputs, source.extractor, source.feature_size, options.decoder, further_sizes=()
         )
         self.latent_decay = options.latent_decay
 

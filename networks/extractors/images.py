@@ -117,10 +117,7 @@ def _is_channels_last(shape: Sequence[int], layout: ImageLayout) -> bool:
 
 def _axes(shape: Sequence[int], *, is_last: bool) -> list[int]:
     """Return the sizes of frames, channels, height and width."""
-    if len(shape) == 2:
-        return [1, 1, *shape]
-    frames = shape[0] if len(shape) == 4 else 1
-    first, middle, last = shape[-3:]
+    frames, first, middle, last = (*[1] * (4 - len(shape)), *shape)
     return [frames, last, first, middle] if is_last else [frames, first, middle, last]
 
 

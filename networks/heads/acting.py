@@ -16,6 +16,7 @@ from networks.heads.distributions import Choice
 from networks.heads.values import Head
 from networks.mirror import Array
 
+Space = gymnasium.Space[Any]
 HeadMirror = Callable[[Array, Array | None], Array]
 """`summary [B, H], noise or None -> actions [B, *A]`; without noise the mode."""
 
@@ -29,7 +30,7 @@ class PolicyHead(nn.Module, ABC):
         encoded_size: size of an encoded action.
     """
 
-    space: gymnasium.Space[Any]
+    space: Space
     action_shape: tuple[int, ...]
     action_dtype: torch.dtype
     encoded_size: int
@@ -65,19 +66,14 @@ class DistributionHead(Head, PolicyHead):
     Options: ClassVar[type] = CategoricalHeadOptions
     action_dtype = torch.int64
 
+    action_shape: tuple[int, ...] = ()
+
     def __init__(
-        self,
-        space: gymnasium.Space[Any],
-        input_size: int,
-        output_size: int,
-        options: BlocksOptions,
-        *,
-        action_shape: tuple[int, ...],
+        self, space: Space, input_size: int, output_size: int, options: BlocksOptions
     ) -> None:
         """Build layers with as many outputs as the distribution has parameters."""
         super().__init__(input_size, output_size, options)
-        self.space, self.action_shape = space, action_shape
-        self.encoded_size = output_size
+        self.space, self.encoded_size = space, output_size
 
     @abstractmethod
     def choice(self) -> HeadMirror:

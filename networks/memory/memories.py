@@ -15,15 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from conf.schema.memories import GatedMemoryOptions, RNNOptions, SpanOptions
-from networks.memory.fused import (
-    Features,
-    GRULayer,
-    IsFirst,
-    LSTMLayer,
-    Outputs,
-    RNNLayer,
-    State,
-)
+from networks.memory.fused import Features, GRULayer, IsFirst, LSTMLayer, Outputs, RNNLayer, State
 from networks.mirror import Array, layers_mirror, mirror_of
 from networks.observations import Observations
 
@@ -77,12 +69,10 @@ class Memory(nn.Module, ABC):
 
         Without a state, only these steps are extracted.
         """
-        if not self.state_size:
-            observations, is_first = (pick_steps(each, steps) for each in (observations, is_first))
-        outputs, _ = self(features(observations), state, is_first)
-        if not self.state_size:
-            return outputs
-        return pick_steps(outputs, steps)
+        if self.state_size:
+            return pick_steps(self(features(observations), state, is_first)[0], steps)
+        chosen, first = pick_steps(observations, steps), pick_steps(is_first, steps)
+        return self(features(chosen), state, first)[0]
 
     def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
         """Split states by name for metrics: `state`, and further components."""
@@ -184,8 +174,9 @@ class StackedMemory(Memory):
 
     def mirror(self) -> MemoryMirror | None:
         """Numpy form of `forward` at T = 1; None if a layer has none."""
-        project, *layers = layers_mirror(self.project), *map(mirror_of, self.layers)
-        if project is None or None in layers:
+        project: Any = layers_mirror(self.project)
+        layers: list[Any] = [mirror_of(layer) for layer in self.layers]
+        if None in layers:
             return None
         ends = np.cumsum(self.sizes)
         blocks = [slice(end - size, end) for size, end in zip(self.sizes, ends, strict=True)]
