@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from networks.inputs import ObservationInput
 from networks.layers import half_precision
 from networks.memory.fused import IsFirst, Outputs, State
-from networks.memory.memories import ChosenSteps, Memory
+from networks.memory.memories import ChosenSteps, Memory, pick_steps
 from networks.mirror import Array, chained, mirror_of
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Observations, any_part, map_observations, parts_of, share_of
@@ -118,7 +118,11 @@ class Backbone(nn.Module):
         self, observations: Stream, state: State, is_first: IsFirst, steps: ChosenSteps
     ) -> Float[Tensor, "L B H"]:
         """Process T steps; return the summaries at chosen steps, extracting only what is needed."""
-        return self.memory.at(self.features, observations, state, is_first, steps)
+        features = partial(self._features_at, observations)
+        return self.memory.at(features, state, is_first, steps)
+
+    def _features_at(self, observations: Stream, steps: ChosenSteps) -> Float[Tensor, "L B F"]:
+        return self.features(pick_steps(observations, steps))
 
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Update the normalisation statistics with the observations of valid steps."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from networks.mirror import Array, RowFunction, array_of, unchanged
 from networks.observations import Observations, Parts
 
+Flags = Bool[Tensor, "T B"]
 _CLIP = 10.0
 """Clip range of normalised inputs and rewards (OpenAI Baselines' VecNormalize)."""
 _EPSILON = 1e-8
@@ -155,8 +156,8 @@ class RewardScaling(nn.Module):
         self,
         rewards: Float[Tensor, "T B"],
         is_first: Bool[Tensor, " B"],
-        ended: Bool[Tensor, "T B"],
-        valid: Bool[Tensor, "T B"],
+        ended: Flags,
+        valid: Flags,
     ) -> None:
         """Update the statistics with a trajectory.
 

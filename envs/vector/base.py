@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from envs.interface import Array, Environment
+from envs.interface import Array, Environment, Info, Opening
 from envs.seeding import environment_seeds, telling_global_draws
 from envs.vector.batch import ObservationBatch, Observations, array_kind, shown
 from envs.vector.failures import in_one_line, own_failure
@@ -24,6 +24,7 @@ from envs.vector.starting import make_slots
 
 OnFailure = Literal["stop", "restart"]
 Failures = dict[int, BaseException]
+Seeds = int | Sequence[int | None] | None
 
 _MAX_FAILURES = 3
 """Consecutive failures of one environment, without a good step in between, that end the run."""
@@ -164,12 +165,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         """Returns the buffers with the latest observations."""
         return self._batch.observations
 
-    def reset(
-        self,
-        *,
-        seed: int | Sequence[int | None] | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> tuple[Observations, dict[str, Any]]:
+    def reset(self, *, seed: Seeds = None, options: Info | None = None) -> Opening:
         """Starts an episode in every environment.
 
         Args:
@@ -192,7 +188,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             self._restart(index, cause, "reset")
         return self._batch.observations, self._merged(told)
 
-    def _seeds_from(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+    def _seeds_from(self, seed: Seeds) -> Sequence[int | None]:
         if isinstance(seed, int):
             seed = range(seed, seed + self.num_envs)
         elif seed is None:

@@ -33,9 +33,7 @@ class DenseDecoder(nn.Module):
 
     Options = DenseDecoderOptions
 
-    def __init__(
-        self, input_size: int, output_shape: Sequence[int], options: LayersOptions
-    ) -> None:
+    def __init__(self, input_size: int, output_shape: Shape, options: LayersOptions) -> None:
         super().__init__()
         self.hidden = MLP((input_size,), options)
         self.output = nn.Linear(self.hidden.output_size, math.prod(output_shape))

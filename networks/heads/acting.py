@@ -68,12 +68,10 @@ class DistributionHead(Head, PolicyHead):
 
     action_shape: tuple[int, ...] = ()
 
-    def __init__(
-        self, space: Space, input_size: int, output_size: int, options: BlocksOptions
-    ) -> None:
+    def __init__(self, space: Space, input_size: int, size: int, options: BlocksOptions) -> None:
         """Build layers with as many outputs as the distribution has parameters."""
-        super().__init__(input_size, output_size, options)
-        self.space, self.encoded_size = space, output_size
+        super().__init__(input_size, size, options)
+        self.space, self.encoded_size = space, size
 
     @abstractmethod
     def choice(self) -> HeadMirror:

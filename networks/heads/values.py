@@ -49,6 +49,7 @@ class Rescaling:
         return scaled.sign() * (root.square() - 1)
 
 
+Scale = Rescaling | None
 Summary = Float[Tensor, "*N H"]
 Values = Float[Tensor, "*N"]
 Outputs = Float[Tensor, "..."]
@@ -58,9 +59,7 @@ Noise = Float[Tensor, "..."] | None
 Metrics = dict[str, Float[Tensor, ""]]
 
 
-def bootstrapped(
-    rewards: Outputs, discounts: Outputs, value: Outputs, scale: Rescaling | None
-) -> Outputs:
+def bootstrapped(rewards: Outputs, discounts: Outputs, value: Outputs, scale: Scale) -> Outputs:
     """Compute `h(r + d h^-1(v'))`; without a scale, h is the identity."""
     if scale is None:
         return rewards + discounts * value
@@ -232,19 +231,17 @@ class ValueHead(nn.Module, ABC):
         return None if layers is None else lambda summary, noise: value(layers(summary, noise))
 
     @torch.no_grad()
-    def target(
-        self, rewards: Values, discounts: Values, next_output: Outputs, scale: Rescaling | None
-    ) -> Outputs:
+    def target(self, rewards: Values, discounts: Values, later: Outputs, scale: Scale) -> Outputs:
         """Return the bootstrapped target, `h(r + d h^-1(v'))`.
 
         Args:
             rewards: n-step rewards, discounted and summed, in units of return.
             discounts: of the bootstrap value; 0 where the episode terminated.
-            next_output: raw output `[*N]` or `[*N, K]` to bootstrap from, of this head or of one
+            later: raw output `[*N]` or `[*N, K]` to bootstrap from, of this head or of one
                 with the same support.
             scale: value rescaling h; None for none.
         """
-        return bootstrapped(rewards, discounts, self.value(next_output), scale)
+        return bootstrapped(rewards, discounts, self.value(later), scale)
 
     @abstractmethod
     def loss(self, output: Outputs, target: Outputs) -> Values:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from conf.schema.memories import GatedMemoryOptions, RNNOptions, SpanOptions
 from networks.memory.fused import Features, GRULayer, IsFirst, LSTMLayer, Outputs, RNNLayer, State
 from networks.mirror import Array, layers_mirror, mirror_of
-from networks.observations import Observations
 
 MemoryMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
 """`features [B, F], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
@@ -25,8 +24,8 @@ States = Float[Tensor, "W B S"]
 """The state before each of W windows of steps."""
 ChosenSteps = Int[Tensor, "L B"] | slice
 """L steps of each environment, in any order; a slice selects the same steps of all."""
-FeaturesOf = Callable[[Observations], Tensor]
-"""`observations [T, B, *O] -> features [T, B, F]`."""
+FeaturesOf = Callable[[ChosenSteps], Tensor]
+"""Extracts the features `[L, B, F]` of chosen steps."""
 
 
 def pick_steps(rows: Any, steps: ChosenSteps) -> Any:
@@ -58,21 +57,15 @@ class Memory(nn.Module, ABC):
         """Process T steps; return every step's output and the state after the last."""
 
     def at(
-        self,
-        features: FeaturesOf,
-        observations: Observations,
-        state: State,
-        is_first: IsFirst,
-        steps: ChosenSteps,
+        self, features: FeaturesOf, state: State, is_first: IsFirst, steps: ChosenSteps
     ) -> Float[Tensor, "L B H"]:
         """Process T steps; return the outputs at chosen steps of each environment.
 
         Without a state, only these steps are extracted.
         """
         if self.state_size:
-            return pick_steps(self(features(observations), state, is_first)[0], steps)
-        chosen, first = pick_steps(observations, steps), pick_steps(is_first, steps)
-        return self(features(chosen), state, first)[0]
+            return pick_steps(self(features(slice(None)), state, is_first)[0], steps)
+        return self(features(steps), state, pick_steps(is_first, steps))[0]
 
     def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
         """Split states by name for metrics: `state`, and further components."""
