@@ -118,11 +118,9 @@ class Backbone(nn.Module):
         self, observations: Stream, state: State, is_first: IsFirst, steps: ChosenSteps
     ) -> Float[Tensor, "L B H"]:
         """Process T steps; return the summaries at chosen steps, extracting only what is needed."""
-        features = partial(self._features_at, observations)
-        return self.memory.at(features, state, is_first, steps)
-
-    def _features_at(self, observations: Stream, steps: ChosenSteps) -> Float[Tensor, "L B F"]:
-        return self.features(pick_steps(observations, steps))
+        return self.memory.at(
+            lambda chosen: self.features(pick_steps(observations, chosen)), state, is_first, steps
+        )
 
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Update the normalisation statistics with the observations of valid steps."""
