@@ -120,14 +120,9 @@ def sigmoid(values: Array, out: Array | None = None) -> Array:
 _ZERO = np.zeros((), np.float32)  # a number would first become an array, at each call
 
 
-def _relu(values: Array) -> Array:
-    rectified: Array = np.maximum(values, _ZERO, out=values)
-    return rectified
-
-
 _WITHOUT_WEIGHTS: dict[type[nn.Module], RowFunction] = {
     nn.Tanh: lambda values: np.tanh(values, out=values),
-    nn.ReLU: _relu,
+    nn.ReLU: lambda values: np.maximum(values, _ZERO, out=values),
     nn.Sigmoid: sigmoid,
     nn.SiLU: lambda values: values * sigmoid(values),
     nn.ELU: lambda values: np.where(values > 0, values, np.expm1(np.minimum(values, 0.0))),

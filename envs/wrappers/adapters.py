@@ -6,7 +6,7 @@ every call.
 
 import copy
 import time
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatten, flatten_space
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.wrappers import RecordEpisodeStatistics
+from gymnasium.wrappers import RecordEpisodeStatistics, TransformAction, TransformReward
 
 from envs.interface import Environment, Info, Opening, Step
 from envs.spaces import (
@@ -49,21 +49,6 @@ class FlatObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstru
         return {name: copy.copy(part) for name, part in parts.items()}
 
 
-class ArrayAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Converts a scalar action to an array, for spaces of shape ().
-
-    An element of a batch is a number, which such a space refuses or warns of.
-    """
-
-    def __init__(self, env: Environment) -> None:
-        RecordConstructorArgs.__init__(self)
-        super().__init__(env)
-
-    def action(self, action: Any) -> npt.NDArray[Any]:
-        """Returns an array of shape ()."""
-        return np.asarray(action)
-
-
 def adapted(env: Environment) -> Environment:
     """Adapts an environment's spaces to those that agents support, if necessary.
 
@@ -79,11 +64,12 @@ def adapted(env: Environment) -> Environment:
         env = FlatObservation(env)
     arrays = spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary
     if isinstance(env.action_space, arrays) and env.action_space.shape == ():
-        env = ArrayAction(env)
+        # An element of a batch is a number, which such a space refuses or warns of.
+        env = TransformAction(env, np.asarray, None)
     return env
 
 
-class ScaleReward(gymnasium.RewardWrapper[Any, Any], RecordConstructorArgs):
+class ScaleReward(TransformReward[Any, Any]):
     """Multiplies rewards by a factor; reported episode returns stay raw.
 
     Args:
@@ -91,13 +77,8 @@ class ScaleReward(gymnasium.RewardWrapper[Any, Any], RecordConstructorArgs):
     """
 
     def __init__(self, env: Environment, *, factor: float) -> None:
-        RecordConstructorArgs.__init__(self, factor=factor)
-        super().__init__(env)
-        self._factor = factor
-
-    def reward(self, reward: SupportsFloat) -> float:
-        """Scales one reward."""
-        return float(reward) * self._factor
+        RecordConstructorArgs.__init__(self, factor=factor)  # the first one counts
+        super().__init__(env, lambda reward: float(reward) * factor)
 
 
 class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
