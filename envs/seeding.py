@@ -13,6 +13,8 @@ from gymnasium.vector import VectorEnv
 
 _draws = itertools.count(1)
 """Counts the resets in which global generators moved."""
+# Simulators in C take signed 32-bit seeds.
+_SHIFT = 32 - 31
 
 
 def environment_seeds(seed: int, num_envs: int, purpose: str, index: int = 0) -> list[int]:
@@ -36,8 +38,7 @@ def environment_seeds(seed: int, num_envs: int, purpose: str, index: int = 0) ->
     for environment in range(num_envs):
         sequence = np.random.SeedSequence(seed, spawn_key=(purpose_key, index, environment))
         words = 1
-        # Simulators in C take signed 32-bit seeds.
-        while (candidate := int(sequence.generate_state(words, np.uint32)[-1]) >> 1) in seeds:
+        while (candidate := int(sequence.generate_state(words, np.uint32)[-1]) >> _SHIFT) in seeds:
             words += 1
         seeds.append(candidate)
     return seeds
