@@ -95,9 +95,7 @@ class Backbone(nn.Module):
         if self.is_frozen and torch.is_grad_enabled():
             with torch.no_grad():
                 return self.extract(rows)
-        if self.half_precision:
-            return half_precision(self.extractor, rows)
-        return self.extractor(rows)
+        return half_precision(self.extractor, rows, is_on=self.half_precision)
 
     def features(self, observations: Stream) -> Float[Tensor, "T B F"]:
         """Extract the features of every observation, without the memory."""

@@ -84,7 +84,7 @@ class ImageDecoder(nn.Module):
         return images.reshape(-1, *self.output_shape)
 
 
-class ConvolutionalDecoder(nn.Module):
+class ConvolutionalDecoder(ImageDecoder):
     """Decoder of images with configured feature maps, each twice as large as the one before.
 
     Args:
@@ -99,7 +99,6 @@ class ConvolutionalDecoder(nn.Module):
     def __init__(
         self, input_size: int, output_shape: Sequence[int], options: ConvolutionalDecoderOptions
     ) -> None:
-        super().__init__()
         if not options.filters:
             raise ValueError("filters: expected one number or more, got none")
         front = ImageRows(output_shape, layout=options.layout)
@@ -107,14 +106,9 @@ class ConvolutionalDecoder(nn.Module):
         for count in reversed(options.filters):
             _, height, width = maps[-1]
             maps.append((count, math.ceil(height / 2), math.ceil(width / 2)))
-        self.front = front
         sizes = (*reversed(options.hidden_sizes), input_size)
         outline = Outline(sizes, options.activation, front, tuple(maps))
-        self.decoder = ImageDecoder(input_size, output_shape, outline)
-
-    def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N *O"]:
-        """Decode an image from each row of features."""
-        return self.decoder(features)
+        super().__init__(input_size, output_shape, outline)
 
 
 def going_back(outline: Outline, input_size: int, output_shape: Shape) -> nn.Module:

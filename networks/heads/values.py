@@ -104,7 +104,7 @@ class Head(nn.Module):
         if not self.hidden.hidden_sizes:
             return self.output(summary)
         rows = summary.flatten(0, -2)
-        hidden = half_precision(self.hidden, rows) if self.half_precision else self.hidden(rows)
+        hidden = half_precision(self.hidden, rows, is_on=self.half_precision)
         return self.output(hidden).view(*summary.shape[:-1], -1)
 
     def linear_mirror(self) -> RowFunction | None:
