@@ -11,7 +11,6 @@ from typing import Any
 from gymnasium.vector import VectorEnv
 
 from conf.schema.run import EnvironmentOptions
-from envs.interface import Environment
 from envs.making.native import make_native
 from envs.making.registration import check_keywords, find_specification, import_packages
 from envs.making.single import Layer, Make, Wrap, make_layered, make_registered
@@ -19,7 +18,6 @@ from envs.spaces import one_line
 from envs.vector.base import SlotVectorEnv
 from envs.wrappers.adapters import PreviousInputs, RawEpisodeStatistics, adapted
 from envs.wrappers.frame_stack import FrameStack
-from envs.wrappers.privileged import PrivilegedObservation
 
 _copies = itertools.count()
 """Numbers the environments that this process makes, for `env.copy_argument`."""
@@ -74,9 +72,7 @@ def make_environments(
             for index in range(num_envs)
         ]
     layers = _layers(env, wrappers, pomdp)
-    makes = [functools.partial(make_layered, each, layers, name) for each in makes]
-    if is_privileged:  # after the check of names, which its own would not pass
-        makes = [functools.partial(_privileged, each) for each in makes]
+    makes = [functools.partial(make_layered, m, layers, name, is_privileged) for m in makes]
     try:
         return SlotVectorEnv(
             makes,
@@ -90,10 +86,6 @@ def make_environments(
 
 def _keywords(env: EnvironmentOptions) -> dict[str, Any]:
     return env.kwargs | ({} if env.copy_argument is None else {env.copy_argument: next(_copies)})
-
-
-def _privileged(make: Make) -> Environment:
-    return PrivilegedObservation(make())
 
 
 def _layers(

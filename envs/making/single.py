@@ -18,6 +18,7 @@ from envs.making.registration import import_packages, install_hint
 from envs.spaces import check_spaces, one_line
 from envs.vector.failures import in_one_line
 from envs.wrappers.grids import is_minigrid
+from envs.wrappers.privileged import PrivilegedObservation
 
 Make = Callable[[], Environment]
 Wrap = Callable[[Environment], Environment]
@@ -31,7 +32,9 @@ _SUPERFLUOUS: dict[type, str] = {
 }
 
 
-def make_layered(make: Make, layers: Sequence[Layer], name: str) -> Environment:
+def make_layered(
+    make: Make, layers: Sequence[Layer], name: str, is_privileged: bool
+) -> Environment:
     """Makes an environment and wraps it in layers, innermost first.
 
     Args:
@@ -49,10 +52,11 @@ def make_layered(make: Make, layers: Sequence[Layer], name: str) -> Environment:
             check_spaces(environment.observation_space, environment.action_space)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+        # Its names would not pass the check.
+        return PrivilegedObservation(environment) if is_privileged else environment
     except BaseException:
         environment.close()
         raise
-    return environment
 
 
 def _refuse_raw_grids(environment: Environment, name: str) -> None:

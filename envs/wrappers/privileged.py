@@ -57,7 +57,6 @@ class PrivilegedObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordC
         super().__init__(env)
         full = full_space(env)
         if full is None:
-            env.close()
             raise ValueError(NOTHING_HIDDEN)
         self._shares = Shares(env.observation_space, full)
         self.observation_space = self._shares.space
