@@ -117,6 +117,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._steps = 0  # of each environment, reset steps included
         self._starts = [0] * self.num_envs  # `_steps` at the episode's start
         self._over: set[int] = set()  # environments that reset in the next step
+        self._nobody = np.zeros(self.num_envs, np.bool_)
+        self._nobody.flags.writeable = False
         self._failing: set[int] = set()
         self._is_begun = False
         self._is_restarting = on_failure == "restart"
@@ -214,25 +216,32 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._steps += 1
         for index in self._over:
             self._starts[index] = self._steps
-        rewards, flags = np.zeros(self.num_envs), np.zeros((2, self.num_envs), np.bool_)
+        rewards = np.zeros(self.num_envs)
         told: dict[int, Any] = {}
-        over, failures = self._step_slots(own, rewards, flags, told)
-        restarted: list[int] = []
+        ended, failures = self._step_slots(own, rewards, told)
+        restarted: Sequence[int] = ()
         if failures or self._failing or not self._batch.is_sound():
             restarted = self._mend(failures, own)
-            rewards[restarted] = 0.0
-            flags[:, restarted] = False
+            for index in restarted:
+                rewards[index] = 0.0
+                ended.pop(index, None)
         infos = self._merged(told, restarted) if told or restarted else {}
-        self._over = over.difference(restarted)
-        return self._batch.observations, rewards, flags[0], flags[1], infos
+        terminated = truncated = self._nobody
+        if ended:
+            terminated, truncated = np.zeros((2, self.num_envs), np.bool_)
+            for index, flags in ended.items():
+                terminated[index], truncated[index] = flags
+        self._over = set(ended)
+        return self._batch.observations, rewards, terminated, truncated, infos
 
     def _step_slots(
-        self, actions: Array, rewards: Array, flags: Array, told: dict[int, Any]
-    ) -> tuple[set[int], Failures]:
-        """Steps every slot, writes what it returns; returns those that have ended, and failures."""
+        self, actions: Array, rewards: Array, told: dict[int, Any]
+    ) -> tuple[dict[int, tuple[bool, bool]], Failures]:
+        """Steps every slot; writes rewards and infos, returns the flags at ends and failures."""
         for index, worker in enumerate(self._workers):  # which step at the same time
             worker.send_step(actions[index])
-        over, failures = set(), dict[int, BaseException]()
+        ended: dict[int, tuple[bool, bool]] = {}
+        failures: Failures = {}
         for index, (slot, action) in enumerate(zip(self._slots, actions, strict=True)):
             try:
                 rewards[index], ends, cuts, info = slot.step(action)
@@ -240,11 +249,10 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
                 failures[index] = own_failure(error)
                 continue
             if ends or cuts:
-                flags[:, index] = ends, cuts
-                over.add(index)
+                ended[index] = ends, cuts
             if info:
                 told[index] = info
-        return over, failures
+        return ended, failures
 
     def _converted(self, actions: Array) -> Array:
         dtype = self._action_dtype
