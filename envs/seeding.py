@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 _draws = itertools.count(1)
 """Counts the resets in which global generators moved."""
 # Simulators in C take signed 32-bit seeds.
-_SEED_BITS = 31
+_SHIFT = 32 - 31
 
 
 def environment_seeds(seed: int, num_envs: int, purpose: str, index: int = 0) -> list[int]:
@@ -38,14 +38,10 @@ def environment_seeds(seed: int, num_envs: int, purpose: str, index: int = 0) ->
     for environment in range(num_envs):
         sequence = np.random.SeedSequence(seed, spawn_key=(purpose_key, index, environment))
         words = 1
-        while (candidate := _last_word(sequence, words)) in seeds:
+        while (candidate := int(sequence.generate_state(words, np.uint32)[-1]) >> _SHIFT) in seeds:
             words += 1
         seeds.append(candidate)
     return seeds
-
-
-def _last_word(sequence: np.random.SeedSequence, words: int) -> int:
-    return int(sequence.generate_state(words, np.uint32)[-1]) >> (32 - _SEED_BITS)
 
 
 def reset_with_seeds(

@@ -4,7 +4,7 @@ Encoding is left to the networks.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,20 @@ def reads_alike(space: Space[Any], other: Space[Any]) -> bool:
         else part == others[name]
         for name, part in mine.items()
     )
+
+
+def parts_of(space: Space[Any]) -> Mapping[str, Space[Any]]:
+    """Returns a Dict's parts by key; any other space has the key ""."""
+    return space.spaces if isinstance(space, spaces.Dict) else {"": space}
+
+
+def map_parts(function: Callable[[str, Any], Any], whole: Any) -> Any:
+    """Applies a function of key and part to an observation, or to its space."""
+    if isinstance(whole, spaces.Dict):
+        return spaces.Dict([(key, function(key, part)) for key, part in whole.spaces.items()])
+    if isinstance(whole, Mapping):
+        return {key: function(key, part) for key, part in whole.items()}
+    return function("", whole)
 
 
 def one_line(value: object) -> str:

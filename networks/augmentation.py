@@ -28,10 +28,9 @@ class RandomShift:
 
     def __call__(self, observations: Stream, generator: np.random.Generator) -> Stream:
         """Shift the images of every step and environment, each by pixels of its own."""
-        if not isinstance(observations, dict):
-            return self._shifted(observations, "", generator)
-        own = {name: self._shifted(observations[name], name, generator) for name in self._heights}
-        return observations | own
+        parts = observations if isinstance(observations, dict) else {"": observations}
+        own = {name: self._shifted(parts[name], name, generator) for name in self._heights}
+        return observations | own if isinstance(observations, dict) else own[""]
 
     def _shifted(
         self, images: Tensor, part: str, generator: np.random.Generator
@@ -68,12 +67,9 @@ def random_shift(backbone: Backbone, limit: int) -> RandomShift:
         ValueError: it reads none.
     """
     shapes = backbone.inputs.shape
-    parts = shapes if isinstance(shapes, dict) else {"": shapes}
-    heights = {}
-    for name, shape in parts.items():
-        front = outline_of(backbone.extractor, shape, name or None).front
-        if front is not None:
-            heights[name] = len(shape) - 2 - front.is_last
+    parts = (shapes if isinstance(shapes, dict) else {"": shapes}).items()
+    fronts = {n: outline_of(backbone.extractor, shape, n or None).front for n, shape in parts}
+    heights = {n: len(shape) - 2 - front.is_last for n, shape in parts if (front := fronts[n])}
     if not heights:
         raise ValueError(
             f"agent.random_shift: expected 0, because {type(backbone.extractor).__name__} reads no "

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from networks.inputs import ObservationInput
 from networks.layers import half_precision
-from networks.memory.fused import Outputs, State
-from networks.memory.memories import ChosenSteps, IsFirst, Memory
+from networks.memory.fused import IsFirst, Outputs, State
+from networks.memory.memories import ChosenSteps, Memory, pick_steps
 from networks.mirror import Array, chained, mirror_of
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization
 from networks.observations import Observations, any_part, map_observations, parts_of, share_of
@@ -86,11 +86,7 @@ class Backbone(nn.Module):
     def rows(self, observations: Stream) -> Observations:
         """Scale and normalise observations to the extractor's input, `[T * B, *O]`."""
         own = share_of(observations, self.reader)
-        if isinstance(own, dict):
-            flat: Observations = {name: p.flatten(0, 1) for name, p in own.items()}
-        else:
-            flat = own.flatten(0, 1)
-        rows: Observations = self.inputs(flat)
+        rows: Observations = self.inputs(map_observations(lambda part: part.flatten(0, 1), own))
         return self.normalization(rows) if self.normalization.learns else rows
 
     def extract(self, rows: Observations) -> Float[Tensor, "N F"]:
@@ -99,9 +95,7 @@ class Backbone(nn.Module):
         if self.is_frozen and torch.is_grad_enabled():
             with torch.no_grad():
                 return self.extract(rows)
-        if self.half_precision:
-            return half_precision(self.extractor, rows)
-        return self.extractor(rows)
+        return half_precision(self.extractor, rows, is_on=self.half_precision)
 
     def features(self, observations: Stream) -> Float[Tensor, "T B F"]:
         """Extract the features of every observation, without the memory."""
@@ -122,7 +116,9 @@ class Backbone(nn.Module):
         self, observations: Stream, state: State, is_first: IsFirst, steps: ChosenSteps
     ) -> Float[Tensor, "L B H"]:
         """Process T steps; return the summaries at chosen steps, extracting only what is needed."""
-        return self.memory.at(self.features, observations, state, is_first, steps)
+        return self.memory.at(
+            lambda chosen: self.features(pick_steps(observations, chosen)), state, is_first, steps
+        )
 
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Update the normalisation statistics with the observations of valid steps."""
@@ -139,13 +135,7 @@ class Backbone(nn.Module):
         features, memory = chained(*map(mirror_of, rows)), mirror_of(self.memory)
         if features is None or memory is None:
             return None
-
-        def apply(
-            observations: Array | dict[str, Array], state: Array, is_first: Array
-        ) -> tuple[Array, Array]:
-            return memory(features(observations), state, is_first)
-
-        return apply
+        return lambda observations, state, is_first: memory(features(observations), state, is_first)
 
 
 def _size(observations: Stream) -> int:

@@ -48,7 +48,8 @@ class BoxInput(nn.Module):
         self.shape: tuple[int, ...] = space.shape or (1,)
         # Rows of numbers only need a cast.
         self._is_ready = self.kind != "intensities" and len(space.shape) == 1
-        self._is_channels_first = _is_channels_first(self.shape)
+        # Rows that look like images: with fewer channels than pixels per side.
+        self._is_channels_first = len(self.shape) == 3 and self.shape[0] < min(self.shape[1:])
 
     @property
     def stages(self) -> list[nn.Module] | None:
@@ -95,8 +96,8 @@ class OneHotInput(nn.Module):
 
     def __init__(self, space: Identifiers) -> None:
         super().__init__()
-        counts, starts = (np.ravel(each).astype(np.int64) for each in _codes(space))
-        positions = _positions(space)
+        *codes, positions = _codes(space)
+        counts, starts = (np.ravel(each).astype(np.int64) for each in codes)
         self.layout: KnownLayout = "hwc" if positions else None
         self.space = space
         self.observation_shape: tuple[int, ...] = space.shape or ()
@@ -104,10 +105,9 @@ class OneHotInput(nn.Module):
         self.groups: tuple[int, ...] = tuple(counts.tolist())
         self._counts = counts
         # Determined by the space, so not saved in checkpoints.
+        offsets = torch.from_numpy(np.cumsum(counts) - counts)
         self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
-        self.register_buffer(
-            "offsets", torch.from_numpy(np.cumsum(counts) - counts), persistent=False
-        )
+        self.register_buffer("offsets", offsets, persistent=False)
 
     def forward(self, observations: Tensor) -> Float[Tensor, "N *K"]:
         """Encode one-hot."""
@@ -186,8 +186,9 @@ def _part_input(space: gymnasium.Space[Any]) -> PartInput:
         if len(space.shape) <= MAX_DIMENSIONS and math.prod(space.shape) > 0:
             return BoxInput(space)
     elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        width, positions = int(np.sum(_codes(space)[0])), math.prod(_positions(space))
-        if 0 < width <= MAX_ONE_HOT and positions * width <= MAX_GRID:
+        counts, _, positions = _codes(space)
+        width = int(np.sum(counts))
+        if 0 < width <= MAX_ONE_HOT and math.prod(positions) * width <= MAX_GRID:
             return OneHotInput(space)
     raise ValueError(
         f"observation space {space} is not supported; use Box of at most {MAX_DIMENSIONS} "
@@ -203,25 +204,17 @@ def _kind(space: spaces.Box | spaces.MultiBinary) -> Kind:
     return "intensities" if is_intensity else "numbers"
 
 
-def _is_channels_first(shape: tuple[int, ...]) -> bool:
-    """Whether rows look like channels-first images, with fewer channels than pixels per side."""
-    return len(shape) == 3 and shape[0] < min(shape[1:])
+def _codes(space: Identifiers) -> tuple[Any, Any, tuple[int, ...]]:
+    """Number of values and start of each identifier, and the shape of a grid without its channels.
 
-
-def _codes(space: Identifiers) -> tuple[Any, Any]:
-    """Number of values and start of each identifier; for a grid, those of one position."""
+    Of a grid, the identifiers are those of one position.
+    """
     if isinstance(space, spaces.Discrete):
-        return space.n, space.start
-    if is_grid(space):
-        return _channels(space.nvec), _channels(space.start)
-    return space.nvec, space.start
-
-
-def _positions(space: Identifiers) -> tuple[int, ...]:
-    """Shape of a grid without its channels; () if it is not a grid."""
-    if isinstance(space, spaces.Discrete) or not is_grid(space):
-        return ()
-    return space.shape if len(space.shape) == 2 else space.shape[:-1]
+        return space.n, space.start, ()
+    if not is_grid(space):
+        return space.nvec, space.start, ()
+    positions = space.shape if len(space.shape) == 2 else space.shape[:-1]
+    return _channels(space.nvec), _channels(space.start), positions
 
 
 def _channels(sizes: Array) -> Array:

@@ -18,8 +18,10 @@ _LARGEST_SCALE, _LARGEST_SHIFT = 3.0, 5.0
 _WARM_UP = 100_000
 
 
-def half_precision(layers: nn.Module, rows: Any) -> Tensor:
-    """Apply layers in bfloat16 to rows, or to their parts; the output is float32."""
+def half_precision(layers: nn.Module, rows: Any, *, is_on: bool) -> Tensor:
+    """Apply layers to rows, or to their parts; in bfloat16 if it is on, the output is float32."""
+    if not is_on:  # a context costs as much as a small layer
+        return layers(rows)
     with torch.autocast(any_part(rows).device.type, torch.bfloat16):
         output: Tensor = layers(rows)
     return output.float()
@@ -96,7 +98,7 @@ class Residual(nn.Sequential):
 
     def mirror(self) -> RowFunction | None:
         """Numpy form of `forward`."""
-        block = layers_mirror(self)
+        block = layers_mirror(*self)
         return None if block is None else lambda rows: rows + block(rows)
 
 

@@ -9,7 +9,7 @@ Mirrors are views of parameter storage. If that storage is replaced (by moving a
 device, or packing its parameters), they must be rebuilt; `Agent` does so.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -64,10 +64,8 @@ def chained(*functions: Callable[[Any], Any] | None) -> Callable[[Any], Any] | N
     if None in functions:
         return None
     kept = [function for function in functions if function and function is not unchanged]
-    if not kept:
-        return unchanged
-    if len(kept) == 1:
-        return kept[0]
+    if len(kept) < 2:
+        return kept[0] if kept else unchanged
 
     def apply(rows: Any) -> Any:
         for function in kept:
@@ -77,17 +75,22 @@ def chained(*functions: Callable[[Any], Any] | None) -> Callable[[Any], Any] | N
     return apply
 
 
-def linear_mirror(layer: nn.Linear) -> RowFunction:
+def affine_mirror(weight: Tensor, bias: Tensor | None) -> RowFunction:
     """Mirror of `x W^T + b`."""
-    weight = array_of(layer.weight).T
-    bias = np.zeros(1, np.float32) if layer.bias is None else array_of(layer.bias)
+    transposed = array_of(weight).T
+    added = np.zeros(1, np.float32) if bias is None else array_of(bias)
 
     def apply(rows: Array) -> Array:
-        output: Array = rows.dot(weight)
-        output += bias
+        output: Array = rows.dot(transposed)
+        output += added
         return output
 
     return apply
+
+
+def linear_mirror(layer: nn.Linear) -> RowFunction:
+    """Mirror of a linear layer."""
+    return affine_mirror(layer.weight, layer.bias)
 
 
 def layer_norm_mirror(layer: nn.LayerNorm) -> RowFunction:
@@ -117,34 +120,29 @@ def sigmoid(values: Array, out: Array | None = None) -> Array:
 _ZERO = np.zeros((), np.float32)  # a number would first become an array, at each call
 
 
-def _relu(values: Array) -> Array:
-    rectified: Array = np.maximum(values, _ZERO, out=values)
-    return rectified
-
-
-ACTIVATIONS: dict[type[nn.Module], RowFunction] = {
+_WITHOUT_WEIGHTS: dict[type[nn.Module], RowFunction] = {
     nn.Tanh: lambda values: np.tanh(values, out=values),
-    nn.ReLU: _relu,
+    nn.ReLU: lambda values: np.maximum(values, _ZERO, out=values),
     nn.Sigmoid: sigmoid,
     nn.SiLU: lambda values: values * sigmoid(values),
     nn.ELU: lambda values: np.where(values > 0, values, np.expm1(np.minimum(values, 0.0))),
     nn.LeakyReLU: lambda values: np.maximum(values, np.float32(0.01) * values),
+    nn.Flatten: lambda rows: rows.reshape(len(rows), -1),
+    nn.Identity: unchanged,
+    nn.Dropout: unchanged,  # off in acting
 }
-"""Activations in numpy, which may overwrite their input. Others (GELU needs erf) use PyTorch."""
+"""Layers without weights in numpy, which may overwrite their input. Others (GELU needs erf) use
+PyTorch."""
 
 
-def layers_mirror(layers: Iterable[nn.Module]) -> RowFunction | None:
+def _layer_mirror(layer: nn.Module) -> RowFunction | None:
+    if isinstance(layer, nn.Linear):
+        return linear_mirror(layer)
+    if isinstance(layer, nn.LayerNorm):
+        return layer_norm_mirror(layer)
+    return _WITHOUT_WEIGHTS.get(type(layer)) or mirror_of(layer)
+
+
+def layers_mirror(*layers: nn.Module) -> RowFunction | None:
     """Mirror of layers, one after the other; None if numpy lacks one of them."""
-    functions: list[RowFunction | None] = []
-    for layer in layers:
-        if isinstance(layer, nn.Linear):
-            functions.append(linear_mirror(layer))
-        elif isinstance(layer, nn.LayerNorm):
-            functions.append(layer_norm_mirror(layer))
-        elif isinstance(layer, nn.Flatten):
-            functions.append(lambda rows: rows.reshape(len(rows), -1))
-        elif isinstance(layer, nn.Dropout):
-            functions.append(unchanged)  # off in acting
-        else:
-            functions.append(mirror_of(layer) or ACTIVATIONS.get(type(layer)))
-    return chained(*functions)
+    return chained(*map(_layer_mirror, layers))

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from networks.mirror import Array, RowFunction, array_of, unchanged
 from networks.observations import Observations, Parts
 
+Rewards = Float[Tensor, "T B"]
+Flags = Bool[Tensor, "T B"]
 _CLIP = 10.0
 """Clip range of normalised inputs and rewards (OpenAI Baselines' VecNormalize)."""
 _EPSILON = 1e-8
@@ -152,11 +154,7 @@ class RewardScaling(nn.Module):
 
     @torch.no_grad()
     def observe(
-        self,
-        rewards: Float[Tensor, "T B"],
-        is_first: Bool[Tensor, " B"],
-        ended: Bool[Tensor, "T B"],
-        valid: Bool[Tensor, "T B"],
+        self, rewards: Rewards, is_first: Bool[Tensor, " B"], ended: Flags, valid: Flags
     ) -> None:
         """Update the statistics with a trajectory.
 

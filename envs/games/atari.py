@@ -13,6 +13,8 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.envs.registration import register, registry
 
+from envs.interface import Info, Opening
+
 Frame = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.float32]
 
@@ -70,11 +72,9 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
     ) -> None:
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": _FRAMES_PER_SECOND // frame_skip}
-        self._emulator = _switched_on(game)
-        emulator = self._emulator
-        self._actions = (
-            emulator.getLegalActionSet() if all_actions else emulator.getMinimalActionSet()
-        )
+        self._emulator = emulator = _switched_on(game)
+        actions = emulator.getLegalActionSet if all_actions else emulator.getMinimalActionSet
+        self._actions = actions()
         self._frame_skip, self._sticky_actions = frame_skip, sticky_actions
         self._max_noops = max_noops
         self._fires = fire_on_reset and ale_py.Action.FIRE in self._actions
@@ -84,9 +84,7 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
         self.action_space = spaces.Discrete(len(self._actions))
         self.observation_space = spaces.Box(0, 255, (size, size), np.uint8)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Frame, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts an episode."""
         super().reset(seed=seed)
         emulator = self._emulator
@@ -99,7 +97,7 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
             if emulator.game_over():
                 emulator.reset_game()
         self._pressed = ale_py.Action.NOOP
-        return self._shrunk(emulator.getScreenGrayscale()), self._info()
+        return self._shrunk(emulator.getScreenGrayscale()), {"lives": emulator.lives()}
 
     def step(self, action: np.int64) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
         """Repeats the action until the game ends."""
@@ -117,15 +115,12 @@ class AtariGame(gymnasium.Env[Frame, np.int64]):
             if is_over:
                 break
         merged = frame if before is None else np.maximum(before, frame)
-        return self._shrunk(merged), reward, is_over, False, self._info()
+        return self._shrunk(merged), reward, is_over, False, {"lives": emulator.lives()}
 
     def _shrunk(self, frame: Any) -> Frame:
         """Resizes by area interpolation, as ale-py's native version does."""
         grey: Matrix = (self._rows @ (frame.astype(np.float32) @ self._columns)).round()
         return grey.astype(np.uint8)
-
-    def _info(self) -> dict[str, Any]:
-        return {"lives": self._emulator.lives()}
 
     def render(self) -> Frame:
         """Returns the screen in colour and original size."""

@@ -10,9 +10,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from envs.interface import Array
 from envs.wrappers.frame_stack import mark_stack
 
-Array = npt.NDArray[Any]
 Frames = npt.NDArray[np.uint8]
 
 _NEVER = 2**30  # frames

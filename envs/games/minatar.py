@@ -8,9 +8,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 from gymnasium.envs.registration import register, registry
 from minatar.gym import BaseEnv
+
+from envs.interface import Info, Opening
 
 _CELL = 16  # side of a rendered cell in pixels
 _GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
@@ -26,9 +27,7 @@ class MinAtarGame(BaseEnv):
 
     metadata = {**BaseEnv.metadata, "render_fps": 10}  # noqa: RUF012 (as Gymnasium has it)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[npt.NDArray[np.bool_], dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts an episode."""
         gymnasium.Env.reset(self, seed=seed)
         self.game.last_action = 0

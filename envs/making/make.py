@@ -5,23 +5,19 @@ It neither seeds nor steps them: the caller resets them (`envs.seeding`) and mus
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 from gymnasium.vector import VectorEnv
 
 from conf.schema.run import EnvironmentOptions
 from envs.making.native import make_native
 from envs.making.registration import check_keywords, find_specification, import_packages
-from envs.making.single import Layer, Wrap, make_layered, make_registered
+from envs.making.single import Layer, Make, Wrap, make_layered, make_registered
 from envs.spaces import one_line
 from envs.vector.base import SlotVectorEnv
 from envs.wrappers.adapters import PreviousInputs, RawEpisodeStatistics, adapted
 from envs.wrappers.frame_stack import FrameStack
-from envs.wrappers.privileged import PrivilegedObservation
-
-Environment = gymnasium.Env[Any, Any]
 
 _copies = itertools.count()
 """Numbers the environments that this process makes, for `env.copy_argument`."""
@@ -34,7 +30,7 @@ def make_environments(
     wrappers: Sequence[Wrap],
     pomdp: Sequence[Wrap],
     is_privileged: bool = False,
-    make: Callable[[], Environment] | None = None,
+    make: Make | None = None,
 ) -> VectorEnv[Any, Any, Any]:
     """Makes a vector environment that resets in the step after an episode's end (`NEXT_STEP`).
 
@@ -67,19 +63,16 @@ def make_environments(
         if is_native:
             return make_native(specification, env, num_envs, is_privileged=is_privileged)
         name = f"env.id={env.id}"
-        make_each = functools.partial(
-            make_registered, tuple(env.packages), specification, time_limit=env.time_limit
+        registered = functools.partial(
+            make_registered, tuple(env.packages), specification, max_episode_steps=env.time_limit
         )
-        # Gymnasium's checks cost time in every step: only the first environment's returns are
-        # checked.
         makes = [
-            functools.partial(make_each, _keywords(env), is_checked=index == 0)
+            # Checks cost time in every step: only the first environment's returns are checked.
+            functools.partial(registered, _keywords(env), disable_env_checker=index > 0 or None)
             for index in range(num_envs)
         ]
     layers = _layers(env, wrappers, pomdp)
-    makes = [functools.partial(make_layered, each, layers, name) for each in makes]
-    if is_privileged:  # after the check of names, which its own would not pass
-        makes = [functools.partial(_privileged, each) for each in makes]
+    makes = [functools.partial(make_layered, m, layers, name, is_privileged) for m in makes]
     try:
         return SlotVectorEnv(
             makes,
@@ -92,21 +85,14 @@ def make_environments(
 
 
 def _keywords(env: EnvironmentOptions) -> dict[str, Any]:
-    own = {} if env.copy_argument is None else {env.copy_argument: next(_copies)}
-    return {**env.kwargs, **own}
-
-
-def _privileged(make: Callable[[], Environment]) -> Environment:
-    return PrivilegedObservation(make())
+    return env.kwargs | ({} if env.copy_argument is None else {env.copy_argument: next(_copies)})
 
 
 def _layers(
     env: EnvironmentOptions, wrappers: Sequence[Wrap], pomdp: Sequence[Wrap]
 ) -> list[Layer]:
     """Lists the layers around each environment, innermost first, with their configuration keys."""
-    layers: list[Layer] = []
-    if wrappers:
-        layers.append(("env.wrappers", RawEpisodeStatistics))
+    layers: list[Layer] = [("env.wrappers", RawEpisodeStatistics)] if wrappers else []
     layers += [(f"env.wrappers[{index}]", wrap) for index, wrap in enumerate(wrappers)]
     layers.append(("env", adapted))
     layers += [(f"pomdp[{index}]", wrap) for index, wrap in enumerate(pomdp)]
@@ -116,8 +102,6 @@ def _layers(
         layers.append(("env.frame_stack", functools.partial(FrameStack, size=env.frame_stack)))
     if env.previous_action or env.previous_reward:
         key = "env.previous_action" if env.previous_action else "env.previous_reward"
-        wrap = functools.partial(
-            PreviousInputs, action=env.previous_action, reward=env.previous_reward
-        )
-        layers.append((key, wrap))
+        given: dict[str, Any] = {"action": env.previous_action, "reward": env.previous_reward}
+        layers.append((key, functools.partial(PreviousInputs, **given)))
     return layers

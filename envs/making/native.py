@@ -26,38 +26,39 @@ def make_native(
             f"env.vectorization=native: {specification.id} has no vector version of its own; "
             "use env.vectorization=sync"
         )
-    own_keys = _keywords_of_native(specification, env)
     environments: VectorEnv[Any, Any, Any] = create(
+        gymnasium.make_vec,
         specification,
         env.kwargs,
-        lambda own: gymnasium.make_vec(
-            specification,
-            num_envs=num_envs,
-            vectorization_mode="vector_entry_point",
-            **own_keys,
-            **own,
-        ),
+        num_envs=num_envs,
+        vectorization_mode="vector_entry_point",
+        **_keywords_of_native(specification, env),
     )
+    try:
+        _check(environments, specification.id)
+        if is_privileged:
+            if not isinstance(environments, VectorTask):
+                raise ValueError(NOTHING_HIDDEN)
+            environments.show_twin()
+    except ValueError:
+        environments.close()
+        raise
+    return environments
+
+
+def _check(environments: VectorEnv[Any, Any, Any], id: str) -> None:
     mode = environments.metadata.get("autoreset_mode")
     is_native = not isinstance(environments.unwrapped, SyncVectorEnv | AsyncVectorEnv)
     if mode is not AutoresetMode.NEXT_STEP or not is_native:
-        environments.close()
         raise ValueError(
-            f"env.vectorization=native: the vector version of {specification.id} is a "
+            f"env.vectorization=native: the vector version of {id} is a "
             f"{type(environments.unwrapped).__name__} with autoreset mode {mode}, expected one of "
             f"its own with {AutoresetMode.NEXT_STEP}; use env.vectorization=sync"
         )
     try:
         check_spaces(environments.single_observation_space, environments.single_action_space)
     except ValueError as error:
-        environments.close()
-        raise ValueError(f"env.id={specification.id}: {error}") from error
-    if is_privileged:
-        if not isinstance(environments, VectorTask):
-            environments.close()
-            raise ValueError(NOTHING_HIDDEN)
-        environments.show_twin()
-    return environments
+        raise ValueError(f"env.id={id}: {error}") from error
 
 
 def _keywords_of_native(specification: EnvSpec, env: EnvironmentOptions) -> dict[str, Any]:

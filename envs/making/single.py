@@ -13,12 +13,14 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward, RecordEpisodeStatistics
 
+from envs.interface import Environment
 from envs.making.registration import import_packages, install_hint
 from envs.spaces import check_spaces, one_line
 from envs.vector.failures import in_one_line
 from envs.wrappers.grids import is_minigrid
+from envs.wrappers.privileged import PrivilegedObservation
 
-Environment = gymnasium.Env[Any, Any]
+Make = Callable[[], Environment]
 Wrap = Callable[[Environment], Environment]
 Layer = tuple[str, Wrap]  # configuration key and wrapper
 
@@ -31,7 +33,7 @@ _SUPERFLUOUS: dict[type, str] = {
 
 
 def make_layered(
-    make: Callable[[], Environment], layers: Sequence[Layer], name: str
+    make: Make, layers: Sequence[Layer], name: str, is_privileged: bool
 ) -> Environment:
     """Makes an environment and wraps it in layers, innermost first.
 
@@ -50,10 +52,11 @@ def make_layered(
             check_spaces(environment.observation_space, environment.action_space)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+        # Its names would not pass the check.
+        return PrivilegedObservation(environment) if is_privileged else environment
     except BaseException:
         environment.close()
         raise
-    return environment
 
 
 def _refuse_raw_grids(environment: Environment, name: str) -> None:
@@ -67,38 +70,22 @@ def _refuse_raw_grids(environment: Environment, name: str) -> None:
 
 
 def make_registered(
-    packages: Sequence[str],
-    specification: EnvSpec,
-    kwargs: Mapping[str, object],
-    time_limit: int | None,
-    *,
-    is_checked: bool,
+    packages: Sequence[str], specification: EnvSpec, kwargs: Mapping[str, object], **how: Any
 ) -> Environment:
     """Makes a registered environment; `packages` are imported first."""
     import_packages(packages)
     # The order of reset and step, checked in every step, is always right here.
     specification = dataclasses.replace(specification, order_enforce=False)
-    environment: Environment = create(
-        specification,
-        kwargs,
-        lambda own: gymnasium.make(
-            specification,
-            max_episode_steps=time_limit,
-            disable_env_checker=None if is_checked else True,
-            **own,
-        ),
-    )
+    environment: Environment = create(gymnasium.make, specification, kwargs, **how)
     return environment
 
 
 def create(
-    specification: EnvSpec,
-    kwargs: Mapping[str, object],
-    how: Callable[[dict[str, Any]], Any],
+    make: Callable[..., Any], specification: EnvSpec, kwargs: Mapping[str, object], **how: Any
 ) -> Any:
-    """Calls `how` with a copy of the arguments and raises any error as a `ValueError`."""
+    """Calls `make` with a copy of the arguments and raises any error as a `ValueError`."""
     try:
-        return how(copy.deepcopy(dict(kwargs)))
+        return make(specification, **how, **copy.deepcopy(dict(kwargs)))
     except Exception as error:
         is_about_kwargs = isinstance(error, TypeError)
         # Gymnasium wraps TypeErrors; the cause has the original message.

@@ -3,7 +3,8 @@
 import numpy as np
 from gymnasium import spaces
 
-from envs.tasks.vector import Array, Optima, VectorTask, check_sizes
+from envs.interface import Array
+from envs.tasks.vector import Optima, VectorTask, check_sizes
 
 _SAMPLE = 4
 _MOVES = np.array([[-1, 0], [0, 1], [1, 0], [0, -1], [0, 0]])  # north, east, south, west, others

@@ -3,7 +3,8 @@
 import numpy as np
 from gymnasium import spaces
 
-from envs.tasks.vector import Array, Optima, VectorTask, check_sizes
+from envs.interface import Array
+from envs.tasks.vector import Optima, VectorTask, check_sizes
 
 _SOUTH = 1
 _ALONG = np.array([0, 0, 1, -1])  # steps along a T-maze by action: north, south, east, west

@@ -8,6 +8,7 @@ a Box in [-1, 1], otherwise Discrete(2). Both mean a push in [-1, 1] (action 0 i
 Source: the probe environments of Jones (2021), "Debugging reinforcement learning systems".
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -16,31 +17,47 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from envs.interface import Info, Opening
+
 Ending = Literal["terminated", "truncated", "both"]
 Vector = npt.NDArray[np.float32]
-Step = tuple[Any, float, bool, bool, dict[str, Any]]
+Outcome = tuple[Any, float, bool]
+"""An observation, a reward, and whether the episode ends."""
 
 
-class _SmallTask(gymnasium.Env[Any, Any]):
+class _SmallTask(gymnasium.Env[Any, Any], ABC):
     """Base class: two kinds of actions, one observed number, a step counter."""
 
-    def __init__(self, *, continuous: bool) -> None:
+    def __init__(self, *, continuous: bool, ending: Ending = "terminated") -> None:
+        flags = {"terminated": (True, False), "truncated": (False, True), "both": (True, True)}
+        if ending not in flags:
+            raise ValueError(f"ending={ending!r}: expected one of {', '.join(flags)}")
+        self._flags = flags[ending]
         self.action_space = (
             spaces.Box(-1.0, 1.0, (1,), np.float32) if continuous else spaces.Discrete(2)
         )
         self.observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
         self._steps = 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts an episode; options are ignored."""
         super().reset(seed=seed)
         self._steps = 0
         return self._opening(), {}
 
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, Info]:
+        """Steps; the last step of an episode sets its flags."""
+        self._steps += 1
+        shown, reward, is_last = self._advance(action)
+        terminated, truncated = (is_last and flag for flag in self._flags)
+        return shown, reward, terminated, truncated, {}
+
     def _opening(self) -> Any:
         return _vector(0.0)
+
+    @abstractmethod
+    def _advance(self, action: Any) -> Outcome:
+        """Returns the outcome of the step that `_steps` counts already."""
 
     def _push(self, action: Any) -> float:
         if isinstance(self.action_space, spaces.Discrete):
@@ -57,9 +74,8 @@ class ConstantReward(_SmallTask):
     Optimal return 1, chance 1; the value of the observation is 1.
     """
 
-    def step(self, action: Any) -> Step:
-        """Rewards 1 and terminates."""
-        return _vector(0.0), 1.0, True, False, {}
+    def _advance(self, action: Any) -> Outcome:
+        return _vector(0.0), 1.0, True
 
 
 class ObservationReward(_SmallTask):
@@ -72,9 +88,8 @@ class ObservationReward(_SmallTask):
         self._shown = self._random_sign()
         return _vector(self._shown)
 
-    def step(self, action: Any) -> Step:
-        """Rewards the observation and terminates."""
-        return _vector(0.0), self._shown, True, False, {}
+    def _advance(self, action: Any) -> Outcome:
+        return _vector(0.0), self._shown, True
 
 
 class DelayedReward(_SmallTask):
@@ -84,11 +99,8 @@ class DelayedReward(_SmallTask):
     second (1) is 1.
     """
 
-    def step(self, action: Any) -> Step:
-        """Shows 1, then rewards and terminates."""
-        self._steps += 1
-        is_last = self._steps == 2
-        return _vector(1.0), float(is_last), is_last, False, {}
+    def _advance(self, action: Any) -> Outcome:
+        return _vector(1.0), float(self._steps == 2), self._steps == 2
 
 
 class ActionReward(_SmallTask):
@@ -97,9 +109,8 @@ class ActionReward(_SmallTask):
     Optimal return 1 (action 1), chance 0.
     """
 
-    def step(self, action: Any) -> Step:
-        """Rewards the push and terminates."""
-        return _vector(0.0), self._push(action), True, False, {}
+    def _advance(self, action: Any) -> Outcome:
+        return _vector(0.0), self._push(action), True
 
 
 class ObservationActionReward(ObservationReward):
@@ -108,9 +119,8 @@ class ObservationActionReward(ObservationReward):
     Optimal return 1 (the push equals the observation), chance 0.
     """
 
-    def step(self, action: Any) -> Step:
-        """Rewards push times observation and terminates."""
-        return _vector(0.0), self._push(action) * self._shown, True, False, {}
+    def _advance(self, action: Any) -> Outcome:
+        return _vector(0.0), self._push(action) * self._shown, True
 
 
 class ContinuousTarget(_SmallTask):
@@ -126,9 +136,8 @@ class ContinuousTarget(_SmallTask):
         self._target = float(self.np_random.uniform(-1.0, 1.0))
         return _vector(self._target)
 
-    def step(self, action: Any) -> Step:
-        """Rewards minus the squared distance and terminates."""
-        return _vector(0.0), -((self._push(action) - self._target) ** 2), True, False, {}
+    def _advance(self, action: Any) -> Outcome:
+        return _vector(0.0), -((self._push(action) - self._target) ** 2), True
 
 
 class Recall(_SmallTask):
@@ -154,12 +163,9 @@ class Recall(_SmallTask):
         self._cue = self._random_sign()
         return self._shown(self._cue)
 
-    def step(self, action: Any) -> Step:
-        """Shows nothing; the last step rewards and terminates."""
-        self._steps += 1
+    def _advance(self, action: Any) -> Outcome:
         is_last = self._steps == self._length
-        reward = self._push(action) * self._cue if is_last else 0.0
-        return self._shown(0.0), reward, is_last, False, {}
+        return self._shown(0.0), self._push(action) * self._cue if is_last else 0.0, is_last
 
     def _shown(self, cue: float) -> Any:
         if not self._is_discrete:
@@ -200,13 +206,10 @@ class MemoryChain(_SmallTask):
         self._query = int(self.np_random.integers(self._num_bits))
         return self._shown(0)
 
-    def step(self, action: Any) -> Step:
-        """Shows the next observation, at first the first one again; the last step rewards."""
-        shown = self._shown(self._steps)
-        self._steps += 1
-        if self._steps <= self._length:
-            return shown, 0.0, False, False, {}
-        return shown, 1.0 if action == self._bits[self._query] else -1.0, True, False, {}
+    def _advance(self, action: Any) -> Outcome:
+        is_last = self._steps > self._length
+        reward = 1.0 if action == self._bits[self._query] else -1.0
+        return self._shown(self._steps - 1), reward if is_last else 0.0, is_last
 
     def _shown(self, moment: int) -> Vector:
         shown = np.zeros((1, 2 + self._num_bits), np.float32)
@@ -232,18 +235,15 @@ class Counting(_SmallTask):
     def __init__(
         self, *, lengths: Sequence[int], ending: Ending, offset: int, continuous: bool
     ) -> None:
-        super().__init__(continuous=continuous)
+        super().__init__(continuous=continuous, ending=ending)
         if not lengths or min(lengths) < 1:
             raise ValueError(f"lengths={list(lengths)}: expected at least one, each 1 or more")
         self.observation_space = spaces.Box(0.0, np.inf, (2,), np.float32)
         self._lengths = list(lengths)
-        self._flags = _flags(ending)
         self._offset = offset
         self._episode = offset - 1
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Vector, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts the next episode; with a seed, the first one again."""
         self._episode = self._offset if seed is not None else self._episode + 1
         return super().reset(seed=seed)
@@ -259,12 +259,9 @@ class Counting(_SmallTask):
     def _opening(self) -> Vector:
         return _vector(self._episode, 0.0)
 
-    def step(self, action: Any) -> Step:
-        """Counts."""
-        self._steps += 1
+    def _advance(self, action: Any) -> Outcome:
         is_last = self._steps == self._lengths[self._episode % len(self._lengths)]
-        terminated, truncated = (is_last and flag for flag in self._flags)
-        return _vector(self._episode, self._steps), 1.0, terminated, truncated, {}
+        return _vector(self._episode, self._steps), 1.0, is_last
 
 
 class Endless(_SmallTask):
@@ -279,30 +276,17 @@ class Endless(_SmallTask):
     """
 
     def __init__(self, *, limit: int | None, ending: Ending, continuous: bool) -> None:
-        super().__init__(continuous=continuous)
+        super().__init__(continuous=continuous, ending=ending)
         if limit is not None and limit < 1:
             raise ValueError(f"limit={limit}: expected at least 1, or null")
         self._limit = limit
-        self._flags = _flags(ending)
 
     def _opening(self) -> Vector:
         return _vector(1.0)
 
-    def step(self, action: Any) -> Step:
-        """Rewards 1."""
-        self._steps += 1
-        is_last = self._steps == self._limit
-        terminated, truncated = (is_last and flag for flag in self._flags)
-        return _vector(1.0), 1.0, terminated, truncated, {}
+    def _advance(self, action: Any) -> Outcome:
+        return _vector(1.0), 1.0, self._steps == self._limit
 
 
 def _vector(*numbers: float) -> Vector:
     return np.array(numbers, np.float32)
-
-
-def _flags(ending: Ending) -> tuple[bool, bool]:
-    """Splits an ending into `(terminated, truncated)`."""
-    flags = {"terminated": (True, False), "truncated": (False, True), "both": (True, True)}
-    if ending not in flags:
-        raise ValueError(f"ending={ending!r}: expected one of {', '.join(flags)}")
-    return flags[ending]

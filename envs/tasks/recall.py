@@ -5,7 +5,8 @@ from typing import Literal
 import numpy as np
 from gymnasium import spaces
 
-from envs.tasks.vector import Array, Optima, VectorTask, check_sizes
+from envs.interface import Array
+from envs.tasks.vector import Optima, VectorTask, check_sizes
 
 Order = Literal["previous", "first", "backwards"]
 

@@ -12,15 +12,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 from gymnasium import Space, spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from envs.interface import Array, Info, Opening
 from envs.vector.snapshot import decoded, encoded
 from envs.wrappers.privileged import Shares
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -101,9 +99,7 @@ class VectorTask(VectorEnv[Any, Any, Any], ABC):
         """Returns the current observations and the hidden variables, for privileged readers."""
         return {"observation": self._observe(), "hidden": self._hidden()}
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts every episode; options are ignored."""
         super().reset(seed=seed)
         self._restart(self._rows)
@@ -157,9 +153,7 @@ class SingleTask(gymnasium.Env[Any, Any]):
         self.action_space = task.single_action_space
         self.full_observation_space = task.full_observation_space
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts an episode; options are ignored."""
         super().reset(seed=seed)
         self._task.np_random = self.np_random

@@ -14,26 +14,17 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
+from envs.interface import Array, Environment, Info, Opening
 from envs.seeding import environment_seeds, telling_global_draws
-from envs.vector.batch import (
-    Array,
-    ObservationBatch,
-    Observations,
-    array_kind,
-    shown,
-)
+from envs.vector.batch import ObservationBatch, Observations, array_kind, shown
 from envs.vector.failures import in_one_line, own_failure
 from envs.vector.remote import RemoteSlot, kill, start_workers
-from envs.vector.slot import (
-    Environment,
-    Make,
-    Slot,
-    Snapshot,
-)
+from envs.vector.slot import Make, Slot, Snapshot
 from envs.vector.starting import make_slots
 
 OnFailure = Literal["stop", "restart"]
 Failures = dict[int, BaseException]
+Seeds = int | Sequence[int | None] | None
 
 _MAX_FAILURES = 3
 """Consecutive failures of one environment, without a good step in between, that end the run."""
@@ -47,12 +38,14 @@ class EnvironmentFailure(RuntimeError):
 
 @dataclasses.dataclass
 class _History:
-    """Seeds of one environment: the first one, the current one, and the number of new seeds."""
+    """What a resumed run must know of one environment besides its episode."""
 
     first_seed: int = 0
     seed: int = 0
     new_seeds: int = 0
     restarts: int = 0
+    failing: int = 0
+    """Failures since the last good step."""
 
 
 class SlotVectorEnv(VectorEnv[Any, Any, Any]):
@@ -122,13 +115,13 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         action_shape, self._action_dtype = array_kind(self.single_action_space)
         self._action_shape = (self.num_envs, *action_shape)
         self._steps = 0  # of each environment, reset steps included
-        self._starts = np.zeros(self.num_envs, np.int64)  # `_steps` at the episode's start
+        self._starts = [0] * self.num_envs  # `_steps` at the episode's start
+        self._over: set[int] = set()  # environments that reset in the next step
         self._nobody = np.zeros(self.num_envs, np.bool_)
         self._nobody.flags.writeable = False
-        self._ended = self._nobody  # environments that reset in the next step
+        self._failing: set[int] = set()
         self._is_begun = False
         self._is_restarting = on_failure == "restart"
-        self._failing: dict[int, int] = {}  # failures since the last good step
         self._histories = [_History() for _ in makers]
 
     @property
@@ -174,12 +167,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         """Returns the buffers with the latest observations."""
         return self._batch.observations
 
-    def reset(
-        self,
-        *,
-        seed: int | Sequence[int | None] | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> tuple[Observations, dict[str, Any]]:
+    def reset(self, *, seed: Seeds = None, options: Info | None = None) -> Opening:
         """Starts an episode in every environment.
 
         Args:
@@ -191,9 +179,10 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError(f"reset: expected no options, got {options}")
         seeds = self._seeds_from(seed)
         self._is_begun = True
-        self._starts[:] = self._steps
-        self._ended = self._nobody
-        self._failing = {}
+        self._starts = [self._steps] * self.num_envs
+        self._over, self._failing = set(), set()
+        for history in self._histories:
+            history.failing = 0
         given = {index: (each,) for index, each in enumerate(seeds)}
         with telling_global_draws():
             told, failures = self._call("begin", given)
@@ -201,7 +190,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             self._restart(index, cause, "reset")
         return self._batch.observations, self._merged(told)
 
-    def _seeds_from(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+    def _seeds_from(self, seed: Seeds) -> Sequence[int | None]:
         if isinstance(seed, int):
             seed = range(seed, seed + self.num_envs)
         elif seed is None:
@@ -225,29 +214,33 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         if own.shape != self._action_shape or own.dtype != self._action_dtype:
             own = self._converted(own)
         self._steps += 1
-        was_reset = self._ended
-        if was_reset is not self._nobody:
-            self._starts[was_reset] = self._steps
+        for index in self._over:
+            self._starts[index] = self._steps
         rewards = np.zeros(self.num_envs)
         told: dict[int, Any] = {}
-        terminated, truncated, failures = self._step_slots(own, rewards, told)
+        ended, failures = self._step_slots(own, rewards, told)
         restarted: Sequence[int] = ()
         if failures or self._failing or not self._batch.is_sound():
             restarted = self._mend(failures, own)
-            rewards[restarted] = 0.0
-            if terminated is not self._nobody:
-                terminated[restarted] = truncated[restarted] = False
+            for index in restarted:
+                rewards[index] = 0.0
+                ended.pop(index, None)
         infos = self._merged(told, restarted) if told or restarted else {}
-        self._ended = terminated if terminated is self._nobody else terminated | truncated
+        terminated = truncated = self._nobody
+        if ended:
+            terminated, truncated = np.zeros((2, self.num_envs), np.bool_)
+            for index, flags in ended.items():
+                terminated[index], truncated[index] = flags
+        self._over = set(ended)
         return self._batch.observations, rewards, terminated, truncated, infos
 
     def _step_slots(
         self, actions: Array, rewards: Array, told: dict[int, Any]
-    ) -> tuple[Array, Array, Failures]:
-        """Steps every slot; writes rewards and infos, returns flags (or `_nobody`) and failures."""
+    ) -> tuple[dict[int, tuple[bool, bool]], Failures]:
+        """Steps every slot; writes rewards and infos, returns the flags at ends and failures."""
         for index, worker in enumerate(self._workers):  # which step at the same time
             worker.send_step(actions[index])
-        nobody = terminated = truncated = self._nobody
+        ended: dict[int, tuple[bool, bool]] = {}
         failures: Failures = {}
         for index, (slot, action) in enumerate(zip(self._slots, actions, strict=True)):
             try:
@@ -256,12 +249,10 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
                 failures[index] = own_failure(error)
                 continue
             if ends or cuts:
-                if terminated is nobody:
-                    terminated, truncated = nobody.copy(), nobody.copy()
-                terminated[index], truncated[index] = ends, cuts
+                ended[index] = ends, cuts
             if info:
                 told[index] = info
-        return terminated, truncated, failures
+        return ended, failures
 
     def _converted(self, actions: Array) -> Array:
         dtype = self._action_dtype
@@ -275,15 +266,12 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
     def _mend(self, failures: Failures, actions: Array) -> list[int]:
         """Handles failures of a step; returns the environments that were restarted."""
         failures = {**self._violations(), **failures}
-        was_reset = self._ended
-        for index in set(self._failing) - failures.keys():
-            if not was_reset[index]:
-                del self._failing[index]
+        for index in self._failing - failures.keys() - self._over:
+            self._failing.remove(index)
+            self._histories[index].failing = 0
         for index, cause in sorted(failures.items()):
-            action = shown(actions[index].tolist())
-            self._restart(
-                index, cause, "reset" if was_reset[index] else f"step with action {action}"
-            )
+            step = f"step with action {shown(actions[index].tolist())}"
+            self._restart(index, cause, "reset" if index in self._over else step)
         return list(failures)
 
     def _violations(self) -> Failures:
@@ -297,11 +285,13 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             if doing != "reset":
                 where += f", step {self._steps - self._starts[index]} of its episode"
             message = f"environment {index} ({where}) failed in {doing}: {in_one_line(cause)}"
-            count = self._failing[index] = self._failing.get(index, 0) + 1
+            self._failing.add(index)
+            history.failing += 1
             if not self._is_restarting:
                 raise EnvironmentFailure(message) from cause
-            if count >= _MAX_FAILURES:
-                raise EnvironmentFailure(f"{message}; {count} failures in a row") from cause
+            if history.failing >= _MAX_FAILURES:
+                in_a_row = f"{history.failing} failures in a row"
+                raise EnvironmentFailure(f"{message}; {in_a_row}") from cause
             _log.warning("%s; it starts anew", message)
             history.restarts += 1
             cause = self._begin_anew(index)
@@ -331,8 +321,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         return [
             {
                 **dataclasses.asdict(history),
-                "failing": self._failing.get(index, 0),
-                "episode_steps": self._steps - int(self._starts[index]),
+                "episode_steps": self._steps - self._starts[index],
                 "slot": slots.get(index),
             }
             for index, history in enumerate(self._histories)
@@ -351,12 +340,12 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._histories = [_History(**{name: s[name] for name in names}) for s in snapshots]
         slots = {index: s["slot"] for index, s in enumerate(snapshots) if s["slot"] is not None}
         exact = self._replay(slots) if slots else set()
-        self._starts = self._steps - np.array([s["episode_steps"] for s in snapshots])
-        self._ended = np.array([i in exact and slots[i]["is_over"] for i in range(self.num_envs)])
-        counts = {index: snapshots[index]["failing"] for index in exact}
-        self._failing = {index: count for index, count in counts.items() if count}
+        self._starts = [self._steps - s["episode_steps"] for s in snapshots]
+        self._over = {index for index in exact if slots[index]["is_over"]}
+        self._failing = {index for index in exact if self._histories[index].failing}
         self._is_begun = True
         for index in set(range(self.num_envs)) - exact:
+            self._histories[index].failing = 0
             self._restart(index, self._begin_anew(index), "reset")
         return [index in exact for index in range(self.num_envs)]
 

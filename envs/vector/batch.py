@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium import Space, spaces
 
-Array = npt.NDArray[Any]
+from envs.interface import Array
+from envs.spaces import parts_of
+
 Observations = Array | dict[str, Array]
 Write = Callable[[Any], None]
 
@@ -35,7 +36,7 @@ class ObservationBatch:
     ) -> None:
         """Places the arrays in `buffers` of `observation_bytes`; without them, in new memory."""
         self._is_dict = isinstance(space, spaces.Dict)
-        parts = _parts(space)
+        parts = parts_of(space)
         self._arrays: dict[str, Array] = {}
         for name, part in parts.items():
             shape, dtype = array_kind(part)
@@ -83,14 +84,10 @@ class ObservationBatch:
 
 def observation_bytes(space: Space[Any], num_envs: int) -> dict[str, int]:
     """Returns the size of every part of a batch of observations."""
-    kinds = {name: array_kind(part) for name, part in _parts(space).items()}
+    kinds = {name: array_kind(part) for name, part in parts_of(space).items()}
     return {
         name: num_envs * math.prod(shape) * dtype.itemsize for name, (shape, dtype) in kinds.items()
     }
-
-
-def _parts(space: Space[Any]) -> Mapping[str, Space[Any]]:
-    return space.spaces if isinstance(space, spaces.Dict) else {"": space}
 
 
 def _label(name: str) -> str:
@@ -193,31 +190,23 @@ class _Check(NamedTuple):
 def _check(space: Space[Any], array: Array) -> _Check | None:
     if isinstance(space, spaces.Box):
         return _finite_check(array) if array.dtype.kind == "f" else None
-    if isinstance(space, spaces.Discrete):
-        return _code_check(array, space.start, space.n)
-    if isinstance(space, spaces.MultiDiscrete):
-        return _code_check(array, space.start, space.nvec)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        count = space.n if isinstance(space, spaces.Discrete) else space.nvec
+        return _code_check(array, space.start, count)
     return _code_check(array, 0, 2)
 
 
 def _finite_check(array: Array) -> _Check:
-    flat = array.reshape(-1)
+    flat, dot = array.reshape(-1), np.vdot  # does not warn of overflow
     bound: Any = _BOUNDS.get(array.dtype.itemsize)
-    dot = np.vdot  # does not warn of overflow
-
-    def is_sound() -> bool:
-        return bool(dot(flat, flat) < bound)
-
-    def wrong() -> Array:
-        return np.asarray(~(np.abs(array.astype(np.float64)) <= LARGEST))
-
-    if bound is None:  # float16, whose sums of squares overflow
-        return _Check(lambda: bool(np.isfinite(flat).all()), wrong, _not_finite_text)
-    return _Check(is_sound, wrong, _not_finite_text)
-
-
-def _not_finite_text(number: Any) -> str:
-    return f"a number that is {not_finite(float(number))}"
+    return _Check(
+        # Sums of squares of float16 overflow.
+        (lambda: bool(np.isfinite(flat).all()))
+        if bound is None
+        else (lambda: bool(dot(flat, flat) < bound)),
+        lambda: np.asarray(~(np.abs(array.astype(np.float64)) <= LARGEST)),
+        lambda number: f"a number that is {not_finite(float(number))}",
+    )
 
 
 def _code_check(array: Array, start: Any, count: Any) -> _Check:

@@ -12,16 +12,12 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from envs.interface import Array
 from envs.spaces import one_line
-from envs.vector.batch import Array, observation_bytes
+from envs.vector.batch import observation_bytes
 from envs.vector.failures import RemoteFailure, RemoteTraceback
 from envs.vector.serving import OUTCOME, PACKED, STEP, Place, serve
-from envs.vector.slot import (
-    Description,
-    Make,
-    Outcome,
-    check_same_spaces,
-)
+from envs.vector.slot import Description, Make, Outcome, check_same_spaces
 
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 """Never fork: the copy of a process with torch threads can deadlock."""
@@ -141,7 +137,8 @@ class RemoteSlot:
     def _answer(self) -> tuple[Any, Any]:
         while not self.is_lost:
             left = self._seconds_left()
-            if left is not None and not self._has_answer(left):
+            poll = self._poller.poll if self._poller else self._connection.poll
+            if left is not None and not poll(1000 * left if self._poller else left):
                 raise WorkerLost(f"no answer within {self._seconds:g} s (env.step_timeout)")
             message = self._connection.recv_bytes()
             if message[0] == PACKED:
@@ -152,11 +149,6 @@ class RemoteSlot:
             if number == self._number:  # skips stale answers, as after Ctrl-C
                 return result, failure
         raise WorkerLost(self._fate)  # as it was found, if only by another call
-
-    def _has_answer(self, seconds: float) -> bool:
-        if self._poller is not None:
-            return bool(self._poller.poll(seconds * 1000.0))
-        return bool(self._connection.poll(seconds))
 
     def _found_fate(self) -> str:
         self._process.join(1.0)

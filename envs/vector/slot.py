@@ -15,15 +15,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import Space
 
+from envs.interface import Environment, full_space
 from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite, shown
 from envs.vector.snapshot import Memories, decoded, encoded, layers
 from envs.wrappers.adapters import RawEpisodeStatistics
 
-Environment = gymnasium.Env[Any, Any]
 Make = Callable[[], Environment]
 Outcome = tuple[float, bool, bool, dict[str, Any]]  # reward, terminated, truncated, info
 Snapshot = dict[str, Any]
@@ -114,9 +113,7 @@ class Slot:
         return Description(
             observation_space=environment.observation_space,
             action_space=environment.action_space,
-            full_observation_space=environment.get_wrapper_attr("full_observation_space")
-            if environment.has_wrapper_attr("full_observation_space")
-            else None,
+            full_observation_space=full_space(environment),
             metadata=dict(environment.metadata),
             render_mode=environment.render_mode,
             has_raw_statistics=bool(self._raw_statistics),
@@ -311,6 +308,8 @@ class _Trial(Slot):
         self._made = made
         super().__init__(make)
         self.join(ObservationBatch(self.environment.observation_space, 1), 0)
+        self._chance = copy.deepcopy(self.environment.action_space)
+        self._chance.seed(0)
 
     def _take(self, environment: Environment) -> None:
         self._made.append(environment)
@@ -325,45 +324,35 @@ class _Trial(Slot):
         outcome = self.step(copy.deepcopy(action))[:3]
         return (*outcome, *(row.tobytes() for row in self._row))
 
-    def reset_recorded(self) -> None:
-        """Resets without a seed, as after an episode's end, and records it."""
-        self._record(was_seeded=False)
-        self._reset(None)
+    def play(self, steps: int, until: float, other: "_Trial | None" = None) -> bool:
+        """Plays to the end of the episode; beside another one, across ends and while both agree.
 
-    def play(self, chance: Callable[[], Any], steps: int, until: float) -> None:
-        """Takes at least one step, at most to the end of the episode."""
+        Returns:
+            Whether they agree.
+        """
         for _ in range(steps):
-            self.outcome(chance())
-            if self.is_over or time.monotonic() > until:
-                break
-
-    def goes_on_like(self, other: "_Trial", chance: Callable[[], Any], until: float) -> bool:
-        """Whether both behave identically from here on, across ends and a reset."""
-        for _ in range(_COMPARED_STEPS):
-            action = chance()
-            if self.outcome(action) != other.outcome(action):
+            action = self._chance.sample()
+            outcome = self.outcome(action)
+            if other is not None and other.outcome(action) != outcome:
                 return False
-            if time.monotonic() > until:
+            if time.monotonic() > until or (self.is_over and other is None):
                 break
-        self.is_over = other.is_over = True
         return True
 
 
 def _agree(one: _Trial, other: _Trial) -> bool:
     begun = time.monotonic()
-    actions = copy.deepcopy(one.environment.action_space)
-    actions.seed(0)
     one.begin(1)
     other.begin(2)
     for _ in range(2):
-        one.play(actions.sample, _EPISODE_STEPS, begun + 0.4 * _TRIAL_SECONDS)
+        one.play(_EPISODE_STEPS, begun + 0.4 * _TRIAL_SECONDS)
         one.is_over = True
-    one.reset_recorded()
-    one.play(actions.sample, _COMPARED_STEPS, begun + 0.6 * _TRIAL_SECONDS)
-    snapshot = json.loads(json.dumps(one.snapshot()))  # as read from a file
-    return (
-        other.restore(snapshot)
-        and one.goes_on_like(other, actions.sample, begun + 0.8 * _TRIAL_SECONDS)
-        and one.goes_on_like(other, actions.sample, begun + _TRIAL_SECONDS)
-        and one.snapshot()["memories"] == other.snapshot()["memories"]
-    )
+    one.begin(None)
+    one.play(_COMPARED_STEPS, begun + 0.6 * _TRIAL_SECONDS)
+    if not other.restore(json.loads(json.dumps(one.snapshot()))):  # as read from a file
+        return False
+    for share in (0.8, 1.0):
+        if not one.play(_COMPARED_STEPS, begun + share * _TRIAL_SECONDS, other):
+            return False
+        one.is_over = other.is_over = True
+    return bool(one.snapshot()["memories"] == other.snapshot()["memories"])

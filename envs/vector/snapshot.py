@@ -17,7 +17,8 @@ from typing import Any, Protocol, runtime_checkable
 import gymnasium
 import numpy as np
 
-Environment = gymnasium.Env[Any, Any]
+from envs.interface import Environment
+
 States = dict[str, Any]  # by path from the outermost wrapper
 
 _MAX_OBJECTS = 20_000  # limit of the search for random generators

@@ -6,14 +6,6 @@ from envs.wrappers.pomdp import Mask, MaskVelocity, Window
 from envs.wrappers.sensors import Delay, Flicker, Noise, StickyActions
 
 __all__ = [
-    "Delay",
-    "Flicker",
-    "GridCodes",
-    "GridPixels",
-    "Mask",
-    "MaskVelocity",
-    "Noise",
-    "ScaleReward",
-    "StickyActions",
-    "Window",
-]
+    "Delay", "Flicker", "GridCodes", "GridPixels", "Mask", "MaskVelocity", "Noise", "ScaleReward",
+    "StickyActions", "Window",
+]  # fmt: skip

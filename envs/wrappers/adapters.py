@@ -6,7 +6,7 @@ every call.
 
 import copy
 import time
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -14,8 +14,9 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatten, flatten_space
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.wrappers import RecordEpisodeStatistics
+from gymnasium.wrappers import RecordEpisodeStatistics, TransformAction, TransformReward
 
+from envs.interface import Environment, Info, Opening, Step
 from envs.spaces import (
     check_spaces,
     flat_space,
@@ -23,9 +24,8 @@ from envs.spaces import (
     is_grid,
     is_intensity,
     is_nested,
+    parts_of,
 )
-
-Environment = gymnasium.Env[Any, Any]
 
 _OBSERVATION = "observation"
 """Name of the environment's observation as a part beside previous inputs."""
@@ -49,21 +49,6 @@ class FlatObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordConstru
         return {name: copy.copy(part) for name, part in parts.items()}
 
 
-class ArrayAction(gymnasium.ActionWrapper[Any, Any, Any], RecordConstructorArgs):
-    """Converts a scalar action to an array, for spaces of shape ().
-
-    An element of a batch is a number, which such a space refuses or warns of.
-    """
-
-    def __init__(self, env: Environment) -> None:
-        RecordConstructorArgs.__init__(self)
-        super().__init__(env)
-
-    def action(self, action: Any) -> npt.NDArray[Any]:
-        """Returns an array of shape ()."""
-        return np.asarray(action)
-
-
 def adapted(env: Environment) -> Environment:
     """Adapts an environment's spaces to those that agents support, if necessary.
 
@@ -79,11 +64,12 @@ def adapted(env: Environment) -> Environment:
         env = FlatObservation(env)
     arrays = spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary
     if isinstance(env.action_space, arrays) and env.action_space.shape == ():
-        env = ArrayAction(env)
+        # An element of a batch is a number, which such a space refuses or warns of.
+        env = TransformAction(env, np.asarray, None)
     return env
 
 
-class ScaleReward(gymnasium.RewardWrapper[Any, Any], RecordConstructorArgs):
+class ScaleReward(TransformReward[Any, Any]):
     """Multiplies rewards by a factor; reported episode returns stay raw.
 
     Args:
@@ -91,13 +77,8 @@ class ScaleReward(gymnasium.RewardWrapper[Any, Any], RecordConstructorArgs):
     """
 
     def __init__(self, env: Environment, *, factor: float) -> None:
-        RecordConstructorArgs.__init__(self, factor=factor)
-        super().__init__(env)
-        self._factor = factor
-
-    def reward(self, reward: SupportsFloat) -> float:
-        """Scales one reward."""
-        return float(reward) * self._factor
+        RecordConstructorArgs.__init__(self, factor=factor)  # the first one counts
+        super().__init__(env, lambda reward: float(reward) * factor)
 
 
 class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -123,27 +104,25 @@ class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
             self._added["previous_action"] = spaces.Box(low, high, dtype=np.float32)
         if reward:
             self._added["previous_reward"] = spaces.Box(-np.inf, np.inf, (1,), np.float32)
-        self._has_parts = isinstance(space, spaces.Dict)
         self._is_part = _loses_meaning_in_a_vector(space)
-        parts = space.spaces if isinstance(space, spaces.Dict) else {_OBSERVATION: space}
+        parts = {name or _OBSERVATION: part for name, part in parts_of(space).items()}
         for name in self._added.keys() & parts.keys():
             raise ValueError(
                 f"env.{name}: the observation has a part of that name already; set env.{name}=false"
             )
         joined = spaces.Dict([*parts.items(), *self._added.items()])
         self.observation_space = joined
-        if not (self._has_parts or self._is_part):
+        self._is_vector = not (isinstance(space, spaces.Dict) or self._is_part)
+        if self._is_vector:
             self.observation_space = spaces.Box(*_flat_bounds(joined), dtype=np.float32)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts an episode, with zeros as previous action and reward."""
         observation, info = self.env.reset(seed=seed, options=options)
         zeros = {name: np.zeros(box.shape, np.float32) for name, box in self._added.items()}
         return self._joined(observation, zeros), info
 
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> Step:
         """Steps, and adds the action and the reward."""
         added = {}
         if "previous_action" in self._added:
@@ -155,12 +134,11 @@ class PreviousInputs(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArg
         return self._joined(observation, added), reward, terminated, truncated, info
 
     def _joined(self, observation: Any, added: dict[str, npt.NDArray[np.float32]]) -> Any:
-        if self._is_part:
-            return {_OBSERVATION: copy.copy(observation)} | added
-        if self._has_parts:
-            return {name: copy.copy(part) for name, part in observation.items()} | added
-        flat = _flat(self.env.observation_space, observation)
-        return np.concatenate([flat, *added.values()], dtype=np.float32, casting="unsafe")
+        if self._is_vector:
+            flat = _flat(self.env.observation_space, observation)
+            return np.concatenate([flat, *added.values()], dtype=np.float32, casting="unsafe")
+        parts = {_OBSERVATION: observation} if self._is_part else observation
+        return {name: copy.copy(part) for name, part in parts.items()} | added
 
 
 def _loses_meaning_in_a_vector(space: gymnasium.Space[Any]) -> bool:
@@ -200,15 +178,13 @@ class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
         RecordConstructorArgs.__init__(self)  # the first one counts
         super().__init__(env, stats_key=RAW_EPISODE)
 
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> Step:
         """Steps and reports the episode at its end."""
         observation, reward, terminated, truncated, info = super().step(action)
         self._is_unreported = not (terminated or truncated)
         return observation, reward, terminated, truncated, info
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Reports an episode that an outer wrapper ended, unless there is a new seed."""
         elapsed = round(time.perf_counter() - self.episode_start_time, 6)
         cut = {"r": self.episode_returns, "l": self.episode_lengths, "t": elapsed}

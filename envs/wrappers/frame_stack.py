@@ -1,18 +1,16 @@
 """Frame stacking."""
 
 import copy
-from collections.abc import Mapping
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
-from envs.spaces import MAX_DIMENSIONS, is_grid, one_line
+from envs.interface import Array, Info, Opening, Step
+from envs.spaces import MAX_DIMENSIONS, is_grid, map_parts, one_line, parts_of
 
-Array = npt.NDArray[Any]
 Frames = spaces.Box | spaces.MultiDiscrete[Any]
 
 _MARK = "frame_stack"
@@ -27,10 +25,8 @@ def frame_stacks(observation_space: gymnasium.Space[Any]) -> dict[str, int]:
     Args:
         observation_space: of one environment. Without parts, the name is "".
     """
-    parts: Mapping[str, gymnasium.Space[Any]] = {"": observation_space}
-    if isinstance(observation_space, spaces.Dict):
-        parts = observation_space.spaces
-    return {name: vars(part)[_MARK] for name, part in parts.items() if _MARK in vars(part)}
+    parts = parts_of(observation_space).items()
+    return {name: vars(part)[_MARK] for name, part in parts if _MARK in vars(part)}
 
 
 def mark_stack(space: Frames, size: int) -> Frames:
@@ -56,31 +52,24 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, size=size)
         super().__init__(env)
         space = env.observation_space
-        self._has_parts = isinstance(space, spaces.Dict)
-        parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
-        stacked = {name: _stacked(part, size) for name, part in parts.items() if _can_stack(part)}
+        parts = parts_of(space).items()
+        stacked = {name: _stacked(part, size) for name, part in parts if _can_stack(part)}
         if not stacked:
             raise ValueError(
                 f"env.frame_stack={size}: only vectors, images and grids of codes can be stacked, "
                 f"not {one_line(space)}; set env.frame_stack=1"
             )
-        self.observation_space = (
-            spaces.Dict([(name, stacked.get(name, part)) for name, part in parts.items()])
-            if self._has_parts
-            else stacked[""]
-        )
+        self.observation_space = map_parts(stacked.get, space)
         self._frames = {name: np.zeros(each.shape, each.dtype) for name, each in stacked.items()}
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Fills the stack with the first observation of the episode."""
         observation, info = self.env.reset(seed=seed, options=options)
         for name, frames in self._frames.items():
             frames[:] = self._newest(observation, name)
         return self._shown(observation), info
 
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> Step:
         """Drops the oldest frame and appends the newest."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         for name, frames in self._frames.items():
@@ -89,16 +78,11 @@ class FrameStack(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return self._shown(observation), reward, terminated, truncated, info
 
     def _newest(self, observation: Any, name: str) -> Array:
-        frame = np.asarray(observation[name] if self._has_parts else observation)
+        frame = np.asarray(observation[name] if name else observation)
         return frame.reshape(self._frames[name].shape[1:])
 
     def _shown(self, observation: Any) -> Any:
-        if not self._has_parts:
-            return self._frames[""].copy()
-        return {
-            name: self._frames[name].copy() if name in self._frames else copy.copy(part)
-            for name, part in observation.items()
-        }
+        return map_parts(lambda name, part: copy.copy(self._frames.get(name, part)), observation)
 
 
 def _can_stack(space: gymnasium.Space[Any]) -> bool:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
-Environment = gymnasium.Env[Any, Any]
+from envs.interface import Environment
 
 _CHANNELS = ("OBJECT_TO_IDX", "COLOR_TO_IDX", "STATE_TO_IDX")
 

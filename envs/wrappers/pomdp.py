@@ -3,19 +3,17 @@
 import copy
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, SupportsFloat
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
-import numpy.typing as npt
 from gymnasium import Space, spaces
 from gymnasium.utils import RecordConstructorArgs, seeding
 
-from envs.spaces import one_line
+from envs.interface import Array, Environment, Info, Opening, Step, full_space
+from envs.spaces import map_parts, one_line, parts_of
 
-Array = npt.NDArray[Any]
-Environment = gymnasium.Env[Any, Any]
 Keep = Literal["positions", "velocities"]
 
 # Velocities by the environment's name without version, and the sizes of its observation.
@@ -57,13 +55,9 @@ class PartialObservation(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructo
         super().__init__(env)
         self._random, _ = seeding.np_random()
         self._full: Any = None
-        self.full_observation_space = env.observation_space
-        if env.has_wrapper_attr("full_observation_space"):
-            self.full_observation_space = env.get_wrapper_attr("full_observation_space")
+        self.full_observation_space = full_space(env) or env.observation_space
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts an episode of the environment and of what is hidden from it."""
         if seed is not None:
             name = zlib.crc32(type(self).__name__.encode())  # wrappers draw different numbers
@@ -72,7 +66,7 @@ class PartialObservation(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructo
         self._begin()
         return self._shown(self._full), info
 
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> Step:
         """Steps, and hides."""
         self._full, reward, terminated, truncated, info = self.env.step(action)
         return self._shown(self._full), reward, terminated, truncated, info
@@ -223,20 +217,6 @@ class Window(PartialObservation):
         radius, (row, column) = self._radius, self._center
         padded = np.pad(observation, [(radius, radius), (radius, radius), (0, 0)])
         return padded[row : row + 2 * radius + 1, column : column + 2 * radius + 1].copy()
-
-
-def parts_of(space: Space[Any]) -> Mapping[str, Space[Any]]:
-    """Returns a Dict's parts by key; any other space has the key ""."""
-    return space.spaces if isinstance(space, spaces.Dict) else {"": space}
-
-
-def map_parts(function: Callable[[str, Any], Any], whole: Any) -> Any:
-    """Applies a function of key and part to an observation, or to its space."""
-    if isinstance(whole, spaces.Dict):
-        return spaces.Dict([(key, function(key, part)) for key, part in whole.spaces.items()])
-    if isinstance(whole, Mapping):
-        return {key: function(key, part) for key, part in whole.items()}
-    return function("", whole)
 
 
 def blank_of(space: Space[Any]) -> Any:

@@ -12,6 +12,7 @@ import gymnasium
 from gymnasium import Space, spaces
 from gymnasium.utils import RecordConstructorArgs
 
+from envs.interface import full_space
 from envs.spaces import flatten_observation, leaves
 
 NOTHING_HIDDEN = (
@@ -54,10 +55,9 @@ class PrivilegedObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordC
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        if not env.has_wrapper_attr("full_observation_space"):
-            env.close()
+        full = full_space(env)
+        if full is None:
             raise ValueError(NOTHING_HIDDEN)
-        full = env.get_wrapper_attr("full_observation_space")
         self._shares = Shares(env.observation_space, full)
         self.observation_space = self._shares.space
 

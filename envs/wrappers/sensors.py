@@ -2,12 +2,14 @@
 
 import copy
 from collections import deque
-from typing import Any, Literal, SupportsFloat
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium import Space, spaces
 
-from envs.wrappers.pomdp import Environment, PartialObservation, blank_of, map_parts, with_blank
+from envs.interface import Environment, Step
+from envs.spaces import map_parts
+from envs.wrappers.pomdp import PartialObservation, blank_of, with_blank
 
 Shows = Literal["blank", "stale"]
 
@@ -119,7 +121,7 @@ class StickyActions(PartialObservation):
     def _begin(self) -> None:
         self._last: Any = None
 
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> Step:
         """Steps with this action, or with the previous one."""
         is_stuck = self._random.random() < self._probability
         if self._last is None or not is_stuck:

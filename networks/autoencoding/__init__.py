@@ -11,12 +11,6 @@ from networks.autoencoding.losses import (
 )
 
 __all__ = [
-    "VAE",
-    "AuxiliaryLoss",
-    "ConvolutionalDecoder",
-    "DenseDecoder",
-    "Encoder",
-    "LambdaDiscrepancy",
-    "NextLatent",
-    "Reconstruction",
-]
+    "VAE", "AuxiliaryLoss", "ConvolutionalDecoder", "DenseDecoder", "Encoder", "LambdaDiscrepancy",
+    "NextLatent", "Reconstruction",
+]  # fmt: skip

@@ -11,14 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from conf.schema.extractors import (
-    ConvolutionalDecoderOptions,
-    DenseDecoderOptions,
-    LayersOptions,
-)
-from conf.schema.types import Activation
+from conf.schema.extractors import ConvolutionalDecoderOptions, DenseDecoderOptions, LayersOptions
 from networks.extractors.images import ImageRows
-from networks.extractors.mlp import ACTIVATION_MODULES, MLP
+from networks.extractors.mlp import ACTIVATION_MODULES, MLP, default_layers
 from networks.extractors.structure import Map, Outline
 from networks.initialization import initialize
 from networks.observations import Shape
@@ -38,9 +33,7 @@ class DenseDecoder(nn.Module):
 
     Options = DenseDecoderOptions
 
-    def __init__(
-        self, input_size: int, output_shape: Sequence[int], options: LayersOptions
-    ) -> None:
+    def __init__(self, input_size: int, output_shape: Shape, options: LayersOptions) -> None:
         super().__init__()
         self.hidden = MLP((input_size,), options)
         self.output = nn.Linear(self.hidden.output_size, math.prod(output_shape))
@@ -91,7 +84,7 @@ class ImageDecoder(nn.Module):
         return images.reshape(-1, *self.output_shape)
 
 
-class ConvolutionalDecoder(nn.Module):
+class ConvolutionalDecoder(ImageDecoder):
     """Decoder of images with configured feature maps, each twice as large as the one before.
 
     Args:
@@ -104,12 +97,8 @@ class ConvolutionalDecoder(nn.Module):
     Options = ConvolutionalDecoderOptions
 
     def __init__(
-        self,
-        input_size: int,
-        output_shape: Sequence[int],
-        options: ConvolutionalDecoderOptions,
+        self, input_size: int, output_shape: Sequence[int], options: ConvolutionalDecoderOptions
     ) -> None:
-        super().__init__()
         if not options.filters:
             raise ValueError("filters: expected one number or more, got none")
         front = ImageRows(output_shape, layout=options.layout)
@@ -117,21 +106,9 @@ class ConvolutionalDecoder(nn.Module):
         for count in reversed(options.filters):
             _, height, width = maps[-1]
             maps.append((count, math.ceil(height / 2), math.ceil(width / 2)))
-        self.front = front
         sizes = (*reversed(options.hidden_sizes), input_size)
         outline = Outline(sizes, options.activation, front, tuple(maps))
-        self.decoder = ImageDecoder(input_size, output_shape, outline)
-
-    def forward(self, features: Float[Tensor, "N F"]) -> Float[Tensor, "N *O"]:
-        """Decode an image from each row of features."""
-        return self.decoder(features)
-
-
-def default_layers(hidden_sizes: Sequence[int], activation: Activation) -> LayersOptions:
-    """Return the options of layers with PyTorch's initialisation."""
-    return LayersOptions(
-        hidden_sizes=list(hidden_sizes), activation=activation, initialization="default", gain=1.0
-    )
+        super().__init__(input_size, output_shape, outline)
 
 
 def going_back(outline: Outline, input_size: int, output_shape: Shape) -> nn.Module:

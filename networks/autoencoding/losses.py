@@ -19,9 +19,10 @@ from conf.schema.extractors import (
     ReconstructionOptions,
     VAEOptions,
 )
-from networks.autoencoding.decoders import DenseDecoder, default_layers
+from networks.autoencoding.decoders import DenseDecoder
 from networks.autoencoding.gaussian import divergence, draw, zero_linear
 from networks.autoencoding.reconstruction import ObservationDecoder
+from networks.extractors.mlp import default_layers
 from networks.inputs import ObservationInput
 from networks.observations import Observations
 
@@ -117,11 +118,7 @@ class Reconstruction(AuxiliaryLoss):
     def __init__(self, source: Source, options: ReconstructionOptions) -> None:
         super().__init__()
         self.decoder = ObservationDecoder(
-            source.inputs,
-            source.extractor,
-            source.feature_size,
-            options.decoder,
-            further_sizes=(),
+            source.inputs, source.extractor, source.feature_size, options.decoder, further_sizes=()
         )
         self.latent_decay = options.latent_decay
 

@@ -44,12 +44,8 @@ class Convolution:
 
         (size + 2 padding - kernel) // stride + 1
         """
-        height, width = (
-            (side + 2 * padding - kernel) // stride + 1
-            for side, kernel, stride, padding in zip(
-                size, self.kernel, self.stride, self.padding, strict=True
-            )
-        )
+        axes = zip(size, self.kernel, self.stride, self.padding, strict=True)
+        height, width = ((side + 2 * padding - k) // s + 1 for side, k, s, padding in axes)
         return height, width
 
     def output(self, size: Size) -> Size:
@@ -78,17 +74,10 @@ def cascade(size: Size, filters: Sequence[int]) -> list[Convolution]:
     layers: list[Convolution] = []
     while True:
         height, width = (2 if side // 2 >= _SMALLEST_MAP else 1 for side in size)
-        is_done = height == width == 1
-        if layers and is_done:
+        if layers and height == width == 1:
             return layers
-        layers.append(
-            Convolution(
-                filters=filters[min(len(layers), len(filters) - 1)],
-                kernel=(3, 3),
-                padding=(1, 1),
-                pool=(height, width),
-            )
-        )
+        count = filters[min(len(layers), len(filters) - 1)]
+        layers.append(Convolution(count, (3, 3), padding=(1, 1), pool=(height, width)))
         size = layers[-1].output(size)
 
 
@@ -111,13 +100,12 @@ def _misfit(layers: Sequence[Convolution], index: int, now: Size, size: Size) ->
     layer = layers[index]
     convolved = layer.convolved(now)
     if min(convolved) < 1:
-        padded = f" with padding {_shortened(layer.padding)}" if any(layer.padding) else ""
-        problem = f"a kernel of {written(layer.kernel)} does not fit its input of {written(now)}"
-        problem += padded
+        what, window, read = "kernel", layer.kernel, now
     else:
-        problem = (
-            f"a max-pool of {written(layer.pool)} does not fit its input of {written(convolved)}"
-        )
+        what, window, read = "max-pool", layer.pool, convolved
+    problem = f"a {what} of {written(window)} does not fit its input of {written(read)}"
+    if what == "kernel" and any(layer.padding):
+        problem += f" with padding {_shortened(layer.padding)}"
     fitting = ", ".join(map(str, _fitted(layers, size)))
     return f"{problem}; what fits images of {written(size)} is layers=[{fitting}]"
 
@@ -136,10 +124,7 @@ def _fitted(layers: Sequence[Convolution], size: Size) -> list[Convolution]:
 
 
 def _pair(value: int | Sequence[int]) -> Size:
-    if isinstance(value, int):
-        return value, value
-    height, width = value
-    return height, width
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def _shortened(pair: Size) -> str:
@@ -236,13 +221,10 @@ def _convolutions(layers: Any, filters: Sequence[int], rows: ImageRows) -> list[
 
 
 def _stage(layer: Convolution, channels: int, norm: nn.Module | None, activation: str) -> nn.Module:
-    convolution = nn.Conv2d(
-        channels, layer.filters, layer.kernel, stride=layer.stride, padding=layer.padding
-    )
-    modules: list[nn.Module] = [convolution]
-    modules += [] if norm is None else [norm]
-    modules += [nn.MaxPool2d(layer.pool)] if layer.pool != (1, 1) else []
-    return nn.Sequential(*modules, activation_module(activation))
+    convolution = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride, layer.padding)
+    pool = nn.MaxPool2d(layer.pool) if layer.pool != (1, 1) else None
+    stages = (convolution, norm, pool, activation_module(activation))
+    return nn.Sequential(*(each for each in stages if each is not None))
 
 
 def _norm(normalization: str, filters: int, index: int) -> nn.Module | None:

@@ -71,9 +71,10 @@ class ImageRows(nn.Module):
             what = "a vector" if len(shape) == 1 else f"an array of {len(shape)} dimensions"
             raise Unfit("", f"observations of shape {shape} are {what}, no image", instead=["mlp"])
         self.is_last = len(shape) > 2 and _is_channels_last(shape, layout)
-        frames, channels, *size = _axes(shape, is_last=self.is_last)
-        self.frames, self.channels = frames, frames * channels
-        self.size: Size = (size[0], size[1])
+        self.frames, first, middle, last = (*[1] * (4 - len(shape)), *shape)
+        channels = last if self.is_last else first
+        self.channels = self.frames * channels
+        self.size: Size = (first, middle) if self.is_last else (middle, last)
         if min(self.size) < MIN_SIZE:
             raise Unfit(
                 "",
@@ -113,15 +114,6 @@ def _is_channels_last(shape: Sequence[int], layout: ImageLayout) -> bool:
             instead=["mlp"],
         )
     return is_hwc
-
-
-def _axes(shape: Sequence[int], *, is_last: bool) -> list[int]:
-    """Return the sizes of frames, channels, height and width."""
-    if len(shape) == 2:
-        return [1, 1, *shape]
-    frames = shape[0] if len(shape) == 4 else 1
-    first, middle, last = shape[-3:]
-    return [frames, last, first, middle] if is_last else [frames, first, middle, last]
 
 
 def _doubt(shape: Sequence[int], layout: ImageLayout) -> str:

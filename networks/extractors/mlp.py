@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from conf.schema.extractors import LayersOptions, MLPOptions
+from conf.schema.types import Activation
 from networks.extractors.structure import Outline
 from networks.initialization import initialize
 from networks.layers import BatchRenorm, Residual
@@ -26,32 +28,16 @@ ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
 """Activations by the names that configurations use."""
 
 
-class Flatten(nn.Module):
-    """Extractor without layers: flattens each observation."""
-
-    def __init__(self, input_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.output_size = math.prod(input_shape)
-
-    @property
-    def stages(self) -> list[nn.Module]:
-        """The layer."""
-        return [nn.Flatten()]
-
-    def forward(self, observations: Float[Tensor, "N *O"]) -> Float[Tensor, "N F"]:
-        """Flatten each row."""
-        return observations.flatten(1)
-
-    def outline(self, shape: Shape, part: str | None) -> Outline:
-        """Return no layers."""
-        return Outline(sizes=(), activation="relu", front=None, maps=())
-
-    def mirror(self) -> RowFunction | None:
-        """Numpy form of `forward`."""
-        return layers_mirror(self.stages)
+def default_layers(hidden_sizes: Sequence[int], activation: Activation) -> LayersOptions:
+    """Return the options of layers with PyTorch's initialisation."""
+    return LayersOptions(
+        hidden_sizes=list(hidden_sizes), activation=activation, initialization="default", gain=1.0
+    )
 
 
-_NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
+Layer = Callable[[], nn.Module]
+Layers = Callable[..., list[nn.Module]]
+_NORMALIZATIONS: dict[Any, Callable[[int], nn.Module]] = {
     "layer": nn.LayerNorm,
     "group": nn.LayerNorm,  # of maps; units are one group
     "batch_renorm": BatchRenorm,
@@ -69,29 +55,38 @@ def hidden_layers(input_size: int, options: LayersOptions) -> list[nn.Module]:
     Source: Ba et al. (2016), arXiv:1607.06450; Hiraoka et al. (2022), arXiv:2110.02034, appendix;
     Bhatt et al. (2024), arXiv:1902.05605; Lee et al. (2025), arXiv:2410.09754, section 4.
     """
-    sizes, activation = [input_size, *options.hidden_sizes], ACTIVATION_MODULES[options.activation]
-    kind = _NORMALIZATIONS.get(getattr(options, "normalization", "none"))
-    dropout, is_residual = getattr(options, "dropout", 0.0), getattr(options, "residual", False)
-    is_before = kind is BatchRenorm and not is_residual
+    activation, extras = ACTIVATION_MODULES[options.activation], vars(options)  # of some layers
+    normalization, dropout = _NORMALIZATIONS.get(extras.get("normalization")), extras.get("dropout")
+    sizes = list(pairwise([input_size, *options.hidden_sizes]))
 
     def norm(size: int) -> list[nn.Module]:
-        return [kind(size)] if kind else []
+        return [normalization(size)] if normalization else []
 
     def linear(inputs: int, outputs: int) -> list[nn.Module]:
         return [nn.Linear(inputs, outputs), *([nn.Dropout(dropout)] if dropout else [])]
 
-    layers: list[nn.Module] = norm(input_size) if is_before and options.hidden_sizes else []
-    for inputs, outputs in pairwise(sizes):
-        if not is_residual:
-            after = [activation(), *norm(outputs)] if is_before else [*norm(outputs), activation()]
-            layers += [*linear(inputs, outputs), *after]
-            continue
+    if extras.get("residual"):
+        return _residual_layers(sizes, activation, norm, linear)
+    layers: list[nn.Module] = []
+    for inputs, outputs in sizes:
+        if normalization is BatchRenorm:
+            layers += [] if layers else norm(inputs)
+            layers += [*linear(inputs, outputs), activation(), *norm(outputs)]
+        else:
+            layers += [*linear(inputs, outputs), *norm(outputs), activation()]
+    return layers
+
+
+def _residual_layers(
+    sizes: Sequence[tuple[int, int]], activation: Layer, norm: Layers, linear: Layers
+) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for inputs, outputs in sizes:
         if inputs != outputs or not layers:
             layers.append(nn.Linear(inputs, outputs))
-        wider = linear(outputs, 4 * outputs)
-        block = [*norm(outputs), *wider, activation(), nn.Linear(4 * outputs, outputs)]
-        layers.append(Residual(*block))
-    return layers + (norm(sizes[-1]) if is_residual and options.hidden_sizes else [])
+        wide = [*linear(outputs, 4 * outputs), activation(), nn.Linear(4 * outputs, outputs)]
+        layers.append(Residual(*norm(outputs), *wide))
+    return layers + (norm(sizes[-1][1]) if sizes else [])
 
 
 class MLP(nn.Module):
@@ -132,4 +127,11 @@ class MLP(nn.Module):
 
     def mirror(self) -> RowFunction | None:
         """Numpy form of `forward`; None if numpy lacks the activation."""
-        return layers_mirror(self.stages)
+        return layers_mirror(*self.stages)
+
+
+class Flatten(MLP):
+    """Extractor without layers: flattens each observation."""
+
+    def __init__(self, input_shape: Sequence[int]) -> None:
+        super().__init__(input_shape, default_layers([], "relu"))

@@ -7,15 +7,7 @@ from networks.heads.policy import CategoricalHead
 from networks.heads.values import HuberValueHead, MSEValueHead, ValueHead
 
 __all__ = [
-    "C51ValueHead",
-    "CategoricalHead",
-    "DeterministicHead",
-    "GaussianHead",
-    "HLGaussValueHead",
-    "HuberValueHead",
-    "MSEValueHead",
-    "QuantileValueHead",
-    "SquashedGaussianHead",
-    "TwoHotValueHead",
-    "ValueHead",
-]
+    "C51ValueHead", "CategoricalHead", "DeterministicHead", "GaussianHead", "HLGaussValueHead",
+    "HuberValueHead", "MSEValueHead", "QuantileValueHead", "SquashedGaussianHead",
+    "TwoHotValueHead", "ValueHead",
+]  # fmt: skip

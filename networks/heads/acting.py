@@ -16,6 +16,7 @@ from networks.heads.distributions import Choice
 from networks.heads.values import Head
 from networks.mirror import Array
 
+Space = gymnasium.Space[Any]
 HeadMirror = Callable[[Array, Array | None], Array]
 """`summary [B, H], noise or None -> actions [B, *A]`; without noise the mode."""
 
@@ -29,7 +30,7 @@ class PolicyHead(nn.Module, ABC):
         encoded_size: size of an encoded action.
     """
 
-    space: gymnasium.Space[Any]
+    space: Space
     action_shape: tuple[int, ...]
     action_dtype: torch.dtype
     encoded_size: int
@@ -65,19 +66,12 @@ class DistributionHead(Head, PolicyHead):
     Options: ClassVar[type] = CategoricalHeadOptions
     action_dtype = torch.int64
 
-    def __init__(
-        self,
-        space: gymnasium.Space[Any],
-        input_size: int,
-        output_size: int,
-        options: BlocksOptions,
-        *,
-        action_shape: tuple[int, ...],
-    ) -> None:
+    action_shape: tuple[int, ...] = ()
+
+    def __init__(self, space: Space, input_size: int, size: int, options: BlocksOptions) -> None:
         """Build layers with as many outputs as the distribution has parameters."""
-        super().__init__(input_size, output_size, options)
-        self.space, self.action_shape = space, action_shape
-        self.encoded_size = output_size
+        super().__init__(input_size, size, options)
+        self.space, self.encoded_size = space, size
 
     @abstractmethod
     def choice(self) -> HeadMirror:

@@ -1,7 +1,8 @@
 """Layers of action values: plain, dueling, noisy, or both."""
 
 import math
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from networks.heads.values import (
     project_linear,
 )
 from networks.initialization import initialize
-from networks.mirror import ACTIVATIONS, Array, array_of, linear_mirror
+from networks.mirror import Array, array_of, layers_mirror, linear_mirror
 
 
 def squash(noise: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -70,6 +71,14 @@ class NoisyLinear(nn.Linear):
         return apply
 
 
+def _shares(noise: Any, sizes: Sequence[int]) -> list[Any]:
+    """Split a tensor or an array `[*N, sum(sizes)]` of noise; None for each without noise."""
+    if noise is None:
+        return [None] * len(sizes)
+    ends = zip(sizes, accumulate(sizes), strict=True)
+    return [noise[..., end - size : end] for size, end in ends]
+
+
 class NoisyLayers(ValueLayers):
     """The layers of a plain head, all of them noisy."""
 
@@ -90,13 +99,11 @@ class NoisyLayers(ValueLayers):
         self.noise_size = sum(self._noise_sizes)
 
     def forward(self, summary: Summary, noise: Noise) -> Float[Tensor, "*N O"]:
-        """Apply all layers, each with its part of the noise."""
-        shares: list[Any] = [None] * len(self._noise_sizes)
-        if noise is not None:
-            shares = list(noise.split(self._noise_sizes, dim=-1))
-        for layer, share in zip(self.hidden, shares[:-1], strict=True):
+        """Apply all layers, each with its share of the noise."""
+        *shares, last = _shares(noise, self._noise_sizes)
+        for layer, share in zip(self.hidden, shares, strict=True):
             summary = self.activation(layer(summary, share))
-        return self.output(summary, shares[-1])
+        return self.output(summary, last)
 
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
         """Project the mean exactly, and noise scales as if neighbours had equal ones.
@@ -111,17 +118,17 @@ class NoisyLayers(ValueLayers):
 
     def mirror(self) -> NoisyFunction | None:
         """Numpy form of `forward`; None if numpy lacks the activation."""
-        function = ACTIVATIONS.get(type(self.activation))
+        function = layers_mirror(self.activation)
         if function is None:
             return None
-        layers = [layer.mirror() for layer in (*self.hidden, self.output)]
-        ends = np.cumsum(self._noise_sizes)[:-1]
+        *hidden, output = (layer.mirror() for layer in (*self.hidden, self.output))
+        sizes = self._noise_sizes
 
         def apply(summary: Array, noise: Array | None) -> Array:
-            shares = [None] * len(layers) if noise is None else np.split(noise, ends, axis=-1)
-            for layer, share in zip(layers[:-1], shares[:-1], strict=True):
+            *shares, last = _shares(noise, sizes)
+            for layer, share in zip(hidden, shares, strict=True):
                 summary = function(layer(summary, share))
-            return layers[-1](summary, shares[-1])
+            return output(summary, last)
 
         return apply
 
@@ -167,8 +174,8 @@ class ActionLayers(ValueLayers):
         self.state = stream(width) if dueling else None
         self._table = (num_actions, width)
         self.output_shape = self._table if width > 1 else (num_actions,)
-        self._own_noise = self.actions.noise_size
-        self.noise_size = self._own_noise + (self.state.noise_size if self.state else 0)
+        self._noise_sizes = [each.noise_size for each in (self.actions, self.state) if each]
+        self.noise_size = sum(self._noise_sizes)
 
     @property
     def stages(self) -> list[nn.Module] | None:
@@ -177,15 +184,12 @@ class ActionLayers(ValueLayers):
 
     def forward(self, summary: Summary, noise: Noise) -> Float[Tensor, "*N A K"]:
         """Return the outputs of each action."""
-        own = None if noise is None else noise[..., : self._own_noise]
-        output: Tensor = self.actions(summary, own)
-        output = output.view(*output.shape[:-1], *self._table)
+        own, *common = _shares(noise, self._noise_sizes)
+        output: Tensor = self.actions(summary, own).unflatten(-1, self._table)
         if self.state is None:
             return output
-        common: Tensor = self.state(
-            summary, None if noise is None else noise[..., self._own_noise :]
-        )
-        return common[..., None, :] + output - output.mean(-2, keepdim=True)
+        value: Tensor = self.state(summary, *common)
+        return value[..., None, :] + output - output.mean(-2, keepdim=True)
 
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
         """Project both streams; the mean over actions cancels the action stream's bias."""
@@ -195,18 +199,17 @@ class ActionLayers(ValueLayers):
 
     def mirror(self) -> NoisyFunction | None:
         """Numpy form of `forward`."""
-        actions, table, size = self.actions.mirror(), self._table, self._own_noise
+        actions, state = self.actions.mirror(), self.state and self.state.mirror()
+        table, sizes = self._table, self._noise_sizes
         if actions is None:
             return None
-        own: NoisyFunction = actions
-        state = None if self.state is None else self.state.mirror()
 
         def apply(summary: Array, noise: Array | None) -> Array:
-            shares = (None, None) if noise is None else (noise[..., :size], noise[..., size:])
-            output = own(summary, shares[0]).reshape(-1, *table)
+            own, *common = _shares(noise, sizes)
+            output = actions(summary, own).reshape(-1, *table)
             if state is not None:
                 output -= output.mean(-2, keepdims=True)
-                output += state(summary, shares[1])[:, None]
+                output += state(summary, *common)[:, None]
             return output
 
         return apply

@@ -36,9 +36,8 @@ class BoxHead(DistributionHead):
 
     def __init__(self, space: spaces.Box, input_size: int, options: BlocksOptions) -> None:
         size = math.prod(space.shape)
-        outputs = self.num_parameters * size
-        super().__init__(space, input_size, outputs, options, action_shape=(size,))
-        self.encoded_size = size
+        super().__init__(space, input_size, self.num_parameters * size, options)
+        self.action_shape, self.encoded_size = (size,), size
         low, high = (bound.ravel().astype(np.float64) for bound in (space.low, space.high))
         self.is_bounded = (np.abs(low) < _LARGEST) & (np.abs(high) < _LARGEST)
         self._low, self._high = (np.where(self.is_bounded, bound, 0.0) for bound in (low, high))
@@ -51,7 +50,7 @@ class BoxHead(DistributionHead):
 
     def uniform(self, generator: np.random.Generator, batch_size: int) -> Array:
         """Draw uniformly between two finite bounds, otherwise from the standard normal."""
-        normal = generator.standard_normal((batch_size, *self.action_shape), dtype=np.float32)
+        normal: Array = generator.standard_normal((batch_size, self.encoded_size), np.float32)
         uniform = generator.uniform(-1.0, 1.0, normal.shape)
         return np.where(self.is_bounded, uniform, normal).astype(np.float32)
 

@@ -66,7 +66,7 @@ class CriticLayers(ValueLayers):
     def forward(self, summary: Summary, noise: Noise = None) -> Outputs:
         """Return the rows `[*N, C, *A, K]`."""
         rows = summary.flatten(0, -2)
-        hidden = half_precision(self.hidden, rows) if self.half_precision else self.hidden(rows)
+        hidden = half_precision(self.hidden, rows, is_on=self.half_precision)
         outputs = self.output(hidden).transpose(0, 1)  # [M, C, O]
         return outputs.reshape(*summary.shape[:-1], outputs.shape[1], *self.output_shape[1:])
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from conf.schema.heads import C51ValueHeadOptions, QuantileValueHeadOptions
 from networks.heads.histograms import Histograms, HistogramValueHead, cross_entropy
-from networks.heads.values import LayersFactory, Rescaling, ValueHead, Values, bootstrapped
+from networks.heads.values import LayersFactory, Outputs, Scale, ValueHead, Values, bootstrapped
 from networks.mirror import RowFunction
 
 
@@ -65,19 +65,17 @@ class C51ValueHead(HistogramValueHead):
     fits_returns = False
 
     def __init__(self, layers: LayersFactory, options: C51ValueHeadOptions) -> None:
-        super().__init__(layers, options, is_symlog=False, margin=0.0)
+        super().__init__(layers, options, is_log=False, margin=0.0)
 
     @torch.no_grad()
-    def target(
-        self, rewards: Values, discounts: Values, next_output: Histograms, scale: Rescaling | None
-    ) -> Histograms:
+    def target(self, rewards: Values, discounts: Values, later: Outputs, scale: Scale) -> Outputs:
         """Map every atom to `h(r + d h^-1(z))` and project its probability onto the support.
 
         After termination, d = 0, all probability is at the rewards.
         """
         centres = self.support.centres
         atoms = bootstrapped(rewards[..., None], discounts[..., None], centres, scale)
-        return project(atoms, next_output.softmax(-1), self.support.limits)
+        return project(atoms, later.softmax(-1), self.support.limits)
 
     def loss(self, output: Histograms, target: Histograms) -> Values:
         """Cross-entropy against the target distribution."""
@@ -121,11 +119,9 @@ class QuantileValueHead(ValueHead):
         return lambda numbers: numbers.mean(-1)
 
     @torch.no_grad()
-    def target(
-        self, rewards: Values, discounts: Values, next_output: Histograms, scale: Rescaling | None
-    ) -> Histograms:
+    def target(self, rewards: Values, discounts: Values, later: Outputs, scale: Scale) -> Outputs:
         """Map every quantile to `h(r + d h^-1(theta))`."""
-        return bootstrapped(rewards[..., None], discounts[..., None], next_output, scale)
+        return bootstrapped(rewards[..., None], discounts[..., None], later, scale)
 
     def loss(self, output: Histograms, target: Float[Tensor, "*N J"]) -> Values:
         """Quantile Huber loss."""

@@ -138,7 +138,7 @@ def joint_actions(space: gymnasium.Space[Any]) -> int:
             f"action space {space}: a value for each action (agent=dqn, agent=pqn) needs Discrete, "
             "MultiDiscrete or MultiBinary; use agent=ppo"
         )
-    count: int = math.prod(_counts(space).tolist())
+    count = math.prod(_counts(space))
     if count > MOST_JOINT_ACTIONS:
         raise ValueError(
             f"action space {space}: its choices are {count:,} actions together, more than the "
@@ -148,19 +148,16 @@ def joint_actions(space: gymnasium.Space[Any]) -> int:
     return count
 
 
-def _counts(space: spaces.MultiDiscrete[Any] | spaces.MultiBinary) -> Array:
+def _counts(space: Any) -> list[int]:
     """Number of options of each choice, flat."""
-    if isinstance(space, spaces.MultiBinary):
-        return np.full(math.prod(space.shape), 2)
-    return space.nvec.ravel().astype(np.int64)
+    if isinstance(space, spaces.MultiDiscrete):
+        return list(map(int, space.nvec.ravel()))
+    return [int(space.n)] if isinstance(space, spaces.Discrete) else [2] * math.prod(space.shape)
 
 
 def environment_actions(space: gymnasium.Space[Any]) -> Array:
     """List the environment's actions `[A, *space.shape]`; the last choice changes fastest."""
     numbers = np.arange(joint_actions(space))
-    if isinstance(space, spaces.Discrete):
-        return (numbers + int(space.start)).astype(space.dtype)
-    assert isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary)  # others were refused
     choices = np.stack(np.unravel_index(numbers, tuple(_counts(space))), axis=-1)
-    starts = space.start.ravel() if isinstance(space, spaces.MultiDiscrete) else 0
-    return (choices + starts).astype(space.dtype).reshape(-1, *space.shape)
+    actions: Array = choices + np.ravel(getattr(space, "start", 0))
+    return actions.astype(space.dtype).reshape(-1, *(space.shape or ()))

@@ -24,6 +24,7 @@ from networks.mirror import Array, RowFunction, array_of
 
 Histograms = Float[Tensor, "*N K"]
 """Logits, or probabilities, of K bins."""
+Limits = Literal["auto"] | Sequence[float]
 Projection = Callable[[Float[Tensor, "K K"], Float[Tensor, " K"]], None]
 """`weights, bias -> None`: changes layers to output `weights @ logits + bias`."""
 
@@ -64,14 +65,7 @@ class Support(nn.Module):
     centres: Tensor
     is_known: Tensor
 
-    def __init__(
-        self,
-        *,
-        bins: int,
-        limits: Literal["auto"] | Sequence[float],
-        is_symlog: bool,
-        margin: float,
-    ) -> None:
+    def __init__(self, *, bins: int, limits: Limits, is_symlog: bool, margin: float) -> None:
         """Create the bins; a learnt support is [-1, 1] until the first return."""
         super().__init__()
         self.learns = isinstance(limits, str)
@@ -234,18 +228,12 @@ class HistogramValueHead(ValueHead):
     is_scalar = False
 
     def __init__(
-        self,
-        layers: LayersFactory,
-        options: HistogramValueHeadOptions,
-        *,
-        is_symlog: bool,
-        margin: float,
+        self, layers: LayersFactory, options: HistogramValueHeadOptions, is_log: bool, margin: float
     ) -> None:
-        """Build the layers and the bins; arguments as of `Support`."""
+        """Build the layers and the bins; `is_log` and `margin` as of `Support`."""
         super().__init__(layers, options.bins)
-        self.support = Support(
-            bins=options.bins, limits=options.support, is_symlog=is_symlog, margin=margin
-        )
+        bins, limits = options.bins, options.support
+        self.support = Support(bins=bins, limits=limits, is_symlog=is_log, margin=margin)
         self.learns_support = self.support.learns
 
     def value(self, output: Histograms) -> Values:
@@ -267,7 +255,7 @@ class TwoHotValueHead(HistogramValueHead):
     Options = TwoHotValueHeadOptions
 
     def __init__(self, layers: LayersFactory, options: TwoHotValueHeadOptions) -> None:
-        super().__init__(layers, options, is_symlog=options.symlog, margin=0.0)
+        super().__init__(layers, options, options.symlog, margin=0.0)
 
     def loss(self, output: Histograms, target: Values) -> Values:
         """Cross-entropy against the two-hot target."""
@@ -282,7 +270,7 @@ class HLGaussValueHead(HistogramValueHead):
     def __init__(self, layers: LayersFactory, options: HLGaussValueHeadOptions) -> None:
         # A bin extends half its width beyond its centre.
         margin = max(_CUT * options.sigma - 0.5, 0.0)
-        super().__init__(layers, options, is_symlog=False, margin=margin)
+        super().__init__(layers, options, is_log=False, margin=margin)
         self.sigma = options.sigma
 
     def loss(self, output: Histograms, target: Values) -> Values:

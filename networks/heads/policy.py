@@ -8,7 +8,6 @@ dtypes of the environment's action space.
 import math
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -17,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from conf.schema.extractors import BlocksOptions
-from networks.heads.acting import DistributionHead, HeadMirror, one_hot
+from networks.heads.acting import DistributionHead, HeadMirror, Space, one_hot
 from networks.heads.box import BoxHead, GaussianHead
 from networks.heads.distributions import IMPOSSIBLE, Bernoulli, Categorical, MultiCategorical
 from networks.heads.greedy import environment_actions
@@ -34,13 +33,11 @@ def _gumbel_noise(generator: np.random.Generator, size: tuple[int, ...]) -> Arra
 
 
 class CategoricalHead(DistributionHead):
-    """One of K actions; the environment's actions start at `start`."""
+    """One of K actions; each combination of several choices counts as one."""
 
-    def __init__(
-        self, space: spaces.Discrete[Any], input_size: int, options: BlocksOptions
-    ) -> None:
-        super().__init__(space, input_size, int(space.n), options, action_shape=())
-        self.start = int(space.start)
+    def __init__(self, space: Space, input_size: int, options: BlocksOptions) -> None:
+        self._sent = environment_actions(space)
+        super().__init__(space, input_size, len(self._sent), options)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Categorical:
         """Return the action distribution of each row."""
@@ -51,9 +48,8 @@ class CategoricalHead(DistributionHead):
         return _gumbel_noise(generator, (batch_size, self.output.out_features))
 
     def to_environment(self, actions: Array) -> Array:
-        """Add the space's `start`."""
-        counted = actions + self.start if self.start else actions
-        return counted.astype(self.space.dtype, copy=False)
+        """Convert to the environment's actions; always a copy."""
+        return self._sent.take(actions, axis=0)
 
     def encode(self, actions: Int[Tensor, "*N"]) -> Float[Tensor, "*N E"]:
         """One-hot."""
@@ -62,21 +58,6 @@ class CategoricalHead(DistributionHead):
     def choice(self) -> HeadMirror:
         """Numpy form of mode and sampling."""
         return lambda logits, noise: (logits if noise is None else logits + noise).argmax(-1)
-
-
-class JointCategoricalHead(CategoricalHead):
-    """One of all combinations of several choices, for agents that weigh each of them."""
-
-    def __init__(
-        self, space: gymnasium.Space[Any], input_size: int, options: BlocksOptions
-    ) -> None:
-        self._sent = environment_actions(space)
-        super().__init__(spaces.Discrete(len(self._sent)), input_size, options)
-        self.space = space
-
-    def to_environment(self, actions: Array) -> Array:
-        """Convert to the environment's choices; always a copy."""
-        return self._sent[actions]
 
 
 class MultiCategoricalHead(DistributionHead):
@@ -95,7 +76,8 @@ class MultiCategoricalHead(DistributionHead):
     ) -> None:
         counts = space.nvec.ravel().astype(np.int64)
         total = int(counts.sum())
-        super().__init__(space, input_size, total, options, action_shape=(len(counts),))
+        super().__init__(space, input_size, total, options)
+        self.action_shape = (len(counts),)
         self.starts = space.start.ravel().astype(np.int64)
         self._table = (len(counts), int(counts.max()))  # D, K
         self._is_ragged = bool((counts < counts.max()).any())
@@ -152,7 +134,8 @@ class BernoulliHead(DistributionHead):
 
     def __init__(self, space: spaces.MultiBinary, input_size: int, options: BlocksOptions) -> None:
         size = math.prod(space.shape)
-        super().__init__(space, input_size, size, options, action_shape=(size,))
+        super().__init__(space, input_size, size, options)
+        self.action_shape = (size,)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Bernoulli:
         """Return the action distribution of each row."""
@@ -160,8 +143,7 @@ class BernoulliHead(DistributionHead):
 
     def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
         """Standard logistic noise, one number per bit."""
-        size = (batch_size, self.output.out_features)
-        return generator.logistic(size=size).astype(np.float32)
+        return generator.logistic(size=(batch_size, *self.action_shape)).astype(np.float32)
 
     def to_environment(self, actions: Array) -> Array:
         """Convert to the space's shape and dtype."""
@@ -173,12 +155,10 @@ class BernoulliHead(DistributionHead):
 
     def choice(self) -> HeadMirror:
         """Numpy form of mode and sampling."""
-        return lambda logits, noise: ((logits if noise is None else logits + noise) > 0).astype(
-            np.int64
-        )
+        return lambda logits, noise: np.int64((logits if noise is None else logits + noise) > 0)
 
 
-def policy_head_class(chosen: Any, space: gymnasium.Space[Any]) -> Any:
+def policy_head_class(chosen: Any, space: Space) -> Any:
     """Return the class of the policy head for an action space.
 
     Args:
@@ -202,7 +182,7 @@ def policy_head_class(chosen: Any, space: gymnasium.Space[Any]) -> Any:
     return usual if chosen is CategoricalHead else chosen
 
 
-def _usual_class(space: gymnasium.Space[Any]) -> type[DistributionHead]:
+def _usual_class(space: Space) -> type[DistributionHead]:
     if isinstance(space, spaces.Discrete):
         return CategoricalHead
     if isinstance(space, spaces.MultiDiscrete):

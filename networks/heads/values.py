@@ -49,6 +49,7 @@ class Rescaling:
         return scaled.sign() * (root.square() - 1)
 
 
+Scale = Rescaling | None
 Summary = Float[Tensor, "*N H"]
 Values = Float[Tensor, "*N"]
 Outputs = Float[Tensor, "..."]
@@ -58,9 +59,7 @@ Noise = Float[Tensor, "..."] | None
 Metrics = dict[str, Float[Tensor, ""]]
 
 
-def bootstrapped(
-    rewards: Outputs, discounts: Outputs, value: Outputs, scale: Rescaling | None
-) -> Outputs:
+def bootstrapped(rewards: Outputs, discounts: Outputs, value: Outputs, scale: Scale) -> Outputs:
     """Compute `h(r + d h^-1(v'))`; without a scale, h is the identity."""
     if scale is None:
         return rewards + discounts * value
@@ -105,12 +104,12 @@ class Head(nn.Module):
         if not self.hidden.hidden_sizes:
             return self.output(summary)
         rows = summary.flatten(0, -2)
-        hidden = half_precision(self.hidden, rows) if self.half_precision else self.hidden(rows)
+        hidden = half_precision(self.hidden, rows, is_on=self.half_precision)
         return self.output(hidden).view(*summary.shape[:-1], -1)
 
     def linear_mirror(self) -> RowFunction | None:
         """Numpy form of `linear`; None in half precision, as acting must round as learning does."""
-        return None if self.half_precision else layers_mirror(self.layers)
+        return None if self.half_precision else layers_mirror(*self.layers)
 
 
 class ValueLayers(nn.Module, ABC):
@@ -232,19 +231,17 @@ class ValueHead(nn.Module, ABC):
         return None if layers is None else lambda summary, noise: value(layers(summary, noise))
 
     @torch.no_grad()
-    def target(
-        self, rewards: Values, discounts: Values, next_output: Outputs, scale: Rescaling | None
-    ) -> Outputs:
+    def target(self, rewards: Values, discounts: Values, later: Outputs, scale: Scale) -> Outputs:
         """Return the bootstrapped target, `h(r + d h^-1(v'))`.
 
         Args:
             rewards: n-step rewards, discounted and summed, in units of return.
             discounts: of the bootstrap value; 0 where the episode terminated.
-            next_output: raw output `[*N]` or `[*N, K]` to bootstrap from, of this head or of one
+            later: raw output `[*N]` or `[*N, K]` to bootstrap from, of this head or of one
                 with the same support.
             scale: value rescaling h; None for none.
         """
-        return bootstrapped(rewards, discounts, self.value(next_output), scale)
+        return bootstrapped(rewards, discounts, self.value(later), scale)
 
     @abstractmethod
     def loss(self, output: Outputs, target: Outputs) -> Values:

@@ -9,9 +9,8 @@ from torch.nn import functional
 
 from conf.schema.memories import GTrXLOptions
 from networks.initialization import initialize
-from networks.memory.fused import Features, Outputs, State
-from networks.memory.linear import StackedMemory
-from networks.memory.memories import IsFirst
+from networks.memory.fused import Features, IsFirst, Outputs, State
+from networks.memory.linear import ResidualMemory
 
 
 class GTrXLLayer(nn.Module):
@@ -89,7 +88,7 @@ class GTrXLLayer(nn.Module):
         return rows.view_as(inputs)
 
 
-class GTrXL(StackedMemory):
+class GTrXL(ResidualMemory):
     """Gated Transformer-XL (Parisotto et al. 2019, arXiv:1910.06764), relative positions learnt."""
 
     Options = GTrXLOptions

@@ -10,6 +10,7 @@ tensor whose first H numbers are its output. `networks.memory.memories` stacks l
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +21,13 @@ from torch.nn import functional
 from conf.schema.memories import GatedMemoryOptions, RNNOptions, SpanOptions
 from networks.initialization import initialize_recurrent, spread_timescales
 from networks.memory.gru_loop import gru_loop
-from networks.mirror import Array, array_of, sigmoid
+from networks.mirror import Array, RowFunction, affine_mirror, sigmoid
 
 Features = Float[Tensor, "T B F"]
 Outputs = Float[Tensor, "T B H"]
 State = Float[Tensor, "B S"]
+IsFirst = Bool[Tensor, "T B"]
+"""Whether an episode begins with the step."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class NullSteps:
     flags: Float[Tensor, "L B N"]  # one column per null step of a reset, the last marks padding
 
     @staticmethod
-    def plan(is_first: Bool[Tensor, "T B"], null_steps: int) -> "NullSteps | None":
+    def plan(is_first: IsFirst, null_steps: int) -> "NullSteps | None":
         """Plan the stretched batch; None if no episode starts after the first step."""
         inner = is_first[1:]
         resets = functional.pad(inner.long().cumsum(0), (0, 0, 1, 0))  # [T, B]
@@ -74,8 +77,8 @@ class NullSteps:
         return outputs.reshape(-1, size).index_select(0, self.rows).view(steps, -1, size)
 
 
-CellMirror = Callable[[Array, Array], Array]
-"""`inputs [B, F], state [B, S] -> state [B, S]`."""
+StepMirror = Callable[[Array, Array], tuple[Array, Array]]
+"""`inputs [B, F], state [B, S] -> outputs [B, H], state [B, S]`."""
 
 _FORCE = 1e4
 """Pre-activation that saturates every gate: sigmoid(-1e4) is exactly 0 and tanh(1e4) exactly 1."""
@@ -89,7 +92,9 @@ class FusedLayer(nn.Module, ABC):
     null_steps = 1
     """Null steps needed to clear the state."""
     state_size: int
-    _fused: Callable[..., tuple[Tensor, Tensor]]
+    _fused: Callable[..., Any]
+    _cell: Callable[..., Any]
+    """PyTorch's functions of T steps and of a single one."""
 
     def __init__(self, kernel: nn.RNNBase, options: GatedMemoryOptions) -> None:
         """Initialise the parameters of a PyTorch layer."""
@@ -126,23 +131,27 @@ class FusedLayer(nn.Module, ABC):
 
         cuDNN needs contiguous states, and has gradients in training mode only.
         """
-        before, training = state[None].contiguous(), torch.is_grad_enabled()
-        outputs, hidden = self._fused(inputs, before, weights, True, 1, 0.0, training, False, False)
-        return outputs, hidden[0]
+        parts = [part[None].contiguous() for part in state.split(self.output_size, dim=-1)]
+        before = parts if len(parts) > 1 else parts[0]
+        training = torch.is_grad_enabled()
+        outputs, *after = self._fused(inputs, before, weights, True, 1, 0.0, training, False, False)
+        return outputs, torch.cat([part[0] for part in after], dim=-1)
 
-    @abstractmethod
     def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
         """Advance the state by one step, without reset."""
+        return self._cell(inputs, state, *self.weights)
 
     @abstractmethod
-    def mirror(self) -> CellMirror:
+    def mirror(self) -> StepMirror:
         """Numpy form of `step`."""
 
-    def forward(
-        self, features: Features, state: State, plan: NullSteps | None
-    ) -> tuple[Outputs, State]:
-        """Process T steps and clear the state at the resets in `plan` (None: no resets)."""
-        weights = self.weights
+    def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
+        """Process T steps; the state is cleared before every first observation."""
+        state = state.masked_fill(is_first[0][:, None], 0.0)
+        if len(features) == 1:
+            state = self.step(features[0], state)
+            return state[None, :, : self.output_size], state
+        plan, weights = NullSteps.plan(is_first, self.null_steps), self.weights
         if plan is None:
             return self._run(features, state, weights)
         # Columns are not detached: those that cancel a bias must carry its gradient.
@@ -157,14 +166,10 @@ class FusedLayer(nn.Module, ABC):
         values = self.weights[0].new_tensor(gates)
         return values.repeat_interleave(self.output_size)
 
-    def _affine_mirrors(self) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    def _affine_mirrors(self) -> tuple[RowFunction, RowFunction]:
         """Mirrors of `W_x x + b_x` and `W_h h + b_h`."""
-        weight_x, weight_h, bias_x, bias_h = (array_of(weight) for weight in self.weights)
-        weight_x, weight_h = weight_x.T, weight_h.T
-        return (
-            lambda inputs: np.dot(inputs, weight_x) + bias_x,
-            lambda state: np.dot(state, weight_h) + bias_h,
-        )
+        weight_x, weight_h, bias_x, bias_h = self.weights
+        return affine_mirror(weight_x, bias_x), affine_mirror(weight_h, bias_h)
 
 
 class RNNLayer(FusedLayer):
@@ -180,6 +185,7 @@ class RNNLayer(FusedLayer):
         super().__init__(kernel, options)
         self.null_steps = 2 if self._is_tanh else 1
         self._fused = torch.rnn_tanh if self._is_tanh else torch.rnn_relu
+        self._cell = torch.rnn_tanh_cell if self._is_tanh else torch.rnn_relu_cell
 
     def _columns(self) -> Float[Tensor, "G N"]:
         nothing = self._gate_column(0.0)
@@ -190,19 +196,15 @@ class RNNLayer(FusedLayer):
         cancel = -(bias_x + bias_h + recurrent.sum(1))
         return torch.stack([self._gate_column(_FORCE), cancel, nothing], dim=1)
 
-    def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
-        """Advance `h` by one step."""
-        cell = torch.rnn_tanh_cell if self._is_tanh else torch.rnn_relu_cell
-        return cell(inputs, state, *self.weights)
-
-    def mirror(self) -> CellMirror:
+    def mirror(self) -> StepMirror:
         """Numpy form of `step`."""
         from_input, from_state = self._affine_mirrors()
         is_tanh = self._is_tanh
 
-        def cell(inputs: Array, state: Array) -> Array:
+        def cell(inputs: Array, state: Array) -> tuple[Array, Array]:
             total = from_input(inputs) + from_state(state)
-            return np.tanh(total) if is_tanh else np.maximum(total, 0.0)
+            after = np.tanh(total) if is_tanh else np.maximum(total, 0.0)
+            return after, after
 
         return cell
 
@@ -218,7 +220,7 @@ class GRULayer(FusedLayer):
     def __init__(self, input_size: int, options: SpanOptions) -> None:
         super().__init__(nn.GRU(input_size, options.hidden_size), options)
         self._spread(options.span, keep=1)
-        self._fused = torch.gru
+        self._fused, self._cell = torch.gru, torch.gru_cell
 
     def _run(self, inputs: Features, state: State, weights: list[Tensor]) -> tuple[Outputs, State]:
         if inputs.device.type != "cpu":
@@ -232,21 +234,18 @@ class GRULayer(FusedLayer):
         cancel = nn.functional.pad(-self.weights[2][2 * size :], (2 * size, 0))
         return torch.stack([shut + cancel, torch.zeros_like(shut)], dim=1)
 
-    def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
-        """Advance `h` by one step."""
-        return torch.gru_cell(inputs, state, *self.weights)
-
-    def mirror(self) -> CellMirror:
+    def mirror(self) -> StepMirror:
         """Numpy form of `step`."""
         from_input, from_state = self._affine_mirrors()
         size = self.output_size
 
-        def cell(inputs: Array, state: Array) -> Array:
+        def cell(inputs: Array, state: Array) -> tuple[Array, Array]:
             entering, returning = from_input(inputs), from_state(state)
             gates = sigmoid(entering[:, : 2 * size] + returning[:, : 2 * size])
             reset, update = gates[:, :size], gates[:, size:]
             new = np.tanh(entering[:, 2 * size :] + reset * returning[:, 2 * size :])
-            return new + update * (state - new)
+            after = new + update * (state - new)
+            return after, after
 
         return cell
 
@@ -264,35 +263,29 @@ class LSTMLayer(FusedLayer):
         super().__init__(nn.LSTM(input_size, options.hidden_size), options)
         self._spread(options.span, keep=1, write=0)
         self.state_size = 2 * options.hidden_size
+        self._fused, self._cell = torch.lstm, torch.lstm_cell
 
     def _columns(self) -> Float[Tensor, "G N"]:
         reset = self._gate_column(-_FORCE, -_FORCE, 0.0, -_FORCE)
         hold = self._gate_column(-_FORCE, _FORCE, 0.0, 0.0)
         return torch.stack([reset, hold], dim=1)
 
-    def _run(self, inputs: Features, state: State, weights: list[Tensor]) -> tuple[Outputs, State]:
-        before = [part[None].contiguous() for part in state.chunk(2, dim=-1)]
-        training = torch.is_grad_enabled()
-        outputs, hidden, cell = torch.lstm(
-            inputs, before, weights, True, 1, 0.0, training, False, False
-        )
-        return outputs, torch.cat([hidden[0], cell[0]], dim=-1)
-
     def step(self, inputs: Float[Tensor, "B F"], state: State) -> State:
         """Advance `[h, c]` by one step."""
         before = list(state.chunk(2, dim=-1))
-        return torch.cat(torch.lstm_cell(inputs, before, *self.weights), dim=-1)
+        return torch.cat(self._cell(inputs, before, *self.weights), dim=-1)
 
-    def mirror(self) -> CellMirror:
+    def mirror(self) -> StepMirror:
         """Numpy form of `step`."""
         from_input, from_state = self._affine_mirrors()
         size = self.output_size
 
-        def cell(inputs: Array, state: Array) -> Array:
+        def cell(inputs: Array, state: Array) -> tuple[Array, Array]:
             total = from_input(inputs) + from_state(state[:, :size])
             new = np.tanh(total[:, 2 * size : 3 * size])
             gates = sigmoid(total)
             memory = gates[:, size : 2 * size] * state[:, size:] + gates[:, :size] * new
-            return np.concatenate([gates[:, 3 * size :] * np.tanh(memory), memory], axis=1)
+            output = gates[:, 3 * size :] * np.tanh(memory)
+            return output, np.concatenate([output, memory], axis=1)
 
         return cell

@@ -5,8 +5,8 @@ rest. Layers are stacked with pre-normalisation and residual connections, `x + l
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,44 +14,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from conf.schema.memories import GatedMemoryOptions, LinearMemoryOptions, LRUOptions
+from conf.schema.memories import LinearMemoryOptions, LRUOptions
 from networks.initialization import initialize, spread_timescales
-from networks.memory.fused import Features, Outputs, State
-from networks.memory.memories import IsFirst, Memory, MemoryMirror
+from networks.memory.fused import Features, IsFirst, Outputs, State, StepMirror
+from networks.memory.memories import StackedMemory
 from networks.memory.scan import scan
-from networks.mirror import Array, array_of, layer_norm_mirror, linear_mirror, sigmoid, unchanged
-
-StepMirror = Callable[[Array, Array], tuple[Array, Array]]
-"""`inputs [B, H], state [B, S] -> outputs [B, H], state [B, S]`."""
+from networks.mirror import Array, array_of, layer_norm_mirror, linear_mirror, sigmoid
 
 
-class StackedMemory(Memory):
-    """Layers of one width, each with its own state; features of another width are projected."""
+class ResidualMemory(StackedMemory):
+    """Layers of one width, `x + layer(norm(x))`; features of another width are projected.
 
-    layer: ClassVar[Callable[..., nn.Module]]
-    """Makes a layer, which maps inputs `[T, B, H]`, state and `is_first` as a memory does."""
-    layers: Any
+    Linear recurrences have a short convolution before each, if one is configured.
+    """
 
-    def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
-        super().__init__()
-        self.output_size = width = options.hidden_size
-        self.project: Any = nn.Identity() if input_size == width else nn.Linear(input_size, width)
-        initialize(self.project, initialization=options.initialization, gain=options.gain)
-        self.layers = nn.ModuleList(self._stack(options))
-        self.sizes = [layer.state_size for layer in self.layers]
-        self.state_size = sum(self.sizes)
-
-    def _stack(self, options: Any) -> Iterator[nn.Module]:
-        """Make the layers, the first one first."""
-        return (self.layer(options) for _ in range(options.num_layers))
-
-    def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
-        """Process T steps, layer after layer."""
-        outputs, after = self.project(features), []
-        for layer, before in zip(self.layers, state.split(self.sizes, -1), strict=True):
-            outputs, layer_state = layer(outputs, before, is_first)
-            after.append(layer_state)
-        return outputs, torch.cat(after, dim=-1)
+    def _stack(self, input_size: int, options: Any) -> Iterator[nn.Module]:
+        if input_size != self.output_size:
+            self.project = nn.Linear(input_size, self.output_size)
+            initialize(self.project, initialization=options.initialization, gain=options.gain)
+        for _ in range(options.num_layers):
+            if isinstance(options, LinearMemoryOptions) and options.conv_width > 1:
+                yield ShortConvolution(options)
+            yield self.layer(options)
 
 
 class LinearLayer(nn.Module, ABC):
@@ -123,31 +107,6 @@ class ShortConvolution(nn.Module):
             stream = np.concatenate([state, inputs], axis=1)
             taps = stream.reshape(len(inputs), *weight.shape) * weight
             return inputs + taps.sum(1), stream[:, inputs.shape[1] :]
-
-        return apply
-
-
-class LinearMemory(StackedMemory):
-    """A stack of linear recurrences, with a short convolution before each."""
-
-    def _stack(self, options: LinearMemoryOptions) -> Iterator[nn.Module]:
-        for _ in range(options.num_layers):
-            if options.conv_width > 1:
-                yield ShortConvolution(options)
-            yield self.layer(options)
-
-    def mirror(self) -> MemoryMirror:
-        """Numpy form of `forward` at T = 1."""
-        is_same = isinstance(self.project, nn.Identity)
-        project = unchanged if is_same else linear_mirror(self.project)
-        layers = [layer.mirror() for layer in self.layers]
-        cuts = np.cumsum(self.sizes)[:-1]
-
-        def apply(features: Array, state: Array, is_first: Array) -> tuple[Array, Array]:
-            outputs, after = project(features), state * ~is_first[:, None]
-            for layer, block in zip(layers, np.split(after, cuts, axis=1), strict=True):
-                outputs, block[...] = layer(outputs, block)
-            return outputs, after
 
         return apply
 
@@ -234,14 +193,14 @@ def _complex(numbers: Float[Tensor, "*N M"]) -> Tensor:
     return torch.view_as_complex(numbers.unflatten(-1, (-1, 2)))
 
 
-class MinGRU(LinearMemory):
+class MinGRU(ResidualMemory):
     """Minimal gated recurrent units (Feng et al. 2024, arXiv:2410.01201)."""
 
     Options = LinearMemoryOptions
     layer = MinGRULayer
 
 
-class LRU(LinearMemory):
+class LRU(ResidualMemory):
     """Linear recurrent units (Orvieto et al. 2023, arXiv:2303.06349)."""
 
     Options = LRUOptions

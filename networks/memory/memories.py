@@ -6,38 +6,26 @@ outside this package depends on hidden and cell states.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from conf.schema.memories import GatedMemoryOptions, RNNOptions, SpanOptions
-from networks.memory.fused import (
-    Features,
-    FusedLayer,
-    GRULayer,
-    LSTMLayer,
-    NullSteps,
-    Outputs,
-    RNNLayer,
-    State,
-)
-from networks.mirror import Array
-from networks.observations import Observations
+from networks.memory.fused import Features, GRULayer, IsFirst, LSTMLayer, Outputs, RNNLayer, State
+from networks.mirror import Array, layers_mirror, mirror_of
 
-IsFirst = Bool[Tensor, "T B"]
-"""Whether an episode begins with the step."""
 MemoryMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
 """`features [B, F], state [B, S], is_first [B] -> output [B, H], state [B, S]`."""
 States = Float[Tensor, "W B S"]
 """The state before each of W windows of steps."""
 ChosenSteps = Int[Tensor, "L B"] | slice
 """L steps of each environment, in any order; a slice selects the same steps of all."""
-FeaturesOf = Callable[[Observations], Tensor]
-"""`observations [T, B, *O] -> features [T, B, F]`."""
+FeaturesOf = Callable[[ChosenSteps], Tensor]
+"""Extracts the features `[L, B, F]` of chosen steps."""
 
 
 def pick_steps(rows: Any, steps: ChosenSteps) -> Any:
@@ -69,16 +57,15 @@ class Memory(nn.Module, ABC):
         """Process T steps; return every step's output and the state after the last."""
 
     def at(
-        self,
-        features: FeaturesOf,
-        observations: Observations,
-        state: State,
-        is_first: IsFirst,
-        steps: ChosenSteps,
+        self, features: FeaturesOf, state: State, is_first: IsFirst, steps: ChosenSteps
     ) -> Float[Tensor, "L B H"]:
-        """Process T steps; return the outputs at chosen steps of each environment."""
-        outputs, _ = self(features(observations), state, is_first)
-        return pick_steps(outputs, steps)
+        """Process T steps; return the outputs at chosen steps of each environment.
+
+        Without a state, only these steps are extracted.
+        """
+        if self.state_size:
+            return pick_steps(self(features(slice(None)), state, is_first)[0], steps)
+        return self(features(steps), state, pick_steps(is_first, steps))[0]
 
     def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
         """Split states by name for metrics: `state`, and further components."""
@@ -88,6 +75,9 @@ class Memory(nn.Module, ABC):
         self, features: Features, state: State, is_first: IsFirst, *, sequence_length: int
     ) -> tuple[Outputs, States, State]:
         """Process T steps; also return the state before each window of `sequence_length` steps."""
+        if not self.state_size:  # windows tell nothing to one another
+            outputs, state = self(features, state, is_first)
+            return outputs, state.new_zeros(len(features) // sequence_length, *state.shape), state
         outputs, states = [], []
         for chunk, first in zip(
             features.split(sequence_length), is_first.split(sequence_length), strict=True
@@ -111,24 +101,6 @@ class NoMemory(Memory):
     def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
         """Return the features."""
         return features, state
-
-    def unroll(
-        self, features: Features, state: State, is_first: IsFirst, *, sequence_length: int
-    ) -> tuple[Outputs, States, State]:
-        """Return the features, without a loop over windows."""
-        windows = features.shape[0] // sequence_length
-        return features, state.new_zeros(windows, *state.shape), state
-
-    def at(
-        self,
-        features: FeaturesOf,
-        observations: Observations,
-        state: State,
-        is_first: IsFirst,
-        steps: ChosenSteps,
-    ) -> Float[Tensor, "L B F"]:
-        """Return the features of the chosen steps only."""
-        return features(pick_steps(observations, steps))
 
     def mirror(self) -> MemoryMirror:
         """Numpy form of `forward` at T = 1."""
@@ -160,65 +132,58 @@ class CellMemory(Memory):
         return torch.stack(outputs), state
 
 
-class LayeredMemory(Memory):
-    """A stack of fused recurrent layers; the state concatenates those of the layers."""
+class StackedMemory(Memory):
+    """A stack of layers; the state concatenates those of the layers.
 
-    layer: ClassVar[Callable[..., FusedLayer]]
-    """Makes a layer from its input size and the options."""
+    Attributes:
+        project: maps features to what the first layer reads.
+        sizes: of the layers' states.
+    """
+
+    layer: ClassVar[Callable[..., nn.Module]]
+    """Makes a layer, which maps inputs `[T, B, H]`, state and `is_first` as a memory does."""
     layers: Any
 
     def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
         super().__init__()
-        sizes = [input_size] + [options.hidden_size] * (options.num_layers - 1)
-        layers = [self.layer(size, options) for size in sizes]
-        self.layers = nn.ModuleList(layers)
-        self.output_size = layers[-1].output_size
-        self.state_size = sum(layer.state_size for layer in layers)
+        self.output_size = options.hidden_size
+        self.project: Any = nn.Identity()
+        self.layers = nn.ModuleList(self._stack(input_size, options))
+        self.sizes = [layer.state_size for layer in self.layers]
+        self.state_size = sum(self.sizes)
 
-    def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
-        """Split into the layers' outputs, `state`, and an LSTM's cell states."""
-        blocks = state.unflatten(-1, (len(self.layers), -1))
-        parts = {"state": blocks[..., : self.output_size], "cell": blocks[..., self.output_size :]}
-        return {name: part.flatten(-2) for name, part in parts.items() if part.shape[-1]}
+    def _stack(self, input_size: int, options: Any) -> Iterator[nn.Module]:
+        """Make the layers, the first one first."""
+        for index in range(options.num_layers):
+            yield self.layer(self.output_size if index else input_size, options)
 
     def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
-        """Process T steps in one fused call per layer (T = 1 uses single steps)."""
-        states = state.masked_fill(is_first[0][:, None], 0.0).chunk(len(self.layers), dim=-1)
-        if len(features) == 1:
-            return self._step(features[0], states)
-        plan = NullSteps.plan(is_first, self.layers[0].null_steps)
-        after = []
-        for layer, before in zip(self.layers, states, strict=True):
-            features, layer_state = layer(features, before, plan)
+        """Process T steps, layer after layer."""
+        outputs, after = self.project(features), []
+        for layer, before in zip(self.layers, state.split(self.sizes, -1), strict=True):
+            outputs, layer_state = layer(outputs, before, is_first)
             after.append(layer_state)
-        return features, torch.cat(after, dim=-1)
+        return outputs, torch.cat(after, dim=-1)
 
-    def _step(
-        self, inputs: Float[Tensor, "B F"], states: Sequence[Tensor]
-    ) -> tuple[Outputs, State]:
-        after = []
-        for layer, before in zip(self.layers, states, strict=True):
-            after.append(layer.step(inputs, before))
-            inputs = after[-1][:, : self.output_size]
-        return inputs[None], torch.cat(after, dim=-1)
-
-    def mirror(self) -> MemoryMirror:
-        """Numpy form of `forward` at T = 1."""
-        cells = [layer.mirror() for layer in self.layers]
-        size, width = self.output_size, self.state_size // len(cells)
+    def mirror(self) -> MemoryMirror | None:
+        """Numpy form of `forward` at T = 1; None if a layer has none."""
+        project: Any = layers_mirror(self.project)
+        layers: list[Any] = [mirror_of(layer) for layer in self.layers]
+        if None in layers:
+            return None
+        ends = np.cumsum(self.sizes)
+        blocks = [slice(end - size, end) for size, end in zip(self.sizes, ends, strict=True)]
 
         def apply(features: Array, state: Array, is_first: Array) -> tuple[Array, Array]:
-            after = np.where(is_first[:, None], np.float32(0.0), state)
-            for index, cell in enumerate(cells):
-                block = after[:, index * width : (index + 1) * width]
-                block[...] = cell(features, block)
-                features = block[:, :size]
-            return features, after
+            outputs, after = project(features), np.where(is_first[:, None], np.float32(0.0), state)
+            for layer, block in zip(layers, blocks, strict=True):
+                outputs, after[:, block] = layer(outputs, after[:, block])
+            return outputs, after
 
         return apply
 
 
-class RNN(LayeredMemory):
+class RNN(StackedMemory):
     """Vanilla recurrent network (Elman 1990) of `num_layers` layers, f = tanh or ReLU."""
 
     Options = RNNOptions
@@ -229,7 +194,7 @@ class RNN(LayeredMemory):
         super().__init__(input_size, options)
 
 
-class GRU(LayeredMemory):
+class GRU(StackedMemory):
     """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078) in `num_layers` layers."""
 
     Options = SpanOptions
@@ -237,9 +202,14 @@ class GRU(LayeredMemory):
     saturates = True
 
 
-class LSTM(LayeredMemory):
+class LSTM(StackedMemory):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) in `num_layers` layers."""
 
     Options = SpanOptions
     layer = LSTMLayer
     saturates = True
+
+    def split(self, state: Float[Tensor, "*N S"]) -> dict[str, Float[Tensor, "*N _"]]:
+        """Split into the layers' outputs, `state`, and their cell states."""
+        outputs, cells = state.unflatten(-1, (len(self.layers), 2, -1)).unbind(-2)
+        return {"state": outputs.flatten(-2), "cell": cells.flatten(-2)}

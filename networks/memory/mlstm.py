@@ -7,9 +7,8 @@ from torch.nn import functional
 
 from conf.schema.memories import MLSTMOptions
 from networks.initialization import initialize, spread_timescales
-from networks.memory.fused import Features, Outputs, State
-from networks.memory.linear import LinearLayer, LinearMemory, StepMirror
-from networks.memory.memories import IsFirst
+from networks.memory.fused import Features, IsFirst, Outputs, State, StepMirror
+from networks.memory.linear import LinearLayer, ResidualMemory
 from networks.memory.scan import scan
 from networks.mirror import Array, linear_mirror, sigmoid
 
@@ -117,7 +116,7 @@ def _attend(
     return read + torch.einsum("kbhvd,ktbhd->ktbhv", states[:-1], query), states[-1]
 
 
-class MLSTM(LinearMemory):
+class MLSTM(ResidualMemory):
     """xLSTM's memory of matrices (Beck et al. 2024, arXiv:2405.04517)."""
 
     Options = MLSTMOptions

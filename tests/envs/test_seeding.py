@@ -26,7 +26,7 @@ def test_the_number_of_environments_changes_no_seed() -> None:
 
 
 def test_a_repeated_number_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeding, "_SEED_BITS", 5)  # 32 numbers: repetitions are certain
+    monkeypatch.setattr(seeding, "_SHIFT", 32 - 5)  # 32 numbers: repetitions are certain
     seeds = environment_seeds(0, 32, "train")
     assert sorted(seeds) == list(range(32))
     assert environment_seeds(0, 9, "train") == seeds[:9]

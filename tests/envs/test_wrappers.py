@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import TransformAction
 
 import envs  # noqa: F401 (registers the tasks)
 from envs.spaces import flat_space
 from envs.wrappers.adapters import (
-    ArrayAction,
     FlatObservation,
     PreviousInputs,
     RawEpisodeStatistics,
@@ -304,7 +304,7 @@ class Writes(Script):
 
 def test_actions_without_dimensions_are_arrays() -> None:
     inner = Writes(spaces.Box(-1, 1, (), np.float32))
-    environment = ArrayAction(inner)
+    environment = adapted(inner)
     environment.reset()
     environment.step(np.float32([0.5])[0])
     assert inner.action_space.contains(inner.received)  # without a warning
@@ -316,7 +316,7 @@ def test_only_what_agents_do_not_know_is_adapted() -> None:
     assert adapted(vector) is vector
     assert isinstance(adapted(Nested(spaces.Discrete(2))), FlatObservation)
     for space in (spaces.Box(-1, 1, ()), spaces.MultiDiscrete(np.array(3))):
-        assert isinstance(adapted(Script(space)), ArrayAction)
+        assert isinstance(adapted(Script(space)), TransformAction)
     assert isinstance(adapted(Nested(spaces.Box(-1, 1, ()))).env, FlatObservation)
 
 
@@ -325,7 +325,7 @@ def test_layers_are_in_their_order(make, registered) -> None:
     environment = make_one(make, id=id, previous_action=True, previous_reward=True)
     assert [type(layer) for layer in layers(environment)] == [
         PreviousInputs,
-        ArrayAction,
+        TransformAction,
         FlatObservation,
         Nested,
     ]

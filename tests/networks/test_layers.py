@@ -41,12 +41,17 @@ def shaken(network: nn.Module) -> Any:
     return network
 
 
+def in_order(layers: CriticLayers, kind: str) -> list[torch.Tensor]:
+    """Parameters or buffers in the order of the layers."""
+    return [*getattr(layers.hidden, kind)(), *getattr(layers.output, kind)()]
+
+
 def separate(layers: CriticLayers, options: dict[str, Any], critic: int) -> Head:
     """One of the critics, alone."""
     head = build(Head, 4, 3, **LAYERS, **options)
     for own, joint in zip(
         (*head.parameters(), *head.buffers()),
-        (*layers.parameters(), *layers.buffers()),
+        (*in_order(layers, "parameters"), *in_order(layers, "buffers")),
         strict=True,
     ):
         own.data.copy_(joint[critic].view_as(own) if joint.ndim else joint)
@@ -67,7 +72,7 @@ def test_stacked_critics_are_the_critics_alone(options: dict[str, Any], trains: 
     (found * weights).sum().backward()
     (expected * weights).sum().backward()
     for critic, head in enumerate(alone):
-        for own, joint in zip(head.parameters(), layers.parameters(), strict=True):
+        for own, joint in zip(head.parameters(), in_order(layers, "parameters"), strict=True):
             torch.testing.assert_close(
                 own.grad, joint.grad[critic].view_as(own), rtol=1e-3, atol=1e-4
             )

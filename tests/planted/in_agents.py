@@ -309,18 +309,6 @@ FAULTS = [
         "networks/layers.py",
         "networks/test_layers.py",
         (
-            "half precision is full",
-            "with torch.autocast(any_part(rows).device.type, torch.bfloat16):",
-            "with torch.autocast(any_part(rows).device.type, torch.bfloat16, enabled=False):",
-            "agents/test_precision.py::test_half_precision_is_that_of_features_alone",
-        ),
-        (
-            "half precision is float16",
-            "any_part(rows).device.type, torch.bfloat16",
-            "any_part(rows).device.type, torch.float16",
-            "agents/test_precision.py::test_half_precision_has_eight_bits_of_mantissa_in_learning_and_acting",
-        ),
-        (
             "batch renormalisation forgets to shift",
             "/ own * scale + shift)",
             "/ own * scale)",

@@ -58,11 +58,6 @@ FAULTS = [
             "scale = torch.ones_like(rate)",
         ),
         (
-            "every layer begins with the first one's state",
-            "layer(outputs, before, is_first)",
-            "layer(outputs, state[:, : layer.state_size], is_first)",
-        ),
-        (
             "a short convolution reads across the starts of episodes",
             "is_other = episode[read] != episode[back:]",
             "is_other = episode[read] > episode[back:]",
@@ -82,12 +77,6 @@ FAULTS = [
             "a mirrored short convolution keeps the oldest input",
             "stream[:, inputs.shape[1] :]",
             "stream[:, : -inputs.shape[1]]",
-            _MIRROR,
-        ),
-        (
-            "mirrored linear memories keep their state over the starts of episodes",
-            "state * ~is_first[:, None]",
-            "state * 1",
             _MIRROR,
         ),
         (

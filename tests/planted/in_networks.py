@@ -8,9 +8,10 @@ FAULTS = [
         "networks/memory/memories.py",
         "networks/test_memory.py::test_two_chunks_equal_one_unroll",
         (
-            "fused memories keep their state over the first observation of a sequence",
-            "states = state.masked_fill(is_first[0][:, None], 0.0).chunk(",
-            "states = state.chunk(",
+            "every layer begins with the first one's state",
+            "layer(outputs, before, is_first)",
+            "layer(outputs, state[:, : layer.state_size], is_first)",
+            "networks/test_memory.py::test_unroll_equals_plain_network_on_each_episode",
         ),
         (
             "cells keep their state over the starts of episodes",
@@ -34,6 +35,12 @@ FAULTS = [
     *plant(
         "networks/memory/fused.py",
         "networks/test_memory.py::test_unroll_equals_plain_network_on_each_episode",
+        (
+            "fused memories keep their state over the first observation of a sequence",
+            "state = state.masked_fill(is_first[0][:, None], 0.0)",
+            "state = state.clone()",
+            "networks/test_memory.py::test_two_chunks_equal_one_unroll",
+        ),
         (
             "the state that is returned is that of pads",
             "return outputs, torch.cat([outputs[-1], after[:, self.output_size :]], dim=-1)",
@@ -124,14 +131,18 @@ FAULTS = [
         "networks/heads/policy.py",
         "networks/test_policy_heads.py",
         (
-            "an action space's start is left out",
-            "counted = actions + self.start if self.start else actions",
-            "counted = actions",
-        ),
-        (
             "bits are drawn by noise of another kind",
-            "generator.logistic(size=size)",
-            "generator.normal(size=size)",
+            "generator.logistic(size=",
+            "generator.normal(size=",
+        ),
+    ),
+    *plant(
+        "networks/heads/greedy.py",
+        "networks/test_policy_heads.py",
+        (
+            "an action space's start is left out",
+            'choices + np.ravel(getattr(space, "start", 0))',
+            "choices",
         ),
     ),
     *plant(
@@ -245,8 +256,8 @@ FAULTS = [
         ),
         (
             "quantiles' targets are not rescaled",
-            "discounts[..., None], next_output, scale)",
-            "discounts[..., None], next_output, None)",
+            "discounts[..., None], later, scale)",
+            "discounts[..., None], later, None)",
         ),
         (
             "C51's atoms beyond the limits are lost",
@@ -312,8 +323,8 @@ FAULTS = [
         ),
         (
             "both streams of a duel have the same noise",
-            "summary, None if noise is None else noise[..., self._own_noise :]",
-            "summary, None if noise is None else noise[..., : self.noise_size - self._own_noise]",
+            "noise[..., end - size : end] for",
+            "noise[..., :size] for",
             "networks/test_action_values.py::test_dueling_streams_have_layers_and_noise_of_their_own",
         ),
     ),
@@ -390,8 +401,8 @@ FAULTS = [
         ),
         (
             "critics read what the policy sees",
-            "own = share_of(observations, self.reader)\n        if isinstance",
-            "own = share_of(observations, 'actor')\n        if isinstance",
+            "own = share_of(observations, self.reader)\n        rows: Observations",
+            "own = share_of(observations, 'actor')\n        rows: Observations",
             "agents/test_privileged_critic.py",
         ),
         (
@@ -399,6 +410,22 @@ FAULTS = [
             "map_observations(lambda part: part[valid], own)",
             "map_observations(lambda part: part.flatten(0, 1), own)",
             "agents/test_ppo_recomputes.py::test_statistics_move_at_the_end_of_learning_by_valid_observations_only",
+        ),
+    ),
+    *plant(
+        "networks/layers.py",
+        "agents/test_precision.py::test_half_precision_is_that_of_features_alone",
+        (
+            "half precision is full",
+            "with torch.autocast(any_part(rows).device.type, torch.bfloat16):",
+            "with torch.autocast(any_part(rows).device.type, torch.bfloat16, enabled=False):",
+            "agents/test_precision.py::test_half_precision_is_that_of_features_alone",
+        ),
+        (
+            "half precision is float16",
+            "any_part(rows).device.type, torch.bfloat16",
+            "any_part(rows).device.type, torch.float16",
+            "agents/test_precision.py::test_half_precision_has_eight_bits_of_mantissa_in_learning_and_acting",
         ),
     ),
     *plant(
@@ -449,8 +476,8 @@ FAULTS = [
         "networks/test_cnn.py",
         (
             "padding counts on one side",
-            "side + 2 * padding - kernel",
-            "side + padding - kernel",
+            "side + 2 * padding - k)",
+            "side + padding - k)",
         ),
         (
             "maps are pooled while more than 7 pixels remain",

@@ -277,8 +277,8 @@ FAULTS = [
         ),
         (
             "the next step changes a stack that was shown",
-            'return self._frames[""].copy()',
-            'return self._frames[""]',
+            "copy.copy(self._frames.get(name, part))",
+            "self._frames.get(name, part)",
         ),
     ),
     *plant(

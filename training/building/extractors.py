@@ -11,9 +11,9 @@ from conf.checking.suggestions import did_you_mean
 from conf.schema.extractors import ExtractorOptions, LayersOptions
 from envs.spaces import one_line
 from networks.autoencoding.autoencoder import Autoencoder, Encoder
-from networks.autoencoding.decoders import default_layers
 from networks.extractors.composite import DictExtractor, Joined
 from networks.extractors.images import ImageRows, Unfit, extractor_choice
+from networks.extractors.mlp import default_layers
 from networks.extractors.structure import Unmirrored
 from networks.inputs import DictInput, ObservationInput
 from networks.normalization import DictNormalization, NoNormalization, RunningNormalization

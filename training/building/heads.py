@@ -25,7 +25,7 @@ from networks.heads.critics import CriticLayers
 from networks.heads.greedy import EpsilonGreedyHead, joint_actions
 from networks.heads.policy import (
     BernoulliHead,
-    JointCategoricalHead,
+    CategoricalHead,
     MultiCategoricalHead,
     policy_head_class,
 )
@@ -83,7 +83,7 @@ def build_policy_head(
     if chosen is None and issubclass(kind, BoxHead):
         kind = find("policy_head", agent.box_heads[0], PolicyHead)
     if agent.weighs_every_action and issubclass(kind, MultiCategoricalHead | BernoulliHead):
-        kind = JointCategoricalHead  # makes several choices as one
+        kind = CategoricalHead  # makes several choices as one
     if chosen is None:
         return kind(space, input_size, GaussianHeadOptions(**options))
     if kind is not chosen:  # of several classes for one choice

@@ -1,0 +1,20 @@
+"""Short names of what Gymnasium's interface takes and returns."""
+
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy.typing as npt
+
+Environment = gymnasium.Env[Any, Any]
+Array = npt.NDArray[Any]
+Info = dict[str, Any]
+Opening = tuple[Any, Info]
+"""What `reset` returns: an observation and an info."""
+Step = tuple[Any, SupportsFloat, bool, bool, Info]
+"""What `step` returns: an observation, a reward, terminated, truncated and an info."""
+
+
+def full_space(env: Environment) -> gymnasium.Space[Any] | None:
+    """Returns the space of what an environment's fully observed twin shows, if it has one."""
+    name = "full_observation_space"
+    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
