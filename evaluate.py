@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 @refusals_end
 def evaluate(config: DictConfig) -> float:
     """Evaluate one run in new environments, print its scores, return the mean return."""
-    from training.evaluation.film import check_encoder, film_kind
+    from training.evaluation.clips import check_encoder, video_kind
     from training.process.machine import check_display
 
     try:  # reported before torch is imported
         check_run(Path(config.run))
-        check_encoder(film_kind(config.video))
+        check_encoder(video_kind(config.video))
         check_display(config.render_mode)
     except ValueError as error:
         raise Refusal(str(error), 2) from error
@@ -37,8 +37,8 @@ def evaluate(config: DictConfig) -> float:
     watched = watch_run(config)
     print(describe(watched.evaluation))
     print(describe_spread(watched.evaluation))
-    if watched.film is not None:
-        print(f"{watched.film_path} ({watched.film})")
+    if watched.clip is not None:
+        print(f"{watched.video_path} ({watched.clip})")
     return watched.evaluation.return_mean
 
 

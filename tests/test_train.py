@@ -264,7 +264,7 @@ def test_evaluating_agrees_with_a_loop_of_ones_own(shell, first: Path) -> None:
     )
 
 
-def test_a_film_of_a_run_is_where_it_is_said_to_be(shell, first: Path) -> None:
+def test_a_video_of_a_run_is_where_it_is_said_to_be(shell, first: Path) -> None:
     pytest.importorskip("pygame")
     words = ["run=runs/first", "evaluation.episodes=1", "video=true"]
     finished = shell("evaluate.py", *words)

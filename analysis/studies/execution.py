@@ -136,7 +136,7 @@ class Pool:
         if stop:
             print("stopping: every run saves", file=sys.stderr)
             self.stop()
-            raise Refusal(f"{told()}; the same command goes on", 128 + (stop.number or 0))
+            raise Refusal(f"{told()}; the same command resumes", 128 + (stop.number or 0))
         time.sleep(_PAUSE)
 
     def _fill(self) -> None:

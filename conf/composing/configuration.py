@@ -90,7 +90,7 @@ def _occupied(typed: dict[str, Any]) -> Iterator[str]:
     if not isinstance(run_dir, str):
         return
     if any(any(Path(run_dir).glob(f"{kept}/*/manifest*.json")) for kept in _KEPT):
-        remedy = f"go on with it: resume={run_dir}, or choose another"
+        remedy = f"resume it: resume={run_dir}, or choose another"
         yield f"run_dir: {run_dir} holds a run already; {remedy}"
     existing = next(path for path in (Path(run_dir), *Path(run_dir).parents) if path.exists())
     try:

@@ -106,7 +106,7 @@ def resumed(
             remedy = f"(init_from={run} starts a new run from its weights)"
             problems.append(f"{asked_for}; {ONLY_CHANGEABLE} {remedy}")
     if "run_dir" in said:
-        problems.append("run_dir: a run goes on in its own directory; leave it out with resume")
+        problems.append("run_dir: a run resumes in its own directory; leave it out with resume")
     total, least = merged["total_env_steps"], stored["total_env_steps"]
     if total < least:
         has = f"expected at least {least}, which the run in {run} has, got {total}"

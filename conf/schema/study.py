@@ -40,7 +40,7 @@ class SearchOptions(TuningOptions):
             yield f"tuning.keys: expected at least one range, such as {_RANGE}"
         yield from _seed_problems("tuning.seeds", config["tuning"]["seeds"])
         if config["resume"] is not None:
-            yield "resume: a search goes on when the same command is typed again"
+            yield "resume: a search resumes when the same command is typed again"
 
 
 class StudyOptions(Options):

@@ -392,7 +392,7 @@ WATCHED = {
     "no tensorboard": "tracking.tensorboard=false",
     "progress": "tracking.progress=true",
     "more environments": "evaluation.num_envs=3",
-    "films": "evaluation.video=true",
+    "videos": "evaluation.video=true",
 }
 
 
@@ -433,7 +433,7 @@ def unwatched(train):
 def test_watching_a_run_does_not_change_it(train, unwatched, agent: str, way: str) -> None:
     """How often one looks, saves or logs must not reach the weights, by a bit."""
     word = WATCHED[way]
-    if way == "films":
+    if way == "videos":
         pytest.importorskip("pygame")
     often = [] if way == "evaluations" else ["evaluation.interval=500"]
     found, expected = train(*AGENTS[agent], *often, word).weights(), unwatched(agent)

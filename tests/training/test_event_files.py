@@ -142,7 +142,7 @@ def test_a_position_is_on_disk(tmp_path: Path, monkeypatch) -> None:
     tensorboard.close()
 
 
-def test_a_run_that_goes_on_is_introduced_once_and_filmed_without_a_gap(
+def test_a_run_that_goes_on_is_introduced_once_and_recorded_without_a_gap(
     drawn, train, go_on
 ) -> None:
     words = ["env.id=test/Drawn-v0", "evaluation.video=true", "evaluation.interval=32"]

@@ -218,14 +218,14 @@ WRAPPERS: dict[str, tuple[Any, str]] = {
         {"_target_": "hydra.utils.get_method", "path": "shutil.copyfile"},
         "hydra.utils.get_method",
     ),
-    "what writes films": (
+    "what writes videos": (
         {
             "_target_": "gymnasium.wrappers.RecordVideo",
             "video_folder": "outside",
         },
         "RecordVideo",
     ),
-    "what writes films, by its module": (
+    "what writes videos, by its module": (
         {
             "_target_": "gymnasium.wrappers.rendering.RecordVideo",
             "video_folder": "outside",
@@ -513,7 +513,7 @@ def test_a_state_of_another_making_is_refused(run: Path, case: str) -> None:
     assert outside() == before
 
 
-def test_a_film_lies_in_its_run(run: Path) -> None:
+def test_a_video_lies_in_its_run(run: Path) -> None:
     state = state_of(run)
     fill(run, "state", json.dumps({**state, "env_steps": "/../../../outside/x"}).encode())
     before = outside()

@@ -309,7 +309,9 @@ def test_a_signal_is_heard(number, when, undisturbed, run, go_on, monkeypatch, t
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, ask)
-        with pytest.raises(Refusal, match="interrupted in pre-training; go on: resume=") as caught:
+        with pytest.raises(
+            Refusal, match="interrupted in pre-training; continue with resume="
+        ) as caught:
             run(directory=tmp_path / "run")
     assert caught.value.exit_code == 128 + number
     assert signal.getsignal(number) is not signal.SIG_IGN
@@ -361,7 +363,7 @@ def test_only_the_same_configuration_goes_on(run, go_on, die, tmp_path) -> None:
     die()
     with pytest.raises(InvalidConfiguration, match=r"extractor\.latent_size"):
         go_on(directory, "extractor.latent_size=4")
-    with pytest.raises(InvalidConfiguration, match=r"holds a run already; go on with it: resume="):
+    with pytest.raises(InvalidConfiguration, match=r"holds a run already; resume it: resume="):
         run(directory=directory)
     path = directory / "config.yaml"
     path.write_text(path.read_text().replace("epochs: 3", "epochs: 2"))

@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from training.evaluation.film import Film
+from training.evaluation.clips import Clip
 from training.tracking.event_files import EventFile
 from training.tracking.tracking import Progress, TensorBoard
 
@@ -162,13 +162,13 @@ def full_disk(*arguments: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-FILM = Film(b"GIF89a", (4, 3), episode_return=1.0, length=2, is_cut=False)
+CLIP = Clip(b"GIF89a", (4, 3), episode_return=1.0, length=2, is_cut=False)
 
 
 def log_everything(tensorboard: TensorBoard) -> None:
     tensorboard.scalars({"a": 1.0}, 1)
     tensorboard.text("t", "words", 1)
-    tensorboard.film("f", FILM, 1)
+    tensorboard.video("f", CLIP, 1)
     tensorboard.hyperparameters({"seed": 1})
     tensorboard.position()
 

@@ -1,4 +1,4 @@
-"""Filming: what is seen is one episode of the agent, and the run does not notice."""
+"""Recording: what is seen is one episode of the agent, and the run does not notice."""
 
 import io
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 import training.evaluation.video
-from training.evaluation.film import Film
+from training.evaluation.clips import Clip
 from training.evaluation.video import (
     Camera,
     DrawingFailure,
@@ -24,8 +24,8 @@ from training.tracking.tracking import TensorBoard
 DRAWN = ["env.id=test/Drawn-v0"]
 
 
-def brightnesses(film: Film) -> list[int]:
-    with Image.open(io.BytesIO(film.data)) as gif:
+def brightnesses(clip: Clip) -> list[int]:
+    with Image.open(io.BytesIO(clip.data)) as gif:
         return [int(np.array(f.convert("RGB"))[0, 0, 0]) for f in ImageSequence.Iterator(gif)]
 
 
@@ -41,26 +41,26 @@ def camera(run):
     made.environments.close()
 
 
-def test_a_film_is_one_episode_from_its_reset_to_its_end(run, camera: Camera) -> None:
-    film = camera.film(run.agent, index=0, kind="gif")
-    assert (film.length, film.is_cut) == (8, False)
-    assert 0 <= film.episode_return <= 8
+def test_a_video_is_one_episode_from_its_reset_to_its_end(run, camera: Camera) -> None:
+    clip = camera.record(run.agent, index=0, kind="gif")
+    assert (clip.length, clip.is_cut) == (8, False)
+    assert 0 <= clip.episode_return <= 8
     # 200 steps a second: every 7th is shown, and the last
-    assert brightnesses(film) == [0, 70, 80]
-    assert film.size == (9, 6)
+    assert brightnesses(clip) == [0, 70, 80]
+    assert clip.size == (9, 6)
 
 
-def test_equal_calls_give_equal_films(drawn, build, camera: Camera) -> None:
+def test_equal_calls_give_equal_videos(drawn, build, camera: Camera) -> None:
     run = build(*DRAWN, "extractor.activation=gelu")  # acts in torch, for the hook
-    films = [camera.film(run.agent, index=index, kind="gif") for index in (3, 4, 3)]
-    assert films[0] == films[2]
+    videos = [camera.record(run.agent, index=index, kind="gif") for index in (3, 4, 3)]
+    assert videos[0] == videos[2]
     seen = []
     for index in (3, 4, 3):
         rows: list[torch.Tensor] = []
         hook = run.agent.actor.extractor.register_forward_hook(
             lambda module, inputs, output, rows=rows: rows.append(inputs[0].clone())
         )
-        camera.film(run.agent, index=index, kind="gif")
+        camera.record(run.agent, index=index, kind="gif")
         hook.remove()
         seen.append(torch.cat(rows))
     assert torch.equal(seen[0], seen[2])
@@ -69,28 +69,28 @@ def test_equal_calls_give_equal_films(drawn, build, camera: Camera) -> None:
 
 def test_long_episodes_are_cut_and_that_is_said(run, camera, monkeypatch) -> None:
     monkeypatch.setattr(training.evaluation.video, "MAX_STEPS", 5)
-    film = camera.film(run.agent, index=0, kind="gif")
-    assert (film.length, film.is_cut) == (5, True)
-    assert "cut there" in str(film)
-    assert brightnesses(film) == [0, 50]
+    clip = camera.record(run.agent, index=0, kind="gif")
+    assert (clip.length, clip.is_cut) == (5, True)
+    assert "cut there" in str(clip)
+    assert brightnesses(clip) == [0, 50]
     monkeypatch.setattr(
         training.evaluation.video, "MAX_STEPS", 8
     )  # an episode that ends there ends there
-    assert not camera.film(run.agent, index=0, kind="gif").is_cut
+    assert not camera.record(run.agent, index=0, kind="gif").is_cut
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_filming_does_not_change_training(drawn, build, deterministic: bool) -> None:
+def test_recording_does_not_change_training(drawn, build, deterministic: bool) -> None:
     """The camera has an environment, seeds and a generator of its own."""
     weights = []
-    for films in (0, 1, 3):
+    for videos in (0, 1, 3):
         run = build(*DRAWN, "memory=gru", "memory.hidden_size=4", "normalize_observations=true")
         camera = Camera(run.config, seed=0, deterministic=deterministic, key="video=gif")
-        np.random.random(films)  # noqa: NPY002  (the global generator is what must not matter)
+        np.random.random(videos)  # noqa: NPY002  (the global generator is what must not matter)
         for iteration in range(3):
             run.agent.learn(run.collector.collect(run.agent))
-            for _ in range(films):
-                camera.film(run.agent, index=iteration, kind="gif")
+            for _ in range(videos):
+                camera.record(run.agent, index=iteration, kind="gif")
         camera.environments.close()
         weights.append(run.agent.state_dict())
     for name, tensor in weights[0].items():
@@ -102,21 +102,21 @@ def test_what_the_agent_sees_is_wrapped_as_configured(drawn, build) -> None:
     run = build(*DRAWN, "env.frame_stack=3", "env.previous_action=true")
     camera = Camera(run.config, seed=0, deterministic=True, key="video=gif")
     try:
-        assert camera.film(run.agent, index=0, kind="gif").length == 8
+        assert camera.record(run.agent, index=0, kind="gif").length == 8
     finally:
         camera.environments.close()
 
 
-def test_native_environments_are_filmed_one_by_one(build) -> None:
+def test_native_environments_are_recorded_one_by_one(build) -> None:
     pytest.importorskip("pygame")
     run = build("env.id=CartPole-v1", "env.vectorization=native")
     camera = Camera(run.config, seed=0, deterministic=True, key="video=gif")
     try:
-        film = camera.film(run.agent, index=0, kind="gif")
+        clip = camera.record(run.agent, index=0, kind="gif")
     finally:
         camera.environments.close()
-    assert film.size == (400, 267)
-    assert film.length == film.episode_return
+    assert clip.size == (400, 267)
+    assert clip.length == clip.episode_return
 
 
 class Undrawable(gymnasium.Env):
@@ -199,7 +199,7 @@ def test_a_frame_is_not_overwritten_by_the_next(run) -> None:
         environments.close()
 
 
-def test_films_of_evaluations_are_in_tensorboard(drawn, build, tmp_path) -> None:
+def test_videos_of_evaluations_are_in_tensorboard(drawn, build, tmp_path) -> None:
     run = build(*DRAWN, "evaluation.video=true")
     camera = Camera(run.config, seed=0, deterministic=True, key="evaluation.video=true")
     tensorboard = TensorBoard(tmp_path)
@@ -226,12 +226,12 @@ def test_films_of_evaluations_are_in_tensorboard(drawn, build, tmp_path) -> None
             assert (gif.format, gif.n_frames) == ("GIF", 3)
 
 
-def test_a_film_that_fails_costs_a_warning(undrawable, build, tmp_path, monkeypatch) -> None:
+def test_a_video_that_fails_costs_a_warning(undrawable, build, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(undrawable, "picture", RuntimeError("the display is gone"))
     monkeypatch.setattr(undrawable, "good_pictures", 2)
     run = build("env.id=test/Undrawable-v0")
     camera = Camera(run.config, seed=0, deterministic=True, key="video=gif")
-    with pytest.warns(RuntimeWarning, match="no film at 1,000 steps: the display is gone"):
+    with pytest.warns(RuntimeWarning, match="no video at 1,000 steps: the display is gone"):
         camera.show(run.agent, TensorBoard(None), 1000)
     monkeypatch.setattr(undrawable, "good_pictures", 100)
     camera.show(run.agent, TensorBoard(None), 2000)  # the next one may succeed
@@ -244,5 +244,5 @@ def test_drawing_failures_are_told_by_the_camera(undrawable, build, monkeypatch)
     run = build("env.id=test/Undrawable-v0")
     camera = Camera(run.config, seed=0, deterministic=True, key="video=gif")
     with pytest.raises(DrawingFailure, match="gone"):
-        camera.film(run.agent, index=0, kind="gif")
+        camera.record(run.agent, index=0, kind="gif")
     camera.environments.close()

@@ -1,4 +1,4 @@
-"""Looking at a finished run again: any number of episodes, a film in its directory, a window."""
+"""Looking at a finished run again: any number of episodes, a video in its directory, a window."""
 
 import json
 import os
@@ -41,8 +41,8 @@ def test_any_number_of_episodes_whatever_the_number_of_environments(finished, ep
     watched = watch(finished, f"evaluation.episodes={episodes}", "evaluation.num_envs=10")
     assert len(watched.evaluation.returns) == len(watched.evaluation.lengths) == episodes
     assert watched.evaluation.unfinished == 0
-    assert watched.film is None
-    assert watched.film_path is None
+    assert watched.clip is None
+    assert watched.video_path is None
 
 
 def test_other_seeds_show_other_episodes(finished) -> None:
@@ -52,32 +52,32 @@ def test_other_seeds_show_other_episodes(finished) -> None:
     assert watch(finished, few, "seed=1").evaluation != own
 
 
-def test_a_film_is_kept_in_the_runs_directory(drawn_run: Path) -> None:
+def test_a_video_is_kept_in_the_runs_directory(drawn_run: Path) -> None:
     before = watch(drawn_run, "evaluation.episodes=3")
     watched = watch(drawn_run, "evaluation.episodes=3", "video=true")
     assert watched.evaluation == before.evaluation
     steps = json.loads((drawn_run / "summary.json").read_text())["env_steps"]
-    assert watched.film_path == drawn_run / "videos" / f"last-{steps}.gif"
-    assert watched.film is not None
-    assert watched.film_path.read_bytes() == watched.film.data
-    with Image.open(watched.film_path) as film:
-        assert (film.format, film.size, film.n_frames) == ("GIF", (9, 6), 3)
-    assert [path.name for path in watched.film_path.parent.iterdir()] == [f"last-{steps}.gif"]
+    assert watched.video_path == drawn_run / "videos" / f"last-{steps}.gif"
+    assert watched.clip is not None
+    assert watched.video_path.read_bytes() == watched.clip.data
+    with Image.open(watched.video_path) as clip:
+        assert (clip.format, clip.size, clip.n_frames) == ("GIF", (9, 6), 3)
+    assert [path.name for path in watched.video_path.parent.iterdir()] == [f"last-{steps}.gif"]
 
 
-def test_films_of_other_seeds_and_checkpoints_have_names_of_their_own(drawn_run: Path) -> None:
+def test_videos_of_other_seeds_and_checkpoints_have_names_of_their_own(drawn_run: Path) -> None:
     best = watch(drawn_run, "video=gif", "evaluation.checkpoint=best", "seed=7")
-    assert best.film_path is not None
-    assert best.film_path.name.startswith("best-")
-    assert best.film_path.name.endswith("-seed7.gif")
+    assert best.video_path is not None
+    assert best.video_path.name.startswith("best-")
+    assert best.video_path.name.endswith("-seed7.gif")
 
 
 def test_an_mp4_is_kept_too(drawn_run: Path) -> None:
     pytest.importorskip("imageio_ffmpeg")
     watched = watch(drawn_run, "video=mp4", "evaluation.episodes=1")
-    assert watched.film_path is not None
-    assert watched.film_path.suffix == ".mp4"
-    assert b"ftyp" in watched.film_path.read_bytes()[:16]
+    assert watched.video_path is not None
+    assert watched.video_path.suffix == ".mp4"
+    assert b"ftyp" in watched.video_path.read_bytes()[:16]
 
 
 def test_what_cannot_be_drawn_is_refused_before_anything_is_played(train, monkeypatch) -> None:
@@ -90,7 +90,7 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_played(train, monkey
         assert "\n" not in str(e.value)
 
 
-def test_a_film_that_cannot_be_kept_is_told_in_one_line(drawn_run: Path) -> None:
+def test_a_video_that_cannot_be_kept_is_told_in_one_line(drawn_run: Path) -> None:
     (drawn_run / "videos").write_text("a file stands there")
     with pytest.raises(Refusal, match="videos") as caught:
         watch(drawn_run, "video=true", "evaluation.episodes=1")
@@ -198,7 +198,7 @@ def test_words_are_checked(word: str, message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_films_need_tensorboard_to_be_shown() -> None:
+def test_videos_need_tensorboard_to_be_shown() -> None:
     with pytest.raises(InvalidConfiguration, match=r"evaluation.video: .*tracking.tensorboard"):
         load(["evaluation.video=true", "tracking=none"])
     load(["evaluation.video=true"])

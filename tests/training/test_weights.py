@@ -30,7 +30,8 @@ def tensors() -> Tensors:
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[Tensors], Path]:
     def write(tensors: Tensors) -> Path:
-        safetensors.torch.save_file(tensors, tmp_path / "weights.safetensors")
+        rows = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        safetensors.torch.save_file(rows, tmp_path / "weights.safetensors")
         return tmp_path / "weights.safetensors"
 
     return write

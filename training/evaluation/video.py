@@ -13,8 +13,8 @@ from agents.agent import Agent
 from envs.spaces import one_line
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
+from training.evaluation.clips import ENCODERS, Clip, Frame, Kind
 from training.evaluation.evaluation import Evaluator, Play
-from training.evaluation.film import ENCODERS, Film, Frame, Kind
 from training.evaluation.restore import with_env
 from training.process.machine import check_window, draw_in_memory
 from training.stream.episodes import Environments, InvalidExperience
@@ -115,7 +115,7 @@ class Camera:
         self.environments = build_drawn(config, "rgb_array", key=key)
         self._play = Evaluator(self.environments, seed, deterministic, purpose="video")
 
-    def film(self, agent: Agent, *, index: int, kind: Kind) -> Film:
+    def record(self, agent: Agent, *, index: int, kind: Kind) -> Clip:
         """Record one episode; each `index` has its own seeds, so equal calls give equal videos.
 
         Raises:
@@ -132,13 +132,13 @@ class Camera:
                 agent, episodes=1, index=index, watch=watch, max_episode_steps=MAX_STEPS
             )
             (score,), (length,), is_cut = seen.returns, seen.lengths, seen.unfinished > 0
-            return Film(encoder.finish(), encoder.size, score, length, is_cut)
+            return Clip(encoder.finish(), encoder.size, score, length, is_cut)
 
     def show(self, agent: Agent, tensorboard: TensorBoard, env_steps: int) -> None:
         """Show an episode in TensorBoard; a failure must not end training, it costs a warning."""
         try:
-            film = self.film(agent, index=env_steps, kind="gif")
+            clip = self.record(agent, index=env_steps, kind="gif")
         except (DrawingFailure, EnvironmentFailure, InvalidExperience, ValueError) as error:
-            warnings.warn(f"no film at {env_steps:,} steps: {error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"no video at {env_steps:,} steps: {error}", RuntimeWarning, stacklevel=2)
         else:
-            tensorboard.film("video/evaluation", film, env_steps)
+            tensorboard.video("video/evaluation", clip, env_steps)

@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
+from training.evaluation.clips import Clip, Kind, outcome, video_kind
 from training.evaluation.evaluation import Evaluation, Evaluator, Play, Watch, unwatched
-from training.evaluation.film import Film, Kind, film_kind, outcome
 from training.evaluation.restore import load_agent
 from training.evaluation.video import Camera, DrawingFailure, build_drawn, frames_per_second
 from training.process.threads import set_num_threads
@@ -26,8 +26,8 @@ class Watched(NamedTuple):
     """The evaluation of a run, and its video and path, if there is one."""
 
     evaluation: Evaluation
-    film: Film | None = None
-    film_path: Path | None = None
+    clip: Clip | None = None
+    video_path: Path | None = None
 
 
 def watch_run(config: DictConfig) -> Watched:
@@ -36,7 +36,7 @@ def watch_run(config: DictConfig) -> Watched:
     Raises:
         Refusal: there is no such run, or its environment cannot be made, cannot render, or failed.
     """
-    kind, where = film_kind(config.video), f"run={config.run}: "
+    kind, where = video_kind(config.video), f"run={config.run}: "
     run, trusted = Path(config.run), config.trusted_packages
     checkpoint, deterministic = config.evaluation.checkpoint, config.evaluation.deterministic
     with ExitStack() as stack:
@@ -49,7 +49,7 @@ def watch_run(config: DictConfig) -> Watched:
             stack.callback(environments.close)
             evaluator = Evaluator(environments, seed, deterministic)
             if kind is not None:
-                path, key = _film_path(config, kind), f"video={kind}"
+                path, key = _video_path(config, kind), f"video={kind}"
                 camera = Camera(run_config, seed=seed, deterministic=deterministic, key=key)
                 stack.callback(camera.environments.close)
             set_num_threads(run_config.num_threads, agent)
@@ -57,10 +57,10 @@ def watch_run(config: DictConfig) -> Watched:
             evaluation = evaluator(agent, episodes=config.evaluation.episodes, index=0, watch=watch)
             if kind is None:
                 return Watched(evaluation)
-            film = camera.film(agent, index=0, kind=kind)
+            clip = camera.record(agent, index=0, kind=kind)
             path.parent.mkdir(exist_ok=True)
-            replace(path, film.data)
-            return Watched(evaluation, film, path)
+            replace(path, clip.data)
+            return Watched(evaluation, clip, path)
 
 
 class Window:
@@ -90,7 +90,7 @@ def _environments(config: DictConfig, run_config: DictConfig) -> tuple[Environme
     return environments, Window(frames_per_second(environments))
 
 
-def _film_path(config: DictConfig, kind: Kind) -> Path:
+def _video_path(config: DictConfig, kind: Kind) -> Path:
     """Name the file of a video, always inside the run's own directory.
 
     Raises:

@@ -97,7 +97,7 @@ class Pretraining:
                 try:
                     self._fit(lambda: bool(stop))
                 except Abandoned as error:
-                    problem = f"interrupted in pre-training; go on: resume={directory}"
+                    problem = f"interrupted in pre-training; continue with resume={directory}"
                     raise Refusal(problem, 128 + (stop.number or 0)) from error
         progress = directory / PRETRAINING
         if self._fitting.options.keep_frames and progress.exists():
@@ -116,7 +116,7 @@ class Pretraining:
                 fitting.load_state_dict(saved.tensors, saved.state["history"])
                 self._began = time.monotonic() - saved.state["seconds"]
             self._known = saved.chunks.entries
-            print(f"pre-training goes on after {fitting.epoch} epochs", flush=True)
+            print(f"pre-training resumes after {fitting.epoch} epochs", flush=True)
         for _ in fitting.epochs(should_abandon):
             epoch, measures = fitting.epoch, fitting.history[-1]
             session.tensorboard.scalars({f"pretraining/{k}": v for k, v in measures.items()}, epoch)

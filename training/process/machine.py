@@ -19,7 +19,7 @@ def refuse_missing_device(name: str) -> None:
 
 
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
-_REMEDY = "film an episode instead with video=true"
+_REMEDY = "record an episode instead with video=true"
 
 
 def check_display(render_mode: str | None) -> None:

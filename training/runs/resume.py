@@ -60,19 +60,19 @@ def refuse_elsewhere(directory: Path, saved: Checkpoint, now: Mapping[str, Any])
         is_run = saved.directory == directory / LAST
         weights = f"a new one can start from its weights: init_from={directory}"
         instead = weights if is_run else "begin a new run"
-        raise ValueError(f"{lines}\nA run goes on bit for bit only where it was; {instead}")
+        raise ValueError(f"{lines}\nA run resumes bit for bit only where it was; {instead}")
 
 
 def notices(state: Config, config: DictConfig, agent: Agent, exact: list[bool]) -> list[str]:
     """Say where the run resumes, and what will differ from an uninterrupted run."""
     before, now = state["total_env_steps"], config.total_env_steps
-    lines = [f"goes on from {state['env_steps']:,} steps"]
+    lines = [f"resumes from {state['env_steps']:,} steps"]
     lost = [str(index) for index, is_exact in enumerate(exact) if not is_exact]
     if lost:
         which = "all environments" if len(lost) == len(exact) else f"environments {', '.join(lost)}"
         lines.append(
             f"notice: {which} cannot be restored in the middle of an episode and begin new "
-            "ones; the run goes on correctly, but not as if it had never stopped"
+            "ones; the run resumes correctly, but not as if it had never stopped"
         )
     if now > before:
         keys = scheduled(plain(config))

@@ -99,5 +99,5 @@ def _report(config: DictConfig, run: Run, status: Status) -> str:
     which = ["evaluation.checkpoint=best"] if run.plays_best else []
     rows["evaluate"] = shlex.join(["python", "evaluate.py", f"run={directory}", *which, *trust])
     if status != "finished":
-        rows["go on"] = shlex.join(["python", "train.py", f"resume={directory}", *trust])
+        rows["resume"] = shlex.join(["python", "train.py", f"resume={directory}", *trust])
     return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())

@@ -18,7 +18,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tqdm import tqdm
 
 from conf.composing.choices import Choice
-from training.evaluation.film import Film
+from training.evaluation.clips import Clip
 from training.stream.episodes import shown_return
 from training.tracking.event_files import EventFile, Position, position
 
@@ -55,9 +55,9 @@ class TensorBoard:
         """Log a text, shown as Markdown."""
         self._add(text_pb(tag, markdown).value, env_steps)
 
-    def film(self, tag: str, film: Film, env_steps: int) -> None:
+    def video(self, tag: str, clip: Clip, env_steps: int) -> None:
         """Log an animated GIF; browsers play it in the Images tab."""
-        self._image(tag, film.data, film.size, env_steps, str(film))
+        self._image(tag, clip.data, clip.size, env_steps, str(clip))
 
     def picture(self, tag: str, pixels: "Tensor", env_steps: int) -> None:
         """Log an image, `uint8 [H, W, 3]`."""

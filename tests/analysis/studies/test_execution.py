@@ -77,7 +77,7 @@ def test_a_signal_lets_every_run_save_and_the_same_command_goes_on(
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(Refusal, match="0 of 3 jobs done; the same command goes on") as stopped:
+    with pytest.raises(Refusal, match="0 of 3 jobs done; the same command resumes") as stopped:
         run(jobs, place)
     thread.join()
     assert stopped.value.exit_code == 128 + signal.SIGTERM

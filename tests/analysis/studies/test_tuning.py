@@ -184,7 +184,7 @@ def test_an_interrupted_search_resumes_its_open_trials(search, run, until, place
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(Refusal, match="the same command goes on"):
+    with pytest.raises(Refusal, match="the same command resumes"):
         run(begun, stop)
     thread.join()
     again = search("way=waits", trials=2)

@@ -1,4 +1,4 @@
-"""Films play at the speed of the original, whatever its rate, and are of a sane size."""
+"""Videos play at the speed of the original, whatever its rate, and are of a sane size."""
 
 import gc
 import importlib.util
@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from training.evaluation.film import ENCODERS, Film, GifEncoder, check_encoder, film_kind
+from training.evaluation.clips import ENCODERS, Clip, GifEncoder, check_encoder, video_kind
 
 
 def pictures(data: bytes) -> list[np.ndarray]:
-    with Image.open(io.BytesIO(data)) as film:
-        return [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)]
+    with Image.open(io.BytesIO(data)) as clip:
+        return [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(clip)]
 
 
 def milliseconds(data: bytes) -> float:
-    with Image.open(io.BytesIO(data)) as film:
-        return sum(frame.info["duration"] for frame in ImageSequence.Iterator(film))
+    with Image.open(io.BytesIO(data)) as clip:
+        return sum(frame.info["duration"] for frame in ImageSequence.Iterator(clip))
 
 
 def flat(brightness: int, height: int = 6, width: int = 10) -> np.ndarray:
@@ -58,8 +58,8 @@ def test_frames_that_stand_still_take_their_time() -> None:
 
 
 def test_a_gif_repeats_for_ever() -> None:
-    with Image.open(io.BytesIO(gif([0, 9], 10))) as film:
-        assert film.info["loop"] == 0
+    with Image.open(io.BytesIO(gif([0, 9], 10))) as clip:
+        assert clip.info["loop"] == 0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_an_mp4_holds_every_frame(tmp_path: Path, height: int, width: int) -> No
     encoder = ENCODERS["mp4"](frames_per_second=50)
     for brightness in range(0, 200, 10):
         encoder.add(flat(brightness, height, width))
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "video.mp4"
     path.write_bytes(encoder.finish())
     encoder.close()
     gc.collect()  # a pipe that is left open is a warning, which is an error
@@ -119,7 +119,7 @@ def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
 
 
 def test_true_is_a_gif() -> None:
-    assert [film_kind(video) for video in (True, False, "gif", "mp4")] == [
+    assert [video_kind(video) for video in (True, False, "gif", "mp4")] == [
         "gif",
         None,
         "gif",
@@ -127,7 +127,7 @@ def test_true_is_a_gif() -> None:
     ]
 
 
-def test_a_film_says_what_is_seen() -> None:
-    film = Film(b"", (1, 1), episode_return=2.5, length=1000, is_cut=True)
-    assert str(film) == "return 2.50 in 1,000 steps, cut there"
-    assert str(film._replace(length=1, is_cut=False)) == "return 2.50 in 1 step"
+def test_a_video_says_what_is_seen() -> None:
+    clip = Clip(b"", (1, 1), episode_return=2.5, length=1000, is_cut=True)
+    assert str(clip) == "return 2.50 in 1,000 steps, cut there"
+    assert str(clip._replace(length=1, is_cut=False)) == "return 2.50 in 1 step"

@@ -25,7 +25,7 @@ _MAX_GIF_SIDE = 400
 """Pixels; larger frames are scaled down."""
 
 
-class Film(NamedTuple):
+class Clip(NamedTuple):
     """An encoded video of an episode.
 
     Attributes:
@@ -98,7 +98,7 @@ class Mp4Encoder:
     def __init__(self, frames_per_second: float) -> None:
         """Take the environment's frame rate."""
         self._rate, self._directory = frames_per_second, tempfile.TemporaryDirectory()
-        self._path = Path(self._directory.name) / "film.mp4"
+        self._path = Path(self._directory.name) / "video.mp4"
         self._writer: Any = None
         self.size = (0, 0)
 
@@ -128,7 +128,7 @@ class Mp4Encoder:
 ENCODERS: dict[Kind, type[GifEncoder | Mp4Encoder]] = {"gif": GifEncoder, "mp4": Mp4Encoder}
 
 
-def film_kind(video: bool | Kind) -> Kind | None:
+def video_kind(video: bool | Kind) -> Kind | None:
     """Read the key `video`; true is a GIF, which needs no extra."""
     return ("gif" if video else None) if isinstance(video, bool) else video
 
