@@ -19,6 +19,7 @@ def reached(*finals: float, best: float = 500.0) -> list[Outcome]:
     return [Outcome(final=final, best=best, seconds=2.0) for final in finals]
 
 
+@pytest.mark.filterwarnings("ignore:experiment=.*left out memory")  # in controls
 @pytest.mark.parametrize("name", PRESENT)
 def test_presets_stay_within_the_row_s_terms(name: str, tmp_path: Path) -> None:
     """No more steps than the published score had, and the episodes that it is judged by."""

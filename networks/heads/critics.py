@@ -55,11 +55,11 @@ class CriticLayers(ValueLayers):
         width = output_size * (num_actions or 1)
         # Initialised one critic at a time, as a single one is.
         critics = [Head(input_size, width, options) for _ in range(num_critics)]
-        *hidden, self.output = map(stacked, zip(*(c.layers for c in critics), strict=True))
+        *hidden, self.output = map(stacked, zip(*(c.sequence for c in critics), strict=True))
         self.hidden = nn.Sequential(*hidden)
 
     @property
-    def layers(self) -> list[nn.Module]:
+    def sequence(self) -> list[nn.Module]:
         """All layers in order."""
         return [*self.hidden, self.output]
 

@@ -90,14 +90,14 @@ class Head(nn.Module):
         initialize(self.output, initialization=options.initialization, gain=options.gain)
 
     @property
-    def layers(self) -> list[nn.Module]:
+    def sequence(self) -> list[nn.Module]:
         """All layers in order."""
         return [*self.hidden.stages, self.output]
 
     @property
     def stages(self) -> list[nn.Module] | None:
         """All layers in order; None in half precision, which is more than these."""
-        return None if self.half_precision else self.layers
+        return None if self.half_precision else self.sequence
 
     def linear(self, summary: Summary, noise: Noise = None) -> Float[Tensor, "*N O"]:
         """Apply all layers, without noise; rows have at least one leading dimension."""
@@ -109,7 +109,7 @@ class Head(nn.Module):
 
     def linear_mirror(self) -> RowFunction | None:
         """Numpy form of `linear`; None in half precision, as acting must round as learning does."""
-        return None if self.half_precision else layers_mirror(*self.layers)
+        return None if self.half_precision else layers_mirror(*self.sequence)
 
 
 class ValueLayers(nn.Module, ABC):

@@ -107,7 +107,7 @@ def values(head: Any, summaries: Tensor, actions: Tensor) -> Tensor:
     found = []
     for critic in range(head.layers.output_shape[0]):
         rows = torch.cat([summaries, actions], -1)
-        for number, layer in enumerate(m for m in head.layers.layers if hasattr(m, "weight")):
+        for number, layer in enumerate(m for m in head.layers.sequence if hasattr(m, "weight")):
             rows = rows.relu() if number else rows
             rows = rows @ layer.weight[critic].T + layer.bias[critic]
         found.append(rows[..., 0])
@@ -191,8 +191,8 @@ def test_of_two_constant_critics_the_lower_counts(build, name: str, order: Any) 
     words = ["agent.temperature=1e-9"] if name == "sac" else []
     agent = trained(build, name, "agent.discount=0.5", *words)
     for head in (agent.networks.value_head, agent.learner.target_network.copies[1]):
-        head.layers.layers[-1].weight.zero_()
-        head.layers.layers[-1].bias.copy_(torch.tensor(order)[:, None])
+        head.layers.sequence[-1].weight.zero_()
+        head.layers.sequence[-1].bias.copy_(torch.tensor(order)[:, None])
     window = window_of(agent)
     _, target, found = told(agent, window, agent.noise())
     expected = window.rewards + 0.5 * 3.0 * ~window.terminated
