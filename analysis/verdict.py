@@ -193,7 +193,11 @@ def _contrast(one: ArmResult, other: ArmResult) -> Contrast:
     is_known = one.solved_at is not None and one.solved_at == other.solved_at
     by_success = is_known and (one.is_bimodal or other.is_bimodal)
     a, b = one, other
-    if (by_success * one.success_rate, one.mean) < (by_success * other.success_rate, other.mean):
+    if by_success and one.success_rate != other.success_rate:
+        is_swapped = one.success_rate < other.success_rate
+    else:
+        is_swapped = one.mean < other.mean
+    if is_swapped:
         a, b = other, one
     if not by_success:
         arms = a.scores, b.scores

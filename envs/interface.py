@@ -4,8 +4,10 @@ from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy.typing as npt
+from gymnasium.vector import VectorEnv
 
 Environment = gymnasium.Env[Any, Any]
+Environments = VectorEnv[Any, Any, Any]
 Array = npt.NDArray[Any]
 Info = dict[str, Any]
 Opening = tuple[Any, Info]

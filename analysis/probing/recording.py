@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from agents.agent import Agent
+from envs.interface import Environments
 from envs.seeding import environment_seeds, reset_with_seeds
 from envs.spaces import flat_space, flatten_observation
 from networks.mirror import Array
 from networks.observations import map_observations, parts_of
-
-Environments = VectorEnv[Any, Any, Any]
 
 
 @dataclass(frozen=True)

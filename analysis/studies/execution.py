@@ -195,6 +195,8 @@ def run_missing(jobs: Sequence[Job], pool: Pool, stop: StopRequest, metric: str)
                 failed.append(ended)
                 progress.fail(ended.job, str(ended))
         progress.update(pool.running)
+        if stop:
+            progress.close()
         pool.pause(stop, progress.counts)
     progress.end()
     return failed

@@ -28,9 +28,14 @@ class GridProgress:
         self._jobs, self._evaluation = jobs, "best" if metric == "best" else "evaluation"
         self._failed, self._finished = set[Job](), {job for job in jobs if is_finished(job)}
         self._started, self._shown = time.monotonic(), 0.0
-        total, begun = sum(job.env_steps for job in jobs), sum(map(_steps_of, jobs))
+        self._total, begun = sum(job.env_steps for job in jobs), sum(map(_steps_of, jobs))
         self._bar = tqdm(
-            total=total, initial=begun, unit=" steps", unit_scale=True, disable=None, leave=False
+            total=self._total,
+            initial=begun,
+            unit=" steps",
+            unit_scale=True,
+            disable=None,
+            leave=False,
         )
         if self._finished:
             self.say(f"{len(self._finished)} of {len(jobs)} jobs are finished already")
@@ -44,11 +49,17 @@ class GridProgress:
     def fail(self, job: Job, reason: str) -> None:
         """Count a job that failed, and say why."""
         self._failed.add(job)
+        self._total -= job.env_steps - _steps_of(job)  # nothing waits for them
+        self._bar.total = self._total
         self.say(f"failed: {reason}")
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.close()
 
     def end(self) -> None:
         """Replace the bar by the result."""
-        self._bar.close()
+        self.close()
         self.say(f"{self.counts()} in {timedelta(seconds=int(time.monotonic() - self._started))}")
 
     def say(self, line: str) -> None:
@@ -61,6 +72,7 @@ class GridProgress:
             self._shown = time.monotonic()
             self._bar.set_postfix_str(self.line(running), refresh=False)
             self._bar.update(sum(map(_steps_of, self._jobs)) - self._bar.n)
+            self._bar.refresh()  # counts change without steps too
 
     def line(self, running: Collection[Job]) -> str:
         """Write counts, and each arm's mean score so far, the best first."""

@@ -57,6 +57,8 @@ def _distribution(override: Override | None) -> Any:
     if not (is_range or isinstance(value, IntervalSweep)):
         return known.CategoricalDistribution(tuple(override.sweep_string_iterator()))
     low, high = (value.start, value.stop - 1) if is_range else (value.start, value.end)
+    if isinstance(value, IntervalSweep) and low >= high:
+        raise ValueError("expected low < high")
     are_integers = isinstance(low, int) and isinstance(high, int)
     kind = known.IntDistribution if are_integers else known.FloatDistribution
     return kind(low, high, log="log" in value.tags)

@@ -16,6 +16,7 @@ from agents.replay.ring import StepLayout
 from conf.checking.steps import steps_per_iteration, training_sequence_length
 from conf.schema.registry import options_for
 from conf.schema.types import by_path
+from envs.interface import Environments
 from envs.seeding import environment_seeds
 from envs.wrappers.frame_stack import frame_stacks
 from networks.backbone import Backbone
@@ -39,7 +40,6 @@ from training.evaluation.evaluation import Evaluator
 from training.process.memory import free_memory
 from training.process.threads import drawing
 from training.stream.collect import Collector
-from training.stream.episodes import Environments
 
 
 def refuse_large_replay(agent: Agent, observation_space: Space) -> None:

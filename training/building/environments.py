@@ -7,9 +7,9 @@ import gymnasium
 from omegaconf import DictConfig
 
 from conf.schema.run import EnvironmentOptions
+from envs.interface import Environments
 from envs.making.make import make_environments
 from training.building.instantiation import make_partial, plain
-from training.stream.episodes import Environments
 
 Make = Callable[[], gymnasium.Env[Any, Any]]
 

@@ -77,7 +77,7 @@ def build_extractor(key: str, config: Node, shape: Shapes, layout: Layouts = Non
         own = {"layout": layout} if layout is not None and "layout" in options else {}
         extractor = make(key, options | own, nn.Module, shape, read_here=ExtractorOptions)
         width = _output_size(key, extractor, shape)
-    extractor.weights_from = key, options.get("weights")  # `load_weights` reads it
+    extractor.weights_from = key, options.get("weights")  # read by `training.saving.weights`
     return extractor, width
 
 
@@ -138,10 +138,11 @@ def _build_inside(
 
     if not isinstance(shape, dict):
         return build_extractor(*inner("", shape), shape, layout)
-    for name in chosen.keys() - shape.keys():
+    unknown = [name for name in chosen if name not in shape]
+    if unknown:
         raise ValueError(
-            f"{_path(key, name)}: the observation has no such part, only {', '.join(shape)}"
-            f"{did_you_mean(name, shape)}"
+            f"{_path(key, unknown[0])}: the observation has no such part, only {', '.join(shape)}"
+            f"{did_you_mean(unknown[0], shape)}"
         )
     layouts = layout if isinstance(layout, Mapping) else {}
     built = {n: build_extractor(*inner(n, part), part, layouts.get(n)) for n, part in shape.items()}

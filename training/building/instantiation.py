@@ -68,7 +68,8 @@ def make(key: str, config: Node, kind: type, *arguments: Any, read_here: type | 
         return factory(*arguments)
     except Exception as error:
         problem = f"{key}: cannot make {config['_target_']}: {_reason(error)}"
-        named: Any = getattr(error, "at", None)  # a ValueError that names the option
+        # A ValueError of ours names the option.
+        named: Any = getattr(error, "at", None) if isinstance(error, ValueError) else None
         raise ValueError(named(key) if named else problem) from error
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from agents.agent import Agent
+from envs.interface import Environments
 from envs.seeding import environment_seeds
 from training.stream.collect import Collector
-from training.stream.episodes import Environments, Episode, InvalidExperience, shown_return
+from training.stream.episodes import Episode, InvalidExperience, shown_return
 
 _MAX_LOST_EPISODES = 100
 """Failed episodes allowed in one evaluation, with `env.on_failure=restart`."""

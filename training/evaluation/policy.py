@@ -7,12 +7,12 @@ from gymnasium import spaces
 from omegaconf import DictConfig
 
 from agents.agent import Agent
+from envs.interface import Environments
 from envs.spaces import flatten_observation, one_line, reads_alike
 from networks.mirror import Array
 from networks.observations import Shape, Shapes, any_part
 from training.building.backbones import read_space
 from training.building.environments import build_environments
-from training.stream.episodes import Environments
 from training.stream.storage import Arrays
 
 

@@ -68,8 +68,12 @@ def with_env(config: DictConfig, **env: Any) -> DictConfig:
     return changed
 
 
-def load_policy(run: Path, **options: Any) -> Policy:
-    """Load a run's policy; options and errors as of `load_agent`."""
-    config, agent = load_agent(run, **options)
+def load_policy(
+    run: Path, *, trusted_packages: Sequence[str], checkpoint: Which = "last", device: str = "cpu"
+) -> Policy:
+    """Load a run's policy; errors as of `load_agent`."""
+    config, agent = load_agent(
+        run, trusted_packages=trusted_packages, checkpoint=checkpoint, device=device
+    )
     set_num_threads(config.num_threads, agent)
     return Policy(config, agent)

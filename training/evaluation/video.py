@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from agents.agent import Agent
+from envs.interface import Environments
 from envs.spaces import one_line
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
@@ -17,7 +18,7 @@ from training.evaluation.clips import ENCODERS, Clip, Frame, Kind
 from training.evaluation.evaluation import Evaluator, Play
 from training.evaluation.restore import with_env
 from training.process.machine import check_window, draw_in_memory
-from training.stream.episodes import Environments, InvalidExperience
+from training.stream.episodes import InvalidExperience
 from training.tracking.tracking import TensorBoard
 
 RenderMode = Literal["rgb_array", "human"]

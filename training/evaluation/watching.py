@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
+from envs.interface import Environments
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
 from training.evaluation.clips import Clip, Kind, outcome, video_kind
@@ -17,7 +18,7 @@ from training.process.threads import set_num_threads
 from training.runs.refusal import refusing
 from training.saving.checkpoint import load_checkpoint
 from training.saving.files import replace
-from training.stream.episodes import Environments, InvalidExperience
+from training.stream.episodes import InvalidExperience
 
 _FAILURES = (InvalidExperience, EnvironmentFailure, DrawingFailure, OSError)
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.checking.pretraining import RANDOM
 from conf.checking.trust import trust_words
+from envs.interface import Environments
 from envs.seeding import environment_seeds
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array
@@ -38,7 +39,7 @@ from training.runs.resume import PRETRAINED, PRETRAINING, as_written
 from training.saving.checkpoint import Chunk, Entry, Tensors, load_checkpoint, save_checkpoint
 from training.saving.files import costs_a_warning
 from training.stream.collect import Collector, Player
-from training.stream.episodes import Abandoned, Environments
+from training.stream.episodes import Abandoned
 from training.stream.storage import Acted, Arrays
 from training.tracking.tracking import Progress
 

@@ -7,13 +7,14 @@ import gymnasium
 from omegaconf import DictConfig
 
 from conf.checking.pretraining import frames_wanted
+from envs.interface import Environments
 from training.building.build import build_agent_for, build_collector, refuse_large_replay
 from training.building.environments import Make, build_environments
 from training.building.instantiation import plain
 from training.evaluation.policy import Policy, refuse_other_spaces
 from training.process.threads import set_num_threads
 from training.saving.weights import take_weights
-from training.stream.episodes import Environments, EpisodeHistory
+from training.stream.episodes import EpisodeHistory
 from training.stream.loop import iterations
 
 Source = gymnasium.Env[Any, Any] | Make | None

@@ -13,9 +13,9 @@ import torch
 from omegaconf import DictConfig
 
 from conf.composing.resumption import is_changeable, leaves
+from envs.interface import Environments
 from envs.spaces import one_line
 from training.building.instantiation import plain
-from training.stream.episodes import Environments
 
 _LIBRARIES = ("neurl", "torch", "gymnasium", "numpy", "hydra-core")
 _ENGINES = {"box2d": "Box2D", "mujoco": "mujoco", "atari": "ale-py", "minatar": "MinAtar"}

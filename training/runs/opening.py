@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from envs.interface import Environments
 from envs.vector.base import EnvironmentFailure
 from training.building.build import build_agent_for, refuse_large_replay
 from training.building.instantiation import plain
@@ -18,7 +19,7 @@ from training.runs.refusal import refusing
 from training.runs.resume import LAST, as_written, find_saved, refuse_elsewhere
 from training.saving.files import replace
 from training.saving.weights import Start, take_weights
-from training.stream.episodes import Environments, InvalidExperience
+from training.stream.episodes import InvalidExperience
 from training.tracking.event_files import rewind
 from training.tracking.tracking import TensorBoard
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from conf.checking.pretraining import frames_wanted
 from conf.checking.trust import trust_words
+from envs.interface import Environments
 from envs.vector.base import EnvironmentFailure
 from training.building.build import build_collector, build_evaluator
 from training.building.instantiation import plain
@@ -21,7 +22,7 @@ from training.runs.refusal import Refusal, refusing
 from training.runs.resume import PRETRAINED, as_written, notices
 from training.runs.run import Diverged, Run, Status
 from training.saving.weights import take_pretrained
-from training.stream.episodes import Environments, InvalidExperience
+from training.stream.episodes import InvalidExperience
 
 
 def train_run(config: DictConfig, environments: Environments) -> float:

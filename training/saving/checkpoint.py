@@ -255,7 +255,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if sealed({key: value for key, value in manifest.items() if key != "sha256"}) != data:
         raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one it names")
     if manifest["format"] != FORMAT:
-        reads = f"this version reads format {FORMAT}"
+        reads = f"this version reads format {FORMAT}: use the version that wrote it, or train again"
         raise DamagedCheckpoint(f"{path} has format {manifest['format']}, {reads}")
     if type(manifest["step"]) is not int:  # it becomes part of names
         raise DamagedCheckpoint(f"{path} is damaged: its step is {manifest['step']!r}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.trajectory import Trajectory
+from envs.interface import Environments
 from envs.seeding import environment_seeds, reset_with_seeds
 from envs.vector.base import SlotVectorEnv
 from envs.vector.batch import shown
@@ -18,7 +19,6 @@ from networks.mirror import Array, array_of
 from networks.observations import parts_of
 from training.stream.episodes import (
     Abandoned,
-    Environments,
     Episode,
     EpisodeCounter,
     InvalidExperience,

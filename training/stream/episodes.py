@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.vector import VectorEnv
 
+from envs.interface import Environments
 from envs.wrappers.adapters import RAW_EPISODE
 from networks.mirror import Array
 
-Environments = VectorEnv[Any, Any, Any]
 """Vector environments with any kind of observations and actions."""
 State = Mapping[str, Any]
 """What `state_dict` returned, after a way through JSON."""

@@ -114,6 +114,8 @@ def train_on_node(command: Command, token: Path, archive: bytes | None, stops: A
     def is_stopped() -> bool:
         return bool(ray.get(stops.has.remote(str(command.directory))))
 
+    if is_stopped():  # while it waited in Ray's queue
+        return 128 + signal.SIGTERM, None, b""
     if token.is_file():
         return end(begin(command), is_stopped), None, b""
     with tempfile.TemporaryDirectory() as folder:
