@@ -38,8 +38,8 @@ def train(config: DictConfig) -> float:
             steps, score = over
             print(
                 f"{config.resume} has finished: {steps:,} steps, evaluation {shown_return(score)}; "
-                f"{'evaluation.stop_at=null' if goal else 'a larger total_env_steps'} goes on with "
-                "it, evaluate.py evaluates it again"
+                f"{'evaluation.stop_at=null' if goal else 'a larger total_env_steps'} resumes it, "
+                "evaluate.py evaluates it again"
             )
             return score
     try:

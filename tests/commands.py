@@ -54,7 +54,11 @@ def _ask(
     if not select([server.stdout], [], [], timeout)[0]:
         _end()
         raise TimeoutError(f"{command}: no end within {timeout} s")
-    return int(server.stdout.readline())
+    code = server.stdout.readline()
+    if not code:
+        _end()
+        raise RuntimeError(f"{command}: the server of commands has died")
+    return int(code)
 
 
 @functools.cache
@@ -71,7 +75,9 @@ def _server() -> subprocess.Popen[str]:
 
 
 def _end() -> None:
-    """End the server and whatever it started."""
+    """End the server, if there is one, and whatever it started."""
+    if not _server.cache_info().currsize:
+        return
     server = _server()
     _server.cache_clear()
     with server:

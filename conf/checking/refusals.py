@@ -113,9 +113,10 @@ def choice_problems(override: Override, options: Sequence[str]) -> Iterator[str]
     """Check the options chosen for a group, among those that it has."""
     group, value = override.key_or_group, override.value()
     if override.is_hydra_override():
-        remedies = {"optuna": f"search with {SEARCH}", "joblib": "pip install -e '.[sweep]'"}
-        if value not in options and (remedy := remedies.get(str(value))):
-            yield f"{group}: {value} is not installed; {remedy}"
+        if (group, value) == ("hydra/sweeper", "optuna"):
+            yield f"{group}: {value} is not supported; search with {SEARCH}"
+        elif (group, value) == ("hydra/launcher", "joblib") and value not in options:
+            yield f"{group}: {value} is not installed; pip install -e '.[sweep]'"
     elif override.is_add() and override.package is None and group in GROUPS:
         yield f"{override.input_line}: a group is chosen without a plus: {group}={value}"
     elif not override.is_delete():

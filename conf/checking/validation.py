@@ -102,7 +102,8 @@ def _plain(value: Any, base: Any, mark: Any) -> Any:
 
 def _hint(path: str, value: Any, expected: Any) -> str:
     """Return the end of a refusal: the nearest choice, or how a list or a group is written."""
-    (kind, *others) = [k for k in get_args(expected) or [expected] if k is not type(None)]
+    kinds = [k for k in get_args(expected) or [expected] if k is not type(None)]
+    (kind, *others) = kinds or [expected]
     if get_origin(expected) is list and not isinstance(value, dict | list | None):
         return f"; a list is written [{str(value).strip('()[]')}]"
     if not isinstance(value, str):

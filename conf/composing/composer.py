@@ -25,7 +25,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -155,7 +155,7 @@ class Composer:
         config, problems, invented = deepcopy(chosen.config), list[str](), list[str]()
         for override in chosen.values:
             key, value = override.key_or_group, override.value()
-            found = at(chosen.plain, key)
+            found = _found(config, key, at(chosen.plain, key))
             is_new = found is ABSENT or isinstance(value, dict)
             if is_new and override.type is OverrideType.CHANGE:
                 invented.append(override.input_line or "")
@@ -246,6 +246,17 @@ class Composer:
         finally:
             _UserDirectory.path = None
             GlobalHydra.instance().hydra = outer
+
+
+def _found(config: DictConfig, key: str, written: Any) -> Any:
+    """Return the value of a key before it is set, resolved if it can be, or ABSENT."""
+    try:
+        value = OmegaConf.select(config, key, default=ABSENT)
+    except OmegaConfBaseException:  # an interpolation
+        return written
+    if value is ABSENT and written == MISSING:
+        return written
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _set(config: DictConfig, override: Override, found: Any) -> None:

@@ -112,13 +112,15 @@ class EpsilonGreedyOptions(AgentOptions):
         if config.get("objective") == "behaviour_cloning":
             yield f"agent: expected one with a policy to be taught (agent=ppo), as {name} has none"
         yield "policy_head._target_", "auto", f"{name} has values of actions for a policy"
-        yield "policy_head.hidden_sizes", [], f"{name} acts by values, of value_head.hidden_sizes"
+        why = f"{name} acts by its values; their layers are value_head.hidden_sizes"
+        yield "policy_head.hidden_sizes", [], why
         for part, losses in by_path(config["gradients"]).items():
             if losses == ["actor"]:
                 why = f"{name} has no policy loss that could train it; [] trains nothing"
                 yield f"gradients.{part}: expected critic among them, because {why}"
         yield "share_backbone", False, f"{name} has one network, nothing to share"
-        yield "critic.extractor critic.memory", None, f"{name} has one network, which acts"
+        why = f"{name} has one network, of extractor= and memory="
+        yield "critic.extractor critic.memory", None, why
 
 
 class ReplayOptions(AgentOptions):
@@ -149,7 +151,8 @@ class ReplayOptions(AgentOptions):
     def problems(config: Config) -> Rules:
         """List what does not fit a replay buffer."""
         if config["critic"].get("observation") == "full":
-            yield "agent.random_shift", 0, "critic.observation=full has two images to shift"
+            why = "with critic.observation=full actor and critic read images of their own"
+            yield "agent.random_shift", 0, why
         before: list[Rule] = [*stride_problems(config)]
         if config["agent"]["burn_in"] and not remembers(config["memory"]):
             before.append(("agent.burn_in", 0, "memory=none leaves nothing to bring up to date"))
@@ -221,7 +224,8 @@ class CriticsOptions(ReplayOptions):
 def _batch_statistics(config: Config) -> Rules:
     """Statistics of a batch belong to steps that are learnt, in a pass that reads both."""
     if not config["agent"]["target_networks"]:
-        yield "value_head.dropout", 0, "agent.target_networks=false learns in the pass of targets"
+        why = "agent.target_networks=false computes targets in the pass that learns"
+        yield "value_head.dropout", 0, why
     for key in ("extractor", "critic.extractor"):
         if at(config, f"{key}.normalization") == "batch_renorm":
             why = "a step and the next one would be normalised by different statistics"

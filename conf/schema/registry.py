@@ -5,6 +5,7 @@ Each class describes the YAML files it names. `options_of` finds the keys of any
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from inspect import signature
 from typing import Annotated, Any
@@ -145,13 +146,23 @@ def options_of(target: str, group: str, trusted_packages: Sequence[str] = ()) ->
     found = getattr(importlib.import_module(module), name)
     options = getattr(found, "Options", None)
     is_dataclass = isinstance(options, type) and "__dataclass_fields__" in vars(options)
-    # A head whose constructor takes no options may have inherited those of another constructor.
-    takes_them = "Options" in vars(found) or "options" in signature(found).parameters
-    if not is_dataclass or not (takes_them or group == "agent"):
+    if not is_dataclass or not (group == "agent" or _describe_constructor(found)):
         return None
     return _merged(options, OTHER_TARGETS[group])
 
 
+def _describe_constructor(found: Any) -> bool:
+    """Tell whether a class's `Options` are not just those of a constructor that it replaced."""
+    options, constructor = (
+        next(each for each in found.__mro__ if name in vars(each))
+        for name in ("Options", "__init__")
+    )
+    return issubclass(options, constructor) or "options" in signature(found).parameters
+
+
 @cache
 def _merged(own: Any, known: Any) -> Any:
-    return own if issubclass(own, known) else type(own.__name__, (own, known), {})
+    if issubclass(own, known):
+        return own
+    # Not instantiated: in a constructor, keys with a default could not come first.
+    return dataclass(init=False)(type(own.__name__, (own, known), {}))

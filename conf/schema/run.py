@@ -71,7 +71,8 @@ class EnvironmentOptions(Options):
         unused: list[Any] = [ABSENT, None, False, [], {}, "stop"]
         for key in _OF_SINGLE_ENVIRONMENTS if env["vectorization"] == "native" else ():
             if at(config, key) not in unused:
-                yield f"{key}: not possible with env.vectorization=native; use sync"
+                native = "not possible with env.vectorization=native"
+                yield f"{key}: {native}; use env.vectorization=sync"
 
 
 class CriticOptions(Options):
@@ -121,9 +122,10 @@ class PeriodicEvaluationOptions(EvaluationOptions):
             yield "evaluation.checkpoint", "last", "evaluation.interval=0 finds no best weights"
             yield "evaluation.stop_at", None, "evaluation.interval=0 never evaluates"
         elif at(config, "evaluation.stop_at") == "solved" and config["task"]["solved_at"] is None:
-            yield "evaluation.stop_at: expected a number, because task.solved_at=null says none"
+            yield "evaluation.stop_at: expected a number, because task.solved_at is null"
         if not config["tracking"]["tensorboard"]:
-            yield "evaluation.video", False, "tracking.tensorboard=false has no place for it"
+            why = "tracking.tensorboard=false has no place for it; evaluate.py video=true makes one"
+            yield "evaluation.video", False, why
 
 
 class TaskOptions(Options):

@@ -55,7 +55,8 @@ class PartialObservation(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructo
         super().__init__(env)
         self._random, _ = seeding.np_random()
         self._full: Any = None
-        self.full_observation_space = full_space(env) or env.observation_space
+        full = full_space(env)
+        self.full_observation_space = env.observation_space if full is None else full
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts an episode of the environment and of what is hidden from it."""

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from conf.schema.extractors import LayersOptions, MLPOptions
+from conf.schema.extractors import FlattenOptions, LayersOptions, MLPOptions
 from conf.schema.types import Activation
 from networks.extractors.structure import Outline
 from networks.initialization import initialize
@@ -97,7 +97,7 @@ class MLP(nn.Module):
         options: without `hidden_sizes`, the identity.
     """
 
-    Options = MLPOptions
+    Options: ClassVar[type] = MLPOptions
 
     def __init__(self, input_shape: Sequence[int], options: LayersOptions) -> None:
         super().__init__()
@@ -132,6 +132,8 @@ class MLP(nn.Module):
 
 class Flatten(MLP):
     """Extractor without layers: flattens each observation."""
+
+    Options = FlattenOptions
 
     def __init__(self, input_shape: Sequence[int]) -> None:
         super().__init__(input_shape, default_layers([], "relu"))
