@@ -1,7 +1,7 @@
 """Our update rules against `torch.optim`, and what the optimizer around them promises."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from agents.learning.optimizer import Group, Optimizer
 from agents.learning.schedules import schedule
 from agents.learning.update_rules import Adam, RMSpropTF, TorchRule, UpdateRule
+from conf.composing.command_line import load
+from conf.schema.registry import OptimizerOptions
 
 
 class HandWritten(torch.optim.Optimizer):
@@ -279,3 +281,22 @@ def test_weights_of_few_inputs_and_their_gradients_are_stored_by_input(shape) ->
     weight.data.zero_()
     optimizer.flat.add_(packed)
     assert torch.equal(weight, expected)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "radam", "rmsprop", "sgd"])
+def test_each_optimizer_of_the_configuration_is_that_of_torch(build, name: str) -> None:
+    """With its options, by two steps."""
+    optimizer = build(f"optimizer={name}", "optimizer.max_grad_norm=null").agent.optimizer
+    chosen = load([f"optimizer={name}"]).optimizer
+    own = {field.name for field in fields(OptimizerOptions)} | {"_target_"}
+    options = {key: value for key, value in chosen.items() if key not in own}
+    kind = getattr(torch.optim, chosen["_target_"].rpartition(".")[2])
+    copies = [nn.Parameter(each.detach().clone()) for each in optimizer.trainable]
+    reference = kind(copies, lr=chosen.learning_rate, **options)
+    for number in (1, 2):
+        for copy in copies:
+            copy.grad = torch.full_like(copy, 0.1 * number)
+        reference.step()
+        step(optimizer, [copy.grad for copy in copies])
+        for parameter, copy in zip(optimizer.trainable, copies, strict=True):
+            torch.testing.assert_close(parameter, copy)

@@ -148,7 +148,7 @@ def test_a_recording_comes_back_from_its_chunks(counting, tmp_path) -> None:
 
 
 def test_seeds_are_apart_from_training_and_evaluation() -> None:
-    purposes = ["train", "evaluation", "pretraining", "resume", "film"]
+    purposes = ["train", "evaluation", "pretraining", "resume", "video", "probe", "doctor"]
     seeds = [set(environment_seeds(3, 64, purpose=purpose)) for purpose in purposes]
     assert len(set().union(*seeds)) == 64 * len(purposes)
 

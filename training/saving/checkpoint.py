@@ -230,8 +230,10 @@ def read_verified(directory: Path, entry: Entry) -> bytes:
     """
     (name, size), path = entry, directory / entry[0]
     told = _FILE.fullmatch(name)
+    if told is None:
+        raise DamagedCheckpoint(f"{directory / MANIFEST} is damaged: {name!r} names no file of one")
     # before reading: a pipe or a device may never end
-    if told is None or path.stat().st_size != size or not path.is_file():
+    if path.stat().st_size != size or not path.is_file():
         raise DamagedCheckpoint(f"{path} is damaged: its size is not the one in {MANIFEST}")
     data = path.read_bytes()
     if sha256(data).hexdigest() != told[1]:
