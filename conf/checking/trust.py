@@ -17,9 +17,9 @@ from conf.schema.types import show
 OUR_PACKAGES = ("agents", "networks", "envs", "training")
 TRUSTED_PACKAGES = (*OUR_PACKAGES, "torch.nn", "torch.optim", "gymnasium")
 _KNOWN_PACKAGES = (
-    *("ale_py", "envs", "envs.games.atari", "envs.games.minatar"),
-    *("gymnasium_robotics", "minatar", "minigrid", "popgym"),
-)
+    "ale_py", "envs", "envs.games.atari", "envs.games.minatar", "gymnasium_robotics", "minatar",
+    "minigrid", "popgym",
+)  # fmt: skip
 """Modules that register environments, which any run may import."""
 _USUAL_HEAD = ("policy_head._target_", "auto")
 """The one `_target_` that names no class."""
@@ -65,8 +65,8 @@ def target_problems(config: Any, trusted_packages: Sequence[str]) -> Iterator[st
         elif not is_trusted(target, trusted_packages):
             package, trusted = target.partition(".")[0], ", ".join(TRUSTED_PACKAGES)
             is_own = package not in {*sys.stdlib_module_names, *OUR_PACKAGES, "torch", "gymnasium"}
-            remedy = f"; a package of your own needs trusted_packages=[{package}]" * is_own
-            yield f"{path}: {target!r} is not a class of a trusted package ({trusted}){remedy}"
+            hint = f"; a package of your own needs trusted_packages=[{package}]" if is_own else ""
+            yield f"{path}: {target!r} is not a class of a trusted package ({trusted}){hint}"
 
 
 def trusted_names(config: Mapping[str, Any]) -> list[str]:

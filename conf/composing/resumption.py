@@ -31,8 +31,11 @@ def is_changeable(key: str) -> bool:
 def scheduled(config: Mapping[str, Any]) -> list[str]:
     """List the keys of what changes over a run, and so depends on total_env_steps."""
     agent = config["agent"]
-    found = ["agent.epsilon"] * (agent.get("epsilon") != agent.get("final_epsilon"))
-    found += ["agent.importance_exponent"] * bool(agent.get("prioritized"))
+    found = []
+    if agent.get("epsilon") != agent.get("final_epsilon"):
+        found.append("agent.epsilon")
+    if agent.get("prioritized"):
+        found.append("agent.importance_exponent")
     kinds = ((key, kind) for key, kind in leaves(config) if key.endswith("schedule"))
     return found + [key for key, kind in kinds if kind not in (None, "constant")]
 
