@@ -103,22 +103,24 @@ class Residual(nn.Sequential):
 
 
 class StackedLinear(nn.Module):
-    """The linear layers of C networks as one batched product."""
+    """The linear layers of C networks as one batched product.
+
+        y_c = x_c W_c + b_c
+
+    Attributes:
+        weight: `[C, I, O]`, by input, as `torch.bmm` computes its gradient.
+    """
 
     def __init__(self, layers: Sequence[Any]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.stack([each.weight.detach() for each in layers]))
-        self.bias = nn.Parameter(torch.stack([each.bias.detach() for each in layers]))
+        self.weight = nn.Parameter(torch.stack([each.weight.detach().t() for each in layers]))
+        self.bias = nn.Parameter(torch.stack([each.bias.detach() for each in layers])[:, None])
 
     def forward(self, rows: Float[Tensor, "*C N I"]) -> Float[Tensor, "C N O"]:
         """Apply each network's layer to its rows, or to the same ones."""
-        if self.weight.shape[1] == 1:  # the gradient of a batched product of one column is slow
-            return (rows * self.weight).sum(-1, keepdim=True) + self.bias[:, None]
-        if rows.ndim == 3:
-            return torch.baddbmm(self.bias[:, None], rows, self.weight.transpose(1, 2))
-        # All networks read the same rows: one product, not C.
-        output = functional.linear(rows, self.weight.flatten(0, 1), self.bias.flatten())
-        return output.unflatten(1, self.bias.shape).transpose(0, 1)
+        if self.weight.shape[2] == 1:  # the gradient of a batched product of one column is slow
+            return (rows * self.weight.transpose(1, 2)).sum(-1, keepdim=True) + self.bias
+        return torch.baddbmm(self.bias, rows.expand(len(self.weight), -1, -1), self.weight)
 
 
 class StackedLayerNorm(nn.LayerNorm):

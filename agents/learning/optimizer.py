@@ -20,8 +20,8 @@ RuleFactory = Callable[[Tensor, float], UpdateRule]
 
 
 def _is_thin(weight: Tensor) -> bool:
-    """Whether a weight `[O, I]`, or one of several networks `[C, O, I]`, has few inputs."""
-    return weight.ndim in (2, 3) and weight.shape[-1] <= min(_THIN, weight.shape[-2])
+    """Whether a weight `[O, I]` has few inputs."""
+    return weight.ndim == 2 and weight.shape[1] <= min(_THIN, weight.shape[0])
 
 
 def _by_input(weight: Tensor) -> Tensor:

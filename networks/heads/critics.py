@@ -80,7 +80,8 @@ class CriticLayers(ValueLayers):
     def project(self, weights: Float[Tensor, "K K"], bias: Float[Tensor, " K"]) -> None:
         """Project the output layer of every critic, each group of K outputs in the same way."""
         output: Any = self.output
-        project_linear(output.weight.flatten(0, 1), output.bias.view(-1), weights, bias)
+        for weight, own in zip(output.weight, output.bias, strict=True):
+            project_linear(weight.t(), own[0], weights, bias)
 
     def mirror(self) -> None:
         """No numpy form: critics do not act."""

@@ -109,7 +109,7 @@ def values(head: Any, summaries: Tensor, actions: Tensor) -> Tensor:
         rows = torch.cat([summaries, actions], -1)
         for number, layer in enumerate(m for m in head.layers.sequence if hasattr(m, "weight")):
             rows = rows.relu() if number else rows
-            rows = rows @ layer.weight[critic].T + layer.bias[critic]
+            rows = rows @ layer.weight[critic] + layer.bias[critic]
         found.append(rows[..., 0])
     return torch.stack(found, -1)
 
@@ -192,7 +192,7 @@ def test_of_two_constant_critics_the_lower_counts(build, name: str, order: Any) 
     agent = trained(build, name, "agent.discount=0.5", *words)
     for head in (agent.networks.value_head, agent.learner.target_network.copies[1]):
         head.layers.sequence[-1].weight.zero_()
-        head.layers.sequence[-1].bias.copy_(torch.tensor(order)[:, None])
+        head.layers.sequence[-1].bias.copy_(torch.tensor(order)[:, None, None])
     window = window_of(agent)
     _, target, found = told(agent, window, agent.noise())
     expected = window.rewards + 0.5 * 3.0 * ~window.terminated

@@ -32,8 +32,9 @@ def prepared(build: Any, name: str, *words: str) -> Any:
 def with_constant_critics(agent: Any, outputs: Tensor) -> None:
     """Let every critic give the same output, `[C, K]`, everywhere."""
     for head in {agent.networks.value_head, agent.learner.target_network.copies[1]}:
-        head.layers.sequence[-1].weight.zero_()
-        head.layers.sequence[-1].bias.copy_(outputs)
+        output = head.layers.sequence[-1]
+        output.weight.zero_()
+        output.bias.copy_(outputs.view(output.bias.shape))
 
 
 def without_entropy(name: str) -> list[str]:

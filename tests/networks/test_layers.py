@@ -54,7 +54,7 @@ def separate(layers: CriticLayers, options: dict[str, Any], critic: int) -> Head
         (*in_order(layers, "parameters"), *in_order(layers, "buffers")),
         strict=True,
     ):
-        own.data.copy_(joint[critic].view_as(own) if joint.ndim else joint)
+        own.data.copy_(joint[critic].t().reshape(own.shape) if joint.ndim else joint)
     return head
 
 
@@ -74,7 +74,7 @@ def test_stacked_critics_are_the_critics_alone(options: dict[str, Any], trains: 
     for critic, head in enumerate(alone):
         for own, joint in zip(head.parameters(), in_order(layers, "parameters"), strict=True):
             torch.testing.assert_close(
-                own.grad, joint.grad[critic].view_as(own), rtol=1e-3, atol=1e-4
+                own.grad, joint.grad[critic].t().reshape(own.shape), rtol=1e-3, atol=1e-4
             )
         for own, joint in zip(head.buffers(), layers.buffers(), strict=True):
             torch.testing.assert_close(own, joint[critic] if joint.ndim else joint)
