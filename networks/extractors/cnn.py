@@ -207,11 +207,6 @@ class CNN(ImageExtractor):
         super().__init__(rows, nn.Sequential(*stages), maps, options)
 
 
-def activation_module(name: str) -> nn.Module:
-    """Make an activation, in place if possible because maps are large."""
-    return nn.ReLU(inplace=True) if name == "relu" else ACTIVATION_MODULES[name]()
-
-
 def _convolutions(layers: Any, filters: Sequence[int], rows: ImageRows) -> list[Convolution]:
     if not isinstance(layers, str):
         return [Convolution.of(layer) for layer in layers]
@@ -223,7 +218,7 @@ def _convolutions(layers: Any, filters: Sequence[int], rows: ImageRows) -> list[
 def _stage(layer: Convolution, channels: int, norm: nn.Module | None, activation: str) -> nn.Module:
     convolution = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride, layer.padding)
     pool = nn.MaxPool2d(layer.pool) if layer.pool != (1, 1) else None
-    stages = (convolution, norm, pool, activation_module(activation))
+    stages = (convolution, norm, pool, ACTIVATION_MODULES[activation]())
     return nn.Sequential(*(each for each in stages if each is not None))
 
 

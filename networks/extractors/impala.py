@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conf.schema.extractors import ImpalaCNNOptions
-from networks.extractors.cnn import ImageExtractor, activation_module
+from networks.extractors.cnn import ImageExtractor
 from networks.extractors.images import ImageRows
 from networks.extractors.structure import Map
 
@@ -39,7 +39,7 @@ class ImpalaCNN(ImageExtractor):
             layers.append(nn.MaxPool2d(3, stride=2, padding=1))
             layers += [ResidualBlock(count) for _ in range(options.num_blocks)]
             maps.append((count, -(-height // 2), -(-width // 2)))
-        super().__init__(rows, nn.Sequential(*layers, activation_module("relu")), maps, options)
+        super().__init__(rows, nn.Sequential(*layers, nn.ReLU(inplace=True)), maps, options)
 
 
 class ResidualBlock(nn.Module):

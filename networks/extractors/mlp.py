@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -16,9 +17,9 @@ from networks.layers import BatchRenorm, Residual
 from networks.mirror import RowFunction, layers_mirror
 from networks.observations import Shape
 
-ACTIVATION_MODULES: dict[str, type[nn.Module]] = {
+ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
-    "relu": nn.ReLU,
+    "relu": partial(nn.ReLU, inplace=True),  # nothing else reads its input
     "elu": nn.ELU,
     "gelu": nn.GELU,
     "silu": nn.SiLU,

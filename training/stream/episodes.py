@@ -10,7 +10,6 @@ from envs.interface import Environments
 from envs.wrappers.adapters import RAW_EPISODE
 from networks.mirror import Array
 
-"""Vector environments with any kind of observations and actions."""
 State = Mapping[str, Any]
 """What `state_dict` returned, after a way through JSON."""
 
