@@ -7,6 +7,7 @@ import tokenize
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -302,3 +303,13 @@ def test_the_floors_can_be_broken() -> None:
     assert climbing_imports("agents", ast.parse("from conf.checking import steps")) == ["conf"]
     assert not climbing_imports("agents", ast.parse("from conf.schema.agents import PPOOptions"))
     assert not climbing_imports("agents", ast.parse("from networks.extractors.mlp import MLP"))
+
+
+def test_every_name_of_the_tour_exists() -> None:
+    tour = (ROOT / "docs/architecture.md").read_text().split("## A tour")[1].split("\n## ")[0]
+    packages = "agents|conf|envs|networks|training"
+    names = re.findall(rf"`((?:{packages})\.[\w.]+)`", tour)
+    assert len(re.findall(r"^\d+\. ", tour, re.M)) == 20
+    for name in names:
+        assert resolve_name(name), name
+    assert len(names) >= 20
