@@ -119,6 +119,17 @@ def test_the_arithmetic_of_a_gradient_step_is_counted() -> None:
     assert operations.get_total_flops() == 3 * (2 * 5 * 2 * 64 * (3 + 16))
 
 
+def test_a_peer_s_arithmetic_is_counted_per_gradient_step() -> None:
+    """The mean of two, as TD3 trains its actor in every second."""
+    clock = Clock(counts=True)
+    update = clock.around(lambda columns: torch.ones(3, 4) @ torch.ones(4, columns))
+    for columns in (1, 5, 9):
+        update(columns)
+    measured = clock.measurement(Criticising("td3"), iterations=1, warmup=2, parameters=[])
+    assert measured.operations == 2 * 3 * 4 * (1 + 5) / 2
+    assert measured.floor_per_second == measured.operations_per_second / measured.operations > 0
+
+
 def test_what_comes_before_learning_is_not_measured() -> None:
     work = Replaying(learning_starts=64, buffer_size=1_000, batch_size=8)
     measured = ours.measure_throughput(work, rollouts=5, warmup=2, seed=0)
