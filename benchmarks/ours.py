@@ -9,7 +9,7 @@ Runs one workload and prints one JSON line:
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from statistics import median
@@ -19,13 +19,16 @@ import torch
 from omegaconf import DictConfig
 
 from agents.agent import Agent
+from agents.learning.replay_learner import ReplayLearner
 from agents.trajectory import Trajectory
+from benchmarks.floor import COUNTED, Operations, products_per_second
 from benchmarks.words import throughput_overrides
 from benchmarks.work import (
     MEMORIES,
     SOLVE,
     THROUGHPUT,
     AnyWork,
+    Criticising,
     Measurement,
     Resets,
     Solve,
@@ -70,10 +73,12 @@ def measure_throughput(work: AnyWork, *, rollouts: int, warmup: int, seed: int) 
     _, agent, collector = build(throughput_overrides(work), seed=seed)
     history = EpisodeHistory(window=100)
     steps_before = 0 if isinstance(work, Throughput) else work.learning_starts
+    has_floor = isinstance(work, Criticising) and not work.compiled
+    counted = COUNTED if has_floor else 0
     training = iterations(
         agent,
         collector,
-        total_env_steps=steps_before + (warmup + rollouts) * work.steps_per_iteration,
+        total_env_steps=steps_before + (warmup + counted + rollouts) * work.steps_per_iteration,
         is_watched=every(WATCHED_STEPS),
     )
     while collector.env_steps + work.steps_per_iteration < steps_before:
@@ -81,6 +86,8 @@ def measure_throughput(work: AnyWork, *, rollouts: int, warmup: int, seed: int) 
     preparing = time.perf_counter()
     for iteration in islice(training, warmup):
         log(iteration, history)
+    compiled = time.perf_counter()
+    operations = count_operations(agent, training, steps=counted) if has_floor else 0.0
     started, before = time.perf_counter(), collector.env_steps
     phases = {"environment": 0.0, "acting": 0.0, "update": 0.0}
     for iteration in islice(training, rollouts):
@@ -89,7 +96,7 @@ def measure_throughput(work: AnyWork, *, rollouts: int, warmup: int, seed: int) 
             phases[phase] += iteration.seconds[phase]
     seconds = time.perf_counter() - started
     phases["rest"] = seconds - sum(phases.values())
-    compiling = started - preparing - warmup * seconds / rollouts
+    compiling = compiled - preparing - warmup * seconds / rollouts
     return Measurement(
         env_steps=collector.env_steps - before,
         seconds=seconds,
@@ -97,7 +104,21 @@ def measure_throughput(work: AnyWork, *, rollouts: int, warmup: int, seed: int) 
         phases=phases,
         compile_seconds=compiling if work.compiled else 0.0,
         parameters=sum(p.numel() for part in agent.parts().values() for p in part),
+        operations=operations,
+        operations_per_second=products_per_second() if has_floor else 0.0,
     )
+
+
+def count_operations(agent: Agent, training: Iterator[Iteration], *, steps: int) -> float:
+    """Count the operations of the next gradient steps; their mean, with the acting in between."""
+    learner = agent.learner
+    assert isinstance(learner, ReplayLearner)
+    clock = learner.clock
+    before = clock.updates
+    with Operations() as operations:
+        while clock.updates < before + steps:
+            next(training)
+    return operations.get_total_flops() / steps
 
 
 def every(steps: int) -> Callable[[int], bool]:

@@ -43,6 +43,7 @@ COMPARISONS = {
     "sac": ("sac", "sac", 1_000),
     "sac-compiled": ("sac-compiled", "sac", 1_000),
     "sac-bf16": ("sac-bf16", "sac", 1_000),
+    "recurrent-sac": ("recurrent-sac", "recurrent-sac", 200),
     "td3": ("td3", "td3", 1_000),
     "td3-compiled": ("td3-compiled", "td3", 1_000),
     "td3-bf16": ("td3-bf16", "td3", 1_000),
@@ -186,6 +187,29 @@ def breakdown_table(measured: dict[str, Sequence[dict[str, Any]]]) -> str:
     return table(["ours", *PHASES], rows)
 
 
+def floor_table(measured: dict[str, Sides]) -> str:
+    """Show gradient steps per second beside their floor, where operations were counted.
+
+    The floor is the time of the side's own arithmetic at the speed of one large product.
+    """
+    rows = []
+    for name, sides in measured.items():
+        for side, results in sides.items():
+            counted = [one for one in parsed(results) if one.operations]
+            if not counted:
+                continue
+            numbers = (
+                f"{median(one.operations for one in counted) / 1e9:.2f}",
+                f"{median(one.operations_per_second for one in counted) / 1e9:.0f}",
+                f"{median(one.floor_per_second for one in counted):.1f}",
+                f"{median(one.steps_per_second for one in counted):.1f}",
+                f"**{median(one.steps_per_second / one.floor_per_second for one in counted):.0%}**",
+            )
+            rows.append([f"{name}, {side}", *numbers])
+    header = ["gradient steps", "GFLOP each", "GFLOP/s of a product", "floor, 1/s", "measured, 1/s"]
+    return table([*header, "share"], rows) if rows else ""
+
+
 def scaling_table(measured: dict[str, list[dict[str, Any]]]) -> str:
     """Show steps per second by the number of environments."""
     rates = {
@@ -235,6 +259,7 @@ def main() -> None:
         raw |= compare(workers, compared, given.peers, given.rounds)
         print(comparison_table(raw), sizes_table(raw), sep="\n\n", end="\n\n")
         print(breakdown_table({name: raw[name]["ours"] for name in raw}))
+        print("", floor_table(raw), sep="\n")
     if "recurrent-scaling" in given.work:
         raw["recurrent-scaling"] = measure_scaling(workers, given.rounds)
         print("", scaling_table(raw["recurrent-scaling"]), sep="\n")

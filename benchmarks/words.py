@@ -68,9 +68,16 @@ def _replaying(work: Replaying) -> list[str]:
 
 def _criticising(work: Criticising) -> list[str]:
     layers = f"[{work.hidden_size},{work.hidden_size}]"
+    memory = [
+        "pomdp=mask_velocity",
+        "memory=lstm",
+        f"memory.hidden_size={work.memory_size}",
+        f"agent.sequence_length={work.sequence_length}",
+    ]
     return [
         f"agent={work.agent}",
         "env=pendulum",
+        *(memory if work.memory_size else ()),
         f"env.num_envs={work.num_envs}",
         f"agent.replay_ratio={1 / work.steps_per_iteration}",
         f"agent.batch_size={work.batch_size}",

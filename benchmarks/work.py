@@ -66,6 +66,8 @@ class Criticising:
     learning_starts: int = 1_000  # environment steps; steps before are not measured
     learning_rate: float = 1e-3
     hidden_size: int = 256  # of each of two ReLU layers
+    memory_size: int = 0  # LSTM units; 0: no memory, and velocities visible
+    sequence_length: int = 0  # of each of the batch's sequences, with a memory
     compiled: bool = False  # only ours
     half_precision: bool = False  # only ours: hidden layers in bfloat16
 
@@ -113,6 +115,14 @@ THROUGHPUT: dict[str, AnyWork] = {
     "sac": Criticising("sac"),
     "sac-compiled": Criticising("sac", compiled=True),
     "sac-bf16": Criticising("sac", compiled=True, half_precision=True),
+    "recurrent-sac": Criticising(
+        "sac",
+        batch_size=32,
+        learning_rate=3e-4,
+        hidden_size=128,
+        memory_size=128,
+        sequence_length=64,
+    ),
     "td3": Criticising("td3"),
     "td3-compiled": Criticising("td3", compiled=True),
     "td3-bf16": Criticising("td3", compiled=True, half_precision=True),
@@ -134,8 +144,8 @@ PEERS = {
         "sac",
         "td3",
     ),
-    "skrl": ("ppo",),
-    "sheeprl": ("ppo", "recurrent-ppo-shared", "recurrent-ppo-sequences"),
+    "skrl": ("ppo", "sac", "td3", "recurrent-sac"),
+    "sheeprl": ("ppo", "recurrent-ppo-shared", "recurrent-ppo-sequences", "sac"),
 }
 """The workloads that each library supports, by package name."""
 
@@ -154,11 +164,18 @@ class Measurement:
     phases: dict[str, float]  # seconds by phase; they add up to `seconds`
     parameters: int  # trained, of all networks: equal on all sides
     compile_seconds: float = 0.0
+    operations: float = 0.0  # floating-point, of one gradient step's products; 0: not counted
+    operations_per_second: float = 0.0  # of a large product of matrices, in the same process
 
     @property
     def steps_per_second(self) -> float:
         """Environment steps per second, with learning."""
         return self.env_steps / self.seconds
+
+    @property
+    def floor_per_second(self) -> float:
+        """Gradient steps per second if there were nothing but the arithmetic, at full speed."""
+        return self.operations_per_second / self.operations
 
 
 @dataclass(frozen=True)

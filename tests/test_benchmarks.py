@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import ours, replay
+from benchmarks.floor import Operations
 from benchmarks.peers.worker import Clock
 from benchmarks.side_by_side import Workers, in_turn
 from benchmarks.solve import solve_table
@@ -20,12 +21,21 @@ from benchmarks.throughput import (
     breakdown_table,
     compare,
     comparison_table,
+    floor_table,
     resets_table,
     sizes_table,
 )
 from benchmarks.whole_runs import RUNS, costs_table, train
 from benchmarks.words import throughput_overrides
-from benchmarks.work import PEERS, SOLVE, THROUGHPUT, Measurement, Replaying, Throughput
+from benchmarks.work import (
+    PEERS,
+    SOLVE,
+    THROUGHPUT,
+    Criticising,
+    Measurement,
+    Replaying,
+    Throughput,
+)
 
 SMALL = Throughput(num_envs=4, rollout_length=8, num_epochs=1, num_minibatches=2)
 RESULT = {
@@ -71,6 +81,53 @@ def test_work_with_a_replay_is_built_as_it_is_described(work: Replaying) -> None
     trained = sum(p.numel() for part in agent.parts().values() for p in part)
     assert config.precision == ("bf16" if work.half_precision else "float32")
     assert trained == (1_687_206 if work.images else 320 + 4160 + 130)  # stable-baselines3's
+
+
+@pytest.mark.parametrize(
+    ("name", "trained"),
+    [
+        (
+            "sac",
+            67_330 + 2 * 67_329 + 1,
+        ),  # policy, two critics, temperature: as the peers' networks
+        ("td3", 67_073 + 2 * 67_329),
+        ("recurrent-sac", 2 * 68_096 + 33_282 + 2 * 33_281 + 1),  # skrl's has one LSTM more
+    ],
+)
+def test_work_with_critics_trains_what_the_peers_do(name: str, trained: int) -> None:
+    work = THROUGHPUT[name]
+    assert isinstance(work, Criticising)
+    config, agent, collector = ours.build(throughput_overrides(work), seed=0)
+    assert sum(p.numel() for part in agent.parts().values() for p in part) == trained
+    assert (config.agent.batch_size, config.agent.replay_ratio) == (work.batch_size, 1)
+    if work.memory_size:
+        assert config.agent.sequence_length == work.sequence_length
+        assert not torch.any(collector.collect(agent).observations[..., 2])
+
+
+def test_the_arithmetic_of_a_gradient_step_is_counted() -> None:
+    """Against the sum of its products; the fused LSTM, which PyTorch does not count, by hand."""
+    work = Criticising("td3", learning_starts=20, batch_size=8, hidden_size=16)
+    measured = ours.measure_throughput(work, rollouts=2, warmup=2, seed=0)
+    actor, critics = 3 * 16 + 16 * 16 + 16, 2 * (4 * 16 + 16 * 16 + 16)
+    critic_step = actor + critics + 2 * critics + (critics - 2 * 4 * 16)  # no gradient of inputs
+    assert measured.operations > 2 * 8 * critic_step
+    assert measured.operations < 2 * 8 * (critic_step + 2 * actor + 2 * critics)
+    lstm, inputs = torch.nn.LSTM(3, 16), torch.zeros(5, 2, 3)
+    with Operations() as operations:
+        lstm(inputs)[0].sum().backward()
+    assert operations.get_total_flops() == 3 * (2 * 5 * 2 * 64 * (3 + 16))
+
+
+def test_a_peer_s_arithmetic_is_counted_per_gradient_step() -> None:
+    """The mean of two, as TD3 trains its actor in every second."""
+    clock = Clock(counts=True)
+    update = clock.around(lambda columns: torch.ones(3, 4) @ torch.ones(4, columns))
+    for columns in (1, 5, 9):
+        update(columns)
+    measured = clock.measurement(Criticising("td3"), iterations=1, warmup=2, parameters=[])
+    assert measured.operations == 2 * 3 * 4 * (1 + 5) / 2
+    assert measured.floor_per_second == measured.operations_per_second / measured.operations > 0
 
 
 def test_what_comes_before_learning_is_not_measured() -> None:
@@ -236,6 +293,14 @@ def test_a_whole_run_is_timed() -> None:
     seconds = train([*small, "evaluation.num_envs=1", *RUNS["nothing"]])
     assert 0 < seconds["training"] < seconds["process"]
     assert 0 < seconds["beside"] < seconds["process"] - seconds["training"]
+
+
+def test_gradient_steps_are_shown_beside_their_floor() -> None:
+    """2 GFLOP at 200 GFLOP/s: 100 gradient steps per second, of which 50 were measured."""
+    counted = RESULT | {"operations": 2e9, "operations_per_second": 2e11}
+    rows = floor_table({"sac": {"ours": [counted], "skrl": [RESULT]}}).splitlines()[2:]
+    assert rows == ["| sac, ours | 2.00 | 200 | 100.0 | 50.0 | **50%** |"]
+    assert not floor_table({"ppo": {"ours": [RESULT]}})
 
 
 def test_tables_show_shares_costs_and_seeds() -> None:

@@ -1,8 +1,9 @@
-"""SheepRL's `ppo` and `ppo_recurrent`, run by its own command line.
+"""SheepRL's `ppo`, `ppo_recurrent` and `sac`, run by its own command line.
 
 Its algorithms are one function each, from the configuration to the last checkpoint. Each calls a
-`train` of its own module for the gradient steps of an iteration: a clock around that is the only
-change.
+`train` of its own module for the gradient steps of an iteration (`sac` for each gradient step): a
+clock around that is the only change. With the presets of `sac`, target networks follow every second
+gradient step.
 """
 
 import os
@@ -15,14 +16,41 @@ from sheeprl import cli
 from torch import nn
 
 from benchmarks.peers.worker import Clock, run
-from benchmarks.work import Measurement, Throughput
+from benchmarks.work import Criticising, Measurement, Throughput
+
+NOTHING_BESIDE = [  # nothing recorded, written or tested
+    "env.capture_video=false",
+    "algo.run_test=false",
+    "metric.log_level=0",
+    "metric.disable_timer=true",
+    "checkpoint.every=0",
+    "checkpoint.save_last=false",
+    "buffer.memmap=false",
+    "model_manager.disabled=true",
+    "fabric.accelerator=cpu",
+]
 
 
-def overrides(work: Throughput) -> list[str]:
+def criticising(work: Criticising) -> list[str]:
+    """Write the workload as SheepRL's overrides; the rest stays at SheepRL's presets."""
+    return [
+        "exp=sac",
+        "env.id=Pendulum-v1",
+        f"algo.per_rank_batch_size={work.batch_size}",
+        f"buffer.size={work.buffer_size}",
+        f"algo.learning_starts={work.learning_starts}",
+        f"algo.replay_ratio={1 / work.steps_per_iteration}",
+        f"algo.hidden_size={work.hidden_size}",
+        *(
+            f"algo.{part}.optimizer.lr={work.learning_rate}"
+            for part in ("actor", "critic", "alpha")
+        ),
+    ]
+
+
+def on_policy(work: Throughput) -> list[str]:
     """Write the workload as SheepRL's overrides; the rest stays at SheepRL's presets."""
     common = [
-        "env.sync_env=true",
-        f"env.num_envs={work.num_envs}",
         f"algo.rollout_steps={work.rollout_length}",
         f"algo.update_epochs={work.num_epochs}",
         f"algo.optimizer.lr={work.learning_rate}",
@@ -35,16 +63,6 @@ def overrides(work: Throughput) -> list[str]:
         f"algo.dense_units={work.hidden_size}",
         "algo.dense_act=torch.nn.Tanh",
         "algo.layer_norm=false",
-        # Nothing recorded, written or tested.
-        "env.capture_video=false",
-        "algo.run_test=false",
-        "metric.log_level=0",
-        "metric.disable_timer=true",
-        "checkpoint.every=0",
-        "checkpoint.save_last=false",
-        "buffer.memmap=false",
-        "model_manager.disabled=true",
-        "fabric.accelerator=cpu",
     ]
     if not work.memory_size:
         batch_size = work.steps_per_iteration // work.num_minibatches
@@ -60,11 +78,18 @@ def overrides(work: Throughput) -> list[str]:
     ]
 
 
-def measure_throughput(work: Throughput, *, iterations: int, warmup: int, seed: int) -> Measurement:
-    """Train for `warmup + iterations` rollouts and time the last ones."""
-    name = "ppo_recurrent" if work.memory_size else "ppo"
+def measure_throughput(
+    work: Throughput | Criticising, *, iterations: int, warmup: int, seed: int
+) -> Measurement:
+    """Train for `warmup + iterations` rollouts, or gradient steps, and time the last ones."""
+    total = (warmup + iterations) * work.steps_per_iteration
+    if isinstance(work, Criticising):
+        # The first gradient step comes with the last step before learning.
+        name, words, total = "sac", criticising(work), total + work.learning_starts - 1
+    else:
+        name, words = "ppo_recurrent" if work.memory_size else "ppo", on_policy(work)
     algorithm: Any = import_module(f"sheeprl.algos.{name}.{name}")
-    clock = Clock()
+    clock = Clock(counts=isinstance(work, Criticising))
     trained: list[nn.Module] = []
     timed = clock.around(algorithm.train)
 
@@ -73,13 +98,11 @@ def measure_throughput(work: Throughput, *, iterations: int, warmup: int, seed: 
         return timed(fabric, agent, *rest)
 
     algorithm.train = train
-    total = (warmup + iterations) * work.steps_per_iteration
-    words = [*overrides(work), f"algo.total_steps={total}", f"seed={seed}"]
-    run_cli(words)
+    environments = ["env.sync_env=true", f"env.num_envs={work.num_envs}"]
+    run_cli([*words, *environments, *NOTHING_BESIDE, f"algo.total_steps={total}", f"seed={seed}"])
     (agent,) = trained
-    return clock.measurement(
-        work, iterations=iterations, warmup=warmup, parameters=agent.parameters()
-    )
+    parameters = [each for each in agent.parameters() if each.requires_grad]  # not the targets'
+    return clock.measurement(work, iterations=iterations, warmup=warmup, parameters=parameters)
 
 
 def run_cli(words: list[str]) -> None:

@@ -196,19 +196,19 @@ def measure_throughput(work: AnyWork, *, iterations: int, warmup: int, seed: int
     model: DQN | PPO | SAC | TD3 | RecurrentPPO
     if isinstance(work, Criticising):
         model, steps_before = criticising_model(work, seed), work.learning_starts
-        network = nn.ModuleList([model.actor, model.critic])  # target networks are not trained
+        # Target networks are not trained.
+        parameters = [*model.actor.parameters(), *model.critic.parameters()]
+        parameters += [model.log_ent_coef] if isinstance(model, SAC) else []
     elif isinstance(work, Replaying):
         model, steps_before = replaying_model(work, seed), work.learning_starts
-        network = model.q_net  # the target network is not trained
+        parameters = model.q_net.parameters()  # the target network is not trained
     else:
         model, steps_before = throughput_model(work, seed), 0
-        network = model.policy
-    clock = Clock()
+        parameters = model.policy.parameters()
+    clock = Clock(counts=isinstance(work, Criticising))
     model.train = clock.around(model.train)
     model.learn(steps_before + (warmup + iterations) * work.steps_per_iteration)
-    return clock.measurement(
-        work, iterations=iterations, warmup=warmup, parameters=network.parameters()
-    )
+    return clock.measurement(work, iterations=iterations, warmup=warmup, parameters=parameters)
 
 
 def linear(initial: float) -> Callable[[float], float]:

@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from benchmarks.floor import COUNTED, Operations, products_per_second
 from benchmarks.work import (
     PEERS,
     SOLVE,
@@ -28,10 +29,14 @@ class Clock:
 
     An iteration lasts from the end of one update to the end of the next, so it includes
     everything a library does between updates.
+
+    Args:
+        counts: also counts the operations of the first updates, of one gradient step each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, counts: bool = False) -> None:
         self._updates: list[tuple[float, float]] = []  # start and end of each
+        self._counts, self._operations = counts, 0
 
     def around(self, update: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         """Wrap the function in the clock."""
@@ -39,7 +44,12 @@ class Clock:
         @wraps(update)
         def timed(*positional: Arguments.args, **named: Arguments.kwargs) -> Result:
             began = time.perf_counter()
-            result = update(*positional, **named)
+            if self._counts and len(self._updates) < COUNTED:
+                with Operations() as operations:
+                    result = update(*positional, **named)
+                self._operations += operations.get_total_flops()
+            else:
+                result = update(*positional, **named)
             self._updates.append((began, time.perf_counter()))
             return result
 
@@ -70,6 +80,8 @@ class Clock:
             peak_memory_mib=peak_memory_mib(),
             phases={"update": updating, "everything else": seconds - updating},
             parameters=sum(parameter.numel() for parameter in parameters),
+            operations=self._operations / COUNTED,
+            operations_per_second=products_per_second() if self._counts else 0.0,
         )
 
 
