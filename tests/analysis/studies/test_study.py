@@ -42,8 +42,13 @@ def leave(job: Job, status: str, env_steps: int, total: int) -> None:
 def test_every_arm_of_a_shipped_study_composes(name: str, tmp_path: Path) -> None:
     options = OmegaConf.to_container(load([f"study={name}"], "compare").study)
     shipped = Study(options, tmp_path)  # type: ignore[arg-type]
-    assert len(shipped.jobs()) == 5 * len(shipped.options["arms"])
+    runs = len(shipped.options["seeds"]) * len(shipped.options["tasks"])
+    assert len(shipped.jobs()) == runs * len(shipped.options["arms"])
     assert len({job.directory for job in shipped.jobs()}) == len(shipped.jobs())
+
+
+def test_every_shipped_study_keeps_the_rules_of_studies() -> None:
+    assert all(load([f"study={name}"], "compare").study.question for name in SHIPPED)
 
 
 def test_jobs_are_runs_of_tasks_arms_and_seeds(tmp_path: Path) -> None:
