@@ -1,17 +1,25 @@
 """Builds environments. Imports no torch, so a wrong environment is refused at once."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 import gymnasium
+from gymnasium.vector import AutoresetMode, VectorEnv
 from omegaconf import DictConfig
 
+from conf.checking.refusals import InvalidConfiguration
+from conf.checking.validation import checked
+from conf.composing.configuration import read_only
 from conf.schema.run import EnvironmentOptions
-from envs.interface import Environments
+from envs.interface import Environment, Environments
 from envs.making.make import make_environments
+from envs.spaces import check_spaces
 from training.building.instantiation import make_partial, plain
 
-Make = Callable[[], gymnasium.Env[Any, Any]]
+Make = Callable[[], Environment]
+Source = Environment | Environments | Make | str | None
+"""The caller's environment, vector environment, function that makes one, or a registered id."""
 
 
 def build_environments(
@@ -36,3 +44,58 @@ def build_environments(
         is_privileged=config.critic.get("observation") == "full" and not for_acting,
         make=make,
     )
+
+
+def open_environments(
+    config: DictConfig, env: Source, *, num_envs: int
+) -> AbstractContextManager[Environments]:
+    """Make the configured environments, or wrap the caller's, which stay open if they are objects.
+
+    Args:
+        config: that `with_source` returned.
+        num_envs: of environments that are made.
+
+    Raises:
+        ValueError: one line that names the key of the configuration and the remedy.
+    """
+    if isinstance(env, VectorEnv):
+        mode = env.metadata.get("autoreset_mode")
+        if mode is not AutoresetMode.NEXT_STEP or config.env.frame_stack > 1:
+            told = f"{AutoresetMode.NEXT_STEP} (got {mode}), and env.frame_stack=1"
+            raise ValueError(f"env: expected a vector environment with {told}")
+        check_spaces(env.single_observation_space, env.single_action_space)
+        return nullcontext(env)
+    if isinstance(env, gymnasium.Env):
+        return nullcontext(build_environments(config, num_envs=1, make=lambda: env))
+    make = None if isinstance(env, str) else env
+    return closing(build_environments(config, num_envs=num_envs, make=make))
+
+
+def with_source(config: DictConfig, env: Source) -> DictConfig:
+    """Return the configuration for the caller's environment: its name, and how many there are.
+
+    Raises:
+        ValueError: it is no environment, or the configuration does not fit it.
+    """
+    if env is None:
+        return config
+    typed = plain(config)
+    own: dict[str, Any] = {"kwargs": {}, "packages": [], "time_limit": None, "copy_argument": None}
+    if isinstance(env, str):
+        own = {"id": env}
+    elif isinstance(env, gymnasium.Env | VectorEnv):
+        own["id"] = env.spec.id if env.spec else type(env.unwrapped).__name__
+        count, kind = (env.num_envs, "native") if isinstance(env, VectorEnv) else (1, "sync")
+        own |= {"num_envs": count, "vectorization": kind}
+        if count == 1 != config.env.num_envs and "num_minibatches" in typed["agent"]:
+            typed["agent"]["num_minibatches"] = 1
+    elif callable(env):
+        own["id"] = getattr(env, "__name__", "environment")
+    else:
+        known = "an environment, a vector environment, a function that makes one, or an id"
+        raise ValueError(f"env: expected {known}, got {env!r}")
+    typed["env"] |= own
+    typed, problems = checked(typed)
+    if problems:
+        raise InvalidConfiguration(problems)
+    return read_only(typed)
