@@ -18,8 +18,7 @@ from conf.checking.trust import OUR_PACKAGES
 from envs.seeding import environment_seeds
 from networks.observations import Observations, map_observations
 from training.building.build import build_agent_for
-from training.building.environments import build_environments
-from training.evaluation.restore import with_values
+from training.building.environments import build_environments, with_values
 from training.stream.collect import Collector
 
 STEPS, COLUMNS = 24, 4

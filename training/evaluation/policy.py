@@ -15,12 +15,7 @@ from envs.spaces import flatten_observation, one_line, reads_alike
 from networks.mirror import Array
 from networks.observations import Shape, Shapes, any_part
 from training.building.backbones import read_space
-from training.building.environments import (
-    Source,
-    build_environments,
-    open_environments,
-    with_source,
-)
+from training.building.environments import Source, build_environments, open_environments
 from training.building.extractors import Own
 from training.evaluation.evaluation import Evaluation, Evaluator
 from training.exporting.acting import ActingPolicy
@@ -135,10 +130,10 @@ class Policy:
         Raises:
             ValueError: the policy was built for other spaces.
         """
-        config = with_source(self.config, env)
-        with open_environments(config, env, num_envs=config.evaluation.num_envs) as environments:
+        how = self.config.evaluation
+        with open_environments(self.config, env, num_envs=how.num_envs) as (_, environments):
             refuse_other_spaces(self.agent, environments)
-            evaluator = Evaluator(environments, config.seed, config.evaluation.deterministic)
+            evaluator = Evaluator(environments, self.config.seed, how.deterministic)
             return evaluator(self.agent, episodes=episodes, index=0)
 
     def module(self) -> nn.Module:

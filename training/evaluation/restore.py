@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from agents.agent import Agent
 from conf.checking.refusals import InvalidConfiguration
@@ -15,7 +15,7 @@ from conf.composing.resumption import stored_configuration
 from conf.composing.stored import nodes
 from envs.spaces import one_line
 from training.building.build import build_agent_for
-from training.building.environments import Source, open_environments, with_source
+from training.building.environments import Source, open_environments, with_values
 from training.building.extractors import Own, with_extractor
 from training.evaluation.policy import Policy
 from training.process.threads import set_num_threads
@@ -66,8 +66,8 @@ def load_policy(
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
     # For its spaces alone, without processes.
     own_process = {"vectorization": "sync"} if config.env.vectorization == "async" else {}
-    single = with_source(with_values(config, env=own_process), env)
-    with open_environments(single, env, num_envs=1) as environments:
+    single = with_values(config, env=own_process)
+    with open_environments(single, env, num_envs=1) as (_, environments):
         agent = build_agent_for(config, environments, extractor)
     try:
         agent.load_state_dict(part_of(tensors, "agent"))
@@ -82,10 +82,3 @@ def load_agent(run: Path, **options: Any) -> tuple[DictConfig, Agent]:
     """Load a run's configuration and agent; arguments and errors as of `load_policy`."""
     policy = load_policy(run, **options)
     return policy.config, policy.agent
-
-
-def with_values(config: DictConfig, **groups: Any) -> DictConfig:
-    """Return a run's configuration with other values: `env={"num_envs": 1}`."""
-    changed = OmegaConf.merge(config, groups)
-    assert isinstance(changed, DictConfig)
-    return changed

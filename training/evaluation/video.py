@@ -13,10 +13,9 @@ from agents.agent import Agent
 from envs.interface import Environments
 from envs.spaces import one_line
 from envs.vector.base import EnvironmentFailure
-from training.building.environments import build_environments
+from training.building.environments import build_environments, with_values
 from training.evaluation.clips import ENCODERS, Clip, Frame, Kind
 from training.evaluation.evaluation import Evaluator, Play
-from training.evaluation.restore import with_values
 from training.process.machine import check_window, draw_in_memory
 from training.stream.episodes import InvalidExperience
 from training.tracking.tracking import TensorBoard

@@ -17,12 +17,11 @@ from conf.checking.refusals import InvalidConfiguration
 from conf.composing.configuration import has_key, load, read_only
 from envs.interface import Environments
 from training.building.build import build_agent_for, build_collector, refuse_large_replay
-from training.building.environments import Source, open_environments, with_source
+from training.building.environments import Source, open_environments, with_values
 from training.building.extractors import Own, with_extractor
 from training.building.instantiation import plain
 from training.evaluation.evaluation import Evaluator
 from training.evaluation.policy import Policy, refuse_other_spaces
-from training.evaluation.restore import with_values
 from training.process.threads import set_num_threads
 from training.runs.callbacks import Callback, TrainingProgress
 from training.runs.progression import Due
@@ -96,8 +95,7 @@ def build_policy(config: DictConfig, env: Source, extractor: Own = None) -> Poli
 
     It is untrained, except for weights that the configuration names or the caller's extractor has.
     """
-    config = with_source(config, env)
-    with open_environments(config, env, num_envs=config.env.num_envs) as environments:
+    with open_environments(config, env) as (config, environments):
         agent = build_agent_for(config, environments, extractor)
         refuse_large_replay(agent, environments.single_observation_space)
     set_num_threads(config.num_threads, agent)
@@ -148,8 +146,7 @@ def fit(
     _refuse_counts(policy, steps, total_env_steps)
     if run_dir is not None and total_env_steps is not None:
         raise ValueError("total_env_steps: a run's schedules end with it; leave out one of them")
-    config = with_source(policy.config, env)
-    with open_environments(config, env, num_envs=config.env.num_envs) as environments:
+    with open_environments(policy.config, env) as (config, environments):
         refuse_other_spaces(policy.agent, environments)
         if policy.config.env.num_envs != config.env.num_envs:
             _rebuild(policy, config, environments)
@@ -235,7 +232,7 @@ def _train_run(
         print("notice: evaluated at the end alone; more needs a function that makes environments")
         alone = {"interval": 0, "checkpoint": "last", "stop_at": None}
         config = with_values(config, evaluation={**alone, "num_envs": config.env.num_envs})
-    with open_environments(config, env, num_envs=config.evaluation.num_envs) as environments:
+    with open_environments(config, env, num_envs=config.evaluation.num_envs) as (_, environments):
         evaluator = Evaluator(environments, config.seed, config.evaluation.deterministic)
         prepared = Prepared(policy.agent, collector, evaluator, called)
         try:
