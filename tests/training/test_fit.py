@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -314,3 +315,13 @@ def test_what_cannot_apply_to_an_environment_is_refused(words, env, named) -> No
     with pytest.raises(ValueError) as caught:
         neurl.build(*words, env=env)
     assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == named
+
+
+def test_the_page_about_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = Path(neurl.__file__).parent / "docs" / "python.md"
+    names: dict[str, object] = {}
+    for source in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        small = re.sub(r"\b(\d+)_000\b", lambda count: f"{count[1]}00", source)
+        small = small.replace('agent="dqn"', 'agent="dqn", **{"agent.learning_starts": 50}')
+        exec(small.replace("episodes=20", "episodes=2"), names)

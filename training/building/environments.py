@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from omegaconf import DictConfig, OmegaConf
 
 from conf.checking.refusals import InvalidConfiguration
@@ -15,6 +15,7 @@ from conf.schema.run import EnvironmentOptions
 from envs.interface import Environment, Environments
 from envs.making.make import make_environments
 from envs.spaces import check_spaces
+from envs.vector.base import SlotVectorEnv
 from training.building.instantiation import make_partial, plain
 
 Make = Callable[[], Environment]
@@ -107,13 +108,12 @@ def _with_source(config: DictConfig, env: Source) -> DictConfig:
 
 def _named(config: DictConfig, environments: Environments) -> DictConfig:
     """Name a caller's environment in the configuration: by its id, else by its class."""
-    inner: Any = getattr(environments.unwrapped, "envs", None) or [environments]
-    first = inner[0].unwrapped
+    first: Any = environments.unwrapped
+    if isinstance(first, SlotVectorEnv | SyncVectorEnv) and first.envs:
+        first = first.envs[0].unwrapped
     return with_values(config, env={"id": first.spec.id if first.spec else type(first).__name__})
 
 
 def with_values(config: DictConfig, **groups: Any) -> DictConfig:
     """Return a configuration with other values: `env={"num_envs": 1}`."""
-    changed = OmegaConf.merge(config, groups)
-    assert isinstance(changed, DictConfig)
-    return changed
+    return DictConfig(OmegaConf.merge(config, groups))

@@ -53,7 +53,7 @@ def load_policy(
     run = Path(run)
     own = {"trusted_packages": list(trusted_packages), "device": device, "compile": False}
     stored = {**stored_configuration(run), **own}
-    typed, problems = checked(with_extractor(stored, extractor) if extractor else stored)
+    typed, problems = checked(stored if extractor is None else with_extractor(stored, extractor))
     problems = problems or package_problems(typed["env"]["packages"], trusted_packages)
     if problems:
         raise InvalidConfiguration(problems)

@@ -37,8 +37,6 @@ Callbacks = Sequence[Callback]
 
 _OF_MAKING = ("env.id", "env.kwargs", "env.packages", "env.time_limit", "env.copy_argument")
 """Keys without a meaning for the caller's environments."""
-_LINES = 10
-"""Printed by a call without `run_dir`."""
 
 
 # ---- building
@@ -201,7 +199,7 @@ def _train(
     """Train without a directory; print how it goes; return the mean return of 100 episodes."""
     history, seconds, begun = EpisodeHistory(window=100), 0.0, collector.env_steps
     total, show = config.total_env_steps, config.tracking.progress
-    due = Due({"tracking": max(1, (total - begun) // _LINES)}, begun)
+    due = Due({"tracking": max(1, (total - begun) // 10)}, begun)  # ten lines
     rounds = partial(iterations, total_env_steps=total, schedule_end=end)
     with closing(Progress(total, show=show)) as bar:
         for iteration in rounds(policy.agent, collector, is_watched=lambda steps: bool(called)):
