@@ -91,8 +91,10 @@ def test_a_call_tells_how_it_goes_unless_it_is_not_to(capsys) -> None:
     *_, last = lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
     assert last.split()[:4] == [f"{policy.env_steps:,}", "steps", "return", f"{score:.2f}"]
-    neurl.fit(policy, make, 64, progress=False)
+    before, told = policy.env_steps, Told()
+    neurl.fit(policy, make, 64, progress=False, callbacks=told)
     assert capsys.readouterr().out == ""
+    assert 0 < told.iterations[0].env_steps - before < 40
 
 
 def test_a_directory_makes_the_call_a_run_and_changes_no_weight(tmp_path: Path, capsys) -> None:
@@ -322,6 +324,11 @@ def test_the_page_about_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     page = Path(neurl.__file__).parent / "docs" / "python.md"
     names: dict[str, object] = {}
     for source in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        small = re.sub(r"\b(\d+)_000\b", lambda count: f"{count[1]}00", source)
-        small = small.replace('agent="dqn"', 'agent="dqn", **{"agent.learning_starts": 50}')
-        exec(small.replace("episodes=20", "episodes=2"), names)
+        small = re.sub(r"\b(\d+)_000\b", lambda count: f"{count[1]}0", source)
+        for long, short in (
+            ('agent="dqn"', 'agent="dqn", **{"agent.learning_starts": 50}'),
+            ("episodes=20", "episodes=2"),
+            ('"evaluation.interval', '"evaluation.final_episodes=2", "evaluation.interval'),
+        ):
+            small = small.replace(long, short)
+        exec(small, names)
