@@ -248,7 +248,13 @@ class Agent(nn.Module, ABC):
         Args:
             observations: of shares for two readers, only the actor's is read.
             explore: sample the policy; otherwise take its most probable action.
+
+        Raises:
+            RuntimeError: it is being traced. Arrays would become constants of the trace.
         """
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            remedy = "trace Policy.module(), or write the policy to a file with export.py"
+            raise RuntimeError(f"act and predict compute in numpy, which is not traced; {remedy}")
         observations = share_of(observations, "actor")
         noise = self.policy_head.noise(self.generator, len(is_first)) if explore else None
         if not self._mirror_is_current:

@@ -388,12 +388,3 @@ def test_the_example_on_the_front_page(agent: str) -> None:
     observation, _ = environment.reset(seed=0)
     assert environment.action_space.contains(policy.predict(observation))
     environment.close()
-
-
-def test_a_policy_is_fitted_on_as_many_environments_as_it_was_built_for() -> None:
-    policy = neurl.build(*SMALL)
-    with (
-        gymnasium.make("CartPole-v1") as environment,
-        pytest.raises(ValueError, match=r"env\.num_envs=2, got 1"),
-    ):
-        neurl.fit(policy, environment, env_steps=10)

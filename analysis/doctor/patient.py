@@ -18,8 +18,7 @@ from conf.checking.trust import OUR_PACKAGES
 from envs.seeding import environment_seeds
 from networks.observations import Observations, map_observations
 from training.building.build import build_agent_for
-from training.building.environments import build_environments
-from training.evaluation.restore import with_env
+from training.building.environments import build_environments, with_values
 from training.stream.collect import Collector
 
 STEPS, COLUMNS = 24, 4
@@ -64,7 +63,7 @@ def admit(config: DictConfig) -> Patient:
     chosen = config.agent
     small = {key: min(value, chosen[key]) for key, value in _SMALL.items() if key in chosen}
     merged = DictConfig(OmegaConf.merge(config, {"agent": small}))
-    config = with_env(merged, vectorization="sync", num_envs=COLUMNS)
+    config = with_values(merged, env={"vectorization": "sync", "num_envs": COLUMNS})
     singles = build_environments(config, num_envs=3).unwrapped.envs  # type: ignore[attr-defined]
     environments = build_environments(config, num_envs=COLUMNS)
     agent = build_agent_for(config, environments)

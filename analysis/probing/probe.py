@@ -19,7 +19,6 @@ from networks.observations import Observations, map_observations, parts_of
 from training.building.build import build_agent_for
 from training.building.environments import build_environments
 from training.evaluation.restore import load_agent
-from training.process.threads import set_num_threads
 from training.runs.refusal import Refusal
 
 _HELD_OUT = 0.3
@@ -61,7 +60,6 @@ def probe_run(config: DictConfig) -> Probe:
         env_steps = read_run(run).env_steps
         own = {key: config[key] for key in ("checkpoint", "device", "trusted_packages")}
         run_config, agent = load_agent(run, **own)
-        set_num_threads(run_config.num_threads, agent)
         how = {"seed": run_config.seed if config.seed is None else config.seed}
         how |= {"deterministic": config.deterministic, "steps": config.steps // num_envs}
         fresh = DictConfig(OmegaConf.merge(run_config, {"seed": run_config.seed + 1}))

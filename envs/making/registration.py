@@ -124,7 +124,7 @@ def _source_hint(id: str) -> str:
     for prefix, module in _PACKAGES.items():
         if id.startswith(prefix):
             return f"; it needs 'env.packages=[{module}]' (`{_pip_install(module)}`)"
-    return "; a package that registers it goes into env.packages"
+    return "; a package that registers it goes into env.packages; Python hands in its own as env="
 
 
 def _pip_install(module: str) -> str:

@@ -217,6 +217,28 @@ FAULTS = [
         ),
     ),
     *plant(
+        "training/runs/fit.py",
+        "training/test_fit.py",
+        (
+            "a policy on other environments begins with other weights",
+            "agent.load_state_dict(kept, strict=False)",
+            "agent.load_state_dict({}, strict=False)",
+            "training/test_fit.py::test_a_policy_is_fitted_on_another_number_of_environments",
+        ),
+        (
+            "a call begins where the first one did",
+            "collector.env_steps, total = policy.env_steps, policy.env_steps + steps",
+            "total = policy.env_steps + steps",
+            "training/test_fit.py::test_a_call_tells_how_it_goes_unless_it_is_not_to",
+        ),
+        (
+            "no callback ends a call",
+            "if False in [callback.on_iteration(told) for callback in called]:",
+            "if None in [callback.on_iteration(told) and 0 for callback in called]:",
+            "training/test_fit.py::test_a_callback_ends_training",
+        ),
+    ),
+    *plant(
         "training/evaluation/policy.py",
         "test_neurl.py",
         (

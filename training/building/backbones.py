@@ -14,7 +14,7 @@ from networks.inputs import ObservationInput, make_input
 from networks.layers import BatchRenorm
 from networks.memory.memories import Memory
 from networks.observations import share_of
-from training.building.extractors import build_extractor, make_normalization
+from training.building.extractors import Own, build_extractor, copy_extractor, make_normalization
 from training.building.instantiation import Space, make, plain
 from training.building.optimizers import frozen_until
 
@@ -24,8 +24,14 @@ _NO_MEMORY = {"_target_": "networks.memory.NoMemory", "sequence_length": 1}
 """Of a critic that sees everything, unless one is chosen."""
 
 
-def build_backbones(config: DictConfig, whole: Space, is_single: bool) -> tuple[Backbone, Backbone]:
-    """Build the actor's and the critic's: the same one if single, or with `share_backbone`."""
+def build_backbones(
+    config: DictConfig, whole: Space, is_single: bool, given: Own = None
+) -> tuple[Backbone, Backbone]:
+    """Build the actor's and the critic's: the same one if single, or with `share_backbone`.
+
+    Args:
+        given: copied as the extractor of both, unless the critic has one of its own.
+    """
     own = config.critic
 
     def front(space: Space) -> Front:
@@ -36,7 +42,10 @@ def build_backbones(config: DictConfig, whole: Space, is_single: bool) -> tuple[
     def build(reader: Reader, front: Front, key: str, extractor: Any, memory: Any) -> Backbone:
         inputs, normalization = front
         options = plain(extractor) | {"freeze": False}
-        built, width = build_extractor(key, options, inputs.shape, inputs.layout)
+        if given is not None and key == "extractor":
+            built, width = copy_extractor(given, inputs.shape)
+        else:
+            built, width = build_extractor(key, options, inputs.shape, inputs.layout)
         return Backbone(
             reader=reader,
             inputs=inputs,

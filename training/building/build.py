@@ -26,6 +26,7 @@ from networks.heads.values import Head, StateLayers
 from networks.memory.memories import Memory
 from training.building.backbones import build_backbones, refuse_batch_statistics, refuse_idle
 from training.building.environments import build_environments
+from training.building.extractors import Own
 from training.building.heads import (
     build_action_values,
     build_auxiliary,
@@ -66,13 +67,15 @@ def step_layout(agent: Agent, space: Space, stacks: Mapping[str, int]) -> StepLa
     )
 
 
-def build_agent(config: DictConfig, observations: Space, actions: Space, *, num_envs: int) -> Agent:
+def build_agent(
+    config: DictConfig, observations: Space, actions: Space, *, num_envs: int, extractor: Own = None
+) -> Agent:
     """Build the configured agent for single environments' spaces, on the configured device."""
     weights_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
     kind: Any = find("agent", config.agent._target_, Agent)
     options = kind.Options(**{k: v for k, v in plain(config.agent).items() if k != "_target_"})
     with drawing(int(weights_seed.generate_state(1)[0])):
-        networks = build_networks(config, kind, options, observations, actions)
+        networks = build_networks(config, kind, options, (observations, actions), extractor)
     refuse_idle(config, networks)
     device = choose_device(config.device)
     if device.type == "cuda":
@@ -97,10 +100,10 @@ def build_agent(config: DictConfig, observations: Space, actions: Space, *, num_
     return kind(networks, options, setup).to(device).eval()
 
 
-def build_agent_for(config: DictConfig, environments: Environments) -> Agent:
+def build_agent_for(config: DictConfig, environments: Environments, extractor: Own = None) -> Agent:
     """Build the configured agent for `env.num_envs` environments such as these."""
     spaces = environments.single_observation_space, environments.single_action_space
-    return build_agent(config, *spaces, num_envs=config.env.num_envs)
+    return build_agent(config, *spaces, num_envs=config.env.num_envs, extractor=extractor)
 
 
 _LARGE = 1_500_000
@@ -125,10 +128,11 @@ def slower_compiled(networks: Networks) -> list[str]:
 
 
 def build_networks(
-    config: DictConfig, kind: type[Agent], options: Any, observations: Space, actions: Space
+    config: DictConfig, kind: type[Agent], options: Any, spaces: tuple[Space, Space], extractor: Own
 ) -> Networks:
     """Build an agent's networks, with weights from PyTorch's generator."""
-    actor, critic = build_backbones(config, observations, is_single=kind.acts_by_values)
+    observations, actions = spaces
+    actor, critic = build_backbones(config, observations, kind.acts_by_values, extractor)
     width, described = actor.memory.output_size, options_for(plain(config), "agent")
     critic_width = critic.memory.output_size
     policy_head: PolicyHead

@@ -1,17 +1,26 @@
 """Builds environments. Imports no torch, so a wrong environment is refused at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import gymnasium
-from omegaconf import DictConfig
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from omegaconf import DictConfig, OmegaConf
 
+from conf.checking.refusals import InvalidConfiguration
+from conf.checking.validation import checked
+from conf.composing.configuration import read_only
 from conf.schema.run import EnvironmentOptions
-from envs.interface import Environments
+from envs.interface import Environment, Environments
 from envs.making.make import make_environments
+from envs.spaces import check_spaces
+from envs.vector.base import SlotVectorEnv
 from training.building.instantiation import make_partial, plain
 
-Make = Callable[[], gymnasium.Env[Any, Any]]
+Make = Callable[[], Environment]
+Source = Environment | Environments | Make | str | None
+"""The caller's environment, vector environment, function that makes one, or a registered id."""
 
 
 def build_environments(
@@ -36,3 +45,75 @@ def build_environments(
         is_privileged=config.critic.get("observation") == "full" and not for_acting,
         make=make,
     )
+
+
+@contextmanager
+def open_environments(
+    config: DictConfig, env: Source, *, num_envs: int | None = None
+) -> Iterator[tuple[DictConfig, Environments]]:
+    """Make the configured environments, or wrap the caller's, which stay open if they are objects.
+
+    Args:
+        num_envs: of environments that are made; None: as configured.
+
+    Yields:
+        The configuration with the caller's environment in it, and the environments.
+
+    Raises:
+        ValueError: one line that names the key of the configuration and the remedy.
+    """
+    config = _with_source(config, env)
+    if isinstance(env, VectorEnv):
+        mode = env.metadata.get("autoreset_mode")
+        if mode is not AutoresetMode.NEXT_STEP or config.env.frame_stack > 1:
+            told = f"{AutoresetMode.NEXT_STEP} (got {mode}), and env.frame_stack=1"
+            raise ValueError(f"env: expected a vector environment with {told}")
+        check_spaces(env.single_observation_space, env.single_action_space)
+        yield _named(config, env), env
+    elif isinstance(env, gymnasium.Env):
+        single = build_environments(config, num_envs=1, make=lambda: env)
+        yield _named(config, single), single
+    else:
+        make, count = None if isinstance(env, str) else env, num_envs or config.env.num_envs
+        with closing(build_environments(config, num_envs=count, make=make)) as made:
+            yield _named(config, made) if make else config, made
+
+
+def _with_source(config: DictConfig, env: Source) -> DictConfig:
+    """Return the configuration for the caller's environment.
+
+    Raises:
+        ValueError: it is no environment, or the configuration does not fit it.
+    """
+    if env is None:
+        return config
+    typed = plain(config)
+    own: dict[str, Any] = {"kwargs": {}, "packages": [], "time_limit": None, "copy_argument": None}
+    if isinstance(env, str):
+        own = {"id": env}
+    elif isinstance(env, gymnasium.Env | VectorEnv):
+        count, kind = (env.num_envs, "native") if isinstance(env, VectorEnv) else (1, "sync")
+        own |= {"num_envs": count, "vectorization": kind}
+        if count == 1 != config.env.num_envs and "num_minibatches" in typed["agent"]:
+            typed["agent"]["num_minibatches"] = 1
+    elif not callable(env):
+        known = "an environment, a vector environment, a function that makes one, or an id"
+        raise ValueError(f"env: expected {known}, got {env!r}")
+    typed["env"] |= own
+    typed, problems = checked(typed)
+    if problems:
+        raise InvalidConfiguration(problems)
+    return read_only(typed)
+
+
+def _named(config: DictConfig, environments: Environments) -> DictConfig:
+    """Name a caller's environment in the configuration: by its id, else by its class."""
+    first: Any = environments.unwrapped
+    if isinstance(first, SlotVectorEnv | SyncVectorEnv) and first.envs:
+        first = first.envs[0].unwrapped
+    return with_values(config, env={"id": first.spec.id if first.spec else type(first).__name__})
+
+
+def with_values(config: DictConfig, **groups: Any) -> DictConfig:
+    """Return a configuration with other values: `env={"num_envs": 1}`."""
+    return DictConfig(OmegaConf.merge(config, groups))

@@ -1,5 +1,6 @@
 """Builds extractors, and the autoencoder for an extractor's pre-training."""
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,6 +25,8 @@ Layouts = str | None | Mapping[str, str | None]
 """Where images have their channels, if the space says so; by part if there are parts."""
 Built = tuple[nn.Module, int]
 """An extractor and its number of features."""
+Own = nn.Module | None
+"""A caller's own extractor, copied in place of the configured one."""
 
 
 def make_normalization(inputs: ObservationInput, *, learns: bool) -> Any:
@@ -79,6 +82,26 @@ def build_extractor(key: str, config: Node, shape: Shapes, layout: Layouts = Non
         width = _output_size(key, extractor, shape)
     extractor.weights_from = key, options.get("weights")  # read by `training.saving.weights`
     return extractor, width
+
+
+def with_extractor(config: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    """Name a caller's own extractor in a plain configuration, which then trusts its package."""
+    kind, freeze = type(module), config["extractor"].get("freeze", False)
+    trusted = {*config["trusted_packages"], kind.__module__.partition(".")[0]} - {"torch"}
+    named = {"_target_": f"{kind.__module__}.{kind.__name__}", "freeze": freeze}
+    return {**config, "extractor": named, "trusted_packages": sorted(trusted)}
+
+
+def copy_extractor(module: nn.Module, shape: Shapes) -> Built:
+    """Copy a caller's own extractor; return it and its number of features.
+
+    Raises:
+        ValueError: it cannot read such observations.
+    """
+    extractor = copy.deepcopy(module)
+    if isinstance(shape, dict) and not getattr(module, "reads_parts", False):
+        extractor = Joined(extractor)
+    return extractor, _output_size("extractor", extractor, shape)
 
 
 def _build_joined(key: str, options: dict[str, Any], shapes: dict[str, Shape]) -> Built:

@@ -53,6 +53,10 @@ class Evaluation:
         """Mean number of steps."""
         return float(np.mean(self.lengths))
 
+    def __str__(self) -> str:
+        """Describe the scores in one line."""
+        return describe(self)
+
     def scalars(self) -> dict[str, float]:
         """Means by TensorBoard tag."""
         return {"evaluation/return": self.return_mean, "evaluation/length": self.length_mean}

@@ -1,10 +1,13 @@
 """A callable policy: an agent, its normalisation, and a memory state for each environment."""
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from omegaconf import DictConfig
+from torch import nn
 
 from agents.agent import Agent
 from envs.interface import Environments
@@ -12,7 +15,12 @@ from envs.spaces import flatten_observation, one_line, reads_alike
 from networks.mirror import Array
 from networks.observations import Shape, Shapes, any_part
 from training.building.backbones import read_space
-from training.building.environments import build_environments
+from training.building.environments import Source, build_environments, open_environments
+from training.building.extractors import Own
+from training.evaluation.evaluation import Evaluation, Evaluator
+from training.exporting.acting import ActingPolicy
+from training.saving.checkpoint import prefixed, save_checkpoint
+from training.saving.files import write_configuration
 from training.stream.storage import Arrays
 
 
@@ -21,17 +29,35 @@ class Policy:
 
     Attributes:
         config: that it was built from.
-        agent: the networks and their learning algorithm.
+        agent: the networks and their learning algorithm, a `torch.nn.Module`.
+        extractor: the caller's own, as it was handed in; None for a configured one.
         env_steps: environment steps that `neurl.fit` has trained it for.
     """
 
-    def __init__(self, config: DictConfig, agent: Agent) -> None:
+    def __init__(self, config: DictConfig, agent: Agent, extractor: Own = None) -> None:
         """Start without memory states; the first call creates them."""
-        self.config, self.agent = config, agent
+        self.config, self.agent, self.extractor = config, agent, extractor
         self.env_steps = 0
         self._shapes = agent.actor.inputs.observation_shape
         self._state: Array | None = None
         self._is_first = np.zeros(0, dtype=bool)
+
+    def __repr__(self) -> str:
+        """Name the algorithm, the networks, the environment and the size."""
+        parts = self.agent, self.agent.actor.extractor, self.agent.actor.memory
+        names = ", ".join(type(part).__name__ for part in parts)
+        size = sum(parameter.numel() for parameter in self.agent.parameters())
+        return f"<Policy: {names} on {self.config.env.id}, {size:,} parameters>"
+
+    def __reduce__(self) -> Any:
+        """Refuse to be pickled."""
+        raise TypeError("a policy is not pickled; use policy.save(directory) and neurl.load")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Policy":
+        """Copy everything; without it, copies would be made by way of pickling."""
+        copied = object.__new__(Policy)
+        copied.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return copied
 
     def predict(self, observation: Any, *, deterministic: bool = True) -> Any:
         """Choose the action for one observation, or one for each of a batch of environments.
@@ -43,7 +69,8 @@ class Policy:
                 one mapping or tuple of these, as the environment or a vector environment gives it.
 
         Raises:
-            ValueError: the observation has other parts or shapes than the policy was built for.
+            ValueError: the observation has other parts or shapes than the policy was built for, or
+                is not finite.
         """
         batch, is_single = _batched(observation, self._shapes)
         size = len(any_part(batch))
@@ -73,6 +100,50 @@ class Policy:
         if chosen.shape != self._is_first.shape:
             raise ValueError(f"expected a mask of shape {self._is_first.shape}, got {chosen.shape}")
         self._is_first = self._is_first | chosen
+
+    def save(self, directory: str | Path) -> None:
+        """Save configuration and weights as a run has them, for `neurl.load` and `evaluate.py`.
+
+        No file is a pickle. A replay buffer is not saved. A policy that was saved there before is
+        replaced.
+
+        Raises:
+            ValueError: a run is there.
+        """
+        place = Path(directory)
+        if (place / "summary.json").exists():
+            raise ValueError(f"{place} holds a run already; choose another directory")
+        tensors, steps = prefixed("agent", self.agent.state_dict()), self.env_steps
+        state = {"env_steps": steps, "updates": 0}
+        save_checkpoint(place / "checkpoints" / "last", tensors=tensors, state=state, step=steps)
+        write_configuration(place, self.config)
+
+    def evaluate(self, env: Source = None, episodes: int = 100) -> Evaluation:
+        """Play complete episodes, the same ones in each call, and return their scores.
+
+        Actions are the most probable ones, unless `evaluation.deterministic` is false.
+
+        Args:
+            env: as `neurl.fit` takes it; None: the configured environment. A single environment
+                and a vector environment are reset, and stay open.
+
+        Raises:
+            ValueError: the policy was built for other spaces.
+        """
+        how = self.config.evaluation
+        with open_environments(self.config, env, num_envs=how.num_envs) as (_, environments):
+            refuse_other_spaces(self.agent, environments)
+            evaluator = Evaluator(environments, self.config.seed, how.deterministic)
+            return evaluator(self.agent, episodes=episodes, index=0)
+
+    def module(self) -> nn.Module:
+        """Return the acting networks as a module, which shares the policy's weights.
+
+        `observation [B, *O], state [B, S], is_first [B] -> action [B, *A], state [B, S]`, with
+        tensors by name for an observation with parts. Actions are the environment's, the most
+        probable ones. It can be traced and exported, which `predict` cannot.
+        """
+        return ActingPolicy(self.agent)
 
     def environments(self, num_envs: int) -> Environments:
         """Make environments for this policy: as configured, wrappers included."""
@@ -133,4 +204,6 @@ def _rows(values: Any, shape: Shape, name: str) -> tuple[Array, bool]:
         )
     if rows.dtype == np.float64:
         rows = rows.astype(np.float32)
+    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+        raise ValueError(f"expected an observation{name} of finite numbers, got nan or inf")
     return np.ascontiguousarray(rows[None] if is_single else rows), is_single

@@ -1,11 +1,10 @@
 """Loads an agent from a run directory without executing stored code."""
 
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from agents.agent import Agent
 from conf.checking.refusals import InvalidConfiguration
@@ -16,7 +15,8 @@ from conf.composing.resumption import stored_configuration
 from conf.composing.stored import nodes
 from envs.spaces import one_line
 from training.building.build import build_agent_for
-from training.building.environments import build_environments
+from training.building.environments import Source, open_environments, with_values
+from training.building.extractors import Own, with_extractor
 from training.evaluation.policy import Policy
 from training.process.threads import set_num_threads
 from training.saving.checkpoint import load_checkpoint, part_of
@@ -24,20 +24,36 @@ from training.saving.checkpoint import load_checkpoint, part_of
 Which = Literal["last", "best"]
 
 
-def load_agent(
-    run: Path, *, trusted_packages: Sequence[str], checkpoint: Which = "last", device: str = "cpu"
-) -> tuple[DictConfig, Agent]:
-    """Build the agent of a run and load its weights.
+def load_policy(
+    run: str | Path,
+    *,
+    checkpoint: Which = "last",
+    device: str = "cpu",
+    trusted_packages: Sequence[str] = (),
+    env: Source = None,
+    extractor: Own = None,
+) -> Policy:
+    """Load the policy of a run, or one that `Policy.save` has saved.
 
-    The run's configuration is validated like a command line. It cannot declare packages
-    trusted: only the caller can.
+    The configuration is validated like a command line. It cannot declare packages trusted: only
+    the caller can. `neurl.fit` counts steps from 0, and a replay buffer begins empty.
+
+    Args:
+        trusted_packages: packages of your own whose classes the run may name.
+        env: your own environment, if the policy was built for one that is not registered.
+        extractor: a module like the one that was handed in when the policy was built.
 
     Raises:
-        ValueError: the configuration is missing or wrong, or its environment cannot be made.
+        ValueError: there is no such run, its configuration is wrong, or its environment cannot be
+            made.
         DamagedCheckpoint: the weights are missing or damaged.
     """
+    if checkpoint not in get_args(Which):
+        raise ValueError(f"checkpoint={checkpoint!r}: expected 'last' or 'best'")
+    run = Path(run)
     own = {"trusted_packages": list(trusted_packages), "device": device, "compile": False}
-    typed, problems = checked({**stored_configuration(run), **own})
+    stored = {**stored_configuration(run), **own}
+    typed, problems = checked(stored if extractor is None else with_extractor(stored, extractor))
     problems = problems or package_problems(typed["env"]["packages"], trusted_packages)
     if problems:
         raise InvalidConfiguration(problems)
@@ -49,31 +65,20 @@ def load_agent(
     config = read_only({**typed, "init_from": None})
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
     # For its spaces alone, without processes.
-    is_async = config.env.vectorization == "async"
-    single = with_env(config, vectorization="sync") if is_async else config
-    with closing(build_environments(single, num_envs=1)) as environments:
-        agent = build_agent_for(config, environments)
+    own_process = {"vectorization": "sync"} if config.env.vectorization == "async" else {}
+    single = with_values(config, env=own_process)
+    with open_environments(single, env, num_envs=1) as (_, environments):
+        agent = build_agent_for(config, environments, extractor)
     try:
         agent.load_state_dict(part_of(tensors, "agent"))
     except RuntimeError as error:
         reason = one_line(error)
         raise ValueError(f"the weights in {run} are of another network: {reason}") from error
-    return config, agent
-
-
-def with_env(config: DictConfig, **env: Any) -> DictConfig:
-    """Return a run's configuration with other values in the group `env`."""
-    changed = OmegaConf.merge(config, {"env": env})
-    assert isinstance(changed, DictConfig)
-    return changed
-
-
-def load_policy(
-    run: Path, *, trusted_packages: Sequence[str], checkpoint: Which = "last", device: str = "cpu"
-) -> Policy:
-    """Load a run's policy; errors as of `load_agent`."""
-    config, agent = load_agent(
-        run, trusted_packages=trusted_packages, checkpoint=checkpoint, device=device
-    )
     set_num_threads(config.num_threads, agent)
-    return Policy(config, agent)
+    return Policy(config, agent, extractor)
+
+
+def load_agent(run: Path, **options: Any) -> tuple[DictConfig, Agent]:
+    """Load a run's configuration and agent; arguments and errors as of `load_policy`."""
+    policy = load_policy(run, **options)
+    return policy.config, policy.agent

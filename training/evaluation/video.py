@@ -13,10 +13,9 @@ from agents.agent import Agent
 from envs.interface import Environments
 from envs.spaces import one_line
 from envs.vector.base import EnvironmentFailure
-from training.building.environments import build_environments
+from training.building.environments import build_environments, with_values
 from training.evaluation.clips import ENCODERS, Clip, Frame, Kind
 from training.evaluation.evaluation import Evaluator, Play
-from training.evaluation.restore import with_env
 from training.process.machine import check_window, draw_in_memory
 from training.stream.episodes import InvalidExperience
 from training.tracking.tracking import TensorBoard
@@ -39,11 +38,11 @@ def build_drawn(config: DictConfig, render_mode: RenderMode, *, key: str) -> Env
     if render_mode == "rgb_array":
         draw_in_memory()
         own["on_failure"] = "stop"  # a video does not continue with another episode
-    single = with_env(config, vectorization="sync")
+    single = with_values(config, env={"vectorization": "sync"})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium's, about modes and about its own window
         try:
-            drawn = build_environments(with_env(single, **own), num_envs=1, for_acting=True)
+            drawn = build_environments(with_values(single, env=own), num_envs=1, for_acting=True)
         except ValueError:
             with closing(build_environments(single, num_envs=1, for_acting=True)) as plain:
                 _refuse_undrawn(name, render_mode, plain)

@@ -14,7 +14,6 @@ from training.evaluation.clips import Clip, Kind, outcome, video_kind
 from training.evaluation.evaluation import Evaluation, Evaluator, Play, Watch, unwatched
 from training.evaluation.restore import load_agent
 from training.evaluation.video import Camera, DrawingFailure, build_drawn, frames_per_second
-from training.process.threads import set_num_threads
 from training.runs.refusal import refusing
 from training.saving.checkpoint import load_checkpoint
 from training.saving.files import replace
@@ -53,7 +52,6 @@ def watch_run(config: DictConfig) -> Watched:
                 path, key = _video_path(config, kind), f"video={kind}"
                 camera = Camera(run_config, seed=seed, deterministic=deterministic, key=key)
                 stack.callback(camera.environments.close)
-            set_num_threads(run_config.num_threads, agent)
         with refusing(*_FAILURES, exit_code=1, before=where):
             evaluation = evaluator(agent, episodes=config.evaluation.episodes, index=0, watch=watch)
             if kind is None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from conf.checking.pretraining import RANDOM
@@ -189,6 +190,7 @@ class Pretraining:
             return UniformPlayer(self._session.agent.policy_head, generator)
         try:
             _, agent = load_agent(Path(source), device=config.device, trusted_packages=trusted)
+            torch.set_num_threads(self._session.identity["threads"])  # the source has its own
             refuse_other_spaces(agent, environments)
         except ValueError as error:
             raise ValueError(f"{key}={source}: {error}") from error

@@ -65,7 +65,8 @@ def environment_versions(config: DictConfig) -> dict[str, str]:
     """Versions of the distributions that the environment and its wrappers come from."""
     modules = {str(package).partition(".")[0] for package in config.env.packages}
     modules |= {str(wrapper["_target_"]).partition(".")[0] for wrapper in config.env.wrappers}
-    entry_point = gymnasium.spec(config.env.id).entry_point if config.env.id else None
+    # None for the caller's own, which is not registered.
+    entry_point = getattr(gymnasium.registry.get(config.env.id), "entry_point", None)
     parts = entry_point.partition(":")[0].split(".") if isinstance(entry_point, str) else []
     found = {_ENGINES[part]: _version(_ENGINES[part]) for part in parts if part in _ENGINES}
     modules |= set(parts[:1])

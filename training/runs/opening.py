@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from agents.agent import Agent
 from envs.interface import Environments
 from envs.vector.base import EnvironmentFailure
 from training.building.build import build_agent_for, refuse_large_replay
-from training.building.instantiation import plain
 from training.process.locking import Locked, locked
 from training.process.memory import keep_freed_memory
 from training.process.threads import set_num_threads
@@ -17,7 +17,7 @@ from training.runs.directory import introduce
 from training.runs.identity import identity
 from training.runs.refusal import refusing
 from training.runs.resume import LAST, as_written, find_saved, refuse_elsewhere
-from training.saving.files import replace
+from training.saving.files import write_configuration
 from training.saving.weights import Start, take_weights
 from training.stream.episodes import InvalidExperience
 from training.tracking.event_files import rewind
@@ -58,8 +58,10 @@ class Session:
 
     tensorboard: TensorBoard
 
-    def __init__(self, config: DictConfig, environments: Environments) -> None:
-        """Build the agent, and set the process's number of threads.
+    def __init__(
+        self, config: DictConfig, environments: Environments, agent: Agent | None = None
+    ) -> None:
+        """Build the agent unless there is one, and set the process's number of threads.
 
         Raises:
             ValueError: it cannot begin, or what it resumes from differs.
@@ -71,13 +73,14 @@ class Session:
             threads = config.num_threads
             if self.saved is not None:
                 threads = max(1, int(self.saved.state["identity"]["threads"]))
-        self.agent = build_agent_for(config, environments)
+        self.agent = agent or build_agent_for(config, environments)
         refuse_large_replay(self.agent, environments.single_observation_space)
         set_num_threads(threads, self.agent)
         self.identity = identity(config, environments)
         if self.saved is not None:
             refuse_elsewhere(self.directory, self.saved, self.identity)
-        self.start = Start([], 0, 0.0) if self.is_under_way else take_weights(config, self.agent)
+        has_weights = self.is_under_way or agent is not None
+        self.start = Start([], 0, 0.0) if has_weights else take_weights(config, self.agent)
 
     @property
     def is_under_way(self) -> bool:
@@ -91,8 +94,7 @@ class Session:
             header: to print.
         """
         directory, saved = self.directory, self.saved
-        stored = {**plain(self.config), "resume": None, "run_dir": str(directory)}
-        replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
+        stored = write_configuration(directory, self.config)
         with as_written(directory):
             rewind(directory, {} if saved is None else saved.state["tensorboard"])
         self.tensorboard = TensorBoard(directory if self.config.tracking.tensorboard else None)

@@ -24,12 +24,12 @@ def goal_of(config: DictConfig) -> float | None:
 class Due:
     """Tells whether a multiple of an interval was reached or passed since the last mark."""
 
-    def __init__(self, intervals: Mapping[str, int]) -> None:
-        """Start at step 0, where nothing is due; intervals are environment steps, 0 is never."""
+    def __init__(self, intervals: Mapping[str, int], steps: int = 0) -> None:
+        """Start where nothing is due; intervals are environment steps, 0 is never."""
         self._intervals = dict(intervals)
         self._next: dict[str, float] = {}
         for what in intervals:
-            self.mark(what, 0)
+            self.mark(what, steps)
 
     @property
     def next(self) -> float:
@@ -69,6 +69,7 @@ class Progression:
     """Counters, scores and times of a run, over all its sessions.
 
     Attributes:
+        begun_at: environment steps that the policy was trained for before the run.
         stopped_at: the score that ended the run, as `evaluation.stop_at` asks.
         pretraining_seconds: of all sessions that pre-trained; `training_seconds` has none of them.
         earlier_peak_mib: the largest resident memory of earlier sessions.
@@ -76,6 +77,7 @@ class Progression:
     """
 
     env_steps: int = 0
+    begun_at: int = 0
     stopped_at: float | None = None
     updates: int = 0
     skipped_updates: int = 0
@@ -100,7 +102,8 @@ class Progression:
     @property
     def steps_per_second(self) -> float:
         """Environment steps per second of collecting and learning."""
-        return self.env_steps / self.training_seconds if self.training_seconds else 0.0
+        seconds = self.training_seconds
+        return (self.env_steps - self.begun_at) / seconds if seconds else 0.0
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for `summary.json`; those of time and memory are over all sessions."""

@@ -1,5 +1,6 @@
 """The life of a run: train, log, evaluate, save, resume, summarise."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Literal, get_args
@@ -10,6 +11,7 @@ from training.building.build import parameter_counts
 from training.evaluation.evaluation import Evaluation, Evaluator, describe_score
 from training.evaluation.video import Camera
 from training.process.signals import StopRequest, stop_requests
+from training.runs.callbacks import Callback, TrainingProgress
 from training.runs.opening import Session
 from training.runs.progression import Due, Occasion, Progression, goal_of
 from training.saving.archive import Archive
@@ -42,6 +44,7 @@ class Run:
 
     Attributes:
         at: the run's progress.
+        callbacks: look at the run, and may end it.
         plays_best: whether the agent's weights are those of `checkpoints/best`.
         stopped_by: the number of the signal that ended `train`; None if it ended by itself.
     """
@@ -58,12 +61,15 @@ class Run:
         self._progress = Progress(self._total, show=config.tracking.progress)
         self._archive = Archive(session.directory, agent, keep_last=config.checkpoint.keep_last)
         self._history = EpisodeHistory(_RETURN_WINDOW)
-        self._due = Due({what: config[what].interval for what in get_args(Occasion)})
+        begun = collector.env_steps
+        self._due = Due({what: config[what].interval for what in get_args(Occasion)}, begun)
         self._unlogged: Iteration | None = None  # the latest, until it is logged
         self._look = Look()  # until it is shown
         self._clipping = ClippingWatch(agent.optimizer.max_grad_norm)
-        self.at, self.plays_best = Progression(), False
+        self.at, self.plays_best = Progression(env_steps=begun, begun_at=begun), False
         self.stopped_by: int | None = None
+        self.callbacks: Sequence[Callback] = ()
+        self._ends = False  # because a callback says so
 
     @property
     def saved_env_steps(self) -> int | None:
@@ -127,10 +133,14 @@ class Run:
 
     @property
     def _is_stopped(self) -> bool:
-        return self._goal is not None and self.at.stopped_at == self._goal
+        return self._ends or (self._goal is not None and self.at.stopped_at == self._goal)
+
+    def _told(self, iteration: Iteration | None = None) -> TrainingProgress:
+        at, mean = self.at, self._history.return_mean
+        return TrainingProgress(at.env_steps, mean, iteration, at.evaluation)
 
     def _is_logged(self, env_steps: int) -> bool:
-        return env_steps >= self._total or self._due("tracking", env_steps)
+        return bool(self.callbacks) or env_steps >= self._total or self._due("tracking", env_steps)
 
     def _after(self, iteration: Iteration) -> None:
         at = self.at
@@ -149,6 +159,7 @@ class Run:
         self._unlogged = iteration
         if self._progress.is_due:
             self._progress.update(at.env_steps, self._history.return_mean)
+        self._ends |= False in [each.on_iteration(self._told(iteration)) for each in self.callbacks]
         if at.env_steps < self._due.next and at.env_steps < self._total:
             return
         # An iteration without a gradient step has no losses: the next one with losses is logged.
@@ -239,6 +250,7 @@ class Run:
         rate = "best weights" if self.plays_best else f"{at.steps_per_second:,.0f} steps/s"
         line = f"{steps:>12,} steps   evaluation {describe_score(found)}   {rate}"
         self._progress.write(line)
+        self._ends |= False in [each.on_evaluation(self._told()) for each in self.callbacks]
         is_best = not self.plays_best and self._keep_if_best(found)
         self._write_summary("running")
         return is_best

@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
+from training.building.instantiation import plain
+
 
 def to_json(content: Mapping[str, Any]) -> bytes:
     """Encode numbers, strings, lists and dicts, readably; equal content gives equal bytes."""
@@ -39,6 +43,13 @@ def replace(path: Path, data: bytes, *, wait: bool = True) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_configuration(directory: Path, config: DictConfig) -> dict[str, Any]:
+    """Write a checked configuration as `config.yaml` of a run's directory; return its values."""
+    stored = {**plain(config), "resume": None, "run_dir": str(directory)}
+    replace(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(stored)).encode())
+    return stored
 
 
 def sync_directory(directory: Path) -> None:
