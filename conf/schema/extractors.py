@@ -71,14 +71,7 @@ class ExtractorOptions(Part, group="extractor"):
 
 
 class MLPOptions(BlocksOptions, ExtractorOptions, of="networks.extractors.MLP"):
-    """conf/extractor/mlp.yaml; older runs have `layer_norm` in place of `normalization`."""
-
-    layer_norm: bool = False
-
-    def __post_init__(self) -> None:
-        """Read the key of older runs."""
-        if self.layer_norm:
-            self.normalization = "layer"
+    """conf/extractor/mlp.yaml."""
 
 
 class FlattenOptions(ExtractorOptions, of="networks.extractors.Flatten"):

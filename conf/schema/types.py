@@ -102,13 +102,11 @@ class Target:
 
     Attributes:
         group: our classes that are allowed here, with their keys: `Part.targets[group]`.
-        usual: what is meant if none is named, as in runs older than the group.
         is_tree: names, nested to any depth, whose innermost mappings each name a class.
         plus: how an override of a new one begins.
     """
 
     group: str
-    usual: str = ""
     is_tree: bool = False
     plus: str = ""
 
