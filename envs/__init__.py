@@ -16,8 +16,6 @@ _TASKS: dict[str, dict[str, object]] = {
     "ContinuousTarget": {},
     "Recall": {"length": 4, "continuous": False, "discrete_observation": False},
     "MemoryChain": {"memory_length": 10, "num_bits": 1},
-    "Counting": {"lengths": [3, 5, 2], "ending": "terminated", "offset": 0, "continuous": False},
-    "Endless": {"limit": 10, "ending": "truncated", "continuous": False},
 }
 
 # Natively vectorised: the class, its default arguments, and the limit of steps.
@@ -32,8 +30,6 @@ MEMORY_TASKS: dict[str, tuple[str, dict[str, object], int | None]] = {
     "RepeatFirstPicture": ("recall:Repeat", {**_REPEAT, "order": "first", "pictures": True}, None),
     "Autoencode": ("recall:Repeat", {**_REPEAT, "order": "backwards", "length": 8}, None),
     "HiddenArm": ("recall:HiddenArm", {"arms": 4, "pulls": 10}, None),
-    "RockSample": ("classical:RockSample", {"size": 5, "rocks": 5, "layout": 0}, 200),
-    "Battleship": ("classical:Battleship", {"size": 10, "ships": [5, 4, 3, 2]}, 200),
 }
 
 for _name, _kwargs in _TASKS.items():

@@ -9,8 +9,7 @@ Source: the probe environments of Jones (2021), "Debugging reinforcement learnin
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -19,20 +18,15 @@ from gymnasium import spaces
 
 from envs.interface import Info, Opening
 
-Ending = Literal["terminated", "truncated", "both"]
 Vector = npt.NDArray[np.float32]
 Outcome = tuple[Any, float, bool]
 """An observation, a reward, and whether the episode ends."""
 
 
-class _SmallTask(gymnasium.Env[Any, Any], ABC):
+class SmallTask(gymnasium.Env[Any, Any], ABC):
     """Base class: two kinds of actions, one observed number, a step counter."""
 
-    def __init__(self, *, continuous: bool, ending: Ending = "terminated") -> None:
-        flags = {"terminated": (True, False), "truncated": (False, True), "both": (True, True)}
-        if ending not in flags:
-            raise ValueError(f"ending={ending!r}: expected one of {', '.join(flags)}")
-        self._flags = flags[ending]
+    def __init__(self, *, continuous: bool) -> None:
         self.action_space = (
             spaces.Box(-1.0, 1.0, (1,), np.float32) if continuous else spaces.Discrete(2)
         )
@@ -46,11 +40,10 @@ class _SmallTask(gymnasium.Env[Any, Any], ABC):
         return self._opening(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, Info]:
-        """Steps; the last step of an episode sets its flags."""
+        """Steps."""
         self._steps += 1
         shown, reward, is_last = self._advance(action)
-        terminated, truncated = (is_last and flag for flag in self._flags)
-        return shown, reward, terminated, truncated, {}
+        return shown, reward, is_last, False, {}
 
     def _opening(self) -> Any:
         return _vector(0.0)
@@ -68,7 +61,7 @@ class _SmallTask(gymnasium.Env[Any, Any], ABC):
         return 1.0 if self.np_random.random() < 0.5 else -1.0
 
 
-class ConstantReward(_SmallTask):
+class ConstantReward(SmallTask):
     """Rewards 1 in the only step. Tests the value loss and the optimizer.
 
     Optimal return 1, chance 1; the value of the observation is 1.
@@ -78,7 +71,7 @@ class ConstantReward(_SmallTask):
         return _vector(0.0), 1.0, True
 
 
-class ObservationReward(_SmallTask):
+class ObservationReward(SmallTask):
     """Rewards the observation, -1 or +1, in the only step. Tests that values depend on it.
 
     Optimal return 0 on average, chance 0; the value of an observation is itself.
@@ -92,7 +85,7 @@ class ObservationReward(_SmallTask):
         return _vector(0.0), self._shown, True
 
 
-class DelayedReward(_SmallTask):
+class DelayedReward(SmallTask):
     """Rewards 1 in the second of two steps. Tests discounting and bootstrapping.
 
     Optimal return 1, chance 1; the value of the first observation (0) is the discount, that of the
@@ -103,7 +96,7 @@ class DelayedReward(_SmallTask):
         return _vector(1.0), float(self._steps == 2), self._steps == 2
 
 
-class ActionReward(_SmallTask):
+class ActionReward(SmallTask):
     """Rewards the push in the only step. Tests the policy gradient with constant observations.
 
     Optimal return 1 (action 1), chance 0.
@@ -123,7 +116,7 @@ class ObservationActionReward(ObservationReward):
         return _vector(0.0), self._push(action) * self._shown, True
 
 
-class ContinuousTarget(_SmallTask):
+class ContinuousTarget(SmallTask):
     """Rewards minus the squared distance of action and observation. Tests precise control.
 
     Optimal return 0 (the action is the observation, uniform in [-1, 1]), chance -2/3.
@@ -140,7 +133,7 @@ class ContinuousTarget(_SmallTask):
         return _vector(0.0), -((self._push(action) - self._target) ** 2), True
 
 
-class Recall(_SmallTask):
+class Recall(SmallTask):
     """Shows a cue of -1 or +1 once and rewards the last push times the cue. Tests memory.
 
     Optimal return 1; chance 0, which is also the best that a policy without memory reaches.
@@ -173,7 +166,7 @@ class Recall(_SmallTask):
         return np.int64({0.0: 0, -1.0: 1, 1.0: 2}[cue])
 
 
-class MemoryChain(_SmallTask):
+class MemoryChain(SmallTask):
     """Shows bits at first and asks for one of them at the end. Tests memory over any length.
 
     Rewards 1 for the right bit, -1 for the wrong one, 0 before. Optimal return 1; chance 0, which
@@ -219,73 +212,6 @@ class MemoryChain(_SmallTask):
         if moment == 0:
             shown[0, 2:] = 2 * self._bits - 1
         return shown
-
-
-class Counting(_SmallTask):
-    """Shows `[episode, step]` and rewards 1 per step. Tests the order of collected steps.
-
-    Optimal return and chance are the episode's length.
-
-    Args:
-        lengths: steps of episodes 0, 1, ..., repeated cyclically.
-        ending: the flags set by the last step of an episode.
-        offset: number of the first episode after a reset with a seed; distinguishes environments.
-    """
-
-    def __init__(
-        self, *, lengths: Sequence[int], ending: Ending, offset: int, continuous: bool
-    ) -> None:
-        super().__init__(continuous=continuous, ending=ending)
-        if not lengths or min(lengths) < 1:
-            raise ValueError(f"lengths={list(lengths)}: expected at least one, each 1 or more")
-        self.observation_space = spaces.Box(0.0, np.inf, (2,), np.float32)
-        self._lengths = list(lengths)
-        self._offset = offset
-        self._episode = offset - 1
-
-    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
-        """Starts the next episode; with a seed, the first one again."""
-        self._episode = self._offset if seed is not None else self._episode + 1
-        return super().reset(seed=seed)
-
-    def state_dict(self) -> dict[str, int]:
-        """Returns the state that persists across episodes, so that a run can be resumed."""
-        return {"episode": self._episode}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Restores the state."""
-        self._episode = state["episode"]
-
-    def _opening(self) -> Vector:
-        return _vector(self._episode, 0.0)
-
-    def _advance(self, action: Any) -> Outcome:
-        is_last = self._steps == self._lengths[self._episode % len(self._lengths)]
-        return _vector(self._episode, self._steps), 1.0, is_last
-
-
-class Endless(_SmallTask):
-    """Rewards 1 per step, shows 1, and ends after `limit` steps. Tests bootstrapping at ends.
-
-    Optimal return and chance are `limit`. With discount d and `ending` 'truncated' the value is
-    1 / (1 - d), as if the episode continued. With 'terminated' it is the mean of
-    (1 - d^n) / (1 - d) over the n = 1..limit remaining steps, which look the same to the agent.
-
-    Args:
-        limit: steps of an episode; None for endless episodes.
-    """
-
-    def __init__(self, *, limit: int | None, ending: Ending, continuous: bool) -> None:
-        super().__init__(continuous=continuous, ending=ending)
-        if limit is not None and limit < 1:
-            raise ValueError(f"limit={limit}: expected at least 1, or null")
-        self._limit = limit
-
-    def _opening(self) -> Vector:
-        return _vector(1.0)
-
-    def _advance(self, action: Any) -> Outcome:
-        return _vector(1.0), 1.0, self._steps == self._limit
 
 
 def _vector(*numbers: float) -> Vector:
