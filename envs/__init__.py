@@ -6,17 +6,8 @@ Their module is imported when the first task is made.
 
 from gymnasium.envs.registration import register, registry
 
-# The probes: classes of `envs.tasks.probes`. Here alone are the default arguments of all tasks.
-_TASKS: dict[str, dict[str, object]] = {
-    "ConstantReward": {"continuous": False},
-    "ObservationReward": {"continuous": False},
-    "DelayedReward": {"continuous": False},
-    "ActionReward": {"continuous": False},
-    "ObservationActionReward": {"continuous": False},
-    "ContinuousTarget": {},
-    "Recall": {"length": 4, "continuous": False, "discrete_observation": False},
-    "MemoryChain": {"memory_length": 10, "num_bits": 1},
-}
+# Here alone are the default arguments of all tasks.
+_CHAIN = {"memory_length": 10, "num_bits": 1}
 
 # Natively vectorised: the class, its default arguments, and the limit of steps.
 _REPEAT = {"length": 20, "span": 4, "symbols": 4, "pictures": False}
@@ -32,9 +23,8 @@ MEMORY_TASKS: dict[str, tuple[str, dict[str, object], int | None]] = {
     "HiddenArm": ("recall:HiddenArm", {"arms": 4, "pulls": 10}, None),
 }
 
-for _name, _kwargs in _TASKS.items():
-    if f"neurl/{_name}-v0" not in registry:  # a reload must not warn about overriding
-        register(id=f"neurl/{_name}-v0", entry_point=f"envs.tasks.probes:{_name}", kwargs=_kwargs)
+if "neurl/MemoryChain-v0" not in registry:  # a reload must not warn about overriding
+    register("neurl/MemoryChain-v0", entry_point="envs.tasks.chain:MemoryChain", kwargs=_CHAIN)
 
 for _name, (_class, _kwargs, _limit) in MEMORY_TASKS.items():
     if f"neurl/{_name}-v0" not in registry:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from gymnasium import register, spaces
+from gymnasium import register, registry, spaces
 
 from envs.interface import Info, Opening
-from envs.tasks.probes import Outcome, SmallTask, Vector
+from tests.probes import Outcome, SmallTask, Vector, vector
 
 Ending = Literal["terminated", "truncated", "both"]
 
@@ -92,13 +92,10 @@ class Endless(_Ending):
         return vector(1.0), 1.0, self._steps == self._limit
 
 
-def vector(*numbers: float) -> Vector:
-    return np.array(numbers, np.float32)
-
-
 DEFAULTS = {
     "Counting": {"lengths": [3, 5, 2], "ending": "terminated", "offset": 0, "continuous": False},
     "Endless": {"limit": 10, "ending": "truncated", "continuous": False},
 }
 for name, kwargs in DEFAULTS.items():
-    register(f"neurl/{name}-v0", entry_point=f"tests.counting:{name}", kwargs=kwargs)
+    if f"neurl/{name}-v0" not in registry:
+        register(f"neurl/{name}-v0", entry_point=f"tests.counting:{name}", kwargs=kwargs)

@@ -1,7 +1,7 @@
 """Small environments whose optimal values are known by arithmetic.
 
-Each isolates one possible fault of an agent. They are registered as `neurl/<class>-v0` in
-`envs/__init__.py`, which holds the default arguments. With the argument `continuous`, actions are
+Each isolates one possible fault of an agent. They are registered as `neurl/<class>-v0`. With the
+argument `continuous`, actions are
 a Box in [-1, 1], otherwise Discrete(2). Both mean a push in [-1, 1] (action 0 is -1, action 1 is
 +1), so that optimal and chance returns are the same. Chance means uniformly random actions.
 
@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
+from gymnasium import register, registry, spaces
 
 from envs.interface import Info, Opening
 
@@ -46,7 +46,7 @@ class SmallTask(gymnasium.Env[Any, Any], ABC):
         return shown, reward, is_last, False, {}
 
     def _opening(self) -> Any:
-        return _vector(0.0)
+        return vector(0.0)
 
     @abstractmethod
     def _advance(self, action: Any) -> Outcome:
@@ -68,7 +68,7 @@ class ConstantReward(SmallTask):
     """
 
     def _advance(self, action: Any) -> Outcome:
-        return _vector(0.0), 1.0, True
+        return vector(0.0), 1.0, True
 
 
 class ObservationReward(SmallTask):
@@ -79,10 +79,10 @@ class ObservationReward(SmallTask):
 
     def _opening(self) -> Vector:
         self._shown = self._random_sign()
-        return _vector(self._shown)
+        return vector(self._shown)
 
     def _advance(self, action: Any) -> Outcome:
-        return _vector(0.0), self._shown, True
+        return vector(0.0), self._shown, True
 
 
 class DelayedReward(SmallTask):
@@ -93,7 +93,7 @@ class DelayedReward(SmallTask):
     """
 
     def _advance(self, action: Any) -> Outcome:
-        return _vector(1.0), float(self._steps == 2), self._steps == 2
+        return vector(1.0), float(self._steps == 2), self._steps == 2
 
 
 class ActionReward(SmallTask):
@@ -103,7 +103,7 @@ class ActionReward(SmallTask):
     """
 
     def _advance(self, action: Any) -> Outcome:
-        return _vector(0.0), self._push(action), True
+        return vector(0.0), self._push(action), True
 
 
 class ObservationActionReward(ObservationReward):
@@ -113,7 +113,7 @@ class ObservationActionReward(ObservationReward):
     """
 
     def _advance(self, action: Any) -> Outcome:
-        return _vector(0.0), self._push(action) * self._shown, True
+        return vector(0.0), self._push(action) * self._shown, True
 
 
 class ContinuousTarget(SmallTask):
@@ -127,10 +127,10 @@ class ContinuousTarget(SmallTask):
 
     def _opening(self) -> Vector:
         self._target = float(self.np_random.uniform(-1.0, 1.0))
-        return _vector(self._target)
+        return vector(self._target)
 
     def _advance(self, action: Any) -> Outcome:
-        return _vector(0.0), -((self._push(action) - self._target) ** 2), True
+        return vector(0.0), -((self._push(action) - self._target) ** 2), True
 
 
 class Recall(SmallTask):
@@ -162,57 +162,23 @@ class Recall(SmallTask):
 
     def _shown(self, cue: float) -> Any:
         if not self._is_discrete:
-            return _vector(cue)
+            return vector(cue)
         return np.int64({0.0: 0, -1.0: 1, 1.0: 2}[cue])
 
 
-class MemoryChain(SmallTask):
-    """Shows bits at first and asks for one of them at the end. Tests memory over any length.
-
-    Rewards 1 for the right bit, -1 for the wrong one, 0 before. Optimal return 1; chance 0, which
-    is also the best that a policy without memory reaches.
-
-    An observation is `[1, 2 + num_bits]`: the remaining time, from 1 down to 0; in the last step,
-    the index of the requested bit; at first, the bits, each -1 or +1.
-
-    Source: `memory_len` and `memory_size` of bsuite (Osband et al. 2020, arXiv:1908.03568), class
-    `MemoryChain`, step by step: the first observation is shown twice, and an episode takes
-    `memory_length + 1` steps.
-
-    Args:
-        memory_length: observations from the bits to the question, at least 1.
-        num_bits: number of bits, at least 1; `memory_len` has one.
-    """
-
-    def __init__(self, *, memory_length: int, num_bits: int) -> None:
-        super().__init__(continuous=False)
-        for name, number in (("memory_length", memory_length), ("num_bits", num_bits)):
-            if number < 1:
-                raise ValueError(f"{name}={number}: expected at least 1")
-        self._length = memory_length
-        self._num_bits = num_bits
-        highest = float(max(1, num_bits - 1))
-        self.observation_space = spaces.Box(-1.0, highest, (1, 2 + num_bits), np.float32)
-
-    def _opening(self) -> Vector:
-        self._bits = self.np_random.integers(2, size=self._num_bits)
-        self._query = int(self.np_random.integers(self._num_bits))
-        return self._shown(0)
-
-    def _advance(self, action: Any) -> Outcome:
-        is_last = self._steps > self._length
-        reward = 1.0 if action == self._bits[self._query] else -1.0
-        return self._shown(self._steps - 1), reward if is_last else 0.0, is_last
-
-    def _shown(self, moment: int) -> Vector:
-        shown = np.zeros((1, 2 + self._num_bits), np.float32)
-        shown[0, 0] = 1.0 - moment / self._length
-        if moment == self._length - 1:
-            shown[0, 1] = self._query
-        if moment == 0:
-            shown[0, 2:] = 2 * self._bits - 1
-        return shown
-
-
-def _vector(*numbers: float) -> Vector:
+def vector(*numbers: float) -> Vector:
     return np.array(numbers, np.float32)
+
+
+DEFAULTS: dict[str, dict[str, object]] = {
+    "ConstantReward": {"continuous": False},
+    "ObservationReward": {"continuous": False},
+    "DelayedReward": {"continuous": False},
+    "ActionReward": {"continuous": False},
+    "ObservationActionReward": {"continuous": False},
+    "ContinuousTarget": {},
+    "Recall": {"length": 4, "continuous": False, "discrete_observation": False},
+}
+for name, kwargs in DEFAULTS.items():
+    if f"neurl/{name}-v0" not in registry:  # a script may be run as a module too
+        register(f"neurl/{name}-v0", entry_point=f"tests.probes:{name}", kwargs=kwargs)
