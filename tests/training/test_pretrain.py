@@ -397,18 +397,6 @@ def test_weights_bring_the_normalisation_that_they_were_trained_behind(alone, ru
     assert float(counted) == float(statistics["count"]) + here.summary["env_steps"]
 
 
-def test_an_encoder_that_no_weights_are_of_is_not_frozen(run, train) -> None:
-    other = train("total_env_steps=64")
-    with pytest.raises(
-        Refusal, match=r"^extractor\.freeze: an encoder that never learnt"
-    ) as caught:
-        run(f"init_from={other.directory}", "extractor.latent_size=8")
-    assert caught.value.exit_code == 2
-    own = ["extractor@critic.extractor=autoencoder", "critic.extractor.pretrain.frames=0"]
-    with pytest.raises(Refusal, match=r"^critic\.extractor\.freeze: an encoder that never learnt"):
-        run(*own, "extractor.freeze=true")
-
-
 def test_what_cannot_be_pretrained_leaves_nothing_behind(run, tmp_path, train) -> None:
     other = train("total_env_steps=64", "env=pendulum", "env.time_limit=20")
     for number, word in enumerate(
