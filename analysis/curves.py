@@ -1,6 +1,5 @@
 """Reads the scalars of runs as curves over steps and seconds, up to the first damage of a file."""
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
@@ -28,7 +27,7 @@ _LONGEST = 2**14
 Tags = Collection[str] | None
 """Some tags; None: all."""
 Points = defaultdict[str, list[tuple[float, ...]]]
-"""By tag: step, time and value."""
+"""By tag: step and value."""
 
 
 def read_curves(run: RunRecord, tags: Tags = None) -> tuple[dict[str, Curve], list[str]]:
@@ -41,36 +40,33 @@ def read_curves(run: RunRecord, tags: Tags = None) -> tuple[dict[str, Curve], li
         The curves by tag, those that the run has; and a line for each damage, if there is any.
     """
     paths = event_files(run.directory)
-    found, began, notes = _scalars(paths, None if tags is None else {*tags, SECONDS})
+    found, notes = _scalars(paths, None if tags is None else {*tags, SECONDS})
     points = {tag: _joined(np.array(each)) for tag, each in found.items()}
-    clock = _clock(points[SECONDS], run) if SECONDS in points else None
+    clock = _clock(points.get(SECONDS, np.empty((0, 2))), run)
     if not paths:
         notes.append(f"{run.directory} has no event files, so no curves")
-    elif clock is None and points:
-        notes.append(f"{run.directory} has no {SECONDS}: the seconds of its curves are wall time")
     curves = {}
     for tag in (tag for tag in points if tags is None or tag in tags):
-        steps, times, values = points[tag].T
-        seconds = times - began if clock is None else np.interp(steps, *clock)
+        steps, values = points[tag].T
+        seconds = np.interp(steps, *clock)
         curves[tag] = Curve(steps + run.pretraining_env_steps, seconds, values)
         if tag.startswith(_EPOCHS):
             curves[tag] = Curve(steps, np.full(len(steps), np.nan), values)
     return curves, notes
 
 
-def _scalars(paths: Sequence[Path], tags: Tags) -> tuple[Points, float, list[str]]:
-    """Return points of each tag (step, time, value), the time of the first event, and damage."""
-    found, began, notes = Points(list), math.inf, list[str]()
+def _scalars(paths: Sequence[Path], tags: Tags) -> tuple[Points, list[str]]:
+    """Return points of each tag, and damage."""
+    found, notes = Points(list), list[str]()
     for path in paths:
         try:
             for event in _events(path):
-                began = min(began, event.wall_time)
                 for value in event.summary.value:
                     if value.HasField("simple_value") and (tags is None or value.tag in tags):
-                        found[value.tag].append((event.step, event.wall_time, value.simple_value))
+                        found[value.tag].append((event.step, value.simple_value))
         except (OSError, ValueError) as error:
             notes.append(f"{path} is damaged, its later points are missing: {error}")
-    return found, began, notes
+    return found, notes
 
 
 def _events(path: Path) -> Iterator[Any]:
@@ -112,7 +108,7 @@ def _length(head: bytes) -> int:
 
 
 def _joined(points: FloatArray) -> FloatArray:
-    """Leave out points that a later session wrote anew, `[n, 3]`.
+    """Leave out points that a later session wrote anew, `[n, 2]`.
 
     A run that was resumed without its files being rewound has steps twice: the later points count.
     """
@@ -121,9 +117,13 @@ def _joined(points: FloatArray) -> FloatArray:
 
 
 def _clock(points: FloatArray, run: RunRecord) -> tuple[FloatArray, FloatArray]:
-    """Return steps of training and the seconds there, from the beginning to the end."""
+    """Return steps of training and the seconds there, from the beginning to the end.
+
+    Args:
+        points: logged ones, if there are any.
+    """
     steps = np.append(0.0, points[:, 0])
-    seconds = np.append(run.pretraining_seconds, points[:, 2])
+    seconds = np.append(run.pretraining_seconds, points[:, 1])
     end = run.env_steps - run.pretraining_env_steps
     if end > steps[-1]:  # it ended without an evaluation, or with one of the best weights
         steps, seconds = np.append(steps, end), np.append(seconds, run.training_seconds)

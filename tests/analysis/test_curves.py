@@ -100,15 +100,11 @@ def test_epochs_of_pretraining_are_no_steps(leave) -> None:
     assert np.isnan(curve.seconds).all()
 
 
-def test_an_older_run_has_seconds_of_wall_time(run: RunRecord, monkeypatch) -> None:
-    clock = iter([100.0, 100.0, 103.0, 109.0, 109.0])
-    monkeypatch.setattr("time.time", lambda: next(clock))
-    log(run, "a", {1: 1.0, 2: 2.0})
-    curves, (note,) = read_curves(run, ["a"])
-    assert curves["a"].seconds.tolist() == [3, 9]
-    assert note == (
-        f"{run.directory} has no time/training_seconds: the seconds of its curves are wall time"
-    )
+def test_seconds_pass_evenly_where_none_are_logged(leave) -> None:
+    run = read_run(leave("run", training_seconds=40.0, env_steps=1000))
+    log(run, "a", {250: 1.0, 1000: 2.0})
+    curves, notes = read_curves(run, ["a"])
+    assert (curves["a"].seconds.tolist(), notes) == ([10, 40], [])
 
 
 def test_a_run_without_event_files_has_no_curves(run: RunRecord) -> None:
