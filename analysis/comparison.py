@@ -212,7 +212,8 @@ def _is_split(scores: np.ndarray, at: float) -> bool:
     solved, failed = scores[scores >= at], scores[scores < at]
     if not (solved.size and failed.size):
         return False
-    return bool(2 * (solved.min() - failed.max()) > np.ptp(scores))
+    gap = solved.min() - failed.max()
+    return bool(2 * gap > np.ptp(scores))
 
 
 def _mean(values: Iterable[float | None]) -> float:

@@ -146,7 +146,7 @@ EnvironmentId = Annotated[str, Text(r"[^\s=]+", "a Gymnasium id such as CartPole
 Device = Annotated[str, Text(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:<number>")]
 
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu", "leaky_relu", "sigmoid"]
-Initialization = Literal["orthogonal", "xavier_uniform", "kaiming_uniform", "default"]
+Initialization = Literal["orthogonal", "default"]
 Schedule = Literal["constant", "linear"]
 ImageLayout = Literal["auto", "hwc", "chw"]
 Free = dict[str, Any]
