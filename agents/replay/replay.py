@@ -165,9 +165,6 @@ class Replay:
         Args:
             states: memory states before the steps that are multiples of the stride, counted from
                 `cursor`; None if states are not stored.
-
-        Raises:
-            ValueError: a part is not a frame stack.
         """
         num_steps = len(trajectory.rewards)
         parts, is_first = arrays_of(trajectory.observations), trajectory.arrays["is_first"]
