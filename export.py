@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @refusals_end
 def export(config: DictConfig) -> None:
-    """Write the policy and its contract, and print how exactly and how fast it acts."""
+    """Write the policy and its contract, and print how exactly it acts."""
     from training.exporting.export import export_run
 
     try:
@@ -28,10 +28,7 @@ def export(config: DictConfig) -> None:
     except (ValueError, OSError, RuntimeError) as error:
         raise Refusal(str(error), 2) from error
     print(f"{made.path}, contract.json")
-    print(
-        f"acts as the run's policy to within {made.difference:.1g}; "
-        f"{made.microseconds:,.0f} microseconds a step"
-    )
+    print(f"acts as the run's policy to within {made.difference:.1g}")
 
 
 if __name__ == "__main__":

@@ -5,30 +5,29 @@ The coverages are those of the tables in docs/statistics.md.
 
 import numpy as np
 
-from analysis.statistics import Scores, Tasks, is_bimodal
+from analysis.statistics import Scores, Tasks
 
 MIN_RUNS = 3
 MIN_RATE_RUNS = 20
-MIN_TASKS = 8
 MIN_TASK_RUNS = 5
 _COVER = "such intervals cover"
 MAX_SKEWNESS = 1.2
 """Of a sample. Of 5 or 10 normal scores it is larger by chance in 5% of samples, of 20 in 2%."""
 
 
-def mean_caveat(scores: Scores, threshold: float | None = None) -> str | None:
+def mean_caveat(scores: Scores, solved: str = "") -> str | None:
     """Caveat of `mean_interval`; None where it is recommended.
 
     Args:
-        threshold: score of a solved task, if there is one.
+        solved: how many runs solve the task, "4 of 5", where the others fail.
     """
     n = len(scores)
     if n < MIN_RUNS:
         return f"{n} of at least {MIN_RUNS} runs: too few for an interval of the mean"
     if np.ptp(scores) == 0:
         return f"all {n} runs scored the same: an interval without width is no certainty"
-    if threshold is not None and is_bimodal(scores, threshold):
-        told = f"some of {n} runs reach {threshold:g} and some do not"
+    if solved:
+        told = f"{solved} runs solve the task, and the others fail"
         return f"{told}: {_COVER} 39 to 96%, not 95%; read the success rate"
     if abs(skewness := _skewness(scores)) > MAX_SKEWNESS:
         told = f"{n} scores with a long tail (skewness {skewness:.1f})"
@@ -48,13 +47,10 @@ def rate_caveat(n: int) -> str | None:
 def bootstrap_caveat(tasks: Tasks) -> str | None:
     """Caveat of `stratified_bootstrap`, `profile_band` and `improvement_interval`."""
     runs = min(map(len, tasks))
-    if len(tasks) < MIN_TASKS:
-        told = f"{len(tasks)} of at least {MIN_TASKS} tasks"
-        return f"{told}: of 4 tasks with 3 to 5 runs, bootstrap intervals cover 80 to 97%, not 95%"
-    if runs < MIN_TASK_RUNS:
-        told = f"{runs} of at least {MIN_TASK_RUNS} runs of a task"
-        return f"{told}: of 8 tasks with 3 runs, bootstrap intervals cover 88 to 98%, not 95%"
-    return None
+    if runs >= MIN_TASK_RUNS:
+        return None
+    told = f"{runs} of at least {MIN_TASK_RUNS} runs of a task"
+    return f"{told}: of 8 tasks with 3 runs, bootstrap intervals cover 88 to 98%, not 95%"
 
 
 def _skewness(scores: Scores) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.curves import read_curves
 from analysis.runs import EVALUATIONS, Axis, Curve, RunRecord
-from analysis.statistics import Interval, is_bimodal, mean_interval, median_time, wilson_interval
+from analysis.statistics import Interval, mean_interval, median_time, wilson_interval
 from conf.schema.study import Metric
 
 _PARTS = {
@@ -209,9 +209,10 @@ def _is_split(scores: np.ndarray, at: float) -> bool:
 
     Scores that scatter around the threshold are not bimodal.
     """
-    if not is_bimodal(scores, at):
+    solved, failed = scores[scores >= at], scores[scores < at]
+    if not (solved.size and failed.size):
         return False
-    gap = scores[scores >= at].min() - scores[scores < at].max()
+    gap = solved.min() - failed.max()
     return bool(2 * gap > np.ptp(scores))
 
 

@@ -71,7 +71,7 @@ def _interval_notes(results: Results) -> Iterator[str]:
     """Name the arms whose intervals are not to be trusted, with the reason."""
     found = []
     for arm in results.arms:
-        caveat = mean_caveat(arm.scores, arm.solved_at if arm.is_bimodal else None)
+        caveat = mean_caveat(arm.scores, arm.solved if arm.is_bimodal else "")
         if arm.n and caveat is not None:
             found.append(f"{arm.arm} on {arm.task}: {caveat}")
     yield from found[:_MOST_CAVEATS]

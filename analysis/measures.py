@@ -7,7 +7,6 @@ from analysis.comparison import ArmResult
 from analysis.runs import Axis
 from analysis.wording import MISSING, bounds, number, percent, whole
 
-_MEANS = ("probe_score", "training_seconds", "steps_per_second", "parameters", "peak_memory_mib")
 STATUS = "status"
 BY_IMPORTANCE = (
     "score", "95% interval", "runs", "solved", "steps to solve", "steps/s", "parameters",
@@ -24,24 +23,6 @@ def told(title: str, arm: ArmResult) -> str:
 def shown(titles: Sequence[str], arms: Sequence[ArmResult]) -> list[str]:
     """Leave out measures that no arm has."""
     return [title for title in titles if any(told(title, arm) != MISSING for arm in arms)]
-
-
-def raw_numbers(arm: ArmResult) -> dict[str, float | int | None]:
-    """Return the unrounded numbers of all measures, by their names in CSV files; None: unknown."""
-    numbers = {
-        "score_mean": arm.mean,
-        "score_low": arm.interval.low,
-        "score_high": arm.interval.high,
-        "runs": arm.n,
-        "solved": arm.num_solved,
-        "success_low": arm.success_interval.low,
-        "success_high": arm.success_interval.high,
-        "env_steps_to_solve": arm.median_time("env_steps"),
-        "seconds_to_solve": arm.median_time("seconds"),
-        "area": arm.area,
-        **{name: arm.cost(name) for name in _MEANS},
-    }
-    return {key: None if n is None or math.isnan(n) else n for key, n in numbers.items()}
 
 
 def _like_score(value: float, arm: ArmResult) -> str:

@@ -140,12 +140,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def is_bimodal(scores: Scores, threshold: float) -> bool:
-    """Whether some runs reach the threshold and some do not."""
-    reached = np.asarray(scores) >= threshold
-    return bool(reached.any() and not reached.all())
-
-
 def interquartile_mean(scores: Scores | Tasks) -> float:
     """Mean of the middle half of all scores pooled; `floor(n / 4)` are cut off at each end.
 

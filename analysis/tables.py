@@ -1,29 +1,26 @@
 """What `compare.py` prints: a table for each task, the verdict, and what to know beside them."""
 
-import csv
-import io
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from textwrap import fill
-from typing import Any, Literal
+from typing import Literal
 
 from omegaconf import DictConfig
 
 from analysis.comparison import ArmResult, Plan, Results, compare, with_curves
 from analysis.grouping import ABSENT, differing_choices, labelled_by_choices
 from analysis.irregularities import irregularities
-from analysis.measures import BY_IMPORTANCE, STATUS, raw_numbers, shown, told
+from analysis.measures import BY_IMPORTANCE, STATUS, shown, told
 from analysis.runs import find_runs
 from analysis.verdict import judge
-from analysis.wording import typed, word
+from analysis.wording import word
 from conf.composing.choices import Choice
 from conf.schema.study import Metric
 from training.runs.refusal import Refusal
 
-Format = Literal["text", "markdown", "csv"]
 Columns = Literal["auto", "all"] | Sequence[str]
 Cells = Sequence[Sequence[str]]
 METRICS = {
@@ -51,12 +48,11 @@ def show(results: Results, config: DictConfig, directory: str | Path | None) -> 
     """
     columns = config.columns if isinstance(config.columns, str) else list(config.columns)
     width = shutil.get_terminal_size((_WIDE, 1)).columns
-    print(printed(results, config.format, columns, width))
-    notes = _remarks(results) if config.format == "csv" else []  # the table alone is for programs
-    if not isinstance(columns, str):
-        known = {key for run in results.runs for key in run.choices}
-        notes += [f"columns: no run has a key {key}" for key in columns if key not in known]
-    print(*(f"{note}\n" for note in notes), sep="", end="", file=sys.stderr)
+    print(printed(results, columns, width))
+    known = {key for run in results.runs for key in run.choices}
+    for key in [] if isinstance(columns, str) else columns:
+        if key not in known:
+            print(f"columns: no run has a key {key}", file=sys.stderr)
     if directory is not None:
         from analysis.report.report import write_report  # imports matplotlib
 
@@ -92,26 +88,19 @@ def compare_found(config: DictConfig) -> int:
     return show(compare(runs, plan), config, config.report)
 
 
-def printed(results: Results, style: Format, columns: Columns, width: int) -> str:
-    """Return tables, verdict and remarks as text or Markdown; as CSV the table alone."""
-    tables = write(results, style, columns, width)
-    if style == "csv":
-        return tables
+def printed(results: Results, columns: Columns, width: int) -> str:
+    """Return tables, verdict and remarks."""
     answer = list[str]()
     if any(len(results.of_task(task)) > 1 for task in results.tasks):
         verdict = judge(results)
         answer = [*verdict.summary, *_first(verdict.comparisons), *verdict.limits]
-    mark = "- " if style == "markdown" else "  "
-    items = ["\n".join(mark + line for line in lines) for lines in (answer, _remarks(results))]
-    return "\n\n".join(filter(None, [tables, *items]))
-
-
-def _remarks(results: Results) -> list[str]:
-    """List what to know beside the numbers, cut for a terminal."""
-    return _first([*results.plan.remarks, *irregularities(results)])
+    remarks = _first([*results.plan.remarks, *irregularities(results)])
+    items = ["\n".join(f"  {line}" for line in lines) for lines in (answer, remarks)]
+    return "\n\n".join(filter(None, [write(results, columns, width), *items]))
 
 
 def _first(lines: Iterable[str]) -> list[str]:
+    """Cut lines for a terminal."""
     every = list(lines)
     rest = len(every) - _MOST
     if rest < 2:
@@ -119,16 +108,14 @@ def _first(lines: Iterable[str]) -> list[str]:
     return [*every[:_MOST], f"and {rest:,} more lines, which report=DIRECTORY shows"]
 
 
-def write(results: Results, style: Format, columns: Columns = "auto", width: int = 100) -> str:
-    """Write a table for each task, best arm first; as CSV a single one.
+def write(results: Results, columns: Columns = "auto", width: int = 100) -> str:
+    """Write a table for each task, best arm first.
 
     Args:
         columns: keys of the configuration that name an arm; auto: those that fit.
         width: of the terminal, in characters.
     """
-    if style == "csv":
-        return _csv(results, columns)
-    tables = (_titled(results, task, style, columns, width) for task in results.tasks)
+    tables = (_titled(results, task, columns, width) for task in results.tasks)
     return "\n\n".join(filter(None, tables))
 
 
@@ -158,7 +145,7 @@ def text_table(cells: Cells, num_words: int = 1) -> list[str]:
     return [(" " * _GAP).join(row).rstrip() for row in zip(*padded, strict=True)]
 
 
-def _titled(results: Results, task: str, style: Format, columns: Columns, width: int) -> str:
+def _titled(results: Results, task: str, columns: Columns, width: int) -> str:
     """Write the table of a task below its name, with what a score is and what is folded."""
     arms = _rows(results, task)
     if not arms:
@@ -175,9 +162,6 @@ def _titled(results: Results, task: str, style: Format, columns: Columns, width:
     folded = len(words) - len(kept)
     notes = [f"and {folded} more keys differ: columns=all shows them"] if folded > 0 else []
     score = f"score: {METRICS[results.plan.metric]}"
-    if style == "markdown":
-        blocks = [markdown_table(cells, len(kept)), f"{score[0].upper()}{score[1:]}.", *notes]
-        return "\n\n".join([f"## {task}", *blocks])
     title = fill(f"{task}   {score}", width, subsequent_indent="  ")
     return "\n  ".join([title, *text_table(cells, len(kept)), *notes])
 
@@ -221,20 +205,3 @@ def _fitting(words: Cells, numbers: Cells, width: int, *, is_free: bool) -> Cell
             fitting.append(column)
             left -= needed
     return fitting
-
-
-def _csv(results: Results, columns: Columns) -> str:
-    keys = [key for task in results.tasks for key in _keys(results, task, columns)]
-    choices = [key for key in dict.fromkeys(keys) if key != ARM]
-
-    def row(arm: ArmResult) -> dict[str, Any]:
-        named = {"task": arm.task, ARM: arm.arm} | {
-            key: typed(_choice(arm, key)) for key in choices
-        }
-        return {**named, "metric": results.plan.metric, **raw_numbers(arm), STATUS: arm.statuses}
-
-    file = io.StringIO()
-    writer = csv.DictWriter(file, row(results.arms[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row(arm) for task in results.tasks for arm in _rows(results, task))
-    return file.getvalue().rstrip("\n")

@@ -9,19 +9,15 @@ MISSING = "-"
 """No number."""
 
 
-def typed(value: Choice) -> int | float | str:
-    """Write a value as on the command line; numbers stay numbers."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else value
-
-
 def word(value: Choice) -> str:
     """Write a value for a reader, with thousands separators."""
-    plain = typed(value)
-    if isinstance(plain, int):
-        return f"{plain:,}"
-    return f"{plain:g}" if isinstance(plain, float) else plain
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def number(value: float | None, like: float | None = None) -> str:

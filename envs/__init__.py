@@ -6,19 +6,8 @@ Their module is imported when the first task is made.
 
 from gymnasium.envs.registration import register, registry
 
-# The probes: classes of `envs.tasks.probes`. Here alone are the default arguments of all tasks.
-_TASKS: dict[str, dict[str, object]] = {
-    "ConstantReward": {"continuous": False},
-    "ObservationReward": {"continuous": False},
-    "DelayedReward": {"continuous": False},
-    "ActionReward": {"continuous": False},
-    "ObservationActionReward": {"continuous": False},
-    "ContinuousTarget": {},
-    "Recall": {"length": 4, "continuous": False, "discrete_observation": False},
-    "MemoryChain": {"memory_length": 10, "num_bits": 1},
-    "Counting": {"lengths": [3, 5, 2], "ending": "terminated", "offset": 0, "continuous": False},
-    "Endless": {"limit": 10, "ending": "truncated", "continuous": False},
-}
+# Here alone are the default arguments of all tasks.
+_CHAIN = {"memory_length": 10, "num_bits": 1}
 
 # Natively vectorised: the class, its default arguments, and the limit of steps.
 _REPEAT = {"length": 20, "span": 4, "symbols": 4, "pictures": False}
@@ -32,13 +21,10 @@ MEMORY_TASKS: dict[str, tuple[str, dict[str, object], int | None]] = {
     "RepeatFirstPicture": ("recall:Repeat", {**_REPEAT, "order": "first", "pictures": True}, None),
     "Autoencode": ("recall:Repeat", {**_REPEAT, "order": "backwards", "length": 8}, None),
     "HiddenArm": ("recall:HiddenArm", {"arms": 4, "pulls": 10}, None),
-    "RockSample": ("classical:RockSample", {"size": 5, "rocks": 5, "layout": 0}, 200),
-    "Battleship": ("classical:Battleship", {"size": 10, "ships": [5, 4, 3, 2]}, 200),
 }
 
-for _name, _kwargs in _TASKS.items():
-    if f"neurl/{_name}-v0" not in registry:  # a reload must not warn about overriding
-        register(id=f"neurl/{_name}-v0", entry_point=f"envs.tasks.probes:{_name}", kwargs=_kwargs)
+if "neurl/MemoryChain-v0" not in registry:  # a reload must not warn about overriding
+    register("neurl/MemoryChain-v0", entry_point="envs.tasks.chain:MemoryChain", kwargs=_CHAIN)
 
 for _name, (_class, _kwargs, _limit) in MEMORY_TASKS.items():
     if f"neurl/{_name}-v0" not in registry:

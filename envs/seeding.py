@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 _draws = itertools.count(1)
 """Counts the resets in which global generators moved."""
 # Simulators in C take signed 32-bit seeds.
-_SHIFT = 32 - 31
+_SHIFT = 1
 
 
 def environment_seeds(seed: int, num_envs: int, purpose: str, index: int = 0) -> list[int]:
@@ -30,17 +30,14 @@ def environment_seeds(seed: int, num_envs: int, purpose: str, index: int = 0) ->
         index: distinguishes repeated uses of one purpose.
 
     Returns:
-        `num_envs` different numbers in `[0, 2**31)`.
+        `num_envs` numbers in `[0, 2**31)`; equal ones are as rare as chance has it.
     """
     # crc32, because hash() of a string differs between processes.
     purpose_key = zlib.crc32(purpose.encode())
-    seeds: list[int] = []
+    seeds = []
     for environment in range(num_envs):
         sequence = np.random.SeedSequence(seed, spawn_key=(purpose_key, index, environment))
-        words = 1
-        while (candidate := int(sequence.generate_state(words, np.uint32)[-1]) >> _SHIFT) in seeds:
-            words += 1
-        seeds.append(candidate)
+        seeds.append(int(sequence.generate_state(1)[0]) >> _SHIFT)
     return seeds
 
 

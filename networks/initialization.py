@@ -1,19 +1,10 @@
 """Weight initialisation by name, for every part of a network."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-
-_WEIGHTS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "orthogonal": lambda weight, gain: nn.init.orthogonal_(weight, gain),
-    "xavier_uniform": lambda weight, gain: nn.init.xavier_uniform_(weight, gain),
-    # kaiming_uniform_ takes a slope instead of a gain, gain^2 = 2 / (1 + slope^2). The weights are
-    # scaled afterwards, so that `gain` means the same for every name.
-    "kaiming_uniform": lambda weight, gain: nn.init.kaiming_uniform_(weight, 1.0).mul_(gain),
-}
 
 
 @torch.no_grad()
@@ -30,7 +21,7 @@ def initialize(module: nn.Module, *, initialization: str, gain: float) -> None:
         return
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            _WEIGHTS[initialization](layer.weight, gain)
+            nn.init.orthogonal_(layer.weight, gain)
             if layer.bias is not None:
                 layer.bias.zero_()
 
@@ -48,7 +39,7 @@ def initialize_recurrent(layer: nn.RNNBase, *, initialization: str, gain: float)
     for name, parameter in layer.named_parameters():
         if name.startswith("weight"):
             for gate in parameter.split(layer.hidden_size):
-                _WEIGHTS[initialization](gate, gain if name.startswith("weight_ih") else 1.0)
+                nn.init.orthogonal_(gate, gain if name.startswith("weight_ih") else 1.0)
         else:
             parameter.zero_()
 

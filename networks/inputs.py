@@ -3,7 +3,6 @@
 Rows keep the environment's layout; `networks.extractors.images` handles the position of channels.
 """
 
-import math
 from typing import Any, Literal
 
 import gymnasium
@@ -16,10 +15,6 @@ from torch import Tensor, nn
 from networks.mirror import Array, RowFunction, array_of
 from networks.observations import Parts
 
-MAX_ONE_HOT = 10_000
-"""Largest one-hot size of identifiers, or of one position of a grid of them."""
-MAX_GRID = 1_000_000
-"""Largest encoded size of a grid of identifiers."""
 MAX_DIMENSIONS = 4
 """Most dimensions of a Box: those of a stack of images, frames first."""
 
@@ -157,14 +152,8 @@ ObservationInput = PartInput | DictInput
 
 
 def make_input(space: gymnasium.Space[Any]) -> ObservationInput:
-    """Make the input scaling of an observation space.
-
-    Raises:
-        ValueError: the observation space is not supported.
-    """
-    if isinstance(space, spaces.Dict) and space.spaces:
-        return DictInput(space)
-    return _part_input(space)
+    """Make the input scaling of an observation space; `envs.spaces` refuses unsupported ones."""
+    return DictInput(space) if isinstance(space, spaces.Dict) else _part_input(space)
 
 
 def is_grid(space: gymnasium.Space[Any]) -> bool:
@@ -180,21 +169,10 @@ def is_grid(space: gymnasium.Space[Any]) -> bool:
 
 
 def _part_input(space: gymnasium.Space[Any]) -> PartInput:
-    if isinstance(space, spaces.MultiBinary):
-        return BoxInput(space)
-    if isinstance(space, spaces.Box):
-        if len(space.shape) <= MAX_DIMENSIONS and math.prod(space.shape) > 0:
-            return BoxInput(space)
-    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        counts, _, positions = _codes(space)
-        width = int(np.sum(counts))
-        if 0 < width <= MAX_ONE_HOT and math.prod(positions) * width <= MAX_GRID:
-            return OneHotInput(space)
-    raise ValueError(
-        f"observation space {space} is not supported; use Box of at most {MAX_DIMENSIONS} "
-        "dimensions, Discrete, MultiDiscrete, MultiBinary or a Dict of these, with identifiers of "
-        f"at most {MAX_ONE_HOT:,} values"
-    )
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return OneHotInput(space)
+    assert isinstance(space, spaces.Box | spaces.MultiBinary)
+    return BoxInput(space)
 
 
 def _kind(space: spaces.Box | spaces.MultiBinary) -> Kind:

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from threadpoolctl import threadpool_limits
 
 from conf.composing.composer import Composer
-from tests import annotations
+from tests import annotations, counting  # noqa: F401 (registers environments)
 
 KEPT_COMPOSITIONS = 400
 NEVER_CHANGE = ("hydra", "main", "schema")

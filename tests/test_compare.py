@@ -60,17 +60,6 @@ def test_it_prints_a_table_the_verdict_and_what_it_skipped(runs, capsys) -> None
     assert len(errors.splitlines()) == 1
 
 
-def test_csv_is_for_programs(runs, capsys) -> None:
-    compare.compare(load(["format=csv", "runs=[runs/a,runs/c]"], "compare"))
-    printed, errors = capsys.readouterr()
-    assert [line.partition(",")[0] for line in printed.splitlines()] == [
-        "task",
-        "CartPole-v1",
-        "CartPole-v1",
-    ]
-    assert "CartPole-v1: budgets differ" in errors
-
-
 def test_a_report_is_written_where_it_is_wanted(runs, capsys) -> None:
     compare.compare(load(["report=here", "metric=last"], "compare"))
     printed, errors = capsys.readouterr()
@@ -109,7 +98,6 @@ def test_no_runs_are_refused_in_one_line(runs, capsys) -> None:
     ("word", "message"),
     [
         ("run=runs", "run: unknown key; did you mean runs?"),
-        ("format=xml", "format: expected one of text, markdown, csv, got 'xml'"),
         ("runs=3", "runs: expected a path or a list of paths, got 3"),
         ("metric=max", "metric: expected one of auto, last, best, mean, got 'max'"),
         ("status=some", "status: expected finished or all, got 'some'"),
@@ -132,7 +120,7 @@ def test_words_are_checked(word: str, message: str | None) -> None:
 def test_a_command_line_starts_quickly_and_leaves_nothing(runs) -> None:
     """In a process of its own: nothing that is slow to load is loaded."""
     program = (
-        "import sys, runpy; sys.argv = ['compare.py', 'runs=runs/**', 'format=markdown'];"
+        "import sys, runpy; sys.argv = ['compare.py', 'runs=runs/**'];"
         f"sys.path.insert(0, {str(ROOT)!r});"
         f"runpy.run_path({str(ROOT / 'compare.py')!r}, run_name='__main__');"
         "slow = ('torch', 'gymnasium', 'matplotlib', 'pandas', 'scipy');"
@@ -143,7 +131,7 @@ def test_a_command_line_starts_quickly_and_leaves_nothing(runs) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert finished.stdout.splitlines()[-1] == "[]"
-    assert finished.stdout.startswith("## CartPole-v1\n")
+    assert finished.stdout.startswith("CartPole-v1   score: ")
     assert sorted(runs.rglob("*")) == before
 
 
@@ -169,14 +157,14 @@ def command(place: Path, *words: str) -> list[str]:
     (place / "mine" / "study").mkdir(parents=True, exist_ok=True)
     (place / "mine" / "study" / "tiny.yaml").write_text(TINY)
     script = str(ROOT / "compare.py")
-    return [sys.executable, script, "--config-dir=mine", "study=tiny", "format=csv", *words]
+    return [sys.executable, script, "--config-dir=mine", "study=tiny", *words]
 
 
-def scores(printed: str) -> dict[str, tuple[str, ...]]:
-    """The numbers that no clock decides, by arm."""
-    rows = list(csv.DictReader(printed.splitlines()))
-    kept = ("score_mean", "score_low", "score_high", "area", "runs", "status")
-    return {row["arm"]: tuple(row[key] for key in kept) for row in rows}
+def scores(report: Path) -> list[tuple[str, ...]]:
+    """The numbers that no clock decides, of every run."""
+    kept = ("arm", "seed", "score", "last", "best", "area", "env_steps", "status")
+    with (report / "results.csv").open(newline="") as file:
+        return [tuple(row[key] for key in kept) for row in csv.DictReader(file)]
 
 
 @pytest.mark.faults
@@ -197,10 +185,10 @@ def test_a_study_ends_as_if_its_driver_had_not_been_killed(tmp_path: Path) -> No
         words = command(tmp_path, "directory=again", *more)
         again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
         assert again.returncode == 0, again.stderr
-        assert scores(again.stdout) == scores(whole.stdout)
+        assert scores(tmp_path / "again") == scores(tmp_path / "whole")
         assert again.stderr.count("]") <= expected
         assert again.stderr.count(": nothing is hidden") == 4 * len(more)
-    assert {row[-2:] for row in scores(whole.stdout).values()} == {("2", "2 finished")}
+    assert [status for *_, status in scores(tmp_path / "whole")] == ["finished"] * 4
     logs = sorted(path.name for path in (tmp_path / "whole" / "logs").iterdir())
     assert logs == [f"cartpole-{arm}-seed{seed}.txt" for arm in ("gru", "none") for seed in (0, 1)]
 

@@ -1,6 +1,6 @@
 """Probe environments: each isolates one thing that an agent can get wrong, solved in seconds.
 
-Optimal values and returns are those told in `envs.tasks.probes`. Budgets were calibrated on seeds 0
+Optimal values and returns are those told in `tests.probes`. Budgets were calibrated on seeds 0
 to 4, all of which pass with an eighth less; the tests run one.
 """
 

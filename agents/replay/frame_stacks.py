@@ -75,9 +75,6 @@ class FrameStacks:
 
         Args:
             step: of the first of the stacks `[T + 1, B, size, *frame]`, the ring's newest row.
-
-        Raises:
-            ValueError: a part is not a frame stack.
         """
         if not self.sizes:
             return None
@@ -88,21 +85,8 @@ class FrameStacks:
             stacks = parts[name]
             refills[0] |= ~_alike(stacks[:1], held[name])[0]
             refills[1:] |= ~_alike(stacks[1:, :, :-1], stacks[:-1, :, 1:])
-        if refills.any():
-            self._check(refills, parts)
         refills[0] |= ring.fields["refilled"][step % ring.num_rows]
         return refills
-
-    def _check(self, refills: Array, parts: Mapping[str, Array]) -> None:
-        for name, size in self.sizes.items():
-            stacks = parts[name][refills]  # [M, size, *frame]
-            if not (stacks == stacks[:, -1:]).all():
-                what = f"the observation's part {name!r}" if name else "the observation"
-                raise ValueError(
-                    f"{what} is said to be a stack of {size} frames, but is neither the one before "
-                    "it with a new frame nor a frame repeated; a wrapper that changes a stack must "
-                    "have an observation_space of its own"
-                )
 
     def rebuild(self, ring: Ring, rows: Array) -> dict[str, Array]:
         """Rebuild the stacks `[W, N, size, *frame]` of rows `step * B + environment`, `[W, N]`.

@@ -56,7 +56,8 @@ class Replay:
     episodes, but never wraps from the newest step to the oldest nor includes unwritten steps.
 
     Args:
-        buffer_size: environment steps, summed over environments.
+        buffer_size: environment steps, summed over environments; `conf.checking.lengths` says which
+            hold a window and a trajectory.
         window_length: W, `burn_in + sequence_length + n_step - 1`.
         stride: windows start at multiples of it, where states are stored; 1 means at every step.
         valid_step: step of a window, counted from its start, that is never a reset step; None for
@@ -68,9 +69,6 @@ class Replay:
 
     Attributes:
         uses_priorities: whether sampling is prioritised; otherwise `update` does nothing.
-
-    Raises:
-        ValueError: the buffer is smaller than a window.
 
     Source: Kapturowski et al. (2019), "Recurrent experience replay in distributed reinforcement
     learning", section 3 (stored states, burn-in).
@@ -92,14 +90,6 @@ class Replay:
         self._buffer_size, self._num_envs = buffer_size, num_envs
         self._window_length, self._stride = window_length, stride
         self._capacity = buffer_size // num_envs // stride * stride  # steps of each environment
-        needed = -(-(window_length + stride - 1) // stride) * stride
-        if self._capacity < needed:
-            raise ValueError(
-                f"agent.buffer_size={buffer_size}: {buffer_size // num_envs} steps of each of "
-                f"{num_envs} environments hold no window of {window_length} (burn_in + "
-                f"sequence_length + n_step - 1) at every {stride} steps; use "
-                f"agent.buffer_size={needed * num_envs} or more"
-            )
         self._valid_step = valid_step
         self._state_horizon, self._keeps_state = state_horizon, keeps_state
         self._stacks = FrameStacks(frame_stacks)
@@ -175,18 +165,8 @@ class Replay:
         Args:
             states: memory states before the steps that are multiples of the stride, counted from
                 `cursor`; None if states are not stored.
-
-        Raises:
-            ValueError: the trajectory is longer than the buffer, or a part is not a frame stack.
         """
         num_steps = len(trajectory.rewards)
-        if num_steps > self._capacity:
-            each = self._stride * self._num_envs
-            raise ValueError(
-                f"agent.buffer_size: {self._capacity} steps of each environment are kept, fewer "
-                f"than the {num_steps} that are collected at once (agent.train_frequency); use "
-                f"agent.buffer_size={-(-num_steps // self._stride) * each} or more"
-            )
         parts, is_first = arrays_of(trajectory.observations), trajectory.arrays["is_first"]
         ring, step, stacks, refilled = self._ring, self._cursor, self._stacks, None
         if ring is None:
@@ -245,15 +225,9 @@ class Replay:
 
         Args:
             importance_exponent: beta of the importance weights; 1 corrects the bias fully.
-
-        Raises:
-            ValueError: there is no window yet.
         """
         ring, num_envs, stride = self._ring, self._num_envs, self._stride
-        if ring is None or not self._sampler.num_windows:
-            raise ValueError(
-                f"agent.learning_starts: there is no window of {self._window_length} steps yet"
-            )
+        assert ring is not None, "steps are added first"
         numbers, weights = self._sampler.draw(
             batch_size, generator, importance_exponent=importance_exponent
         )

@@ -1,9 +1,7 @@
 """What the doctor looks at: environments, an untrained agent, and what it played."""
 
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -14,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from agents.agent import Agent
-from conf.checking.trust import OUR_PACKAGES
 from envs.seeding import environment_seeds
+from envs.vector.failures import in_one_line
 from networks.observations import Observations, map_observations
 from training.building.build import build_agent_for
 from training.building.environments import build_environments, with_values
@@ -87,14 +85,4 @@ def examine(patient: Patient, checks: Sequence[Check]) -> Iterator[tuple[str, st
         try:
             yield name, next(check(patient), None)
         except Exception as error:
-            yield name, f"{type(error).__name__}: {error} ({_place(error)})"
-
-
-def _place(error: BaseException) -> str:
-    """Return file and line of the innermost code that is neither ours nor a library's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    root = Path(__file__).parents[2]
-    ours = tuple(str(root / name) for name in ("analysis", *OUR_PACKAGES))
-    outside = [frame for frame in frames if not frame.filename.startswith(ours)]
-    last = ([each for each in outside if "site-packages" not in each.filename] or frames)[-1]
-    return f"{last.filename}:{last.lineno}"
+            yield name, in_one_line(error)

@@ -1,7 +1,6 @@
 """Writes everything that a comparison leaves in its directory."""
 
 import csv
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,6 @@ def write_report(results: Results, directory: Path) -> Path:
     panels += telemetry_panels(results)
     figures, looks = directory / FIGURES, styles(results.names)
     figures.mkdir(parents=True, exist_ok=True)
-    for path in _earlier(directory / MARKDOWN, figures):
-        path.unlink(missing_ok=True)
     drawings = {panel.name: draw(panel, looks) for panel in panels}
     for name, drawing in drawings.items():
         (figures / f"{name}.svg").write_text(drawing.svg, "utf-8")
@@ -69,13 +66,6 @@ def write_data(results: Results, directory: Path) -> None:
         for run, tag, curve in ((r, tag, c) for r in results.runs for tag, c in r.curves.items()):
             points = zip(*(column.tolist() for column in curve), strict=True)
             writer.writerows((run.task, run.arm, run.seed, tag, *point) for point in points)
-
-
-def _earlier(markdown: Path, figures: Path) -> Iterator[Path]:
-    """Yield the figures of an earlier report: those that it names."""
-    text = markdown.read_text("utf-8", errors="replace") if markdown.is_file() else ""
-    for name in re.findall(rf"]\({FIGURES}/([^/()]+)\.svg\)", text):
-        yield from (figures / f"{name}.svg", figures / f"{name}.png")
 
 
 def _result_rows(results: Results) -> Iterator[dict[str, Any]]:

@@ -98,15 +98,13 @@ def _command(study: Study, arm: Arm) -> str:
 
 
 def _tell(study: Study, jobs: Sequence[Job]) -> None:
-    """Say what presets left out and which runs are no longer the study's; refuse smaller budgets.
+    """Say what presets left out; refuse smaller budgets.
 
     Raises:
         InvalidConfiguration: a run has a larger budget.
     """
     for notice in study.notices:
         print(f"warning: {notice}", file=sys.stderr)
-    for folder in study.others():
-        print(f"{folder}: not of this study as it is now; left alone", file=sys.stderr)
     problems = shortened(jobs)
     if problems:
         raise InvalidConfiguration(problems)

@@ -133,12 +133,6 @@ class Study:
         pairs = product(self.options["seeds"], self.cells)
         return [cell.job(seed, self.directory / cell.folder) for seed, cell in pairs]
 
-    def others(self) -> list[Path]:
-        """List the folders of runs in the directory that are no longer the study's."""
-        known = {self.directory / cell.folder for cell in self.cells}
-        found = {path.parent for path in self.directory.glob("*/*/seed*") if path.is_dir()}
-        return sorted(found - known)
-
     def _settled(self, task: str, arm: str, values: Sequence[str]) -> tuple[list[str], Settled]:
         """Return the words of an arm on a task, and its configuration; tuned values come last."""
         words = with_one_thread([*self.options["tasks"][task], *self.options["arms"][arm]])

@@ -19,7 +19,7 @@ def pretraining_problems(config: Config) -> Iterator[str]:
     objective, begins = config.get("objective"), config["resume"] is None
     if options := frames_wanted(config):
         yield from _batches("extractor.pretrain", options)
-    elif objective != "reconstruction" and begins:
+    if objective != "reconstruction" and begins:
         yield from _never_learnt(config)
     if objective and begins:  # else the stored configuration is checked
         yield from _alone(config)
@@ -80,12 +80,16 @@ def _batches(key: str, options: Mapping[str, Any]) -> Iterator[str]:
 
 def _never_learnt(config: Config) -> Iterator[str]:
     """Refuse to freeze an autoencoder's encoder with random weights."""
-    extractor = config["extractor"]
-    has_weights = extractor.get("weights") or config["init_from"]
-    if "pretrain" in extractor and extractor.get("freeze") and not has_weights:
-        frames = "" if "objective" in config else "extractor.pretrain.frames=50_000, or "
-        remedy = f"set {frames}extractor.weights=PATH, or extractor.freeze=false"
-        yield f"extractor.freeze: an encoder that never learnt would be frozen; {remedy}"
+    own = {"critic.extractor": config["critic"]["extractor"] or {}}
+    if not frames_wanted(config):
+        own["extractor"] = config["extractor"]
+    for key, extractor in own.items():
+        has_weights = extractor.get("weights") or config["init_from"]
+        if "pretrain" in extractor and extractor.get("freeze") and not has_weights:
+            is_possible = key == "extractor" and "objective" not in config
+            frames = "extractor.pretrain.frames=50_000, or " if is_possible else ""
+            remedy = f"set {frames}{key}.weights=PATH, or {key}.freeze=false"
+            yield f"{key}.freeze: an encoder that never learnt would be frozen; {remedy}"
 
 
 def _alone(config: Config) -> Iterator[str]:

@@ -161,7 +161,7 @@ class _Walk:
     def _mapping(self, path: str, value: dict[str, Any], base: Any, mark: Any) -> Any:
         if isinstance(mark, Target):
             check = self._tree if mark.is_tree else self._target
-            return check(path, {"_target_": mark.usual, **value} if mark.usual else value, mark)
+            return check(path, value, mark)
         if isinstance(mark, Parts):
             if (twice := given_twice(value)) is not None:
                 return self._report(f"{path}.{twice}", "given more than once", value)

@@ -124,7 +124,7 @@ class EpsilonGreedyOptions(AgentOptions):
 
 
 class ReplayOptions(AgentOptions):
-    """Keys of agents that learn from a replay buffer; older runs have no `random_shift`."""
+    """Keys of agents that learn from a replay buffer."""
 
     learns_from: ClassVar[Literal["rollout", "replay"]] = "replay"
 
@@ -196,7 +196,7 @@ class DDPGOptions(ReplayOptions, of="agents.ddpg.DDPG"):
 
 
 class CriticsOptions(ReplayOptions):
-    """Keys of agents with several critics of actions; older runs have `num_critics` alone."""
+    """Keys of agents with several critics of actions."""
 
     num_critics: PositiveCount
     critic_subset: PositiveCount | None = None

@@ -71,14 +71,7 @@ class ExtractorOptions(Part, group="extractor"):
 
 
 class MLPOptions(BlocksOptions, ExtractorOptions, of="networks.extractors.MLP"):
-    """conf/extractor/mlp.yaml; older runs have `layer_norm` in place of `normalization`."""
-
-    layer_norm: bool = False
-
-    def __post_init__(self) -> None:
-        """Read the key of older runs."""
-        if self.layer_norm:
-            self.normalization = "layer"
+    """conf/extractor/mlp.yaml."""
 
 
 class FlattenOptions(ExtractorOptions, of="networks.extractors.Flatten"):
@@ -101,7 +94,7 @@ class CNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.CNN"):
     layout: ImageLayout
     layers: Literal["auto"] | list[ConvolutionOptions]
     filters: list[PositiveCount]
-    normalization: Literal["none", "layer", "group"]
+    normalization: Literal["none", "layer"]
 
 
 class ImpalaCNNOptions(LayersOptions, ExtractorOptions, of="networks.extractors.ImpalaCNN"):
@@ -129,7 +122,6 @@ class FitOptions(Options):
     epochs: PositiveCount
     patience: PositiveCount
     learning_rate: Positive
-    keep_frames: bool
 
 
 class PretrainingOptions(FitOptions):
@@ -156,7 +148,6 @@ class AutoencoderOptions(ExtractorOptions, of="networks.autoencoding.Encoder"):
     initialization: Initialization
     gain: Positive
     decoder: Decoder | None
-    noise: Fraction
     variational: bool
     beta: NonNegative
     pretrain: PretrainingOptions
@@ -168,15 +159,6 @@ class DecoderOptions(Part, group="decoder"):
 
 class DenseDecoderOptions(LayersOptions, DecoderOptions, of="networks.autoencoding.DenseDecoder"):
     """conf/decoder/dense.yaml."""
-
-
-class ConvolutionalDecoderOptions(DecoderOptions, of="networks.autoencoding.ConvolutionalDecoder"):
-    """conf/decoder/convolutional.yaml."""
-
-    filters: list[PositiveCount]
-    hidden_sizes: list[PositiveCount]
-    activation: Activation
-    layout: ImageLayout
 
 
 class AuxiliaryOptions(Part, group="auxiliary"):

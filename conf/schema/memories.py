@@ -40,16 +40,13 @@ class RNNOptions(GatedMemoryOptions, of="networks.memory.RNN"):
 
 
 class SpanOptions(GatedMemoryOptions, of="networks.memory.GRU networks.memory.LSTM"):
-    """conf/memory/gru.yaml and lstm.yaml; older runs have no `span`."""
+    """conf/memory/gru.yaml and lstm.yaml."""
 
     span: Span | None = None
 
 
 class LinearMemoryOptions(GatedMemoryOptions, of="networks.memory.MinGRU"):
-    """conf/memory/mingru.yaml, and what lru.yaml and mlstm.yaml share.
-
-    Older runs have no convolution.
-    """
+    """conf/memory/mingru.yaml, and what lru.yaml and mlstm.yaml share."""
 
     span: Span
     conv_width: PositiveCount = 1

@@ -18,7 +18,7 @@ class MaskOptions(HidingOptions, of="envs.wrappers.Mask"):
 
 
 class MaskVelocityOptions(HidingOptions, of="envs.wrappers.MaskVelocity"):
-    """conf/pomdp/mask_velocity.yaml; older runs have no `keep`."""
+    """conf/pomdp/mask_velocity.yaml."""
 
     dimensions: list[Count] | None
     keep: Literal["positions", "velocities"] = "positions"

@@ -85,12 +85,6 @@ class SGDOptions(OptimizerOptions, of="torch.optim.SGD"):
     nesterov: bool
     weight_decay: NonNegative
 
-    @staticmethod
-    def problems(config: Config) -> Iterator[str]:
-        """Refuse Nesterov momentum without any."""
-        if config["optimizer"]["nesterov"] and config["optimizer"]["momentum"] == 0:
-            yield "optimizer.nesterov: expected optimizer.momentum > 0 with it, got 0"
-
 
 class WrapperOptions(Part, group="wrapper"):
     """A wrapper of the user's own takes any keys."""

@@ -41,7 +41,7 @@ _OF_SINGLE_ENVIRONMENTS = (
 
 
 class EnvironmentOptions(Options):
-    """conf/env/*.yaml; older runs have no `copy_argument`."""
+    """conf/env/*.yaml."""
 
     id: EnvironmentId
     kwargs: Free
@@ -76,7 +76,7 @@ class EnvironmentOptions(Options):
 
 
 class CriticOptions(Options):
-    """`critic` of conf/config.yaml; older runs do not say what it observes."""
+    """`critic` of conf/config.yaml."""
 
     extractor: Annotated[Free, Target("extractor")] | None
     memory: Annotated[Free, Target("memory")] | None
@@ -108,7 +108,7 @@ class EvaluationOptions(Options):
 
 
 class PeriodicEvaluationOptions(EvaluationOptions):
-    """`evaluation` of conf/config.yaml; older runs have no `stop_at`."""
+    """`evaluation` of conf/config.yaml."""
 
     interval: Count
     final_episodes: PositiveCount
@@ -152,7 +152,7 @@ class TrackingOptions(Options):
 
 
 class TrainingRun(Options):
-    """conf/config.yaml, composed; older runs have no `task`."""
+    """conf/config.yaml, composed."""
 
     task: TaskOptions | None = None
     seed: Count
@@ -172,7 +172,7 @@ class TrainingRun(Options):
     gradients: Annotated[Free, Parts(list[LossName], "temperature")]
     clip_rewards: Positive | None
     critic: CriticOptions
-    policy_head: Annotated[Free, Target("policy_head", usual="auto")]
+    policy_head: Annotated[Free, Target("policy_head")]
     evaluation: PeriodicEvaluationOptions
     checkpoint: CheckpointOptions
     env: EnvironmentOptions

@@ -54,7 +54,6 @@ class Comparison(Options):
     directory: Path
     engine: EngineOptions
     report: Path | None
-    format: Literal["text", "markdown", "csv"]
     metric: Literal["auto", "last", "best", "mean"]
     status: Literal["finished", "all"]
     probe: bool

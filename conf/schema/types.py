@@ -102,13 +102,11 @@ class Target:
 
     Attributes:
         group: our classes that are allowed here, with their keys: `Part.targets[group]`.
-        usual: what is meant if none is named, as in runs older than the group.
         is_tree: names, nested to any depth, whose innermost mappings each name a class.
         plus: how an override of a new one begins.
     """
 
     group: str
-    usual: str = ""
     is_tree: bool = False
     plus: str = ""
 
@@ -148,7 +146,7 @@ EnvironmentId = Annotated[str, Text(r"[^\s=]+", "a Gymnasium id such as CartPole
 Device = Annotated[str, Text(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:<number>")]
 
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu", "leaky_relu", "sigmoid"]
-Initialization = Literal["orthogonal", "xavier_uniform", "kaiming_uniform", "default"]
+Initialization = Literal["orthogonal", "default"]
 Schedule = Literal["constant", "linear"]
 ImageLayout = Literal["auto", "hwc", "chw"]
 Free = dict[str, Any]

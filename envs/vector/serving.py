@@ -85,48 +85,39 @@ def _told(error: BaseException) -> tuple[str, str]:
 
 
 class _ServedSlot(Slot):
-    """A slot whose infos and metadata reach the training process as far as they can."""
+    """A slot whose infos and metadata reach the training process if they are plain data."""
 
     def describe(self) -> Description:
         description = super().describe()
-        return dataclasses.replace(description, metadata=_Parcel(description.metadata))
+        return dataclasses.replace(description, metadata=_plain(description.metadata))
 
     def begin(self, seed: int | None, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
         if seed is not None:  # of environments that draw from global generators
             seed_global_generators(seed)
-        info = super().begin(seed, found)
-        return _Parcel(info) if isinstance(info, dict) else {}
+        return _plain(super().begin(seed, found))
 
     def step_packed(self, packed: bytes) -> Outcome:
         """Steps with the bytes of an action."""
         action = np.frombuffer(packed, self._action_dtype).reshape(self._action_shape).copy()[()]
         reward, terminated, truncated, info = self.step(action)
-        told = _Parcel(info) if info and isinstance(info, dict) else {}
-        return reward, terminated, truncated, told
+        return reward, terminated, truncated, _plain(info)
 
 
-class _Parcel(dict[Any, Any]):
-    """Arrives without entries that cannot be pickled, and empty if it cannot be unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        packed = _packed(dict(self))
-        if packed is None:
-            packed = _packed({key: self[key] for key in self if _packed((key, self[key]))})
-        return _opened, (packed,)
-
-
-def _packed(value: Any) -> bytes | None:
-    try:
-        return bytes(ForkingPickler.dumps(value))
-    except Exception:
-        return None
-
-
-def _opened(parcel: bytes) -> dict[Any, Any]:
-    try:
-        return dict(ForkingPickler.loads(parcel))
-    except Exception:  # needs what only the worker has
+def _plain(told: Any) -> dict[str, Any]:
+    """Keeps what any process can read: text, numbers, arrays, and lists and mappings of them."""
+    if not isinstance(told, dict):
         return {}
+    return {key: value for key, value in told.items() if type(key) is str and _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind != "O"
+    if type(value) is dict:
+        return len(_plain(value)) == len(value)
+    return value is None or type(value) in (bool, int, float, str) or isinstance(value, np.generic)
 
 
 def _use_one_thread() -> None:

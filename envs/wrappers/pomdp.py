@@ -140,8 +140,7 @@ class MaskVelocity(PartialObservation):
 
     Args:
         dimensions: indices of the velocities; null for the known ones of the environment's id.
-        keep: what stays visible. Forces, where MuJoCo shows them, are never kept. (Older runs do
-            not say it.)
+        keep: what stays visible. Forces, where MuJoCo shows them, are never kept.
 
     Raises:
         ValueError: the environment is not known, or the indices do not fit its observation.

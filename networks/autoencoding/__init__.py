@@ -1,7 +1,7 @@
 """Autoencoders, decoders and auxiliary losses."""
 
 from networks.autoencoding.autoencoder import Encoder
-from networks.autoencoding.decoders import ConvolutionalDecoder, DenseDecoder
+from networks.autoencoding.decoders import DenseDecoder
 from networks.autoencoding.losses import (
     VAE,
     AuxiliaryLoss,
@@ -11,6 +11,6 @@ from networks.autoencoding.losses import (
 )
 
 __all__ = [
-    "VAE", "AuxiliaryLoss", "ConvolutionalDecoder", "DenseDecoder", "Encoder", "LambdaDiscrepancy",
-    "NextLatent", "Reconstruction",
+    "VAE", "AuxiliaryLoss", "DenseDecoder", "Encoder", "LambdaDiscrepancy", "NextLatent",
+    "Reconstruction",
 ]  # fmt: skip

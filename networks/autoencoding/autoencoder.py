@@ -57,11 +57,9 @@ class Autoencoder(nn.Module):
     squared errors, with variance 1/2).
 
     Args:
-        options: `decoder` makes the decoder of each part; None mirrors the encoder. `noise`
-            corrupts the encoder's input but not the target.
+        options: `decoder` makes the decoder of each part; None mirrors the encoder.
 
-    Source: Vincent et al. (2008) for noise; Kingma & Welling (2014), arXiv:1312.6114; Higgins et
-    al. (2017), "beta-VAE".
+    Source: Kingma & Welling (2014), arXiv:1312.6114; Higgins et al. (2017), "beta-VAE".
     """
 
     def __init__(
@@ -75,7 +73,7 @@ class Autoencoder(nn.Module):
         self.log_variance = (
             zero_linear(encoder.encoder_size, encoder.output_size) if options.variational else None
         )
-        self.noise, self.beta = options.noise, options.beta
+        self.beta = options.beta
 
     def loss(
         self, rows: Observations, generator: torch.Generator | None = None
@@ -83,10 +81,9 @@ class Autoencoder(nn.Module):
         """Return the loss on a batch and its terms.
 
         Args:
-            generator: of noise and latents; None for PyTorch's default.
+            generator: of latents; None for PyTorch's default.
         """
-        read = self.decoder.corrupt(rows, self.noise, generator) if self.noise else rows
-        hidden = self.encoder.encoder(read)
+        hidden = self.encoder.encoder(rows)
         latents = self.encoder.latent(hidden)
         metrics: dict[str, Tensor] = {}
         penalty: Tensor | float = 0.0
@@ -102,7 +99,7 @@ class Autoencoder(nn.Module):
         return loss, {name: metric.detach() for name, metric in metrics.items()}
 
     def reconstruct(self, rows: Observations) -> Observations:
-        """Reconstruct rows from the mean latent, without noise, in the units of the rows."""
+        """Reconstruct rows from the mean latent, in the units of the rows."""
         return self.decoder.expectation(self.decoder(self.encoder(rows)))
 
     def pictures(self, rows: Observations) -> dict[str, Tensor]:

@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from conf.schema.extractors import ConvolutionalDecoderOptions, DenseDecoderOptions, LayersOptions
-from networks.extractors.images import ImageRows
+from conf.schema.extractors import DenseDecoderOptions, LayersOptions
 from networks.extractors.mlp import ACTIVATION_MODULES, MLP, default_layers
-from networks.extractors.structure import Map, Outline
+from networks.extractors.structure import Outline
 from networks.initialization import initialize
 from networks.observations import Shape
 
@@ -82,33 +81,6 @@ class ImageDecoder(nn.Module):
             # [N, frames * C, H, W] -> [N, frames, H, W, C]
             images = images.unflatten(1, (self.front.frames, -1)).permute(0, 1, 3, 4, 2)
         return images.reshape(-1, *self.output_shape)
-
-
-class ConvolutionalDecoder(ImageDecoder):
-    """Decoder of images with configured feature maps, each twice as large as the one before.
-
-    Args:
-        options: `filters` are those of each map, the smallest map first.
-
-    Raises:
-        ValueError: the output is not an image.
-    """
-
-    Options = ConvolutionalDecoderOptions
-
-    def __init__(
-        self, input_size: int, output_shape: Sequence[int], options: ConvolutionalDecoderOptions
-    ) -> None:
-        if not options.filters:
-            raise ValueError("filters: expected one number or more, got none")
-        front = ImageRows(output_shape, layout=options.layout)
-        maps: list[Map] = [(front.channels, *front.size)]
-        for count in reversed(options.filters):
-            _, height, width = maps[-1]
-            maps.append((count, math.ceil(height / 2), math.ceil(width / 2)))
-        sizes = (*reversed(options.hidden_sizes), input_size)
-        outline = Outline(sizes, options.activation, front, tuple(maps))
-        super().__init__(input_size, output_shape, outline)
 
 
 def going_back(outline: Outline, input_size: int, output_shape: Shape) -> nn.Module:

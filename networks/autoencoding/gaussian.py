@@ -1,6 +1,4 @@
-"""Random numbers of autoencoders, and the Gaussian latents of variational ones."""
-
-from collections.abc import Callable
+"""The Gaussian latents of variational autoencoders."""
 
 import torch
 from jaxtyping import Float
@@ -9,25 +7,17 @@ from torch import Tensor, nn
 Latents = Float[Tensor, "N Z"]
 
 
-def noise_like(
-    like: Tensor, sample: Callable[..., Tensor], generator: torch.Generator | None, *shape: int
-) -> Tensor:
-    """Draw noise in the shape of a tensor, or another one, on its device and in its dtype.
-
-    Args:
-        sample: `torch.rand` or `torch.randn`.
-        generator: None for PyTorch's default, which agents seed.
-    """
-    device = like.device if generator is None else generator.device
-    return sample(shape or like.shape, generator=generator, device=device).to(like)
-
-
 def draw(mean: Latents, log_variance: Latents, generator: torch.Generator | None) -> Latents:
     """Sample latents `mu + sigma e`, e standard normal: gradients reach mu and sigma.
 
+    Args:
+        generator: None for PyTorch's default, which agents seed.
+
     Source: Kingma & Welling (2014), arXiv:1312.6114, section 2.4.
     """
-    return mean + (0.5 * log_variance).exp() * noise_like(mean, torch.randn, generator)
+    device = mean.device if generator is None else generator.device
+    noise = torch.randn(mean.shape, generator=generator, device=device).to(mean)
+    return mean + (0.5 * log_variance).exp() * noise
 
 
 def divergence(mean: Latents, log_variance: Latents) -> Float[Tensor, " N"]:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from networks.autoencoding.decoders import DecoderFactory, going_back
-from networks.autoencoding.gaussian import noise_like
 from networks.extractors.images import ImageRows, Unfit
 from networks.extractors.structure import outline_of
 from networks.inputs import DictInput, ObservationInput, PartInput
@@ -77,28 +76,6 @@ class Meaning:
     def squared_error(self, output: Rows, rows: Rows) -> Float[Tensor, " N"]:
         """Mean of (expectation - row)^2 over a row's columns, comparable with any linear map."""
         return (self.expectation(output) - rows).square().flatten(1).mean(1)
-
-    def corrupt(self, rows: Rows, noise: float, generator: torch.Generator | None) -> Rows:
-        """Corrupt rows: add Gaussian noise to numbers, flip booleans, blank identifiers.
-
-        Args:
-            noise: standard deviation in units of the rows; for booleans the probability of a flip,
-                for identifiers the probability that all columns are set to 0.
-            generator: None for PyTorch's default, which agents seed.
-
-        Source: Vincent et al. (2008), "Extracting and composing robust features with denoising
-        autoencoders".
-        """
-        if self.kind == "identifiers":
-            shape = (*rows.shape[:-1], len(self.groups))
-            is_known = (noise_like(rows, torch.rand, generator, *shape) >= noise).to(rows.dtype)
-            counts = torch.tensor(self.groups, device=rows.device)
-            width = rows.shape[-1]
-            return rows * is_known.repeat_interleave(counts, -1, output_size=width)
-        if self.kind == "booleans":
-            is_kept = noise_like(rows, torch.rand, generator) >= noise
-            return torch.where(is_kept, rows, 1.0 - rows)
-        return rows + noise * noise_like(rows, torch.randn, generator)
 
     def _log_probabilities(self, output: Rows) -> Rows:
         """Log-softmax over the columns of each identifier, in the same places."""
@@ -219,16 +196,6 @@ class ObservationDecoder(nn.Module):
         """Return the expected observations in the units of the rows."""
         expected = {name: it.expectation(outputs[name]) for name, it in self.meanings.items()}
         return expected if self._has_parts else expected[_WHOLE]
-
-    def corrupt(
-        self, rows: Observations, noise: float, generator: torch.Generator | None
-    ) -> Observations:
-        """Apply `Meaning.corrupt` to every part."""
-        named = self._named(rows)
-        disturbed = {
-            name: it.corrupt(named[name], noise, generator) for name, it in self.meanings.items()
-        }
-        return disturbed if self._has_parts else disturbed[_WHOLE]
 
     @torch.no_grad()
     def pictures(self, outputs: RowsByPart, rows: Observations) -> dict[str, Tensor]:

@@ -132,10 +132,6 @@ def _shortened(pair: Size) -> str:
     return str(pair[0]) if pair[0] == pair[1] else f"[{pair[0]}, {pair[1]}]"
 
 
-_GROUP_SIZE = 8
-"""Filters per group of `normalization: group`."""
-
-
 class ImageExtractor(nn.Module):
     """Layers on images, then fully connected layers.
 
@@ -169,7 +165,7 @@ class ImageExtractor(nn.Module):
 
 
 class CNN(ImageExtractor):
-    """A stack of `Conv2d -> [GroupNorm] -> [max-pool] -> activation`, then fully connected layers.
+    """A stack of `Conv2d -> [LayerNorm] -> [max-pool] -> activation`, then fully connected layers.
 
     Pooling comes before the activation, which then costs a quarter; for increasing activations the
     order makes no difference.
@@ -182,8 +178,7 @@ class CNN(ImageExtractor):
         layout: position of the channels, see `networks.extractors.images.ImageRows`.
         options: `layers` has a mapping for each convolution (`Convolution`), or is `auto`: chosen
             by `cascade` from the image's size and `filters`. `normalization` is of each layer's
-            maps, per observation: none, `layer` over all filters, `group` over groups of 8 (Wu & He
-            2018, arXiv:1803.08494).
+            maps, per observation: none, or `layer` over all filters.
 
     Raises:
         Unfit: the observation is not an image, or a layer does not fit.
@@ -199,10 +194,9 @@ class CNN(ImageExtractor):
         check_fit(convolutions, rows.size)
         stages: list[nn.Module] = []
         maps: list[Map] = [(rows.channels, *rows.size)]
-        for index, layer in enumerate(convolutions):
+        for layer in convolutions:
             channels, height, width = maps[-1]
-            norm = _norm(options.normalization, layer.filters, index)
-            stages.append(_stage(layer, channels, norm, options.activation))
+            stages.append(_stage(layer, channels, options))
             maps.append((layer.filters, *layer.output((height, width))))
         super().__init__(rows, nn.Sequential(*stages), maps, options)
 
@@ -215,23 +209,9 @@ def _convolutions(layers: Any, filters: Sequence[int], rows: ImageRows) -> list[
     return cascade(rows.size, filters)
 
 
-def _stage(layer: Convolution, channels: int, norm: nn.Module | None, activation: str) -> nn.Module:
+def _stage(layer: Convolution, channels: int, options: CNNOptions) -> nn.Module:
     convolution = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride, layer.padding)
+    norm = nn.GroupNorm(1, layer.filters) if options.normalization == "layer" else None
     pool = nn.MaxPool2d(layer.pool) if layer.pool != (1, 1) else None
-    stages = (convolution, norm, pool, ACTIVATION_MODULES[activation]())
+    stages = (convolution, norm, pool, ACTIVATION_MODULES[options.activation]())
     return nn.Sequential(*(each for each in stages if each is not None))
-
-
-def _norm(normalization: str, filters: int, index: int) -> nn.Module | None:
-    if normalization == "none":
-        return None
-    if normalization == "layer":
-        return nn.GroupNorm(1, filters)
-    if filters % _GROUP_SIZE:
-        raise Unfit(
-            f"layers[{index}]",
-            f"normalization=group takes {_GROUP_SIZE} filters at a time, this layer has {filters}; "
-            f"choose a multiple of {_GROUP_SIZE}, or normalization=layer",
-            instead=[],
-        )
-    return nn.GroupNorm(filters // _GROUP_SIZE, filters)

@@ -40,7 +40,6 @@ Layer = Callable[[], nn.Module]
 Layers = Callable[..., list[nn.Module]]
 _NORMALIZATIONS: dict[Any, Callable[[int], nn.Module]] = {
     "layer": nn.LayerNorm,
-    "group": nn.LayerNorm,  # of maps; units are one group
     "batch_renorm": BatchRenorm,
 }
 

@@ -74,17 +74,6 @@ def test_a_stream_may_begin_in_the_middle_of_an_episode() -> None:
     stream.check(sample.window, sample.starts, origin=replay.cursor - 5 - first)
 
 
-def test_what_is_said_to_be_a_stack_and_is_none_is_refused() -> None:
-    for change in (lambda rows: rows[2, 1, 0].fill_(77), lambda rows: rows[3].fill_(77)):
-        stream = Stream(2, end=0.0, size=3)
-        replay = make(3)
-        replay.add(stream.collect(2)[0], None)
-        trajectory = stream.collect(4)[0]
-        change(trajectory.observations[:, :, :2])
-        with pytest.raises(ValueError, match="is said to be a stack of 3 frames"):
-            replay.add(trajectory, None)
-
-
 def test_numbers_that_are_not_finite_are_frames_too() -> None:
     stream = Stream(1, end=0.0, size=3)
     trajectory = stream.collect(8)[0]

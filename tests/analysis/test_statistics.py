@@ -15,7 +15,6 @@ from analysis.statistics import (
     holm,
     improvement_interval,
     interquartile_mean,
-    is_bimodal,
     mean_interval,
     median_time,
     optimality_gap,
@@ -272,12 +271,6 @@ def test_times_to_a_threshold() -> None:
     assert median_time([3, 1, math.inf]) == 3
     assert median_time([3, 1, math.inf, math.inf]) == math.inf
     assert median_time([1, 3, 5, math.inf]) == 4
-
-
-def test_runs_that_solve_or_fail_are_bimodal() -> None:
-    assert is_bimodal([500, 500, 20], 475)
-    assert not is_bimodal([500, 500, 475], 475)
-    assert not is_bimodal([20, 30, 474], 475)
 
 
 # Coverage: a few cells here, all of them in the slow test.

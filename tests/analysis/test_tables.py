@@ -1,13 +1,10 @@
-"""Tables in a terminal, in Markdown, and as CSV."""
-
-import csv
-import io
+"""Tables in a terminal."""
 
 import pytest
 
 from analysis.comparison import Plan, compare
 from analysis.tables import write
-from tests.analysis.synthetic import memory_study, record, run
+from tests.analysis.synthetic import record, run
 
 TEXT = """\
 cartpole_no_velocity   score: mean return of the final evaluation, with the last weights
@@ -38,12 +35,12 @@ def varied(count: int = 9):
 
 def test_text_is_aligned_and_the_best_arm_comes_first() -> None:
     runs = [run("a", 0, 7.0), *(run("b", seed, score) for seed, score in enumerate([12, 15, 18]))]
-    assert write(compare(runs, Plan(words={"a": [], "b": []})), "text") == TEXT
+    assert write(compare(runs, Plan(words={"a": [], "b": []}))) == TEXT
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 200])
 def test_text_fits_the_terminal_and_says_what_is_folded(width: int) -> None:
-    lines = write(varied(), "text", width=width).splitlines()
+    lines = write(varied(), width=width).splitlines()
     assert max(map(len, lines)) <= width
     heads = next(line for line in lines if "score " in line and "95%" in line).split()
     assert heads[0] == "memory"
@@ -55,32 +52,12 @@ def test_text_fits_the_terminal_and_says_what_is_folded(width: int) -> None:
 
 
 def test_columns_are_chosen() -> None:
-    every = write(varied(), "text", "all", width=60)
+    every = write(varied(), "all", width=60)
     assert all(f"part.key_{index}" in every for index in range(1, 9))
     assert "columns=all" not in every
-    chosen = write(varied(), "text", ["part.key_3"], width=60)
+    chosen = write(varied(), ["part.key_3"], width=60)
     assert next(line for line in chosen.splitlines() if "95%" in line).split()[0] == "part.key_3"
     assert "memory" not in chosen
-
-
-def test_markdown() -> None:
-    lines = write(compare(*memory_study()), "markdown", width=200).splitlines()
-    assert lines[:2] == ["## cartpole_no_velocity", ""]
-    assert lines[2].startswith("| arm | score | 95% interval | runs | solved | steps to solve |")
-    assert lines[3].startswith("| --- | ---: |")
-    assert lines[4].startswith("| lstm |")
-    assert lines[-1] == "Score: mean return of the final evaluation, with the last weights."
-
-
-def test_csv_is_one_table_of_numbers() -> None:
-    results = compare(*memory_study(tasks=["one", "two"]))
-    rows = list(csv.DictReader(io.StringIO(write(results, "csv"))))
-    assert [row["task"] for row in rows] == ["one"] * 4 + ["two"] * 4
-    lstm = next(row for row in rows if row["arm"] == "lstm")
-    (arm,) = (each for each in results.of_task("one") if each.arm == "lstm")
-    assert float(lstm["score_mean"]) == arm.mean
-    assert float(lstm["success_low"]) == arm.success_interval.low
-    assert (lstm["metric"], lstm["runs"], lstm["status"]) == ("last", "5", "5 finished")
 
 
 def test_unfinished_runs_have_rows_if_asked_for() -> None:
@@ -89,7 +66,7 @@ def test_unfinished_runs_have_rows_if_asked_for() -> None:
         run("a", 2, None, status="interrupted"),
         run("b", 0, None, status="running"),
     ]
-    assert " b " not in write(compare(runs, Plan()), "text")
-    text = write(compare(runs, Plan(status="all")), "text", width=200)
+    assert " b " not in write(compare(runs, Plan()))
+    text = write(compare(runs, Plan(status="all")), width=200)
     assert "2 finished, 1 interrupted" in text
     assert "1 running" in text.splitlines()[3]

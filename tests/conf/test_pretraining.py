@@ -23,6 +23,10 @@ FROZEN = "extractor.freeze: an encoder that never learnt would be frozen"
             "critic.extractor.pretrain.frames: expected 0",
         ),
         (
+            ["extractor@critic.extractor=autoencoder", "critic.extractor.pretrain.frames=0"],
+            "critic.extractor.freeze: an encoder that never learnt would be frozen; set critic",
+        ),
+        (
             ["extractor=dict", "extractor@extractor.default=autoencoder"],
             "extractor.default.pretrain",
         ),

@@ -302,7 +302,6 @@ WRONG = [
         "optimizer.schedule=constant|optimizer.final_learning_rate=1e-5",
         "no effect without optimizer.schedule=linear",
     ),
-    ("optimizer=sgd|optimizer.momentum=0|optimizer.nesterov=true", "optimizer.momentum > 0"),
     # sweeps: every job is looked at before the first one runs
     ("-m|seed=0,1,x", "seed: expected an integer >= 0, got 'x'"),
     ("-m|memory=none,lsmt", "did you mean lstm?"),

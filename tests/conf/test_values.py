@@ -9,7 +9,6 @@ from omegaconf.errors import ReadonlyConfigError
 
 from conf.checking.validation import checked
 from conf.composing.command_line import InvalidConfiguration, load
-from conf.schema.extractors import MLPOptions
 
 
 @pytest.mark.parametrize(
@@ -118,23 +117,3 @@ def test_problems_of_a_plain_dictionary() -> None:
         "checkpoint.interval: missing; expected an integer >= 0",
         "agent.clip_range: expected a number > 0, got nan",
     ]
-
-
-def test_runs_from_before_the_options_of_layers_and_critics_are_read() -> None:
-    """`layer_norm` was the extractor's key, and heads and critics had no options."""
-    config: Any = OmegaConf.to_container(load(["agent=sac", "env=pendulum", "extractor=mlp"]))
-    for part, keys in {
-        "extractor": ("normalization", "dropout", "residual"),
-        "policy_head": ("normalization", "dropout", "residual"),
-        "value_head": ("normalization", "dropout", "residual"),
-        "agent": ("critic_subset", "dropped_quantiles", "target_networks", "policy_delay",
-                  "target_entropy_scale", "random_shift"),
-    }.items():  # fmt: skip
-        for key in keys:
-            del config[part][key]
-    config["extractor"]["layer_norm"] = True
-    typed, problems = checked(config)
-    assert problems == []
-    assert (typed["agent"]["target_networks"], typed["value_head"]["dropout"]) == (True, 0.0)
-    options = {key: value for key, value in typed["extractor"].items() if key != "_target_"}
-    assert MLPOptions(**options).normalization == "layer"

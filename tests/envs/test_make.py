@@ -117,7 +117,7 @@ def test_environments_share_no_keyword_argument(registered, make, plain) -> None
 def test_packages_are_imported_before_the_id_is_looked_up(tmp_path, monkeypatch, make) -> None:
     (tmp_path / "registers_an_environment.py").write_text(
         "from gymnasium import register\n"
-        "register(id='test/Late-v0', entry_point='envs.tasks.probes:ConstantReward',"
+        "register(id='test/Late-v0', entry_point='tests.probes:ConstantReward',"
         " kwargs={'continuous': True})\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -208,8 +208,8 @@ def test_supported_spaces(
 
 def test_importing_the_package_loads_neither_torch_nor_the_tasks() -> None:
     code = (
-        "import envs, sys, gymnasium; gymnasium.spec('neurl/Recall-v0');"
-        "heavy = ('torch', 'envs.tasks.probes', 'envs.making.make');"
+        "import envs, sys, gymnasium; gymnasium.spec('neurl/TMaze-v0');"
+        "heavy = ('torch', 'envs.tasks.vector', 'envs.making.make');"
         "print([name for name in heavy if name in sys.modules])"
     )
     result = subprocess.run(

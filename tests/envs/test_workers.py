@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from envs.vector import remote, serving
 from envs.vector.base import EnvironmentFailure, SlotVectorEnv
 from envs.vector.failures import RemoteFailure
 from envs.vector.remote import START_METHOD, RemoteSlot, WorkerLost
-from envs.vector.serving import _Parcel
+from envs.vector.serving import _plain
 from tests.envs.misbehaving import (
     Inquisitive,
     Misbehaving,
@@ -154,7 +153,7 @@ def test_refusals_of_registered_environments_are_the_same(make, refusal) -> None
 def test_packages_are_imported_by_workers_too(tmp_path, monkeypatch, make) -> None:
     (tmp_path / "registers_and_needs_itself.py").write_text(
         "import gymnasium\n"
-        "from envs.tasks.probes import ConstantReward\n"
+        "from tests.probes import ConstantReward\n"
         "def inner(): return gymnasium.make('test/Inner-v0')\n"
         "def outer(): return gymnasium.make('test/Inner-v0').unwrapped\n"
         "gymnasium.register(id='test/Outer-v0', entry_point=outer)\n"
@@ -347,21 +346,11 @@ def test_a_late_answer_is_never_taken_for_a_new_one(loose_worker) -> None:
         worker.receive()
 
 
-class _OfTheWorker:
-    """Cannot be built here."""
-
-    def __reduce__(self):
-        return int, ("not a number",)
-
-
 def test_what_only_its_own_process_can_build_is_left_out() -> None:
-    told = pickle.loads(pickle.dumps((1.0, _Parcel({"x": _OfTheWorker()}))))
-    assert told == (1.0, {})
-
-
-def test_what_cannot_travel_is_left_out_alone() -> None:
-    told = pickle.loads(pickle.dumps(_Parcel({"x": 1, "file": sys.stderr, "y": lambda: 0})))
-    assert told == {"x": 1}
+    kept = {"x": 1, "y": np.float32(2), "z": [np.ones(2), {"deep": "text"}], "none": None}
+    own = {"file": sys.stderr, "call": lambda: 0, "list": [object()], "array": np.array([{}])}
+    assert _plain({**kept, **own, 3: 4}) == kept
+    assert _plain("no dictionary") == {}
 
 
 def test_a_call_to_a_dead_worker_does_no_harm(loose_worker) -> None:

@@ -17,7 +17,6 @@ WORDS = [
     "num_threads=1",
     "extractor=vae",
     "extractor.latent_size=3",
-    "extractor.noise=0.1",
     "extractor.freeze=2000",
     "extractor.pretrain.frames=6000",
     "extractor.pretrain.epochs=12",

@@ -31,7 +31,7 @@ def encoder(width: int, latent_size: int = 2, hidden_sizes: tuple[int, ...] = (1
 
 
 def autoencoder(inputs: Any = VECTOR, **changes: Any) -> Autoencoder:
-    options: dict[str, Any] = {"decoder": None, "noise": 0.0, "variational": False, "beta": 1.0}
+    options: dict[str, Any] = {"decoder": None, "variational": False, "beta": 1.0}
     made = encoder(math.prod(inputs.shape), changes.pop("latent_size", 2))
     return build(Autoencoder, inputs, made, **{**options, **changes})
 
@@ -75,41 +75,13 @@ def test_the_loss_is_the_error_of_the_reconstruction(inputs) -> None:
 
 
 def test_the_loss_trains_every_parameter() -> None:
-    network, rows = autoencoder(noise=0.1, variational=True), torch.randn(5, 6)
+    network, rows = autoencoder(variational=True), torch.randn(5, 6)
     with torch.no_grad():  # its weights start at 0, which lets no gradient through to the encoder
         network.log_variance.weight.normal_()
     loss, _ = network.loss(rows)
     loss.backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad.abs().sum() > 0, name
-
-
-def test_noise_disturbs_what_is_read_and_not_what_is_to_be_said() -> None:
-    """With a decoder that knows nothing of its input the loss cannot depend on the noise."""
-    rows = torch.randn(64, 6)
-    losses = {}
-    for noise in (0.0, 1.0):
-        network = autoencoder(noise=noise)
-        nn.init.zeros_(network.decoder.decoders["observation"].output.weight)
-        losses[noise] = network.loss(rows, torch.Generator().manual_seed(0))[0]
-    torch.testing.assert_close(losses[0.0], losses[1.0])
-    # Otherwise it does, and reconstructing is without any.
-    noisy, clean = autoencoder(noise=1.0), autoencoder()
-    assert not torch.allclose(noisy.loss(rows)[0], clean.loss(rows)[0])
-    torch.testing.assert_close(noisy.reconstruct(rows), clean.reconstruct(rows))
-
-
-def test_denoising_restores_what_was_blanked() -> None:
-    """Two identifiers that are always alike: what one lost can be told from the other."""
-    inputs = make_input(spaces.MultiDiscrete([4, 4]))
-    codes = torch.arange(4).repeat(64)
-    rows = inputs(torch.stack([codes, codes], dim=1))
-    network = autoencoder(inputs, noise=0.3, latent_size=3)
-    fit(network, rows, steps=300, rate=0.02)
-    blanked = rows.clone()
-    blanked[:, 4:] = 0.0
-    restored = network.reconstruct(blanked)[:, 4:].argmax(1)
-    assert (restored == codes).float().mean() > 0.95
 
 
 def test_kl_by_hand() -> None:
@@ -148,7 +120,7 @@ def test_features_of_a_variational_encoder_are_deterministic() -> None:
 
 
 def test_randomness_is_the_generators() -> None:
-    network, rows = autoencoder(variational=True, noise=0.5), torch.randn(5, 6)
+    network, rows = autoencoder(variational=True), torch.randn(5, 6)
     before = torch.random.get_rng_state()
     losses = [network.loss(rows, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]
@@ -199,7 +171,6 @@ def test_an_autoencoder_beats_pca_of_its_size_on_held_out_rooms() -> None:
         inputs,
         build(Encoder, inner, 64, latent_size=8, **LINEAR),
         decoder=None,
-        noise=0.0,
         variational=False,
         beta=1.0,
     )
@@ -243,7 +214,6 @@ def test_every_kind_of_image_is_drawn(space) -> None:
         inputs,
         build(Encoder, flat, flat.output_size, latent_size=2, **LINEAR),
         decoder=None,
-        noise=0.0,
         variational=False,
         beta=1.0,
     )
@@ -265,7 +235,6 @@ def test_the_newest_frame_of_a_stack_is_drawn() -> None:
         inputs,
         build(Encoder, flat, flat.output_size, latent_size=2, **LINEAR),
         decoder=None,
-        noise=0.0,
         variational=False,
         beta=1.0,
     ).decoder

@@ -502,11 +502,6 @@ FAULTS = [
             'self.beta / self.decoder.count * metrics["kl"]',
             'self.beta * metrics["kl"]',
         ),
-        (
-            "noise is to be said again",
-            "self.decoder.loss(outputs, rows).mean()",
-            "self.decoder.loss(outputs, read).mean()",
-        ),
     ),
     *plant(
         "networks/autoencoding/gaussian.py",

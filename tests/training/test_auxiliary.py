@@ -160,10 +160,6 @@ def test_what_follows_is_of_the_same_episode(build_run, words: list[str]) -> Non
     ("words", "message"),
     [
         (
-            ["auxiliary=reconstruction", "decoder@auxiliary.reconstruction.decoder=convolutional"],
-            r"auxiliary.reconstruction: .*cannot make observation of shape \(4,\).*no image",
-        ),
-        (
             [
                 "auxiliary=vae",
                 "extractor=flatten",
@@ -214,7 +210,7 @@ def test_what_cannot_be_decoded_is_refused_in_one_line(words: list[str], message
     ],
 )
 def test_an_encoder_for_every_observation_and_a_decoder_back(space, words, features: int) -> None:
-    config = load(["extractor=vae", "extractor.noise=0.1", *words]).extractor
+    config = load(["extractor=vae", *words]).extractor
     inputs = make_input(space)
     own = {key: value for key, value in config.items() if key != "freeze"}
     encoder, width = build_extractor("extractor", own, inputs.shape, inputs.layout)

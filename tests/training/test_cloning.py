@@ -204,8 +204,8 @@ def test_whole_sequences_are_recorded(clone, teacher, length, frames) -> None:
     words = ["memory=gru", "memory.hidden_size=4"] if length > 1 else []
     words += [f"memory.sequence_length={length}", "agent.rollout_length=40"] if words else []
     small = [f"cloning.frames={frames}", "cloning.batch_size=5", "cloning.epochs=1"]
-    directory = clone(f"source={teacher.directory}", *words, *small, "cloning.keep_frames=true")
-    _, state = load_checkpoint(directory / "pretraining" / "frames")
+    directory = clone(f"source={teacher.directory}", *words, *small)
+    _, state = load_checkpoint(directory / "pretraining" / "weights")
     assert state["num_steps"] % length == 0
     assert frames <= state["pretraining"]["env_steps"] <= 2 * state["num_steps"]
     assert state["num_steps"] * 2 <= frames + 3 * 2 * max(8, length)

@@ -152,10 +152,9 @@ def test_it_learns(undisturbed) -> None:
     assert len({value for _, value in curves["pretraining/pca_squared_error"]}) == 1
 
 
-def test_frames_may_be_kept_and_an_encoder_trained_on(run) -> None:
-    here = run("extractor.pretrain.keep_frames=true", "extractor.freeze=false")
-    root = here.directory / "pretraining"
-    assert {path.name for path in root.iterdir()} == {"weights", "frames"}
+def test_an_encoder_may_be_trained_on(run) -> None:
+    here = run("extractor.freeze=false")
+    assert [path.name for path in (here.directory / "pretraining").iterdir()] == ["weights"]
     encoder = part_of(pretrained(here.directory)[0], "encoder")
     for extractor in extractors(here.weights()):
         assert any(not torch.equal(extractor[name], tensor) for name, tensor in encoder.items())
@@ -398,23 +397,10 @@ def test_weights_bring_the_normalisation_that_they_were_trained_behind(alone, ru
     assert float(counted) == float(statistics["count"]) + here.summary["env_steps"]
 
 
-def test_an_encoder_that_no_weights_are_of_is_not_frozen(run, train) -> None:
-    other = train("total_env_steps=64")
-    with pytest.raises(
-        Refusal, match=r"^extractor\.freeze: an encoder that never learnt"
-    ) as caught:
-        run(f"init_from={other.directory}", "extractor.latent_size=8")
-    assert caught.value.exit_code == 2
-    own = ["extractor@critic.extractor=autoencoder", "critic.extractor.pretrain.frames=0"]
-    with pytest.raises(Refusal, match=r"^critic\.extractor\.freeze: an encoder that never learnt"):
-        run(*own, "extractor.freeze=true")
-
-
 def test_what_cannot_be_pretrained_leaves_nothing_behind(run, tmp_path, train) -> None:
     other = train("total_env_steps=64", "env=pendulum", "env.time_limit=20")
     for number, word in enumerate(
         (
-            "decoder@extractor.decoder=convolutional",
             "extractor.pretrain.frames=10000000000000",
             f"extractor.pretrain.source={other.directory}",
         )

@@ -52,8 +52,8 @@ CASES = {
         "pomdp=[sticky_actions,flicker,noise,delay]", "pomdp.delay.is_random=true",
     ],
     "native task": [
-        "env=gymnasium", "env.id=neurl/RockSample-v0", "env.vectorization=native",
-        "+env.kwargs.size=3", "memory=gru", "memory.hidden_size=4", "critic.observation=full",
+        "env=gymnasium", "env.id=neurl/HiddenArm-v0", "env.vectorization=native",
+        "+env.kwargs.arms=3", "memory=gru", "memory.hidden_size=4", "critic.observation=full",
     ],
     "best weights": ["evaluation.checkpoint=best"],
     "one of a kind": ["memory=rnn", "memory.hidden_size=4", "optimizer=rmsprop"],

@@ -13,7 +13,7 @@ from conf.composing.command_line import InvalidConfiguration, load
 from tests import commands
 from training.evaluation.evaluation import describe, describe_spread
 from training.evaluation.watching import Watched, Window, watch_run
-from training.process.machine import check_display, check_window
+from training.process.machine import check_display
 from training.runs.refusal import Refusal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,31 +155,6 @@ def test_a_machine_without_a_display_is_told_at_once(monkeypatch) -> None:
     monkeypatch.delenv("WAYLAND_DISPLAY")
     monkeypatch.setattr(sys, "platform", "darwin")
     check_display("human")
-
-
-class Pygame:
-    """Stands for pygame with a window that lies nowhere."""
-
-    class display:
-        @staticmethod
-        def get_init() -> bool:
-            return True
-
-        @staticmethod
-        def get_driver() -> str:
-            return "offscreen"
-
-
-def test_a_window_that_nobody_sees_is_refused(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "pygame", Pygame)
-    monkeypatch.setenv("DISPLAY", ":77")
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    check_window()  # asked for
-    monkeypatch.delenv("SDL_VIDEODRIVER")
-    with pytest.raises(ValueError, match=r"the display :77 cannot be opened"):
-        check_window()
-    monkeypatch.setattr(Pygame.display, "get_driver", lambda: "x11")
-    check_window()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments, with_values
 from training.evaluation.clips import ENCODERS, Clip, Frame, Kind
 from training.evaluation.evaluation import Evaluator, Play
-from training.process.machine import check_window, draw_in_memory
+from training.process.machine import draw_in_memory
 from training.stream.episodes import InvalidExperience
 from training.tracking.tracking import TensorBoard
 
@@ -50,7 +50,8 @@ def build_drawn(config: DictConfig, render_mode: RenderMode, *, key: str) -> Env
     try:  # a rendering package may be missing
         _refuse_undrawn(name, render_mode, drawn)
         drawn.reset(seed=0)
-        frame_of(drawn) if render_mode == "rgb_array" else check_window()
+        if render_mode == "rgb_array":
+            frame_of(drawn)
     except (DrawingFailure, EnvironmentFailure) as error:
         drawn.close()
         raise ValueError(f"{name} cannot be drawn: {error}") from error

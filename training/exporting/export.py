@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import closing
@@ -49,12 +48,10 @@ class Exported(NamedTuple):
 
     Attributes:
         difference: largest absolute difference of an action or a state.
-        microseconds: of one step of one environment.
     """
 
     path: Path
     difference: float
-    microseconds: float
 
 
 def export_run(config: DictConfig) -> Exported:
@@ -90,8 +87,7 @@ def export_run(config: DictConfig) -> Exported:
         "versions": versions(),
     }
     replace(directory / "contract.json", to_json(contract))
-    one = {name: rows[:1] for name, rows in inputs.items()}
-    return Exported(path, difference, _microseconds(act, one))
+    return Exported(path, difference)
 
 
 def _recorded(config: DictConfig, agent: Agent) -> list[Step]:
@@ -199,16 +195,6 @@ def _largest_difference(act: Act, played: list[Step]) -> float:
                 off = np.abs(mine.astype(np.float64) - its) / np.maximum(1.0, np.abs(its))
                 largest = max(largest, float(off.max()))
     return largest
-
-
-@torch.no_grad()
-def _microseconds(act: Act, inputs: Inputs) -> float:
-    spent = []
-    for _ in range(50):
-        begun = time.perf_counter()
-        act(inputs)
-        spent.append(time.perf_counter() - begun)
-    return 1e6 * float(np.median(spent))
 
 
 def _kind(rows: Array) -> dict[str, Any]:

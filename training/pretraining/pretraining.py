@@ -2,7 +2,6 @@
 
 pretraining/progress   the collected frames; weights, moments and measures of the latest epochs
 pretraining/weights    the best weights and their facts
-pretraining/frames     what was `progress`, with keep_frames=true
 """
 
 import shlex
@@ -101,10 +100,7 @@ class Pretraining:
                 except Abandoned as error:
                     problem = f"interrupted in pre-training; continue with resume={directory}"
                     raise Refusal(problem, 128 + (stop.number or 0)) from error
-        progress = directory / PRETRAINING
-        if self._fitting.options.keep_frames and progress.exists():
-            progress.rename(progress.with_name("frames"))
-        shutil.rmtree(progress, ignore_errors=True)
+        shutil.rmtree(directory / PRETRAINING, ignore_errors=True)
         with as_written(directory):
             return dict(load_checkpoint(directory / PRETRAINED)[1]["pretraining"])
 

@@ -50,12 +50,6 @@ def peak_memory() -> float | None:
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
-_V1 = "memory/memory."
-_LIMITS = (
-    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-    (f"{_V1}limit_in_bytes", f"{_V1}usage_in_bytes", f"{_V1}stat", "total_inactive_file"),
-)
-"""Files of control groups of versions 2 and 1: limit, use, statistics; the page cache's name."""
 
 
 def free_memory() -> int | None:
@@ -78,14 +72,12 @@ def _kibibytes(file: Path, field: str) -> int | None:
 
 
 def _free_in_container() -> int | None:
-    """Read the limit of the control group, version 2 or 1."""
-    for limit, used, statistics, cache in _LIMITS:
-        try:
-            most = (_CGROUP / limit).read_text().strip()
-            taken = int((_CGROUP / used).read_text())
-            counts = dict(line.split() for line in (_CGROUP / statistics).read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        # The kernel reclaims the page cache first.
-        return None if most == "max" else max(0, int(most) - taken + int(counts.get(cache, 0)))
-    return None
+    """Read the limit of the control group."""
+    try:
+        most = (_CGROUP / "memory.max").read_text().strip()
+        taken = int((_CGROUP / "memory.current").read_text())
+        counts = dict(map(str.split, (_CGROUP / "memory.stat").read_text().splitlines()))
+    except (OSError, ValueError):
+        return None
+    # The kernel reclaims the page cache first.
+    return None if most == "max" else max(0, int(most) - taken + int(counts["inactive_file"]))

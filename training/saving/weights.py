@@ -1,7 +1,5 @@
 """An agent's initial weights: of a run, of pre-training, or from a file."""
 
-import copy
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,9 +13,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from agents.agent import Agent
-from conf.checking.pretraining import frames_wanted
-from networks.autoencoding.autoencoder import Encoder
-from training.building.instantiation import plain
 from training.saving.checkpoint import Tensors, load_checkpoint, part_of
 from training.saving.files import has_checkpoint
 
@@ -55,33 +50,13 @@ def take_weights(config: DictConfig, agent: Agent) -> Start:
     Raises:
         ValueError: in one line, why they cannot be loaded.
     """
-    encoders = dict(_frozen_encoders(config, agent))
-    drawn = copy.deepcopy(encoders)
     loaded: dict[str, Path] = {}
     if config.init_from is not None:
         loaded[warm_start(agent, Path(config.init_from))] = Path(config.init_from)
     loaded |= _load_extractors(config, agent)
-    for key, encoder in encoders.items():
-        if all(map(torch.equal, encoder.parameters(), drawn[key].parameters())):
-            raise ValueError(
-                f"{key}.freeze: an encoder that never learnt would be frozen, as no weights that "
-                f"were given are of it; set {key}.weights=PATH, or {key}.freeze=false"
-            )
     agent.weights_replaced()
     costs = [pretraining_behind(source) for source in {path.resolve() for path in loaded.values()}]
     return Start(list(loaded), sum(own for own, _ in costs), sum(own for _, own in costs))
-
-
-def _frozen_encoders(config: DictConfig, agent: Agent) -> Iterator[tuple[str, Encoder]]:
-    """Yield the frozen encoders that will not be pre-trained, with their extractors' keys."""
-    networks = agent.networks
-    for key, backbone, is_meant in (
-        ("extractor", networks.actor, frames_wanted(plain(config)) is None),
-        ("critic.extractor", networks.critic, config.critic.extractor is not None),
-    ):
-        encoder = backbone.extractor
-        if is_meant and isinstance(encoder, Encoder) and math.isinf(backbone.frozen_until):
-            yield key, encoder
 
 
 def take_pretrained(config: DictConfig, agent: Agent, directory: Path) -> tuple[int, float]:

@@ -1,7 +1,8 @@
 """Probes of agents: what is hidden, what is read where, and how far back a policy looks."""
 
-import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -185,10 +186,12 @@ def test_comparing_probes_each_run_once(finished, capsys, monkeypatch) -> None:
     of_run = replace(found(), env_steps=read_run(finished).env_steps)
     probing = Mock(return_value=of_run)
     monkeypatch.setattr(showing, "probe_run", probing)
-    for calls, score, words in ((0, "", []), (1, "0.975", ["probe=true"]), (1, "0.975", [])):
-        compare.compare(load([f"runs='{finished}'", "format=csv", *words], "compare"))
-        (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
-        assert row["probe_score"] == score
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda _: os.terminal_size((1_000, 1)))
+    for calls, shown, words in ((0, False, []), (1, True, ["probe=true"]), (1, True, [])):
+        compare.compare(load([f"runs='{finished}'", *words], "compare"))
+        _, heads, row, *_ = capsys.readouterr().out.splitlines()
+        assert ("hidden state" in heads) == shown
+        assert ("0.97" in row.split()) == shown
         assert probing.call_count == calls
     showing.probe_missing([read_run(finished)])
     assert probing.call_count == 1

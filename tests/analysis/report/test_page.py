@@ -183,16 +183,6 @@ def test_scores_below_one_keep_their_decimals() -> None:
     assert panel.table()[1:] == [["a", "0", "0.955"], ["a", "1", "0.430"]]
 
 
-def test_a_report_replaces_the_figures_of_an_earlier_one_and_no_others(tmp_path: Path) -> None:
-    mine = tmp_path / "figures" / "scores-mine.svg"
-    mine.parent.mkdir()
-    mine.touch()
-    for task in ("earlier", "later"):
-        write_report(compare([run("a", 0, 1.0, task=task)], Plan()), tmp_path)
-    figures = sorted(path.name for path in mine.parent.iterdir())
-    assert figures == ["scores-later.png", "scores-later.svg", "scores-mine.svg"]
-
-
 def test_recorded_commands_have_the_budget_that_a_run_was_resumed_with(leave) -> None:
     directory = leave("run", "total_env_steps=900", "memory=gru")
     (directory / ".hydra").mkdir()
