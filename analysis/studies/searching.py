@@ -1,8 +1,10 @@
 """Searches for the arms of a tuned study, and for a command line of the user's."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -36,7 +38,7 @@ def tune_arms(study: Study, pool: Pool, stop: StopRequest) -> list[str]:
     Every arm gets the same number of trials, on the seeds for tuning.
 
     Returns:
-        Sentences for the report: what each arm was tuned to.
+        Sentences for the report: what each arm was tuned to, and how much it needs tuning.
 
     Raises:
         InvalidConfiguration: a range does not fit an arm.
@@ -52,16 +54,57 @@ def tune_arms(study: Study, pool: Pool, stop: StopRequest) -> list[str]:
     if problems:
         raise InvalidConfiguration(problems)
     values: dict[tuple[str, str], list[str]] = {}
+    found = defaultdict[str, list[dict[str, Any]]](list)
     tuned = []
     for cell in study.cells:
         place = study.directory / "tuning" / cell.task / cell.name
         summary = Search(cell, space, place, tuning).run(pool, stop)
         words = values[cell.task, cell.name] = values_of(summary["best"]["values"])
+        found[cell.name].append(summary)
         count = sum(trial["state"] != "fail" for trial in summary["trials"])
         best = f"the best of {count} trials on seeds {', '.join(map(str, tuning['seeds']))}"
         tuned.append(f"{cell.name} on {cell.task}: {' '.join(words)}, {best}")
     study.choose(values)
-    return tuned
+    needs = {arm: sensitivity(searches) for arm, searches in found.items()}
+    return tuned + [
+        f"{arm}: tuning sensitivity {need:.2f}, the share of its range of scores that one setting "
+        "for all tasks loses to one for each"
+        for arm, need in needs.items()
+        if need is not None
+    ]
+
+
+def sensitivity(searches: Sequence[Mapping[str, Any]]) -> float | None:
+    """Tell how much an arm needs tuning: its score tuned per task minus that of one setting.
+
+    Scores of each task are scaled to [0, 1] over its trials, and averaged over tasks. The setting
+    is the best on average, among those that every task tried.
+
+    Args:
+        searches: summaries, one for each task.
+
+    Returns:
+        None if there is one task, or no setting in common.
+
+    Source: Adkins et al. (NeurIPS 2024), arXiv:2412.07165.
+    """
+    scaled = [_scaled(search) for search in searches]
+    shared = set.intersection(*map(set, scaled))
+    if len(scaled) < 2 or not shared:
+        return None
+    return 1.0 - max(fmean(scores[setting] for scores in scaled) for setting in shared)
+
+
+def _scaled(search: Mapping[str, Any]) -> dict[tuple[str, ...], float]:
+    """Return the scores of a search by setting, from 0 for the worst to 1 for the best.
+
+    All are 1 if they are equal.
+    """
+    trials = [trial for trial in search["trials"] if trial["score"] is not None]
+    scores = {tuple(values_of(trial["values"])): trial["score"] for trial in trials}
+    low, high = min(scores.values()), max(scores.values())
+    width = high - low
+    return {key: (score - low) / width if width else 1.0 for key, score in scores.items()}
 
 
 def search_command_line(config: DictConfig) -> dict[str, Any]:

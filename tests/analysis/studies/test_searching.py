@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from analysis.irregularities import irregularities
 from analysis.studies.engines.local import LocalEngine
 from analysis.studies.execution import Pool, driving
 from analysis.studies.ranges import read_ranges
-from analysis.studies.searching import searched_arm, tune_arms
+from analysis.studies.searching import searched_arm, sensitivity, tune_arms
 from analysis.studies.session import study_results
 from analysis.studies.study import Study
 from conf.checking.refusals import InvalidConfiguration
@@ -108,3 +109,25 @@ def test_what_the_search_sets_is_refused(words: list[str], text: str, message: s
     with pytest.raises(InvalidConfiguration) as refusal:
         searched_arm(Composer("config"), words, space)
     assert refusal.value.problems == [message]
+
+
+def search(*scores: float | None) -> dict[str, Any]:
+    """The summary of a search of `x` in 0, 1, 2, ..."""
+    return {"trials": [{"values": {"x": x}, "score": score} for x, score in enumerate(scores)]}
+
+
+@pytest.mark.parametrize(
+    ("searches", "expected"),
+    [
+        ([search(0, 5, 10)], None),
+        ([search(0, 5, 10), search(0, 1, 2)], 0.0),  # the same setting is the best everywhere
+        ([search(0, 8, 10), search(2, 1, 0)], 1 - (0.8 + 0.5) / 2),
+        ([search(0, 10), search(2, 0)], 0.5),
+        ([search(None, 10), search(2, None)], None),  # no setting in common
+        ([search(3, 3), search(3, 3)], 0.0),
+    ],
+)
+def test_sensitivity_is_what_one_setting_for_all_tasks_loses(
+    searches: list[dict[str, Any]], expected: float | None
+) -> None:
+    assert sensitivity(searches) == (None if expected is None else pytest.approx(expected))
