@@ -21,6 +21,8 @@ MEMORY_TASKS: dict[str, tuple[str, dict[str, object], int | None]] = {
     "RepeatFirstPicture": ("recall:Repeat", {**_REPEAT, "order": "first", "pictures": True}, None),
     "Autoencode": ("recall:Repeat", {**_REPEAT, "order": "backwards", "length": 8}, None),
     "HiddenArm": ("recall:HiddenArm", {"arms": 4, "pulls": 10}, None),
+    "RockSample": ("classical:RockSample", {"size": 5, "rocks": 5, "layout": 0}, 200),
+    "Battleship": ("classical:Battleship", {"size": 10, "ships": [5, 4, 3, 2]}, 200),
 }
 
 if "neurl/MemoryChain-v0" not in registry:  # a reload must not warn about overriding

@@ -23,7 +23,7 @@ from envs.wrappers.privileged import Shares
 
 @dataclass(frozen=True)
 class Optima:
-    """Mean returns of the best agents by what they know.
+    """Mean returns of the best agents by what they know; None where no closed form is known.
 
     Attributes:
         full: the agent sees the hidden variables.
@@ -33,8 +33,8 @@ class Optima:
     """
 
     full: float
-    memory: float
-    memoryless: float
+    memory: float | None
+    memoryless: float | None
     discount: float = 1.0
 
 

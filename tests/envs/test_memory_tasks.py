@@ -157,6 +157,97 @@ def test_the_key_is_brought_by_chance_alone_without_a_memory() -> None:
         assert play(task, lambda seen, table=table: table[seen[-1]])[0].max() == 0
 
 
+def test_who_knows_the_ships_needs_one_shot_each() -> None:
+    task = native("neurl/Battleship-v0", 32)
+
+    def shoot(seen: list[np.ndarray]) -> np.ndarray:
+        return (task.full_observation()["hidden"] * seen[-1][:, 1:]).argmax(axis=1)
+
+    scores, ships = play(task, shoot)
+    assert set(ships.sum(axis=1)) == {14}
+    assert set(scores) == {task.optima.full} == {87}
+
+
+def test_ships_lie_in_lines_everywhere() -> None:
+    task = native("neurl/Battleship-v0", 2_000, size=4, ships=[3])
+    task.reset(seed=0)
+    ships = task.full_observation()["hidden"].reshape(-1, 4, 4)
+    lines = np.concatenate([ships.sum(axis=1), ships.sum(axis=2)], axis=1)
+    assert (lines == 3).sum(axis=1).tolist() == [1] * 2_000
+    places, counts = np.unique(ships, axis=0, return_counts=True)
+    assert len(places) == 16
+    assert counts.min() > 75  # 125 expected, with a standard deviation of 11
+
+
+def test_a_hit_is_told_once_and_repeated_shots_are_wasted() -> None:
+    task = native("neurl/Battleship-v0", 1, size=2, ships=[2])
+    task.reset(seed=0)
+    (ship, other), (sea, _) = (
+        np.flatnonzero(task.full_observation()["hidden"][0] == kind) for kind in (1, 0)
+    )
+    outcomes = [task.step(np.array([cell])) for cell in (ship, ship, sea, other)]
+    assert [int(outcome[0][0, 0]) for outcome in outcomes] == [1, 0, 0, 1]
+    assert [float(outcome[1][0]) for outcome in outcomes] == [-1, -1, -1, 4]
+    assert [bool(outcome[2][0]) for outcome in outcomes] == [False, False, False, True]
+    shot = np.zeros(4)
+    shot[[ship, sea, other]] = 1
+    np.testing.assert_array_equal(outcomes[-1][0][0, 1:], 1 - shot)
+
+
+def to_rocks(task: Any) -> Policy:
+    """Collect all good rocks, one after another, then leave."""
+
+    def act(seen: list[np.ndarray]) -> np.ndarray:
+        actions = []
+        for place, is_good in zip(task._place, task.full_observation()["hidden"], strict=True):
+            good = task._rocks[is_good.astype(bool)]
+            row, column = good[0] - place if len(good) else (0, 1)
+            toward = np.where(row < 0, 0, np.where(row > 0, 2, np.where(column > 0, 1, 3)))
+            actions.append(4 if (row, column) == (0, 0) else int(toward))
+        return np.array(actions)
+
+    return act
+
+
+def test_who_knows_the_rocks_takes_the_good_ones() -> None:
+    task = native("neurl/RockSample-v0", 200)
+    scores, is_good = play(task, to_rocks(task))
+    np.testing.assert_allclose(scores, 10 + 10 * is_good.sum(axis=1))
+    assert task.optima.full == 10 + 10 * is_good.shape[1] / 2
+
+
+def test_a_check_is_right_where_the_rock_is_and_less_so_from_afar() -> None:
+    task = native("neurl/RockSample-v0", 4_000, size=60, rocks=1)
+    observations, _ = task.reset(seed=0)
+    assert not observations[:, 120:].any()
+    truth = np.where(task.full_observation()["hidden"][:, 0] == 1, 1, -1)
+    place = np.stack([observations[:, :60].argmax(1), observations[:, 60:120].argmax(1)], 1)
+    distance = np.linalg.norm(place - task._rocks[0], axis=1)
+    read = task.step(np.full(4_000, 5))[0][:, 120]
+    assert set(read) == {-1, 1}
+    chance = (1 + 2 ** (-distance / 20)) / 2
+    for low, high in ((0, 12), (12, 30), (30, 90)):
+        chosen = (low <= distance) & (distance < high)
+        hits = (read == truth)[chosen]
+        error = 4 * 0.5 / np.sqrt(len(hits))
+        assert abs(hits.mean() - chance[chosen].mean()) < error
+    assert not task.step(np.zeros(4_000, int))[0][:, 120:].any()  # a reading is shown once
+
+
+def test_a_bad_rock_costs_and_a_good_one_pays_once() -> None:
+    task = native("neurl/RockSample-v0", 500, size=2, rocks=2)  # rocks in all cells of the start
+    task.reset(seed=1)
+    rock = (task._place[:, None] == task._rocks).all(2).argmax(1)
+    is_good = task.full_observation()["hidden"][np.arange(500), rock]
+    assert set(is_good) == {0, 1}
+    rewards = [task.step(np.full(500, 4))[1] for _ in range(2)]
+    np.testing.assert_array_equal(rewards[0], np.where(is_good, 10, -10))
+    np.testing.assert_array_equal(rewards[1], np.full(500, -10))
+    _, left, ended, _, _ = task.step(np.full(500, 1))
+    assert set(left) == {10}
+    assert ended.all()
+
+
 def test_a_maze_shows_the_goal_at_its_start_alone() -> None:
     task = native("neurl/TMaze-v0", 8, length=3)
     start, _ = task.reset(seed=0)
@@ -249,6 +340,8 @@ def test_tasks_resume_bit_for_bit(id: str) -> None:
         ("neurl/RepeatPrevious-v0", {"order": "sideways"}),
         ("neurl/RepeatPrevious-v0", {"length": 3}),
         ("neurl/HiddenArm-v0", {"arms": 1}),
+        ("neurl/RockSample-v0", {"rocks": 21}),
+        ("neurl/Battleship-v0", {"ships": [11]}),
     ],
 )
 def test_impossible_sizes_are_refused(id: str, kwargs: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ def test_every_task_is_registered() -> None:
     names = "ActionReward ConstantReward ContinuousTarget Counting DelayedReward Endless"
     names += " MemoryChain ObservationActionReward ObservationReward Recall"
     names += " TMaze PassiveTMaze ActiveTMaze KeyToDoor RepeatPrevious RepeatFirst"
-    names += " RepeatFirstPicture Autoencode HiddenArm"
+    names += " RepeatFirstPicture Autoencode HiddenArm RockSample Battleship"
     assert sorted(f"neurl/{name}-v0" for name in names.split()) == TASKS
 
 

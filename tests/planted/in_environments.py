@@ -115,4 +115,19 @@ FAULTS = [
             "is_best & (self._ages > 1)",
         ),
     ),
+    *plant(
+        "envs/tasks/classical.py",
+        "envs/test_memory_tasks.py",
+        ("a sampled rock stays good", "self._is_good &= ~is_sampled", "self._is_good &= True"),
+        (
+            "checks from afar are as right as others",
+            "2 ** (-distance / _HALF_DISTANCE)",
+            "2 ** (-0.0 * distance)",
+        ),
+        (
+            "a hit is told as often as one shoots there",
+            "self._is_ship[shot] & ~self._is_shot[shot]",
+            "self._is_ship[shot]",
+        ),
+    ),
 ]
