@@ -17,8 +17,8 @@ from conf.schema.types import show
 OUR_PACKAGES = ("agents", "networks", "envs", "training")
 TRUSTED_PACKAGES = (*OUR_PACKAGES, "torch.nn", "torch.optim", "gymnasium")
 _KNOWN_PACKAGES = (
-    "ale_py", "envs", "envs.games.atari", "envs.games.minatar", "gymnasium_robotics", "minatar",
-    "minigrid", "popgym",
+    "ale_py", "envs", "envs.games.atari", "envs.games.minatar", "envs.games.pool",
+    "gymnasium_robotics", "minatar", "minigrid", "popgym",
 )  # fmt: skip
 """Modules that register environments, which any run may import."""
 _USUAL_HEAD = ("policy_head._target_", "auto")

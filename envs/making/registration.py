@@ -24,7 +24,9 @@ _PRESETS = {
 # Prefixes of ids that popular packages register, and the package's module.
 _PACKAGES = {"popgym-": "popgym", "bsuite/": "shimmy", "dm_control/": "shimmy"}
 # Modules that extras of this project install.
-_EXTRAS = {"ale_py": "atari", "minatar": "minatar", "minigrid": "minigrid", "popgym": "popgym"}
+_EXTRAS = {name: name for name in ("envpool", "minatar", "minigrid", "popgym")} | {
+    "ale_py": "atari"
+}
 
 
 def import_packages(packages: Sequence[str]) -> None:
