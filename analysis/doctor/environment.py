@@ -11,6 +11,8 @@ from gymnasium.utils.env_checker import check_env
 
 from analysis.doctor.patient import Check, Patient
 from envs.spaces import flat_space, flatten_observation, one_line
+from envs.wrappers.action_mask import sample_action
+from networks.observations import mask_of
 
 _STEPS = 50
 
@@ -34,7 +36,8 @@ def _play(env: gymnasium.Env[Any, Any], seed: int) -> tuple[list[Any], list[Any]
     shown, told = [env.reset(seed=seed)[0]], list[Any]()
     copies = copy.deepcopy(shown)
     for _ in range(_STEPS):
-        observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        action = sample_action(env.action_space, mask_of(shown[-1]))
+        observation, reward, terminated, truncated, _ = env.step(action)
         shown.append(observation)
         copies.append(copy.deepcopy(observation))
         told.append((float(reward), bool(terminated), bool(truncated)))

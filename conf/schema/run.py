@@ -41,7 +41,7 @@ _OF_SINGLE_ENVIRONMENTS = (
 
 
 class EnvironmentOptions(Options):
-    """conf/env/*.yaml; older runs have no `copy_argument`."""
+    """conf/env/*.yaml; older runs have neither `copy_argument` nor `action_mask`."""
 
     id: EnvironmentId
     kwargs: Free
@@ -58,6 +58,7 @@ class EnvironmentOptions(Options):
     previous_reward: bool
     wrappers: list[Annotated[Free, Target("wrapper")]]
     copy_argument: str | None = None
+    action_mask: bool = False
 
     @staticmethod
     def problems(config: Config) -> Rules:
