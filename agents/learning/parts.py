@@ -121,8 +121,8 @@ class Networks:
         mask: Any = mask_of(observations)
         return None if mask is None else self.policy_head.legal(pick_steps(mask, steps))
 
-    def policy(self, summary: Float[Tensor, "L N H"], legal: Legal | None) -> Any:
-        """Return the action distribution of every step, over legal actions."""
+    def policy(self, summary: Float[Tensor, "*N H"], legal: Legal | None) -> Any:
+        """Return the action distribution of every row, over legal actions."""
         policy: Any = self.policy_head(summary)
         return policy if legal is None else policy.mask_illegal(legal)
 

@@ -18,8 +18,8 @@ _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 
 IMPOSSIBLE = -1e30
 """Logit of what cannot be chosen; an infinite one would make gradients NaN (0 * inf)."""
-Legal = Bool[Tensor, "*N A"]
-"""Which actions are legal; of several choices which options, `[*N, D, K]`."""
+Legal = Bool[Tensor, "..."]
+"""Which actions are legal, `[*N, A]`; of several choices, which options, `[*N, D, K]`."""
 
 
 def mask_illegal(values: Float[Tensor, "*N A"], legal: Legal | None) -> Float[Tensor, "*N A"]:
