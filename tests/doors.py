@@ -97,8 +97,7 @@ class VectorDoors(VectorEnv[Any, Any, Any]):
 if "test/Doors-v0" not in registry:
     register("test/Doors-v0", entry_point=Doors, vector_entry_point=VectorDoors)
 
-DOORS = ["env=gymnasium", "env.packages=[tests.doors]", "env.id=test/Doors-v0"]
-MASKED = [*DOORS, "env.action_mask=true"]
+MASKED = ["env=gymnasium", "env.id=test/Doors-v0", "env.action_mask=true"]
 """Words of a run in which only open doors are tried."""
 TWO = "+env.kwargs.counts=[3,2]"
 """Two corridors, with a MultiDiscrete action space."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from envs.wrappers.action_mask import Masks, sample_action
-from tests.doors import DOORS, LENGTH, Doors
+from tests.doors import LENGTH, Doors
 
 MASK = "action_mask."
 WORDS = {"id": "test/Doors-v0", "packages": ["tests.doors"], "action_mask": True}
@@ -109,4 +109,3 @@ def test_wrong_masks_are_refused() -> None:
 def test_without_the_key_nothing_changes(make) -> None:
     environments = make(**{**WORDS, "action_mask": False})
     assert environments.single_observation_space.shape == (6,)
-    assert DOORS[-1].endswith(WORDS["id"])
