@@ -255,8 +255,7 @@ class Agent(nn.Module, ABC):
         observations = share_of(observations, "actor")
         noise = head.noise(self.generator, size) if explore else None
         if mask is not None:
-            legal = array_of(head.legal(torch.from_numpy(mask)))
-            noise = head.mask_noise(noise, legal, self.generator)
+            noise = head.mask_noise(noise, head.legal_array(mask), self.generator)
         if not self._mirror_is_current:
             self._mirror, self._mirror_is_current = self._build_mirror(), True
         if self._mirror is None:

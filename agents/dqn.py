@@ -110,12 +110,11 @@ class DQN(Agent):
                 bootstrap.steps_from(learnt.start),
             )
             best = mask_illegal(head.value(head(summary, noise[2])), legal).argmax(-1)
-            following = select_actions(outputs, best)
         elif head.is_scalar:
-            following = mask_illegal(outputs, legal).amax(-1)
+            return state, bootstrap, mask_illegal(outputs, legal).amax(-1)
         else:
             best = mask_illegal(head.value(outputs), legal).argmax(-1)
-            following = select_actions(outputs, best)
+        following = select_actions(outputs, best)
         return state, bootstrap, following
 
     def _returns(self, output: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

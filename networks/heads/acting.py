@@ -62,6 +62,11 @@ class PolicyHead(nn.Module, ABC):
             "use env.action_mask=false"
         )
 
+    def legal_array(self, mask: Array) -> Array:
+        """Return which actions are legal, as `legal`, on arrays."""
+        device = next(self.parameters()).device
+        return array_of(self.legal(torch.from_numpy(mask).to(device)).cpu())
+
     def mask_noise(self, noise: Array | None, legal: Array, random: np.random.Generator) -> Array:
         """Change the noise of `sample` (None: of the mode), so that it takes legal actions only."""
         noise = np.zeros(legal.shape, np.float32) if noise is None else noise
@@ -83,7 +88,7 @@ def uniform_actions(
     """Draw uniformly random actions `[B, *A]`, of legal ones where there is a mask `[B, M]`."""
     if mask is None:
         return head.uniform(generator, batch_size)
-    return draw_legal(array_of(head.legal(torch.from_numpy(mask))), generator)
+    return draw_legal(head.legal_array(mask), generator)
 
 
 def draw_legal(legal: Array, generator: np.random.Generator) -> Array:

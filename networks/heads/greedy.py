@@ -70,7 +70,7 @@ class EpsilonGreedyHead(PolicyHead):
         """Use a value head with one value for each of `joint_actions(space)`."""
         super().__init__()
         self.space, self.value_head = space, value_head
-        self._sent = environment_actions(space)
+        self._sent, self._counts = environment_actions(space), choice_counts(space)
         self.num_actions = self.encoded_size = len(self._sent)
         self.action_shape, self.action_dtype = (), torch.int64
         self._noise_size = value_head.noise_size
@@ -105,7 +105,7 @@ class EpsilonGreedyHead(PolicyHead):
 
     def legal(self, mask: Bool[Tensor, "*N M"]) -> Legal:
         """Return which combinations of choices a mask allows."""
-        return legal_combinations(mask, self.space)
+        return legal_combinations(mask, self._counts)
 
     def mask_noise(self, noise: Array | None, legal: Array, random: np.random.Generator) -> Array:
         """Change the noise so that the greedy action, and the random one, is legal."""
@@ -162,7 +162,7 @@ def joint_actions(space: gymnasium.Space[Any]) -> int:
             f"action space {space}: a value for each action (agent=dqn, agent=pqn) needs Discrete, "
             "MultiDiscrete or MultiBinary; use agent=ppo"
         )
-    count = math.prod(_counts(space))
+    count = math.prod(choice_counts(space))
     if count > MOST_JOINT_ACTIONS:
         raise ValueError(
             f"action space {space}: its choices are {count:,} actions together, more than the "
@@ -172,16 +172,16 @@ def joint_actions(space: gymnasium.Space[Any]) -> int:
     return count
 
 
-def _counts(space: Any) -> list[int]:
+def choice_counts(space: Any) -> list[int]:
     """Number of options of each choice, flat."""
     if isinstance(space, spaces.MultiDiscrete):
         return list(map(int, space.nvec.ravel()))
     return [int(space.n)] if isinstance(space, spaces.Discrete) else [2] * math.prod(space.shape)
 
 
-def legal_combinations(mask: Bool[Tensor, "*N M"], space: gymnasium.Space[Any]) -> Legal:
+def legal_combinations(mask: Bool[Tensor, "*N M"], counts: list[int]) -> Legal:
     """Return which actions of `environment_actions` a mask of every choice's options allows."""
-    legal, *others = mask.split(_counts(space), dim=-1)
+    legal, *others = mask.split(counts, dim=-1)
     for own in others:
         legal = (legal[..., :, None] & own[..., None, :]).flatten(-2)
     return legal
@@ -190,6 +190,6 @@ def legal_combinations(mask: Bool[Tensor, "*N M"], space: gymnasium.Space[Any]) 
 def environment_actions(space: gymnasium.Space[Any]) -> Array:
     """List the environment's actions `[A, *space.shape]`; the last choice changes fastest."""
     numbers = np.arange(joint_actions(space))
-    choices = np.stack(np.unravel_index(numbers, tuple(_counts(space))), axis=-1)
+    choices = np.stack(np.unravel_index(numbers, tuple(choice_counts(space))), axis=-1)
     actions: Array = choices + np.ravel(getattr(space, "start", 0))
     return actions.astype(space.dtype).reshape(-1, *(space.shape or ()))

@@ -25,7 +25,7 @@ from networks.heads.distributions import (
     Legal,
     MultiCategorical,
 )
-from networks.heads.greedy import environment_actions, legal_combinations
+from networks.heads.greedy import choice_counts, environment_actions, legal_combinations
 from networks.mirror import Array
 
 _TINY = np.finfo(np.float32).tiny
@@ -42,7 +42,7 @@ class CategoricalHead(DistributionHead):
     """One of K actions; each combination of several choices counts as one."""
 
     def __init__(self, space: Space, input_size: int, options: BlocksOptions) -> None:
-        self._sent = environment_actions(space)
+        self._sent, self._counts = environment_actions(space), choice_counts(space)
         super().__init__(space, input_size, len(self._sent), options)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Categorical:
@@ -55,7 +55,7 @@ class CategoricalHead(DistributionHead):
 
     def legal(self, mask: Bool[Tensor, "*N M"]) -> Legal:
         """Return which combinations of choices a mask allows."""
-        return legal_combinations(mask, self.space)
+        return legal_combinations(mask, self._counts)
 
     def to_environment(self, actions: Array) -> Array:
         """Convert to the environment's actions; always a copy."""
@@ -114,9 +114,8 @@ class MultiCategoricalHead(DistributionHead):
 
     def legal(self, mask: Bool[Tensor, "*N M"]) -> Legal:
         """Return which options of each choice a mask allows, `[*N, D, K]`; never the padding."""
-        table = mask.new_zeros(*mask.shape[:-1], math.prod(self._table))
-        table[..., self._columns.tolist()] = mask
-        return table.unflatten(-1, self._table)
+        padded = functional.pad(mask, (0, 1))
+        return padded.index_select(-1, self.places).unflatten(-1, self._table)
 
     def to_environment(self, actions: Array) -> Array:
         """Add the start of each choice, in the space's shape; always a copy."""

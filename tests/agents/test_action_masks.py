@@ -27,7 +27,6 @@ AGENTS: dict[str, list[str]] = {
     "quantile": ["agent=dqn", "value_head=quantile", "agent.n_step=2", *REPLAYED],
     "sac": ["agent=sac", "agent.train_frequency=4", "policy_head.hidden_sizes=[8]", *REPLAYED],
 }  # fmt: skip
-VALUES = [name for name in AGENTS if name not in ("ppo", "a2c", "sac")]
 
 
 @pytest.fixture
@@ -139,6 +138,24 @@ def test_sac_asks_for_entropy_among_legal_actions(run) -> None:
         losses = made.agent.losses(window, None, made.agent.noise())
     assert losses.losses["temperature"] == 0.0
     assert losses.metrics["policy/entropy"] == 0.0
+
+
+def test_targets_of_sac_are_of_legal_actions(run) -> None:
+    """With one open door the value of the next observation is that door's, without entropy."""
+    made = run("sac")
+    for _ in range(16):
+        made.agent.learn(made.collector.collect(made.agent))
+    agent, learner = made.agent, made.agent.learner
+    window = agent.experience().sample(64, RANDOM, importance_exponent=0.0).window
+    alone = torch.zeros_like(mask_of(window.observations))
+    alone[..., 2] = True
+    window.observations[ACTION_MASK] = alone
+    noise = agent.noise()
+    _, bootstrap, following = agent.detached(agent.following, window, noise)
+    summary = learner.target_summary(window, bootstrap.steps)
+    values = agent.detached(agent.critics.lowest_of_every_action, summary, noise.critics)
+    torch.testing.assert_close(following, values[..., 2])
+    torch.testing.assert_close(bootstrap.rewards, learner.bootstrap(window).rewards)
 
 
 def test_a_frozen_extractor_leaves_the_masks_to_the_gradient_steps(run) -> None:
