@@ -109,7 +109,7 @@ def test_returns_of_pqn_are_of_legal_actions(run) -> None:
 
 
 def test_probabilities_of_the_rollout_are_those_of_acting(run) -> None:
-    """Log-probabilities by hand: a softmax over the open doors alone."""
+    """Log-probabilities and entropy by hand, of a softmax over the open doors alone."""
     made = run("ppo", "policy_head.gain=1.0")
     agent = made.agent
     trajectory = made.collector.collect(agent)
@@ -121,6 +121,12 @@ def test_probabilities_of_the_rollout_are_those_of_acting(run) -> None:
         chosen = weights.gather(-1, trajectory.actions[..., None])[..., 0]
     expected = (chosen / weights.sum(-1)).log()
     torch.testing.assert_close(batch.old_log_probs.view(expected.shape), expected)
+    everything = torch.arange(batch.valid.shape[1])
+    metrics = agent.losses(batch, everything, **agent.scheduled()).metrics
+    assert metrics["policy/approximate_kl"].abs() < 1e-6  # nothing has changed since
+    shares = weights / weights.sum(-1, keepdim=True)
+    entropies = -(shares * shares.clamp(min=1e-30).log()).sum(-1)[trajectory.valid]
+    torch.testing.assert_close(metrics["policy/entropy"], entropies.mean())
 
 
 def test_sac_asks_for_entropy_among_legal_actions(run) -> None:

@@ -70,11 +70,13 @@ FAULTS = [
             "gradient steps are of the policy without masks",
             "networks.legal(batch.observations)",
             "None",
+            "agents/test_action_masks.py::test_probabilities_of_the_rollout_are_those_of_acting",
         ),
         (
             "frozen features leave no masks",
             "mask_of(trajectory.observations) is not None",
             "False",
+            "agents/test_action_masks.py::test_a_frozen_extractor_leaves_the_masks_to_the_gradient_steps",
         ),
     ),
     *plant(

@@ -8,6 +8,7 @@ from conf.composing.command_line import load
 from tests.doors import MASKED, TWO, Doors
 from training.building.environments import build_environments
 from training.pretraining.pretraining import pretrain_alone
+from training.runs.refusal import Refusal
 
 FRAMES = ["frames=64", "batch_size=16", "epochs=1"]
 SMALL = ["env.num_envs=2", "agent.num_minibatches=2"]
@@ -61,3 +62,10 @@ def test_frames_are_collected_by_legal_actions(train, tmp_path, objective: str, 
     config = load([*MASKED, *SMALL, *words], "pretrain")
     loss = pretrain_alone(config, build_environments(config, num_envs=1))
     assert loss < np.log(3)  # of a choice among six doors, of which two are open in the mean
+
+
+def test_a_run_that_ignores_masks_says_so(train, capsys) -> None:
+    with pytest.raises(Refusal, match="is closed"):
+        train(*MASKED[:2], "total_env_steps=64")
+    told = capsys.readouterr().out
+    assert "notice: infos tell which actions are legal; env.action_mask=true" in told
