@@ -93,7 +93,10 @@ class Masks:
                 f"env.action_mask=true: expected a mask of {self._size} entries, one for each "
                 f"action (for each option of each choice), got the shape {legal.shape}"
             )
-        has_any = np.logical_or.reduceat(legal, self._starts, axis=-1).all(-1)
+        is_open = np.logical_or.reduceat(legal, self._starts, axis=-1)  # [*B, D]
+        if is_open.all():
+            return legal
+        has_any = is_open.all(-1)
         if not np.all(has_any | is_over):
             problem = _MISSING if told is None else "the mask leaves no legal action"
             raise ValueError(f"env.action_mask=true: {problem}")

@@ -64,8 +64,7 @@ class PolicyHead(nn.Module, ABC):
 
     def legal_array(self, mask: Array) -> Array:
         """Return which actions are legal, as `legal`, on arrays."""
-        device = next(self.parameters()).device
-        return array_of(self.legal(torch.from_numpy(mask).to(device)).cpu())
+        return array_of(self.legal(torch.from_numpy(mask)))
 
     def mask_noise(self, noise: Array | None, legal: Array, random: np.random.Generator) -> Array:
         """Change the noise of `sample` (None: of the mode), so that it takes legal actions only."""

@@ -112,9 +112,9 @@ class EpsilonGreedyHead(PolicyHead):
         if noise is None:
             noise = np.zeros((len(legal), self.num_actions + self._noise_size), np.float32)
         decided = noise[:, : self.num_actions]
-        exploring = np.flatnonzero(decided.any(axis=1))
-        decided[exploring] = 0.0
-        decided[exploring, draw_legal(legal[exploring], random)] = _DECISIVE
+        if len(exploring := np.flatnonzero(decided.any(axis=1))):
+            decided[exploring] = 0.0
+            decided[exploring, draw_legal(legal[exploring], random)] = _DECISIVE
         decided[~legal] = IMPOSSIBLE
         return noise
 
@@ -181,7 +181,7 @@ def choice_counts(space: Any) -> list[int]:
 
 def legal_combinations(mask: Bool[Tensor, "*N M"], counts: list[int]) -> Legal:
     """Return which actions of `environment_actions` a mask of every choice's options allows."""
-    legal, *others = mask.split(counts, dim=-1)
+    legal, *others = mask.split(counts, dim=-1) if len(counts) > 1 else (mask,)
     for own in others:
         legal = (legal[..., :, None] & own[..., None, :]).flatten(-2)
     return legal

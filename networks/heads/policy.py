@@ -114,8 +114,8 @@ class MultiCategoricalHead(DistributionHead):
 
     def legal(self, mask: Bool[Tensor, "*N M"]) -> Legal:
         """Return which options of each choice a mask allows, `[*N, D, K]`; never the padding."""
-        padded = functional.pad(mask, (0, 1))
-        return padded.index_select(-1, self.places).unflatten(-1, self._table)
+        padded, places = functional.pad(mask, (0, 1)), self.places.to(mask.device)
+        return padded.index_select(-1, places).unflatten(-1, self._table)
 
     def to_environment(self, actions: Array) -> Array:
         """Add the start of each choice, in the space's shape; always a copy."""

@@ -29,7 +29,6 @@ _FILES = {"onnx": "policy.onnx", "torch": "policy.pt2"}
 # What the file does not do: the caller's environment must show what the run's showed.
 _ENVIRONMENT = (
     "id", "kwargs", "packages", "wrappers", "frame_stack", "previous_action", "previous_reward",
-    "action_mask",
 )  # fmt: skip
 _OTHERS = ("state", "is_first", "action_mask")
 _OUTPUTS = ["action", "next_state"]
