@@ -23,12 +23,13 @@ from agents.learning.schedules import Schedule
 from agents.replay.replay import Replay
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import AuxiliaryLoss
+from networks.heads.acting import uniform_actions
 from networks.heads.greedy import EpsilonGreedyHead
 from networks.layers import BatchRenorm
 from networks.memory.memories import Memory
 from networks.mirror import Array, array_of, can_mirror, mirror_of
 from networks.normalization import RewardClipping, RewardScaling
-from networks.observations import map_observations, share_of
+from networks.observations import map_observations, mask_of, share_of
 
 _ALWAYS_ALIKE = (
     nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.Identity, nn.Flatten,
@@ -246,7 +247,8 @@ class Agent(nn.Module, ABC):
         `policy_head.to_environment`.
 
         Args:
-            observations: of shares for two readers, only the actor's is read.
+            observations: of shares for two readers, only the actor's is read. Of actions that a
+                mask tells to be illegal none is chosen.
             explore: sample the policy; otherwise take its most probable action.
 
         Raises:
@@ -255,8 +257,11 @@ class Agent(nn.Module, ABC):
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             remedy = "trace Policy.module(), or write the policy to a file with export.py"
             raise RuntimeError(f"act and predict compute in numpy, which is not traced; {remedy}")
+        mask, head, size = mask_of(observations), self.policy_head, len(is_first)
         observations = share_of(observations, "actor")
-        noise = self.policy_head.noise(self.generator, len(is_first)) if explore else None
+        noise = head.noise(self.generator, size) if explore else None
+        if mask is not None:
+            noise = head.mask_noise(noise, head.legal_array(mask), self.generator)
         if not self._mirror_is_current:
             self._mirror, self._mirror_is_current = self._build_mirror(), True
         if self._mirror is None:
@@ -266,7 +271,7 @@ class Agent(nn.Module, ABC):
             if after is not state and after.base is not None:
                 after = after.copy()  # a view would keep every earlier state alive
         if explore and self.is_warming_up:
-            actions = self.policy_head.uniform(self.generator, len(is_first))
+            actions = uniform_actions(head, mask, self.generator, size)
         return actions, after
 
     @torch.no_grad()  # not inference_mode: learning uses the states later

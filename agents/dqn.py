@@ -27,6 +27,7 @@ from agents.mathematics.losses import (
 from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import DQNOptions
+from networks.heads.distributions import mask_illegal
 from networks.heads.values import Rescaling
 from networks.memory.memories import pick_steps
 
@@ -99,6 +100,7 @@ class DQN(Agent):
         learner, head, learnt = self.learner, self.networks.value_head, self.learner.learnt
         state, bootstrap = learner.burn_in_state(window), learner.bootstrap(window)
         outputs = learner.target_values(window, bootstrap.steps, noise[1])
+        legal = self.networks.legal(window.observations, bootstrap.steps)
         if self.options.double_q:
             rest = slice(learnt.start, None)
             summary = self.actor.at(
@@ -107,12 +109,12 @@ class DQN(Agent):
                 window.is_first[rest],
                 bootstrap.steps_from(learnt.start),
             )
-            best = head.value(head(summary, noise[2])).argmax(-1)
-            following = select_actions(outputs, best)
+            best = mask_illegal(head.value(head(summary, noise[2])), legal).argmax(-1)
         elif head.is_scalar:
-            following = outputs.amax(-1)
+            return state, bootstrap, mask_illegal(outputs, legal).amax(-1)
         else:
-            following = select_actions(outputs, head.value(outputs).argmax(-1))
+            best = mask_illegal(head.value(outputs), legal).argmax(-1)
+        following = select_actions(outputs, best)
         return state, bootstrap, following
 
     def _returns(self, output: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -177,8 +179,9 @@ class DQN(Agent):
         values = self._returns(self.networks.value_head(summary))
         targets = self._returns(learner.target_values(window, learnt, None))
         gaps = (select_actions(values, actions) - select_actions(targets, actions)).abs()
+        legal = self.networks.legal(window.observations, learnt)
         metrics = {
-            "value/max": largest_value(values, valid),
+            "value/max": largest_value(mask_illegal(values, legal), valid),
             "value/target_gap": masked_mean(gaps, valid),
             "schedule/epsilon": torch.tensor(self.epsilon(self.progress)),
         }

@@ -67,7 +67,8 @@ class PPO(Agent):
         values = head.value(head(rollout.critic_summary))  # [T + 1, B]
         returns_of = partial(rollout.lambda_returns, discount=options.discount)
         returns = returns_of(values, gae_lambda=options.gae_lambda)
-        policy = self.policy_head(rollout.summary)
+        legal = self.networks.legal(trajectory.observations, slice(-1))
+        policy = self.networks.policy(rollout.summary, legal)
         batch = rollout.batch(
             old_log_probs=policy.log_prob(trajectory.actions),
             old_values=values[:-1],

@@ -26,6 +26,7 @@ from agents.mathematics.losses import (
 from agents.mathematics.returns import lambda_returns
 from agents.trajectory import Trajectory
 from conf.schema.agents import PQNOptions
+from networks.heads.distributions import mask_illegal
 
 
 class PQN(Agent):
@@ -63,7 +64,9 @@ class PQN(Agent):
         """Compute returns before the gradient steps."""
         rollout = self.learner.read(trajectory)
         head, options = self.networks.value_head, self.options
+        legal = self.networks.legal(trajectory.observations)
         values = head.value(head(rollout.critic_summary))  # [T + 1, B, A]
+        values = mask_illegal(values, legal)
         returns = lambda_returns(
             rollout.rewards,
             values[1:].amax(-1),

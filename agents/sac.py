@@ -4,7 +4,7 @@ With discrete actions it takes expectations over all of them (Christodoulou 2019
 """
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from agents.agent import Agent, Setup
 from agents.learning.critics import (
     Critics,
     Subset,
-    Summaries,
     measure_critics,
     observe_critic_targets,
 )
@@ -86,6 +85,7 @@ class SAC(Agent):
         usual = _ENTROPY_SHARE * math.log(size) if self._is_discrete else -float(size)
         chosen, usual = options.target_entropy, usual * options.target_entropy_scale
         self._target_entropy = usual if isinstance(chosen, str) else chosen
+        self._share = isinstance(chosen, str) and _ENTROPY_SHARE * options.target_entropy_scale
         self._noise_shape = (2, setup.sequence_length, options.batch_size, size)
 
     @classmethod
@@ -107,10 +107,15 @@ class SAC(Agent):
         if "actor" in self.due:
             log_alpha = self.temperature.log
             alpha = log_alpha.detach().exp()
-            cost, entropy = self._actor(read, noise.here, alpha)
+            legal = self.networks.legal(window.observations, self.learner.learnt)
+            policy = self.networks.policy(read.actor, legal)
+            cost, entropy = self._actor(policy, read.critic.detach(), noise.here, alpha)
             losses["actor"] = masked_mean(cost, fitted.valid)
             entropy = masked_mean(entropy.detach(), fitted.valid)
-            losses["temperature"] = log_alpha * (entropy - self._target_entropy)
+            target: Any = self._target_entropy
+            if legal is not None and self._share:  # of the entropy of random legal actions
+                target = self._share * masked_mean(legal.sum(-1).log(), fitted.valid)
+            losses["temperature"] = log_alpha * (entropy - target)
             metrics = metrics | {
                 "loss/policy": losses["actor"].detach(),
                 "policy/entropy": entropy,
@@ -119,10 +124,9 @@ class SAC(Agent):
         return Losses(losses, metrics, read.readings, priorities=fitted.priorities)
 
     def _actor(
-        self, read: Summaries, noise: Tensor | None, alpha: Tensor
+        self, policy: Any, summary: Tensor, noise: Tensor | None, alpha: Tensor
     ) -> tuple[Float[Tensor, "L N"], Float[Tensor, "L N"]]:
         """Return the actor's loss at each step, and its entropy (or an estimate of it)."""
-        policy, summary = self.policy_head(read.actor), read.critic.detach()
         if self._is_discrete:
             probabilities, values = policy.log_probabilities.exp(), self._followed(summary, None)
             entropy = policy.entropy()
@@ -144,8 +148,9 @@ class SAC(Agent):
         learner, critics = self.learner, self.critics
         states, bootstrap = critics.states(window), learner.bootstrap(window)
         steps = bootstrap.steps
-        policy = self.policy_head(
-            self.actor.at(window.observations, window.state, window.is_first, steps)
+        policy = self.networks.policy(
+            self.actor.at(window.observations, window.state, window.is_first, steps),
+            self.networks.legal(window.observations, steps),
         )
         if self._is_discrete:
             summary = learner.target_summary(window, steps)

@@ -29,7 +29,8 @@ class RandomShift:
     def __call__(self, observations: Stream, generator: np.random.Generator) -> Stream:
         """Shift the images of every step and environment, each by pixels of its own."""
         parts = observations if isinstance(observations, dict) else {"": observations}
-        own = {name: self._shifted(parts[name], name, generator) for name in self._heights}
+        images = {name if name in parts else f"actor.{name}": name for name in self._heights}
+        own = {part: self._shifted(parts[part], n, generator) for part, n in images.items()}
         return observations | own if isinstance(observations, dict) else own[""]
 
     def _shifted(

@@ -21,6 +21,7 @@ from networks.backbone import Backbone, Stream
 from networks.heads.action_values import ActionLayers
 from networks.heads.values import ValueHead
 from networks.mirror import describes_forward
+from networks.observations import share_of
 
 Rows = Callable[[Tensor], Tensor]
 _FUNCTIONS: dict[type[nn.Module], Rows] = {nn.ReLU: torch.relu, nn.Tanh: torch.tanh}
@@ -58,11 +59,12 @@ def value_chain(
     is_plain = isinstance(head.layers, ActionLayers) and describes_forward(head, "mirror")
     if functions is None or not is_plain:
         return None
-    shape = head.layers.output_shape
+    shape, reader = head.layers.output_shape, backbone.reader
 
     def apply(observations: Stream, steps: slice) -> Tensor:
-        assert isinstance(observations, Tensor)  # no chain reads parts
-        chosen = observations[steps]
+        own = share_of(observations, reader)
+        assert isinstance(own, Tensor)  # no chain reads parts
+        chosen = own[steps]
         rows = chosen.flatten(0, 1)
         for function in functions:
             rows = function(rows)

@@ -18,6 +18,9 @@ PartsFunction = Callable[[dict[str, Array]], dict[str, Array]]
 T = TypeVar("T")
 U = TypeVar("U")
 
+ACTION_MASK = "action_mask."
+"""Name of the part that tells legal actions, where the environment has masks."""
+
 
 def map_observations(
     function: Callable[[T], U], observations: T | dict[str, T]
@@ -42,13 +45,26 @@ def share_of(observations: T | dict[str, T], reader: str) -> T | dict[str, T]:
     """Select what `actor` or `critic` reads; everything if the observations have no shares.
 
     Names in a share begin with its reader and a dot, which no environment's own name has. `actor.`
-    alone is an observation without parts.
+    alone is an observation without parts. A critic without a share reads the actor's.
     """
     if not isinstance(observations, dict):
         return observations
-    start = f"{reader}."
-    own = {n.removeprefix(start): part for n, part in observations.items() if n.startswith(start)}
-    return own.get("", own) if own else observations
+    for start in (f"{reader}.", "actor."):
+        own = {n.removeprefix(start): p for n, p in observations.items() if n.startswith(start)}
+        if own:
+            return own.get("", own)
+    return observations
+
+
+def mask_of(observations: T | dict[str, T] | None) -> T | None:
+    """Return the mask of legal actions; None if all are legal."""
+    return observations.get(ACTION_MASK) if isinstance(observations, dict) else None
+
+
+def with_mask(observations: T | dict[str, T], mask: T) -> dict[str, T]:
+    """Add a mask of legal actions to what the actor reads."""
+    parts = observations if isinstance(observations, dict) else {"": observations}
+    return {**{f"actor.{name}": part for name, part in parts.items()}, ACTION_MASK: mask}
 
 
 class Parts(nn.Module):

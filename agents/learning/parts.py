@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +12,10 @@ from agents.learning.schedules import Schedule
 from networks.autoencoding.losses import AuxiliaryLoss, LambdaDiscrepancy, Reading
 from networks.backbone import Backbone, Stream
 from networks.heads.acting import PolicyHead
+from networks.heads.distributions import Legal
 from networks.heads.values import ValueHead
+from networks.memory.memories import ChosenSteps, pick_steps
+from networks.observations import mask_of
 
 AUXILIARY = "auxiliary"
 """Name of the summed auxiliary losses, and of the part that holds their own parameters."""
@@ -111,6 +115,16 @@ class Networks:
     def acts_by_values(self) -> bool:
         """Whether the policy is greedy in action values and has no parameters of its own."""
         return any(module is self.value_head for module in self.policy_head.modules())
+
+    def legal(self, observations: Stream | None, steps: ChosenSteps = slice(None)) -> Legal | None:
+        """Return the legal actions at chosen steps; None if all are."""
+        mask: Any = mask_of(observations)
+        return None if mask is None else self.policy_head.legal(pick_steps(mask, steps))
+
+    def policy(self, summary: Float[Tensor, "*N H"], legal: Legal | None) -> Any:
+        """Return the action distribution of every row, over legal actions."""
+        policy: Any = self.policy_head(summary)
+        return policy if legal is None else policy.mask_illegal(legal)
 
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Update the normalisation statistics, once where backbones share them."""

@@ -125,7 +125,8 @@ def acting_is_what_is_learnt(patient: Patient) -> Iterator[str]:
         acted.append(actions)
     outputs, _ = _run(patient, agent.actor)
     with torch.no_grad():
-        expected = agent.policy_head(outputs).mode().cpu().numpy()
+        legal = agent.networks.legal(patient.observations)
+        expected = agent.networks.policy(outputs, legal).mode().cpu().numpy()
     agree = np.isclose(acted, expected, atol=1e-3).mean()
     # Two choices may be equally good but for rounding.
     if agree < (1.0 if expected.dtype.kind == "f" else 0.95):

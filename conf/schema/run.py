@@ -58,6 +58,7 @@ class EnvironmentOptions(Options):
     previous_reward: bool
     wrappers: list[Annotated[Free, Target("wrapper")]]
     copy_argument: str | None = None
+    action_mask: bool = False
 
     @staticmethod
     def problems(config: Config) -> Rules:

@@ -16,8 +16,10 @@ from envs.making.registration import check_keywords, find_specification, import_
 from envs.making.single import Layer, Make, Wrap, make_layered, make_registered
 from envs.spaces import one_line
 from envs.vector.base import SlotVectorEnv
+from envs.wrappers.action_mask import ActionMask
 from envs.wrappers.adapters import PreviousInputs, RawEpisodeStatistics, adapted
 from envs.wrappers.frame_stack import FrameStack
+from envs.wrappers.privileged import PrivilegedObservation
 
 _copies = itertools.count()
 """Numbers the environments that this process makes, for `env.copy_argument`."""
@@ -36,8 +38,8 @@ def make_environments(
 
     Layers, innermost first: the environment with its time limit, statistics of raw returns (only
     with `wrappers`, which may change rewards), `wrappers`, the flattening of nested observations,
-    `pomdp`, the frame stack, previous action and reward, the twin's share. The next step overwrites
-    observations: copy them to keep them.
+    `pomdp`, the frame stack, previous action and reward, the twin's share, the action mask. The
+    next step overwrites observations: copy them to keep them.
 
     Args:
         num_envs: number of environments, instead of the configured one.
@@ -72,7 +74,9 @@ def make_environments(
             for index in range(num_envs)
         ]
     layers = _layers(env, wrappers, pomdp)
-    makes = [functools.partial(make_layered, m, layers, name, is_privileged) for m in makes]
+    shares: list[Layer] = [("critic.observation", PrivilegedObservation)] if is_privileged else []
+    shares += [("env.action_mask", ActionMask)] if env.action_mask else []
+    makes = [functools.partial(make_layered, m, layers, name, shares) for m in makes]
     try:
         return SlotVectorEnv(
             makes,

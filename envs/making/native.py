@@ -14,6 +14,7 @@ from envs.making.registration import accepted_keywords
 from envs.making.single import create
 from envs.spaces import check_spaces
 from envs.tasks.vector import VectorTask
+from envs.wrappers.action_mask import VectorActionMask
 from envs.wrappers.privileged import NOTHING_HIDDEN
 
 
@@ -40,10 +41,10 @@ def make_native(
             if not isinstance(environments, VectorTask):
                 raise ValueError(NOTHING_HIDDEN)
             environments.show_twin()
+        return VectorActionMask(environments) if env.action_mask else environments
     except ValueError:
         environments.close()
         raise
-    return environments
 
 
 def _check(environments: VectorEnv[Any, Any, Any], id: str) -> None:

@@ -18,7 +18,6 @@ from envs.making.registration import import_packages, install_hint
 from envs.spaces import check_spaces, one_line
 from envs.vector.failures import in_one_line
 from envs.wrappers.grids import is_minigrid
-from envs.wrappers.privileged import PrivilegedObservation
 
 Make = Callable[[], Environment]
 Wrap = Callable[[Environment], Environment]
@@ -33,12 +32,13 @@ _SUPERFLUOUS: dict[type, str] = {
 
 
 def make_layered(
-    make: Make, layers: Sequence[Layer], name: str, is_privileged: bool
+    make: Make, layers: Sequence[Layer], name: str, shares: Sequence[Layer]
 ) -> Environment:
     """Makes an environment and wraps it in layers, innermost first.
 
     Args:
         name: start of messages about its spaces.
+        shares: outermost layers, whose names of parts only networks know.
 
     Raises:
         ValueError: one line that names the configuration key and the fix.
@@ -52,8 +52,9 @@ def make_layered(
             check_spaces(environment.observation_space, environment.action_space)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        # Its names would not pass the check.
-        return PrivilegedObservation(environment) if is_privileged else environment
+        for key, wrap in shares:
+            environment = _wrapped(environment, key, wrap)
+        return environment
     except BaseException:
         environment.close()
         raise
@@ -106,6 +107,8 @@ def _wrapped(environment: Environment, key: str, wrap: Wrap) -> Environment:
     except Exception as error:
         message = one_line(error)
         # This project's wrappers name their configuration key themselves.
-        if isinstance(error, ValueError) and message.startswith(("env.", "env:", "pomdp.")):
+        if isinstance(error, ValueError) and message.startswith(
+            ("env.", "env:", "pomdp.", "critic.")
+        ):
             raise
         raise ValueError(f"{key}: cannot wrap {environment}: {in_one_line(error)}") from error

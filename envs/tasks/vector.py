@@ -75,7 +75,8 @@ class VectorTask(VectorEnv[Any, Any, Any], ABC):
 
     def show_twin(self) -> None:
         """From now on, shows a critic the hidden variables too (`envs.wrappers.privileged`)."""
-        self._shares = Shares(self.single_observation_space, self.full_observation_space)
+        seen, full = self.single_observation_space, self.full_observation_space
+        self._shares = Shares(actor=seen, critic=full)
         self.single_observation_space = self._shares.space
         self.observation_space = batch_space(self._shares.space, self.num_envs)
 
@@ -129,7 +130,9 @@ class VectorTask(VectorEnv[Any, Any, Any], ABC):
     def current_observations(self) -> Any:
         """Returns the latest observations."""
         seen = self._observe()
-        return seen if self._shares is None else self._shares(seen, self.full_observation())
+        if self._shares is None:
+            return seen
+        return self._shares(actor=seen, critic=self.full_observation())
 
     def snapshot(self) -> dict[str, Any]:
         """Returns the whole state as JSON values."""

@@ -19,8 +19,10 @@ import numpy as np
 from gymnasium import Space
 
 from envs.interface import Environment, full_space
+from envs.spaces import parts_of
 from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite, shown
 from envs.vector.snapshot import Memories, decoded, encoded, layers
+from envs.wrappers.action_mask import ACTION_MASK, sample_action
 from envs.wrappers.adapters import RawEpisodeStatistics
 
 Make = Callable[[], Environment]
@@ -310,6 +312,8 @@ class _Trial(Slot):
         self.join(ObservationBatch(self.environment.observation_space, 1), 0)
         self._chance = copy.deepcopy(self.environment.action_space)
         self._chance.seed(0)
+        rows = dict(zip(parts_of(self.environment.observation_space), self._row, strict=True))
+        self._mask = rows.get(ACTION_MASK)
 
     def _take(self, environment: Environment) -> None:
         self._made.append(environment)
@@ -331,7 +335,7 @@ class _Trial(Slot):
             Whether they agree.
         """
         for _ in range(steps):
-            action = self._chance.sample()
+            action = sample_action(self._chance, self._mask)
             outcome = self.outcome(action)
             if other is not None and other.outcome(action) != outcome:
                 return False

@@ -2,7 +2,7 @@
 
 They are one flat Dict. The parts of the policy's share are named `actor.<part>`, those of the
 twin's `critic.<part>`, and what has no parts `actor.` or `critic.`; no environment's own names have
-dots. `networks.observations.share_of` selects a share.
+dots. `networks.observations.share_of` selects a share. A mask of legal actions is a third one.
 """
 
 import copy
@@ -23,24 +23,23 @@ NOTHING_HIDDEN = (
 
 
 class Shares:
-    """Joins the two shares, of one environment or of a batch.
+    """Joins shares by the names of their readers, of one environment or of a batch.
 
     Attributes:
         space: of the joined observation.
     """
 
-    def __init__(self, seen: Space[Any], full: Space[Any]) -> None:
-        wholes = {"actor": seen, "critic": full}
+    def __init__(self, **wholes: Space[Any]) -> None:
         self._names = {who: dict(leaves(space)).keys() for who, space in wholes.items()}
         parts = [(f"{who}.{n}", p) for who, space in wholes.items() for n, p in leaves(space)]
         # Copies: those of a class or a module are shared, with their random state.
         self.space = spaces.Dict(copy.deepcopy(parts))
 
-    def __call__(self, seen: Any, full: Any) -> dict[str, Any]:
-        """Joins two observations."""
+    def __call__(self, **wholes: Any) -> dict[str, Any]:
+        """Joins observations."""
         return {
             f"{who}.{name}": part
-            for who, whole in (("actor", seen), ("critic", full))
+            for who, whole in wholes.items()
             for name, part in flatten_observation(whole, self._names[who]).items()
         }
 
@@ -58,9 +57,10 @@ class PrivilegedObservation(gymnasium.ObservationWrapper[Any, Any, Any], RecordC
         full = full_space(env)
         if full is None:
             raise ValueError(NOTHING_HIDDEN)
-        self._shares = Shares(env.observation_space, full)
+        self._shares = Shares(actor=env.observation_space, critic=full)
         self.observation_space = self._shares.space
 
     def observation(self, observation: Any) -> dict[str, Any]:
         """Adds the twin's share."""
-        return self._shares(observation, self.env.get_wrapper_attr("full_observation")())
+        full = self.env.get_wrapper_attr("full_observation")()
+        return self._shares(actor=observation, critic=full)

@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from conf.schema.extractors import BlocksOptions
 from conf.schema.heads import CategoricalHeadOptions
-from networks.heads.distributions import Choice
+from networks.heads.distributions import IMPOSSIBLE, Choice, Legal
 from networks.heads.values import Head
-from networks.mirror import Array
+from networks.mirror import Array, array_of
 
 Space = gymnasium.Space[Any]
 HeadMirror = Callable[[Array, Array | None], Array]
@@ -51,6 +51,27 @@ class PolicyHead(nn.Module, ABC):
     def to_environment(self, actions: Array) -> Array:
         """Convert the policy's actions to environment actions."""
 
+    def legal(self, mask: Bool[Tensor, "*N M"]) -> Legal:
+        """Return which of the policy's own actions or options an environment's mask allows.
+
+        Raises:
+            ValueError: the head has no probability or value of each.
+        """
+        raise ValueError(
+            f"env.action_mask=true: {type(self).__name__} weighs no actions that could be masked; "
+            "use env.action_mask=false"
+        )
+
+    def legal_array(self, mask: Array) -> Array:
+        """Return which actions are legal, as `legal`, on arrays."""
+        return array_of(self.legal(torch.from_numpy(mask)))
+
+    def mask_noise(self, noise: Array | None, legal: Array, random: np.random.Generator) -> Array:
+        """Change the noise of `sample` (None: of the mode), so that it takes legal actions only."""
+        noise = np.zeros(legal.shape, np.float32) if noise is None else noise
+        noise[~legal] = IMPOSSIBLE
+        return noise
+
     @abstractmethod
     def encode(self, actions: Shaped[Tensor, "..."]) -> Float[Tensor, "... E"]:
         """Encode the policy's actions `[*N, *A]` as network inputs `[*N, E]`."""
@@ -58,6 +79,21 @@ class PolicyHead(nn.Module, ABC):
     @abstractmethod
     def mirror(self) -> HeadMirror | None:
         """Numpy form of `forward` with mode and sampling."""
+
+
+def uniform_actions(
+    head: PolicyHead, mask: Array | None, generator: np.random.Generator, batch_size: int
+) -> Array:
+    """Draw uniformly random actions `[B, *A]`, of legal ones where there is a mask `[B, M]`."""
+    if mask is None:
+        return head.uniform(generator, batch_size)
+    return draw_legal(head.legal_array(mask), generator)
+
+
+def draw_legal(legal: Array, generator: np.random.Generator) -> Array:
+    """Draw one of the legal options of each row `[..., A]`, uniformly."""
+    drawn: Array = np.where(legal, generator.random(legal.shape), -1.0).argmax(-1)
+    return drawn
 
 
 class DistributionHead(Head, PolicyHead):

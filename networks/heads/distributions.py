@@ -10,14 +10,21 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
 _LOG_SQRT_TAU = 0.5 * math.log(2 * math.pi)
 
 IMPOSSIBLE = -1e30
-"""Logit of padding; an infinite one would make gradients NaN (0 * inf)."""
+"""Logit of what cannot be chosen; an infinite one would make gradients NaN (0 * inf)."""
+Legal = Bool[Tensor, "..."]
+"""Which actions are legal, `[*N, A]`; of several choices, which options, `[*N, D, K]`."""
+
+
+def mask_illegal(values: Float[Tensor, "*N A"], legal: Legal | None) -> Float[Tensor, "*N A"]:
+    """Make values of illegal actions lower than all others; None: every action is legal."""
+    return values if legal is None else values.masked_fill(~legal, IMPOSSIBLE)
 
 
 @runtime_checkable
@@ -35,7 +42,12 @@ class Categorical:
     """Probabilities `softmax(logits)` over actions 0 .. K - 1."""
 
     def __init__(self, logits: Float[Tensor, "*N K"]) -> None:
+        self._logits = logits
         self.log_probabilities = functional.log_softmax(logits, dim=-1)
+
+    def mask_illegal(self, legal: Legal) -> "Categorical":
+        """Return the distribution over legal actions; the others have probability 0."""
+        return type(self)(mask_illegal(self._logits, legal))
 
     def log_prob(self, actions: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """Log-probability of each action."""

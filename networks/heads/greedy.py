@@ -1,5 +1,6 @@
 """Epsilon-greedy policies over action values."""
 
+import copy
 import math
 from typing import Any
 
@@ -7,10 +8,11 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from networks.heads.acting import HeadMirror, PolicyHead, one_hot
+from networks.heads.acting import HeadMirror, PolicyHead, draw_legal, one_hot
+from networks.heads.distributions import IMPOSSIBLE, Legal, mask_illegal
 from networks.heads.values import ValueHead
 from networks.mirror import Array, mirror_of
 
@@ -28,10 +30,17 @@ class Greedy:
     def __init__(self, head: ValueHead, summary: Float[Tensor, "*N H"], num_actions: int) -> None:
         """Store the inputs of the values, which are computed once the noise is known."""
         self._head, self._summary, self._num_actions = head, summary, num_actions
+        self._legal: Legal | None = None
+
+    def mask_illegal(self, legal: Legal) -> "Greedy":
+        """Return the greedy selection of legal actions."""
+        chosen = copy.copy(self)
+        chosen._legal = legal
+        return chosen
 
     def values(self, noise: Float[Tensor, "..."] | None) -> Float[Tensor, "*N A"]:
         """Return action values, with the layers' noise or with mean weights."""
-        return self._head.value(self._head(self._summary, noise))
+        return mask_illegal(self._head.value(self._head(self._summary, noise)), self._legal)
 
     def mode(self) -> Int[Tensor, "*N"]:
         """Select the greedy action, with mean weights."""
@@ -61,7 +70,7 @@ class EpsilonGreedyHead(PolicyHead):
         """Use a value head with one value for each of `joint_actions(space)`."""
         super().__init__()
         self.space, self.value_head = space, value_head
-        self._sent = environment_actions(space)
+        self._sent, self._counts = environment_actions(space), choice_counts(space)
         self.num_actions = self.encoded_size = len(self._sent)
         self.action_shape, self.action_dtype = (), torch.int64
         self._noise_size = value_head.noise_size
@@ -92,6 +101,21 @@ class EpsilonGreedyHead(PolicyHead):
         if noise_size:
             size = (batch_size, noise_size)
             noise[:, num_actions:] = generator.standard_normal(size, dtype=np.float32)
+        return noise
+
+    def legal(self, mask: Bool[Tensor, "*N M"]) -> Legal:
+        """Return which combinations of choices a mask allows."""
+        return legal_combinations(mask, self._counts)
+
+    def mask_noise(self, noise: Array | None, legal: Array, random: np.random.Generator) -> Array:
+        """Change the noise so that the greedy action, and the random one, is legal."""
+        if noise is None:
+            noise = np.zeros((len(legal), self.num_actions + self._noise_size), np.float32)
+        decided = noise[:, : self.num_actions]
+        if len(exploring := np.flatnonzero(decided.any(axis=1))):
+            decided[exploring] = 0.0
+            decided[exploring, draw_legal(legal[exploring], random)] = _DECISIVE
+        decided[~legal] = IMPOSSIBLE
         return noise
 
     def uniform(self, generator: np.random.Generator, batch_size: int) -> Array:
@@ -138,7 +162,7 @@ def joint_actions(space: gymnasium.Space[Any]) -> int:
             f"action space {space}: a value for each action (agent=dqn, agent=pqn) needs Discrete, "
             "MultiDiscrete or MultiBinary; use agent=ppo"
         )
-    count = math.prod(_counts(space))
+    count = math.prod(choice_counts(space))
     if count > MOST_JOINT_ACTIONS:
         raise ValueError(
             f"action space {space}: its choices are {count:,} actions together, more than the "
@@ -148,16 +172,24 @@ def joint_actions(space: gymnasium.Space[Any]) -> int:
     return count
 
 
-def _counts(space: Any) -> list[int]:
+def choice_counts(space: Any) -> list[int]:
     """Number of options of each choice, flat."""
     if isinstance(space, spaces.MultiDiscrete):
         return list(map(int, space.nvec.ravel()))
     return [int(space.n)] if isinstance(space, spaces.Discrete) else [2] * math.prod(space.shape)
 
 
+def legal_combinations(mask: Bool[Tensor, "*N M"], counts: list[int]) -> Legal:
+    """Return which actions of `environment_actions` a mask of every choice's options allows."""
+    legal, *others = mask.split(counts, dim=-1) if len(counts) > 1 else (mask,)
+    for own in others:
+        legal = (legal[..., :, None] & own[..., None, :]).flatten(-2)
+    return legal
+
+
 def environment_actions(space: gymnasium.Space[Any]) -> Array:
     """List the environment's actions `[A, *space.shape]`; the last choice changes fastest."""
     numbers = np.arange(joint_actions(space))
-    choices = np.stack(np.unravel_index(numbers, tuple(_counts(space))), axis=-1)
+    choices = np.stack(np.unravel_index(numbers, tuple(choice_counts(space))), axis=-1)
     actions: Array = choices + np.ravel(getattr(space, "start", 0))
     return actions.astype(space.dtype).reshape(-1, *(space.shape or ()))

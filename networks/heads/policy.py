@@ -11,15 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from conf.schema.extractors import BlocksOptions
 from networks.heads.acting import DistributionHead, HeadMirror, Space, one_hot
 from networks.heads.box import BoxHead, GaussianHead
-from networks.heads.distributions import IMPOSSIBLE, Bernoulli, Categorical, MultiCategorical
-from networks.heads.greedy import environment_actions
+from networks.heads.distributions import (
+    IMPOSSIBLE,
+    Bernoulli,
+    Categorical,
+    Legal,
+    MultiCategorical,
+)
+from networks.heads.greedy import choice_counts, environment_actions, legal_combinations
 from networks.mirror import Array
 
 _TINY = np.finfo(np.float32).tiny
@@ -36,7 +42,7 @@ class CategoricalHead(DistributionHead):
     """One of K actions; each combination of several choices counts as one."""
 
     def __init__(self, space: Space, input_size: int, options: BlocksOptions) -> None:
-        self._sent = environment_actions(space)
+        self._sent, self._counts = environment_actions(space), choice_counts(space)
         super().__init__(space, input_size, len(self._sent), options)
 
     def forward(self, summary: Float[Tensor, "*N H"]) -> Categorical:
@@ -46,6 +52,10 @@ class CategoricalHead(DistributionHead):
     def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
         """Standard Gumbel noise, one number per action."""
         return _gumbel_noise(generator, (batch_size, self.output.out_features))
+
+    def legal(self, mask: Bool[Tensor, "*N M"]) -> Legal:
+        """Return which combinations of choices a mask allows."""
+        return legal_combinations(mask, self._counts)
 
     def to_environment(self, actions: Array) -> Array:
         """Convert to the environment's actions; always a copy."""
@@ -101,6 +111,11 @@ class MultiCategoricalHead(DistributionHead):
     def noise(self, generator: np.random.Generator, batch_size: int) -> Array:
         """Standard Gumbel noise, one number per cell of the padded table."""
         return _gumbel_noise(generator, (batch_size, *self._table))
+
+    def legal(self, mask: Bool[Tensor, "*N M"]) -> Legal:
+        """Return which options of each choice a mask allows, `[*N, D, K]`; never the padding."""
+        padded, places = functional.pad(mask, (0, 1)), self.places.to(mask.device)
+        return padded.index_select(-1, places).unflatten(-1, self._table)
 
     def to_environment(self, actions: Array) -> Array:
         """Add the start of each choice, in the space's shape; always a copy."""

@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "frame_stack": 1,
     "previous_action": False,
     "previous_reward": False,
+    "action_mask": False,
     "wrappers": [],
     "life_loss": False,
     "image_layout": "auto",

@@ -8,6 +8,7 @@ from tests.planted.in_agents import FAULTS as IN_AGENTS
 from tests.planted.in_analysis import FAULTS as IN_ANALYSIS
 from tests.planted.in_environments import FAULTS as IN_ENVIRONMENTS
 from tests.planted.in_learning import FAULTS as IN_LEARNING
+from tests.planted.in_masks import FAULTS as IN_MASKS
 from tests.planted.in_memories import FAULTS as IN_MEMORIES
 from tests.planted.in_networks import FAULTS as IN_NETWORKS
 from tests.planted.in_replay import FAULTS as IN_REPLAY
@@ -18,6 +19,7 @@ FAULTS = [
     *IN_LEARNING,
     *IN_REPLAY,
     *IN_NETWORKS,
+    *IN_MASKS,
     *IN_MEMORIES,
     *IN_ENVIRONMENTS,
     *IN_RUNS,

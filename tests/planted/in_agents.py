@@ -212,8 +212,8 @@ FAULTS = [
         ),
         (
             "SAC's temperature falls where entropy is short",
-            "log_alpha * (entropy - self._target_entropy)",
-            "log_alpha * (self._target_entropy - entropy)",
+            "log_alpha * (entropy - target)",
+            "log_alpha * (target - entropy)",
         ),
         (
             "SAC's actor lowers entropy",

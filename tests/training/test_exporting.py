@@ -16,6 +16,7 @@ from gymnasium import spaces
 
 import neurl
 from conf.composing.command_line import load
+from tests.doors import MASKED, TWO
 from tests.envs.misbehaving import Steady
 from training.building.environments import build_environments
 from training.exporting.acting import ActingPolicy
@@ -101,6 +102,15 @@ def test_codes_and_parts_are_traced_too(tmp_path: Path, words: list[str]) -> Non
     if "task=memory" not in words:
         parts = ["observation.desired_goal", "observation.observation"]
         assert sorted(contract["inputs"]) == ["is_first", *parts, "state"]
+
+
+@pytest.mark.parametrize("words", [[*ON_POLICY, TWO, "memory=gru"], [*FROM_REPLAY, "agent=dqn"]])
+def test_masks_of_legal_actions_are_an_input(tmp_path: Path, words: list[str]) -> None:
+    made = exported(trained(tmp_path / "run", *words, *MASKED))
+    assert made.difference <= 1e-5
+    contract = json.loads((made.path.parent / "contract.json").read_text())
+    assert list(contract["inputs"]) == ["observation", "state", "is_first", "action_mask"]
+    assert contract["inputs"]["action_mask"]["dtype"] == "bool"
 
 
 @pytest.mark.parametrize("memory", MEMORIES)

@@ -19,6 +19,7 @@ import training.runs.run
 import training.saving.archive
 import training.stream.collect
 from conf.composing.command_line import InvalidConfiguration, load
+from tests.doors import MASKED, TWO
 from tests.training.endings import Killed, assert_same
 from training.runs.refusal import Refusal
 from training.saving.checkpoint import load_checkpoint, open_checkpoint
@@ -55,6 +56,7 @@ CASES = {
         "env=gymnasium", "env.id=neurl/HiddenArm-v0", "env.vectorization=native",
         "+env.kwargs.arms=3", "memory=gru", "memory.hidden_size=4", "critic.observation=full",
     ],
+    "masked": [*MASKED, TWO, "memory=gru", "memory.hidden_size=4"],
     "best weights": ["evaluation.checkpoint=best"],
     "one of a kind": ["memory=rnn", "memory.hidden_size=4", "optimizer=rmsprop"],
 }  # fmt: skip

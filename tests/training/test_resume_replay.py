@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import neurl
+from tests.doors import MASKED
 from tests.training.endings import Killed, assert_same
 from training.evaluation.restore import load_agent
 from training.runs.refusal import Refusal
@@ -99,6 +100,7 @@ CASES = {
         "normalize_rewards=true",
         "value_head=hl_gauss",
     ],
+    "masked stacks": [*MASKED, "agent=dqn", "env.frame_stack=2", "agent.double_q=true"],
 }
 ROWS = 72 // 2
 """Steps of each environment that are held; a run has 120 of them."""

@@ -61,7 +61,7 @@ def build_backbones(
     if is_single or config.share_backbone:
         return actor, actor
     space, memory, key = read_space(whole, "critic"), config.memory, "extractor"
-    if space is not whole:  # a privileged critic
+    if own.get("observation") == "full":
         read, memory, key = front(space), _NO_MEMORY, "critic.extractor"
     if own.extractor:
         key = "critic.extractor"

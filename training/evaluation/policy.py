@@ -12,8 +12,9 @@ from torch import nn
 from agents.agent import Agent
 from envs.interface import Environments
 from envs.spaces import flatten_observation, one_line, reads_alike
+from envs.wrappers.action_mask import Masks
 from networks.mirror import Array
-from networks.observations import Shape, Shapes, any_part
+from networks.observations import Shape, Shapes, any_part, with_mask
 from training.building.backbones import read_space
 from training.building.environments import Source, build_environments, open_environments
 from training.building.extractors import Own
@@ -59,7 +60,9 @@ class Policy:
         copied.__dict__ = copy.deepcopy(self.__dict__, memo)
         return copied
 
-    def predict(self, observation: Any, *, deterministic: bool = True) -> Any:
+    def predict(
+        self, observation: Any, *, deterministic: bool = True, action_mask: Any = None
+    ) -> Any:
         """Choose the action for one observation, or one for each of a batch of environments.
 
         Memory states carry over between calls. A batch of another size resets all of them.
@@ -67,13 +70,16 @@ class Policy:
         Args:
             observation: an array or a number, or a list of them. With Dict or Tuple observations
                 one mapping or tuple of these, as the environment or a vector environment gives it.
+            action_mask: the legal actions there, with `env.action_mask=true`.
 
         Raises:
             ValueError: the observation has other parts or shapes than the policy was built for, or
-                is not finite.
+                is not finite, or there is no mask.
         """
         batch, is_single = _batched(observation, self._shapes)
         size = len(any_part(batch))
+        if action_mask is not None or self.config.env.get("action_mask"):
+            batch = self._with_mask(batch, action_mask, () if is_single else (size,))
         if self._state is None or len(self._state) != size:
             self._state = self.agent.initial_state(size)
             self._is_first = np.ones(size, dtype=bool)
@@ -86,6 +92,13 @@ class Policy:
         # Zero-dimensional spaces hold arrays too.
         is_number = isinstance(self.agent.policy_head.space, spaces.Discrete)
         return chosen[0] if is_number else np.asarray(chosen[0])
+
+    def _with_mask(self, batch: Arrays, mask: Any, shape: Shape) -> Arrays:
+        if mask is None:
+            raise ValueError("env.action_mask=true: expected predict(..., action_mask=...)")
+        masks = Masks(self.agent.actor.inputs.space, self.agent.policy_head.space)
+        legal = masks.legal(mask, np.zeros(shape, bool))
+        return with_mask(batch, legal if shape else legal[None])
 
     def reset(self, mask: Array | None = None) -> None:
         """Reset the memory before the next observations: everywhere, or where `mask [B]` is True.

@@ -19,22 +19,29 @@ class ActingPolicy(nn.Module):
     """`observations [B, *O], state [B, S], is_first [B] -> actions [B, *A], state [B, S]`.
 
     Normalisation, memory and the scaling of actions are inside; actions are the most probable ones,
-    as those of `Policy.predict`. Observations are raw, one tensor or tensors by part.
+    as those of `Policy.predict`. Observations are raw, one tensor or tensors by part. A mask of
+    legal actions is a further input where the environment has one.
     """
 
     def __init__(self, agent: Agent) -> None:
         super().__init__()
         self.actor, self.policy_head = agent.actor, agent.policy_head
+        self._networks = agent.networks
         self.sent = environment_actions(agent.policy_head)
         self.eval()
 
     def forward(
-        self, observation: Observations, state: Float[Tensor, "B S"], is_first: Bool[Tensor, " B"]
+        self,
+        observation: Observations,
+        state: Float[Tensor, "B S"],
+        is_first: Bool[Tensor, " B"],
+        action_mask: Bool[Tensor, "B M"] | None = None,
     ) -> tuple[Shaped[Tensor, "B ..."], Float[Tensor, "B S"]]:
         """Act in one step of B environments."""
         step = map_observations(lambda part: part[None], observation)
         summary, after = self.actor(step, state, is_first[None])
-        return self.sent(self.policy_head(summary[0]).mode()), after
+        legal = None if action_mask is None else self.policy_head.legal(action_mask)
+        return self.sent(self._networks.policy(summary[0], legal).mode()), after
 
 
 def environment_actions(head: PolicyHead) -> nn.Module:

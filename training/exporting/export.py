@@ -16,7 +16,7 @@ from agents.agent import Agent
 from envs.seeding import environment_seeds, reset_with_seeds
 from envs.spaces import one_line
 from networks.mirror import Array
-from networks.observations import map_observations
+from networks.observations import map_observations, mask_of, share_of
 from training.building.environments import build_environments
 from training.building.instantiation import plain
 from training.evaluation.restore import load_agent
@@ -29,6 +29,7 @@ _FILES = {"onnx": "policy.onnx", "torch": "policy.pt2"}
 _ENVIRONMENT = (
     "id", "kwargs", "packages", "wrappers", "frame_stack", "previous_action", "previous_reward",
 )  # fmt: skip
+_OTHERS = ("state", "is_first", "action_mask")
 _OUTPUTS = ["action", "next_state"]
 _STEPS, _RESTART = 200, 50
 _TOLERANCE = 1e-5
@@ -100,9 +101,12 @@ def _recorded(config: DictConfig, agent: Agent) -> list[Step]:
             is_first = is_first | (step % _RESTART == 0)  # in the middle of long episodes too
             rows: Any = map_observations(lambda part: np.array(part), observation)
             # Named `observation`, or `observation.PART`.
-            parts = rows if isinstance(rows, dict) else {"": rows}
+            read, mask = share_of(rows, "actor"), mask_of(rows)
+            parts = read if isinstance(read, dict) else {"": read}
             named = {f"observation.{name}".rstrip("."): part for name, part in parts.items()}
             before = {**named, "state": state.copy(), "is_first": is_first}
+            if mask is not None:
+                before["action_mask"] = mask
             actions, state = agent.act(rows, state, is_first, explore=False)
             sent = head.to_environment(actions)
             played.append((before, (sent, state.copy())))
@@ -121,15 +125,15 @@ def _write(policy: ActingPolicy, inputs: Inputs, format: str, path: Path) -> Act
         _require_onnx()
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = {name: torch.from_numpy(each) for name, each in inputs.items()}
-    state, is_first = rows.pop("state"), rows.pop("is_first")
+    others = [rows.pop(name) for name in _OTHERS if name in rows]
     parts = {name.partition(".")[2]: part for name, part in rows.items()}
     observation: Any = parts.get("", parts)
     batch = {0: torch.export.Dim("batch")}
-    shapes = (map_observations(lambda part: batch, observation), batch, batch)
+    shapes = (map_observations(lambda part: batch, observation), *(batch for _ in others))
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            given = (observation, state, is_first)
+            given = (observation, *others)
             program = torch.export.export(policy, given, dynamic_shapes=shapes, strict=False)
             if format == "torch":
                 torch.export.save(program, path)
@@ -171,9 +175,9 @@ def _acting_in_torch(path: Path, parts: list[str], *, is_single: bool) -> Act:
 
     def act(inputs: Inputs) -> tuple[Array, Array]:
         rows = [torch.from_numpy(each) for each in inputs.values()]
-        *observation, state, is_first = rows
+        observation, others = rows[: len(parts)], rows[len(parts) :]
         given = observation[0] if is_single else dict(zip(parts, observation, strict=True))
-        actions, after = module(given, state, is_first)
+        actions, after = module(given, *others)
         return actions.numpy(), after.numpy()
 
     return act

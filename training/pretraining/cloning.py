@@ -75,4 +75,5 @@ class Cloning(Fitting):
         steps = self.read(numbers)
         state = self._states[numbers.to(self._states.device)]
         summary, _ = self.agent.actor(steps.step_observations, state, steps.is_first[:-1])
-        return steps, self.agent.policy_head(summary)
+        networks = self.agent.networks
+        return steps, networks.policy(summary, networks.legal(steps.step_observations))

@@ -21,8 +21,9 @@ from conf.checking.pretraining import RANDOM
 from conf.checking.trust import trust_words
 from envs.interface import Environments
 from envs.seeding import environment_seeds
-from networks.heads.acting import PolicyHead
+from networks.heads.acting import PolicyHead, uniform_actions
 from networks.mirror import Array
+from networks.observations import mask_of
 from training.building.build import step_layout
 from training.building.environments import build_environments
 from training.building.instantiation import plain
@@ -61,8 +62,9 @@ class UniformPlayer:
         return np.zeros((batch_size, 0), np.float32)
 
     def act(self, observations: Arrays, state: Array, is_first: Array, *, explore: bool) -> Acted:
-        """Sample actions, independent of observations."""
-        return self.policy_head.uniform(self._generator, len(is_first)), state
+        """Sample actions, legal ones where observations tell them."""
+        mask, size = mask_of(observations), len(is_first)
+        return uniform_actions(self.policy_head, mask, self._generator, size), state
 
 
 class Pretraining:

@@ -89,6 +89,8 @@ def _build_run(
         pretraining = Pretraining(session, environments)
     collector = prepared.collector if prepared else build_collector(config, environments)
     session.open_records(header(config, session.agent), stack)
+    if collector.tells_masks and not config.env.get("action_mask"):
+        print("notice: infos tell which actions are legal; env.action_mask=true obeys", flush=True)
     costs = session.start.env_steps, session.start.seconds
     if pretraining is not None:
         print(f"pre-trained on {described(pretraining.run())}", flush=True)

@@ -94,6 +94,7 @@ class Collector:
         trajectory: the latest; None before the first.
         counter: of the running episodes.
         should_abandon: called before every step; True abandons the trajectory.
+        tells_masks: whether infos have masks of legal actions.
         explores: whether actions are sampled; otherwise the most probable ones are taken.
     """
 
@@ -121,6 +122,7 @@ class Collector:
         self.seconds: dict[str, float] = {}
         self.should_abandon: Callable[[], bool] = lambda: False
         first, infos = reset_with_seeds(environments, seeds)
+        self.tells_masks = "action_mask" in infos
         num_envs = environments.num_envs
         self._lives = Lives(num_envs, infos) if life_loss else None
         self._storage = Storage(rollout_length, first)
