@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override, ValueType
@@ -49,7 +50,8 @@ def syntax_problem(text: str) -> str:
     if not text:
         return "'': expected key=value, got an empty word"
     if not equals:
-        return f"{text!r}: expected key=value"
+        hint = f"; a run is resumed with resume={text}" if Path(text).is_dir() else ""
+        return f"{text!r}: expected key=value{hint}"
     if not key:
         return f"{text!r}: expected a key before the ="
     if not re.fullmatch(r"[+~]{0,2}[\w/@$-]+(\.[\w/@$-]+)*", key):

@@ -7,11 +7,16 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
+from conf.checking.refusals import InvalidConfiguration
+from conf.checking.validation import checked
+from conf.composing.configuration import read_only
 from envs.interface import Environments
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
+from training.building.instantiation import plain
 from training.evaluation.clips import Clip, Kind, outcome, video_kind
 from training.evaluation.evaluation import Evaluation, Evaluator, Play, Watch, unwatched
+from training.evaluation.policy import refuse_other_spaces
 from training.evaluation.restore import load_agent
 from training.evaluation.video import Camera, DrawingFailure, build_drawn, frames_per_second
 from training.process.threads import set_num_threads
@@ -46,8 +51,10 @@ def watch_run(config: DictConfig) -> Watched:
                 run, checkpoint=checkpoint, device=config.device, trusted_packages=trusted
             )
             seed = run_config.seed if config.seed is None else config.seed
+            run_config = elsewhere(run_config, config)
             environments, watch = _environments(config, run_config)
             stack.callback(environments.close)
+            refuse_other_spaces(agent, environments)
             evaluator = Evaluator(environments, seed, deterministic)
             if kind is not None:
                 path, key = _video_path(config, kind), f"video={kind}"
@@ -80,6 +87,29 @@ class Window:
         now = time.perf_counter()
         time.sleep(max(0.0, self._next - now))
         self._next = max(now, self._next) + self._seconds
+
+
+def elsewhere(run_config: DictConfig, config: DictConfig) -> DictConfig:
+    """Return a run's configuration with the environment that an evaluation asks for.
+
+    Raises:
+        InvalidConfiguration: the run cannot have it.
+    """
+    own, asked = plain(run_config), plain(config)
+    if not asked["env"]["id"] and not asked["env"]["kwargs"] and asked["pomdp"] is None:
+        return run_config
+    is_native = own["env"]["vectorization"] == "native"  # which may not have it
+    env = {
+        **own["env"],
+        "id": asked["env"]["id"] or own["env"]["id"],
+        "kwargs": own["env"]["kwargs"] | asked["env"]["kwargs"],
+        "vectorization": "sync" if is_native else own["env"]["vectorization"],
+    }
+    pomdp = own["pomdp"] if asked["pomdp"] is None else asked["pomdp"]
+    typed, problems = checked({**own, "env": env, "pomdp": pomdp})
+    if problems:
+        raise InvalidConfiguration(problems)
+    return read_only(typed)
 
 
 def _environments(config: DictConfig, run_config: DictConfig) -> tuple[Environments, Watch]:
