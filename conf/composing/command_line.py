@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from conf.checking.refusals import InvalidConfiguration, flag_problem
+from conf.checking.refusals import InvalidConfiguration, flag_problem, split_problems
 from conf.composing.composer import CONFIG_DIRECTORY, VERSION_BASE, Composer
 from conf.composing.configuration import configure, has_key, load, read_only
 from conf.composing.presets import Settled
@@ -136,6 +136,7 @@ def _flags(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-i", "--info", nargs="?", const="all")
     flags, unknown = parser.parse_known_intermixed_args(list(argv))
     problems = [flag_problem(flag) for flag in unknown]
+    problems += split_problems(flags.overrides)
     names = ("run", "multirun", "cfg", "shell_completion", "info")
     modes = [f"--{name.replace('_', '-')}" for name in names if getattr(flags, name)]
     if len(modes) > 1:
