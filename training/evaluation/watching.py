@@ -55,7 +55,8 @@ def watch_run(config: DictConfig) -> Watched:
             environments, watch = _environments(config, run_config)
             stack.callback(environments.close)
             refuse_other_spaces(agent, environments)
-            evaluator = Evaluator(environments, seed, deterministic)
+            keys = tuple(run_config.tracking.info)
+            evaluator = Evaluator(environments, seed, deterministic, info_keys=keys)
             if kind is not None:
                 path, key = _video_path(config, kind), f"video={kind}"
                 camera = Camera(run_config, seed=seed, deterministic=deterministic, key=key)

@@ -1,8 +1,9 @@
 """The life of a run: train, log, evaluate, save, resume, summarise."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from agents.learning.gradient_step import COUNTS
 from envs.vector.base import EnvironmentFailure
@@ -16,10 +17,10 @@ from training.saving.archive import Archive
 from training.saving.checkpoint import Checkpoint, part_of, prefixed
 from training.saving.files import costs_a_warning, replace, to_json
 from training.stream.collect import Collector
-from training.stream.episodes import Abandoned, EpisodeHistory, InvalidExperience
+from training.stream.episodes import Abandoned, Episode, EpisodeHistory, InvalidExperience
 from training.stream.loop import Iteration, iterations
 from training.tracking.telemetry import Look, look_at
-from training.tracking.tracking import ClippingWatch, Progress
+from training.tracking.tracking import ClippingWatch, Progress, append_episodes
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 _RETURN_WINDOW = 100
@@ -146,6 +147,7 @@ class Run:
         else:
             at.lost_iterations, at.lost_since = 0, at.env_steps
         self._history.extend(iteration.episodes)
+        self._append(iteration.episodes)
         self._unlogged = iteration
         if self._progress.is_due:
             self._progress.update(at.env_steps, self._history.return_mean)
@@ -157,6 +159,15 @@ class Run:
             self._log()
         self._look_inside()
         self._look_around()
+
+    def _append(self, episodes: Sequence[Episode]) -> None:
+        """Write finished episodes into the run's table, if it has one."""
+        if not episodes or not self._config.tracking.episodes:
+            return
+        at, keys = self.at, self._config.tracking.info
+        now: dict[str, Any] = {"env_steps": at.env_steps, "seconds": at.training_seconds}
+        with costs_a_warning("episodes.csv not written: {}"):
+            append_episodes(self._session.directory, episodes, keys, **now)
 
     def _look_around(self) -> None:
         """Evaluate and save if due; the end of the run is handled separately."""

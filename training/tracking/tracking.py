@@ -1,5 +1,6 @@
 """Logging of a run: TensorBoard event files and a progress bar."""
 
+import csv
 import math
 import sys
 import time
@@ -19,8 +20,8 @@ from tqdm import tqdm
 
 from conf.composing.choices import Choice
 from training.evaluation.clips import Clip
-from training.stream.episodes import shown_return
-from training.tracking.event_files import EventFile, Position, position
+from training.stream.episodes import Episode, shown_return
+from training.tracking.event_files import EPISODES, EventFile, Position, position
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,6 +118,33 @@ class TensorBoard:
             self._file = None
             message = f"TensorBoard logging stopped: {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=5)
+
+
+def append_episodes(
+    directory: Path,
+    episodes: Sequence[Episode],
+    keys: Sequence[str],
+    *,
+    env_steps: int,
+    seconds: float,
+) -> None:
+    """Append a line for each episode to a run's table.
+
+    Args:
+        keys: of the episodes' `info`, one column each; empty where an episode has none.
+        env_steps: of the run, at the end of the rollout that finished them.
+        seconds: of collecting and learning up to there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with (directory / EPISODES).open("a", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        if file.tell() == 0:
+            table.writerow(["env_steps", "seconds", "environment", "return", "length", *keys])
+        for index, episode_return, length, info in episodes:
+            told = (info.get(key, "") for key in keys)
+            table.writerow([env_steps, f"{seconds:.3f}", index, episode_return, length, *told])
 
 
 class ClippingWatch:
