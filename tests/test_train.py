@@ -231,7 +231,7 @@ def test_the_last_lines_tell_score_and_places(run, first: Path) -> None:
     assert table["status"].startswith(f"finished after {summary['env_steps']:,} steps")
     assert f"{summary['evaluation']['return_mean']:.2f}" in table["evaluation"]
     assert table["run"] == "runs/first"
-    assert table["curves"] == "tensorboard --logdir runs/first"
+    assert table["curves"] == "tensorboard --logdir runs"  # which names the run "first"
     assert table["evaluate"] == "python evaluate.py run=runs/first"
     assert "steps/s" in table["training"]
 

@@ -19,7 +19,7 @@ from training.saving.files import costs_a_warning, replace, to_json
 from training.stream.collect import Collector
 from training.stream.episodes import Abandoned, Episode, EpisodeHistory, InvalidExperience
 from training.stream.loop import Iteration, iterations
-from training.tracking.telemetry import Look, look_at
+from training.tracking.telemetry import CAPTION, Look, look_at
 from training.tracking.tracking import ClippingWatch, Progress, append_episodes
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -233,7 +233,7 @@ class Run:
         if self._look.scalars:
             self._tensorboard.scalars(self._look.scalars, self.at.env_steps)
         for tag, picture in self._look.pictures.items():
-            self._tensorboard.picture(tag, picture, self.at.env_steps)
+            self._tensorboard.picture(tag, picture, self.at.env_steps, CAPTION)
         self._look = Look()
 
     def _evaluate(self, episodes: int) -> bool:
