@@ -5,6 +5,7 @@ import math
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -328,3 +329,13 @@ def test_the_bar_shows_rate_and_return(capsys) -> None:
     assert "100/100" in shown
     assert "return 12.2" in shown
     assert "steps/s" in shown
+
+
+def test_the_bar_shows_evaluations_and_does_not_vanish_beyond_its_total(capsys) -> None:
+    bar = Progress(100, show=True)
+    bar.watch(SimpleNamespace(episodes=[None] * 3, wanted=10))
+    assert "evaluating: 3 of 10 episodes" in capsys.readouterr().err
+    bar.update(103, 1.0)
+    bar.close()
+    assert "100%|" in (last := capsys.readouterr().err.split("\r")[-1])
+    assert "103/103" in last

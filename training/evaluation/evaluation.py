@@ -121,6 +121,7 @@ class Play:
     Attributes:
         collector: takes the steps, one at a time.
         episodes: that count, in the order of their ends.
+        wanted: how many there should be.
         unfinished: how many of them were cut.
         unplayed: how many would have followed the cut ones.
     """
@@ -128,7 +129,7 @@ class Play:
     def __init__(self, collector: Collector, episodes: int, limit: int) -> None:
         """Share the episodes out among the environments; cut them after `limit` steps."""
         size = collector.environments.num_envs
-        self.collector, self._limit = collector, limit
+        self.collector, self.wanted, self._limit = collector, episodes, limit
         self.episodes: list[Episode] = []
         self.unfinished = self.unplayed = self._steps = 0
         self._left = [(episodes + index) // size for index in range(size)]

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
 from training.building.instantiation import plain
 from training.evaluation.clips import Clip, Kind, outcome, video_kind
-from training.evaluation.evaluation import Evaluation, Evaluator, Play, Watch, unwatched
+from training.evaluation.evaluation import Evaluation, Evaluator, Play, Watch
 from training.evaluation.policy import refuse_other_spaces
 from training.evaluation.restore import load_agent
 from training.evaluation.video import Camera, DrawingFailure, build_drawn, frames_per_second
@@ -24,6 +25,7 @@ from training.runs.refusal import refusing
 from training.saving.checkpoint import load_checkpoint
 from training.saving.files import replace
 from training.stream.episodes import InvalidExperience
+from training.tracking.tracking import Progress
 
 _FAILURES = (InvalidExperience, EnvironmentFailure, DrawingFailure, OSError)
 
@@ -52,8 +54,7 @@ def watch_run(config: DictConfig) -> Watched:
             )
             seed = run_config.seed if config.seed is None else config.seed
             run_config = elsewhere(run_config, config)
-            environments, watch = _environments(config, run_config)
-            stack.callback(environments.close)
+            environments, watch = _environments(config, run_config, stack)
             refuse_other_spaces(agent, environments)
             keys = tuple(run_config.tracking.info)
             evaluator = Evaluator(environments, seed, deterministic, info_keys=keys)
@@ -113,13 +114,26 @@ def elsewhere(run_config: DictConfig, config: DictConfig) -> DictConfig:
     return read_only(typed)
 
 
-def _environments(config: DictConfig, run_config: DictConfig) -> tuple[Environments, Watch]:
-    """Make the environments: several in parallel, or one in a window."""
+def _advance(bar: Progress, play: Play) -> None:
+    if bar.is_due or play.is_over:
+        bar.update(len(play.episodes), None)
+
+
+def _environments(
+    config: DictConfig, run_config: DictConfig, stack: ExitStack
+) -> tuple[Environments, Watch]:
+    """Make the environments: several in parallel, or one in a window; `stack` closes them."""
     if config.render_mode is None:
-        num_envs = config.evaluation.num_envs
-        return build_environments(run_config, num_envs=num_envs, for_acting=True), unwatched
-    environments = build_drawn(run_config, "human", key="render_mode=human")
-    return environments, Window(frames_per_second(environments))
+        num_envs, episodes = config.evaluation.num_envs, config.evaluation.episodes
+        environments = build_environments(run_config, num_envs=num_envs, for_acting=True)
+        bar = Progress(episodes, show="auto", unit="episodes")
+        stack.callback(bar.close)
+        watch: Watch = partial(_advance, bar)
+    else:
+        environments = build_drawn(run_config, "human", key="render_mode=human")
+        watch = Window(frames_per_second(environments))
+    stack.callback(environments.close)
+    return environments, watch
 
 
 def _video_path(config: DictConfig, kind: Kind) -> Path:

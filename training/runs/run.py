@@ -239,7 +239,7 @@ class Run:
     def _evaluate(self, episodes: int) -> bool:
         """Evaluate, report, and save the weights if they are the best; tell whether they are."""
         at = self.at
-        found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
+        found = at.evaluation = self._played(episodes=episodes)
         steps = at.best_env_steps if self.plays_best else at.env_steps
         if not self.plays_best:  # earlier weights have their point already
             # Beside each score, so that curves over seconds are exact.
@@ -253,6 +253,10 @@ class Run:
         is_best = not self.plays_best and self._keep_if_best(found)
         self._write_summary("running")
         return is_best
+
+    def _played(self, *, episodes: int) -> Evaluation:
+        index, watch = self.at.env_steps, self._progress.watch
+        return self._evaluator(self._agent, episodes=episodes, index=index, watch=watch)
 
     def _keep_if_best(self, found: Evaluation) -> bool:
         at = self.at
@@ -274,8 +278,7 @@ class Run:
         if self.plays_best:
             at.best = at.evaluation
         elif at.evaluation and at.best not in (None, at.evaluation):  # chosen by luck too
-            count, index = options.final_episodes, at.env_steps
-            evaluate = partial(self._evaluator, self._agent, episodes=count, index=index)
+            evaluate = partial(self._played, episodes=options.final_episodes)
             at.best = self._archive.evaluate_best(evaluate) or at.best
             self._keep_if_best(at.evaluation)
 

@@ -30,6 +30,8 @@ from training.tracking.event_files import EPISODES, EventFile, Position, positio
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from training.evaluation.evaluation import Play
+
 START_PAGE = {
     "return": ["episode/return", "evaluation/return"],
     "success rate": ["episode/success_rate", "evaluation/success_rate"],
@@ -221,11 +223,11 @@ _BETWEEN_BARS = 0.2  # seconds
 class Progress:
     """A bar with rate, remaining time and return; by default only on a terminal."""
 
-    def __init__(self, total: int, *, show: bool | Literal["auto"]) -> None:
-        """Start at zero of `total` environment steps."""
+    def __init__(self, total: int, *, show: bool | Literal["auto"], unit: str = "steps") -> None:
+        """Start at zero of `total` environment steps, or of another unit."""
         hidden = None if show == "auto" else not show  # None: hidden if stderr is no terminal
         self._bar = tqdm(
-            total=total, unit=" steps", unit_scale=True, disable=hidden, dynamic_ncols=True
+            total=total, unit=f" {unit}", unit_scale=True, disable=hidden, dynamic_ncols=True
         )
         self._due_at = math.inf if self._bar.disable else 0.0
 
@@ -238,7 +240,19 @@ class Progress:
         """Advance to `env_steps` and show the mean return of recent episodes."""
         if return_mean is not None:
             self._bar.set_postfix_str(f"return {shown_return(return_mean)}", refresh=False)
+        # Rollouts end beyond the total, where the bar would vanish.
+        self._bar.total = max(self._bar.total or 0, env_steps)
         self._bar.update(env_steps - self._bar.n)
+        self._wait()
+
+    def watch(self, play: "Play") -> None:
+        """Show how many episodes an evaluation has played."""
+        if self.is_due:
+            played = len(play.episodes)
+            self._bar.set_postfix_str(f"evaluating: {played} of {play.wanted} episodes")
+            self._wait()
+
+    def _wait(self) -> None:
         if not self._bar.disable:
             self._due_at = time.monotonic() + _BETWEEN_BARS
 
