@@ -211,8 +211,8 @@ FAULTS = [
         ),
         (
             "every evaluation of a run has the same episodes",
-            "episodes=episodes, index=at.env_steps)",
-            "episodes=episodes, index=0)",
+            "index, watch = self.at.env_steps,",
+            "index, watch = 0,",
             "training/test_run.py::test_every_evaluation_of_a_run_plays_episodes_of_its_own",
         ),
     ),

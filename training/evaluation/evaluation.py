@@ -235,7 +235,8 @@ class Evaluator:
         # Not the environments' seeds: the policy must not draw the same numbers as its environment.
         policy_seeds = environment_seeds(self.seed, 2, purpose=f"{purpose} policy", index=index)
         collector = Collector(environments, rollout_length=1, seeds=seeds)
-        collector.explores, collector.counter.info_keys = not self.deterministic, self.info_keys
+        collector.explores = not self.deterministic
+        collector.counter.info_keys = self.info_keys
         collector.should_abandon = self.should_abandon
         play = Play(collector, episodes, max_episode_steps or MAX_EPISODE_STEPS)
         return play.run(agent, np.random.default_rng(policy_seeds), watch)

@@ -44,11 +44,11 @@ def introduce(tensorboard: TensorBoard, *, config: Config, versions: Config) -> 
     yaml = OmegaConf.to_yaml(OmegaConf.create(config))
     tensorboard.text("run/configuration", indent(yaml, "    "), 0)
     parameters = {key: value for key, value in config.items() if key not in _NO_PARAMETERS}
-    rows = choices(parameters)
+    cells = choices(parameters)
     # TensorBoard sorts the columns that differ by name, capitals first, and shows a few.
-    titles = {part.capitalize(): rows.get(part) for part in ("agent", "extractor", "memory")}
-    titles["Environment"] = environment_name(rows.get("env.id"), config.get("pomdp"))
-    tensorboard.hyperparameters(rows | titles)
+    titles = {part.capitalize(): cells.get(part) for part in ("agent", "extractor", "memory")}
+    titles["Environment"] = environment_name(str(cells.get("env.id")), config.get("pomdp"))
+    tensorboard.hyperparameters(cells | titles)
     tensorboard.start_page()
 
 

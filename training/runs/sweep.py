@@ -57,9 +57,7 @@ def outcomes() -> Iterator[list[Outcome]]:
 def table(found: Sequence[Outcome]) -> str:
     """Write what differs between the jobs, their scores and directories, the best first."""
     common = set[str].intersection(*(set(outcome.words) for outcome in found))
-    ranked = sorted(
-        found, key=lambda o: -math.inf if math.isnan(o.score) else o.score, reverse=True
-    )
+    ranked = sorted(found, key=lambda each: (math.isnan(each.score), -each.score))
     own = [" ".join(word for word in each.words if word not in common) for each in ranked]
     rows = [("score", "overrides", "run")]
     rows += [(f"{o.score:.2f}", words, o.run) for o, words in zip(ranked, own, strict=True)]
