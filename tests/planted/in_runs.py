@@ -94,6 +94,38 @@ FAULTS = [
         ),
     ),
     *plant(
+        "training/stream/episodes.py",
+        "training/test_info.py",
+        (
+            "numbers that another environment told are its own",
+            "if key in infos and (mask is None or mask[index]):",
+            "if key in infos:",
+        ),
+    ),
+    *plant(
+        "training/tracking/event_files.py",
+        "training/test_info.py",
+        (
+            "a resumed run repeats lines of its table",
+            "[*event_files(directory), *directory.glob(EPISODES)]",
+            "event_files(directory)",
+        ),
+    ),
+    *plant(
+        "training/evaluation/watching.py",
+        "training/test_watching.py",
+        (
+            "an evaluation elsewhere forgets the run's own arguments",
+            'own["env"]["kwargs"] | asked["env"]["kwargs"]',
+            'asked["env"]["kwargs"]',
+        ),
+        (
+            "unequal spaces are not refused",
+            "            refuse_other_spaces(agent, environments)",
+            "            pass",
+        ),
+    ),
+    *plant(
         "training/evaluation/evaluation.py",
         "training/test_evaluation.py",
         (

@@ -13,6 +13,7 @@ from gymnasium.envs.registration import register, registry
 from conf.composing.command_line import InvalidConfiguration, load
 from tests.training.endings import Killed
 from training.evaluation.watching import watch_run
+from training.stream.episodes import EpisodeCounter
 
 ENV_ID = "test/Task-v0"
 WORDS = [
@@ -75,6 +76,14 @@ def test_the_table_has_a_line_for_each_episode(run) -> None:
     assert steps[-1] <= run.summary["env_steps"]
 
 
+def test_what_another_environment_told_is_not_an_episodes_own(vectorized) -> None:
+    counter = EpisodeCounter(vectorized(Task(), Task()))
+    counter.info_keys = ("energy",)
+    infos = {"energy": np.array([0.5, 0.0]), "_energy": np.array([True, False])}
+    first, second = counter.add(np.ones(2), np.ones(2, dtype=bool), infos)
+    assert (first.info, second.info) == ({"energy": 0.5}, {})
+
+
 def test_curves_and_evaluations_average_what_episodes_told(run) -> None:
     curves = run.scalars()
     assert {value for _, value in curves["episode/energy"]} == {0.5}
@@ -93,7 +102,7 @@ def test_a_finished_run_is_evaluated_for_them_too(run) -> None:
 
 
 def test_a_resumed_run_has_the_same_table(run, train, go_on, kill, tmp_path) -> None:
-    kill(7)
+    kill(6)  # one iteration after a checkpoint
     with pytest.raises(Killed):
         train(*WORDS, "checkpoint.interval=64", directory=tmp_path / "run")
     kill(0)

@@ -63,6 +63,13 @@ def test_another_environment_of_equal_spaces_is_evaluated(finished) -> None:
     assert watch(finished, few, "pomdp=flicker").evaluation != own
 
 
+def test_arguments_are_added_to_the_runs_own(drawn, train) -> None:
+    words = ["env.id=test/Drawn-v0", "total_env_steps=32", "evaluation.interval=0"]
+    run = train(*words, "+env.kwargs.length=5").directory
+    evaluation = watch(run, "+env.kwargs.size=[4,4]", "evaluation.episodes=2").evaluation
+    assert evaluation.lengths == (5, 5)
+
+
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
