@@ -11,6 +11,7 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
+from conf.composing.resumption import stored_configuration
 from training.process.leaving import leave
 from training.runs.refusal import Refusal, refusals_end
 
@@ -25,7 +26,7 @@ def evaluate(config: DictConfig) -> float:
     from training.process.machine import check_display
 
     try:  # reported before torch is imported
-        check_run(Path(config.run))
+        stored_configuration(Path(config.run))
         check_encoder(video_kind(config.video))
         check_display(config.render_mode)
     except ValueError as error:
@@ -40,16 +41,6 @@ def evaluate(config: DictConfig) -> float:
     if watched.clip is not None:
         print(f"{watched.video_path} ({watched.clip})")
     return watched.evaluation.return_mean
-
-
-def check_run(run: Path) -> None:
-    """Refuse a path that is not a run directory.
-
-    Raises:
-        ValueError: it has no configuration.
-    """
-    if not (run / "config.yaml").is_file():
-        raise ValueError(f"run={run}: no run there, as it has no config.yaml")
 
 
 if __name__ == "__main__":

@@ -67,11 +67,14 @@ def train_job(config: DictConfig, words: list[str]) -> float:
 
 
 def main() -> None:
-    """Train the run or sweep of the command line, and report failed jobs of a sweep."""
-    from training.runs.sweep import failures
+    """Train the run or sweep of the command line, and report on the jobs of a sweep."""
+    from training.runs.sweep import outcomes, table
 
-    with failures() as failed:
+    with outcomes() as found:
         launch(train, job=train_job)
+    if found:
+        print(f"{len(found)} jobs:", table(found), sep="\n", flush=True)
+    failed = [outcome.problem for outcome in found if outcome.problem]
     if failed:
         print(f"{len(failed)} of the jobs failed:", *failed, sep="\n  ", file=sys.stderr)
         sys.exit(1)

@@ -231,7 +231,7 @@ def test_the_last_lines_tell_score_and_places(run, first: Path) -> None:
     assert table["status"].startswith(f"finished after {summary['env_steps']:,} steps")
     assert f"{summary['evaluation']['return_mean']:.2f}" in table["evaluation"]
     assert table["run"] == "runs/first"
-    assert table["curves"] == "tensorboard --logdir runs/first"
+    assert table["curves"] == "tensorboard --logdir runs"  # which names the run "first"
     assert table["evaluate"] == "python evaluate.py run=runs/first"
     assert "steps/s" in table["training"]
 
@@ -353,10 +353,18 @@ def test_what_cannot_run_is_refused_in_one_line(shell, case: str) -> None:
 
 def test_a_sweep_gives_each_job_a_directory(shell) -> None:
     words = ["total_env_steps=100", "-m", "seed=0,1", "evaluation.final_episodes=2"]
-    shell("train.py", *words, *(word for word in SMALL if "final" not in word))
+    printed = shell("train.py", *words, *(word for word in SMALL if "final" not in word)).stdout
     runs = sorted((shell.directory / "runs" / "CartPole-v1").rglob("summary.json"))
     assert [summary_of(path.parent)["seed"] for path in runs] == [0, 1]
     assert {path.parent.parent.name for path in runs} == {"ppo-mlp-none"}
+    title, *rows = (line.split() for line in printed.partition("2 jobs:\n")[2].splitlines())
+    assert title == ["score", "overrides", "run"]
+    scores = [
+        summary_of(Path(shell.directory, row[-1]))["evaluation"]["return_mean"] for row in rows
+    ]
+    assert scores == sorted(scores, reverse=True)
+    assert [row[0] for row in rows] == [f"{score:.2f}" for score in scores]
+    assert {row[1] for row in rows} == {"seed=0", "seed=1"}
 
 
 def test_a_job_that_breaks_does_not_harm_the_others(shell) -> None:

@@ -3,16 +3,21 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override, ValueType
 from omegaconf.errors import OmegaConfBaseException
 
-from conf.checking.suggestions import VOCABULARY, Key, did_you_mean
+from conf.checking.suggestions import VOCABULARY, Key, option_hint
 from conf.schema.run import GROUPS
 from conf.schema.types import show
 
 _SEVERAL = ("pomdp", "auxiliary")  # groups that allow several options
+_LISTED = 12
+"""Options up to which a message lists all."""
 _GYMNASIUM_ID = re.compile(r"[\w./:-]+-v\d+")
 
 
@@ -49,7 +54,8 @@ def syntax_problem(text: str) -> str:
     if not text:
         return "'': expected key=value, got an empty word"
     if not equals:
-        return f"{text!r}: expected key=value"
+        hint = f"; a run is resumed with resume={text}" if Path(text).is_dir() else ""
+        return f"{text!r}: expected key=value{hint}"
     if not key:
         return f"{text!r}: expected a key before the ="
     if not re.fullmatch(r"[+~]{0,2}[\w/@$-]+(\.[\w/@$-]+)*", key):
@@ -78,6 +84,15 @@ def flag_problem(flag: str) -> str:
     return f"{flag}: unknown flag; values are set without dashes: {key}={value or '...'}"
 
 
+def split_problems(words: Sequence[str]) -> Iterator[str]:
+    """Explain a list or mapping that the shell split at its spaces."""
+    for start, word in enumerate(words):
+        rest = list(takewhile(lambda following: "=" not in following, words[start + 1 :]))
+        if rest and re.search(r"=[^'\"]*[\[{][^\]}]*$", word):
+            whole = " ".join([word, *rest])
+            yield f"{word.partition('=')[0]}: the shell split the value; quote it: '{whole}'"
+
+
 def override_problems(parsed: Sequence[Override]) -> Iterator[str]:
     """Refuse a key that is given twice, as Hydra would silently take the last, and settings."""
     lines: dict[str, list[str]] = {}
@@ -103,7 +118,8 @@ def sweep_problems(parsed: Iterable[Override]) -> Iterator[str]:
             key, _, values = (override.input_line or "").partition("=")
             is_list = override.value_type is ValueType.SIMPLE_CHOICE_SWEEP
             hint = f"; one list is written {key}=[{values}]" if is_list else ""
-            yield f"{override.key_or_group}: several values need --multirun (-m){hint}"
+            sweep = f"-m {key}={values}"
+            yield f"{override.key_or_group}: several values need --multirun (-m): {sweep}{hint}"
 
 
 SEARCH = "python tune.py, which takes the same ranges: key='interval(1e-4, 1e-2)'"
@@ -126,10 +142,9 @@ def choice_problems(override: Override, options: Sequence[str]) -> Iterator[str]
 
 def _option_problems(key: str, value: Any, offered: Sequence[str]) -> Iterator[str]:
     group = key.partition("@")[0]
-    expected = f"{key}: expected {'one of ' * (len(offered) > 1)}{', '.join(offered)}"
     names = value if isinstance(value, list) else [value]
     if names is value and group not in _SEVERAL:
-        yield f"{expected}, got a list: {show(value)}"
+        yield f"{key}: expected {_one_of(offered, '')}, got a list: {show(value)}"
         return
     for name, count in Counter(map(str, names)).items():
         if count > 1:
@@ -138,6 +153,16 @@ def _option_problems(key: str, value: Any, offered: Sequence[str]) -> Iterator[s
         is_id = group == "env" and _GYMNASIUM_ID.fullmatch(str(name)) is not None
         is_nested = "/" in str(name) and not is_id  # Hydra looks for it
         if name not in offered and not is_nested:
-            hint = did_you_mean(name, offered) if isinstance(name, str) else ""
+            hint = option_hint(name, offered) if isinstance(name, str) else ""
             hint = f"; a Gymnasium id is written env.id={name}" if is_id else hint
-            yield f"{expected}, got {show(name)}{hint}"
+            yield f"{key}: expected {_one_of(offered, name)}, got {show(name)}{hint}"
+
+
+def _one_of(offered: Sequence[str], name: Any) -> str:
+    """List the options of a group; of many, those that are nearest to a name."""
+    if len(offered) == 1:
+        return offered[0]
+    if len(offered) <= _LISTED:
+        return f"one of {', '.join(offered)}"
+    near = get_close_matches(str(name), offered, n=3, cutoff=0.0)
+    return f"one of {len(offered)} that --help lists, such as {', '.join(near)}"

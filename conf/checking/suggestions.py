@@ -32,6 +32,18 @@ VOCABULARY = {
 }
 """Our key for each word of other libraries, read from vocabulary.csv."""
 
+_OPTIONS = {
+    "recurrentppo": "agent=ppo memory=lstm",
+    "ppolstm": "agent=ppo memory=lstm",
+    "drqn": "agent=dqn memory=lstm",
+    "ddqn": "agent=dqn agent.double_q=true",
+    "doubledqn": "agent=dqn agent.double_q=true",
+    "duelingdqn": "agent=dqn agent.dueling=true",
+    "qrdqn": "agent=dqn value_head=quantile",
+}
+"""Our words for options of other libraries, in lower case without separators."""
+_GROUPS = Path(__file__).parents[1]
+
 
 def nearest(word: str, words: Collection[str], cutoff: float = 0.66) -> str | None:
     """Find the closest word, ignoring case; None if nothing is close.
@@ -47,6 +59,16 @@ def did_you_mean(word: str, words: Collection[str]) -> str:
     """Return the end of a message, empty if nothing is close: `; did you mean lstm?`."""
     match = nearest(word, words)
     return f"; did you mean {match}?" if match else ""
+
+
+def option_hint(name: str, offered: Collection[str]) -> str:
+    """Return the end of a message about an unknown option of a group, empty without a hint."""
+    if ours := _OPTIONS.get(name.lower().replace("-", "").replace("_", "")):
+        return f"; in this project it is {ours}"
+    elsewhere = sorted(path.parent.name for path in _GROUPS.glob("*/*.yaml") if path.stem == name)
+    if elsewhere:
+        return f"; there is {' and '.join(f'{group}={name}' for group in elsewhere)}"
+    return did_you_mean(name, offered)
 
 
 def key_hint(key: str, known: Collection[str]) -> str:

@@ -18,10 +18,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from conf.checking.refusals import InvalidConfiguration, flag_problem
+from conf.checking.refusals import InvalidConfiguration, flag_problem, split_problems
 from conf.composing.composer import CONFIG_DIRECTORY, VERSION_BASE, Composer
 from conf.composing.configuration import configure, has_key, load, read_only
 from conf.composing.presets import Settled
+from conf.composing.runs import spelled_out
 from conf.composing.sweeps import command_line, configure_jobs, fitting_words, user_directory
 from conf.schema.types import show
 
@@ -66,8 +67,8 @@ def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settle
     """
     try:
         flags = _flags(argv)
-        runs, words = list[Settled](), flags.overrides
-        switches = [word for word in argv if word not in words]
+        runs, words = list[Settled](), spelled_out(flags.overrides, config_name)
+        switches = [word for word in argv if word not in flags.overrides]
         if not (flags.help or flags.hydra_help or flags.shell_completion or flags.info):
             composer = Composer(flags.config_name or config_name, flags.config_dir)
             settings = composer.hydra_settings(composer.parse(words))
@@ -135,6 +136,7 @@ def _flags(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-i", "--info", nargs="?", const="all")
     flags, unknown = parser.parse_known_intermixed_args(list(argv))
     problems = [flag_problem(flag) for flag in unknown]
+    problems += split_problems(flags.overrides)
     names = ("run", "multirun", "cfg", "shell_completion", "info")
     modes = [f"--{name.replace('_', '-')}" for name in names if getattr(flags, name)]
     if len(modes) > 1:

@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from conf.composing.runs import listed_runs
 from conf.composing.stored import read_yaml
 from conf.schema.types import ABSENT, show
 
@@ -53,7 +54,8 @@ def stored_configuration(run: Path, config_name: str = "config") -> dict[str, An
     try:
         config = read_yaml(path)
     except FileNotFoundError as error:
-        raise ValueError(f"no run in {run}: {path.name} is missing") from error
+        problem = f"no run in {run}: {path.name} is missing{listed_runs(run)}"
+        raise ValueError(problem) from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(config, dict):

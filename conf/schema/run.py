@@ -5,6 +5,7 @@ in it lists the broken rules across several keys.
 """
 
 import re
+from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
@@ -20,6 +21,7 @@ from conf.schema.types import (
     EnvironmentId,
     Free,
     ImageLayout,
+    InfoKey,
     LossName,
     Module,
     Parts,
@@ -144,12 +146,21 @@ class CheckpointOptions(Options):
 
 
 class TrackingOptions(Options):
-    """conf/tracking/*.yaml."""
+    """conf/tracking/*.yaml; older runs do not say `info` and `episodes`."""
 
     tensorboard: bool
     progress: Literal["auto"] | bool
     representation: bool
     interval: PositiveCount
+    info: list[InfoKey] = field(default_factory=list)
+    episodes: bool = False
+
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """Refuse a table that a resumed run could not continue."""
+        if not config["tracking"]["tensorboard"]:
+            why = "tracking.tensorboard=false keeps no place at which a resumed run continues it"
+            yield "tracking.episodes", False, why
 
 
 class TrainingRun(Options):

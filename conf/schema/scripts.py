@@ -1,11 +1,21 @@
 """The schemas of what each script composes; those that train are in `conf.schema.run`."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from conf.schema.parts import Options
 from conf.schema.run import EvaluationOptions, PretrainingRun, SearchRun, TrainingRun
 from conf.schema.study import EngineOptions, StudyOptions
-from conf.schema.types import Count, Device, Module, NonNegative, Path, PositiveCount
+from conf.schema.types import (
+    Count,
+    Device,
+    EnvironmentId,
+    Free,
+    Module,
+    NonNegative,
+    Path,
+    PositiveCount,
+    Target,
+)
 
 
 class FinishedRun(Options):
@@ -23,11 +33,20 @@ class ExportedRun(FinishedRun):
     directory: Path | None
 
 
+class OtherEnvironment(Options):
+    """`env` of conf/evaluate.yaml; null and {} leave the run's own."""
+
+    id: EnvironmentId | None
+    kwargs: Free
+
+
 class EvaluationRun(FinishedRun):
     """conf/evaluate.yaml, composed."""
 
     seed: Count | None
     device: Device
+    env: OtherEnvironment
+    pomdp: dict[str, Annotated[Free, Target("pomdp")]] | None
     video: bool | Literal["gif", "mp4"]
     render_mode: Literal["human"] | None
     evaluation: EvaluationOptions

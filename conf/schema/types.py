@@ -140,6 +140,7 @@ FractionBelowOne = Annotated[float, Range(">= 0", "< 1")]
 Module = Annotated[
     str, Text(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "the name of a package", "names of packages")
 ]
+InfoKey = Annotated[str, Text(r"[\w./-]+", "a key of info", "keys of info")]
 LossName = Annotated[str, Text(r"[a-z_]\w*", "the name of a loss", "names of losses")]
 Path = Annotated[str, Text(r".*\S.*", "a path", "paths")]
 EnvironmentId = Annotated[str, Text(r"[^\s=]+", "a Gymnasium id such as CartPole-v1")]

@@ -6,10 +6,12 @@ Every error is a one-line `ValueError` that names the configuration key and the 
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
+from gymnasium.error import DependencyNotInstalled
 
 from envs.vector.failures import in_one_line
 
@@ -23,10 +25,10 @@ _PRESETS = {
 }
 # Prefixes of ids that popular packages register, and the package's module.
 _PACKAGES = {"popgym-": "popgym", "bsuite/": "shimmy", "dm_control/": "shimmy"}
-# Modules that extras of this project install.
-_EXTRAS = {name: name for name in ("envpool", "minatar", "minigrid", "popgym")} | {
-    "ale_py": "atari"
-}
+# Modules that extras of this project install, and Gymnasium's extras with the same name.
+_GYMNASIUM_EXTRAS = ("box2d", "mujoco")
+_EXTRAS = {name: name for name in ("envpool", "minatar", "minigrid", "popgym", *_GYMNASIUM_EXTRAS)}
+_EXTRAS["ale_py"] = "atari"
 
 
 def import_packages(packages: Sequence[str]) -> None:
@@ -103,6 +105,18 @@ def accepted_keywords(specification: EnvSpec, *, is_native: bool) -> list[str] |
     return [parameter.name for parameter in parameters if parameter.name not in hidden]
 
 
+def reason_of(error: BaseException) -> str:
+    """Says in one line why an environment cannot be made, and what to install if that is why.
+
+    Gymnasium names its own extras, which may bring other versions than ours of the same name.
+    """
+    missing = isinstance(error, DependencyNotInstalled)
+    extra = re.search(r"gymnasium\[([\w-]+)\]", str(error)) if missing else None
+    if extra and extra[1] in _GYMNASIUM_EXTRAS:
+        return f"it needs an extra, `{_pip_install(extra[1])}`"
+    return f"{in_one_line(error)}{install_hint(error)}"
+
+
 def install_hint(error: BaseException) -> str:
     """Says how to install the module of a failed import; empty for other errors."""
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -123,6 +137,8 @@ def _source_hint(id: str) -> str:
         if name != id:
             known = name.replace("-v5", "-v0") if preset == "atari" else name
             return f"; env={preset} env.id={ours}{known} makes it"
+    if old := re.fullmatch(r"(\w+?)(NoFrameskip|Deterministic)-v\d", id):
+        return f"; env=atari env.id=Atari/{old[1]}-v0 makes it"
     for prefix, module in _PACKAGES.items():
         if id.startswith(prefix):
             return f"; it needs 'env.packages=[{module}]' (`{_pip_install(module)}`)"

@@ -14,7 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward, RecordEpisodeStatistics
 
 from envs.interface import Environment
-from envs.making.registration import import_packages, install_hint
+from envs.making.registration import import_packages, reason_of
 from envs.spaces import check_spaces, one_line
 from envs.vector.failures import in_one_line
 from envs.wrappers.grids import is_minigrid
@@ -93,8 +93,7 @@ def create(
         cause = (error.__cause__ if is_about_kwargs else None) or error
         given = f" with env.kwargs={dict(kwargs)}" if kwargs or is_about_kwargs else ""
         raise ValueError(
-            f"env.id={specification.id}{given} cannot be made: "
-            f"{in_one_line(cause)}{install_hint(cause)}"
+            f"env.id={specification.id}{given} cannot be made: {reason_of(cause)}"
         ) from error
 
 

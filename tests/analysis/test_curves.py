@@ -55,7 +55,7 @@ def test_it_reads_what_tensorboard_reads(run: RunRecord) -> None:
         chosen = random.permutation(tags)[: random.integers(1, 12)]
         tensorboard.scalars({tag: float(np.float32(random.normal())) for tag in chosen}, step)
         pixels = random.integers(0, 255, (99, 99, 3), np.uint8)
-        tensorboard.picture("images/noise", torch.from_numpy(pixels), step)
+        tensorboard.picture("images/noise", torch.from_numpy(pixels), step, "")
     tensorboard.close()
     curves, _ = read_curves(run)
     expected = by_tensorboard(run.directory)

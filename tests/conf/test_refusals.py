@@ -203,6 +203,11 @@ WRONG = [
     ("optimizer=Adam", "did you mean adam?"),
     ("pomdp=mask_velocty", "did you mean mask_velocity?"),
     ("experiment=cartpole_no_vel", "did you mean cartpole_no_velocity?"),
+    ("experiment=cartpole_dqnn", "that --help lists, such as cartpole_dqn, cartpole_pqn, cartpole"),
+    ("agent=recurrent_ppo", "in this project it is agent=ppo memory=lstm"),
+    ("agent=QR-DQN", "in this project it is agent=dqn value_head=quantile"),
+    ("env=lunarlander", "; there is experiment=lunarlander and task=lunarlander"),
+    ("agent=lstm", "; there is memory=lstm"),
     ("agent=3", "agent: expected one of a2c, ddpg, dqn, ppo, pqn, sac, td3, got 3"),
     ("agent=null", "agent: expected one of a2c, ddpg, dqn, ppo, pqn, sac, td3, got null"),
     ("agent=[ppo]", "got a list"),
@@ -220,7 +225,7 @@ WRONG = [
     ("agent..x=1", "cannot read the key"),
     ("seed=1|seed=2", "seed: given more than once: seed=1 seed=2"),
     ("memory=gru|memory=lstm", "memory: given more than once"),
-    ("seed=0,1", "seed: several values need --multirun (-m)"),
+    ("seed=0,1", "seed: several values need --multirun (-m): -m seed=0,1; one list"),
     ("memory=none,gru", "memory: several values need --multirun (-m)"),
     ("seed=range(3)", "seed: several values need --multirun (-m)"),
     ("~seed", "seed: missing; expected an integer >= 0"),
@@ -357,6 +362,11 @@ def test_a_refusal_reaches_another_process() -> None:
 
 
 def test_word_with_a_space_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    split = ["seed=1", "extractor.hidden_sizes=[64,", "64,", "32]", "device=cpu"]
+    assert refusal(split, capsys) == [
+        "extractor.hidden_sizes: the shell split the value; "
+        "quote it: 'extractor.hidden_sizes=[64, 64, 32]'"
+    ]
     assert refusal(["a b"], capsys) == ["'a b': expected key=value"]
     assert refusal([""], capsys) == ["'': expected key=value, got an empty word"]
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import registry
+from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from envs.wrappers.pomdp import MaskVelocity
@@ -165,6 +166,7 @@ def test_a_known_package_is_named(refusal) -> None:
     ("id", "words"),
     [
         ("ALE/NoSuchGame-v5", "env=atari env.id=Atari/NoSuchGame-v0"),
+        ("NoSuchGameNoFrameskip-v4", "env=atari env.id=Atari/NoSuchGame-v0"),
         ("MinAtar/NoSuchGame-v0", "env=minatar env.id=MinAtar/NoSuchGame-v0"),
         ("BabyAI-NoSuchTask-v0", "env=minigrid env.id=BabyAI-NoSuchTask-v0"),
     ],
@@ -255,3 +257,12 @@ def test_a_failing_wrapper_closes_those_below_it(make) -> None:
     with pytest.raises(ValueError, match=r"^pomdp\[0\]"):
         make(wrappers=[Closes], pomdp=[lambda env: 1 / 0])
     assert len(closed) == 1
+
+
+@pytest.mark.parametrize("extra", ["box2d", "mujoco"])
+def test_an_extra_of_gymnasiums_is_named_as_ours(extra, registered, refusal) -> None:
+    def uninstalled() -> gymnasium.Env:
+        raise DependencyNotInstalled(f'try `pip install "gymnasium[{extra}]"`')
+
+    message = refusal(id=registered(uninstalled))
+    assert message.endswith(f"needs an extra, `pip install -c constraints.txt -e '.[{extra}]'`")

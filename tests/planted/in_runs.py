@@ -94,6 +94,38 @@ FAULTS = [
         ),
     ),
     *plant(
+        "training/stream/episodes.py",
+        "training/test_info.py",
+        (
+            "numbers that another environment told are its own",
+            "if key in infos and (mask is None or mask[index]):",
+            "if key in infos:",
+        ),
+    ),
+    *plant(
+        "training/tracking/event_files.py",
+        "training/test_info.py",
+        (
+            "a resumed run repeats lines of its table",
+            "[*event_files(directory), *directory.glob(EPISODES)]",
+            "event_files(directory)",
+        ),
+    ),
+    *plant(
+        "training/evaluation/watching.py",
+        "training/test_watching.py",
+        (
+            "an evaluation elsewhere forgets the run's own arguments",
+            'own["env"]["kwargs"] | asked["env"]["kwargs"]',
+            'asked["env"]["kwargs"]',
+        ),
+        (
+            "unequal spaces are not refused",
+            "            refuse_other_spaces(agent, environments)",
+            "            pass",
+        ),
+    ),
+    *plant(
         "training/evaluation/evaluation.py",
         "training/test_evaluation.py",
         (
@@ -211,8 +243,8 @@ FAULTS = [
         ),
         (
             "every evaluation of a run has the same episodes",
-            "episodes=episodes, index=at.env_steps)",
-            "episodes=episodes, index=0)",
+            "index, watch = self.at.env_steps,",
+            "index, watch = 0,",
             "training/test_run.py::test_every_evaluation_of_a_run_plays_episodes_of_its_own",
         ),
     ),

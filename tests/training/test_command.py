@@ -75,15 +75,21 @@ def test_a_run_is_introduced(tmp_path, typed) -> None:
         for event in EventFileLoader(str(path)).Load()
         for value in event.summary.value
     }
-    assert values.keys() == {"run/command", "_hparams_/session_start_info"}
+    texts = {"run/command", "run/configuration"}
+    assert values.keys() == {*texts, "_hparams_/session_start_info", "custom_scalars__config__"}
+    assert "    seed: 3\n" in values["run/configuration"].tensor.string_val[0].decode()
     text = values["run/command"].tensor.string_val[0].decode()
     assert text.startswith("    python train.py seed=3\n\n")
     assert "| torch | 2.13 |\n| numpy | 2.4 |" in text
     content = values["_hparams_/session_start_info"].metadata.plugin_data.content
     cells = HParamsPluginData.FromString(content).session_start_info.hparams
-    assert cells["seed"].number_value == 3
+    assert cells["seed"].string_value == "3"
     assert cells["memory"].string_value == "GRU"
-    assert cells["memory.hidden_size"].number_value == 64
+    assert cells["memory.hidden_size"].string_value == "64"
+    assert cells["agent.discount"].number_value == 0.99
+    first = [(name, cells[name].string_value) for name in sorted(cells)[:4]]
+    values = ("PPO", "CartPole-v1", "MLP", "GRU")
+    assert first == list(zip(("Agent", "Environment", "Extractor", "Memory"), values, strict=True))
     assert cells["critic.memory"].string_value == "null"
     assert not {"run_dir", "trusted_packages"} & set(cells)
     assert len(cells) > 60

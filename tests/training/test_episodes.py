@@ -31,7 +31,7 @@ def test_every_episode_is_counted_once_by_environment(build) -> None:
         own = [episode for episode in episodes if episode.environment == environment]
         assert [episode.length for episode in own] == expected
         assert [episode.episode_return for episode in own] == expected
-    assert {type(field) for episode in episodes for field in episode} == {int, float}
+    assert {type(field) for episode in episodes for field in episode[:3]} == {int, float}
 
 
 @pytest.mark.parametrize("ending", ["terminated", "truncated", "both"])

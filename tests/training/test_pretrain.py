@@ -212,7 +212,8 @@ def test_images_are_drawn(run) -> None:
         for value in event.summary.value
         if value.tag == "images/reconstruction"
     ]
-    assert len(found) == 1
+    assert len(found) == 2  # before and after the only epoch
+    assert found[0].metadata.summary_description == "observations above their reconstructions"
 
 
 # ---- interruptions
@@ -248,7 +249,7 @@ MORE_POINTS = {
     "saving the first progress": (training.pretraining.pretraining, "save_checkpoint", 1),
     "measuring": (Fitting, "_measure", 3),
     "saving progress": (training.pretraining.pretraining, "save_checkpoint", 3),
-    "after the last epoch": (Reconstruction, "pictures", 1),
+    "drawing": (Reconstruction, "pictures", 2),
     "saving weights": (training.pretraining.pretraining, "save_checkpoint", 5),
     "before they are read": (training.pretraining.pretraining, "load_checkpoint", 1),
 }

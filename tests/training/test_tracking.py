@@ -3,16 +3,19 @@
 import errno
 import math
 import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from training.evaluation.clips import Clip
 from training.tracking.event_files import EventFile
-from training.tracking.tracking import Progress, TensorBoard
+from training.tracking.tracking import DESCRIPTIONS, Progress, TensorBoard
 
 BACKBONES = [f"{of}.{part}" for of in ("actor", "critic") for part in ("extractor", "memory")]
 PARTS = [*BACKBONES, "policy_head", "value_head"]
@@ -251,10 +254,29 @@ def test_hyper_parameters_keep_their_types(tmp_path: Path, monkeypatch) -> None:
     cells = {name: cell for name, cell in content.session_start_info.hparams.items()}
     assert {name: getattr(cell, cell.WhichOneof("kind")) for name, cell in cells.items()} == {
         **written,
+        "seed": "2",  # a number would be shown as 2.0000
         "limit": "null",
     }
     assert cells["compile"].WhichOneof("kind") == "bool_value"
-    assert cells["seed"].WhichOneof("kind") == "number_value"
+    assert cells["rate"].WhichOneof("kind") == "number_value"
+
+
+def test_the_start_page_and_descriptions_are_of_tags_that_exist(run, tmp_path: Path) -> None:
+    tensorboard = TensorBoard(tmp_path)
+    tensorboard.start_page()
+    for step in range(2):
+        tensorboard.scalars({"policy/entropy": 1.0, "loss/value": 1.0}, step)
+    tensorboard.close()
+    page, entropy, loss, again, _ = values(tmp_path)
+    plugin = page.metadata.plugin_data.plugin_name
+    assert (page.tag, plugin) == ("custom_scalars__config__", "custom_scalars")
+    (category,) = layout_pb2.Layout.FromString(page.tensor.string_val[0]).category
+    patterns = [tag for chart in category.chart for tag in chart.multiline.tag]
+    known = {*run.scalars(), "episode/success_rate", "evaluation/success_rate"}
+    assert [p for p in patterns if not any(re.fullmatch(p, tag) for tag in known)] == []
+    assert DESCRIPTIONS.keys() <= known
+    descriptions = [each.metadata.summary_description for each in (entropy, loss, again)]
+    assert descriptions == [DESCRIPTIONS["policy/entropy"], "", ""]
 
 
 def test_text_is_shown_as_it_is(tmp_path: Path) -> None:
@@ -307,3 +329,13 @@ def test_the_bar_shows_rate_and_return(capsys) -> None:
     assert "100/100" in shown
     assert "return 12.2" in shown
     assert "steps/s" in shown
+
+
+def test_the_bar_shows_evaluations_and_does_not_vanish_beyond_its_total(capsys) -> None:
+    bar = Progress(100, show=True)
+    bar.watch(SimpleNamespace(episodes=[None] * 3, wanted=10))
+    assert "evaluating: 3 of 10 episodes" in capsys.readouterr().err
+    bar.update(103, 1.0)
+    bar.close()
+    assert "100%|" in (last := capsys.readouterr().err.split("\r")[-1])
+    assert "103/103" in last

@@ -52,6 +52,40 @@ def test_other_seeds_show_other_episodes(finished) -> None:
     assert watch(finished, few, "seed=1").evaluation != own
 
 
+def test_another_environment_of_equal_spaces_is_evaluated(finished) -> None:
+    few = "evaluation.episodes=4"
+    own = watch(finished, few).evaluation
+    assert watch(finished, few, "env.id=CartPole-v0").evaluation.lengths == own.lengths
+    paid = watch(finished, few, "+env.kwargs.sutton_barto_reward=true").evaluation
+    assert max(paid.returns) <= 0.0 < min(own.returns)
+    assert paid.lengths == own.lengths
+    assert watch(finished, few, "pomdp=flicker", "pomdp.flicker.probability=0").evaluation == own
+    assert watch(finished, few, "pomdp=flicker").evaluation != own
+
+
+def test_arguments_are_added_to_the_runs_own(drawn, train) -> None:
+    words = ["env.id=test/Drawn-v0", "total_env_steps=32", "evaluation.interval=0"]
+    run = train(*words, "+env.kwargs.length=5").directory
+    evaluation = watch(run, "+env.kwargs.size=[4,4]", "evaluation.episodes=2").evaluation
+    assert evaluation.lengths == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("env.id=Acrobot-v1", "the policy reads observations in Box"),
+        ("env.id=Nothing-v0", "no such environment is registered"),
+        ("+env.kwargs.num_envs=2", "in this project it is env.num_envs"),
+        ("+env.kwargs.speed=2", "does not take speed"),
+    ],
+)
+def test_an_environment_that_does_not_fit_is_refused(finished, word, reason) -> None:
+    with pytest.raises(Refusal, match=reason) as caught:
+        watch(finished, word)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
 def test_a_video_is_kept_in_the_runs_directory(drawn_run: Path) -> None:
     before = watch(drawn_run, "evaluation.episodes=3")
     watched = watch(drawn_run, "evaluation.episodes=3", "video=true")

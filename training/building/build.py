@@ -158,7 +158,9 @@ def build_collector(config: DictConfig, environments: Environments, *, index: in
     """Build the collector of the training environments; other episodes for each `index`."""
     seeds = environment_seeds(config.seed, environments.num_envs, purpose="train", index=index)
     length = steps_per_iteration(plain(config))
-    return Collector(environments, length, seeds, life_loss=config.env.life_loss)
+    collector = Collector(environments, length, seeds, life_loss=config.env.life_loss)
+    collector.counter.info_keys = tuple(config.tracking.info)
+    return collector
 
 
 def build_evaluator(config: DictConfig, training: Environments) -> Evaluator:
@@ -177,7 +179,8 @@ def build_evaluator(config: DictConfig, training: Environments) -> Evaluator:
             ) from error
         print(f"notice: {error}; the run is evaluated in the environments of training", flush=True)
         environments = training
-    return Evaluator(environments, config.seed, evaluation.deterministic)
+    keys = tuple(config.tracking.info)
+    return Evaluator(environments, config.seed, evaluation.deterministic, info_keys=keys)
 
 
 def choose_device(name: str) -> torch.device:

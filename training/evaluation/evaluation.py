@@ -1,7 +1,7 @@
 """Evaluates an agent in separate environments, without changing any state of training."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from agents.agent import Agent
 from envs.interface import Environments
 from envs.seeding import environment_seeds
 from training.stream.collect import Collector
-from training.stream.episodes import Episode, InvalidExperience, shown_return
+from training.stream.episodes import Episode, EpisodeHistory, InvalidExperience, shown_return
 
 _MAX_LOST_EPISODES = 100
 """Failed episodes allowed in one evaluation, with `env.on_failure=restart`."""
@@ -31,12 +31,14 @@ class Evaluation:
     Attributes:
         unfinished: episodes that were cut, by default at `MAX_EPISODE_STEPS`.
         unplayed: requested episodes that would have followed them in the same environments.
+        info: means of numbers of `info` over the episodes that told them; `success_rate` is one.
     """
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     unfinished: int
     unplayed: int
+    info: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def return_mean(self) -> float:
@@ -59,11 +61,13 @@ class Evaluation:
 
     def scalars(self) -> dict[str, float]:
         """Means by TensorBoard tag."""
-        return {"evaluation/return": self.return_mean, "evaluation/length": self.length_mean}
+        means = {**self.info, "return": self.return_mean, "length": self.length_mean}
+        return {f"evaluation/{name}": value for name, value in means.items()}
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for `summary.json`."""
         return {
+            **self.info,
             "return_mean": self.return_mean,
             "return_std": self.return_std,
             "length_mean": self.length_mean,
@@ -76,7 +80,7 @@ class Evaluation:
     def from_dict(cls, state: Mapping[str, Any]) -> "Evaluation":
         """Restore from what `dataclasses.asdict` returned, after a way through JSON."""
         lists = tuple(state["returns"]), tuple(state["lengths"])
-        return cls(*lists, state["unfinished"], state["unplayed"])
+        return cls(*lists, state["unfinished"], state["unplayed"], state.get("info", {}))
 
 
 def describe(evaluation: Evaluation) -> str:
@@ -106,7 +110,9 @@ def _describe_cuts(evaluation: Evaluation) -> str:
 def describe_spread(evaluation: Evaluation) -> str:
     """Describe the median, the extremes and the mean length."""
     median, low, high = map(shown_return, np.quantile(evaluation.returns, (0.5, 0.0, 1.0)))
-    return f"median {median}, from {low} to {high}; {evaluation.length_mean:.1f} steps per episode"
+    info = "".join(f"; {name} {shown_return(value)}" for name, value in evaluation.info.items())
+    steps = f"{evaluation.length_mean:.1f} steps per episode"
+    return f"median {median}, from {low} to {high}; {steps}{info}"
 
 
 class Play:
@@ -119,6 +125,7 @@ class Play:
     Attributes:
         collector: takes the steps, one at a time.
         episodes: that count, in the order of their ends.
+        wanted: how many there should be.
         unfinished: how many of them were cut.
         unplayed: how many would have followed the cut ones.
     """
@@ -126,7 +133,7 @@ class Play:
     def __init__(self, collector: Collector, episodes: int, limit: int) -> None:
         """Share the episodes out among the environments; cut them after `limit` steps."""
         size = collector.environments.num_envs
-        self.collector, self._limit = collector, limit
+        self.collector, self.wanted, self._limit = collector, episodes, limit
         self.episodes: list[Episode] = []
         self.unfinished = self.unplayed = self._steps = 0
         self._left = [(episodes + index) // size for index in range(size)]
@@ -146,7 +153,11 @@ class Play:
                 watch(self)
         returns = tuple(episode.episode_return for episode in self.episodes)
         lengths = tuple(episode.length for episode in self.episodes)
-        return Evaluation(returns, lengths, self.unfinished, self.unplayed)
+        history = EpisodeHistory(window=1)
+        history.extend(self.episodes)
+        means = {tag.removeprefix("episode/"): value for tag, value in history.report().items()}
+        info = {name: value for name, value in means.items() if name not in ("return", "length")}
+        return Evaluation(returns, lengths, self.unfinished, self.unplayed, info)
 
     def _step(self, agent: Agent) -> None:
         """Step all environments and keep the episodes that count.
@@ -192,6 +203,7 @@ class Evaluator:
 
     Attributes:
         seed: the run's; each purpose has its own seeds.
+        info_keys: numbers of `info` whose means are kept.
         should_abandon: called before every step; True abandons the evaluation.
     """
 
@@ -199,6 +211,7 @@ class Evaluator:
     seed: int
     deterministic: bool
     purpose: str = "evaluation"
+    info_keys: Sequence[str] = ()
     should_abandon: Callable[[], bool] = lambda: False
 
     def __call__(
@@ -227,6 +240,7 @@ class Evaluator:
         policy_seeds = environment_seeds(self.seed, 2, purpose=f"{purpose} policy", index=index)
         collector = Collector(environments, rollout_length=1, seeds=seeds)
         collector.explores = not self.deterministic
+        collector.counter.info_keys = self.info_keys
         collector.should_abandon = self.should_abandon
         play = Play(collector, episodes, max_episode_steps or MAX_EPISODE_STEPS)
         return play.run(agent, np.random.default_rng(policy_seeds), watch)

@@ -2,22 +2,29 @@
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from omegaconf import DictConfig
 
+from conf.checking.refusals import InvalidConfiguration
+from conf.checking.validation import checked
+from conf.composing.configuration import read_only
 from envs.interface import Environments
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
+from training.building.instantiation import plain
 from training.evaluation.clips import Clip, Kind, outcome, video_kind
-from training.evaluation.evaluation import Evaluation, Evaluator, Play, Watch, unwatched
+from training.evaluation.evaluation import Evaluation, Evaluator, Play, Watch
+from training.evaluation.policy import refuse_other_spaces
 from training.evaluation.restore import load_agent
 from training.evaluation.video import Camera, DrawingFailure, build_drawn, frames_per_second
 from training.runs.refusal import refusing
 from training.saving.checkpoint import load_checkpoint
 from training.saving.files import replace
 from training.stream.episodes import InvalidExperience
+from training.tracking.tracking import Progress
 
 _FAILURES = (InvalidExperience, EnvironmentFailure, DrawingFailure, OSError)
 
@@ -45,9 +52,11 @@ def watch_run(config: DictConfig) -> Watched:
                 run, checkpoint=checkpoint, device=config.device, trusted_packages=trusted
             )
             seed = run_config.seed if config.seed is None else config.seed
-            environments, watch = _environments(config, run_config)
-            stack.callback(environments.close)
-            evaluator = Evaluator(environments, seed, deterministic)
+            run_config = elsewhere(run_config, config)
+            environments, watch = _environments(config, run_config, stack)
+            refuse_other_spaces(agent, environments)
+            keys = tuple(run_config.tracking.info)
+            evaluator = Evaluator(environments, seed, deterministic, info_keys=keys)
             if kind is not None:
                 path, key = _video_path(config, kind), f"video={kind}"
                 camera = Camera(run_config, seed=seed, deterministic=deterministic, key=key)
@@ -80,13 +89,49 @@ class Window:
         self._next = max(now, self._next) + self._seconds
 
 
-def _environments(config: DictConfig, run_config: DictConfig) -> tuple[Environments, Watch]:
-    """Make the environments: several in parallel, or one in a window."""
+def elsewhere(run_config: DictConfig, config: DictConfig) -> DictConfig:
+    """Return a run's configuration with the environment that an evaluation asks for.
+
+    Raises:
+        InvalidConfiguration: the run cannot have it.
+    """
+    own, asked = plain(run_config), plain(config)
+    if not asked["env"]["id"] and not asked["env"]["kwargs"] and asked["pomdp"] is None:
+        return run_config
+    is_native = own["env"]["vectorization"] == "native"  # which may not have it
+    env = {
+        **own["env"],
+        "id": asked["env"]["id"] or own["env"]["id"],
+        "kwargs": own["env"]["kwargs"] | asked["env"]["kwargs"],
+        "vectorization": "sync" if is_native else own["env"]["vectorization"],
+    }
+    pomdp = own["pomdp"] if asked["pomdp"] is None else asked["pomdp"]
+    typed, problems = checked({**own, "env": env, "pomdp": pomdp})
+    if problems:
+        raise InvalidConfiguration(problems)
+    return read_only(typed)
+
+
+def _advance(bar: Progress, play: Play) -> None:
+    if bar.is_due or play.is_over:
+        bar.update(len(play.episodes), None)
+
+
+def _environments(
+    config: DictConfig, run_config: DictConfig, stack: ExitStack
+) -> tuple[Environments, Watch]:
+    """Make the environments: several in parallel, or one in a window; `stack` closes them."""
     if config.render_mode is None:
-        num_envs = config.evaluation.num_envs
-        return build_environments(run_config, num_envs=num_envs, for_acting=True), unwatched
-    environments = build_drawn(run_config, "human", key="render_mode=human")
-    return environments, Window(frames_per_second(environments))
+        num_envs, episodes = config.evaluation.num_envs, config.evaluation.episodes
+        environments = build_environments(run_config, num_envs=num_envs, for_acting=True)
+        bar = Progress(episodes, show="auto", unit="episodes")
+        stack.callback(bar.close)
+        watch: Watch = partial(_advance, bar)
+    else:
+        environments = build_drawn(run_config, "human", key="render_mode=human")
+        watch = Window(frames_per_second(environments))
+    stack.callback(environments.close)
+    return environments, watch
 
 
 def _video_path(config: DictConfig, kind: Kind) -> Path:

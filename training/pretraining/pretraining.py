@@ -42,6 +42,7 @@ from training.saving.files import costs_a_warning
 from training.stream.collect import Collector, Player
 from training.stream.episodes import Abandoned
 from training.stream.storage import Acted, Arrays
+from training.tracking.telemetry import CAPTION
 from training.tracking.tracking import Progress
 
 _ROLLOUT = 8
@@ -122,11 +123,11 @@ class Pretraining:
             session.tensorboard.scalars({f"pretraining/{k}": v for k, v in measures.items()}, epoch)
             is_best = "  best" if fitting.best_epoch == epoch else ""
             print(f"{epoch:>12,} epochs   {_listed(measures)}{is_best}", flush=True)
+            for name, picture in fitting.pictures().items():
+                tag = f"images/reconstruction/{name}".removesuffix("/observation")
+                session.tensorboard.picture(tag, picture, epoch, CAPTION)
             with costs_a_warning("{}; pre-training goes on"):
                 self._save(PRETRAINING, epoch, fitting.state_dict(), fitting.recording.chunks())
-        for name, picture in fitting.pictures().items():
-            tag = f"images/reconstruction/{name}".removesuffix("/observation")
-            session.tensorboard.picture(tag, picture, fitting.best_epoch)
         self._save(PRETRAINED, fitting.best_epoch, fitting.weights(), {})
 
     def _save(self, place: str, step: int, tensors: Tensors, chunks: Mapping[str, Chunk]) -> None:
@@ -230,7 +231,7 @@ def pretrain_alone(config: DictConfig, environments: Environments) -> float:
         "learnt": f"from {described(facts)}",
         "steps": f"{facts['env_steps']:,}, which count where runs are compared",
         "weights": str(directory),
-        "curves": f"tensorboard --logdir {shlex.quote(str(directory))}",
+        "curves": f"tensorboard --logdir {shlex.quote(str(directory.parent))}",
         "use": shlex.join(["python", "train.py", "...", f"{key}={directory}", *trust]),
     }
     print("\n".join(f"  {name:<11}{value}" for name, value in rows.items()), flush=True)

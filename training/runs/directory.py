@@ -5,10 +5,13 @@ import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from textwrap import indent
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from conf.composing.choices import choices
+from conf.composing.composer import environment_name
 from conf.composing.stored import read_json
 from conf.composing.sweeps import OF_ONE_JOB, flags_of, key_of
 from conf.schema.types import Config
@@ -33,13 +36,20 @@ def command() -> str | None:
 
 
 def introduce(tensorboard: TensorBoard, *, config: Config, versions: Config) -> None:
-    """Log the run's command, versions and hyper-parameters to TensorBoard."""
+    """Log the run's command, versions and configuration to TensorBoard, and its start page."""
     line = command() or "# begun from Python; config.yaml holds the whole configuration"
     rows = "\n".join(f"| {name} | {version} |" for name, version in versions.items())
     table = f"| package | version |\n|---|---|\n{rows}\n"
     tensorboard.text("run/command", f"    {line}\n\n{table}", 0)
+    yaml = OmegaConf.to_yaml(OmegaConf.create(config))
+    tensorboard.text("run/configuration", indent(yaml, "    "), 0)
     parameters = {key: value for key, value in config.items() if key not in _NO_PARAMETERS}
-    tensorboard.hyperparameters(choices(parameters))
+    cells = choices(parameters)
+    # TensorBoard sorts the columns that differ by name, capitals first, and shows a few.
+    titles = {part.capitalize(): cells.get(part) for part in ("agent", "extractor", "memory")}
+    titles["Environment"] = environment_name(str(cells.get("env.id")), config.get("pomdp"))
+    tensorboard.hyperparameters(cells | titles)
+    tensorboard.start_page()
 
 
 def finished(run: Path, *, total_env_steps: int, goal: float | None) -> tuple[int, float] | None:

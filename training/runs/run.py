@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from agents.learning.gradient_step import COUNTS
 from envs.vector.base import EnvironmentFailure
@@ -18,10 +18,10 @@ from training.saving.archive import Archive
 from training.saving.checkpoint import Checkpoint, part_of, prefixed
 from training.saving.files import costs_a_warning, replace, to_json
 from training.stream.collect import Collector
-from training.stream.episodes import Abandoned, EpisodeHistory, InvalidExperience
+from training.stream.episodes import Abandoned, Episode, EpisodeHistory, InvalidExperience
 from training.stream.loop import Iteration, iterations
-from training.tracking.telemetry import Look, look_at
-from training.tracking.tracking import ClippingWatch, Progress
+from training.tracking.telemetry import CAPTION, Look, look_at
+from training.tracking.tracking import ClippingWatch, Progress, append_episodes
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 _RETURN_WINDOW = 100
@@ -156,6 +156,7 @@ class Run:
         else:
             at.lost_iterations, at.lost_since = 0, at.env_steps
         self._history.extend(iteration.episodes)
+        self._append(iteration.episodes)
         self._unlogged = iteration
         if self._progress.is_due:
             self._progress.update(at.env_steps, self._history.return_mean)
@@ -168,6 +169,15 @@ class Run:
             self._log()
         self._look_inside()
         self._look_around()
+
+    def _append(self, episodes: Sequence[Episode]) -> None:
+        """Write finished episodes into the run's table, if it has one."""
+        if not episodes or not self._config.tracking.episodes:
+            return
+        at, keys = self.at, self._config.tracking.info
+        now: dict[str, Any] = {"env_steps": at.env_steps, "seconds": at.training_seconds}
+        with costs_a_warning("episodes.csv not written: {}"):
+            append_episodes(self._session.directory, episodes, keys, **now)
 
     def _look_around(self) -> None:
         """Evaluate and save if due; the end of the run is handled separately."""
@@ -233,13 +243,13 @@ class Run:
         if self._look.scalars:
             self._tensorboard.scalars(self._look.scalars, self.at.env_steps)
         for tag, picture in self._look.pictures.items():
-            self._tensorboard.picture(tag, picture, self.at.env_steps)
+            self._tensorboard.picture(tag, picture, self.at.env_steps, CAPTION)
         self._look = Look()
 
     def _evaluate(self, episodes: int) -> bool:
         """Evaluate, report, and save the weights if they are the best; tell whether they are."""
         at = self.at
-        found = at.evaluation = self._evaluator(self._agent, episodes=episodes, index=at.env_steps)
+        found = at.evaluation = self._played(episodes=episodes)
         steps = at.best_env_steps if self.plays_best else at.env_steps
         if not self.plays_best:  # earlier weights have their point already
             # Beside each score, so that curves over seconds are exact.
@@ -254,6 +264,10 @@ class Run:
         is_best = not self.plays_best and self._keep_if_best(found)
         self._write_summary("running")
         return is_best
+
+    def _played(self, *, episodes: int) -> Evaluation:
+        index, watch = self.at.env_steps, self._progress.watch
+        return self._evaluator(self._agent, episodes=episodes, index=index, watch=watch)
 
     def _keep_if_best(self, found: Evaluation) -> bool:
         at = self.at
@@ -275,8 +289,7 @@ class Run:
         if self.plays_best:
             at.best = at.evaluation
         elif at.evaluation and at.best not in (None, at.evaluation):  # chosen by luck too
-            count, index = options.final_episodes, at.env_steps
-            evaluate = partial(self._evaluator, self._agent, episodes=count, index=index)
+            evaluate = partial(self._played, episodes=options.final_episodes)
             at.best = self._archive.evaluate_best(evaluate) or at.best
             self._keep_if_best(at.evaluation)
 

@@ -120,7 +120,7 @@ def _report(config: DictConfig, run: Run, status: Status) -> str:
         rows["restarts"] = f"{at.environment_restarts} of environments that failed"
     rows["training"] = f"{at.training_seconds:.1f} s, {at.steps_per_second:,.0f} steps/s"
     rows["run"] = directory
-    rows["curves"] = shlex.join(["tensorboard", "--logdir", directory])
+    rows["curves"] = shlex.join(["tensorboard", "--logdir", str(Path(directory).parent)])
     which = ["evaluation.checkpoint=best"] if run.plays_best else []
     rows["evaluate"] = shlex.join(["python", "evaluate.py", f"run={directory}", *which, *trust])
     if status != "finished":

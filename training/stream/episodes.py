@@ -2,6 +2,8 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from numbers import Real
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,11 +25,22 @@ class Abandoned(Exception):
 
 
 class Episode(NamedTuple):
-    """A finished episode: its environment, undiscounted raw return and number of steps."""
+    """A finished episode: its environment, undiscounted raw return and number of steps.
+
+    Attributes:
+        info: numbers of the last step's `info`, by key.
+    """
 
     environment: int
     episode_return: float
     length: int
+    info: Mapping[str, float] = MappingProxyType({})
+
+
+def measures(episode: Episode) -> dict[str, float]:
+    """Return what is averaged over episodes, by the last part of its TensorBoard tag."""
+    told = {"success_rate" if key == "is_success" else key: v for key, v in episode.info.items()}
+    return {**told, "return": episode.episode_return, "length": episode.length}
 
 
 def shown_return(value: float) -> str:
@@ -39,11 +52,28 @@ def _episodes(environments: Array, returns: Array, lengths: Array) -> list[Episo
     return [Episode(int(i), float(returns[i]), int(lengths[i])) for i in environments]
 
 
+def _numbers(infos: Mapping[str, Any], keys: Sequence[str], index: int) -> dict[str, float]:
+    """Read the numbers that one environment told in this step."""
+    found = {}
+    for key in keys:
+        mask = infos.get(f"_{key}")  # native environments may have none
+        if key in infos and (mask is None or mask[index]):
+            value = infos[key][index]
+            if isinstance(value, Real | np.bool_):
+                found[key] = float(value)
+    return found
+
+
 class EpisodeCounter:
-    """Adds up each environment's rewards until its episode ends."""
+    """Adds up each environment's rewards until its episode ends.
+
+    Attributes:
+        info_keys: numbers of `info` that a finished episode keeps from its last step.
+    """
 
     def __init__(self, environments: Environments) -> None:
         self._returns = np.zeros(environments.num_envs, np.float64)
+        self.info_keys: Sequence[str] = ()
         self._steps = 0  # of each environment, reset steps included
         self._begins = np.zeros(environments.num_envs, np.int64)  # `_steps` before each episode
         unwrapped: Any = environments.unwrapped
@@ -68,7 +98,10 @@ class EpisodeCounter:
                 episodes = _episodes(np.flatnonzero(ended), self._returns, self.lengths)
             self._returns[ended] = 0.0
             self._begins[ended] = self._steps + 1
-        return episodes
+        if not self.info_keys:
+            return episodes
+        keys = self.info_keys
+        return [e._replace(info=_numbers(infos, keys, e.environment)) for e in episodes]
 
     def forget(self, chosen: Array) -> None:
         """Drop the running episodes where `chosen [B]` is True: their end will not be seen."""
@@ -102,37 +135,34 @@ class EpisodeHistory:
 
     def __init__(self, window: int) -> None:
         """Average over the last `window` episodes."""
-        self._window: deque[Episode] = deque(maxlen=window)
-        self._sums = [0.0, 0.0, 0.0]
+        self._window: deque[float] = deque(maxlen=window)
+        self._sums: dict[str, tuple[int, float]] = {}  # count and sum by tag
 
     def extend(self, episodes: Sequence[Episode]) -> None:
         """Add finished episodes."""
-        self._window.extend(episodes)
-        for _, episode_return, length in episodes:
-            count, returns, lengths = self._sums
-            self._sums = [count + 1, returns + episode_return, lengths + length]
+        for episode in episodes:
+            self._window.append(episode.episode_return)
+            for name, value in measures(episode).items():
+                count, total = self._sums.get(f"episode/{name}", (0, 0.0))
+                self._sums[f"episode/{name}"] = count + 1, total + value
 
     @property
     def return_mean(self) -> float | None:
         """Mean return over the window; None before the first episode ends."""
-        if not self._window:
-            return None
-        return float(np.mean([episode.episode_return for episode in self._window]))
+        return float(np.mean(self._window)) if self._window else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers."""
-        return {"window": [list(episode) for episode in self._window], "sums": self._sums}
+        return {"window": list(self._window), "sums": self._sums}
 
     def load_state_dict(self, state: State) -> None:
         """Resume from a saved state."""
         self._window.clear()
-        self._window.extend(Episode(*episode) for episode in state["window"])
-        self._sums = list(state["sums"])
+        self._window.extend(state["window"])
+        self._sums = {tag: (count, total) for tag, (count, total) in state["sums"].items()}
 
     def report(self) -> dict[str, float]:
-        """Mean return and length since the last report, by TensorBoard tag; {} without episodes."""
-        count, returns, lengths = self._sums
-        self._sums = [0.0, 0.0, 0.0]
-        if not count:
-            return {}
-        return {"episode/return": returns / count, "episode/length": lengths / count}
+        """Means since the last report, by TensorBoard tag; {} without episodes."""
+        means = {tag: total / count for tag, (count, total) in self._sums.items()}
+        self._sums = {}
+        return means

@@ -14,8 +14,9 @@ from typing import Any
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+EPISODES = "episodes.csv"
 Position = dict[str, int]
-"""The event files of a run by name, with their sizes in bytes."""
+"""The event files and the table of a run by name, with their sizes in bytes."""
 
 
 class EventFile:
@@ -50,8 +51,12 @@ def event_files(directory: Path) -> list[Path]:
 
 
 def position(directory: Path) -> Position:
-    """Return the size of each event file of a run."""
-    return {path.name: path.stat().st_size for path in event_files(directory)}
+    """Return the size of each event file of a run, and of its table of episodes."""
+    return {path.name: path.stat().st_size for path in _records(directory)}
+
+
+def _records(directory: Path) -> list[Path]:
+    return [*event_files(directory), *directory.glob(EPISODES)]
 
 
 def rewind(directory: Path, target: Position | None) -> None:
@@ -65,7 +70,7 @@ def rewind(directory: Path, target: Position | None) -> None:
     """
     if target is None:
         return
-    found = {path.name: path for path in event_files(directory)}  # no path comes from a checkpoint
+    found = {path.name: path for path in _records(directory)}  # no path comes from a checkpoint
     for name, path in found.items():
         if name not in target:
             path.unlink()

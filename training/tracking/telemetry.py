@@ -110,6 +110,7 @@ _STEPS = 64
 _PICTURES = 8
 _PICTURE = "images/reconstruction"
 """Tag of an observation without parts, reconstructed from the actor's features."""
+CAPTION = "observations above their reconstructions"
 
 
 class Look(NamedTuple):

@@ -1,0 +1,38 @@
+"""Runs as a command line names them: `run=last`, a directory without its key, a folder of runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from conf.schema.scripts import ROOTS, FinishedRun
+
+_SHOWN = 10
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """List the runs under a folder, newest first."""
+    found = [p for p in folder.rglob("config.yaml") if p.is_file() and p.parent.name != ".hydra"]
+    newest_first = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.parent for path in newest_first]
+
+
+def listed_runs(folder: Path) -> str:
+    """Return the end of a message: the newest runs under a folder; empty if there are none."""
+    found = list(map(str, runs_in(folder)))
+    if not found:
+        return ""
+    return "\n  ".join([f"; it holds {len(found)} runs, the newest first:", *found[:_SHOWN]])
+
+
+def spelled_out(words: Sequence[str], config_name: str) -> list[str]:
+    """Write `run=last` and `resume=last` as the newest run, and a directory alone as `run=`."""
+    opens_a_run = issubclass(ROOTS.get(config_name, object), FinishedRun)
+    spelled = []
+    for word in words:
+        newest = runs_in(Path("runs")) if word in ("run=last", "resume=last") else []
+        if newest:
+            spelled.append(f"{word.partition('=')[0]}='{newest[0]}'")
+        elif opens_a_run and "=" not in word and Path(word).is_dir():
+            spelled.append(f"run='{word}'")
+        else:
+            spelled.append(word)
+    return spelled
