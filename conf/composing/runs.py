@@ -20,7 +20,7 @@ def listed_runs(folder: Path) -> str:
     found = list(map(str, runs_in(folder)))
     if not found:
         return ""
-    return "\n  ".join([f"; it holds {len(found)} runs, the newest first:", *found[:_SHOWN]])
+    return "\n  ".join(["; the newest runs there:", *found[:_SHOWN]])
 
 
 def spelled_out(words: Sequence[str], config_name: str) -> list[str]:
