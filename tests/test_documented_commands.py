@@ -15,6 +15,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+import neurl
 from analysis.studies.ranges import with_ranges
 from conf.composing.command_line import check
 from conf.composing.configuration import read_only
@@ -23,8 +24,10 @@ from training.building.environments import build_environments
 from training.building.extractors import build_extractor
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"python (train|evaluate|compare|pretrain|tune)\.py( [^`\n]*)?")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SCRIPTS = ("train", "evaluate", "compare", "pretrain", "tune", "analyze", "doctor", "export")
+COMMAND = re.compile(rf"python ({'|'.join(SCRIPTS)})\.py( [^`\n]*)?")
+FILE = re.compile(r"^```(?:python|yaml)\n(# (my_lab/\S+)\n.*?)^```", re.DOTALL | re.MULTILINE)
 WRONG_ON_PURPOSE = {"agent.clip_rang=0.1"}
 OF_NETWORKS = ("extractor", "+extractor", "auxiliary", "decoder", "experiment=minigrid")
 CONFIGURATIONS = {  # of the reader's own
@@ -44,7 +47,14 @@ def commands() -> Iterator[tuple[str, tuple[str, ...]]]:
                 yield script, words
 
 
-COMMANDS = sorted(set(commands()))
+def choices(words: tuple[str, ...]) -> tuple[str, ...]:
+    """What is left of a command without the words that fit any other."""
+    return tuple(word for word in words if not word.startswith(("run_dir=", "seed=", "total_env")))
+
+
+COMMANDS = sorted(
+    {(script, choices(words)): (script, words) for script, words in commands()}.values()
+)
 
 
 def snippet(page: str, name: str) -> type:
@@ -60,6 +70,10 @@ def image(*shape: int) -> spaces.Box:
     return spaces.Box(0, 255, shape, np.uint8)
 
 
+def readers_modules() -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] in ("my_package", "my_lab")]
+
+
 class Mine(gymnasium.Env):
     """An environment of the reader's own, of which only the spaces count here."""
 
@@ -69,15 +83,23 @@ class Mine(gymnasium.Env):
         self.observation_space = space
 
 
+def write_files(place: Path) -> None:
+    """Write the reader's packages: `my_package`, and `my_lab` as the how-to pages show it."""
+    files = {f"my_package/conf/{name}": text for name, text in CONFIGURATIONS.items()}
+    files |= {"my_package/__init__.py": "", "my_package/conf/__init__.py": ""}
+    for page in PAGES:
+        files |= {name: text for text, name in FILE.findall(page.read_text())}
+    for name, text in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A place where what the pages speak of is there: a package, environments, paths."""
     place = tmp_path_factory.mktemp("reader")
-    for name, text in CONFIGURATIONS.items():
-        (place / "my_package" / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / "my_package" / "conf" / name).write_text(text)
-    for package in ("my_package", "my_package/conf"):
-        (place / package / "__init__.py").write_text("")
+    write_files(place)
+    (place / "docs").symlink_to(ROOT / "docs")
     for name in ("PATH", "DIRECTORY", "RUN_DIR"):
         (place / name).mkdir()
     (place / "DIRECTORY" / "experiment").mkdir()
@@ -88,7 +110,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.syspath_prepend(place)
-        for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
+        for name in readers_modules():
             patch.delitem(sys.modules, name)  # another test's
         networks, losses = types.ModuleType("my_package.networks"), types.ModuleType("losses")
         networks.Net = snippet("networks.md", "Net")  # type: ignore[attr-defined]
@@ -103,18 +125,13 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield place
         for name in made:
             del gymnasium.registry[f"{name}-v0"]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
+    gymnasium.registry.pop("Corridor-v0", None)
+    for name in readers_modules():
         del sys.modules[name]
 
 
 def test_there_are_commands_of_every_kind() -> None:
-    assert {script for script, _ in COMMANDS} == {
-        "train",
-        "evaluate",
-        "compare",
-        "pretrain",
-        "tune",
-    }
+    assert {script for script, _ in COMMANDS} == {*SCRIPTS}
     assert len(COMMANDS) > 80
 
 
@@ -156,6 +173,19 @@ def assert_networks_can_be_built(config) -> None:
             environments.single_action_space,
             num_envs=config.env.num_envs,
         )
+
+
+def test_what_the_how_to_pages_write_trains(reader: Path) -> None:
+    """The reader's environment, extractor, memory and agent of their own, at once."""
+    words = ["agent=a2c", "agent._target_=my_lab.agents.Optimist", "agent.pessimism=0.3"]
+    words += ["extractor=waves", "memory=leaky", "env.id=Corridor-v0", "env.packages=[my_lab]"]
+    words += [f"hydra.searchpath=[file://{reader / 'my_lab' / 'conf'}]"]
+    policy = neurl.build(*words, "trusted_packages=[my_lab]", "env.num_envs=2")
+    before = {name: each.clone() for name, each in policy.agent.named_parameters()}
+    neurl.fit(policy, env_steps=40)
+    assert {"actor.extractor.angles.weight", "actor.memory.decay"} <= set(before)
+    for name, weights in policy.agent.named_parameters():
+        assert not torch.equal(weights, before[name]), name
 
 
 def test_the_class_that_reads_parts_does() -> None:
