@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt hatch_build.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-learning test-faults test-grid test-slow test-planted test-soak test-ray guard lint types format peers bench learning solve clean
+.PHONY: help setup train test test-learning test-faults test-grid test-slow test-planted test-soak test-ray guard lint types format docs peers bench learning solve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ format: $(VENV)/.installed-dev ## Format, and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.installed-docs ## Build the documentation as a site: site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+	@echo "site/index.html is ready; with search: $(BIN)/python -m http.server --directory site"
+
 peers: $(PEERS)/.installed ## Install stable-baselines3, skrl and SheepRL apart, to measure beside
 
 bench: $(VENV)/.installed-learning $(PEERS)/.installed ## Measure throughput beside the peers
@@ -72,7 +76,7 @@ solve: $(VENV)/.installed $(PEERS)/.installed ## Measure time to solve beside th
 	$(BIN)/python -m benchmarks.solve --peers-python $(PEERS)/bin/python $(ARGS)
 
 clean: ## Remove the environments and caches; runs/ stays
-	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- environments: installed again only when what they are made from changes
@@ -91,6 +95,11 @@ $(VENV)/.installed: $(INPUTS) | $(BIN)/python
 $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."
 	@$(BIN)/python $(INSTALL) constraints.txt --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: $(INPUTS) | $(BIN)/python
+	@echo "Installing into $(VENV): a minute or two ..."
+	@$(BIN)/python $(INSTALL) constraints.txt --editable '.[docs]'
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-ray: $(VENV)/.installed-dev
