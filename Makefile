@@ -61,7 +61,7 @@ format: $(VENV)/.installed-dev ## Format, and mend what the linter can
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.installed-docs ## Build the documentation as a site: site/index.html
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 	@echo "site/index.html is ready; with search: $(BIN)/python -m http.server --directory site"
 
 peers: $(PEERS)/.installed ## Install stable-baselines3, skrl and SheepRL apart, to measure beside
