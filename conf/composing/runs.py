@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from conf.checking.refusals import InvalidConfiguration
 from conf.schema.scripts import ROOTS, FinishedRun
 
 _SHOWN = 10
@@ -28,11 +29,16 @@ def spelled_out(words: Sequence[str], config_name: str) -> list[str]:
     opens_a_run = issubclass(ROOTS.get(config_name, object), FinishedRun)
     spelled = []
     for word in words:
-        newest = runs_in(Path("runs")) if word in ("run=last", "resume=last") else []
-        if newest:
-            spelled.append(f"{word.partition('=')[0]}='{newest[0]}'")
+        key, _, value = word.partition("=")
+        if word in ("run=last", "resume=last"):
+            newest = runs_in(Path("runs"))
+            if not newest:
+                raise InvalidConfiguration([f"{word}: there is no run under runs/"])
+            value = str(newest[0])
         elif opens_a_run and "=" not in word and Path(word).is_dir():
-            spelled.append(f"run='{word}'")
+            key, value = "run", word
         else:
             spelled.append(word)
+            continue
+        spelled.append(key + "='" + value.replace("'", "\\'") + "'")
     return spelled

@@ -5,7 +5,6 @@ in it lists the broken rules across several keys.
 """
 
 import re
-from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
@@ -145,19 +144,26 @@ class CheckpointOptions(Options):
     keep_last: PositiveCount
 
 
+_OF_EPISODES = ("env_steps", "seconds", "environment", "return", "length", "success_rate")
+"""Columns of episodes.csv, and the curve of `is_success`."""
+
+
 class TrackingOptions(Options):
-    """conf/tracking/*.yaml; older runs do not say `info` and `episodes`."""
+    """conf/tracking/*.yaml."""
 
     tensorboard: bool
     progress: Literal["auto"] | bool
     representation: bool
     interval: PositiveCount
-    info: list[InfoKey] = field(default_factory=list)
-    episodes: bool = False
+    info: list[InfoKey]
+    episodes: bool
 
     @staticmethod
     def problems(config: Config) -> Rules:
-        """Refuse a table that a resumed run could not continue."""
+        """Refuse names that are taken, and a table that a resumed run could not continue."""
+        names = [*_OF_EPISODES, *config["tracking"]["info"]]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"tracking.info: {name} names a number of episodes already; leave it out"
         if not config["tracking"]["tensorboard"]:
             why = "tracking.tensorboard=false keeps no place at which a resumed run continues it"
             yield "tracking.episodes", False, why

@@ -25,6 +25,13 @@ for _id in envpool.list_all_envs():
         )
 
 
+_OF_THE_POOL = (
+    "num_envs", "batch_size", "num_threads", "thread_affinity_offset", "base_path", "seed",
+    "env_seed", "gym_reset_return_info", "max_episode_steps", "max_num_players", "stack_num",
+)  # fmt: skip
+"""Options that have a key of their own, or are no choice."""
+
+
 class PooledEnvironments(VectorEnv[Any, Any, Any]):
     """Several environments of one task in one pool.
 
@@ -58,9 +65,7 @@ class PooledEnvironments(VectorEnv[Any, Any, Any]):
         frame_stack: int = 1,
     ) -> None:
         known = envpool.make_spec(task).config._fields
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise ValueError(f"env.kwargs.options: {task} has no {unknown[0]}: {', '.join(known)}")
+        _check(task, [key for key in known if key not in _OF_THE_POOL], options, num_threads)
         asked: dict[str, Any] = {"num_threads": num_threads, **options}
         if max_episode_steps is not None:
             asked["max_episode_steps"] = max_episode_steps
@@ -99,3 +104,11 @@ class PooledEnvironments(VectorEnv[Any, Any, Any]):
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the threads."""
         self._pool.close()
+
+
+def _check(task: str, known: list[str], options: Mapping[str, Any], num_threads: int) -> None:
+    """Refuse what would end the process in C++, without a message."""
+    for key in set(options) - set(known):
+        raise ValueError(f"env.kwargs.options: {task} has no {key}, only {', '.join(known)}")
+    if num_threads < 0:
+        raise ValueError(f"env.kwargs.num_threads={num_threads}: expected at least 0")

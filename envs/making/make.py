@@ -65,6 +65,11 @@ def make_environments(
         if is_native:
             return make_native(specification, env, num_envs, is_privileged=is_privileged)
         name = f"env.id={env.id}"
+        if specification.entry_point is None:
+            raise ValueError(
+                f"{name}: it has a vector form alone; use env.vectorization=native, without pomdp, "
+                "env.wrappers and videos"
+            )
         registered = functools.partial(
             make_registered, tuple(env.packages), specification, max_episode_steps=env.time_limit
         )

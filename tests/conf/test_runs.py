@@ -30,10 +30,18 @@ def test_a_run_is_named_by_its_age_or_by_its_directory_alone(runs, script) -> No
         assert words == [f"run='{run}'"]
 
 
-def test_without_runs_last_is_a_directory(tmp_path, monkeypatch) -> None:
+def test_without_runs_there_is_no_last_one(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    (checked,), _ = check(["run=last"], "evaluate")
-    assert checked.typed["run"] == "last"
+    with pytest.raises(SystemExit):
+        check(["run=last"], "evaluate")
+    assert capsys.readouterr().err == "run=last: there is no run under runs/\n"
+
+
+def test_a_directory_may_have_an_apostrophe(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "it's").mkdir()
+    (checked,), _ = check(["it's"], "evaluate")
+    assert checked.typed["run"] == "it's"
 
 
 def test_resuming_takes_the_newest_and_no_directory_alone(runs, capsys) -> None:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered")
 
 
 def make(*words: str, num_envs: int = 3) -> Any:
-    config = load(["env=envpool", "env.kwargs.num_threads=1", *words])
+    config = load(["env=envpool", *words])
     return build_environments(config, num_envs=num_envs)
 
 
@@ -55,7 +55,10 @@ def test_the_step_after_an_end_only_resets() -> None:
     [
         (["+env.kwargs.options.frameskip=2"], "CartPole-v1 has no frameskip"),
         (["env.frame_stack=4"], "env.frame_stack=4: CartPole-v1 stacks no frames"),
-        (["pomdp=mask_velocity"], "env.vectorization=sync"),
+        (["pomdp=mask_velocity"], "not possible with env.vectorization=native"),
+        (["env.vectorization=sync"], "it has a vector form alone"),
+        (["+env.kwargs.options.batch_size=2"], "CartPole-v1 has no batch_size"),
+        (["env.kwargs.num_threads=-1"], "env.kwargs.num_threads=-1: expected at least 0"),
     ],
 )
 def test_what_a_pool_cannot_do_is_refused(words: list[str], message: str) -> None:

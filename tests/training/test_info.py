@@ -84,6 +84,27 @@ def test_what_another_environment_told_is_not_an_episodes_own(vectorized) -> Non
     assert (first.info, second.info) == ({"energy": 0.5}, {})
 
 
+class Cut(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Truncates after five steps: the environment below does not know."""
+
+    def step(self, action):
+        observation, reward, terminated, _, info = self.env.step(action)
+        return observation, reward, terminated, self.env.unwrapped.steps == 5, info
+
+
+def test_a_wrapper_that_ends_an_episode_keeps_what_its_last_step_told(task, train) -> None:
+    wrapper = "{_target_: tests.training.test_info.Cut}"
+    run = train(*WORDS, f"env.wrappers=[{wrapper}]", "trusted_packages=[tests]")
+    assert {row["length"] for row in rows(run.directory)} == {"5"}
+    assert {row["is_success"] for row in rows(run.directory)} == {"0.0", "1.0"}
+
+
+@pytest.mark.parametrize("keys", ["return", "is_success,success_rate", "energy,energy"])
+def test_a_name_that_is_taken_is_refused(keys: str) -> None:
+    with pytest.raises(InvalidConfiguration, match="names a number of episodes already"):
+        load([f"tracking.info=[{keys}]"])
+
+
 def test_curves_and_evaluations_average_what_episodes_told(run) -> None:
     curves = run.scalars()
     assert {value for _, value in curves["episode/energy"]} == {0.5}

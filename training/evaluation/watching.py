@@ -12,6 +12,7 @@ from conf.checking.refusals import InvalidConfiguration
 from conf.checking.validation import checked
 from conf.composing.configuration import read_only
 from envs.interface import Environments
+from envs.making.registration import accepted_keywords, find_specification, import_packages
 from envs.vector.base import EnvironmentFailure
 from training.building.environments import build_environments
 from training.building.instantiation import plain
@@ -98,13 +99,15 @@ def elsewhere(run_config: DictConfig, config: DictConfig) -> DictConfig:
     own, asked = plain(run_config), plain(config)
     if not asked["env"]["id"] and not asked["env"]["kwargs"] and asked["pomdp"] is None:
         return run_config
-    is_native = own["env"]["vectorization"] == "native"  # which may not have it
-    env = {
-        **own["env"],
-        "id": asked["env"]["id"] or own["env"]["id"],
-        "kwargs": own["env"]["kwargs"] | asked["env"]["kwargs"],
-        "vectorization": "sync" if is_native else own["env"]["vectorization"],
-    }
+    env = own["env"] | {"id": asked["env"]["id"] or own["env"]["id"]}
+    import_packages(env["packages"])
+    specification = find_specification(env["id"])
+    if env["vectorization"] == "native" and specification.entry_point is not None:
+        env["vectorization"] = "sync"  # the environment may have no native form
+    is_native = env["vectorization"] == "native"
+    accepted = accepted_keywords(specification, is_native=is_native)
+    kept = {k: v for k, v in env["kwargs"].items() if accepted is None or k in accepted}
+    env["kwargs"] = kept | asked["env"]["kwargs"]
     pomdp = own["pomdp"] if asked["pomdp"] is None else asked["pomdp"]
     typed, problems = checked({**own, "env": env, "pomdp": pomdp})
     if problems:

@@ -26,7 +26,7 @@ from torch import Tensor
 from conf.composing.stored import read_bytes
 from training.saving.files import replace, sync_directory, to_json
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "manifest.json"
 _OLDER = re.compile(r"manifest-(\d+)\.json")
 _FILE = re.compile(r"(?:tensors|state|chunk)-[\w-]+-([0-9a-f]{64})\.\w+", re.ASCII)

@@ -58,7 +58,8 @@ def _numbers(infos: Mapping[str, Any], keys: Sequence[str], index: int) -> dict[
     for key in keys:
         mask = infos.get(f"_{key}")  # native environments may have none
         if key in infos and (mask is None or mask[index]):
-            value = infos[key][index]
+            told = infos[key]
+            value = told[index] if isinstance(told, np.ndarray) and told.ndim == 1 else None
             if isinstance(value, Real | np.bool_):
                 found[key] = float(value)
     return found
@@ -74,6 +75,7 @@ class EpisodeCounter:
     def __init__(self, environments: Environments) -> None:
         self._returns = np.zeros(environments.num_envs, np.float64)
         self.info_keys: Sequence[str] = ()
+        self._told: dict[int, dict[str, float]] = {}  # of ended episodes that are still to come
         self._steps = 0  # of each environment, reset steps included
         self._begins = np.zeros(environments.num_envs, np.int64)  # `_steps` before each episode
         unwrapped: Any = environments.unwrapped
@@ -98,22 +100,23 @@ class EpisodeCounter:
                 episodes = _episodes(np.flatnonzero(ended), self._returns, self.lengths)
             self._returns[ended] = 0.0
             self._begins[ended] = self._steps + 1
-        if not self.info_keys:
-            return episodes
-        keys = self.info_keys
-        return [e._replace(info=_numbers(infos, keys, e.environment)) for e in episodes]
+            for index in np.flatnonzero(ended).tolist():
+                self._told[index] = _numbers(infos, self.info_keys, index)
+        return [e._replace(info=self._told.pop(e.environment, {})) for e in episodes]
 
     def forget(self, chosen: Array) -> None:
         """Drop the running episodes where `chosen [B]` is True: their end will not be seen."""
         self._returns[chosen] = 0.0
         self._begins[chosen] = self._steps
 
-    def state_dict(self) -> dict[str, list[float]]:
+    def state_dict(self) -> dict[str, list[Any]]:
         """Return the returns and lengths of running episodes; length -1 before a reset step."""
-        return {"returns": self._returns.tolist(), "lengths": self.lengths.tolist()}
+        told = list(self._told.items())
+        return {"returns": self._returns.tolist(), "lengths": self.lengths.tolist(), "told": told}
 
-    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
+    def load_state_dict(self, state: Mapping[str, Sequence[Any]]) -> None:
         """Resume counting from a saved state."""
+        self._told = dict(state["told"])
         self._returns[:] = state["returns"]
         self._begins = self._steps - np.array(state["lengths"], np.int64)
 
