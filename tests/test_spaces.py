@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from conf.composing.command_line import load
 from training.building.environments import build_environments
 from training.evaluation.policy import Policy
-from training.runs.fit import build_policy, teach
+from training.runs.fit import build_policy, fit
 
 INFINITE = np.inf
 ACTIONS: dict[str, spaces.Space[Any]] = {
@@ -139,7 +139,7 @@ def test_every_observation_can_be_learned_from(which: str, words: list[str]) -> 
         words = ["extractor=dict", "extractor.default.hidden_sizes=[4]", *words]
     policy = build_policy(configuration("normalize_observations=true", *words), make)
     before = policy.agent.state_dict()["policy_head.output.weight"].clone()
-    assert teach(policy, make, env_steps=40) == 7.0
+    assert fit(policy, make, 40, progress=False) == 7.0
     assert not before.equal(policy.agent.state_dict()["policy_head.output.weight"])
 
 
@@ -167,19 +167,24 @@ def policy() -> Policy:
 
 
 def test_a_policy_is_taught_where_observations_have_other_bounds(policy) -> None:
-    assert teach(policy, lambda: Bounded(3, 5, 2), env_steps=20) == 7.0
+    assert fit(policy, lambda: Bounded(3, 5, 2), 20, progress=False) == 7.0
 
 
 def test_a_policy_is_not_taught_in_another_space(policy) -> None:
     with pytest.raises(ValueError, match=r"reads observations in Box.* \(3,\).*emits Box.* \(4,\)"):
-        teach(policy, lambda: Bounded(4, 1, 2), env_steps=20)
+        fit(policy, lambda: Bounded(4, 1, 2), 20, progress=False)
     # The same shape, but 1 would mean another action.
     with pytest.raises(ValueError, match=r"acts in Box\(-2.*the environment takes Box\(-3"):
-        teach(policy, lambda: Bounded(3, 1, 3), env_steps=20)
+        fit(policy, lambda: Bounded(3, 1, 3), 20, progress=False)
     with pytest.raises(ValueError, match=r"acts in Box.*takes Discrete\(5, start=1\)"):
-        teach(policy, lambda: Zoo(VECTOR, CODE), env_steps=20)
+        fit(policy, lambda: Zoo(VECTOR, CODE), 20, progress=False)
     with pytest.raises(ValueError, match=r"reads observations in Box.*emits Dict\('a': Disc"):
-        teach(policy, lambda: Zoo(spaces.Dict(a=CODE), policy.agent.policy_head.space), env_steps=9)
+        fit(
+            policy,
+            lambda: Zoo(spaces.Dict(a=CODE), policy.agent.policy_head.space),
+            9,
+            progress=False,
+        )
 
 
 class Copy(gymnasium.Env):
@@ -225,4 +230,4 @@ def test_what_a_part_asks_for_is_learned_entry_by_entry(which: str) -> None:
         "extractor.hidden_sizes=[32]",
     )
     policy = build_policy(config, lambda: Copy(*COPIES[which]))
-    assert teach(policy, lambda: Copy(*COPIES[which]), env_steps=2_000) > 0.9
+    assert fit(policy, lambda: Copy(*COPIES[which]), 2_000, progress=False) > 0.9

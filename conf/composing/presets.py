@@ -117,8 +117,8 @@ class _Presets:
             default = at(self._plain(place, now, _task(now)), key)
             value = at(self.composer.chosen(run.words), key)
         if value not in (ABSENT, default) and key not in self.typed_options:
-            source = self.names.get("experiment", f"agent={now.get('agent')}")
-            notice = f"{source}: left out {key}: {reason}"
+            experiment = self.names.get("experiment")  # else an agent's, which is no choice
+            notice = f"{experiment}: left out {key}: {reason}" if experiment else ""
             self.given[key] = (written(key, default), notice)
 
     def _swapped(self, words: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -146,7 +146,7 @@ EXACT: dict[str, Callable[[], gymnasium.Env]] = {
     "sticky": partial(
         wrapped, "MountainCar-v0", partial(StickyAction, repeat_action_probability=0.5)
     ),
-    "counting": partial(wrapped, "neurl/Counting-v0"),
+    "counting": partial(wrapped, "tests.counting:neurl/Counting-v0"),
     "never ending": partial(wrapped, "neurl/Endless-v0", limit=None),
     "one step": partial(wrapped, "neurl/ObservationReward-v0"),
     "sampled spaces": partial(Sampling, observations="dict", actions="discrete"),
