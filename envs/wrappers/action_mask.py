@@ -12,9 +12,13 @@ from gymnasium import Space, spaces
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers import FilterObservation, StickyAction
 
 from envs.interface import Array, Environment, Info, Opening, Step
+from envs.spaces import parts_of
+from envs.vector.snapshot import layers
 from envs.wrappers.privileged import Shares
+from envs.wrappers.sensors import StickyActions
 
 ACTION_MASK = "action_mask."
 """Name of the mask among the parts of an observation."""
@@ -49,7 +53,7 @@ class Masks:
         space: of the joined observation of one environment.
 
     Raises:
-        ValueError: the actions are neither Discrete nor MultiDiscrete.
+        ValueError: the actions are neither Discrete nor MultiDiscrete, or nothing else is seen.
     """
 
     def __init__(self, seen: Space[Any], actions: Space[Any]) -> None:
@@ -65,6 +69,8 @@ class Masks:
         self._shares = None if has_shares else Shares(actor=seen)
         parts: Any = seen if self._shares is None else self._shares.space
         kept = {name: part for name, part in parts.items() if name != _PART}
+        if not kept:
+            raise ValueError("env.action_mask=true: observations need a part beside the mask")
         mask = spaces.Box(0, 1, (self._size,), np.bool_)  # type: ignore[arg-type]
         self.space = spaces.Dict({**kept, ACTION_MASK: mask})
 
@@ -104,15 +110,39 @@ class Masks:
         return legal
 
 
+def mask_apart(env: Environment) -> Environment:
+    """Takes a mask out of observations, if it is one of their parts."""
+    names = parts_of(env.observation_space).keys()
+    return MaskPart(env, [name for name in names if name != _KEY]) if {_KEY} < names else env
+
+
+class MaskPart(FilterObservation[Any, Any, Any]):
+    """Tells the part `action_mask` by a method instead: nothing above can hide or stack it."""
+
+    def observation(self, observation: Any) -> Any:
+        """Returns the other parts."""
+        self._mask = observation[_KEY]
+        return super().observation(observation)
+
+    def action_masks(self) -> Any:
+        """Returns the mask of the latest observation."""
+        return self._mask
+
+
 class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Shows legal actions beside what the policy sees; the outermost wrapper.
 
     The environment tells them by its method `action_masks()`, or else in its infos.
+
+    Raises:
+        ValueError: a wrapper repeats actions, which may be illegal by then.
     """
 
     def __init__(self, env: Environment) -> None:
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
+        if any(isinstance(layer, StickyActions | StickyAction) for layer in layers(env)):
+            raise ValueError("env.action_mask=true: sticky actions may be illegal; leave them out")
         self._masks = Masks(env.observation_space, env.action_space)
         self.observation_space = self._masks.space
         self._has_method = env.has_wrapper_attr(_METHOD)

@@ -1,11 +1,15 @@
 """Masks of legal actions: told in three ways, shown beside every observation."""
 
+from functools import partial
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from envs.wrappers.action_mask import Masks, sample_action
+from envs.wrappers.sensors import Delay, Flicker, StickyActions
 from tests.doors import LENGTH, Doors
 
 MASK = "action_mask."
@@ -64,6 +68,47 @@ def test_masks_of_a_native_vector_environment(make) -> None:
 def test_masks_are_not_stacked(make) -> None:
     space = make(**WORDS, frame_stack=2, previous_reward=True).single_observation_space
     assert {name: part.shape for name, part in space.items()} == {"actor.": (13,), MASK: (6,)}
+
+
+@pytest.mark.parametrize("told", ["info", "method", "part"])
+def test_a_mask_is_neither_hidden_nor_late_nor_stacked(make, told: str) -> None:
+    """A closed door raises; what hides the observation leaves the mask."""
+    late = partial(Delay, steps=2, is_random=False)
+    lost = partial(Flicker, probability=1.0, shows="blank")
+    words = {"kwargs": {"told": told, "counts": (3, 2)}, "frame_stack": 3, "previous_reward": True}
+    steps = played(make(**WORDS, **words, pomdp=[late, lost]))
+    assert sum(step["over"].sum() for step in steps) == 4
+    assert {step[MASK].shape for step in steps} == {(2, 5)}
+    assert not any("action_mask" in name for name in steps[0].keys() - {MASK})
+
+
+def test_a_critic_that_sees_everything_sees_no_mask(make) -> None:
+    lost = partial(Flicker, probability=1.0, shows="blank")
+    environments = make(**WORDS, kwargs={"told": "part"}, pomdp=[lost], is_privileged=True)
+    seen, _ = environments.reset(seed=0)
+    assert set(seen) == {"actor.seen", "critic.seen", MASK}
+    np.testing.assert_array_equal(seen[MASK], seen["critic.seen"] > 0)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        {"pomdp": [partial(StickyActions, probability=0.5)]},
+        {"wrappers": [partial(gymnasium.wrappers.StickyAction, repeat_action_probability=0.5)]},
+    ],
+    ids=["ours", "theirs"],
+)
+def test_masks_of_repeated_actions_are_refused(refusal, wrap: dict[str, Any]) -> None:
+    assert "env.action_mask=true: sticky actions may be illegal" in refusal(**WORDS, **wrap)
+
+
+@pytest.mark.parametrize("words", [{}, {"frame_stack": 2}])
+def test_a_mask_alone_is_refused(refusal, registered, plain, words: dict[str, Any]) -> None:
+    space = spaces.Dict(action_mask=spaces.Box(0, 1, (2,)))
+    id = registered(partial(plain, space), disable_env_checker=True)
+    assert "observations need a part beside the mask" in refusal(id=id, action_mask=True, **words)
+    with pytest.raises(ValueError, match="observations need a part beside the mask"):
+        Masks(space, spaces.Discrete(2))  # of a native vector environment
 
 
 def test_an_episode_with_masks_can_be_restored(make) -> None:
