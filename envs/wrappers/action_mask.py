@@ -43,6 +43,20 @@ def _counts(space: Any) -> Array:
     return np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec)
 
 
+def _joined(told: Any, dimensions: int) -> Array:
+    """Copies a mask of so many dimensions to booleans, choices one after another.
+
+    Raises:
+        ValueError: its rows have different lengths, but are none of choices.
+    """
+    try:
+        # A list may be one of choices, or the mask itself.
+        found = {np.ndim(each) for each in told} if isinstance(told, tuple | list) else set()
+        return np.array(np.concatenate(told, -1) if found == {dimensions} else told, np.bool_)
+    except ValueError as error:
+        raise ValueError(f"env.action_mask=true: the mask is no array: {error}") from error
+
+
 class Masks:
     """Reads masks, and joins them to observations, of one environment or of a batch.
 
@@ -78,7 +92,7 @@ class Masks:
         """Joins an observation and its mask.
 
         Args:
-            told: the mask `[*B, M]`, a tuple of one for each choice, or None.
+            told: the mask `[*B, M]`, a tuple or a list of one for each choice, or None.
             is_over: whether the episode has ended, `[*B]`: a mask without a legal action means
                 nothing there.
 
@@ -92,8 +106,7 @@ class Masks:
     def legal(self, told: Any, is_over: Any) -> Array:
         """Converts a mask to booleans `[*B, M]`, as `__call__`."""
         shape = (*np.shape(is_over), self._size)
-        given = np.concatenate(told, axis=-1) if isinstance(told, tuple) else np.asarray(told)
-        legal = np.zeros(shape, np.bool_) if told is None else given.astype(np.bool_)
+        legal = np.zeros(shape, np.bool_) if told is None else _joined(told, len(shape))
         if legal.shape != shape:
             raise ValueError(
                 f"env.action_mask=true: expected a mask of {self._size} entries, one for each "
@@ -164,11 +177,16 @@ class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 
 class VectorActionMask(VectorWrapper[Any, Any, Any, Any, Any]):
-    """Shows legal actions, as `ActionMask`, in a native vector environment."""
+    """Shows legal actions, as `ActionMask`, in a vector environment.
+
+    It has the method `action_masks()`, or each single one of it (`SyncVectorEnv.call`).
+    """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
         self._masks = Masks(env.single_observation_space, env.single_action_space)
+        call: Any = getattr(env.unwrapped, "call", None)
+        self._call = call if call and all(call("has_wrapper_attr", _METHOD)) else None
         self.single_observation_space = self._masks.space
         self.observation_space = batch_space(self._masks.space, env.num_envs)
 
@@ -189,5 +207,7 @@ class VectorActionMask(VectorWrapper[Any, Any, Any, Any, Any]):
         return seen, rewards, terminated, truncated, infos
 
     def _told(self, infos: dict[str, Any]) -> Any:
+        if self._call is not None:
+            return [_joined(mask, 1) for mask in self._call(_METHOD)]
         method = getattr(self.env, _METHOD, None)
         return infos.get(_KEY) if method is None else method()

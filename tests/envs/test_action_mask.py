@@ -7,8 +7,9 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
-from envs.wrappers.action_mask import Masks, sample_action
+from envs.wrappers.action_mask import Masks, VectorActionMask, sample_action
 from envs.wrappers.sensors import Delay, Flicker, StickyActions
 from tests.doors import LENGTH, Doors
 
@@ -63,6 +64,31 @@ def test_masks_of_a_native_vector_environment(make) -> None:
         legal = np.where(ended[:, None], True, seen["actor."] > 0)
         np.testing.assert_array_equal(seen[MASK], legal)
     assert ended.all()
+
+
+@pytest.mark.parametrize("vector", [SyncVectorEnv, AsyncVectorEnv])
+@pytest.mark.parametrize("told", ["info", "method", "part"])
+def test_masks_of_the_copies_in_a_vector_environment(vector: Any, told: str) -> None:
+    """Each copy tells its own, however a single environment may."""
+    environments = VectorActionMask(vector([partial(Doors, (3, 2), told)] * 2))
+    try:
+        steps = played(environments)
+    finally:
+        environments.close()
+    for step in steps:
+        seen = step["actor.seen" if told == "part" else "actor."]
+        np.testing.assert_array_equal(step[MASK], np.where(step["over"][:, None], True, seen > 0))
+    assert sum(step["over"].sum() for step in steps) == 4
+
+
+def test_copies_may_tell_a_mask_of_each_choice() -> None:
+    def doors() -> Doors:
+        env = Doors((3, 2), "nowhere")
+        env.action_masks = lambda: list(np.split(env._open, [3]))
+        return env
+
+    for step in played(VectorActionMask(SyncVectorEnv([doors] * 2)), LENGTH):
+        np.testing.assert_array_equal(step[MASK], step["actor."] > 0)
 
 
 def test_masks_are_not_stacked(make) -> None:
@@ -144,7 +170,21 @@ def test_wrong_masks_are_refused() -> None:
     env = Doors((3, 2))
     masks = Masks(env.observation_space, env.action_space)
     of_choices = np.array([1, 0, 0]), np.array([0, 1])
-    assert masks.legal(of_choices, False).tolist() == [True, False, False, False, True]
+    for told in (
+        of_choices,
+        list(of_choices),
+        [[1, 0, 0], [0, 1]],
+        [1, 0, 0, 0, 1],
+        (1, 0, 0, 0, 1),
+    ):
+        assert masks.legal(told, False).tolist() == [True, False, False, False, True]
+    batch = [[[1, 0, 0], [1, 1, 1]], [[0, 1], [1, 0]]]  # by choice
+    for told in (batch, [[1, 0, 0, 0, 1], [1, 1, 1, 1, 0]]):
+        legal = masks.legal(told, np.zeros(2, bool))
+        assert legal.astype(int).tolist() == [[1, 0, 0, 0, 1], [1, 1, 1, 1, 0]]
+    for told in ([[1, 0, 0, 0, 1], [1, 1]], [], [[[1, 0], [1]]]):
+        with pytest.raises(ValueError, match=r"^env\.action_mask=true: .*mask"):
+            masks.legal(told, np.zeros(2, bool))
     with pytest.raises(ValueError, match=r"expected a mask of 5 entries.*got the shape \(4,\)"):
         masks.legal(np.ones(4), False)
     with pytest.raises(ValueError, match=r"env\.action_mask=true: the mask leaves no legal action"):
