@@ -182,6 +182,8 @@ def test_wrong_masks_are_refused() -> None:
     for told in (batch, [[1, 0, 0, 0, 1], [1, 1, 1, 1, 0]]):
         legal = masks.legal(told, np.zeros(2, bool))
         assert legal.astype(int).tolist() == [[1, 0, 0, 0, 1], [1, 1, 1, 1, 0]]
+    ended = masks.legal([[1, 0, 0, 0, 1], [0, 0, 0, 0, 0]], np.array([False, True]))
+    assert ended.astype(int).tolist() == [[1, 0, 0, 0, 1], [1, 1, 1, 1, 1]]
     for told in ([[1, 0, 0, 0, 1], [1, 1]], [], [[[1, 0], [1]]]):
         with pytest.raises(ValueError, match=r"^env\.action_mask=true: .*mask"):
             masks.legal(told, np.zeros(2, bool))
