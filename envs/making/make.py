@@ -16,7 +16,7 @@ from envs.making.registration import check_keywords, find_specification, import_
 from envs.making.single import Layer, Make, Wrap, make_layered, make_registered
 from envs.spaces import one_line
 from envs.vector.base import SlotVectorEnv
-from envs.wrappers.action_mask import ActionMask
+from envs.wrappers.action_mask import ActionMask, mask_apart
 from envs.wrappers.adapters import PreviousInputs, RawEpisodeStatistics, adapted
 from envs.wrappers.frame_stack import FrameStack
 from envs.wrappers.privileged import PrivilegedObservation
@@ -38,8 +38,8 @@ def make_environments(
 
     Layers, innermost first: the environment with its time limit, statistics of raw returns (only
     with `wrappers`, which may change rewards), `wrappers`, the flattening of nested observations,
-    `pomdp`, the frame stack, previous action and reward, the twin's share, the action mask. The
-    next step overwrites observations: copy them to keep them.
+    what takes a mask out of them, `pomdp`, the frame stack, previous action and reward, the twin's
+    share, the action mask. The next step overwrites observations: copy them to keep them.
 
     Args:
         num_envs: number of environments, instead of the configured one.
@@ -104,6 +104,7 @@ def _layers(
     layers: list[Layer] = [("env.wrappers", RawEpisodeStatistics)] if wrappers else []
     layers += [(f"env.wrappers[{index}]", wrap) for index, wrap in enumerate(wrappers)]
     layers.append(("env", adapted))
+    layers += [("env.action_mask", mask_apart)] if env.action_mask else []
     layers += [(f"pomdp[{index}]", wrap) for index, wrap in enumerate(pomdp)]
     if pomdp:  # a user's own wrapper may return anything
         layers.append(("env", adapted))

@@ -12,9 +12,13 @@ from gymnasium import Space, spaces
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
+from gymnasium.wrappers import FilterObservation, StickyAction
 
 from envs.interface import Array, Environment, Info, Opening, Step
+from envs.spaces import parts_of
+from envs.vector.snapshot import layers
 from envs.wrappers.privileged import Shares
+from envs.wrappers.sensors import StickyActions
 
 ACTION_MASK = "action_mask."
 """Name of the mask among the parts of an observation."""
@@ -39,6 +43,20 @@ def _counts(space: Any) -> Array:
     return np.ravel(space.n if isinstance(space, spaces.Discrete) else space.nvec)
 
 
+def _joined(told: Any, dimensions: int) -> Array:
+    """Copies a mask of so many dimensions to booleans, choices one after another.
+
+    Raises:
+        ValueError: its rows have different lengths, but are none of choices.
+    """
+    try:
+        # A list may be one of choices, or the mask itself.
+        found = {np.ndim(each) for each in told} if isinstance(told, tuple | list) else set()
+        return np.array(np.concatenate(told, -1) if found == {dimensions} else told, np.bool_)
+    except ValueError as error:
+        raise ValueError(f"env.action_mask=true: the mask is no array: {error}") from error
+
+
 class Masks:
     """Reads masks, and joins them to observations, of one environment or of a batch.
 
@@ -49,7 +67,7 @@ class Masks:
         space: of the joined observation of one environment.
 
     Raises:
-        ValueError: the actions are neither Discrete nor MultiDiscrete.
+        ValueError: the actions are neither Discrete nor MultiDiscrete, or nothing else is seen.
     """
 
     def __init__(self, seen: Space[Any], actions: Space[Any]) -> None:
@@ -65,6 +83,8 @@ class Masks:
         self._shares = None if has_shares else Shares(actor=seen)
         parts: Any = seen if self._shares is None else self._shares.space
         kept = {name: part for name, part in parts.items() if name != _PART}
+        if not kept:
+            raise ValueError("env.action_mask=true: observations need a part beside the mask")
         mask = spaces.Box(0, 1, (self._size,), np.bool_)  # type: ignore[arg-type]
         self.space = spaces.Dict({**kept, ACTION_MASK: mask})
 
@@ -72,7 +92,7 @@ class Masks:
         """Joins an observation and its mask.
 
         Args:
-            told: the mask `[*B, M]`, a tuple of one for each choice, or None.
+            told: the mask `[*B, M]`, a tuple or a list of one for each choice, or None.
             is_over: whether the episode has ended, `[*B]`: a mask without a legal action means
                 nothing there.
 
@@ -86,8 +106,7 @@ class Masks:
     def legal(self, told: Any, is_over: Any) -> Array:
         """Converts a mask to booleans `[*B, M]`, as `__call__`."""
         shape = (*np.shape(is_over), self._size)
-        given = np.concatenate(told, axis=-1) if isinstance(told, tuple) else np.asarray(told)
-        legal = np.zeros(shape, np.bool_) if told is None else given.astype(np.bool_)
+        legal = np.zeros(shape, np.bool_) if told is None else _joined(told, len(shape))
         if legal.shape != shape:
             raise ValueError(
                 f"env.action_mask=true: expected a mask of {self._size} entries, one for each "
@@ -104,15 +123,39 @@ class Masks:
         return legal
 
 
+def mask_apart(env: Environment) -> Environment:
+    """Takes a mask out of observations, if it is one of their parts."""
+    names = parts_of(env.observation_space).keys()
+    return MaskPart(env, [name for name in names if name != _KEY]) if {_KEY} < names else env
+
+
+class MaskPart(FilterObservation[Any, Any, Any]):
+    """Tells the part `action_mask` by a method instead: nothing above can hide or stack it."""
+
+    def observation(self, observation: Any) -> Any:
+        """Returns the other parts."""
+        self._mask = observation[_KEY]
+        return super().observation(observation)
+
+    def action_masks(self) -> Any:
+        """Returns the mask of the latest observation."""
+        return self._mask
+
+
 class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Shows legal actions beside what the policy sees; the outermost wrapper.
 
     The environment tells them by its method `action_masks()`, or else in its infos.
+
+    Raises:
+        ValueError: a wrapper repeats actions, which may be illegal by then.
     """
 
     def __init__(self, env: Environment) -> None:
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
+        if any(isinstance(layer, StickyActions | StickyAction) for layer in layers(env)):
+            raise ValueError("env.action_mask=true: sticky actions may be illegal; leave them out")
         self._masks = Masks(env.observation_space, env.action_space)
         self.observation_space = self._masks.space
         self._has_method = env.has_wrapper_attr(_METHOD)
@@ -134,11 +177,16 @@ class ActionMask(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
 
 class VectorActionMask(VectorWrapper[Any, Any, Any, Any, Any]):
-    """Shows legal actions, as `ActionMask`, in a native vector environment."""
+    """Shows legal actions, as `ActionMask`, in a vector environment.
+
+    It has the method `action_masks()`, or each single one of it (`SyncVectorEnv.call`).
+    """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
         self._masks = Masks(env.single_observation_space, env.single_action_space)
+        call: Any = getattr(env.unwrapped, "call", None)
+        self._call = call if call and all(call("has_wrapper_attr", _METHOD)) else None
         self.single_observation_space = self._masks.space
         self.observation_space = batch_space(self._masks.space, env.num_envs)
 
@@ -159,5 +207,7 @@ class VectorActionMask(VectorWrapper[Any, Any, Any, Any, Any]):
         return seen, rewards, terminated, truncated, infos
 
     def _told(self, infos: dict[str, Any]) -> Any:
+        if self._call is not None:
+            return [_joined(mask, 1) for mask in self._call(_METHOD)]
         method = getattr(self.env, _METHOD, None)
         return infos.get(_KEY) if method is None else method()

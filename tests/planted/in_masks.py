@@ -116,5 +116,29 @@ FAULTS = [
             "told = None if terminated or truncated else self._told(info)",
         ),
         ("every action is legal for once", "legal[~has_any] = True", "legal[:] = True"),
+        (
+            "copies in a vector environment are not asked",
+            "if call and all(call(",
+            "if call and not all(call(",
+        ),
+        ("a list of choices is no mask", "if found == {dimensions} else told", "if () else told"),
+    ),
+    *plant(
+        "envs/making/make.py",
+        "envs/test_action_mask.py",
+        (
+            "what hides observations hides masks",
+            '[("env.action_mask", mask_apart)] if env.action_mask else []',
+            "[]",
+        ),
+    ),
+    *plant(
+        "training/exporting/acting.py",
+        "training/test_exporting.py::test_a_module_without_its_mask_says_what_it_needs",
+        (
+            "a module acts without its mask",
+            "if action_mask is None and self._has_masks:",
+            "if False:",
+        ),
     ),
 ]

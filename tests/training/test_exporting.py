@@ -113,10 +113,21 @@ def test_masks_of_legal_actions_are_an_input(tmp_path: Path, words: list[str]) -
     assert contract["inputs"]["action_mask"]["dtype"] == "bool"
 
 
+def test_a_module_without_its_mask_says_what_it_needs() -> None:
+    module = neurl.build(*SMALL[:3], *ON_POLICY, *MASKED).module()
+    inputs = torch.randn(6, 6), torch.zeros(6, 0), torch.ones(6).bool()
+    actions, _ = module(*inputs, torch.eye(6).bool())
+    assert actions.tolist() == [3, 4, 5, 6, 7, 8]
+    with pytest.raises(ValueError, match=r"env\.action_mask=true: expected action_mask \[B, M\]"):
+        module(*inputs)
+    with pytest.raises(ValueError, match="expected action_mask"):  # nor is one traced
+        torch.export.export(module, inputs, strict=False)
+
+
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_every_memory_can_be_traced(memory: str) -> None:
     policy = neurl.build(*SMALL[:3], *ON_POLICY, "env=cartpole", f"memory={memory}")
-    module = ActingPolicy(policy.agent)
+    module = policy.module()
     state = torch.from_numpy(policy.agent.initial_state(3))
     inputs = (torch.randn(3, 4), state, torch.tensor([True, False, False]))
     batch = {0: torch.export.Dim("batch")}

@@ -153,10 +153,11 @@ class Policy:
         """Return the acting networks as a module, which shares the policy's weights.
 
         `observation [B, *O], state [B, S], is_first [B] -> action [B, *A], state [B, S]`, with
-        tensors by name for an observation with parts. Actions are the environment's, the most
-        probable ones. It can be traced and exported, which `predict` cannot.
+        tensors by name for an observation with parts. With `env.action_mask=true` the legal
+        actions, `[B, M]`, are a fourth argument, `action_mask`. Actions are the environment's, the
+        most probable ones. It can be traced and exported, which `predict` cannot.
         """
-        return ActingPolicy(self.agent)
+        return ActingPolicy(self.agent, has_masks=bool(self.config.env.get("action_mask")))
 
     def environments(self, num_envs: int) -> Environments:
         """Make environments for this policy: as configured, wrappers included."""

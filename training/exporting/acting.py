@@ -20,13 +20,13 @@ class ActingPolicy(nn.Module):
 
     Normalisation, memory and the scaling of actions are inside; actions are the most probable ones,
     as those of `Policy.predict`. Observations are raw, one tensor or tensors by part. A mask of
-    legal actions is a further input where the environment has one.
+    legal actions is a further input, `[B, M]`, which a policy with `has_masks` needs.
     """
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, *, has_masks: bool) -> None:
         super().__init__()
         self.actor, self.policy_head = agent.actor, agent.policy_head
-        self._networks = agent.networks
+        self._networks, self._has_masks = agent.networks, has_masks
         self.sent = environment_actions(agent.policy_head)
         self.eval()
 
@@ -37,7 +37,13 @@ class ActingPolicy(nn.Module):
         is_first: Bool[Tensor, " B"],
         action_mask: Bool[Tensor, "B M"] | None = None,
     ) -> tuple[Shaped[Tensor, "B ..."], Float[Tensor, "B S"]]:
-        """Act in one step of B environments."""
+        """Act in one step of B environments.
+
+        Raises:
+            ValueError: there is no mask, although the policy needs one.
+        """
+        if action_mask is None and self._has_masks:
+            raise ValueError("env.action_mask=true: expected action_mask [B, M], a fourth argument")
         step = map_observations(lambda part: part[None], observation)
         summary, after = self.actor(step, state, is_first[None])
         legal = None if action_mask is None else self.policy_head.legal(action_mask)

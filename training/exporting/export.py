@@ -64,7 +64,7 @@ def export_run(config: DictConfig) -> Exported:
     played = _recorded(run_config, agent)
     inputs, outputs = played[0]
     path, made = directory / _FILES[format], directory / f"new-{_FILES[format]}"
-    act = _write(ActingPolicy(agent), inputs, format, made)
+    act = _write(ActingPolicy(agent, has_masks="action_mask" in inputs), inputs, format, made)
     difference = _largest_difference(act, played)
     if difference > _TOLERANCE:
         made.unlink()
