@@ -19,6 +19,7 @@ from torch import nn
 import neurl
 from analysis.results import results
 from conf.composing.command_line import load as configure
+from tests.doors import Doors
 from training.evaluation.watching import watch_run
 
 SMALL = (
@@ -238,6 +239,16 @@ def test_a_vector_environment_is_trained_in_as_its_single_ones() -> None:
     frames = SyncVectorEnv([make], autoreset_mode=AutoresetMode.SAME_STEP)
     with pytest.raises(ValueError, match="NEXT_STEP"):
         neurl.build(*SMALL, env=frames)
+
+
+@pytest.mark.parametrize("words", [SMALL, ("agent=dqn", "agent.learning_starts=100")])
+def test_masks_of_a_vector_environment_are_obeyed(words: tuple[str, ...]) -> None:
+    vector = SyncVectorEnv([Doors] * 2)
+    policy = neurl.build(*words, "env.action_mask=true", env=vector)
+    assert neurl.fit(policy, vector, 150, progress=False) is not None  # a closed door raises
+    assert policy.evaluate(vector, episodes=2) is not None
+    with pytest.raises(ValueError, match=r"critic\.observation=full: .* a function"):
+        neurl.build("critic.observation=full", env=vector)
 
 
 @pytest.mark.parametrize("agent", ["ppo", "dqn"])

@@ -16,6 +16,7 @@ from envs.interface import Environment, Environments
 from envs.making.make import make_environments
 from envs.spaces import check_spaces
 from envs.vector.base import SlotVectorEnv
+from envs.wrappers.action_mask import VectorActionMask
 from training.building.instantiation import make_partial, plain
 
 Make = Callable[[], Environment]
@@ -69,7 +70,7 @@ def open_environments(
             told = f"{AutoresetMode.NEXT_STEP} (got {mode}), and env.frame_stack=1"
             raise ValueError(f"env: expected a vector environment with {told}")
         check_spaces(env.single_observation_space, env.single_action_space)
-        yield _named(config, env), env
+        yield _named(config, env), _layered(config, env)
     elif isinstance(env, gymnasium.Env):
         single = build_environments(config, num_envs=1, make=lambda: env)
         yield _named(config, single), single
@@ -77,6 +78,20 @@ def open_environments(
         make, count = None if isinstance(env, str) else env, num_envs or config.env.num_envs
         with closing(build_environments(config, num_envs=count, make=make)) as made:
             yield _named(config, made) if make else config, made
+
+
+def _layered(config: DictConfig, env: Environments) -> Environments:
+    """Show masks in a caller's vector environment; ours has its layers already.
+
+    Raises:
+        ValueError: a critic is to read what it cannot show.
+    """
+    if isinstance(env.unwrapped, SlotVectorEnv | VectorActionMask):
+        return env
+    if config.critic.get("observation") == "full":
+        remedy = "hand in a function that makes one environment"
+        raise ValueError(f"critic.observation=full: a vector environment shows no twin; {remedy}")
+    return VectorActionMask(env) if config.env.get("action_mask") else env
 
 
 def _with_source(config: DictConfig, env: Source) -> DictConfig:
