@@ -270,6 +270,22 @@ def test_a_policy_is_fitted_on_another_number_of_environments(agent: str) -> Non
     assert policy.config.env.num_envs == 2
 
 
+def test_a_replay_that_begins_empty_is_filled_and_learnt_from(tmp_path: Path) -> None:
+    words = ("agent=dqn", "agent.learning_starts=100", "agent.batch_size=8", "memory=gru")
+    policy = neurl.build(*words, *RECURRENT[-2:-1], "memory.sequence_length=8", "env.num_envs=2")
+    neurl.fit(policy, make, 500)
+    policy.save(tmp_path / "mine")
+    loaded = neurl.load(tmp_path / "mine")
+    for each, env in ((policy, make()), (loaded, make)):
+        with pytest.raises(ValueError, match="more than agent.learning_starts=100"):
+            neurl.fit(each, env, 60)
+        before, begun, told = weights(each), each.env_steps, Told()
+        neurl.fit(each, env, 200, callbacks=told)
+        taken = [p.env_steps for p in told.iterations if p.iteration.metrics["update/steps"] > 0]
+        assert not torch.equal(weights(each), before)
+        assert 100 <= taken[0] - begun < 140
+
+
 def test_a_module_is_the_extractor_of_actor_and_critic(tmp_path: Path) -> None:
     torch.manual_seed(0)
     own = Net(4)

@@ -146,7 +146,9 @@ def fit(
         raise ValueError("total_env_steps: a run's schedules end with it; leave out one of them")
     with open_environments(policy.config, env) as (config, environments):
         refuse_other_spaces(policy.agent, environments)
-        if policy.config.env.num_envs != config.env.num_envs:
+        is_other = policy.config.env.num_envs != config.env.num_envs
+        _refuse_early_end(config, 0 if is_other else policy.env_steps, steps)
+        if is_other:
             _rebuild(policy, config, environments)
         set_num_threads(config.num_threads, policy.agent)  # another may have been built
         collector = build_collector(config, environments, index=policy.env_steps)
@@ -172,8 +174,12 @@ def _refuse_counts(policy: Policy, steps: int, end: int | None) -> None:
             "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
             "pretrain.py makes weights, for extractor.weights=DIRECTORY"
         )
-    starts = policy.config.agent.get("learning_starts", 0)
-    if policy.env_steps + steps <= starts:
+
+
+def _refuse_early_end(config: DictConfig, env_steps: int, steps: int) -> None:
+    """Refuse a call that ends before learning starts, after `env_steps` in the replay buffer."""
+    starts = config.agent.get("learning_starts", 0)
+    if env_steps + steps <= starts:
         raise ValueError(
             f"env_steps={steps}: expected more than agent.learning_starts={starts}, before "
             "which nothing is learnt; neurl.build(..., 'agent.learning_starts=100') begins earlier"
@@ -190,6 +196,7 @@ def _rebuild(policy: Policy, config: DictConfig, environments: Environments) -> 
     own, known = agent.state_dict(), policy.agent.state_dict()
     kept = {name: t for name, t in known.items() if name in own and t.shape == own[name].shape}
     agent.load_state_dict(kept, strict=False)
+    agent.begin_anew()
     policy.config, policy.agent = config, agent
 
 
