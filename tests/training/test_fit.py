@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from torch import nn
 
 import neurl
@@ -241,6 +241,42 @@ def test_a_vector_environment_is_trained_in_as_its_single_ones() -> None:
         neurl.build(*SMALL, env=frames)
 
 
+def test_an_environment_that_is_not_as_registered_is_asked_for(tmp_path: Path) -> None:
+    short = partial(make, max_episode_steps=7)
+    same = (make, make(), SyncVectorEnv([make]), AsyncVectorEnv([make], context="fork"))
+    others = (short, short(), partial(gymnasium.make, "FrozenLake-v1", map_name="8x8"))
+    wrapped = partial(gymnasium.wrappers.TransformReward, make(), abs)
+    for env in (*same, *others, wrapped, SyncVectorEnv([short])):
+        assert (neurl.build(*SMALL, env=env).config.env.id == "CartPole-v1") == (env in same)
+    same[3].close()
+    policy = neurl.build(*SMALL, "evaluation.video=true", env=short)
+    with pytest.raises(ValueError, match="evaluation.video=true: CartPoleEnv is not registered"):
+        neurl.fit(policy, short, 32, run_dir=tmp_path / "video")
+    policy = neurl.build(*SMALL, env=short)
+    neurl.fit(policy, short, 32, run_dir=tmp_path / "run")
+    for alone in (policy.evaluate, partial(neurl.load, tmp_path / "run")):
+        with pytest.raises(ValueError, match=r"env\.id=CartPoleEnv.* env="):
+            alone()
+    assert neurl.load(tmp_path / "run", env=short).evaluate(short, 2).lengths == (7, 7)
+
+
+def test_a_policy_of_a_vector_environment_is_loaded_without_it(tmp_path: Path) -> None:
+    vector = SyncVectorEnv([partial(gymnasium.make, "Acrobot-v1", max_episode_steps=500)] * 2)
+    policy = neurl.build(*SMALL, env=vector)
+    policy.save(tmp_path / "mine")
+    loaded = neurl.load(tmp_path / "mine")
+    assert loaded.evaluate(episodes=2) == policy.evaluate(episodes=2)
+    assert policy.evaluate("Acrobot-v1", episodes=2).returns
+
+
+def test_an_environment_that_is_refused_stays_open() -> None:
+    room = Room()
+    for words, told in (("env.action_mask=true", "Discrete"), ("env.on_failure=restart", "again")):
+        with pytest.raises(ValueError, match=told):
+            neurl.build(words, env=room)
+    assert not room.is_closed
+
+
 @pytest.mark.parametrize("words", [SMALL, ("agent=dqn", "agent.learning_starts=100")])
 def test_masks_of_a_vector_environment_are_obeyed(words: tuple[str, ...]) -> None:
     vector = SyncVectorEnv([Doors] * 2)
@@ -268,19 +304,24 @@ def test_a_policy_is_fitted_on_another_number_of_environments(agent: str) -> Non
     assert policy.agent.actor.normalization.count > seen > 50
     neurl.fit(policy, SyncVectorEnv([make] * 2), 100)
     assert policy.config.env.num_envs == 2
+    if agent == "ppo":
+        assert policy.config.agent.num_minibatches == 1  # one sequence at first
+        policy = neurl.build(*same, *small, "env.num_envs=4")
+        neurl.fit(policy, SyncVectorEnv([make] * 2), 100)
+        assert policy.config.agent.num_minibatches == 2  # of two
 
 
 def test_a_replay_that_begins_empty_is_filled_and_learnt_from(tmp_path: Path) -> None:
-    words = ("agent=dqn", "agent.learning_starts=100", "agent.batch_size=8", "memory=gru")
+    words = ("agent=dqn", "agent.learning_starts=100", "agent.replay_ratio=0.2", "memory=gru")
     policy = neurl.build(*words, *RECURRENT[-2:-1], "memory.sequence_length=8", "env.num_envs=2")
-    neurl.fit(policy, make, 500)
+    neurl.fit(policy, make, 300)
     policy.save(tmp_path / "mine")
     loaded = neurl.load(tmp_path / "mine")
     for each, env in ((policy, make()), (loaded, make)):
         with pytest.raises(ValueError, match="more than agent.learning_starts=100"):
             neurl.fit(each, env, 60)
         before, begun, told = weights(each), each.env_steps, Told()
-        neurl.fit(each, env, 200, callbacks=told)
+        neurl.fit(each, env, 150, callbacks=told)
         taken = [p.env_steps for p in told.iterations if p.iteration.metrics["update/steps"] > 0]
         assert not torch.equal(weights(each), before)
         assert 100 <= taken[0] - begun < 140

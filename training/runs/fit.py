@@ -233,6 +233,9 @@ def _train_run(
 
     An environment that is made already cannot be evaluated amid training's episodes.
     """
+    if config.evaluation.video and config.env.id not in gymnasium.registry:
+        why = f"{config.env.id} is not registered, so that no other can be made for videos"
+        raise ValueError(f"evaluation.video=true: {why}; leave it out")
     if isinstance(env, gymnasium.Env | VectorEnv):
         print("notice: evaluated at the end alone; more needs a function that makes environments")
         alone = {"interval": 0, "checkpoint": "last", "stop_at": None}
