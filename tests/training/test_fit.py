@@ -176,6 +176,37 @@ def test_an_environment_is_evaluated_at_its_end_and_stays_open(tmp_path: Path, c
     assert loaded.evaluate(room, episodes=4).returns == (7.0,) * 4
 
 
+def test_masks_that_nobody_obeys_are_told(capsys) -> None:
+    policy = neurl.build(*SMALL, env=lambda: Doors((1,)))
+    neurl.fit(policy, lambda: Doors((1,)), 16, progress=False)
+    assert capsys.readouterr().out == ""
+    neurl.fit(policy, lambda: Doors((1,)), 16)
+    assert "env.action_mask=true obeys" in capsys.readouterr().out
+
+
+def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
+    policy, file = neurl.build(*SMALL), tmp_path / "file"
+    file.touch()
+    fit = partial(neurl.fit, policy, progress=False)
+    for name, call in {
+        "env": lambda: fit(lambda: 5, 16),
+        "callbacks": lambda: fit(make, 16, callbacks=neurl.Callback),
+        "callbacks: ": lambda: fit(make, 16, callbacks=[neurl.Callback(), print]),
+        "env_steps=True": lambda: fit(make, True),
+        "env_steps=0.5": lambda: fit(make, 0.5),
+        "total_env_steps=50": lambda: fit(make, 100, total_env_steps=50),
+        "episodes=0": lambda: policy.evaluate(episodes=0),
+        "episodes=2.5": lambda: policy.evaluate(episodes=2.5),
+        "run_dir=.*/file: ": lambda: fit(make, 16, run_dir=file),
+        "run_dir=.*/file/run: ": lambda: fit(make, 16, run_dir=file / "run"),
+        "directory=.*/file: ": lambda: policy.save(file),
+        "resume: .* neurl.load": lambda: neurl.build(f"resume={tmp_path}"),
+    }.items():
+        with pytest.raises(ValueError, match=f"^{name}"):
+            call()
+    fit(make, np.int64(16))
+
+
 # ---- policies
 
 
@@ -250,7 +281,7 @@ def test_an_environment_that_is_not_as_registered_is_asked_for(tmp_path: Path) -
         assert (neurl.build(*SMALL, env=env).config.env.id == "CartPole-v1") == (env in same)
     same[3].close()
     policy = neurl.build(*SMALL, "evaluation.video=true", env=short)
-    with pytest.raises(ValueError, match="evaluation.video=true: CartPoleEnv is not registered"):
+    with pytest.raises(ValueError, match="video=true: CartPoleEnv is not registered"):
         neurl.fit(policy, short, 32, run_dir=tmp_path / "video")
     policy = neurl.build(*SMALL, env=short)
     neurl.fit(policy, short, 32, run_dir=tmp_path / "run")
@@ -318,7 +349,7 @@ def test_a_replay_that_begins_empty_is_filled_and_learnt_from(tmp_path: Path) ->
     policy.save(tmp_path / "mine")
     loaded = neurl.load(tmp_path / "mine")
     for each, env in ((policy, make()), (loaded, make)):
-        with pytest.raises(ValueError, match="more than agent.learning_starts=100"):
+        with pytest.raises(ValueError, match="learning_starts=100"):
             neurl.fit(each, env, 60)
         before, begun, told = weights(each), each.env_steps, Told()
         neurl.fit(each, env, 150, callbacks=told)
@@ -349,6 +380,17 @@ def test_a_module_is_the_extractor_of_actor_and_critic(tmp_path: Path) -> None:
     assert neurl.fit(loaded, make, 64)
     with pytest.raises(ValueError, match=r"trusted_packages=\[tests\]"):
         neurl.load(tmp_path / "mine")
+    with pytest.raises(ValueError, match=r"neurl\.load\(\.\.\., extractor=module\)"):
+        neurl.load(tmp_path / "mine", trusted_packages=["tests"])
+    neurl.build(env=make, extractor=nn.Sequential(Net(4))).save(tmp_path / "torch")
+    with pytest.raises(ValueError, match=r"neurl\.load\(\.\.\., extractor=module\)"):
+        neurl.load(tmp_path / "torch")
+    for wrong in ("mlp", Net):
+        with pytest.raises(ValueError, match="extractor: expected a module"):
+            neurl.load(tmp_path / "mine", extractor=wrong)
+    with pytest.raises(ValueError) as caught:
+        neurl.build("extractor=cnn", "extractor.hidden_sizes=[8]", env=make, extractor=own)
+    assert str(caught.value).count("leave it out") == 2
     frozen = neurl.build("extractor.freeze=true", env=make, extractor=own)
     neurl.fit(frozen, make, 10)
     assert torch.equal(frozen.agent.actor.extractor.layer.weight, kept)

@@ -141,10 +141,10 @@ def _with_source(config: DictConfig, env: Source) -> DictConfig:
         raise ValueError(f"env: expected {known}, got {env!r}")
     typed["env"] |= own
     typed, problems = checked(typed)
-    if problems and isinstance(misfit := problems[0], Misfit) and "num_envs" in own:
-        if misfit.startswith("agent.num_minibatches"):
-            typed["agent"]["num_minibatches"] = misfit.fit
-            typed, problems = checked(typed)
+    misfit = problems[0] if problems and "num_envs" in own else None
+    if isinstance(misfit, Misfit) and misfit.startswith("agent.num_minibatches:"):
+        typed["agent"]["num_minibatches"] = misfit.fit
+        typed, problems = checked(typed)
     if problems:
         raise InvalidConfiguration(problems)
     return read_only(typed)

@@ -1,6 +1,7 @@
 """A callable policy: an agent, its normalisation, and a memory state for each environment."""
 
 import copy
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from training.building.extractors import Own
 from training.evaluation.evaluation import Evaluation, Evaluator
 from training.exporting.acting import ActingPolicy
 from training.saving.checkpoint import prefixed, save_checkpoint
-from training.saving.files import write_configuration
+from training.saving.files import refuse_file, write_configuration
 from training.stream.storage import Arrays
 
 
@@ -121,9 +122,10 @@ class Policy:
         replaced.
 
         Raises:
-            ValueError: a run is there.
+            ValueError: a run or a file is there.
         """
         place = Path(directory)
+        refuse_file("directory", place)
         if (place / "summary.json").exists():
             raise ValueError(f"{place} holds a run already; choose another directory")
         tensors, steps = prefixed("agent", self.agent.state_dict()), self.env_steps
@@ -143,7 +145,7 @@ class Policy:
         Raises:
             ValueError: the policy was built for other spaces.
         """
-        how = self.config.evaluation
+        how, episodes = self.config.evaluation, whole("episodes", episodes)
         with open_environments(self.config, env, num_envs=how.num_envs) as (_, environments):
             refuse_other_spaces(self.agent, environments)
             evaluator = Evaluator(environments, self.config.seed, how.deterministic)
@@ -161,6 +163,17 @@ class Policy:
     def environments(self, num_envs: int) -> Environments:
         """Make environments for this policy: as configured, wrappers included."""
         return build_environments(self.config, num_envs=num_envs, for_acting=True)
+
+
+def whole(name: str, count: Any) -> int:
+    """Return a count as an integer, numpy's included.
+
+    Raises:
+        ValueError: it is none, or below 1.
+    """
+    if isinstance(count, bool) or not hasattr(count, "__index__") or count < 1:
+        raise ValueError(f"{name}={count!r}: expected an integer, at least 1")
+    return operator.index(count)
 
 
 def refuse_other_spaces(agent: Agent, environments: Environments) -> None:

@@ -1,6 +1,7 @@
 """Builds and trains policies in the caller's process: the two doors of `neurl`."""
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -21,12 +22,13 @@ from training.building.environments import Source, open_environments, with_value
 from training.building.extractors import Own, with_extractor
 from training.building.instantiation import plain
 from training.evaluation.evaluation import Evaluator
-from training.evaluation.policy import Policy, refuse_other_spaces
+from training.evaluation.policy import Policy, refuse_other_spaces, whole
 from training.process.threads import set_num_threads
 from training.runs.callbacks import Callback, TrainingProgress
 from training.runs.progression import Due
 from training.runs.refusal import Refusal
-from training.runs.session import Prepared, train_run
+from training.runs.session import Prepared, tell_masks, train_run
+from training.saving.files import refuse_file
 from training.saving.weights import take_weights
 from training.stream.collect import Collector
 from training.stream.episodes import EpisodeHistory, shown_return
@@ -68,8 +70,15 @@ def build(
         choices["env" if env.isidentifier() else "env.id"], env = env, None
     said = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in choices.items()}
     words = [*overrides, *(f"{key}={value}" for key, value in said.items())]
+    if any(word.startswith("resume=") for word in words):
+        raise ValueError("resume: neurl.build makes an untrained policy; use neurl.load(DIRECTORY)")
     config = load(words if env is None else [*words, *_words_of(env, words)])
     if own is not None:
+        void = [w for w in words if re.match(r"\W*extractor\b(?!\.freeze=)", w)]
+        if void:
+            raise InvalidConfiguration(
+                f"{word}: a module is handed in; leave it out" for word in void
+            )
         config = read_only(with_extractor(plain(config), own))
     return build_policy(config, env, own)
 
@@ -139,9 +148,16 @@ def fit(
     """
     if not isinstance(policy, Policy):
         raise ValueError(f"policy: expected what neurl.build or neurl.load returns, got {policy!r}")
-    called = (callbacks,) if isinstance(callbacks, Callback) else tuple(callbacks)
+    called = tuple(callbacks) if isinstance(callbacks, Sequence) else (callbacks,)
+    for each in called:
+        if not isinstance(each, Callback):
+            raise ValueError(f"callbacks: expected instances of neurl.Callback, got {each!r}")
     steps = policy.config.total_env_steps if env_steps is None else env_steps
-    _refuse_counts(policy, steps, total_env_steps)
+    steps = whole("env_steps", steps)
+    end = None if total_env_steps is None else whole("total_env_steps", total_env_steps)
+    _refuse_ends(policy, steps, end)
+    if run_dir is not None:
+        refuse_file("run_dir", Path(run_dir))
     if run_dir is not None and total_env_steps is not None:
         raise ValueError("total_env_steps: a run's schedules end with it; leave out one of them")
     with open_environments(policy.config, env) as (config, environments):
@@ -157,18 +173,18 @@ def fit(
         config = with_values(config, total_env_steps=total, run_dir=str(run_dir), tracking=tracking)
         try:
             if run_dir is None:
-                return _train(policy, collector, called, config, total_env_steps)
+                return _train(policy, collector, called, config, end)
             return _train_run(policy, collector, called, config, env)
         finally:
             policy.env_steps = collector.env_steps  # also if it was interrupted
             policy.reset()
 
 
-def _refuse_counts(policy: Policy, steps: int, end: int | None) -> None:
-    counts = {"env_steps": steps, "total_env_steps": steps if end is None else end}
-    for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name}={count!r}: expected an integer, at least 1")
+def _refuse_ends(policy: Policy, steps: int, end: int | None) -> None:
+    if end is not None and end < steps:  # earlier calls may have gone on to the end of a round
+        raise ValueError(
+            f"total_env_steps={end}: expected at least env_steps={steps}, of all calls"
+        )
     if frames_wanted(plain(policy.config)) is not None:
         raise ValueError(
             "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
@@ -208,6 +224,8 @@ def _train(
     total, show = config.total_env_steps, config.tracking.progress
     due = Due({"tracking": max(1, (total - begun) // 10)}, begun)  # ten lines
     rounds = partial(iterations, total_env_steps=total, schedule_end=end)
+    if show:
+        tell_masks(config, collector)
     with closing(Progress(total, show=show)) as bar:
         for iteration in rounds(policy.agent, collector, is_watched=lambda steps: bool(called)):
             history.extend(iteration.episodes)
