@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from omegaconf import DictConfig, OmegaConf
 
 from conf.checking.refusals import InvalidConfiguration
@@ -80,8 +80,8 @@ def open_environments(
     else:
         own: list[Environment] = []
         make = partial(_noted, env, own) if callable(env) else None
-        count = num_envs or config.env.num_envs
-        with closing(build_environments(config, num_envs=count, make=make)) as made:
+        num_envs = num_envs or config.env.num_envs
+        with closing(build_environments(config, num_envs=num_envs, make=make)) as made:
             yield _named(config, own[0] if own else made) if make else config, made
 
 
@@ -113,8 +113,7 @@ def _layered(config: DictConfig, env: Environments) -> Environments:
     if isinstance(env.unwrapped, SlotVectorEnv | VectorActionMask):
         return env
     if config.critic.get("observation") == "full":
-        remedy = "hand in a function that makes one environment"
-        raise ValueError(f"critic.observation=full: a vector environment shows no twin; {remedy}")
+        raise ValueError("critic.observation=full: hand in a function that makes one environment")
     return VectorActionMask(env) if config.env.get("action_mask") else env
 
 
@@ -134,8 +133,7 @@ def _with_source(config: DictConfig, env: Source) -> DictConfig:
         count, kind = (env.num_envs, "native") if isinstance(env, VectorEnv) else (1, "sync")
         own |= {"num_envs": count, "vectorization": kind}
         if config.env.on_failure == "restart":
-            remedy = "cannot be made again; hand in a function that makes one"
-            raise ValueError(f"env.on_failure=restart: an environment that is handed in {remedy}")
+            raise ValueError("env.on_failure=restart: hand in a function that makes it again")
     elif not callable(env):
         known = "an environment, a vector environment, a function that makes one, or an id"
         raise ValueError(f"env: expected {known}, got {env!r}")
@@ -152,15 +150,9 @@ def _with_source(config: DictConfig, env: Source) -> DictConfig:
 
 def _named(config: DictConfig, env: Any) -> DictConfig:
     """Name a caller's environment in the configuration; its copies are made one by one."""
-    if isinstance(env, AsyncVectorEnv):
-        with closing(env.env_fns[0]()) as first:
-            name = _name(first)
-    else:
-        has_first = isinstance(env, SlotVectorEnv | SyncVectorEnv) and env.envs
-        name = _name(env.envs[0] if has_first else env)
-    kind = config.env.vectorization
-    kind = "sync" if kind == "native" else kind
-    return with_values(config, env={"id": name, "vectorization": kind})
+    first = env.envs[0] if isinstance(env, SlotVectorEnv | SyncVectorEnv) and env.envs else env
+    kind = config.env.vectorization.replace("native", "sync")
+    return with_values(config, env={"id": _name(first), "vectorization": kind})
 
 
 def _name(env: Any) -> str:
@@ -172,8 +164,8 @@ def _name(env: Any) -> str:
     if known is not None:
         kwargs = {key: value for key, value in spec.kwargs.items() if key not in _OF_VECTORS}
         limit = kwargs.pop("max_episode_steps", spec.max_episode_steps)
-        found, expected = (limit, kwargs), (known.max_episode_steps, known.kwargs)
-        if repr(found) == repr(expected) and spec.additional_wrappers == known.additional_wrappers:
+        expected = known.max_episode_steps, known.kwargs, known.additional_wrappers
+        if repr((limit, kwargs, spec.additional_wrappers)) == repr(expected):
             return str(spec.id)
     return type(env.unwrapped).__name__
 

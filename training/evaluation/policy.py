@@ -1,7 +1,6 @@
 """A callable policy: an agent, its normalisation, and a memory state for each environment."""
 
 import copy
-import operator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from training.building.extractors import Own
 from training.evaluation.evaluation import Evaluation, Evaluator
 from training.exporting.acting import ActingPolicy
 from training.saving.checkpoint import prefixed, save_checkpoint
-from training.saving.files import refuse_file, write_configuration
+from training.saving.files import write_configuration
 from training.stream.storage import Arrays
 
 
@@ -122,10 +121,9 @@ class Policy:
         replaced.
 
         Raises:
-            ValueError: a run or a file is there.
+            ValueError: a run is there.
         """
         place = Path(directory)
-        refuse_file("directory", place)
         if (place / "summary.json").exists():
             raise ValueError(f"{place} holds a run already; choose another directory")
         tensors, steps = prefixed("agent", self.agent.state_dict()), self.env_steps
@@ -173,7 +171,7 @@ def whole(name: str, count: Any) -> int:
     """
     if isinstance(count, bool) or not hasattr(count, "__index__") or count < 1:
         raise ValueError(f"{name}={count!r}: expected an integer, at least 1")
-    return operator.index(count)
+    return int(count)
 
 
 def refuse_other_spaces(agent: Agent, environments: Environments) -> None:

@@ -72,9 +72,8 @@ def load_policy(
     # For its spaces alone, without processes.
     own_process = {"vectorization": "sync"} if config.env.vectorization == "async" else {}
     single = with_values(config, env=own_process)
-    found = open_environments(single, env, num_envs=1)
-    with found as (_, environments), _remedy(stored, extractor):
-        agent = build_agent_for(config, environments, extractor)
+    with open_environments(single, env, num_envs=1) as (_, made), _remedy(stored, extractor):
+        agent = build_agent_for(config, made, extractor)
     try:
         agent.load_state_dict(part_of(tensors, "agent"))
     except RuntimeError as error:
@@ -91,11 +90,9 @@ def _remedy(stored: Mapping[str, Any], extractor: Own) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        is_own = extractor is None and stored["extractor"]["_target_"] not in KNOWN
-        if not is_own or not str(error).startswith("extractor"):
+        if extractor or stored["extractor"]["_target_"] in KNOWN or "extractor" not in str(error):
             raise
-        remedy = "a module of your own is handed in again: neurl.load(..., extractor=module)"
-        raise ValueError(f"{error}; {remedy}") from error
+        raise ValueError(f"{error}; your own needs neurl.load(..., extractor=module)") from error
 
 
 def load_agent(run: Path, **options: Any) -> tuple[DictConfig, Agent]:

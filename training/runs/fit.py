@@ -28,7 +28,6 @@ from training.runs.callbacks import Callback, TrainingProgress
 from training.runs.progression import Due
 from training.runs.refusal import Refusal
 from training.runs.session import Prepared, tell_masks, train_run
-from training.saving.files import refuse_file
 from training.saving.weights import take_weights
 from training.stream.collect import Collector
 from training.stream.episodes import EpisodeHistory, shown_return
@@ -74,11 +73,8 @@ def build(
         raise ValueError("resume: neurl.build makes an untrained policy; use neurl.load(DIRECTORY)")
     config = load(words if env is None else [*words, *_words_of(env, words)])
     if own is not None:
-        void = [w for w in words if re.match(r"\W*extractor\b(?!\.freeze=)", w)]
-        if void:
-            raise InvalidConfiguration(
-                f"{word}: a module is handed in; leave it out" for word in void
-            )
+        if void := [w for w in words if re.match(r"\W*extractor\b(?!\.freeze=)", w)]:
+            raise InvalidConfiguration(f"{w}: leave it out, a module is handed in" for w in void)
         config = read_only(with_extractor(plain(config), own))
     return build_policy(config, env, own)
 
@@ -149,21 +145,15 @@ def fit(
     if not isinstance(policy, Policy):
         raise ValueError(f"policy: expected what neurl.build or neurl.load returns, got {policy!r}")
     called = tuple(callbacks) if isinstance(callbacks, Sequence) else (callbacks,)
-    for each in called:
-        if not isinstance(each, Callback):
-            raise ValueError(f"callbacks: expected instances of neurl.Callback, got {each!r}")
-    steps = policy.config.total_env_steps if env_steps is None else env_steps
-    steps = whole("env_steps", steps)
-    end = None if total_env_steps is None else whole("total_env_steps", total_env_steps)
-    _refuse_ends(policy, steps, end)
-    if run_dir is not None:
-        refuse_file("run_dir", Path(run_dir))
+    if wrong := [each for each in called if not isinstance(each, Callback)]:
+        raise ValueError(f"callbacks: expected instances of neurl.Callback, got {wrong[0]!r}")
+    steps = policy.config.total_env_steps if env_steps is None else whole("env_steps", env_steps)
     if run_dir is not None and total_env_steps is not None:
         raise ValueError("total_env_steps: a run's schedules end with it; leave out one of them")
     with open_environments(policy.config, env) as (config, environments):
         refuse_other_spaces(policy.agent, environments)
         is_other = policy.config.env.num_envs != config.env.num_envs
-        _refuse_early_end(config, 0 if is_other else policy.env_steps, steps)
+        _refuse_ends(config, 0 if is_other else policy.env_steps, steps, total_env_steps)
         if is_other:
             _rebuild(policy, config, environments)
         set_num_threads(config.num_threads, policy.agent)  # another may have been built
@@ -173,27 +163,24 @@ def fit(
         config = with_values(config, total_env_steps=total, run_dir=str(run_dir), tracking=tracking)
         try:
             if run_dir is None:
-                return _train(policy, collector, called, config, end)
+                return _train(policy, collector, called, config, total_env_steps)
             return _train_run(policy, collector, called, config, env)
         finally:
             policy.env_steps = collector.env_steps  # also if it was interrupted
             policy.reset()
 
 
-def _refuse_ends(policy: Policy, steps: int, end: int | None) -> None:
-    if end is not None and end < steps:  # earlier calls may have gone on to the end of a round
-        raise ValueError(
-            f"total_env_steps={end}: expected at least env_steps={steps}, of all calls"
-        )
-    if frames_wanted(plain(policy.config)) is not None:
+def _refuse_ends(config: DictConfig, env_steps: int, steps: int, end: int | None) -> None:
+    """Refuse a call that cannot learn, after `env_steps` in the replay buffer."""
+    if (
+        end is not None and whole("total_env_steps", end) < steps
+    ):  # earlier calls may have gone on to the end of a round
+        raise ValueError(f"total_env_steps={end}: expected at least env_steps={steps}")
+    if frames_wanted(plain(config)) is not None:
         raise ValueError(
             "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
             "pretrain.py makes weights, for extractor.weights=DIRECTORY"
         )
-
-
-def _refuse_early_end(config: DictConfig, env_steps: int, steps: int) -> None:
-    """Refuse a call that ends before learning starts, after `env_steps` in the replay buffer."""
     starts = config.agent.get("learning_starts", 0)
     if env_steps + steps <= starts:
         raise ValueError(
@@ -252,8 +239,7 @@ def _train_run(
     An environment that is made already cannot be evaluated amid training's episodes.
     """
     if config.evaluation.video and config.env.id not in gymnasium.registry:
-        why = f"{config.env.id} is not registered, so that no other can be made for videos"
-        raise ValueError(f"evaluation.video=true: {why}; leave it out")
+        raise ValueError(f"evaluation.video=true: {config.env.id} is not registered; leave it out")
     if isinstance(env, gymnasium.Env | VectorEnv):
         print("notice: evaluated at the end alone; more needs a function that makes environments")
         alone = {"interval": 0, "checkpoint": "last", "stop_at": None}

@@ -18,17 +18,6 @@ def to_json(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, indent=1).encode()
 
 
-def refuse_file(key: str, directory: Path) -> None:
-    """Refuse a directory in whose place, or above it, a file is.
-
-    Raises:
-        ValueError: with the file.
-    """
-    for place in (directory, *directory.parents):
-        if place.is_file():
-            raise ValueError(f"{key}={directory}: {place} is a file; choose another directory")
-
-
 def write(path: Path, data: bytes, *, wait: bool) -> None:
     """Write a new file, never through a link of that name."""
     with path.open("xb") as file:
