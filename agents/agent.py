@@ -210,6 +210,11 @@ class Agent(nn.Module, ABC):
         if isinstance(self.learner, ReplayLearner):
             self.learner.target_network.update(1.0)
 
+    def begin_anew(self) -> None:
+        """Count steps and updates from 0: those of weights filled another replay buffer."""
+        if isinstance(self.learner, ReplayLearner):
+            self.learner.clock.set_extra_state(torch.zeros(3, dtype=torch.int64))
+
     @cached_property
     def is_alike_in_learning(self) -> bool:
         """Whether training mode and evaluation mode compute the same, without dropout or sampling.

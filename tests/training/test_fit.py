@@ -19,6 +19,7 @@ from torch import nn
 import neurl
 from analysis.results import results
 from conf.composing.command_line import load as configure
+from tests.doors import Doors
 from training.evaluation.watching import watch_run
 
 SMALL = (
@@ -175,6 +176,33 @@ def test_an_environment_is_evaluated_at_its_end_and_stays_open(tmp_path: Path, c
     assert loaded.evaluate(room, episodes=4).returns == (7.0,) * 4
 
 
+def test_masks_that_nobody_obeys_are_told(capsys) -> None:
+    policy = neurl.build(*SMALL, env=lambda: Doors((1,)))
+    neurl.fit(policy, lambda: Doors((1,)), 16, progress=False)
+    assert capsys.readouterr().out == ""
+    neurl.fit(policy, lambda: Doors((1,)), 16)
+    assert "env.action_mask=true obeys" in capsys.readouterr().out
+
+
+def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
+    policy = neurl.build(*SMALL)
+    fit = partial(neurl.fit, policy, progress=False)
+    for name, call in {
+        "env": lambda: fit(lambda: 5, 16),
+        "callbacks": lambda: fit(make, 16, callbacks=neurl.Callback),
+        "callbacks: ": lambda: fit(make, 16, callbacks=[neurl.Callback(), print]),
+        "env_steps=True": lambda: fit(make, True),
+        "env_steps=0.5": lambda: fit(make, 0.5),
+        "total_env_steps=50": lambda: fit(make, 100, total_env_steps=50),
+        "episodes=0": lambda: policy.evaluate(episodes=0),
+        "episodes=2.5": lambda: policy.evaluate(episodes=2.5),
+        "resume: .* neurl.load": lambda: neurl.build(f"resume={tmp_path}"),
+    }.items():
+        with pytest.raises(ValueError, match=f"^{name}"):
+            call()
+    fit(make, np.int64(16))
+
+
 # ---- policies
 
 
@@ -240,6 +268,51 @@ def test_a_vector_environment_is_trained_in_as_its_single_ones() -> None:
         neurl.build(*SMALL, env=frames)
 
 
+def test_an_environment_that_is_not_as_registered_is_asked_for(tmp_path: Path) -> None:
+    short = partial(make, max_episode_steps=7)
+    same = (make, make(), SyncVectorEnv([make]), neurl.build().environments(2))
+    others = (short, short(), partial(gymnasium.make, "FrozenLake-v1", map_name="8x8"))
+    wrapped = partial(gymnasium.wrappers.TransformReward, make(), abs)
+    for env in (*same, *others, wrapped, SyncVectorEnv([short])):
+        assert (neurl.build(*SMALL, env=env).config.env.id == "CartPole-v1") == (env in same)
+    policy = neurl.build(*SMALL, "evaluation.video=true", env=short)
+    with pytest.raises(ValueError, match="video=true: CartPoleEnv is not registered"):
+        neurl.fit(policy, short, 32, run_dir=tmp_path / "video")
+    policy = neurl.build(*SMALL, env=short)
+    neurl.fit(policy, short, 32, run_dir=tmp_path / "run")
+    for alone in (policy.evaluate, partial(neurl.load, tmp_path / "run")):
+        with pytest.raises(ValueError, match=r"env\.id=CartPoleEnv.* env="):
+            alone()
+    assert neurl.load(tmp_path / "run", env=short).evaluate(short, 2).lengths == (7, 7)
+
+
+def test_a_policy_of_a_vector_environment_is_loaded_without_it(tmp_path: Path) -> None:
+    vector = SyncVectorEnv([partial(gymnasium.make, "Acrobot-v1", max_episode_steps=500)] * 2)
+    policy = neurl.build(*SMALL, env=vector)
+    policy.save(tmp_path / "mine")
+    loaded = neurl.load(tmp_path / "mine")
+    assert loaded.evaluate(episodes=2) == policy.evaluate(episodes=2)
+    assert policy.evaluate("Acrobot-v1", episodes=2).returns
+
+
+def test_an_environment_that_is_refused_stays_open() -> None:
+    room = Room()
+    for words, told in (("env.action_mask=true", "Discrete"), ("env.on_failure=restart", "again")):
+        with pytest.raises(ValueError, match=told):
+            neurl.build(words, env=room)
+    assert not room.is_closed
+
+
+@pytest.mark.parametrize("words", [SMALL, ("agent=dqn", "agent.learning_starts=100")])
+def test_masks_of_a_vector_environment_are_obeyed(words: tuple[str, ...]) -> None:
+    vector = SyncVectorEnv([Doors] * 2)
+    policy = neurl.build(*words, "env.action_mask=true", env=vector)
+    assert neurl.fit(policy, vector, 150, progress=False) is not None  # a closed door raises
+    assert policy.evaluate(vector, episodes=2) is not None
+    with pytest.raises(ValueError, match=r"critic\.observation=full: .* a function"):
+        neurl.build("critic.observation=full", env=vector)
+
+
 @pytest.mark.parametrize("agent", ["ppo", "dqn"])
 def test_a_policy_is_fitted_on_another_number_of_environments(agent: str) -> None:
     small = {
@@ -257,6 +330,27 @@ def test_a_policy_is_fitted_on_another_number_of_environments(agent: str) -> Non
     assert policy.agent.actor.normalization.count > seen > 50
     neurl.fit(policy, SyncVectorEnv([make] * 2), 100)
     assert policy.config.env.num_envs == 2
+    if agent == "ppo":
+        assert policy.config.agent.num_minibatches == 1  # one sequence at first
+        policy = neurl.build(*same, *small, "env.num_envs=4")
+        neurl.fit(policy, SyncVectorEnv([make] * 2), 100)
+        assert policy.config.agent.num_minibatches == 2  # of two
+
+
+def test_a_replay_that_begins_empty_is_filled_and_learnt_from(tmp_path: Path) -> None:
+    words = ("agent=dqn", "agent.learning_starts=100", "agent.replay_ratio=0.2", "memory=gru")
+    policy = neurl.build(*words, *RECURRENT[-2:-1], "memory.sequence_length=8", "env.num_envs=2")
+    neurl.fit(policy, make, 300)
+    policy.save(tmp_path / "mine")
+    loaded = neurl.load(tmp_path / "mine")
+    for each, env in ((policy, make()), (loaded, make)):
+        with pytest.raises(ValueError, match="learning_starts=100"):
+            neurl.fit(each, env, 60)
+        before, begun, told = weights(each), each.env_steps, Told()
+        neurl.fit(each, env, 150, callbacks=told)
+        taken = [p.env_steps for p in told.iterations if p.iteration.metrics["update/steps"] > 0]
+        assert not torch.equal(weights(each), before)
+        assert 100 <= taken[0] - begun < 140
 
 
 def test_a_module_is_the_extractor_of_actor_and_critic(tmp_path: Path) -> None:
@@ -281,6 +375,17 @@ def test_a_module_is_the_extractor_of_actor_and_critic(tmp_path: Path) -> None:
     assert neurl.fit(loaded, make, 64)
     with pytest.raises(ValueError, match=r"trusted_packages=\[tests\]"):
         neurl.load(tmp_path / "mine")
+    with pytest.raises(ValueError, match=r"neurl\.load\(\.\.\., extractor=module\)"):
+        neurl.load(tmp_path / "mine", trusted_packages=["tests"])
+    neurl.build(env=make, extractor=nn.Sequential(Net(4))).save(tmp_path / "torch")
+    with pytest.raises(ValueError, match=r"neurl\.load\(\.\.\., extractor=module\)"):
+        neurl.load(tmp_path / "torch")
+    for wrong in ("mlp", Net):
+        with pytest.raises(ValueError, match="extractor: expected a module"):
+            neurl.load(tmp_path / "mine", extractor=wrong)
+    with pytest.raises(ValueError) as caught:
+        neurl.build("extractor=cnn", "extractor.hidden_sizes=[8]", env=make, extractor=own)
+    assert str(caught.value).count("leave it out") == 2
     frozen = neurl.build("extractor.freeze=true", env=make, extractor=own)
     neurl.fit(frozen, make, 10)
     assert torch.equal(frozen.agent.actor.extractor.layer.weight, kept)

@@ -143,7 +143,7 @@ class Policy:
         Raises:
             ValueError: the policy was built for other spaces.
         """
-        how = self.config.evaluation
+        how, episodes = self.config.evaluation, whole("episodes", episodes)
         with open_environments(self.config, env, num_envs=how.num_envs) as (_, environments):
             refuse_other_spaces(self.agent, environments)
             evaluator = Evaluator(environments, self.config.seed, how.deterministic)
@@ -162,6 +162,17 @@ class Policy:
     def environments(self, num_envs: int) -> Environments:
         """Make environments for this policy: as configured, wrappers included."""
         return build_environments(self.config, num_envs=num_envs, for_acting=True)
+
+
+def whole(name: str, count: Any) -> int:
+    """Return a count as an integer, numpy's included.
+
+    Raises:
+        ValueError: it is none, or below 1.
+    """
+    if isinstance(count, bool) or not hasattr(count, "__index__") or count < 1:
+        raise ValueError(f"{name}={count!r}: expected an integer, at least 1")
+    return int(count)
 
 
 def refuse_other_spaces(agent: Agent, environments: Environments) -> None:

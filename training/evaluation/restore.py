@@ -1,6 +1,7 @@
 """Loads an agent from a run directory without executing stored code."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,6 +14,7 @@ from conf.checking.validation import checked
 from conf.composing.configuration import read_only
 from conf.composing.resumption import stored_configuration
 from conf.composing.stored import nodes
+from conf.schema.registry import KNOWN
 from envs.spaces import one_line
 from training.building.build import build_agent_for
 from training.building.environments import Source, open_environments, with_values
@@ -50,13 +52,16 @@ def load_policy(
     """
     if checkpoint not in get_args(Which):
         raise ValueError(f"checkpoint={checkpoint!r}: expected 'last' or 'best'")
+    if not isinstance(extractor, Own):
+        raise ValueError(f"extractor: expected a module as neurl.build had it, got {extractor!r}")
     run = Path(run)
     own = {"trusted_packages": list(trusted_packages), "device": device, "compile": False}
     stored = {**stored_configuration(run), **own}
     typed, problems = checked(stored if extractor is None else with_extractor(stored, extractor))
     problems = problems or package_problems(typed["env"]["packages"], trusted_packages)
     if problems:
-        raise InvalidConfiguration(problems)
+        with _remedy(stored, extractor):
+            raise InvalidConfiguration(problems)
     for _, node in nodes([typed["extractor"], typed["critic"]["extractor"]]):
         if isinstance(node, dict) and node.get("weights"):
             node["weights"] = None  # they are in the checkpoint
@@ -67,15 +72,27 @@ def load_policy(
     # For its spaces alone, without processes.
     own_process = {"vectorization": "sync"} if config.env.vectorization == "async" else {}
     single = with_values(config, env=own_process)
-    with open_environments(single, env, num_envs=1) as (_, environments):
-        agent = build_agent_for(config, environments, extractor)
+    with open_environments(single, env, num_envs=1) as (_, made), _remedy(stored, extractor):
+        agent = build_agent_for(config, made, extractor)
     try:
         agent.load_state_dict(part_of(tensors, "agent"))
     except RuntimeError as error:
         reason = one_line(error)
         raise ValueError(f"the weights in {run} are of another network: {reason}") from error
+    agent.begin_anew()
     set_num_threads(config.num_threads, agent)
     return Policy(config, agent, extractor)
+
+
+@contextmanager
+def _remedy(stored: Mapping[str, Any], extractor: Own) -> Iterator[None]:
+    """Say in a refusal of a class that is not ours that a module may have been handed in."""
+    try:
+        yield
+    except ValueError as error:
+        if extractor or stored["extractor"]["_target_"] in KNOWN or "extractor" not in str(error):
+            raise
+        raise ValueError(f"{error}; your own needs neurl.load(..., extractor=module)") from error
 
 
 def load_agent(run: Path, **options: Any) -> tuple[DictConfig, Agent]:

@@ -1,6 +1,7 @@
 """Builds and trains policies in the caller's process: the two doors of `neurl`."""
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -21,12 +22,12 @@ from training.building.environments import Source, open_environments, with_value
 from training.building.extractors import Own, with_extractor
 from training.building.instantiation import plain
 from training.evaluation.evaluation import Evaluator
-from training.evaluation.policy import Policy, refuse_other_spaces
+from training.evaluation.policy import Policy, refuse_other_spaces, whole
 from training.process.threads import set_num_threads
 from training.runs.callbacks import Callback, TrainingProgress
 from training.runs.progression import Due
 from training.runs.refusal import Refusal
-from training.runs.session import Prepared, train_run
+from training.runs.session import Prepared, tell_masks, train_run
 from training.saving.weights import take_weights
 from training.stream.collect import Collector
 from training.stream.episodes import EpisodeHistory, shown_return
@@ -68,8 +69,12 @@ def build(
         choices["env" if env.isidentifier() else "env.id"], env = env, None
     said = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in choices.items()}
     words = [*overrides, *(f"{key}={value}" for key, value in said.items())]
+    if any(word.startswith("resume=") for word in words):
+        raise ValueError("resume: neurl.build makes an untrained policy; use neurl.load(DIRECTORY)")
     config = load(words if env is None else [*words, *_words_of(env, words)])
     if own is not None:
+        if void := [w for w in words if re.match(r"\W*extractor\b(?!\.freeze=)", w)]:
+            raise InvalidConfiguration(f"{w}: leave it out, a module is handed in" for w in void)
         config = read_only(with_extractor(plain(config), own))
     return build_policy(config, env, own)
 
@@ -139,14 +144,17 @@ def fit(
     """
     if not isinstance(policy, Policy):
         raise ValueError(f"policy: expected what neurl.build or neurl.load returns, got {policy!r}")
-    called = (callbacks,) if isinstance(callbacks, Callback) else tuple(callbacks)
-    steps = policy.config.total_env_steps if env_steps is None else env_steps
-    _refuse_counts(policy, steps, total_env_steps)
+    called = tuple(callbacks) if isinstance(callbacks, Sequence) else (callbacks,)
+    if wrong := [each for each in called if not isinstance(each, Callback)]:
+        raise ValueError(f"callbacks: expected instances of neurl.Callback, got {wrong[0]!r}")
+    steps = policy.config.total_env_steps if env_steps is None else whole("env_steps", env_steps)
     if run_dir is not None and total_env_steps is not None:
         raise ValueError("total_env_steps: a run's schedules end with it; leave out one of them")
     with open_environments(policy.config, env) as (config, environments):
         refuse_other_spaces(policy.agent, environments)
-        if policy.config.env.num_envs != config.env.num_envs:
+        is_other = policy.config.env.num_envs != config.env.num_envs
+        _refuse_ends(config, 0 if is_other else policy.env_steps, steps, total_env_steps)
+        if is_other:
             _rebuild(policy, config, environments)
         set_num_threads(config.num_threads, policy.agent)  # another may have been built
         collector = build_collector(config, environments, index=policy.env_steps)
@@ -162,18 +170,19 @@ def fit(
             policy.reset()
 
 
-def _refuse_counts(policy: Policy, steps: int, end: int | None) -> None:
-    counts = {"env_steps": steps, "total_env_steps": steps if end is None else end}
-    for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name}={count!r}: expected an integer, at least 1")
-    if frames_wanted(plain(policy.config)) is not None:
+def _refuse_ends(config: DictConfig, env_steps: int, steps: int, end: int | None) -> None:
+    """Refuse a call that cannot learn, after `env_steps` in the replay buffer."""
+    if (
+        end is not None and whole("total_env_steps", end) < steps
+    ):  # earlier calls may have gone on to the end of a round
+        raise ValueError(f"total_env_steps={end}: expected at least env_steps={steps}")
+    if frames_wanted(plain(config)) is not None:
         raise ValueError(
             "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
             "pretrain.py makes weights, for extractor.weights=DIRECTORY"
         )
-    starts = policy.config.agent.get("learning_starts", 0)
-    if policy.env_steps + steps <= starts:
+    starts = config.agent.get("learning_starts", 0)
+    if env_steps + steps <= starts:
         raise ValueError(
             f"env_steps={steps}: expected more than agent.learning_starts={starts}, before "
             "which nothing is learnt; neurl.build(..., 'agent.learning_starts=100') begins earlier"
@@ -190,6 +199,7 @@ def _rebuild(policy: Policy, config: DictConfig, environments: Environments) -> 
     own, known = agent.state_dict(), policy.agent.state_dict()
     kept = {name: t for name, t in known.items() if name in own and t.shape == own[name].shape}
     agent.load_state_dict(kept, strict=False)
+    agent.begin_anew()
     policy.config, policy.agent = config, agent
 
 
@@ -201,6 +211,8 @@ def _train(
     total, show = config.total_env_steps, config.tracking.progress
     due = Due({"tracking": max(1, (total - begun) // 10)}, begun)  # ten lines
     rounds = partial(iterations, total_env_steps=total, schedule_end=end)
+    if show:
+        tell_masks(config, collector)
     with closing(Progress(total, show=show)) as bar:
         for iteration in rounds(policy.agent, collector, is_watched=lambda steps: bool(called)):
             history.extend(iteration.episodes)
@@ -226,6 +238,8 @@ def _train_run(
 
     An environment that is made already cannot be evaluated amid training's episodes.
     """
+    if config.evaluation.video and config.env.id not in gymnasium.registry:
+        raise ValueError(f"evaluation.video=true: {config.env.id} is not registered; leave it out")
     if isinstance(env, gymnasium.Env | VectorEnv):
         print("notice: evaluated at the end alone; more needs a function that makes environments")
         alone = {"interval": 0, "checkpoint": "last", "stop_at": None}

@@ -89,8 +89,7 @@ def _build_run(
         pretraining = Pretraining(session, environments)
     collector = prepared.collector if prepared else build_collector(config, environments)
     session.open_records(header(config, session.agent), stack)
-    if collector.tells_masks and not config.env.get("action_mask"):
-        print("notice: infos tell which actions are legal; env.action_mask=true obeys", flush=True)
+    tell_masks(config, collector)
     costs = session.start.env_steps, session.start.seconds
     if pretraining is not None:
         print(f"pre-trained on {described(pretraining.run())}", flush=True)
@@ -104,6 +103,12 @@ def _build_run(
             lines = notices(session.saved.state, config, session.agent, exact)
             print(*lines, sep="\n", flush=True)
     return run
+
+
+def tell_masks(config: DictConfig, collector: Collector) -> None:
+    """Say that there are masks, if nobody obeys them."""
+    if collector.tells_masks and not config.env.get("action_mask"):
+        print("notice: infos tell which actions are legal; env.action_mask=true obeys", flush=True)
 
 
 def _report(config: DictConfig, run: Run, status: Status) -> str:
