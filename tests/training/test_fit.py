@@ -113,7 +113,7 @@ def test_a_directory_makes_the_call_a_run_and_changes_no_weight(tmp_path: Path, 
         assert summary["evaluation"]["return_mean"] == score
         rate = (policy.env_steps - before) / summary["training_seconds"]
         assert summary["steps_per_second"] == pytest.approx(rate)
-        assert f"tensorboard --logdir {place}" in capsys.readouterr().out
+        assert f"tensorboard --logdir {place.parent}" in capsys.readouterr().out
     assert len(results(str(tmp_path / "1"), ["evaluation/return"])) == 2  # at 400, at the end
     assert torch.equal(weights(neurl.load(place)), weights(policy))  # of the id that was made
     with pytest.raises(ValueError, match="holds a run already"):
