@@ -103,6 +103,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in ("PATH", "DIRECTORY", "RUN_DIR"):
         (place / name).mkdir()
     (place / "DIRECTORY" / "experiment").mkdir()
+    (place / "runs" / "RUN").mkdir(parents=True)
+    (place / "runs" / "RUN" / "config.yaml").touch()  # run=last
     (place / "DIRECTORY" / "experiment" / "best.yaml").write_text("# @package _global_\nseed: 1\n")
     goal = spaces.Dict(position=spaces.Box(-1, 1, (2,)), speed=spaces.Box(-1, 1, (2,)))
     camera = spaces.Dict(camera=image(64, 64, 3), speed=spaces.Box(-1, 1, (2,)))

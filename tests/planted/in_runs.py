@@ -116,7 +116,7 @@ FAULTS = [
         "training/test_watching.py",
         (
             "an evaluation elsewhere forgets the run's own arguments",
-            'own["env"]["kwargs"] | asked["env"]["kwargs"]',
+            'kept | asked["env"]["kwargs"]',
             'asked["env"]["kwargs"]',
         ),
         (

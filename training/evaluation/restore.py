@@ -15,6 +15,7 @@ from conf.composing.configuration import read_only
 from conf.composing.resumption import stored_configuration
 from conf.composing.stored import nodes
 from conf.schema.registry import KNOWN
+from conf.schema.types import at
 from envs.spaces import one_line
 from training.building.build import build_agent_for
 from training.building.environments import Source, open_environments, with_values
@@ -90,7 +91,8 @@ def _remedy(stored: Mapping[str, Any], extractor: Own) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if extractor or stored["extractor"]["_target_"] in KNOWN or "extractor" not in str(error):
+        target = str(at(stored, "extractor._target_"))
+        if extractor or target in KNOWN or "extractor" not in str(error):
             raise
         raise ValueError(f"{error}; your own needs neurl.load(..., extractor=module)") from error
 
