@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
 from conf.schema.run import EnvironmentOptions
@@ -64,20 +65,7 @@ def make_environments(
         check_keywords(specification, keywords, is_native=is_native)
         if is_native:
             return make_native(specification, env, num_envs, is_privileged=is_privileged)
-        name = f"env.id={env.id}"
-        if specification.entry_point is None:
-            raise ValueError(
-                f"{name}: it has a vector form alone; use env.vectorization=native, without pomdp, "
-                "env.wrappers and videos"
-            )
-        registered = functools.partial(
-            make_registered, tuple(env.packages), specification, max_episode_steps=env.time_limit
-        )
-        makes = [
-            # Checks cost time in every step: only the first environment's returns are checked.
-            functools.partial(registered, _keywords(env), disable_env_checker=index > 0 or None)
-            for index in range(num_envs)
-        ]
+        name, makes = f"env.id={env.id}", _registered(env, specification, num_envs)
     layers = _layers(env, wrappers, pomdp)
     shares: list[Layer] = [("critic.observation", PrivilegedObservation)] if is_privileged else []
     shares += [("env.action_mask", ActionMask)] if env.action_mask else []
@@ -91,6 +79,23 @@ def make_environments(
         )
     except RuntimeError as error:  # different spaces, or processes that cannot start
         raise ValueError(f"{name}: {one_line(error)}") from error
+
+
+def _registered(env: EnvironmentOptions, specification: EnvSpec, num_envs: int) -> list[Make]:
+    """Lists what makes each copy of a registered environment."""
+    if specification.entry_point is None:
+        raise ValueError(
+            f"env.id={env.id}: it has a vector form alone; use env.vectorization=native, without "
+            "pomdp, env.wrappers and videos"
+        )
+    registered = functools.partial(
+        make_registered, tuple(env.packages), specification, max_episode_steps=env.time_limit
+    )
+    return [
+        # Checks cost time in every step: only the first environment's returns are checked.
+        functools.partial(registered, _keywords(env), disable_env_checker=index > 0 or None)
+        for index in range(num_envs)
+    ]
 
 
 def _keywords(env: EnvironmentOptions) -> dict[str, Any]:

@@ -50,6 +50,18 @@ def test_the_step_after_an_end_only_resets() -> None:
     environments.close()
 
 
+def test_the_first_frame_of_an_episode_fills_its_stack() -> None:
+    """As replay rebuilds it, which keeps the newest frame alone."""
+    environments = make("env.id=envpool/Pong-v5", "env.frame_stack=4", "env.time_limit=3")
+    first, _ = environments.reset(seed=[0, 1, 2])
+    for _ in range(3):
+        environments.step(np.zeros(3, np.int64))
+    for stacks in (first, environments.step(np.zeros(3, np.int64))[0]):
+        assert np.array_equal(stacks, np.broadcast_to(stacks[:, -1:], stacks.shape))
+        assert stacks.any()
+    environments.close()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
