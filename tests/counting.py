@@ -37,7 +37,7 @@ class Counting(_Ending):
     Args:
         lengths: steps of episodes 0, 1, ..., repeated cyclically.
         ending: the flags set by the last step of an episode.
-        offset: number of the first episode after a reset with a seed; distinguishes environments.
+        offset: number of the first episode; distinguishes environments.
     """
 
     def __init__(
@@ -46,12 +46,11 @@ class Counting(_Ending):
         super().__init__(continuous=continuous, ending=ending)
         self.observation_space = spaces.Box(0.0, np.inf, (2,), np.float32)
         self._lengths = list(lengths)
-        self._offset = offset
         self._episode = offset - 1
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
-        """Starts the next episode; with a seed, the first one again."""
-        self._episode = self._offset if seed is not None else self._episode + 1
+        """Starts the next episode."""
+        self._episode += 1
         return super().reset(seed=seed)
 
     def state_dict(self) -> dict[str, int]:

@@ -136,13 +136,14 @@ class VectorTask(VectorEnv[Any, Any, Any], ABC):
 
     def snapshot(self) -> dict[str, Any]:
         """Returns the whole state as JSON values."""
-        arrays = {name: each for name, each in vars(self).items() if isinstance(each, np.ndarray)}
-        return {"random": self.np_random.bit_generator.state, "arrays": encoded(arrays)}
+        owned = vars(self).items()
+        arrays = {name: encoded(each) for name, each in owned if isinstance(each, np.ndarray)}
+        return {"random": self.np_random.bit_generator.state, "arrays": arrays}
 
     def restore(self, snapshot: Mapping[str, Any]) -> list[bool]:
         """Restores a snapshot; returns that every environment is restored exactly."""
         self.np_random.bit_generator.state = snapshot["random"]
-        vars(self).update(decoded(snapshot["arrays"]))
+        vars(self).update({name: decoded(each) for name, each in snapshot["arrays"].items()})
         return [True] * self.num_envs
 
 

@@ -15,12 +15,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from envs.interface import Array, Environment, Info, Opening
-from envs.seeding import environment_seeds, telling_global_draws
+from envs.seeding import episode_seed, telling_global_draws
 from envs.vector.batch import ObservationBatch, Observations, array_kind, shown
 from envs.vector.failures import in_one_line, own_failure
-from envs.vector.remote import RemoteSlot, kill, start_workers
+from envs.vector.remote import RemoteSlot, kill
 from envs.vector.slot import Make, Slot, Snapshot
-from envs.vector.starting import make_slots
+from envs.vector.starting import make_slots, start_workers
 
 OnFailure = Literal["stop", "restart"]
 Failures = dict[int, BaseException]
@@ -40,9 +40,9 @@ class EnvironmentFailure(RuntimeError):
 class _History:
     """What a resumed run must know of one environment besides its episode."""
 
-    first_seed: int = 0
     seed: int = 0
-    new_seeds: int = 0
+    episode: int = 0
+    """Number of the episode since the environment's seed was given."""
     restarts: int = 0
     failing: int = 0
     """Failures since the last good step."""
@@ -50,6 +50,9 @@ class _History:
 
 class SlotVectorEnv(VectorEnv[Any, Any, Any]):
     """Steps environments together; resets each in the step after its end (`NEXT_STEP`).
+
+    Every reset is seeded: an environment's first one with its seed, the others with seeds that
+    follow from it and the number of the episode (`envs.seeding.episode_seed`).
 
     The next step overwrites observations (an array, or a dictionary of arrays for a Dict space):
     copy them to keep them.
@@ -90,18 +93,18 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         """
         self.num_envs = len(makers)
         self._slots: list[Slot | RemoteSlot] = []
-        self._workers: list[RemoteSlot] = []
         # Otherwise this process would wait for hanging workers at its end.
-        self._finalizer = Finalize(self, kill, (self._workers,), exitpriority=100)
+        self._finalizer = Finalize(self, kill, (self._slots,), exitpriority=100)
         try:
-            buffers = start_workers(makers, step_timeout, self._workers) if in_workers else None
-            description = make_slots(makers, self._workers, self._slots)
+            buffers = start_workers(makers, step_timeout, self._slots) if in_workers else None
+            description = make_slots(makers, self._slots)
         except BaseException:
             self.close_extras()
             raise
         self.metadata = {**description.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
         self.render_mode = description.render_mode
         self.has_raw_statistics = description.has_raw_statistics
+        self._seeds_episodes = description.seeds_episodes
         self.full_observation_space = description.full_observation_space
         # Copies, because sampling from them must not advance the environments' generators.
         self.single_observation_space = copy.deepcopy(description.observation_space)
@@ -109,6 +112,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._batch = ObservationBatch(self.single_observation_space, self.num_envs, buffers)
+        self._workers = [slot for slot in self._slots if isinstance(slot, RemoteSlot)]
         for index, slot in enumerate(self._slots):
             if isinstance(slot, Slot):
                 slot.join(self._batch, index)
@@ -171,26 +175,26 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         """Starts an episode in every environment.
 
         Args:
-            seed: one per environment; a single number means `seed`, `seed + 1`, ...; with None, an
-                environment keeps its random generators (at first: unseeded).
+            seed: one per environment; a single number means `seed`, `seed + 1`, ...; with None, the
+                next episode of the same seed (at first: of a random one).
             options: ignored.
         """
         if options:
             raise ValueError(f"reset: expected no options, got {options}")
-        seeds = self._seeds_from(seed)
-        self._is_begun = True
+        self._set_seeds(seed)
         self._starts = [self._steps] * self.num_envs
         self._over, self._failing = set(), set()
-        for history in self._histories:
-            history.failing = 0
-        given = {index: (each,) for index, each in enumerate(seeds)}
+        given = {
+            index: (self._seed_of_episode(index), history.episode == 0)
+            for index, history in enumerate(self._histories)
+        }
         with telling_global_draws():
             told, failures = self._call("begin", given)
         for index, cause in {**self._violations(), **failures}.items():
             self._restart(index, cause, "reset")
         return self._batch.observations, self._merged(told)
 
-    def _seeds_from(self, seed: Seeds) -> Sequence[int | None]:
+    def _set_seeds(self, seed: Seeds) -> None:
         if isinstance(seed, int):
             seed = range(seed, seed + self.num_envs)
         elif seed is None:
@@ -198,24 +202,29 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             seed = [None] * self.num_envs if self._is_begun else drawn.tolist()
         if len(seed) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} seeds, got {len(seed)}")
-        for index, each in enumerate(seed):
+        for history, each in zip(self._histories, seed, strict=True):
+            history.failing = 0
+            history.episode += 1
             if each is not None:
-                restarts = self._histories[index].restarts
-                self._histories[index] = _History(each, each, restarts=restarts)
-        return seed
+                history.seed, history.episode = each, 0
+        self._is_begun = True
+
+    def _seed_of_episode(self, index: int) -> int | None:
+        history = self._histories[index]
+        if history.episode and not self._seeds_episodes:
+            return None
+        return episode_seed(history.seed, history.episode)
 
     def step(self, actions: Any) -> tuple[Observations, Array, Array, Array, dict[str, Any]]:
         """Steps every environment; where the episode has ended, resets it and ignores the action.
 
         Raises:
-            EnvironmentFailure: names the environment, its seed, step and action.
+            EnvironmentFailure: names the environment, the episode's seed, the step and the action.
         """
         own = np.array(actions)  # a copy, as environments may modify their actions
         if own.shape != self._action_shape or own.dtype != self._action_dtype:
             own = self._converted(own)
         self._steps += 1
-        for index in self._over:
-            self._starts[index] = self._steps
         rewards = np.zeros(self.num_envs)
         told: dict[int, Any] = {}
         ended, failures = self._step_slots(own, rewards, told)
@@ -237,22 +246,35 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
     def _step_slots(
         self, actions: Array, rewards: Array, told: dict[int, Any]
     ) -> tuple[dict[int, tuple[bool, bool]], Failures]:
-        """Steps every slot; writes rewards and infos, returns the flags at ends and failures."""
-        for index, worker in enumerate(self._workers):  # which step at the same time
-            worker.send_step(actions[index])
+        """Steps or resets every slot; writes rewards and infos, returns flags at ends, failures."""
         ended: dict[int, tuple[bool, bool]] = {}
         failures: Failures = {}
+        over = self._over
+        self._send(actions)
         for index, (slot, action) in enumerate(zip(self._slots, actions, strict=True)):
             try:
-                rewards[index], ends, cuts, info = slot.step(action)
+                if index in over:
+                    info = slot.receive()
+                else:
+                    rewards[index], ends, cuts, info = slot.step(action)
+                    if ends or cuts:
+                        ended[index] = ends, cuts
             except BaseException as error:
                 failures[index] = own_failure(error)
                 continue
-            if ends or cuts:
-                ended[index] = ends, cuts
             if info:
                 told[index] = info
         return ended, failures
+
+    def _send(self, actions: Array) -> None:
+        """Sends resets to slots, and actions to workers, which step at the same time."""
+        for index in self._over:
+            self._starts[index] = self._steps
+            self._histories[index].episode += 1
+            self._slots[index].send("begin", self._seed_of_episode(index))
+        for index, worker in enumerate(self._workers):
+            if index not in self._over:
+                worker.send_step(actions[index])
 
     def _converted(self, actions: Array) -> Array:
         dtype = self._action_dtype
@@ -281,7 +303,9 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         """Restarts an environment until that succeeds, or raises."""
         history = self._histories[index]
         while cause is not None:
-            where = f"seed {history.seed}"
+            where = f"reset(seed={episode_seed(history.seed, history.episode)})"
+            if history.episode and not self._seeds_episodes:
+                where = f"reset(seed={history.seed}), episode {history.episode + 1}"
             if doing != "reset":
                 where += f", step {self._steps - self._starts[index]} of its episode"
             message = f"environment {index} ({where}) failed in {doing}: {in_one_line(cause)}"
@@ -298,12 +322,9 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             doing = "reset"
 
     def _begin_anew(self, index: int) -> BaseException | None:
-        """Makes an environment again with a new seed; returns the error, if any."""
+        """Makes an environment again, with the next episode's seed; returns the error, if any."""
         history = self._histories[index]
-        history.new_seeds += 1
-        (history.seed,) = environment_seeds(
-            history.first_seed, 1, "restart", index=history.new_seeds
-        )
+        history.seed, history.episode = episode_seed(history.seed, history.episode + 1), 0
         self._starts[index] = self._steps
         try:
             self._slots[index].remake()
@@ -319,11 +340,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         """
         slots, _ = self._call("snapshot", dict.fromkeys(range(self.num_envs), ()))
         return [
-            {
-                **dataclasses.asdict(history),
-                "episode_steps": self._steps - self._starts[index],
-                "slot": slots.get(index),
-            }
+            {**dataclasses.asdict(history), "slot": slots.get(index)}
             for index, history in enumerate(self._histories)
         ]
 
@@ -336,11 +353,14 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if len(snapshots) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} snapshots, got {len(snapshots)}")
-        names = [field.name for field in dataclasses.fields(_History)]
-        self._histories = [_History(**{name: s[name] for name in names}) for s in snapshots]
         slots = {index: s["slot"] for index, s in enumerate(snapshots) if s["slot"] is not None}
+        self._histories = [
+            _History(**{name: value for name, value in s.items() if name != "slot"})
+            for s in snapshots
+        ]
         exact = self._replay(slots) if slots else set()
-        self._starts = [self._steps - s["episode_steps"] for s in snapshots]
+        for index in exact:
+            self._starts[index] = self._steps - slots[index]["steps"]
         self._over = {index for index in exact if slots[index]["is_over"]}
         self._failing = {index for index in exact if self._histories[index].failing}
         self._is_begun = True
@@ -360,9 +380,9 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
 
     def close_extras(self) -> None:
         """Closes every environment, even if one raises; kills its process after a few seconds."""
-        for worker in self._workers:
-            worker.send("close")
-        for slot in [*self._slots, *self._workers]:
+        for slot in self._slots:
+            slot.send("close")  # to workers at the same time
+        for slot in self._slots:
             slot.close()
 
     def _merged(self, told: Mapping[int, Any], restarted: Sequence[int] = ()) -> dict[str, Any]:

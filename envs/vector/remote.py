@@ -13,8 +13,6 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from envs.interface import Array
-from envs.spaces import one_line
-from envs.vector.batch import observation_bytes
 from envs.vector.failures import RemoteFailure, RemoteTraceback
 from envs.vector.serving import OUTCOME, PACKED, STEP, Place, serve
 from envs.vector.slot import Description, Make, Outcome, check_same_spaces
@@ -220,55 +218,11 @@ class RemoteSlot:
             self._process.close()
 
 
-def start_workers(
-    makers: Sequence[Make], step_timeout: float | None, workers: list[RemoteSlot]
-) -> dict[str, Any]:
-    """Starts a process per environment; returns the memory of observations, shared with them.
-
-    It is anonymous, always freed, and must exist before they start: a temporary process tells its
-    size, because no environment ever runs in this one.
-
-    Args:
-        workers: is filled one by one, so that the caller can end them if one cannot be started.
-    """
-    _refuse_unsendable(makers[0])
-    first = RemoteSlot(makers[0], 0, step_timeout)
-    try:
-        space = first.describe().observation_space
-    finally:
-        first.send("close")
-        first.close()
-    context = multiprocessing.get_context(START_METHOD)
-    buffers: dict[str, Any] = {
-        name: context.RawArray("b", size)
-        for name, size in observation_bytes(space, len(makers)).items()
-    }
-    for index, make in enumerate(makers):
-        place = (space, len(makers), buffers)
-        workers.append(RemoteSlot(make, index, step_timeout, place))
-    return buffers
-
-
-def kill(workers: list[RemoteSlot]) -> None:
-    """Kills the processes."""
-    for worker in workers:
-        worker.kill()
-
-
-def _refuse_unsendable(make: Make) -> None:
-    """Refuses a maker that cannot be sent to a worker process.
-
-    Raises:
-        ValueError: names the maker and the fix.
-    """
-    try:
-        ForkingPickler.dumps(make)
-    except Exception as error:
-        raise ValueError(
-            "env.vectorization=async: worker processes must be able to import what they need, "
-            f"such as a class or function at the top level of a module ({one_line(error)}); "
-            "use env.vectorization=sync"
-        ) from error
+def kill(slots: Sequence[object]) -> None:
+    """Kills the processes of slots that have one."""
+    for slot in slots:
+        if isinstance(slot, RemoteSlot):
+            slot.kill()
 
 
 @contextlib.contextmanager

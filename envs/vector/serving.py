@@ -13,7 +13,6 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
@@ -91,10 +90,10 @@ class _ServedSlot(Slot):
         description = super().describe()
         return dataclasses.replace(description, metadata=_plain(description.metadata))
 
-    def begin(self, seed: int | None, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def begin(self, seed: int | None, rewinds: bool = False) -> dict[str, Any]:
         if seed is not None:  # of environments that draw from global generators
             seed_global_generators(seed)
-        return _plain(super().begin(seed, found))
+        return _plain(super().begin(seed, rewinds))
 
     def step_packed(self, packed: bytes) -> Outcome:
         """Steps with the bytes of an action."""

@@ -1,4 +1,4 @@
-"""A slot of a vector environment: one environment that resets itself.
+"""A slot of a vector environment: one environment, whose episode can be played again.
 
 The same code runs in the training process and in worker processes.
 """
@@ -8,11 +8,12 @@ import copy
 import dataclasses
 import functools
 import inspect
+import itertools
 import json
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from gymnasium import Space
 from envs.interface import Environment, full_space
 from envs.spaces import parts_of
 from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite, shown
-from envs.vector.snapshot import Memories, decoded, encoded, layers
+from envs.vector.snapshot import LayerStates, decoded, encoded, layers
 from envs.wrappers.action_mask import ACTION_MASK, sample_action
 from envs.wrappers.adapters import RawEpisodeStatistics
 
@@ -32,8 +33,8 @@ Snapshot = dict[str, Any]
 MAX_RECORDED_STEPS = 100_000
 """Actions kept for replaying; a longer episode cannot be restored."""
 
-_MIN_RECORDED_STEPS = 200
-"""Steps after a recorded reset in which further ones are not recorded: recording takes time."""
+_OUTCOME = ("steps", "is_over", "return", "observation", "states")
+"""What a replay must come to."""
 
 _LEAST = -LARGEST
 
@@ -58,6 +59,7 @@ class Description:
     metadata: dict[str, Any]
     render_mode: str | None
     has_raw_statistics: bool
+    seeds_episodes: bool
 
 
 def check_same_spaces(expected: Description, found: Description, who: str, before: str) -> None:
@@ -69,33 +71,39 @@ def check_same_spaces(expected: Description, found: Description, who: str, befor
 
 
 class Slot:
-    """Steps one environment, resets it in the step after an episode's end, and can make it again.
+    """Plays episodes of one environment, checks what it returns, and can make it again.
+
+    An episode is a function of its seed and its actions, which are recorded.
 
     Attributes:
         environment: the environment with its wrappers.
-        is_over: whether the episode has ended, so that the next step resets.
+        is_over: whether the episode has ended.
     """
 
     def __init__(self, make: Make) -> None:
         self._make = make
         # Closed with this one: closing may end what they share, as `pygame.quit()` does.
-        self._spare: list[Environment] = []
+        self._tried: list[Environment] = []
         self._take(make())
         self._described = self.describe()
 
     def _take(self, environment: Environment) -> None:
         self.environment = environment
         _own_spaces(environment)
-        around = layers(environment)
+        around = list(layers(environment))
         self._raw_statistics = [each for each in around if isinstance(each, RawEpisodeStatistics)]
-        self._memories = Memories(environment)
+        shown = [space for each in around for space in (each.action_space, each.observation_space)]
+        self._spaces = {id(space): space for space in shown}.values()  # most are shared by layers
+        self._states = LayerStates(environment)
+        self._states_as_made = self._states.read()
         self._action_shape, self._action_dtype = array_kind(environment.action_space)
-        self._seed: int | None = None
-        self._return = 0.0
+        self._actions: deque[Any] = deque(maxlen=MAX_RECORDED_STEPS + 1)
+        keep = self._actions.append
+        # An environment may modify an array. A number is kept as it is, which is faster.
+        self._keep: Callable[[Any], None] = keep
+        if self._action_shape:
+            self._keep = lambda action: keep(action.tobytes())
         self.is_over = False
-        self._record(was_seeded=False)
-        self._as_made = self._found
-        self._is_untouched = True
 
     def join(self, batch: ObservationBatch, index: int) -> None:
         """Sets the batch row for observations."""
@@ -119,6 +127,7 @@ class Slot:
             metadata=dict(environment.metadata),
             render_mode=environment.render_mode,
             has_raw_statistics=bool(self._raw_statistics),
+            seeds_episodes=_seeds_episodes(environment),
         )
 
     def remake(self) -> None:
@@ -127,44 +136,23 @@ class Slot:
         self._take(self._make())
         check_same_spaces(self._described, self.describe(), "the environment", "it had")
 
-    def begin(self, seed: int | None, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Resets with a seed (None: with the current generators); returns the info.
-
-        Spaces are seeded too, as environments and wrappers may sample from them.
+    def begin(self, seed: int | None, rewinds: bool = False) -> dict[str, Any]:
+        """Starts an episode; writes the observation into its row, and returns the info.
 
         Args:
-            found: memories to restore first, from before the reset of a snapshot.
+            seed: of the episode, and of the spaces, as environments and wrappers may sample from
+                them; with None, the generators of the environment go on.
+            rewinds: whether layers first get the states in which they were made.
         """
-        self._is_untouched = False
-        if seed is not None:
-            self._seed = seed
-            for layer in layers(self.environment):
-                layer.action_space.seed(seed)
-                layer.observation_space.seed(seed)
-        self._memories.find()
-        if found is None and seed is not None:
-            found = self._as_made  # for generators that are not seeded, such as a wrapper's
-        if found is not None:
-            self._memories.write(found)
-        self._record(was_seeded=seed is not None)
-        info = self._reset(seed)
-        self._memories.find()
-        return info
-
-    def _record(self, *, was_seeded: bool) -> None:
-        """Records what a replay needs: memories before a reset, and from now on the actions."""
-        self._found = self._memories.read()
-        self._was_seeded = was_seeded
-        self._actions: deque[Any] = deque(maxlen=MAX_RECORDED_STEPS + 1)
-        keep = self._actions.append
-        # An environment may modify an array. A number is kept as it is, which is faster.
-        self._keep: Callable[[Any], None] = keep
-        if self._action_shape:
-            self._keep = lambda action: keep(action.tobytes())
-
-    def _reset(self, seed: int | None) -> dict[str, Any]:
+        if rewinds:
+            self._states.write(self._states_as_made)
+        self._seed, self._states_before = seed, self._states.read()
+        self._actions.clear()
         self._return = 0.0
         self.is_over = False
+        if seed is not None:
+            for space in self._spaces:
+                space.seed(seed)
         try:
             outcome = self.environment.reset(seed=seed)
         except TypeError as error:
@@ -178,12 +166,8 @@ class Slot:
         return info
 
     def step(self, action: Any) -> Outcome:
-        """Steps or, after an episode's end, resets; writes the observation into its row."""
+        """Steps; writes the observation into its row."""
         self._keep(action)
-        if self.is_over:
-            if len(self._actions) >= _MIN_RECORDED_STEPS:
-                self._record(was_seeded=False)
-            return 0.0, False, False, self._reset(None)
         outcome = self.environment.step(action)
         try:
             observation, reward, terminated, truncated, info = outcome
@@ -202,8 +186,7 @@ class Slot:
         return reward, False, False, info
 
     def snapshot(self) -> Snapshot:
-        """Returns JSON values: the recorded reset, actions since, and the expected outcome."""
-        self._memories.find()
+        """Returns JSON values: the episode's seed and actions, and what they have come to."""
         observation = 0
         for row in self._row:
             observation = zlib.crc32(row.tobytes(), observation)
@@ -212,47 +195,29 @@ class Slot:
         is_complete = len(actions) <= MAX_RECORDED_STEPS
         return {
             "seed": self._seed,
-            "was_seeded": self._was_seeded,
-            "found": encoded(self._found),
-            "steps": len(actions),
+            "states_before": self._states_before,
             "actions": encoded(actions) if is_complete else None,
+            "steps": len(actions),
             "is_over": self.is_over,
             "return": self._return,
             "observation": observation,
-            "memories": encoded(self._memories.read()),
+            "states": self._states.read(),
         }
 
     def restore(self, snapshot: Snapshot) -> bool:
-        """Replays the steps of a snapshot; returns whether the outcome is as expected."""
-        if snapshot["actions"] is None:
+        """Replays the episode of a snapshot; returns whether the outcome is as expected."""
+        if snapshot["seed"] is None or snapshot["actions"] is None:
             return False
-        if not self._is_untouched:
-            self._renew()
-        found = decoded(snapshot["found"])
-        if snapshot["was_seeded"]:
-            self.begin(snapshot["seed"], found)
-        else:
-            self.begin(snapshot["seed"])
-            self.begin(None, found)
+        self._states.write(snapshot["states_before"])
+        self.begin(snapshot["seed"])
         for action in decoded(snapshot["actions"]):
             self.step(action)
-        outcome = ("steps", "is_over", "return", "observation", "memories")
         again = self.snapshot()
-        return all(again[name] == snapshot[name] for name in outcome)
-
-    def _renew(self) -> None:
-        """Makes the environment anew beside the old one, or after it if only one can exist."""
-        try:
-            environment = self._make()
-        except Exception:
-            self.remake()
-        else:
-            self._spare.append(self.environment)
-            self._take(environment)
+        return all(again[name] == snapshot[name] for name in _OUTCOME)
 
     def can_be_restored(self) -> bool:
         """Whether environments such as this one can be restored."""
-        return can_be_restored(self._make, self._spare)
+        return can_be_restored(self._make, self._tried)
 
     def raw_episode(self) -> tuple[float, int]:
         """Returns raw return and length of the unfinished episode, recorded below the wrappers."""
@@ -265,10 +230,10 @@ class Slot:
 
     def close(self) -> None:
         """Closes the environment, ignoring its errors."""
-        for environment in (*self._spare, self.environment):
+        for environment in (*self._tried, self.environment):
             with contextlib.suppress(Exception, SystemExit):
                 environment.close()
-        self._spare.clear()
+        self._tried.clear()
 
 
 def _own_spaces(environment: Environment) -> None:
@@ -283,22 +248,33 @@ def _own_spaces(environment: Environment) -> None:
                 setattr(bare, alias, own)
 
 
-def can_be_restored(make: Make, tried: list[Environment]) -> bool:
-    """Whether an episode that is replayed in a new environment continues identically.
+def _seeds_episodes(environment: Environment) -> bool:
+    """Whether every reset is seeded, and not the first one alone.
 
-    It does not if anything that is not recorded persists across episodes: a generator inside a
+    The environment or a wrapper says so by `seeds_episodes`. ale-py loads the game again for every
+    seed, which takes about as long as hundreds of steps.
+    """
+    if environment.has_wrapper_attr("seeds_episodes"):
+        return bool(environment.get_wrapper_attr("seeds_episodes"))
+    return type(environment.unwrapped).__module__.partition(".")[0] != "ale_py"
+
+
+def can_be_restored(make: Make, tried: list[Environment]) -> bool:
+    """Whether a replayed episode is the same in another environment, and those after it, too.
+
+    They are not if something outlives an episode that no seed reaches: a generator inside a
     simulator, a counter, global random state. Two environments are made. One plays two episodes and
-    the start of a third one, which the other replays. From there both continue, across a reset, and
-    must agree bit for bit.
+    the start of a third one, which the other replays in the middle of its first one. From there
+    both continue, across resets, and must agree bit for bit.
 
     Args:
         tried: takes those that were made, which the caller closes.
     """
     try:
         one, other = _Trial(make, tried), _Trial(make, tried)
-        if one.environment.unwrapped is other.environment.unwrapped:
-            return False  # always the same object, which cannot be made again
-        return _agree(one, other)
+        # Always the same object cannot be made again.
+        is_same = one.environment.unwrapped is other.environment.unwrapped
+        return not is_same and one.describe().seeds_episodes and _agree(one, other)
     except (Exception, SystemExit):  # any error means that it cannot be restored
         return False
 
@@ -309,54 +285,57 @@ class _Trial(Slot):
     def __init__(self, make: Make, made: list[Environment]) -> None:
         self._made = made
         super().__init__(make)
-        self.join(ObservationBatch(self.environment.observation_space, 1), 0)
+        space = self.environment.observation_space
+        self.join(ObservationBatch(space, 1), 0)
         self._chance = copy.deepcopy(self.environment.action_space)
         self._chance.seed(0)
-        rows = dict(zip(parts_of(self.environment.observation_space), self._row, strict=True))
-        self._mask = rows.get(ACTION_MASK)
+        self._mask = dict(zip(parts_of(space), self._row, strict=True)).get(ACTION_MASK)
 
     def _take(self, environment: Environment) -> None:
         self._made.append(environment)
         super()._take(environment)
 
-    def close(self) -> None:
-        """Leaves closing to who tries."""
+    def _outcome(self, action: Any, seed: int) -> tuple[Any, ...]:
+        """Steps or, after an end, begins; returns everything comparable (infos may hold times)."""
+        told: tuple[Any, ...] = ()
+        if self.is_over:
+            self.begin(seed)
+        else:
+            told = self.step(copy.deepcopy(action))[:3]  # an environment may modify the action
+        return (*told, *(row.tobytes() for row in self._row))
 
-    def outcome(self, action: Any) -> tuple[Any, ...]:
-        """Steps; returns everything comparable (infos may contain times)."""
-        # Copied, because an environment may modify the action.
-        outcome = self.step(copy.deepcopy(action))[:3]
-        return (*outcome, *(row.tobytes() for row in self._row))
-
-    def play(self, steps: int, until: float, other: "_Trial | None" = None) -> bool:
-        """Plays to the end of the episode; beside another one, across ends and while both agree.
-
-        Returns:
-            Whether they agree.
-        """
+    def play(self, steps: int, until: float) -> None:
+        """Plays, to the end of the episode at most."""
         for _ in range(steps):
+            self._outcome(sample_action(self._chance, self._mask), 0)
+            if self.is_over or time.monotonic() > until:
+                break
+
+    def agrees(self, other: "_Trial", seeds: Iterator[int], until: float) -> bool:
+        """Plays beside another one, across ends; returns whether all was the same."""
+        for seed in itertools.islice(seeds, _COMPARED_STEPS):
             action = sample_action(self._chance, self._mask)
-            outcome = self.outcome(action)
-            if other is not None and other.outcome(action) != outcome:
+            if self._outcome(action, seed) != other._outcome(action, seed):
                 return False
-            if time.monotonic() > until or (self.is_over and other is None):
+            if time.monotonic() > until:
                 break
         return True
 
 
 def _agree(one: _Trial, other: _Trial) -> bool:
-    begun = time.monotonic()
-    one.begin(1)
-    other.begin(2)
-    for _ in range(2):
-        one.play(_EPISODE_STEPS, begun + 0.4 * _TRIAL_SECONDS)
-        one.is_over = True
-    one.begin(None)
-    one.play(_COMPARED_STEPS, begun + 0.6 * _TRIAL_SECONDS)
-    if not other.restore(json.loads(json.dumps(one.snapshot()))):  # as read from a file
-        return False
+    begun, seeds = time.monotonic(), itertools.count()
+    other.begin(next(seeds))
+    other.play(_COMPARED_STEPS, begun + 0.2 * _TRIAL_SECONDS)
+    for share in (0.4, 0.4):
+        one.begin(next(seeds))
+        one.play(_EPISODE_STEPS, begun + share * _TRIAL_SECONDS)
+    one.begin(next(seeds))
+    for steps in (0, _COMPARED_STEPS):
+        one.play(steps, begun + 0.6 * _TRIAL_SECONDS)
+        if not other.restore(json.loads(json.dumps(one.snapshot()))):  # as read from a file
+            return False
     for share in (0.8, 1.0):
-        if not one.play(_COMPARED_STEPS, begun + share * _TRIAL_SECONDS, other):
+        if not one.agrees(other, seeds, begun + share * _TRIAL_SECONDS):
             return False
         one.is_over = other.is_over = True
-    return bool(one.snapshot()["memories"] == other.snapshot()["memories"])
+    return bool(one.snapshot()["states"] == other.snapshot()["states"])

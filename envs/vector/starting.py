@@ -1,10 +1,14 @@
 """Makes the slots of a vector environment, and checks that they belong together."""
 
-import itertools
+import multiprocessing
 import time
 from collections.abc import Sequence
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
-from envs.vector.remote import RemoteSlot
+from envs.spaces import one_line
+from envs.vector.batch import observation_bytes
+from envs.vector.remote import START_METHOD, RemoteSlot
 from envs.vector.slot import Description, Make, Slot, check_same_spaces
 
 _TRIED = 100
@@ -12,13 +16,12 @@ _MOST_SECONDS = 300.0
 """Time for making all environments, judged by the first `_TRIED` or more."""
 
 
-def make_slots(
-    makers: Sequence[Make], workers: Sequence[RemoteSlot], slots: list[Slot | RemoteSlot]
-) -> Description:
-    """Makes a slot for each maker, unless there is a worker for it; returns their description.
+def make_slots(makers: Sequence[Make], slots: list[Slot | RemoteSlot]) -> Description:
+    """Makes a slot for each maker, unless workers are started; returns their description.
 
     Args:
-        slots: is filled one by one, so that the caller can close them if one cannot be made.
+        slots: workers, or else filled one by one, so that the caller can close them if one cannot
+            be made.
 
     Raises:
         ValueError: an environment cannot be made, or all together would take too long.
@@ -26,18 +29,19 @@ def make_slots(
     """
     descriptions: list[Description] = []
     begun, count = time.monotonic(), len(makers)
-    for worker, make in itertools.zip_longest(workers, makers):
+    for index, make in enumerate(makers):
         try:
-            slots.append(worker or Slot(make))
-            descriptions.append(slots[-1].describe())
+            if index == len(slots):
+                slots.append(Slot(make))
+            descriptions.append(slots[index].describe())
         except ValueError as error:
             if not descriptions:
                 raise
             raise ValueError(
-                f"{error}, after {len(descriptions)} of {count} copies, which get the same "
+                f"{error}, after {index} of {count} copies, which get the same "
                 "arguments, unless env.copy_argument names one that is numbered"
             ) from error
-        found = f"environment {len(slots) - 1}"
+        found = f"environment {index}"
         check_same_spaces(descriptions[0], descriptions[-1], found, "the first one has")
         seconds = (time.monotonic() - begun) * count / len(descriptions)
         if seconds > _MOST_SECONDS and len(descriptions) >= _TRIED:
@@ -46,3 +50,48 @@ def make_slots(
                 "to make; choose fewer, or env.vectorization=native"
             )
     return descriptions[0]
+
+
+def start_workers(
+    makers: Sequence[Make], step_timeout: float | None, slots: list[Slot | RemoteSlot]
+) -> dict[str, Any]:
+    """Starts a process per environment; returns the memory of observations, shared with them.
+
+    It is anonymous, always freed, and must exist before they start: a temporary process tells its
+    size, because no environment ever runs in this one.
+
+    Args:
+        slots: is filled one by one, so that the caller can end them if one cannot be started.
+    """
+    _refuse_unsendable(makers[0])
+    first = RemoteSlot(makers[0], 0, step_timeout)
+    try:
+        space = first.describe().observation_space
+    finally:
+        first.send("close")
+        first.close()
+    context = multiprocessing.get_context(START_METHOD)
+    buffers: dict[str, Any] = {
+        name: context.RawArray("b", size)
+        for name, size in observation_bytes(space, len(makers)).items()
+    }
+    for index, make in enumerate(makers):
+        place = (space, len(makers), buffers)
+        slots.append(RemoteSlot(make, index, step_timeout, place))
+    return buffers
+
+
+def _refuse_unsendable(make: Make) -> None:
+    """Refuses a maker that cannot be sent to a worker process.
+
+    Raises:
+        ValueError: names the maker and the fix.
+    """
+    try:
+        ForkingPickler.dumps(make)
+    except Exception as error:
+        raise ValueError(
+            "env.vectorization=async: worker processes must be able to import what they need, "
+            f"such as a class or function at the top level of a module ({one_line(error)}); "
+            "use env.vectorization=sync"
+        ) from error

@@ -185,11 +185,11 @@ class RawEpisodeStatistics(RecordEpisodeStatistics[Any, Any]):
         return observation, reward, terminated, truncated, info
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
-        """Reports an episode that an outer wrapper ended, unless there is a new seed."""
+        """Reports an episode that an outer wrapper ended, or that was abandoned."""
         elapsed = round(time.perf_counter() - self.episode_start_time, 6)
         cut = {"r": self.episode_returns, "l": self.episode_lengths, "t": elapsed}
         observation, info = super().reset(seed=seed, options=options)
-        if self._is_unreported and seed is None:
+        if self._is_unreported:
             info = {**info, RAW_EPISODE: cut}
         self._is_unreported = False
         return observation, info

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 from gymnasium import Space, spaces
-from gymnasium.utils import RecordConstructorArgs, seeding
+from gymnasium.utils import RecordConstructorArgs
 
 from envs.interface import Array, Environment, Info, Opening, Step, full_space
 from envs.spaces import map_parts, one_line, parts_of
@@ -53,7 +53,8 @@ class PartialObservation(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructo
     def __init__(self, env: Environment, **options: Any) -> None:
         RecordConstructorArgs.__init__(self, **options)
         super().__init__(env)
-        self._random, _ = seeding.np_random()
+        self._seed: int | None = None
+        self._generator: np.random.Generator | None = None
         self._full: Any = None
         full = full_space(env)
         self.full_observation_space = env.observation_space if full is None else full
@@ -61,8 +62,7 @@ class PartialObservation(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructo
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts an episode of the environment and of what is hidden from it."""
         if seed is not None:
-            name = zlib.crc32(type(self).__name__.encode())  # wrappers draw different numbers
-            self._random = np.random.default_rng([seed, name])
+            self._seed, self._generator = seed, None
         self._full, info = self.env.reset(seed=seed, options=options)
         self._begin()
         return self._shown(self._full), info
@@ -80,6 +80,15 @@ class PartialObservation(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructo
 
     def _begin(self) -> None:
         """Forgets the last episode."""
+
+    @property
+    def _random(self) -> np.random.Generator:
+        """The generator, made when it is needed: every episode has one, and few wrappers draw."""
+        if self._generator is None:
+            name = zlib.crc32(type(self).__name__.encode())  # wrappers draw different numbers
+            seed = None if self._seed is None else [self._seed, name]
+            self._generator = np.random.default_rng(seed)
+        return self._generator
 
     @abstractmethod
     def _shown(self, observation: Any) -> Any:

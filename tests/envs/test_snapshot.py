@@ -1,9 +1,7 @@
 """Environments are brought back by playing again, bit for bit, or it is said that they are not."""
 
-import functools
 import itertools
 import json
-import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,41 +9,45 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.wrappers import FlattenObservation, StickyAction, TransformObservation
+from gymnasium.wrappers import FlattenObservation, StickyAction
 
 import envs  # noqa: F401 (registers the tasks)
-from envs.seeding import reset_with_seeds
+from envs.seeding import episode_seed, reset_with_seeds
 from envs.vector import slot
 from envs.vector.base import SlotVectorEnv
 from envs.vector.slot import can_be_restored
-from envs.vector.snapshot import Memories, decoded, encoded
+from envs.vector.snapshot import decoded, encoded
 from envs.wrappers.pomdp import MaskVelocity
+from envs.wrappers.sensors import Delay, Flicker, Noise, StickyActions
 from tests.envs.misbehaving import Misbehaving, Sampling, Steady, Told
 
 KINDS = ("sync", "async")
 
 
-class Noise(gymnasium.ObservationWrapper):
+class OwnNoise(gymnasium.ObservationWrapper):
     """Adds noise of a generator of its own, which no seed of a reset reaches."""
 
-    def __init__(self, env: gymnasium.Env, *, kind: str) -> None:
+    def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)
-        self.inner = {"generators": [make_generator(kind)]}
+        self.generator = np.random.default_rng(0)
 
     def observation(self, observation):
-        return observation + np.float32(draw(self.inner["generators"][0]))
+        return observation + np.float32(self.generator.normal())
 
 
-def make_generator(kind: str) -> Any:
-    if kind == "Random":
-        return random.Random(3)
-    if kind == "RandomState":
-        return np.random.RandomState(3)
-    return np.random.Generator(getattr(np.random, kind)(3))
+class SeededNoise(gymnasium.ObservationWrapper):
+    """Adds noise of the environment's generator, as a wrapper's `np_random` is."""
+
+    def observation(self, observation):
+        return observation + np.float32(self.np_random.normal())
 
 
-def draw(generator: Any) -> float:
-    return generator.gauss(0, 1) if isinstance(generator, random.Random) else generator.normal()
+class Sticking(gymnasium.Wrapper):
+    """Acts at random every now and then, by its action space."""
+
+    def step(self, action):
+        chance = self.env.action_space.sample()
+        return self.env.step(chance if chance == 0 else action)
 
 
 class Hidden(Steady):
@@ -95,37 +97,33 @@ class Unseeded(Steady):
         return self.own.normal(size=2).astype(np.float32)
 
 
+class SeededOnce(gymnasium.Wrapper):
+    """Takes the first seed alone, as where a reset with a seed takes long."""
+
+    seeds_episodes = False
+
+
 class Reborn(Steady):
-    """Makes a new generator in every reset, out of the one before."""
+    """Makes a new generator in every reset."""
 
     own = None
 
     def reset(self, *, seed=None, options=None):
-        shown, info = super().reset(seed=seed)
-        parent = self.np_random if seed is not None or self.own is None else self.own
-        self.own = np.random.default_rng(parent.integers(2**31))
-        return shown, info
+        super().reset(seed=seed)
+        self.own = np.random.default_rng(self.np_random.integers(2**31))
+        return self.shown(), {}
 
     def shown(self):
         return np.float32([self.steps, 0 if self.own is None else self.own.normal()])
 
 
-def noisy(func_generator: np.random.Generator, observation: Any) -> Any:
-    return observation + np.float32(func_generator.normal())
+class Belated(Reborn):
+    """Opens an episode with what the last one left, and makes the generator after that."""
 
-
-def with_closure() -> gymnasium.Env:
-    generator = np.random.default_rng(5)
-    env = gymnasium.make("CartPole-v1")
-    return TransformObservation(
-        env, lambda observation: noisy(generator, observation), env.observation_space
-    )
-
-
-def with_partial() -> gymnasium.Env:
-    env = gymnasium.make("CartPole-v1")
-    added = functools.partial(noisy, np.random.default_rng(6))
-    return TransformObservation(env, added, env.observation_space)
+    def reset(self, *, seed=None, options=None):
+        shown = self.shown()
+        super().reset(seed=seed)
+        return shown, {}
 
 
 def wrapped(id: str, *wraps: Callable[[gymnasium.Env], gymnasium.Env], **kwargs) -> gymnasium.Env:
@@ -152,15 +150,28 @@ EXACT: dict[str, Callable[[], gymnasium.Env]] = {
     "sampled spaces": partial(Sampling, observations="dict", actions="discrete"),
     "says it itself": Told,
     "reborn": Reborn,
-    "unseeded": Unseeded,
-    "closure": with_closure,
-    "partial": with_partial,
-    **{
-        f"noise of {kind}": partial(wrapped, "CartPole-v1", partial(Noise, kind=kind))
-        for kind in ("PCG64", "MT19937", "Philox", "SFC64", "Random", "RandomState")
-    },
+    "flicker": partial(
+        wrapped, "CartPole-v1", partial(Flicker, probability=0.5, shows="stale"), SeededNoise
+    ),
+    "delay and noise": partial(
+        wrapped, "Pendulum-v1", partial(Noise, std=0.1), partial(Delay, steps=3, is_random=True)
+    ),
+    "sticky by our wrapper": partial(
+        wrapped, "MountainCar-v0", partial(StickyActions, probability=0.5)
+    ),
+    "sampled in a wrapper": partial(wrapped, "CartPole-v1", Sticking),
 }
-INEXACT = {"hidden": Hidden, "late": Late, "told in vain": Deaf, "global": Global, "steady": Steady}
+INEXACT: dict[str, Callable[[], gymnasium.Env]] = {
+    "hidden": Hidden,
+    "late": Late,
+    "told in vain": Deaf,
+    "global": Global,
+    "steady": Steady,
+    "unseeded": Unseeded,
+    "belated": Belated,
+    "noise of its own": partial(wrapped, "CartPole-v1", OwnNoise),
+    "seeded once": partial(wrapped, "CartPole-v1", SeededOnce),
+}
 
 
 @pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
@@ -228,7 +239,7 @@ def test_what_is_restored_goes_on_as_if_nothing_had_been(name: str) -> None:
     other.close()
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "counting", "sampled spaces", "noise of MT19937"])
+@pytest.mark.parametrize("name", ["CartPole-v1", "counting", "sampled spaces", "delay and noise"])
 def test_workers_are_restored_too_and_from_either_kind(vector, name: str) -> None:
     makers = [EXACT[name]] * 2
     one, other = (vector(kind, *makers) for kind in KINDS)
@@ -260,7 +271,7 @@ def test_what_cannot_be_restored_starts_anew_with_a_seed_of_its_own(vector, kind
         assert again.current_observations()[:, 0].tolist() == [0, 0]
         seeds.append([each["seed"] for each in again.snapshot()])
         assert play(again, np.full((1, 2), 3))[0][1].tolist() == [1, 1]  # none waits for a reset
-        assert [each["episode_steps"] for each in again.snapshot()] == [1, 1]
+        assert [each["slot"]["steps"] for each in again.snapshot()] == [1, 1]
     assert seeds[0] == seeds[1]
     assert len({1, 2, *seeds[0]}) == 4
     # Resumed where that went on, it is another seed again.
@@ -285,13 +296,13 @@ def test_only_those_start_anew_that_cannot_be_restored(vector) -> None:
             np.testing.assert_array_equal(each[1], other[1])
 
 
-@pytest.mark.parametrize("what", ["is_over", "return", "observation", "memories", "steps"])
+@pytest.mark.parametrize("what", ["is_over", "return", "observation", "states", "steps"])
 def test_every_difference_is_noticed(vector, what: str) -> None:
     environments = vector("sync", EXACT["CartPole-v1"])
     reset_with_seeds(environments, [1])
     play(environments, actions_for(environments, 5))
     snapshots = through_a_file(environments.snapshot())
-    changed = {"is_over": True, "return": 4.0, "observation": 0, "memories": {}, "steps": 4}
+    changed = {"is_over": True, "return": 4.0, "observation": 0, "states": {"0": 1}, "steps": 4}
     assert changed[what] != snapshots[0]["slot"][what]
     snapshots[0]["slot"][what] = changed[what]
     assert environments.restore(snapshots) == [False]
@@ -319,7 +330,7 @@ def test_seeds_and_restarts_go_on(vector) -> None:
     assert again.restarts == one.restarts == 2
 
 
-def test_an_untouched_environment_is_not_made_again(vector) -> None:
+def test_restoring_makes_nothing_but_the_trial(vector) -> None:
     made = []
 
     def make() -> gymnasium.Env:
@@ -328,14 +339,57 @@ def test_an_untouched_environment_is_not_made_again(vector) -> None:
 
     one = vector("sync", make, make)
     reset_with_seeds(one, [1, 2])
-    snapshots = through_a_file(one.snapshot())
-    again = vector("sync", make, make)
-    counts = []
-    for _ in range(2):
-        made.clear()
-        assert again.restore(snapshots) == [True, True]
-        counts.append(len(made))
-    assert counts[1] == counts[0] + 2
+    made.clear()
+    assert one.restore(through_a_file(one.snapshot())) == [True, True]
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["CartPole-v1", "flicker", "sampled spaces"])
+def test_an_episode_is_a_function_of_its_seed(vector, kind: str, name: str) -> None:
+    """Of the environment's seed and the episode's number, whatever was played before it."""
+    one, other = (vector(kind, *[EXACT[name]] * 2) for _ in range(2))
+    actions = actions_for(one, 300)
+    reset_with_seeds(one, [1, 2])
+    ends = played = 0
+    while ends < 3:  # environment 0 plays three episodes, and the next step opens the fourth
+        _, _, terminated, truncated, _ = one.step(actions[played])
+        ends, played = ends + int(terminated[0] | truncated[0]), played + 1
+    seen = [one.step(actions[played])[0], other.reset(seed=[episode_seed(1, 3), 9])[0]]
+    for action in actions[:10]:
+        rows = [parts_of(each) for each in seen]
+        assert [each.tolist() for each in rows[0]] == [each.tolist() for each in rows[1]]
+        seen, rewards, terminated, truncated, _ = zip(
+            one.step(action), other.step(action), strict=True
+        )
+        assert rewards[0][0] == rewards[1][0]
+        if terminated[0][0] or truncated[0][0]:
+            break
+
+
+def parts_of(observations: Any) -> list[np.ndarray]:
+    """What environment 0 shows."""
+    parts = observations.values() if isinstance(observations, dict) else [observations]
+    return [part[0] for part in parts]
+
+
+def test_an_environment_may_be_seeded_once(vector) -> None:
+    seeds = []
+
+    class Listening(Steady):
+        def reset(self, *, seed=None, options=None):
+            seeds.append(seed)
+            return super().reset(seed=seed)
+
+    for wrap, expected in ((SeededOnce, None), (gymnasium.Wrapper, episode_seed(5, 1))):
+        seeds.clear()
+        environments = vector("sync", lambda wrap=wrap: wrap(Listening(length=1)))
+        environments.reset(seed=5)
+        play(environments, np.full((2, 1), 2))
+        environments.reset(seed=7)
+        assert seeds == [5, expected, 7]
+    assert environments.reset() is not None
+    assert seeds[-1] == episode_seed(7, 1)
 
 
 def test_as_many_snapshots_as_environments(vector) -> None:
@@ -346,45 +400,6 @@ def test_as_many_snapshots_as_environments(vector) -> None:
 
 
 # ---- the parts
-
-
-def test_memories_are_found_wherever_they_are() -> None:
-    generator = np.random.default_rng(0)
-    environment = Noise(with_closure(), kind="PCG64")
-    environment.unwrapped.deep = [{"x": (1, [generator])}]
-    environment.unwrapped.again = generator
-    environment.unwrapped.cycle = environment
-    environment.reset(seed=1)
-    layers_below = "env.env.env.env.env"
-    assert list(Memories(environment).read()) == [
-        "env.func.0",  # in what a function closes over
-        "inner.generators.0",
-        f"{layers_below}.again",  # once, by the shorter path
-        f"{layers_below}._np_random",
-    ]
-
-
-def test_a_search_among_large_data_ends() -> None:
-    environment = Steady()
-    environment.data = [[object() for _ in range(100)] for _ in range(200)]
-    environment.table = dict.fromkeys(range(10**6))
-    for depth in range(2000):
-        environment.data = [environment.data, depth, [object()] * 200]
-    assert Memories(environment).read() == {}
-
-
-@pytest.mark.parametrize(
-    "kind", ["PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64", "Random", "RandomState"]
-)
-def test_states_survive_a_file(kind: str) -> None:
-    environment = Noise(gymnasium.make("CartPole-v1"), kind=kind)
-    generator = environment.inner["generators"][0]
-    draw(generator)  # a second normal number may be kept
-    memories = Memories(environment)
-    states = through_a_file(encoded(memories.read()))
-    expected = [draw(generator) for _ in range(5)]
-    memories.write(decoded(states))
-    assert [draw(generator) for _ in range(5)] == expected
 
 
 @pytest.mark.parametrize(
@@ -398,7 +413,7 @@ def test_states_survive_a_file(kind: str) -> None:
     ],
 )
 def test_arrays_survive_a_file(array) -> None:
-    again = decoded(through_a_file(encoded({"x": [array]})))["x"][0]
+    again = decoded(through_a_file(encoded(array)))
     assert again.dtype == array.dtype
     assert again.shape == array.shape
     np.testing.assert_array_equal(again, array)

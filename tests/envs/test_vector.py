@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from envs.seeding import reset_with_seeds
+from envs.seeding import episode_seed, reset_with_seeds
 from envs.vector.base import EnvironmentFailure, SlotVectorEnv
 from envs.wrappers.pomdp import MaskVelocity
 from tests.envs.misbehaving import (
@@ -101,9 +101,22 @@ def test_layers_give_the_same_stream(make, changes: dict[str, Any]) -> None:
     assert any("raw_episode" in each for each in mine if isinstance(each, dict))
 
 
-def test_the_stream_is_gymnasiums(vector) -> None:
-    maker = partial(gymnasium.make, "CartPole-v1")
-    ours, theirs = vector("sync", *[maker] * 3), SyncVectorEnv([maker] * 3)
+class Seeded(gymnasium.Wrapper):
+    """Seeds every reset as our vector environments do."""
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.seed, self.episode = seed, -1
+        self.episode += 1
+        return self.env.reset(seed=episode_seed(self.seed, self.episode), options=options)
+
+
+def test_the_stream_is_gymnasiums_but_for_the_seeds(vector) -> None:
+    def maker() -> gymnasium.Env:
+        return gymnasium.make("CartPole-v1")
+
+    ours = vector("sync", *[maker] * 3)
+    theirs = SyncVectorEnv([lambda: Seeded(maker())] * 3)
     assert ours.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
     assert ours.single_observation_space == theirs.single_observation_space
     assert ours.observation_space == theirs.observation_space
@@ -234,7 +247,7 @@ def test_a_failure_in_a_step_is_named(vector, what: str) -> None:
         environments.step(np.array([2, 6]))
     message = str(caught.value)
     assert "\n" not in message
-    start = "environment 1 (seed 8, step 3 of its episode) failed in step with action 6: "
+    start = "environment 1 (reset(seed=8), step 3 of its episode) failed in step with action 6: "
     assert message.startswith(start)
     assert BAD[what] in message
     assert caught.value.__cause__ is not None
@@ -263,7 +276,9 @@ def test_a_failure_in_a_worker_is_named_alike(vector, what: str) -> None:
 @pytest.mark.parametrize("what", ["reset raises", "reset observation: nan"])
 def test_a_failure_in_a_reset_is_named(vector, kind: str, what: str) -> None:
     environments = vector(kind, Steady, partial(Misbehaving, what))
-    with pytest.raises(EnvironmentFailure, match=r"^environment 1 \(seed 1\) failed in reset: V"):
+    with pytest.raises(
+        EnvironmentFailure, match=r"^environment 1 \(reset\(seed=1\)\) failed in reset: V"
+    ):
         environments.reset(seed=0)
 
 
@@ -286,7 +301,7 @@ def test_a_failed_environment_starts_anew_in_the_same_step(vector, kind: str, ca
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
     assert lines[0] == (
-        "environment 1 (seed 1, step 3 of its episode) failed in step with action 2: "
+        "environment 1 (reset(seed=1), step 3 of its episode) failed in step with action 2: "
         "ValueError: it broke in two (tests/envs/misbehaving.py:128 in raise_error); "
         "it starts anew"
     )

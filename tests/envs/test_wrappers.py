@@ -368,7 +368,7 @@ def test_statistics_of_an_episode_that_a_wrapper_cut() -> None:
     assert (info["raw_episode"]["r"], info["raw_episode"]["l"]) == (3, 3)
     assert environment.reset()[1] == {}  # reported once, and an empty episode is none
     environment.step(0)
-    assert environment.reset(seed=0)[1] == {}  # abandoned for a new seed
+    assert environment.reset(seed=0)[1]["raw_episode"]["l"] == 1  # abandoned
 
 
 def test_statistics_report_an_end_once() -> None:

@@ -112,7 +112,7 @@ def test_the_stream_is_true_whatever_fails(
 def test_resets_that_always_fail_end_the_run(vector, what: str, on_failure: str) -> None:
     environments = vector("async", Steady, partial(Misbehaving, what), on_failure=on_failure)
     started = time.monotonic()
-    with pytest.raises(EnvironmentFailure, match=r"^environment 1 \(seed \d+\) failed in reset: "):
+    with pytest.raises(EnvironmentFailure, match=r"^environment 1 \(reset\(seed=\d+\)\) failed in reset: "):
         environments.reset(seed=0)
     assert environments.restarts == (2 if on_failure == "restart" else 0)
     assert time.monotonic() - started < 10
@@ -339,7 +339,7 @@ def test_a_run_stops_and_says_why(tmp_path, kind: str, what: str) -> None:
     )
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1, output
-    assert "environment 0 (seed " in output
+    assert "environment 0 (reset(seed=" in output
     assert "step 3 of its episode) failed in step with action" in output
     assert "Traceback" not in output
     assert_gone(group(process.pid))

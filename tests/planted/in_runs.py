@@ -317,8 +317,8 @@ FAULTS = [
         ),
         (
             "a cut episode is told again",
-            "if self._is_unreported and seed is None:",
-            "if seed is None:",
+            "if self._is_unreported:",
+            "if True:",
         ),
     ),
     *plant(

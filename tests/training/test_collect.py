@@ -161,7 +161,6 @@ class Diary(gymnasium.Env):
         super().reset(seed=seed)
         if seed is not None:
             self.observation_space.seed(seed)
-            self.pages.clear()
         observation = self._observe()
         self.pages.append(("reset", None, np.array(observation)))
         return observation, {}
@@ -328,7 +327,7 @@ def test_numbers_that_are_not_finite_are_refused(vectorized, random_agent, what,
         collector.collect(agent)
     message = str(caught.value)
     assert "\n" not in message
-    assert "environment 1 (seed 1, step 4 of its episode)" in message
+    assert "environment 1 (reset(seed=1), step 4 of its episode)" in message
     assert what in message
     assert str(number) in message
     assert f"with action {agent.calls[3].actions[1].item() + 10}" in message
