@@ -1,5 +1,6 @@
-"""Short names of what Gymnasium's interface takes and returns."""
+"""Short names of what Gymnasium's interface takes and returns, and the layers of an environment."""
 
+from collections.abc import Iterator
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -14,6 +15,14 @@ Opening = tuple[Any, Info]
 """What `reset` returns: an observation and an info."""
 Step = tuple[Any, SupportsFloat, bool, bool, Info]
 """What `step` returns: an observation, a reward, terminated, truncated and an info."""
+
+
+def layers(environment: Environment) -> Iterator[Environment]:
+    """Yields the wrappers and the environment, outermost first."""
+    while isinstance(environment, gymnasium.Wrapper):
+        yield environment
+        environment = environment.env
+    yield environment
 
 
 def full_space(env: Environment) -> gymnasium.Space[Any] | None:

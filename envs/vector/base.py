@@ -40,9 +40,9 @@ class EnvironmentFailure(RuntimeError):
 class _History:
     """What a resumed run must know of one environment besides its episode."""
 
-    seed: int = 0
-    episode: int = 0
-    """Number of the episode since the environment's seed was given."""
+    seed: int
+    episode: int = -1
+    """Number of the episode since the environment got its seed."""
     restarts: int = 0
     failing: int = 0
     """Failures since the last good step."""
@@ -121,12 +121,10 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._steps = 0  # of each environment, reset steps included
         self._starts = [0] * self.num_envs  # `_steps` at the episode's start
         self._over: set[int] = set()  # environments that reset in the next step
-        self._nobody = np.zeros(self.num_envs, np.bool_)
-        self._nobody.flags.writeable = False
         self._failing: set[int] = set()
-        self._is_begun = False
         self._is_restarting = on_failure == "restart"
-        self._histories = [_History() for _ in makers]
+        seeds = np.random.SeedSequence().generate_state(self.num_envs) >> 1
+        self._histories = [_History(seed) for seed in seeds.tolist()]
 
     @property
     def envs(self) -> list[Environment]:
@@ -181,7 +179,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         """
         if options:
             raise ValueError(f"reset: expected no options, got {options}")
-        self._set_seeds(seed)
+        self._next_episodes(seed)
         self._starts = [self._steps] * self.num_envs
         self._over, self._failing = set(), set()
         given = {
@@ -194,22 +192,19 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             self._restart(index, cause, "reset")
         return self._batch.observations, self._merged(told)
 
-    def _set_seeds(self, seed: Seeds) -> None:
-        if isinstance(seed, int):
-            seed = range(seed, seed + self.num_envs)
-        elif seed is None:
-            drawn = np.random.SeedSequence().generate_state(self.num_envs) >> 1
-            seed = [None] * self.num_envs if self._is_begun else drawn.tolist()
-        if len(seed) != self.num_envs:
-            raise ValueError(f"expected {self.num_envs} seeds, got {len(seed)}")
-        for history, each in zip(self._histories, seed, strict=True):
+    def _next_episodes(self, seed: Seeds) -> None:
+        count = self.num_envs
+        seeds = range(seed, seed + count) if isinstance(seed, int) else seed or [None] * count
+        if len(seeds) != count:
+            raise ValueError(f"expected {count} seeds, got {len(seeds)}")
+        for history, each in zip(self._histories, seeds, strict=True):
             history.failing = 0
             history.episode += 1
             if each is not None:
                 history.seed, history.episode = each, 0
-        self._is_begun = True
 
     def _seed_of_episode(self, index: int) -> int | None:
+        """Returns the seed of an environment's episode; None if only its first one gets a seed."""
         history = self._histories[index]
         if history.episode and not self._seeds_episodes:
             return None
@@ -225,46 +220,44 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         if own.shape != self._action_shape or own.dtype != self._action_dtype:
             own = self._converted(own)
         self._steps += 1
-        rewards = np.zeros(self.num_envs)
+        rewards, flags = np.zeros(self.num_envs), np.zeros((2, self.num_envs), np.bool_)
         told: dict[int, Any] = {}
-        ended, failures = self._step_slots(own, rewards, told)
-        restarted: Sequence[int] = ()
+        over, failures = self._step_slots(own, rewards, flags, told)
+        restarted: list[int] = []
         if failures or self._failing or not self._batch.is_sound():
             restarted = self._mend(failures, own)
-            for index in restarted:
-                rewards[index] = 0.0
-                ended.pop(index, None)
+            rewards[restarted] = flags[:, restarted] = 0
+        self._over = over - set(restarted)
         infos = self._merged(told, restarted) if told or restarted else {}
-        terminated = truncated = self._nobody
-        if ended:
-            terminated, truncated = np.zeros((2, self.num_envs), np.bool_)
-            for index, flags in ended.items():
-                terminated[index], truncated[index] = flags
-        self._over = set(ended)
-        return self._batch.observations, rewards, terminated, truncated, infos
+        return self._batch.observations, rewards, *flags, infos
 
     def _step_slots(
-        self, actions: Array, rewards: Array, told: dict[int, Any]
-    ) -> tuple[dict[int, tuple[bool, bool]], Failures]:
-        """Steps or resets every slot; writes rewards and infos, returns flags at ends, failures."""
-        ended: dict[int, tuple[bool, bool]] = {}
+        self, actions: Array, rewards: Array, flags: Array, told: dict[int, Any]
+    ) -> tuple[set[int], Failures]:
+        """Steps or resets every slot; writes rewards, flags of ends `[2, B]` and infos.
+
+        Returns:
+            The environments whose episodes have ended, and failures.
+        """
+        over: set[int] = set()
         failures: Failures = {}
-        over = self._over
+        was_over = self._over
         self._send(actions)
         for index, (slot, action) in enumerate(zip(self._slots, actions, strict=True)):
             try:
-                if index in over:
+                if index in was_over:
                     info = slot.receive()
                 else:
                     rewards[index], ends, cuts, info = slot.step(action)
                     if ends or cuts:
-                        ended[index] = ends, cuts
+                        flags[:, index] = ends, cuts
+                        over.add(index)
             except BaseException as error:
                 failures[index] = own_failure(error)
                 continue
             if info:
                 told[index] = info
-        return ended, failures
+        return over, failures
 
     def _send(self, actions: Array) -> None:
         """Sends resets to slots, and actions to workers, which step at the same time."""
@@ -303,9 +296,10 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         """Restarts an environment until that succeeds, or raises."""
         history = self._histories[index]
         while cause is not None:
-            where = f"reset(seed={episode_seed(history.seed, history.episode)})"
-            if history.episode and not self._seeds_episodes:
-                where = f"reset(seed={history.seed}), episode {history.episode + 1}"
+            seed = self._seed_of_episode(index)
+            where = f"reset(seed={history.seed if seed is None else seed})"
+            if seed is None:
+                where += f" and {history.episode} more resets"
             if doing != "reset":
                 where += f", step {self._steps - self._starts[index]} of its episode"
             message = f"environment {index} ({where}) failed in {doing}: {in_one_line(cause)}"
@@ -363,7 +357,6 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             self._starts[index] = self._steps - slots[index]["steps"]
         self._over = {index for index in exact if slots[index]["is_over"]}
         self._failing = {index for index in exact if self._histories[index].failing}
-        self._is_begun = True
         for index in set(range(self.num_envs)) - exact:
             self._histories[index].failing = 0
             self._restart(index, self._begin_anew(index), "reset")

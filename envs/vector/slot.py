@@ -13,16 +13,16 @@ import json
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from gymnasium import Space
 
-from envs.interface import Environment, full_space
+from envs.interface import Environment, full_space, layers
 from envs.spaces import parts_of
 from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite, shown
-from envs.vector.snapshot import LayerStates, decoded, encoded, layers
+from envs.vector.snapshot import LayerStates, decoded, encoded
 from envs.wrappers.action_mask import ACTION_MASK, sample_action
 from envs.wrappers.adapters import RawEpisodeStatistics
 
@@ -45,8 +45,8 @@ _API = (
 
 # Limits of the test whether an environment can be restored.
 _TRIAL_SECONDS = 2.0  # apart from the minimum of steps
-_EPISODE_STEPS = 500  # of an episode that does not end
-_COMPARED_STEPS = 25  # before and after a reset
+_EPISODE_STEPS = 200  # of an episode that does not end
+_ABANDONED_STEPS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +78,8 @@ class Slot:
     Attributes:
         environment: the environment with its wrappers.
         is_over: whether the episode has ended.
+        row: its part of the batch of observations.
+        states: what its layers remember across episodes.
     """
 
     def __init__(self, make: Make) -> None:
@@ -94,8 +96,8 @@ class Slot:
         self._raw_statistics = [each for each in around if isinstance(each, RawEpisodeStatistics)]
         shown = [space for each in around for space in (each.action_space, each.observation_space)]
         self._spaces = {id(space): space for space in shown}.values()  # most are shared by layers
-        self._states = LayerStates(environment)
-        self._states_as_made = self._states.read()
+        self.states = LayerStates(environment)
+        self._states_as_made = self.states.read()
         self._action_shape, self._action_dtype = array_kind(environment.action_space)
         self._actions: deque[Any] = deque(maxlen=MAX_RECORDED_STEPS + 1)
         keep = self._actions.append
@@ -107,7 +109,7 @@ class Slot:
 
     def join(self, batch: ObservationBatch, index: int) -> None:
         """Sets the batch row for observations."""
-        self._row, self._write = batch.row(index), batch.writer(index)
+        self.row, self._write = batch.row(index), batch.writer(index)
 
     def send(self, method: str, *arguments: Any) -> None:
         """Calls a method, whose result `receive` returns, as a slot in another process does."""
@@ -145,8 +147,8 @@ class Slot:
             rewinds: whether layers first get the states in which they were made.
         """
         if rewinds:
-            self._states.write(self._states_as_made)
-        self._seed, self._states_before = seed, self._states.read()
+            self.states.write(self._states_as_made)
+        self._seed, self._states_before = seed, self.states.read()
         self._actions.clear()
         self._return = 0.0
         self.is_over = False
@@ -188,7 +190,7 @@ class Slot:
     def snapshot(self) -> Snapshot:
         """Returns JSON values: the episode's seed and actions, and what they have come to."""
         observation = 0
-        for row in self._row:
+        for row in self.row:
             observation = zlib.crc32(row.tobytes(), observation)
         actions = np.frombuffer(b"".join(self._actions), self._action_dtype)
         actions = actions.reshape(-1, *self._action_shape)
@@ -201,14 +203,14 @@ class Slot:
             "is_over": self.is_over,
             "return": self._return,
             "observation": observation,
-            "states": self._states.read(),
+            "states": self.states.read(),
         }
 
     def restore(self, snapshot: Snapshot) -> bool:
         """Replays the episode of a snapshot; returns whether the outcome is as expected."""
         if snapshot["seed"] is None or snapshot["actions"] is None:
             return False
-        self._states.write(snapshot["states_before"])
+        self.states.write(snapshot["states_before"])
         self.begin(snapshot["seed"])
         for action in decoded(snapshot["actions"]):
             self.step(action)
@@ -260,18 +262,17 @@ def _seeds_episodes(environment: Environment) -> bool:
 
 
 def can_be_restored(make: Make, tried: list[Environment]) -> bool:
-    """Whether a replayed episode is the same in another environment, and those after it, too.
+    """Whether an episode is the same again in another environment, and the next one, too.
 
-    They are not if something outlives an episode that no seed reaches: a generator inside a
-    simulator, a counter, global random state. Two environments are made. One plays three episodes
-    and the start of a fourth one, which the other replays in the middle of its first one. From
-    there both continue, across resets, and must agree bit for bit.
+    It is not if something outlives an episode that no seed reaches: a generator inside a simulator,
+    a counter, global random state. Two environments are made. After three episodes of one, and in
+    the middle of the first one of the other, both play two more, which must agree bit for bit.
 
     Args:
         tried: takes those that were made, which the caller closes.
     """
     try:
-        one, other = _Trial(make, tried), _Trial(make, tried)
+        one, other = _on_trial(make, tried), _on_trial(make, tried)
         # Always the same object cannot be made again.
         is_same = one.environment.unwrapped is other.environment.unwrapped
         return not is_same and one.describe().seeds_episodes and _agree(one, other)
@@ -279,63 +280,48 @@ def can_be_restored(make: Make, tried: list[Environment]) -> bool:
         return False
 
 
-class _Trial(Slot):
-    """An environment to test, with its own observation buffer; it stays open."""
-
-    def __init__(self, make: Make, made: list[Environment]) -> None:
-        self._made = made
-        super().__init__(make)
-        space = self.environment.observation_space
-        self.join(ObservationBatch(space, 1), 0)
-        self._chance = copy.deepcopy(self.environment.action_space)
-        self._chance.seed(0)
-        self._mask = dict(zip(parts_of(space), self._row, strict=True)).get(ACTION_MASK)
-
-    def _take(self, environment: Environment) -> None:
-        self._made.append(environment)
-        super()._take(environment)
-
-    def _outcome(self, action: Any, seed: int) -> tuple[Any, ...]:
-        """Steps or, after an end, begins; returns everything comparable (infos may hold times)."""
-        told: tuple[Any, ...] = ()
-        if self.is_over:
-            self.begin(seed)
-        else:
-            told = self.step(copy.deepcopy(action))[:3]  # an environment may modify the action
-        return (*told, *(row.tobytes() for row in self._row))
-
-    def play(self, steps: int, until: float) -> None:
-        """Plays, to the end of the episode at most."""
-        for _ in range(steps):
-            self._outcome(sample_action(self._chance, self._mask), 0)
-            if self.is_over or time.monotonic() > until:
-                break
-
-    def agrees(self, other: "_Trial", seeds: Iterator[int], until: float) -> bool:
-        """Plays beside another one, across ends; returns whether all was the same."""
-        for seed in itertools.islice(seeds, _COMPARED_STEPS):
-            action = sample_action(self._chance, self._mask)
-            if self._outcome(action, seed) != other._outcome(action, seed):
-                return False
-            if time.monotonic() > until:
-                break
-        return True
+def _on_trial(make: Make, tried: list[Environment]) -> Slot:
+    """Makes an environment that has an observation buffer of its own, and stays open."""
+    slot = Slot(make)
+    tried.append(slot.environment)
+    slot.join(ObservationBatch(slot.environment.observation_space, 1), 0)
+    return slot
 
 
-def _agree(one: _Trial, other: _Trial) -> bool:
-    begun, seeds = time.monotonic(), itertools.count()
-    other.begin(next(seeds))
-    other.play(_COMPARED_STEPS, begun + 0.2 * _TRIAL_SECONDS)
-    for _ in range(3):  # one reset more than the other one gets: a counter must not agree
-        one.begin(next(seeds))
-        one.play(_EPISODE_STEPS, begun + 0.4 * _TRIAL_SECONDS)
-    one.begin(next(seeds))
-    for steps in (0, _COMPARED_STEPS):
-        one.play(steps, begun + 0.6 * _TRIAL_SECONDS)
-        if not other.restore(json.loads(json.dumps(one.snapshot()))):  # as read from a file
+def _agree(one: Slot, other: Slot) -> bool:
+    until = time.monotonic() + _TRIAL_SECONDS / 2
+    for seed in range(3):
+        _outcomes(one, seed, _random_actions(one, until))
+    _outcomes(other, 3, itertools.islice(_random_actions(other, until), _ABANDONED_STEPS))
+    until += _TRIAL_SECONDS / 2
+    for seed in (4, 5):
+        expected = _outcomes(one, seed, _random_actions(one, until))
+        snapshot = json.loads(json.dumps(one.snapshot()))  # as read from a file
+        if seed == 4:
+            other.states.write(snapshot["states_before"])
+        found = _outcomes(other, seed, decoded(snapshot["actions"]))
+        if found != expected or other.snapshot()["states"] != snapshot["states"]:
             return False
-    for share in (0.8, 1.0):
-        if not one.agrees(other, seeds, begun + share * _TRIAL_SECONDS):
-            return False
-        one.is_over = other.is_over = True
-    return bool(one.snapshot()["states"] == other.snapshot()["states"])
+    return True
+
+
+def _random_actions(slot: Slot, until: float) -> Iterator[Any]:
+    """Draws legal actions until the episode has ended, always the same ones."""
+    space = slot.environment.observation_space
+    mask = dict(zip(parts_of(space), slot.row, strict=True)).get(ACTION_MASK)
+    chance = copy.deepcopy(slot.environment.action_space)
+    chance.seed(0)
+    for _ in range(_EPISODE_STEPS):
+        yield sample_action(chance, mask)
+        if slot.is_over or time.monotonic() > until:
+            return
+
+
+def _outcomes(slot: Slot, seed: int, actions: Iterable[Any]) -> list[Any]:
+    """Plays an episode; returns everything comparable (infos may hold times)."""
+    slot.begin(seed)
+    outcomes: list[Any] = [[row.tobytes() for row in slot.row]]
+    for action in actions:
+        told = slot.step(copy.deepcopy(action))  # an environment may modify the action
+        outcomes += [told[:3], [row.tobytes() for row in slot.row]]
+    return outcomes

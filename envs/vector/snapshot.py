@@ -2,13 +2,12 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-import gymnasium
 import numpy as np
 
-from envs.interface import Array, Environment
+from envs.interface import Array, Environment, layers
 
 States = dict[str, Any]  # by name of the layer
 
@@ -25,14 +24,6 @@ class Restorable(Protocol):
 
     def current_observations(self) -> Any:
         """Returns the latest observations."""
-
-
-def layers(environment: Environment) -> Iterator[Environment]:
-    """Yields the wrappers and the environment, outermost first."""
-    while isinstance(environment, gymnasium.Wrapper):
-        yield environment
-        environment = environment.env
-    yield environment
 
 
 class LayerStates:

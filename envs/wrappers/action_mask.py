@@ -14,9 +14,8 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from gymnasium.wrappers import FilterObservation, StickyAction
 
-from envs.interface import Array, Environment, Info, Opening, Step
+from envs.interface import Array, Environment, Info, Opening, Step, layers
 from envs.spaces import parts_of
-from envs.vector.snapshot import layers
 from envs.wrappers.privileged import Shares
 from envs.wrappers.sensors import StickyActions
 
