@@ -4,11 +4,12 @@ import itertools
 import random
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from gymnasium import Space, spaces
 from gymnasium.vector import VectorEnv
 
 _draws = itertools.count(1)
@@ -16,6 +17,8 @@ _draws = itertools.count(1)
 # Simulators in C take signed 32-bit seeds.
 _SEED_BITS = 31
 _MASK = 2**64 - 1
+
+_OF_ONE_GENERATOR = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
 def environment_seeds(seed: int, num_envs: int, purpose: str, index: int = 0) -> list[int]:
@@ -62,6 +65,25 @@ def episode_seed(seed: int, episode: int) -> int:
     if episode == 0:
         return seed
     return _mixed(_mixed(seed & _MASK) + episode * 0x9E3779B97F4A7C15 & _MASK) >> (64 - _SEED_BITS)
+
+
+def seed_spaces(those: Iterable[Space[Any]], seed: int) -> None:
+    """Seeds spaces for an episode, each with a stream of its own.
+
+    Setting the state of a generator takes a quarter of the time of `Space.seed`, which makes a new
+    one: that is noticed where episodes are short.
+    """
+    for index, space in enumerate(those):
+        if not isinstance(space, _OF_ONE_GENERATOR):
+            space.seed(seed)
+            continue
+        bits = _mixed(seed + (index << 32) & _MASK)
+        space.np_random.bit_generator.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": bits << 64 | _mixed(bits), "inc": 1},
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
 
 
 def _mixed(bits: int) -> int:

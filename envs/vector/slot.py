@@ -20,6 +20,7 @@ import numpy as np
 from gymnasium import Space
 
 from envs.interface import Environment, full_space, layers
+from envs.seeding import seed_spaces
 from envs.spaces import parts_of
 from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite, shown
 from envs.vector.snapshot import LayerStates, decoded, encoded
@@ -153,8 +154,7 @@ class Slot:
         self._return = 0.0
         self.is_over = False
         if seed is not None:
-            for space in self._spaces:
-                space.seed(seed)
+            seed_spaces(self._spaces, seed)
         try:
             outcome = self.environment.reset(seed=seed)
         except TypeError as error:

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from envs.games.atari import AtariGame, area_weights
 from envs.games.atari_native import AtariGames
-from envs.vector.slot import can_be_restored
+from envs.vector.slot import Slot, can_be_restored
 from envs.wrappers.frame_stack import FrameStack
 
 OPTIONS: dict[str, Any] = {
@@ -155,6 +155,13 @@ def test_actions_stick_as_often_as_asked() -> None:
 @pytest.mark.parametrize("sticky_actions", [0.0, 0.25])
 def test_games_can_be_played_again(sticky_actions: float) -> None:
     assert can_be_restored(partial(one, "breakout", sticky_actions=sticky_actions), [])
+
+
+def test_other_atari_games_are_seeded_once() -> None:
+    """ale-py's environments load the game again for every seed."""
+    told = Slot(partial(gymnasium.make, "ALE/Pong-v5")).describe()
+    assert not told.seeds_episodes
+    assert Slot(partial(one, "pong")).describe().seeds_episodes
 
 
 def test_keywords_do_what_they_say() -> None:

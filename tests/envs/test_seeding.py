@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from envs.seeding import environment_seeds
+from envs.seeding import environment_seeds, episode_seed
 
 
 def test_all_differ_between_environments_purposes_uses_and_runs() -> None:
@@ -40,6 +40,28 @@ def test_hash_randomisation_changes_nothing() -> None:
 
 def test_the_seeds_of_a_release_stay_the_seeds() -> None:
     assert environment_seeds(0, 3, "train") == [1547072430, 1265964957, 618931763]
+    assert [episode_seed(7, episode) for episode in range(3)] == [7, 1126024335, 648838633]
+
+
+def test_episodes_have_seeds_of_their_own() -> None:
+    """Within an environment, between environments, and between neighbouring seeds."""
+    seeds = [*environment_seeds(0, 8, "train"), *range(8), 2**31 - 1, 2**40]
+    episodes = {
+        (seed, episode): episode_seed(seed, episode) for seed in seeds for episode in range(1000)
+    }
+    assert len(set(episodes.values())) == len(episodes) == 18_000
+    assert all(0 <= episodes[seed, 1] < 2**31 for seed in seeds)
+    assert [episodes[seed, 0] for seed in seeds] == seeds
+
+
+def test_seeds_of_episodes_are_spread_evenly() -> None:
+    """Every bit is set in half of them, and changes from each to the next in half of them."""
+    seeds = np.array(
+        [[episode_seed(seed, episode) for episode in range(1, 2001)] for seed in (0, 1)]
+    )
+    for bits in (seeds, seeds[:, 1:] ^ seeds[:, :-1], seeds[:1] ^ seeds[1:]):
+        set_bits = bits[..., None] >> np.arange(31) & 1
+        assert np.abs(set_bits.mean(axis=(0, 1)) - 0.5).max() < 0.05
 
 
 def test_no_global_random_state_is_touched() -> None:

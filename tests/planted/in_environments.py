@@ -28,8 +28,8 @@ FAULTS = [
         ),
         (
             "all wrappers draw the same numbers",
-            "np.random.default_rng([seed, name])",
-            "np.random.default_rng([seed, 0 * name])",
+            "else [self._seed, name]",
+            "else [self._seed, 0 * name]",
             "envs/test_sensors.py",
         ),
         (

@@ -287,15 +287,29 @@ FAULTS = [
             "spawn_key=(purpose_key, index, environment)",
             "spawn_key=(purpose_key, 0 * index, environment)",
         ),
+        (
+            "all environments play the same episodes after their first one",
+            "_mixed(_mixed(seed & _MASK) + episode",
+            "_mixed(_mixed(0 & _MASK) + episode",
+        ),
+    ),
+    *plant(
+        "envs/vector/base.py",
+        "envs/test_vector.py envs/test_snapshot.py",
+        (
+            "every episode is the first one again",
+            "self._histories[index].episode += 1",
+            "self._histories[index].episode += 0",
+        ),
+        (
+            "a resumed run plays its next episode again",
+            'if name != "slot"})',
+            'if name not in ("slot", "episode")})',
+        ),
     ),
     *plant(
         "envs/vector/slot.py",
         "envs/test_vector.py",
-        (
-            "every episode is the first one again",
-            "return 0.0, False, False, self._reset(None)",
-            "return 0.0, False, False, self._reset(self._seed)",
-        ),
         (
             "a truncated environment does not reset",
             "if terminated or truncated:",
