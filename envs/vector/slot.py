@@ -219,7 +219,7 @@ class Slot:
 
     def can_be_restored(self) -> bool:
         """Whether environments such as this one can be restored."""
-        return can_be_restored(self._make, self._tried)
+        return can_be_restored(self._make, self._tried, type(self))
 
     def raw_episode(self) -> tuple[float, int]:
         """Returns raw return and length of the unfinished episode, recorded below the wrappers."""
@@ -261,7 +261,7 @@ def _seeds_episodes(environment: Environment) -> bool:
     return type(environment.unwrapped).__module__.partition(".")[0] != "ale_py"
 
 
-def can_be_restored(make: Make, tried: list[Environment]) -> bool:
+def can_be_restored(make: Make, tried: list[Environment], kind: type[Slot] = Slot) -> bool:
     """Whether an episode is the same again in another environment, and the next one, too.
 
     It is not if something outlives an episode that no seed reaches: a generator inside a simulator,
@@ -270,9 +270,10 @@ def can_be_restored(make: Make, tried: list[Environment]) -> bool:
 
     Args:
         tried: takes those that were made, which the caller closes.
+        kind: of slots; one in a worker seeds the global generators, too.
     """
     try:
-        one, other = _on_trial(make, tried), _on_trial(make, tried)
+        one, other = _on_trial(kind(make), tried), _on_trial(kind(make), tried)
         # Always the same object cannot be made again.
         is_same = one.environment.unwrapped is other.environment.unwrapped
         return not is_same and one.describe().seeds_episodes and _agree(one, other)
@@ -280,9 +281,8 @@ def can_be_restored(make: Make, tried: list[Environment]) -> bool:
         return False
 
 
-def _on_trial(make: Make, tried: list[Environment]) -> Slot:
-    """Makes an environment that has an observation buffer of its own, and stays open."""
-    slot = Slot(make)
+def _on_trial(slot: Slot, tried: list[Environment]) -> Slot:
+    """Gives a slot an observation buffer of its own; its environment stays open."""
     tried.append(slot.environment)
     slot.join(ObservationBatch(slot.environment.observation_space, 1), 0)
     return slot

@@ -257,6 +257,19 @@ def test_workers_are_restored_too_and_from_either_kind(vector, name: str) -> Non
         np.testing.assert_equal(play(again, actions[250:]), expected)
 
 
+@pytest.mark.parametrize(("kind", "is_exact"), [("sync", False), ("async", True)])
+def test_a_worker_seeds_the_global_generators(vector, kind: str, is_exact: bool) -> None:
+    """Environments of one process share them."""
+    one = vector(kind, Global)
+    reset_with_seeds(one, [1])
+    play(one, np.full((7, 1), 3))
+    snapshots = through_a_file(one.snapshot())
+    expected = play(one, np.full((20, 1), 3))
+    assert one.restore(snapshots) == [is_exact]
+    if is_exact:
+        np.testing.assert_equal(play(one, np.full((20, 1), 3)), expected)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_cannot_be_restored_starts_anew_with_a_seed_of_its_own(vector, kind: str) -> None:
     one = vector(kind, Hidden, Hidden)

@@ -112,7 +112,8 @@ def test_the_stream_is_true_whatever_fails(
 def test_resets_that_always_fail_end_the_run(vector, what: str, on_failure: str) -> None:
     environments = vector("async", Steady, partial(Misbehaving, what), on_failure=on_failure)
     started = time.monotonic()
-    with pytest.raises(EnvironmentFailure, match=r"^environment 1 \(reset\(seed=\d+\)\) failed in reset: "):
+    expected = r"^environment 1 \(reset\(seed=\d+\)\) failed in reset: "
+    with pytest.raises(EnvironmentFailure, match=expected):
         environments.reset(seed=0)
     assert environments.restarts == (2 if on_failure == "restart" else 0)
     assert time.monotonic() - started < 10
