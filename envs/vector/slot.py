@@ -21,7 +21,7 @@ from gymnasium import Space
 
 from envs.interface import Environment, full_space, layers
 from envs.seeding import seed_spaces
-from envs.spaces import parts_of
+from envs.spaces import leaves, parts_of
 from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite, shown
 from envs.vector.snapshot import LayerStates, decoded, encoded
 from envs.wrappers.action_mask import ACTION_MASK, sample_action
@@ -95,8 +95,9 @@ class Slot:
         _own_spaces(environment)
         around = list(layers(environment))
         self._raw_statistics = [each for each in around if isinstance(each, RawEpisodeStatistics)]
-        shown = [space for each in around for space in (each.action_space, each.observation_space)]
-        self._spaces = {id(space): space for space in shown}.values()  # most are shared by layers
+        wholes = [whole for each in around for whole in (each.action_space, each.observation_space)]
+        parts = [part for whole in wholes for _, part in leaves(whole)]
+        self._spaces = {id(part): part for part in parts}.values()  # layers share most of them
         self.states = LayerStates(environment)
         self._states_as_made = self.states.read()
         self._action_shape, self._action_dtype = array_kind(environment.action_space)
