@@ -102,11 +102,6 @@ class Slot:
         self._states_as_made = self.states.read()
         self._action_shape, self._action_dtype = array_kind(environment.action_space)
         self._actions: deque[Any] = deque(maxlen=MAX_RECORDED_STEPS + 1)
-        keep = self._actions.append
-        # An environment may modify an array. A number is kept as it is, which is faster.
-        self._keep: Callable[[Any], None] = keep
-        if self._action_shape:
-            self._keep = lambda action: keep(action.tobytes())
         self.is_over = False
 
     def join(self, batch: ObservationBatch, index: int) -> None:
@@ -170,7 +165,7 @@ class Slot:
 
     def step(self, action: Any) -> Outcome:
         """Steps; writes the observation into its row."""
-        self._keep(action)
+        self._actions.append(action.tobytes())  # an environment may modify the array
         outcome = self.environment.step(action)
         try:
             observation, reward, terminated, truncated, info = outcome
