@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 import neurl
 import train
 from conf.composing.command_line import load
-from envs.seeding import environment_seeds
+from envs.seeding import environment_seeds, episode_seed
 from tests import commands
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -246,7 +246,7 @@ def test_evaluating_agrees_with_a_loop_of_ones_own(shell, first: Path) -> None:
     for seed in environment_seeds(0, 3, purpose="evaluation", index=0):
         (environment,) = policy.environments(num_envs=1).envs
         for episode in range(2):
-            observation, _ = environment.reset(seed=None if episode else seed)
+            observation, _ = environment.reset(seed=episode_seed(seed, episode))
             policy.reset()
             total, ended = 0.0, False
             while not ended:

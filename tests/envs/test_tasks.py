@@ -176,7 +176,7 @@ def test_endings(ending: str, flags: tuple[bool, bool]) -> None:
     assert counting.step(0)[2:4] == flags  # an episode of a single step
     assert counting.reset()[0].tolist() == [5, 0]
     assert [counting.step(0)[2:4] for _ in range(3)] == [(False, False)] * 2 + [flags]
-    assert counting.reset(seed=1)[0].tolist() == [4, 0]
+    assert counting.reset(seed=1)[0].tolist() == [6, 0]
     endless.reset(seed=0)
     assert [endless.step(0)[1:4] for _ in range(2)] == [(1, False, False), (1, *flags)]
 
