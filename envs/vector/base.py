@@ -193,10 +193,11 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         return self._batch.observations, self._merged(told)
 
     def _next_episodes(self, seed: Seeds) -> None:
-        count = self.num_envs
-        seeds = range(seed, seed + count) if isinstance(seed, int) else seed or [None] * count
-        if len(seeds) != count:
-            raise ValueError(f"expected {count} seeds, got {len(seeds)}")
+        if isinstance(seed, int):
+            seed = range(seed, seed + self.num_envs)
+        seeds = [None] * self.num_envs if seed is None else seed
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
         for history, each in zip(self._histories, seeds, strict=True):
             history.failing = 0
             history.episode += 1
