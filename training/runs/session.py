@@ -132,7 +132,7 @@ class Pretraining:
         """
         self.directory = Path(config.run_dir) / PRETRAINING
         own = pretraining_of(config, self.directory)
-        self._config, self._run = own, None
+        self._run: Run | None = None
         self._stack = stack.enter_context(ExitStack())
         if finished(self.directory, total_env_steps=own.total_env_steps, goal=None):
             return
