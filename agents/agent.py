@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from agents.learning.behaviour import Behaviour
 from agents.learning.gradient_step import GradientStep, Losses
 from agents.learning.optimizer import Optimizer
 from agents.learning.parts import Networks, routes
@@ -22,6 +23,7 @@ from agents.learning.rollout_learner import RolloutLearner
 from agents.learning.schedules import Schedule
 from agents.replay.replay import Replay
 from agents.trajectory import Trajectory
+from networks.autoencoding.autoencoder import Autoencoder
 from networks.autoencoding.losses import AuxiliaryLoss
 from networks.heads.acting import uniform_actions
 from networks.heads.greedy import EpsilonGreedyHead
@@ -49,8 +51,8 @@ def _is_alike(module: nn.Module) -> bool:
         return not module.dropout and all(p.device.type == "cpu" for p in module.parameters())
     if type(module) in _ALWAYS_ALIKE:
         return True
-    # Of this project, batch statistics depend on the mode, and auxiliary losses may sample.
-    depends = isinstance(module, AuxiliaryLoss | BatchRenorm)
+    # Of this project, batch statistics depend on the mode, and losses on features may sample.
+    depends = isinstance(module, AuxiliaryLoss | Autoencoder | BatchRenorm)
     return type(module).__module__.startswith(_OURS) and not depends
 
 
@@ -104,6 +106,10 @@ class Agent(nn.Module, ABC):
         learner: turns trajectories into gradient steps.
         schedules: coefficients that depend on progress, passed to `losses` by name.
         epsilon: probability of a random action by progress, for agents that act by values.
+        behaviour: the policy that acts in training instead of this one.
+        evaluated: the policies that an evaluation plays; on the steps of `behaviour` it measures
+            `held_out`. The first one's returns count.
+        minimizes: the measure whose smallest value is the best; None: the largest return is.
         env_steps: environment steps taken, set by the training loop.
         progress: `env_steps / total_env_steps`, set by the training loop and read by schedules.
         is_watched: whether the metrics of `learn` are used, set by the training loop. If not,
@@ -120,6 +126,9 @@ class Agent(nn.Module, ABC):
     is_warming_up = False
     learner: RolloutLearner | ReplayLearner
     epsilon: Schedule | None = None
+    behaviour: Behaviour | None = None
+    evaluated: ClassVar[tuple[Literal["policy", "behaviour"], ...]] = ("policy",)
+    minimizes: ClassVar[str | None] = None
 
     def __init__(self, networks: Networks, setup: Setup) -> None:
         super().__init__()
@@ -175,6 +184,10 @@ class Agent(nn.Module, ABC):
                     self.learner.renew()
         self.gradient_step.begin(self.progress, self.env_steps, measures=self.is_watched)
         return self.learner.learn(self, trajectory)
+
+    def held_out(self, trajectory: Trajectory) -> dict[str, Float[Tensor, " N"]]:
+        """Measure the valid steps of `behaviour` in an evaluation, one number for each."""
+        return {}
 
     def experience(self) -> Replay | None:
         """Return the replay buffer; None for on-policy agents."""

@@ -20,8 +20,6 @@ from training.tracking.event_files import event_files
 
 SECONDS = "time/training_seconds"
 """Seconds of collecting, learning and pre-training so far, logged at each evaluation."""
-_EPOCHS = "pretraining/"
-"""Start of the tags whose steps are epochs."""
 _HEAD, _CHECKSUM = 12, 4
 """Bytes of a record before its message, and behind it."""
 _AT_ONCE = 2**10
@@ -58,8 +56,6 @@ def read_curves(run: RunRecord, tags: Tags = None) -> tuple[dict[str, Curve], li
         steps, values = points[tag].T
         seconds = np.interp(steps, *clock)
         curves[tag] = Curve(steps + run.pretraining_env_steps, seconds, values)
-        if tag.startswith(_EPOCHS):
-            curves[tag] = Curve(steps, np.full(len(steps), np.nan), values)
     return curves, notes
 
 

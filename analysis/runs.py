@@ -17,6 +17,7 @@ from analysis.statistics import FloatArray, area_under_curve, time_to_threshold
 from conf.composing.choices import Choice, choices
 from conf.composing.stored import read_json, read_yaml, strange_values
 from conf.schema.study import Metric
+from conf.schema.types import at
 
 PROBE = "probe"
 """Where a run's probe lies in its directory."""
@@ -31,17 +32,17 @@ class Damaged(ValueError):
     """A directory holds an incomplete run, or other files with a run's names."""
 
 
-class WeightsAlone(Damaged):
-    """`pretrain.py` made a directory: it is not a run, and is not reported."""
+class Unscored(Damaged):
+    """A run of agent=autoencoding: its returns are another policy's, and are not reported."""
 
 
 class Curve(NamedTuple):
     """A scalar over a run.
 
     Attributes:
-        env_steps: `[n]`, increasing, including those of pre-training; epochs for `pretraining/*`.
+        env_steps: `[n]`, increasing, including those of pre-training.
         seconds: `[n]`, of collecting and learning, including those of pre-training; between
-            evaluations by interpolation; nan for `pretraining/*`.
+            evaluations by interpolation.
         values: `[n]`.
     """
 
@@ -150,7 +151,7 @@ def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
     for directory in _run_directories(roots, skip):
         try:
             runs.append(read_run(directory))
-        except WeightsAlone:
+        except Unscored:
             pass
         except Damaged as error:
             skipped.append(f"skipped {directory}: {error}")
@@ -164,8 +165,8 @@ def read_run(directory: Path) -> RunRecord:
         Damaged: a record is missing or invalid.
     """
     config = read_mapping(directory / "config.yaml")
-    if "objective" in config and not (directory / "summary.json").exists():
-        raise WeightsAlone("it holds weights alone")
+    if at(config, "agent._target_") == "agents.autoencoding.Autoencoding":
+        raise Unscored("it trains an encoder alone")
     for line in strange_values(config):
         raise Damaged(f"config.yaml is damaged: {line}")
     summary = read_mapping(directory / "summary.json")

@@ -23,6 +23,6 @@ def evaluate(
 ) -> Evaluation:
     """Play `episodes` complete episodes."""
     collector = Collector(environments, rollout_length=1, seeds=seeds)
-    collector.explores = not deterministic
+    collector.explores, collector.behaves = not deterministic, False
     limit = max_episode_steps or training.evaluation.evaluation.MAX_EPISODE_STEPS
     return Play(collector, episodes, limit).run(agent, generator, watch)

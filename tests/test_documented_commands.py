@@ -25,7 +25,7 @@ from training.building.extractors import build_extractor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SCRIPTS = ("train", "evaluate", "compare", "pretrain", "tune", "analyze", "doctor", "export")
+SCRIPTS = ("train", "evaluate", "compare", "tune", "analyze", "doctor", "export")
 COMMAND = re.compile(rf"python ({'|'.join(SCRIPTS)})\.py( [^`\n]*)?")
 FILE = re.compile(r"^```(?:python|yaml)\n(# (my_lab/\S+)\n.*?)^```", re.DOTALL | re.MULTILINE)
 WRONG_ON_PURPOSE = {"agent.clip_rang=0.1"}

@@ -20,7 +20,6 @@ ENTRY_POINTS = (
     "evaluate",
     "export",
     "neurl",
-    "pretrain",
     "train",
     "tune",
 )

@@ -81,7 +81,7 @@ def capacity_problems(config: Config) -> Iterator[str]:
 
 def _window(config: Config) -> str:
     agent, length = config["agent"], training_sequence_length(config)
-    burn_in, n_step = agent["burn_in"], agent["n_step"]
+    burn_in, n_step = agent.get("burn_in", 0), agent.get("n_step", 1)
     return f"agent.burn_in {burn_in} + sequence {length} + agent.n_step {n_step} - 1"
 
 

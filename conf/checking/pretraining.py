@@ -5,51 +5,46 @@ from pathlib import Path
 from typing import Any
 
 from conf.composing.stored import nodes
-from conf.schema.extractors import ExtractorOptions
-from conf.schema.registry import options_of
-from conf.schema.types import Config
+from conf.schema.extractors import is_autoencoder
+from conf.schema.registry import options_for
+from conf.schema.types import Config, at
 
 RANDOM = "random"
 """The source of frames that is not a run."""
 
 
+def frames_wanted(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return `extractor.pretrain` if the extractor is pre-trained before the agent; None if not.
+
+    It is not if a run's agent has given weights, nor if the agent is the one that pre-trains.
+    """
+    extractor = config["extractor"]
+    options = extractor.get("pretrain") if is_autoencoder(extractor) else None
+    has_weights = extractor.get("weights") or config.get("init_from")
+    if has_weights or options_for(config, "agent").reconstructs:
+        return None
+    return options if options and options["frames"] else None
+
+
 def pretraining_problems(config: Config) -> Iterator[str]:
     """List the rules that a typed configuration breaks, one line each."""
     yield from _misplaced(config)
-    objective, begins = config.get("objective"), config["resume"] is None
-    if options := frames_wanted(config):
-        yield from _batches("extractor.pretrain", options)
-    if objective != "reconstruction" and begins:
+    if (options := frames_wanted(config)) and options["frames"] <= (size := options["batch_size"]):
+        few = f"{options['frames']} frames are no more than a batch"
+        yield f"extractor.pretrain.frames: {few} (extractor.pretrain.batch_size={size})"
+    if not options_for(config, "agent").reconstructs:
         yield from _never_learnt(config)
-    if objective and begins:  # else the stored configuration is checked
-        yield from _alone(config)
-
-
-def frames_wanted(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return `extractor.pretrain` if the extractor is pre-trained; None otherwise.
-
-    It is not if a run's agent has given weights, nor in behaviour cloning.
-    """
-    extractor, objective = config["extractor"], config.get("objective")
-    options = extractor.get("pretrain") if _is_autoencoder(extractor) else None
-    has_weights = extractor.get("weights") or config.get("init_from")
-    is_due = objective == "reconstruction" or not (objective or has_weights)
-    return options if is_due and options and options["frames"] else None
 
 
 def missing_sources(config: Mapping[str, Any]) -> list[str]:
     """Report weights and source runs that do not exist, before anything heavy is imported."""
-    paths = {key: config.get(key) for key in ("init_from", "source")}
-    paths |= {f"{key}.weights": node.get("weights") for key, node in _extractors(config)}
-    if (frames_from := (frames_wanted(config) or {}).get("source")) != RANDOM:
-        paths["extractor.pretrain.source"] = frames_from
-    gone = {key: path for key, path in paths.items() if path and not Path(path).exists()}
+    keys = ["init_from", *(f"{key}.weights" for key, _ in _extractors(config))]
+    keys += ["extractor.pretrain.source"] if frames_wanted(config) else []
+    keys += [] if options_for(config, "agent").has_critic else ["agent.source"]
+    paths = {key: path for key in keys if isinstance(path := at(config, key), str)}
+    gone = {k: path for k, path in paths.items() if path != RANDOM and not Path(path).exists()}
     kinds = "expected a run, a checkpoint or a .safetensors file"
     return [f"{key}: there is no {path}; {kinds}" for key, path in gone.items()]
-
-
-def _is_autoencoder(extractor: Mapping[str, Any]) -> bool:
-    return (options_of(extractor["_target_"], "extractor") or ExtractorOptions).is_autoencoder
 
 
 def _extractors(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -63,19 +58,12 @@ def _misplaced(config: Config) -> Iterator[str]:
     """Only the whole extractor can be pre-trained, and only an autoencoder's encoder."""
     for key, node in _extractors(config):
         options = node.get("pretrain")
-        if isinstance(options, Mapping) and not _is_autoencoder(node):
+        if isinstance(options, Mapping) and not is_autoencoder(node):
             remedy = "as one: extractor=autoencoder with it as extractor.encoder"
             yield f"{key}.pretrain: {node['_target_']} is no autoencoder's encoder; {remedy}"
         elif key != "extractor" and options and options["frames"] and not node.get("weights"):
-            remedy = f"python pretrain.py makes weights, for {key}.weights=DIRECTORY"
+            remedy = f"python train.py agent=autoencoding makes weights, for {key}.weights=RUN_DIR"
             yield f"{key}.pretrain.frames: expected 0, as only `extractor` is pre-trained; {remedy}"
-
-
-def _batches(key: str, options: Mapping[str, Any]) -> Iterator[str]:
-    frames, size = options["frames"], options["batch_size"]
-    if (learnt := int(frames * (1 - options["held_out"]))) < size:
-        few = f"{frames} frames, of which {learnt} are not held out, are fewer than a batch"
-        yield f"{key}.frames: {few} ({key}.batch_size={size}); collect more"
 
 
 def _never_learnt(config: Config) -> Iterator[str]:
@@ -86,21 +74,6 @@ def _never_learnt(config: Config) -> Iterator[str]:
     for key, extractor in own.items():
         has_weights = extractor.get("weights") or config["init_from"]
         if "pretrain" in extractor and extractor.get("freeze") and not has_weights:
-            is_possible = key == "extractor" and "objective" not in config
-            frames = "extractor.pretrain.frames=50_000, or " if is_possible else ""
+            frames = "extractor.pretrain.frames=50_000, or " if key == "extractor" else ""
             remedy = f"set {frames}{key}.weights=PATH, or {key}.freeze=false"
             yield f"{key}.freeze: an encoder that never learnt would be frozen; {remedy}"
-
-
-def _alone(config: Config) -> Iterator[str]:
-    """Check the configuration of `pretrain.py`."""
-    if config["objective"] == "behaviour_cloning":
-        if config["source"] is None:
-            yield "source: missing; the run whose actions are to be learnt"
-        yield from _batches("cloning", config["cloning"])
-        return
-    if config["source"] is not None:
-        yield "source: of objective=behaviour_cloning; here it is extractor.pretrain.source"
-    if frames_wanted(config) is None:
-        hint = "" if "pretrain" in config["extractor"] else ", with extractor=autoencoder"
-        yield f"extractor.pretrain.frames: how many frames to learn from{hint}; such as 50_000"

@@ -22,7 +22,7 @@ def sequence_lengths(config: Config) -> dict[str, int]:
     lengths = {"memory.sequence_length": config["memory"]["sequence_length"]}
     if critic_memory is not None:
         lengths["critic.memory.sequence_length"] = critic_memory["sequence_length"]
-    own = agent["rollout_length"] if "rollout_length" in agent else agent["sequence_length"]
+    own = agent.get("rollout_length") or agent.get("sequence_length", 1)
     return {key: length or own for key, length in lengths.items()}
 
 
@@ -41,15 +41,15 @@ def window_length(config: Config) -> int:
     The target of the last of `burn_in + L` steps sums `n_step` rewards, starting with its own, and
     reads the observation after them: `W = burn_in + L + n_step - 1`.
     """
-    agent = config["agent"]
-    return int(agent["burn_in"] + training_sequence_length(config) + agent["n_step"] - 1)
+    agent, length = config["agent"], training_sequence_length(config)
+    return int(agent.get("burn_in", 0) + length + agent.get("n_step", 1) - 1)
 
 
 def replay_stride(config: Config) -> int:
     """Return the steps between the starts of replayed windows: 1 for single steps."""
     if not remembers(config["memory"]) and training_sequence_length(config) == 1:
         return 1
-    return int(config["agent"]["sequence_stride"])
+    return int(config["agent"].get("sequence_stride", 1))
 
 
 def replayed_steps(config: Config) -> int:

@@ -19,7 +19,7 @@ from conf.composing.presets import Settled, settled
 from conf.composing.resumption import ONLY_CHANGEABLE, links, resumed, stored_configuration
 from conf.schema.types import ABSENT
 
-_KEPT = ("checkpoints", "pretraining")
+_KEPT = ("checkpoints", "pretraining/checkpoints")
 """Paths of a run that must not be overwritten."""
 _HYDRA_PLUGINS = ("hydra._internal.core_plugins", "hydra.experimental.callbacks", "hydra_plugins")
 
@@ -105,7 +105,7 @@ def _resumed(
 ) -> tuple[dict[str, Any], list[str]]:
     """Replace a new configuration by that of the run to resume."""
     try:
-        stored = stored_configuration(Path(given["resume"]), config_name)
+        stored = stored_configuration(Path(given["resume"]))
     except ValueError as error:
         raise InvalidConfiguration([f"resume: {error}"]) from error
     # The run cannot declare trusted packages; the user who resumes it can.

@@ -41,14 +41,11 @@ def scheduled(config: Mapping[str, Any]) -> list[str]:
     return found + [key for key, kind in kinds if kind not in (None, "constant")]
 
 
-def stored_configuration(run: Path, config_name: str = "config") -> dict[str, Any]:
+def stored_configuration(run: Path) -> dict[str, Any]:
     """Read a run's stored configuration, as plain data and unchecked.
 
-    Args:
-        config_name: the primary configuration of this kind of run.
-
     Raises:
-        ValueError: there is none, it cannot be read, or it is of another kind of run.
+        ValueError: there is none, or it cannot be read.
     """
     path = run / "config.yaml"
     try:
@@ -60,9 +57,6 @@ def stored_configuration(run: Path, config_name: str = "config") -> dict[str, An
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} is damaged: it holds no configuration")
-    if ("objective" in config) != (config_name == "pretrain"):
-        script = "pretrain.py" if "objective" in config else "train.py"
-        raise ValueError(f"{run} is no run of this kind: it was begun by {script}")
     return config
 
 

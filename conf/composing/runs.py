@@ -11,7 +11,8 @@ _SHOWN = 10
 
 def runs_in(folder: Path) -> list[Path]:
     """List the runs under a folder, newest first."""
-    found = [p for p in folder.rglob("config.yaml") if p.is_file() and p.parent.name != ".hydra"]
+    inner = (".hydra", "pretraining")  # of a run
+    found = [p for p in folder.rglob("config.yaml") if p.is_file() and p.parent.name not in inner]
     newest_first = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
     return [path.parent for path in newest_first]
 

@@ -8,7 +8,7 @@ from conf.checking.lengths import (
     rollout_problems,
     stride_problems,
 )
-from conf.schema.extractors import LAYERS_OFF
+from conf.schema.extractors import LAYERS_OFF, is_autoencoder
 from conf.schema.memories import remembers
 from conf.schema.parts import Part
 from conf.schema.types import (
@@ -17,6 +17,7 @@ from conf.schema.types import (
     Fraction,
     Misfit,
     NonNegative,
+    Path,
     Positive,
     PositiveCount,
     PositiveFraction,
@@ -40,6 +41,8 @@ class AgentOptions(Part, group="agent"):
             if it acts by action values.
         criticises_actions: its critics read actions.
         weighs_every_action: its losses are sums over all discrete actions.
+        has_critic: it has a second network, for values.
+        reconstructs: it trains the extractor as an autoencoder's encoder, with a decoder.
     """
 
     learns_from: ClassVar[Literal["rollout", "replay"]] = "rollout"
@@ -50,6 +53,8 @@ class AgentOptions(Part, group="agent"):
     )
     criticises_actions: ClassVar[bool] = False
     weighs_every_action: ClassVar[bool] = False
+    has_critic: ClassVar[bool] = True
+    reconstructs: ClassVar[bool] = False
 
     @staticmethod
     def problems(config: Config) -> Rules:
@@ -109,8 +114,6 @@ class EpsilonGreedyOptions(AgentOptions):
         if agent["final_epsilon"] > agent["epsilon"]:
             falls = f"{agent['final_epsilon']:g} > {agent['epsilon']:g}"
             yield f"agent.final_epsilon: expected at most agent.epsilon: {falls}"
-        if config.get("objective") == "behaviour_cloning":
-            yield f"agent: expected one with a policy to be taught (agent=ppo), as {name} has none"
         yield "policy_head._target_", "auto", f"{name} has values of actions for a policy"
         why = f"{name} acts by its values; their layers are value_head.hidden_sizes"
         yield "policy_head.hidden_sizes", [], why
@@ -123,41 +126,123 @@ class EpsilonGreedyOptions(AgentOptions):
         yield "critic.extractor critic.memory", None, why
 
 
-class ReplayOptions(AgentOptions):
+class BufferOptions(AgentOptions):
     """Keys of agents that learn from a replay buffer."""
 
     learns_from: ClassVar[Literal["rollout", "replay"]] = "replay"
 
-    discount: Fraction
-    n_step: PositiveCount
     buffer_size: PositiveCount
     batch_size: PositiveCount
     learning_starts: Count
     train_frequency: PositiveCount
     replay_ratio: ReplayRatio
+
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """List what does not fit a replay buffer."""
+        before: list[Rule] = [*stride_problems(config)]
+        if config["agent"].get("burn_in") and not remembers(config["memory"]):
+            before.append(("agent.burn_in", 0, "memory=none leaves nothing to bring up to date"))
+        yield from before or capacity_problems(config)
+        yield from beginning_problems(config)
+
+
+class SequenceOptions(BufferOptions):
+    """Keys of agents that replay sequences with a memory."""
+
+    sequence_length: PositiveCount
+    burn_in: Count
+    stored_state: bool
+    sequence_stride: PositiveCount
+
+
+class ReplayOptions(SequenceOptions):
+    """Keys of agents that learn values from a replay buffer."""
+
+    discount: Fraction
+    n_step: PositiveCount
     target_update_interval: PositiveCount
     polyak_rate: PositiveFraction
     prioritized: bool
     priority_exponent: Fraction
     importance_exponent: Fraction
     priority_max_share: Fraction
-    sequence_length: PositiveCount
-    burn_in: Count
-    stored_state: bool
-    sequence_stride: PositiveCount
     random_shift: Count = 0
 
     @staticmethod
     def problems(config: Config) -> Rules:
-        """List what does not fit a replay buffer."""
+        """Refuse to shift images of different sizes alike."""
         if config["critic"].get("observation") == "full":
             why = "with critic.observation=full actor and critic read images of their own"
             yield "agent.random_shift", 0, why
-        before: list[Rule] = [*stride_problems(config)]
-        if config["agent"]["burn_in"] and not remembers(config["memory"]):
-            before.append(("agent.burn_in", 0, "memory=none leaves nothing to bring up to date"))
-        yield from before or capacity_problems(config)
-        yield from beginning_problems(config)
+
+
+class BehaviourOptions(BufferOptions):
+    """Keys of agents that learn, without rewards and values, from what another policy does.
+
+    Attributes:
+        source: the policy that acts: `random`, or a finished run.
+    """
+
+    has_critic: ClassVar[bool] = False
+    # What a replay learner with values also has.
+    discount: ClassVar[float] = 1.0
+    n_step: ClassVar[int] = 1
+    target_networks: ClassVar[bool] = False
+    target_update_interval: ClassVar[int | None] = None
+    polyak_rate: ClassVar[float] = 1.0
+    prioritized: ClassVar[bool] = False
+    importance_exponent: ClassVar[float] = 0.0
+    priority_max_share: ClassVar[float] = 0.0
+    random_shift: ClassVar[int] = 0
+
+    source: Path | None
+
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """Refuse what rewards or a critic would be for."""
+        name = config["agent"]["_target_"].rpartition(".")[2]
+        yield "normalize_rewards", False, f"{name} learns from no rewards"
+        yield "clip_rewards", None, f"{name} learns from no rewards"
+        yield "share_backbone", False, f"{name} has one network, nothing to share"
+        why = f"{name} has one network, of extractor= and memory="
+        yield "critic.extractor critic.memory", None, why
+        yield "critic.observation", "same", f"{name} has no critic"
+
+
+class AutoencodingOptions(BehaviourOptions, of="agents.autoencoding.Autoencoding"):
+    """conf/agent/autoencoding.yaml."""
+
+    reconstructs: ClassVar[bool] = True
+    sequence_length: ClassVar[int] = 1
+    burn_in: ClassVar[int] = 0
+    stored_state: ClassVar[bool] = False
+    sequence_stride: ClassVar[int] = 1
+
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """Refuse what has no part in reconstructing single observations."""
+        if not is_autoencoder(config["extractor"]):
+            target = config["extractor"]["_target_"]
+            yield f"extractor: expected autoencoder or vae, for agent=autoencoding; got {target}"
+        if remembers(config["memory"]):
+            yield "memory: expected none, because Autoencoding trains the extractor alone"
+        if config["auxiliary"]:
+            yield "auxiliary: expected none, because Autoencoding reconstructs observations already"
+
+
+class CloningOptions(BehaviourOptions, SequenceOptions, of="agents.cloning.Cloning"):
+    """conf/agent/cloning.yaml."""
+
+    needs_log_probs: ClassVar[bool] = True
+
+    deterministic: bool
+
+    @staticmethod
+    def problems(config: Config) -> Rules:
+        """Ask for the run to clone."""
+        if config["agent"]["source"] is None:
+            yield "agent.source: missing; the run whose actions are to be learnt"
 
 
 class DQNOptions(EpsilonGreedyOptions, ReplayOptions, of="agents.dqn.DQN"):

@@ -3,6 +3,7 @@
 Each names the class whose keys it has.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from conf.schema.memories import remembers
@@ -20,7 +21,6 @@ from conf.schema.types import (
     Path,
     Positive,
     PositiveCount,
-    Range,
     Rules,
     Schedule,
     Target,
@@ -113,27 +113,14 @@ class DictExtractorOptions(LayersOptions, ExtractorOptions, of="networks.extract
     keys: Annotated[Free, Target("extractor", is_tree=True)]
 
 
-class FitOptions(Options):
-    """How a network is fitted to collected frames: `extractor.pretrain`, `cloning`."""
-
-    frames: Count
-    held_out: Annotated[float, Range("> 0", "<= 0.9")]
-    batch_size: PositiveCount
-    epochs: PositiveCount
-    patience: PositiveCount
-    learning_rate: Positive
-
-
-class PretrainingOptions(FitOptions):
+class PretrainingOptions(Options):
     """`pretrain` of conf/extractor/autoencoder.yaml and vae.yaml."""
 
+    frames: Count
     source: Path
-
-
-class CloningOptions(FitOptions):
-    """`cloning` of conf/pretrain.yaml."""
-
-    deterministic: bool
+    epochs: PositiveCount
+    batch_size: PositiveCount
+    learning_rate: Positive
 
 
 class AutoencoderOptions(ExtractorOptions, of="networks.autoencoding.Encoder"):
@@ -151,6 +138,11 @@ class AutoencoderOptions(ExtractorOptions, of="networks.autoencoding.Encoder"):
     variational: bool
     beta: NonNegative
     pretrain: PretrainingOptions
+
+
+def is_autoencoder(extractor: Mapping[str, Any]) -> bool:
+    """Tell whether an extractor's configuration is that of an autoencoder's encoder."""
+    return getattr(Part.targets["extractor"].get(extractor["_target_"]), "is_autoencoder", False)
 
 
 class DecoderOptions(Part, group="decoder"):

@@ -8,7 +8,6 @@ import re
 from typing import Annotated, Any, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
-from conf.schema.extractors import CloningOptions
 from conf.schema.parts import Options
 from conf.schema.registry import KNOWN, TARGETS, options_for
 from conf.schema.study import EngineOptions, SearchOptions
@@ -95,8 +94,8 @@ class CriticOptions(Options):
             yield f"{expected} {name} has one network, which acts"
         elif config["share_backbone"]:
             yield f"{expected} the critic has the network that acts; set share_backbone=false"
-        if "objective" in config or frames_wanted(config) is not None:
-            remedy = "pre-train with pretrain.py, then set extractor.weights=DIRECTORY"
+        if frames_wanted(config) is not None:
+            remedy = "pre-train with agent=autoencoding, then set extractor.weights=RUN_DIR"
             yield f"{expected} pre-training reads what the policy sees; {remedy}"
 
 
@@ -258,14 +257,6 @@ def _auxiliary_problems(config: Config) -> Rules:
         yield f"gradients.extractor: expected auxiliary among them, because {why}"
     if config["extractor"].get("freeze") is True:
         yield "auxiliary: expected none, because extractor.freeze=true leaves them nothing to train"
-
-
-class PretrainingRun(TrainingRun):
-    """conf/pretrain.yaml, composed."""
-
-    objective: Literal["reconstruction", "behaviour_cloning"]
-    source: Path | None
-    cloning: CloningOptions
 
 
 class SearchRun(TrainingRun):

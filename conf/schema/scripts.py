@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from conf.schema.parts import Options
-from conf.schema.run import EvaluationOptions, PretrainingRun, SearchRun, TrainingRun
+from conf.schema.run import EvaluationOptions, SearchRun, TrainingRun
 from conf.schema.study import EngineOptions, StudyOptions
 from conf.schema.types import (
     Count,
@@ -82,7 +82,6 @@ class Comparison(Options):
 # The primary configuration of each entry point.
 ROOTS: dict[str, Any] = {
     "config": TrainingRun,
-    "pretrain": PretrainingRun,
     "tune": SearchRun,
     "doctor": TrainingRun,
     "evaluate": EvaluationRun,

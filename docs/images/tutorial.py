@@ -43,7 +43,7 @@ def main() -> None:
         draw_figure(name, tag, {label: [RUNS / run] for label, run in runs.items()})
     arms = {arm: sorted(STUDY.glob(f"{arm}-*/seed*")) for arm in ("lstm", "gru", "rnn", "none")}
     draw_figure("comparing", "evaluation/return", arms)
-    save(reconstructions(RUNS / "autoencoder"), "reconstruction")
+    save(reconstructions(RUNS / "autoencoder" / "pretraining"), "reconstruction")
 
 
 def draw_figure(name: str, tag: str, arms: dict[str, list[Path]]) -> None:

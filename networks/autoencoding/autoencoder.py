@@ -51,6 +51,9 @@ class Autoencoder(nn.Module):
 
         loss = reconstruction(decode(z), rows) + beta / count KL(N(mu, sigma^2) || N(0, 1))
 
+    The encoder is somebody else's part, and no submodule: its parameters belong to one part alone.
+    Latents are sampled in training mode.
+
     Without `variational`, z is the latent itself and there is no second term. The reconstruction
     error is a mean over the `count` numbers, booleans and identifiers of an observation. The KL is
     divided by `count` too, so that beta = 1 is the evidence lower bound for every image size (for
@@ -66,7 +69,7 @@ class Autoencoder(nn.Module):
         self, inputs: ObservationInput, encoder: Encoder, options: AutoencoderOptions
     ) -> None:
         super().__init__()
-        self.encoder = encoder
+        self._encoder = (encoder,)  # in a tuple, so that it does not become a submodule
         self.decoder = ObservationDecoder(
             inputs, encoder, encoder.output_size, options.decoder, further_sizes=()
         )
@@ -74,6 +77,11 @@ class Autoencoder(nn.Module):
             zero_linear(encoder.encoder_size, encoder.output_size) if options.variational else None
         )
         self.beta = options.beta
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that it trains with."""
+        return self._encoder[0]
 
     def loss(
         self, rows: Observations, generator: torch.Generator | None = None
@@ -91,7 +99,7 @@ class Autoencoder(nn.Module):
             log_variance = self.log_variance(hidden)
             metrics["kl"] = divergence(latents, log_variance).mean()
             penalty = self.beta / self.decoder.count * metrics["kl"]
-            latents = draw(latents, log_variance, generator)
+            latents = draw(latents, log_variance, generator) if self.training else latents
         outputs = self.decoder(latents)
         metrics["reconstruction"] = self.decoder.loss(outputs, rows).mean()
         metrics["squared_error"] = self.decoder.squared_error(outputs, rows).mean()

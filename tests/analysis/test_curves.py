@@ -91,15 +91,6 @@ def test_seconds_are_those_of_training_whatever_the_clock_says(leave, monkeypatc
     assert curves["a"].seconds.tolist() == [15, 20, 37.5, 50]
 
 
-def test_epochs_of_pretraining_are_no_steps(leave) -> None:
-    run = read_run(leave("run", pretraining_env_steps=500))
-    log(run, "pretraining/held_out_loss", {0: 3.0, 1: 2.0})
-    curves, _ = read_curves(run)
-    curve = curves["pretraining/held_out_loss"]
-    assert points(curve) == {0: 3, 1: 2}
-    assert np.isnan(curve.seconds).all()
-
-
 def test_seconds_pass_evenly_where_none_are_logged(leave) -> None:
     run = read_run(leave("run", training_seconds=40.0, env_steps=1000))
     log(run, "a", {250: 1.0, 1000: 2.0})

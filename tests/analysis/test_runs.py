@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from analysis.runs import EVALUATIONS, NO_CURVE, Curve, Damaged, RunRecord, find_runs, read_run
 
@@ -204,13 +205,12 @@ def test_a_budget_of_nothing_is_damage(leave) -> None:
         read_run(directory)
 
 
-def test_weights_alone_are_no_run(leave, tmp_path: Path) -> None:
-    """What `pretrain.py` leaves has a configuration, and nothing to compare."""
+def test_an_encoder_s_run_has_nothing_to_compare(leave, tmp_path: Path) -> None:
     leave("runs/a")
-    directory = leave("runs/b")
-    (directory / "summary.json").unlink()
-    with (directory / "config.yaml").open("a") as file:
-        file.write("objective: reconstruction\n")
+    path = leave("runs/b") / "config.yaml"
+    config = OmegaConf.load(path)
+    config.agent._target_ = "agents.autoencoding.Autoencoding"
+    OmegaConf.save(config, path)
     assert names([str(tmp_path / "runs")]) == ["a"]
 
 

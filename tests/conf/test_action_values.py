@@ -129,12 +129,6 @@ def test_accepted(words: list[str]) -> None:
     load(words)
 
 
-def test_behaviour_cloning_teaches_policies() -> None:
-    words = ["agent=dqn", "objective=behaviour_cloning", "source=conf"]
-    (problem,) = problems(words, "pretrain")
-    assert problem.startswith("agent: expected one with a policy to be taught (agent=ppo), as DQN")
-
-
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -24,6 +24,7 @@ def test_groups_are_the_folders_of_conf() -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_option_composes_and_validates(group: str, option: str) -> None:
     needs = {
+        "agent/cloning": ["agent.source=conf"],
         "env/gymnasium": ["env.id=Acrobot-v1"],
         "value_head/c51": ["agent=dqn"],
         "value_head/quantile": ["agent=dqn"],

@@ -1,7 +1,9 @@
 """What may be pre-trained, from what; all else is refused in one line."""
 
 import pytest
+from omegaconf import OmegaConf
 
+from conf.checking.pretraining import frames_wanted
 from conf.composing.command_line import InvalidConfiguration, load
 
 FROZEN = "extractor.freeze: an encoder that never learnt would be frozen"
@@ -14,8 +16,8 @@ FROZEN = "extractor.freeze: an encoder that never learnt would be frozen"
         (["extractor.pretrain.frames=0"], FROZEN),
         (["extractor.pretrain.frames=0", "extractor.freeze=1000"], FROZEN),
         (["extractor.pretrain.frames=-1"], "extractor.pretrain.frames: expected an integer >= 0"),
-        (["extractor.pretrain.frames=270"], "extractor.pretrain.frames: 270 frames, of which 243"),
-        (["extractor.pretrain.held_out=0"], "extractor.pretrain.held_out: expected a number > 0"),
+        (["extractor.pretrain.frames=256"], "extractor.pretrain.frames: 256 frames are no more"),
+        (["extractor.pretrain.epochs=0"], "extractor.pretrain.epochs: expected an integer >= 1"),
         (["extractor.pretrain.source=nowhere"], "extractor.pretrain.source: there is no nowhere"),
         (["extractor.pretrain.max_epochs=3"], "extractor.pretrain.max_epochs: unknown key"),
         (
@@ -62,34 +64,40 @@ def test_accepted(words: list[str]) -> None:
     load([*([] if given else ["extractor=autoencoder"]), *words])
 
 
+AUTOENCODING = ["agent=autoencoding"]
+CLONING = ["agent=cloning", "agent.source=conf"]
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (
-            [],
-            "extractor.pretrain.frames: how many frames to learn from, with extractor=",
-        ),
-        (["extractor=autoencoder", "source=conf"], "source: of objective=behaviour_cloning"),
-        (["objective=behaviour_cloning"], "source: missing; the run whose actions"),
-        (["objective=behaviour_cloning", "source=nowhere"], "source: there is no nowhere"),
-        (
-            ["objective=behaviour_cloning", "source=conf", "cloning.frames=100"],
-            "cloning.frames: 100 frames, of which 90",
-        ),
-        (["objective=behaviour_cloning", "source=conf", "extractor=autoencoder"], FROZEN),
-        (["objective=cloning"], "objective: expected reconstruction or behaviour_cloning"),
+        ([*AUTOENCODING, "extractor=mlp"], "extractor: expected autoencoder or vae, for agent="),
+        ([*AUTOENCODING, "memory=gru"], "memory: expected none, because Autoencoding trains the"),
+        ([*AUTOENCODING, "auxiliary=reconstruction"], "auxiliary: expected none, because Autoenc"),
+        ([*AUTOENCODING, "normalize_rewards=true"], "normalize_rewards: expected false, because"),
+        ([*AUTOENCODING, "clip_rewards=1"], "clip_rewards: expected null, because Autoencoding"),
+        ([*AUTOENCODING, "agent.source=nowhere"], "agent.source: there is no nowhere"),
+        ([*AUTOENCODING, "agent.discount=0.9"], "agent.discount: unknown key"),
+        ([*AUTOENCODING, "agent.learning_starts=100000"], "agent.learning_starts: expected less"),
+        (["agent=cloning"], "agent.source: missing; the run whose actions are to be learnt"),
+        ([*CLONING, "share_backbone=true"], "share_backbone: expected false, because Cloning has"),
+        ([*CLONING, "memory@critic.memory=gru"], "critic.memory: expected null, because Cloning"),
+        ([*CLONING, "critic.observation=full"], "critic.observation: expected same, because"),
+        ([*CLONING, "agent.burn_in=4"], "agent.burn_in: expected 0, because memory=none"),
+        ([*CLONING, "extractor=autoencoder", "extractor.pretrain.frames=0"], FROZEN),
+        ([*CLONING, "policy_head=deterministic"], "policy_head: expected auto, categorical"),
     ],
 )
-def test_a_step_of_its_own_is_refused_in_one_line(words: list[str], line: str) -> None:
+def test_agents_that_pretrain_are_refused_what_they_do_not_need(
+    words: list[str], line: str
+) -> None:
     with pytest.raises(InvalidConfiguration) as refusal:
-        load(words, "pretrain")
+        load(words)
     assert any(problem.startswith(line) for problem in refusal.value.problems), refusal.value
 
 
-def test_a_step_of_its_own_has_every_default_of_training() -> None:
-    whole = load(["extractor=autoencoder"])
-    alone = load(["extractor=autoencoder"], "pretrain")
-    assert {key: alone[key] for key in whole if key != "run_dir"} == {
-        key: whole[key] for key in whole if key != "run_dir"
-    }
-    assert set(alone) - set(whole) == {"objective", "source", "cloning"}
+def test_an_encoder_is_pretrained_where_it_does_not_pretrain() -> None:
+    """It needs no frames of another run, frozen or not; a clone's encoder may have some."""
+    for words in (AUTOENCODING, [*AUTOENCODING, "extractor=vae", "extractor.freeze=10"]):
+        assert frames_wanted(OmegaConf.to_container(load(words))) is None
+    assert frames_wanted(OmegaConf.to_container(load([*CLONING, "extractor=autoencoder"])))

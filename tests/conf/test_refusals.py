@@ -208,8 +208,14 @@ WRONG = [
     ("agent=QR-DQN", "in this project it is agent=dqn value_head=quantile"),
     ("env=lunarlander", "; there is experiment=lunarlander and task=lunarlander"),
     ("agent=lstm", "; there is memory=lstm"),
-    ("agent=3", "agent: expected one of a2c, ddpg, dqn, ppo, pqn, sac, td3, got 3"),
-    ("agent=null", "agent: expected one of a2c, ddpg, dqn, ppo, pqn, sac, td3, got null"),
+    (
+        "agent=3",
+        "agent: expected one of a2c, autoencoding, cloning, ddpg, dqn, ppo, pqn, sac, td3, got 3",
+    ),
+    (
+        "agent=null",
+        "expected one of a2c, autoencoding, cloning, ddpg, dqn, ppo, pqn, sac, td3, got null",
+    ),
     ("agent=[ppo]", "got a list"),
     ("agent={a:1}", "agent.a: unknown key"),
     ("policy_head=mlp", "policy_head: expected one of auto, categorical, deterministic, gaussian"),

@@ -133,7 +133,7 @@ def test_a_preset_gives_way_in_every_job(start: Sweep) -> None:
 def test_a_sweep_without_processes_of_its_own_takes_the_same(
     start: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `evaluate.py -m` and `pretrain.py -m` do."""
+    """As `evaluate.py -m` does."""
     found: list[DictConfig] = []
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "-m", "run=a,b", "evaluation.episodes=3"])
     launch(found.append, "evaluate")

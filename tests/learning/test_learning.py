@@ -180,10 +180,11 @@ def test_a_frozen_autoencoder_s_latent_is_enough(tmp_path: Path) -> None:
     summaries = trained(tmp_path, "experiment=minigrid_autoencoder")
     assert np.mean(final_returns(summaries)) >= 0.9
     for seed in SEEDS:
-        weights, state = load_checkpoint(tmp_path / f"seed{seed}" / "pretraining" / "weights")
-        measures = state["pretraining"]["measures"]
+        before = tmp_path / f"seed{seed}" / "pretraining"
+        weights, state = load_checkpoint(before / "checkpoints" / "best")
+        measures = state["evaluation"]["measures"]
         assert measures["squared_error"] <= measures["pca_squared_error"]
         final, _ = load_checkpoint(tmp_path / f"seed{seed}" / "checkpoints" / "last")
-        for name, tensor in part_of(weights, "encoder").items():
+        for name, tensor in part_of(weights, "agent.actor.extractor").items():
             for part in ("actor", "critic"):
                 assert torch.equal(final[f"agent.{part}.extractor.{name}"], tensor)

@@ -39,7 +39,8 @@ def autoencoder(inputs: Any = VECTOR, **changes: Any) -> Autoencoder:
 def fit(network: Autoencoder, rows: Tensor, *, steps: int, rate: float, batch: int = 256) -> None:
     """Adam on minibatches, its rate falling to 0."""
     generator = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    own = [*network.encoder.parameters(), *network.parameters()]
+    optimizer = torch.optim.Adam(own, lr=rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     for _ in range(steps):
         picked = rows[torch.randint(len(rows), (batch,), generator=generator)]
@@ -80,7 +81,8 @@ def test_the_loss_trains_every_parameter() -> None:
         network.log_variance.weight.normal_()
     loss, _ = network.loss(rows)
     loss.backward()
-    for name, parameter in network.named_parameters():
+    own = [*network.encoder.named_parameters(), *network.named_parameters()]
+    for name, parameter in own:
         assert parameter.grad.abs().sum() > 0, name
 
 

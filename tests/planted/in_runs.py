@@ -130,23 +130,23 @@ FAULTS = [
         "training/test_evaluation.py",
         (
             "every evaluation has the same seeds",
-            "environments.num_envs, purpose=purpose, index=index",
-            "environments.num_envs, purpose=purpose, index=0",
+            "size, purpose=self.purpose, index=index",
+            "size, purpose=self.purpose, index=0",
         ),
         (
             "every evaluation draws the same actions",
-            'purpose=f"{purpose} policy", index=index',
-            'purpose=f"{purpose} policy", index=0',
+            "2, purpose=purpose, index=own",
+            "2, purpose=purpose, index=0",
         ),
         (
             "evaluation draws from training's generator",
-            "play.run(agent, np.random.default_rng(policy_seeds), watch)",
-            "play.run(agent, agent.generator, watch)",
+            "generator = np.random.default_rng(seeds)",
+            "generator = agent.generator",
         ),
         (
             "policies draw what their environments drew",
-            'purpose=f"{purpose} policy"',
-            "purpose=purpose",
+            'f"{self.purpose} policy", 0 if',
+            "self.purpose, 0 if",
         ),
         (
             "episodes that remain are not played",
@@ -155,8 +155,8 @@ FAULTS = [
         ),
         (
             "evaluation always explores",
-            "collector.explores = not self.deterministic",
-            "collector.explores = True",
+            "collector.explores, collector.behaves = not self.deterministic, behaves",
+            "collector.explores, collector.behaves = True, behaves",
         ),
         (
             "an episode that never ends is cut one step late",
@@ -237,8 +237,8 @@ FAULTS = [
         ),
         (
             "the worst weights are kept as the best",
-            ".return_mean >= at.best.return_mean",
-            ".return_mean <= at.best.return_mean",
+            "self.score(found) >= self.score(at.best)",
+            "self.score(found) <= self.score(at.best)",
             "training/test_run.py",
         ),
         (
@@ -359,40 +359,39 @@ FAULTS = [
         ),
     ),
     *plant(
-        "training/pretraining/recording.py",
-        "training/test_recording.py",
+        "agents/learning/behaviour.py",
+        "agents/test_behaviour.py",
         (
-            "a recording's window begins one step late",
-            "steps = window * length + np.arange(length + 1)[:, None]",
-            "steps = window * length + 1 + np.arange(length + 1)[:, None]",
-        ),
-        (
-            "held-out stretches run across environments",
-            "numbers = numbers[(numbers % self.num_envs).argsort(stable=True)]",
-            "numbers = numbers[(numbers * 0).argsort(stable=True)]",
+            "a behaviour policy's source begins each step with an empty memory",
+            "observations, rest, is_first, explore=self._explores",
+            "observations, 0 * rest, is_first, explore=self._explores",
         ),
     ),
     *plant(
-        "training/pretraining/fitting.py",
-        "training/test_fitting.py",
-        (
-            "fitting resumes without its moments",
-            'state["state"] = {index: own for index, own in moments.items() if own}',
-            'state["state"] = {}',
-        ),
-        (
-            "fitting ends with the last weights",
-            "self.module.load_state_dict(self._best)",
-            "pass",
-        ),
-    ),
-    *plant(
-        "training/pretraining/cloning.py",
+        "agents/cloning.py",
         "training/test_cloning.py",
         (
-            "a cloned sequence begins with an empty memory",
-            "self._states[numbers] = state",
-            "self._states[numbers] = 0.0 * state",
+            "what is held out is measured from an empty memory",
+            "self.actor(seen.step_observations, seen.state, seen.is_first[:-1])",
+            "self.actor(seen.step_observations, 0 * seen.state, seen.is_first[:-1])",
+        ),
+    ),
+    *plant(
+        "agents/autoencoding.py",
+        "agents/test_autoencoding.py",
+        (
+            "reset steps are measured as held out",
+            "is_valid = seen.valid.flatten()",
+            "is_valid = torch.ones_like(seen.valid).flatten()",
+        ),
+    ),
+    *plant(
+        "training/saving/weights.py",
+        "training/test_pretraining.py",
+        (
+            "pre-training gives its last weights in place of the best",
+            "if place == source / _LAST and has_checkpoint(best):",
+            "if place == source / _BEST and has_checkpoint(best):",
         ),
     ),
 ]

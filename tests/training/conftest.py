@@ -65,6 +65,9 @@ HEAD = GaussianHeadOptions(
 class RandomAgent:
     """Acts at random, counts in its memory how often it was asked, and writes down what it read."""
 
+    behaviour = None
+    evaluated = ("policy",)
+
     def __init__(self, action_space: gymnasium.Space[Any]) -> None:
         self.policy_head = policy_head_class(None, action_space)(action_space, 1, HEAD)
         self._random = np.random.default_rng(0)

@@ -4,217 +4,197 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from agents.replay.ring import StepLayout
+import neurl
 from conf.composing.command_line import load
+from tests.grid import ID, registered
 from training.building.environments import build_environments
-from training.evaluation.policy import Policy
-from training.evaluation.restore import load_policy
-from training.pretraining.cloning import Cloning
-from training.pretraining.fitting import Fitting
-from training.pretraining.pretraining import pretrain_alone
-from training.pretraining.recording import Recording
 from training.runs.refusal import Refusal
-from training.saving.checkpoint import load_checkpoint
+from training.runs.run import Run
+from training.runs.session import train_run
+from training.saving.checkpoint import part_of
 from training.saving.weights import take_weights
 
+NETWORK = ["device=cpu", "num_threads=1", "env.num_envs=2", "extractor.hidden_sizes=[16]"]
 SMALL = [
-    "objective=behaviour_cloning",
-    "device=cpu",
-    "num_threads=1",
-    "env.num_envs=2",
-    "extractor.hidden_sizes=[16]",
-    "agent.rollout_length=16",
-    "agent.num_minibatches=2",
-    "cloning.frames=640",
-    "cloning.batch_size=32",
-    "cloning.epochs=6",
-    "cloning.learning_rate=0.01",
+    *NETWORK,
+    "agent=cloning",
+    "agent.learning_starts=64",
+    "agent.replay_ratio=0.5",
+    "optimizer.learning_rate=0.01",
+    "total_env_steps=640",
+    "evaluation.interval=0",
+    "evaluation.num_envs=2",
+    "evaluation.final_episodes=4",
+    "tracking=none",
     "seed=3",
 ]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory, finished_run) -> Callable[..., Any]:
+    """Trains a small run of agent=cloning."""
+
+    def clone(*words: str, directory: Path | None = None, resume: bool = False) -> Any:
+        given = {word.partition("=")[0] for word in words}
+        base = [word for word in SMALL if word.partition("=")[0] not in given]
+        directory = directory or tmp_path_factory.mktemp("clone") / "here"
+        where = [f"resume={directory}"] if resume else [*base, *words, f"run_dir={directory}"]
+        config = load(where)
+        return finished_run(
+            directory, train_run(config, build_environments(config, num_envs=config.env.num_envs))
+        )
+
+    return clone
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory, finished_run) -> Any:
+    """A policy that depends much on what it sees."""
+    directory = tmp_path_factory.mktemp("teacher") / "here"
+    policy = neurl.build(*NETWORK, "policy_head.gain=5.0", "seed=7", "agent.num_minibatches=2")
+    policy.save(directory)
+    return finished_run(directory)
+
+
+@pytest.mark.parametrize("network", [[], ["memory=gru", "memory.hidden_size=8"]])
+def test_an_actor_learns_what_a_run_did(clone, teacher, build_run, network) -> None:
+    here = clone(f"agent.source={teacher.directory}", *network, "normalize_observations=true")
+    found = here.summary["evaluation"]
+    assert found["accuracy"] > 0.9
+    assert found["held_out_loss"] < 0.4
+    assert here.score == found["return_mean"]
+    words = [*NETWORK, "agent.num_minibatches=2", "agent.rollout_length=32", *network]
+    run = build_run([*words, "normalize_observations=true", f"init_from={here.directory}"])
+    start = take_weights(run.config, run.agent)
+    assert start.env_steps == here.summary["env_steps"]
+    assert "as drawn:" in start.notices[0]
+    assert start.notices[0].endswith("value_head")
+    cloned = part_of(here.weights("best"), "agent")
+    own = run.agent.state_dict()
+    for name in [name for name in own if name.startswith(("actor.", "policy_head."))]:
+        assert torch.equal(own[name], cloned[name]), name
+    for name, tensor in part_of(own, "critic.extractor").items():
+        assert torch.equal(tensor, cloned[f"actor.extractor.{name}"])
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_numbers_are_cloned_too(clone, tmp_path, deterministic) -> None:
+    pendulum = ["env=pendulum", "env.time_limit=20"]
+    policy = neurl.build(*NETWORK, *pendulum, "agent.num_minibatches=2")
+    policy.save(tmp_path / "source")
+    words = [f"agent.source={tmp_path / 'source'}", f"agent.deterministic={deterministic}"]
+    here = clone(*words, *pendulum)
+    measures = here.summary["evaluation"]
+    assert "accuracy" not in measures
+    if deterministic:  # nothing is random about it: the deviation shrinks
+        assert measures["action_squared_error"] < 0.01
+        assert float(here.weights()["agent.policy_head.log_std"]) < -0.1
+    else:
+        assert measures["action_squared_error"] == pytest.approx(1.0, abs=0.4)
 
 
 class Killed(BaseException):
     """The process dies here."""
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory) -> Callable[..., Path]:
-    """Clones as `pretrain.py objective=behaviour_cloning` does."""
-
-    def clone(*words: str, directory: Path | None = None, resume: bool = False) -> Path:
-        given = {word.partition("=")[0] for word in words}
-        base = [word for word in SMALL if word.partition("=")[0] not in given]
-        directory = directory or tmp_path_factory.mktemp("clone") / "here"
-        where = [f"resume={directory}"] if resume else [*base, *words, f"run_dir={directory}"]
-        config = load(where, "pretrain")
-        pretrain_alone(config, build_environments(config, num_envs=1))
-        return directory
-
-    return clone
-
-
-@pytest.fixture(scope="module")
-def teacher(train) -> Any:
-    return train("total_env_steps=64", "policy_head.gain=5.0", "seed=7")
-
-
-def facts(directory: Path) -> dict[str, Any]:
-    return load_checkpoint(directory / "pretraining" / "weights")[1]["pretraining"]
-
-
-@pytest.mark.parametrize("network", [[], ["memory=gru", "memory.hidden_size=8"]])
-def test_an_actor_learns_what_a_run_did(clone, teacher, build_run, network) -> None:
-    source = f"source={teacher.directory}"
-    directory = clone(source, *network, "normalize_observations=true", "share_backbone=true")
-    told = facts(directory)
-    assert told["measures"]["accuracy"] > 0.9
-    assert told["env_steps"] >= 600
-    words = [word for word in SMALL if "cloning" not in word]
-    here = build_run(
-        [*words, *network, "normalize_observations=true", "share_backbone=true",
-         f"init_from={directory}"]
-    )  # fmt: skip
-    start = take_weights(here.config, here.agent)
-    assert start.env_steps == told["env_steps"]
-    assert "as drawn: value_head" in start.notices[0]
-    # it does what the teacher would
-    trajectory = here.collector.collect(here.agent)
-    taught = load_policy(teacher.directory, checkpoint="last", device="cpu", trusted_packages=())
-    clones = Policy(here.config, here.agent)
-    alike = [
-        np.mean(taught.predict(rows) == clones.predict(rows))
-        for rows in trajectory.observations.numpy()
-    ]
-    assert np.mean(alike) > 0.7  # where the clone goes, not where it learnt
-
-
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_numbers_are_cloned_too(clone, train, deterministic) -> None:
-    pendulum = ["env=pendulum", "env.time_limit=20"]
-    run = train("total_env_steps=64", *pendulum)
-    directory = clone(
-        f"source={run.directory}", *pendulum, f"cloning.deterministic={deterministic}"
-    )
-    measures = facts(directory)["measures"]
-    assert "accuracy" not in measures
-    if deterministic:  # nothing is random about it: the deviation shrinks
-        assert measures["action_squared_error"] < 0.01
-        tensors, _ = load_checkpoint(directory / "pretraining" / "weights")
-        assert float(tensors["agent.policy_head.log_std"]) < -0.1
-    else:
-        assert measures["action_squared_error"] == pytest.approx(1.0, abs=0.4)
-
-
 def test_it_goes_on_as_if_it_had_never_stopped(clone, teacher, monkeypatch, tmp_path) -> None:
-    words = [f"source={teacher.directory}", "memory=gru", "memory.hidden_size=4"]
-    words += ["cloning.epochs=3", "cloning.frames=400"]
-    expected, _ = load_checkpoint(clone(*words) / "pretraining" / "weights")
+    words = [f"agent.source={teacher.directory}", "memory=gru", "memory.hidden_size=4"]
+    words += ["total_env_steps=400", "checkpoint.interval=100"]
+    expected = clone(*words).weights()
     with monkeypatch.context() as patch:
-        original, calls = Fitting._pass, []
+        original, calls = Run._after, []
 
-        def die(*arguments: Any) -> float:
+        def die(*arguments: Any) -> None:
             calls.append(1)
-            if len(calls) == 3:
+            if len(calls) == 15:
                 raise Killed
-            return original(*arguments)
+            original(*arguments)
 
-        patch.setattr(Fitting, "_pass", die)
+        patch.setattr(Run, "_after", die)
         with pytest.raises(Killed):
             clone(*words, directory=tmp_path / "here")
-    clone(directory=tmp_path / "here", resume=True)
-    tensors, _ = load_checkpoint(tmp_path / "here" / "pretraining" / "weights")
+    tensors = clone(directory=tmp_path / "here", resume=True).weights()
     assert tensors.keys() == expected.keys()
     for name, tensor in expected.items():
         assert torch.equal(tensors[name], tensor), name
 
 
 def test_another_space_is_refused(clone, teacher) -> None:
-    with pytest.raises(Refusal, match=r"source=.*: the policy reads observations in") as caught:
-        clone(f"source={teacher.directory}", "env=pendulum")
+    with pytest.raises(Refusal, match=r"^agent\.source=.*: the policy reads obs") as caught:
+        clone(f"agent.source={teacher.directory}", "env=pendulum")
     assert caught.value.exit_code == 2
+
+
+def test_other_forms_of_actions_are_refused(clone, tmp_path) -> None:
+    """A value for each joint action is no policy of two choices."""
+    words = [f"env.id={ID}", "+env.kwargs.observations=box", "+env.kwargs.actions=choices"]
+    with registered():
+        neurl.build(*NETWORK, *words, "agent=dqn").save(tmp_path / "source")
+        with pytest.raises(Refusal, match=r"^agent\.source=.*: its policy tells actions in anot"):
+            clone(f"agent.source={tmp_path / 'source'}", *words)
+
+
+def test_a_clone_is_played_where_its_source_is_gone(clone, tmp_path) -> None:
+    neurl.build(*NETWORK, "agent.num_minibatches=2").save(tmp_path / "source")
+    here = clone(f"agent.source={tmp_path / 'source'}", "total_env_steps=80")
+    for path in sorted((tmp_path / "source").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    policy = neurl.load(here.directory)
+    assert policy.predict([0.0, 0.0, 0.0, 0.0]) in (0, 1)
+    assert policy.evaluate(episodes=2).measures == {}
 
 
 # ---- the loss
 
 
-def cloning(built: Any, rollouts: int = 1) -> Cloning:
-    """Records what the agent itself does."""
-    options = {"frames": 10**6, "batch_size": 32, "held_out": 0.2, "learning_rate": 0.01}
-    config = OmegaConf.merge(built.config, {"cloning": options, "source": "x"})
-    fitting = Cloning(config, built.agent)
-    steps = len(built.collector.collect(built.agent).rewards)
-    num_envs = built.collector.environments.num_envs
-    layout = StepLayout.of(built.collector.trajectory, {})
-    recording = Recording(layout, num_rows=rollouts * steps + 1, num_envs=num_envs)
-    recording.add(built.collector.trajectory)
-    for _ in range(1, rollouts):
-        recording.add(built.collector.collect(built.agent))
-    fitting.prepare(recording)
-    fitting.refresh()
-    return fitting
-
-
 @pytest.mark.parametrize("memory", ["none", "lstm"])
-@torch.no_grad()
-def test_the_loss_is_the_mean_over_valid_steps(build, memory) -> None:
-    """Against the whole stream, read at once; steps that only reset change nothing."""
-    words = [
-        f"memory={memory}",
-        "agent.rollout_length=32",
-        "env.time_limit=11",
-        "policy_head.gain=1",
-    ]
+def test_the_loss_is_the_mean_over_valid_steps(build_run, memory) -> None:
+    """Against a window read at once; steps that only reset change nothing."""
+    words = [f"memory={memory}", "agent.train_frequency=32", "env.time_limit=11"]
     words += ["memory.hidden_size=4", "memory.sequence_length=8"] if memory == "lstm" else []
-    built = build(*words)
-    length = 8 if memory == "lstm" else 1
-    here = cloning(built, rollouts=2)
-    num_envs = here.recording.num_envs
-    stream = here.recording.windows(torch.arange(num_envs), 64)
-    state = torch.zeros(num_envs, built.agent.actor.memory.state_size)
-    summary, _ = built.agent.actor(stream.step_observations, state, stream.is_first[:-1])
-    log_probs = built.agent.policy_head(summary).log_prob(stream.actions)
-    windows = log_probs.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)  # [N, L]
-    valid = stream.valid.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)
-    expected = -windows[here.learnt][valid[here.learnt]].mean()
-    assert torch.allclose(here.loss(here.learnt), expected, atol=1e-6)
-    assert not valid.all()
-    values = here.measure(here.held_out)["held_out_loss"]
-    assert len(values) == int(valid[here.held_out].sum())
-    assert torch.allclose(values.mean(), -windows[here.held_out][valid[here.held_out]].mean())
-    actions = here.recording._ring.fields["actions"][:64]
-    actions[~stream.valid] = 1 - actions[~stream.valid]
-    assert torch.allclose(here.loss(here.learnt), expected, atol=1e-6)
+    words += ["agent.sequence_stride=4"] if memory == "lstm" else []
+    here = build_run([*NETWORK, "agent=cloning", "agent.source=random", *words])
+    agent, trajectory = here.agent, here.collector.collect(here.agent)
+    agent.learner.replay.add(trajectory, agent.learner._states(agent.actor, trajectory)
+                             if agent.learner.keeps_state else None)  # fmt: skip
+    sample = agent.learner.replay.sample(64, agent.generator, importance_exponent=0.0)
+    window = sample.window
+    loss = agent.losses(window, None, None).losses["actor"]
+    summary, _ = agent.actor(window.step_observations, window.state, window.is_first[:-1])
+    log_probs = agent.policy_head(summary).log_prob(window.actions)
+    torch.testing.assert_close(loss, -log_probs[window.valid].mean())
+    assert memory == "none" or not window.valid.all()
+    window.actions[~window.valid] = 1 - window.actions[~window.valid]
+    torch.testing.assert_close(agent.losses(window, None, None).losses["actor"], loss)
 
 
-def test_observations_of_parts_are_cloned(build, parts) -> None:
-    built = build(f"env.id={parts}", "extractor=dict", "memory=gru", "memory.sequence_length=4")
-    here = cloning(built)
-    assert here.read(here.learnt).observations.keys() == {"goal", "position"}
-    assert torch.isfinite(here.loss(here.learnt))
+@torch.no_grad()
+def test_what_is_held_out_is_measured_from_the_clone_s_own_state(build_run) -> None:
+    words = ["memory=lstm", "memory.hidden_size=4", "agent.train_frequency=32"]
+    here = build_run([*NETWORK, "agent=cloning", "agent.source=random", *words])
+    agent = here.agent
+    here.collector.collect(agent)
+    trajectory = here.collector.collect(agent)
+    assert trajectory.state.abs().max() > 0
+    found = agent.held_out(trajectory)
+    summary, _ = agent.actor(
+        trajectory.step_observations, trajectory.state, trajectory.is_first[:-1]
+    )
+    policy = agent.policy_head(summary)
+    valid = trajectory.valid
+    expected = -policy.log_prob(trajectory.actions)[valid]
+    torch.testing.assert_close(found["held_out_loss"], expected)
+    is_same = policy.mode() == trajectory.actions
+    torch.testing.assert_close(found["accuracy"], is_same[valid].float())
 
 
-@pytest.mark.parametrize(("length", "frames"), [(1, 99), (5, 23)])
-def test_whole_sequences_are_recorded(clone, teacher, length, frames) -> None:
-    """Of every environment, with at least the wanted steps."""
-    words = ["memory=gru", "memory.hidden_size=4"] if length > 1 else []
-    words += [f"memory.sequence_length={length}", "agent.rollout_length=40"] if words else []
-    small = [f"cloning.frames={frames}", "cloning.batch_size=5", "cloning.epochs=1"]
-    directory = clone(f"source={teacher.directory}", *words, *small)
-    _, state = load_checkpoint(directory / "pretraining" / "weights")
-    assert state["num_steps"] % length == 0
-    assert frames <= state["pretraining"]["env_steps"] <= 2 * state["num_steps"]
-    assert state["num_steps"] * 2 <= frames + 3 * 2 * max(8, length)
-
-
-def test_a_critic_begins_with_the_clones_extractor_and_values_of_its_own(clone, teacher) -> None:
-    tensors, _ = load_checkpoint(clone(f"source={teacher.directory}") / "pretraining" / "weights")
-    names = [name for name in tensors if name.startswith("agent.critic.")]
-    assert names
-    for name in names:
-        assert name.startswith("agent.critic.extractor.")
-        assert torch.equal(tensors[name], tensors[name.replace("critic", "actor")])
+def test_observations_of_parts_are_cloned(build_run, parts) -> None:
+    words = [f"env.id={parts}", "extractor=dict", "memory=gru", "memory.sequence_length=4"]
+    words += ["agent=cloning", "agent.source=random", "agent.learning_starts=32"]
+    here = build_run([*NETWORK[:3], *words, "agent.batch_size=4"])
+    for _ in range(6):
+        metrics = here.agent.learn(here.collector.collect(here.agent))
+    assert torch.isfinite(metrics["loss/policy"])

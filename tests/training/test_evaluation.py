@@ -49,6 +49,9 @@ class TwoAtOnce(gymnasium.Wrapper[Any, Any, Any, Any]):
 class Actor(torch.nn.Module):
     """What evaluation needs of an agent, around the stand-in."""
 
+    behaviour = None
+    evaluated = ("policy",)
+
     def __init__(self, random_agent) -> None:
         super().__init__()
         self.random_agent = random_agent

@@ -1,5 +1,7 @@
 """Policies with masks of legal actions: played, asked one by one, imitated, resumed elsewhere."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,11 +9,11 @@ import neurl
 from conf.composing.command_line import load
 from tests.doors import MASKED, TWO, Doors
 from training.building.environments import build_environments
-from training.pretraining.pretraining import pretrain_alone
 from training.runs.refusal import Refusal
+from training.runs.session import train_run
 
-FRAMES = ["frames=64", "batch_size=16", "epochs=1"]
-SMALL = ["env.num_envs=2", "agent.num_minibatches=2"]
+SMALL = ["env.num_envs=2", "agent.learning_starts=16", "agent.batch_size=16", "tracking=none"]
+ENDS = ["total_env_steps=64", "evaluation.interval=0", "evaluation.final_episodes=2"]
 
 
 @pytest.mark.parametrize("words", [[], [TWO]], ids=["one", "two"])
@@ -47,21 +49,17 @@ def test_a_policy_without_its_mask_says_what_it_needs() -> None:
     assert plain.predict(np.zeros(4, np.float32), action_mask=[0, 1]) == 1
 
 
-@pytest.mark.parametrize(
-    ("objective", "key"),
-    [("reconstruction", "extractor.pretrain"), ("behaviour_cloning", "cloning")],
-)
-def test_frames_are_collected_by_legal_actions(train, tmp_path, objective: str, key: str) -> None:
+@pytest.mark.parametrize("agent", ["autoencoding", "cloning"])
+def test_frames_are_collected_by_legal_actions(train, tmp_path, agent: str) -> None:
     """Closed doors raise, whether a uniformly random policy acts or the policy of a run."""
-    words = [f"objective={objective}", f"run_dir={tmp_path / 'run'}"]
-    words += [f"{key}.{word}" for word in FRAMES]
-    if objective == "reconstruction":
-        words.append("extractor=autoencoder")
-    else:
-        words.append(f"source={train(*MASKED, 'total_env_steps=64').directory}")
-    config = load([*MASKED, *SMALL, *words], "pretrain")
-    loss = pretrain_alone(config, build_environments(config, num_envs=1))
-    assert loss < np.log(3)  # of a choice among six doors, of which two are open in the mean
+    words = [*MASKED, *SMALL, *ENDS, f"agent={agent}", f"run_dir={tmp_path / 'run'}"]
+    if agent == "cloning":
+        words.append(f"agent.source={train(*MASKED, 'total_env_steps=64').directory}")
+    config = load(words)
+    train_run(config, build_environments(config, num_envs=2))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    # Of a choice among six doors, of which two are open in the mean.
+    assert summary["evaluation"]["held_out_loss"] < np.log(3)
 
 
 def test_a_run_that_ignores_masks_says_so(train, capsys) -> None:

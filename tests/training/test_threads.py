@@ -14,7 +14,6 @@ from conf.composing.command_line import load
 from tests.training import weights_by_threads
 from training.building.build import build_agent
 from training.building.environments import build_environments
-from training.pretraining.reconstruction import Reconstruction
 
 SCRIPT = Path(__file__).with_name("weights_by_threads.py")
 ROOT = SCRIPT.parents[2]
@@ -62,23 +61,16 @@ def test_weights_are_drawn_alike_on_every_number_of_threads(several) -> None:
 
 
 def test_a_decoder_is_drawn_alike_on_every_number_of_threads(several) -> None:
-    config = load(
-        [
-            "device=cpu",
-            "extractor=autoencoder",
-            "extractor.vector_encoder.hidden_sizes=[64, 64]",
-            "extractor.pretrain.frames=64",
-            "extractor.pretrain.batch_size=16",
-        ]
-    )
+    network = "extractor.vector_encoder.hidden_sizes=[64, 64]"
+    config = load(["device=cpu", "agent=autoencoding", network])
     environments = build_environments(config, num_envs=1)
     spaces = environments.single_observation_space, environments.single_action_space
     environments.close()
     drawn = []
     for count in (1, 4):
         torch.set_num_threads(count)
-        task = Reconstruction(config, build_agent(config, *spaces, num_envs=1))
+        agent = build_agent(config, *spaces, num_envs=1)
         assert torch.get_num_threads() == count  # drawing leaves it as it was
-        drawn.append(task.weights())
+        drawn.append(agent.decoder.state_dict())
     assert drawn[0].keys() == drawn[1].keys()
     assert all(torch.equal(tensor, drawn[1][name]) for name, tensor in drawn[0].items())

@@ -11,7 +11,6 @@ from torch import Tensor
 import neurl
 from conf.composing.command_line import load
 from training.building.environments import build_environments
-from training.pretraining.pretraining import pretrain_alone
 from training.runs.session import train_run
 from training.saving.checkpoint import load_checkpoint
 
@@ -54,10 +53,8 @@ def main(directory: Path) -> None:
     config = load([*PRETRAINED, f"run_dir={directory}/run"])
     train_run(config, build_environments(config, num_envs=2))
     tell("trained", load_checkpoint(directory / "run" / "checkpoints" / "last")[0])
-    torch.set_num_threads(count)  # as the process began
-    config = load([*PRETRAINED, f"run_dir={directory}/pretraining"], "pretrain")
-    pretrain_alone(config, build_environments(config, num_envs=1))
-    tell("pre-trained", load_checkpoint(directory / "pretraining" / "pretraining" / "weights")[0])
+    before = directory / "run" / "pretraining" / "checkpoints" / "best"
+    tell("pre-trained", load_checkpoint(before)[0])
 
 
 if __name__ == "__main__":

@@ -25,11 +25,12 @@ _NO_MEMORY = {"_target_": "networks.memory.NoMemory", "sequence_length": 1}
 
 
 def build_backbones(
-    config: DictConfig, whole: Space, is_single: bool, given: Own = None
+    config: DictConfig, whole: Space, is_single: bool, *, freezes: bool = True, given: Own = None
 ) -> tuple[Backbone, Backbone]:
     """Build the actor's and the critic's: the same one if single, or with `share_backbone`.
 
     Args:
+        freezes: whether `freeze` is meant for this agent.
         given: copied as the extractor of both, unless the critic has one of its own.
     """
     own = config.critic
@@ -53,7 +54,7 @@ def build_backbones(
             extractor=built,
             feature_size=width,
             memory=make("memory", memory, Memory, width, read_here=MemoryOptions),
-            frozen_until=frozen_until(extractor.get("freeze", False)),
+            frozen_until=frozen_until(freezes and extractor.get("freeze", False)),
         )
 
     read = front(read_space(whole, "actor"))

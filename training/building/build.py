@@ -19,6 +19,7 @@ from conf.schema.types import by_path
 from envs.interface import Environments
 from envs.seeding import environment_seeds
 from envs.wrappers.frame_stack import frame_stacks
+from networks.autoencoding.autoencoder import Encoder
 from networks.backbone import Backbone
 from networks.heads.acting import PolicyHead
 from networks.heads.critics import CriticLayers
@@ -26,7 +27,7 @@ from networks.heads.values import Head, StateLayers
 from networks.memory.memories import Memory
 from training.building.backbones import build_backbones, refuse_batch_statistics, refuse_idle
 from training.building.environments import build_environments
-from training.building.extractors import Own
+from training.building.extractors import Own, build_autoencoder
 from training.building.heads import (
     build_action_values,
     build_auxiliary,
@@ -132,8 +133,13 @@ def build_networks(
 ) -> Networks:
     """Build an agent's networks, with weights from PyTorch's generator."""
     observations, actions = spaces
-    actor, critic = build_backbones(config, observations, kind.acts_by_values, extractor)
-    width, described = actor.memory.output_size, options_for(plain(config), "agent")
+    described = options_for(plain(config), "agent")
+    is_single = kind.acts_by_values or not described.has_critic
+    freezes = not described.reconstructs  # else it is of the agent that is to read the extractor
+    actor, critic = build_backbones(
+        config, observations, is_single, freezes=freezes, given=extractor
+    )
+    width = actor.memory.output_size
     critic_width = critic.memory.output_size
     policy_head: PolicyHead
     if kind.acts_by_values:
@@ -148,6 +154,12 @@ def build_networks(
     backbones = {"actor": actor} | ({} if critic is actor else {"critic": critic})
     auxiliary = build_auxiliary(config, backbones, action_size=policy_head.encoded_size)
     own = kind.own_parts(options)
+    if described.reconstructs:
+        if not isinstance(actor.extractor, Encoder):
+            raise ValueError("extractor: agent=autoencoding takes none that is handed in")
+        own["decoder"] = build_autoencoder(
+            "extractor", config.extractor, actor.inputs, actor.extractor
+        )
     networks = Networks(actor, critic, policy_head, value_head, auxiliary, own)
     if described.learns_from == "rollout" and not kind.acts_by_values:
         refuse_batch_statistics(networks)

@@ -1,10 +1,12 @@
 """Evaluates an agent in separate environments, without changing any state of training."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from agents.agent import Agent
 from envs.interface import Environments
@@ -32,6 +34,7 @@ class Evaluation:
         unfinished: episodes that were cut, by default at `MAX_EPISODE_STEPS`.
         unplayed: requested episodes that would have followed them in the same environments.
         info: means of numbers of `info` over the episodes that told them; `success_rate` is one.
+        measures: means of `Agent.held_out` over the steps of its behaviour policy.
     """
 
     returns: tuple[float, ...]
@@ -39,6 +42,7 @@ class Evaluation:
     unfinished: int
     unplayed: int
     info: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def return_mean(self) -> float:
@@ -61,13 +65,15 @@ class Evaluation:
 
     def scalars(self) -> dict[str, float]:
         """Means by TensorBoard tag."""
-        means = {**self.info, "return": self.return_mean, "length": self.length_mean}
+        means = {**self.info, **self.measures}
+        means |= {"return": self.return_mean, "length": self.length_mean}
         return {f"evaluation/{name}": value for name, value in means.items()}
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for `summary.json`."""
         return {
             **self.info,
+            **self.measures,
             "return_mean": self.return_mean,
             "return_std": self.return_std,
             "length_mean": self.length_mean,
@@ -80,7 +86,8 @@ class Evaluation:
     def from_dict(cls, state: Mapping[str, Any]) -> "Evaluation":
         """Restore from what `dataclasses.asdict` returned, after a way through JSON."""
         lists = tuple(state["returns"]), tuple(state["lengths"])
-        return cls(*lists, state["unfinished"], state["unplayed"], state.get("info", {}))
+        means = state.get("info", {}), state.get("measures", {})
+        return cls(*lists, state["unfinished"], state["unplayed"], *means)
 
 
 def describe(evaluation: Evaluation) -> str:
@@ -88,23 +95,25 @@ def describe(evaluation: Evaluation) -> str:
     count = len(evaluation.returns)
     return (
         f"{shown_return(evaluation.return_mean)} +- {shown_return(evaluation.return_std)} "
-        f"over {count} episode{'' if count == 1 else 's'}{_describe_cuts(evaluation)}"
+        f"over {count} episode{'' if count == 1 else 's'}{_describe_rest(evaluation)}"
     )
 
 
 def describe_score(evaluation: Evaluation) -> str:
-    """Describe mean and deviation of the returns, aligned, and how many episodes were cut."""
+    """Describe mean and deviation of the returns, aligned, and what else was measured."""
     score = f"{shown_return(evaluation.return_mean):>9} +- {shown_return(evaluation.return_std)}"
-    return score + _describe_cuts(evaluation)
+    return score + _describe_rest(evaluation)
 
 
-def _describe_cuts(evaluation: Evaluation) -> str:
-    """Say how many episodes were cut, and the remedy; "" if none was."""
+def _describe_rest(evaluation: Evaluation) -> str:
+    """Describe measures, and how many episodes were cut with the remedy; "" if there are none."""
+    told = (f", {name.replace('_', ' ')} {v:.4g}" for name, v in evaluation.measures.items())
+    measures = "".join(told)
     if not evaluation.unfinished:
-        return ""
+        return measures
     unplayed = f", {evaluation.unplayed} more not played" if evaluation.unplayed else ""
     cut = f"; {evaluation.unfinished} cut after {MAX_EPISODE_STEPS:,} steps"
-    return f"{cut}{unplayed} (set env.time_limit)"
+    return f"{measures}{cut}{unplayed} (set env.time_limit)"
 
 
 def describe_spread(evaluation: Evaluation) -> str:
@@ -136,6 +145,7 @@ class Play:
         self.collector, self.wanted, self._limit = collector, episodes, limit
         self.episodes: list[Episode] = []
         self.unfinished = self.unplayed = self._steps = 0
+        self._measures: list[Mapping[str, Tensor]] = []
         self._left = [(episodes + index) // size for index in range(size)]
         self._restarts = collector.restarts
 
@@ -157,7 +167,10 @@ class Play:
         history.extend(self.episodes)
         means = {tag.removeprefix("episode/"): value for tag, value in history.report().items()}
         info = {name: value for name, value in means.items() if name not in ("return", "length")}
-        return Evaluation(returns, lengths, self.unfinished, self.unplayed, info)
+        names = self._measures[0] if self._measures else ()
+        steps = {name: torch.cat([each[name] for each in self._measures]) for name in names}
+        measures = {name: float(values.double().mean()) for name, values in steps.items()}
+        return Evaluation(returns, lengths, self.unfinished, self.unplayed, info, measures)
 
     def _step(self, agent: Agent) -> None:
         """Step all environments and keep the episodes that count.
@@ -170,6 +183,8 @@ class Play:
         except InvalidExperience as error:
             raise InvalidExperience(f"step {self._steps} of an evaluation: {error}") from None
         self._steps += 1
+        if self.collector.behaves and self.collector.trajectory is not None:
+            self._measures.append(agent.held_out(self.collector.trajectory))
         for episode in self.collector.episodes:
             self._keep(episode)
         lost = self.collector.restarts - self._restarts  # with each, an episode
@@ -223,9 +238,10 @@ class Evaluator:
         watch: Watch = unwatched,
         max_episode_steps: int | None = None,
     ) -> Evaluation:
-        """Play `episodes` complete episodes.
+        """Play `episodes` complete episodes of each policy that the agent names in `evaluated`.
 
-        Each `index` has its own seeds, so equal calls give equal results.
+        Each `index` has its own seeds, so equal calls give equal results. A behaviour policy always
+        plays those of index 0, so that all its measures are of the same steps.
 
         Args:
             max_episode_steps: after which an episode is cut; None is `MAX_EPISODE_STEPS`.
@@ -234,13 +250,26 @@ class Evaluator:
             InvalidExperience: a reward was not finite.
             Abandoned: `should_abandon` returned True.
         """
-        environments, purpose = self.environments, self.purpose
-        seeds = environment_seeds(self.seed, environments.num_envs, purpose=purpose, index=index)
-        # Not the environments' seeds: the policy must not draw the same numbers as its environment.
-        policy_seeds = environment_seeds(self.seed, 2, purpose=f"{purpose} policy", index=index)
+        limit = max_episode_steps or MAX_EPISODE_STEPS
+        found: list[Evaluation] = []
+        for policy in agent.evaluated:
+            behaves = policy == "behaviour"
+            if behaves and not (agent.behaviour and agent.behaviour.is_known):
+                continue
+            play = Play(self._collector(0 if behaves else index, behaves), episodes, limit)
+            # Not the environments' seeds: the policy must not draw the numbers of its environment.
+            purpose, own = f"{self.purpose} policy", 0 if behaves else index
+            seeds = environment_seeds(self.seed, 2, purpose=purpose, index=own)
+            generator = np.random.default_rng(seeds)
+            found.append(play.run(agent, generator, unwatched if found else watch))
+        return replace(found[0], measures=found[-1].measures)
+
+    def _collector(self, index: int, behaves: bool) -> Collector:
+        """Make the collector of one policy's episodes, and reset the environments."""
+        environments, size = self.environments, self.environments.num_envs
+        seeds = environment_seeds(self.seed, size, purpose=self.purpose, index=index)
         collector = Collector(environments, rollout_length=1, seeds=seeds)
-        collector.explores = not self.deterministic
+        collector.explores, collector.behaves = not self.deterministic, behaves
         collector.counter.info_keys = self.info_keys
         collector.should_abandon = self.should_abandon
-        play = Play(collector, episodes, max_episode_steps or MAX_EPISODE_STEPS)
-        return play.run(agent, np.random.default_rng(policy_seeds), watch)
+        return collector

@@ -16,11 +16,12 @@ from conf.composing.resumption import stored_configuration
 from conf.composing.stored import nodes
 from conf.schema.registry import KNOWN
 from conf.schema.types import at
+from envs.interface import Environments
 from envs.spaces import one_line
 from training.building.build import build_agent_for
 from training.building.environments import Source, open_environments, with_values
 from training.building.extractors import Own, with_extractor
-from training.evaluation.policy import Policy
+from training.evaluation.policy import Policy, refuse_other_spaces
 from training.process.threads import set_num_threads
 from training.saving.checkpoint import load_checkpoint, part_of
 
@@ -63,11 +64,7 @@ def load_policy(
     if problems:
         with _remedy(stored, extractor):
             raise InvalidConfiguration(problems)
-    for _, node in nodes([typed["extractor"], typed["critic"]["extractor"]]):
-        if isinstance(node, dict) and node.get("weights"):
-            node["weights"] = None  # they are in the checkpoint
-        if isinstance(node, dict) and isinstance(node.get("pretrain"), dict):
-            node["pretrain"]["frames"] = 0
+    _leave_out_weights(typed)  # they are in the checkpoint
     config = read_only({**typed, "init_from": None})
     tensors, _ = load_checkpoint(run / "checkpoints" / checkpoint)
     # For its spaces alone, without processes.
@@ -75,6 +72,8 @@ def load_policy(
     single = with_values(config, env=own_process)
     with open_environments(single, env, num_envs=1) as (_, made), _remedy(stored, extractor):
         agent = build_agent_for(config, made, extractor)
+        if agent.evaluated == ("behaviour",):
+            load_source(config, agent, made)
     try:
         agent.load_state_dict(part_of(tensors, "agent"))
     except RuntimeError as error:
@@ -83,6 +82,14 @@ def load_policy(
     agent.begin_anew()
     set_num_threads(config.num_threads, agent)
     return Policy(config, agent, extractor)
+
+
+def _leave_out_weights(typed: dict[str, Any]) -> None:
+    for _, node in nodes([typed["extractor"], typed["critic"]["extractor"]]):
+        if isinstance(node, dict) and node.get("weights"):
+            node["weights"] = None
+        if isinstance(node, dict) and isinstance(node.get("pretrain"), dict):
+            node["pretrain"]["frames"] = 0
 
 
 @contextmanager
@@ -95,6 +102,26 @@ def _remedy(stored: Mapping[str, Any], extractor: Own) -> Iterator[None]:
         if extractor or target in KNOWN or "extractor" not in str(error):
             raise
         raise ValueError(f"{error}; your own needs neurl.load(..., extractor=module)") from error
+
+
+def load_source(config: DictConfig, agent: Agent, environments: Environments) -> None:
+    """Load the policy of `agent.source`, which acts in training, unless it is random.
+
+    Raises:
+        ValueError: there is no such run, or it has other spaces.
+    """
+    if agent.behaviour is None or agent.behaviour.is_known:
+        return
+    source, trusted = config.agent.source, config.trusted_packages
+    try:
+        _, acting = load_agent(Path(source), device=config.device, trusted_packages=trusted)
+        refuse_other_spaces(acting, environments)
+        own, other = agent.policy_head, acting.policy_head
+        if (own.action_shape, own.action_dtype) != (other.action_shape, other.action_dtype):
+            raise ValueError("its policy tells actions in another form")
+    except ValueError as error:
+        raise ValueError(f"agent.source={source}: {error}") from error
+    agent.behaviour.source = acting
 
 
 def load_agent(run: Path, **options: Any) -> tuple[DictConfig, Agent]:

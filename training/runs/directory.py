@@ -31,8 +31,7 @@ def command() -> str | None:
     settings = HydraConfig.get()
     said = [*settings.overrides.hydra, *settings.overrides.task]
     words = [*flags_of(settings), *(word for word in said if key_of(word) not in OF_ONE_JOB)]
-    is_alone = "pretrain" in (settings.job.config_name, settings.job.name)
-    return shlex.join(["python", "pretrain.py" if is_alone else "train.py", *words])
+    return shlex.join(["python", "train.py", *words])
 
 
 def introduce(tensorboard: TensorBoard, *, config: Config, versions: Config) -> None:

@@ -23,6 +23,7 @@ from training.building.extractors import Own, with_extractor
 from training.building.instantiation import plain
 from training.evaluation.evaluation import Evaluator
 from training.evaluation.policy import Policy, refuse_other_spaces, whole
+from training.evaluation.restore import load_source
 from training.process.threads import set_num_threads
 from training.runs.callbacks import Callback, TrainingProgress
 from training.runs.progression import Due
@@ -101,6 +102,7 @@ def build_policy(config: DictConfig, env: Source, extractor: Own = None) -> Poli
     with open_environments(config, env) as (config, environments):
         agent = build_agent_for(config, environments, extractor)
         refuse_large_replay(agent, environments.single_observation_space)
+        load_source(config, agent, environments)
     set_num_threads(config.num_threads, agent)
     take_weights(config, agent)
     return Policy(config, agent, extractor)
@@ -178,8 +180,8 @@ def _refuse_ends(config: DictConfig, env_steps: int, steps: int, end: int | None
         raise ValueError(f"total_env_steps={end}: expected at least env_steps={steps}")
     if frames_wanted(plain(config)) is not None:
         raise ValueError(
-            "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
-            "pretrain.py makes weights, for extractor.weights=DIRECTORY"
+            "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; "
+            "agent=autoencoding makes weights, for extractor.weights=RUN_DIR"
         )
     starts = config.agent.get("learning_starts", 0)
     if env_steps + steps <= starts:

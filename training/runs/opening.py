@@ -10,13 +10,14 @@ from agents.agent import Agent
 from envs.interface import Environments
 from envs.vector.base import EnvironmentFailure
 from training.building.build import build_agent_for, refuse_large_replay
+from training.evaluation.restore import load_source
 from training.process.locking import Locked, locked
 from training.process.memory import keep_freed_memory
 from training.process.threads import set_num_threads
 from training.runs.directory import introduce
 from training.runs.identity import identity
 from training.runs.refusal import refusing
-from training.runs.resume import LAST, as_written, find_saved, refuse_elsewhere
+from training.runs.resume import as_written, find_saved, refuse_elsewhere
 from training.saving.files import write_configuration
 from training.saving.weights import Start, take_weights
 from training.stream.episodes import InvalidExperience
@@ -74,18 +75,14 @@ class Session:
             if self.saved is not None:
                 threads = max(1, int(self.saved.state["identity"]["threads"]))
         self.agent = agent or build_agent_for(config, environments)
+        load_source(config, self.agent, environments)
         refuse_large_replay(self.agent, environments.single_observation_space)
         set_num_threads(threads, self.agent)
         self.identity = identity(config, environments)
         if self.saved is not None:
             refuse_elsewhere(self.directory, self.saved, self.identity)
-        has_weights = self.is_under_way or agent is not None
+        has_weights = self.saved is not None or agent is not None
         self.start = Start([], 0, 0.0) if has_weights else take_weights(config, self.agent)
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether it resumes the agent's training; any pre-training is over then."""
-        return self.saved is not None and self.saved.directory == self.directory / LAST
 
     def open_records(self, header: str, stack: ExitStack) -> None:
         """Write the configuration, open TensorBoard at the current step until `stack` closes.

@@ -1,6 +1,5 @@
 """What a session resumes from, and the checks and notices before it does."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,8 +42,8 @@ def as_written(directory: Path) -> Iterator[None]:
 
 
 LAST = "checkpoints/last"
-PRETRAINED, PRETRAINING = "pretraining/weights", "pretraining/progress"
-"""The result of pre-training, and its latest progress before that."""
+PRETRAINING = "pretraining"
+"""The run of agent=autoencoding before the agent's."""
 
 
 def refuse_elsewhere(directory: Path, saved: Checkpoint, now: Mapping[str, Any]) -> None:
@@ -57,10 +56,8 @@ def refuse_elsewhere(directory: Path, saved: Checkpoint, now: Mapping[str, Any])
         found = differences(saved.state["identity"], now)
     if found:
         lines = "\n".join(f"resume={directory}: {difference}" for difference in found)
-        is_run = saved.directory == directory / LAST
         weights = f"a new one can start from its weights: init_from={directory}"
-        instead = weights if is_run else "begin a new run"
-        raise ValueError(f"{lines}\nA run resumes bit for bit only where it was; {instead}")
+        raise ValueError(f"{lines}\nA run resumes bit for bit only where it was; {weights}")
 
 
 def notices(state: Config, config: DictConfig, agent: Agent, exact: list[bool]) -> list[str]:
@@ -94,7 +91,7 @@ def find_saved(config: DictConfig) -> Checkpoint | None:
     """
     directory = Path(config.run_dir)
     if config.resume is None:
-        if any(map(has_checkpoint, directory.glob("*/*"))):
+        if any(has_checkpoint(directory / place) for place in (LAST, f"{PRETRAINING}/{LAST}")):
             # Checked before, but another process may have worked here in between.
             raise ValueError(f"run_dir: {directory} holds a run already; choose another")
         return None
@@ -105,14 +102,8 @@ def find_saved(config: DictConfig) -> Checkpoint | None:
             f"resume={directory}: {LAST} is missing; a new run can start from "
             f"init_from={directory}/checkpoints/best"
         )
-    if has_checkpoint(directory / PRETRAINED):
-        return open_checkpoint(directory / PRETRAINED)
-    if has_checkpoint(directory / PRETRAINING):
-        try:
-            return open_checkpoint(directory / PRETRAINING)
-        except DamagedCheckpoint as error:
-            warnings.warn(f"{error}; pre-training begins anew", RuntimeWarning, stacklevel=2)
-    print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
+    if not has_checkpoint(directory / PRETRAINING / LAST):
+        print(f"{directory} has no checkpoint yet: the run begins anew", flush=True)
     return None
 
 

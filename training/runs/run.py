@@ -192,7 +192,8 @@ class Run:
                 raise
             self._due.mark("evaluation", steps)
             if self._goal is not None and at.evaluation is not None:
-                at.stopped_at = self._goal if at.evaluation.return_mean >= self._goal else None
+                goal = self._goal if self._agent.minimizes is None else -self._goal
+                at.stopped_at = self._goal if self.score(at.evaluation) >= goal else None
         # With a new best, so that at most one of them can be newer than the last checkpoint.
         if (is_best or self._due("checkpoint", steps)) and not at.lost_iterations:
             self._due.mark("checkpoint", steps)
@@ -265,13 +266,18 @@ class Run:
         self._write_summary("running")
         return is_best
 
+    def score(self, found: Evaluation) -> float:
+        """Return what is best when it is largest: the mean return, or minus a loss."""
+        name = self._agent.minimizes
+        return found.return_mean if name is None else -found.measures[name]
+
     def _played(self, *, episodes: int) -> Evaluation:
         index, watch = self.at.env_steps, self._progress.watch
         return self._evaluator(self._agent, episodes=episodes, index=index, watch=watch)
 
     def _keep_if_best(self, found: Evaluation) -> bool:
         at = self.at
-        is_best = at.best is None or found.return_mean >= at.best.return_mean
+        is_best = at.best is None or self.score(found) >= self.score(at.best)
         if is_best := is_best and not at.lost_iterations:
             at.best, at.best_env_steps = found, at.env_steps
             self._archive.save_best(at, found)

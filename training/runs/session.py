@@ -7,24 +7,31 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from omegaconf import DictConfig
 
 from agents.agent import Agent
 from conf.checking.pretraining import frames_wanted
+from conf.checking.refusals import InvalidConfiguration
 from conf.checking.trust import trust_words
+from conf.checking.validation import checked
+from conf.composing.configuration import load, read_only
 from envs.interface import Environments
+from envs.seeding import environment_seeds
 from envs.vector.base import EnvironmentFailure
 from training.building.build import build_collector, build_evaluator
+from training.building.environments import build_environments
 from training.building.instantiation import plain
 from training.evaluation.evaluation import Evaluator, describe
 from training.evaluation.video import Camera
-from training.pretraining.pretraining import Pretraining, described
 from training.runs.callbacks import Callback
+from training.runs.directory import discard, finished
 from training.runs.header import header
 from training.runs.opening import Session, beginning
 from training.runs.refusal import Refusal, refusing
-from training.runs.resume import PRETRAINED, as_written, notices
+from training.runs.resume import LAST, PRETRAINING, as_written, notices
 from training.runs.run import Diverged, Run, Status
+from training.saving.files import has_checkpoint
 from training.saving.weights import take_pretrained
 from training.stream.collect import Collector
 from training.stream.episodes import InvalidExperience
@@ -52,23 +59,27 @@ def train_run(
         Refusal: the run could not start, broke, or was interrupted.
     """
     directory = Path(config.run_dir)
-    so_far = f"The run so far is in {directory}"
-    broken = (InvalidExperience, EnvironmentFailure, Diverged, OSError)
     with ExitStack() as stack:
         if prepared is None:
             stack.callback(environments.close)
         with beginning(directory, stack):
             run = _build_run(config, environments, stack, prepared)
-        with (
-            refusing(KeyboardInterrupt, exit_code=130, before="interrupted. ", after=so_far),
-            refusing(*broken, exit_code=1, after=f". {so_far}"),
-        ):
-            status = run.train()
+        status = _train(run, directory)
     print(_report(config, run, status), flush=True)
     if status == "interrupted":
         exit_code = 128 + (run.stopped_by or 0)
         raise Refusal(f"interrupted; saved at {run.saved_env_steps:,} steps", exit_code)
-    return run.at.evaluation.return_mean if run.at.evaluation else math.nan
+    return run.score(run.at.evaluation) if run.at.evaluation else math.nan
+
+
+def _train(run: Run, directory: Path) -> Status:
+    so_far = f"The run so far is in {directory}"
+    broken = (InvalidExperience, EnvironmentFailure, Diverged, OSError)
+    with (
+        refusing(KeyboardInterrupt, exit_code=130, before="interrupted. ", after=so_far),
+        refusing(*broken, exit_code=1, after=f". {so_far}"),
+    ):
+        return run.train()
 
 
 def _build_run(
@@ -85,24 +96,128 @@ def _build_run(
         stack.callback(camera.environments.close)
     session = Session(config, environments, prepared and prepared.agent)
     pretraining = None
-    if not session.is_under_way and frames_wanted(plain(config)) is not None:
-        pretraining = Pretraining(session, environments)
+    if session.saved is None and frames_wanted(plain(config)) is not None:
+        pretraining = Pretraining(config, stack)
     collector = prepared.collector if prepared else build_collector(config, environments)
     session.open_records(header(config, session.agent), stack)
     tell_masks(config, collector)
     costs = session.start.env_steps, session.start.seconds
     if pretraining is not None:
-        print(f"pre-trained on {described(pretraining.run())}", flush=True)
-        costs = take_pretrained(config, session.agent, session.directory / PRETRAINED)
+        pretraining.run()
+        torch.set_num_threads(session.identity["threads"])  # a smaller network may have fewer
+        costs = take_pretrained(config, session.agent, pretraining.directory)
     run = Run(session, collector, evaluator, camera)
     run.callbacks = prepared.callbacks if prepared else ()
     run.at.pretraining_env_steps, run.at.pretraining_seconds = costs
-    if session.saved is not None and session.is_under_way:
+    if session.saved is not None:
         with as_written(session.directory):
             exact = run.restore(session.saved)
             lines = notices(session.saved.state, config, session.agent, exact)
             print(*lines, sep="\n", flush=True)
     return run
+
+
+class Pretraining:
+    """The run of agent=autoencoding that an extractor begins with, in the agent's own run.
+
+    Attributes:
+        directory: of that run.
+    """
+
+    def __init__(self, config: DictConfig, stack: ExitStack) -> None:
+        """Build it, unless it is over; nothing is left behind if it cannot begin.
+
+        Raises:
+            Refusal: it cannot begin.
+        """
+        self.directory = Path(config.run_dir) / PRETRAINING
+        own = pretraining_of(config, self.directory)
+        self._run: Run | None = None
+        self._stack = stack.enter_context(ExitStack())
+        if finished(self.directory, total_env_steps=own.total_env_steps, goal=None):
+            return
+        try:
+            with beginning(self.directory, self._stack):
+                environments = build_environments(own, num_envs=own.env.num_envs)
+                self._stack.callback(environments.close)
+                self._run = _build_run(own, environments, self._stack, None)
+        except Refusal as refusal:
+            self._stack.close()
+            discard(self.directory)
+            raise Refusal(f"extractor.pretrain: {refusal}", refusal.exit_code) from refusal
+
+    def run(self) -> None:
+        """Train it to the end, and close its environments.
+
+        Raises:
+            Refusal: it broke, or was interrupted.
+        """
+        if self._run is None:
+            return
+        directory = self.directory.parent
+        if _train(self._run, directory) == "interrupted":
+            problem = f"interrupted in pre-training; continue with resume={directory}"
+            raise Refusal(problem, 128 + (self._run.stopped_by or 0))
+        at = self._run.at
+        if at.best is not None:
+            best = f"best: {describe(at.best)}, at {at.best_env_steps:,} steps"
+            print(f"pre-trained for {at.env_steps:,} steps; {best}", flush=True)
+        self._run = None
+        self._stack.close()
+        for chunk in (self.directory / LAST).glob("chunk-*"):  # large, and of no use any more
+            chunk.unlink()
+
+
+_SHARED = (
+    "device", "precision", "compile", "num_threads", "trusted_packages", "normalize_observations",
+    "env", "pomdp", "checkpoint", "tracking",
+)  # fmt: skip
+_LOOKS = 5
+"""Evaluations in pre-training, the last one not counted."""
+
+
+def pretraining_of(config: DictConfig, directory: Path) -> DictConfig:
+    """Return the configuration of the run that pre-trains an extractor.
+
+    It takes `epochs * frames / batch_size` gradient steps. Its seed is another one, so that the
+    agent's episodes are not those that were learnt from.
+
+    Raises:
+        InvalidConfiguration: with every problem.
+    """
+    own, usual = plain(config), plain(load(["agent=autoencoding"]))
+    wanted, evaluation = own["extractor"]["pretrain"], own["evaluation"]
+    frames, starts = wanted["frames"], usual["agent"]["learning_starts"]
+    starts = min(starts, frames // 10)
+    (seed,) = environment_seeds(config.seed, 1, purpose="pretraining")
+    frequency = max(1, min(usual["agent"]["train_frequency"], starts // own["env"]["num_envs"]))
+    agent = {
+        "source": wanted["source"],
+        "buffer_size": frames,
+        "batch_size": wanted["batch_size"],
+        "learning_starts": starts,
+        "train_frequency": frequency,
+        "replay_ratio": wanted["epochs"] * frames / wanted["batch_size"] / (frames - starts),
+    }
+    interval = -(-frames // _LOOKS) if evaluation["interval"] else 0
+    looks = {"interval": interval, "final_episodes": evaluation["episodes"], "stop_at": None}
+    typed, problems = checked(
+        {
+            **usual,
+            **{key: own[key] for key in _SHARED},
+            "extractor": {**own["extractor"], "pretrain": {**wanted, "frames": 0}},
+            "agent": usual["agent"] | agent,
+            "optimizer": usual["optimizer"] | {"learning_rate": wanted["learning_rate"]},
+            "evaluation": evaluation | looks | {"checkpoint": "last", "video": False},
+            "seed": seed,
+            "total_env_steps": frames,
+            "run_dir": str(directory),
+            "resume": str(directory) if has_checkpoint(directory / LAST) else None,
+        }
+    )
+    if problems:
+        raise InvalidConfiguration(problems)
+    return read_only(typed)
 
 
 def tell_masks(config: DictConfig, collector: Collector) -> None:

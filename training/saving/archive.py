@@ -72,6 +72,9 @@ class Archive:
     ) -> dict[str, Entry]:
         options["tensors"] = {**prefixed("agent", self._agent.state_dict()), **tensors}
         options["state"] = {"env_steps": at.env_steps, "updates": at.updates, **state}
+        if self._agent.behaviour is not None:  # what others may begin with
+            trained = [part for part, losses in self._agent.routes.items() if losses]
+            options["state"]["pretrained"] = trained
         return save_checkpoint(directory, step=at.env_steps, **options)
 
     def load_best(self) -> bool:

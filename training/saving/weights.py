@@ -16,8 +16,9 @@ from agents.agent import Agent
 from training.saving.checkpoint import Tensors, load_checkpoint, part_of
 from training.saving.files import has_checkpoint
 
-_PLACES = ("checkpoints/last", "pretraining/weights", "weights", "")
-"""Where a directory may have its checkpoint: a run, a pre-training, a checkpoint itself."""
+_LAST, _BEST = "checkpoints/last", "checkpoints/best"
+_PLACES = (_LAST, "weights", "")
+"""Where a directory may have its checkpoint: a run, a checkpoint itself."""
 _WRAPPING = re.compile(
     r"(?:(?:_orig_mod|actor|agent|backbone|critic|encoder|extractor|features_extractor|model|"
     r"model_state_dict|module|network|pi_features_extractor|policy|state_dict|"
@@ -60,16 +61,16 @@ def take_weights(config: DictConfig, agent: Agent) -> Start:
 
 
 def take_pretrained(config: DictConfig, agent: Agent, directory: Path) -> tuple[int, float]:
-    """Load a pre-trained encoder into an agent, and into its critic if it is built alike.
+    """Load the encoder of a run of agent=autoencoding, into the critic too if it is built alike.
 
     Returns:
         Its environment steps and seconds, with those of the weights that it began with.
     """
     tensors = read_tensors("extractor", directory)
-    agent.actor.normalization.load_state_dict(part_of(tensors, "normalization"))
+    agent.actor.normalization.load_state_dict(part_of(tensors, "agent.actor.normalization"))
     alike = agent.networks.backbones.values() if config.critic.extractor is None else [agent.actor]
     for backbone in alike:
-        backbone.extractor.load_state_dict(part_of(tensors, "encoder"))
+        backbone.extractor.load_state_dict(part_of(tensors, "agent.actor.extractor"))
     agent.weights_replaced()
     return pretraining_behind(directory)
 
@@ -82,8 +83,9 @@ def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
 
     Args:
         key: the configuration's key that names `source`, for messages.
-        source: a run (its last checkpoint), a `pretrain.py` directory, a checkpoint directory, a
-            safetensors file, or a file of `torch.save` that holds tensors only.
+        source: a run (its last checkpoint; of one that pre-trains the best, and what it trained
+            alone), a checkpoint directory, a safetensors file, or a file of `torch.save` that holds
+            tensors only.
 
     Raises:
         ValueError: it is missing or damaged, or reading it would execute code.
@@ -113,9 +115,16 @@ def read_tensors(key: str, source: Path) -> dict[str, Tensor]:
 
 
 def _read_directory(where: str, source: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    for place in _PLACES:
-        if has_checkpoint(source / place):
-            return load_checkpoint(source / place)
+    for place in (source / name for name in _PLACES):
+        if has_checkpoint(place):
+            tensors, state = load_checkpoint(place)
+            if (trained := state.get("pretrained")) is not None:
+                best = source / _BEST
+                if place == source / _LAST and has_checkpoint(best):
+                    tensors, _ = load_checkpoint(best)
+                kept = [f"agent.{part}." for part in ("actor.normalization", *trained)]
+                tensors = {n: t for n, t in tensors.items() if n.startswith(tuple(kept))}
+            return tensors, state
     raise ValueError(f"{where}: neither a run nor a checkpoint is there")
 
 
@@ -132,10 +141,9 @@ def pretraining_behind(source: Path) -> tuple[int, float]:
     """Return environment steps and seconds of the weights' pre-training; 0 for other weights."""
     try:
         _, state = _read_directory("", source)
-        if "progression" in state:  # a run
-            at = state["progression"]
-            return int(at["pretraining_env_steps"]), float(at["pretraining_seconds"])
-        return int(state["pretraining"]["env_steps"]), float(state["seconds"])
+        at, pretrains = state["progression"], "pretrained" in state
+        steps, seconds = (at["env_steps"], at["training_seconds"]) if pretrains else (0, 0.0)
+        return int(at["pretraining_env_steps"] + steps), float(at["pretraining_seconds"] + seconds)
     except (ValueError, KeyError, TypeError, OverflowError):
         return 0, 0.0
 
@@ -183,8 +191,7 @@ def _take_normalization(agent: Agent, found: Tensors, source: Path) -> None:
     if not source.is_dir():
         return  # a foreign file does not say
     own = agent.actor.normalization
-    # Of a pre-training, or of a run.
-    statistics = part_of(found, "normalization") or part_of(found, "agent.actor.normalization")
+    statistics = part_of(found, "agent.actor.normalization")
     if bool(statistics) != bool(own.learns):
         there = str(bool(statistics)).lower()
         raise ValueError(
@@ -224,6 +231,11 @@ def warm_start(agent: Agent, source: Path) -> str:
     """
     found = read_tensors("init_from", source)
     own = {k: v for k, v in agent.state_dict().items() if k.partition(".")[0] not in _OF_A_RUN}
+    if not any(name.startswith("agent.optimizer.") for name in found):  # a clone, without a critic
+        for name, tensor in part_of(found, "agent.actor.extractor").items():
+            there = own.get(f"critic.extractor.{name}")
+            if there is not None and there.shape == tensor.shape:
+                found[f"agent.critic.extractor.{name}"] = tensor
     missing = _load(f"init_from={source}", "agent", agent, own, found)
     # By part: `actor.memory`, `value_head`.
     depth = {name: 2 if name.startswith(("actor.", "critic.")) else 1 for name in missing}

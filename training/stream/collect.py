@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.agent import Agent
 from agents.trajectory import Trajectory
 from envs.interface import Environments
 from envs.seeding import environment_seeds, reset_with_seeds
@@ -67,7 +68,7 @@ class Lives:
 
 
 class Player(Protocol):
-    """What acts in environments: an agent, or a behaviour policy."""
+    """What acts in environments: an agent, or its behaviour policy."""
 
     @property
     def policy_head(self) -> PolicyHead:
@@ -96,6 +97,7 @@ class Collector:
         should_abandon: called before every step; True abandons the trajectory.
         tells_masks: whether infos have masks of legal actions.
         explores: whether actions are sampled; otherwise the most probable ones are taken.
+        behaves: whether an agent's behaviour policy acts in its place, where there is one.
     """
 
     def __init__(
@@ -116,7 +118,8 @@ class Collector:
         Raises:
             ValueError: the environments have no lives.
         """
-        self.environments, self.explores, self.env_steps = environments, True, 0
+        self.environments, self.env_steps = environments, 0
+        self.explores = self.behaves = True
         self.episodes: list[Episode] = []
         self.trajectory: Trajectory | None = None
         self.seconds: dict[str, float] = {}
@@ -138,7 +141,7 @@ class Collector:
         unwrapped = self.environments.unwrapped
         return unwrapped.restarts if isinstance(unwrapped, SlotVectorEnv) else 0
 
-    def collect(self, agent: Player) -> Trajectory:
+    def collect(self, agent: Agent) -> Trajectory:
         """Take `rollout_length` steps in every environment.
 
         The trajectory is a view of storage that the next call overwrites.
@@ -148,13 +151,14 @@ class Collector:
             Abandoned: `should_abandon` returned True.
         """
         storage, counter, clock = self._storage, self.counter, time.perf_counter
-        act, to_environment = agent.act, agent.policy_head.to_environment
+        player: Player = (agent.behaviour if self.behaves else None) or agent
+        act, to_environment = player.act, player.policy_head.to_environment
         step_environments, should_abandon = self.environments.step, self.should_abandon
         explores, self._is_between = self.explores, False
         storage.rewind()
-        storage.allocate_actions(agent.policy_head)
+        storage.allocate_actions(player.policy_head)
         if self._state is None:
-            self._state = agent.initial_state(self.environments.num_envs)
+            self._state = player.initial_state(self.environments.num_envs)
         state = before = self._state
         self.episodes = []
         acting = stepping = 0.0
@@ -185,7 +189,8 @@ class Collector:
             row.next_is_first[...] = self._ended
             self._ended = ended
         self._state, self.seconds = state, {"environment": stepping, "acting": acting}
-        self.trajectory = trajectory = storage.trajectory(state=before)
+        own = before if player is agent else before[:, : agent.actor.memory.state_size]
+        self.trajectory = trajectory = storage.trajectory(state=own)
         if not storage.is_finite:
             _refuse_non_finite(trajectory)
         self.env_steps += storage.valid_steps

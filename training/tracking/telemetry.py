@@ -207,10 +207,13 @@ def _spread(count: int, wanted: int) -> Int[Tensor, " n"]:
 
 
 def _pictures(agent: Agent, backbone: str, rows: Any, features: Tensor) -> dict[str, Tensor]:
-    """Show observations above their reconstructions by auxiliary losses."""
+    """Show observations above their reconstructions, by the agent and by auxiliary losses."""
     of_backbones: Any = agent.auxiliary.by_backbone
     chosen = _spread(len(features), _PICTURES).to(features.device)
     shown, found = map_observations(lambda part: part[chosen], rows), {}
+    own: Any = agent.networks.own.get("decoder")
+    for part, picture in own.pictures(shown).items() if own is not None else ():
+        found[f"{_PICTURE}/{part}".removesuffix("/observation")] = picture
     for name, loss in of_backbones[backbone].items() if backbone in of_backbones else ():
         for part, picture in loss.pictures(shown, features[chosen]).items():
             usual = ("reconstruction", "actor", "observation")

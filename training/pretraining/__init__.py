@@ -1,1 +1,0 @@
-"""Pre-training: collect frames, fit a network to them, start an agent from it."""
