@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
-from agents.learning.gradient_step import Losses
+from agents.learning.gradient_step import Losses, Metrics
 from agents.learning.parts import Networks
-from agents.learning.replay_learner import ReplayLearner
+from agents.learning.replay_learner import ReplayLearner, Weights
 from agents.learning.schedules import Schedule, exploration_schedule
 from agents.mathematics.losses import (
     errors_by_position,
@@ -69,9 +69,7 @@ class DQN(Agent):
         copied = (networks.actor, networks.value_head)
         self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
 
-    def losses(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
-    ) -> Losses:
+    def losses(self, window: Trajectory, weights: Weights, noise: Noise) -> Losses:
         """Compute the loss of replayed windows, importance-weighted with prioritised replay."""
         head, learner = self.networks.value_head, self.learner
         state, bootstrap, following = self.detached(self._following, window, noise)
@@ -134,9 +132,7 @@ class DQN(Agent):
         return network, target, choosing
 
     @torch.no_grad()
-    def observe_targets(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
-    ) -> dict[str, Float[Tensor, ""]]:
+    def observe_targets(self, window: Trajectory, weights: Weights, noise: Noise) -> Metrics:
         """Update the value heads' support from the targets, before a gradient step on them."""
         _, bootstrap, following = self.detached(self._following, window, noise)
         targets = bootstrap.rewards + bootstrap.discounts * self._returns(following)
@@ -152,16 +148,14 @@ class DQN(Agent):
         output: Float[Tensor, "L N *K"],
         target: Float[Tensor, "..."],
         valid: Bool[Tensor, "L N"] | None,
-    ) -> dict[str, Float[Tensor, ""]]:
+    ) -> Metrics:
         errors = self.networks.value_head.error(output, target)
         value, error = means(valid, self._returns(output), errors)
         own = {"value/mean": value, "value/td_error": error}
         return own | errors_by_position(errors, valid)
 
     @torch.no_grad()
-    def measure(
-        self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
-    ) -> dict[str, Float[Tensor, ""]]:
+    def measure(self, window: Trajectory, state_after: Float[Tensor, "N S"] | None) -> Metrics:
         """Compute metrics on windows.
 
         Returns:

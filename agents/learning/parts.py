@@ -121,10 +121,15 @@ class Networks:
         mask: Any = mask_of(observations)
         return None if mask is None else self.policy_head.legal(pick_steps(mask, steps))
 
-    def policy(self, summary: Float[Tensor, "*N H"], legal: Legal | None) -> Any:
-        """Return the action distribution of every row, over legal actions."""
+    def policy(
+        self,
+        summary: Float[Tensor, "*N H"],
+        legal: Legal | None,
+        steps: ChosenSteps = slice(None),
+    ) -> Any:
+        """Return the action distribution of every row, over actions legal at chosen steps."""
         policy: Any = self.policy_head(summary)
-        return policy if legal is None else policy.mask_illegal(legal)
+        return policy if legal is None else policy.mask_illegal(pick_steps(legal, steps))
 
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Update the normalisation statistics, once where backbones share them."""

@@ -11,11 +11,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.learning.gradient_step import COUNTS
+from agents.learning.learner import Learner
 from agents.learning.parts import Networks
 from agents.learning.schedules import exploration_schedule
 from agents.learning.sequences import Steps
 from agents.learning.target_network import TargetNetwork
 from agents.learning.unroll import read_summary
+from agents.mathematics.losses import sequence_priorities
 from agents.mathematics.returns import Bootstrap, n_step_bootstrap
 from agents.replay.replay import Replay
 from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
@@ -30,7 +32,11 @@ if TYPE_CHECKING:
     from agents.agent import Setup
 
 
-class ReplayLearner(nn.Module):
+Weights = Float[Tensor, " N"] | None
+"""Importance weights of windows; None without prioritised replay."""
+
+
+class ReplayLearner(Learner):
     """Stores trajectories in a replay and takes gradient steps on sampled windows.
 
     A window is `burn_in + L + n_step - 1` steps long. The first `burn_in` only update the memory
@@ -111,6 +117,14 @@ class ReplayLearner(nn.Module):
         is_plain = self._networks.auxiliary.is_empty
         online = self._networks.actor, self._networks.value_head
         self._chain = value_chain(*online) if is_plain else None
+
+    def weights_replaced(self) -> None:
+        """Sync the target network after weights were loaded."""
+        self.target_network.update(1.0)
+
+    def begin_anew(self) -> None:
+        """Count steps and updates from 0."""
+        self.clock.begin_anew()
 
     def learn(self, agent: Any, trajectory: Trajectory) -> dict[str, Tensor]:
         """Add a trajectory and take the gradient steps that are due.
@@ -308,6 +322,10 @@ class UpdateClock(nn.Module):
         super().__init__()
         self._learning_starts, self._ratio = learning_starts, replay_ratio
         self._interval = target_update_interval
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Count from 0."""
         # Environment steps, those before learning started, gradient steps. In a list, because
         # setting an attribute of a module takes a microsecond.
         self._counts = [0, 0, 0]
@@ -369,20 +387,3 @@ def states_on_stride(
         sequence_length=stride,
     )
     return states
-
-
-def sequence_priorities(
-    errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"], *, max_share: float
-) -> Float[Tensor, " N"]:
-    """Priority of a sequence: weighted sum of its largest and its mean error, over valid steps.
-
-        p = share * max_t |delta_t| + (1 - share) * mean_t |delta_t|
-
-    The priority of a single step is its error. Errors that are not finite count as 0.
-
-    Source: Kapturowski et al. (2019), "Recurrent experience replay", section 2.3; Schaul et al.
-    (2016), arXiv:1511.05952.
-    """
-    kept = torch.where(valid & errors.isfinite(), errors, 0.0)
-    mean = kept.sum(0) / valid.sum(0).clamp(min=1)
-    return max_share * kept.amax(0) + (1 - max_share) * mean

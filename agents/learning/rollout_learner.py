@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from agents.learning.learner import Learner
 from agents.learning.parts import Networks
 from agents.learning.sequences import Batch, cut, minibatches
 from agents.learning.unroll import frozen_inputs, unroll
@@ -59,7 +60,7 @@ class Rollout:
         return Batch(**cut(rows, self.sequence_length), **states)
 
 
-class RolloutLearner(nn.Module):
+class RolloutLearner(Learner):
     """Trains on rollouts in minibatches of sequences.
 
     Keeps what carries over between rollouts: the memory state of a separate critic and the reward

@@ -74,7 +74,7 @@ def dominate(agent: Any, action: int) -> None:
         output.weight.zero_()
         output.bias.zero_()
         output.bias.view(6, -1)[action] = ILLEGAL
-    agent.weights_replaced()
+    agent.learner.weights_replaced()
 
 
 @pytest.mark.parametrize("name", ["dqn", "double dueling", "quantile"])
@@ -156,11 +156,13 @@ def test_targets_of_sac_are_of_legal_actions(run) -> None:
     alone[..., 2] = True
     window.observations[ACTION_MASK] = alone
     noise = agent.noise()
-    _, bootstrap, following = agent.detached(agent.following, window, noise)
-    summary = learner.target_summary(window, bootstrap.steps)
-    values = agent.detached(agent.critics.lowest_of_every_action, summary, noise.critics)
-    torch.testing.assert_close(following, values[..., 2])
-    torch.testing.assert_close(bootstrap.rewards, learner.bootstrap(window).rewards)
+    found = agent.detached(agent.following, window, noise, alone)
+    _, head = learner.target_network.copies
+    with torch.no_grad():
+        outputs = head(learner.target_summary(window, found.bootstrap.steps))
+    values = head.value(outputs).amin(2)
+    torch.testing.assert_close(found.outputs, values[..., 2])
+    torch.testing.assert_close(found.bootstrap.rewards, learner.bootstrap(window).rewards)
 
 
 def test_a_frozen_extractor_leaves_the_masks_to_the_gradient_steps(run) -> None:

@@ -48,18 +48,18 @@ FAULTS = [
         "agents/test_action_masks.py::test_sac_asks_for_entropy_among_legal_actions",
         (
             "SAC asks for the entropy of illegal actions",
-            "masked_mean(legal.sum(-1).log(), fitted.valid)",
+            "masked_mean(legal[self.learner.learnt].sum(-1).log(), valid)",
             "math.log(legal.shape[-1])",
         ),
         (
             "SAC's actor weighs illegal actions",
-            "self.networks.policy(read.actor, legal)",
+            "self.networks.policy(read.actor, legal, self.learner.learnt)",
             "self.networks.policy(read.actor, None)",
         ),
         (
             "SAC's target weighs illegal actions",
-            "self.networks.legal(window.observations, steps)",
-            "None",
+            "self.networks.policy(summary, legal, steps)",
+            "self.networks.policy(summary, None)",
             "agents/test_action_masks.py::test_targets_of_sac_are_of_legal_actions",
         ),
     ),
