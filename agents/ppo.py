@@ -67,8 +67,7 @@ class PPO(Agent):
         values = head.value(head(rollout.critic_summary))  # [T + 1, B]
         returns_of = partial(rollout.lambda_returns, discount=options.discount)
         returns = returns_of(values, gae_lambda=options.gae_lambda)
-        legal = self.networks.legal(trajectory.observations, slice(-1))
-        policy = self.networks.policy(rollout.summary, legal)
+        policy = self.networks.policy(rollout.summary, rollout.legal, slice(-1))
         batch = rollout.batch(
             old_log_probs=policy.log_prob(trajectory.actions),
             old_values=values[:-1],

@@ -64,9 +64,8 @@ class PQN(Agent):
         """Compute returns before the gradient steps."""
         rollout = self.learner.read(trajectory)
         head, options = self.networks.value_head, self.options
-        legal = self.networks.legal(trajectory.observations)
         values = head.value(head(rollout.critic_summary))  # [T + 1, B, A]
-        values = mask_illegal(values, legal)
+        values = mask_illegal(values, rollout.legal)
         returns = lambda_returns(
             rollout.rewards,
             values[1:].amax(-1),

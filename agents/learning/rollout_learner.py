@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from agents.learning.learner import Learner
@@ -26,6 +26,7 @@ class Rollout:
 
     Attributes:
         rewards: scaled.
+        legal: legal actions of every observation; None if all are.
         summary: the actor's memory output of every step.
         critic_summary: the critic's, including the observation after the last step.
         steps: tensors of every step for batches, `[T, B, ...]` by name.
@@ -34,6 +35,7 @@ class Rollout:
 
     trajectory: Trajectory
     rewards: Float[Tensor, "T B"]
+    legal: Bool[Tensor, "T1 B ..."] | None
     summary: Float[Tensor, "T B H"]
     critic_summary: Float[Tensor, "T1 B H_c"]
     steps: dict[str, Any]
@@ -145,15 +147,18 @@ class RolloutLearner(Learner):
         if scaling is not None:
             scaling.observe(rewards, first[0], trajectory.ended, valid)
             rewards = scaling(rewards)
+        legal = networks.legal(trajectory.observations)
         return Rollout(
             trajectory=trajectory,
             rewards=rewards,
+            legal=legal,
             summary=summary,
             critic_summary=critic.summary,
             steps={
                 "is_first": first[:-1],
                 "actions": trajectory.actions,
                 "valid": valid,
+                "legal": None if legal is None else legal[:-1],
                 "critic_features": None,
                 **frozen_inputs(networks, trajectory, features),
             },

@@ -13,7 +13,6 @@ from agents.learning.sequences import Batch, Steps
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import Reading
 from networks.backbone import Backbone
-from networks.observations import mask_of
 
 
 def read_summary(
@@ -62,7 +61,7 @@ def read_actor_critic(networks: Networks, batch: Batch) -> ActorCriticRead:
     summary, readings = read_summary(
         networks, "actor", batch, batch.actor_state[0], known=batch.actor_features
     )
-    policy = networks.policy(summary, networks.legal(batch.observations))
+    policy = networks.policy(summary, batch.legal)
     if batch.critic_state is not None:  # a separate critic
         summary, own = read_summary(
             networks, "critic", batch, batch.critic_state[0], known=batch.critic_features
@@ -157,7 +156,7 @@ def frozen_inputs(
     """
     backbones, auxiliary = networks.backbones, networks.auxiliary
     is_known = all(backbone.is_frozen for backbone in backbones.values())
-    is_read = not (is_known and auxiliary.is_empty) or mask_of(trajectory.observations) is not None
+    is_read = not (is_known and auxiliary.is_empty)
     observations = trajectory.step_observations if is_read else None
     steps = len(trajectory.rewards)
     return {

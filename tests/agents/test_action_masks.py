@@ -167,9 +167,12 @@ def test_targets_of_sac_are_of_legal_actions(run) -> None:
 
 def test_a_frozen_extractor_leaves_the_masks_to_the_gradient_steps(run) -> None:
     made = run("ppo", "extractor.freeze=true")
-    batch, _ = made.agent.prepare(made.collector.collect(made.agent))
+    trajectory = made.collector.collect(made.agent)
+    batch, _ = made.agent.prepare(trajectory)
     assert batch.actor_features is not None
-    assert mask_of(batch.observations) is not None
+    assert torch.equal(
+        batch.legal.flatten(0, 1), mask_of(trajectory.step_observations).flatten(0, 1)
+    )
 
 
 @pytest.mark.parametrize("words", [["agent=ppo"], ["agent=dqn", "agent.learning_starts=200"]])
