@@ -38,9 +38,7 @@ class AuxiliaryLosses(nn.Module):
         weights: Mapping[str, Schedule],
     ) -> None:
         super().__init__()
-        self.by_backbone = nn.ModuleDict(
-            {backbone: nn.ModuleDict(own) for backbone, own in losses.items()}
-        )
+        self.by_backbone = nn.ModuleDict({b: nn.ModuleDict(own) for b, own in losses.items()})
         self._weights = dict(weights)
         self.is_empty = not weights
         modules = [loss for own in losses.values() for loss in own.values()]

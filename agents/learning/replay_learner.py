@@ -53,6 +53,8 @@ class ReplayLearner(Learner):
         keeps_state: whether a window starts from the memory state stored while acting.
     """
 
+    replay: Replay
+
     def __init__(
         self,
         networks: Networks,

@@ -176,7 +176,7 @@ class StackedMemory(Memory):
         for layer, before in zip(self.layers, state.split(self.sizes, -1), strict=True):
             outputs, layer_state = layer(outputs, before, resets)
             after.append(layer_state)
-        return outputs, torch.cat(after, dim=-1)
+        return outputs, after[0] if len(after) == 1 else torch.cat(after, dim=-1)
 
     def mirror(self) -> MemoryMirror | None:
         """Numpy form of `forward` at T = 1; None if a layer has none."""
@@ -199,10 +199,14 @@ class StackedMemory(Memory):
 class FusedMemory(StackedMemory):
     """Recurrent layers of fused kernels, which share one plan of the resets."""
 
+    def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
+        super().__init__(input_size, options)
+        self._null_steps = self.layers[0].null_steps
+
     def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
         """Process T steps, layer after layer."""
         state = state.masked_fill(is_first[0][:, None], 0.0)
-        plan = NullSteps.plan(is_first, self.layers[0].null_steps)
+        plan = NullSteps.plan(is_first, self._null_steps)
         return self._layered(features, state, plan)
 
 

@@ -113,18 +113,6 @@ FAULTS = [
             "agents/test_on_policy.py::test_rewards_and_actions_of_resetting_steps_never_matter",
         ),
         (
-            "PPO's advantages compare with the value after the step",
-            "advantages=returns - values[:-1]",
-            "advantages=returns - values[1:]",
-            "agents/test_ppo_recomputes.py",
-        ),
-        (
-            "PPO bootstraps from the value before the step",
-            "returns_of(values, gae_lambda",
-            "returns_of(values.roll(1, 0), gae_lambda",
-            "agents/test_ppo_recomputes.py",
-        ),
-        (
             "PPO measures clipping by the other side alone",
             "(ratio - 1).abs() > clip_range",
             "(ratio - 1) > clip_range",
@@ -144,24 +132,6 @@ FAULTS = [
             "A2C leaves the value coefficient out",
             '"critic": options.value_coefficient * value_loss',
             '"critic": value_loss',
-        ),
-        (
-            "A2C's advantages compare with the value after the step",
-            "advantages=returns - values[:-1]",
-            "advantages=returns - values[1:]",
-            "agents/test_a2c.py::test_returns_reach_as_far_as_the_rollout",
-        ),
-        (
-            "A2C's second value is fitted to the returns of the first lambda",
-            "self.auxiliary.returns(rollout.critic_summary, returns_of)",
-            "returns",
-            "agents/test_lambda_discrepancy.py::test_its_values_are_fitted_to_their_own_returns",
-        ),
-        (
-            "A2C bootstraps from the value before the step",
-            "returns_of(values, gae_lambda",
-            "returns_of(values.roll(1, 0), gae_lambda",
-            "agents/test_a2c.py::test_returns_reach_as_far_as_the_rollout",
         ),
     ),
     *plant(
