@@ -32,6 +32,8 @@ class AuxiliaryLosses(nn.Module):
         weights: schedules by name.
     """
 
+    by_backbone: Any
+
     def __init__(
         self,
         losses: Mapping[str, Mapping[str, AuxiliaryLoss]],
@@ -72,14 +74,9 @@ class AuxiliaryLosses(nn.Module):
     def forward(self, readings: Mapping[str, Reading]) -> dict[str, Float[Tensor, ""]]:
         """Return the unweighted losses by name, summed over backbones."""
         return {
-            name: torch.stack([self._loss(b, name)(r) for b, r in readings.items()]).sum()
+            name: torch.stack([self.by_backbone[b][name](r) for b, r in readings.items()]).sum()
             for name in self._weights
         }
-
-    def _loss(self, backbone: str, name: str) -> nn.Module:
-        own = self.by_backbone[backbone]
-        assert isinstance(own, nn.ModuleDict)
-        return own[name]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from agents.learning.unroll import read_summary
 from agents.mathematics.losses import sequence_priorities
 from agents.mathematics.returns import Bootstrap, n_step_bootstrap
 from agents.replay.replay import Replay
-from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
+from agents.replay.samplers import PrioritizedSampler, UniformSampler
 from agents.trajectory import Trajectory
 from networks.augmentation import random_shift
 from networks.autoencoding.losses import Reading
@@ -109,7 +109,11 @@ class ReplayLearner(Learner):
             state_horizon=self.learnt.stop,
             frame_stacks=setup.frame_stacks,
             keeps_state=self.keeps_state,
-            sampler=_sampler(options),
+            sampler=(
+                PrioritizedSampler(priority_exponent=options.priority_exponent)
+                if options.prioritized
+                else UniformSampler()
+            ),
         )
 
     def renew(self) -> None:
@@ -153,10 +157,25 @@ class ReplayLearner(Learner):
             agent.networks.observe(seen.step_observations, seen.valid)
         return metrics
 
-    def _states(self, actor: Backbone, trajectory: Trajectory) -> Float[Tensor, "K B S"]:
-        return states_on_stride(
-            actor, trajectory, first_step=self.replay.cursor, stride=self._stride
-        ).cpu()
+    @torch.no_grad()
+    def _states(self, backbone: Backbone, trajectory: Trajectory) -> Float[Tensor, "K B S"]:
+        """Return the memory states before every step of a trajectory that is on the stride.
+
+        The weights have not changed since it was collected, so recomputing gives the states of
+        acting. The stride divides the length of trajectories, or is a multiple of it.
+        """
+        stride = self._stride
+        if self.replay.cursor % stride:
+            return trajectory.state.new_zeros(0, *trajectory.state.shape).cpu()
+        if stride >= len(trajectory.rewards):
+            return trajectory.state[None].cpu()
+        _, states, _ = backbone.memory.unroll(
+            backbone.features(trajectory.step_observations),
+            trajectory.state,
+            trajectory.is_first[:-1],
+            sequence_length=stride,
+        )
+        return states.cpu()
 
     def _improve(self, agent: Any, due: int) -> dict[str, Tensor]:
         beta = self.importance_exponent(agent.progress) if self.replay.uses_priorities else 0.0
@@ -299,12 +318,6 @@ class ReplayLearner(Learner):
         return sequence_priorities(errors, valid, max_share=self._max_share)
 
 
-def _sampler(options: Any) -> Sampler:
-    if options.prioritized:
-        return PrioritizedSampler(priority_exponent=options.priority_exponent)
-    return UniformSampler()
-
-
 class UpdateClock(nn.Module):
     """Counts environment steps and says when gradient steps and target updates are due.
 
@@ -363,29 +376,3 @@ class UpdateClock(nn.Module):
         due = max(total - updates, 0)
         self._counts[:] = after, start, updates + due
         return due, every is not None and after // every > before // every
-
-
-@torch.no_grad()
-def states_on_stride(
-    backbone: Backbone, trajectory: Trajectory, *, first_step: int, stride: int
-) -> Float[Tensor, "K B S"]:
-    """Return the memory states before every `stride`-th step of a trajectory.
-
-    The weights have not changed since it was collected, so recomputing gives the states of acting.
-
-    Args:
-        first_step: number of the trajectory's first step, counted from the start of the run.
-        stride: divides the length of trajectories, or is a multiple of it.
-    """
-    length = len(trajectory.rewards)
-    if first_step % stride:
-        return trajectory.state.new_zeros(0, *trajectory.state.shape)
-    if stride >= length:
-        return trajectory.state[None]
-    _, states, _ = backbone.memory.unroll(
-        backbone.features(trajectory.step_observations),
-        trajectory.state,
-        trajectory.is_first[:-1],
-        sequence_length=stride,
-    )
-    return states

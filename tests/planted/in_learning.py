@@ -96,6 +96,12 @@ FAULTS = [
             "agents/test_pqn.py::test_the_memory_counts_steps_as_the_environments_do",
         ),
         (
+            "returns are of raw rewards",
+            "self.rewards, values[1:],",
+            "self.trajectory.rewards, values[1:],",
+            "agents/test_reward_scaling.py",
+        ),
+        (
             "steps that only reset count",
             '"valid": trajectory.valid,',
             '"valid": torch.ones_like(trajectory.valid),',
@@ -281,8 +287,8 @@ FAULTS = [
         ),
         (
             "kept states are cleared one step off",
-            "trajectory.is_first[:-1],\n        sequence_length=stride",
-            "trajectory.is_first[1:],\n        sequence_length=stride",
+            "trajectory.is_first[:-1],\n            sequence_length=stride",
+            "trajectory.is_first[1:],\n            sequence_length=stride",
             "agents/test_dqn.py::test_stored_states_are_those_that_acting_had",
         ),
         (
