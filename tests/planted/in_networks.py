@@ -486,7 +486,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/extractors/impala.py",
+        "networks/extractors/cnn.py",
         "networks/test_impala.py",
         (
             "residual blocks add nothing",
