@@ -6,13 +6,14 @@ from torch import Tensor
 
 from agents.agent import Agent, Setup
 from agents.learning.critics import Critics, Following
-from agents.learning.gradient_step import Losses, Metrics
+from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner, Weights
 from agents.mathematics.losses import masked_mean
 from agents.trajectory import Trajectory
 from conf.schema.agents import DDPGOptions
 from networks.heads.box import DeterministicHead
+from networks.heads.values import Metrics
 
 
 class DDPG(Agent):

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
-from agents.learning.gradient_step import Losses, Metrics
+from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner, Weights
 from agents.learning.schedules import Schedule, exploration_schedule
@@ -28,7 +28,7 @@ from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import DQNOptions
 from networks.heads.distributions import mask_illegal
-from networks.heads.values import Rescaling
+from networks.heads.values import Metrics, Rescaling, bootstrapped
 from networks.memory.memories import pick_steps
 
 Noise = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -135,8 +135,8 @@ class DQN(Agent):
     def observe_targets(self, window: Trajectory, weights: Weights, noise: Noise) -> Metrics:
         """Update the value heads' support from the targets, before a gradient step on them."""
         _, bootstrap, following = self.detached(self._following, window, noise)
-        targets = bootstrap.rewards + bootstrap.discounts * self._returns(following)
-        targets = targets if self.scale is None else self.scale(targets)
+        value = self.networks.value_head.value(following)
+        targets = bootstrapped(bootstrap.rewards, bootstrap.discounts, value, self.scale)
         valid = window.valid[self.learner.learnt]
         _, target_head = self.learner.target_network.copies
         target_head.observe(targets, valid)

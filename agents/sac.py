@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from agents.agent import Agent, Setup
 from agents.learning.critics import Critics, Following, Subset
-from agents.learning.gradient_step import Losses, Metrics
+from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner, Weights
 from agents.mathematics.losses import masked_mean
@@ -21,6 +21,7 @@ from agents.trajectory import Trajectory
 from conf.schema.agents import SACOptions
 from networks.heads.distributions import Legal
 from networks.heads.policy import CategoricalHead
+from networks.heads.values import Metrics
 
 _ENTROPY_SHARE = 0.89
 """Target entropy of discrete actions, relative to that of uniformly random ones."""

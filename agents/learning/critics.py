@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from agents.learning.gradient_step import Metrics
 from agents.learning.parts import Networks
 from agents.learning.replay_learner import ReplayLearner, Weights
 from agents.mathematics.losses import errors_by_position, masked_mean, means, select_actions
@@ -17,6 +16,7 @@ from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import Reading
 from networks.heads.critics import lowest
+from networks.heads.values import Metrics
 from networks.layers import BatchRenorm
 from networks.memory.memories import ChosenSteps
 

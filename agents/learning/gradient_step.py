@@ -17,8 +17,6 @@ from networks.memory.memories import Memory
 if TYPE_CHECKING:
     from agents.agent import Agent
 
-Metrics = dict[str, Float[Tensor, ""]]
-"""0-d numbers by TensorBoard tag."""
 COUNTS = ("update/steps", "update/skipped")
 """Gradient steps taken, and gradient steps skipped because a gradient was not finite."""
 
@@ -37,7 +35,7 @@ class Losses:
     """
 
     losses: dict[str, Float[Tensor, ""]]
-    metrics: Metrics
+    metrics: dict[str, Float[Tensor, ""]]
     readings: dict[str, Reading] = field(default_factory=dict)
     stop: Bool[Tensor, ""] | None = None
     priorities: Float[Tensor, " N"] | None = None
@@ -51,7 +49,7 @@ class _Result(NamedTuple):
         gradients, clipped: packed, before and after clipping.
     """
 
-    metrics: Metrics
+    metrics: dict[str, Float[Tensor, ""]]
     taken: Float[Tensor, ""]
     skipped: Float[Tensor, ""]
     gradients: Float[Tensor, " P"]

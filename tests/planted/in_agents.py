@@ -418,8 +418,8 @@ FAULTS = [
         ),
         (
             "a learnt support sees values that are not rescaled",
-            "targets = targets if self.scale is None else self.scale(targets)",
-            "targets = targets + 0",
+            "bootstrapped(bootstrap.rewards, bootstrap.discounts, value, self.scale)",
+            "bootstrapped(bootstrap.rewards, bootstrap.discounts, self._returns(following), None)",
             "agents/test_learnt_support.py",
         ),
         (
