@@ -13,7 +13,7 @@ from networks.autoencoding.losses import AuxiliaryLoss, LambdaDiscrepancy, Readi
 from networks.backbone import Backbone, Stream
 from networks.heads.acting import PolicyHead
 from networks.heads.distributions import Legal
-from networks.heads.values import ValueHead
+from networks.heads.values import Summary, ValueHead
 from networks.memory.memories import ChosenSteps, pick_steps
 from networks.observations import mask_of
 
@@ -117,10 +117,7 @@ class Networks:
         return None if mask is None else self.policy_head.legal(pick_steps(mask, steps))
 
     def policy(
-        self,
-        summary: Float[Tensor, "*N H"],
-        legal: Legal | None,
-        steps: ChosenSteps = slice(None),
+        self, summary: Summary, legal: Legal | None, steps: ChosenSteps = slice(None)
     ) -> Any:
         """Return the action distribution of every row, over actions legal at chosen steps."""
         policy: Any = self.policy_head(summary)
