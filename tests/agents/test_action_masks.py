@@ -175,6 +175,25 @@ def test_a_frozen_extractor_leaves_the_masks_to_the_gradient_steps(run) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_a_mask_is_read_once(run, name: str, monkeypatch) -> None:
+    """Of a rollout, for all its gradient steps; of replayed windows, in their gradient step."""
+    made = run(name)
+    agent, read = made.agent, []
+    for _ in range(16 if name == "sac" else 1):
+        trajectory = made.collector.collect(agent)
+        if name == "sac":
+            agent.learn(trajectory)
+    legal = agent.policy_head.legal
+    monkeypatch.setattr(agent.policy_head, "legal", lambda mask: read.append(mask) or legal(mask))
+    if name == "sac":
+        window = agent.experience().sample(8, RANDOM, importance_exponent=0.0).window
+        agent.losses(window, None, agent.noise())
+    else:
+        agent.learn(trajectory)
+    assert len(read) == 1
+
+
 @pytest.mark.parametrize("words", [["agent=ppo"], ["agent=dqn", "agent.learning_starts=200"]])
 def test_the_best_open_door_is_learnt(words: list[str]) -> None:
     """Open doors average 2.5; the largest of those that are open, 4.1."""
