@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 def compare(config: DictConfig) -> int:
     """Run what a study misses, if there is one, and report; return the number of runs."""
     if config.study.name is None:
-        from analysis.tables import compare_found
+        from analysis.showing import compare_found
 
         return compare_found(config)
 
-    from analysis.studies.session import compare_study
+    from analysis.studies.session import compare_study  # imports torch
 
     return compare_study(config)
 

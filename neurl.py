@@ -28,7 +28,7 @@ from training.runs.callbacks import Callback, TrainingProgress
 from training.runs.fit import build, fit
 
 if TYPE_CHECKING:
-    from analysis.results import Frame
+    from analysis.curves import Frame
 
 __all__ = ["Callback", "Environment", "Evaluation", "Policy", "TrainingProgress"]
 __all__ += ["build", "fit", "load", "results"]
@@ -55,6 +55,6 @@ def results(
     Raises:
         ValueError: there are no runs.
     """
-    from analysis.results import results as table  # not all who train need TensorBoard's format
+    from analysis.curves import curve_table  # not all who train need TensorBoard's format
 
-    return table(places, tags)
+    return curve_table(places, tags)

@@ -3,7 +3,6 @@
 One gradient step per rollout. It is on-policy, so nothing is clipped.
 """
 
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -47,17 +46,8 @@ class A2C(Agent):
     def prepare(self, trajectory: Trajectory) -> tuple[Batch, dict[str, Tensor]]:
         """Compute returns and advantages before the gradient step."""
         rollout = self.learner.read(trajectory)
-        head, options = self.networks.value_head, self.options
-        values = head.value(head(rollout.critic_summary))  # [T + 1, B]
-        returns_of = partial(rollout.lambda_returns, discount=options.discount)
-        returns = returns_of(values, gae_lambda=options.gae_lambda)
-        batch = rollout.batch(
-            old_values=values[:-1],
-            advantages=returns - values[:-1],
-            returns=returns,
-            other_returns=self.auxiliary.returns(rollout.critic_summary, returns_of),
-        )
-        return batch, {}
+        discount, gae_lambda = self.options.discount, self.options.gae_lambda
+        return rollout.advantages(self.networks, discount=discount, gae_lambda=gae_lambda), {}
 
     def losses(
         self, batch: Batch, sequences: None, *, entropy_coefficient: Float[Tensor, ""]

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from agents.learning.behaviour import Behaviour
 from agents.learning.gradient_step import GradientStep, Losses
+from agents.learning.learner import Learner
 from agents.learning.optimizer import Optimizer
 from agents.learning.parts import Networks, routes
-from agents.learning.replay_learner import ReplayLearner
-from agents.learning.rollout_learner import RolloutLearner
 from agents.learning.schedules import Schedule
 from agents.replay.replay import Replay
 from agents.trajectory import Trajectory
@@ -124,7 +123,7 @@ class Agent(nn.Module, ABC):
     delays: Mapping[str, int] = MappingProxyType({})
     uniform_steps = 0
     is_warming_up = False
-    learner: RolloutLearner | ReplayLearner
+    learner: Learner
     epsilon: Schedule | None = None
     behaviour: Behaviour | None = None
     evaluated: ClassVar[tuple[Literal["policy", "behaviour"], ...]] = ("policy",)
@@ -180,8 +179,7 @@ class Agent(nn.Module, ABC):
         for backbone in self._frozen_for_a_while:
             if backbone.is_frozen and backbone.unfreeze(self.env_steps):
                 self.gradient_step.renew()
-                if isinstance(self.learner, ReplayLearner):
-                    self.learner.renew()
+                self.learner.renew()
         self.gradient_step.begin(self.progress, self.env_steps, measures=self.is_watched)
         return self.learner.learn(self, trajectory)
 
@@ -191,7 +189,7 @@ class Agent(nn.Module, ABC):
 
     def experience(self) -> Replay | None:
         """Return the replay buffer; None for on-policy agents."""
-        return self.learner.replay if isinstance(self.learner, ReplayLearner) else None
+        return self.learner.replay
 
     @property
     def measures(self) -> bool:
@@ -217,16 +215,6 @@ class Agent(nn.Module, ABC):
             self.is_warming_up = env_steps < self.uniform_steps
         if self.epsilon is not None:
             cast("EpsilonGreedyHead", self.policy_head).set_epsilon(self.epsilon(self.progress))
-
-    def weights_replaced(self) -> None:
-        """Sync the target network after weights were loaded."""
-        if isinstance(self.learner, ReplayLearner):
-            self.learner.target_network.update(1.0)
-
-    def begin_anew(self) -> None:
-        """Count steps and updates from 0: those of weights filled another replay buffer."""
-        if isinstance(self.learner, ReplayLearner):
-            self.learner.clock.set_extra_state(torch.zeros(3, dtype=torch.int64))
 
     @cached_property
     def is_alike_in_learning(self) -> bool:
@@ -395,5 +383,5 @@ class Agent(nn.Module, ABC):
             elif isinstance(module, Memory):
                 # Compiling has bound it to the module that was compiled, which a copy is not.
                 module.__dict__.pop("forward", None)
-            elif isinstance(module, ReplayLearner):
+            elif isinstance(module, Learner):
                 module.renew()

@@ -2,19 +2,18 @@
 
 from typing import ClassVar
 
-from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
-from agents.learning.critics import Critics, measure_critics, observe_critic_targets
+from agents.learning.critics import Critics, Following
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
-from agents.learning.replay_learner import ReplayLearner
+from agents.learning.replay_learner import ReplayLearner, Weights
 from agents.mathematics.losses import masked_mean
-from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import DDPGOptions
 from networks.heads.box import DeterministicHead
+from networks.heads.values import Metrics
 
 
 class DDPG(Agent):
@@ -41,15 +40,11 @@ class DDPG(Agent):
         self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
         self.critics = Critics(networks, self.learner, subset=None, dropped=0)
 
-    def losses(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: None
-    ) -> Losses:
+    def losses(self, window: Trajectory, weights: Weights, noise: None) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
         critics = self.critics
-        states, bootstrap, following = self.detached(self.following, window, noise)
-        fitted = critics.fit(
-            window, weights, states, bootstrap, following, None, measures=self.measures
-        )
+        following = self.detached(self.following, window, noise)
+        fitted = critics.fit(window, weights, following, measures=self.measures)
         read = fitted.read
         actions = self.policy_head(read.actor).mode()
         values = critics.first_value(read.critic.detach(), actions)
@@ -58,18 +53,22 @@ class DDPG(Agent):
         losses = {"critic": fitted.loss, "actor": actor}
         return Losses(losses, metrics, read.readings, priorities=fitted.priorities)
 
-    def following(
-        self, window: Trajectory, noise: None
-    ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
-        """Return memory states before the learnt steps, and the inputs of the targets."""
-        learner, critics = self.learner, self.critics
-        states, bootstrap = critics.states(window), learner.bootstrap(window)
-        actions = critics.target_policy(window, bootstrap.steps)
-        return states, bootstrap, critics.following(window, bootstrap.steps, actions, None)
+    def following(self, window: Trajectory, noise: None) -> Following:
+        """Return what the targets are computed from."""
+        bootstrap = self.learner.bootstrap(window)
+        actions = self.critics.target_policy(window, bootstrap.steps)
+        return self.critics.following(window, bootstrap, actions, None)
 
     # ---- called by the replay learner
 
-    observe_targets, measure = observe_critic_targets, measure_critics
+    def observe_targets(self, window: Trajectory, weights: Weights, noise: None) -> Metrics:
+        """Update the value heads' support from the targets, before a gradient step on them."""
+        following = self.detached(self.following, window, noise)
+        return self.detached(self.critics.observe, window, following)
+
+    def measure(self, window: Trajectory, state_after: Tensor | None) -> Metrics:
+        """Compute `value/target_gap` and `policy/saturation` on windows."""
+        return self.critics.measure(window)
 
     def noise(self) -> None:
         """No noise: the target policy is deterministic."""

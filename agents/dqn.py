@@ -15,7 +15,7 @@ from torch import Tensor
 from agents.agent import Agent, Setup
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
-from agents.learning.replay_learner import ReplayLearner
+from agents.learning.replay_learner import ReplayLearner, Weights
 from agents.learning.schedules import Schedule, exploration_schedule
 from agents.mathematics.losses import (
     errors_by_position,
@@ -28,7 +28,7 @@ from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import DQNOptions
 from networks.heads.distributions import mask_illegal
-from networks.heads.values import Rescaling
+from networks.heads.values import Metrics, Rescaling, bootstrapped
 from networks.memory.memories import pick_steps
 
 Noise = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -69,9 +69,7 @@ class DQN(Agent):
         copied = (networks.actor, networks.value_head)
         self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
 
-    def losses(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
-    ) -> Losses:
+    def losses(self, window: Trajectory, weights: Weights, noise: Noise) -> Losses:
         """Compute the loss of replayed windows, importance-weighted with prioritised replay."""
         head, learner = self.networks.value_head, self.learner
         state, bootstrap, following = self.detached(self._following, window, noise)
@@ -134,13 +132,11 @@ class DQN(Agent):
         return network, target, choosing
 
     @torch.no_grad()
-    def observe_targets(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
-    ) -> dict[str, Float[Tensor, ""]]:
+    def observe_targets(self, window: Trajectory, weights: Weights, noise: Noise) -> Metrics:
         """Update the value heads' support from the targets, before a gradient step on them."""
         _, bootstrap, following = self.detached(self._following, window, noise)
-        targets = bootstrap.rewards + bootstrap.discounts * self._returns(following)
-        targets = targets if self.scale is None else self.scale(targets)
+        value = self.networks.value_head.value(following)
+        targets = bootstrapped(bootstrap.rewards, bootstrap.discounts, value, self.scale)
         valid = window.valid[self.learner.learnt]
         _, target_head = self.learner.target_network.copies
         target_head.observe(targets, valid)
@@ -152,16 +148,14 @@ class DQN(Agent):
         output: Float[Tensor, "L N *K"],
         target: Float[Tensor, "..."],
         valid: Bool[Tensor, "L N"] | None,
-    ) -> dict[str, Float[Tensor, ""]]:
+    ) -> Metrics:
         errors = self.networks.value_head.error(output, target)
         value, error = means(valid, self._returns(output), errors)
         own = {"value/mean": value, "value/td_error": error}
         return own | errors_by_position(errors, valid)
 
     @torch.no_grad()
-    def measure(
-        self, window: Trajectory, state_after: Float[Tensor, "N S"] | None
-    ) -> dict[str, Float[Tensor, ""]]:
+    def measure(self, window: Trajectory, state_after: Float[Tensor, "N S"] | None) -> Metrics:
         """Compute metrics on windows.
 
         Returns:

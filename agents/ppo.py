@@ -3,7 +3,6 @@
 Details follow Huang et al. (2022), "The 37 implementation details of PPO"; comments name them.
 """
 
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -63,18 +62,12 @@ class PPO(Agent):
     def prepare(self, trajectory: Trajectory) -> tuple[Batch, dict[str, Tensor]]:
         """Compute old log-probabilities, returns and advantages before the gradient steps."""
         rollout = self.learner.read(trajectory)
-        head, options = self.networks.value_head, self.options
-        values = head.value(head(rollout.critic_summary))  # [T + 1, B]
-        returns_of = partial(rollout.lambda_returns, discount=options.discount)
-        returns = returns_of(values, gae_lambda=options.gae_lambda)
-        legal = self.networks.legal(trajectory.observations, slice(-1))
-        policy = self.networks.policy(rollout.summary, legal)
-        batch = rollout.batch(
+        policy = self.networks.policy(rollout.summary, rollout.legal, slice(-1))
+        batch = rollout.advantages(
+            self.networks,
+            discount=self.options.discount,
+            gae_lambda=self.options.gae_lambda,
             old_log_probs=policy.log_prob(trajectory.actions),
-            old_values=values[:-1],
-            advantages=returns - values[:-1],
-            returns=returns,
-            other_returns=self.auxiliary.returns(rollout.critic_summary, returns_of),
         )
         return batch, {}
 

@@ -23,7 +23,6 @@ from agents.mathematics.losses import (
     masked_mean,
     select_actions,
 )
-from agents.mathematics.returns import lambda_returns
 from agents.trajectory import Trajectory
 from conf.schema.agents import PQNOptions
 from networks.heads.distributions import mask_illegal
@@ -64,16 +63,10 @@ class PQN(Agent):
         """Compute returns before the gradient steps."""
         rollout = self.learner.read(trajectory)
         head, options = self.networks.value_head, self.options
-        legal = self.networks.legal(trajectory.observations)
         values = head.value(head(rollout.critic_summary))  # [T + 1, B, A]
-        values = mask_illegal(values, legal)
-        returns = lambda_returns(
-            rollout.rewards,
-            values[1:].amax(-1),
-            trajectory.terminated,
-            trajectory.truncated,
-            discount=options.discount,
-            gae_lambda=options.td_lambda,
+        values = mask_illegal(values, rollout.legal)
+        returns = rollout.lambda_returns(
+            values.amax(-1), discount=options.discount, gae_lambda=options.td_lambda
         )
         batch = rollout.batch(
             old_values=select_actions(values[:-1], trajectory.actions), returns=returns

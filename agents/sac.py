@@ -8,24 +8,20 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.agent import Agent, Setup
-from agents.learning.critics import (
-    Critics,
-    Subset,
-    measure_critics,
-    observe_critic_targets,
-)
+from agents.learning.critics import Critics, Following, Subset
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
-from agents.learning.replay_learner import ReplayLearner
+from agents.learning.replay_learner import ReplayLearner, Weights
 from agents.mathematics.losses import masked_mean
-from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import SACOptions
+from networks.heads.distributions import Legal
 from networks.heads.policy import CategoricalHead
+from networks.heads.values import Metrics
 
 _ENTROPY_SHARE = 0.89
 """Target entropy of discrete actions, relative to that of uniformly random ones."""
@@ -74,6 +70,7 @@ class SAC(Agent):
         if options.policy_delay > 1:
             self.delays = dict.fromkeys(("actor", "temperature"), options.policy_delay)
         super().__init__(networks, setup)
+        self.options = options
         self.uniform_steps = options.learning_starts
         copied = (networks.critic, networks.value_head)
         self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
@@ -81,12 +78,8 @@ class SAC(Agent):
         self.critics = Critics(networks, self.learner, subset=subset, dropped=dropped)
         self._follows_mean = subset is not None or dropped > 0
         self._is_discrete = isinstance(self.policy_head, CategoricalHead)
-        size = self.policy_head.encoded_size
-        usual = _ENTROPY_SHARE * math.log(size) if self._is_discrete else -float(size)
-        chosen, usual = options.target_entropy, usual * options.target_entropy_scale
-        self._target_entropy = usual if isinstance(chosen, str) else chosen
-        self._share = isinstance(chosen, str) and _ENTROPY_SHARE * options.target_entropy_scale
-        self._noise_shape = (2, setup.sequence_length, options.batch_size, size)
+        self._size = self.policy_head.encoded_size
+        self._noise_shape = (2, setup.sequence_length, options.batch_size, self._size)
 
     @classmethod
     def own_parts(cls, options: SACOptions) -> dict[str, nn.Module]:
@@ -95,26 +88,20 @@ class SAC(Agent):
         initial = options.initial_temperature if learns else float(options.temperature)
         return {"temperature": Temperature(initial, learns=learns)}
 
-    def losses(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
-    ) -> Losses:
+    def losses(self, window: Trajectory, weights: Weights, noise: Noise) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
-        states, bootstrap, following = self.detached(self.following, window, noise)
-        fitted = self.critics.fit(
-            window, weights, states, bootstrap, following, noise.critics, measures=self.measures
-        )
+        legal = self.networks.legal(window.observations)  # of every step of the windows
+        following = self.detached(self.following, window, noise, legal)
+        fitted = self.critics.fit(window, weights, following, measures=self.measures)
         losses, metrics, read = {"critic": fitted.loss}, fitted.metrics, fitted.read
         if "actor" in self.due:
             log_alpha = self.temperature.log
             alpha = log_alpha.detach().exp()
-            legal = self.networks.legal(window.observations, self.learner.learnt)
-            policy = self.networks.policy(read.actor, legal)
+            policy = self.networks.policy(read.actor, legal, self.learner.learnt)
             cost, entropy = self._actor(policy, read.critic.detach(), noise.here, alpha)
             losses["actor"] = masked_mean(cost, fitted.valid)
             entropy = masked_mean(entropy.detach(), fitted.valid)
-            target: Any = self._target_entropy
-            if legal is not None and self._share:  # of the entropy of random legal actions
-                target = self._share * masked_mean(legal.sum(-1).log(), fitted.valid)
+            target = self._target_entropy(legal, fitted.valid)
             losses["temperature"] = log_alpha * (entropy - target)
             metrics = metrics | {
                 "loss/policy": losses["actor"].detach(),
@@ -138,35 +125,53 @@ class SAC(Agent):
         values = self.critics.values(summary, actions)
         return values.mean(2) if self._follows_mean else values.amin(2)
 
-    def following(
-        self, window: Trajectory, noise: Noise
-    ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
-        """Return memory states before the learnt steps, and the inputs of the targets.
+    def _target_entropy(
+        self, legal: Legal | None, valid: Bool[Tensor, "L N"] | None
+    ) -> float | Float[Tensor, ""]:
+        """Return H: the configured one, or in relation to uniformly random legal actions."""
+        chosen, scale = self.options.target_entropy, self.options.target_entropy_scale
+        if not isinstance(chosen, str):
+            return chosen
+        if not self._is_discrete:
+            return -scale * self._size
+        share = scale * _ENTROPY_SHARE
+        if legal is None:
+            return share * math.log(self._size)
+        return share * masked_mean(legal[self.learner.learnt].sum(-1).log(), valid)
+
+    def following(self, window: Trajectory, noise: Noise, legal: Legal | None) -> Following:
+        """Return what the targets are computed from.
 
         The entropy's bonus is added to the rewards, so that it stands inside the discount.
+
+        Args:
+            legal: actions at every step of the windows; None for all.
         """
-        learner, critics = self.learner, self.critics
-        states, bootstrap = critics.states(window), learner.bootstrap(window)
+        critics, bootstrap = self.critics, self.learner.bootstrap(window)
         steps = bootstrap.steps
-        policy = self.networks.policy(
-            self.actor.at(window.observations, window.state, window.is_first, steps),
-            self.networks.legal(window.observations, steps),
-        )
+        summary = self.actor.at(window.observations, window.state, window.is_first, steps)
+        policy = self.networks.policy(summary, legal, steps)
         if self._is_discrete:
-            summary = learner.target_summary(window, steps)
-            values = critics.lowest_of_every_action(summary, noise.critics)
-            following = (policy.log_probabilities.exp() * values).sum(-1)
-            entropy = policy.entropy()
+            shares, entropy = policy.log_probabilities.exp(), policy.entropy()
+            found = critics.expected(window, bootstrap, shares, noise.critics)
         else:
             actions, log_probs = policy.sample_with_log_prob(noise.next)
-            following = critics.following(window, steps, actions, noise.critics)
+            found = critics.following(window, bootstrap, actions, noise.critics)
             entropy = -log_probs
         bonus = bootstrap.discounts * self.temperature.log.exp() * entropy
-        return states, bootstrap._replace(rewards=bootstrap.rewards + bonus), following
+        return found._replace(bootstrap=bootstrap._replace(rewards=bootstrap.rewards + bonus))
 
     # ---- called by the replay learner
 
-    observe_targets, measure = observe_critic_targets, measure_critics
+    def observe_targets(self, window: Trajectory, weights: Weights, noise: Noise) -> Metrics:
+        """Update the value heads' support from the targets, before a gradient step on them."""
+        legal = self.networks.legal(window.observations)
+        following = self.detached(self.following, window, noise, legal)
+        return self.detached(self.critics.observe, window, following)
+
+    def measure(self, window: Trajectory, state_after: Tensor | None) -> Metrics:
+        """Compute `value/target_gap` and `policy/saturation` on windows."""
+        return self.critics.measure(window)
 
     def noise(self) -> Noise:
         """Draw standard normal noise for the sampled actions of a gradient step."""

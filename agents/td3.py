@@ -8,15 +8,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.agent import Agent, Setup
-from agents.learning.critics import Critics, Subset, measure_critics, observe_critic_targets
+from agents.learning.critics import Critics, Following, Subset
 from agents.learning.gradient_step import Losses
 from agents.learning.parts import Networks
-from agents.learning.replay_learner import ReplayLearner
+from agents.learning.replay_learner import ReplayLearner, Weights
 from agents.mathematics.losses import masked_mean
-from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from conf.schema.agents import TD3Options
 from networks.heads.box import DeterministicHead
+from networks.heads.values import Metrics
 
 
 class Noise(NamedTuple):
@@ -60,15 +60,11 @@ class TD3(Agent):
         size = self.policy_head.encoded_size
         self._noise_shape = (setup.sequence_length, options.batch_size, size)
 
-    def losses(
-        self, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Noise
-    ) -> Losses:
+    def losses(self, window: Trajectory, weights: Weights, noise: Noise) -> Losses:
         """Compute the losses of replayed windows, importance-weighted with prioritised replay."""
         critics = self.critics
-        states, bootstrap, following = self.detached(self.following, window, noise)
-        fitted = critics.fit(
-            window, weights, states, bootstrap, following, noise.critics, measures=self.measures
-        )
+        following = self.detached(self.following, window, noise)
+        fitted = critics.fit(window, weights, following, measures=self.measures)
         losses, metrics, read = {"critic": fitted.loss}, fitted.metrics, fitted.read
         if "actor" in self.due:
             actions = self.policy_head(read.actor).mode()
@@ -77,21 +73,24 @@ class TD3(Agent):
             metrics = metrics | {"loss/policy": losses["actor"].detach()}
         return Losses(losses, metrics, read.readings, priorities=fitted.priorities)
 
-    def following(
-        self, window: Trajectory, noise: Noise
-    ) -> tuple[dict[str, Tensor], Bootstrap, Float[Tensor, "L N *K"]]:
-        """Return memory states before the learnt steps, and the inputs of the targets."""
-        learner, critics = self.learner, self.critics
-        states, bootstrap = critics.states(window), learner.bootstrap(window)
+    def following(self, window: Trajectory, noise: Noise) -> Following:
+        """Return what the targets are computed from."""
+        critics, bootstrap = self.critics, self.learner.bootstrap(window)
         limit = self.options.target_noise_clip
         disturbance = (self.options.target_noise * noise.actions).clamp(-limit, limit)
         actions = critics.target_policy(window, bootstrap.steps) + disturbance
-        following = critics.following(window, bootstrap.steps, actions.clamp(-1, 1), noise.critics)
-        return states, bootstrap, following
+        return critics.following(window, bootstrap, actions.clamp(-1, 1), noise.critics)
 
     # ---- called by the replay learner
 
-    observe_targets, measure = observe_critic_targets, measure_critics
+    def observe_targets(self, window: Trajectory, weights: Weights, noise: Noise) -> Metrics:
+        """Update the value heads' support from the targets, before a gradient step on them."""
+        following = self.detached(self.following, window, noise)
+        return self.detached(self.critics.observe, window, following)
+
+    def measure(self, window: Trajectory, state_after: Tensor | None) -> Metrics:
+        """Compute `value/target_gap` and `policy/saturation` on windows."""
+        return self.critics.measure(window)
 
     def noise(self) -> Noise:
         """Draw the randomness of a gradient step."""

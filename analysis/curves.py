@@ -1,11 +1,12 @@
 """Reads the scalars of runs as curves over steps and seconds, up to the first damage of a file."""
 
+import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
-from analysis.runs import Curve, RunRecord
+from analysis.grouping import differing_choices
+from analysis.runs import NO_CURVE, Curve, RunRecord, find_runs
 from analysis.statistics import FloatArray
 from training.tracking.event_files import event_files
+
+if TYPE_CHECKING:
+    import pandas
 
 SECONDS = "time/training_seconds"
 """Seconds of collecting, learning and pre-training so far, logged at each evaluation."""
@@ -27,7 +32,7 @@ _AT_ONCE = 2**10
 _LONGEST = 2**14
 """Bytes of an event; longer ones hold images or texts, and are skipped."""
 
-
+Frame: TypeAlias = "pandas.DataFrame | npt.NDArray[np.void]"
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Tags = Collection[str] | None
@@ -57,6 +62,39 @@ def read_curves(run: RunRecord, tags: Tags = None) -> tuple[dict[str, Curve], li
         seconds = np.interp(steps, *clock)
         curves[tag] = Curve(steps + run.pretraining_env_steps, seconds, values)
     return curves, notes
+
+
+def curve_table(places: str | Sequence[str], tags: Collection[str] | None) -> Frame:
+    """Read runs into a table; see `neurl.results`."""
+    runs, notes = find_runs([places] if isinstance(places, str) else list(places))
+    keys, labels, curves = differing_choices(runs), list[tuple[Any, ...]](), [NO_CURVE]
+    for run in runs:
+        found, damage = read_curves(run, tags)
+        own = (str(run.directory), run.task, run.seed, *(run.choices.get(key) for key in keys))
+        labels += [(*own, tag) for tag in found]
+        curves += found.values()
+        notes += damage
+    for note in notes:
+        warnings.warn(note, RuntimeWarning, stacklevel=3)
+    if not runs:
+        raise ValueError(f"{places}: no runs there; a run has a config.yaml and a summary.json")
+    names = ("run", "environment", "seed", *keys, "tag")
+    every = np.array(labels, object).reshape(-1, len(names))
+    rows = np.repeat(every, [len(curve.values) for curve in curves[1:]], axis=0)
+    columns = dict(zip(names, rows.T, strict=True))
+    points = [np.concatenate(parts) for parts in zip(*curves, strict=True)]
+    return _table(columns | dict(zip(("env_steps", "seconds", "value"), points, strict=True)))
+
+
+def _table(columns: dict[str, npt.NDArray[Any]]) -> Frame:
+    """Put columns together, as a data frame where pandas is installed."""
+    try:
+        import pandas
+    except ImportError:
+        kinds = [(name, column.dtype) for name, column in columns.items()]
+        return np.rec.fromarrays([*columns.values()], dtype=kinds)
+    words = dict.fromkeys(("run", "environment", "tag"), "category")  # codes, not a text for each
+    return pandas.DataFrame(columns).infer_objects().astype(words)
 
 
 def _scalars(paths: Sequence[Path], tags: Tags) -> tuple[Points, list[str]]:

@@ -10,12 +10,13 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from agents.learning.parts import Networks
-from agents.learning.replay_learner import ReplayLearner
+from agents.learning.replay_learner import ReplayLearner, Weights
 from agents.mathematics.losses import errors_by_position, masked_mean, means, select_actions
 from agents.mathematics.returns import Bootstrap
 from agents.trajectory import Trajectory
 from networks.autoencoding.losses import Reading
 from networks.heads.critics import lowest
+from networks.heads.values import Metrics
 from networks.layers import BatchRenorm
 from networks.memory.memories import ChosenSteps
 
@@ -41,6 +42,25 @@ class Summaries(NamedTuple):
     readings: dict[str, Reading]
 
 
+class Following(NamedTuple):
+    """What the targets of a window are computed from, without gradient.
+
+    Attributes:
+        states: memory states before the learnt steps, by backbone.
+        bootstrap: rewards, discounts and the steps that are bootstrapped from.
+        chosen: the critics whose minimum is the target.
+        outputs: the lowest target critic's there, values `[L, N]` or raw outputs; None without
+            target networks.
+        inputs: of the value head there; only without target networks.
+    """
+
+    states: dict[str, Float[Tensor, "N S"]]
+    bootstrap: Bootstrap
+    chosen: Subset
+    outputs: Float[Tensor, "L N *K"] | None
+    inputs: Float[Tensor, "L N I"] | None
+
+
 class Fitted(NamedTuple):
     """The critics' loss on a window, and what it was computed from.
 
@@ -51,7 +71,7 @@ class Fitted(NamedTuple):
     read: Summaries
     valid: Bool[Tensor, "L N"] | None
     loss: Float[Tensor, ""]
-    metrics: dict[str, Float[Tensor, ""]]
+    metrics: Metrics
     priorities: Float[Tensor, " N"] | None
 
 
@@ -141,14 +161,10 @@ class Critics:
         for norm in self._norms:
             norm.train(self._head.training)
 
-    def lowest_of_every_action(self, summary: Summary, chosen: Subset) -> Float[Tensor, "L N A"]:
-        """Return the lowest target critic's value of each discrete action."""
-        head = self._target_head
-        return _subset(head.value(head(summary)), chosen).amin(2)
-
     def lowest(self, outputs: Outputs, chosen: Subset) -> Float[Tensor, "L N *J"]:
         """Reduce the critics' outputs to one: the lowest critic's, or the lowest quantiles."""
-        outputs = _subset(outputs, chosen)
+        if chosen is not None:
+            outputs = outputs.index_select(2, chosen)
         if not self._dropped:
             return lowest(self._target_head, outputs)
         quantiles = outputs.flatten(2).sort(-1).values
@@ -164,59 +180,51 @@ class Critics:
         return actions
 
     def following(
-        self, window: Trajectory, steps: ChosenSteps, actions: Actions, chosen: Subset
-    ) -> Float[Tensor, "L N *K"]:
-        """Return the target critics' lowest output for actions at chosen steps of the windows.
-
-        Without target networks, return the value head's inputs there, which `fit` evaluates.
-        """
-        summary = self._learner.target_summary(window, steps)
+        self, window: Trajectory, bootstrap: Bootstrap, actions: Actions, chosen: Subset
+    ) -> Following:
+        """Read the target critics for actions at the steps that are bootstrapped from."""
+        states = self.states(window)
+        summary = self._learner.target_summary(window, bootstrap.steps)
         if self._is_joint:
-            return self._inputs(summary, actions)
-        return self.lowest(self(summary, actions, target=True), chosen)
+            inputs = self._inputs(summary, actions)
+            return Following(states, bootstrap, chosen, outputs=None, inputs=inputs)
+        lowest = self.lowest(self(summary, actions, target=True), chosen)
+        return Following(states, bootstrap, chosen, outputs=lowest, inputs=None)
 
-    def target(
-        self, bootstrap: Bootstrap, following: Float[Tensor, "L N *K"]
-    ) -> Float[Tensor, "L N *J"]:
-        """Return the target `rewards + discounts * following`; of distributions, a distribution.
-
-        Args:
-            following: values `[L, N]`, or raw outputs.
-        """
-        rewards, discounts, _ = bootstrap
-        if following.ndim == rewards.ndim:
-            return rewards + discounts * following
-        return self._head.target(rewards, discounts, following, None)
-
-    def fit(
+    def expected(
         self,
         window: Trajectory,
-        weights: Float[Tensor, " N"] | None,
-        states: Mapping[str, Float[Tensor, "N S"]],
         bootstrap: Bootstrap,
-        following: Float[Tensor, "L N *K"],
+        probabilities: Float[Tensor, "L N A"],
         chosen: Subset,
-        *,
-        measures: bool,
+    ) -> Following:
+        """Read the target critics for every discrete action, weighted by its probability."""
+        head, states = self._target_head, self.states(window)
+        values = head.value(head(self._learner.target_summary(window, bootstrap.steps)))
+        if chosen is not None:
+            values = values.index_select(2, chosen)
+        outputs = (probabilities * values.amin(2)).sum(-1)
+        return Following(states, bootstrap, chosen, outputs, inputs=None)
+
+    def fit(
+        self, window: Trajectory, weights: Weights, following: Following, *, measures: bool
     ) -> Fitted:
         """Compute the critics' loss, the sum over critics of the value head's mean loss.
 
         Args:
-            weights: importance weights of prioritised replay.
-            states: memory states before the learnt steps, by backbone.
-            following: values that the targets bootstrap from `[L, N]`, or what `following` returns.
             measures: whether to compute metrics.
         """
         learner, head = self._learner, self._head
-        read, valid = self.read(window, states), learner.valid(window)
+        read, valid = self.read(window, following.states), learner.valid(window)
         actions = window.actions[learner.learnt]
-        if self._is_joint:
-            inputs = torch.cat([self._inputs(read.critic, actions), following])
-            outputs, later = head(inputs).chunk(2)
-            following = self.lowest(later.detach(), chosen)
-        else:
+        later: Any = following.outputs
+        if following.inputs is None:
             outputs = self(read.critic, actions)
-        target = self.target(bootstrap, following)
+        else:
+            inputs = torch.cat([self._inputs(read.critic, actions), following.inputs])
+            outputs, later = head(inputs).chunk(2)
+            later = self.lowest(later.detach(), following.chosen)
+        target = self._target(following.bootstrap, later)
         targets: Tensor = target.unsqueeze(2).expand(*outputs.shape[:3], *target.shape[2:])
         losses = head.loss(outputs, targets).sum(-1)
         loss = masked_mean(losses if weights is None else losses * weights, valid)
@@ -229,13 +237,27 @@ class Critics:
                 metrics |= self._metrics(outputs.detach(), errors, valid)
         return Fitted(read, valid, loss, metrics, priorities)
 
-    def observe(
-        self, window: Trajectory, bootstrap: Bootstrap, following: Float[Tensor, "L N *K"]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Update the support of histograms from the targets."""
-        if self._is_joint:
-            following = self.lowest(self._head(following), None)
-        values = following if following.ndim == 2 else self._head.value(following)
+    def _target(
+        self, bootstrap: Bootstrap, later: Float[Tensor, "L N *K"]
+    ) -> Float[Tensor, "L N *J"]:
+        """Return `rewards + discounts * later`; of distributions, a distribution.
+
+        Args:
+            later: values `[L, N]`, or raw outputs.
+        """
+        rewards, discounts, _ = bootstrap
+        if later.ndim == rewards.ndim:
+            return rewards + discounts * later
+        return self._head.target(rewards, discounts, later, None)
+
+    def observe(self, window: Trajectory, following: Following) -> Metrics:
+        """Update the support of histograms from the targets of a gradient step on them."""
+        bootstrap = following.bootstrap
+        values: Any = following.outputs
+        if following.inputs is not None:
+            values = self.lowest(self._head(following.inputs), following.chosen)
+        if values.ndim > 2:
+            values = self._head.value(values)
         targets = bootstrap.rewards + bootstrap.discounts * values
         valid = window.valid[self._learner.learnt]
         self._target_head.observe(targets, valid)
@@ -246,7 +268,7 @@ class Critics:
     @torch.no_grad()
     def _metrics(
         self, outputs: Outputs, errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"] | None
-    ) -> dict[str, Float[Tensor, ""]]:
+    ) -> Metrics:
         """Return `value/mean`, `value/spread` (highest minus lowest critic), `value/td_error`."""
         values = self._head.value(outputs)
         spread = values.amax(-1) - values.amin(-1)
@@ -255,7 +277,7 @@ class Critics:
         return own | errors_by_position(errors, valid)
 
     @torch.no_grad()
-    def measure(self, window: Trajectory) -> dict[str, Float[Tensor, ""]]:
+    def measure(self, window: Trajectory) -> Metrics:
         """Compute metrics on windows.
 
         Returns:
@@ -274,28 +296,3 @@ class Critics:
             saturated = (modes.abs() > _SATURATED).float().mean(-1)
             metrics["policy/saturation"] = masked_mean(saturated, learner.valid(window))
         return metrics
-
-
-def _subset(outputs: Float[Tensor, "L N C *K"], chosen: Subset) -> Float[Tensor, "L N M *K"]:
-    return outputs if chosen is None else outputs.index_select(2, chosen)
-
-
-# ---- methods of the agents that have `critics`, and `following(window, noise)` for their targets
-
-
-def observe_critic_targets(
-    agent: Any, window: Trajectory, weights: Float[Tensor, " N"] | None, noise: Any
-) -> dict[str, Float[Tensor, ""]]:
-    """Update the value heads' support from the targets, before a gradient step on them."""
-    _, bootstrap, following = agent.detached(agent.following, window, noise)
-    inputs = window, bootstrap, following
-    observed: dict[str, Tensor] = agent.detached(agent.critics.observe, *inputs)
-    return observed
-
-
-def measure_critics(
-    agent: Any, window: Trajectory, state_after: Float[Tensor, "N S"] | None
-) -> dict[str, Float[Tensor, ""]]:
-    """Compute `value/target_gap` and `policy/saturation` on windows."""
-    metrics: dict[str, Tensor] = agent.critics.measure(window)
-    return metrics

@@ -13,7 +13,7 @@ from networks.autoencoding.losses import AuxiliaryLoss, LambdaDiscrepancy, Readi
 from networks.backbone import Backbone, Stream
 from networks.heads.acting import PolicyHead
 from networks.heads.distributions import Legal
-from networks.heads.values import ValueHead
+from networks.heads.values import Summary, ValueHead
 from networks.memory.memories import ChosenSteps, pick_steps
 from networks.observations import mask_of
 
@@ -32,15 +32,15 @@ class AuxiliaryLosses(nn.Module):
         weights: schedules by name.
     """
 
+    by_backbone: Any
+
     def __init__(
         self,
         losses: Mapping[str, Mapping[str, AuxiliaryLoss]],
         weights: Mapping[str, Schedule],
     ) -> None:
         super().__init__()
-        self.by_backbone = nn.ModuleDict(
-            {backbone: nn.ModuleDict(own) for backbone, own in losses.items()}
-        )
+        self.by_backbone = nn.ModuleDict({b: nn.ModuleDict(own) for b, own in losses.items()})
         self._weights = dict(weights)
         self.is_empty = not weights
         modules = [loss for own in losses.values() for loss in own.values()]
@@ -74,14 +74,9 @@ class AuxiliaryLosses(nn.Module):
     def forward(self, readings: Mapping[str, Reading]) -> dict[str, Float[Tensor, ""]]:
         """Return the unweighted losses by name, summed over backbones."""
         return {
-            name: torch.stack([self._loss(b, name)(r) for b, r in readings.items()]).sum()
+            name: torch.stack([self.by_backbone[b][name](r) for b, r in readings.items()]).sum()
             for name in self._weights
         }
-
-    def _loss(self, backbone: str, name: str) -> nn.Module:
-        own = self.by_backbone[backbone]
-        assert isinstance(own, nn.ModuleDict)
-        return own[name]
 
 
 @dataclass(frozen=True)
@@ -121,10 +116,12 @@ class Networks:
         mask: Any = mask_of(observations)
         return None if mask is None else self.policy_head.legal(pick_steps(mask, steps))
 
-    def policy(self, summary: Float[Tensor, "*N H"], legal: Legal | None) -> Any:
-        """Return the action distribution of every row, over legal actions."""
+    def policy(
+        self, summary: Summary, legal: Legal | None, steps: ChosenSteps = slice(None)
+    ) -> Any:
+        """Return the action distribution of every row, over actions legal at chosen steps."""
         policy: Any = self.policy_head(summary)
-        return policy if legal is None else policy.mask_illegal(legal)
+        return policy if legal is None else policy.mask_illegal(pick_steps(legal, steps))
 
     def observe(self, observations: Stream, valid: Bool[Tensor, "T B"]) -> None:
         """Update the normalisation statistics, once where backbones share them."""

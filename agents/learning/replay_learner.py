@@ -11,14 +11,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.learning.gradient_step import COUNTS
+from agents.learning.learner import Learner
 from agents.learning.parts import Networks
 from agents.learning.schedules import exploration_schedule
 from agents.learning.sequences import Steps
 from agents.learning.target_network import TargetNetwork
 from agents.learning.unroll import read_summary
+from agents.mathematics.losses import sequence_priorities
 from agents.mathematics.returns import Bootstrap, n_step_bootstrap
 from agents.replay.replay import Replay
-from agents.replay.samplers import PrioritizedSampler, Sampler, UniformSampler
+from agents.replay.samplers import PrioritizedSampler, UniformSampler
 from agents.trajectory import Trajectory
 from networks.augmentation import random_shift
 from networks.autoencoding.losses import Reading
@@ -30,7 +32,11 @@ if TYPE_CHECKING:
     from agents.agent import Setup
 
 
-class ReplayLearner(nn.Module):
+Weights = Float[Tensor, " N"] | None
+"""Importance weights of windows; None without prioritised replay."""
+
+
+class ReplayLearner(Learner):
     """Stores trajectories in a replay and takes gradient steps on sampled windows.
 
     A window is `burn_in + L + n_step - 1` steps long. The first `burn_in` only update the memory
@@ -46,6 +52,8 @@ class ReplayLearner(nn.Module):
         learnt: the steps of a window that are learnt from.
         keeps_state: whether a window starts from the memory state stored while acting.
     """
+
+    replay: Replay
 
     def __init__(
         self,
@@ -101,7 +109,11 @@ class ReplayLearner(nn.Module):
             state_horizon=self.learnt.stop,
             frame_stacks=setup.frame_stacks,
             keeps_state=self.keeps_state,
-            sampler=_sampler(options),
+            sampler=(
+                PrioritizedSampler(priority_exponent=options.priority_exponent)
+                if options.prioritized
+                else UniformSampler()
+            ),
         )
 
     def renew(self) -> None:
@@ -111,6 +123,14 @@ class ReplayLearner(nn.Module):
         is_plain = self._networks.auxiliary.is_empty
         online = self._networks.actor, self._networks.value_head
         self._chain = value_chain(*online) if is_plain else None
+
+    def weights_replaced(self) -> None:
+        """Sync the target network after weights were loaded."""
+        self.target_network.update(1.0)
+
+    def begin_anew(self) -> None:
+        """Count steps and updates from 0."""
+        self.clock.begin_anew()
 
     def learn(self, agent: Any, trajectory: Trajectory) -> dict[str, Tensor]:
         """Add a trajectory and take the gradient steps that are due.
@@ -137,10 +157,25 @@ class ReplayLearner(nn.Module):
             agent.networks.observe(seen.step_observations, seen.valid)
         return metrics
 
-    def _states(self, actor: Backbone, trajectory: Trajectory) -> Float[Tensor, "K B S"]:
-        return states_on_stride(
-            actor, trajectory, first_step=self.replay.cursor, stride=self._stride
-        ).cpu()
+    @torch.no_grad()
+    def _states(self, backbone: Backbone, trajectory: Trajectory) -> Float[Tensor, "K B S"]:
+        """Return the memory states before every step of a trajectory that is on the stride.
+
+        The weights have not changed since it was collected, so recomputing gives the states of
+        acting. The stride divides the length of trajectories, or is a multiple of it.
+        """
+        stride = self._stride
+        if self.replay.cursor % stride:
+            return trajectory.state.new_zeros(0, *trajectory.state.shape).cpu()
+        if stride >= len(trajectory.rewards):
+            return trajectory.state[None].cpu()
+        _, states, _ = backbone.memory.unroll(
+            backbone.features(trajectory.step_observations),
+            trajectory.state,
+            trajectory.is_first[:-1],
+            sequence_length=stride,
+        )
+        return states.cpu()
 
     def _improve(self, agent: Any, due: int) -> dict[str, Tensor]:
         beta = self.importance_exponent(agent.progress) if self.replay.uses_priorities else 0.0
@@ -283,12 +318,6 @@ class ReplayLearner(nn.Module):
         return sequence_priorities(errors, valid, max_share=self._max_share)
 
 
-def _sampler(options: Any) -> Sampler:
-    if options.prioritized:
-        return PrioritizedSampler(priority_exponent=options.priority_exponent)
-    return UniformSampler()
-
-
 class UpdateClock(nn.Module):
     """Counts environment steps and says when gradient steps and target updates are due.
 
@@ -308,6 +337,10 @@ class UpdateClock(nn.Module):
         super().__init__()
         self._learning_starts, self._ratio = learning_starts, replay_ratio
         self._interval = target_update_interval
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Count from 0."""
         # Environment steps, those before learning started, gradient steps. In a list, because
         # setting an attribute of a module takes a microsecond.
         self._counts = [0, 0, 0]
@@ -343,46 +376,3 @@ class UpdateClock(nn.Module):
         due = max(total - updates, 0)
         self._counts[:] = after, start, updates + due
         return due, every is not None and after // every > before // every
-
-
-@torch.no_grad()
-def states_on_stride(
-    backbone: Backbone, trajectory: Trajectory, *, first_step: int, stride: int
-) -> Float[Tensor, "K B S"]:
-    """Return the memory states before every `stride`-th step of a trajectory.
-
-    The weights have not changed since it was collected, so recomputing gives the states of acting.
-
-    Args:
-        first_step: number of the trajectory's first step, counted from the start of the run.
-        stride: divides the length of trajectories, or is a multiple of it.
-    """
-    length = len(trajectory.rewards)
-    if first_step % stride:
-        return trajectory.state.new_zeros(0, *trajectory.state.shape)
-    if stride >= length:
-        return trajectory.state[None]
-    _, states, _ = backbone.memory.unroll(
-        backbone.features(trajectory.step_observations),
-        trajectory.state,
-        trajectory.is_first[:-1],
-        sequence_length=stride,
-    )
-    return states
-
-
-def sequence_priorities(
-    errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"], *, max_share: float
-) -> Float[Tensor, " N"]:
-    """Priority of a sequence: weighted sum of its largest and its mean error, over valid steps.
-
-        p = share * max_t |delta_t| + (1 - share) * mean_t |delta_t|
-
-    The priority of a single step is its error. Errors that are not finite count as 0.
-
-    Source: Kapturowski et al. (2019), "Recurrent experience replay", section 2.3; Schaul et al.
-    (2016), arXiv:1511.05952.
-    """
-    kept = torch.where(valid & errors.isfinite(), errors, 0.0)
-    mean = kept.sum(0) / valid.sum(0).clamp(min=1)
-    return max_share * kept.amax(0) + (1 - max_share) * mean

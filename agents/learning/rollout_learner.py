@@ -1,16 +1,17 @@
 """Learning from rollouts, shared by PPO, A2C and PQN."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
+from agents.learning.learner import Learner
 from agents.learning.parts import Networks
 from agents.learning.sequences import Batch, cut, minibatches
-from agents.learning.unroll import frozen_inputs, unroll
 from agents.mathematics.losses import explained_variance, masked_mean
 from agents.mathematics.returns import lambda_returns
 from agents.trajectory import Trajectory
@@ -25,6 +26,7 @@ class Rollout:
 
     Attributes:
         rewards: scaled.
+        legal: legal actions of every observation; None if all are.
         summary: the actor's memory output of every step.
         critic_summary: the critic's, including the observation after the last step.
         steps: tensors of every step for batches, `[T, B, ...]` by name.
@@ -33,6 +35,7 @@ class Rollout:
 
     trajectory: Trajectory
     rewards: Float[Tensor, "T B"]
+    legal: Bool[Tensor, "T1 B ..."] | None
     summary: Float[Tensor, "T B H"]
     critic_summary: Float[Tensor, "T1 B H_c"]
     steps: dict[str, Any]
@@ -48,6 +51,22 @@ class Rollout:
             self.rewards, values[1:], *ends, discount=discount, gae_lambda=gae_lambda
         )
 
+    def advantages(
+        self, networks: Networks, *, discount: float, gae_lambda: float, **steps: Tensor
+    ) -> Batch:
+        """Return a batch with the returns of state values and the advantages, `A_t = G_t - V_t`."""
+        head = networks.value_head
+        values = head.value(head(self.critic_summary))  # [T + 1, B]
+        returns_of = partial(self.lambda_returns, discount=discount)
+        returns = returns_of(values, gae_lambda=gae_lambda)
+        return self.batch(
+            old_values=values[:-1],
+            advantages=returns - values[:-1],
+            returns=returns,
+            other_returns=networks.auxiliary.returns(self.critic_summary, returns_of),
+            **steps,
+        )
+
     def batch(self, **steps: Float[Tensor, "T B"] | None) -> Batch:
         """Cut everything into sequences; `steps` are the algorithm's own tensors."""
         unused = dict.fromkeys(("old_log_probs", "advantages", "other_returns"))
@@ -59,7 +78,7 @@ class Rollout:
         return Batch(**cut(rows, self.sequence_length), **states)
 
 
-class RolloutLearner(nn.Module):
+class RolloutLearner(Learner):
     """Trains on rollouts in minibatches of sequences.
 
     Keeps what carries over between rollouts: the memory state of a separate critic and the reward
@@ -123,39 +142,70 @@ class RolloutLearner(nn.Module):
     @torch.no_grad()
     def read(self, trajectory: Trajectory) -> Rollout:
         """Unroll the networks before the first gradient step, and scale the rewards."""
-        networks, length = self._networks, self.sequence_length
+        networks, length, first = self._networks, self.sequence_length, trajectory.is_first
+        seen = networks.critic.features(trajectory.observations)  # [T + 1, B, F]
+        memory = networks.critic.memory
         state = trajectory.state if networks.shares_backbone else self.critic_state
-        critic = unroll(networks.critic, trajectory, state, sequence_length=length)
-        critic_states: Tensor | None = critic.states
-        features = {"actor": critic.features}
-        summary, actor_states = critic.summary[:-1], critic.states
-        if networks.shares_backbone:
-            critic_states = None
-        else:
+        summary, states, after = memory.unroll(seen[:-1], state, first[:-1], sequence_length=length)
+        last, _ = memory(seen[-1:], after, first[-1:])
+        critic_summary, critic_states, features = torch.cat([summary, last]), None, {"actor": seen}
+        if not networks.shares_backbone:
             # The state before observations[T], which the next trajectory reads first.
-            self.critic_state.copy_(critic.after)
+            self.critic_state.copy_(after)
             own = networks.actor.features(trajectory.step_observations)
-            summary, actor_states, _ = networks.actor.memory.unroll(
-                own, trajectory.state, trajectory.is_first[:-1], sequence_length=length
+            features, critic_states = {"actor": own, "critic": seen}, states
+            summary, states, _ = networks.actor.memory.unroll(
+                own, trajectory.state, first[:-1], sequence_length=length
             )
-            features = {"actor": own, "critic": critic.features}
-        valid, first = trajectory.valid, trajectory.is_first
-        rewards, scaling = trajectory.rewards, self.reward_scaling
-        if scaling is not None:
-            scaling.observe(rewards, first[0], trajectory.ended, valid)
-            rewards = scaling(rewards)
+        legal = networks.legal(trajectory.observations)
         return Rollout(
             trajectory=trajectory,
-            rewards=rewards,
+            rewards=self._scaled_rewards(trajectory),
+            legal=legal,
             summary=summary,
-            critic_summary=critic.summary,
+            critic_summary=critic_summary,
             steps={
                 "is_first": first[:-1],
                 "actions": trajectory.actions,
-                "valid": valid,
+                "valid": trajectory.valid,
+                "legal": None if legal is None else legal[:-1],
                 "critic_features": None,
-                **frozen_inputs(networks, trajectory, features),
+                **_gradient_inputs(networks, trajectory, features),
             },
-            states={"actor_state": actor_states, "critic_state": critic_states},
+            states={"actor_state": states, "critic_state": critic_states},
             sequence_length=length,
         )
+
+    def _scaled_rewards(self, trajectory: Trajectory) -> Float[Tensor, "T B"]:
+        rewards, scaling = trajectory.rewards, self.reward_scaling
+        if scaling is None:
+            return rewards
+        scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)
+        return scaling(rewards)
+
+
+def _gradient_inputs(
+    networks: Networks, trajectory: Trajectory, features: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """Choose the inputs of gradient steps: observations, or features of frozen extractors.
+
+    Args:
+        features: at least the T steps' features `[T, B, F]`, by backbone.
+
+    Returns:
+        `observations`, `next_observations` and `<backbone>_features`; None if gradient steps do not
+        need them.
+    """
+    backbones, auxiliary = networks.backbones, networks.auxiliary
+    is_known = all(backbone.is_frozen for backbone in backbones.values())
+    is_read = not (is_known and auxiliary.is_empty)
+    observations = trajectory.step_observations if is_read else None
+    steps = len(trajectory.rewards)
+    return {
+        "observations": observations,
+        "next_observations": trajectory.next_observations if auxiliary.needs_next else None,
+        **{
+            f"{name}_features": features[name][:steps] if backbone.is_frozen else None
+            for name, backbone in backbones.items()
+        },
+    }

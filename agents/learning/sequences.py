@@ -54,6 +54,7 @@ class Batch(Steps):
         critic_features, critic_state, old_log_probs, advantages: None for agents that act by
             action values.
         old_values: values before the first gradient step.
+        legal: legal actions; None if all are.
         other_returns: that an auxiliary loss fits values of its own to; None without such a loss.
     """
 
@@ -65,6 +66,7 @@ class Batch(Steps):
     old_log_probs: Float[Tensor, "L N"] | None
     old_values: Float[Tensor, "L N"]
     advantages: Float[Tensor, "L N"] | None
+    legal: Bool[Tensor, "L N ..."] | None
     returns: Float[Tensor, "L N"]
     other_returns: Float[Tensor, "L N"] | None
 

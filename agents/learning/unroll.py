@@ -1,6 +1,5 @@
 """Applies backbones to trajectories and batches: summaries, states, auxiliary loss inputs."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,10 +9,8 @@ from torch import Tensor
 
 from agents.learning.parts import Networks
 from agents.learning.sequences import Batch, Steps
-from agents.trajectory import Trajectory
 from networks.autoencoding.losses import Reading
 from networks.backbone import Backbone
-from networks.observations import mask_of
 
 
 def read_summary(
@@ -62,7 +59,7 @@ def read_actor_critic(networks: Networks, batch: Batch) -> ActorCriticRead:
     summary, readings = read_summary(
         networks, "actor", batch, batch.actor_state[0], known=batch.actor_features
     )
-    policy = networks.policy(summary, networks.legal(batch.observations))
+    policy = networks.policy(summary, batch.legal)
     if batch.critic_state is not None:  # a separate critic
         summary, own = read_summary(
             networks, "critic", batch, batch.critic_state[0], known=batch.critic_features
@@ -104,67 +101,3 @@ def _read(
         next_rows=next_rows,
         next_features=next_features,
     )
-
-
-@dataclass(frozen=True)
-class Unrolled:
-    """Outputs of one backbone on a trajectory, including the observation after the last step.
-
-    Attributes:
-        states: memory states before each sequence.
-        after: memory state before `observations[T]`, which the next trajectory reads first.
-    """
-
-    features: Float[Tensor, "T1 B F"]
-    summary: Float[Tensor, "T1 B H"]
-    states: Float[Tensor, "W B S"]
-    after: Float[Tensor, "B S"]
-
-
-@torch.no_grad()
-def unroll(
-    backbone: Backbone,
-    trajectory: Trajectory,
-    state: Float[Tensor, "B S"],
-    *,
-    sequence_length: int,
-) -> Unrolled:
-    """Apply a backbone to a trajectory with the current parameters.
-
-    Args:
-        state: memory state before `observations[0]`.
-        sequence_length: steps between returned states.
-    """
-    features = backbone.features(trajectory.observations)
-    summary, states, after = backbone.memory.unroll(
-        features[:-1], state, trajectory.is_first[:-1], sequence_length=sequence_length
-    )
-    last, _ = backbone.memory(features[-1:], after, trajectory.is_first[-1:])
-    return Unrolled(features, torch.cat([summary, last]), states, after)
-
-
-def frozen_inputs(
-    networks: Networks, trajectory: Trajectory, features: Mapping[str, Tensor]
-) -> dict[str, Any]:
-    """Choose the inputs of gradient steps: observations, or features of frozen extractors.
-
-    Args:
-        features: at least the T steps' features `[T, B, F]`, by backbone.
-
-    Returns:
-        `observations`, `next_observations` and `<backbone>_features`; None if gradient steps do not
-        need them.
-    """
-    backbones, auxiliary = networks.backbones, networks.auxiliary
-    is_known = all(backbone.is_frozen for backbone in backbones.values())
-    is_read = not (is_known and auxiliary.is_empty) or mask_of(trajectory.observations) is not None
-    observations = trajectory.step_observations if is_read else None
-    steps = len(trajectory.rewards)
-    return {
-        "observations": observations,
-        "next_observations": trajectory.next_observations if auxiliary.needs_next else None,
-        **{
-            f"{name}_features": features[name][:steps] if backbone.is_frozen else None
-            for name, backbone in backbones.items()
-        },
-    }

@@ -107,3 +107,20 @@ def largest_value(values: Float[Tensor, "L N A"], valid: Bool[Tensor, "L N"]) ->
     """Largest value of any action at a valid step; nan where there is none."""
     found = torch.where(valid[..., None], values, -torch.inf).max()
     return torch.where(found.isinf(), torch.nan, found)
+
+
+def sequence_priorities(
+    errors: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"], *, max_share: float
+) -> Float[Tensor, " N"]:
+    """Priority of a sequence: weighted sum of its largest and its mean error, over valid steps.
+
+        p = share * max_t |delta_t| + (1 - share) * mean_t |delta_t|
+
+    The priority of a single step is its error. Errors that are not finite count as 0.
+
+    Source: Kapturowski et al. (2019), "Recurrent experience replay", section 2.3; Schaul et al.
+    (2016), arXiv:1511.05952.
+    """
+    kept = torch.where(valid & errors.isfinite(), errors, 0.0)
+    mean = kept.sum(0) / valid.sum(0).clamp(min=1)
+    return max_share * kept.amax(0) + (1 - max_share) * mean

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from analysis.comparison import Plan, Results, Status, compare, with_curves
 from analysis.runs import Damaged, RunRecord, read_run
+from analysis.showing import show
 from analysis.studies.engines import build_engine
 from analysis.studies.execution import Pool, driving, run_missing
 from analysis.studies.searching import tune_arms
 from analysis.studies.study import Arm, Job, Study, shortened
-from analysis.tables import show
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.sweeps import user_directory
 from conf.schema.study import Metric

@@ -1,8 +1,7 @@
 """Feature extractors: MLPs, CNNs and extractors of Dict observations."""
 
-from networks.extractors.cnn import CNN
+from networks.extractors.cnn import CNN, ImpalaCNN
 from networks.extractors.composite import DictExtractor
-from networks.extractors.impala import ImpalaCNN
 from networks.extractors.mlp import MLP, Flatten
 
 __all__ = ["CNN", "MLP", "DictExtractor", "Flatten", "ImpalaCNN"]

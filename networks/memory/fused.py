@@ -46,6 +46,8 @@ class NullSteps:
     @staticmethod
     def plan(is_first: IsFirst, null_steps: int) -> "NullSteps | None":
         """Plan the stretched batch; None if no episode starts after the first step."""
+        if len(is_first) == 1:
+            return None
         inner = is_first[1:]
         resets = functional.pad(inner.long().cumsum(0), (0, 0, 1, 0))  # [T, B]
         most = int(resets[-1].max())
@@ -145,13 +147,19 @@ class FusedLayer(nn.Module, ABC):
     def mirror(self) -> StepMirror:
         """Numpy form of `step`."""
 
-    def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
-        """Process T steps; the state is cleared before every first observation."""
-        state = state.masked_fill(is_first[0][:, None], 0.0)
+    def forward(
+        self, features: Features, state: State, plan: NullSteps | None
+    ) -> tuple[Outputs, State]:
+        """Process T steps.
+
+        Args:
+            state: cleared where the first step opens an episode.
+            plan: of the null steps that clear it before later first observations; None for none.
+        """
         if len(features) == 1:
             state = self.step(features[0], state)
             return state[None, :, : self.output_size], state
-        plan, weights = NullSteps.plan(is_first, self.null_steps), self.weights
+        weights = self.weights
         if plan is None:
             return self._run(features, state, weights)
         # Columns are not detached: those that cancel a bias must carry its gradient.

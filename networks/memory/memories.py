@@ -15,7 +15,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from conf.schema.memories import GatedMemoryOptions, RNNOptions, SpanOptions
-from networks.memory.fused import Features, GRULayer, IsFirst, LSTMLayer, Outputs, RNNLayer, State
+from networks.memory.fused import (
+    Features,
+    GRULayer,
+    IsFirst,
+    LSTMLayer,
+    NullSteps,
+    Outputs,
+    RNNLayer,
+    State,
+)
 from networks.mirror import Array, layers_mirror, mirror_of
 
 MemoryMirror = Callable[[Array, Array, Array], tuple[Array, Array]]
@@ -141,7 +150,7 @@ class StackedMemory(Memory):
     """
 
     layer: ClassVar[Callable[..., nn.Module]]
-    """Makes a layer, which maps inputs `[T, B, H]`, state and `is_first` as a memory does."""
+    """Makes a layer, which maps inputs `[T, B, H]`, its state and the resets as a memory does."""
     layers: Any
 
     def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
@@ -159,11 +168,15 @@ class StackedMemory(Memory):
 
     def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
         """Process T steps, layer after layer."""
+        return self._layered(features, state, is_first)
+
+    def _layered(self, features: Features, state: State, resets: Any) -> tuple[Outputs, State]:
+        """Apply the layers; each gets its part of the state, and the resets."""
         outputs, after = self.project(features), []
         for layer, before in zip(self.layers, state.split(self.sizes, -1), strict=True):
-            outputs, layer_state = layer(outputs, before, is_first)
+            outputs, layer_state = layer(outputs, before, resets)
             after.append(layer_state)
-        return outputs, torch.cat(after, dim=-1)
+        return outputs, after[0] if len(after) == 1 else torch.cat(after, dim=-1)
 
     def mirror(self) -> MemoryMirror | None:
         """Numpy form of `forward` at T = 1; None if a layer has none."""
@@ -183,7 +196,21 @@ class StackedMemory(Memory):
         return apply
 
 
-class RNN(StackedMemory):
+class FusedMemory(StackedMemory):
+    """Recurrent layers of fused kernels, which share one plan of the resets."""
+
+    def __init__(self, input_size: int, options: GatedMemoryOptions) -> None:
+        super().__init__(input_size, options)
+        self._null_steps = self.layers[0].null_steps
+
+    def forward(self, features: Features, state: State, is_first: IsFirst) -> tuple[Outputs, State]:
+        """Process T steps, layer after layer."""
+        state = state.masked_fill(is_first[0][:, None], 0.0)
+        plan = NullSteps.plan(is_first, self._null_steps)
+        return self._layered(features, state, plan)
+
+
+class RNN(FusedMemory):
     """Vanilla recurrent network (Elman 1990) of `num_layers` layers, f = tanh or ReLU."""
 
     Options = RNNOptions
@@ -194,7 +221,7 @@ class RNN(StackedMemory):
         super().__init__(input_size, options)
 
 
-class GRU(StackedMemory):
+class GRU(FusedMemory):
     """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078) in `num_layers` layers."""
 
     Options = SpanOptions
@@ -202,7 +229,7 @@ class GRU(StackedMemory):
     saturates = True
 
 
-class LSTM(StackedMemory):
+class LSTM(FusedMemory):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) in `num_layers` layers."""
 
     Options = SpanOptions

@@ -74,7 +74,7 @@ def dominate(agent: Any, action: int) -> None:
         output.weight.zero_()
         output.bias.zero_()
         output.bias.view(6, -1)[action] = ILLEGAL
-    agent.weights_replaced()
+    agent.learner.weights_replaced()
 
 
 @pytest.mark.parametrize("name", ["dqn", "double dueling", "quantile"])
@@ -156,18 +156,42 @@ def test_targets_of_sac_are_of_legal_actions(run) -> None:
     alone[..., 2] = True
     window.observations[ACTION_MASK] = alone
     noise = agent.noise()
-    _, bootstrap, following = agent.detached(agent.following, window, noise)
-    summary = learner.target_summary(window, bootstrap.steps)
-    values = agent.detached(agent.critics.lowest_of_every_action, summary, noise.critics)
-    torch.testing.assert_close(following, values[..., 2])
-    torch.testing.assert_close(bootstrap.rewards, learner.bootstrap(window).rewards)
+    found = agent.detached(agent.following, window, noise, alone)
+    _, head = learner.target_network.copies
+    with torch.no_grad():
+        outputs = head(learner.target_summary(window, found.bootstrap.steps))
+    values = head.value(outputs).amin(2)
+    torch.testing.assert_close(found.outputs, values[..., 2])
+    torch.testing.assert_close(found.bootstrap.rewards, learner.bootstrap(window).rewards)
 
 
 def test_a_frozen_extractor_leaves_the_masks_to_the_gradient_steps(run) -> None:
     made = run("ppo", "extractor.freeze=true")
-    batch, _ = made.agent.prepare(made.collector.collect(made.agent))
+    trajectory = made.collector.collect(made.agent)
+    batch, _ = made.agent.prepare(trajectory)
     assert batch.actor_features is not None
-    assert mask_of(batch.observations) is not None
+    assert torch.equal(
+        batch.legal.flatten(0, 1), mask_of(trajectory.step_observations).flatten(0, 1)
+    )
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_a_mask_is_read_once(run, name: str, monkeypatch) -> None:
+    """Of a rollout, for all its gradient steps; of replayed windows, in their gradient step."""
+    made = run(name)
+    agent, read = made.agent, []
+    for _ in range(16 if name == "sac" else 1):
+        trajectory = made.collector.collect(agent)
+        if name == "sac":
+            agent.learn(trajectory)
+    legal = agent.policy_head.legal
+    monkeypatch.setattr(agent.policy_head, "legal", lambda mask: read.append(mask) or legal(mask))
+    if name == "sac":
+        window = agent.experience().sample(8, RANDOM, importance_exponent=0.0).window
+        agent.losses(window, None, agent.noise())
+    else:
+        agent.learn(trajectory)
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize("words", [["agent=ppo"], ["agent=dqn", "agent.learning_starts=200"]])

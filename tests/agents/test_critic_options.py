@@ -191,7 +191,7 @@ def test_sac_delays_actor_and_temperature_and_scales_its_entropy(build) -> None:
     words = ["agent.policy_delay=3", "agent.target_entropy_scale=0.5", "agent.replay_ratio=1"]
     run = build("agent=sac", *words)
     agent, due = run.agent, []
-    assert agent._target_entropy == -0.5
+    assert agent._target_entropy(None, None) == -0.5
     losses = agent.losses
     agent.losses = lambda *inputs: due.append(agent.due) or losses(*inputs)
     learn(run, 12)

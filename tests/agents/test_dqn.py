@@ -402,7 +402,7 @@ def test_weights_from_elsewhere_are_the_target_s_too(build) -> None:
     agent = build("agent=dqn").agent
     with torch.no_grad():
         agent.optimizer.flat.add_(1)
-    agent.weights_replaced()
+    agent.learner.weights_replaced()
     head, target_head = heads_of(agent)
     for name, tensor in head.state_dict().items():
         assert torch.equal(target_head.state_dict()[name], tensor)

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from agents.learning.replay_learner import UpdateClock, sequence_priorities
+from agents.learning.replay_learner import UpdateClock
 from agents.learning.schedules import exploration_schedule
+from agents.mathematics.losses import sequence_priorities
 
 
 def make_clock(starts: int, ratio: float, *, interval: int | None = None) -> UpdateClock:

@@ -14,9 +14,8 @@ from networks.autoencoding.decoders import (
     transposed,
 )
 from networks.autoencoding.reconstruction import ObservationDecoder
-from networks.extractors.cnn import CNN
+from networks.extractors.cnn import CNN, ImpalaCNN
 from networks.extractors.composite import DictExtractor, Joined
-from networks.extractors.impala import ImpalaCNN
 from networks.extractors.mlp import MLP, Flatten
 from networks.extractors.structure import outline_of
 from networks.inputs import make_input

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from networks.extractors.cnn import ImpalaCNN, ResidualBlock
 from networks.extractors.images import Unfit
-from networks.extractors.impala import ImpalaCNN, ResidualBlock
 from tests.building import build
 
 

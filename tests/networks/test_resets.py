@@ -1,8 +1,10 @@
 """The layout of null steps, drawn by hand."""
 
+import pytest
 import torch
 
 from networks.memory.fused import NullSteps
+from tests.networks.conftest import FEATURES, build_memory
 
 YES, NO = True, False
 
@@ -32,3 +34,12 @@ def test_two_null_steps_come_in_order() -> None:
     assert plan is not None
     assert plan.length == 2 + 2
     assert plan.flags[:, 0].T.tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", ["rnn_tanh", "gru", "lstm"])
+def test_layers_share_one_plan(kind: str, monkeypatch) -> None:
+    memory, plans, plan = build_memory(kind, 3), [], NullSteps.plan
+    monkeypatch.setattr(NullSteps, "plan", lambda *given: plans.append(given) or plan(*given))
+    is_first = torch.tensor([[YES], [NO], [YES]])
+    memory(torch.zeros(3, 1, FEATURES), memory.initial_state(1), is_first)
+    assert len(plans) == 1

@@ -47,34 +47,64 @@ FAULTS = [
         ),
         (
             "returns come from raw rewards",
-            "rewards = scaling(rewards)",
-            "rewards = rewards + 0",
+            "return scaling(rewards)",
+            "return rewards + 0",
         ),
         (
             "rewards are scaled by the statistics of the rollout before",
-            "scaling.observe(rewards, first[0], trajectory.ended, valid)\n            rewards = scaling(rewards)",
-            "rewards, before = scaling(rewards), rewards\n            scaling.observe(before, first[0], trajectory.ended, valid)",
+            "scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)\n        return scaling(rewards)",
+            "scaled = scaling(rewards)\n        scaling.observe(rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid)\n        return scaled",
         ),
         (
             "the return that scales rewards runs over truncations",
-            "first[0], trajectory.ended, valid",
-            "first[0], trajectory.terminated, valid",
+            "trajectory.is_first[0], trajectory.ended, trajectory.valid",
+            "trajectory.is_first[0], trajectory.terminated, trajectory.valid",
         ),
         (
             "the return that scales rewards runs over an episode that opens a rollout",
-            "rewards, first[0], trajectory.ended,",
-            "rewards, torch.zeros_like(first[0]), trajectory.ended,",
+            "rewards, trajectory.is_first[0], trajectory.ended,",
+            "rewards, torch.zeros_like(trajectory.is_first[0]), trajectory.ended,",
         ),
         (
             "a critic's own memory is not carried to the next rollout",
-            "self.critic_state.copy_(critic.after)",
+            "self.critic_state.copy_(after)",
             "self.critic_state.copy_(self.critic_state)",
             "agents/test_stream.py::test_critic_goes_on_from_before_the_next_rollout",
         ),
         (
+            "advantages compare with the value after the step",
+            "advantages=returns - values[:-1]",
+            "advantages=returns - values[1:]",
+            "agents/test_a2c.py::test_returns_reach_as_far_as_the_rollout",
+        ),
+        (
+            "returns bootstrap from the value before the step",
+            "returns_of(values, gae_lambda",
+            "returns_of(values.roll(1, 0), gae_lambda",
+            "agents/test_ppo_recomputes.py",
+        ),
+        (
+            "a second value is fitted to the returns of the first lambda",
+            "networks.auxiliary.returns(self.critic_summary, returns_of)",
+            "returns",
+            "agents/test_lambda_discrepancy.py::test_its_values_are_fitted_to_their_own_returns",
+        ),
+        (
+            "the last observation is read without a memory",
+            "memory(seen[-1:], after, first[-1:])",
+            "memory(seen[-1:], torch.zeros_like(after), first[-1:])",
+            "agents/test_pqn.py::test_the_memory_counts_steps_as_the_environments_do",
+        ),
+        (
+            "returns are of raw rewards",
+            "self.rewards, values[1:],",
+            "self.trajectory.rewards, values[1:],",
+            "agents/test_reward_scaling.py",
+        ),
+        (
             "steps that only reset count",
-            '"valid": valid,',
-            '"valid": torch.ones_like(valid),',
+            '"valid": trajectory.valid,',
+            '"valid": torch.ones_like(trajectory.valid),',
             "agents/test_on_policy.py::test_rewards_and_actions_of_resetting_steps_never_matter",
         ),
     ),
@@ -102,6 +132,12 @@ FAULTS = [
     *plant(
         "agents/learning/replay_learner.py",
         "agents/test_off_policy.py",
+        (
+            "weights from elsewhere are not the target's",
+            'after weights were loaded."""\n        self.target_network.update(1.0)',
+            'after weights were loaded."""\n        self.target_network.update(0.0)',
+            "agents/test_dqn.py::test_weights_from_elsewhere_are_the_target_s_too",
+        ),
         (
             "priorities are never written",
             "self.replay.update(sample.starts, result.priorities.cpu())",
@@ -232,16 +268,6 @@ FAULTS = [
             "agents/test_dqn.py::test_memories_count_like_the_environments_from_wherever_a_window_starts",
         ),
         (
-            "a sequence's priority takes the largest error for the mean",
-            "max_share * kept.amax(0) + (1 - max_share) * mean",
-            "(1 - max_share) * kept.amax(0) + max_share * mean",
-        ),
-        (
-            "a sequence's mean error counts steps that only reset",
-            "kept.sum(0) / valid.sum(0).clamp(min=1)",
-            "kept.mean(0)",
-        ),
-        (
             "replayed steps that open episodes count as those that reset",
             "return ~window.is_first[self._following]",
             "return ~window.is_first[self.learnt]",
@@ -261,8 +287,8 @@ FAULTS = [
         ),
         (
             "kept states are cleared one step off",
-            "trajectory.is_first[:-1],\n        sequence_length=stride",
-            "trajectory.is_first[1:],\n        sequence_length=stride",
+            "trajectory.is_first[:-1],\n            sequence_length=stride",
+            "trajectory.is_first[1:],\n            sequence_length=stride",
             "agents/test_dqn.py::test_stored_states_are_those_that_acting_had",
         ),
         (
@@ -337,11 +363,6 @@ FAULTS = [
     *plant(
         "agents/learning/unroll.py",
         "agents/test_pqn.py::test_the_memory_counts_steps_as_the_environments_do",
-        (
-            "the last observation is read without a memory",
-            "backbone.memory(features[-1:], after, trajectory.is_first[-1:])",
-            "backbone.memory(features[-1:], torch.zeros_like(after), trajectory.is_first[-1:])",
-        ),
         (
             "features that a loss predicts take a gradient",
             "with torch.no_grad():\n            next_rows",

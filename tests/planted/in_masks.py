@@ -32,14 +32,18 @@ FAULTS = [
     *plant(
         "agents/pqn.py",
         "agents/test_action_masks.py::test_returns_of_pqn_are_of_legal_actions",
-        ("PQN bootstraps from illegal actions", "mask_illegal(values, legal)", "values + 0"),
+        (
+            "PQN bootstraps from illegal actions",
+            "mask_illegal(values, rollout.legal)",
+            "values + 0",
+        ),
     ),
     *plant(
         "agents/ppo.py",
         "agents/test_action_masks.py::test_probabilities_of_the_rollout_are_those_of_acting",
         (
             "PPO's rollout is of the policy without masks",
-            "self.networks.policy(rollout.summary, legal)",
+            "self.networks.policy(rollout.summary, rollout.legal, slice(-1))",
             "self.networks.policy(rollout.summary, None)",
         ),
     ),
@@ -48,19 +52,28 @@ FAULTS = [
         "agents/test_action_masks.py::test_sac_asks_for_entropy_among_legal_actions",
         (
             "SAC asks for the entropy of illegal actions",
-            "masked_mean(legal.sum(-1).log(), fitted.valid)",
+            "masked_mean(legal[self.learner.learnt].sum(-1).log(), valid)",
             "math.log(legal.shape[-1])",
         ),
         (
             "SAC's actor weighs illegal actions",
-            "self.networks.policy(read.actor, legal)",
+            "self.networks.policy(read.actor, legal, self.learner.learnt)",
             "self.networks.policy(read.actor, None)",
         ),
         (
             "SAC's target weighs illegal actions",
-            "self.networks.legal(window.observations, steps)",
-            "None",
+            "self.networks.policy(summary, legal, steps)",
+            "self.networks.policy(summary, None)",
             "agents/test_action_masks.py::test_targets_of_sac_are_of_legal_actions",
+        ),
+    ),
+    *plant(
+        "agents/learning/rollout_learner.py",
+        "agents/test_action_masks.py::test_a_frozen_extractor_leaves_the_masks_to_the_gradient_steps",
+        (
+            "frozen features leave no masks",
+            '"legal": None if legal is None else legal[:-1],',
+            '"legal": None,',
         ),
     ),
     *plant(
@@ -68,15 +81,9 @@ FAULTS = [
         "agents/test_action_masks.py",
         (
             "gradient steps are of the policy without masks",
-            "networks.legal(batch.observations)",
-            "None",
+            "networks.policy(summary, batch.legal)",
+            "networks.policy(summary, None)",
             "agents/test_action_masks.py::test_probabilities_of_the_rollout_are_those_of_acting",
-        ),
-        (
-            "frozen features leave no masks",
-            "mask_of(trajectory.observations) is not None",
-            "False",
-            "agents/test_action_masks.py::test_a_frozen_extractor_leaves_the_masks_to_the_gradient_steps",
         ),
     ),
     *plant(

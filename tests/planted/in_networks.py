@@ -8,9 +8,15 @@ FAULTS = [
         "networks/memory/memories.py",
         "networks/test_memory.py::test_two_chunks_equal_one_unroll",
         (
+            "fused memories keep their state over the first observation of a sequence",
+            "state = state.masked_fill(is_first[0][:, None], 0.0)",
+            "state = state.clone()",
+            "networks/test_memory.py::test_two_chunks_equal_one_unroll",
+        ),
+        (
             "every layer begins with the first one's state",
-            "layer(outputs, before, is_first)",
-            "layer(outputs, state[:, : layer.state_size], is_first)",
+            "layer(outputs, before, resets)",
+            "layer(outputs, state[:, : layer.state_size], resets)",
             "networks/test_memory.py::test_unroll_equals_plain_network_on_each_episode",
         ),
         (
@@ -35,12 +41,6 @@ FAULTS = [
     *plant(
         "networks/memory/fused.py",
         "networks/test_memory.py::test_unroll_equals_plain_network_on_each_episode",
-        (
-            "fused memories keep their state over the first observation of a sequence",
-            "state = state.masked_fill(is_first[0][:, None], 0.0)",
-            "state = state.clone()",
-            "networks/test_memory.py::test_two_chunks_equal_one_unroll",
-        ),
         (
             "the state that is returned is that of pads",
             "return outputs, torch.cat([outputs[-1], after[:, self.output_size :]], dim=-1)",
@@ -486,7 +486,7 @@ FAULTS = [
         ),
     ),
     *plant(
-        "networks/extractors/impala.py",
+        "networks/extractors/cnn.py",
         "networks/test_impala.py",
         (
             "residual blocks add nothing",

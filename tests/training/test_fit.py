@@ -17,8 +17,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import nn
 
 import neurl
-from analysis.results import results
 from conf.composing.command_line import load as configure
+from neurl import results
 from tests.doors import Doors
 from training.evaluation.watching import watch_run
 

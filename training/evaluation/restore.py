@@ -79,7 +79,7 @@ def load_policy(
     except RuntimeError as error:
         reason = one_line(error)
         raise ValueError(f"the weights in {run} are of another network: {reason}") from error
-    agent.begin_anew()
+    agent.learner.begin_anew()
     set_num_threads(config.num_threads, agent)
     return Policy(config, agent, extractor)
 

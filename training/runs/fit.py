@@ -201,7 +201,7 @@ def _rebuild(policy: Policy, config: DictConfig, environments: Environments) -> 
     own, known = agent.state_dict(), policy.agent.state_dict()
     kept = {name: t for name, t in known.items() if name in own and t.shape == own[name].shape}
     agent.load_state_dict(kept, strict=False)
-    agent.begin_anew()
+    agent.learner.begin_anew()
     policy.config, policy.agent = config, agent
 
 

@@ -55,7 +55,7 @@ def take_weights(config: DictConfig, agent: Agent) -> Start:
     if config.init_from is not None:
         loaded[warm_start(agent, Path(config.init_from))] = Path(config.init_from)
     loaded |= _load_extractors(config, agent)
-    agent.weights_replaced()
+    agent.learner.weights_replaced()
     costs = [pretraining_behind(source) for source in {path.resolve() for path in loaded.values()}]
     return Start(list(loaded), sum(own for own, _ in costs), sum(own for _, own in costs))
 
@@ -71,7 +71,7 @@ def take_pretrained(config: DictConfig, agent: Agent, directory: Path) -> tuple[
     alike = agent.networks.backbones.values() if config.critic.extractor is None else [agent.actor]
     for backbone in alike:
         backbone.extractor.load_state_dict(part_of(tensors, "agent.actor.extractor"))
-    agent.weights_replaced()
+    agent.learner.weights_replaced()
     return pretraining_behind(directory)
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis.doctor.doctor import consult
 from analysis.doctor.environment import ENVIRONMENT
 from analysis.doctor.learning import LEARNING
 from analysis.doctor.networks import NETWORKS
 from analysis.doctor.patient import Patient, admit, examine
 from conf.composing.command_line import load
+from doctor import consult
 from tests.analysis.doctor import ailments
 from tests.doors import MASKED
 
