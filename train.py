@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
     from training.building.environments import build_environments
-    from training.process.machine import refuse_missing_device
+    from training.process.machine import refuse_missing_device, started_ranks
     from training.runs.directory import discard, finished
     from training.runs.progression import goal_of
     from training.stream.episodes import shown_return
@@ -45,7 +45,13 @@ def train(config: DictConfig) -> float:
     try:
         try:
             refuse_missing_device(config.device)
-            environments = build_environments(config, num_envs=config.env.num_envs)
+            if started_ranks() > 1:
+                from training.runs.ranks import begin
+
+                begin(config)
+            environments = build_environments(
+                config, num_envs=config.env.num_envs // started_ranks()
+            )
         except ValueError as error:
             raise Refusal(str(error), 2) from error
 
@@ -67,7 +73,19 @@ def train_job(config: DictConfig, words: list[str]) -> float:
 
 
 def main() -> None:
-    """Train the run or sweep of the command line, and report on the jobs of a sweep."""
+    """Train the run or sweep of the command line, or a part of the run beside other processes."""
+    from training.process.machine import started_ranks
+
+    if started_ranks() == 1:
+        lead()
+    else:
+        from training.runs.ranks import one_of_several
+
+        one_of_several(lead)
+
+
+def lead() -> None:
+    """Train the run or sweep, and report on the jobs of a sweep."""
     from training.runs.sweep import outcomes, table
 
     with outcomes() as found:

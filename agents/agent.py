@@ -22,6 +22,7 @@ from agents.learning.rollout_learner import RolloutLearner
 from agents.learning.schedules import Schedule
 from agents.replay.replay import Replay
 from agents.trajectory import Trajectory
+from networks import ranks
 from networks.autoencoding.losses import AuxiliaryLoss
 from networks.heads.acting import uniform_actions
 from networks.heads.greedy import EpsilonGreedyHead
@@ -174,7 +175,11 @@ class Agent(nn.Module, ABC):
                 if isinstance(self.learner, ReplayLearner):
                     self.learner.renew()
         self.gradient_step.begin(self.progress, self.env_steps, measures=self.is_watched)
-        return self.learner.learn(self, trajectory)
+        metrics = self.learner.learn(self, trajectory)
+        if ranks.size() == 1 or not self.is_watched:
+            return metrics
+        values = torch.stack([value.float().to(self.device) for value in metrics.values()])
+        return dict(zip(metrics, ranks.average(values).cpu(), strict=True))
 
     def experience(self) -> Replay | None:
         """Return the replay buffer; None for on-policy agents."""

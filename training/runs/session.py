@@ -13,7 +13,6 @@ from agents.agent import Agent
 from conf.checking.pretraining import frames_wanted
 from conf.checking.trust import trust_words
 from envs.interface import Environments
-from envs.vector.base import EnvironmentFailure
 from training.building.build import build_collector, build_evaluator
 from training.building.instantiation import plain
 from training.evaluation.evaluation import Evaluator, describe
@@ -22,12 +21,12 @@ from training.pretraining.pretraining import Pretraining, described
 from training.runs.callbacks import Callback
 from training.runs.header import header
 from training.runs.opening import Session, beginning
+from training.runs.ranks import meet
 from training.runs.refusal import Refusal, refusing
-from training.runs.resume import PRETRAINED, as_written, notices
+from training.runs.resume import BROKEN, PRETRAINED, as_written, notices
 from training.runs.run import Diverged, Run, Status
 from training.saving.weights import take_pretrained
 from training.stream.collect import Collector
-from training.stream.episodes import InvalidExperience
 
 
 class Prepared(NamedTuple):
@@ -53,7 +52,6 @@ def train_run(
     """
     directory = Path(config.run_dir)
     so_far = f"The run so far is in {directory}"
-    broken = (InvalidExperience, EnvironmentFailure, Diverged, OSError)
     with ExitStack() as stack:
         if prepared is None:
             stack.callback(environments.close)
@@ -61,7 +59,7 @@ def train_run(
             run = _build_run(config, environments, stack, prepared)
         with (
             refusing(KeyboardInterrupt, exit_code=130, before="interrupted. ", after=so_far),
-            refusing(*broken, exit_code=1, after=f". {so_far}"),
+            refusing(*BROKEN, Diverged, exit_code=1, after=f". {so_far}"),
         ):
             status = run.train()
     print(_report(config, run, status), flush=True)
@@ -102,6 +100,7 @@ def _build_run(
             exact = run.restore(session.saved)
             lines = notices(session.saved.state, config, session.agent, exact)
             print(*lines, sep="\n", flush=True)
+    meet(session.agent, run.saved_env_steps)
     return run
 
 

@@ -44,8 +44,15 @@ class Archive:
         self._chunks: dict[str, Entry] = {}  # of `last`, written or resumed from
         self.env_steps: int | None = None
 
-    def save_last(self, at: Progression, tensors: Tensors, state: Any, must_succeed: bool) -> None:
-        """Save everything.
+    def save_last(
+        self,
+        at: Progression,
+        tensors: Tensors,
+        state: Any,
+        must_succeed: bool,
+        parts: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Save everything, after the parts of other ranks.
 
         A full disk costs the checkpoint, not the run: the next one may fit.
 
@@ -59,6 +66,7 @@ class Archive:
             tensors = {**tensors, **prefixed("experience", kept)}
             state, options["chunks"] = {**state, "experience": numbers}, experience.chunks()
         with nullcontext() if must_succeed else costs_a_warning("{}; training goes on"):
+            parts()
             self._chunks = self._save(self._last, at, tensors, state, **options)
             self.env_steps = at.env_steps
 
