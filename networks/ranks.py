@@ -39,7 +39,9 @@ def on_machine() -> tuple[int, int]:
     """Return the number of this process among those of this machine, and how many these are."""
     if size() == 1:
         return 0, 1
-    return int(os.environ.get("LOCAL_RANK", rank())), int(os.environ.get("LOCAL_WORLD_SIZE", size()))
+    return int(os.environ.get("LOCAL_RANK", rank())), int(
+        os.environ.get("LOCAL_WORLD_SIZE", size())
+    )
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from networks.ranks import average, count_valid
 
-
 Count = Int[Tensor, ""] | Float[Tensor, ""]
 
 

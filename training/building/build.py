@@ -42,7 +42,6 @@ from training.process.memory import free_memory
 from training.process.threads import drawing
 from training.stream.collect import Collector, own_seeds
 
-
 _SHARED = ("batch_size", "buffer_size")
 """Numbers of an agent of which each rank has a part."""
 
@@ -109,7 +108,7 @@ def build_agent(
 
 
 def build_agent_for(config: DictConfig, environments: Environments, extractor: Own = None) -> Agent:
-    """Build the configured agent for a rank's share of `env.num_envs` environments such as these."""
+    """Build the configured agent for this rank's share of `env.num_envs` such environments."""
     spaces = environments.single_observation_space, environments.single_action_space
     num_envs = config.env.num_envs // ranks.size()
     return build_agent(config, *spaces, num_envs=num_envs, extractor=extractor)

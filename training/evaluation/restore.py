@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from omegaconf import DictConfig
+from torch import Tensor
 
 from agents.agent import Agent
 from conf.checking.refusals import InvalidConfiguration
@@ -76,13 +77,23 @@ def load_policy(
     with open_environments(single, env, num_envs=1) as (_, made), _remedy(stored, extractor):
         agent = build_agent_for(config, made, extractor)
     try:
-        agent.load_state_dict(part_of(tensors, "agent"))
+        agent.load_state_dict(_fitting(part_of(tensors, "agent"), agent))
     except RuntimeError as error:
         reason = one_line(error)
         raise ValueError(f"the weights in {run} are of another network: {reason}") from error
     agent.begin_anew()
     set_num_threads(config.num_threads, agent)
     return Policy(config, agent, extractor)
+
+
+def _fitting(found: dict[str, Tensor], agent: Agent) -> dict[str, Tensor]:
+    """Leave out the environments' own tensors where a run of several ranks has the first's only."""
+    own = agent.state_dict()
+    for name in own.keys() & found.keys():
+        is_of_environments = name.endswith((".critic_state", ".accumulator"))
+        if is_of_environments and len(found[name]) < len(own[name]):
+            found[name] = own[name]
+    return found
 
 
 @contextmanager

@@ -7,10 +7,6 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-import torch
-
-from networks import ranks
-
 _PATIENCE = 4.0
 """Seconds after a stop signal in which the current iteration or evaluation may finish."""
 
@@ -25,13 +21,6 @@ class StopRequest:
     def ask(self, number: int) -> None:
         """Record the signal's number."""
         self.number, self._asked_at = number, time.monotonic()
-
-    def share(self) -> None:
-        """Tell every rank of the run of a signal that one of them received."""
-        if ranks.size() > 1:
-            number = int(ranks.largest(torch.tensor(self.number or 0)))
-            if number and not self:
-                self.ask(number)
 
     def __bool__(self) -> bool:
         return self.number is not None

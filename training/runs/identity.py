@@ -47,7 +47,9 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         lines.append(f"num_threads: the run has {saved['threads']}, this process {now['threads']}")
     before, here = saved.get("ranks", 1), now["ranks"]
     if before != here:
-        lines.append(f"the run has {before} ranks (processes), here are {here}: torchrun starts them")
+        lines.append(
+            f"the run has {before} ranks (processes), here are {here}: torchrun starts them"
+        )
     for name in sorted({*saved["versions"], *now["versions"]}):
         before, here = (each["versions"].get(name, "none") for each in (saved, now))
         if before != here:

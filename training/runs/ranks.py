@@ -7,8 +7,6 @@ replay buffer. Checkpoints hold a part of every rank: its environments, generato
 """
 
 import json
-import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -29,7 +27,7 @@ from networks.layers import BatchRenorm
 from training.building.build import build_agent_for, build_collector, refuse_large_replay
 from training.building.environments import build_environments
 from training.building.instantiation import plain
-from training.process.signals import stop_requests
+from training.process.signals import StopRequest, stop_requests
 from training.runs.opening import beginning
 from training.runs.progression import Progression
 from training.runs.refusal import refusals_end, refusing
@@ -37,7 +35,6 @@ from training.runs.resume import BROKEN, LAST, open_run, part_state, restore_par
 from training.saving.archive import Archive
 from training.saving.checkpoint import roll_back
 from training.saving.weights import take_weights
-from training.stream.collect import Collector
 from training.stream.loop import iterations
 
 GO, SAVE, END = range(3)
@@ -129,6 +126,14 @@ def save_parts() -> None:
         raise OSError("checkpoint not saved: another rank could not save its part")
 
 
+def share_stop(stop: StopRequest) -> None:
+    """Tell every rank of a signal that one of them received."""
+    if ranks.size() > 1:
+        number = int(ranks.largest(torch.tensor(stop.number or 0)))
+        if number and not stop:
+            stop.ask(number)
+
+
 class _Follower:
     """A rank that the first one leads."""
 
@@ -168,7 +173,7 @@ class _Follower:
                 is_watched=lambda env_steps: bool(ranks.of_first()),
             )
             for _ in rounds:
-                stop.share()
+                share_stop(stop)
                 goes_on = self._obey()
                 if not goes_on:
                     break

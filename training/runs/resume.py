@@ -99,9 +99,7 @@ def part_state(agent: Agent, collector: Collector) -> tuple[dict[str, Tensor], d
     return prefixed("collector", tensors), state
 
 
-def restore_part(
-    agent: Agent, collector: Collector, saved: Checkpoint, *, seed: int
-) -> list[bool]:
+def restore_part(agent: Agent, collector: Collector, saved: Checkpoint, *, seed: int) -> list[bool]:
     """Restore agent and environments; tell which environments are restored exactly.
 
     Raises:

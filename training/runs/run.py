@@ -15,7 +15,7 @@ from training.process.signals import StopRequest, stop_requests
 from training.runs.callbacks import Callback, TrainingProgress
 from training.runs.opening import Session
 from training.runs.progression import Due, Occasion, Progression, goal_of
-from training.runs.ranks import END, GO, save_parts
+from training.runs.ranks import END, GO, save_parts, share_stop
 from training.runs.resume import part_state, restore_part
 from training.saving.archive import Archive
 from training.saving.checkpoint import Checkpoint
@@ -128,7 +128,7 @@ class Run:
             for iteration in iterations(
                 self._agent, self._collector, total_env_steps=left, is_watched=self._is_logged
             ):
-                stop.share()
+                share_stop(stop)
                 self._after(iteration)
                 if stop:
                     self._save_last()
