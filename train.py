@@ -11,7 +11,7 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.checking.trust import trust_words
-from conf.composing.command_line import launch
+from conf.composing.command_line import check, launch, load
 from training.process.leaving import leave
 from training.runs.refusal import Refusal, refusals_end
 
@@ -66,8 +66,11 @@ def train(config: DictConfig) -> float:
 
 def train_job(config: DictConfig, words: list[str]) -> float:
     """Train one job of a sweep in a separate process, from its command line."""
+    from training.process.machine import started_ranks
     from training.runs.sweep import run_job
 
+    if started_ranks() > 1:
+        sys.exit("--multirun: several ranks train one run; start torchrun once for each")
     trust = trust_words(config.env.packages, config.trusted_packages)
     return run_job(ROOT / "train.py", words, Path(config.run_dir), trust=trust)
 
@@ -77,11 +80,23 @@ def main() -> None:
     from training.process.machine import started_ranks
 
     if started_ranks() == 1:
-        lead()
+        on_ray = [word for word in sys.argv[1:] if word.startswith(("engine=", "engine."))]
+        start_ranks(on_ray) if on_ray else lead()
     else:
         from training.runs.ranks import one_of_several
 
         one_of_several(lead)
+
+
+@refusals_end
+def start_ranks(words: list[str]) -> None:
+    """Train one run in several processes, where words such as `engine=ray` say, once it is valid."""
+    from analysis.studies.engines.ray_train import train_on_ray
+
+    engine = load(words, "compare").engine
+    run = [word for word in sys.argv[1:] if word not in words]
+    check(run)
+    train_on_ray(engine, run)
 
 
 def lead() -> None:
