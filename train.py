@@ -90,7 +90,7 @@ def main() -> None:
 
 @refusals_end
 def start_ranks(words: list[str]) -> None:
-    """Train one run in several processes, where words such as `engine=ray` say, once it is valid."""
+    """Train one run in several processes, where words such as `engine=ray` say."""
     from analysis.studies.engines.ray_train import train_on_ray
 
     engine = load(words, "compare").engine

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -21,7 +22,13 @@ from training.building.environments import build_environments
 from training.runs.ranks import begin, meet
 from training.runs.refusal import Refusal
 from training.runs.session import train_run
-from training.saving.checkpoint import files_of, load_checkpoint, read_manifest
+from training.saving.checkpoint import (
+    files_of,
+    load_checkpoint,
+    older_manifests,
+    read_manifest,
+    roll_back,
+)
 from training.stream.collect import own_seeds
 
 SCRIPT = Path(two_ranks.__file__)
@@ -33,11 +40,11 @@ REPLAY = [
     "agent.batch_size=8",
     "agent.buffer_size=256",
     "agent.prioritized=true",
-    "agent.importance_exponent=1.0",  # or it ends with the run
 ]
 SMALL = [
     "device=cpu",
     "env.num_envs=4",
+    "total_env_steps=512",
     "evaluation.interval=256",
     "evaluation.episodes=1",
     "evaluation.num_envs=1",
@@ -46,7 +53,6 @@ SMALL = [
     "tracking.progress=false",
     "normalize_observations=true",
     "normalize_rewards=true",
-    "optimizer.schedule=constant",
 ]
 
 
@@ -92,16 +98,20 @@ def contents(run: Path) -> list[list[str]]:
     "words",
     [
         pytest.param([*PPO, "memory=gru", "memory.hidden_size=8"], id="ppo"),
-        pytest.param(["agent=dqn", *REPLAY, "agent.epsilon=0.05"], id="dqn"),
+        pytest.param(["agent=dqn", *REPLAY], id="dqn", marks=pytest.mark.slow),
         pytest.param(["agent=sac", *REPLAY], id="sac", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_of_two_ranks_resumes_exactly(two: Train, words: list[str], tmp_path: Path) -> None:
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    two(*SMALL, *words, f"run_dir={whole}", "total_env_steps=512")
-    two(*SMALL, *words, f"run_dir={halves}", "total_env_steps=256")
-    two(f"resume={halves}", "total_env_steps=512")
-    assert contents(halves) == contents(whole)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    two(*SMALL, *words, f"run_dir={whole}")
+    shutil.copytree(whole, killed)
+    # After the other rank had saved its part of the last checkpoint, and before the first one did.
+    place = killed / "checkpoints/last"
+    assert roll_back(place, older_manifests(place, before=10**6)[1]["step"])
+    (killed / "summary.json").unlink()
+    two(f"resume={killed}")
+    assert contents(killed) == contents(whole)
 
     summary = json.loads((whole / "summary.json").read_text())
     assert (summary["status"], summary["resumes"]) == ("finished", 0)
@@ -115,16 +125,17 @@ def test_a_run_of_two_ranks_resumes_exactly(two: Train, words: list[str], tmp_pa
     shared = [name for name in own if not name.startswith(of_each)]
     assert not [name for name in shared if not own[name].equal(other[name])]
 
+    config = load([f"resume={whole}", "total_env_steps=1024"])
+    with pytest.raises(Refusal, match=r"the run has 2 ranks .*, here are 1: torchrun starts them"):
+        train_run(config, build_environments(config, num_envs=4))
     assert neurl.load(whole).predict([0.0, 0.0, 0.0, 0.0]) in (0, 1)
     assert [path.name for path in (whole / "ranks/1").iterdir()] == ["checkpoints"]
 
 
-def test_it_is_refused_to_resume_with_another_number_of_ranks(two: Train, tmp_path: Path) -> None:
-    words = [*SMALL, *PPO, f"run_dir={tmp_path}/run", "total_env_steps=64"]
-    two(*words)
-    config = load([f"resume={tmp_path}/run", "total_env_steps=128"])
-    with pytest.raises(Refusal, match=r"the run has 2 ranks .*, here are 1: torchrun starts them"):
-        train_run(config, build_environments(config, num_envs=4))
+def test_a_sweep_is_refused_and_nothing_hangs(two: Train) -> None:
+    told = two(*SMALL, *PPO, "seed=0,1", "-m", code=1).stderr
+    assert "several ranks train one run; start torchrun once for each" in told
+    assert "rollout_length" in two("--cfg", "job").stdout
 
 
 @pytest.fixture

@@ -148,7 +148,10 @@ def exit_code(work: Callable[[], Any]) -> int:
     try:
         work()
     except SystemExit as end:
-        return int(end.code or 0)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
     except BaseException:
         traceback.print_exc()
         return 1

@@ -183,17 +183,14 @@ class _Follower:
     def _obey(self) -> bool:
         """Save when told to; return whether another iteration follows."""
         while (order := ranks.of_first()) == SAVE:
-            ranks.total(int(not self._saves()))
+            at, problem = Progression(env_steps=self.collector.env_steps), None
+            try:
+                self.archive.save_last(at, *part_state(self.agent, self.collector), True)
+            except OSError as error:
+                problem = error
+                warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+            ranks.total(int(problem is not None))
         return order == GO
-
-    def _saves(self) -> bool:
-        at = Progression(env_steps=self.collector.env_steps)
-        try:
-            self.archive.save_last(at, *part_state(self.agent, self.collector), True)
-        except OSError as error:
-            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
-            return False
-        return True
 
 
 def _follow(config: DictConfig) -> None:

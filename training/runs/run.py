@@ -63,6 +63,7 @@ class Run:
         self._tensorboard = session.tensorboard
         self._progress = Progress(self._total, show=config.tracking.progress)
         self._archive = Archive(session.directory, agent, keep_last=config.checkpoint.keep_last)
+        self._archive.before_last = save_parts
         self._history = EpisodeHistory(_RETURN_WINDOW)
         begun = collector.env_steps
         self._due = Due({what: config[what].interval for what in get_args(Occasion)}, begun)
@@ -340,7 +341,7 @@ class Run:
         }
         is_over = self._is_stopped or self.at.env_steps >= self._total
         must_succeed = self.saved_env_steps is None or is_over
-        self._archive.save_last(self.at, tensors, state, must_succeed, parts=save_parts)
+        self._archive.save_last(self.at, tensors, state, must_succeed)
 
     def restore(self, saved: Checkpoint) -> list[bool]:
         """Resume from `checkpoints/last`; tell which environments are restored exactly.
