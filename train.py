@@ -11,7 +11,7 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.checking.trust import trust_words
-from conf.composing.command_line import launch
+from conf.composing.command_line import check, launch, load
 from training.process.leaving import leave
 from training.runs.refusal import Refusal, refusals_end
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
     from training.building.environments import build_environments
-    from training.process.machine import refuse_missing_device
+    from training.process.machine import refuse_missing_device, started_ranks
     from training.runs.directory import discard, finished
     from training.runs.progression import goal_of
     from training.stream.episodes import shown_return
@@ -45,7 +45,13 @@ def train(config: DictConfig) -> float:
     try:
         try:
             refuse_missing_device(config.device)
-            environments = build_environments(config, num_envs=config.env.num_envs)
+            if started_ranks() > 1:
+                from training.runs.ranks import begin
+
+                begin(config)
+            environments = build_environments(
+                config, num_envs=config.env.num_envs // started_ranks()
+            )
         except ValueError as error:
             raise Refusal(str(error), 2) from error
 
@@ -60,14 +66,41 @@ def train(config: DictConfig) -> float:
 
 def train_job(config: DictConfig, words: list[str]) -> float:
     """Train one job of a sweep in a separate process, from its command line."""
+    from training.process.machine import started_ranks
     from training.runs.sweep import run_job
 
+    if started_ranks() > 1:
+        sys.exit("--multirun: several ranks train one run; start torchrun once for each")
     trust = trust_words(config.env.packages, config.trusted_packages)
     return run_job(ROOT / "train.py", words, Path(config.run_dir), trust=trust)
 
 
 def main() -> None:
-    """Train the run or sweep of the command line, and report on the jobs of a sweep."""
+    """Train the run or sweep of the command line, or a part of the run beside other processes."""
+    from training.process.machine import started_ranks
+
+    if started_ranks() == 1:
+        on_ray = [word for word in sys.argv[1:] if word.startswith(("engine=", "engine."))]
+        start_ranks(on_ray) if on_ray else lead()
+    else:
+        from training.runs.ranks import one_of_several
+
+        one_of_several(lead)
+
+
+@refusals_end
+def start_ranks(words: list[str]) -> None:
+    """Train one run in several processes, where words such as `engine=ray` say."""
+    from analysis.studies.engines.ray_train import train_on_ray
+
+    engine = load(words, "compare").engine
+    run = [word for word in sys.argv[1:] if word not in words]
+    check(run)
+    train_on_ray(engine, run)
+
+
+def lead() -> None:
+    """Train the run or sweep, and report on the jobs of a sweep."""
     from training.runs.sweep import outcomes, table
 
     with outcomes() as found:

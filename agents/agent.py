@@ -23,6 +23,7 @@ from agents.learning.schedules import Schedule
 from agents.replay.replay import Replay
 from agents.trajectory import Trajectory
 from networks.autoencoding.autoencoder import Autoencoder
+from networks import ranks
 from networks.autoencoding.losses import AuxiliaryLoss
 from networks.heads.acting import uniform_actions
 from networks.heads.greedy import EpsilonGreedyHead
@@ -181,7 +182,11 @@ class Agent(nn.Module, ABC):
                 self.gradient_step.renew()
                 self.learner.renew()
         self.gradient_step.begin(self.progress, self.env_steps, measures=self.is_watched)
-        return self.learner.learn(self, trajectory)
+        metrics = self.learner.learn(self, trajectory)
+        if ranks.size() == 1 or not self.is_watched:
+            return metrics
+        values = torch.stack([value.float().to(self.device) for value in metrics.values()])
+        return dict(zip(metrics, ranks.average(values).cpu(), strict=True))
 
     def held_out(self, trajectory: Trajectory) -> dict[str, Float[Tensor, " N"]]:
         """Measure the valid steps of `behaviour` in an evaluation, one number for each."""

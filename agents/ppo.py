@@ -19,13 +19,13 @@ from agents.learning.unroll import read_actor_critic
 from agents.mathematics.losses import (
     approximate_kl,
     clipped_surrogate,
-    count_valid,
     masked_mean,
     means,
     normalized_advantages,
 )
 from agents.trajectory import Trajectory
 from conf.schema.agents import PPOOptions
+from networks.ranks import average, count_valid
 
 
 class PPO(Agent):
@@ -107,7 +107,7 @@ class PPO(Agent):
             if options.target_kl is not None:
                 # Checked before the step, as in Spinning Up: no update beyond the limit. A nan does
                 # not stop; its step is counted as skipped.
-                stop = kl > 1.5 * options.target_kl
+                stop = average(kl) > 1.5 * options.target_kl
         return Losses(
             {"actor": actor_loss, "critic": options.value_coefficient * value_loss},
             metrics,

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from networks import ranks
 from networks.mirror import Array, RowFunction, array_of, unchanged
 from networks.observations import Observations, Parts
 
@@ -68,12 +69,11 @@ class RunningNormalization(nn.Module):
 
     @torch.no_grad()
     def update(self, inputs: Float[Tensor, "N *I"]) -> None:
-        """Merge a batch of raw inputs into the statistics; an empty batch has no effect."""
-        size = inputs.shape[0]
+        """Merge a batch of raw inputs into the statistics, and the batches of other ranks."""
+        size = ranks.total(inputs.shape[0])
         if size == 0:
             return
-        batch = inputs.to(torch.float64)
-        batch_mean, batch_variance = batch.mean(0), batch.var(0, correction=0)
+        batch_mean, batch_variance = _moments(inputs.to(torch.float64), size)
         total = self.count + size
         difference = batch_mean - self.mean
         moment = self.variance * self.count + batch_variance * size
@@ -94,6 +94,15 @@ class RunningNormalization(nn.Module):
             return np.clip(outputs, -_CLIP, _CLIP, out=outputs)
 
         return apply
+
+
+def _moments(batch: Float[Tensor, "N *I"], size: int) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of the `size` rows of all ranks."""
+    if ranks.size() == 1:
+        return batch.mean(0), batch.var(0, correction=0)
+    weight = ranks.size() / size
+    mean = ranks.average(batch.sum(0)) * weight
+    return mean, ranks.average((batch - mean).square().sum(0)) * weight
 
 
 class DictNormalization(Parts):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from agents.learning.schedules import Schedule
 from agents.learning.update_rules import UpdateRule
+from networks.ranks import average
 
 _THIN = 32
 """Inputs up to which weights are stored by input. PyTorch computes a weight's gradient in the order
@@ -180,7 +181,7 @@ class Optimizer(nn.Module):
     def clip(
         self, gradients: Sequence[Tensor], active: Bool[Tensor, ""] | None
     ) -> tuple[Float[Tensor, ""], Float[Tensor, " P"], Float[Tensor, " P"]]:
-        """Pack the gradients and clip their global norm to `max_grad_norm`.
+        """Pack the gradients, average them over ranks, and clip their norm to `max_grad_norm`.
 
         Args:
             gradients: one per entry of `trainable`.
@@ -190,7 +191,7 @@ class Optimizer(nn.Module):
             1, or 0 for a step that must change nothing (as if a gradient is not finite); the packed
             gradients before and after clipping.
         """
-        packed = torch.cat([_by_input(gradient).flatten() for gradient in gradients])
+        packed = average(torch.cat([_by_input(gradient).flatten() for gradient in gradients]))
         norm = torch.linalg.vector_norm(packed)
         is_taken = norm < torch.inf  # False for nan
         if active is not None:

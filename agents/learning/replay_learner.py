@@ -22,6 +22,7 @@ from agents.mathematics.returns import Bootstrap, n_step_bootstrap
 from agents.replay.replay import Replay
 from agents.replay.samplers import PrioritizedSampler, UniformSampler
 from agents.trajectory import Trajectory
+from networks import ranks
 from networks.augmentation import random_shift
 from networks.autoencoding.losses import Reading
 from networks.backbone import Backbone
@@ -148,8 +149,9 @@ class ReplayLearner(Learner):
             steps = trajectory.rewards, trajectory.is_first[0], trajectory.ended, trajectory.valid
             self.reward_scaling.observe(*(each.to(agent.device) for each in steps))
         resets = trajectory.arrays["is_first"][1:]
-        taken = resets.size - int(np.count_nonzero(resets))
-        due, copies = self.clock.advance(taken, is_ready=self.replay.num_windows > 0)
+        taken = ranks.total(resets.size - int(np.count_nonzero(resets)))
+        is_ready = not ranks.total(int(self.replay.num_windows == 0))  # of every rank
+        due, copies = self.clock.advance(taken, is_ready=is_ready)
         if copies:  # between blocks of gradient steps, never within one
             self.target_network.update(1.0)
         metrics = self._improve(agent, due) if due else self._no_counts

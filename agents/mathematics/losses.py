@@ -4,13 +4,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from networks.ranks import average, count_valid
+
+Count = Int[Tensor, ""] | Float[Tensor, ""]
+
 
 def masked_mean(
     values: Float[Tensor, "*K L N"],
     valid: Bool[Tensor, "L N"] | None,
-    count: Int[Tensor, ""] | None = None,
+    count: Count | None = None,
 ) -> Float[Tensor, " *K"]:
     """Mean over the valid steps, 0 when there is none; other entries are ignored, even nan.
+
+    Of several ranks, this one's share of the mean over all their steps.
 
     Args:
         valid: None if all steps are valid.
@@ -22,15 +28,10 @@ def masked_mean(
     return torch.where(valid, values, 0.0).sum((-2, -1)) / count
 
 
-def count_valid(valid: Bool[Tensor, "L N"]) -> Int[Tensor, ""]:
-    """Count the valid steps; 1 if there is none, as a divisor."""
-    return valid.sum().clamp(min=1)
-
-
 def means(
     valid: Bool[Tensor, "L N"] | None,
     *steps: Float[Tensor, "L N"],
-    count: Int[Tensor, ""] | None = None,
+    count: Count | None = None,
 ) -> tuple[Float[Tensor, ""], ...]:
     """Masked mean of each argument, in one operation because small networks pay per operation."""
     return masked_mean(torch.stack(steps), valid, count).unbind()
@@ -47,11 +48,11 @@ def select_actions(outputs: Tensor, actions: Int[Tensor, "L N"]) -> Tensor:
 def normalized_advantages(
     advantages: Float[Tensor, "L N"],
     valid: Bool[Tensor, "L N"],
-    count: Int[Tensor, ""] | None = None,
+    count: Count | None = None,
 ) -> Float[Tensor, "L N"]:
     """Normalise to mean 0 and standard deviation 1 over valid steps; a single step becomes 0."""
-    centred = advantages - masked_mean(advantages, valid, count)
-    deviation = masked_mean(centred.square(), valid, count).sqrt()
+    centred = advantages - average(masked_mean(advantages, valid, count))
+    deviation = average(masked_mean(centred.square(), valid, count)).sqrt()
     return centred / (deviation + 1e-8)
 
 
@@ -82,8 +83,10 @@ def explained_variance(
     1 - Var[returns - values] / Var[returns]; nan when the returns are constant
     """
     residual = returns - values
-    unexplained = masked_mean((residual - masked_mean(residual, valid)).square(), valid)
-    variance = masked_mean((returns - masked_mean(returns, valid)).square(), valid)
+    unexplained, variance = (
+        average(masked_mean((each - average(masked_mean(each, valid))).square(), valid))
+        for each in (residual, returns)
+    )
     return torch.where(variance > 0, 1 - unexplained / variance, torch.nan)
 
 

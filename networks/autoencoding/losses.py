@@ -25,6 +25,7 @@ from networks.autoencoding.reconstruction import ObservationDecoder
 from networks.extractors.mlp import default_layers
 from networks.inputs import ObservationInput
 from networks.observations import Observations
+from networks.ranks import average, count_valid
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class AuxiliaryLoss(nn.Module, ABC):
 def mean_of_valid(losses: Float[Tensor, "L N"], valid: Bool[Tensor, "L N"]) -> Float[Tensor, ""]:
     """Mean over valid steps; other entries are ignored, even nan."""
     kept = losses.masked_fill(~valid, 0.0)
-    return kept.sum() / valid.sum().clamp(min=1)
+    return kept.sum() / count_valid(valid)
 
 
 class Reconstruction(AuxiliaryLoss):
@@ -255,9 +256,9 @@ def _standardized(
     A constant feature becomes 0, and so does, roughly, one whose standard deviation is below a
     thousandth of its magnitude.
     """
-    weights = (valid / valid.sum().clamp(min=1))[..., None]
+    weights = (valid / count_valid(valid))[..., None]
     kept = features.masked_fill(~valid[..., None], 0.0)
-    centred = kept - (weights * kept).sum((0, 1))
-    variance = (weights * centred.square()).sum((0, 1))
-    size = (weights * kept.square()).sum((0, 1))
+    centred = kept - average((weights * kept).sum((0, 1)))
+    variance = average((weights * centred.square()).sum((0, 1)))
+    size = average((weights * kept.square()).sum((0, 1)))
     return centred * (variance + 1e-6 * size + 1e-12).rsqrt()

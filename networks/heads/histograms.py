@@ -21,6 +21,7 @@ from conf.schema.heads import (
 )
 from networks.heads.values import LayersFactory, Metrics, ValueHead, Values
 from networks.mirror import Array, RowFunction, array_of
+from networks.ranks import count_valid, largest
 
 Histograms = Float[Tensor, "*N K"]
 """Logits, or probabilities, of K bins."""
@@ -114,9 +115,9 @@ class Support(nn.Module):
         """
         if self.learns:
             sizes = torch.where(valid & returns.isfinite(), returns.abs(), 0.0)
-            self._include(min(float(sizes.max()), _LARGEST), project)
+            self._include(min(float(largest(sizes.max())), _LARGEST), project)
         inside = (returns >= self.limits[0]) & (returns <= self.limits[1])
-        outside = (valid & ~inside).sum() / valid.sum().clamp(min=1)
+        outside = (valid & ~inside).sum() / count_valid(valid)
         metrics = {"value/outside_support": outside}
         return metrics | ({"value/support": self.limits[1].clone()} if self.learns else {})
 

@@ -567,7 +567,7 @@ FAULTS = [
         ),
         (
             "auxiliary losses divide by steps that only reset",
-            "kept.sum() / valid.sum().clamp(min=1)",
+            "kept.sum() / count_valid(valid)",
             "kept.mean()",
         ),
         (

@@ -212,24 +212,13 @@ FAULTS = [
         "agents/test_ppo.py::test_every_round_learns_at_the_schedules_of_the_steps_before_it",
         (
             "schedules stand still",
-            "agent.update_progress(collector.env_steps, total_env_steps=schedule_end)",
+            "agent.update_progress(before, total_env_steps=schedule_end)",
             "agent.update_progress(0, total_env_steps=schedule_end)",
         ),
     ),
     *plant(
         "training/runs/run.py",
         "training/test_resume.py training/test_resume_replay.py",
-        (
-            "a run that goes on draws anew",
-            'self._agent.generator.bit_generator.state = state["generator"]',
-            'assert state["generator"]',
-        ),
-        (
-            "a run that goes on has an empty replay",
-            'experience.load(part_of(tensors, "experience"), state["experience"], saved.chunks)',
-            "assert saved.chunks is not None",
-            "training/test_resume_replay.py",
-        ),
         (
             "a run that goes on forgets what is due",
             'self._due.load_state_dict(state["due"], self.at.env_steps)',
@@ -365,6 +354,49 @@ FAULTS = [
             "a behaviour policy's source begins each step with an empty memory",
             "observations, rest, is_first, explore=self._explores",
             "observations, 0 * rest, is_first, explore=self._explores",
+        ),
+    ),
+    *plant(
+        "training/runs/resume.py",
+        "training/test_resume.py training/test_resume_replay.py",
+        (
+            "a run that goes on draws anew",
+            'agent.generator.bit_generator.state = state["generator"]',
+            'assert state["generator"]',
+        ),
+        (
+            "a run that goes on has an empty replay",
+            'experience.load(part_of(tensors, "experience"), state["experience"], saved.chunks)',
+            "assert saved.chunks is not None",
+            "training/test_resume_replay.py",
+        ),
+    ),
+    *plant(
+        "training/runs/ranks.py",
+        "training/test_ranks.py",
+        (
+            "ranks forget the older part of a checkpoint that the first one lost",
+            "if not roll_back(directory / LAST, env_steps):",
+            "if not (directory / LAST).exists():",
+        ),
+        (
+            "batches are checked as if they were one process's",
+            "share[group][name] = value // count",
+            "share[group][name] = value",
+        ),
+    ),
+    *plant(
+        "networks/ranks.py",
+        "training/test_ranks.py::test_two_ranks_take_the_steps_of_one",
+        (
+            "gradients are added up over ranks",
+            "return mean.div_(size())",
+            "return mean",
+        ),
+        (
+            "each rank's mean counts alike, however few its steps",
+            "count: Any = average(valid.sum())",
+            "count: Any = valid.sum()",
         ),
     ),
     *plant(

@@ -17,9 +17,9 @@ from conf.checking.steps import steps_per_iteration, training_sequence_length
 from conf.schema.registry import options_for
 from conf.schema.types import by_path
 from envs.interface import Environments
-from envs.seeding import environment_seeds
 from envs.wrappers.frame_stack import frame_stacks
 from networks.autoencoding.autoencoder import Encoder
+from networks import ranks
 from networks.backbone import Backbone
 from networks.heads.acting import PolicyHead
 from networks.heads.critics import CriticLayers
@@ -41,7 +41,10 @@ from training.building.optimizers import optimizer_factory
 from training.evaluation.evaluation import Evaluator
 from training.process.memory import free_memory
 from training.process.threads import drawing
-from training.stream.collect import Collector
+from training.stream.collect import Collector, own_seeds
+
+_SHARED = ("batch_size", "buffer_size")
+"""Numbers of an agent of which each rank has a part."""
 
 
 def refuse_large_replay(agent: Agent, observation_space: Space) -> None:
@@ -53,7 +56,8 @@ def refuse_large_replay(agent: Agent, observation_space: Space) -> None:
     replay = agent.experience()
     if isinstance(replay, Replay):
         layout = step_layout(agent, observation_space, frame_stacks(observation_space))
-        replay.refuse_too_large(layout, available=free_memory())
+        free = free_memory()
+        replay.refuse_too_large(layout, available=free and free // ranks.on_machine()[1])
 
 
 def step_layout(agent: Agent, space: Space, stacks: Mapping[str, int]) -> StepLayout:
@@ -73,8 +77,11 @@ def build_agent(
 ) -> Agent:
     """Build the configured agent for single environments' spaces, on the configured device."""
     weights_seed, agent_seed = np.random.SeedSequence(config.seed).spawn(2)
+    agent_seed = [agent_seed, *agent_seed.spawn(ranks.rank())][-1]  # of this rank
     kind: Any = find("agent", config.agent._target_, Agent)
-    options = kind.Options(**{k: v for k, v in plain(config.agent).items() if k != "_target_"})
+    given = {k: v for k, v in plain(config.agent).items() if k != "_target_"}
+    given |= {key: given[key] // ranks.size() for key in _SHARED if key in given}
+    options = kind.Options(**given)
     with drawing(int(weights_seed.generate_state(1)[0])):
         networks = build_networks(config, kind, options, (observations, actions), extractor)
     refuse_idle(config, networks)
@@ -102,9 +109,10 @@ def build_agent(
 
 
 def build_agent_for(config: DictConfig, environments: Environments, extractor: Own = None) -> Agent:
-    """Build the configured agent for `env.num_envs` environments such as these."""
+    """Build the configured agent for this rank's share of `env.num_envs` such environments."""
     spaces = environments.single_observation_space, environments.single_action_space
-    return build_agent(config, *spaces, num_envs=config.env.num_envs, extractor=extractor)
+    num_envs = config.env.num_envs // ranks.size()
+    return build_agent(config, *spaces, num_envs=num_envs, extractor=extractor)
 
 
 _LARGE = 1_500_000
@@ -168,7 +176,7 @@ def build_networks(
 
 def build_collector(config: DictConfig, environments: Environments, *, index: int = 0) -> Collector:
     """Build the collector of the training environments; other episodes for each `index`."""
-    seeds = environment_seeds(config.seed, environments.num_envs, purpose="train", index=index)
+    seeds = own_seeds(config.seed, environments.num_envs, purpose="train", index=index)
     length = steps_per_iteration(plain(config))
     collector = Collector(environments, length, seeds, life_loss=config.env.life_loss)
     collector.counter.info_keys = tuple(config.tracking.info)
@@ -196,15 +204,16 @@ def build_evaluator(config: DictConfig, training: Environments) -> Evaluator:
 
 
 def choose_device(name: str) -> torch.device:
-    """Resolve `auto`; refuse a device that is not available.
+    """Resolve `auto`, and a rank's own GPU; refuse a device that is not available.
 
     Raises:
         ValueError: there is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    count = torch.cuda.device_count()
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device, count = torch.device(name), torch.cuda.device_count()
+    if name == "cuda" and count and ranks.size() > 1:
+        return torch.device("cuda", ranks.on_machine()[0] % count)
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ValueError(f"device={name}: this machine has {count} CUDA devices; use device=cpu")
     return device

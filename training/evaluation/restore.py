@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from omegaconf import DictConfig
+from torch import Tensor
 
 from agents.agent import Agent
 from conf.checking.refusals import InvalidConfiguration
@@ -75,7 +76,7 @@ def load_policy(
         if agent.evaluated == ("behaviour",):
             load_source(config, agent, made)
     try:
-        agent.load_state_dict(part_of(tensors, "agent"))
+        agent.load_state_dict(_fitting(part_of(tensors, "agent"), agent))
     except RuntimeError as error:
         reason = one_line(error)
         raise ValueError(f"the weights in {run} are of another network: {reason}") from error
@@ -90,6 +91,16 @@ def _leave_out_weights(typed: dict[str, Any]) -> None:
             node["weights"] = None
         if isinstance(node, dict) and isinstance(node.get("pretrain"), dict):
             node["pretrain"]["frames"] = 0
+
+
+def _fitting(found: dict[str, Tensor], agent: Agent) -> dict[str, Tensor]:
+    """Leave out the environments' own tensors where a run of several ranks has the first's only."""
+    own = agent.state_dict()
+    for name in own.keys() & found.keys():
+        is_of_environments = name.endswith((".critic_state", ".accumulator"))
+        if is_of_environments and len(found[name]) < len(own[name]):
+            found[name] = own[name]
+    return found
 
 
 @contextmanager

@@ -1,8 +1,14 @@
-"""Checks for GPUs and displays, without importing torch or an environment."""
+"""Checks for other processes, GPUs and displays, without importing torch or an environment."""
 
 import os
 import sys
 from pathlib import Path
+
+
+def started_ranks() -> int:
+    """Return how many processes torchrun started for this run; 1 if this one came without it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
 
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, Windows' Linux, AMD
 

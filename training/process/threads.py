@@ -8,6 +8,8 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from networks import ranks
+
 _SMALL_NETWORK = 500_000
 """Parameters up to which one thread is faster: waking several costs more than they save."""
 
@@ -37,7 +39,8 @@ def set_num_threads(setting: int | str, network: nn.Module) -> None:
     """
     if setting == "auto":
         size = sum(parameter.numel() for parameter in network.parameters())
-        count = 1 if size <= _SMALL_NETWORK else os.cpu_count() or 1
+        own = (os.cpu_count() or 1) // ranks.on_machine()[1]  # of this rank
+        count = 1 if size <= _SMALL_NETWORK else max(own, 1)
     else:
         count = int(setting)
         if count > (os.cpu_count() or count):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from agents.agent import Agent
 from agents.learning.parts import trained_by
 from conf.schema.types import show
+from networks import ranks
 from networks.autoencoding.autoencoder import Encoder
 from networks.backbone import Backbone
 from networks.extractors.composite import DictExtractor, Joined
@@ -194,7 +195,8 @@ def header(config: DictConfig, agent: Agent) -> str:
     )
     return (
         f"{type(agent).__name__} on {config.env.id}, {config.total_env_steps:,} steps, "
-        f"{agent.device}, {torch.get_num_threads()} thread(s), seed {config.seed}\n"
+        f"{agent.device}, {torch.get_num_threads()} thread(s), "
+        f"{f'{ranks.size()} ranks, ' if ranks.size() > 1 else ''}seed {config.seed}\n"
         f"{outline(agent)}\nparameters: {parts}\ngradients: {gradients}"
         + (_compilation(config, agent) if config.compile else "")
     )

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from conf.composing.resumption import is_changeable, leaves
 from envs.interface import Environments
 from envs.spaces import one_line
+from networks import ranks
 from training.building.instantiation import plain
 
 _LIBRARIES = ("neurl", "torch", "gymnasium", "numpy", "hydra-core")
@@ -29,6 +30,7 @@ def identity(config: DictConfig, environments: Environments) -> dict[str, Any]:
         "observation space": one_line(environments.single_observation_space),
         "action space": one_line(environments.single_action_space),
         "threads": torch.get_num_threads(),
+        "ranks": ranks.size(),
         "versions": {**versions(), **environment_versions(config)},
     }
 
@@ -43,6 +45,11 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             lines.append(f"the environment's {space} was {saved[space]}, it is {now[space]} now")
     if saved["threads"] != now["threads"]:
         lines.append(f"num_threads: the run has {saved['threads']}, this process {now['threads']}")
+    before, here = saved.get("ranks", 1), now["ranks"]
+    if before != here:
+        lines.append(
+            f"the run has {before} ranks (processes), here are {here}: torchrun starts them"
+        )
     for name in sorted({*saved["versions"], *now["versions"]}):
         before, here = (each["versions"].get(name, "none") for each in (saved, now))
         if before != here:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from omegaconf import DictConfig
-
 from conf.checking.refusals import InvalidConfiguration
 
 
@@ -31,14 +29,14 @@ def refusing(
         raise Refusal(f"{before}{error}{after}", exit_code) from error
 
 
-Task = Callable[[DictConfig], Any]
+Task = Callable[[Any], Any]
 
 
 def refusals_end(task: Task) -> Task:
     """Wrap an entry point: a refusal ends the process with its line and exit code."""
 
     @functools.wraps(task)
-    def run(config: DictConfig) -> Any:
+    def run(config: Any) -> Any:
         try:
             return task(config)
         except (InvalidConfiguration, Refusal) as refusal:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from torch import Tensor
 
 from agents.agent import Agent
 from conf.composing.resumption import scheduled
@@ -19,8 +20,11 @@ from training.saving.checkpoint import (
     DamagedCheckpoint,
     load_checkpoint,
     open_checkpoint,
+    part_of,
+    prefixed,
 )
 from training.saving.files import has_checkpoint
+from training.stream.collect import Collector
 from training.stream.episodes import InvalidExperience
 
 
@@ -42,6 +46,8 @@ def as_written(directory: Path) -> Iterator[None]:
 
 
 LAST = "checkpoints/last"
+BROKEN = (InvalidExperience, EnvironmentFailure, OSError)
+"""Errors that end training, other than the agent's."""
 PRETRAINING = "pretraining"
 """The run of agent=autoencoding before the agent's."""
 
@@ -81,6 +87,28 @@ def notices(state: Config, config: DictConfig, agent: Agent, exact: list[bool]) 
             "its numbers will not be the same to the last bit"
         )
     return lines
+
+
+def part_state(agent: Agent, collector: Collector) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return what the next iteration of this rank depends on, beside the agent's tensors."""
+    tensors, stream = collector.state_dict()
+    state = {"collector": stream, "generator": agent.generator.bit_generator.state}
+    return prefixed("collector", tensors), state
+
+
+def restore_part(agent: Agent, collector: Collector, saved: Checkpoint, *, seed: int) -> list[bool]:
+    """Restore agent and environments; tell which environments are restored exactly.
+
+    Raises:
+        DamagedCheckpoint: a chunk has changed since it was opened.
+    """
+    tensors, state = saved.tensors, saved.state
+    agent.load_state_dict(part_of(tensors, "agent"))
+    experience = agent.experience()
+    if experience is not None:
+        experience.load(part_of(tensors, "experience"), state["experience"], saved.chunks)
+    agent.generator.bit_generator.state = state["generator"]
+    return collector.load_state_dict(part_of(tensors, "collector"), state["collector"], seed=seed)
 
 
 def find_saved(config: DictConfig) -> Checkpoint | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from agents.learning.gradient_step import COUNTS
 from envs.vector.base import EnvironmentFailure
+from networks import ranks
 from training.building.build import parameter_counts
 from training.evaluation.evaluation import Evaluation, Evaluator, describe_score
 from training.evaluation.video import Camera
@@ -14,8 +15,10 @@ from training.process.signals import StopRequest, stop_requests
 from training.runs.callbacks import Callback, TrainingProgress
 from training.runs.opening import Session
 from training.runs.progression import Due, Occasion, Progression, goal_of
+from training.runs.ranks import END, GO, save_parts, share_stop
+from training.runs.resume import part_state, restore_part
 from training.saving.archive import Archive
-from training.saving.checkpoint import Checkpoint, part_of, prefixed
+from training.saving.checkpoint import Checkpoint
 from training.saving.files import costs_a_warning, replace, to_json
 from training.stream.collect import Collector
 from training.stream.episodes import Abandoned, Episode, EpisodeHistory, InvalidExperience
@@ -60,6 +63,7 @@ class Run:
         self._tensorboard = session.tensorboard
         self._progress = Progress(self._total, show=config.tracking.progress)
         self._archive = Archive(session.directory, agent, keep_last=config.checkpoint.keep_last)
+        self._archive.before_last = save_parts
         self._history = EpisodeHistory(_RETURN_WINDOW)
         begun = collector.env_steps
         self._due = Due({what: config[what].interval for what in get_args(Occasion)}, begun)
@@ -89,16 +93,19 @@ class Run:
         self._write_summary("running")
         try:
             with stop_requests() as stop:
-                self._collector.should_abandon = stop.is_overdue
+                if ranks.size() == 1:  # several end after the same iteration
+                    self._collector.should_abandon = stop.is_overdue
                 self._evaluator.should_abandon = stop.is_overdue
                 status = self._train(stop)
+                ranks.of_first(END)
                 self.stopped_by = stop.number if status == "interrupted" else None
         except KeyboardInterrupt:
             status = "interrupted"
             raise
         except (InvalidExperience, EnvironmentFailure):
             # The weights are consistent: none of these interrupts a gradient step.
-            if self.at.env_steps > (self.saved_env_steps or 0) and not self.plays_best:
+            is_newer = self.at.env_steps > (self.saved_env_steps or 0)
+            if is_newer and not self.plays_best and ranks.size() == 1:  # others wait elsewhere
                 with suppress(EnvironmentFailure, OSError):  # the first error is reported
                     self._save_last()
             raise
@@ -117,15 +124,19 @@ class Run:
             if stop:
                 return "interrupted"
             left = 0 if self._is_stopped else self._total
+            if left:
+                ranks.of_first(GO)
             for iteration in iterations(
                 self._agent, self._collector, total_env_steps=left, is_watched=self._is_logged
             ):
+                share_stop(stop)
                 self._after(iteration)
                 if stop:
                     self._save_last()
                     return "interrupted"
                 if self._is_stopped:
                     break
+                ranks.of_first(GO)
             self._finish()
         except Abandoned:
             return "interrupted"
@@ -140,7 +151,8 @@ class Run:
         return TrainingProgress(at.env_steps, mean, iteration, at.evaluation)
 
     def _is_logged(self, env_steps: int) -> bool:
-        return bool(self.callbacks) or env_steps >= self._total or self._due("tracking", env_steps)
+        is_due = env_steps >= self._total or self._due("tracking", env_steps)
+        return bool(ranks.of_first(bool(self.callbacks) or is_due))
 
     def _after(self, iteration: Iteration) -> None:
         at = self.at
@@ -320,15 +332,14 @@ class Run:
     def _save_last(self) -> None:
         """Save everything that the run depends on."""
         self.at.environment_restarts = self._collector.restarts
-        tensors, collector = self._collector.state_dict()
+        tensors, part = part_state(self._agent, self._collector)
         state = {
-            "collector": collector,
+            **part,
             "progression": self.at.state_dict(),
             "due": self._due.state_dict(),
             "history": self._history.state_dict(),
             "unlogged": self._unlogged and self._unlogged.state_dict(),
             "look": dict(self._look.scalars),
-            "generator": self._agent.generator.bit_generator.state,
             "tensorboard": self._tensorboard.position(),
             "total_env_steps": self._total,
             "device": str(self._agent.device),
@@ -336,7 +347,7 @@ class Run:
         }
         is_over = self._is_stopped or self.at.env_steps >= self._total
         must_succeed = self.saved_env_steps is None or is_over
-        self._archive.save_last(self.at, prefixed("collector", tensors), state, must_succeed)
+        self._archive.save_last(self.at, tensors, state, must_succeed)
 
     def restore(self, saved: Checkpoint) -> list[bool]:
         """Resume from `checkpoints/last`; tell which environments are restored exactly.
@@ -344,14 +355,8 @@ class Run:
         Raises:
             DamagedCheckpoint: a chunk has changed since it was opened.
         """
-        tensors, state = saved.tensors, saved.state
-        self._agent.load_state_dict(part_of(tensors, "agent"))
-        experience = self._agent.experience()
-        if experience is not None:
-            experience.load(part_of(tensors, "experience"), state["experience"], saved.chunks)
-        self._agent.generator.bit_generator.state = state["generator"]
-        own, seed = part_of(tensors, "collector"), self._config.seed
-        exact = self._collector.load_state_dict(own, state["collector"], seed=seed)
+        seed, state = self._config.seed, saved.state
+        exact = restore_part(self._agent, self._collector, saved, seed=seed)
         self.at = Progression.from_state_dict(state["progression"])
         self._due.load_state_dict(state["due"], self.at.env_steps)
         self._history.load_state_dict(state["history"])

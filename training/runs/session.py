@@ -18,7 +18,6 @@ from conf.checking.validation import checked
 from conf.composing.configuration import load, read_only
 from envs.interface import Environments
 from envs.seeding import environment_seeds
-from envs.vector.base import EnvironmentFailure
 from training.building.build import build_collector, build_evaluator
 from training.building.environments import build_environments
 from training.building.instantiation import plain
@@ -28,13 +27,13 @@ from training.runs.callbacks import Callback
 from training.runs.directory import discard, finished
 from training.runs.header import header
 from training.runs.opening import Session, beginning
+from training.runs.ranks import meet
 from training.runs.refusal import Refusal, refusing
-from training.runs.resume import LAST, PRETRAINING, as_written, notices
+from training.runs.resume import BROKEN, LAST, PRETRAINING, as_written, notices
 from training.runs.run import Diverged, Run, Status
 from training.saving.files import has_checkpoint
 from training.saving.weights import take_pretrained
 from training.stream.collect import Collector
-from training.stream.episodes import InvalidExperience
 
 
 class Prepared(NamedTuple):
@@ -74,10 +73,9 @@ def train_run(
 
 def _train(run: Run, directory: Path) -> Status:
     so_far = f"The run so far is in {directory}"
-    broken = (InvalidExperience, EnvironmentFailure, Diverged, OSError)
     with (
         refusing(KeyboardInterrupt, exit_code=130, before="interrupted. ", after=so_far),
-        refusing(*broken, exit_code=1, after=f". {so_far}"),
+        refusing(*BROKEN, Diverged, exit_code=1, after=f". {so_far}"),
     ):
         return run.train()
 
@@ -114,6 +112,7 @@ def _build_run(
             exact = run.restore(session.saved)
             lines = notices(session.saved.state, config, session.agent, exact)
             print(*lines, sep="\n", flush=True)
+    meet(session.agent, run.saved_env_steps)
     return run
 
 

@@ -32,6 +32,7 @@ class Archive:
 
     Attributes:
         env_steps: of `last`; None before there is one.
+        before_last: called before `last` is written.
     """
 
     def __init__(self, directory: Path, agent: Agent, *, keep_last: int) -> None:
@@ -43,6 +44,7 @@ class Archive:
         self._agent, self._keep_last = agent, keep_last
         self._chunks: dict[str, Entry] = {}  # of `last`, written or resumed from
         self.env_steps: int | None = None
+        self.before_last: Callable[[], None] = lambda: None
 
     def save_last(self, at: Progression, tensors: Tensors, state: Any, must_succeed: bool) -> None:
         """Save everything.
@@ -59,6 +61,7 @@ class Archive:
             tensors = {**tensors, **prefixed("experience", kept)}
             state, options["chunks"] = {**state, "experience": numbers}, experience.chunks()
         with nullcontext() if must_succeed else costs_a_warning("{}; training goes on"):
+            self.before_last()
             self._chunks = self._save(self._last, at, tensors, state, **options)
             self.env_steps = at.env_steps
 

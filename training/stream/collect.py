@@ -15,6 +15,7 @@ from envs.seeding import environment_seeds, reset_with_seeds
 from envs.vector.base import SlotVectorEnv
 from envs.vector.batch import shown
 from envs.vector.snapshot import Restorable
+from networks import ranks
 from networks.heads.acting import PolicyHead
 from networks.mirror import Array, array_of
 from networks.observations import parts_of
@@ -28,6 +29,12 @@ from training.stream.episodes import (
 from training.stream.storage import Acted, Arrays, StepRow, Storage, put
 
 Tensors = Mapping[str, Tensor]
+
+
+def own_seeds(seed: int, num_envs: int, *, purpose: str, index: int) -> list[int]:
+    """Return the seeds of this rank's environments, which follow those of the ranks before it."""
+    seeds = environment_seeds(seed, num_envs * ranks.size(), purpose=purpose, index=index)
+    return seeds[num_envs * ranks.rank() :][:num_envs]
 
 
 class Lives:
@@ -258,7 +265,7 @@ class Collector:
         else:
             size = environments.num_envs
             exact, index = np.zeros(size, dtype=bool), state["env_steps"]
-            seeds = environment_seeds(seed, size, purpose="resume", index=index)
+            seeds = own_seeds(seed, size, purpose="resume", index=index)
             current, _ = reset_with_seeds(environments, seeds)
         storage.open(current, tensors["is_first"] | torch.from_numpy(~exact))
         self.env_steps = state["env_steps"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.agent import Agent
+from networks import ranks
 from training.stream.collect import Collector
 from training.stream.episodes import Episode
 
@@ -59,8 +60,10 @@ def iterations(
     schedule_end = max(total_env_steps, schedule_end or 0)
     while collector.env_steps < total_env_steps:
         started = time.perf_counter()
-        agent.update_progress(collector.env_steps, total_env_steps=schedule_end)
+        before = collector.env_steps
+        agent.update_progress(before, total_env_steps=schedule_end)
         trajectory = collector.collect(agent)
+        collector.env_steps = before + ranks.total(collector.env_steps - before)
         collected = time.perf_counter()
         if agent.is_watched != (watched := is_watched(collector.env_steps)):
             agent.is_watched = watched  # setting an attribute of a module takes a microsecond

@@ -94,7 +94,7 @@ def start(command: Command) -> Process:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the driver alone, which tells each job once
-            preexec_fn=_die_with_parent if _LIBC is not None else None,
+            preexec_fn=die_with_parent if _LIBC is not None else None,
         )
 
 
@@ -138,6 +138,7 @@ def needed(package: str, extra: str) -> Any:
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have this process told to save and stop if its parent dies; on Linux only."""
     if _LIBC is not None:
         _LIBC.prctl(_DEATH_SIGNAL, signal.SIGTERM)

@@ -32,15 +32,8 @@ class RayEngine(Engine):
         Raises:
             Refusal: Ray is not installed, or there is no cluster at the address.
         """
-        self._ray = needed("ray", "ray")
         self.capacity = math.inf if options["jobs"] == "auto" else options["jobs"]
-        environment = {"env_vars": {"PYTHONPATH": import_path()}}
-        quiet = {"log_to_driver": False, "logging_level": "error"}
-        try:
-            self._ray.init(address=options["address"], runtime_env=environment, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise Refusal(f"engine.address={options['address']}: {reason}", 2) from error
+        self._ray = connect(options["address"], log_to_driver=False)
         self._token = directory.resolve() / f".token-{uuid.uuid4().hex}"
         self._token.touch()
         here = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
@@ -84,6 +77,23 @@ class RayEngine(Engine):
         """Disconnect; Ray ends the tasks of a driver that left, and their processes save."""
         self._token.unlink(missing_ok=True)
         self._ray.shutdown()
+
+
+def connect(address: str | None, *, log_to_driver: bool) -> Any:
+    """Connect to a cluster; return Ray.
+
+    Raises:
+        Refusal: Ray is not installed, or there is no cluster at the address.
+    """
+    ray = needed("ray", "ray")
+    environment = {"env_vars": {"PYTHONPATH": import_path()}}
+    quiet = {"log_to_driver": log_to_driver, "logging_level": "error"}
+    try:
+        ray.init(address=address, runtime_env=environment, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise Refusal(f"engine.address={address}: {reason}", 2) from error
+    return ray
 
 
 class StopBoard:
