@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -63,9 +63,8 @@ def output_folder(resume: str | None) -> str | None:
     return ".hydra" if resume is None else None
 
 
-for _resolver in (environment_name, job_suffix, run_directory, output_folder):
+for _resolver in (environment_name, job_suffix, run_directory, output_folder, os.path.abspath):
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
-OmegaConf.register_new_resolver("absolute_path", os.path.abspath, replace=True)
 
 
 CONFIG_DIRECTORY = str(Path(__file__).resolve().parents[1])
@@ -155,7 +154,9 @@ class Composer:
         config, problems, invented = deepcopy(chosen.config), list[str](), list[str]()
         for override in chosen.values:
             key, value = override.key_or_group, override.value()
-            found = _found(config, key, at(chosen.plain, key))
+            found = written = at(chosen.plain, key)
+            with suppress(OmegaConfBaseException):  # an interpolation that cannot be resolved
+                found = OmegaConf.select(config, key, default=written)
             is_new = found is ABSENT or isinstance(value, dict)
             if is_new and override.type is OverrideType.CHANGE:
                 invented.append(override.input_line or "")
@@ -246,17 +247,6 @@ class Composer:
         finally:
             _UserDirectory.path = None
             GlobalHydra.instance().hydra = outer
-
-
-def _found(config: DictConfig, key: str, written: Any) -> Any:
-    """Return the value of a key before it is set, resolved if it can be, or ABSENT."""
-    try:
-        value = OmegaConf.select(config, key, default=ABSENT)
-    except OmegaConfBaseException:  # an interpolation
-        return written
-    if value is ABSENT and written == MISSING:
-        return written
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _set(config: DictConfig, override: Override, found: Any) -> None:

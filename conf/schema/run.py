@@ -177,7 +177,7 @@ class TrainingRun(Options):
     total_env_steps: PositiveCount
     device: Device
     precision: Literal["float32", "bf16"]
-    compile: bool | Literal["force"]
+    compile: bool
     num_threads: Literal["auto"] | PositiveCount
     run_dir: Path
     resume: Path | None
