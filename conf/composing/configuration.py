@@ -146,7 +146,7 @@ def _resolved(
     if problems or len(unresolved) > 1:
         # It is computed from other keys, whose problems are reported already.
         unresolved.pop("run_dir", None)
-    return typed, problems + [*unresolved.values()]
+    return typed, [*problems, *unresolved.values()]
 
 
 def _plain(value: Any) -> Any:

@@ -277,7 +277,7 @@ WRONG = [
         "env.wrappers: not possible",
     ),
     ("evaluation.checkpoint=best|evaluation.interval=0", "evaluation.checkpoint: expected last"),
-    ("value_head.normalization=layer", "value_head.normalization: expected 'none', because"),
+    ("value_head.normalization=layer", "value_head.normalization: expected none, because"),
     (
         "agent=sac|env=pendulum|extractor=mlp|extractor.normalization=batch_renorm",
         "extractor.normalization: expected none or layer",
