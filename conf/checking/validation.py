@@ -28,9 +28,8 @@ from conf.schema.types import (
     Parts,
     Target,
     broken,
+    by_path,
     describe,
-    given_twice,
-    nested,
     show,
 )
 
@@ -163,13 +162,25 @@ class _Walk:
             check = self._tree if mark.is_tree else self._target
             return check(path, value, mark)
         if isinstance(mark, Parts):
-            if (twice := given_twice(value)) is not None:
-                return self._report(f"{path}.{twice}", "given more than once", value)
-            return self._keys(path, nested(value), mark.schema)
+            return self._parts(path, value, mark)
         if get_origin(base) is dict:
             kind = get_args(base)[1]
             return {key: self.value(f"{path}.{key}", item, kind) for key, item in value.items()}
         return self._keys(path, value, base) if is_dataclass(base) else _WRONG
+
+    def _parts(self, path: str, value: dict[str, Any], mark: Parts) -> dict[str, Any]:
+        """Check what is said of each part; the result has paths as keys."""
+        typed: dict[str, Any] = {}
+        self.known += [f"{path}.{part}" for part in mark.parts]
+        for part, own in by_path(value):
+            key = f"{path}.{part}"
+            if part in typed:
+                self._report(key, "given more than once")
+            elif part in mark.parts:
+                typed[part] = self.value(key, own, mark.kind)
+            else:
+                self.unknown[key] = ""
+        return typed
 
     def _tree(self, path: str, value: dict[str, Any], place: Target) -> Any:
         """Check a tree of mappings; each path ends at the first mapping with other values."""

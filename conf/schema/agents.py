@@ -25,7 +25,6 @@ from conf.schema.types import (
     Rules,
     Schedule,
     at,
-    by_path,
 )
 
 
@@ -87,7 +86,6 @@ class PPOOptions(A2COptions, of="agents.ppo.PPO"):
     target_kl: Positive | None
 
 
-
 class EpsilonGreedyOptions(AgentOptions):
     """Keys of epsilon-greedy agents."""
 
@@ -111,7 +109,7 @@ class EpsilonGreedyOptions(AgentOptions):
         yield "policy_head._target_", "auto", f"{name} has values of actions for a policy"
         why = f"{name} acts by its values; their layers are value_head.hidden_sizes"
         yield "policy_head.hidden_sizes", [], why
-        for part, losses in by_path(config["gradients"]).items():
+        for part, losses in config["gradients"].items():
             if losses == ["actor"]:
                 why = f"{name} has no policy loss that could train it; [] trains nothing"
                 yield f"gradients.{part}: expected critic among them, because {why}"

@@ -21,7 +21,6 @@ from conf.schema.types import (
     Positive,
     PositiveCount,
     Schedule,
-    by_path,
 )
 
 
@@ -47,7 +46,7 @@ class OptimizerOptions(Part, group="optimizer"):
     def problems(config: Config) -> Iterator[str]:
         """Refuse final values of what does not change."""
         optimizer = config["optimizer"]
-        parts = {f".groups.{part}": own for part, own in by_path(optimizer["groups"]).items()}
+        parts = {f".groups.{part}": own for part, own in optimizer["groups"].items()}
         for part, own in {"": optimizer, **parts}.items():
             is_constant = {**optimizer, **own}["schedule"] == "constant"
             if is_constant and own.get("final_learning_rate", 0) > 0:

@@ -55,7 +55,7 @@ def test_a_path_may_be_one_key_or_nested(tmp_path: Path) -> None:
     nested = load(
         ["+optimizer.groups.critic.memory.learning_rate=1e-4", "gradients.critic.memory=[critic]"]
     )
-    assert nested.gradients.critic.memory == ["critic"]
+    assert nested.gradients == {"critic.memory": ["critic"]}
     for words in (
         [
             "optimizer.groups={critic.memory: {learning_rate: 1e-4}}",

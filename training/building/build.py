@@ -15,7 +15,6 @@ from agents.replay.replay import Replay
 from agents.replay.ring import StepLayout
 from conf.checking.steps import steps_per_iteration, training_sequence_length
 from conf.schema.registry import options_for
-from conf.schema.types import by_path
 from envs.interface import Environments
 from envs.seeding import environment_seeds
 from envs.wrappers.frame_stack import frame_stacks
@@ -88,7 +87,7 @@ def build_agent(
                 module.half_precision = config.precision == "bf16"
     setup = Setup(
         optimizer=optimizer_factory(config),
-        gradients=by_path(plain(config.gradients)),
+        gradients=plain(config.gradients),
         generator=np.random.default_rng(agent_seed),
         compile=config.compile,
         num_envs=num_envs,

@@ -15,7 +15,6 @@ from agents.learning.parts import Networks, selected
 from agents.learning.schedules import schedule
 from agents.learning.update_rules import Adam, RMSpropTF, TorchRule
 from conf.schema.registry import OptimizerOptions
-from conf.schema.types import by_path
 from training.building.instantiation import find, plain
 
 _RULES: dict[str, Any] = {
@@ -39,7 +38,7 @@ def optimizer_factory(config: DictConfig) -> Callable[[Networks, Collection[str]
     kind, limit = options["schedule"], options["max_grad_norm"]
     rate = schedule(kind, options["learning_rate"], options["final_learning_rate"])
     default = Group(rate, weight_decay=options.get("weight_decay", 0.0), frozen_until=0)
-    configured = by_path(options["groups"] or {})
+    configured = options["groups"]
 
     def make_optimizer(networks: Networks, delayed: Collection[str]) -> Optimizer:
         parts = {part: list(module.parameters()) for part, module in networks.parts().items()}
