@@ -149,7 +149,7 @@ WRONG = [
     ("extractor@foo=cnn", "one of extractor, extractor@critic.extractor?\n"),
     ("hydra.foo=1", "'hydra.foo' (a new one is added with a plus: +hydra.foo=1); Key"),
     (
-        "optimizer.groups={critic: {memory: {weight_decay: 1}}, critic.memory: {schedule: linear}}",
+        "optimizer.groups={critic: {memory: {weight_decay: 1}}, critic.memory: {learning_rate: 1}}",
         "optimizer.groups.critic.memory: given more than once\n",
     ),
     (
