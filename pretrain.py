@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 def pretrain(config: DictConfig) -> float:
     """Pre-train into a new directory; return the smallest held-out loss."""
     from training.building.environments import build_environments
-    from training.process.machine import refuse_missing_device
     from training.runs.directory import discard
 
     try:
         try:
-            refuse_missing_device(config.device)
             environments = build_environments(config, num_envs=1)
         except ValueError as error:  # reported before torch is imported
             raise Refusal(str(error), 2) from error

@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parent
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
     from training.building.environments import build_environments
-    from training.process.machine import refuse_missing_device
     from training.runs.directory import discard, finished
     from training.runs.progression import goal_of
     from training.stream.episodes import shown_return
@@ -44,7 +43,6 @@ def train(config: DictConfig) -> float:
             return score
     try:
         try:
-            refuse_missing_device(config.device)
             environments = build_environments(config, num_envs=config.env.num_envs)
         except ValueError as error:
             raise Refusal(str(error), 2) from error
