@@ -5,7 +5,6 @@ nearest valid word. Rules between keys are beside the options.
 """
 
 import math
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
@@ -37,22 +36,18 @@ MISSING_VALUE = "???"
 
 
 def checked(
-    config: dict[str, Any], config_name: str = "config", invented: Sequence[str] = ()
+    config: dict[str, Any], config_name: str = "config"
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the typed configuration (1e5 becomes 100000), and all its problems.
 
     Without problems the result is plain data without interpolations: a value is resolved once,
     before it is checked.
-
-    Args:
-        invented: overrides without a plus whose keys are in no file. Only options of a class may
-            declare such a key.
     """
     strange = list(strange_values(config))
     if strange:
         return config, strange
     trusted = trusted_names(config)
-    walk = _Walk(trusted, {word.partition("=")[0]: word for word in invented})
+    walk = _Walk(trusted)
     typed = walk.value("", config, ROOTS[config_name])
     told = {problem.partition(":")[0] for problem in walk.problems}
     named = [p for p in target_problems(config, trusted) if p.partition(":")[0] not in told]
@@ -118,8 +113,8 @@ def _hint(path: str, value: Any, expected: Any) -> str:
 class _Walk:
     """One pass over a configuration; collects problems, keys, known and unknown, and rules."""
 
-    def __init__(self, trusted_packages: list[str], invented: dict[str, str]) -> None:
-        self.trusted_packages, self.invented = trusted_packages, invented
+    def __init__(self, trusted_packages: list[str]) -> None:
+        self.trusted_packages = trusted_packages
         self.problems: list[str] = []
         self.known: list[str] = []
         self.unknown: dict[str, str] = {}  # with a hint for each
@@ -127,11 +122,7 @@ class _Walk:
 
     def value(self, path: str, value: Any, expected: Any) -> Any:
         """Check one value against its type and return it typed."""
-        below = f"{path}." if expected is Any else "."
-        new = [key for key in self.invented if key == path or key.startswith(below)]
-        for key in new:
-            self._report(key, f"does not exist yet; add it with a plus: +{self.invented[key]}")
-        if expected is Any or new:
+        if expected is Any:
             return value
         if value == MISSING_VALUE:
             return self._report(path, f"missing; expected {describe(expected)}", value)
@@ -226,8 +217,6 @@ class _Walk:
         self.known += [f"{prefix}{name}" for name in expected]
         self.rules += [c.problems for c in schema.__mro__[::-1] if "problems" in vars(c)]
         for key, item in value.items():
-            if group and not is_open:
-                self.invented.pop(f"{prefix}{key}", None)
             if key in expected or is_open:
                 kind = expected[key][0] if key in expected else Any
                 typed[key] = self.value(f"{prefix}{key}", item, kind)

@@ -21,7 +21,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -142,29 +142,29 @@ class Composer:
         """Compose one configuration, its `hydra` node included.
 
         Returns:
-            The configuration, the values that could not be set, and the overrides of new keys that
-            have no plus. They are in the configuration; validation decides whether they are
-            allowed.
+            The configuration, the values that could not be set, and the overrides that Hydra takes
+            with two pluses alone: of new keys without one, of others with one. Validation tells
+            whether there are such keys.
 
         Raises:
             InvalidConfiguration: if nothing can be composed: groups or overrides that cannot
             be read.
         """
         chosen = self.choose(self.parse(overrides))
-        config, problems, invented = deepcopy(chosen.config), list[str](), list[str]()
+        config, problems, forced = deepcopy(chosen.config), list[str](), list[str]()
         for override in chosen.values:
             key, value = override.key_or_group, override.value()
             found = written = at(chosen.plain, key)
             with suppress(OmegaConfBaseException):  # an interpolation that cannot be resolved
                 found = OmegaConf.select(config, key, default=written)
-            is_new = found is ABSENT or isinstance(value, dict)
-            if is_new and override.type is OverrideType.CHANGE:
-                invented.append(override.input_line or "")
+            is_new = found is ABSENT or (isinstance(value, dict) and not override.is_add())
+            if override.is_add() != is_new and not override.is_delete():
+                forced.append(override.input_line or "")
             try:
                 _set(config, override, found)
             except _ERRORS as error:
                 problems.append(f"{key}: {one_line(error)}")
-        return config, problems, invented
+        return config, problems, forced
 
     def chosen(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Compose the chosen options, without values that are set; interpolations stay."""
@@ -259,9 +259,6 @@ def _set(config: DictConfig, override: Override, found: Any) -> None:
     if override.package is not None:
         raise ValueError(f"the group {key!r} does not exist")
     if not override.is_delete():
-        if override.is_add() and found not in (ABSENT, None) and not isinstance(value, dict | list):
-            line = (override.input_line or "").removeprefix("+")
-            raise ValueError(f"exists already; leave out the plus: {line}")
         OmegaConf.update(config, key, value, force_add=True)
         return
     if found is ABSENT:
