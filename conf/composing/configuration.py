@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conf.checking.pretraining import missing_sources
@@ -126,26 +126,34 @@ def _resumed(
 
 def _resolved(config: DictConfig, config_name: str) -> tuple[dict[str, Any], list[str]]:
     """Return a configuration, resolved and typed, without `hydra`, and all its problems."""
-    resolved: dict[str, Any] = {}
     unresolved: dict[str, str] = {}
     instance = HydraConfig.instance()
     # Here ${hydra:...} reads from this configuration, as in a job; `set_config` would copy it.
     outer, instance.cfg = instance.cfg, config  # type: ignore[assignment]
-    for key in (key for key in map(str, config) if key != "hydra"):
-        try:
-            is_missing = OmegaConf.is_missing(config, key)
-            resolved[key] = MISSING_VALUE if is_missing else _plain(config[key])
-        except OmegaConfBaseException as error:
-            reason = str(error).partition("\n")[0]
-            resolved[key], unresolved[key] = None, f"{error.full_key or key}: {reason}"
-    instance.cfg = outer
+    try:
+        keys = (key for key in map(str, config) if key != "hydra")
+        resolved = {key: _item(config, key, key, unresolved) for key in keys}
+    finally:
+        instance.cfg = outer
     typed, problems = checked(resolved, config_name)
     problems = [problem for problem in problems if problem.partition(":")[0] not in unresolved]
     if problems or len(unresolved) > 1:
         # It is computed from other keys, whose problems are reported already.
         unresolved.pop("run_dir", None)
-    return typed, [*problems, *unresolved.values()]
+    return typed, problems + [f"{path}: {reason}" for path, reason in unresolved.items()]
 
 
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+def _item(node: DictConfig | ListConfig, key: Any, path: str, unresolved: dict[str, str]) -> Any:
+    """Resolve an item and all below it; unresolvable values are reported and become None."""
+    if OmegaConf.is_missing(node, key):
+        return MISSING_VALUE
+    try:
+        value = node[key]
+    except OmegaConfBaseException as error:
+        unresolved[path] = str(error).partition("\n")[0]
+        return None
+    if isinstance(value, DictConfig):
+        return {str(name): _item(value, name, f"{path}.{name!s}", unresolved) for name in value}
+    if isinstance(value, ListConfig):
+        return [_item(value, index, f"{path}[{index}]", unresolved) for index in range(len(value))]
+    return value
