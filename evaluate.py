@@ -32,11 +32,11 @@ def evaluate(config: DictConfig) -> float:
     except ValueError as error:
         raise Refusal(str(error), 2) from error
 
-    from training.evaluation.evaluation import describe, describe_spread
+    from training.evaluation.evaluation import describe_spread
     from training.evaluation.watching import watch_run
 
     watched = watch_run(config)
-    print(describe(watched.evaluation))
+    print(watched.evaluation)
     print(describe_spread(watched.evaluation))
     if watched.clip is not None:
         print(f"{watched.video_path} ({watched.clip})")

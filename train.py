@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
     from training.building.environments import build_environments
-    from training.process.machine import refuse_missing_device, started_ranks
+    from training.process.machine import started_ranks
     from training.runs.directory import discard, finished
     from training.runs.progression import goal_of
     from training.stream.episodes import shown_return
@@ -44,7 +44,6 @@ def train(config: DictConfig) -> float:
             return score
     try:
         try:
-            refuse_missing_device(config.device)
             if started_ranks() > 1:
                 from training.runs.ranks import begin
 

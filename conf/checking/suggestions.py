@@ -25,22 +25,17 @@ class Key:
     of_replay: str = ""
 
 
-with Path(__file__).with_name("vocabulary.csv").open(encoding="utf-8", newline="") as _table:
-    KEYS = [Key(**row) for row in csv.DictReader(_table)]
+def _table(name: str) -> list[dict[str, str]]:
+    with Path(__file__).with_name(name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+KEYS = [Key(**row) for row in _table("vocabulary.csv")]
 VOCABULARY = {
     word: key for key in KEYS for word in f"{key.sb3} {key.cleanrl} {key.elsewhere}".split()
 }
-"""Our key for each word of other libraries, read from vocabulary.csv."""
-
-_OPTIONS = {
-    "recurrentppo": "agent=ppo memory=lstm",
-    "ppolstm": "agent=ppo memory=lstm",
-    "drqn": "agent=dqn memory=lstm",
-    "ddqn": "agent=dqn agent.double_q=true",
-    "doubledqn": "agent=dqn agent.double_q=true",
-    "duelingdqn": "agent=dqn agent.dueling=true",
-    "qrdqn": "agent=dqn value_head=quantile",
-}
+"""Our key for each word of other libraries."""
+_OPTIONS = {row["elsewhere"]: row["ours"] for row in _table("options.csv")}
 """Our words for options of other libraries, in lower case without separators."""
 _GROUPS = Path(__file__).parents[1]
 

@@ -5,7 +5,6 @@ nearest valid word. Rules between keys are beside the options.
 """
 
 import math
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
@@ -28,9 +27,8 @@ from conf.schema.types import (
     Parts,
     Target,
     broken,
+    by_path,
     describe,
-    given_twice,
-    nested,
     show,
 )
 
@@ -38,22 +36,18 @@ MISSING_VALUE = "???"
 
 
 def checked(
-    config: dict[str, Any], config_name: str = "config", invented: Sequence[str] = ()
+    config: dict[str, Any], config_name: str = "config"
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the typed configuration (1e5 becomes 100000), and all its problems.
 
     Without problems the result is plain data without interpolations: a value is resolved once,
     before it is checked.
-
-    Args:
-        invented: overrides without a plus whose keys are in no file. Only options of a class may
-            declare such a key.
     """
     strange = list(strange_values(config))
     if strange:
         return config, strange
     trusted = trusted_names(config)
-    walk = _Walk(trusted, {word.partition("=")[0]: word for word in invented})
+    walk = _Walk(trusted)
     typed = walk.value("", config, ROOTS[config_name])
     told = {problem.partition(":")[0] for problem in walk.problems}
     named = [p for p in target_problems(config, trusted) if p.partition(":")[0] not in told]
@@ -119,8 +113,8 @@ def _hint(path: str, value: Any, expected: Any) -> str:
 class _Walk:
     """One pass over a configuration; collects problems, keys, known and unknown, and rules."""
 
-    def __init__(self, trusted_packages: list[str], invented: dict[str, str]) -> None:
-        self.trusted_packages, self.invented = trusted_packages, invented
+    def __init__(self, trusted_packages: list[str]) -> None:
+        self.trusted_packages = trusted_packages
         self.problems: list[str] = []
         self.known: list[str] = []
         self.unknown: dict[str, str] = {}  # with a hint for each
@@ -128,11 +122,7 @@ class _Walk:
 
     def value(self, path: str, value: Any, expected: Any) -> Any:
         """Check one value against its type and return it typed."""
-        below = f"{path}." if expected is Any else "."
-        new = [key for key in self.invented if key == path or key.startswith(below)]
-        for key in new:
-            self._report(key, f"does not exist yet; add it with a plus: +{self.invented[key]}")
-        if expected is Any or new:
+        if expected is Any:
             return value
         if value == MISSING_VALUE:
             return self._report(path, f"missing; expected {describe(expected)}", value)
@@ -163,13 +153,25 @@ class _Walk:
             check = self._tree if mark.is_tree else self._target
             return check(path, value, mark)
         if isinstance(mark, Parts):
-            if (twice := given_twice(value)) is not None:
-                return self._report(f"{path}.{twice}", "given more than once", value)
-            return self._keys(path, nested(value), mark.schema)
+            return self._parts(path, value, mark)
         if get_origin(base) is dict:
             kind = get_args(base)[1]
             return {key: self.value(f"{path}.{key}", item, kind) for key, item in value.items()}
         return self._keys(path, value, base) if is_dataclass(base) else _WRONG
+
+    def _parts(self, path: str, value: dict[str, Any], mark: Parts) -> dict[str, Any]:
+        """Check what is said of each part; the result has paths as keys."""
+        typed: dict[str, Any] = {}
+        self.known += [f"{path}.{part}" for part in mark.parts]
+        for part, own in by_path(value):
+            key = f"{path}.{part}"
+            if part in typed:
+                self._report(key, "given more than once")
+            elif part in mark.parts:
+                typed[part] = self.value(key, own, mark.kind)
+            else:
+                self.unknown[key] = ""
+        return typed
 
     def _tree(self, path: str, value: dict[str, Any], place: Target) -> Any:
         """Check a tree of mappings; each path ends at the first mapping with other values."""
@@ -215,8 +217,6 @@ class _Walk:
         self.known += [f"{prefix}{name}" for name in expected]
         self.rules += [c.problems for c in schema.__mro__[::-1] if "problems" in vars(c)]
         for key, item in value.items():
-            if group and not is_open:
-                self.invented.pop(f"{prefix}{key}", None)
             if key in expected or is_open:
                 kind = expected[key][0] if key in expected else Any
                 typed[key] = self.value(f"{prefix}{key}", item, kind)

@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,11 +21,11 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -63,9 +63,8 @@ def output_folder(resume: str | None) -> str | None:
     return ".hydra" if resume is None else None
 
 
-for _resolver in (environment_name, job_suffix, run_directory, output_folder):
+for _resolver in (environment_name, job_suffix, run_directory, output_folder, os.path.abspath):
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
-OmegaConf.register_new_resolver("absolute_path", os.path.abspath, replace=True)
 
 
 CONFIG_DIRECTORY = str(Path(__file__).resolve().parents[1])
@@ -143,27 +142,29 @@ class Composer:
         """Compose one configuration, its `hydra` node included.
 
         Returns:
-            The configuration, the values that could not be set, and the overrides of new keys that
-            have no plus. They are in the configuration; validation decides whether they are
-            allowed.
+            The configuration, the values that could not be set, and the overrides that Hydra takes
+            with two pluses alone: of new keys without one, of others with one. Validation tells
+            whether there are such keys.
 
         Raises:
             InvalidConfiguration: if nothing can be composed: groups or overrides that cannot
             be read.
         """
         chosen = self.choose(self.parse(overrides))
-        config, problems, invented = deepcopy(chosen.config), list[str](), list[str]()
+        config, problems, forced = deepcopy(chosen.config), list[str](), list[str]()
         for override in chosen.values:
             key, value = override.key_or_group, override.value()
-            found = _found(config, key, at(chosen.plain, key))
-            is_new = found is ABSENT or isinstance(value, dict)
-            if is_new and override.type is OverrideType.CHANGE:
-                invented.append(override.input_line or "")
+            found = written = at(chosen.plain, key)
+            with suppress(OmegaConfBaseException):  # an interpolation that cannot be resolved
+                found = OmegaConf.select(config, key, default=written)
+            is_new = found is ABSENT or (isinstance(value, dict) and not override.is_add())
+            if override.is_add() != is_new and not override.is_delete():
+                forced.append(override.input_line or "")
             try:
                 _set(config, override, found)
             except _ERRORS as error:
                 problems.append(f"{key}: {one_line(error)}")
-        return config, problems, invented
+        return config, problems, forced
 
     def chosen(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Compose the chosen options, without values that are set; interpolations stay."""
@@ -248,17 +249,6 @@ class Composer:
             GlobalHydra.instance().hydra = outer
 
 
-def _found(config: DictConfig, key: str, written: Any) -> Any:
-    """Return the value of a key before it is set, resolved if it can be, or ABSENT."""
-    try:
-        value = OmegaConf.select(config, key, default=ABSENT)
-    except OmegaConfBaseException:  # an interpolation
-        return written
-    if value is ABSENT and written == MISSING:
-        return written
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-
-
 def _set(config: DictConfig, override: Override, found: Any) -> None:
     """Set one value as Hydra would, in place of the one that was found.
 
@@ -269,9 +259,6 @@ def _set(config: DictConfig, override: Override, found: Any) -> None:
     if override.package is not None:
         raise ValueError(f"the group {key!r} does not exist")
     if not override.is_delete():
-        if override.is_add() and found not in (ABSENT, None) and not isinstance(value, dict | list):
-            line = (override.input_line or "").removeprefix("+")
-            raise ValueError(f"exists already; leave out the plus: {line}")
         OmegaConf.update(config, key, value, force_add=True)
         return
     if found is ABSENT:

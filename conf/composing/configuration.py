@@ -70,18 +70,18 @@ def _inspected(
 ) -> tuple[list[str], dict[str, Any], list[str]]:
     """Compose and check overrides; return them as Hydra takes them, the values, the problems.
 
-    Hydra takes a key that the YAML does not have with two plus signs.
+    Hydra takes a key that the YAML does not have with two plus signs, or with one.
     """
-    config, problems, invented = composer.compose(words)
+    config, problems, forced = composer.compose(words)
     plugins = OmegaConf.to_container(config.hydra, resolve=False)
     problems += [f"hydra.{problem}" for problem in target_problems(plugins, _HYDRA_PLUGINS)]
     if config.hydra.job.chdir:
         problems.append("hydra.job.chdir: derived from run_dir, which is the key to set")
     if job_number is not None:
         OmegaConf.update(config, "hydra.job.num", job_number, force_add=True)
-    # A mapping adds its keys to those that are there.
-    typed, found = _resolved(config, config_name, [word for word in invented if "={" not in word])
-    return [f"++{word}" if word in invented else word for word in words], typed, problems + found
+    typed, found = _resolved(config, config_name)
+    as_taken = [f"++{word.lstrip('+')}" if word in forced else word for word in words]
+    return as_taken, typed, problems + found
 
 
 def _occupied(typed: dict[str, Any]) -> Iterator[str]:
@@ -124,9 +124,7 @@ def _resumed(
     return merged, problems or checked(merged, config_name)[1]
 
 
-def _resolved(
-    config: DictConfig, config_name: str, invented: Sequence[str] = ()
-) -> tuple[dict[str, Any], list[str]]:
+def _resolved(config: DictConfig, config_name: str) -> tuple[dict[str, Any], list[str]]:
     """Return a configuration, resolved and typed, without `hydra`, and all its problems."""
     unresolved: dict[str, str] = {}
     instance = HydraConfig.instance()
@@ -137,7 +135,7 @@ def _resolved(
         resolved = {key: _item(config, key, key, unresolved) for key in keys}
     finally:
         instance.cfg = outer
-    typed, problems = checked(resolved, config_name, invented)
+    typed, problems = checked(resolved, config_name)
     problems = [problem for problem in problems if problem.partition(":")[0] not in unresolved]
     if problems or len(unresolved) > 1:
         # It is computed from other keys, whose problems are reported already.

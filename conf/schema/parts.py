@@ -38,10 +38,5 @@ class Part(Options):
         super().__init_subclass__()
         if group:
             cls.group, Part.of_any[group], Part.targets[group] = group, cls, {}
-        cls.describe(*of.split())
-
-    @classmethod
-    def describe(cls, *targets: str) -> None:
-        """Note further classes; in messages they come in the order in which they were noted."""
-        if targets:
-            Part.targets[cls.group] |= dict.fromkeys(targets, cls)
+        if of:
+            Part.targets[cls.group] |= dict.fromkeys(of.split(), cls)

@@ -4,7 +4,7 @@ Each class describes the YAML files it names. `options_of` finds the keys of any
 """
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
@@ -20,17 +20,15 @@ from conf.schema.types import (
     Parts,
     Positive,
     PositiveCount,
+    Rules,
     Schedule,
-    by_path,
 )
 
 
 class GroupOptions(Options):
-    """Options of one part of the agent; missing ones are the optimizer's."""
+    """Options of one part of the agent; missing ones are the optimizer's, as is the schedule."""
 
     learning_rate: NonNegative = 0.0
-    schedule: Schedule = "constant"
-    final_learning_rate: NonNegative = 0.0
     weight_decay: NonNegative = 0.0
 
 
@@ -44,15 +42,11 @@ class OptimizerOptions(Part, group="optimizer"):
     groups: Annotated[Free, Parts(GroupOptions, "temperature", "auxiliary")]
 
     @staticmethod
-    def problems(config: Config) -> Iterator[str]:
-        """Refuse final values of what does not change."""
-        optimizer = config["optimizer"]
-        parts = {f".groups.{part}": own for part, own in by_path(optimizer["groups"]).items()}
-        for part, own in {"": optimizer, **parts}.items():
-            is_constant = {**optimizer, **own}["schedule"] == "constant"
-            if is_constant and own.get("final_learning_rate", 0) > 0:
-                key = f"optimizer{part}"
-                yield f"{key}.final_learning_rate: has no effect without {key}.schedule=linear"
+    def problems(config: Config) -> Rules:
+        """Refuse a final value of what does not change."""
+        if config["optimizer"]["schedule"] == "constant":
+            why = "it has no effect without optimizer.schedule=linear"
+            yield "optimizer.final_learning_rate", 0, why
 
 
 class AdamOptions(OptimizerOptions, of="torch.optim.Adam torch.optim.AdamW torch.optim.RAdam"):

@@ -176,7 +176,7 @@ class TrainingRun(Options):
     total_env_steps: PositiveCount
     device: Device
     precision: Literal["float32", "bf16"]
-    compile: bool | Literal["force"]
+    compile: bool
     num_threads: Literal["auto"] | PositiveCount
     run_dir: Path
     resume: Path | None
@@ -251,7 +251,7 @@ def _auxiliary_problems(config: Config) -> Rules:
     own = (TARGETS["auxiliary"].get(loss["_target_"]) for loss in config["auxiliary"].values())
     if all(getattr(options, "trains_memory", False) for options in own):
         return
-    losses = config["gradients"]["extractor"]
+    losses = config["gradients"].get("extractor")
     if losses is not None and "auxiliary" not in losses:
         why = "auxiliary losses would train nothing else that acts"
         yield f"gradients.extractor: expected auxiliary among them, because {why}"

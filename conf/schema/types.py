@@ -7,11 +7,8 @@ import operator
 import re
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, make_dataclass
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
-
-from omegaconf import OmegaConf
 
 Config = dict[str, Any]
 ABSENT: Any = object()
@@ -115,16 +112,18 @@ class Parts:
     """A mapping from parts of the agent, by path; `extractor` and `memory` mean every one.
 
     Attributes:
-        schema: the same as nested mappings; a part that is left out, or null, has the usual value.
+        kind: of what each part has.
+        parts: their paths.
     """
 
     def __init__(self, kind: Any, *others: str) -> None:
         """Say what each part has, and which others there are."""
-        backbone = [(name, kind | None, None) for name in ("extractor", "memory")]
-        heads = [(name, kind | None, None) for name in ("policy_head", "value_head", *others)]
-        inner = make_dataclass("BackboneParts", backbone)
-        pair = [(name, inner | None, None) for name in ("actor", "critic")]
-        self.schema = make_dataclass("AgentParts", [*backbone, *heads, *pair])
+        backbone = ("extractor", "memory")
+        inside = (f"{of}.{part}" for of in _BACKBONES for part in backbone)
+        self.kind, self.parts = kind, (*backbone, *inside, "policy_head", "value_head", *others)
+
+
+_BACKBONES = ("actor", "critic")
 
 
 Count = Annotated[int, Range(">= 0")]
@@ -176,33 +175,14 @@ def describe(expected: Any, *, plural: bool = False) -> str:
     return f"{name.split()[1]}s" if plural and name.startswith("a") else name
 
 
-def by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten `{critic: {memory: x}, extractor: y}` to `{"critic.memory": x, "extractor": y}`.
+def by_path(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """List the parts of a mapping: `{critic: {memory: x}, extractor: y}` has `critic.memory`.
 
-    A mapping with a number or word among its values is a leaf, as is a list; null is left out.
+    A path may also be written as one key. What is null is left out.
     """
-    found: dict[str, Any] = {}
+    found: list[tuple[str, Any]] = []
     for key, node in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(node, Mapping) and all(
-            n is None or isinstance(n, Mapping | list) for n in node.values()
-        ):
-            found |= by_path(node, f"{path}.")
-        elif node is not None:
-            found[path] = node
+        is_backbone = key in _BACKBONES and isinstance(node, Mapping)
+        own = {f"{key}.{part}": x for part, x in node.items()} if is_backbone else {key: node}
+        found += [(path, value) for path, value in own.items() if value is not None]
     return found
-
-
-def given_twice(tree: Mapping[str, Any]) -> str | None:
-    """Return a path that `nested` would overwrite: `{critic: {memory: x}, critic.memory: y}`."""
-    paths = sorted(path for key, node in tree.items() for path in by_path({key: node}))
-    overlaps = (path for before, path in pairwise(paths) if f"{path}.".startswith(f"{before}."))
-    return next(overlaps, None)
-
-
-def nested(tree: Mapping[str, Any]) -> Any:
-    """Expand paths that are written as one key: `{critic.memory: x}` is `{critic: {memory: x}}`."""
-    found = OmegaConf.create()
-    for path, node in tree.items():
-        OmegaConf.update(found, path, node, force_add=True)
-    return OmegaConf.to_container(found)

@@ -165,14 +165,14 @@ def test_an_extractor_unfreezes_and_the_target_network_follows(build) -> None:
 # Pace
 
 
-def test_parts_have_schedules_of_their_own(build) -> None:
+def test_parts_have_learning_rates_of_their_own_on_one_schedule(build) -> None:
     run = build(
         "memory=lstm",
         "optimizer.learning_rate=0.01",
         "optimizer.schedule=linear",
         "+optimizer.groups.extractor.learning_rate=0.1",
-        "+optimizer.groups.memory={learning_rate: 0.2, schedule: constant}",
-        "+optimizer.groups.value_head={learning_rate: 0.02, final_learning_rate: 0.03}",
+        "+optimizer.groups.memory.learning_rate=0.2",
+        "+optimizer.groups.value_head.weight_decay=0.1",
     )
     run.agent.progress = 0.5
     metrics = run.agent.learn(run.collector.collect(run.agent))
@@ -185,12 +185,11 @@ def test_parts_have_schedules_of_their_own(build) -> None:
         "": 0.005,
         "/actor.extractor": 0.05,
         "/critic.extractor": 0.05,
-        "/actor.memory": 0.2,
-        "/critic.memory": 0.2,
-        "/value_head": 0.025,
+        "/actor.memory": 0.1,
+        "/critic.memory": 0.1,
     }
     pace = run.agent.optimizer.pace(0.5, 0)
-    assert [rate.item() for rate in pace.rates] == pytest.approx([0.05, 0.2, 0.005, 0.025])
+    assert [rate.item() for rate in pace.rates] == pytest.approx([0.05, 0.1, 0.005, 0.005])
 
 
 def test_updates_are_told_in_units_of_the_weights(build) -> None:

@@ -28,7 +28,7 @@ def problems(words: list[str], config_name: str = "config") -> list[str]:
         (["agent.epsilon=0.1", "agent.final_epsilon=0.2"], "agent.final_epsilon: expected at most"),
         (["agent.epsilon=1.5"], "agent.epsilon: expected a number >= 0 and <= 1, got 1.5"),
         (["agent.clip_range=0.1"], "agent.clip_range: unknown key; only PPO has it"),
-        (["agent.gae_lambda=1"], "agent.gae_lambda: unknown key; only PPO, A2C have it"),
+        (["agent.gae_lambda=1"], "agent.gae_lambda: unknown key; only A2C, PPO have it"),
     ],
 )
 def test_refused_where_actions_have_values(agent: str, words: list[str], line: str) -> None:
@@ -39,7 +39,7 @@ def test_refused_where_actions_have_values(agent: str, words: list[str], line: s
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["agent.rollout_length=8"], "agent.rollout_length: unknown key; only PPO, A2C, PQN"),
+        (["agent.rollout_length=8"], "agent.rollout_length: unknown key; only A2C, PPO, PQN"),
         (["agent.polyak_rate=0"], "agent.polyak_rate: expected a number > 0 and <= 1, got 0"),
         (["agent.target_update_interval=0"], "agent.target_update_interval: expected an integer"),
         (["agent.noisy_sigma=0"], "agent.noisy_sigma: expected a number > 0, got 0"),

@@ -32,6 +32,9 @@ from conf.composing.command_line import InvalidConfiguration, load
         ("+env.kwargs.gravity=9.8", "env.kwargs", {"gravity": 9.8}),
         ("+env.kwargs={gravity: 9.8}", "env.kwargs", {"gravity": 9.8}),
         ("+optimizer.groups.memory.learning_rate=1", "optimizer.groups.memory.learning_rate", 1.0),
+        ("optimizer.groups.memory.learning_rate=1", "optimizer.groups.memory.learning_rate", 1.0),
+        ("env.kwargs.gravity=9", "env.kwargs.gravity", 9),
+        ("+seed=3", "seed", 3),
         ("run_dir='my runs/x'", "run_dir", "my runs/x"),
         ("env.id=ALE/Pong-v5", "env.id", "ALE/Pong-v5"),
     ],
@@ -55,7 +58,7 @@ def test_a_path_may_be_one_key_or_nested(tmp_path: Path) -> None:
     nested = load(
         ["+optimizer.groups.critic.memory.learning_rate=1e-4", "gradients.critic.memory=[critic]"]
     )
-    assert nested.gradients.critic.memory == ["critic"]
+    assert nested.gradients == {"critic.memory": ["critic"]}
     for words in (
         [
             "optimizer.groups={critic.memory: {learning_rate: 1e-4}}",

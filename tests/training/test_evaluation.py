@@ -17,7 +17,7 @@ from envs.vector.base import EnvironmentFailure, SlotVectorEnv
 from envs.wrappers.adapters import ScaleReward
 from tests.envs.conftest import make_with
 from tests.playing import evaluate
-from training.evaluation.evaluation import Evaluation, Evaluator, describe
+from training.evaluation.evaluation import Evaluation, Evaluator
 from training.stream.collect import InvalidExperience
 from training.stream.episodes import Abandoned
 
@@ -207,7 +207,7 @@ def test_episodes_that_never_end_are_cut_and_told(monkeypatch, actor, vectorized
     assert sorted(result.lengths) == [10, 10, 49, 49, 50, 50, 50]
     assert (result.unfinished, result.unplayed) == (1, 1)
     assert result.returns == tuple(map(float, result.lengths))
-    assert describe(result).endswith(
+    assert str(result).endswith(
         "over 7 episodes; 1 cut after 50 steps, 1 more not played (set env.time_limit)"
     )
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from conf.composing.command_line import InvalidConfiguration, load
 from tests import commands
-from training.evaluation.evaluation import describe, describe_spread
+from training.evaluation.evaluation import describe_spread
 from training.evaluation.watching import Watched, Window, watch_run
 from training.process.machine import check_display
 from training.runs.refusal import Refusal
@@ -216,7 +216,7 @@ def test_videos_need_tensorboard_to_be_shown() -> None:
 def test_scores_are_told_in_two_lines(finished) -> None:
     evaluation = watch(finished, "evaluation.episodes=1").evaluation
     score = evaluation.returns[0]
-    assert describe(evaluation) == f"{score:.2f} +- 0.00 over 1 episode"
+    assert str(evaluation) == f"{score:.2f} +- 0.00 over 1 episode"
     assert describe_spread(evaluation) == (
         f"median {score:.2f}, from {score:.2f} to {score:.2f}; {score:.1f} steps per episode"
     )

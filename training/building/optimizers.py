@@ -15,7 +15,6 @@ from agents.learning.parts import Networks, selected
 from agents.learning.schedules import schedule
 from agents.learning.update_rules import Adam, RMSpropTF, TorchRule
 from conf.schema.registry import OptimizerOptions
-from conf.schema.types import by_path
 from training.building.instantiation import find, plain
 
 _RULES: dict[str, Any] = {
@@ -36,10 +35,10 @@ def optimizer_factory(config: DictConfig) -> Callable[[Networks, Collection[str]
     options = plain(config.optimizer)
     read_here = {"_target_", "weight_decay", *(field.name for field in fields(OptimizerOptions))}
     own = {key: value for key, value in options.items() if key not in read_here}
-    kind, limit = options["schedule"], options["max_grad_norm"]
-    rate = schedule(kind, options["learning_rate"], options["final_learning_rate"])
+    limit = options["max_grad_norm"]
+    rate = schedule(options["schedule"], options["learning_rate"], options["final_learning_rate"])
     default = Group(rate, weight_decay=options.get("weight_decay", 0.0), frozen_until=0)
-    configured = by_path(options["groups"] or {})
+    configured = options["groups"]
 
     def make_optimizer(networks: Networks, delayed: Collection[str]) -> Optimizer:
         parts = {part: list(module.parameters()) for part, module in networks.parts().items()}
@@ -53,7 +52,7 @@ def optimizer_factory(config: DictConfig) -> Callable[[Networks, Collection[str]
             meant = selected(networks, f"optimizer.groups.{path}", path)
             # `memory` is valid for the critic's even if the actor has none.
             meant = [part for part in meant if parts[part]] or meant
-            groups |= dict.fromkeys(meant, _group(default, kind, configured[path]))
+            groups |= dict.fromkeys(meant, _group(default, configured[path]))
         for name, backbone in networks.backbones.items():
             if 0 < backbone.frozen_until < math.inf:
                 change(f"{name}.extractor", frozen_until=int(backbone.frozen_until))
@@ -66,16 +65,11 @@ def optimizer_factory(config: DictConfig) -> Callable[[Networks, Collection[str]
     return make_optimizer
 
 
-def _group(default: Group, kind: str, options: Mapping[str, Any]) -> Group:
-    """A part's own options; a learning rate alone follows the optimizer's schedule."""
-    rate = default.learning_rate
-    own = options.get("learning_rate")
-    if "schedule" in options or "final_learning_rate" in options:
-        start = rate(0.0) if own is None else own
-        end = options.get("final_learning_rate", 0.0)
-        rate = schedule(options.get("schedule", kind), start, end)
-    elif own is not None:
-        base, share = default.learning_rate, own / default.learning_rate(0.0)
+def _group(default: Group, options: Mapping[str, Any]) -> Group:
+    """A part's own options; its learning rate follows the optimizer's schedule."""
+    rate = base = default.learning_rate
+    if (own := options.get("learning_rate")) is not None:
+        share = own / base(0.0)
         rate = lambda progress: base(progress) * share  # noqa: E731
     decay = options.get("weight_decay", default.weight_decay)
     return replace(default, learning_rate=rate, weight_decay=decay)

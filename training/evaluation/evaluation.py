@@ -60,8 +60,12 @@ class Evaluation:
         return float(np.mean(self.lengths))
 
     def __str__(self) -> str:
-        """Describe the scores in one line."""
-        return describe(self)
+        """Describe mean and deviation of the returns, and the number of episodes, in one line."""
+        count = len(self.returns)
+        return (
+            f"{shown_return(self.return_mean)} +- {shown_return(self.return_std)} "
+            f"over {count} episode{'' if count == 1 else 's'}{_describe_rest(self)}"
+        )
 
     def scalars(self) -> dict[str, float]:
         """Means by TensorBoard tag."""
@@ -88,15 +92,6 @@ class Evaluation:
         lists = tuple(state["returns"]), tuple(state["lengths"])
         means = state.get("info", {}), state.get("measures", {})
         return cls(*lists, state["unfinished"], state["unplayed"], *means)
-
-
-def describe(evaluation: Evaluation) -> str:
-    """Describe mean and deviation of the returns, and the number of episodes, in one line."""
-    count = len(evaluation.returns)
-    return (
-        f"{shown_return(evaluation.return_mean)} +- {shown_return(evaluation.return_std)} "
-        f"over {count} episode{'' if count == 1 else 's'}{_describe_rest(evaluation)}"
-    )
 
 
 def describe_score(evaluation: Evaluation) -> str:

@@ -1,27 +1,12 @@
-"""Checks for other processes, GPUs and displays, without importing torch or an environment."""
+"""Checks for other processes and displays, without importing torch or an environment."""
 
 import os
 import sys
-from pathlib import Path
 
 
 def started_ranks() -> int:
     """Return how many processes torchrun started for this run; 1 if this one came without it."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
-
-
-_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, Windows' Linux, AMD
-
-
-def refuse_missing_device(name: str) -> None:
-    """Refuse a GPU on a Linux machine without any GPU driver; elsewhere torch decides.
-
-    Raises:
-        ValueError: there is no such device.
-    """
-    has_driver = any(Path(driver).exists() for driver in _DRIVERS)
-    if name.startswith("cuda") and sys.platform == "linux" and not has_driver:
-        raise ValueError(f"device={name}: this machine has no CUDA device; use device=cpu")
 
 
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")

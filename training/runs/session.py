@@ -21,7 +21,7 @@ from envs.seeding import environment_seeds
 from training.building.build import build_collector, build_evaluator
 from training.building.environments import build_environments
 from training.building.instantiation import plain
-from training.evaluation.evaluation import Evaluator, describe
+from training.evaluation.evaluation import Evaluator
 from training.evaluation.video import Camera
 from training.runs.callbacks import Callback
 from training.runs.directory import discard, finished
@@ -159,7 +159,7 @@ class Pretraining:
             raise Refusal(problem, 128 + (self._run.stopped_by or 0))
         at = self._run.at
         if at.best is not None:
-            best = f"best: {describe(at.best)}, at {at.best_env_steps:,} steps"
+            best = f"best: {at.best}, at {at.best_env_steps:,} steps"
             print(f"pre-trained for {at.env_steps:,} steps; {best}", flush=True)
         self._run = None
         self._stack.close()
@@ -232,9 +232,9 @@ def _report(config: DictConfig, run: Run, status: Status) -> str:
     rows = {"status": f"{status} after {at.env_steps:,} steps, {at.updates:,} updates"}
     if at.evaluation is not None:
         weights = f", weights of {at.best_env_steps:,} steps" if run.plays_best else ""
-        rows["evaluation"] = describe(at.evaluation) + weights
+        rows["evaluation"] = f"{at.evaluation}{weights}"
     if at.best is not None:
-        rows["best"] = f"{describe(at.best)}, at {at.best_env_steps:,} steps"
+        rows["best"] = f"{at.best}, at {at.best_env_steps:,} steps"
     if at.environment_restarts:
         rows["restarts"] = f"{at.environment_restarts} of environments that failed"
     rows["training"] = f"{at.training_seconds:.1f} s, {at.steps_per_second:,.0f} steps/s"
