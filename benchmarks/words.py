@@ -21,7 +21,7 @@ def _on_policy(work: Throughput) -> list[str]:
         f"agent.num_minibatches={work.num_minibatches}",
         f"optimizer.learning_rate={work.learning_rate}",
         "optimizer.schedule=constant",
-        f"compile={'true' if work.compiled else 'false'}",
+        f"compile={'force' if work.compiled else 'false'}",
     ]
     if work.images:
         return [*common, *_PONG, "share_backbone=true", _precision(work)]
@@ -62,7 +62,7 @@ def _replaying(work: Replaying) -> list[str]:
         "optimizer.schedule=constant",
         "optimizer.max_grad_norm=10",
         _precision(work),
-        f"compile={'true' if work.compiled else 'false'}",
+        f"compile={'force' if work.compiled else 'false'}",
     ]
 
 
@@ -88,7 +88,7 @@ def _criticising(work: Criticising) -> list[str]:
         f"optimizer.learning_rate={work.learning_rate}",
         "optimizer.schedule=constant",
         _precision(work),
-        f"compile={'true' if work.compiled else 'false'}",
+        f"compile={'force' if work.compiled else 'false'}",
     ]
 
 

@@ -176,7 +176,7 @@ class TrainingRun(Options):
     total_env_steps: PositiveCount
     device: Device
     precision: Literal["float32", "bf16"]
-    compile: bool
+    compile: bool | Literal["force"]
     num_threads: Literal["auto"] | PositiveCount
     run_dir: Path
     resume: Path | None

@@ -45,7 +45,7 @@ def learn(memory: str, agent_name: str, *, named: bool, compile: bool) -> torch.
             "device=cpu",
             f"memory={memory}",
             f"agent={agent_name}",
-            f"compile={'true' if compile else 'false'}",
+            f"compile={'force' if compile else 'false'}",
             "agent.rollout_length=16",
             *(OF_EPOCHS if agent_name in ("ppo", "pqn") else []),
             "env.num_envs=4",

@@ -47,7 +47,7 @@ WRONG = [
     ("agent.clip_range_schedule=liner", "expected constant or linear, got 'liner'"),
     ("total_env_steps=0", "expected an integer >= 1, got 0"),
     ("total_env_steps=1e400", "got inf"),
-    ("compile=yes", "compile: expected true or false, got 'yes'"),
+    ("compile=yes", "compile: expected true or false or force, got 'yes'"),
     ("device=gpu", "device: expected auto, cpu, cuda or cuda:<number>, got 'gpu'"),
     ("num_threads=0", "num_threads: expected auto or an integer >= 1, got 0"),
     ("tracking.progress=maybe", "expected auto or true or false, got 'maybe'"),

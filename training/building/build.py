@@ -23,6 +23,7 @@ from networks.backbone import Backbone
 from networks.heads.acting import PolicyHead
 from networks.heads.critics import CriticLayers
 from networks.heads.values import Head, StateLayers
+from networks.memory.memories import Memory
 from training.building.backbones import build_backbones, refuse_batch_statistics, refuse_idle
 from training.building.environments import build_environments
 from training.building.extractors import Own, build_autoencoder
@@ -97,7 +98,7 @@ def build_agent(
         optimizer=optimizer_factory(config),
         gradients=plain(config.gradients),
         generator=np.random.default_rng(agent_seed),
-        compile=config.compile,
+        compile=compiles(config, networks, device),
         num_envs=num_envs,
         sequence_length=training_sequence_length(plain(config)),
         reward_scaling=build_reward_scaling(config, num_envs),
@@ -111,6 +112,27 @@ def build_agent_for(config: DictConfig, environments: Environments, extractor: O
     spaces = environments.single_observation_space, environments.single_action_space
     num_envs = config.env.num_envs // ranks.size()
     return build_agent(config, *spaces, num_envs=num_envs, extractor=extractor)
+
+
+_LARGE = 1_500_000
+"""Parameters from which arithmetic decides, and compiling gains nothing (NatureCNN: 1.7M)."""
+
+
+def compiles(config: DictConfig, networks: Networks, device: torch.device) -> bool:
+    """Tell whether to compile the gradient step: with `compile=true` only where it is faster."""
+    loses = device.type == "cpu" and slower_compiled(networks)
+    return config.compile == "force" or (config.compile and not loses)
+
+
+def slower_compiled(networks: Networks) -> list[str]:
+    """List what makes compiled gradient steps slower, or no faster, on a CPU, as measured."""
+    modules = [inner for module in networks.modules() for inner in module.modules()]
+    size = sum(p.numel() for part in networks.parts().values() for p in part.parameters())
+    slow = {
+        "a recurrent memory": any(isinstance(m, Memory) and not m.compilable for m in modules),
+        "more than 1.5 million parameters": size > _LARGE,
+    }
+    return [reason for reason, applies in slow.items() if applies]
 
 
 def build_networks(

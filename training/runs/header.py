@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from agents.agent import Agent
 from agents.learning.parts import trained_by
+from conf.schema.types import show
 from networks import ranks
 from networks.autoencoding.autoencoder import Encoder
 from networks.backbone import Backbone
@@ -22,13 +23,9 @@ from networks.heads.values import Head, ValueHead
 from networks.inputs import DictInput
 from networks.mirror import Array
 from networks.observations import Shapes, map_observations
-from training.building.build import parameter_counts
+from training.building.build import compiles, parameter_counts, slower_compiled
 
 _WINDOWS = {nn.Conv2d: "convolution", nn.MaxPool2d: "max-pool", nn.AvgPool2d: "average-pool"}
-_COMPILING = (
-    "notice: compile=true: the first step waits for the compiler, half a minute or so; a few "
-    "seconds once this machine has compiled the same before"
-)
 _TITLES = ("network", "", "output", "parameters", "receptive field", "stride")
 
 
@@ -201,5 +198,19 @@ def header(config: DictConfig, agent: Agent) -> str:
         f"{agent.device}, {torch.get_num_threads()} thread(s), "
         f"{f'{ranks.size()} ranks, ' if ranks.size() > 1 else ''}seed {config.seed}\n"
         f"{outline(agent)}\nparameters: {parts}\ngradients: {gradients}"
-        + (f"\n{_COMPILING}" if config.compile else "")
+        + (_compilation(config, agent) if config.compile else "")
+    )
+
+
+def _compilation(config: DictConfig, agent: Agent) -> str:
+    """Announce the compilation time, or that the gradient step is not compiled."""
+    if not compiles(config, agent.networks, agent.device):
+        reasons = " and ".join(slower_compiled(agent.networks))
+        return (
+            f"\nnotice: compile=true: not compiled, as with {reasons} that was measured no faster "
+            "on a CPU; compile=force compiles"
+        )
+    return (
+        f"\nnotice: compile={show(config.compile)}: the first step waits for the compiler, "
+        "half a minute or so; a few seconds once this machine has compiled the same before"
     )
