@@ -12,30 +12,57 @@ table = neurl.results("runs/**", tags=["evaluation/return"])
 """
 
 from collections.abc import Collection, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neurl_guard import shadowed
 
 if (_message := shadowed(Path(__file__).parent)) is not None:
     raise ImportError(_message)
 
-from training.building.environments import Source as Environment
-from training.evaluation.evaluation import Evaluation
-from training.evaluation.policy import Policy
-from training.evaluation.restore import load_policy as load
-from training.runs.callbacks import Callback, TrainingProgress
-from training.runs.fit import build, fit
+from conf.schema.layout import PREFIX
 
 if TYPE_CHECKING:
     from analysis.results import Frame
+    from training.building.environments import Source as Environment
+    from training.evaluation.evaluation import Evaluation
+    from training.evaluation.policy import Policy
+    from training.evaluation.restore import load_policy as load
+    from training.runs.callbacks import Callback, TrainingProgress
+    from training.runs.fit import build, fit
 
 __all__ = ["Callback", "Environment", "Evaluation", "Policy", "TrainingProgress"]
 __all__ += ["build", "fit", "load", "results"]
 
+_PLACES = {
+    "Callback": "training.runs.callbacks:Callback",
+    "Environment": "training.building.environments:Source",
+    "Evaluation": "training.evaluation.evaluation:Evaluation",
+    "Policy": "training.evaluation.policy:Policy",
+    "TrainingProgress": "training.runs.callbacks:TrainingProgress",
+    "build": "training.runs.fit:build",
+    "fit": "training.runs.fit:fit",
+    "load": "training.evaluation.restore:load_policy",
+}
+
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import what is used: torch takes a second, and the `neurl` command refuses before that.
+
+        In a wheel, every import of ours executes this file first.
+        """
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, _, own = _PLACES[name].partition(":")
+        globals()[name] = found = getattr(import_module(f"{PREFIX}{module}"), own)
+        return found
 
 
 def results(
@@ -58,3 +85,10 @@ def results(
     from analysis.results import results as table  # not all who train need TensorBoard's format
 
     return table(places, tags)
+
+
+def main() -> None:
+    """Run the `neurl` command."""
+    from neurl_command import main as run
+
+    run()

@@ -6,6 +6,7 @@ from typing import Any
 
 from conf.composing.stored import nodes
 from conf.schema.extractors import ExtractorOptions
+from conf.schema.layout import command
 from conf.schema.registry import options_of
 from conf.schema.types import Config
 
@@ -67,7 +68,7 @@ def _misplaced(config: Config) -> Iterator[str]:
             remedy = "as one: extractor=autoencoder with it as extractor.encoder"
             yield f"{key}.pretrain: {node['_target_']} is no autoencoder's encoder; {remedy}"
         elif key != "extractor" and options and options["frames"] and not node.get("weights"):
-            remedy = f"python pretrain.py makes weights, for {key}.weights=DIRECTORY"
+            remedy = f"{command('pretrain')} makes weights, for {key}.weights=DIRECTORY"
             yield f"{key}.pretrain.frames: expected 0, as only `extractor` is pre-trained; {remedy}"
 
 

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from conf.composing.runs import listed_runs
 from conf.composing.stored import read_yaml
+from conf.schema.layout import command
 from conf.schema.types import ABSENT, show
 
 _CHANGEABLE = ("total_env_steps", "evaluation", "device")
@@ -61,7 +62,7 @@ def stored_configuration(run: Path, config_name: str = "config") -> dict[str, An
     if not isinstance(config, dict):
         raise ValueError(f"{path} is damaged: it holds no configuration")
     if ("objective" in config) != (config_name == "pretrain"):
-        script = "pretrain.py" if "objective" in config else "train.py"
+        script = command("pretrain" if "objective" in config else "train")
         raise ValueError(f"{run} is no run of this kind: it was begun by {script}")
     return config
 

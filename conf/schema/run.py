@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
 from conf.schema.extractors import CloningOptions
+from conf.schema.layout import command
 from conf.schema.parts import Options
 from conf.schema.registry import KNOWN, TARGETS, options_for
 from conf.schema.study import EngineOptions, SearchOptions
@@ -96,7 +97,7 @@ class CriticOptions(Options):
         elif config["share_backbone"]:
             yield f"{expected} the critic has the network that acts; set share_backbone=false"
         if "objective" in config or frames_wanted(config) is not None:
-            remedy = "pre-train with pretrain.py, then set extractor.weights=DIRECTORY"
+            remedy = f"pre-train by {command('pretrain')}, then set extractor.weights=DIRECTORY"
             yield f"{expected} pre-training reads what the policy sees; {remedy}"
 
 
@@ -126,7 +127,8 @@ class PeriodicEvaluationOptions(EvaluationOptions):
         elif at(config, "evaluation.stop_at") == "solved" and config["task"]["solved_at"] is None:
             yield "evaluation.stop_at: expected a number, because task.solved_at is null"
         if not config["tracking"]["tensorboard"]:
-            why = "tracking.tensorboard=false has no place for it; evaluate.py video=true makes one"
+            made = command("evaluate", "video=true")
+            why = f"tracking.tensorboard=false has no place for it; {made} makes one"
             yield "evaluation.video", False, why
 
 

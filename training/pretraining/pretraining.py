@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.checking.pretraining import RANDOM
 from conf.checking.trust import trust_words
+from conf.schema.layout import command
 from envs.interface import Environments
 from envs.seeding import environment_seeds
 from networks.heads.acting import PolicyHead, uniform_actions
@@ -232,7 +233,7 @@ def pretrain_alone(config: DictConfig, environments: Environments) -> float:
         "steps": f"{facts['env_steps']:,}, which count where runs are compared",
         "weights": str(directory),
         "curves": f"tensorboard --logdir {shlex.quote(str(directory.parent))}",
-        "use": shlex.join(["python", "train.py", "...", f"{key}={directory}", *trust]),
+        "use": command("train", "...", f"{key}={directory}", *trust),
     }
     print("\n".join(f"  {name:<11}{value}" for name, value in rows.items()), flush=True)
     return float(facts["measures"][HELD_OUT_LOSS])

@@ -16,6 +16,7 @@ from torch import nn
 from conf.checking.pretraining import frames_wanted
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.configuration import has_key, load, read_only
+from conf.schema.layout import command
 from envs.interface import Environments
 from training.building.build import build_agent_for, build_collector, refuse_large_replay
 from training.building.environments import Source, open_environments, with_values
@@ -178,8 +179,8 @@ def _refuse_ends(config: DictConfig, env_steps: int, steps: int, end: int | None
         raise ValueError(f"total_env_steps={end}: expected at least env_steps={steps}")
     if frames_wanted(plain(config)) is not None:
         raise ValueError(
-            "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; python "
-            "pretrain.py makes weights, for extractor.weights=DIRECTORY"
+            "extractor.pretrain.frames: neurl.fit has no directory to pre-train in; "
+            f"{command('pretrain')} makes weights, for extractor.weights=DIRECTORY"
         )
     starts = config.agent.get("learning_starts", 0)
     if env_steps + steps <= starts:

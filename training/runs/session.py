@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from agents.agent import Agent
 from conf.checking.pretraining import frames_wanted
 from conf.checking.trust import trust_words
+from conf.schema.layout import command
 from envs.interface import Environments
 from envs.vector.base import EnvironmentFailure
 from training.building.build import build_collector, build_evaluator
@@ -127,7 +128,7 @@ def _report(config: DictConfig, run: Run, status: Status) -> str:
     rows["run"] = directory
     rows["curves"] = shlex.join(["tensorboard", "--logdir", str(Path(directory).parent)])
     which = ["evaluation.checkpoint=best"] if run.plays_best else []
-    rows["evaluate"] = shlex.join(["python", "evaluate.py", f"run={directory}", *which, *trust])
+    rows["evaluate"] = command("evaluate", f"run={directory}", *which, *trust)
     if status != "finished":
-        rows["resume"] = shlex.join(["python", "train.py", f"resume={directory}", *trust])
+        rows["resume"] = command("train", f"resume={directory}", *trust)
     return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())
