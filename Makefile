@@ -51,7 +51,10 @@ test-ray: $(VENV)/.installed-ray ## Run studies on a Ray cluster of three nodes 
 	$(BIN)/python -m pytest -m slow tests/analysis/studies/test_ray.py $(ARGS)
 
 test-next: $(NEXT)/.installed-dev ## Run the tests of configuration with the next Hydra, a release candidate
-	$(NEXT)/bin/python -m pytest tests/conf tests/test_train.py $(ARGS)
+	$(NEXT)/bin/python -m pytest tests/conf $(ARGS)
+	@rm -rf $(NEXT)/run
+	$(NEXT)/bin/python train.py total_env_steps=2000 evaluation.interval=0 run_dir=$(NEXT)/run
+	$(NEXT)/bin/python evaluate.py run=$(NEXT)/run evaluation.episodes=2
 
 wheel: $(BIN)/python ## Build dist/neurl-*.whl, for `pip install`
 	@rm -rf $(DISTRIBUTION)

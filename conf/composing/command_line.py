@@ -54,9 +54,7 @@ def launch(
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     runs, sys.argv[1:] = check(sys.argv[1:], config_name)
     register_directories()  # `--help` composes nothing before
-    decorate = hydra.main(
-        version_base=VERSION_BASE, config_path=CONFIG_DIRECTORY, config_name=config_name
-    )
+    decorate = hydra.main(config_path=CONFIG_DIRECTORY, config_name=config_name, **VERSION_BASE)
     try:
         decorate(_CheckedTask(task, job, config_name, runs))()
     except KeyboardInterrupt:

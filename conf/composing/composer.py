@@ -64,13 +64,16 @@ def output_folder(resume: str | None) -> str | None:
     return ".hydra" if resume is None else None
 
 
+_IS_OLD = hydra.__version__.startswith("1.3.")
+_register: Any = OmegaConf.register_new_resolver if _IS_OLD else OmegaConf.register_resolver
 for _resolver in (environment_name, job_suffix, run_directory, output_folder):
-    OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
-OmegaConf.register_new_resolver("absolute_path", os.path.abspath, replace=True)
+    _register(_resolver.__name__, _resolver, replace=True)
+_register("absolute_path", os.path.abspath, replace=True)
 
 
 CONFIG_DIRECTORY = str(Path(__file__).resolve().parents[1])
-VERSION_BASE = "1.3"
+VERSION_BASE = {"version_base": "1.3"} if _IS_OLD else {}
+"""Hydra 1.4 deprecates the argument that 1.3 asks for, and OmegaConf 2.4 the old registration."""
 _ERRORS = (
     *(HydraException, OmegaConfBaseException, YAMLError),
     *(ValueError, TypeError, OSError, ImportError, UserWarning),
@@ -259,7 +262,7 @@ class Composer:
         _UserDirectories.path = self.directory
         door = partial(hydra.initialize_config_dir, CONFIG_DIRECTORY, self.config_name)
         try:
-            with _refusing(), door(version_base=VERSION_BASE):
+            with _refusing(), door(**VERSION_BASE):
                 yield
         finally:
             _UserDirectories.path = None

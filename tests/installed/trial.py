@@ -94,7 +94,7 @@ class Trial:
         self.expect("compare --config-dir own_conf study=mine engine.jobs=2", says="4 of 4 jobs")
         self.expect("compare runs=runs/** metric=last report=report", says="CartPole-v1")
         assert (self.place / "report" / "report.html").is_file()
-        self.expect("doctor memory=gru device=cpu", says="memory")
+        self.expect("doctor memory=gru device=cpu", says="all is well")
         self.expect("export run=runs/first", says="acts as the run's policy")
         self.run([sys.executable, "-c", DOOR])
 
