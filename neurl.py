@@ -44,6 +44,7 @@ _PLACES = {
     "build": "training.runs.fit:build",
     "fit": "training.runs.fit:fit",
     "load": "training.evaluation.restore:load_policy",
+    "main": "neurl_command:main",  # of the `neurl` command
 }
 
 
@@ -52,12 +53,9 @@ def __dir__() -> list[str]:
 
 
 if not TYPE_CHECKING:
-
+    # In a wheel, every import of ours executes this file, and the command line is refused before
+    # torch is imported.
     def __getattr__(name: str) -> Any:
-        """Import what is used: torch takes a second, and the `neurl` command refuses before that.
-
-        In a wheel, every import of ours executes this file first.
-        """
         if name not in _PLACES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module, _, own = _PLACES[name].partition(":")
@@ -85,10 +83,3 @@ def results(
     from analysis.results import results as table  # not all who train need TensorBoard's format
 
     return table(places, tags)
-
-
-def main() -> None:
-    """Run the `neurl` command."""
-    from neurl_command import main as run
-
-    run()

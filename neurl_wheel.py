@@ -14,13 +14,8 @@ from pathlib import Path
 from neurl_command import COMMANDS
 from neurl_guard import PACKAGES
 
-MODULES = {
-    "neurl": "__init__",
-    "neurl_command": "__main__",
-    "neurl_guard": "neurl_guard",
-    **{script: script for script in COMMANDS},
-}
-"""Files at the top of the checkout, and their names below `neurl`."""
+MODULES = ("neurl", "neurl_command", "neurl_guard", *COMMANDS)
+"""Files at the top of the checkout."""
 _IMPORTING = ("import_module", "resolve_name")
 """Functions that import what a text says."""
 _SCRIPT = re.compile(rf"(?:python )?\b({'|'.join(COMMANDS)})\.py\b")
@@ -36,8 +31,10 @@ def lay_out(checkout: Path, wheel: Path) -> None:
     for package in PACKAGES:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(checkout / package, top / package, ignore=ignored)
-    for source, own in MODULES.items():
-        shutil.copy(checkout / f"{source}.py", top / f"{own}.py")
+    for module in MODULES:
+        shutil.copy(checkout / f"{module}.py", top)
+    (top / "neurl.py").rename(top / "__init__.py")
+    (top / "__main__.py").write_text("from neurl_command import main\n\nmain()\n")
     (top / "py.typed").touch()
     for path in top.rglob("*.py"):
         try:
@@ -95,4 +92,4 @@ def _is_ours(module: object) -> bool:
 
 
 def _renamed(module: str) -> str:
-    return module if module == "neurl" else f"neurl.{MODULES.get(module, module)}"
+    return module if module == "neurl" else f"neurl.{module}"

@@ -54,7 +54,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("import os, agents.x as p, envs as e", "import os, neurl.agents.x as p, neurl.envs as e"),
         ("import neurl", "import neurl"),
         ("from neurl import Policy", "from neurl import Policy"),
-        ("from neurl_command import main", "from neurl.__main__ import main"),
+        ("from neurl_command import main", "from neurl.neurl_command import main"),
         ("from neurl_guard import shadowed", "from neurl.neurl_guard import shadowed"),
         ("import_module('envs.games.atari')", "import_module('neurl.envs.games.atari')"),
         ('pkgutil.resolve_name("agents.ppo:PPO")', 'pkgutil.resolve_name("neurl.agents.ppo:PPO")'),

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 PACKAGES = ("agents", "analysis", "conf", "envs", "networks", "training")
@@ -34,6 +35,15 @@ arms: {{none: [memory=none], gru: [memory=gru]}}
 baseline: none
 seeds: [0, 1]
 """
+LAB = {
+    "my_lab/__init__.py": "",
+    "my_lab/agents.py": OWN_AGENT,
+    "my_lab/conf/agent/brave.yaml": "defaults: [a2c]\n_target_: my_lab.agents.Brave\n",
+    "my_lab-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: my-lab\nVersion: 1.0\n",
+    "my_lab-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "my_lab-1.0.dist-info/entry_points.txt": "[neurl.configs]\nlab = my_lab.conf\n",
+    "my_lab-1.0.dist-info/RECORD": "",
+}
 DOOR = """
 import gymnasium, neurl
 policy = neurl.load("runs/first")
@@ -65,6 +75,7 @@ def main() -> None:
         trial = Trial(command, place)
         trial.use()
         trial.refuse()
+        trial.register()
     print(f"the wheel passed: {trial.count} commands")
 
 
@@ -97,6 +108,20 @@ class Trial:
         self.expect("doctor memory=gru device=cpu", says="all is well")
         self.expect("export run=runs/first", says="acts as the run's policy")
         self.run([sys.executable, "-c", DOOR])
+
+    def register(self) -> None:
+        """Install a package that brings configurations, apart from the environment."""
+        wheel = self.place / "my_lab-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name, text in LAB.items():
+                archive.writestr(name, text)
+        site = str(self.place / "site")
+        pip = [sys.executable, "-m", "pip", "--quiet", "install", "--no-index", "--no-deps"]
+        self.run([*pip, "--target", site, str(wheel)])
+        self.environment["PYTHONPATH"] += os.pathsep + site
+        self.expect("train agent=brave", *SHORT, "run_dir=runs/lab", says="Brave on")
+        self.expect("evaluate run=runs/lab evaluation.episodes=2", says="over 2 episodes")
+        self.expect("train --help", says="brave")
 
     def refuse(self) -> None:
         self.expect("trian", code=2, says="did you mean train?")
