@@ -38,7 +38,5 @@ def command(script: str, *words: str) -> str:
 
 def installing(extra: str) -> str:
     """Write the command that installs an extra of this project."""
-    return f"pip install 'neurl[{extra}]'" if PREFIX else f"{_FROM_CHECKOUT} '.[{extra}]'"
-
-
-_FROM_CHECKOUT = "pip install -c constraints.txt -e"
+    project = "'neurl" if PREFIX else "-c constraints.txt -e '."
+    return f"pip install {project}[{extra}]'"
