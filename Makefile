@@ -1,17 +1,21 @@
-# Needs Python >= 3.10 and make. Everything is installed into .venv (peers: .venv-peers) in this folder.
+# Needs Python >= 3.10 and make. Everything is installed into .venv in this folder, or into one beside
+# it: .venv-peers, .venv-wheel, .venv-next.
 #   make train ARGS="memory=lstm seed=1"        make setup PYTHON=python3.12
 
 PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 PEERS := .venv-peers
+WHEEL := .venv-wheel
+NEXT := .venv-next
 BIN := $(VENV)/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint
 INPUTS := pyproject.toml constraints.txt hatch_build.py
+DISTRIBUTION = dist/neurl-*.whl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-learning test-faults test-grid test-slow test-planted test-soak test-ray guard lint types format docs peers bench learning solve clean
+.PHONY: help setup train test test-learning test-faults test-grid test-slow test-planted test-soak test-ray test-next wheel test-wheel guard lint types format docs peers bench learning solve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -46,6 +50,22 @@ test-soak: $(VENV)/.installed-dev ## Train every agent, memory and value head fo
 test-ray: $(VENV)/.installed-ray ## Run studies on a Ray cluster of three nodes (installs Ray, 400 MB)
 	$(BIN)/python -m pytest -m slow tests/analysis/studies/test_ray.py $(ARGS)
 
+test-next: $(NEXT)/.installed-dev ## Run the tests of configuration with the next Hydra, a release candidate
+	$(NEXT)/bin/python -m pytest tests/conf $(ARGS)
+	@rm -rf $(NEXT)/run
+	$(NEXT)/bin/python train.py total_env_steps=2000 evaluation.interval=0 run_dir=$(NEXT)/run
+	$(NEXT)/bin/python evaluate.py run=$(NEXT)/run evaluation.episodes=2
+
+wheel: $(BIN)/python ## Build dist/neurl-*.whl, for `pip install`
+	@rm -rf $(DISTRIBUTION)
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls $(DISTRIBUTION)
+
+test-wheel: wheel $(WHEEL)/bin/python ## Install the wheel apart, and use it as a stranger does (minutes)
+	@$(WHEEL)/bin/python $(INSTALL) constraints.txt --force-reinstall --no-deps $(DISTRIBUTION)
+	@$(WHEEL)/bin/python $(INSTALL) constraints.txt "$$(echo $(DISTRIBUTION))[onnx]"
+	$(WHEEL)/bin/python tests/installed/trial.py $(WHEEL)/bin/neurl
+
 guard: $(VENV)/.installed-dev ## Compare the weights of short trainings, bit for bit: ARGS="--against COMMIT"
 	$(BIN)/python -m tests.guard $(ARGS)
 
@@ -76,7 +96,7 @@ solve: $(VENV)/.installed $(PEERS)/.installed ## Measure time to solve beside th
 	$(BIN)/python -m benchmarks.solve --peers-python $(PEERS)/bin/python $(ARGS)
 
 clean: ## Remove the environments and caches; runs/ stays
-	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache build dist site
+	rm -rf $(VENV) $(PEERS) $(WHEEL) $(NEXT) .pytest_cache .mypy_cache .ruff_cache build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- environments: installed again only when what they are made from changes
@@ -110,6 +130,13 @@ $(VENV)/.installed-learning: $(INPUTS) | $(BIN)/python
 	@echo "Installing into $(VENV): a minute or two ..."
 	@$(BIN)/python $(INSTALL) constraints.txt --editable '.[atari,box2d,minatar,minigrid,popgym]'
 	@touch $(VENV)/.installed $@
+
+$(NEXT)/.installed-dev: $(INPUTS) | $(NEXT)/bin/python
+	@echo "Installing into $(NEXT): a minute or two ..."
+	@grep -vE '^(hydra-core|omegaconf)==' constraints.txt > $(NEXT)/constraints.txt
+	@$(NEXT)/bin/python $(INSTALL) $(NEXT)/constraints.txt --editable '.[dev]'
+	@$(NEXT)/bin/python $(INSTALL) $(NEXT)/constraints.txt --upgrade --pre 'hydra-core>=1.4.0rc1' omegaconf
+	@touch $@
 
 $(PEERS)/.installed: constraints-peers.txt | $(PEERS)/bin/python
 	@echo "Installing into $(PEERS): a minute or two ..."

@@ -12,30 +12,55 @@ table = neurl.results("runs/**", tags=["evaluation/return"])
 """
 
 from collections.abc import Collection, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neurl_guard import shadowed
 
 if (_message := shadowed(Path(__file__).parent)) is not None:
     raise ImportError(_message)
 
-from training.building.environments import Source as Environment
-from training.evaluation.evaluation import Evaluation
-from training.evaluation.policy import Policy
-from training.evaluation.restore import load_policy as load
-from training.runs.callbacks import Callback, TrainingProgress
-from training.runs.fit import build, fit
+from conf.schema.layout import PREFIX
 
 if TYPE_CHECKING:
     from analysis.curves import Frame
+    from training.building.environments import Source as Environment
+    from training.evaluation.evaluation import Evaluation
+    from training.evaluation.policy import Policy
+    from training.evaluation.restore import load_policy as load
+    from training.runs.callbacks import Callback, TrainingProgress
+    from training.runs.fit import build, fit
 
 __all__ = ["Callback", "Environment", "Evaluation", "Policy", "TrainingProgress"]
 __all__ += ["build", "fit", "load", "results"]
 
+_PLACES = {
+    "Callback": "training.runs.callbacks:Callback",
+    "Environment": "training.building.environments:Source",
+    "Evaluation": "training.evaluation.evaluation:Evaluation",
+    "Policy": "training.evaluation.policy:Policy",
+    "TrainingProgress": "training.runs.callbacks:TrainingProgress",
+    "build": "training.runs.fit:build",
+    "fit": "training.runs.fit:fit",
+    "load": "training.evaluation.restore:load_policy",
+    "main": "neurl_command:main",  # of the `neurl` command
+}
+
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if not TYPE_CHECKING:
+    # In a wheel, every import of ours executes this file, and the command line is refused before
+    # torch is imported.
+    def __getattr__(name: str) -> Any:
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, _, own = _PLACES[name].partition(":")
+        globals()[name] = found = getattr(import_module(f"{PREFIX}{module}"), own)
+        return found
 
 
 def results(

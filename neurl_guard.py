@@ -3,6 +3,8 @@
 NeuRL runs from its checkout under generic top-level names, which other distributions use too. Entry
 points call `check_imports` before they import our packages; it loads none of them.
 Its own name starts with the project's, so that nothing shadows it.
+
+In a wheel our packages lie below `neurl`, and nothing shadows them.
 """
 
 import importlib.util
@@ -11,10 +13,16 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 PACKAGES = ("agents", "analysis", "conf", "envs", "networks", "training")
+_IS_WHEEL = __name__ != "neurl_guard"
 
 
 def check_imports(root: Path) -> None:
-    """End the process with exit code 2 if a package would not be imported from `root`."""
+    """End the process with exit code 2 if a package would not be imported from `root`.
+
+    In a wheel, forget the folder of the script: there, it would shadow the user's packages.
+    """
+    if _IS_WHEEL:
+        sys.path[:] = [place for place in sys.path if Path(place).resolve() != root.resolve()]
     message = shadowed(root)
     if message is not None:
         print(message, file=sys.stderr)
@@ -23,6 +31,8 @@ def check_imports(root: Path) -> None:
 
 def shadowed(root: Path) -> str | None:
     """Say in one line which packages of ours are shadowed or missing, with the remedy, or None."""
+    if _IS_WHEEL:
+        return None
     root = root.resolve()
     places = {name: _location(name) for name in PACKAGES}
     foreign = {name: place for name, place in places.items() if place not in (None, root / name)}

@@ -12,6 +12,7 @@ check_imports(Path(__file__).parent)
 
 from conf.checking.trust import trust_words
 from conf.composing.command_line import check, launch, load
+from conf.schema.layout import command
 from training.process.leaving import leave
 from training.runs.refusal import Refusal, refusals_end
 
@@ -39,7 +40,7 @@ def train(config: DictConfig) -> float:
             print(
                 f"{config.resume} has finished: {steps:,} steps, evaluation {shown_return(score)}; "
                 f"{'evaluation.stop_at=null' if goal else 'a larger total_env_steps'} resumes it, "
-                "evaluate.py evaluates it again"
+                f"{command('evaluate')} evaluates it again"
             )
             return score
     try:

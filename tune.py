@@ -11,6 +11,7 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
+from conf.schema.layout import command
 from training.runs.refusal import refusals_end
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def tune(config: DictConfig) -> float:
     best = search_command_line(config)
     values = " ".join(values_of(best["values"]))
     print(f"best: trial {best['number']}, {best['score']:.2f}   {values}")
-    print(f"python train.py --config-dir {config.directory} experiment=best")
+    print(command("train", "--config-dir", config.directory, "experiment=best"))
     return float(best["score"])
 
 

@@ -22,8 +22,9 @@ from agents.learning.parts import Networks, routes
 from agents.learning.schedules import Schedule
 from agents.replay.replay import Replay
 from agents.trajectory import Trajectory
-from networks.autoencoding.autoencoder import Autoencoder
+from conf.schema.layout import is_ours
 from networks import ranks
+from networks.autoencoding.autoencoder import Autoencoder
 from networks.autoencoding.losses import AuxiliaryLoss
 from networks.heads.acting import uniform_actions
 from networks.heads.greedy import EpsilonGreedyHead
@@ -40,7 +41,6 @@ _ALWAYS_ALIKE = (
     nn.LayerNorm, nn.GroupNorm,
     nn.Tanh, nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.Sigmoid,
 )  # fmt: skip
-_OURS = ("agents.", "networks.")
 
 Result = TypeVar("Result")
 
@@ -53,7 +53,7 @@ def _is_alike(module: nn.Module) -> bool:
         return True
     # Of this project, batch statistics depend on the mode, and losses on features may sample.
     depends = isinstance(module, AuxiliaryLoss | Autoencoder | BatchRenorm)
-    return type(module).__module__.startswith(_OURS) and not depends
+    return is_ours(type(module).__module__) and not depends
 
 
 ActorMirror = Callable[[Array | dict[str, Array], Array, Array, Array | None], tuple[Array, Array]]
@@ -266,7 +266,7 @@ class Agent(nn.Module, ABC):
             RuntimeError: it is being traced. Arrays would become constants of the trace.
         """
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-            remedy = "trace Policy.module(), or write the policy to a file with export.py"
+            remedy = f"trace Policy.module(), or write the policy to a file: {command('export')}"
             raise RuntimeError(f"act and predict compute in numpy, which is not traced; {remedy}")
         mask, head, size = mask_of(observations), self.policy_head, len(is_first)
         observations = share_of(observations, "actor")

@@ -26,14 +26,16 @@ MEMORY_TASKS: dict[str, tuple[str, dict[str, object], int | None]] = {
 }
 
 if "neurl/MemoryChain-v0" not in registry:  # a reload must not warn about overriding
-    register("neurl/MemoryChain-v0", entry_point="envs.tasks.chain:MemoryChain", kwargs=_CHAIN)
+    register(
+        "neurl/MemoryChain-v0", entry_point=f"{__name__}.tasks.chain:MemoryChain", kwargs=_CHAIN
+    )
 
 for _name, (_class, _kwargs, _limit) in MEMORY_TASKS.items():
     if f"neurl/{_name}-v0" not in registry:
         register(
             id=f"neurl/{_name}-v0",
-            entry_point="envs.tasks.vector:make_single",
-            vector_entry_point="envs.tasks.vector:make_vector",
+            entry_point=f"{__name__}.tasks.vector:make_single",
+            vector_entry_point=f"{__name__}.tasks.vector:make_vector",
             max_episode_steps=_limit,
-            kwargs={"task": f"envs.tasks.{_class}", **_kwargs},
+            kwargs={"task": f"{__name__}.tasks.{_class}", **_kwargs},
         )

@@ -17,12 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from conf.schema.layout import is_ours
+
 Array = NDArray[Any]
 RowFunction = Callable[[Array], Array]
 """`rows [N, *I] -> rows [N, O]`."""
-
-
-_OURS = ("agents.", "networks.")
 
 
 def describes_forward(module: nn.Module, name: str) -> bool:
@@ -35,7 +34,7 @@ def describes_forward(module: nn.Module, name: str) -> bool:
     forward = next(kind for kind in kinds if "forward" in vars(kind))
     if owner is None:
         return False
-    return issubclass(owner, forward) or forward.__module__.startswith(_OURS)
+    return issubclass(owner, forward) or is_ours(forward.__module__)
 
 
 def mirror_of(module: nn.Module) -> Any | None:

@@ -19,14 +19,14 @@ import neurl
 from analysis.studies.ranges import with_ranges
 from conf.composing.command_line import check
 from conf.composing.configuration import read_only
+from neurl_command import COMMANDS as SCRIPTS
 from training.building.build import build_agent
 from training.building.environments import build_environments
 from training.building.extractors import build_extractor
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SCRIPTS = ("train", "evaluate", "compare", "tune", "analyze", "doctor", "export")
-COMMAND = re.compile(rf"python ({'|'.join(SCRIPTS)})\.py( [^`\n]*)?")
+COMMAND = re.compile(rf"(?:python|neurl) ({'|'.join(SCRIPTS)})(?:\.py)?( [^`\n]*)?")
 FILE = re.compile(r"^```(?:python|yaml)\n(# (my_lab/\S+)\n.*?)^```", re.DOTALL | re.MULTILINE)
 WRONG_ON_PURPOSE = {"agent.clip_rang=0.1"}
 OF_NETWORKS = ("extractor", "+extractor", "auxiliary", "decoder", "experiment=minigrid")

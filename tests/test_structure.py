@@ -20,6 +20,7 @@ ENTRY_POINTS = (
     "evaluate",
     "export",
     "neurl",
+    "neurl_command",
     "train",
     "tune",
 )
@@ -35,7 +36,7 @@ FLOORS: dict[str, set[str]] = {
     "analysis": {"agents", "conf", "envs", "networks", "training"},
 }
 FOR_ALL = "conf.schema"  # options dataclasses, without a heavy import
-OURS = {*FLOORS, *ENTRY_POINTS, "benchmarks", "tests"}
+OURS = {*FLOORS, *ENTRY_POINTS, "benchmarks", "neurl_wheel", "tests"}
 HEAVY = {"gymnasium", "numpy", "tensorboard", "torch"}
 
 MAX_LINES = 400

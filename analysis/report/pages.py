@@ -6,7 +6,6 @@ Both are templates of the same content. Text from files is escaped.
 import os
 import platform
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +24,7 @@ from analysis.tables import METRICS, markdown_table, measure_table
 from analysis.verdict import Verdict
 from analysis.wording import known, listed, plural
 from conf.composing.stored import read_yaml
+from conf.schema.layout import command
 
 _ACROSS = ("arm", "interquartile mean", "95% interval", "optimality gap", "95% interval")
 _OF_ONE_RUN = ("run_dir=", "total_env_steps=")
@@ -101,7 +101,7 @@ def _recorded_command(run: RunRecord) -> str:
         return f"# no command is recorded; {run.directory / 'config.yaml'} holds the configuration"
     others = [word for word in map(str, words) if not word.startswith(_OF_ONE_RUN)]
     budget = f"total_env_steps={run.choices['total_env_steps']}"
-    return shlex.join(["python", "train.py", *others, budget])
+    return command("train", *others, budget)
 
 
 def _code(text: str) -> Markup:

@@ -1,6 +1,5 @@
 """One session of `compare.py study=...`: runs what is missing of a study and reports."""
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from analysis.studies.searching import tune_arms
 from analysis.studies.study import Arm, Job, Study, shortened
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.sweeps import user_directory
+from conf.schema.layout import command
 from conf.schema.study import Metric
 
 
@@ -94,7 +94,7 @@ def _command(study: Study, arm: Arm) -> str:
     seeds = study.options["seeds"]
     several = ["-m"] if len(seeds) > 1 else []
     words = [*arm.flags, *arm.words, f"seed={','.join(map(str, seeds))}"]
-    return shlex.join(["python", "train.py", *several, *words])
+    return command("train", *several, *words)
 
 
 def _tell(study: Study, jobs: Sequence[Job]) -> None:

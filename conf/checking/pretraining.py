@@ -6,6 +6,7 @@ from typing import Any
 
 from conf.composing.stored import nodes
 from conf.schema.extractors import is_autoencoder
+from conf.schema.layout import command
 from conf.schema.registry import options_for
 from conf.schema.types import Config, at
 
@@ -62,7 +63,8 @@ def _misplaced(config: Config) -> Iterator[str]:
             remedy = "as one: extractor=autoencoder with it as extractor.encoder"
             yield f"{key}.pretrain: {node['_target_']} is no autoencoder's encoder; {remedy}"
         elif key != "extractor" and options and options["frames"] and not node.get("weights"):
-            remedy = f"python train.py agent=autoencoding makes weights, for {key}.weights=RUN_DIR"
+            words = command("train", "agent=autoencoding")
+            remedy = f"{words} makes weights, for {key}.weights=RUN_DIR"
             yield f"{key}.pretrain.frames: expected 0, as only `extractor` is pre-trained; {remedy}"
 
 

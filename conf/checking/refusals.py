@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from omegaconf.errors import OmegaConfBaseException
 
 from conf.checking.suggestions import VOCABULARY, Key, option_hint
+from conf.schema.layout import command, installing
 from conf.schema.run import GROUPS
 from conf.schema.types import show
 
@@ -122,7 +123,7 @@ def sweep_problems(parsed: Iterable[Override]) -> Iterator[str]:
             yield f"{override.key_or_group}: several values need --multirun (-m): {sweep}{hint}"
 
 
-SEARCH = "python tune.py, which takes the same ranges: key='interval(1e-4, 1e-2)'"
+SEARCH = f"{command('tune')}, which takes the same ranges: key='interval(1e-4, 1e-2)'"
 
 
 def choice_problems(override: Override, options: Sequence[str]) -> Iterator[str]:
@@ -132,7 +133,7 @@ def choice_problems(override: Override, options: Sequence[str]) -> Iterator[str]
         if (group, value) == ("hydra/sweeper", "optuna"):
             yield f"{group}: {value} is not supported; search with {SEARCH}"
         elif (group, value) == ("hydra/launcher", "joblib") and value not in options:
-            yield f"{group}: {value} is not installed; pip install -e '.[sweep]'"
+            yield f"{group}: {value} is not installed; {installing('sweep')}"
     elif override.is_add() and override.package is None and group in GROUPS:
         yield f"{override.input_line}: a group is chosen without a plus: {group}={value}"
     elif not override.is_delete():

@@ -10,16 +10,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from conf.composing.registered import registered, with_registered
 from conf.composing.stored import nodes
+from conf.schema.layout import FOLDERS, GAMES, PREFIX, importable
 from conf.schema.registry import KNOWN
 from conf.schema.types import show
 
-OUR_PACKAGES = ("agents", "networks", "envs", "training")
-TRUSTED_PACKAGES = (*OUR_PACKAGES, "torch.nn", "torch.optim", "gymnasium")
-_KNOWN_PACKAGES = (
-    "ale_py", "envs", "envs.games.atari", "envs.games.minatar", "envs.games.pool",
-    "gymnasium_robotics", "minatar", "minigrid", "popgym",
-)  # fmt: skip
+TRUSTED_PACKAGES = (*map(importable, FOLDERS), "torch.nn", "torch.optim", "gymnasium")
+_KNOWN_PACKAGES = (*GAMES, "ale_py", "gymnasium_robotics", "minatar", "minigrid", "popgym")
 """Modules that register environments, which any run may import."""
 _USUAL_HEAD = ("policy_head._target_", "auto")
 """The one `_target_` that names no class."""
@@ -28,21 +26,26 @@ _WRITING = ("RecordVideo",)
 """Gymnasium classes that write to any given path."""
 
 
-def is_ours(target: str) -> bool:
-    """Tell whether the class belongs to this project."""
-    return target.startswith(tuple(f"{package}." for package in OUR_PACKAGES))
+def is_ours(target: str, trusted_packages: Sequence[str]) -> bool:
+    """Tell whether the class belongs to this project.
+
+    Beside a wheel, the user may have a package `agents`.
+    """
+    folder = target.partition(".")[0]
+    return folder in FOLDERS and not (PREFIX and folder in with_registered(trusted_packages))
 
 
 def is_trusted(target: str, trusted_packages: Sequence[str]) -> bool:
     """Tell whether the module of a class may be imported, to check the class.
 
-    Any name in the user's trusted packages is accepted.
+    Any name in the user's trusted packages is accepted, and in packages that are installed to
+    bring configurations.
     """
-    if target in KNOWN or is_ours(target):
+    if target in KNOWN or is_ours(target, trusted_packages):
         return target in KNOWN
     if not all(part.isidentifier() for part in target.split(".")):
         return False
-    if any(target.startswith(f"{package}.") for package in trusted_packages):
+    if any(target.startswith(f"{package}.") for package in with_registered(trusted_packages)):
         return True
     inside = target.removeprefix(f"{package_of(target)}.")
     is_class = package_of(target) in TRUSTED_PACKAGES and _CLASS.fullmatch(inside) is not None
@@ -64,7 +67,7 @@ def target_problems(config: Any, trusted_packages: Sequence[str]) -> Iterator[st
             yield f"{path}: expected the dotted name of a class, got {show(target)}"
         elif not is_trusted(target, trusted_packages):
             package, trusted = target.partition(".")[0], ", ".join(TRUSTED_PACKAGES)
-            is_own = package not in {*sys.stdlib_module_names, *OUR_PACKAGES, "torch", "gymnasium"}
+            is_own = package not in {*sys.stdlib_module_names, *FOLDERS, "torch", "gymnasium"}
             hint = f"; a package of your own needs trusted_packages=[{package}]" if is_own else ""
             yield f"{path}: {target!r} is not a class of a trusted package ({trusted}){hint}"
 
@@ -85,7 +88,7 @@ def trust_problems(names: Sequence[str]) -> list[str]:
 def trust_words(packages: Sequence[str], trusted_packages: Sequence[str]) -> list[str]:
     """Return the override that a command needs to open a run with these packages, if any."""
     names = {p.partition(".")[0] for p in packages if p not in _KNOWN_PACKAGES}
-    needed = sorted(names | {*trusted_packages})
+    needed = sorted((names | {*trusted_packages}) - {*registered()})
     return [f"trusted_packages=[{','.join(needed)}]"] if needed else []
 
 
@@ -93,4 +96,5 @@ def package_problems(packages: Sequence[str], trusted_packages: Sequence[str]) -
     """Refuse packages that a stored configuration names: importing them executes code."""
     names = {p: p.partition(".")[0] for p in packages if p not in _KNOWN_PACKAGES}
     told = "env.packages: the run imports {}; if you trust it: trusted_packages=[{}]"
-    return [told.format(p, name) for p, name in names.items() if name not in trusted_packages]
+    trusted = with_registered(trusted_packages)
+    return [told.format(p, name) for p, name in names.items() if name not in trusted]

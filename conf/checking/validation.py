@@ -19,6 +19,7 @@ from conf.checking.trust import (
     trusted_names,
 )
 from conf.composing.stored import strange_values
+from conf.schema.layout import short
 from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, options_of
 from conf.schema.scripts import ROOTS
 from conf.schema.types import (
@@ -46,6 +47,7 @@ def checked(
     strange = list(strange_values(config))
     if strange:
         return config, strange
+    config = _with_short_names(config)
     trusted = trusted_names(config)
     walk = _Walk(trusted)
     typed = walk.value("", config, ROOTS[config_name])
@@ -58,6 +60,15 @@ def checked(
         found.append(f"{key}: unknown key{own or key_hint(key, walk.known)}")
     rules = (rule for rules in walk.rules for rule in rules(typed))
     return typed, found or [problem for rule in rules for problem in broken(typed, rule)]
+
+
+def _with_short_names(node: Any) -> Any:
+    """Write our classes as in our YAML files, so that runs of a wheel and a checkout are equal."""
+    if isinstance(node, dict):
+        return {key: _with_short_names(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_with_short_names(value) for value in node]
+    return short(node) if isinstance(node, str) else node
 
 
 _WRONG = object()
@@ -193,7 +204,7 @@ class _Walk:
             return self._report(where, f"missing; expected the dotted name of a class{choice}")
         if not isinstance(target, str):
             return value  # reported with every other `_target_`
-        if target not in known and is_ours(target):
+        if target not in known and is_ours(target, self.trusted_packages):
             one = f"expected one of {', '.join(known)} or a class of your own, got {show(target)}"
             return self._report(where, one + did_you_mean(target, known), value)
         if target not in known and not is_trusted(target, self.trusted_packages):

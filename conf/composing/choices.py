@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from conf.checking.trust import TRUSTED_PACKAGES
+from conf.checking.trust import TRUSTED_PACKAGES, is_ours, package_of
 from conf.composing.resumption import leaves
 
 Choice = bool | int | float | str | None
@@ -23,7 +23,7 @@ def choices(config: Mapping[str, Any]) -> dict[str, Choice]:
     for key, value in leaves(config):
         place, _, name = key.rpartition(".")
         if name == "_target_" and place:
-            is_known = value.startswith(tuple(f"{package}." for package in TRUSTED_PACKAGES))
+            is_known = is_ours(value, ()) or package_of(value) in TRUSTED_PACKAGES
             rows[place] = value.rpartition(".")[2] if is_known else value
         elif value is None or isinstance(value, bool | int | float | str):
             rows[key] = value

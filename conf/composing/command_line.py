@@ -19,7 +19,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from conf.checking.refusals import InvalidConfiguration, flag_problem, split_problems
-from conf.composing.composer import CONFIG_DIRECTORY, VERSION_BASE, Composer
+from conf.composing.composer import (
+    CONFIG_DIRECTORY,
+    VERSION_BASE,
+    Composer,
+    register_directories,
+)
 from conf.composing.configuration import configure, has_key, load, read_only
 from conf.composing.presets import Settled
 from conf.composing.runs import spelled_out
@@ -48,9 +53,8 @@ def launch(
     # Without its place in the code.
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     runs, sys.argv[1:] = check(sys.argv[1:], config_name)
-    decorate = hydra.main(
-        version_base=VERSION_BASE, config_path=CONFIG_DIRECTORY, config_name=config_name
-    )
+    register_directories()  # `--help` composes nothing before
+    decorate = hydra.main(config_path=CONFIG_DIRECTORY, config_name=config_name, **VERSION_BASE)
     try:
         decorate(_CheckedTask(task, job, config_name, runs))()
     except KeyboardInterrupt:

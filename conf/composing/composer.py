@@ -38,6 +38,7 @@ from conf.checking.refusals import (
     syntax_problem,
 )
 from conf.checking.suggestions import key_hint
+from conf.composing.registered import GROUP, registered
 from conf.schema.scripts import ROOTS
 from conf.schema.types import ABSENT, at, show
 
@@ -63,27 +64,48 @@ def output_folder(resume: str | None) -> str | None:
     return ".hydra" if resume is None else None
 
 
-for _resolver in (environment_name, job_suffix, run_directory, output_folder, os.path.abspath):
-    OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
+_IS_OLD = hydra.__version__.startswith("1.3.")
+_register: Any = OmegaConf.register_new_resolver if _IS_OLD else OmegaConf.register_resolver
+for _resolver in (environment_name, job_suffix, run_directory, output_folder):
+    _register(_resolver.__name__, _resolver, replace=True)
+_register("absolute_path", os.path.abspath, replace=True)
 
 
 CONFIG_DIRECTORY = str(Path(__file__).resolve().parents[1])
-VERSION_BASE = "1.3"
+VERSION_BASE = {"version_base": "1.3"} if _IS_OLD else {}
+"""Hydra 1.4 deprecates the argument that 1.3 asks for, and OmegaConf 2.4 the old registration."""
 _ERRORS = (
     *(HydraException, OmegaConfBaseException, YAMLError),
     *(ValueError, TypeError, OSError, ImportError, UserWarning),
 )
 
 
-class _UserDirectory(SearchPathPlugin):
-    """Lets Hydra search the directory that a composer was given, where `--config-dir` stands."""
+class _UserDirectories(SearchPathPlugin):
+    """Lets Hydra search the directory that a composer was given, where `--config-dir` stands.
+
+    And the folders of registered packages.
+    """
 
     path: ClassVar[str | None] = None
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add the directory after ours."""
+        """Add the directories after ours.
+
+        Raises:
+            ValueError: a package registers a folder that it has not.
+        """
         if self.path is not None:
             search_path.append("command-line", f"file://{Path(self.path).resolve()}")
+        for package, folder in registered().items():
+            if not folder.is_dir():
+                remedy = f"mend its entry point of the group {GROUP}, or uninstall it"
+                raise ValueError(f"{package} registers configurations in {folder}: {remedy}")
+            search_path.append(package, f"file://{folder}")
+
+
+def register_directories() -> None:
+    """Make Hydra search them; once is enough, but launchers renew its plugins."""
+    Plugins.instance().register(_UserDirectories)
 
 
 @contextmanager
@@ -238,14 +260,14 @@ class Composer:
     def _hydra(self) -> Iterator[None]:
         """Initialize Hydra, also inside one of its jobs."""
         outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-        Plugins.instance().register(_UserDirectory)  # once is enough, but launchers renew them
-        _UserDirectory.path = self.directory
+        register_directories()
+        _UserDirectories.path = self.directory
         door = partial(hydra.initialize_config_dir, CONFIG_DIRECTORY, self.config_name)
         try:
-            with _refusing(), door(version_base=VERSION_BASE):
+            with _refusing(), door(**VERSION_BASE):
                 yield
         finally:
-            _UserDirectory.path = None
+            _UserDirectories.path = None
             GlobalHydra.instance().hydra = outer
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from inspect import signature
 from typing import Annotated, Any
 
+from conf.composing.registered import with_registered
 from conf.schema import agents, extractors, heads, memories, pomdp  # noqa: F401 - noted as parts
 from conf.schema.parts import Options, Part
 from conf.schema.types import (
@@ -120,14 +121,15 @@ def options_for(config: Mapping[str, Any], part: str) -> Any:
 def options_of(target: str, group: str, trusted_packages: Sequence[str] = ()) -> Any:
     """Return the options dataclass of a group's class; None if it has none.
 
-    For an agent or a head in a trusted package it is the class's attribute `Options`, with the
-    keys that all of its kind have.
+    For an agent or a head in a trusted or registered package it is the class's attribute `Options`,
+    with the keys that all of its kind have.
 
     Raises:
         Exception: any error of importing that package.
     """
     known = TARGETS.get(group, {})
-    is_own = any(target.startswith(f"{package}.") for package in trusted_packages)
+    own = with_registered(trusted_packages)
+    is_own = any(target.startswith(f"{package}.") for package in own)
     if target in known or group not in WITH_OPTIONS or not is_own:
         return known.get(target)
     module, _, name = target.rpartition(".")

@@ -125,7 +125,8 @@ class PeriodicEvaluationOptions(EvaluationOptions):
         elif at(config, "evaluation.stop_at") == "solved" and config["task"]["solved_at"] is None:
             yield "evaluation.stop_at: expected a number, because task.solved_at is null"
         if not config["tracking"]["tensorboard"]:
-            why = "tracking.tensorboard=false has no place for it; evaluate.py video=true makes one"
+            made = command("evaluate", "video=true")
+            why = f"tracking.tensorboard=false has no place for it; {made} makes one"
             yield "evaluation.video", False, why
 
 

@@ -25,8 +25,8 @@ for _id in [known for known in registry if known.startswith("ALE/")]:
     if _ours not in registry:  # a reload must not warn about overriding
         register(
             id=_ours,
-            entry_point="envs.games.atari:AtariGame",
-            vector_entry_point="envs.games.atari_native:AtariGames",
+            entry_point=f"{__name__}:AtariGame",
+            vector_entry_point=f"{__package__}.atari_native:AtariGames",
             kwargs={"game": registry[_id].kwargs["game"]},
         )
 

@@ -45,4 +45,4 @@ class MinAtarGame(BaseEnv):
 for _game in _GAMES:
     _id = f"MinAtar/{_game.title().replace('_', '')}-v0"
     registry.pop(_id, None)  # MinAtar's own registration, if there is one
-    register(id=_id, entry_point="envs.games.minatar:MinAtarGame", kwargs={"game": _game})
+    register(id=_id, entry_point=f"{__name__}:MinAtarGame", kwargs={"game": _game})

@@ -20,7 +20,7 @@ for _id in envpool.list_all_envs():
     if _ours not in registry:
         register(
             id=_ours,
-            vector_entry_point="envs.games.pool:PooledEnvironments",
+            vector_entry_point=f"{__name__}:PooledEnvironments",
             kwargs={"task": _id},
         )
 

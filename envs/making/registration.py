@@ -13,6 +13,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator, registry
 from gymnasium.error import DependencyNotInstalled
 
+from conf.schema.layout import GAMES, importable, installing
 from envs.vector.failures import in_one_line
 
 # Prefixes of ids that have a preset, and the preset's names.
@@ -39,7 +40,7 @@ def import_packages(packages: Sequence[str]) -> None:
     """
     for package in packages:
         try:
-            importlib.import_module(package)
+            importlib.import_module(importable(package) if package in GAMES else package)
         except Exception as error:
             raise ValueError(
                 f"env.packages: {package!r} cannot be imported: "
@@ -148,5 +149,5 @@ def _source_hint(id: str) -> str:
 def _pip_install(module: str) -> str:
     package = module.partition(".")[0]
     if package in _EXTRAS:
-        return f"pip install -c constraints.txt -e '.[{_EXTRAS[package]}]'"
+        return installing(_EXTRAS[package])
     return f"pip install {package.replace('_', '-')}"

@@ -6,7 +6,7 @@ import traceback
 
 from envs.spaces import one_line
 
-_OURS = {"agents", "analysis", "conf", "envs", "networks", "training"}
+_OURS = {"agents", "analysis", "conf", "envs", "networks", "neurl", "training"}
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 

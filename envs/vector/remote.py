@@ -232,7 +232,7 @@ def _starting(*, needs_main: bool) -> Iterator[None]:
     By default, Python runs the main script again in every worker, for definitions in it. If none
     are needed, that costs seconds, and a script without `if __name__ == "__main__"` runs twice.
     """
-    multiprocessing.get_context(START_METHOD).set_forkserver_preload(["envs.vector.serving"])
+    multiprocessing.get_context(START_METHOD).set_forkserver_preload([f"{__package__}.serving"])
     with contextlib.ExitStack() as stack:
         before = {name: os.environ.get(name) for name in _ONE_THREAD}
         os.environ.update(_ONE_THREAD)

@@ -162,3 +162,22 @@ def test_targets_are_found_at_any_depth() -> None:
         "a[0].b._target_",
         "_target_",
     ]
+
+
+def test_a_class_may_be_named_as_in_a_wheel() -> None:
+    """And is stored as in a checkout, wherever it stands: runs of both are the same."""
+    named = [
+        "agent._target_=neurl.agents.ppo.PPO",
+        "memory._target_=neurl.networks.memory.NoMemory",
+    ]
+    assert load(named) == load([])
+    with pytest.raises(InvalidConfiguration, match=r"did you mean agents.ppo.PPO\?"):
+        load(["agent._target_=neurl.agents.ppo.PPOO"])
+
+
+def test_beside_a_wheel_a_user_may_have_a_package_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_trusted("agents.own.Brave", ["agents"])
+    monkeypatch.setattr("conf.checking.trust.PREFIX", "neurl.")
+    assert is_trusted("agents.own.Brave", ["agents"])
+    assert not is_trusted("agents.own.Brave", [])
+    assert is_trusted("agents.ppo.PPO", [])

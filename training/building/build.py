@@ -17,8 +17,8 @@ from conf.checking.steps import steps_per_iteration, training_sequence_length
 from conf.schema.registry import options_for
 from envs.interface import Environments
 from envs.wrappers.frame_stack import frame_stacks
-from networks.autoencoding.autoencoder import Encoder
 from networks import ranks
+from networks.autoencoding.autoencoder import Encoder
 from networks.backbone import Backbone
 from networks.heads.acting import PolicyHead
 from networks.heads.critics import CriticLayers

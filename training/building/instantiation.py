@@ -16,6 +16,8 @@ import gymnasium
 from omegaconf import DictConfig, OmegaConf
 
 from conf.checking.trust import TRUSTED_PACKAGES, package_of
+from conf.schema.layout import importable
+from conf.schema.registry import KNOWN
 
 Space = gymnasium.Space[Any]
 Node = DictConfig | dict[str, Any]
@@ -36,6 +38,8 @@ def find(key: str, target: str, kind: type) -> Any:
     Raises:
         ValueError: there is no such class, it is of another kind, or it is defined elsewhere.
     """
+    if target in KNOWN:
+        target = importable(target)
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from conf.schema.layout import installing
 from training.stream.episodes import shown_return
 
 Kind = Literal["gif", "mp4"]
@@ -141,6 +142,5 @@ def check_encoder(kind: Kind | None) -> None:
     """
     if kind == "mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise ValueError(
-            "video=mp4: needs imageio-ffmpeg: python -m pip install -c constraints.txt "
-            "-e '.[video]'; video=gif does without"
+            f"video=mp4: needs imageio-ffmpeg: {installing('video')}; video=gif does without"
         )

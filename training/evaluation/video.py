@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from agents.agent import Agent
+from conf.schema.layout import installing
 from envs.interface import Environments
 from envs.spaces import one_line
 from envs.vector.base import EnvironmentFailure
@@ -85,7 +86,7 @@ def frame_of(environments: Environments) -> Frame:
     except Exception as error:
         reason = one_line(error) or type(error).__name__
         if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
-            reason += "; python -m pip install -c constraints.txt -e '.[video]' may help"
+            reason += f"; {installing('video')} may help"
         raise DrawingFailure(reason) from error
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise DrawingFailure(

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from agents.agent import Agent
+from conf.schema.layout import installing
 from envs.seeding import environment_seeds, reset_with_seeds
 from envs.spaces import one_line
 from networks.mirror import Array
@@ -150,8 +151,7 @@ def _require_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise Unexportable(
-            f"format=onnx: {error.name} is not installed; "
-            "pip install -c constraints.txt -e '.[onnx]', or format=torch"
+            f"format=onnx: {error.name} is not installed; {installing('onnx')}, or format=torch"
         ) from error
     onnxruntime.set_default_logger_severity(3)
 

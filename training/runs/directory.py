@@ -1,7 +1,6 @@
 """Run directories: one process at a time, removed if the run never began."""
 
 import math
-import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from conf.composing.choices import choices
 from conf.composing.composer import environment_name
 from conf.composing.stored import read_json
 from conf.composing.sweeps import OF_ONE_JOB, flags_of, key_of
+from conf.schema import layout
 from conf.schema.types import Config
 from training.process.locking import Locked, locked
 from training.tracking.tracking import TensorBoard
@@ -31,7 +31,7 @@ def command() -> str | None:
     settings = HydraConfig.get()
     said = [*settings.overrides.hydra, *settings.overrides.task]
     words = [*flags_of(settings), *(word for word in said if key_of(word) not in OF_ONE_JOB)]
-    return shlex.join(["python", "train.py", *words])
+    return layout.command("train", *words)
 
 
 def introduce(tensorboard: TensorBoard, *, config: Config, versions: Config) -> None:

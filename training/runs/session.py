@@ -16,6 +16,7 @@ from conf.checking.refusals import InvalidConfiguration
 from conf.checking.trust import trust_words
 from conf.checking.validation import checked
 from conf.composing.configuration import load, read_only
+from conf.schema.layout import command
 from envs.interface import Environments
 from envs.seeding import environment_seeds
 from training.building.build import build_collector, build_evaluator
@@ -241,7 +242,7 @@ def _report(config: DictConfig, run: Run, status: Status) -> str:
     rows["run"] = directory
     rows["curves"] = shlex.join(["tensorboard", "--logdir", str(Path(directory).parent)])
     which = ["evaluation.checkpoint=best"] if run.plays_best else []
-    rows["evaluate"] = shlex.join(["python", "evaluate.py", f"run={directory}", *which, *trust])
+    rows["evaluate"] = command("evaluate", f"run={directory}", *which, *trust)
     if status != "finished":
-        rows["resume"] = shlex.join(["python", "train.py", f"resume={directory}", *trust])
+        rows["resume"] = command("train", f"resume={directory}", *trust)
     return "\n".join(f"  {name:<11}{value}" for name, value in rows.items())

@@ -6,7 +6,6 @@ Imports no torch: the sweep's process only waits.
 import json
 import math
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from conf.composing.sweeps import OF_ONE_JOB, key_of
+from conf.schema.layout import command
 from training.process.signals import received
 from training.saving.files import has_checkpoint
 
@@ -110,8 +110,8 @@ def _reason(code: int) -> str:
 
 def _remedy(run_directory: Path, words: Sequence[str], trust: Sequence[str]) -> str:
     if has_checkpoint(run_directory / "checkpoints" / "last"):
-        return shlex.join(["python", "train.py", f"resume={run_directory}", *trust])
-    return f"python train.py {shlex.join(_own(words))}"
+        return command("train", f"resume={run_directory}", *trust)
+    return command("train", *_own(words))
 
 
 def _own(words: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from conf.composing.presets import written
+from conf.schema.layout import PREFIX, installing
 from training.process.locking import is_locked
 from training.runs.refusal import Refusal
 
@@ -117,7 +118,8 @@ def end(process: Process, is_stopped: Callable[[], bool] = lambda: False) -> int
 
 def import_path() -> str:
     """Return the PYTHONPATH of jobs, which import this checkout and what the driver imports."""
-    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    own = [] if PREFIX else [str(ROOT)]  # a wheel is found without
+    return os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def needed(package: str, extra: str) -> Any:
@@ -129,9 +131,7 @@ def needed(package: str, extra: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise Refusal(
-            f"{package} is not installed: pip install -c constraints.txt -e '.[{extra}]'", 2
-        ) from error
+        raise Refusal(f"{package} is not installed: {installing(extra)}", 2) from error
 
 
 # Elsewhere orphans end by themselves.
