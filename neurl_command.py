@@ -11,7 +11,6 @@ COMMANDS = {
     "evaluate": "evaluate a run",
     "compare": "run studies, and compare runs",
     "tune": "search for the best values",
-    "pretrain": "pre-train an extractor or an actor",
     "analyze": "measure what a run's memory holds",
     "doctor": "check parts before they train",
     "export": "export a run's policy",

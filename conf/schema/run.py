@@ -8,6 +8,7 @@ import re
 from typing import Annotated, Any, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
+from conf.schema.layout import command
 from conf.schema.parts import Options
 from conf.schema.registry import KNOWN, TARGETS, options_for
 from conf.schema.study import EngineOptions, SearchOptions
