@@ -26,12 +26,13 @@ from training.evaluation.policy import Policy
 from training.evaluation.restore import load_policy as load
 from training.runs.callbacks import Callback, TrainingProgress
 from training.runs.fit import build, fit
+from training.tracking.trackers import TrackedRun, Tracker
 
 if TYPE_CHECKING:
     from analysis.results import Frame
 
 __all__ = ["Callback", "Environment", "Evaluation", "Policy", "TrainingProgress"]
-__all__ += ["build", "fit", "load", "results"]
+__all__ += ["TrackedRun", "Tracker", "build", "fit", "load", "results"]
 
 
 def __dir__() -> list[str]:

@@ -32,18 +32,23 @@ _SUPERFLUOUS: dict[type, str] = {
 
 
 def make_layered(
-    make: Make, layers: Sequence[Layer], name: str, shares: Sequence[Layer]
+    make: Callable[..., Environment],
+    layers: Sequence[Layer],
+    name: str,
+    shares: Sequence[Layer],
+    changes: Mapping[str, object] | None = None,
 ) -> Environment:
     """Makes an environment and wraps it in layers, innermost first.
 
     Args:
         name: start of messages about its spaces.
         shares: outermost layers, whose names of parts only networks know.
+        changes: arguments of a stage of the curriculum, beside the configured ones.
 
     Raises:
         ValueError: one line that names the configuration key and the fix.
     """
-    environment = make()
+    environment = make(changes=changes) if changes else make()
     try:
         for key, wrap in layers:
             environment = _wrapped(environment, key, wrap)
@@ -71,13 +76,18 @@ def _refuse_raw_grids(environment: Environment, name: str) -> None:
 
 
 def make_registered(
-    packages: Sequence[str], specification: EnvSpec, kwargs: Mapping[str, object], **how: Any
+    packages: Sequence[str],
+    specification: EnvSpec,
+    kwargs: Mapping[str, object],
+    changes: Mapping[str, object] | None = None,
+    **how: Any,
 ) -> Environment:
     """Makes a registered environment; `packages` are imported first."""
     import_packages(packages)
     # The order of reset and step, checked in every step, is always right here.
     specification = dataclasses.replace(specification, order_enforce=False)
-    environment: Environment = create(gymnasium.make, specification, kwargs, **how)
+    given = {**kwargs, **(changes or {})}
+    environment: Environment = create(gymnasium.make, specification, given, **how)
     return environment
 
 

@@ -123,6 +123,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._is_begun = False
         self._is_restarting = on_failure == "restart"
         self._histories = [_History() for _ in makers]
+        self._changes: Mapping[str, Any] = {}
 
     @property
     def envs(self) -> list[Environment]:
@@ -157,6 +158,25 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         space: Any = self.full_observation_space
         batch: Any = create_empty_array(space, self.num_envs)
         return concatenate(space, list(told.values()), batch)
+
+    def try_changes(self, changes: Mapping[str, Any]) -> None:
+        """Makes the first environment with some other arguments, until the next change.
+
+        Raises:
+            ValueError: it cannot be made, or has other spaces.
+        """
+        for method, given in (("change", (changes,)), ("remake", ())):
+            _, failures = self._call(method, {0: given})
+            if failures:
+                raise ValueError(in_one_line(failures[0])) from failures[0]
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Has each environment made again at its next reset, with some other arguments.
+
+        A dead worker is left out; it takes them when it is started again.
+        """
+        self._changes = changes
+        self._call("change", dict.fromkeys(range(self.num_envs), (changes,)))
 
     @property
     def restarts(self) -> int:
@@ -307,6 +327,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._starts[index] = self._steps
         try:
             self._slots[index].remake()
+            if self._changes:  # a new process knows of none
+                self._call("change", {index: (self._changes,)})
         except BaseException as error:
             return own_failure(error)
         _, failures = self._call("begin", {index: (history.seed,)})

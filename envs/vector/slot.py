@@ -19,13 +19,15 @@ import numpy as np
 from gymnasium import Space
 
 from envs.interface import Environment, full_space
+from envs.seeding import environment_seeds
 from envs.spaces import parts_of
 from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite, shown
 from envs.vector.snapshot import Memories, decoded, encoded, layers
 from envs.wrappers.action_mask import ACTION_MASK, sample_action
 from envs.wrappers.adapters import RawEpisodeStatistics
 
-Make = Callable[[], Environment]
+Make = Callable[..., Environment]
+"""Makes an environment; takes a curriculum's changes of its arguments, if there are any."""
 Outcome = tuple[float, bool, bool, dict[str, Any]]  # reward, terminated, truncated, info
 Snapshot = dict[str, Any]
 
@@ -80,8 +82,13 @@ class Slot:
         self._make = make
         # Closed with this one: closing may end what they share, as `pygame.quit()` does.
         self._spare: list[Environment] = []
-        self._take(make())
+        self._changes: Mapping[str, Any] = {}  # of arguments, with which it was made
+        self._next_changes: Mapping[str, Any] = {}
+        self._take(self._make_changed())
         self._described = self.describe()
+
+    def _make_changed(self) -> Environment:
+        return self._make(self._changes) if self._changes else self._make()
 
     def _take(self, environment: Environment) -> None:
         self.environment = environment
@@ -121,10 +128,15 @@ class Slot:
             has_raw_statistics=bool(self._raw_statistics),
         )
 
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Has the next reset make the environment again, with some other arguments."""
+        self._next_changes = changes
+
     def remake(self) -> None:
         """Makes the environment again."""
         self.close()
-        self._take(self._make())
+        self._changes = self._next_changes
+        self._take(self._make_changed())
         check_same_spaces(self._described, self.describe(), "the environment", "it had")
 
     def begin(self, seed: int | None, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -135,6 +147,10 @@ class Slot:
         Args:
             found: memories to restore first, from before the reset of a snapshot.
         """
+        if self._changes != self._next_changes:
+            if seed is None:  # the generators of the old one end with it
+                (seed,) = environment_seeds(self._seed or 0, 1, purpose="curriculum")
+            self.remake()
         self._is_untouched = False
         if seed is not None:
             self._seed = seed
@@ -181,6 +197,8 @@ class Slot:
         """Steps or, after an episode's end, resets; writes the observation into its row."""
         self._keep(action)
         if self.is_over:
+            if self._changes != self._next_changes:
+                return 0.0, False, False, self.begin(None)
             if len(self._actions) >= _MIN_RECORDED_STEPS:
                 self._record(was_seeded=False)
             return 0.0, False, False, self._reset(None)
@@ -211,6 +229,7 @@ class Slot:
         actions = actions.reshape(-1, *self._action_shape)
         is_complete = len(actions) <= MAX_RECORDED_STEPS
         return {
+            "changes": dict(self._changes),
             "seed": self._seed,
             "was_seeded": self._was_seeded,
             "found": encoded(self._found),
@@ -226,7 +245,8 @@ class Slot:
         """Replays the steps of a snapshot; returns whether the outcome is as expected."""
         if snapshot["actions"] is None:
             return False
-        if not self._is_untouched:
+        self._next_changes = snapshot.get("changes", {})
+        if not self._is_untouched or self._changes != self._next_changes:
             self._renew()
         found = decoded(snapshot["found"])
         if snapshot["was_seeded"]:
@@ -242,8 +262,9 @@ class Slot:
 
     def _renew(self) -> None:
         """Makes the environment anew beside the old one, or after it if only one can exist."""
+        self._changes = self._next_changes
         try:
-            environment = self._make()
+            environment = self._make_changed()
         except Exception:
             self.remake()
         else:
@@ -252,7 +273,7 @@ class Slot:
 
     def can_be_restored(self) -> bool:
         """Whether environments such as this one can be restored."""
-        return can_be_restored(self._make, self._spare)
+        return can_be_restored(self._make_changed, self._spare)
 
     def raw_episode(self) -> tuple[float, int]:
         """Returns raw return and length of the unfinished episode, recorded below the wrappers."""

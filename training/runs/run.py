@@ -106,7 +106,7 @@ class Run:
             self._progress.update(self.at.env_steps, self._history.return_mean)
             self._progress.close()
             self._write_summary(status)
-            self._tensorboard.close()
+            self._tensorboard.close(status)
         return status
 
     def _train(self, stop: StopRequest) -> Status:
@@ -219,6 +219,8 @@ class Run:
         total = sum(seconds.values())
         values |= {f"time/{phase}": spent / total for phase, spent in seconds.items()}
         values["time/steps_per_second"] = self.at.steps_per_second
+        if self._collector.curriculum is not None:
+            values["schedule/stage"] = float(self._collector.curriculum.stage or 0)
         if self._collector.restarts:
             values["environment/restarts"] = float(self._collector.restarts)
         self._tensorboard.scalars(values, self.at.env_steps)

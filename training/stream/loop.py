@@ -60,6 +60,8 @@ def iterations(
     while collector.env_steps < total_env_steps:
         started = time.perf_counter()
         agent.update_progress(collector.env_steps, total_env_steps=schedule_end)
+        if collector.curriculum is not None:
+            collector.curriculum.update(collector.env_steps)
         trajectory = collector.collect(agent)
         collected = time.perf_counter()
         if agent.is_watched != (watched := is_watched(collector.env_steps)):
