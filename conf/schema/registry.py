@@ -127,7 +127,6 @@ class TrackioOptions(TrackerOptions, of="training.tracking.trackers.Trackio"):
 class WandBOptions(TrackioOptions, of="training.tracking.trackers.WandB"):
     """conf/tracking/wandb.yaml."""
 
-    entity: str | None
     mode: Literal["online", "offline"]
 
 

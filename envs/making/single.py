@@ -19,7 +19,7 @@ from envs.spaces import check_spaces, one_line
 from envs.vector.failures import in_one_line
 from envs.wrappers.grids import is_minigrid
 
-Make = Callable[[], Environment]
+Make = Callable[..., Environment]
 Wrap = Callable[[Environment], Environment]
 Layer = tuple[str, Wrap]  # configuration key and wrapper
 
@@ -32,23 +32,19 @@ _SUPERFLUOUS: dict[type, str] = {
 
 
 def make_layered(
-    make: Callable[..., Environment],
-    layers: Sequence[Layer],
-    name: str,
-    shares: Sequence[Layer],
-    changes: Mapping[str, object] | None = None,
+    make: Make, layers: Sequence[Layer], name: str, shares: Sequence[Layer], **how: Any
 ) -> Environment:
     """Makes an environment and wraps it in layers, innermost first.
 
     Args:
         name: start of messages about its spaces.
         shares: outermost layers, whose names of parts only networks know.
-        changes: arguments of a stage of the curriculum, beside the configured ones.
+        how: for `make`: a curriculum's `changes` of the environment's arguments, if there are any.
 
     Raises:
         ValueError: one line that names the configuration key and the fix.
     """
-    environment = make(changes=changes) if changes else make()
+    environment = make(**how)
     try:
         for key, wrap in layers:
             environment = _wrapped(environment, key, wrap)
@@ -76,17 +72,13 @@ def _refuse_raw_grids(environment: Environment, name: str) -> None:
 
 
 def make_registered(
-    packages: Sequence[str],
-    specification: EnvSpec,
-    kwargs: Mapping[str, object],
-    changes: Mapping[str, object] | None = None,
-    **how: Any,
+    packages: Sequence[str], specification: EnvSpec, kwargs: Mapping[str, object], **how: Any
 ) -> Environment:
     """Makes a registered environment; `packages` are imported first."""
     import_packages(packages)
     # The order of reset and step, checked in every step, is always right here.
     specification = dataclasses.replace(specification, order_enforce=False)
-    given = {**kwargs, **(changes or {})}
+    given = {**kwargs, **how.pop("changes", {})}  # of a curriculum
     environment: Environment = create(gymnasium.make, specification, given, **how)
     return environment
 

@@ -160,22 +160,14 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         return concatenate(space, list(told.values()), batch)
 
     def try_changes(self, changes: Mapping[str, Any]) -> None:
-        """Makes the first environment with some other arguments, until the next change.
-
-        Raises:
-            ValueError: it cannot be made, or has other spaces.
-        """
-        for method, given in (("change", (changes,)), ("remake", ())):
-            _, failures = self._call(method, {0: given})
-            if failures:
-                raise ValueError(in_one_line(failures[0])) from failures[0]
+        """Makes the first environment with some other arguments; ValueError if that fails."""
+        failures = self._call("change", {0: (changes,)})[1] or self._call("remake", {0: ()})[1]
+        if failures:
+            raise ValueError(in_one_line(failures[0])) from failures[0]
 
     def change(self, changes: Mapping[str, Any]) -> None:
-        """Has each environment made again at its next reset, with some other arguments.
-
-        A dead worker is left out; it takes them when it is started again.
-        """
-        self._changes = changes
+        """Has each environment made again at its next reset, with some other arguments."""
+        self._changes = changes  # for a worker that is dead now
         self._call("change", dict.fromkeys(range(self.num_envs), (changes,)))
 
     @property
@@ -327,7 +319,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._starts[index] = self._steps
         try:
             self._slots[index].remake()
-            if self._changes:  # a new process knows of none
+            if self._changes:  # of which a new process does not know
                 self._call("change", {index: (self._changes,)})
         except BaseException as error:
             return own_failure(error)

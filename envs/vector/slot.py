@@ -27,7 +27,7 @@ from envs.wrappers.action_mask import ACTION_MASK, sample_action
 from envs.wrappers.adapters import RawEpisodeStatistics
 
 Make = Callable[..., Environment]
-"""Makes an environment; takes a curriculum's changes of its arguments, if there are any."""
+"""Makes an environment; `changes` are a curriculum's, of its arguments, if there are any."""
 Outcome = tuple[float, bool, bool, dict[str, Any]]  # reward, terminated, truncated, info
 Snapshot = dict[str, Any]
 
@@ -88,7 +88,7 @@ class Slot:
         self._described = self.describe()
 
     def _make_changed(self) -> Environment:
-        return self._make(self._changes) if self._changes else self._make()
+        return self._make(changes=self._changes) if self._changes else self._make()
 
     def _take(self, environment: Environment) -> None:
         self.environment = environment

@@ -38,7 +38,10 @@ def beginning(directory: Path, stack: ExitStack) -> Iterator[None]:
         refusing(ValueError, OSError, exit_code=2),  # a damaged checkpoint is a ValueError too
         refusing(EnvironmentFailure, InvalidExperience, exit_code=1),
     ):
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"run_dir: {directory} cannot be made: {error.strerror}") from error
         try:
             stack.enter_context(locked(directory))
         except Locked as error:

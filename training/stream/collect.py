@@ -3,7 +3,7 @@
 import bisect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ class Curriculum:
         Raises:
             ValueError: an environment cannot be made with them, or has other spaces.
         """
-        self._environments: Any = environments.unwrapped
+        self._environments = cast("SlotVectorEnv", environments.unwrapped)
         self._ends = [stage["until"] for stage in stages]
         self._changes = [*(stage["kwargs"] for stage in stages), {}]
         self.stage: int | None = None

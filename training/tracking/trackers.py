@@ -125,7 +125,7 @@ class WandB(Tracker):
 
     package = "wandb"
 
-    def __init__(self, run: TrackedRun, project: str, entity: str | None, mode: str) -> None:
+    def __init__(self, run: TrackedRun, project: str, mode: str) -> None:
         """Give a new run an id."""
         import wandb
 
@@ -136,7 +136,6 @@ class WandB(Tracker):
             name=run.name,
             config=dict(run.configuration),
             project=project,
-            entity=entity,
             mode=mode,
             settings=wandb.Settings(console="off"),  # standard output is not copied
         )
@@ -210,7 +209,7 @@ class Trackers:
             factory = make_partial(f"tracking.also.{name}", node, Tracker)
             package = factory.func.package
             if package and importlib.util.find_spec(package) is None:
-                remedy = f"pip install -c constraints.txt -e '.[{package}]'"
+                remedy = f"pip install -e '.[{package}]'"  # constraints.txt pins newer parts
                 raise ValueError(f"tracking.also.{name}: {package} is not installed; {remedy}")
             self._factories[name] = factory
 
