@@ -25,6 +25,11 @@ _IDS = "trackers.json"
 """In a run's directory: its id in each tracker, by the tracker's name."""
 
 
+_MOST_METRICS = 1000
+"""In a batch of MLflow's."""
+_BETWEEN_BATCHES = 5.0  # seconds
+
+
 class TrackedRun(NamedTuple):
     """The run that a tracker follows.
 
@@ -83,7 +88,9 @@ class MLflow(Tracker):
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
-        self._client, self._metric, self._latest = MlflowClient(), Metric, None
+        self._client, self._metric = MlflowClient(), Metric
+        self._waiting: list[Any] = []
+        self._due_at = 0.0
         if run.id is not None:
             self.id = run.id
             self._client.update_run(self.id, status="RUNNING")
@@ -95,10 +102,20 @@ class MLflow(Tracker):
         self._client.log_batch(self.id, params=params)
 
     def scalars(self, values: Mapping[str, float], env_steps: int) -> None:
-        """Log a batch in another thread, as it takes 40 ms."""
-        now = int(1000 * time.time())
-        metrics = [self._metric(tag, value, now, env_steps) for tag, value in values.items()]
-        self._latest = self._client.log_batch(self.id, metrics=metrics, synchronous=False)
+        """Log a batch every few seconds, as one takes 40 ms."""
+        now = time.time()
+        self._waiting += [
+            self._metric(tag, value, int(1000 * now), env_steps) for tag, value in values.items()
+        ]
+        if now >= self._due_at:
+            self._send()
+
+    def _send(self) -> None:
+        for start in range(0, len(self._waiting), _MOST_METRICS):
+            chosen = self._waiting[start : start + _MOST_METRICS]
+            self._client.log_batch(self.id, metrics=chosen)
+        self._waiting.clear()
+        self._due_at = time.time() + _BETWEEN_BATCHES
 
     def text(self, tag: str, markdown: str, env_steps: int) -> None:
         """Log an artifact."""
@@ -113,9 +130,8 @@ class MLflow(Tracker):
         self._client.log_artifact(self.id, str(path), tag)
 
     def close(self, status: str) -> None:
-        """Wait for the batches, and say how the session ended."""
-        if self._latest is not None:
-            self._latest.wait()
+        """Log the last batch, and say how the session ended."""
+        self._send()
         ends = {"finished": "FINISHED", "interrupted": "KILLED"}
         self._client.set_terminated(self.id, ends.get(status, "FAILED"))
 
