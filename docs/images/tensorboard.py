@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from docs.images.tutorial import RUNS, save
+from docs.images.tutorial import RUNS
 
 PORT = 6123
 TAGS = "entropy|clip_fraction|explained|evaluation/return"
@@ -38,7 +38,8 @@ def main(browser: str = "chromium") -> None:
         with tempfile.TemporaryDirectory() as folder, serving(Path(folder), runs):
             path = Path(folder, "picture.png")
             take(browser, page, size, path)
-            save(Image.open(path), name)
+            few = Image.open(path).convert("RGB").quantize(256)
+            few.save(Path(__file__).with_name(f"{name}.png"), optimize=True)
 
 
 @contextmanager
