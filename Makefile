@@ -15,7 +15,7 @@ DISTRIBUTION = dist/neurl-*.whl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup train test test-learning test-faults test-grid test-slow test-planted test-soak test-ray test-next wheel test-wheel guard lint types format docs peers bench learning solve clean
+.PHONY: help setup train test test-learning test-faults test-grid test-slow test-planted test-soak test-ray test-next wheel test-wheel guard lint types format docs pictures peers bench learning solve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -83,6 +83,10 @@ format: $(VENV)/.installed-dev ## Format, and mend what the linter can
 docs: $(VENV)/.installed-docs ## Build the documentation as a site: site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 	@echo "site/index.html is ready; with search: $(BIN)/python -m http.server --directory site"
+
+pictures: $(VENV)/.installed ## Draw the tutorial's figures and take its screenshots, after its commands (needs chromium)
+	$(BIN)/python -m docs.images.tutorial
+	$(BIN)/python -m docs.images.tensorboard
 
 peers: $(PEERS)/.installed ## Install stable-baselines3, skrl and SheepRL apart, to measure beside
 

@@ -31,15 +31,18 @@ if TYPE_CHECKING:
     from training.evaluation.restore import load_policy as load
     from training.runs.callbacks import Callback, TrainingProgress
     from training.runs.fit import build, fit
+    from training.tracking.trackers import TrackedRun, Tracker
 
 __all__ = ["Callback", "Environment", "Evaluation", "Policy", "TrainingProgress"]
-__all__ += ["build", "fit", "load", "results"]
+__all__ += ["TrackedRun", "Tracker", "build", "fit", "load", "results"]
 
 _PLACES = {
     "Callback": "training.runs.callbacks:Callback",
     "Environment": "training.building.environments:Source",
     "Evaluation": "training.evaluation.evaluation:Evaluation",
     "Policy": "training.evaluation.policy:Policy",
+    "TrackedRun": "training.tracking.trackers:TrackedRun",
+    "Tracker": "training.tracking.trackers:Tracker",
     "TrainingProgress": "training.runs.callbacks:TrainingProgress",
     "build": "training.runs.fit:build",
     "fit": "training.runs.fit:fit",

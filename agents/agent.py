@@ -22,7 +22,7 @@ from agents.learning.parts import Networks, routes
 from agents.learning.schedules import Schedule
 from agents.replay.replay import Replay
 from agents.trajectory import Trajectory
-from conf.schema.layout import is_ours
+from conf.schema.layout import command, is_ours
 from networks import ranks
 from networks.autoencoding.autoencoder import Autoencoder
 from networks.autoencoding.losses import AuxiliaryLoss

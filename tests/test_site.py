@@ -41,7 +41,7 @@ def named(entry: object) -> set[str]:
 
 def test_the_navigation_names_every_page_and_no_other() -> None:
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    assert named(settings["nav"]) == set(PAGES)
+    assert named(settings["nav"]) == {*PAGES, "neurl.ipynb"}
 
 
 @pytest.mark.parametrize("uri", sorted(PAGES))
@@ -76,3 +76,12 @@ def test_pictures_are_small_and_drawn_by_a_script() -> None:
     for picture in pictures:
         assert picture.stat().st_size < 60_000
         assert f'"{picture.stem.removeprefix("tutorial-")}"' in script
+
+
+def test_screenshots_of_tensorboard_are_taken_by_a_script() -> None:
+    script = (DOCS / "images" / "tensorboard.py").read_text(encoding="utf-8")
+    pictures = sorted((DOCS / "images").glob("tensorboard-*.png"))
+    assert len(pictures) == 3
+    for picture in pictures:
+        assert picture.stat().st_size < 100_000
+        assert f'"{picture.stem}"' in script

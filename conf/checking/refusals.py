@@ -40,6 +40,9 @@ def one_line(error: BaseException) -> str:
     unavailable = re.fullmatch(r"provider=.*, path=(.*) is not available\.", str(error))
     if unavailable:
         return f"hydra.searchpath: no folder or importable package {unavailable[1]!r}"
+    if unknown := re.match(r"Could not override '([\w/]+)'\.\s+No match", str(error)):
+        elsewhere = "; another environment is env.id=... or +env.kwargs.KEY=..."
+        return f"{unknown[1]}: no choice of this command{elsewhere * (unknown[1] == 'env')}"
     cause = error.__cause__
     reason = str(cause).partition("\n")[0] if isinstance(cause, OmegaConfBaseException) else ""
     text = re.split(r"\.?\n(?:Config s|S)earch path", str(error))[0] + (reason and f"; {reason}")

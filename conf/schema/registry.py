@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import signature
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from conf.composing.registered import with_registered
 from conf.schema import agents, extractors, heads, memories, pomdp  # noqa: F401 - noted as parts
@@ -101,6 +101,28 @@ class GridPixelsOptions(WrapperOptions, of="envs.wrappers.GridPixels"):
     """An entry of `env.wrappers`, in conf/env/minigrid_rgb.yaml."""
 
     tile_size: PositiveCount
+
+
+class TrackerOptions(Part, group="tracker"):
+    """A tracker of the user's own takes any keys."""
+
+
+class MLflowOptions(TrackerOptions, of="training.tracking.trackers.MLflow"):
+    """conf/tracking/mlflow.yaml."""
+
+    experiment: str
+
+
+class TrackioOptions(TrackerOptions, of="training.tracking.trackers.Trackio"):
+    """conf/tracking/trackio.yaml."""
+
+    project: str
+
+
+class WandBOptions(TrackioOptions, of="training.tracking.trackers.WandB"):
+    """conf/tracking/wandb.yaml."""
+
+    mode: Literal["online", "offline"]
 
 
 TARGETS, OTHER_TARGETS = Part.targets, Part.of_any

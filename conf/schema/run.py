@@ -5,6 +5,8 @@ in it lists the broken rules across several keys.
 """
 
 import re
+from dataclasses import field
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from conf.checking.pretraining import frames_wanted, pretraining_problems
@@ -36,9 +38,16 @@ from conf.schema.types import (
 _OTHER_NAMES = {"max_episode_steps": "time_limit", "vectorization_mode": "vectorization"}
 _KEYWORDS = {"id", "num_envs", *_OTHER_NAMES}
 _OF_SINGLE_ENVIRONMENTS = (
-    *("pomdp", "env.wrappers", "env.copy_argument", "env.on_failure"),
+    *("pomdp", "env.wrappers", "env.copy_argument", "env.on_failure", "env.curriculum"),
     *("env.previous_action", "env.previous_reward"),
 )
+
+
+class StageOptions(Options):
+    """A stage of `env.curriculum`: how training's environments differ from the configured one."""
+
+    until: PositiveCount
+    kwargs: Free
 
 
 class EnvironmentOptions(Options):
@@ -60,16 +69,23 @@ class EnvironmentOptions(Options):
     wrappers: list[Annotated[Free, Target("wrapper")]]
     copy_argument: str | None = None
     action_mask: bool = False
+    curriculum: list[StageOptions] = field(default_factory=list)
 
     @staticmethod
     def problems(config: Config) -> Rules:
         """Refuse keywords with a key of their own, and single environments in a native vector."""
         env, copied = config["env"], config["env"].get("copy_argument")
-        for keyword in sorted(_KEYWORDS & env["kwargs"].keys()):
-            ours = f"env.{_OTHER_NAMES.get(keyword, keyword)}"
-            yield f"env.kwargs.{keyword}: unknown key; in this project it is {ours}"
-        if copied in env["kwargs"]:
-            yield f"env.kwargs.{copied}: env.copy_argument gives it a number; leave one of them out"
+        stages = env.get("curriculum", [])
+        given = {f"env.curriculum[{i}].kwargs": stage["kwargs"] for i, stage in enumerate(stages)}
+        for key, kwargs in {"env.kwargs": env["kwargs"], **given}.items():
+            for keyword in sorted(_KEYWORDS & kwargs.keys()):
+                ours = f"env.{_OTHER_NAMES.get(keyword, keyword)}"
+                yield f"{key}.{keyword}: unknown key; in this project it is {ours}"
+            if copied in kwargs:
+                yield f"{key}.{copied}: env.copy_argument gives it a number; leave one of them out"
+        for before, after in pairwise(stage["until"] for stage in stages):
+            if after <= before:
+                yield f"env.curriculum: expected later stages to end later, got {before}, {after}"
         unused: list[Any] = [ABSENT, None, False, [], {}, "stop"]
         for key in _OF_SINGLE_ENVIRONMENTS if env["vectorization"] == "native" else ():
             if at(config, key) not in unused:
@@ -158,6 +174,7 @@ class TrackingOptions(Options):
     interval: PositiveCount
     info: list[InfoKey]
     episodes: bool
+    also: dict[str, Annotated[Free, Target("tracker")]] = field(default_factory=dict)
 
     @staticmethod
     def problems(config: Config) -> Rules:
@@ -272,7 +289,9 @@ class SearchRun(TrainingRun):
 PRESETS = ("experiment", "task")
 """Groups that set the keys of others; the first chooses an option of the second."""
 
-OF_RUNS = ("env", *(group for group in TARGETS if group != "wrapper"), "tracking", *PRESETS)
+_IN_GROUPS = ("wrapper", "tracker")
+"""Classes that a group's options name in a list or a mapping."""
+OF_RUNS = ("env", *(group for group in TARGETS if group not in _IN_GROUPS), "tracking", *PRESETS)
 OF_STUDIES = ("study", "engine")
 
 # The folders of conf/, one choice each (pomdp, auxiliary: several).

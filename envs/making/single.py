@@ -19,7 +19,7 @@ from envs.spaces import check_spaces, one_line
 from envs.vector.failures import in_one_line
 from envs.wrappers.grids import is_minigrid
 
-Make = Callable[[], Environment]
+Make = Callable[..., Environment]
 Wrap = Callable[[Environment], Environment]
 Layer = tuple[str, Wrap]  # configuration key and wrapper
 
@@ -32,18 +32,19 @@ _SUPERFLUOUS: dict[type, str] = {
 
 
 def make_layered(
-    make: Make, layers: Sequence[Layer], name: str, shares: Sequence[Layer]
+    make: Make, layers: Sequence[Layer], name: str, shares: Sequence[Layer], **how: Any
 ) -> Environment:
     """Makes an environment and wraps it in layers, innermost first.
 
     Args:
         name: start of messages about its spaces.
         shares: outermost layers, whose names of parts only networks know.
+        how: for `make`: a curriculum's `changes` of the environment's arguments, if there are any.
 
     Raises:
         ValueError: one line that names the configuration key and the fix.
     """
-    environment = make()
+    environment = make(**how)
     try:
         for key, wrap in layers:
             environment = _wrapped(environment, key, wrap)
@@ -77,7 +78,8 @@ def make_registered(
     import_packages(packages)
     # The order of reset and step, checked in every step, is always right here.
     specification = dataclasses.replace(specification, order_enforce=False)
-    environment: Environment = create(gymnasium.make, specification, kwargs, **how)
+    given = {**kwargs, **how.pop("changes", {})}  # of a curriculum
+    environment: Environment = create(gymnasium.make, specification, given, **how)
     return environment
 
 

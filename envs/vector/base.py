@@ -125,6 +125,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._is_restarting = on_failure == "restart"
         seeds = np.random.SeedSequence().generate_state(self.num_envs) >> 1
         self._histories = [_History(seed) for seed in seeds.tolist()]
+        self._changes: Mapping[str, Any] = {}
 
     @property
     def envs(self) -> list[Environment]:
@@ -159,6 +160,17 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         space: Any = self.full_observation_space
         batch: Any = create_empty_array(space, self.num_envs)
         return concatenate(space, list(told.values()), batch)
+
+    def try_changes(self, changes: Mapping[str, Any]) -> None:
+        """Makes the first environment with some other arguments; ValueError if that fails."""
+        failures = self._call("change", {0: (changes,)})[1] or self._call("remake", {0: ()})[1]
+        if failures:
+            raise ValueError(in_one_line(failures[0])) from failures[0]
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Has each environment made again at its next reset, with some other arguments."""
+        self._changes = changes  # for a worker that is dead now
+        self._call("change", dict.fromkeys(range(self.num_envs), (changes,)))
 
     @property
     def restarts(self) -> int:
@@ -323,6 +335,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._starts[index] = self._steps
         try:
             self._slots[index].remake()
+            if self._changes:  # of which a new process does not know
+                self._call("change", {index: (self._changes,)})
         except BaseException as error:
             return own_failure(error)
         _, failures = self._call("begin", {index: (history.seed,)})

@@ -13,21 +13,22 @@ import json
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from gymnasium import Space
 
 from envs.interface import Environment, full_space, layers
-from envs.seeding import seed_spaces
+from envs.seeding import environment_seeds, seed_spaces
 from envs.spaces import leaves, parts_of
 from envs.vector.batch import LARGEST, ObservationBatch, array_kind, as_number, not_finite, shown
 from envs.vector.snapshot import LayerStates, decoded, encoded
 from envs.wrappers.action_mask import ACTION_MASK, sample_action
 from envs.wrappers.adapters import RawEpisodeStatistics
 
-Make = Callable[[], Environment]
+Make = Callable[..., Environment]
+"""Makes an environment; `changes` are a curriculum's, of its arguments, if there are any."""
 Outcome = tuple[float, bool, bool, dict[str, Any]]  # reward, terminated, truncated, info
 Snapshot = dict[str, Any]
 
@@ -87,8 +88,14 @@ class Slot:
         self._make = make
         # Closed with this one: closing may end what they share, as `pygame.quit()` does.
         self._tried: list[Environment] = []
-        self._take(make())
+        self._changes: Mapping[str, Any] = {}  # of arguments, with which it was made
+        self._next_changes: Mapping[str, Any] = {}
+        self._last_seed = 0
+        self._take(self._make_changed())
         self._described = self.describe()
+
+    def _make_changed(self) -> Environment:
+        return self._make(changes=self._changes) if self._changes else self._make()
 
     def _take(self, environment: Environment) -> None:
         self.environment = environment
@@ -129,10 +136,15 @@ class Slot:
             seeds_episodes=_seeds_episodes(environment),
         )
 
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Has the next reset make the environment again, with some other arguments."""
+        self._next_changes = changes
+
     def remake(self) -> None:
         """Makes the environment again."""
         self.close()
-        self._take(self._make())
+        self._changes = self._next_changes
+        self._take(self._make_changed())
         check_same_spaces(self._described, self.describe(), "the environment", "it had")
 
     def begin(self, seed: int | None, rewinds: bool = False) -> dict[str, Any]:
@@ -143,9 +155,14 @@ class Slot:
                 them; with None, the generators of the environment go on.
             rewinds: whether layers first get the states in which they were made.
         """
+        if self._changes != self._next_changes:
+            if seed is None:  # the generators of the old environment end with it
+                (seed,) = environment_seeds(self._last_seed, 1, purpose="curriculum")
+            self.remake()
         if rewinds:
             self.states.write(self._states_as_made)
         self._seed, self._states_before = seed, self.states.read()
+        self._last_seed = self._last_seed if seed is None else seed
         self._actions.clear()
         self._return = 0.0
         self.is_over = False
@@ -192,6 +209,7 @@ class Slot:
         actions = actions.reshape(-1, *self._action_shape)
         is_complete = len(actions) <= MAX_RECORDED_STEPS
         return {
+            "changes": dict(self._changes),
             "seed": self._seed,
             "states_before": self._states_before,
             "actions": encoded(actions) if is_complete else None,
@@ -206,6 +224,9 @@ class Slot:
         """Replays the episode of a snapshot; returns whether the outcome is as expected."""
         if snapshot["seed"] is None or snapshot["actions"] is None:
             return False
+        self._next_changes = snapshot["changes"]
+        if self._changes != self._next_changes:
+            self.remake()
         self.states.write(snapshot["states_before"])
         self.begin(snapshot["seed"])
         for action in decoded(snapshot["actions"]):
@@ -215,7 +236,7 @@ class Slot:
 
     def can_be_restored(self) -> bool:
         """Whether environments such as this one can be restored."""
-        return can_be_restored(self._make, self._tried, type(self))
+        return can_be_restored(self._make_changed, self._tried, type(self))
 
     def raw_episode(self) -> tuple[float, int]:
         """Returns raw return and length of the unfinished episode, recorded below the wrappers."""

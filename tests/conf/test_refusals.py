@@ -145,7 +145,7 @@ WRONG = [
         "extractor=dict|extractor@extractor.keys.a=mlp",
         "(a new one is added with a plus: +extractor@extractor.keys.a=mlp)",
     ),
-    ("decoder=dense", "Could not override 'decoder'. No match in the defaults list\n"),
+    ("decoder=dense", "decoder: no choice of this command\n"),
     ("extractor@foo=cnn", "one of extractor, extractor@critic.extractor?\n"),
     ("hydra.foo=1", "'hydra.foo' (a new one is added with a plus: +hydra.foo=1); Key"),
     (

@@ -187,6 +187,7 @@ def test_masks_that_nobody_obeys_are_told(capsys) -> None:
 def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
     policy = neurl.build(*SMALL)
     fit = partial(neurl.fit, policy, progress=False)
+    (tmp_path / "file").touch()
     for name, call in {
         "env": lambda: fit(lambda: 5, 16),
         "callbacks": lambda: fit(make, 16, callbacks=neurl.Callback),
@@ -194,6 +195,7 @@ def test_wrong_arguments_are_refused_by_name(tmp_path: Path) -> None:
         "env_steps=True": lambda: fit(make, True),
         "env_steps=0.5": lambda: fit(make, 0.5),
         "total_env_steps=50": lambda: fit(make, 100, total_env_steps=50),
+        "run_dir: .*file cannot be made": lambda: fit(make, 16, run_dir=tmp_path / "file"),
         "episodes=0": lambda: policy.evaluate(episodes=0),
         "episodes=2.5": lambda: policy.evaluate(episodes=2.5),
         "resume: .* neurl.load": lambda: neurl.build(f"resume={tmp_path}"),

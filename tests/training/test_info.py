@@ -116,6 +116,14 @@ def test_curves_and_evaluations_average_what_episodes_told(run) -> None:
     assert run.summary["evaluation"]["success_rate"] == 1.0
 
 
+def test_a_key_that_no_episode_tells_is_reported_once(task, train, capsys) -> None:
+    train(*WORDS, "tracking.info=[is_success,enrgy,energy]")
+    said = [line for line in capsys.readouterr().out.splitlines() if "tracking.info" in line]
+    assert len(said) == 1 and said[0].startswith("notice: tracking.info=enrgy: no episode of 2")
+    train(*WORDS, "tracking.info=[is_success,energy]")
+    assert "tracking.info" not in capsys.readouterr().out
+
+
 def test_a_finished_run_is_evaluated_for_them_too(run) -> None:
     words = [f"run='{run.directory}'", "evaluation.episodes=6", "evaluation.num_envs=2"]
     evaluation = watch_run(load(words, "evaluate")).evaluation

@@ -40,7 +40,7 @@ from training.building.optimizers import optimizer_factory
 from training.evaluation.evaluation import Evaluator
 from training.process.memory import free_memory
 from training.process.threads import drawing
-from training.stream.collect import Collector, own_seeds
+from training.stream.collect import Collector, Curriculum, own_seeds
 
 _SHARED = ("batch_size", "buffer_size")
 """Numbers of an agent of which each rank has a part."""
@@ -177,7 +177,12 @@ def build_collector(config: DictConfig, environments: Environments, *, index: in
     """Build the collector of the training environments; other episodes for each `index`."""
     seeds = own_seeds(config.seed, environments.num_envs, purpose="train", index=index)
     length = steps_per_iteration(plain(config))
-    collector = Collector(environments, length, seeds, life_loss=config.env.life_loss)
+    curriculum = None
+    if stages := plain(config.env).get("curriculum"):
+        curriculum = Curriculum(environments, stages)
+        curriculum.update(index)
+    life_loss = config.env.life_loss
+    collector = Collector(environments, length, seeds, life_loss=life_loss, curriculum=curriculum)
     collector.counter.info_keys = tuple(config.tracking.info)
     return collector
 
@@ -191,7 +196,8 @@ def build_evaluator(config: DictConfig, training: Environments) -> Evaluator:
     try:
         environments = build_environments(config, num_envs=evaluation.num_envs, for_acting=True)
     except ValueError as error:
-        if evaluation.interval or evaluation.num_envs != config.env.num_envs:
+        is_shared = not evaluation.interval and evaluation.num_envs == config.env.num_envs
+        if not is_shared or config.env.get("curriculum"):
             raise ValueError(
                 f"{error}, beside those of training; evaluation.interval=0 "
                 f"evaluation.num_envs={config.env.num_envs} evaluates in them, at the end"

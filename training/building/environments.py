@@ -127,6 +127,7 @@ def _with_source(config: DictConfig, env: Source) -> DictConfig:
         return config
     typed = plain(config)
     own: dict[str, Any] = {"kwargs": {}, "packages": [], "time_limit": None, "copy_argument": None}
+    own["curriculum"] = []
     if isinstance(env, str):
         own = {"id": env}
     elif isinstance(env, gymnasium.Env | VectorEnv):

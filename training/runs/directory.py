@@ -9,7 +9,7 @@ from textwrap import indent
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from conf.composing.choices import choices
+from conf.composing.choices import Choice, choices
 from conf.composing.composer import environment_name
 from conf.composing.stored import read_json
 from conf.composing.sweeps import OF_ONE_JOB, flags_of, key_of
@@ -34,6 +34,16 @@ def command() -> str | None:
     return layout.command("train", *words)
 
 
+def cells_of(config: Config) -> dict[str, Choice]:
+    """Return a run's configuration as a flat table, with titles for what usually differs."""
+    parameters = {key: value for key, value in config.items() if key not in _NO_PARAMETERS}
+    cells = choices(parameters)
+    # TensorBoard sorts the columns that differ by name, capitals first, and shows a few.
+    titles = {part.capitalize(): cells.get(part) for part in ("agent", "extractor", "memory")}
+    titles["Environment"] = environment_name(str(cells.get("env.id")), config.get("pomdp"))
+    return cells | titles
+
+
 def introduce(tensorboard: TensorBoard, *, config: Config, versions: Config) -> None:
     """Log the run's command, versions and configuration to TensorBoard, and its start page."""
     line = command() or "# begun from Python; config.yaml holds the whole configuration"
@@ -42,12 +52,7 @@ def introduce(tensorboard: TensorBoard, *, config: Config, versions: Config) -> 
     tensorboard.text("run/command", f"    {line}\n\n{table}", 0)
     yaml = OmegaConf.to_yaml(OmegaConf.create(config))
     tensorboard.text("run/configuration", indent(yaml, "    "), 0)
-    parameters = {key: value for key, value in config.items() if key not in _NO_PARAMETERS}
-    cells = choices(parameters)
-    # TensorBoard sorts the columns that differ by name, capitals first, and shows a few.
-    titles = {part.capitalize(): cells.get(part) for part in ("agent", "extractor", "memory")}
-    titles["Environment"] = environment_name(str(cells.get("env.id")), config.get("pomdp"))
-    tensorboard.hyperparameters(cells | titles)
+    tensorboard.hyperparameters(cells_of(config))
     tensorboard.start_page()
 
 

@@ -37,7 +37,10 @@ from training.tracking.tracking import Progress
 
 Callbacks = Sequence[Callback]
 
-_OF_MAKING = ("env.id", "env.kwargs", "env.packages", "env.time_limit", "env.copy_argument")
+_OF_MAKING = (
+    *("env.id", "env.kwargs", "env.packages", "env.time_limit"),
+    *("env.copy_argument", "env.curriculum"),
+)
 """Keys without a meaning for the caller's environments."""
 
 

@@ -10,11 +10,12 @@ from agents.agent import Agent
 from envs.interface import Environments
 from envs.vector.base import EnvironmentFailure
 from training.building.build import build_agent_for, refuse_large_replay
+from training.building.instantiation import plain
 from training.evaluation.restore import load_source
 from training.process.locking import Locked, locked
 from training.process.memory import keep_freed_memory
 from training.process.threads import set_num_threads
-from training.runs.directory import introduce
+from training.runs.directory import cells_of, introduce
 from training.runs.identity import identity
 from training.runs.refusal import refusing
 from training.runs.resume import as_written, find_saved, refuse_elsewhere
@@ -22,6 +23,7 @@ from training.saving.files import write_configuration
 from training.saving.weights import Start, take_weights
 from training.stream.episodes import InvalidExperience
 from training.tracking.event_files import rewind
+from training.tracking.trackers import TrackedRun, Trackers
 from training.tracking.tracking import TensorBoard
 
 
@@ -37,7 +39,10 @@ def beginning(directory: Path, stack: ExitStack) -> Iterator[None]:
         refusing(ValueError, OSError, exit_code=2),  # a damaged checkpoint is a ValueError too
         refusing(EnvironmentFailure, InvalidExperience, exit_code=1),
     ):
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"run_dir: {directory} cannot be made: {error.strerror}") from error
         try:
             stack.enter_context(locked(directory))
         except Locked as error:
@@ -68,6 +73,7 @@ class Session:
             ValueError: it cannot begin, or what it resumes from differs.
         """
         self.config, self.directory = config, Path(config.run_dir)
+        self._trackers = Trackers(plain(config.tracking).get("also", {}))
         with as_written(self.directory):
             self.saved = find_saved(config)
             # A resumed run keeps its number of threads: sums in another order differ.
@@ -94,7 +100,10 @@ class Session:
         stored = write_configuration(directory, self.config)
         with as_written(directory):
             rewind(directory, {} if saved is None else saved.state["tensorboard"])
-        self.tensorboard = TensorBoard(directory if self.config.tracking.tensorboard else None)
+        run = TrackedRun(directory, "/".join(directory.parts[-3:]), cells_of(stored), None)
+        self._trackers.open(run, is_resumed=saved is not None)
+        files = directory if self.config.tracking.tensorboard else None
+        self.tensorboard = TensorBoard(files, self._trackers)
         stack.callback(self.tensorboard.close)
         if saved is None:
             introduce(self.tensorboard, config=stored, versions=self.identity["versions"])

@@ -30,6 +30,8 @@ Status = Literal["running", "finished", "interrupted", "failed"]
 _RETURN_WINDOW = 100
 """Episodes in the running average of the training return."""
 _MAX_LOST_ITERATIONS = 3
+_TELLING_EPISODES = 20
+"""Episodes after which a number of `info` that none of them told is reported as missing."""
 _COUNTED = tuple(zip(COUNTS, (1, 0), strict=True))
 """Tags of gradient steps taken and skipped; without them, one step per iteration."""
 
@@ -70,6 +72,8 @@ class Run:
         self._unlogged: Iteration | None = None  # the latest, until it is logged
         self._look = Look()  # until it is shown
         self._clipping = ClippingWatch(agent.optimizer.max_grad_norm)
+        self._untold = {*config.tracking.info} - {"is_success"}  # which most have not
+        self._episodes_heard = 0
         self.at, self.plays_best = Progression(env_steps=begun, begun_at=begun), False
         self.stopped_by: int | None = None
         self.callbacks: Sequence[Callback] = ()
@@ -113,7 +117,7 @@ class Run:
             self._progress.update(self.at.env_steps, self._history.return_mean)
             self._progress.close()
             self._write_summary(status)
-            self._tensorboard.close()
+            self._tensorboard.close(status)
         return status
 
     def _train(self, stop: StopRequest) -> Status:
@@ -169,6 +173,7 @@ class Run:
             at.lost_iterations, at.lost_since = 0, at.env_steps
         self._history.extend(iteration.episodes)
         self._append(iteration.episodes)
+        self._miss_numbers(iteration.episodes)
         self._unlogged = iteration
         if self._progress.is_due:
             self._progress.update(at.env_steps, self._history.return_mean)
@@ -190,6 +195,18 @@ class Run:
         now: dict[str, Any] = {"env_steps": at.env_steps, "seconds": at.training_seconds}
         with costs_a_warning("episodes.csv not written: {}"):
             append_episodes(self._session.directory, episodes, keys, **now)
+
+    def _miss_numbers(self, episodes: Sequence[Episode]) -> None:
+        """Report, once, keys of `tracking.info` that no episode told: they may be misspelt."""
+        if not self._untold:
+            return
+        self._untold.difference_update(*(episode.info for episode in episodes))
+        self._episodes_heard += len(episodes)
+        if self._untold and self._episodes_heard >= _TELLING_EPISODES:
+            keys, count = ", ".join(sorted(self._untold)), self._episodes_heard
+            told = f"no episode of {count} ended with a number of that name in its info"
+            self._progress.write(f"notice: tracking.info={keys}: {told}")
+            self._untold.clear()
 
     def _look_around(self) -> None:
         """Evaluate and save if due; the end of the run is handled separately."""
@@ -232,6 +249,8 @@ class Run:
         total = sum(seconds.values())
         values |= {f"time/{phase}": spent / total for phase, spent in seconds.items()}
         values["time/steps_per_second"] = self.at.steps_per_second
+        if self._collector.curriculum is not None:
+            values["schedule/stage"] = float(self._collector.curriculum.stage or 0)
         if self._collector.restarts:
             values["environment/restarts"] = float(self._collector.restarts)
         self._tensorboard.scalars(values, self.at.env_steps)

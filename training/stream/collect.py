@@ -1,8 +1,9 @@
 """Collects the stream: steps vector environments with an agent into preallocated storage."""
 
+import bisect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -88,6 +89,47 @@ class Player(Protocol):
         """Choose one action per environment and update the memory's state."""
 
 
+class Curriculum:
+    """Changes arguments of training's environments as the run goes on.
+
+    An environment is made again at its first reset after a change; its running episode ends as it
+    began. After the last stage it is the configured one, which is evaluated throughout.
+
+    Attributes:
+        stage: index of the current stage.
+    """
+
+    def __init__(self, environments: Environments, stages: Sequence[Mapping[str, Any]]) -> None:
+        """Try each stage's arguments.
+
+        Args:
+            stages: of `env.curriculum`: `until` as environment steps of the run, and `kwargs`.
+
+        Raises:
+            ValueError: an environment cannot be made with them, or has other spaces.
+        """
+        self._environments = cast("SlotVectorEnv", environments.unwrapped)
+        self._ends = [stage["until"] for stage in stages]
+        self._changes = [*(stage["kwargs"] for stage in stages), {}]
+        self.stage: int | None = None
+        for index, changes in enumerate(self._changes[:-1]):
+            try:
+                self._environments.try_changes(changes)
+            except ValueError as error:
+                raise ValueError(f"env.curriculum[{index}]: {error}") from error
+
+    def update(self, env_steps: int) -> None:
+        """Tell the environments when a stage begins."""
+        stage = bisect.bisect_right(self._ends, env_steps)
+        if stage != self.stage:
+            self.stage = stage
+            self._environments.change(self._changes[stage])
+
+    def forget(self) -> None:
+        """Tell the environments again at the next update: they were restored."""
+        self.stage = None
+
+
 class Collector:
     """Steps environments with an agent, `rollout_length` steps at a time.
 
@@ -114,10 +156,12 @@ class Collector:
         seeds: Sequence[int],
         *,
         life_loss: bool = False,
+        curriculum: Curriculum | None = None,
     ) -> None:
         """Allocate storage and reset every environment with its seed.
 
         Args:
+            curriculum: of the environments, at its first stage.
             life_loss: whether a lost life ends an episode of the stream while the game continues.
                 The step after it is then marked like a reset step; its reward only enters the
                 score.
@@ -127,6 +171,7 @@ class Collector:
         """
         self.environments, self.env_steps = environments, 0
         self.explores = self.behaves = True
+        self.curriculum = curriculum
         self.episodes: list[Episode] = []
         self.trajectory: Trajectory | None = None
         self.seconds: dict[str, float] = {}
@@ -258,6 +303,9 @@ class Collector:
             seed: of the run; seeds environments without a saved state.
         """
         environments, storage = self.environments, self._storage
+        if self.curriculum is not None:
+            self.curriculum.update(state["env_steps"])  # of those that are not restored
+            self.curriculum.forget()
         unwrapped = environments.unwrapped
         if isinstance(unwrapped, Restorable) and state["environments"] is not None:
             exact = np.array(unwrapped.restore(state["environments"]))

@@ -62,6 +62,8 @@ def iterations(
         started = time.perf_counter()
         before = collector.env_steps
         agent.update_progress(before, total_env_steps=schedule_end)
+        if collector.curriculum is not None:
+            collector.curriculum.update(before)
         trajectory = collector.collect(agent)
         collector.env_steps = before + ranks.total(collector.env_steps - before)
         collected = time.perf_counter()

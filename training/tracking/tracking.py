@@ -26,6 +26,7 @@ from conf.schema.types import show
 from training.evaluation.clips import Clip
 from training.stream.episodes import Episode, shown_return
 from training.tracking.event_files import EPISODES, EventFile, Position, position
+from training.tracking.trackers import Trackers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,15 +59,16 @@ _CLIPPED_IN_A_ROW = 3
 
 
 class TensorBoard:
-    """Writes one event file; the x-axis is environment steps.
+    """Writes one event file, and tells other trackers the same; the x-axis is environment steps.
 
     A full or failing disk must not end training: the first error is reported as a warning, and
     nothing more is written.
     """
 
-    def __init__(self, directory: Path | None) -> None:
-        """Open an event file beside those of earlier sessions; None: write nothing."""
+    def __init__(self, directory: Path | None, trackers: Trackers | None = None) -> None:
+        """Open an event file beside those of earlier sessions; None: write none."""
         self._directory, self._untold = directory, dict(DESCRIPTIONS)
+        self._trackers = trackers or Trackers({})
         self._file: EventFile | None = None
         if directory is not None:
             with self._until_it_fails():
@@ -80,6 +82,7 @@ class TensorBoard:
             if text := self._untold.pop(point.tag, ""):  # TensorBoard keeps the first one
                 point.metadata.summary_description = text
         self._add(points, env_steps)
+        self._trackers.tell("scalars", known, env_steps)
 
     def start_page(self) -> None:
         """Lay out the Custom Scalars tab: what to look at first, over all runs."""
@@ -96,16 +99,19 @@ class TensorBoard:
     def text(self, tag: str, markdown: str, env_steps: int) -> None:
         """Log a text, shown as Markdown."""
         self._add(text_pb(tag, markdown).value, env_steps)
+        self._trackers.tell("text", tag, markdown, env_steps)
 
     def video(self, tag: str, clip: Clip, env_steps: int) -> None:
         """Log an animated GIF; browsers play it in the Images tab."""
         self._image(tag, clip.data, clip.size, env_steps, str(clip))
+        self._trackers.show("video", tag, clip.data, env_steps, str(clip))
 
     def picture(self, tag: str, pixels: "Tensor", env_steps: int, caption: str) -> None:
         """Log an image, `uint8 [H, W, 3]`."""
         encoded, image = BytesIO(), Image.fromarray(pixels.detach().cpu().numpy())
         image.save(encoded, "PNG")
         self._image(tag, encoded.getvalue(), image.size, env_steps, caption)
+        self._trackers.show("image", tag, encoded.getvalue(), env_steps, caption)
 
     def _image(self, tag: str, data: bytes, size: tuple[int, int], step: int, text: str) -> None:
         file = Summary.Image(encoded_image_string=data, width=size[0], height=size[1], colorspace=3)
@@ -138,8 +144,9 @@ class TensorBoard:
             return None if self._directory is None else position(self._directory)
         return None
 
-    def close(self) -> None:
-        """Close the file; nothing more is written."""
+    def close(self, status: str = "failed") -> None:
+        """Close the file, and the trackers with the run's status; nothing more is written."""
+        self._trackers.close(status)
         with self._until_it_fails():
             if self._file is not None:
                 self._file.close()
