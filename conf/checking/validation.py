@@ -19,7 +19,7 @@ from conf.checking.trust import (
     trusted_names,
 )
 from conf.composing.stored import strange_values
-from conf.schema.layout import short
+from conf.schema.layout import PREFIX, short
 from conf.schema.registry import OTHER_TARGETS, TARGETS, WITH_OPTIONS, options_of
 from conf.schema.scripts import ROOTS
 from conf.schema.types import (
@@ -206,7 +206,9 @@ class _Walk:
             return value  # reported with every other `_target_`
         if target not in known and is_ours(target, self.trusted_packages):
             one = f"expected one of {', '.join(known)} or a class of your own, got {show(target)}"
-            return self._report(where, one + did_you_mean(target, known), value)
+            trust = f"trusted_packages=[{target.partition('.')[0]}]"
+            own = f"; a package of your own needs {trust}" if PREFIX else ""
+            return self._report(where, one + did_you_mean(target, known) + own, value)
         if target not in known and not is_trusted(target, self.trusted_packages):
             return value
         try:
