@@ -4,7 +4,6 @@ It is none of `multiprocessing`'s: that one is the library's, for environments, 
 """
 
 import atexit
-import functools
 import json
 import os
 import runpy
@@ -19,8 +18,12 @@ from select import select
 from subprocess import CompletedProcess
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ["torch.utils.tensorboard", "conf.composing.command_line", "training.runs.session"]
+CHECKING = ("conf.composing.command_line",)
+"""What every command line is checked with, nothing heavy."""
+PACKAGES = ("torch.utils.tensorboard", *CHECKING, "training.runs.session")
 """They load the others."""
+SERVERS: dict[tuple[str, ...], subprocess.Popen[str]] = {}
+"""By what they have loaded."""
 
 
 def run(
@@ -30,11 +33,16 @@ def run(
     directory: Path,
     environment: Mapping[str, str],
     timeout: float,
+    packages: tuple[str, ...] = PACKAGES,
 ) -> CompletedProcess[str]:
-    """Run a script as `python script words` does, where warnings are errors."""
+    """Run a script as `python script words` does, where warnings are errors.
+
+    Args:
+        packages: what is loaded already.
+    """
     with tempfile.TemporaryDirectory() as place:
         outputs = [Path(place, name) for name in ("stdout", "stderr")]
-        code = _ask([str(script), *words], str(directory), environment, outputs, timeout)
+        code = _ask([str(script), *words], str(directory), environment, outputs, timeout, packages)
         printed, errors = (path.read_text(encoding="utf-8") for path in outputs)
     return CompletedProcess([str(script), *words], code, printed, errors)
 
@@ -45,49 +53,48 @@ def _ask(
     environment: Mapping[str, str],
     outputs: Sequence[Path],
     timeout: float,
+    packages: tuple[str, ...],
 ) -> int:
-    server = _server()
+    server = _server(packages)
     assert server.stdin is not None
     assert server.stdout is not None
     request = [command, directory, dict(environment), [str(path) for path in outputs]]
     server.stdin.write(json.dumps(request) + "\n")
     if not select([server.stdout], [], [], timeout)[0]:
-        _end()
+        _end(packages)
         raise TimeoutError(f"{command}: no end within {timeout} s")
     code = server.stdout.readline()
     if not code:
-        _end()
+        _end(packages)
         raise RuntimeError(f"{command}: the server of commands has died")
     return int(code)
 
 
-@functools.cache
-def _server() -> subprocess.Popen[str]:
-    atexit.register(_end)
-    return subprocess.Popen(
-        [sys.executable, "-B", __file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        bufsize=1,
-        text=True,
-        start_new_session=True,
-    )
+def _server(packages: tuple[str, ...]) -> subprocess.Popen[str]:
+    if packages not in SERVERS:
+        atexit.register(_end, packages)
+        SERVERS[packages] = subprocess.Popen(
+            [sys.executable, "-B", __file__, *packages],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=1,
+            text=True,
+            start_new_session=True,
+        )
+    return SERVERS[packages]
 
 
-def _end() -> None:
-    """End the server, if there is one, and whatever it started."""
-    if not _server.cache_info().currsize:
-        return
-    server = _server()
-    _server.cache_clear()
-    with server:
-        os.killpg(server.pid, 9)
+def _end(packages: tuple[str, ...]) -> None:
+    """End a server, if it is there, and whatever it started."""
+    if packages in SERVERS:
+        with SERVERS.pop(packages) as server:
+            os.killpg(server.pid, 9)
 
 
 def _serve() -> None:
     """Fork a process for each request, and answer with its exit code."""
     sys.path[0] = str(ROOT)
-    for name in PACKAGES:
+    for name in sys.argv[1:]:
         import_module(name)
     while request := sys.stdin.readline():
         if os.fork() == 0:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agents.learning.gradient_step import Losses
 from agents.mathematics.returns import lambda_returns
-from tests.annotations import checked
+from tests.annotations import EVERY, FIRST, begin_test, checked
 
 
 @checked
@@ -28,6 +28,25 @@ def test_arguments_and_results_are_checked_for_each_shape() -> None:
                 repeated(rows[0], 1)
             with pytest.raises(TypeCheckError, match="parameters"):
                 repeated(rows.int(), 1)
+
+
+def test_the_first_calls_of_a_test_are_looked_at_and_some_later_ones() -> None:
+    looked_at: list[bool] = []
+
+    def call() -> None:
+        looked_at.append(False)
+        try:
+            repeated(torch.ones(3, 2), 2)
+        except TypeCheckError:
+            looked_at[-1] = True
+
+    for _ in range(FIRST + 2 * EVERY):
+        call()
+    assert all(looked_at[:FIRST])
+    assert sum(looked_at[FIRST:]) == 2
+    begin_test()
+    call()
+    assert looked_at[-1]
 
 
 def test_a_function_that_is_defined_anew_is_checked_anew() -> None:

@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from conf.composing.command_line import load
+from tests import commands
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = """
@@ -65,13 +66,13 @@ class Starter:
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(self.directory)]),
         }
-        finished = subprocess.run(
-            [sys.executable, "train.py", *argv],
-            cwd=self.directory,
-            env=environment,
-            capture_output=True,
-            text=True,
+        finished = commands.run(
+            self.directory / "train.py",
+            argv,
+            directory=self.directory,
+            environment=environment,
             timeout=60,
+            packages=commands.CHECKING,
         )
         assert finished.returncode == code, finished.stderr
         return finished

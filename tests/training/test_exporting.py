@@ -44,7 +44,11 @@ POLICIES = {
     "dqn": [*FROM_REPLAY, *MADE, "agent=dqn", "env=cartpole", "agent.buffer_size=96"],
     "sac": [*FROM_REPLAY, *MADE, "agent=sac", "env=pendulum", "agent.buffer_size=96"],
 }
-MEMORIES = ["none", "rnn", "gru", "lstm", "mingru", "lru", "mlstm", "gtrxl"]
+MEMORIES = [
+    *("rnn", "mingru", "lru", "mlstm", "gtrxl"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("none", "gru", "lstm")),
+]
+"""Those of `POLICIES`, which are traced for any number of environments there, take their time."""
 
 
 def trained(directory: Path, *words: str) -> Path:
