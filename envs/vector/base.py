@@ -16,8 +16,8 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from envs.interface import Array, Environment, Info, Opening
 from envs.seeding import episode_seed, telling_global_draws
-from envs.vector.batch import ObservationBatch, Observations, array_kind, shown
-from envs.vector.failures import in_one_line, own_failure
+from envs.vector.batch import ObservationBatch, Observations, array_kind, converted, shown
+from envs.vector.failures import EnvironmentFailure, in_one_line, own_failure
 from envs.vector.remote import RemoteSlot, kill
 from envs.vector.slot import Make, Slot, Snapshot
 from envs.vector.starting import make_slots, start_workers
@@ -30,10 +30,6 @@ _MAX_FAILURES = 3
 """Consecutive failures of one environment, without a good step in between, that end the run."""
 
 _log = logging.getLogger(__name__)
-
-
-class EnvironmentFailure(RuntimeError):
-    """An environment raised, died, hung or returned data that does not fit its spaces."""
 
 
 @dataclasses.dataclass
@@ -231,7 +227,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         """
         own = np.array(actions)  # a copy, as environments may modify their actions
         if own.shape != self._action_shape or own.dtype != self._action_dtype:
-            own = self._converted(own)
+            own = converted(own, self._action_shape, self._action_dtype)
         self._steps += 1
         rewards, flags = np.zeros(self.num_envs), np.zeros((2, self.num_envs), np.bool_)
         told: dict[int, Any] = {}
@@ -281,15 +277,6 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         for index, worker in enumerate(self._workers):
             if index not in self._over:
                 worker.send_step(actions[index])
-
-    def _converted(self, actions: Array) -> Array:
-        dtype = self._action_dtype
-        if actions.shape == self._action_shape and np.can_cast(actions.dtype, dtype, "same_kind"):
-            return actions.astype(dtype)
-        raise ValueError(
-            f"expected actions of dtype {dtype} and shape {self._action_shape}, "
-            f"got {actions.dtype} and {actions.shape}"
-        )
 
     def _mend(self, failures: Failures, actions: Array) -> list[int]:
         """Handles failures of a step; returns the environments that were restarted."""

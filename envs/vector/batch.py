@@ -95,6 +95,16 @@ def _label(name: str) -> str:
     return f"the observation's {name!r}" if name else "the observation"
 
 
+def converted(actions: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Casts actions to the action space's dtype; ValueError if kind or shape differ."""
+    if actions.shape == shape and np.can_cast(actions.dtype, dtype, "same_kind"):
+        return actions.astype(dtype)
+    raise ValueError(
+        f"expected actions of dtype {dtype} and shape {shape}, "
+        f"got {actions.dtype} and {actions.shape}"
+    )
+
+
 def array_kind(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Returns shape and dtype of a space of arrays or numbers.
 

@@ -11,6 +11,10 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
+class EnvironmentFailure(RuntimeError):
+    """An environment raised, died, hung or returned data that does not fit its spaces."""
+
+
 class RemoteTraceback(Exception):
     """Traceback of another process, as text."""
 

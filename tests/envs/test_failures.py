@@ -19,8 +19,7 @@ from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TransformR
 from envs import seeding
 from envs.seeding import reset_with_seeds
 from envs.spaces import check_spaces
-from envs.vector.base import EnvironmentFailure
-from envs.vector.failures import in_one_line, place_of
+from envs.vector.failures import EnvironmentFailure, in_one_line, place_of
 from tests.envs.misbehaving import Steady, Told
 
 HERE = "tests/envs/test_failures.py"

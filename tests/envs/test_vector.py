@@ -14,7 +14,8 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.seeding import episode_seed, reset_with_seeds
-from envs.vector.base import EnvironmentFailure, SlotVectorEnv
+from envs.vector.base import SlotVectorEnv
+from envs.vector.failures import EnvironmentFailure
 from envs.wrappers.pomdp import MaskVelocity
 from tests.envs.misbehaving import (
     OBSERVATIONS,

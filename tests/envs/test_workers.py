@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from envs.vector import remote, serving
-from envs.vector.base import EnvironmentFailure, SlotVectorEnv
-from envs.vector.failures import RemoteFailure
+from envs.vector.base import SlotVectorEnv
+from envs.vector.failures import EnvironmentFailure, RemoteFailure
 from envs.vector.remote import START_METHOD, RemoteSlot, WorkerLost
 from envs.vector.serving import _plain
 from tests.envs.misbehaving import (

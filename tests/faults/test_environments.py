@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from envs.vector.base import EnvironmentFailure, SlotVectorEnv
+from envs.vector.base import SlotVectorEnv
+from envs.vector.failures import EnvironmentFailure
 from tests.envs.misbehaving import DEEDS, Misbehaving, Steady, Stubborn, Unmakeable
 
 pytestmark = pytest.mark.faults

@@ -10,7 +10,8 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
-from envs.vector.base import EnvironmentFailure, SlotVectorEnv
+from envs.vector.base import SlotVectorEnv
+from envs.vector.failures import EnvironmentFailure
 from tests.grid import CHOICES
 from training.stream.collect import Collector
 from training.stream.episodes import InvalidExperience

@@ -13,7 +13,8 @@ from gymnasium import spaces
 
 import training.evaluation.evaluation
 from envs.seeding import environment_seeds
-from envs.vector.base import EnvironmentFailure, SlotVectorEnv
+from envs.vector.base import SlotVectorEnv
+from envs.vector.failures import EnvironmentFailure
 from envs.wrappers.adapters import ScaleReward
 from tests.envs.conftest import make_with
 from tests.playing import evaluate

@@ -13,7 +13,7 @@ from agents.agent import Agent
 from conf.schema.layout import installing
 from envs.interface import Environments
 from envs.spaces import one_line
-from envs.vector.base import EnvironmentFailure
+from envs.vector.failures import EnvironmentFailure
 from training.building.environments import build_environments, with_values
 from training.evaluation.clips import ENCODERS, Clip, Frame, Kind
 from training.evaluation.evaluation import Evaluator, Play

@@ -13,7 +13,7 @@ from conf.checking.validation import checked
 from conf.composing.configuration import read_only
 from envs.interface import Environments
 from envs.making.registration import accepted_keywords, find_specification, import_packages
-from envs.vector.base import EnvironmentFailure
+from envs.vector.failures import EnvironmentFailure
 from training.building.environments import build_environments
 from training.building.instantiation import plain
 from training.evaluation.clips import Clip, Kind, outcome, video_kind

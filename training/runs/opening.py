@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from agents.agent import Agent
 from envs.interface import Environments
-from envs.vector.base import EnvironmentFailure
+from envs.vector.failures import EnvironmentFailure
 from training.building.build import build_agent_for, refuse_large_replay
 from training.building.instantiation import plain
 from training.evaluation.restore import load_source

@@ -12,7 +12,7 @@ from agents.agent import Agent
 from conf.composing.resumption import scheduled
 from conf.schema.types import Config
 from envs.spaces import one_line
-from envs.vector.base import EnvironmentFailure
+from envs.vector.failures import EnvironmentFailure
 from training.building.instantiation import plain
 from training.runs.identity import differences
 from training.saving.checkpoint import (

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from agents.learning.gradient_step import COUNTS
-from envs.vector.base import EnvironmentFailure
+from envs.vector.failures import EnvironmentFailure
 from networks import ranks
 from training.building.build import parameter_counts
 from training.evaluation.evaluation import Evaluation, Evaluator, describe_score
