@@ -260,7 +260,7 @@ def test_every_image_of_a_window_is_shifted_by_itself(build, name: str, observat
         ),
         (
             "agent=dqn agent.noisy=true value_head.normalization=layer",
-            "value_head.normalization: expected 'none' with agent.noisy=true, got 'layer'",
+            "value_head.normalization: expected none, because agent.noisy=true has no such layers",
         ),
     ],
 )
