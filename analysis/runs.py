@@ -151,8 +151,9 @@ def find_runs(places: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
     for directory in _run_directories(roots, skip):
         try:
             runs.append(read_run(directory))
-        except Unscored:
-            pass
+        except Unscored as error:
+            if directory.name != "pretraining":  # part of the run around it
+                skipped.append(f"skipped {directory}: {error}")
         except Damaged as error:
             skipped.append(f"skipped {directory}: {error}")
     return runs, skipped
@@ -166,7 +167,7 @@ def read_run(directory: Path) -> RunRecord:
     """
     config = read_mapping(directory / "config.yaml")
     if at(config, "agent._target_") == "agents.autoencoding.Autoencoding":
-        raise Unscored("it trains an encoder alone")
+        raise Unscored("it trains an encoder alone, while another policy acts")
     for line in strange_values(config):
         raise Damaged(f"config.yaml is damaged: {line}")
     summary = read_mapping(directory / "summary.json")

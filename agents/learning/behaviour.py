@@ -29,7 +29,7 @@ class Behaviour:
         is_known: whether it can act: a source that is configured has been loaded.
     """
 
-    def __init__(self, agent: "Agent", *, explores: bool, is_random: bool) -> None:
+    def __init__(self, agent: "Agent", *, explores: bool, is_random: bool = False) -> None:
         self._agent, self._explores = agent, explores
         self.source: Agent | None = None
         self._is_random = is_random
@@ -59,6 +59,8 @@ class Behaviour:
         explore: bool,
     ) -> tuple[Array, Float[np.ndarray, "B S"]]:
         """Choose an action for each environment, and advance both memories."""
+        if not self.is_known:
+            raise RuntimeError("the run of agent.source, whose policy acts, has not been loaded")
         agent, size = self._agent, self._agent.actor.memory.state_size
         own, rest = state[:, :size], state[:, size:]
         if size:

@@ -44,8 +44,11 @@ def missing_sources(config: Mapping[str, Any]) -> list[str]:
     keys += [] if options_for(config, "agent").has_critic else ["agent.source"]
     paths = {key: path for key in keys if isinstance(path := at(config, key), str)}
     gone = {k: path for k, path in paths.items() if path != RANDOM and not Path(path).exists()}
-    kinds = "expected a run, a checkpoint or a .safetensors file"
-    return [f"{key}: there is no {path}; {kinds}" for key, path in gone.items()]
+    runs, files = "expected a run directory", "expected a run, a checkpoint or a .safetensors file"
+    return [
+        f"{key}: there is no {path}; {runs if key.endswith('source') else files}"
+        for key, path in gone.items()
+    ]
 
 
 def _extractors(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

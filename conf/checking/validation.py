@@ -200,7 +200,7 @@ class _Walk:
         group, known = place.group, TARGETS[place.group]
         if target == MISSING_VALUE:
             choice = f"; choose one first with {place.plus}{_choice(path, group)}=..."
-            choice = choice if group not in ("pomdp", "wrapper") else ""
+            choice = choice if group not in ("pomdp", "wrapper", "tracker") else ""
             return self._report(where, f"missing; expected the dotted name of a class{choice}")
         if not isinstance(target, str):
             return value  # reported with every other `_target_`

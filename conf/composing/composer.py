@@ -96,7 +96,8 @@ class _UserDirectories(SearchPathPlugin):
         """
         if self.path is not None:
             search_path.append("command-line", f"file://{Path(self.path).resolve()}")
-        for package, folder in registered().items():
+        found = registered().items()
+        for package, folder in [(package, each) for package, own in found for each in own]:
             if not folder.is_dir():
                 remedy = f"mend its entry point of the group {GROUP}, or uninstall it"
                 raise ValueError(f"{package} registers configurations in {folder}: {remedy}")

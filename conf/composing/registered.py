@@ -17,14 +17,14 @@ GROUP = "neurl.configs"
 
 
 @cache
-def registered() -> dict[str, Path]:
-    """Return the packages, each with its folder of configurations; nothing of them is imported."""
-    found = {}
+def registered() -> dict[str, list[Path]]:
+    """Return the packages, each with its folders of configurations; nothing of them is imported."""
+    found: dict[str, list[Path]] = {}
     for point in entry_points(group=GROUP):
         package, *folders = point.value.split(".")
         spec = find_spec(package)
         places = spec.submodule_search_locations if spec is not None else None
-        found[package] = Path(next(iter(places or [package])), *folders)
+        found.setdefault(package, []).append(Path(next(iter(places or [package])), *folders))
     return found
 
 

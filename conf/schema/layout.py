@@ -36,7 +36,8 @@ def command(script: str, *words: str) -> str:
     return shlex.join([*(["neurl", script] if PREFIX else ["python", f"{script}.py"]), *words])
 
 
-def installing(extra: str) -> str:
-    """Write the command that installs an extra of this project."""
-    project = "'neurl" if PREFIX else "-c constraints.txt -e '."
-    return f"pip install {project}[{extra}]'"
+def installing(extra: str, *, is_pinned: bool = True) -> str:
+    """Write the command that installs an extra of this project, as tested if `is_pinned`."""
+    if PREFIX:
+        return f"pip install 'neurl[{extra}]'"
+    return f"pip install {'-c constraints.txt ' if is_pinned else ''}-e '.[{extra}]'"

@@ -79,7 +79,7 @@ def test_the_package_is_trusted_and_no_other(site: Path) -> None:
 
 def test_finding_its_folder_imports_nothing(site: Path) -> None:
     (site / "my_registered_lab/__init__.py").write_text("raise AssertionError\n")
-    assert registered() == {"my_registered_lab": site / "my_registered_lab" / "conf"}
+    assert registered() == {"my_registered_lab": [site / "my_registered_lab" / "conf"]}
 
 
 def test_a_folder_that_is_missing_is_refused_by_its_name(site: Path, capsys) -> None:

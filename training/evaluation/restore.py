@@ -94,11 +94,11 @@ def _leave_out_weights(typed: dict[str, Any]) -> None:
 
 
 def _fitting(found: dict[str, Tensor], agent: Agent) -> dict[str, Tensor]:
-    """Leave out the environments' own tensors where a run of several ranks has the first's only."""
+    """Leave out the environments' own tensors where a rank has some of a run's environments."""
     own = agent.state_dict()
     for name in own.keys() & found.keys():
         is_of_environments = name.endswith((".critic_state", ".accumulator"))
-        if is_of_environments and len(found[name]) < len(own[name]):
+        if is_of_environments and len(found[name]) != len(own[name]):
             found[name] = own[name]
     return found
 
@@ -126,6 +126,8 @@ def load_source(config: DictConfig, agent: Agent, environments: Environments) ->
     source, trusted = config.agent.source, config.trusted_packages
     try:
         _, acting = load_agent(Path(source), device=config.device, trusted_packages=trusted)
+        if "policy" not in acting.evaluated:
+            raise ValueError("a run that trains an encoder alone has no policy to act")
         refuse_other_spaces(acting, environments)
         own, other = agent.policy_head, acting.policy_head
         if (own.action_shape, own.action_dtype) != (other.action_shape, other.action_dtype):

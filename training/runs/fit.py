@@ -161,6 +161,7 @@ def fit(
         _refuse_ends(config, 0 if is_other else policy.env_steps, steps, total_env_steps)
         if is_other:
             _rebuild(policy, config, environments)
+        load_source(config, policy.agent, environments)
         set_num_threads(config.num_threads, policy.agent)  # another may have been built
         collector = build_collector(config, environments, index=policy.env_steps)
         collector.env_steps, total = policy.env_steps, policy.env_steps + steps

@@ -39,7 +39,10 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List, one line each, why a saved run cannot be resumed exactly here."""
     lines = []
     if saved["configuration"] != now["configuration"]:
-        lines.append("config.yaml: is not the one that the checkpoint was written with")
+        lines.append(
+            "config.yaml: is not the one that the checkpoint was written with; it was edited, or "
+            "another version of NeuRL wrote it"
+        )
     for space in ("observation space", "action space"):
         if saved[space] != now[space]:
             lines.append(f"the environment's {space} was {saved[space]}, it is {now[space]} now")

@@ -27,6 +27,7 @@ from networks.layers import BatchRenorm
 from training.building.build import build_agent_for, build_collector, refuse_large_replay
 from training.building.environments import build_environments
 from training.building.instantiation import plain
+from training.evaluation.restore import load_source
 from training.process.signals import StopRequest, stop_requests
 from training.runs.opening import beginning
 from training.runs.progression import Progression
@@ -143,6 +144,7 @@ class _Follower:
         stack.callback(environments.close)
         self.total_env_steps, is_new = config.total_env_steps, config.resume is None
         self.agent = build_agent_for(config, environments)
+        load_source(config, self.agent, environments)
         refuse_large_replay(self.agent, environments.single_observation_space)
         if is_new:
             take_weights(config, self.agent)

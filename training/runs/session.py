@@ -205,6 +205,7 @@ def pretraining_of(config: DictConfig, directory: Path) -> DictConfig:
         {
             **usual,
             **{key: own[key] for key in _SHARED},
+            "env": own["env"] | {"curriculum": []},
             "extractor": {**own["extractor"], "pretrain": {**wanted, "frames": 0}},
             "agent": usual["agent"] | agent,
             "optimizer": usual["optimizer"] | {"learning_rate": wanted["learning_rate"]},

@@ -1,5 +1,6 @@
 """An agent's initial weights: of a run, of pre-training, or from a file."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -170,13 +171,17 @@ def _load_extractors(config: DictConfig, agent: Agent) -> dict[str, Path]:
             is_copied = key.startswith("critic.") and config.critic.extractor is None
             if source and not is_copied:
                 wanted.setdefault((key, source), []).append(module)
+    backbones = agent.networks.backbones.values()
+    frozen = {each.extractor for each in backbones if math.isinf(each.frozen_until)}
     lines: dict[str, Path] = {}
     for (key, source), modules in wanted.items():
         path = Path(source)
         found = read_tensors(f"{key}.weights", path)
         if key == "extractor":
             _take_normalization(agent, found, path)
-        reports = [load_into(key, module, found, path) for module in modules]
+        reports = [
+            load_into(key, module, found, path, is_frozen=module in frozen) for module in modules
+        ]
         lines[reports[0]] = path
     return lines
 
@@ -203,21 +208,30 @@ def _take_normalization(agent: Agent, found: Tensors, source: Path) -> None:
         own.load_state_dict(statistics)
 
 
-def load_into(key: str, module: nn.Module, found: Tensors, source: Path) -> str:
+def load_into(
+    key: str, module: nn.Module, found: Tensors, source: Path, *, is_frozen: bool = False
+) -> str:
     """Load tensors into a module by name; the names may have a common prefix.
 
     Args:
         key: of the module's configuration; under `critic` a run's critic is preferred.
         source: for messages.
+        is_frozen: whether the module is never trained, so that all of it must be found.
 
     Raises:
-        ValueError: no tensor name matches, or one has another shape.
+        ValueError: no tensor name matches, one has another shape, or one that is missing would stay
+            random.
     """
     own, where = module.state_dict(), f"{key}.weights={source}"
     if not own:
         raise ValueError(f"{where}: {type(module).__name__} has no weights to load")
     missing = _load(where, "extractor", module, own, found)
-    return f"{key}: {_report(own, missing, source, (name for name in own if name in missing))}"
+    report = _report(own, missing, source, (name for name in own if name in missing))
+    if missing and is_frozen:
+        raise ValueError(
+            f"{key}.freeze: what is not loaded would stay random ({report}); set false"
+        )
+    return f"{key}: {report}"
 
 
 def warm_start(agent: Agent, source: Path) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from conf.composing.choices import Choice
 from conf.composing.stored import read_json
+from conf.schema.layout import installing
 from envs.spaces import one_line
 from training.building.instantiation import make_partial
 from training.saving.files import replace, to_json
@@ -225,7 +226,7 @@ class Trackers:
             factory = make_partial(f"tracking.also.{name}", node, Tracker)
             package = factory.func.package
             if package and importlib.util.find_spec(package) is None:
-                remedy = f"pip install -e '.[{package}]'"  # constraints.txt pins newer parts
+                remedy = installing(package, is_pinned=False)  # constraints.txt pins newer parts
                 raise ValueError(f"tracking.also.{name}: {package} is not installed; {remedy}")
             self._factories[name] = factory
 
