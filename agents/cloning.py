@@ -38,7 +38,8 @@ class Cloning(Agent):
         super().__init__(networks, setup)
         copied = (networks.actor, networks.value_head)
         self.learner = ReplayLearner(networks, options, setup, copied=copied, updates_per_copy=1)
-        self.behaviour = Behaviour(self, explores=not options.deterministic)
+        explores = not options.deterministic
+        self.behaviour = Behaviour(self, explores=explores, is_random=options.source == "random")
 
     def losses(self, window: Trajectory, weights: None, noise: None) -> Losses:
         """Compute the loss of replayed windows."""

@@ -29,7 +29,7 @@ class Behaviour:
         is_known: whether it can act: a source that is configured has been loaded.
     """
 
-    def __init__(self, agent: "Agent", *, explores: bool, is_random: bool = False) -> None:
+    def __init__(self, agent: "Agent", *, explores: bool, is_random: bool) -> None:
         self._agent, self._explores = agent, explores
         self.source: Agent | None = None
         self._is_random = is_random

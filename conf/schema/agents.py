@@ -236,10 +236,8 @@ class CloningOptions(BehaviourOptions, SequenceOptions, of="agents.cloning.Cloni
     @staticmethod
     def problems(config: Config) -> Rules:
         """Ask for the run to clone."""
-        if (source := config["agent"]["source"]) is None:
+        if config["agent"]["source"] is None:
             yield "agent.source: missing; the run whose actions are to be learnt"
-        elif source == "random":
-            yield "agent.source: expected a run directory, as random actions teach nothing"
 
 
 class DQNOptions(EpsilonGreedyOptions, ReplayOptions, of="agents.dqn.DQN"):

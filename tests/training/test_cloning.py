@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
+from gymnasium.vector import SyncVectorEnv
 
 import neurl
 from conf.composing.command_line import load
@@ -145,6 +147,29 @@ def test_a_clone_is_played_where_its_source_is_gone(clone, tmp_path) -> None:
     policy = neurl.load(here.directory)
     assert policy.predict([0.0, 0.0, 0.0, 0.0]) in (0, 1)
     assert policy.evaluate(episodes=2).measures == {}
+    with pytest.raises(ValueError, match=r"^agent\.source="):
+        neurl.fit(policy, env_steps=80, progress=False)
+
+
+def test_a_loaded_clone_learns_from_its_source(clone, tmp_path) -> None:
+    """Whose greedy actions are all the same here, with any number of environments."""
+    teacher = neurl.build(*NETWORK, "agent.num_minibatches=2", "policy_head.gain=0.01")
+    with torch.no_grad():
+        teacher.agent.policy_head.get_parameter("output.bias").copy_(torch.tensor([0.0, 9.0]))
+    teacher.save(tmp_path / "source")
+    here = clone(f"agent.source={tmp_path / 'source'}", "total_env_steps=80")
+    policy = neurl.load(here.directory)
+    envs = SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")] * 3)
+    neurl.fit(policy, envs, 80, progress=False)
+    actions = policy.agent.learner.replay.sample(64, policy.agent.generator, importance_exponent=0)
+    assert (actions.window.actions == 1).all()
+
+
+def test_an_encoder_s_run_has_no_policy_to_clone(clone, tmp_path) -> None:
+    words = ["device=cpu", "env.num_envs=2", "agent=autoencoding", "extractor.latent_size=4"]
+    neurl.build(*words).save(tmp_path / "encoder")
+    with pytest.raises(Refusal, match="a run that trains an encoder alone has no policy"):
+        clone(f"agent.source={tmp_path / 'encoder'}")
 
 
 # ---- the loss
