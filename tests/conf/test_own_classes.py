@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+import neurl
 from conf.checking.validation import checked
 from conf.composing.command_line import InvalidConfiguration, check, load
 from conf.schema.agents import DQNOptions
@@ -222,11 +223,20 @@ def test_a_head_with_a_constructor_of_its_own_takes_any_keywords(
     assert any(problem.startswith(f"{part}.temperature: unknown key") for problem in found)
 
 
-@pytest.mark.parametrize("part", ["agent", "extractor", "optimizer", "value_head"])
+NOWHERE = ["._target_=nopkg.X", ".key=1"]
+
+
+@pytest.mark.parametrize("part", ["agent", "value_head"])
 def test_a_package_that_cannot_be_imported_is_no_traceback(part: str) -> None:
-    words = [f"{part}._target_=nopkg.X", f"{part}.key=1", "trusted_packages=[nopkg]"]
-    (problem,) = problems(*words)
+    (problem,) = problems(*(part + word for word in NOWHERE), "trusted_packages=[nopkg]")
     assert problem.startswith((f"{part}._target_: cannot use nopkg.X", f"{part}.key: does not"))
+
+
+@pytest.mark.parametrize("part", ["extractor", "optimizer"])
+def test_nor_where_it_is_first_imported_when_networks_are_built(part: str) -> None:
+    words = [*(part + word for word in NOWHERE), "trusted_packages=[nopkg]"]
+    with pytest.raises(ValueError, match=f"^{part}: cannot make nopkg.X: No module named 'nopkg'"):
+        neurl.build(*words)
 
 
 def test_hydra_gets_the_plus_and_a_stored_run_is_checked_alike() -> None:

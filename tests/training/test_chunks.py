@@ -424,6 +424,7 @@ class Learner:
 
     def __init__(self) -> None:
         self.log: Log | None = Log()
+        self.behaviour = None
         self.weight = torch.zeros(1)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -147,7 +147,7 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> None:
 REFUSED = {
     "env.num_envs=5": "env.num_envs: expected a multiple of 2, the number of ranks, got 5",
     "compile=true": "compile: expected false, because ranks average gradients",
-    "extractor=autoencoder": "extractor.pretrain.frames: one process pre-trains; pre-train with",
+    "extractor=autoencoder": "extractor.pretrain.frames: one process pre-trains; train",
     "agent.num_minibatches=16": "agent.num_minibatches: 16 does not divide 8 sequences",
 }
 
