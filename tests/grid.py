@@ -200,7 +200,8 @@ def _of_foreign_parts(combination: Combination) -> str | None:
         if name in ALSO_OF_PQN:
             owners = "DQN, PQN have"
         elif name in OF_WINDOWS:
-            owners = "Cloning, DQN, DDPG, TD3, SAC have"
+            owners = "DQN, DDPG, TD3, SAC have"
+            owners = f"Cloning, {owners}" if name in ("burn_in", "stored_state") else owners
         if combination["agent"].upper() not in owners:
             return rf"^agent\.{name}: unknown key; only {owners} it$"
     return None

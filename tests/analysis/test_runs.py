@@ -211,7 +211,9 @@ def test_an_encoder_s_run_has_nothing_to_compare(leave, tmp_path: Path) -> None:
     config = OmegaConf.load(path)
     config.agent._target_ = "agents.autoencoding.Autoencoding"
     OmegaConf.save(config, path)
-    assert names([str(tmp_path / "runs")]) == ["a"]
+    runs, (line,) = find_runs([str(tmp_path / "runs")])
+    assert [run.directory.name for run in runs] == ["a"]
+    assert line.endswith("b: it trains an encoder alone, while another policy acts")
 
 
 def test_a_run_that_stopped_in_pretraining_is_told(leave, tmp_path: Path) -> None:
