@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from numpy.lib.stride_tricks import sliding_window_view
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
@@ -27,14 +26,11 @@ SECONDS = "time/training_seconds"
 """Seconds of collecting, learning and pre-training so far, logged at each evaluation."""
 _HEAD, _CHECKSUM = 12, 4
 """Bytes of a record before its message, and behind it."""
-_AT_ONCE = 2**10
-"""Records that are checked together."""
 _LONGEST = 2**14
 """Bytes of an event; longer ones hold images or texts, and are skipped."""
+_ONES = 2**32 - 1
 
 Frame: TypeAlias = "pandas.DataFrame | npt.NDArray[np.void]"
-Bytes = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
 Tags = Collection[str] | None
 """Some tags; None: all."""
 Points = defaultdict[str, list[tuple[float, ...]]]
@@ -118,62 +114,49 @@ def _events(path: Path) -> Iterator[Any]:
         OSError: the file cannot be read.
         ValueError: it is damaged from here on.
     """
-    content = path.read_bytes()
-    starts, lengths, damage = _records(content)
-    end = len(starts)
-    for length in np.unique(lengths):  # many records are checked at once
-        own = np.flatnonzero(lengths == length)
-        windows = sliding_window_view(np.frombuffer(content, np.uint8), length + _CHECKSUM)
-        for part in np.split(own, range(_AT_ONCE, len(own), _AT_ONCE)):
-            end = min(end, *part[~_are_intact(windows[starts[part]])], end)
-    for start, length in zip(starts[:end].tolist(), lengths[:end].tolist(), strict=True):
-        with suppress(DecodeError):  # another's record
-            yield Event.FromString(content[start : start + length])
-    if end < len(starts):
-        raise ValueError("the checksum of a record is wrong")
-    if damage is not None:
-        raise ValueError(damage)
-
-
-def _records(content: bytes) -> tuple[Integers, Integers, str | None]:
-    """Return starts and lengths of the messages, and what is damaged behind them."""
-    starts, lengths, place = list[int](), list[int](), 0
+    content, place = path.read_bytes(), 0
     while place < len(content):
-        length = _length(content[place : place + _HEAD])
         start = place + _HEAD
-        place = start + (length or 0) + _CHECKSUM
-        if length is None or place > len(content):
-            damage = "a length is wrong" if length is None else "it ends within a record"
-            return np.array(starts, np.int64), np.array(lengths, np.int64), damage
-        if length <= _LONGEST:
-            starts.append(start)
-            lengths.append(length)
-    return np.array(starts, np.int64), np.array(lengths, np.int64), None
+        length = _length(content[place:start])
+        end = start + length
+        place = end + _CHECKSUM
+        if place > len(content):
+            raise ValueError("it ends within a record")
+        if length > _LONGEST:
+            continue
+        if _checksum(content[start:end]) != content[end:place]:
+            raise ValueError("the checksum of a record is wrong")
+        with suppress(DecodeError):  # another's record
+            yield Event.FromString(content[start:end])
 
 
 @lru_cache(maxsize=4096)  # lengths repeat
-def _length(head: bytes) -> int | None:
-    """Return the length in the head of a record; None if its checksum is wrong."""
+def _length(head: bytes) -> int:
+    """Return the length in the head of a record; 0 if the head is cut, and so is the record.
+
+    Raises:
+        ValueError: its checksum is wrong.
+    """
     if len(head) < _HEAD:
-        return 0  # the record is incomplete in any case
-    is_intact = masked_crc32c(head[:-_CHECKSUM]) == int.from_bytes(head[-_CHECKSUM:], "little")
-    return int.from_bytes(head[:-_CHECKSUM], "little") if is_intact else None
+        return 0
+    if _checksum(head[:-_CHECKSUM]) != head[-_CHECKSUM:]:
+        raise ValueError("a length is wrong")
+    return int.from_bytes(head[:-_CHECKSUM], "little")
 
 
-def _are_intact(rows: Bytes) -> npt.NDArray[np.bool_]:
-    """Compare the masked CRC-32C of each row with that in its last four bytes.
+def _checksum(content: bytes) -> bytes:
+    """Return the masked CRC-32C, little-endian; TensorBoard's takes ten times as long.
 
     CRC is linear: it is the sum modulo 2 over the bytes, each with as many zeros behind it as there
     are bytes. To start from a register of ones is to flip the first four bytes.
     """
-    content, stored = rows[:, :-_CHECKSUM].copy(), rows[:, -_CHECKSUM:].copy().view("<u4")[:, 0]
-    size = content.shape[1]
+    values, size = np.frombuffer(content, np.uint8).copy(), len(content)
     if size < 4:  # shorter than any event
-        return np.zeros(len(rows), np.bool_)
-    content[:, :4] ^= 0xFF
-    terms = _remainders((size - 1).bit_length())[np.arange(size - 1, -1, -1), content]
-    sums: npt.NDArray[np.uint32] = ~np.bitwise_xor.reduce(terms, axis=1)
-    return (sums >> 15 | sums << 17) + np.uint32(0xA282EAD8) == stored
+        return masked_crc32c(content).to_bytes(4, "little")
+    values[:4] ^= 0xFF
+    terms = _remainders(size.bit_length())[np.arange(size - 1, -1, -1), values]
+    crc = ~int(np.bitwise_xor.reduce(terms)) & _ONES
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8 & _ONES).to_bytes(4, "little")
 
 
 @lru_cache
