@@ -45,7 +45,7 @@ def rate_caveat(n: int) -> str | None:
 
 
 def bootstrap_caveat(tasks: Tasks) -> str | None:
-    """Caveat of `stratified_bootstrap`, `profile_band` and `improvement_interval`."""
+    """Caveat of `stratified_bootstrap` and `improvement_interval`."""
     runs = min(map(len, tasks))
     if runs >= MIN_TASK_RUNS:
         return None

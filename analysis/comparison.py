@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.curves import read_curves
 from analysis.runs import EVALUATIONS, Axis, Curve, RunRecord
-from analysis.statistics import Interval, mean_interval, median_time, wilson_interval
+from analysis.statistics import Interval, mean_interval, wilson_interval
 from conf.schema.study import Metric
 
 _PARTS = {
@@ -104,7 +104,7 @@ class ArmResult:
     def median_time(self, axis: Axis) -> float:
         """Median over runs; infinite if half of them or more never solved the task."""
         times = self.times(axis)
-        return median_time(times) if times else math.nan
+        return float(np.median(times)) if times else math.nan
 
     def cost(self, name: str) -> float:
         """Mean over runs of a number in their records, where they have it."""

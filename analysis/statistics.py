@@ -7,7 +7,7 @@ function answers which question; analysis/caveats.py says where an interval is n
 import math
 from collections.abc import Callable, Iterable, Sequence
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +167,7 @@ def probability_of_improvement(x: Tasks, y: Tasks) -> float:
 
 
 def stratified_bootstrap(
-    tasks: Tasks, statistic: Callable[[FloatArray], float], level: float = 0.95, **draws: int
+    tasks: Tasks, statistic: Callable[[FloatArray], Any], level: float = 0.95, **draws: int
 ) -> Interval:
     """Percentile bootstrap over the runs within each task, corrected for few runs.
 
@@ -176,7 +176,8 @@ def stratified_bootstrap(
     those at which a normal distribution has the tails of Student's t.
 
     Args:
-        statistic: of all scores pooled, such as `interquartile_mean` or `np.mean`.
+        statistic: of all scores pooled, such as `interquartile_mean` or `np.mean`; of several
+            numbers, such as a performance profile, the ends are arrays.
         draws: the number of `resamples`, 2000, and the `seed`, 0.
 
     Source: Rao and Wu (1988), Resampling inference with complex survey data; Hesterberg (2015),
@@ -196,16 +197,6 @@ def improvement_interval(x: Tasks, y: Tasks, level: float = 0.95, **draws: int) 
     return Interval(*_percentiles((1 + np.mean(leads, axis=0)) / 2, [*x, *y], level))
 
 
-def profile_band(
-    tasks: Tasks, thresholds: Scores, level: float = 0.95, **draws: int
-) -> tuple[FloatArray, FloatArray]:
-    """Bootstrap interval of the performance profile at each threshold: lower and upper ends."""
-    pooled = np.concatenate(_resampled(tasks, **draws), axis=1)
-    shares = [(pooled > threshold).mean(axis=1) for threshold in thresholds]
-    low, high = _percentiles(np.stack(shares, axis=1), tasks, level)
-    return low, high
-
-
 def area_under_curve(steps: Scores, values: Scores, until: float) -> float:
     """Mean height of a curve on [0, until]: linear between points, constant outside of them."""
     points = np.asarray(steps, np.float64)
@@ -218,11 +209,6 @@ def time_to_threshold(axis: Scores, values: Scores, threshold: float) -> float:
     """Where on the axis a curve first reaches the threshold; inf if it never does (censored)."""
     reached = np.asarray(axis, np.float64)[np.asarray(values) >= threshold]
     return float(reached[0]) if reached.size else math.inf
-
-
-def median_time(times: Scores) -> float:
-    """Median of times to a threshold; inf if half of the runs or more never reached it."""
-    return float(np.median(times))
 
 
 def _pooled(scores: Scores | Tasks) -> FloatArray:
@@ -276,7 +262,7 @@ def _resampled(tasks: Tasks, resamples: int = 2000, seed: int = 0) -> list[Float
     return drawn
 
 
-def _percentiles(values: FloatArray | list[float], tasks: Tasks, level: float) -> FloatArray:
+def _percentiles(values: FloatArray | list[Any], tasks: Tasks, level: float) -> FloatArray:
     """Lower and upper end of what resamples gave; nan if no task has more than one run."""
     degrees = _degrees(map(_moments, tasks))
     tail = NormalDist().cdf(-student_quantile((1 + level) / 2, degrees))

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+from tensorboard.util.tensor_util import make_tensor_proto
 
 from analysis.comparison import ArmResult, Results
 from analysis.grouping import differing_choices
@@ -73,20 +72,17 @@ def _final(arm: ArmResult) -> dict[str, float]:
 
 def _category(task: str) -> Any:
     """Lay out a task's charts: a tag's curve of every arm, and its interval."""
-    mean = layout_pb2.MultilineChartContent(tag=[f"^{re.escape(task)}/return$"])
     band = {end: f"{task}/return{own}" for end, own in _ENDS.items()}
-    margin = layout_pb2.MarginChartContent(series=[layout_pb2.MarginChartContent.Series(**band)])
-    curve = layout_pb2.Chart(title="mean over runs", multiline=mean)
-    interval = layout_pb2.Chart(title="95% interval", margin=margin)
-    return layout_pb2.Category(title=task, chart=[curve, interval])
+    mean = {"title": "mean over runs", "multiline": {"tag": [f"^{re.escape(task)}/return$"]}}
+    interval = {"title": "95% interval", "margin": {"series": [band]}}
+    return layout_pb2.Category(title=task, chart=[mean, interval])
 
 
 def _write_layout(directory: Path, layout: Any) -> None:
-    plugin = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME)
     value = Summary.Value(
         tag=metadata.CONFIG_SUMMARY_TAG,
-        metadata=SummaryMetadata(plugin_data=plugin),
-        tensor=TensorProto(dtype=DT_STRING, string_val=[layout.SerializeToString()]),
+        metadata=metadata.create_summary_metadata(),
+        tensor=make_tensor_proto(layout.SerializeToString()),
     )
     directory.mkdir(parents=True, exist_ok=True)
     file = EventFile(directory)

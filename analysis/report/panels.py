@@ -4,7 +4,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from analysis.aggregates import Aggregates
 from analysis.comparison import TELEMETRY, ArmResult, Results
 from analysis.quantiles import student_quantile
 from analysis.runs import EVALUATIONS, Axis, Curve
-from analysis.statistics import FloatArray, performance_profile, profile_band
+from analysis.statistics import FloatArray, performance_profile, stratified_bootstrap
 from analysis.wording import known, number
 
 GRID = 101
@@ -121,11 +122,11 @@ def telemetry_panels(results: Results) -> Iterator[Panel]:
 
 def profile_panel(across: Aggregates) -> Panel:
     """Return the share of runs above each normalized score."""
-    grid = np.linspace(0.0, 1.0, GRID)
-    lines = [
-        Line(arm.arm, grid, performance_profile(arm.scores, grid), *profile_band(arm.scores, grid))
-        for arm in across.arms[:_MOST_LINES]
-    ]
+    grid, lines = np.linspace(0.0, 1.0, GRID), []
+    profile = partial(performance_profile, thresholds=grid)
+    for arm in across.arms[:_MOST_LINES]:
+        band: Any = stratified_bootstrap(arm.scores, profile)
+        lines.append(Line(arm.arm, grid, profile(arm.scores), *band))
     told = (
         "Share of all runs on all tasks whose normalized score exceeds a threshold, with its 95% "
     )

@@ -114,35 +114,36 @@ class Mask(PartialObservation):
     ) -> None:
         super().__init__(env, keys=keys, dimensions=dimensions)
         parts = parts_of(env.observation_space)
+        self._blank: dict[str, tuple[Any, Any]] = {}  # by part: what is hidden, and zeros for it
         if keys is None and dimensions is None:
             raise ValueError("pomdp.mask: expected keys or dimensions, or everything is hidden")
         if keys is not None and not {*keys} <= parts.keys() - {""}:
             known = ", ".join(parts.keys() - {""}) or "none"
             raise ValueError(f"pomdp.mask.keys={list(keys)}: expected parts among {known}")
-        self._keys = parts if keys is None else keys
-        for key in self._keys if dimensions is not None else ():
-            _check("pomdp.mask", dimensions or (), size=([1, *(parts[key].shape or ())])[-1])
-        self._hidden = None if dimensions is None else list(dimensions)
+        for key in parts if keys is None else keys:
+            shape = parts[key].shape or ()
+            if dimensions is not None:
+                _check("pomdp.mask", dimensions, size=([1, *shape])[-1])
+            is_whole = dimensions is None or not shape
+            hidden = True if is_whole else np.isin(np.arange(shape[-1]), dimensions)
+            self._blank[key] = hidden, blank_of(parts[key])
         self.observation_space = map_parts(self._space, env.observation_space)
 
     def _space(self, key: str, space: Space[Any]) -> Space[Any]:
-        return with_blank(space, self._hidden) if key in self._keys else space
+        return with_blank(space, self._blank[key][0]) if key in self._blank else space
 
     def _shown(self, observation: Any) -> Any:
         return map_parts(self._part, observation)
 
     def _part(self, key: str, part: Any) -> Any:
-        if key not in self._keys:
+        if key not in self._blank:
             return copy.copy(part)
-        blank = blank_of(parts_of(self.observation_space)[key])
-        if self._hidden is None:
-            return blank
-        masked = np.array(part)
-        masked[..., self._hidden] = blank[..., self._hidden]
-        return masked
+        (hidden, blank), shown = self._blank[key], np.array(part)
+        np.copyto(shown, blank, "unsafe", hidden)
+        return shown[()]  # a number, if it was one
 
 
-class MaskVelocity(PartialObservation):
+class MaskVelocity(Mask):
     """Sets velocities to zero, or everything else: the rest must be inferred from the past.
 
     The vector keeps its size, so the same network fits with and without the mask.
@@ -161,7 +162,7 @@ class MaskVelocity(PartialObservation):
     def __init__(
         self, env: Environment, *, dimensions: Sequence[int] | None, keep: Keep = "positions"
     ) -> None:
-        super().__init__(env, dimensions=dimensions, keep=keep)
+        RecordConstructorArgs.__init__(self, dimensions=dimensions, keep=keep)  # the first counts
         space = env.observation_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise ValueError(
@@ -175,13 +176,8 @@ class MaskVelocity(PartialObservation):
             _check("pomdp.mask_velocity", dimensions, size=size)
             velocities, forces = list(dimensions), []
         others = sorted({*range(size)} - {*velocities})
-        self._hidden = velocities + forces if keep == "positions" else others
-        self.observation_space = with_blank(space, self._hidden)
-
-    def _shown(self, observation: Array) -> Array:
-        masked = np.array(observation)
-        masked[self._hidden] = 0
-        return masked
+        hidden = velocities + forces if keep == "positions" else others
+        super().__init__(env, keys=None, dimensions=hidden)
 
 
 class Window(PartialObservation):
@@ -238,14 +234,12 @@ def blank_of(space: Space[Any]) -> Any:
     return np.full(space.shape or (), start, space.dtype)
 
 
-def with_blank(space: Space[Any], dimensions: Sequence[int] | None) -> Space[Any]:
-    """Returns a space that has zeros in these dimensions of the last axis too."""
+def with_blank(space: Space[Any], hidden: Any) -> Space[Any]:
+    """Returns a space that has zeros too, where something is hidden: a mask of the last axis."""
     if not isinstance(space, spaces.Box):
         return space
-    low, high = space.low.copy(), space.high.copy()
-    hidden = ... if dimensions is None else (..., list(dimensions))
-    low[hidden] = np.minimum(low[hidden], 0)
-    high[hidden] = np.maximum(high[hidden], 0)
+    low = np.where(hidden, np.minimum(space.low, 0), space.low)
+    high = np.where(hidden, np.maximum(space.high, 0), space.high)
     return spaces.Box(low, high, dtype=space.dtype.type)
 
 

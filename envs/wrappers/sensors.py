@@ -31,7 +31,7 @@ class Flicker(PartialObservation):
         self._is_stale = shows == "stale"
         if not self._is_stale:
             self.observation_space = map_parts(
-                lambda _, space: with_blank(space, None), env.observation_space
+                lambda _, space: with_blank(space, True), env.observation_space
             )
             self._blank = blank_of(env.observation_space)
 

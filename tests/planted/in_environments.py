@@ -18,8 +18,8 @@ FAULTS = [
         ),
         (
             "a mask blanks the dimension beside",
-            "masked[..., self._hidden] = blank[..., self._hidden]",
-            "masked[..., [d - 1 for d in self._hidden]] = blank[..., self._hidden]",
+            "np.isin(np.arange(shape[-1]), dimensions)",
+            "np.isin(np.arange(shape[-1]) + 1, dimensions)",
         ),
         (
             "the twin shows what the mask leaves",
