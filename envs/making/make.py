@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 from conf.schema.run import EnvironmentOptions
 from envs.making.native import make_native
 from envs.making.registration import check_keywords, find_specification, import_packages
-from envs.making.single import Layer, Make, Wrap, make_layered, make_registered
+from envs.making.single import Layer, Make, Wrap, checked, make_layered, make_registered
 from envs.spaces import one_line
 from envs.vector.base import SlotVectorEnv
 from envs.wrappers.action_mask import ActionMask, mask_apart
@@ -66,10 +66,11 @@ def make_environments(
         if is_native:
             return make_native(specification, env, num_envs, is_privileged=is_privileged)
         name, makes = f"env.id={env.id}", _registered(env, specification, num_envs)
-    layers = _layers(env, wrappers, pomdp)
-    shares: list[Layer] = [("critic.observation", PrivilegedObservation)] if is_privileged else []
-    shares += [("env.action_mask", ActionMask)] if env.action_mask else []
-    makes = [functools.partial(make_layered, m, layers, name, shares) for m in makes]
+    layers = [*_layers(env, wrappers, pomdp), (name, functools.partial(checked, name))]
+    # These have names of parts that only networks know.
+    layers += [("critic.observation", PrivilegedObservation)] if is_privileged else []
+    layers += [("env.action_mask", ActionMask)] if env.action_mask else []
+    makes = [functools.partial(make_layered, make, layers) for make in makes]
     try:
         return SlotVectorEnv(
             makes,

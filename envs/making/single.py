@@ -31,14 +31,10 @@ _SUPERFLUOUS: dict[type, str] = {
 }
 
 
-def make_layered(
-    make: Make, layers: Sequence[Layer], name: str, shares: Sequence[Layer], **how: Any
-) -> Environment:
+def make_layered(make: Make, layers: Sequence[Layer], **how: Any) -> Environment:
     """Makes an environment and wraps it in layers, innermost first.
 
     Args:
-        name: start of messages about its spaces.
-        shares: outermost layers, whose names of parts only networks know.
         how: for `make`: a curriculum's `changes` of the environment's arguments, if there are any.
 
     Raises:
@@ -48,27 +44,32 @@ def make_layered(
     try:
         for key, wrap in layers:
             environment = _wrapped(environment, key, wrap)
-        _refuse_raw_grids(environment, name)
-        try:
-            check_spaces(environment.observation_space, environment.action_space)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-        for key, wrap in shares:
-            environment = _wrapped(environment, key, wrap)
         return environment
     except BaseException:
         environment.close()
         raise
 
 
-def _refuse_raw_grids(environment: Environment, name: str) -> None:
-    """Refuses MiniGrid's raw observations, whose codes would be read as numbers."""
+def checked(name: str, environment: Environment) -> Environment:
+    """Returns the environment, if networks can read what it shows.
+
+    Args:
+        name: start of messages about its spaces.
+
+    Raises:
+        ValueError: a space is not supported, or MiniGrid's raw codes would be read as numbers.
+    """
     space = environment.observation_space
     if isinstance(space, spaces.Dict) and "mission" in space.spaces and is_minigrid(environment):
         raise ValueError(
             f"{name}: its observations hold codes and a mission in words, which networks cannot "
             f"read as they are; use env=minigrid {name}, or env=minigrid_rgb for pictures"
         )
+    try:
+        check_spaces(space, environment.action_space)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return environment
 
 
 def make_registered(

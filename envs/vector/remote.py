@@ -13,6 +13,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from envs.interface import Array
+from envs.spaces import one_line
 from envs.vector.failures import RemoteFailure, RemoteTraceback
 from envs.vector.serving import OUTCOME, PACKED, STEP, Place, serve
 from envs.vector.slot import Description, Make, Outcome, check_same_spaces
@@ -53,6 +54,9 @@ class RemoteSlot:
             make: importable in the process.
             step_timeout: most seconds of a step or a reset; None for no limit.
             place: where observations are written; None for a slot that is only described.
+
+        Raises:
+            ValueError: the environment cannot be sent to a process.
         """
         self._arguments = (make, index, place)
         self._index = index
@@ -62,13 +66,20 @@ class RemoteSlot:
         self._start()
 
     def _start(self) -> None:
+        make, _, place = self._arguments
+        try:
+            needed = bytes(ForkingPickler.dumps((make, place and place[0])))
+        except Exception as error:
+            raise ValueError(
+                "env.vectorization=async: worker processes must be able to import what they need, "
+                f"such as a class or function at the top level of a module ({one_line(error)}); "
+                "use env.vectorization=sync"
+            ) from error
         context: Any = multiprocessing.get_context(START_METHOD)
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=serve, args=(theirs, *self._arguments), name=f"environment-{self._index}"
         )
-        make, _, place = self._arguments
-        needed = bytes(ForkingPickler.dumps((make, place and place[0])))
         try:
             with _starting(needs_main=b"__main__" in needed):
                 self._process.start()

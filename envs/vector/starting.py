@@ -3,10 +3,8 @@
 import multiprocessing
 import time
 from collections.abc import Sequence
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from envs.spaces import one_line
 from envs.vector.batch import observation_bytes
 from envs.vector.remote import START_METHOD, RemoteSlot
 from envs.vector.slot import Description, Make, Slot, check_same_spaces
@@ -63,7 +61,6 @@ def start_workers(
     Args:
         slots: is filled one by one, so that the caller can end them if one cannot be started.
     """
-    _refuse_unsendable(makers[0])
     first = RemoteSlot(makers[0], 0, step_timeout)
     try:
         space = first.describe().observation_space
@@ -79,19 +76,3 @@ def start_workers(
         place = (space, len(makers), buffers)
         slots.append(RemoteSlot(make, index, step_timeout, place))
     return buffers
-
-
-def _refuse_unsendable(make: Make) -> None:
-    """Refuses a maker that cannot be sent to a worker process.
-
-    Raises:
-        ValueError: names the maker and the fix.
-    """
-    try:
-        ForkingPickler.dumps(make)
-    except Exception as error:
-        raise ValueError(
-            "env.vectorization=async: worker processes must be able to import what they need, "
-            f"such as a class or function at the top level of a module ({one_line(error)}); "
-            "use env.vectorization=sync"
-        ) from error
