@@ -16,8 +16,7 @@ from analysis.showing import show
 from analysis.studies.engines import build_engine
 from analysis.studies.execution import Pool, driving, run_missing
 from analysis.studies.searching import tune_arms
-from analysis.studies.study import Arm, Job, Study, shortened
-from conf.checking.refusals import InvalidConfiguration
+from analysis.studies.study import Arm, Study, refuse_shortened
 from conf.composing.sweeps import user_directory
 from conf.schema.layout import command
 from conf.schema.study import Metric
@@ -41,7 +40,8 @@ def compare_study(config: DictConfig) -> int:
         is_tuned = options["protocol"] == "tuned"
         remarks = tune_arms(study, pool, stop) if is_tuned else []
         jobs = study.jobs()
-        _tell(study, jobs)
+        print(*(f"warning: {line}\n" for line in study.notices), sep="", end="", file=sys.stderr)
+        refuse_shortened(jobs)
         failed = run_missing(jobs, pool, stop, options["metric"])
     metric = None if config.metric == "auto" else config.metric
     read = partial(study_results, study, metric=metric, status=config.status, remarks=remarks)
@@ -95,16 +95,3 @@ def _command(study: Study, arm: Arm) -> str:
     several = ["-m"] if len(seeds) > 1 else []
     words = [*arm.flags, *arm.words, f"seed={','.join(map(str, seeds))}"]
     return command("train", *several, *words)
-
-
-def _tell(study: Study, jobs: Sequence[Job]) -> None:
-    """Say what presets left out; refuse smaller budgets.
-
-    Raises:
-        InvalidConfiguration: a run has a larger budget.
-    """
-    for notice in study.notices:
-        print(f"warning: {notice}", file=sys.stderr)
-    problems = shortened(jobs)
-    if problems:
-        raise InvalidConfiguration(problems)

@@ -222,15 +222,18 @@ def summary_of(job: Job) -> dict[str, Any]:
     return summary if isinstance(summary.get("env_steps"), int) else {}
 
 
-def shortened(jobs: Sequence[Job]) -> list[str]:
-    """Report the first budget that is smaller than that of its run: a run is never cut."""
+def refuse_shortened(jobs: Sequence[Job]) -> None:
+    """Refuse a budget that is smaller than that of its run: a run is never cut.
+
+    Raises:
+        InvalidConfiguration: for the first such job.
+    """
     for job in jobs:
         before = _stored(job, "config.yaml").get("total_env_steps")
         if isinstance(before, int) and before > job.env_steps:
             less = f"{job.env_steps:,} is less than the {before:,} of the run in {job.directory}"
             remedy = "ask for at least as many, or name another directory=..."
-            return [f"study.total_env_steps: {less}; {remedy}"]
-    return []
+            raise InvalidConfiguration([f"study.total_env_steps: {less}; {remedy}"])
 
 
 def _stored(job: Job, name: str) -> dict[str, Any]:

@@ -81,7 +81,13 @@ class Engine(ABC):
 
 
 def start(command: Command) -> Process:
-    """Start the process of a job; it is told to save and stop if its parent dies."""
+    """Start the process of a job; it is told to save and stop if its parent dies.
+
+    While an earlier process works in its directory, this waits, for a while.
+    """
+    deadline = time.monotonic() + _OCCUPIED_SECONDS
+    while is_locked(command.directory) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
     line = command.line()
     command.log.parent.mkdir(parents=True, exist_ok=True)
     with command.log.open("ab") as log:
@@ -97,14 +103,6 @@ def start(command: Command) -> Process:
             start_new_session=True,  # Ctrl-C reaches the driver alone, which tells each job once
             preexec_fn=die_with_parent if _LIBC is not None else None,
         )
-
-
-def begin(command: Command) -> Process:
-    """Start a job, once no earlier process works in its directory, for a while."""
-    deadline = time.monotonic() + _OCCUPIED_SECONDS
-    while is_locked(command.directory) and time.monotonic() < deadline:
-        time.sleep(_PAUSE)
-    return start(command)
 
 
 def end(process: Process, is_stopped: Callable[[], bool] = lambda: False) -> int:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.studies.engines.engine import Command, Engine, begin, end, import_path, needed
+from analysis.studies.engines.engine import Command, Engine, end, import_path, needed, start
 from training.runs.refusal import Refusal
 
 _Outcome = tuple[int, bytes | None, bytes]
@@ -127,13 +127,13 @@ def train_on_node(command: Command, token: Path, archive: bytes | None, stops: A
     if is_stopped():  # while it waited in Ray's queue
         return 128 + signal.SIGTERM, None, b""
     if token.is_file():
-        return end(begin(command), is_stopped), None, b""
+        return end(start(command), is_stopped), None, b""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         own = replace(command, directory=place / "run", log=place / "log.txt", place=place)
         if archive is not None:
             unpack(archive, own.directory)
-        code = end(begin(own), is_stopped)
+        code = end(start(own), is_stopped)
         return code, pack(own.directory), own.log.read_bytes() if own.log.exists() else b""
 
 

@@ -11,10 +11,10 @@ from analysis.studies.engines.engine import (
     Command,
     Engine,
     Process,
-    begin,
     end,
     import_path,
     needed,
+    start,
 )
 from analysis.studies.engines.local import cores
 from training.runs.refusal import Refusal
@@ -79,7 +79,7 @@ class RequeuedJob:
 
     def __call__(self) -> int:
         """Run it to its end."""
-        self._process = begin(self._command)
+        self._process = start(self._command)
         return end(self._process)
 
     def checkpoint(self) -> Any:

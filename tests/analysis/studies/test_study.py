@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from analysis.studies.study import Job, Study, fingerprint, is_finished, shortened
+from analysis.studies.study import Job, Study, fingerprint, is_finished, refuse_shortened
 from conf.checking.refusals import InvalidConfiguration
 from conf.composing.command_line import load
 
@@ -142,7 +142,7 @@ def test_what_is_left_to_do(status: str, env_steps: int, is_over: bool, tmp_path
     assert not is_finished(job)
     leave(job, status, env_steps, 1_000)
     assert is_finished(job) is is_over
-    assert shortened([job]) == []
+    refuse_shortened([job])
 
 
 def test_a_damaged_summary_is_no_end(tmp_path: Path) -> None:
@@ -163,6 +163,8 @@ def test_a_damaged_configuration_is_no_end(tmp_path: Path) -> None:
 def test_a_smaller_budget_than_a_run_has_is_refused(tmp_path: Path) -> None:
     job = Job("task", "arm", 0, (), tmp_path / "run", 1_000)
     leave(job, "finished", 5_000, 5_000)
-    (problem,) = shortened([job])
+    with pytest.raises(InvalidConfiguration) as refusal:
+        refuse_shortened([job])
+    (problem,) = refusal.value.problems
     assert "1,000 is less than the 5,000 of the run" in problem
     assert "name another directory=" in problem
