@@ -159,14 +159,12 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
 
     def try_changes(self, changes: Mapping[str, Any]) -> None:
         """Makes the first environment with some other arguments; ValueError if that fails."""
-        failures = self._call("change", {0: (changes,)})[1] or self._call("remake", {0: ()})[1]
-        if failures:
+        if failures := self._call("remake", {0: (changes,)})[1]:
             raise ValueError(in_one_line(failures[0])) from failures[0]
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """Has each environment made again at its next reset, with some other arguments."""
-        self._changes = changes  # for a worker that is dead now
-        self._call("change", dict.fromkeys(range(self.num_envs), (changes,)))
+        self._changes = changes
 
     @property
     def restarts(self) -> int:
@@ -191,7 +189,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._starts = [self._steps] * self.num_envs
         self._over, self._failing = set(), set()
         given = {
-            index: (self._seed_of_episode(index), history.episode == 0)
+            index: (self._seed_of_episode(index), history.episode == 0, self._changes)
             for index, history in enumerate(self._histories)
         }
         with telling_global_draws():
@@ -273,7 +271,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         for index in self._over:
             self._starts[index] = self._steps
             self._histories[index].episode += 1
-            self._slots[index].send("begin", self._seed_of_episode(index))
+            self._slots[index].send("begin", self._seed_of_episode(index), False, self._changes)
         for index, worker in enumerate(self._workers):
             if index not in self._over:
                 worker.send_step(actions[index])
@@ -321,12 +319,10 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         history.seed, history.episode = episode_seed(history.seed, history.episode + 1), 0
         self._starts[index] = self._steps
         try:
-            self._slots[index].remake()
-            if self._changes:  # of which a new process does not know
-                self._call("change", {index: (self._changes,)})
+            self._slots[index].remake(self._changes)
         except BaseException as error:
             return own_failure(error)
-        _, failures = self._call("begin", {index: (history.seed,)})
+        _, failures = self._call("begin", {index: (history.seed, False, self._changes)})
         return failures.get(index) or self._violations().get(index)
 
     def snapshot(self) -> list[dict[str, Any]]:
@@ -354,6 +350,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             _History(**{name: value for name, value in s.items() if name != "slot"})
             for s in snapshots
         ]
+        self._changes = next((slot["changes"] for slot in slots.values()), {})
         exact = self._replay(slots) if slots else set()
         for index in exact:
             self._starts[index] = self._steps - slots[index]["steps"]

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -193,10 +193,13 @@ class RemoteSlot:
         outcome: Outcome = self.receive()
         return outcome
 
-    def remake(self) -> None:
-        """Makes the environment again, in a new process if the old one is dead."""
+    def remake(self, changes: Mapping[str, Any]) -> None:
+        """Makes the environment again, in a new process if the old one is dead.
+
+        A new process knows of no changes before an episode begins.
+        """
         if not self.is_lost:
-            self.send("remake")
+            self.send("remake", changes)
             self.receive()
             return
         self._start()

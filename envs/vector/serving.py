@@ -90,10 +90,10 @@ class _ServedSlot(Slot):
         description = super().describe()
         return dataclasses.replace(description, metadata=_plain(description.metadata))
 
-    def begin(self, seed: int | None, rewinds: bool = False) -> dict[str, Any]:
+    def begin(self, seed: int | None, *how: Any) -> dict[str, Any]:
         if seed is not None:  # of environments that draw from global generators
             seed_global_generators(seed)
-        return _plain(super().begin(seed, rewinds))
+        return _plain(super().begin(seed, *how))
 
     def step_packed(self, packed: bytes) -> Outcome:
         """Steps with the bytes of an action."""

@@ -89,7 +89,6 @@ class Slot:
         # Closed with this one: closing may end what they share, as `pygame.quit()` does.
         self._tried: list[Environment] = []
         self._changes: Mapping[str, Any] = {}  # of arguments, with which it was made
-        self._next_changes: Mapping[str, Any] = {}
         self._last_seed = 0
         self._take(self._make_changed())
         self._described = self.describe()
@@ -136,29 +135,29 @@ class Slot:
             seeds_episodes=_seeds_episodes(environment),
         )
 
-    def change(self, changes: Mapping[str, Any]) -> None:
-        """Has the next reset make the environment again, with some other arguments."""
-        self._next_changes = changes
-
-    def remake(self) -> None:
-        """Makes the environment again."""
+    def remake(self, changes: Mapping[str, Any]) -> None:
+        """Makes the environment again, with some other arguments."""
         self.close()
-        self._changes = self._next_changes
+        self._changes = changes
         self._take(self._make_changed())
         check_same_spaces(self._described, self.describe(), "the environment", "it had")
 
-    def begin(self, seed: int | None, rewinds: bool = False) -> dict[str, Any]:
+    def begin(
+        self, seed: int | None, rewinds: bool = False, changes: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Starts an episode; writes the observation into its row, and returns the info.
 
         Args:
             seed: of the episode, and of the spaces, as environments and wrappers may sample from
                 them; with None, the generators of the environment go on.
             rewinds: whether layers first get the states in which they were made.
+            changes: of arguments; where others were given, the environment is made again. None: as
+                it was made.
         """
-        if self._changes != self._next_changes:
+        if changes is not None and changes != self._changes:
             if seed is None:  # the generators of the old environment end with it
                 (seed,) = environment_seeds(self._last_seed, 1, purpose="curriculum")
-            self.remake()
+            self.remake(changes)
         if rewinds:
             self.states.write(self._states_as_made)
         self._seed, self._states_before = seed, self.states.read()
@@ -224,9 +223,8 @@ class Slot:
         """Replays the episode of a snapshot; returns whether the outcome is as expected."""
         if snapshot["seed"] is None or snapshot["actions"] is None:
             return False
-        self._next_changes = snapshot["changes"]
-        if self._changes != self._next_changes:
-            self.remake()
+        if snapshot["changes"] != self._changes:
+            self.remake(snapshot["changes"])
         self.states.write(snapshot["states_before"])
         self.begin(snapshot["seed"])
         for action in decoded(snapshot["actions"]):

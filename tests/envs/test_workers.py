@@ -257,10 +257,10 @@ def test_an_environment_that_cannot_be_made_again_says_why_each_time(tmp_path) -
     worker.kill()
     for _ in range(2):
         with pytest.raises(RemoteFailure, match="no licence"):
-            worker.remake()
+            worker.remake({})
         assert worker.is_lost
     (tmp_path / "first").unlink()
-    worker.remake()
+    worker.remake({})
     worker.kill()
 
 
