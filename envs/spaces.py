@@ -41,9 +41,8 @@ def check_spaces(observation_space: Space[Any], action_space: Space[Any]) -> Non
             f"the observation space {one_line(observation_space)} is nested, and only single "
             "environments can be taken apart; use env.vectorization=sync"
         )
-    if isinstance(observation_space, spaces.Dict):
-        for key in observation_space.spaces:
-            _check_key(key, forbidden=".")  # names may be paths
+    for key in _keys(observation_space):
+        _check_key(key, forbidden=".")  # names may be paths
     for name, part in leaves(observation_space):
         _check_part(name, part)
     if not _is_supported_action(action_space):
@@ -55,9 +54,7 @@ def check_spaces(observation_space: Space[Any], action_space: Space[Any]) -> Non
 
 def is_nested(space: Space[Any]) -> bool:
     """Whether a space is a Tuple, or a Dict that contains a Dict or Tuple."""
-    if isinstance(space, spaces.Dict):
-        return any(isinstance(part, spaces.Dict | spaces.Tuple) for part in space.spaces.values())
-    return isinstance(space, spaces.Tuple)
+    return any(isinstance(part, spaces.Dict | spaces.Tuple) for part in parts_of(space).values())
 
 
 def is_grid(space: Space[Any]) -> bool:
@@ -87,9 +84,8 @@ def flat_space(space: Space[Any]) -> spaces.Dict:
     Raises:
         ValueError: a Dict's key is not a string or looks like a path, or a Dict or Tuple is empty.
     """
-    for nested in _dicts(space):
-        for key in nested.spaces:
-            _check_key(key, forbidden="/.")
+    for key in _keys(space):
+        _check_key(key, forbidden="/.")
     parts = dict(leaves(space))
     for name, part in parts.items():
         if isinstance(part, spaces.Dict | spaces.Tuple):  # empty
@@ -166,11 +162,11 @@ def leaves(space: Space[Any], name: str = "") -> Iterator[tuple[str, Space[Any]]
         yield from leaves(child, f"{name}/{key}" if name else str(key))
 
 
-def _dicts(space: Space[Any]) -> Iterator[spaces.Dict]:
-    if isinstance(space, spaces.Dict):
-        yield space
-    for child in _children(space).values():
-        yield from _dicts(child)
+def _keys(space: Space[Any]) -> Iterator[object]:
+    """Yield the keys of every part, those of nested ones too."""
+    for key, child in _children(space).items():
+        yield key
+        yield from _keys(child)
 
 
 def _check_key(key: object, *, forbidden: str) -> None:
