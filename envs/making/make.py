@@ -66,7 +66,8 @@ def make_environments(
         if is_native:
             return make_native(specification, env, num_envs, is_privileged=is_privileged)
         name, makes = f"env.id={env.id}", _registered(env, specification, num_envs)
-    layers = [*_layers(env, wrappers, pomdp), (name, functools.partial(checked, name))]
+    layers = _layers(env, wrappers, pomdp)
+    layers.append((name, functools.partial(checked, name)))
     # These have names of parts that only networks know.
     layers += [("critic.observation", PrivilegedObservation)] if is_privileged else []
     layers += [("env.action_mask", ActionMask)] if env.action_mask else []

@@ -109,6 +109,8 @@ class Mask(PartialObservation):
         ValueError: keys or dimensions do not fit the observation, or neither is given.
     """
 
+    _key = "pomdp.mask"
+
     def __init__(
         self, env: Environment, *, keys: Sequence[str] | None, dimensions: Sequence[int] | None
     ) -> None:
@@ -121,11 +123,10 @@ class Mask(PartialObservation):
             known = ", ".join(parts.keys() - {""}) or "none"
             raise ValueError(f"pomdp.mask.keys={list(keys)}: expected parts among {known}")
         for key in parts if keys is None else keys:
-            shape = parts[key].shape or ()
+            shape, hidden = parts[key].shape or (), np.array(True)
             if dimensions is not None:
-                _check("pomdp.mask", dimensions, size=([1, *shape])[-1])
-            is_whole = dimensions is None or not shape
-            hidden = True if is_whole else np.isin(np.arange(shape[-1]), dimensions)
+                _check(self._key, dimensions, size=([1, *shape])[-1])
+                hidden = np.isin(np.arange(shape[-1]), dimensions) if shape else hidden
             self._blank[key] = hidden, blank_of(parts[key])
         self.observation_space = map_parts(self._space, env.observation_space)
 
@@ -159,6 +160,8 @@ class MaskVelocity(Mask):
         (2022), arXiv:2110.05038.
     """
 
+    _key = "pomdp.mask_velocity"
+
     def __init__(
         self, env: Environment, *, dimensions: Sequence[int] | None, keep: Keep = "positions"
     ) -> None:
@@ -173,7 +176,7 @@ class MaskVelocity(Mask):
         if dimensions is None:
             velocities, forces = _known_dimensions(env)
         else:
-            _check("pomdp.mask_velocity", dimensions, size=size)
+            _check(self._key, dimensions, size=size)
             velocities, forces = list(dimensions), []
         others = sorted({*range(size)} - {*velocities})
         hidden = velocities + forces if keep == "positions" else others
