@@ -40,8 +40,6 @@ class _History:
     episode: int = -1
     """Number of the episode since the environment got its seed."""
     restarts: int = 0
-    failing: int = 0
-    """Failures since the last good step."""
 
 
 class SlotVectorEnv(VectorEnv[Any, Any, Any]):
@@ -117,7 +115,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         self._steps = 0  # of each environment, reset steps included
         self._starts = [0] * self.num_envs  # `_steps` at the episode's start
         self._over: set[int] = set()  # environments that reset in the next step
-        self._failing: set[int] = set()
+        self._failing: dict[int, int] = {}  # failures since the last good step, if there are any
         self._is_restarting = on_failure == "restart"
         seeds = np.random.SeedSequence().generate_state(self.num_envs) >> 1
         self._histories = [_History(seed) for seed in seeds.tolist()]
@@ -187,7 +185,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             raise ValueError(f"reset: expected no options, got {options}")
         self._next_episodes(seed)
         self._starts = [self._steps] * self.num_envs
-        self._over, self._failing = set(), set()
+        self._over, self._failing = set(), {}
         given = {
             index: (self._seed_of_episode(index), history.episode == 0, self._changes)
             for index, history in enumerate(self._histories)
@@ -205,7 +203,6 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
         for history, each in zip(self._histories, seeds, strict=True):
-            history.failing = 0
             history.episode += 1
             if each is not None:
                 history.seed, history.episode = each, 0
@@ -279,9 +276,8 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
     def _mend(self, failures: Failures, actions: Array) -> list[int]:
         """Handles failures of a step; returns the environments that were restarted."""
         failures = {**self._violations(), **failures}
-        for index in self._failing - failures.keys() - self._over:
-            self._failing.remove(index)
-            self._histories[index].failing = 0
+        for index in self._failing.keys() - failures.keys() - self._over:
+            del self._failing[index]
         for index, cause in sorted(failures.items()):
             step = f"step with action {shown(actions[index].tolist())}"
             self._restart(index, cause, "reset" if index in self._over else step)
@@ -301,13 +297,11 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
             if doing != "reset":
                 where += f", step {self._steps - self._starts[index]} of its episode"
             message = f"environment {index} ({where}) failed in {doing}: {in_one_line(cause)}"
-            self._failing.add(index)
-            history.failing += 1
+            self._failing[index] = count = self._failing.get(index, 0) + 1
             if not self._is_restarting:
                 raise EnvironmentFailure(message) from cause
-            if history.failing >= _MAX_FAILURES:
-                in_a_row = f"{history.failing} failures in a row"
-                raise EnvironmentFailure(f"{message}; {in_a_row}") from cause
+            if count >= _MAX_FAILURES:
+                raise EnvironmentFailure(f"{message}; {count} failures in a row") from cause
             _log.warning("%s; it starts anew", message)
             history.restarts += 1
             cause = self._begin_anew(index)
@@ -332,7 +326,7 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         """
         slots, _ = self._call("snapshot", dict.fromkeys(range(self.num_envs), ()))
         return [
-            {**dataclasses.asdict(history), "slot": slots.get(index)}
+            {**vars(history), "failing": self._failing.get(index, 0), "slot": slots.get(index)}
             for index, history in enumerate(self._histories)
         ]
 
@@ -346,18 +340,15 @@ class SlotVectorEnv(VectorEnv[Any, Any, Any]):
         if len(snapshots) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} snapshots, got {len(snapshots)}")
         slots = {index: s["slot"] for index, s in enumerate(snapshots) if s["slot"] is not None}
-        self._histories = [
-            _History(**{name: value for name, value in s.items() if name != "slot"})
-            for s in snapshots
-        ]
+        self._histories = [_History(s["seed"], s["episode"], s["restarts"]) for s in snapshots]
         self._changes = next((slot["changes"] for slot in slots.values()), {})
         exact = self._replay(slots) if slots else set()
         for index in exact:
             self._starts[index] = self._steps - slots[index]["steps"]
         self._over = {index for index in exact if slots[index]["is_over"]}
-        self._failing = {index for index in exact if self._histories[index].failing}
+        failing = {index: snapshots[index]["failing"] for index in exact}
+        self._failing = {index: count for index, count in failing.items() if count}
         for index in set(range(self.num_envs)) - exact:
-            self._histories[index].failing = 0
             self._restart(index, self._begin_anew(index), "reset")
         return [index in exact for index in range(self.num_envs)]
 
