@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from statistics import fmean
+from typing import Any
 
 from tqdm import tqdm
 
@@ -28,10 +29,9 @@ class GridProgress:
         self._jobs, self._evaluation = jobs, "best" if metric == "best" else "evaluation"
         self._failed, self._finished = set[Job](), {job for job in jobs if is_finished(job)}
         self._started, self._shown = time.monotonic(), 0.0
-        self._total, begun = sum(job.env_steps for job in jobs), sum(map(_steps_of, jobs))
-        self._bar = tqdm(
-            total=self._total,
-            initial=begun,
+        self._bar: Any = tqdm(
+            total=sum(job.env_steps for job in jobs),
+            initial=sum(map(_steps_of, jobs)),
             unit=" steps",
             unit_scale=True,
             disable=None,
@@ -49,8 +49,7 @@ class GridProgress:
     def fail(self, job: Job, reason: str) -> None:
         """Count a job that failed, and say why."""
         self._failed.add(job)
-        self._total -= job.env_steps - _steps_of(job)  # nothing waits for them
-        self._bar.total = self._total
+        self._bar.total -= job.env_steps - _steps_of(job)  # nothing waits for them
         self.say(f"failed: {reason}")
 
     def close(self) -> None:
