@@ -292,8 +292,8 @@ FAULTS = [
         ),
         (
             "a resumed run plays its next episode again",
-            'if name != "slot"})',
-            'if name not in ("slot", "episode")})',
+            '_History(s["seed"], s["episode"], s["restarts"])',
+            '_History(s["seed"], -1, s["restarts"])',
         ),
     ),
     *plant(
