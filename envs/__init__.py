@@ -34,7 +34,7 @@ for _name, (_class, _kwargs, _limit) in MEMORY_TASKS.items():
     if f"neurl/{_name}-v0" not in registry:
         register(
             id=f"neurl/{_name}-v0",
-            entry_point=f"{__name__}.tasks.vector:make_single",
+            entry_point=f"{__name__}.tasks.vector:SingleTask",
             vector_entry_point=f"{__name__}.tasks.vector:make_vector",
             max_episode_steps=_limit,
             kwargs={"task": f"{__name__}.tasks.{_class}", **_kwargs},

@@ -148,14 +148,14 @@ class VectorTask(VectorEnv[Any, Any, Any], ABC):
 
 
 class SingleTask(gymnasium.Env[Any, Any]):
-    """One episode of a task at a time."""
+    """One episode of a task at a time; Gymnasium's wrapper limits its steps."""
 
-    def __init__(self, task: VectorTask) -> None:
-        self._task = task
-        self.optima = task.optima
-        self.observation_space = task.single_observation_space
-        self.action_space = task.single_action_space
-        self.full_observation_space = task.full_observation_space
+    def __init__(self, *, task: str, **kwargs: Any) -> None:
+        self._task = made = make_vector(1, task=task, **kwargs)
+        self.optima = made.optima
+        self.observation_space = made.single_observation_space
+        self.action_space = made.single_action_space
+        self.full_observation_space = made.full_observation_space
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> Opening:
         """Starts an episode; options are ignored."""
@@ -181,11 +181,6 @@ def make_vector(
     made: VectorTask = getattr(importlib.import_module(module), name)(num_envs, **kwargs)
     made.limit = max_episode_steps
     return made
-
-
-def make_single(*, task: str, **kwargs: Any) -> SingleTask:
-    """Makes the single environment of `task`; Gymnasium's wrapper limits its steps."""
-    return SingleTask(make_vector(1, task=task, **kwargs))
 
 
 def check_sizes(least: int, **sizes: int) -> None:
