@@ -133,6 +133,8 @@ def parts_of(space: Space[Any]) -> Mapping[str, Space[Any]]:
 
 def map_parts(function: Callable[[str, Any], Any], whole: Any) -> Any:
     """Applies a function of key and part to an observation, or to its space."""
+    if isinstance(whole, np.ndarray):  # most often, and told faster than a mapping
+        return function("", whole)
     if isinstance(whole, spaces.Dict):
         return spaces.Dict([(key, function(key, part)) for key, part in whole.spaces.items()])
     if isinstance(whole, Mapping):

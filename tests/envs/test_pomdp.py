@@ -186,6 +186,7 @@ def test_a_mask_blanks_parts_and_dimensions() -> None:
     np.testing.assert_array_equal(observation["image"][..., 1], full["image"][..., 1])
     assert observation["speed"].tolist() == [0, full["speed"][1], 0]
     assert observation["code"] == full["code"]
+    assert Mask(Parts(), keys=["code"], dimensions=[0]).reset()[0]["code"] == 2
 
 
 @pytest.mark.parametrize(
