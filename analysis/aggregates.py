@@ -98,13 +98,10 @@ class Aggregates:
         best = self.arms[0]
         told = f"{best.arm} (interquartile mean {' '.join(known(best.iqm, best.iqm_interval))})"
         where = f"over {self.num_tasks} tasks"
-        level, ahead = list[str](), list[str]()
-        for pair in self.pairs:
-            names = [pair.first.arm, pair.second.arm]
-            if pair.is_separable and names[1] == best.arm:
-                ahead.append(names[0])
-            elif not pair.is_separable and best.arm in names:
-                level += [name for name in names if name != best.arm]
+        own = [pair for pair in self.pairs if best in pair]
+        ahead = [pair.first.arm for pair in own if pair.is_separable and pair.first is not best]
+        open_pairs = [{pair.first.arm, pair.second.arm} for pair in own if not pair.is_separable]
+        level = [name for names in open_pairs for name in names - {best.arm}]
         if not level and not ahead:
             return f"{told} is best {where}"
         clauses = [f"is not separable from {some(level)}"] * bool(level)

@@ -192,13 +192,8 @@ def _contrast(one: ArmResult, other: ArmResult) -> Contrast:
     """Compare two arms, where an interval of the mean would be too narrow by their success."""
     is_known = one.solved_at is not None and one.solved_at == other.solved_at
     by_success = is_known and (one.is_bimodal or other.is_bimodal)
-    a, b = one, other
-    if by_success and one.success_rate != other.success_rate:
-        is_swapped = one.success_rate < other.success_rate
-    else:
-        is_swapped = one.mean < other.mean
-    if is_swapped:
-        a, b = other, one
+    rates = {arm: arm.success_rate if by_success else 0.0 for arm in (one, other)}
+    a, b = sorted(rates, key=lambda arm: (rates[arm], arm.mean), reverse=True)
     if not by_success:
         arms = a.scores, b.scores
         spread = difference_interval(*arms), pooled_deviation(*arms)
