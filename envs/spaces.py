@@ -15,6 +15,8 @@ MAX_ONE_HOT = 10_000
 
 MAX_GRID = 1_000_000
 """Largest encoded size of a grid of identifiers."""
+ARRAYS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
+"""Spaces of arrays or numbers."""
 MAX_DIMENSIONS = 4
 """Most dimensions of a Box: those of a stack of images, frames first."""
 
@@ -191,17 +193,13 @@ def _check_part(name: str, space: Space[Any]) -> None:
             f"encoded one-hot (at most {most:,}). A wrapper in env.wrappers can make numbers of "
             "them, a Box"
         )
-    if not (_is_box(space) or width or isinstance(space, spaces.MultiBinary)):
+    shape = space.shape or ()
+    is_box = isinstance(space, spaces.Box) and len(shape) <= MAX_DIMENSIONS and 0 not in shape
+    if not (is_box or width or isinstance(space, spaces.MultiBinary)):
         raise ValueError(
             f"{what} is not supported; expected a non-empty {_OBSERVATIONS}. A wrapper of your own "
             "in env.wrappers can make a Box of it, such as a padded array for a Sequence"
         )
-
-
-def _is_box(space: Space[Any]) -> bool:
-    if not isinstance(space, spaces.Box):
-        return False
-    return len(space.shape) <= MAX_DIMENSIONS and math.prod(space.shape) > 0
 
 
 def _one_hot_size(space: Space[Any]) -> tuple[int, int]:
@@ -222,11 +220,9 @@ def _channels(sizes: Any) -> Any:
 
 
 def _is_supported_action(space: Space[Any]) -> bool:
-    if isinstance(space, spaces.Box):
-        return math.prod(space.shape) > 0 and np.issubdtype(space.dtype, np.floating)
-    if isinstance(space, spaces.MultiDiscrete):
-        return math.prod(space.shape) > 0
-    return isinstance(space, spaces.Discrete | spaces.MultiBinary)
+    if isinstance(space, spaces.Box) and not np.issubdtype(space.dtype, np.floating):
+        return False
+    return isinstance(space, ARRAYS) and math.prod(space.shape or ()) > 0
 
 
 def _part(observation: Any, name: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from envs.interface import Array
-from envs.spaces import parts_of
+from envs.spaces import ARRAYS, parts_of
 
 Observations = Array | dict[str, Array]
 Write = Callable[[Any], None]
@@ -111,8 +111,7 @@ def array_kind(space: Space[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     Raises:
         ValueError: the space is of another kind.
     """
-    kinds = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
-    if not isinstance(space, kinds):
+    if not isinstance(space, ARRAYS):
         raise ValueError(f"{space} is not a space of arrays")
     return space.shape or (), np.dtype(space.dtype.str)  # the dtype that numpy compares fastest
 
