@@ -16,7 +16,8 @@ from conf.schema.layout import command, installing
 from conf.schema.run import GROUPS
 from conf.schema.types import show
 
-_SEVERAL = ("pomdp", "auxiliary")  # groups that allow several options
+SEVERAL = ("pomdp", "auxiliary")
+"""Groups of which several options may be chosen."""
 _LISTED = 12
 """Options up to which a message lists all."""
 _GYMNASIUM_ID = re.compile(r"[\w./:-]+-v\d+")
@@ -40,9 +41,6 @@ def one_line(error: BaseException) -> str:
     unavailable = re.fullmatch(r"provider=.*, path=(.*) is not available\.", str(error))
     if unavailable:
         return f"hydra.searchpath: no folder or importable package {unavailable[1]!r}"
-    if unknown := re.match(r"Could not override '([\w/]+)'\.\s+No match", str(error)):
-        elsewhere = "; another environment is env.id=... or +env.kwargs.KEY=..."
-        return f"{unknown[1]}: no choice of this command{elsewhere * (unknown[1] == 'env')}"
     cause = error.__cause__
     reason = str(cause).partition("\n")[0] if isinstance(cause, OmegaConfBaseException) else ""
     text = re.split(r"\.?\n(?:Config s|S)earch path", str(error))[0] + (reason and f"; {reason}")
@@ -147,7 +145,7 @@ def choice_problems(override: Override, options: Sequence[str]) -> Iterator[str]
 def _option_problems(key: str, value: Any, offered: Sequence[str]) -> Iterator[str]:
     group = key.partition("@")[0]
     names = value if isinstance(value, list) else [value]
-    if names is value and group not in _SEVERAL:
+    if names is value and group not in SEVERAL:
         yield f"{key}: expected {_one_of(offered, '')}, got a list: {show(value)}"
         return
     for name, count in Counter(map(str, names)).items():
