@@ -11,7 +11,7 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.checking.trust import trust_words
-from conf.composing.command_line import check, launch, load
+from conf.composing.command_line import check, launch, load, started_ranks
 from conf.schema.layout import command
 from training.process.leaving import leave
 from training.runs.refusal import Refusal, refusals_end
@@ -27,7 +27,6 @@ ROOT = Path(__file__).resolve().parent
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
     from training.building.environments import build_environments
-    from training.process.machine import started_ranks
     from training.runs.directory import discard, finished
     from training.runs.progression import goal_of
     from training.stream.episodes import shown_return
@@ -66,7 +65,6 @@ def train(config: DictConfig) -> float:
 
 def train_job(config: DictConfig, words: list[str]) -> float:
     """Train one job of a sweep in a separate process, from its command line."""
-    from training.process.machine import started_ranks
     from training.runs.sweep import run_job
 
     if started_ranks() > 1:
@@ -77,8 +75,6 @@ def train_job(config: DictConfig, words: list[str]) -> float:
 
 def main() -> None:
     """Train the run or sweep of the command line, or a part of the run beside other processes."""
-    from training.process.machine import started_ranks
-
     if started_ranks() == 1:
         on_ray = [word for word in sys.argv[1:] if word.startswith(("engine=", "engine."))]
         start_ranks(on_ray) if on_ray else lead()

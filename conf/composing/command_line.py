@@ -6,6 +6,7 @@ directory is created: one line for each problem on stderr, exit code 2.
 
 import argparse
 import functools
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from conf.composing.configuration import configure, has_key, load, read_only
 from conf.composing.presets import Settled
 from conf.composing.runs import spelled_out
 from conf.composing.sweeps import command_line, configure_jobs, fitting_words, user_directory
+from conf.schema.layout import command
 from conf.schema.types import show
 
 __all__ = ["InvalidConfiguration", "check", "has_key", "launch", "load"]
@@ -52,6 +54,11 @@ def launch(
     """
     # Without its place in the code.
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    if config_name != "config" and started_ranks() > 1:
+        if os.environ["RANK"] == "0":  # in one line
+            told = f"torchrun: ranks train one run, by {command('train')}; start this one alone"
+            print(told, file=sys.stderr)
+        sys.exit(EXIT_CODE)
     runs, sys.argv[1:] = check(sys.argv[1:], config_name)
     register_directories()  # `--help` composes nothing before
     decorate = hydra.main(config_path=CONFIG_DIRECTORY, config_name=config_name, **VERSION_BASE)
@@ -60,6 +67,11 @@ def launch(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def started_ranks() -> int:
+    """Return how many processes torchrun started for this run; 1 if this one came without it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settled], list[str]]:
