@@ -3,7 +3,6 @@
 import os
 import sys
 
-
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
 
 

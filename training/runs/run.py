@@ -196,13 +196,13 @@ class Run:
         with costs_a_warning("episodes.csv not written: {}"):
             append_episodes(self._session.directory, episodes, keys, **now)
 
-    def _miss_numbers(self, episodes: Sequence[Episode]) -> None:
+    def _miss_numbers(self, episodes: Sequence[Episode], least: int = _TELLING_EPISODES) -> None:
         """Report, once, keys of `tracking.info` that no episode told: they may be misspelt."""
         if not self._untold:
             return
         self._untold.difference_update(*(episode.info for episode in episodes))
         self._episodes_heard += len(episodes)
-        if self._untold and self._episodes_heard >= _TELLING_EPISODES:
+        if self._untold and self._episodes_heard >= least:
             keys, count = ", ".join(sorted(self._untold)), self._episodes_heard
             told = f"no episode of {count} ended with a number of that name in its info"
             self._progress.write(f"notice: tracking.info={keys}: {told}")
@@ -315,6 +315,7 @@ class Run:
         return is_best
 
     def _finish(self) -> None:
+        self._miss_numbers([], least=1)
         self._save_last()
         self._log()
         self._show()
