@@ -16,8 +16,7 @@ from conf.schema.layout import command, installing
 from conf.schema.run import GROUPS
 from conf.schema.types import show
 
-SEVERAL = ("pomdp", "auxiliary")
-"""Groups of which several options may be chosen."""
+_SEVERAL = ("pomdp", "auxiliary")  # groups that allow several options
 _LISTED = 12
 """Options up to which a message lists all."""
 _GYMNASIUM_ID = re.compile(r"[\w./:-]+-v\d+")
@@ -127,14 +126,22 @@ def sweep_problems(parsed: Iterable[Override]) -> Iterator[str]:
 SEARCH = f"{command('tune')}, which takes the same ranges: key='interval(1e-4, 1e-2)'"
 
 
-def choice_problems(override: Override, options: Sequence[str]) -> Iterator[str]:
-    """Check the options chosen for a group, among those that it has."""
+def choice_problems(override: Override, options: Sequence[str], root: Any) -> Iterator[str]:
+    """Check the options chosen for a group, among those that it has.
+
+    Args:
+        root: the command's options, of `conf.schema.scripts.ROOTS`.
+    """
     group, value = override.key_or_group, override.value()
     if override.is_hydra_override():
         if (group, value) == ("hydra/sweeper", "optuna"):
             yield f"{group}: {value} is not supported; search with {SEARCH}"
         elif (group, value) == ("hydra/launcher", "joblib") and value not in options:
             yield f"{group}: {value} is not installed; {installing('sweep')}"
+    elif override.package is None and group in {*GROUPS} - {*root.groups}:
+        elsewhere = "; another environment is env.id=... or +env.kwargs.KEY=..."
+        has_id = group == "env" and "env" in root.__dataclass_fields__  # of a finished run
+        yield f"{group}: no choice of this command{elsewhere * has_id}"
     elif override.is_add() and override.package is None and group in GROUPS:
         yield f"{override.input_line}: a group is chosen without a plus: {group}={value}"
     elif not override.is_delete():
@@ -145,7 +152,7 @@ def choice_problems(override: Override, options: Sequence[str]) -> Iterator[str]
 def _option_problems(key: str, value: Any, offered: Sequence[str]) -> Iterator[str]:
     group = key.partition("@")[0]
     names = value if isinstance(value, list) else [value]
-    if names is value and group not in SEVERAL:
+    if names is value and group not in _SEVERAL:
         yield f"{key}: expected {_one_of(offered, '')}, got a list: {show(value)}"
         return
     for name, count in Counter(map(str, names)).items():

@@ -27,10 +27,11 @@ from conf.composing.composer import (
     register_directories,
 )
 from conf.composing.configuration import configure, has_key, load, read_only
-from conf.composing.presets import Settled
-from conf.composing.runs import spelled_out
+from conf.composing.presets import Settled, written
+from conf.composing.resumption import runs_in
 from conf.composing.sweeps import command_line, configure_jobs, fitting_words, user_directory
 from conf.schema.layout import command
+from conf.schema.scripts import ROOTS, FinishedRun
 from conf.schema.types import show
 
 __all__ = ["InvalidConfiguration", "check", "has_key", "launch", "load"]
@@ -83,15 +84,15 @@ def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settle
     """
     try:
         flags = _flags(argv)
-        runs, words = list[Settled](), spelled_out(flags.overrides, config_name)
+        runs, words = list[Settled](), _spelled_out(flags.overrides, config_name)
         switches = [word for word in argv if word not in flags.overrides]
         if not (flags.help or flags.hydra_help or flags.shell_completion or flags.info):
-            composer = Composer(flags.config_name or config_name, flags.config_dir)
+            composer = Composer(flags.config_name or config_name, flags.config_dir, config_name)
             settings = composer.hydra_settings(composer.parse(words))
             if flags.multirun or settings.mode == RunMode.MULTIRUN:
-                runs, words = configure_jobs(composer, words, config_name)
+                runs, words = configure_jobs(composer, words)
             else:
-                run = configure(composer, words, config_name).sound()
+                run = configure(composer, words).sound()
                 runs, words = [run], run.words
     except InvalidConfiguration as refusal:
         print(refusal, file=sys.stderr)
@@ -119,12 +120,13 @@ class _CheckedTask:
         settings = HydraConfig.get()
         if settings.mode != RunMode.MULTIRUN:
             return self.task(_in_directory(config, self.runs[0]))
-        composer = Composer(settings.job.config_name or self.config_name, user_directory(settings))
+        name = settings.job.config_name or self.config_name
+        composer = Composer(name, user_directory(settings), self.config_name)
         words = [*settings.overrides.hydra, *settings.overrides.task]
-        run = configure(composer, words, self.config_name, settings.job.num)
+        run = configure(composer, words, settings.job.num)
         if run.problems:  # it may lack a key that other jobs have
             words = fitting_words(run, words)
-            run = configure(composer, words, self.config_name, settings.job.num)
+            run = configure(composer, words, settings.job.num)
         run.notices.clear()  # they were told
         checked = _in_directory(config, run.sound())
         if self.job is None:
@@ -137,6 +139,22 @@ def _in_directory(config: DictConfig, run: Settled) -> DictConfig:
     if "run_dir" in run.typed and run.typed["resume"] is None:
         run.typed["run_dir"] = config.run_dir
     return read_only(run.typed)
+
+
+def _spelled_out(words: Sequence[str], config_name: str) -> list[str]:
+    """Write `run=last` and `resume=last` as the newest run, and a directory alone as `run=`."""
+    spelled = []
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if word in ("run=last", "resume=last"):
+            newest = runs_in(Path("runs"))
+            if not newest:
+                raise InvalidConfiguration([f"{word}: there is no run under runs/"])
+            word = written(key, str(newest[0]))
+        elif issubclass(ROOTS[config_name], FinishedRun) and not equals and Path(word).is_dir():
+            word = written("run", word)
+        spelled.append(word)
+    return spelled
 
 
 def _flags(argv: Sequence[str]) -> argparse.Namespace:

@@ -30,7 +30,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from conf.checking.refusals import (
-    SEVERAL,
     InvalidConfiguration,
     choice_problems,
     one_line,
@@ -133,14 +132,17 @@ class Choices:
 class Composer:
     """Composes configurations from the YAML files of this package and of the user's."""
 
-    def __init__(self, config_name: str, directory: str | None = None) -> None:
+    def __init__(
+        self, config_name: str, directory: str | None = None, root: str | None = None
+    ) -> None:
         """Set up the search path.
 
         Args:
             config_name: the primary configuration, without .yaml.
             directory: the user's, of `--config-dir`.
+            root: our configuration whose options it has, if it is the user's own.
         """
-        self.config_name, self.directory = config_name, directory
+        self.config_name, self.directory, self.root = config_name, directory, root or config_name
         self._composed: dict[tuple[str, ...], Choices] = {}
         self._options: dict[tuple[str, ...], list[str]] = {}
         with self._hydra():
@@ -228,38 +230,17 @@ class Composer:
         for override in parsed:
             options = self._group(override, places)
             if options and not override.is_sweep_override():
-                problems += choice_problems(override, options)
+                problems += choice_problems(override, options, ROOTS[self.root])
             (chosen if options or override.is_hydra_override() else values).append(override)
+        if problems:
+            raise InvalidConfiguration(problems)
         lines = tuple(override.input_line or "" for override in chosen)
-        try:
-            if problems:
-                raise InvalidConfiguration(problems)
-            if lines not in self._composed:  # the jobs of a sweep often differ in values only
-                with self._hydra():
-                    made = hydra.compose(self.config_name, list(lines), return_hydra_config=True)
-                    plain: Any = OmegaConf.to_container(made)
-                    self._composed[lines] = Choices(made, plain)
-        except InvalidConfiguration as refusal:
-            foreign = self._foreign_groups(chosen)
-            if not foreign:
-                raise
-            own = [problem for problem in problems if problem.partition(":")[0] not in foreign]
-            raise InvalidConfiguration([*foreign.values(), *own]) from refusal
+        if lines not in self._composed:  # the jobs of a sweep often differ in values only
+            with self._hydra():
+                made = hydra.compose(self.config_name, list(lines), return_hydra_config=True)
+                plain: Any = OmegaConf.to_container(made)
+                self._composed[lines] = Choices(made, plain)
         return replace(self._composed[lines], values=values)
-
-    def _foreign_groups(self, chosen: Sequence[Override]) -> dict[str, str]:
-        """Refuse, whatever the option, groups that the command has no choice of."""
-        named = [o for o in chosen if not (o.is_hydra_override() or o.is_add() or o.package)]
-        if not named:
-            return {}
-        usual = self.choose([]).plain
-        # Hydra lists no choice where none or several are chosen.
-        own = {*usual["hydra"]["runtime"]["choices"], *(usual.keys() & {*SEVERAL})}
-        groups = {o.key_or_group for o in named} - own
-        told = {group: f"{group}: no choice of this command" for group in sorted(groups)}
-        if "env" in told and "env" in usual:  # of a finished run
-            told["env"] += "; another environment is env.id=... or +env.kwargs.KEY=..."
-        return told
 
     def _group(self, override: Override, places: list[str]) -> list[str]:
         """Return the options of the group that an override chooses from; none if it sets a value.
