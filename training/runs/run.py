@@ -127,20 +127,20 @@ class Run:
             self._look_around()  # what was due when the run was interrupted
             if stop:
                 return "interrupted"
-            left = 0 if self._is_stopped else self._total
-            if left:
+            rounds = iterations(
+                self._agent,
+                self._collector,
+                total_env_steps=self._total,
+                is_watched=self._is_logged,
+            )
+            while self.at.env_steps < self._total and not self._is_stopped:
                 ranks.of_first(GO)
-            for iteration in iterations(
-                self._agent, self._collector, total_env_steps=left, is_watched=self._is_logged
-            ):
+                iteration = next(rounds)
                 share_stop(stop)
                 self._after(iteration)
                 if stop:
                     self._save_last()
                     return "interrupted"
-                if self._is_stopped:
-                    break
-                ranks.of_first(GO)
             self._finish()
         except Abandoned:
             return "interrupted"
