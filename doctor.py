@@ -13,7 +13,7 @@ check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
 from training.process.leaving import leave
-from training.runs.refusal import Refusal, refusals_end
+from training.runs.refusal import refusals_end, refusing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -40,10 +40,8 @@ def consult(config: DictConfig, *, coloured: bool) -> bool:
     from analysis.doctor.patient import admit, examine
     from training.process.threads import set_num_threads
 
-    try:
+    with refusing(ValueError, OSError, RuntimeError, exit_code=2):
         patient = admit(config)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise Refusal(str(error), 2) from error
     set_num_threads(config.num_threads, patient.agent)
     every = {"environment": ENVIRONMENT, "networks": NETWORKS, "learning": LEARNING}
     problems = 0

@@ -14,7 +14,7 @@ from conf.checking.trust import trust_words
 from conf.composing.command_line import check, launch, load, started_ranks
 from conf.schema.layout import command
 from training.process.leaving import leave
-from training.runs.refusal import Refusal, refusals_end
+from training.runs.refusal import refusals_end, refusing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -43,7 +43,7 @@ def train(config: DictConfig) -> float:
             )
             return score
     try:
-        try:
+        with refusing(ValueError, exit_code=2):
             if started_ranks() > 1:
                 from training.runs.ranks import begin
 
@@ -51,8 +51,6 @@ def train(config: DictConfig) -> float:
             environments = build_environments(
                 config, num_envs=config.env.num_envs // started_ranks()
             )
-        except ValueError as error:
-            raise Refusal(str(error), 2) from error
 
         # Imported late: torch takes a second, and a wrong environment is refused before that.
         from training.runs.session import train_run
