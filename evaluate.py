@@ -13,13 +13,12 @@ check_imports(Path(__file__).parent)
 from conf.composing.command_line import launch
 from conf.composing.resumption import stored_configuration
 from training.process.leaving import leave
-from training.runs.refusal import refusals_end, refusing
+from training.runs.refusal import refusing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end
 def evaluate(config: DictConfig) -> float:
     """Evaluate one run in new environments, print its scores, return the mean return."""
     from training.evaluation.clips import check_encoder, video_kind

@@ -12,13 +12,12 @@ check_imports(Path(__file__).parent)
 
 from conf.composing.command_line import launch
 from training.process.leaving import leave
-from training.runs.refusal import refusals_end, refusing
+from training.runs.refusal import refusing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-@refusals_end
 def export(config: DictConfig) -> None:
     """Write the policy and its contract, and print how exactly it acts."""
     from training.exporting.export import export_run

@@ -11,10 +11,10 @@ from neurl_guard import check_imports
 check_imports(Path(__file__).parent)
 
 from conf.checking.trust import trust_words
-from conf.composing.command_line import check, launch, load, started_ranks
+from conf.composing.command_line import check, launch, load, refusals_end, started_ranks
 from conf.schema.layout import command
 from training.process.leaving import leave
-from training.runs.refusal import refusals_end, refusing
+from training.runs.refusal import refusing
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent
 
 
-@refusals_end
 def train(config: DictConfig) -> float:
     """Train one run; return the mean return of its last evaluation, for sweepers to maximise."""
     from training.building.environments import build_environments
@@ -75,14 +74,14 @@ def main() -> None:
     """Train the run or sweep of the command line, or a part of the run beside other processes."""
     if started_ranks() == 1:
         on_ray = [word for word in sys.argv[1:] if word.startswith(("engine=", "engine."))]
-        start_ranks(on_ray) if on_ray else lead()
+        with refusals_end():
+            start_ranks(on_ray) if on_ray else lead()
     else:
         from training.runs.ranks import one_of_several
 
         one_of_several(lead)
 
 
-@refusals_end
 def start_ranks(words: list[str]) -> None:
     """Train one run in several processes, where words such as `engine=ray` say."""
     from analysis.studies.engines.ray_train import train_on_ray

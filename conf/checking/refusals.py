@@ -22,7 +22,13 @@ _LISTED = 12
 _GYMNASIUM_ID = re.compile(r"[\w./:-]+-v\d+")
 
 
-class InvalidConfiguration(ValueError):
+class Ending(Exception):
+    """An early end of a command: a line or more for the user, an exit code for the shell."""
+
+    exit_code = 2
+
+
+class InvalidConfiguration(ValueError, Ending):
     """A configuration that cannot be run; `problems` holds one line for each reason."""
 
     def __init__(self, problems: Iterable[str]) -> None:

@@ -9,7 +9,8 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from conf.checking.refusals import InvalidConfiguration, flag_problem, split_problems
+from conf.checking.refusals import Ending, InvalidConfiguration, flag_problem, split_problems
 from conf.composing.composer import (
     CONFIG_DIRECTORY,
     VERSION_BASE,
@@ -36,7 +37,7 @@ from conf.schema.types import show
 
 __all__ = ["InvalidConfiguration", "check", "has_key", "launch", "load"]
 
-EXIT_CODE, INTERRUPTED = 2, 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def launch(
@@ -59,7 +60,7 @@ def launch(
         if os.environ["RANK"] == "0":  # in one line
             told = f"torchrun: ranks train one run, by {command('train')}; start this one alone"
             print(told, file=sys.stderr)
-        sys.exit(EXIT_CODE)
+        sys.exit(Ending.exit_code)
     runs, sys.argv[1:] = check(sys.argv[1:], config_name)
     register_directories()  # `--help` composes nothing before
     decorate = hydra.main(config_path=CONFIG_DIRECTORY, config_name=config_name, **VERSION_BASE)
@@ -68,6 +69,16 @@ def launch(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def refusals_end() -> Iterator[None]:
+    """End the process where a command is refused, with its lines on stderr and its exit code."""
+    try:
+        yield
+    except Ending as refusal:
+        print(refusal, file=sys.stderr)
+        sys.exit(refusal.exit_code)
 
 
 def started_ranks() -> int:
@@ -82,7 +93,7 @@ def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settle
         The configuration of each run, and the command line for Hydra: with the overrides that
         adjust a preset, each with a warning that says why, and its flags last.
     """
-    try:
+    with refusals_end():
         flags = _flags(argv)
         runs, words = list[Settled](), _spelled_out(flags.overrides, config_name)
         switches = [word for word in argv if word not in flags.overrides]
@@ -94,9 +105,6 @@ def check(argv: Sequence[str], config_name: str = "config") -> tuple[list[Settle
             else:
                 run = configure(composer, words).sound()
                 runs, words = [run], run.words
-    except InvalidConfiguration as refusal:
-        print(refusal, file=sys.stderr)
-        sys.exit(EXIT_CODE)
     return runs, [*words, *switches]
 
 
@@ -116,6 +124,7 @@ class _CheckedTask:
     def __post_init__(self) -> None:
         functools.update_wrapper(self, self.task)
 
+    @refusals_end()
     def __call__(self, config: DictConfig) -> Any:
         settings = HydraConfig.get()
         if settings.mode != RunMode.MULTIRUN:

@@ -95,9 +95,8 @@ class _Presets:
         """Adjust what has problems; tell whether anything changed."""
         before = dict(self.given)
         alone = [[*self.hydra, name] for name in self.names.values()] or [self.hydra]
-        own = {
-            _key(line) for words in alone for line in self.inspect(words).problems
-        }  # invalid anyway
+        # These are invalid anyway.
+        own = {_key(line) for words in alone for line in self.inspect(words).problems}
         for problem in run.problems:
             if _key(problem) not in own and not self._is_typed(_key(problem)):
                 self._give_way(_key(problem), problem, run)

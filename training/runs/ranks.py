@@ -20,6 +20,7 @@ from agents.agent import Agent
 from conf.checking.pretraining import frames_wanted
 from conf.checking.refusals import InvalidConfiguration
 from conf.checking.validation import checked
+from conf.composing.command_line import refusals_end
 from conf.composing.configuration import read_only
 from conf.schema.types import Config
 from networks import ranks
@@ -31,7 +32,7 @@ from training.evaluation.restore import load_source
 from training.process.signals import StopRequest, stop_requests
 from training.runs.opening import beginning
 from training.runs.progression import Progression
-from training.runs.refusal import refusals_end, refusing
+from training.runs.refusal import refusing
 from training.runs.resume import BROKEN, LAST, open_run, part_state, restore_part
 from training.saving.archive import Archive
 from training.saving.checkpoint import roll_back
@@ -54,7 +55,8 @@ def one_of_several(lead: Callable[[], None]) -> None:
         if ranks.rank():
             text = ranks.text_of_first()
             if text.strip():
-                refusals_end(_follow)(read_only(json.loads(text)))
+                with refusals_end():
+                    _follow(read_only(json.loads(text)))
             return
         try:
             lead()
