@@ -40,7 +40,7 @@ from conf.checking.refusals import (
 from conf.checking.suggestions import key_hint
 from conf.composing.registered import GROUP, registered
 from conf.schema.scripts import ROOTS
-from conf.schema.types import ABSENT, at, show
+from conf.schema.types import ABSENT, Config, at, show
 
 
 def environment_name(env_id: str, pomdp: Mapping[str, Any] | None) -> str:
@@ -125,7 +125,7 @@ class Choices:
     """The chosen options, composed, and the overrides of values, which are not set yet."""
 
     config: DictConfig
-    plain: dict[str, Any]
+    plain: Config
     values: list[Override] = field(default_factory=list)
 
 
@@ -192,11 +192,11 @@ class Composer:
                 problems.append(f"{key}: {one_line(error)}")
         return config, problems, forced
 
-    def chosen(self, overrides: Sequence[str]) -> dict[str, Any]:
+    def chosen(self, overrides: Sequence[str]) -> Config:
         """Compose the chosen options, without values that are set; interpolations stay."""
         return self.choose(self.parse(overrides)).plain
 
-    def options(self, overrides: Sequence[str]) -> dict[str, Any]:
+    def options(self, overrides: Sequence[str]) -> Config:
         """Return the chosen option of each of our groups: `{"extractor": "mlp", "pomdp": []}`."""
         choices = self.chosen(overrides)["hydra"]["runtime"]["choices"]
         return {group: option for group, option in choices.items() if "/" not in group}

@@ -17,7 +17,7 @@ from conf.checking.validation import MISSING_VALUE, checked
 from conf.composing.composer import Composer
 from conf.composing.presets import Settled, settled
 from conf.composing.resumption import ONLY_CHANGEABLE, links, resumed, stored_configuration
-from conf.schema.types import ABSENT
+from conf.schema.types import ABSENT, Config
 
 _KEPT = ("checkpoints", "pretraining/checkpoints")
 """Paths of a run that must not be overwritten."""
@@ -33,7 +33,7 @@ def load(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
     return read_only(configure(Composer(config_name), overrides).sound().typed)
 
 
-def validated(config: dict[str, Any]) -> DictConfig:
+def validated(config: Config) -> DictConfig:
     """Return a run's configuration, resolved already, typed and read-only.
 
     Raises:
@@ -51,7 +51,7 @@ def has_key(overrides: Sequence[str], key: str, config_name: str = "config") -> 
     return OmegaConf.select(config, key, default=ABSENT) is not ABSENT
 
 
-def read_only(typed: dict[str, Any]) -> DictConfig:
+def read_only(typed: Config) -> DictConfig:
     """Wrap a checked configuration as read-only, without resolving anything."""
     config = OmegaConf.create(typed)
     OmegaConf.set_readonly(config, True)
@@ -92,7 +92,7 @@ def _inspected(composer: Composer, job: int | None, words: Sequence[str]) -> Set
     return Settled(as_taken, typed, problems + found)
 
 
-def _occupied(typed: dict[str, Any]) -> Iterator[str]:
+def _occupied(typed: Config) -> Iterator[str]:
     """Refuse a directory that has a run, which is never overwritten, or cannot be created."""
     run_dir = typed.get("run_dir")
     if not isinstance(run_dir, str):
@@ -109,8 +109,8 @@ def _occupied(typed: dict[str, Any]) -> Iterator[str]:
 
 
 def _resumed(
-    composer: Composer, given: dict[str, Any], overrides: Sequence[str]
-) -> tuple[dict[str, Any], list[str]]:
+    composer: Composer, given: Config, overrides: Sequence[str]
+) -> tuple[Config, list[str]]:
     """Replace a new configuration by that of the run to resume."""
     try:
         stored = stored_configuration(Path(given["resume"]))
@@ -132,7 +132,7 @@ def _resumed(
     return merged, problems or checked(merged, composer.root)[1]
 
 
-def _resolved(config: DictConfig, config_name: str) -> tuple[dict[str, Any], list[str]]:
+def _resolved(config: DictConfig, config_name: str) -> tuple[Config, list[str]]:
     """Return a configuration, resolved and typed, without `hydra`, and all its problems."""
     unresolved: dict[str, str] = {}
     instance = HydraConfig.instance()

@@ -20,7 +20,7 @@ from conf.checking.refusals import InvalidConfiguration
 from conf.composing.composer import Composer
 from conf.composing.resumption import leaves, lies_under
 from conf.schema.run import GROUPS, PRESETS
-from conf.schema.types import ABSENT, Misfit, at
+from conf.schema.types import ABSENT, Config, Misfit, at
 
 _OF_A_TASK = ("env.id", "env.kwargs", "env.time_limit", "env.wrappers", "pomdp")
 """Keys whose values make it another task than the chosen one."""
@@ -37,7 +37,7 @@ class Settled:
     """
 
     words: list[str]
-    typed: dict[str, Any]
+    typed: Config
     problems: list[str]
     notices: list[str] = field(default_factory=list)
 
@@ -161,7 +161,7 @@ class _Presets:
         keys = [key for key in ("task.name", "task.solved_at") if not self._is_typed(key)]
         return {key: (f"{key}=null", "") for key in keys if is_another}
 
-    def _plain(self, place: str, options: Mapping[str, Any], task: Sequence[str]) -> dict[str, Any]:
+    def _plain(self, place: str, options: Mapping[str, Any], task: Sequence[str]) -> Config:
         """Compose the options for a place, and for its parents, with only a task."""
         usual = self.composer.options([*self.hydra, *task])
         own = {g: o for g, o in options.items() if o is not None and lies_under(place, [_place(g)])}

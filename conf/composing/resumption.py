@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from conf.composing.stored import read_yaml
-from conf.schema.types import ABSENT, show
+from conf.schema.types import ABSENT, Config, show
 
 _CHANGEABLE = ("total_env_steps", "evaluation", "device")
 ONLY_CHANGEABLE = "with resume only total_env_steps, evaluation and device may change"
@@ -50,7 +50,7 @@ def runs_in(folder: Path) -> list[Path]:
     return [path.parent for path in newest_first]
 
 
-def stored_configuration(run: Path) -> dict[str, Any]:
+def stored_configuration(run: Path) -> Config:
     """Read a run's stored configuration, as plain data and unchecked.
 
     Raises:
@@ -85,11 +85,11 @@ def links(run: Path) -> list[str]:
 
 
 def resumed(
-    stored: dict[str, Any],
-    given: dict[str, Any],
-    default: dict[str, Any],
+    stored: Config,
+    given: Config,
+    default: Config,
     said: Sequence[str],
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[Config, list[str]]:
     """Return the configuration to resume with, and every override that would change the run.
 
     Args:
